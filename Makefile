@@ -1,0 +1,42 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN = .venv/bin
+GOOGLEAPIS = $(shell $(BIN)/python -c "import google.api, pathlib; print(pathlib.Path(list(google.api.__path__)[0]).parents[1])")
+
+.PHONY: help setup demo test test-far check proto bench
+
+help: ## Says what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
+
+setup: .venv/.done ## Makes .venv with everything that is pinned
+
+.venv/.done: requirements/all.txt pyproject.toml sdk/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "AI Mass needs Python 3.11 or newer; name one with PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/all.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e sdk -e .
+	@touch $@
+
+demo: setup ## Raw flights in, watched predictions out: the main job, in this terminal
+	$(BIN)/python -m examples.flights
+
+test: setup ## Every test that needs no server
+	$(BIN)/python -m pytest -q
+
+test-far: setup ## The same on real servers, where their addresses are set
+	$(BIN)/python -m pytest -q tests/far
+
+check: setup ## Types, style, structure, and that the generated code is fresh
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_structure.py
+	$(MAKE) --no-print-directory proto && git diff --exit-code --stat -- sdk/aimass/v1
+
+proto: setup ## Generates sdk/aimass/v1 from proto/
+	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto -I $(GOOGLEAPIS) --python_out=sdk --mypy_out=quiet:sdk \
+	  --grpc_python_out=sdk --mypy_grpc_out=quiet:sdk --include_source_info --descriptor_set_out=.venv/api.binpb proto/aimass/v1/*.proto
+	$(BIN)/python -m grpc_tools.protoc -I proto --include_source_info --descriptor_set_out=sdk/aimass/v1/inference.binpb proto/inference/*.proto
+	gzip -9nc .venv/api.binpb > sdk/aimass/v1/api.binpb.gz
+	$(BIN)/ruff format --quiet --no-cache --isolated --line-length 120 sdk/aimass/v1/*.pyi
+
+bench: setup ## Ratios against named peers, measured here
+	$(BIN)/python -m tests.bench

@@ -1,0 +1,36 @@
+"""Runs services: all of them in one process, or those named."""
+
+import asyncio
+import sys
+
+from services.kit.app import SERVICES, run
+from services.kit.config import ConfigError
+from services.kit.errors import Failure
+
+
+def main() -> int:
+    """`python -m services [name ...]`; 2 for settings that cannot be, 1 for a start that failed."""
+    names = tuple(sys.argv[1:]) or SERVICES
+    if unknown := sorted(set(names) - set(SERVICES)):
+        print(f"no such service: {', '.join(unknown)}; there are {', '.join(SERVICES)}", file=sys.stderr)
+        return 2
+    try:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ImportError:
+        runner = asyncio.Runner()
+    try:
+        with runner:
+            runner.run(run(names))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

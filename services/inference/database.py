@@ -1,0 +1,13 @@
+"""The inference service's database: its metadata, and where it is."""
+
+from pathlib import Path
+
+from services.kit.db import Database
+from services.kit.schema import Schema
+
+schema = Schema("inference")
+
+
+def open_database(url: str, home: Path) -> Database:
+    """The database at a URL, or the SQLite file in the home folder."""
+    return Database(url or f"sqlite:///{home}/inference.db", Path(__file__).parent / "migrations")

@@ -1,0 +1,133 @@
+"""Who calls: principals, permissions, and the tokens that services show each other.
+
+Every process signs with an Ed25519 key of its own, made at its start; the public half lies in `<home>/keys/<id>.pub`.
+A token lives at most 60 s, is for one service, and is verified once.
+"""
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from services.kit.errors import Code, Failure
+
+LIFETIME = 60.0  # seconds
+_RENEW = 20.0  # a token is used again until this little of it is left
+_CACHE = 10_000
+K = TypeVar("K")
+V = TypeVar("V")
+SYSTEM = "system"  # the tenant of the platform itself
+
+
+class Scope(NamedTuple):
+    """What every row, topic key and cache key begins with."""
+
+    tenant: str
+    project: str = "default"
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who a call is made for: `key:<id>` or `service:<name>`, and what it may do."""
+
+    scope: Scope
+    id: str
+    permissions: tuple[str, ...]
+
+    def may(self, permission: str) -> bool:
+        """True if a pattern grants it; the empty permission is granted to everyone."""
+        return not permission or any(grants(pattern, permission) for pattern in self.permissions)
+
+
+def grants(pattern: str, permission: str) -> bool:
+    """`*` grants all, `models.*` all verbs of models, `models.get` itself."""
+    return pattern in ("*", permission) or (pattern.endswith(".*") and permission.startswith(pattern[:-1]))
+
+
+class Identity:
+    """A process's key: signs tokens for calls and verifies those of others."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        """Makes a key and publishes its public half in `folder` as `<name>.pub`."""
+        self.name, self._folder = name, folder
+        self._key = Ed25519PrivateKey.generate()
+        self._public: dict[str, Ed25519PublicKey] = {name: self._key.public_key()}
+        self._signed: OrderedDict[tuple[str, Principal], tuple[str, float]] = OrderedDict()
+        self._verified: OrderedDict[tuple[str, str], tuple[Principal, float]] = OrderedDict()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        pem = self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        passing = folder / f".{name}.{os.getpid()}"
+        passing.write_bytes(pem)
+        passing.rename(folder / f"{name}.pub")
+
+    def close(self) -> None:
+        """Takes the public key back; tokens of this process are not believed any more."""
+        (self._folder / f"{self.name}.pub").unlink(missing_ok=True)
+
+    def token(self, audience: str, principal: Principal) -> str:
+        """A token for calls of one service on behalf of a principal; the same one while it has enough time left."""
+        now = time.time()
+        known = self._signed.get((audience, principal))
+        if known and known[1] - now > _RENEW:
+            return known[0]
+        claims = {
+            "aud": audience,
+            "sub": principal.id,
+            "ten": principal.scope.tenant,
+            "prj": principal.scope.project,
+            "per": list(principal.permissions),
+            "iat": int(now),
+            "exp": int(now + LIFETIME),
+        }
+        token = jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": self.name})
+        _remember(self._signed, (audience, principal), (token, now + LIFETIME))
+        return token
+
+    def verify(self, token: str, audience: str) -> Principal:
+        """Who a token speaks for. Raises token_invalid, with no reason."""
+        now = time.time()
+        known = self._verified.get((token, audience))
+        if known and known[1] > now:
+            return known[0]
+        try:
+            kid = jwt.get_unverified_header(token).get("kid", "")
+            claims = jwt.decode(token, self._find(kid), algorithms=["EdDSA"], audience=audience, options=_REQUIRED)
+            if claims["exp"] - claims["iat"] > LIFETIME + 1:
+                raise ValueError("lives too long")
+            scope = Scope(claims["ten"], claims["prj"])
+            principal = Principal(scope, claims["sub"], tuple(claims["per"]))
+        except (jwt.PyJWTError, KeyError, TypeError, ValueError):
+            raise Failure(Code.TOKEN_INVALID, "the token is not valid") from None
+        _remember(self._verified, (token, audience), (principal, float(claims["exp"])))
+        return principal
+
+    def _find(self, kid: str) -> Ed25519PublicKey:
+        if kid not in self._public:
+            # The id only looks a key up among the files there are; it is never joined to a path.
+            files = {path.stem: path for path in self._folder.glob("*.pub")}
+            key = load_pem_public_key(files[kid].read_bytes())
+            if not isinstance(key, Ed25519PublicKey):
+                raise ValueError("not an Ed25519 key")
+            self._public[kid] = key
+        return self._public[kid]
+
+
+_REQUIRED: jwt.types.Options = {"require": ["exp", "iat", "aud", "sub"]}
+
+
+def _remember(cache: OrderedDict[K, V], key: K, value: V) -> None:
+    cache[key] = value
+    if len(cache) > _CACHE:
+        cache.popitem(last=False)
+
+
+def service_principal(name: str, scope: Scope, permissions: Iterable[str]) -> Principal:
+    """A service that works on its own, for one tenant."""
+    return Principal(scope, f"service:{name}", tuple(permissions))

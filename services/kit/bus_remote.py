@@ -1,0 +1,109 @@
+"""The near bus of another process, over gRPC, and the servicer that offers ours to others."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from aimass.v1 import bus_pb2 as pb
+from aimass.v1.bus_pb2_grpc import BusStub
+from google.protobuf.empty_pb2 import Empty
+
+from services.kit.auth import SYSTEM, Identity, Scope, service_principal
+from services.kit.bus import Event, NearBus
+from services.kit.channels import RemoteChannel
+from services.kit.errors import Failure
+from services.kit.rpc import Call
+
+_PERMISSIONS = ("bus.publish", "bus.read")
+
+
+class RemoteBus:
+    """Publishes to and reads from the bus at grpc://host:port."""
+
+    def __init__(self, url: str, identity: Identity) -> None:
+        self._channel = RemoteChannel(url.removeprefix("grpc://"), "bus")
+        self._stub, self._identity = BusStub(self._channel), identity  # type: ignore[arg-type]
+
+    async def start(self) -> None:
+        """Calls wait until the other process is there."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        if events:
+            request = pb.PublishRequest(events=[_to_wire(event) for event in events])
+            await self._stub.Publish(request, metadata=self.metadata())
+
+    async def reader(self, topics: Sequence[str], group: str, from_end: bool = False) -> "RemoteReader":
+        return RemoteReader(self, list(topics), group, from_end)
+
+    def fetch(self, request: pb.FetchRequest) -> Any:
+        """The stream of what a group has not committed."""
+        return self._stub.Fetch(request, metadata=self.metadata())
+
+    async def commit(self, request: pb.CommitRequest) -> None:
+        await self._stub.Commit(request, metadata=self.metadata())
+
+    def metadata(self) -> Any:
+        """This process as it shows itself to the bus."""
+        principal = service_principal("bus", Scope(SYSTEM), _PERMISSIONS)
+        return (("authorization", f"Bearer {self._identity.token('bus', principal)}"),)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+class RemoteReader:
+    """One group's stream; begins again behind what was committed when it breaks."""
+
+    def __init__(self, bus: RemoteBus, topics: list[str], group: str, from_end: bool) -> None:
+        self._bus, self._topics, self._group, self._from_end = bus, topics, group, from_end
+        self._stream: Any = None
+
+    async def poll(self, limit: int) -> list[Event]:
+        if self._stream is None:
+            request = pb.FetchRequest(topics=self._topics, group=self._group, limit=limit, from_end=self._from_end)
+            self._stream = self._bus.fetch(request)
+        try:
+            return [_from_wire(event) for event in (await anext(self._stream)).events]
+        except (Failure, StopAsyncIteration):
+            self._stream = None
+            return []
+
+    async def commit(self, events: Sequence[Event]) -> None:
+        await self._bus.commit(pb.CommitRequest(group=self._group, events=[_place(event) for event in events]))
+
+    async def close(self) -> None:
+        """Ends with the channel."""
+
+
+class BusApi:
+    """Offers the bus of this process."""
+
+    def __init__(self, bus: NearBus) -> None:
+        self._bus = bus
+
+    async def Publish(self, request: pb.PublishRequest, call: Call) -> Empty:
+        await self._bus.publish([_from_wire(event) for event in request.events])
+        return Empty()
+
+    async def Fetch(self, request: pb.FetchRequest, call: Call) -> AsyncIterator[pb.FetchResponse]:
+        reader = await self._bus.reader(list(request.topics), request.group, request.from_end)
+        while True:
+            events = await reader.poll(min(request.limit or 100, 1000))
+            yield pb.FetchResponse(events=[_to_wire(event) for event in events])
+
+    async def Commit(self, request: pb.CommitRequest, call: Call) -> Empty:
+        await self._bus.commit(request.group, [_from_wire(event) for event in request.events])
+        return Empty()
+
+
+def _to_wire(event: Event) -> pb.BusEvent:
+    return pb.BusEvent(
+        topic=event.topic, key=event.key, body=event.body, headers=event.headers, offset=event.offset
+    )
+
+
+def _place(event: Event) -> pb.BusEvent:
+    return pb.BusEvent(topic=event.topic, offset=event.offset, partition=event.partition)
+
+
+def _from_wire(event: pb.BusEvent) -> Event:
+    return Event(event.topic, event.key, event.body, dict(event.headers), event.offset, event.partition)

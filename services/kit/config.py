@@ -1,0 +1,89 @@
+"""Settings from the environment, read once at start. Nothing else in the house reads it."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+S = TypeVar("S", bound="Settings")
+
+
+class ConfigError(Exception):
+    """The environment does not fit the settings; the text names every variable that is wrong."""
+
+
+class Settings(BaseSettings):
+    """One service's settings: field `x` is the variable `<env_prefix>X`; a SecretStr field also `<env_prefix>X_FILE`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # `load` hands over the environment that it was given, so that a test can pass its own.
+        return (init_settings,)
+
+    @classmethod
+    def variables(cls) -> dict[str, tuple[str, FieldInfo]]:
+        """Every variable that this class knows, with the field it sets."""
+        prefix = cls.model_config["env_prefix"]
+        known = {f"{prefix}{name}".upper(): (name, field) for name, field in cls.model_fields.items()}
+        secret = {f"{v}_FILE": (n, f) for v, (n, f) in known.items() if f.annotation in (SecretStr, SecretStr | None)}
+        return known | secret
+
+
+class Installation(Settings):
+    """What every process of an installation shares."""
+
+    model_config = SettingsConfigDict(env_prefix="AIMASS_")
+
+    # Everything the near mode keeps.
+    home: Path = Path(".aimass")
+    # Empty: the log in `home`; grpc://host:port: the process that holds it.
+    bus_url: str = ""
+    # host:port where this process offers its bus to others; empty: nowhere.
+    bus_listen: str = ""
+    # static:registry=127.0.0.1:9101,...; empty: every service is in this process.
+    discovery_url: str = ""
+    # Empty: the folder `blobs` in `home`.
+    blobs_url: str = ""
+    # host or host:port, comma-separated, that outgoing calls may reach although they are not public.
+    egress_allow: str = ""
+    log_level: str = "INFO"
+    # Seconds that requests in flight may take after SIGTERM.
+    drain_seconds: float = 30.0
+
+
+def load(kind: type[S], env: Mapping[str, str]) -> S:
+    """Builds settings from an environment; unset variables keep their defaults. Raises ConfigError."""
+    values: dict[str, Any] = {}
+    variables = kind.variables()
+    for variable, (name, _) in variables.items():
+        if variable in env:
+            values[name] = _read(variable, env[variable])
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        by_field = {name: variable for variable, (name, _) in reversed(list(variables.items()))}
+        wrong = [f"{by_field.get(str(e['loc'][0]), e['loc'])}: {e['msg'].lower()}" for e in error.errors()]
+        raise ConfigError("; ".join(wrong)) from None
+
+
+def _read(variable: str, value: str) -> str:
+    if not variable.endswith("_FILE"):
+        return value
+    try:
+        return Path(value).read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"{variable}: {value} cannot be read: {error.strerror}") from None
+
+
+def refuse_unknown(kinds: Iterable[type[Settings]], env: Mapping[str, str]) -> None:
+    """Raises ConfigError when an AIMASS_* variable is one that nothing reads: a typing error must not pass unseen."""
+    known = {variable for kind in kinds for variable in kind.variables()}
+    if unknown := sorted(v for v in env if v.startswith("AIMASS_") and v not in known):
+        raise ConfigError(f"unknown settings: {', '.join(unknown)}")

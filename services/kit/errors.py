@@ -1,0 +1,183 @@
+"""The one family of failures that a caller is meant to see, and the only copy of their codes.
+
+A service raises a `Failure`. Each protocol's edge turns it into that protocol's form, and the client side of a wire turns
+it back into the same `Failure`. Any other exception is a bug: it is logged with its trace and leaves as `internal`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+from grpc import StatusCode
+
+
+class Code(Enum):
+    """What went wrong: (gRPC status, HTTP status). Neither status is ever derived from the other."""
+
+    UNAUTHENTICATED = (StatusCode.UNAUTHENTICATED, 401)
+    TOKEN_INVALID = (StatusCode.UNAUTHENTICATED, 401)
+    FORBIDDEN = (StatusCode.PERMISSION_DENIED, 403)
+    ORIGIN_DENIED = (StatusCode.PERMISSION_DENIED, 403)
+    NOT_FOUND = (StatusCode.NOT_FOUND, 404)
+    UNKNOWN_VERSION = (StatusCode.NOT_FOUND, 404)
+    METHOD_NOT_ALLOWED = (StatusCode.UNIMPLEMENTED, 405)
+    NOT_ACCEPTABLE = (StatusCode.INVALID_ARGUMENT, 406)
+    REQUEST_TIMEOUT = (StatusCode.DEADLINE_EXCEEDED, 408)
+    ALREADY_EXISTS = (StatusCode.ALREADY_EXISTS, 409)
+    CONFLICT = (StatusCode.ABORTED, 409)
+    FAILED_PRECONDITION = (StatusCode.FAILED_PRECONDITION, 409)
+    FENCE_STALE = (StatusCode.FAILED_PRECONDITION, 409)
+    IN_PROGRESS = (StatusCode.ABORTED, 409)
+    ETAG_MISMATCH = (StatusCode.ABORTED, 412)
+    BODY_TOO_LARGE = (StatusCode.OUT_OF_RANGE, 413)
+    UNSUPPORTED_MEDIA_TYPE = (StatusCode.INVALID_ARGUMENT, 415)
+    UNSUPPORTED_FORMAT = (StatusCode.INVALID_ARGUMENT, 415)
+    WRONG_OFFSET = (StatusCode.OUT_OF_RANGE, 416)
+    MISDIRECTED = (StatusCode.INVALID_ARGUMENT, 421)
+    INVALID_VALUE = (StatusCode.INVALID_ARGUMENT, 422)
+    INVALID_NAME = (StatusCode.INVALID_ARGUMENT, 422)
+    KEY_REUSED = (StatusCode.INVALID_ARGUMENT, 422)
+    DIGEST_MISMATCH = (StatusCode.INVALID_ARGUMENT, 422)
+    EGRESS_DENIED = (StatusCode.INVALID_ARGUMENT, 422)
+    SQL_NOT_ALLOWED = (StatusCode.INVALID_ARGUMENT, 422)
+    PATTERN_UNSUPPORTED = (StatusCode.INVALID_ARGUMENT, 422)
+    TEMPLATE_INVALID = (StatusCode.INVALID_ARGUMENT, 422)
+    QUERY_INVALID = (StatusCode.INVALID_ARGUMENT, 422)
+    QUERY_TOO_COSTLY = (StatusCode.INVALID_ARGUMENT, 422)
+    LIMIT_EXCEEDED = (StatusCode.RESOURCE_EXHAUSTED, 422)
+    ETAG_REQUIRED = (StatusCode.FAILED_PRECONDITION, 428)
+    RATE_LIMITED = (StatusCode.RESOURCE_EXHAUSTED, 429)
+    HEADERS_TOO_LARGE = (StatusCode.INVALID_ARGUMENT, 431)
+    CANCELLED = (StatusCode.CANCELLED, 499)
+    MALFORMED_JSON = (StatusCode.INVALID_ARGUMENT, 400)
+    BAD_FRAMING = (StatusCode.INVALID_ARGUMENT, 400)
+    INTERNAL = (StatusCode.INTERNAL, 500)
+    OVERLOADED = (StatusCode.UNAVAILABLE, 503)
+    UNAVAILABLE = (StatusCode.UNAVAILABLE, 503)
+    DEADLINE_EXCEEDED = (StatusCode.DEADLINE_EXCEEDED, 504)
+    STORAGE_FULL = (StatusCode.RESOURCE_EXHAUSTED, 507)
+
+    def __new__(cls, grpc: StatusCode, http: int) -> "Code":
+        # Members with equal statuses must not become aliases of each other, so the value is a number of its own.
+        member = object.__new__(cls)
+        member._value_ = len(cls.__members__)
+        return member
+
+    def __init__(self, grpc: StatusCode, http: int) -> None:
+        self.grpc, self.http = grpc, http
+
+    @property
+    def text(self) -> str:
+        """As callers see it: not_found."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One rule that a request breaks, and where: a JSON pointer."""
+
+    pointer: str
+    rule: str
+
+
+class Failure(Exception):
+    """An error that a caller is meant to see: a code and one lower-case sentence that names the thing."""
+
+    preset: ClassVar[Code | None] = None
+    _kinds: ClassVar[dict[Code, type["Failure"]]] = {}
+
+    def __init__(
+        self,
+        code: Code,
+        detail: str,
+        violations: Sequence[Violation] = (),
+        retry_after: float | None = None,
+        committed_size: int = 0,
+    ) -> None:
+        """`retry_after` is in seconds; `committed_size` belongs to `wrong_offset` only."""
+        super().__init__(detail)
+        self.code, self.detail, self.violations = code, detail, tuple(violations)
+        self.retry_after, self.committed_size = retry_after, committed_size
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Failure.of, (self.code.text, self.detail, self.violations, self.retry_after, self.committed_size)
+
+    @classmethod
+    def of(
+        cls,
+        code: str,
+        detail: str,
+        violations: Sequence[Violation] = (),
+        retry_after: float | None = None,
+        committed_size: int = 0,
+    ) -> "Failure":
+        """The failure for a code's text: how one is rebuilt after a wire. An unknown code is `internal`."""
+        known = Code.__members__.get(code.upper(), Code.INTERNAL)
+        failure = Failure(known, detail, violations, retry_after, committed_size)
+        failure.__class__ = Failure._kinds.get(known, Failure)
+        return failure
+
+    def __init_subclass__(cls) -> None:
+        if cls.preset:
+            Failure._kinds[cls.preset] = cls
+
+
+class _Preset(Failure):
+    def __init__(self, detail: str, violations: Sequence[Violation] = (), retry_after: float | None = None) -> None:
+        assert self.preset
+        super().__init__(self.preset, detail, violations, retry_after)
+
+
+class NotFound(_Preset):
+    """There is no such thing, or it is not the caller's."""
+
+    preset = Code.NOT_FOUND
+
+
+class InvalidValue(_Preset):
+    """A value breaks a rule; `violations` say which and where."""
+
+    preset = Code.INVALID_VALUE
+
+
+class FailedPrecondition(_Preset):
+    """The thing is not in a state that allows it."""
+
+    preset = Code.FAILED_PRECONDITION
+
+
+class AlreadyExists(_Preset):
+    """The name is taken."""
+
+    preset = Code.ALREADY_EXISTS
+
+
+class Forbidden(_Preset):
+    """The caller may not do this with his own things."""
+
+    preset = Code.FORBIDDEN
+
+
+class Unauthenticated(_Preset):
+    """The caller did not say who he is, or not so that it can be believed."""
+
+    preset = Code.UNAUTHENTICATED
+
+
+class Unavailable(_Preset):
+    """The thing cannot be reached for now."""
+
+    preset = Code.UNAVAILABLE
+
+
+class DeadlineExceeded(_Preset):
+    """The time that the caller gave is over."""
+
+    preset = Code.DEADLINE_EXCEEDED
+
+
+class Internal(_Preset):
+    """A bug, without its text."""
+
+    preset = Code.INTERNAL

@@ -1,0 +1,27 @@
+"""Schema changes, by Alembic. Imported only when a database is behind."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine
+
+
+def upgrade(engine: Engine, folder: Path, revision: str = "head") -> None:
+    """Runs the revisions of a folder that a database lacks, in one transaction."""
+    _run(engine, folder, "upgrade", revision)
+
+
+def downgrade(engine: Engine, folder: Path, revision: str) -> None:
+    """Takes revisions back, down to the one named; `base`: all of them."""
+    _run(engine, folder, "downgrade", revision)
+
+
+def _run(engine: Engine, folder: Path, verb: str, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
+    config.set_main_option("version_locations", str(folder).replace("%", "%%"))
+    config.set_main_option("path_separator", "newline")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        getattr(command, verb)(config, revision)

@@ -1,0 +1,236 @@
+"""Long work: stored, watched, cancelled. Each service has its own operations; ids are `<service>-<uuid7>`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from aimass.v1 import operations_pb2 as pb
+from google.protobuf.any_pb2 import Any as WireAny
+from google.protobuf.message import Message
+from sqlalchemy import Boolean, Column, Float, Index, LargeBinary, MetaData, String, insert, select, update
+from sqlalchemy.engine import Connection, Row
+
+from services.kit import pages
+from services.kit.auth import Scope
+from services.kit.db import Database, UtcDateTime, scoped, within
+from services.kit.errors import Failure, NotFound
+from services.kit.pages import Page
+from services.kit.rpc import Call
+from services.kit.timestamps import to_wire, uuid7
+
+PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED = "pending", "running", "succeeded", "failed", "cancelled"
+ENDED = (SUCCEEDED, FAILED, CANCELLED)
+
+
+class Operations:
+    """The operations of one service."""
+
+    def __init__(self, service: str, metadata: MetaData) -> None:
+        self._service = service
+        self.table = scoped(
+            "operation",
+            metadata,
+            Column("operation", String(64), primary_key=True),
+            Column("state", String(16), nullable=False),
+            Column("method", String(200), nullable=False),
+            Column("resource", String(300), nullable=False),
+            Column("progress", Float, nullable=False),
+            Column("stage", String(100), nullable=False),
+            Column("message", String(1000), nullable=False),
+            Column("cancel_requested", Boolean, nullable=False),
+            Column("response", LargeBinary),
+            Column("error", LargeBinary),
+            Column("create_time", UtcDateTime, nullable=False),
+            Column("update_time", UtcDateTime, nullable=False),
+            Column("end_time", UtcDateTime),
+            Index("operation_state", "state"),
+        )
+        self._changed = asyncio.Condition()
+        self._db: Database | None = None
+        self._now: Callable[[], datetime] | None = None
+        self.on_cancel: list[Callable[[Scope, str], Any]] = []
+
+    def bind(self, db: Database, now: Callable[[], datetime]) -> None:
+        """Says where they are kept and what time it is."""
+        self._db, self._now = db, now
+
+    @property
+    def db(self) -> Database:
+        assert self._db, "bind was not called"
+        return self._db
+
+    def now(self) -> datetime:
+        assert self._now, "bind was not called"
+        return self._now()
+
+    def create(self, connection: Connection, scope: Scope, method: str, resource: str) -> pb.Operation:
+        """A pending operation, in the caller's transaction: the work it stands for is committed with it."""
+        name, now = f"{self._service}-{uuid7()}", self.now()
+        row = {
+            **scope._asdict(),
+            "operation": name,
+            "state": PENDING,
+            "method": method,
+            "resource": resource,
+            "progress": 0.0,
+            "stage": "",
+            "message": "",
+            "cancel_requested": False,
+            "create_time": now,
+            "update_time": now,
+        }
+        connection.execute(insert(self.table).values(row))
+        return pb.Operation(
+            operation=name,
+            state=pb.OPERATION_STATE_PENDING,
+            method=method,
+            resource=resource,
+            create_time=to_wire(now),
+            update_time=to_wire(now),
+        )
+
+    def set(self, connection: Connection, scope: Scope, name: str, **values: Any) -> None:
+        """Changes an operation that has not ended, in the caller's transaction."""
+        table = self.table
+        here = within(table, scope) & (table.c.operation == name) & table.c.state.not_in(ENDED)
+        connection.execute(update(table).where(here).values(**values, update_time=self.now()))
+
+    def end(
+        self,
+        connection: Connection,
+        scope: Scope,
+        name: str,
+        response: Message | None = None,
+        failure: Failure | None = None,
+        cancelled: bool = False,
+    ) -> None:
+        """Ends an operation, in the caller's transaction: with a response, a failure, or as cancelled."""
+        values: dict[str, Any] = {"end_time": self.now()}
+        if cancelled:
+            values |= {"state": CANCELLED}
+        elif failure:
+            violations = [{"pointer": v.pointer, "rule": v.rule} for v in failure.violations]
+            error = pb.OperationError(code=failure.code.text, detail=failure.detail)
+            for violation in violations:
+                error.violations.add(**violation)
+            values |= {"state": FAILED, "error": error.SerializeToString()}
+        else:
+            packed = WireAny()
+            if response is not None:
+                packed.Pack(response, "type.aimass.dev/")
+            values |= {"state": SUCCEEDED, "progress": 1.0, "response": packed.SerializeToString()}
+        self.set(connection, scope, name, **values)
+
+    async def progress(self, scope: Scope, name: str, progress: float, stage: str, message: str = "") -> None:
+        """Says how far the work is; marks it as running."""
+        values = {"state": RUNNING, "progress": progress, "stage": stage[:100], "message": message[:1000]}
+        await self.db.run(lambda connection: self.set(connection, scope, name, **values))
+        await self.tell()
+
+    async def tell(self) -> None:
+        """Wakes those who watch; called after a transaction that changed an operation."""
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def get(self, scope: Scope, name: str) -> pb.Operation:
+        """Raises not_found."""
+        table = self.table
+        here = within(table, scope) & (table.c.operation == name)
+        row = await self.db.run(lambda connection: connection.execute(select(table).where(here)).first())
+        if row is None:
+            raise NotFound(f"there is no operation {name}")
+        return _wire(row)
+
+    async def cancel(self, scope: Scope, name: str) -> pb.Operation:
+        """Marks the wish; those in `on_cancel` are told (scope, operation)."""
+        await self.get(scope, name)
+        await self.db.run(lambda connection: self.set(connection, scope, name, cancel_requested=True))
+        for hook in self.on_cancel:
+            await hook(scope, name)
+        await self.tell()
+        return await self.get(scope, name)
+
+    async def list(self, scope: Scope, page_size: int, page_token: str) -> Page[pb.Operation]:
+        """Newest first."""
+        table, size, last = self.table, pages.size(page_size), pages.after(page_token, str)
+        here = within(table, scope)
+        if last:
+            here &= table.c.operation < last[0]
+        query = select(table).where(here).order_by(table.c.operation.desc()).limit(size + 1)
+        rows = await self.db.run(lambda connection: connection.execute(query).all())
+        page = pages.cut(rows, size, lambda row: (row.operation,))
+        return Page(tuple(_wire(row) for row in page.items), page.next_token)
+
+    async def changes(self, scope: Scope, name: str) -> AsyncIterator[pb.Operation]:
+        """The operation as it stands, then each change, until it has ended."""
+        seen = None
+        while True:
+            async with self._changed:
+                operation = await self.get(scope, name)
+                if operation == seen:
+                    try:
+                        await asyncio.wait_for(self._changed.wait(), 1.0)
+                    except TimeoutError:
+                        pass
+                    continue
+            seen = operation
+            yield operation
+            if operation.HasField("end_time"):
+                return
+
+
+def _wire(row: Row[Any]) -> pb.Operation:
+    operation = pb.Operation(
+        operation=row.operation,
+        state=pb.OperationState.Value(f"OPERATION_STATE_{row.state.upper()}"),
+        method=row.method,
+        resource=row.resource,
+        progress=row.progress,
+        stage=row.stage,
+        message=row.message,
+        cancel_requested=row.cancel_requested,
+        create_time=to_wire(row.create_time),
+        update_time=to_wire(row.update_time),
+        end_time=to_wire(row.end_time),
+    )
+    if row.state == RUNNING and row.progress > 0.01:
+        left = (row.update_time - row.create_time).total_seconds() * (1 - row.progress) / row.progress
+        operation.estimated_end_time.FromDatetime(row.update_time + timedelta(seconds=left))
+    if row.response is not None:
+        operation.response.ParseFromString(row.response)
+    if row.error is not None:
+        operation.error.ParseFromString(row.error)
+    return operation
+
+
+class OperationsApi:
+    """The RPCs that every service has."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    async def GetOperation(self, request: pb.GetOperationRequest, call: Call) -> pb.Operation:
+        return await self._operations.get(call.scope, request.operation)
+
+    async def ListOperations(self, request: pb.ListOperationsRequest, call: Call) -> pb.ListOperationsResponse:
+        page = await self._operations.list(call.scope, request.page_size, request.page_token)
+        return pb.ListOperationsResponse(operations=page.items, next_page_token=page.next_token)
+
+    async def CancelOperation(self, request: pb.CancelOperationRequest, call: Call) -> pb.Operation:
+        return await self._operations.cancel(call.scope, request.operation)
+
+    async def WaitOperation(self, request: pb.WaitOperationRequest, call: Call) -> pb.Operation:
+        seconds = request.timeout.seconds + request.timeout.nanos / 1e9 if request.HasField("timeout") else 30.0
+        last = await self._operations.get(call.scope, request.operation)
+        try:
+            async with asyncio.timeout(min(max(seconds, 0.0), 60.0, call.remaining() - 0.1)):
+                async for operation in self._operations.changes(call.scope, request.operation):
+                    last = operation
+        except TimeoutError:
+            pass
+        return last
+
+    async def StreamOperation(self, request: pb.GetOperationRequest, call: Call) -> AsyncIterator[pb.Operation]:
+        async for operation in self._operations.changes(call.scope, request.operation):
+            yield operation

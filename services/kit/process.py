@@ -1,0 +1,211 @@
+"""The one launcher of child processes: heavy work with limits, no secrets, and messages on a socket of its own.
+
+The parent owns the database, the child owns the CPU. The child ends when its socket closes, so a killed parent leaves none;
+killing the child is always safe.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import orjson
+
+from services.kit.errors import Code, Failure, Internal, Violation
+
+_SOCKET = "AIMASS_CHILD_SOCKET"
+_LENGTH = struct.Struct("!I")
+_LARGEST = 64 * 2**20
+_SAMPLE = 0.1  # seconds between looks at the memory
+_ROOT = Path(__file__).parents[2]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a child may take."""
+
+    seconds: float = 3600.0
+    memory_mib: int = 4096  # resident, of it and its children
+    files: int = 1024
+    threads: int = 2  # of every maths library
+
+
+async def run(
+    module: str,
+    request: Json,
+    limits: Limits | None = None,
+    progress: Callable[[Json], Awaitable[None]] | None = None,
+) -> Json:
+    """Runs the entry module `module` on a request and returns its result.
+
+    `progress` is awaited for each message before the next is read, so a slow parent slows the child, not its memory.
+    Raises what the child raised as Failure, limit_exceeded, or internal when it died. Cancelling kills it.
+    """
+    limits = limits or Limits()
+    ours, theirs = socket.socketpair()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        f"import {module} as entry; from services.kit.process import child; child(entry.main)",
+        env=_environment(theirs.fileno(), limits),
+        pass_fds=[theirs.fileno()],
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=None,
+    )
+    theirs.close()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    complaints = asyncio.ensure_future(_tail(process))
+    watch = asyncio.ensure_future(_watch(process.pid, limits))
+    talk = asyncio.ensure_future(_talk(reader, writer, request, progress))
+    try:
+        async with asyncio.timeout(limits.seconds):
+            done, _ = await asyncio.wait({talk, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if talk in done:
+            return talk.result()
+        watch.result()
+        raise Internal("internal error")
+    except TimeoutError:
+        raise Failure(Code.LIMIT_EXCEEDED, f"the work took longer than {limits.seconds:g} s") from None
+    except (asyncio.IncompleteReadError, ConnectionError):
+        raise Internal(f"{module} died", [Violation("", (await _soon(complaints))[-2000:])]) from None
+    finally:
+        for task in (talk, watch):
+            task.cancel()
+        writer.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await asyncio.shield(process.wait())
+        complaints.cancel()
+
+
+def _environment(descriptor: int, limits: Limits) -> dict[str, str]:
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
+    return kept | {name: str(limits.threads) for name in threads} | {
+        _SOCKET: str(descriptor),
+        "AIMASS_CHILD_FILES": str(limits.files),
+        "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]),
+        "DAFT_ANALYTICS_ENABLED": "0",
+        "DO_NOT_TRACK": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+async def _talk(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    request: Json,
+    progress: Callable[[Json], Awaitable[None]] | None,
+) -> Json:
+    _send(writer, request)
+    await writer.drain()
+    while True:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        if length > _LARGEST:
+            raise Failure(Code.LIMIT_EXCEEDED, "the work answered with more than 64 MiB")
+        message: Json = orjson.loads(await reader.readexactly(length))
+        if "result" in message:
+            return dict(message["result"])
+        if "failure" in message:
+            said = message["failure"]
+            raise Failure.of(said["code"], said["detail"], [Violation(*pair) for pair in said["violations"]])
+        if progress:
+            await progress(message["progress"])
+
+
+def _send(writer: asyncio.StreamWriter, message: Json) -> None:
+    body = orjson.dumps(message)
+    writer.write(_LENGTH.pack(len(body)) + body)
+
+
+async def _tail(process: asyncio.subprocess.Process) -> str:
+    """The end of what the child complains of; reading it keeps the pipe from filling up."""
+    assert process.stderr
+    kept = b""
+    while piece := await process.stderr.read(65536):
+        kept = (kept + piece)[-8192:]
+    return kept.decode(errors="replace")
+
+
+async def _soon(complaints: "asyncio.Future[str]") -> str:
+    try:
+        return await asyncio.wait_for(asyncio.shield(complaints), 2)
+    except TimeoutError:
+        return ""
+
+
+async def _watch(pid: int, limits: Limits) -> None:
+    """Raises limit_exceeded when the tree of processes holds more memory than it may."""
+    import psutil
+
+    while True:
+        await asyncio.sleep(_SAMPLE)
+        try:
+            root = psutil.Process(pid)
+            resident = root.memory_info().rss + sum(c.memory_info().rss for c in root.children(recursive=True))
+        except psutil.Error:
+            continue
+        if resident > limits.memory_mib * 2**20:
+            raise Failure(Code.LIMIT_EXCEEDED, f"the work needs more than {limits.memory_mib} MiB")
+
+
+class Child:
+    """The child's side: tells progress."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+
+    def progress(self, message: Json) -> None:
+        """Tells the parent how far the work is."""
+        self.send({"progress": message})
+
+    def send(self, message: Json) -> None:
+        """One message to the parent."""
+        body = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
+        with self._lock:
+            self._connection.sendall(_LENGTH.pack(len(body)) + body)
+
+
+def child(main: Callable[[Json, Child], Json]) -> NoReturn:
+    """What a child process does: one request, one result or failure, and the end."""
+    import resource
+
+    files = int(os.environ["AIMASS_CHILD_FILES"])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    connection = socket.socket(fileno=int(os.environ.pop(_SOCKET)))
+    request = orjson.loads(_exactly(connection, _LENGTH.unpack(_exactly(connection, _LENGTH.size))[0]))
+    # The parent sends nothing after the request: the next byte, or its end, means that it is gone.
+    threading.Thread(target=lambda: (connection.recv(1), os._exit(1)), daemon=True).start()
+    talk = Child(connection)
+    try:
+        talk.send({"result": main(request, talk)})
+    except Failure as failure:
+        pairs = [(v.pointer, v.rule) for v in failure.violations]
+        talk.send({"failure": {"code": failure.code.text, "detail": failure.detail, "violations": pairs}})
+    except MemoryError:
+        talk.send({"failure": {"code": "limit_exceeded", "detail": "the work ran out of memory", "violations": []}})
+    sys.stderr.flush()
+    os._exit(0)  # the engines' threads are not waited for
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        if not piece:
+            os._exit(1)
+        data += piece
+    return data

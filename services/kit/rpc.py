@@ -1,0 +1,264 @@
+"""RPCs: what guards a servicer, and what turns a failure into a status and back.
+
+A guarded method is called by a socket's server or by a local channel alike: token, audience, permission, rules of fields,
+deadline, repeats. A status without our trailer came from the transport, so its text is not repeated.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+import grpc
+from aimass.v1 import options_pb2
+from aimass.v1.failure_pb2 import FailureDetail
+from aimass.v1.failure_pb2 import Violation as WireViolation
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc import StatusCode, aio
+
+from services.kit import contract, telemetry
+from services.kit.auth import Identity, Principal, Scope
+from services.kit.contract import Method
+from services.kit.db import Replay
+from services.kit.errors import Code, DeadlineExceeded, Failure, Internal, Unauthenticated, Unavailable, Violation
+from services.kit.idempotency import IdempotencyTable, Keyed
+
+log = logging.getLogger(__name__)
+TRAILER = "aimass-failure-bin"
+REPLAYED = "idempotency-replayed"
+SIZE = 4 * 2**20
+LARGE = 17 * 2**20  # for tensors and upload chunks: 16 MiB and their frame
+OPTIONS = [
+    ("grpc.max_receive_message_length", LARGE),
+    ("grpc.max_send_message_length", LARGE),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.enable_retries", 0),
+]
+R = TypeVar("R")
+
+
+@dataclass
+class Call:
+    """One call of one method: who, for how long, with which key."""
+
+    method: Method
+    principal: Principal
+    request: Any
+    metadata: Mapping[str, str]
+    now: Callable[[], datetime]
+    keys: IdempotencyTable | None
+    deadline: float
+    trailers: dict[str, str] = field(default_factory=dict)
+    _asked: bool = False
+
+    @property
+    def scope(self) -> Scope:
+        """Tenant and project: what every query carries."""
+        return self.principal.scope
+
+    @property
+    def request_id(self) -> str:
+        return self.metadata.get("x-request-id", "")
+
+    @property
+    def etag(self) -> str:
+        """The etag that the caller last saw, without quotes; empty if he said none."""
+        return self.metadata.get("if-match", "").removeprefix("W/").strip('"')
+
+    def remaining(self) -> float:
+        """Seconds until the caller gives up."""
+        return self.deadline - time.monotonic()
+
+    def once(self, to_wire: Callable[[R], Message]) -> Keyed | None:
+        """What makes this call's effect happen once, for `Database.run`; None when the caller sent no key."""
+        self._asked = True
+        key = self.metadata.get("idempotency-key", "")
+        if not key or self.keys is None:
+            return None
+        if len(key) > 255:
+            raise Failure(Code.INVALID_VALUE, "the idempotency key must have at most 255 characters")
+        who = "\0".join((*self.scope, self.principal.id, self.method.path))
+        return self.keys.once(who, key, self.request, self.now(), to_wire)
+
+
+class Guarded:
+    """A servicer's method with everything in front of it."""
+
+    def __init__(
+        self,
+        method: Method,
+        servicer: Any,
+        identity: Identity,
+        audience: str,
+        now: Callable[[], datetime],
+        keys: IdempotencyTable | None,
+    ) -> None:
+        self.method, self._identity, self._audience = method, identity, audience
+        self._run = getattr(servicer, method.descriptor.name)  # a missing method fails at start, not at its first call
+        self._now, self._keys = now, keys
+        self.request_class, self.reply_class = GetMessageClass(method.takes), GetMessageClass(method.gives)
+        self.client_streams = bool(method.descriptor.client_streaming)
+        self.server_streams = bool(method.descriptor.server_streaming)
+        self._name = method.path[1:]
+
+    def admit(self, request: Any, metadata: Mapping[str, str], timeout: float | None) -> Call:
+        """The call, if its caller may make it and the request keeps its rules."""
+        kind, _, token = metadata.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise Unauthenticated("the call carries no token")
+        principal = self._identity.verify(token, self._audience)
+        policy = self.method.policy
+        if not self.method.public and not principal.id.startswith(("service:", "key:")):
+            raise Failure(Code.FORBIDDEN, "this method is for services")
+        if not principal.may(policy.permission):
+            raise Failure(Code.FORBIDDEN, f"{policy.permission} is not permitted")
+        if policy.etag_required and "if-match" not in metadata:
+            raise Failure(Code.ETAG_REQUIRED, "If-Match with the etag of the object is required")
+        if self.method.public and not self.client_streams:
+            contract.check(request)
+        seconds = min(self.method.deadline, timeout) if timeout else self.method.deadline
+        deadline = time.monotonic() + seconds
+        return Call(self.method, principal, request, metadata, self._now, self._keys, deadline)
+
+    async def unary(self, request: Any, metadata: Mapping[str, str], timeout: float | None) -> tuple[Any, dict[str, str]]:
+        """The reply and its trailers; raises Failure only."""
+        with self._failures(metadata):
+            call = self.admit(request, metadata, timeout)
+            try:
+                async with asyncio.timeout(call.remaining()):
+                    reply = await self._run(request, call)
+            except Replay as replay:
+                return self.reply_class.FromString(replay.reply), {REPLAYED: "true"}
+            keyed = self.method.policy.effect == options_pb2.EFFECT_KEYED
+            if keyed and metadata.get("idempotency-key") and not call._asked:
+                raise RuntimeError(f"{self._name} is KEYED and did not ask for its key")
+            return reply, call.trailers
+
+    async def stream(self, request: Any, metadata: Mapping[str, str], timeout: float | None) -> AsyncIterator[Any]:
+        """The replies; raises Failure only."""
+        with self._failures(metadata):
+            call = self.admit(request, metadata, timeout)
+            async with asyncio.timeout(call.remaining()):
+                async for item in self._run(request, call):
+                    yield item
+
+    @contextlib.contextmanager
+    def _failures(self, metadata: Mapping[str, str]) -> Any:
+        with telemetry.span(self._name, metadata) as span:
+            try:
+                yield
+            except Failure as failure:
+                telemetry.failed(span, failure.code.text)
+                raise
+            except TimeoutError:
+                telemetry.failed(span, "deadline_exceeded")
+                raise DeadlineExceeded(f"{self._audience} took too long") from None
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except Exception:
+                telemetry.failed(span, "internal")
+                log.exception("unhandled error in %s", self._name, extra={"request_id": metadata.get("x-request-id", "")})
+                raise Internal("internal error") from None
+
+
+def guard(
+    servicers: Mapping[str, Any],
+    identity: Identity,
+    audience: str,
+    now: Callable[[], datetime],
+    keys: IdempotencyTable | None,
+) -> dict[str, Guarded]:
+    """Guarded methods by path, of servicers by the full name of their service."""
+    return {
+        method.path: Guarded(method, servicer, identity, audience, now, keys)
+        for name, servicer in servicers.items()
+        for method in contract.methods(name)
+    }
+
+
+class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Guarded methods behind a socket."""
+
+    def __init__(self, guarded: Mapping[str, Guarded]) -> None:
+        self._handlers = {path: _handler(method) for path, method in guarded.items()}
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        return self._handlers.get(details.method)
+
+
+def _handler(guarded: Guarded) -> Any:
+    async def unary(request: Any, context: Any) -> Any:
+        try:
+            reply, trailers = await guarded.unary(request, metadata_of(context), context.time_remaining())
+        except Failure as failure:
+            return await refuse(context, failure)
+        if trailers:
+            context.set_trailing_metadata(tuple(trailers.items()))
+        return reply
+
+    async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for item in guarded.stream(request, metadata_of(context), context.time_remaining()):
+                yield item
+        except Failure as failure:
+            await refuse(context, failure)
+
+    kind = f"{'stream' if guarded.client_streams else 'unary'}_{'stream' if guarded.server_streams else 'unary'}"
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    codec = (guarded.request_class.FromString, _serialize)
+    return make(stream if guarded.server_streams else unary, *codec)
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def metadata_of(context: Any) -> dict[str, str]:
+    """A context's text metadata; binary values are not ours to read."""
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+async def refuse(context: Any, failure: Failure) -> None:
+    """Ends a call with a failure's status, text and trailer."""
+    await context.abort(failure.code.grpc, failure.detail, ((TRAILER, detail_of(failure).SerializeToString()),))
+
+
+def detail_of(failure: Failure) -> FailureDetail:
+    """A failure as it crosses a wire."""
+    return FailureDetail(
+        code=failure.code.text,
+        violations=[WireViolation(pointer=v.pointer, rule=v.rule) for v in failure.violations],
+        retry_after_ms=int((failure.retry_after or 0) * 1000),
+        committed_size=failure.committed_size,
+    )
+
+
+def failure_from(detail: FailureDetail, text: str) -> Failure:
+    """The failure that crossed a wire."""
+    violations = [Violation(v.pointer, v.rule) for v in detail.violations]
+    wait = detail.retry_after_ms / 1000 or None
+    return Failure.of(detail.code, text, violations, wait, detail.committed_size)
+
+
+def failure_of(error: grpc.RpcError, service: str) -> Failure:
+    """What a status means: what the servicer raised, or what the transport says, in our words."""
+    for key, value in error.trailing_metadata() or ():
+        if key == TRAILER:
+            with contextlib.suppress(DecodeError):
+                return failure_from(FailureDetail.FromString(value), error.details() or "")
+    match error.code():
+        case StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(f"{service} took too long")
+        case StatusCode.UNAVAILABLE | StatusCode.CANCELLED:
+            return Unavailable(f"{service} is unavailable", retry_after=1)
+        case StatusCode.UNIMPLEMENTED:
+            return Failure(Code.METHOD_NOT_ALLOWED, f"{service} has no such method")
+        case StatusCode.RESOURCE_EXHAUSTED | StatusCode.OUT_OF_RANGE:
+            return Failure(Code.BODY_TOO_LARGE, "the message is larger than 16 MiB")
+    return Internal("internal error")

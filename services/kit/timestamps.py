@@ -1,0 +1,32 @@
+"""Times between Python and the wire: always UTC."""
+
+import os
+import time
+import uuid
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+
+def to_wire(at: datetime | None) -> Timestamp | None:
+    """A protobuf timestamp, or None for none."""
+    if at is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(at)
+    return stamp
+
+
+def from_wire(stamp: Timestamp | None) -> datetime | None:
+    """A UTC datetime, or None when the field is not set."""
+    if stamp is None or not (stamp.seconds or stamp.nanos):
+        return None
+    return stamp.ToDatetime(tzinfo=UTC)
+
+
+def uuid7() -> str:
+    """A UUID that sorts by the time it was made at (RFC 9562, version 7)."""
+    millis = time.time_ns() // 1_000_000
+    bits = int.from_bytes(os.urandom(10), "big")
+    value = (millis & (2**48 - 1)) << 80 | 0x7 << 76 | (bits >> 62 & 0xFFF) << 64 | 0b10 << 62 | bits & (2**62 - 1)
+    return str(uuid.UUID(int=value))

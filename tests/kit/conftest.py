@@ -1,0 +1,82 @@
+"""A service of one slice, with a database: what the kit's tests talk to."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aimass.v1.operations_pb2_grpc import OperationsStub
+from services.kit.app import GrpcDoor
+from services.kit.auth import Identity, Principal, Scope
+from services.kit.channels import RemoteChannel
+from services.kit.db import Database
+from services.kit.local import LocalChannel
+from services.kit.operations import OperationsApi
+from services.kit.rpc import guard
+from services.kit.schema import Schema
+
+SCOPE = Scope("acme")
+MIGRATION = '''
+import services.kit.schema as kit
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "0001", None, None, None
+def upgrade(): kit.create_0001(op)
+def downgrade(): kit.drop_0001(op)
+'''
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Identity:
+    return Identity("test", tmp_path / "keys")
+
+
+@pytest.fixture
+async def schema() -> Schema:
+    return Schema("data")
+
+
+@pytest.fixture
+async def db(tmp_path: Path, schema: Schema) -> AsyncIterator[Database]:
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    (folder / "0001_kit.py").write_text(MIGRATION)
+    database = Database(f"sqlite:///{tmp_path}/data.db", folder)
+    await database.start()
+    schema.operations.bind(database, now)
+    yield database
+    database.close()
+
+
+@pytest.fixture(params=["in process", "tcp"])
+async def operations(
+    request: pytest.FixtureRequest, identity: Identity, db: Database, schema: Schema, free_port: int
+) -> AsyncIterator[Any]:
+    """A stub of the operations behind each transport."""
+    api = {"aimass.v1.Operations": OperationsApi(schema.operations)}
+    guarded = guard(api, identity, "data", now, schema.keys)
+    if request.param == "in process":
+        channel = LocalChannel()
+        channel.serve(guarded)
+        yield OperationsStub(channel)  # type: ignore[arg-type]
+        return
+    door = GrpcDoor(f"127.0.0.1:{free_port}", guarded)
+    await door.open()
+    remote = RemoteChannel(f"127.0.0.1:{free_port}", "data")
+    yield OperationsStub(remote)  # type: ignore[arg-type]
+    await remote.close()
+    await door.close(0)
+
+
+@pytest.fixture
+def admin(identity: Identity) -> Any:
+    return as_key(identity, "*")
+
+
+def as_key(identity: Identity, *permissions: str, scope: Scope = SCOPE) -> tuple[tuple[str, str], ...]:
+    """Metadata of a caller with these permissions."""
+    return (("authorization", f"Bearer {identity.token('data', Principal(scope, 'key:test', permissions))}"),)
