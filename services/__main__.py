@@ -3,9 +3,9 @@
 import asyncio
 import sys
 
-from services.kit.app import SERVICES, run
 from services.kit.config import ConfigError
 from services.kit.errors import Failure
+from services.kit.running import SERVICES, run
 
 
 def main() -> int:

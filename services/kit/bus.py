@@ -1,6 +1,6 @@
 """Events between services: durable, at least once, in order per key.
 
-This module holds the port and its near adapter, a log in SQLite. `bus_remote` reads and writes the log of another process.
+This module holds the port and its near adapter, a log in SQLite. `bus_remote` uses the log of another process.
 """
 
 import asyncio
@@ -213,5 +213,3 @@ def _prune(connection: Connection) -> None:
         done = (_record.c.topic == row.topic) & (_record.c.offset <= row.offset)
         keep = 600.0 if row.topic == TELEMETRY else _KEEP_SECONDS
         connection.execute(delete(_record).where(done & (_record.c.time < time.time() - keep)))
-
-

@@ -1,12 +1,12 @@
 """The near bus of another process, over gRPC, and the servicer that offers ours to others."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
+
+from google.protobuf.empty_pb2 import Empty
 
 from aimass.v1 import bus_pb2 as pb
 from aimass.v1.bus_pb2_grpc import BusStub
-from google.protobuf.empty_pb2 import Empty
-
 from services.kit.auth import SYSTEM, Identity, Scope, service_principal
 from services.kit.bus import Event, NearBus
 from services.kit.channels import RemoteChannel
@@ -21,7 +21,7 @@ class RemoteBus:
 
     def __init__(self, url: str, identity: Identity) -> None:
         self._channel = RemoteChannel(url.removeprefix("grpc://"), "bus")
-        self._stub, self._identity = BusStub(self._channel), identity  # type: ignore[arg-type]
+        self._stub, self._identity = BusStub(cast(Any, self._channel)), identity
 
     async def start(self) -> None:
         """Calls wait until the other process is there."""
@@ -96,9 +96,7 @@ class BusApi:
 
 
 def _to_wire(event: Event) -> pb.BusEvent:
-    return pb.BusEvent(
-        topic=event.topic, key=event.key, body=event.body, headers=event.headers, offset=event.offset
-    )
+    return pb.BusEvent(topic=event.topic, key=event.key, body=event.body, headers=event.headers, offset=event.offset)
 
 
 def _place(event: Event) -> pb.BusEvent:

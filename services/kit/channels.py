@@ -1,4 +1,4 @@
-"""Channels to services in other processes: statuses become failures, every call has a deadline and carries the trace."""
+"""Channels to services in other processes: statuses become failures, every call has a deadline and its trace."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 from grpc import aio
 
 from services.kit import contract, telemetry
-from services.kit.rpc import OPTIONS, failure_of
+from services.kit.rpc import OPTIONS
+from services.kit.status import failure_of
 
 
 class RemoteChannel:
@@ -16,16 +17,24 @@ class RemoteChannel:
         """`service` is how error texts name the other side."""
         self._channel, self._service = aio.insecure_channel(address, options=OPTIONS), service
 
-    def unary_unary(self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any) -> Any:
+    def unary_unary(
+        self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
+    ) -> Any:
         return self._single(self._channel.unary_unary(path, request_serializer, response_deserializer), path)
 
-    def stream_unary(self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any) -> Any:
+    def stream_unary(
+        self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
+    ) -> Any:
         return self._single(self._channel.stream_unary(path, request_serializer, response_deserializer), path)
 
-    def unary_stream(self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any) -> Any:
+    def unary_stream(
+        self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
+    ) -> Any:
         return self._many(self._channel.unary_stream(path, request_serializer, response_deserializer), path)
 
-    def stream_stream(self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any) -> Any:
+    def stream_stream(
+        self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
+    ) -> Any:
         return self._many(self._channel.stream_stream(path, request_serializer, response_deserializer), path)
 
     def _single(self, method: Any, path: str) -> Any:

@@ -16,13 +16,18 @@ class ConfigError(Exception):
 
 
 class Settings(BaseSettings):
-    """One service's settings: field `x` is the variable `<env_prefix>X`; a SecretStr field also `<env_prefix>X_FILE`."""
+    """One service's settings: field `x` is the variable `<prefix>X`; a SecretStr field also `<prefix>X_FILE`."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # `load` hands over the environment that it was given, so that a test can pass its own.
         return (init_settings,)

@@ -1,26 +1,23 @@
-"""What the compiled protos declare: services, methods, policies, routes, descriptions, and the rules of fields."""
+"""What the compiled protos declare: services, methods, policies, routes, descriptions."""
 
 import gzip
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
-import aimass.v1
-from aimass.v1 import options_pb2
 from google.api.annotations_pb2 import http
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 
-from services.kit.errors import Code, Failure, Violation
+import aimass.v1
+from aimass.v1 import options_pb2
 
-NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 ANY = "any"  # the owner of a service that every service has
 _SERVICE, _METHOD, _MESSAGE, _FIELD = 6, 2, 4, 2  # field numbers in FileDescriptorProto and below
 
@@ -138,76 +135,6 @@ def _name(file: FileDescriptorProto, path: list[int]) -> str:
     return ""
 
 
-def topic(message: Descriptor) -> str:
-    """Where events of a type go: aimass.registry.v1 for those of registry_events.proto."""
+def topic(message: Any) -> str:
+    """Where events of a type (a message descriptor) go: aimass.registry.v1 for those of registry_events.proto."""
     return f"aimass.{message.file.name.rsplit('/', 1)[-1].removesuffix('_events.proto')}.v1"
-
-
-def check(request: Message) -> None:
-    """Raises invalid_value or invalid_name, with every field that breaks its rule; clears output-only fields."""
-    found = list(_violations(request, ""))
-    if not found:
-        return
-    names = [violation for violation in found if violation.rule.startswith("must be a name")]
-    code = Code.INVALID_NAME if names else Code.INVALID_VALUE
-    first = (names or found)[0]
-    raise Failure(code, f"{first.pointer[1:].replace('/', '.')} {first.rule}", found)
-
-
-_Rule = Callable[[Any, str], Iterator[Violation]]
-
-
-def _violations(message: Message, at: str) -> Iterator[Violation]:
-    for field, rule in _rules(message.DESCRIPTOR):
-        policy = field.GetOptions().Extensions[options_pb2.field]
-        if policy.output_only:
-            message.ClearField(field.name)
-        else:
-            yield from rule(message, f"{at}/{field.name}")
-
-
-@cache
-def _rules(descriptor: Descriptor) -> tuple[tuple[FieldDescriptor, _Rule], ...]:
-    return tuple((field, _rule(field)) for field in descriptor.fields)
-
-
-def _rule(field: FieldDescriptor) -> _Rule:
-    policy = field.GetOptions().Extensions[options_pb2.field]
-    own = bool(field.message_type) and field.message_type.full_name.startswith("aimass.")
-    entry = bool(field.message_type) and field.message_type.GetOptions().map_entry
-    longest, most = policy.max_length or 1024, policy.max_items or 1000
-
-    def one(value: Any, at: str) -> Iterator[Violation]:
-        if own:
-            yield from _violations(value, at)
-        elif isinstance(value, str):
-            yield from _string(value, at)
-
-    def _string(value: str, at: str) -> Iterator[Violation]:
-        if policy.name and not NAME.match(value) and not (policy.optional and not value):
-            yield Violation(at, "must be a name: [a-z][a-z0-9_-]{0,62}")
-        elif len(value) > longest:
-            yield Violation(at, f"must have at most {longest} characters")
-        elif "\0" in value:
-            yield Violation(at, "must not contain NUL")
-
-    def rule(message: Any, at: str) -> Iterator[Violation]:
-        value = getattr(message, field.name)
-        if field.is_repeated:
-            if policy.required and not value:
-                yield Violation(at, "must not be empty")
-            if len(value) > most:
-                yield Violation(at, f"must have at most {most} items")
-            elif not entry:
-                for index, item in enumerate(value):
-                    yield from one(item, f"{at}/{index}")
-            else:
-                for key, item in value.items():
-                    yield from _string(key, at)
-                    yield from one(item, f"{at}/{key}") if isinstance(item, str) else ()
-        elif policy.required and not (message.HasField(field.name) if field.message_type else value):
-            yield Violation(at, "must be set")
-        elif not field.has_presence or message.HasField(field.name):
-            yield from one(value, at)
-
-    return rule

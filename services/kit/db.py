@@ -12,8 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
-from sqlalchemy import Column, ColumnElement, DateTime, Dialect, MetaData, String, Table, TypeDecorator, and_
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    and_,
+    create_engine,
+    event,
+    text,
+)
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import OperationalError
 
@@ -73,7 +85,9 @@ class Database:
         self.url, self._migrations = url, migrations
         self.near = url.startswith("sqlite")
         self._lock: IO[str] | None = None
-        options: dict[str, Any] = {"connect_args": {"check_same_thread": False}} if self.near else {"pool_size": threads}
+        options: dict[str, Any] = (
+            {"connect_args": {"check_same_thread": False}} if self.near else {"pool_size": threads}
+        )
         self._engine = create_engine(url, **options)
         if self.near:
             event.listen(self._engine, "connect", _tune_sqlite)

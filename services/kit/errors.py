@@ -1,7 +1,7 @@
 """The one family of failures that a caller is meant to see, and the only copy of their codes.
 
-A service raises a `Failure`. Each protocol's edge turns it into that protocol's form, and the client side of a wire turns
-it back into the same `Failure`. Any other exception is a bug: it is logged with its trace and leaves as `internal`.
+A service raises a `Failure`. Each protocol's edge turns it into that protocol's form, and the client side of a wire
+turns it back. Any other exception is a bug: it is logged with its trace and leaves as `internal`.
 """
 
 from collections.abc import Sequence

@@ -25,7 +25,9 @@ class LocalChannel:
         """Adds methods."""
         self.methods |= guarded
 
-    def unary_unary(self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any) -> Any:
+    def unary_unary(
+        self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
+    ) -> Any:
         encode, decode = request_serializer or _same, response_deserializer or _same
 
         def call(request: Any, timeout: float | None = None, metadata: Any = ()) -> "LocalCall":
@@ -33,7 +35,9 @@ class LocalChannel:
 
         return call
 
-    def stream_unary(self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any) -> Any:
+    def stream_unary(
+        self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
+    ) -> Any:
         encode, decode = request_serializer or _same, response_deserializer or _same
 
         def call(requests: Any, timeout: float | None = None, metadata: Any = ()) -> "LocalCall":
@@ -41,10 +45,14 @@ class LocalChannel:
 
         return call
 
-    def unary_stream(self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any) -> Any:
+    def unary_stream(
+        self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
+    ) -> Any:
         return self._many(path, request_serializer, response_deserializer, streams=False)
 
-    def stream_stream(self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any) -> Any:
+    def stream_stream(
+        self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
+    ) -> Any:
         return self._many(path, request_serializer, response_deserializer, streams=True)
 
     def _many(self, path: str, request_serializer: Any, response_deserializer: Any, streams: bool) -> Any:

@@ -1,22 +1,22 @@
 """Long work: stored, watched, cancelled. Each service has its own operations; ids are `<service>-<uuid7>`."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from aimass.v1 import operations_pb2 as pb
 from google.protobuf.any_pb2 import Any as WireAny
 from google.protobuf.message import Message
 from sqlalchemy import Boolean, Column, Float, Index, LargeBinary, MetaData, String, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
+from aimass.v1 import operations_pb2 as pb
 from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.db import Database, UtcDateTime, scoped, within
 from services.kit.errors import Failure, NotFound
 from services.kit.pages import Page
-from services.kit.rpc import Call
 from services.kit.timestamps import to_wire, uuid7
 
 PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED = "pending", "running", "succeeded", "failed", "cancelled"
@@ -169,10 +169,8 @@ class Operations:
             async with self._changed:
                 operation = await self.get(scope, name)
                 if operation == seen:
-                    try:
+                    with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._changed.wait(), 1.0)
-                    except TimeoutError:
-                        pass
                     continue
             seen = operation
             yield operation
@@ -202,35 +200,3 @@ def _wire(row: Row[Any]) -> pb.Operation:
     if row.error is not None:
         operation.error.ParseFromString(row.error)
     return operation
-
-
-class OperationsApi:
-    """The RPCs that every service has."""
-
-    def __init__(self, operations: Operations) -> None:
-        self._operations = operations
-
-    async def GetOperation(self, request: pb.GetOperationRequest, call: Call) -> pb.Operation:
-        return await self._operations.get(call.scope, request.operation)
-
-    async def ListOperations(self, request: pb.ListOperationsRequest, call: Call) -> pb.ListOperationsResponse:
-        page = await self._operations.list(call.scope, request.page_size, request.page_token)
-        return pb.ListOperationsResponse(operations=page.items, next_page_token=page.next_token)
-
-    async def CancelOperation(self, request: pb.CancelOperationRequest, call: Call) -> pb.Operation:
-        return await self._operations.cancel(call.scope, request.operation)
-
-    async def WaitOperation(self, request: pb.WaitOperationRequest, call: Call) -> pb.Operation:
-        seconds = request.timeout.seconds + request.timeout.nanos / 1e9 if request.HasField("timeout") else 30.0
-        last = await self._operations.get(call.scope, request.operation)
-        try:
-            async with asyncio.timeout(min(max(seconds, 0.0), 60.0, call.remaining() - 0.1)):
-                async for operation in self._operations.changes(call.scope, request.operation):
-                    last = operation
-        except TimeoutError:
-            pass
-        return last
-
-    async def StreamOperation(self, request: pb.GetOperationRequest, call: Call) -> AsyncIterator[pb.Operation]:
-        async for operation in self._operations.changes(call.scope, request.operation):
-            yield operation

@@ -1,6 +1,7 @@
-"""Events that leave with the transaction that caused them, and effects of events that happen once (RELIABILITY S3, S4)."""
+"""Events that leave with the transaction that caused them, and effects that happen once (RELIABILITY S3, S4)."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -43,9 +44,7 @@ class Outbox:
 
     def add(self, connection: Connection, events: Iterable[Event]) -> None:
         """Writes events in the caller's transaction."""
-        rows = [
-            {"topic": e.topic, "key": e.key, "headers": orjson.dumps(e.headers), "body": e.body} for e in events
-        ]
+        rows = [{"topic": e.topic, "key": e.key, "headers": orjson.dumps(e.headers), "body": e.body} for e in events]
         if rows:
             connection.execute(insert(self.table), rows)
             if self._loop:
@@ -146,10 +145,8 @@ class Listener:
         """Hands an event to its handler; one of another type is not for us."""
         for kind, handler in self.handlers.items():
             if kind.DESCRIPTOR.full_name == event.type:
-                try:
+                with contextlib.suppress(Replay):
                     await handler(kind.FromString(event.body), Delivery(event, self.inbox, now))
-                except Replay:
-                    pass
 
 
 async def consume(bus: Bus, listener: Any, group: str, now: Callable[[], Any]) -> None:
@@ -169,10 +166,10 @@ async def consume(bus: Bus, listener: Any, group: str, now: Callable[[], Any]) -
 async def _deliver(bus: Bus, listener: Any, event: Event, now: Callable[[], Any]) -> None:
     for attempt in range(_TRIES):
         try:
-            return await listener.handle(event, now)
+            await listener.handle(event, now)
         except Exception:
             log.exception("event %s of %s failed, try %d", event.id, event.type, attempt + 1)
             await asyncio.sleep(0.1 * 2**attempt)
+        else:
+            return
     await bus.publish([Event(f"{event.topic}.dead", event.key, event.body, event.headers)])
-
-

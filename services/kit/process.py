@@ -1,7 +1,7 @@
 """The one launcher of child processes: heavy work with limits, no secrets, and messages on a socket of its own.
 
-The parent owns the database, the child owns the CPU. The child ends when its socket closes, so a killed parent leaves none;
-killing the child is always safe.
+The parent owns the database, the child owns the CPU. The child ends when its socket closes, so a killed parent leaves
+none; killing the child is always safe. `child` is the other side.
 """
 
 import asyncio
@@ -9,24 +9,19 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 import sys
-import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
 import orjson
 
+from services.kit.child import FILES, LENGTH, SOCKET, Json
 from services.kit.errors import Code, Failure, Internal, Violation
 
-_SOCKET = "AIMASS_CHILD_SOCKET"
-_LENGTH = struct.Struct("!I")
 _LARGEST = 64 * 2**20
 _SAMPLE = 0.1  # seconds between looks at the memory
 _ROOT = Path(__file__).parents[2]
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ async def run(
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        f"import {module} as entry; from services.kit.process import child; child(entry.main)",
+        f"import {module} as entry; from services.kit.child import child; child(entry.main)",
         env=_environment(theirs.fileno(), limits),
         pass_fds=[theirs.fileno()],
         stdin=asyncio.subprocess.DEVNULL,
@@ -93,14 +88,18 @@ async def run(
 def _environment(descriptor: int, limits: Limits) -> dict[str, str]:
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
-    return kept | {name: str(limits.threads) for name in threads} | {
-        _SOCKET: str(descriptor),
-        "AIMASS_CHILD_FILES": str(limits.files),
-        "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]),
-        "DAFT_ANALYTICS_ENABLED": "0",
-        "DO_NOT_TRACK": "1",
-        "PYTHONWARNINGS": "ignore",
-    }
+    return (
+        kept
+        | {name: str(limits.threads) for name in threads}
+        | {
+            SOCKET: str(descriptor),
+            FILES: str(limits.files),
+            "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]),
+            "DAFT_ANALYTICS_ENABLED": "0",
+            "DO_NOT_TRACK": "1",
+            "PYTHONWARNINGS": "ignore",
+        }
+    )
 
 
 async def _talk(
@@ -112,7 +111,7 @@ async def _talk(
     _send(writer, request)
     await writer.drain()
     while True:
-        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
         if length > _LARGEST:
             raise Failure(Code.LIMIT_EXCEEDED, "the work answered with more than 64 MiB")
         message: Json = orjson.loads(await reader.readexactly(length))
@@ -127,7 +126,7 @@ async def _talk(
 
 def _send(writer: asyncio.StreamWriter, message: Json) -> None:
     body = orjson.dumps(message)
-    writer.write(_LENGTH.pack(len(body)) + body)
+    writer.write(LENGTH.pack(len(body)) + body)
 
 
 async def _tail(process: asyncio.subprocess.Process) -> str:
@@ -159,53 +158,3 @@ async def _watch(pid: int, limits: Limits) -> None:
             continue
         if resident > limits.memory_mib * 2**20:
             raise Failure(Code.LIMIT_EXCEEDED, f"the work needs more than {limits.memory_mib} MiB")
-
-
-class Child:
-    """The child's side: tells progress."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection, self._lock = connection, threading.Lock()
-
-    def progress(self, message: Json) -> None:
-        """Tells the parent how far the work is."""
-        self.send({"progress": message})
-
-    def send(self, message: Json) -> None:
-        """One message to the parent."""
-        body = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
-        with self._lock:
-            self._connection.sendall(_LENGTH.pack(len(body)) + body)
-
-
-def child(main: Callable[[Json, Child], Json]) -> NoReturn:
-    """What a child process does: one request, one result or failure, and the end."""
-    import resource
-
-    files = int(os.environ["AIMASS_CHILD_FILES"])
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection = socket.socket(fileno=int(os.environ.pop(_SOCKET)))
-    request = orjson.loads(_exactly(connection, _LENGTH.unpack(_exactly(connection, _LENGTH.size))[0]))
-    # The parent sends nothing after the request: the next byte, or its end, means that it is gone.
-    threading.Thread(target=lambda: (connection.recv(1), os._exit(1)), daemon=True).start()
-    talk = Child(connection)
-    try:
-        talk.send({"result": main(request, talk)})
-    except Failure as failure:
-        pairs = [(v.pointer, v.rule) for v in failure.violations]
-        talk.send({"failure": {"code": failure.code.text, "detail": failure.detail, "violations": pairs}})
-    except MemoryError:
-        talk.send({"failure": {"code": "limit_exceeded", "detail": "the work ran out of memory", "violations": []}})
-    sys.stderr.flush()
-    os._exit(0)  # the engines' threads are not waited for
-
-
-def _exactly(connection: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        piece = connection.recv(count - len(data))
-        if not piece:
-            os._exit(1)
-        data += piece
-    return data

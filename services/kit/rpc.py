@@ -1,7 +1,7 @@
-"""RPCs: what guards a servicer, and what turns a failure into a status and back.
+"""RPCs: what stands in front of a servicer.
 
-A guarded method is called by a socket's server or by a local channel alike: token, audience, permission, rules of fields,
-deadline, repeats. A status without our trailer came from the transport, so its text is not repeated.
+A guarded method is called by a socket's server or by a local channel alike: token, audience, permission, rules of
+fields, deadline, repeats.
 """
 
 import asyncio
@@ -14,22 +14,19 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import grpc
-from aimass.v1 import options_pb2
-from aimass.v1.failure_pb2 import FailureDetail
-from aimass.v1.failure_pb2 import Violation as WireViolation
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from grpc import StatusCode, aio
 
-from services.kit import contract, telemetry
+from aimass.v1 import options_pb2
+from services.kit import contract, fields, telemetry
 from services.kit.auth import Identity, Principal, Scope
 from services.kit.contract import Method
 from services.kit.db import Replay
-from services.kit.errors import Code, DeadlineExceeded, Failure, Internal, Unauthenticated, Unavailable, Violation
+from services.kit.errors import Code, DeadlineExceeded, Failure, Internal, Unauthenticated
 from services.kit.idempotency import IdempotencyTable, Keyed
+from services.kit.status import refuse
 
 log = logging.getLogger(__name__)
-TRAILER = "aimass-failure-bin"
 REPLAYED = "idempotency-replayed"
 SIZE = 4 * 2**20
 LARGE = 17 * 2**20  # for tensors and upload chunks: 16 MiB and their frame
@@ -121,12 +118,14 @@ class Guarded:
         if policy.etag_required and "if-match" not in metadata:
             raise Failure(Code.ETAG_REQUIRED, "If-Match with the etag of the object is required")
         if self.method.public and not self.client_streams:
-            contract.check(request)
+            fields.check(request)
         seconds = min(self.method.deadline, timeout) if timeout else self.method.deadline
         deadline = time.monotonic() + seconds
         return Call(self.method, principal, request, metadata, self._now, self._keys, deadline)
 
-    async def unary(self, request: Any, metadata: Mapping[str, str], timeout: float | None) -> tuple[Any, dict[str, str]]:
+    async def unary(
+        self, request: Any, metadata: Mapping[str, str], timeout: float | None
+    ) -> tuple[Any, dict[str, str]]:
         """The reply and its trailers; raises Failure only."""
         with self._failures(metadata):
             call = self.admit(request, metadata, timeout)
@@ -163,7 +162,9 @@ class Guarded:
                 raise
             except Exception:
                 telemetry.failed(span, "internal")
-                log.exception("unhandled error in %s", self._name, extra={"request_id": metadata.get("x-request-id", "")})
+                log.exception(
+                    "unhandled error in %s", self._name, extra={"request_id": metadata.get("x-request-id", "")}
+                )
                 raise Internal("internal error") from None
 
 
@@ -182,7 +183,7 @@ def guard(
     }
 
 
-class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
+class Handlers(grpc.GenericRpcHandler):
     """Guarded methods behind a socket."""
 
     def __init__(self, guarded: Mapping[str, Guarded]) -> None:
@@ -222,43 +223,3 @@ def _serialize(message: Message) -> bytes:
 def metadata_of(context: Any) -> dict[str, str]:
     """A context's text metadata; binary values are not ours to read."""
     return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-
-
-async def refuse(context: Any, failure: Failure) -> None:
-    """Ends a call with a failure's status, text and trailer."""
-    await context.abort(failure.code.grpc, failure.detail, ((TRAILER, detail_of(failure).SerializeToString()),))
-
-
-def detail_of(failure: Failure) -> FailureDetail:
-    """A failure as it crosses a wire."""
-    return FailureDetail(
-        code=failure.code.text,
-        violations=[WireViolation(pointer=v.pointer, rule=v.rule) for v in failure.violations],
-        retry_after_ms=int((failure.retry_after or 0) * 1000),
-        committed_size=failure.committed_size,
-    )
-
-
-def failure_from(detail: FailureDetail, text: str) -> Failure:
-    """The failure that crossed a wire."""
-    violations = [Violation(v.pointer, v.rule) for v in detail.violations]
-    wait = detail.retry_after_ms / 1000 or None
-    return Failure.of(detail.code, text, violations, wait, detail.committed_size)
-
-
-def failure_of(error: grpc.RpcError, service: str) -> Failure:
-    """What a status means: what the servicer raised, or what the transport says, in our words."""
-    for key, value in error.trailing_metadata() or ():
-        if key == TRAILER:
-            with contextlib.suppress(DecodeError):
-                return failure_from(FailureDetail.FromString(value), error.details() or "")
-    match error.code():
-        case StatusCode.DEADLINE_EXCEEDED:
-            return DeadlineExceeded(f"{service} took too long")
-        case StatusCode.UNAVAILABLE | StatusCode.CANCELLED:
-            return Unavailable(f"{service} is unavailable", retry_after=1)
-        case StatusCode.UNIMPLEMENTED:
-            return Failure(Code.METHOD_NOT_ALLOWED, f"{service} has no such method")
-        case StatusCode.RESOURCE_EXHAUSTED | StatusCode.OUT_OF_RANGE:
-            return Failure(Code.BODY_TOO_LARGE, "the message is larger than 16 MiB")
-    return Internal("internal error")

@@ -1,4 +1,4 @@
-"""What a process tells of itself: spans, log records and predictions, as OTLP batches on the telemetry topic and in files.
+"""What a process tells of itself: spans, log records and predictions, as OTLP batches on a topic and in files.
 
 Nothing here blocks a request: records wait in bounded queues, and what does not fit is counted and dropped.
 """

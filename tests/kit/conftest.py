@@ -3,27 +3,28 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+
 from aimass.v1.operations_pb2_grpc import OperationsStub
-from services.kit.app import GrpcDoor
 from services.kit.auth import Identity, Principal, Scope
 from services.kit.channels import RemoteChannel
 from services.kit.db import Database
 from services.kit.local import LocalChannel
-from services.kit.operations import OperationsApi
+from services.kit.operations_api import OperationsApi
 from services.kit.rpc import guard
+from services.kit.running import GrpcDoor
 from services.kit.schema import Schema
 
 SCOPE = Scope("acme")
-MIGRATION = '''
+MIGRATION = """
 import services.kit.schema as kit
 from alembic import op
 revision, down_revision, branch_labels, depends_on = "0001", None, None, None
 def upgrade(): kit.create_0001(op)
 def downgrade(): kit.drop_0001(op)
-'''
+"""
 
 
 def now() -> datetime:
@@ -62,12 +63,12 @@ async def operations(
     if request.param == "in process":
         channel = LocalChannel()
         channel.serve(guarded)
-        yield OperationsStub(channel)  # type: ignore[arg-type]
+        yield OperationsStub(cast(Any, channel))
         return
     door = GrpcDoor(f"127.0.0.1:{free_port}", guarded)
     await door.open()
     remote = RemoteChannel(f"127.0.0.1:{free_port}", "data")
-    yield OperationsStub(remote)  # type: ignore[arg-type]
+    yield OperationsStub(cast(Any, remote))
     await remote.close()
     await door.close(0)
 

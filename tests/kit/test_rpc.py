@@ -2,13 +2,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from aimass.v1 import operations_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
+
+from aimass.v1 import operations_pb2 as pb
 from services.kit.auth import Identity, Scope
 from services.kit.db import Database
 from services.kit.errors import Code, Failure
 from services.kit.schema import Schema
-
 from tests.kit.conftest import SCOPE, as_key
 
 
@@ -79,7 +79,9 @@ async def test_a_watcher_sees_progress_and_the_end(operations: Any, admin: Any, 
     async def work() -> None:
         await asyncio.sleep(0.05)
         await schema.operations.progress(SCOPE, made.operation, 0.5, "reading")
-        await db.run(lambda c: schema.operations.end(c, SCOPE, made.operation, failure=Failure(Code.LIMIT_EXCEEDED, "x")))
+        await db.run(
+            lambda c: schema.operations.end(c, SCOPE, made.operation, failure=Failure(Code.LIMIT_EXCEEDED, "x"))
+        )
         await schema.operations.tell()
 
     doing = asyncio.create_task(work())

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
+
 from services.kit import contract
-from services.kit.app import Process
 from services.kit.auth import Principal, Scope
 from services.kit.bus import Event
+from services.kit.running import Process
 
 M = TypeVar("M", bound=Message)
 
@@ -22,7 +23,13 @@ class House:
         self.process, self.runtime = process, process.runtime
 
     def stub(
-        self, kind: Any, service: str, *permissions: str, tenant: str = "acme", project: str = "default", **metadata: str
+        self,
+        kind: Any,
+        service: str,
+        *permissions: str,
+        tenant: str = "acme",
+        project: str = "default",
+        **metadata: str,
     ) -> Any:
         """A stub whose calls are made by a key of a tenant; all permissions if none is named.
 
@@ -98,5 +105,3 @@ async def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
             if value:
                 return value
             await asyncio.sleep(0.02)
-
-

@@ -1,0 +1,67 @@
+"""A child process's own side: one request, progress, one result. An entry module has `main(request, child)`."""
+
+import os
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import orjson
+
+from services.kit.errors import Failure
+
+SOCKET, FILES = "AIMASS_CHILD_SOCKET", "AIMASS_CHILD_FILES"  # variables that the launcher sets
+LENGTH = struct.Struct("!I")
+Json = dict[str, Any]
+
+
+class Child:
+    """The child's side: tells progress."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+
+    def progress(self, message: Json) -> None:
+        """Tells the parent how far the work is."""
+        self.send({"progress": message})
+
+    def send(self, message: Json) -> None:
+        """One message to the parent."""
+        body = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
+        with self._lock:
+            self._connection.sendall(LENGTH.pack(len(body)) + body)
+
+
+def child(main: Callable[[Json, Child], Json]) -> NoReturn:
+    """What a child process does: one request, one result or failure, and the end."""
+    import resource
+
+    files = int(os.environ[FILES])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    connection = socket.socket(fileno=int(os.environ.pop(SOCKET)))
+    request = orjson.loads(_exactly(connection, LENGTH.unpack(_exactly(connection, LENGTH.size))[0]))
+    # The parent sends nothing after the request: the next byte, or its end, means that it is gone.
+    threading.Thread(target=lambda: (connection.recv(1), os._exit(1)), daemon=True).start()
+    talk = Child(connection)
+    try:
+        talk.send({"result": main(request, talk)})
+    except Failure as failure:
+        pairs = [(v.pointer, v.rule) for v in failure.violations]
+        talk.send({"failure": {"code": failure.code.text, "detail": failure.detail, "violations": pairs}})
+    except MemoryError:
+        talk.send({"failure": {"code": "limit_exceeded", "detail": "the work ran out of memory", "violations": []}})
+    sys.stderr.flush()
+    os._exit(0)  # the engines' threads are not waited for
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        if not piece:
+            os._exit(1)
+        data += piece
+    return data

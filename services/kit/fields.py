@@ -1,0 +1,85 @@
+"""The rules of fields that the contract declares, checked before a use case sees a request."""
+
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from aimass.v1 import options_pb2
+from services.kit.errors import Code, Failure, Violation
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
+
+
+def check(request: Message) -> None:
+    """Raises invalid_value or invalid_name, with every field that breaks its rule; clears output-only fields."""
+    found = list(_violations(request, ""))
+    if not found:
+        return
+    names = [violation for violation in found if violation.rule.startswith("must be a name")]
+    code = Code.INVALID_NAME if names else Code.INVALID_VALUE
+    first = (names or found)[0]
+    raise Failure(code, f"{first.pointer[1:].replace('/', '.')} {first.rule}", found)
+
+
+_Rule = Callable[[Any, str], Iterator[Violation]]
+
+
+def _violations(message: Message, at: str) -> Iterator[Violation]:
+    for field, rule in _rules(message.DESCRIPTOR):
+        policy = field.GetOptions().Extensions[options_pb2.field]
+        if policy.output_only:
+            message.ClearField(field.name)
+        else:
+            yield from rule(message, f"{at}/{field.name}")
+
+
+@cache
+def _rules(descriptor: Descriptor) -> tuple[tuple[FieldDescriptor, _Rule], ...]:
+    return tuple((field, _rule(field)) for field in descriptor.fields)
+
+
+def _rule(field: FieldDescriptor) -> _Rule:
+    policy = field.GetOptions().Extensions[options_pb2.field]
+    kind = field.message_type
+    own = kind is not None and kind.full_name.startswith("aimass.")
+    entry = kind is not None and kind.GetOptions().map_entry
+    longest, most = policy.max_length or 1024, policy.max_items or 1000
+
+    def one(value: Any, at: str) -> Iterator[Violation]:
+        if own:
+            yield from _violations(value, at)
+        elif isinstance(value, str):
+            yield from _string(value, at)
+
+    def _string(value: str, at: str) -> Iterator[Violation]:
+        if policy.name and not NAME.match(value) and not (policy.optional and not value):
+            yield Violation(at, "must be a name: [a-z][a-z0-9_-]{0,62}")
+        elif len(value) > longest:
+            yield Violation(at, f"must have at most {longest} characters")
+        elif "\0" in value:
+            yield Violation(at, "must not contain NUL")
+
+    def rule(message: Any, at: str) -> Iterator[Violation]:
+        value = getattr(message, field.name)
+        if field.is_repeated:
+            if policy.required and not value:
+                yield Violation(at, "must not be empty")
+            if len(value) > most:
+                yield Violation(at, f"must have at most {most} items")
+            elif not entry:
+                for index, item in enumerate(value):
+                    yield from one(item, f"{at}/{index}")
+            else:
+                for key, item in value.items():
+                    yield from _string(key, at)
+                    yield from one(item, f"{at}/{key}") if isinstance(item, str) else ()
+        elif policy.required and not (message.HasField(field.name) if field.message_type else value):
+            yield Violation(at, "must be set")
+        elif not field.has_presence or message.HasField(field.name):
+            yield from one(value, at)
+
+    return rule

@@ -1,0 +1,153 @@
+"""How a process runs its services, from start to stop."""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from grpc import aio
+
+from services.kit import config
+from services.kit.app import App, Door, Runtime
+from services.kit.bus import NearBus
+from services.kit.bus_remote import BusApi
+from services.kit.config import Installation, Settings
+from services.kit.operations_api import OperationsApi
+from services.kit.outbox import consume
+from services.kit.rpc import OPTIONS, Handlers, guard
+
+log = logging.getLogger(__name__)
+SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
+
+
+class GrpcDoor:
+    """A gRPC server for calls of other services."""
+
+    def __init__(self, address: str, guarded: Mapping[str, Any]) -> None:
+        self._address, self._guarded = address, guarded
+        self._server: aio.Server | None = None
+
+    async def open(self) -> None:
+        self._server = aio.server(options=OPTIONS)
+        self._server.add_generic_rpc_handlers((Handlers(self._guarded),))
+        if not self._server.add_insecure_port(self._address):
+            raise config.ConfigError(f"{self._address} is taken by another program")
+        await self._server.start()
+
+    async def close(self, grace: float) -> None:
+        if self._server:
+            await self._server.stop(grace)
+
+
+def build(name: str, runtime: Runtime) -> App:
+    """Composes one service by name and puts its methods on the local channel."""
+    module = importlib.import_module(f"services.{name}.app")
+    app: App = module.build(config.load(module.Config, runtime.env), runtime)
+    servicers = dict(app.rpc)
+    if app.schema and app.database:
+        app.schema.operations.bind(app.database, runtime.now)
+        servicers["aimass.v1.Operations"] = OperationsApi(app.schema.operations)
+        importlib.import_module("aimass.v1.operations_pb2")
+    keys = app.schema.keys if app.schema else None
+    runtime.directory.local[name].serve(guard(servicers, runtime.identity, name, runtime.now, keys))
+    runtime.apps[name] = app
+    return app
+
+
+def settings_of(names: Sequence[str]) -> list[type[Settings]]:
+    """The settings classes of services."""
+    return [importlib.import_module(f"services.{name}.config").Config for name in names]
+
+
+class Process:
+    """Some services in one process, from start to stop."""
+
+    def __init__(self, names: Sequence[str], env: Mapping[str, str]) -> None:
+        """Composes the services; opens nothing. Raises ConfigError."""
+        config.refuse_unknown([Installation, *settings_of(SERVICES)], env)
+        self.runtime = Runtime(names, env)
+        self._apps = {name: build(name, self.runtime) for name in names}
+        self._doors: list[Door] = []
+
+    async def start(self) -> None:
+        """Opens databases, then the bus, runs what must run before requests, then opens the doors."""
+        runtime = self.runtime
+        await runtime.bus.start()
+        await asyncio.gather(*(app.database.start() for app in self._apps.values() if app.database))
+        runtime.telemetry.start(runtime.bus)
+        self._doors = list(self._internal_doors())
+        for door in self._doors:
+            await door.open()
+        for name, app in self._apps.items():
+            for hook in app.start:
+                await hook()
+            self._run_tasks(name, app)
+        for app in self._apps.values():
+            for door in app.doors:
+                await door.open()
+                self._doors.append(door)
+        log.info("%s ready", ", ".join(self._apps))
+
+    def _internal_doors(self) -> list[Door]:
+        runtime, doors = self.runtime, list[Door]()
+        if runtime.settings.bus_listen and isinstance(runtime.bus, NearBus):
+            offered = guard({"aimass.v1.Bus": BusApi(runtime.bus)}, runtime.identity, "bus", runtime.now, None)
+            doors.append(GrpcDoor(runtime.settings.bus_listen, offered))
+        for name in self._apps:
+            listen = getattr(config.load(settings_of([name])[0], runtime.env), "listen", "")
+            if listen:
+                doors.append(GrpcDoor(listen, runtime.directory.local[name].methods))
+        return doors
+
+    def _run_tasks(self, name: str, app: App) -> None:
+        runtime = self.runtime
+        if app.schema and app.database:
+            runtime.spawn(app.schema.outbox.relay(app.database, runtime.bus))
+        for index, listener in enumerate(app.listeners):
+            group = f"{name}-{runtime.instance}" if listener.broadcast else name
+            runtime.spawn(consume(runtime.bus, listener, f"{group}-{index}" if index else group, runtime.now))
+        for task in app.tasks:
+            runtime.spawn(task())
+
+    async def stop(self) -> None:
+        """Drains the doors, stops the work, closes what was opened; in the reverse order of `start`."""
+        runtime = self.runtime
+        runtime.draining = True
+        for door in reversed(self._doors):
+            await door.close(runtime.settings.drain_seconds)
+        await runtime.stop_tasks()
+        for app in self._apps.values():
+            for hook in app.close:
+                await hook()
+        await runtime.telemetry.close()
+        for app in self._apps.values():
+            if app.database:
+                app.database.close()
+        await runtime.directory.close()
+        await runtime.bus.close()
+        runtime.blobs.close()
+        runtime.identity.close()
+
+
+async def run(names: Sequence[str], env: Mapping[str, str] = os.environ) -> None:
+    """Hosts services until SIGTERM or SIGINT; a second signal stops at once."""
+    process = Process(names, env)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stopping() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, stopping)
+    try:
+        await process.start()
+        await stop.wait()
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await process.stop()

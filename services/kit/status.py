@@ -1,0 +1,56 @@
+"""A failure on a gRPC wire: a status, a text and a trailer, and back.
+
+A status without our trailer came from the transport, so its text is not repeated.
+"""
+
+import contextlib
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from grpc import StatusCode
+
+from aimass.v1.failure_pb2 import FailureDetail
+from aimass.v1.failure_pb2 import Violation as WireViolation
+from services.kit.errors import Code, DeadlineExceeded, Failure, Internal, Unavailable, Violation
+
+TRAILER = "aimass-failure-bin"
+
+
+async def refuse(context: Any, failure: Failure) -> None:
+    """Ends a call with a failure's status, text and trailer."""
+    await context.abort(failure.code.grpc, failure.detail, ((TRAILER, detail_of(failure).SerializeToString()),))
+
+
+def detail_of(failure: Failure) -> FailureDetail:
+    """A failure as it crosses a wire."""
+    return FailureDetail(
+        code=failure.code.text,
+        violations=[WireViolation(pointer=v.pointer, rule=v.rule) for v in failure.violations],
+        retry_after_ms=int((failure.retry_after or 0) * 1000),
+        committed_size=failure.committed_size,
+    )
+
+
+def failure_from(detail: FailureDetail, text: str) -> Failure:
+    """The failure that crossed a wire."""
+    violations = [Violation(v.pointer, v.rule) for v in detail.violations]
+    wait = detail.retry_after_ms / 1000 or None
+    return Failure.of(detail.code, text, violations, wait, detail.committed_size)
+
+
+def failure_of(error: Any, service: str) -> Failure:
+    """What a status means: what the servicer raised, or what the transport says, in our words."""
+    for key, value in error.trailing_metadata() or ():
+        if key == TRAILER:
+            with contextlib.suppress(DecodeError):
+                return failure_from(FailureDetail.FromString(value), error.details() or "")
+    match error.code():
+        case StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(f"{service} took too long")
+        case StatusCode.UNAVAILABLE | StatusCode.CANCELLED:
+            return Unavailable(f"{service} is unavailable", retry_after=1)
+        case StatusCode.UNIMPLEMENTED:
+            return Failure(Code.METHOD_NOT_ALLOWED, f"{service} has no such method")
+        case StatusCode.RESOURCE_EXHAUSTED | StatusCode.OUT_OF_RANGE:
+            return Failure(Code.BODY_TOO_LARGE, "the message is larger than 16 MiB")
+    return Internal("internal error")

@@ -1,0 +1,106 @@
+"""Resumable uploads: chunks at their offset, then the whole by its digest (RELIABILITY S9)."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.kit.blobs import Blobs, hash_of, sync
+from services.kit.errors import Code, Failure, NotFound
+from services.kit.timestamps import uuid7
+
+_UPLOAD = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+
+
+@dataclass(frozen=True)
+class UploadStatus:
+    """How far an upload is; `digest` is set once it is committed."""
+
+    upload: str
+    size: int
+    digest: str = ""
+
+
+class Uploads:
+    """Uploads on their way into a blob store."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    async def begin(self, tenant: str) -> UploadStatus:
+        """Opens an upload."""
+        return await self._blobs.run(self._begin, tenant)
+
+    async def status(self, tenant: str, upload: str) -> UploadStatus:
+        """Raises not_found."""
+        return await self._blobs.run(self._status, tenant, upload)
+
+    async def write(self, tenant: str, upload: str, offset: int, data: bytes) -> UploadStatus:
+        """Stores a chunk. Raises wrong_offset, with what is committed."""
+        return await self._blobs.run(self._write, tenant, upload, offset, data)
+
+    async def commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:
+        """Ends an upload; a second time changes nothing. Raises digest_mismatch, and then keeps nothing."""
+        return await self._blobs.run(self._commit, tenant, upload, digest)
+
+    def _begin(self, tenant: str) -> UploadStatus:
+        upload = uuid7()
+        file = self._upload(tenant, upload)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        sync(file.parent)
+        return UploadStatus(upload, 0)
+
+    def _upload(self, tenant: str, upload: str) -> Path:
+        if not _UPLOAD.match(upload):
+            raise NotFound("there is no such upload")
+        return self._blobs.folder / tenant / "uploads" / upload
+
+    def _status(self, tenant: str, upload: str) -> UploadStatus:
+        file = self._upload(tenant, upload)
+        done = file.with_suffix(".done")
+        if done.exists():
+            size, digest = done.read_text().split()
+            return UploadStatus(upload, int(size), digest)
+        if not file.exists():
+            raise NotFound(f"there is no upload {upload}")
+        return UploadStatus(upload, file.stat().st_size)
+
+    def _write(self, tenant: str, upload: str, offset: int, data: bytes) -> UploadStatus:
+        status = self._status(tenant, upload)
+        if status.digest:
+            raise Failure(Code.FAILED_PRECONDITION, f"upload {upload} is committed")
+        if offset != status.size:
+            text = f"the chunk begins at {offset}, stored are {status.size} bytes"
+            raise Failure(Code.WRONG_OFFSET, text, committed_size=status.size)
+        with open(self._upload(tenant, upload), "ab") as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                os.truncate(file.fileno(), offset)
+                raise Failure(Code.STORAGE_FULL, "the disk is full") from error
+        return UploadStatus(upload, offset + len(data))
+
+    def _commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:
+        status = self._status(tenant, upload)
+        if status.digest:
+            if status.digest != digest:
+                raise Failure(Code.DIGEST_MISMATCH, f"upload {upload} was committed as {status.digest}")
+            return status
+        file = self._upload(tenant, upload)
+        if hash_of(file) != digest:
+            file.unlink()
+            raise Failure(Code.DIGEST_MISMATCH, f"the bytes do not hash to {digest}")
+        # A copy is linked first, so that a crash before the note leaves an upload that can be committed again.
+        copy = self._blobs.scratch(tenant) / uuid7()
+        os.link(file, copy)
+        self._blobs.take(tenant, copy, digest)
+        note = file.with_suffix(f".{uuid7()}")
+        note.write_text(f"{status.size} {digest}")
+        sync(note)
+        os.replace(note, file.with_suffix(".done"))
+        file.unlink()
+        sync(file.parent)
+        return UploadStatus(upload, status.size, digest)
