@@ -1,0 +1,41 @@
+"""Columns and quality between the domain and the wire."""
+
+from collections.abc import Iterable
+
+from aimass.v1 import schema_pb2 as pb
+from services.data.schema import Column, ColumnType
+from services.kit.errors import InvalidValue
+
+
+def column_type_to_wire(kind: ColumnType) -> pb.ColumnType:
+    """The enum value of a type."""
+    return pb.ColumnType.Value(f"COLUMN_TYPE_{kind.name}")
+
+
+def column_type_from_wire(kind: pb.ColumnType) -> ColumnType:
+    """Raises invalid_value for a type that is not set or not known."""
+    name = pb.ColumnType.Name(kind) if kind in pb.ColumnType.values() else ""
+    member = ColumnType.__members__.get(name.removeprefix("COLUMN_TYPE_"))
+    if member is None:
+        raise InvalidValue("the column type must be set")
+    return member
+
+
+def column_to_wire(column: Column) -> pb.Column:
+    """One column."""
+    return pb.Column(name=column.name, type=column_type_to_wire(column.type), nullable=column.nullable)
+
+
+def column_from_wire(column: pb.Column) -> Column:
+    """Raises invalid_value for a column without a type."""
+    return Column(column.name, column_type_from_wire(column.type), column.nullable)
+
+
+def schema_to_wire(columns: Iterable[Column]) -> pb.TableSchema:
+    """The columns of a table, in order."""
+    return pb.TableSchema(columns=[column_to_wire(column) for column in columns])
+
+
+def schema_from_wire(schema: pb.TableSchema) -> tuple[Column, ...]:
+    """Raises invalid_value for a column without a type."""
+    return tuple(column_from_wire(column) for column in schema.columns)
