@@ -1,0 +1,226 @@
+"""The shape of the code, checked: who may import whom, how long things may be, and what only one module may touch."""
+
+import ast
+import re
+import statistics
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
+FILES = sorted((ROOT / "services").rglob("*.py"))
+SOURCES = [path for path in FILES if "migrations" not in str(path) and "alembic" not in path.parts]
+# Our own modules that a module of a service or slice may import, by the name of the module; kit is said below.
+LAYERS = {
+    "config": set[str](),
+    "domain": {"domain"},
+    "events": {"domain", "events"},
+    "store": {"domain", "store", "database", "schema"},
+    "service": {"api"},  # refused, see below
+    "api": {"store", "app", "database", "config"},  # refused
+}
+REFUSED = {"service", "api"}  # for these the set says what they may NOT import
+# What of kit a module may use; everything where nothing is said.
+KIT = {
+    "config": {"config"},
+    "domain": {"errors"},
+    "events": {"bus", "auth", "timestamps"},
+}
+# Raw modules and the only place of ours that may import them (RELIABILITY S22).
+CHOKE = {
+    "pickle": (),
+    "joblib": (),
+    "marshal": (),
+    "shelve": (),
+    "jinja2": (),
+    "tarfile": (),
+    "zipfile": (),
+    "yaml": (),
+    "requests": (),
+    "urllib.request": (),
+    "subprocess": (),
+    "multiprocessing": (),
+    "httpx2": ("services/kit/egress.py",),
+    "httpcore2": ("services/kit/egress.py",),
+    "re2": ("services/data/rules/patterns.py",),
+    "sqlglot": ("services/data/sql.py", "services/data/sql/"),
+    "alembic": ("services/kit/migrations.py",),
+}
+BAD_NAMES = {"utils", "util", "common", "helper", "helpers", "manager", "base", "impl", "misc"}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every import as a dotted name: services.kit.bus.Event."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def ours(path: Path) -> Iterator[list[str]]:
+    """Imports of our services, as parts behind `services`."""
+    yield from (found.split(".")[1:] for found in imports(path) if found.startswith("services."))
+
+
+def role(path: Path) -> str:
+    """What a file is: the module, or the package that a long module became."""
+    for part in reversed(path.relative_to(ROOT).with_suffix("").parts):
+        if part in LAYERS:
+            return part
+    return path.stem
+
+
+def place(path: Path) -> list[str]:
+    """Service, and slice where there is one."""
+    return list(path.relative_to(ROOT / "services").parts[:-1])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_a_service_imports_itself_and_kit_only(path: Path) -> None:
+    here = place(path)
+    for owner, *_ in ours(path):
+        if not here:
+            assert owner == "kit", "the entry knows kit only"
+        elif here[0] == "kit":
+            assert owner == "kit", "kit knows no service"
+        else:
+            assert owner in ("kit", here[0]), "services talk through protos and events"
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if place(p) and place(p)[0] != "kit"], ids=name)
+def test_imports_follow_the_layers(path: Path) -> None:
+    here, kind = place(path), role(path)
+    for owner, *rest in ours(path):
+        if owner == "kit":
+            assert rest[0] in KIT.get(kind, {rest[0]}), f"{kind} may not use kit.{rest[0]}"
+            continue
+        foreign = len(here) > 1 and rest and rest[0] not in here and (ROOT / "services" / owner / rest[0]).is_dir()
+        module = next((part for part in rest if part in LAYERS), rest[0] if rest else "")
+        if foreign and kind in LAYERS:
+            assert module in ("service", "domain", "wire") or module not in LAYERS, "slices call each other's service"
+        elif kind in REFUSED:
+            assert module not in LAYERS[kind], f"{kind} may not import {module}"
+        elif kind in LAYERS:
+            assert module in LAYERS[kind] or module not in LAYERS, f"{kind} may not import {module}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_dangerous_modules_have_one_door(path: Path) -> None:
+    for found in imports(path):
+        for raw, allowed in CHOKE.items():
+            if found == raw or found.startswith(f"{raw}."):
+                assert name(path).startswith(tuple(allowed) or ("-",)), f"{raw} is for {allowed or 'nobody'}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_nothing_is_evaluated_and_no_shell_is_started(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("eval", "exec", "os.system", "os.popen", "asyncio.create_subprocess_shell")
+            launches = called.endswith("create_subprocess_exec") or called.startswith("os.spawn")
+            assert not launches or name(path) == "services/kit/process.py", "kit.process is the only launcher"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_only_stores_speak_sql(path: Path) -> None:
+    here = place(path)
+    speaks = {found.split(".")[0] for found in imports(path)} & {"sqlalchemy", "sqlite3", "psycopg"}
+    allowed = role(path) in ("store", "database") or (here and here[0] == "kit") or "connectors" in path.parts
+    named = name(path).startswith(("services/data/sources/", "services/data/extractions/"))  # they read SQL sources
+    annotates = {found for found in imports(path) if found.startswith("sqlalchemy")} <= {"sqlalchemy.engine.Connection"}
+    assert not speaks or allowed or named or annotates
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_only_config_reads_the_environment(path: Path) -> None:
+    allowed = {"services/kit/running.py", "services/kit/process.py", "services/kit/child.py"}
+    assert name(path) in allowed or "os.environ" not in path.read_text()
+
+
+def lines(path: Path) -> int:
+    return path.read_text().count("\n")
+
+
+def functions(path: Path) -> Iterator[int]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+            yield node.end_lineno - node.lineno + 1
+
+
+def p90(values: list[int]) -> float:
+    return statistics.quantiles(values, n=10)[-1]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_no_file_and_no_function_is_too_long(path: Path) -> None:
+    assert lines(path) <= 300, "a module above 300 lines becomes a package of the same name"
+    assert max(functions(path), default=0) <= 60
+
+
+def test_files_and_functions_are_short_as_a_rule() -> None:
+    sizes = [lines(path) for path in SOURCES if lines(path)]
+    bodies = [length for path in SOURCES for length in functions(path)]
+
+    assert statistics.median(sizes) <= 100
+    assert p90(sizes) <= 250
+    assert statistics.median(bodies) <= 8
+    assert p90(bodies) <= 25
+
+
+def test_names_say_what_a_module_is() -> None:
+    assert not [name(path) for path in FILES if path.stem in BAD_NAMES or path.parent.name in BAD_NAMES]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_says_what_it_is(service: str) -> None:
+    text = (ROOT / "services" / service / "README.md").read_text()
+
+    assert all(word in text.lower() for word in ("owns", "rpcs", "says", "hears", "settings", "run it alone"))
+
+
+def tracked(*patterns: str) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, check=True)
+    return [ROOT / found for found in listed.stdout.decode().split("\0") if found]
+
+
+def test_locks_have_hashes_and_no_addresses() -> None:
+    for path in (ROOT / "requirements").glob("*.txt"):
+        text = path.read_text()
+        pinned = re.findall(r"^[a-z0-9][^\n]*==", text, re.MULTILINE)
+        assert pinned
+        assert "://" not in text
+        assert text.count("--hash=sha256:") >= len(pinned)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_nothing_large_and_nothing_secret_is_tracked() -> None:
+    files = [path for path in tracked() if path.is_file()]
+
+    assert not [name(path) for path in files if path.stat().st_size > 100_000 and path.parent.name != "requirements"]
+    assert not [name(path) for path in files if path.suffix in (".db", ".parquet", ".onnx", ".pem", ".key")]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_there_is_as_much_test_as_source() -> None:
+    source = sum(lines(path) for path in SOURCES) + sum(
+        lines(path) for path in (ROOT / "sdk" / "aimass").glob("*.py") if "_pb2" not in path.name
+    )
+    tests = sum(lines(path) for path in (ROOT / "tests").rglob("*.py"))
+
+    assert tests / source >= 1.0
