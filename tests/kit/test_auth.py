@@ -1,0 +1,80 @@
+import time
+from pathlib import Path
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from services.kit.auth import Identity, Principal, Scope, grants
+from services.kit.errors import Code, Failure
+
+ANN = Principal(Scope("acme", "p"), "key:ann", ("models.*",))
+
+
+def test_a_token_says_who_calls(identity: Identity) -> None:
+    assert identity.verify(identity.token("data", ANN), "data") == ANN
+
+
+def test_a_token_is_used_again_while_it_lives(identity: Identity) -> None:
+    assert identity.token("data", ANN) == identity.token("data", ANN)
+
+
+def test_another_process_believes_the_published_key(tmp_path: Path) -> None:
+    one, two = Identity("one", tmp_path), Identity("two", tmp_path)
+
+    assert two.verify(one.token("data", ANN), "data") == ANN
+
+
+def test_nobody_believes_a_process_that_has_ended(tmp_path: Path) -> None:
+    one, two = Identity("one", tmp_path), Identity("two", tmp_path)
+    token = one.token("data", ANN)
+    one.close()
+
+    with pytest.raises(Failure) as caught:
+        two.verify(token, "data")
+    assert caught.value.code is Code.TOKEN_INVALID
+
+
+def forged(identity: Identity) -> dict[str, str]:
+    now = int(time.time())
+    good = {"aud": "data", "sub": "key:x", "ten": "acme", "prj": "default", "per": ["*"], "iat": now, "exp": now + 50}
+    stranger = Ed25519PrivateKey.generate()
+    own = identity._key
+    kid = {"kid": identity.name}
+    return {
+        "signed by a stranger": jwt.encode(good, stranger, "EdDSA", headers=kid),
+        "no algorithm": jwt.encode(good, None, "none", headers=kid),
+        "a shared secret": jwt.encode(good, "x" * 32, "HS256", headers=kid),
+        "no key id": jwt.encode(good, own, "EdDSA"),
+        "a path as key id": jwt.encode(good, own, "EdDSA", headers={"kid": "../keys/test"}),
+        "expired": jwt.encode(good | {"exp": now - 1}, own, "EdDSA", headers=kid),
+        "lives for a year": jwt.encode(good | {"exp": now + 10**7}, own, "EdDSA", headers=kid),
+        "for another service": jwt.encode(good | {"aud": "logs"}, own, "EdDSA", headers=kid),
+        "no tenant": jwt.encode({k: v for k, v in good.items() if k != "ten"}, own, "EdDSA", headers=kid),
+        "permissions are no list": jwt.encode(good | {"per": 7}, own, "EdDSA", headers=kid),
+        "not a token": "a.b.c",
+        "empty": "",
+    }
+
+
+def test_forged_tokens_are_refused_alike(identity: Identity) -> None:
+    for kind, token in forged(identity).items():
+        with pytest.raises(Failure, match="the token is not valid") as caught:
+            identity.verify(token, "data")
+        assert caught.value.code is Code.TOKEN_INVALID, kind
+
+
+@pytest.mark.parametrize(
+    ("pattern", "permission", "granted"),
+    [
+        ("*", "models.get", True),
+        ("models.*", "models.get", True),
+        ("models.get", "models.get", True),
+        ("models.get", "models.getx", False),
+        ("model.*", "models.get", False),
+        ("models.*", "models", False),
+        ("", "models.get", False),
+    ],
+)
+def test_patterns_grant_what_they_say(pattern: str, permission: str, granted: bool) -> None:
+    assert grants(pattern, permission) is granted

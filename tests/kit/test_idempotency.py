@@ -1,0 +1,74 @@
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy.engine import Connection
+
+from aimass.v1.access_pb2 import GetTenantRequest, Tenant
+from services.kit.db import Database, Replay
+from services.kit.errors import Code, Failure
+from services.kit.idempotency import Keyed
+from services.kit.schema import Schema
+from tests.kit.conftest import now
+
+
+def keyed(schema: Schema, key: str = "k", name: str = "a", who: str = "ann", at: datetime | None = None) -> Keyed:
+    return schema.keys.once(who, key, GetTenantRequest(tenant=name), at or now(), lambda found: Tenant(tenant=found))
+
+
+async def test_the_second_call_gets_the_first_answer(db: Database, schema: Schema) -> None:
+    effects: list[int] = []
+
+    def work(connection: Connection) -> str:
+        effects.append(1)
+        return "made"
+
+    await db.run(work, keyed(schema))
+    with pytest.raises(Replay) as replay:
+        await db.run(work, keyed(schema))
+
+    assert Tenant.FromString(replay.value.reply).tenant == "made"
+    assert len(effects) == 1
+
+
+async def test_a_failed_effect_frees_its_key(db: Database, schema: Schema) -> None:
+    def fail(connection: Connection) -> str:
+        raise Failure(Code.UNAVAILABLE, "not now")
+
+    with pytest.raises(Failure):
+        await db.run(fail, keyed(schema))
+    assert await db.run(lambda connection: "made", keyed(schema)) == "made"
+
+
+async def test_a_key_means_one_request(db: Database, schema: Schema) -> None:
+    await db.run(lambda connection: "made", keyed(schema))
+
+    with pytest.raises(Failure) as caught:
+        await db.run(lambda connection: "made", keyed(schema, name="b"))
+    assert caught.value.code is Code.KEY_REUSED
+
+
+async def test_callers_do_not_share_keys(db: Database, schema: Schema) -> None:
+    await db.run(lambda connection: "made", keyed(schema))
+
+    assert await db.run(lambda connection: "made", keyed(schema, who="bob")) == "made"
+
+
+async def test_a_key_is_forgotten_after_a_day(db: Database, schema: Schema) -> None:
+    await db.run(lambda connection: "made", keyed(schema))
+
+    later = now() + timedelta(hours=25)
+    assert await db.run(lambda connection: "again", keyed(schema, at=later)) == "again"
+
+
+async def test_a_crowd_with_one_key_has_one_effect(db: Database, schema: Schema) -> None:
+    effects: list[int] = []
+
+    def work(connection: Connection) -> str:
+        effects.append(1)
+        return "made"
+
+    answers = await asyncio.gather(*(db.run(work, keyed(schema)) for _ in range(100)), return_exceptions=True)
+
+    assert len(effects) == 1
+    assert sum(isinstance(answer, Replay) for answer in answers) == 99
