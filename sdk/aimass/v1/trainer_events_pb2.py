@@ -27,7 +27,7 @@ from aimass.v1 import models_pb2 as aimass_dot_v1_dot_models__pb2
 from aimass.v1 import workers_pb2 as aimass_dot_v1_dot_workers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61imass/v1/trainer_events.proto\x12\taimass.v1\x1a\x14\x61imass/v1/jobs.proto\x1a\x16\x61imass/v1/models.proto\x1a\x17\x61imass/v1/workers.proto\"=\n\nJobChanged\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.aimass.v1.Job\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"\xa3\x03\n\x11TrainingSucceeded\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.aimass.v1.Job\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t\x12)\n\tartifacts\x18\x04 \x03(\x0b\x32\x16.aimass.v1.RunArtifact\x12\'\n\tsignature\x18\x05 \x01(\x0b\x32\x14.aimass.v1.Signature\x12:\n\x07metrics\x18\x06 \x03(\x0b\x32).aimass.v1.TrainingSucceeded.MetricsEntry\x12\x42\n\x0b\x65nvironment\x18\x07 \x03(\x0b\x32-.aimass.v1.TrainingSucceeded.EnvironmentEntry\x12\x0c\n\x04\x63\x61rd\x18\x08 \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61imass/v1/trainer_events.proto\x12\taimass.v1\x1a\x14\x61imass/v1/jobs.proto\x1a\x16\x61imass/v1/models.proto\x1a\x17\x61imass/v1/workers.proto\"=\n\nJobChanged\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.aimass.v1.Job\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"\xca\x03\n\x11TrainingSucceeded\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.aimass.v1.Job\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t\x12)\n\tartifacts\x18\x04 \x03(\x0b\x32\x16.aimass.v1.RunArtifact\x12\'\n\tsignature\x18\x05 \x01(\x0b\x32\x14.aimass.v1.Signature\x12:\n\x07metrics\x18\x06 \x03(\x0b\x32).aimass.v1.TrainingSucceeded.MetricsEntry\x12\x42\n\x0b\x65nvironment\x18\x07 \x03(\x0b\x32-.aimass.v1.TrainingSucceeded.EnvironmentEntry\x12\x0c\n\x04\x63\x61rd\x18\x08 \x01(\t\x12\x13\n\x0b\x66\x65\x61ture_set\x18\t \x01(\t\x12\x10\n\x08\x64\x61ta_set\x18\n \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,9 +41,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBCHANGED']._serialized_start=116
   _globals['_JOBCHANGED']._serialized_end=177
   _globals['_TRAININGSUCCEEDED']._serialized_start=180
-  _globals['_TRAININGSUCCEEDED']._serialized_end=599
-  _globals['_TRAININGSUCCEEDED_METRICSENTRY']._serialized_start=501
-  _globals['_TRAININGSUCCEEDED_METRICSENTRY']._serialized_end=547
-  _globals['_TRAININGSUCCEEDED_ENVIRONMENTENTRY']._serialized_start=549
-  _globals['_TRAININGSUCCEEDED_ENVIRONMENTENTRY']._serialized_end=599
+  _globals['_TRAININGSUCCEEDED']._serialized_end=638
+  _globals['_TRAININGSUCCEEDED_METRICSENTRY']._serialized_start=540
+  _globals['_TRAININGSUCCEEDED_METRICSENTRY']._serialized_end=586
+  _globals['_TRAININGSUCCEEDED_ENVIRONMENTENTRY']._serialized_start=588
+  _globals['_TRAININGSUCCEEDED_ENVIRONMENTENTRY']._serialized_end=638
 # @@protoc_insertion_point(module_scope)

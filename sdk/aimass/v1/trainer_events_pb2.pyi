@@ -100,9 +100,14 @@ class TrainingSucceeded(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    FEATURE_SET_FIELD_NUMBER: _builtins.int
+    DATA_SET_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     manifest_digest: _builtins.str
     card: _builtins.str
+    feature_set: _builtins.str
+    """The versions it was trained from: `late@1`, `flights@2`."""
+    data_set: _builtins.str
     @_builtins.property
     def job(self) -> _jobs_pb2.Job: ...
     @_builtins.property
@@ -124,6 +129,8 @@ class TrainingSucceeded(_message.Message):
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         card: _builtins.str = ...,
+        feature_set: _builtins.str = ...,
+        data_set: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -132,8 +139,12 @@ class TrainingSucceeded(_message.Message):
         b"artifacts",
         "card",
         b"card",
+        "data_set",
+        b"data_set",
         "environment",
         b"environment",
+        "feature_set",
+        b"feature_set",
         "generation",
         b"generation",
         "job",
