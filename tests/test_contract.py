@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from aimass.v1 import options_pb2
 from services.kit import contract
 from services.kit.contract import Method

@@ -43,7 +43,7 @@ def forged(identity: Identity) -> dict[str, str]:
     kid = {"kid": identity.name}
     return {
         "signed by a stranger": jwt.encode(good, stranger, "EdDSA", headers=kid),
-        "no algorithm": jwt.encode(good, None, "none", headers=kid),
+        "no algorithm": jwt.encode(good, "", "none", headers=kid),
         "a shared secret": jwt.encode(good, "x" * 32, "HS256", headers=kid),
         "no key id": jwt.encode(good, own, "EdDSA"),
         "a path as key id": jwt.encode(good, own, "EdDSA", headers={"kid": "../keys/test"}),
