@@ -29,14 +29,15 @@ test-far: setup ## The same on real servers, where their addresses are set
 check: setup ## Types, style, structure, and that the generated code is fresh
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_structure.py
-	$(MAKE) --no-print-directory proto && git diff --exit-code --stat -- sdk/aimass/v1
+	$(MAKE) --no-print-directory proto && git diff --exit-code --stat -- sdk/aimass/v1 sdk/aimass/services.pyi
 
-proto: setup ## Generates sdk/aimass/v1 from proto/
+proto: setup ## Generates sdk/aimass/v1 and the client's types from proto/
 	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto -I $(GOOGLEAPIS) --python_out=sdk --mypy_out=quiet:sdk \
 	  --grpc_python_out=sdk --mypy_grpc_out=quiet:sdk --include_source_info --descriptor_set_out=.venv/api.binpb proto/aimass/v1/*.proto
 	$(BIN)/python -m grpc_tools.protoc -I proto --include_source_info --descriptor_set_out=sdk/aimass/v1/inference.binpb proto/inference/*.proto
 	gzip -9nc .venv/api.binpb > sdk/aimass/v1/api.binpb.gz
-	$(BIN)/ruff format --quiet --no-cache --isolated --line-length 120 sdk/aimass/v1/*.pyi
+	PYTHONPATH=sdk $(BIN)/python sdk/tools/stubs.py sdk/aimass/services.pyi
+	$(BIN)/ruff format --quiet --no-cache --isolated --line-length 120 sdk/aimass/v1/*.pyi sdk/aimass/services.pyi
 
 bench: setup ## Ratios against named peers, measured here
 	$(BIN)/python -m tests.bench

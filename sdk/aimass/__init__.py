@@ -1,0 +1,32 @@
+"""The client of AI Mass: `aimass.Client`, `aimass.AsyncClient`, and the messages of the contract in `aimass.v1`.
+
+Names are loaded when they are first used, so that the servers, which need only the messages, pay for nothing else.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aimass.async_client import AsyncClient
+    from aimass.client import Client
+    from aimass.failures import Failure, Violation
+    from aimass.operations import AsyncOperationHandle, OperationHandle
+    from aimass.predictions import Prediction
+
+__version__ = "0.1.0"
+__all__ = ["AsyncClient", "AsyncOperationHandle", "Client", "Failure", "OperationHandle", "Prediction", "Violation"]
+_HOMES = {
+    "AsyncClient": "async_client",
+    "AsyncOperationHandle": "operations",
+    "Client": "client",
+    "Failure": "failures",
+    "OperationHandle": "operations",
+    "Prediction": "predictions",
+    "Violation": "failures",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'aimass' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"aimass.{_HOMES[name]}"), name)

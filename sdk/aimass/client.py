@@ -1,0 +1,179 @@
+"""The client that blocks."""
+
+import io
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, TypeVar
+
+import httpx2
+from google.protobuf.message import Message
+
+from aimass import contract, predictions, streams, transfers
+from aimass.calls import Invocation, page, unary
+from aimass.connection import answer_of, named, opened, request_of
+from aimass.contract import Method
+from aimass.exchange import Answer, Plan, Sleep, Unreachable
+from aimass.failures import Failure
+from aimass.operations import OperationHandle
+from aimass.predictions import Prediction
+from aimass.services import Services
+from aimass.v1 import monitors_pb2, uploads_pb2
+
+T = TypeVar("T")
+
+
+class Client(Services):
+    """Everything the gateway offers, as methods: `client.models.get_model(model="late")`.
+
+    Arguments are keywords, named as in the contract; answers are the contract's messages. Failures raise
+    `aimass.Failure`. Lists have an iterator over all pages (`client.models.iterate_models()`); long work gives an
+    `OperationHandle`. Updates and deletions need `etag=`: that of the thing as last seen. Every call takes `timeout=`,
+    in seconds, for it and its repeats. Safe to use from several threads.
+    """
+
+    def __init__(
+        self, url: str | None = None, key: str | None = None, project: str = "default", timeout: float | None = None
+    ) -> None:
+        """Address and key: as given; AIMASS_URL and AIMASS_KEY; `aimass login`; the installation in this folder.
+
+        Raises Failure `no_key` when there is none.
+        """
+        self.door, options = opened(url, key, project)
+        self._http, self._timeout = httpx2.Client(**options), timeout
+        self._known: dict[tuple[str, int | None], dict[str, Any]] = {}
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def run(self, plan: Plan[T]) -> T:
+        """Carries out a plan: what every call comes down to."""
+        try:
+            step = next(plan)
+            while True:
+                if isinstance(step, Sleep):
+                    time.sleep(step.seconds)
+                    step = plan.send(Answer(0, {}, b""))
+                    continue
+                try:
+                    with named(self.door.url):
+                        answer = answer_of(self._http.request(**request_of(step)))
+                except Unreachable as error:
+                    step = plan.throw(error)
+                else:
+                    step = plan.send(answer)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    def _call(self, method: Method, given: Mapping[str, Any]) -> Any:
+        invocation = Invocation.of(method, self._defaults(given))
+        if method.raw:
+            return self._bytes(invocation)
+        if method.streams:
+            return self._messages(invocation)
+        answer = self.run(invocation.plan())
+        return OperationHandle(self, answer) if method.long_work else answer
+
+    def _iterate(self, method: Method, given: Mapping[str, Any]) -> Iterator[Message]:
+        token = None
+        while token != "":
+            items, token = self.run(page(method, self._defaults(given), token or ""))
+            yield from items
+
+    def _defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {"timeout": self._timeout, **given} if self._timeout else dict(given)
+
+    def _bytes(self, invocation: Invocation) -> Iterator[bytes]:
+        with self._open(invocation, "*/*") as response:
+            yield from response.iter_bytes()
+
+    def _messages(self, invocation: Invocation) -> Iterator[Message]:
+        with self._open(invocation, streams.NDJSON) as response:
+            for line in response.iter_lines():
+                if line:
+                    yield streams.message(invocation.method, line)
+
+    def _open(self, invocation: Invocation, accept: str) -> Any:
+        return streams.opened(self._http, self.door.url, invocation.request(accept))
+
+    def operation(self, operation: str) -> OperationHandle[Any]:
+        """Takes up long work again by its id."""
+        return OperationHandle(self, self.run(unary("operations", "get_operation", operation=operation)))
+
+    def upload(
+        self,
+        source: str | Path | bytes | BinaryIO,
+        to: str = "sources",
+        upload: str | None = None,
+        progress: transfers.Progress | None = None,
+    ) -> uploads_pb2.Upload:
+        """Uploads a file or bytes for `sources` or `artifacts`; the answer has the digest to name it by.
+
+        A broken connection costs the chunk under way; `upload` goes on with an upload begun before.
+        `progress` is told bytes done and bytes in all. Raises Failure.
+        """
+        if isinstance(source, str | Path):
+            with open(source, "rb") as file:
+                return self.run(transfers.upload(file, to, upload, progress))
+        opened_file = io.BytesIO(source) if isinstance(source, bytes) else source
+        return self.run(transfers.upload(opened_file, to, upload, progress))
+
+    def download(
+        self,
+        digest: str | None = None,
+        run: str | None = None,
+        artifact: str | None = None,
+        to: str | Path | None = None,
+        tries: int = 5,
+    ) -> bytes | Path:
+        """Downloads an artefact by digest, or a run's file by name: into a file `to`, else into memory.
+
+        Goes on where a broken connection left it. Raises Failure: digest_mismatch if other bytes came.
+        """
+        service, name, arguments = transfers.place(digest, run, artifact)
+        target = transfers.Download(Path(to) if to else None, digest)
+        try:
+            for left in reversed(range(tries)):
+                try:
+                    given = {**arguments, "offset": target.offset}
+                    for content in self._bytes(Invocation.of(contract.method(service, name), given)):
+                        target.write(content)
+                    return target.finish()
+                except Failure as failure:
+                    if failure.code != "unavailable" or not left:
+                        raise
+                    time.sleep(failure.retry_after or 0.2)
+            raise AssertionError("unreachable")
+        finally:
+            target.close()
+
+    def predict(
+        self,
+        model: str,
+        columns: Mapping[str, Any] | None = None,
+        rows: Sequence[Mapping[str, Any]] | None = None,
+        version: int | None = None,
+        request_id: str | None = None,
+    ) -> Prediction:
+        """Predicts for columns (`{"hour": [7, 9]}`) or rows (`[{"hour": 7}]`); None is a missing value.
+
+        Without a version the release decides. The answer's `request_id` joins outcomes. Raises Failure.
+        """
+        given = predictions.columns_of(columns, rows)
+        return self.run(predictions.ask(model, version, given, request_id, self._known))
+
+    def record_outcomes(
+        self, model: str, request_id: str, values: Sequence[float]
+    ) -> monitors_pb2.RecordOutcomesResponse:
+        """Says what really happened, row by row, to the predictions of one request. Saying it twice counts once."""
+        return self.run(predictions.record(model, request_id, values))

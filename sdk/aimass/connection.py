@@ -1,0 +1,66 @@
+"""What both clients share of HTTP: the address, the headers of every request, what a broken connection means."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from aimass import __version__
+from aimass.door import Door, find
+from aimass.exchange import Answer, Send, Unreachable
+
+_CONNECT = 5.0  # seconds
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def opened(url: str | None, key: str | None, project: str, env: Mapping[str, str] = os.environ) -> tuple[Door, Any]:
+    """Where to, and the arguments of the HTTP client. Raises Failure `no_key`."""
+    door = find(url, key, env)
+    local = urlsplit(door.url).hostname in _LOCAL
+    headers = {
+        "authorization": f"Bearer {door.key}",
+        "x-project": project,
+        "user-agent": f"aimass-python/{__version__}",
+    }
+    limits = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
+    # A proxy of the environment is for the outside, never for this machine.
+    options = {"base_url": door.url, "headers": headers, "limits": limits, "trust_env": not local, "http2": False}
+    if door.url.startswith("http://"):
+        options["verify"] = False  # nothing to verify: spares the 20 ms that reading the certificates takes
+    return door, options
+
+
+def request_of(send: Send) -> dict[str, Any]:
+    """A step of a plan as the HTTP client's arguments."""
+    timeout = httpx2.Timeout(max(send.seconds, 0.01), connect=min(_CONNECT, max(send.seconds, 0.01)))
+    return {
+        "method": send.method,
+        "url": send.path,
+        "params": send.query or None,
+        "headers": dict(send.headers),
+        "content": send.content,
+        "timeout": timeout,
+    }
+
+
+def answer_of(response: Any) -> Answer:
+    """A response that was read."""
+    return Answer(response.status_code, response.headers, response.content)
+
+
+@contextmanager
+def named(url: str) -> Iterator[None]:
+    """Turns what the HTTP client raises into Unreachable, with the address in its text."""
+    try:
+        yield
+    except httpx2.ConnectTimeout:
+        raise Unreachable(f"{url} cannot be reached: it does not answer") from None
+    except httpx2.TimeoutException:
+        raise Unreachable(f"{url} gave no answer in time", late=True) from None
+    except httpx2.ConnectError as error:
+        raise Unreachable(f"{url} cannot be reached: {error}") from None
+    except httpx2.TransportError as error:
+        raise Unreachable(f"the connection to {url} broke: {error or type(error).__name__}") from None

@@ -1,0 +1,74 @@
+"""What a call raises when it does not succeed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One rule that a request breaks, and where: a JSON pointer into the request."""
+
+    pointer: str
+    rule: str
+
+
+class Failure(Exception):
+    """A call that did not succeed; `code` says why (`not_found`), the text is a sentence for people.
+
+    The codes are those of the problem documents; the client's own are `unavailable` (nothing answers),
+    `deadline_exceeded` (no answer in time) and `no_key` (no address or key is known).
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        violations: Sequence[Violation] = (),
+        status: int = 0,
+        request_id: str = "",
+        retry_after: float | None = None,
+        committed_size: int = 0,
+    ) -> None:
+        """`retry_after` is in seconds; `status` is the HTTP status, 0 when there was no answer."""
+        super().__init__(detail)
+        self.code, self.detail, self.violations = code, detail, tuple(violations)
+        self.status, self.request_id = status, request_id
+        self.retry_after, self.committed_size = retry_after, committed_size
+
+    def __str__(self) -> str:
+        where = f" (request {self.request_id})" if self.request_id else ""
+        return f"{self.code}: {self.detail}{where}"
+
+
+def of_problem(status: int, body: bytes, headers: Any) -> Failure:
+    """The failure in a problem document (RFC 9457); `internal` for an answer that is none."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict) or "code" not in document:
+        return Failure("internal", f"the server answered with status {status}", status=status)
+    violations = [
+        Violation(str(found.get("pointer", "")), str(found.get("rule", found.get("detail", ""))))
+        for found in document.get("violations", [])
+    ]
+    return Failure(
+        str(document["code"]),
+        str(document.get("detail", "")),
+        violations=violations,
+        status=status,
+        request_id=str(document.get("request_id") or headers.get("x-request-id", "")),
+        retry_after=_retry_after(document, headers),
+        committed_size=int(document.get("committed_size", 0)),
+    )
+
+
+def _retry_after(document: dict[str, Any], headers: Any) -> float | None:
+    if milliseconds := document.get("retry_after_ms"):
+        return float(milliseconds) / 1000
+    header = headers.get("retry-after", "")
+    return float(header) if header.isdigit() else None

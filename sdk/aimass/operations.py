@@ -1,0 +1,117 @@
+"""Long work: a handle that waits, shows how far it is, and gives what came of it."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from google.protobuf.message import Message
+from google.protobuf.symbol_database import Default
+
+from aimass.calls import unary
+from aimass.exchange import Plan
+from aimass.failures import Failure, Violation
+from aimass.progress import Show
+from aimass.v1 import operations_pb2 as pb
+
+M = TypeVar("M", bound=Message)
+_LOOK, _LONG = 0.5, 25.0  # seconds that one waiting call stays, with somebody watching and without
+
+
+class _Runs(Protocol):
+    def run(self, plan: Plan[Any]) -> Any: ...
+
+
+def watch(operation: pb.Operation, timeout: float | None, show: Callable[[pb.Operation], None] | None) -> Plan[Any]:
+    """The operation when it has ended. Raises Failure deadline_exceeded when `timeout` seconds pass before."""
+    end = time.monotonic() + timeout if timeout is not None else None
+    while True:
+        if show:
+            show(operation)
+        if operation.HasField("end_time"):
+            return operation
+        if end is not None and time.monotonic() >= end:
+            raise Failure("deadline_exceeded", f"{operation.operation} has not ended after {timeout:g} s; it goes on")
+        stay = _LOOK if show else _LONG
+        stay = min(stay, max(end - time.monotonic(), 0.01)) if end is not None else stay
+        operation = yield from unary("operations", "wait_operation", operation=operation.operation, timeout=stay)
+
+
+def outcome(operation: pb.Operation) -> Message:
+    """What came of an ended operation. Raises the Failure that it ended with, `cancelled` if somebody stopped it."""
+    if operation.state == pb.OPERATION_STATE_FAILED:
+        error = operation.error
+        violations = [Violation(found.pointer, found.rule) for found in error.violations]
+        raise Failure(error.code, error.detail, violations=violations)
+    if operation.state == pb.OPERATION_STATE_CANCELLED:
+        raise Failure("cancelled", f"{operation.operation} was cancelled")
+    name = operation.response.type_url.rsplit("/", 1)[-1]
+    message: Message = Default().GetSymbol(name)()
+    operation.response.Unpack(message)
+    return message
+
+
+class _Handle:
+    def __init__(self, client: _Runs, operation: pb.Operation) -> None:
+        self._client, self.operation = client, operation
+
+    @property
+    def id(self) -> str:
+        """The operation's id; `client.operation(id)` takes it up again."""
+        return self.operation.operation
+
+    @property
+    def done(self) -> bool:
+        """It had ended when it was last looked at."""
+        return self.operation.HasField("end_time")
+
+    def __repr__(self) -> str:
+        state = pb.OperationState.Name(self.operation.state).removeprefix("OPERATION_STATE_").lower()
+        return f"<{self.id} {state} {self.operation.progress:.0%}>"
+
+
+class OperationHandle(_Handle, Generic[M]):
+    """Long work that was started."""
+
+    def wait(self, timeout: float | None = None, progress: bool = False) -> "OperationHandle[M]":
+        """Waits for the end, whatever it is; with a bar on a terminal if `progress`. Raises deadline_exceeded."""
+        with Show(progress) as show:
+            self.operation = self._client.run(watch(self.operation, timeout, show))
+        return self
+
+    def result(self, timeout: float | None = None, progress: bool = False) -> M:
+        """Waits, and gives what came of it. Raises what it failed with, or `cancelled`."""
+        return outcome(self.wait(timeout, progress).operation)  # type: ignore[return-value]
+
+    def refresh(self) -> "OperationHandle[M]":
+        """Looks at it again."""
+        self.operation = self._client.run(unary("operations", "get_operation", operation=self.id))
+        return self
+
+    def cancel(self) -> "OperationHandle[M]":
+        """Asks it to stop; it may still succeed."""
+        self.operation = self._client.run(unary("operations", "cancel_operation", operation=self.id))
+        return self
+
+
+class AsyncOperationHandle(_Handle, Generic[M]):
+    """Long work that was started, for AsyncClient."""
+
+    async def wait(self, timeout: float | None = None, progress: bool = False) -> "AsyncOperationHandle[M]":
+        """Waits for the end, whatever it is; with a bar on a terminal if `progress`. Raises deadline_exceeded."""
+        with Show(progress) as show:
+            self.operation = await self._client.run(watch(self.operation, timeout, show))
+        return self
+
+    async def result(self, timeout: float | None = None, progress: bool = False) -> M:
+        """Waits, and gives what came of it. Raises what it failed with, or `cancelled`."""
+        return outcome((await self.wait(timeout, progress)).operation)  # type: ignore[return-value]
+
+    async def refresh(self) -> "AsyncOperationHandle[M]":
+        """Looks at it again."""
+        self.operation = await self._client.run(unary("operations", "get_operation", operation=self.id))
+        return self
+
+    async def cancel(self) -> "AsyncOperationHandle[M]":
+        """Asks it to stop; it may still succeed."""
+        self.operation = await self._client.run(unary("operations", "cancel_operation", operation=self.id))
+        return self

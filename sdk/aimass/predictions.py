@@ -1,0 +1,166 @@
+"""Predictions: columns or rows to the Open Inference Protocol and back, bit for bit."""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from aimass.calls import unary
+from aimass.exchange import Answer, Plan, Send, exchange
+from aimass.failures import Failure
+from aimass.v1 import monitors_pb2
+
+try:
+    import numpy
+except ImportError:  # the client works without it: answers are lists then
+    numpy = None  # type: ignore[assignment]
+
+_PORTION = 10_000
+_LENGTH = struct.Struct("<I")
+_HEADER = "inference-header-content-length"
+_NUMPY = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"} | {
+    f"{sign}INT{bits}": f"<{kind}{bits // 8}" for sign, kind in (("", "i"), ("U", "u")) for bits in (8, 16, 32, 64)
+}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer: outputs by name (numpy arrays where numpy is installed, else lists), and who gave it."""
+
+    model: str
+    version: int
+    digest: str
+    request_id: str
+    outputs: Mapping[str, Any]
+
+    def __getitem__(self, output: str) -> Any:
+        return self.outputs[output]
+
+
+def columns_of(columns: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+    """Rows turned into columns; what a row lacks is a missing value. Raises TypeError unless one of them is given."""
+    if (columns is None) == (rows is None):
+        raise TypeError("predict() needs columns or rows")
+    if columns is not None:
+        return dict(columns)
+    rows = rows or []
+    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+
+
+def path_of(model: str, version: int | None) -> str:
+    """/v2/models/late/versions/3; without a version the release decides."""
+    return f"/v2/models/{model}" + (f"/versions/{version}" if version else "")
+
+
+def ask(
+    model: str,
+    version: int | None,
+    columns: Mapping[str, Any],
+    request_id: str | None,
+    known: dict[tuple[str, int | None], dict[str, Any]],
+) -> Plan[Prediction]:
+    """Asks for predictions; `known` keeps what models take, which only the first call asks for. Raises Failure."""
+    takes = known.get((model, version))
+    if takes is None or not set(columns) <= {spec["name"] for spec in takes["inputs"]}:
+        takes = known[model, version] = yield from metadata(model, version)
+    try:
+        return (yield from predict(model, version, columns, takes, {"x-request-id": request_id} if request_id else {}))
+    except Failure:
+        known.pop((model, version), None)  # the release may have moved to a version that takes something else
+        raise
+
+
+def record(model: str, request_id: str, values: Sequence[float]) -> Plan[monitors_pb2.RecordOutcomesResponse]:
+    """Says what really happened to the rows of one request, in portions that the contract allows."""
+    outcomes = [{"request_id": request_id, "row": row, "value": float(value)} for row, value in enumerate(values)]
+    total = monitors_pb2.RecordOutcomesResponse()
+    for start in range(0, len(outcomes), _PORTION):
+        part = outcomes[start : start + _PORTION]
+        answer = yield from unary("monitors", "record_outcomes", model=model, outcomes=part)
+        total.recorded += answer.recorded
+        total.known += answer.known
+    return total
+
+
+def metadata(model: str, version: int | None) -> Plan[dict[str, Any]]:
+    """What the model takes and gives."""
+    answer = yield from exchange(Send("GET", path_of(model, version), headers={"accept": "application/json"}), 30.0)
+    found: dict[str, Any] = orjson.loads(answer.content)
+    return found
+
+
+def predict(
+    model: str, version: int | None, columns: Mapping[str, Any], takes: Mapping[str, Any], headers: Mapping[str, str]
+) -> Plan[Prediction]:
+    """Asks for predictions; tensors travel in binary where numpy is there. Raises Failure."""
+    known = {spec["name"]: spec for spec in takes["inputs"]}
+    if unknown := sorted(set(columns) - set(known)):
+        raise Failure("invalid_value", f"{model} has no input {', '.join(unknown)}; it has {', '.join(known)}")
+    head, tail = _encode({name: (known[name], values) for name, values in columns.items()})
+    sent = {"content-type": "application/json", **headers}
+    if tail:
+        sent |= {_HEADER: str(len(head)), "content-type": "application/octet-stream"}
+    path = f"{path_of(model, version)}/infer"
+    answer = yield from exchange(Send("POST", path, headers=sent, content=head + tail, seconds=60.0), 60.0)
+    return _decode(answer)
+
+
+def _encode(inputs: Mapping[str, tuple[Mapping[str, Any], Any]]) -> tuple[bytes, bytes]:
+    described: list[dict[str, Any]] = []
+    raw: list[bytes] = []
+    for name, (spec, values) in inputs.items():
+        shape = [len(values) if size == -1 else size for size in spec["shape"]]
+        tensor = {"name": name, "datatype": spec["datatype"], "shape": shape}
+        if numpy is None:
+            tensor["data"] = [value for value in values]  # noqa: C416 - any sequence, also one that is no list
+        else:
+            raw.append(_bytes(spec["datatype"], values))
+            tensor["parameters"] = {"binary_data_size": len(raw[-1])}
+        described.append(tensor)
+    document = {"inputs": described, "parameters": {"binary_data_output": numpy is not None}}
+    return orjson.dumps(document), b"".join(raw)
+
+
+def _bytes(datatype: str, values: Any) -> bytes:
+    if datatype == "BYTES":
+        texts = [b"" if text is None else str(text).encode() for text in values]
+        return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
+    if datatype.startswith("FP") and not hasattr(values, "dtype"):
+        values = [float("nan") if value is None else value for value in values]
+    return numpy.asarray(values, dtype=_NUMPY[datatype]).tobytes()
+
+
+def _decode(answer: Answer) -> Prediction:
+    size = int(answer.headers.get(_HEADER, len(answer.content)))
+    document = orjson.loads(answer.content[:size])
+    outputs, at = {}, size
+    for tensor in document["outputs"]:
+        length = tensor.get("parameters", {}).get("binary_data_size")
+        raw = answer.content[at : at + length] if length is not None else None
+        at += length or 0
+        outputs[tensor["name"]] = _values(tensor, raw)
+    version, _, digest = answer.headers.get("model-version", "").partition(";digest=")
+    number = int(version or document.get("model_version") or 0)
+    return Prediction(document["model_name"], number, digest, answer.headers.get("x-request-id", ""), outputs)
+
+
+def _values(tensor: Mapping[str, Any], raw: bytes | None) -> Any:
+    if raw is None:
+        data = tensor["data"]
+        if numpy is None or tensor["datatype"] == "BYTES":
+            return data
+        return numpy.asarray(data, dtype=_NUMPY[tensor["datatype"]]).reshape(tensor["shape"])
+    if tensor["datatype"] == "BYTES":
+        return _texts(raw)
+    return numpy.frombuffer(raw, dtype=_NUMPY[tensor["datatype"]]).reshape(tensor["shape"])
+
+
+def _texts(raw: bytes) -> list[str]:
+    found, at = [], 0
+    while at < len(raw):
+        (length,) = _LENGTH.unpack_from(raw, at)
+        found.append(raw[at + 4 : at + 4 + length].decode())
+        at += 4 + length
+    return found

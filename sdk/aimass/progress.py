@@ -1,0 +1,36 @@
+"""How far long work is, as a bar on a terminal."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from aimass.v1 import operations_pb2 as pb
+
+
+class Show:
+    """Draws an operation's progress while the block runs; gives None and draws nothing unless it is wanted."""
+
+    def __init__(self, wanted: bool, console: Any = None) -> None:
+        self._wanted, self._console, self._bar = wanted, console, None
+
+    def __enter__(self) -> Callable[[pb.Operation], None] | None:
+        if not self._wanted:
+            return None
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # costs 50 ms
+
+        look = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+        bar: Any = Progress(*look, TimeElapsedColumn(), console=self._console, transient=True)
+        self._bar, task = bar, bar.add_task("", total=1.0)
+        bar.start()
+
+        def draw(operation: pb.Operation) -> None:
+            what = operation.message or operation.stage or operation.method.rsplit("/", 1)[-1]
+            bar.update(task, completed=operation.progress, description=f"{operation.resource}: {what}"[:70])
+
+        return draw
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,117 @@
+"""Files up and down: in chunks, taken up again where a broken connection left them, checked by digest."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from aimass.calls import unary
+from aimass.exchange import Plan
+from aimass.failures import Failure
+from aimass.v1 import uploads_pb2 as pb
+
+CHUNK = 8 * 2**20
+_KINDS = {"sources": "source", "artifacts": "artifact"}
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+def digest_of(file: BinaryIO) -> tuple[str, int]:
+    """The digest and the size of a file that is open at its beginning; leaves it there."""
+    digest = hashlib.file_digest(cast(Any, file), "sha256")
+    size = file.tell()
+    file.seek(0)
+    return f"sha256:{digest.hexdigest()}", size
+
+
+def upload(file: BinaryIO, to: str, upload_id: str | None, progress: Progress | None) -> Plan[pb.Upload]:
+    """Stores a file and commits it by digest. Goes on where `upload_id`, an upload begun before, ended.
+
+    Raises Failure: digest_mismatch when the file changed meanwhile.
+    """
+    if to not in _KINDS:
+        raise Failure("invalid_value", f"files go to sources or artifacts, not to {to}")
+    noun = f"{_KINDS[to]}_upload"
+    digest, size = digest_of(file)
+    status: pb.Upload
+    if upload_id:
+        status = yield from unary(to, f"get_{noun}", upload=upload_id)
+    else:
+        status = yield from unary(to, f"create_{noun}")
+    while status.committed_size < size:
+        status = yield from _chunk(file, to, noun, status)
+        if progress:
+            progress(status.committed_size, size)
+    committed: pb.Upload = yield from unary(to, f"commit_{noun}", upload=status.upload, digest=digest)
+    return committed
+
+
+def _chunk(file: BinaryIO, to: str, noun: str, status: pb.Upload) -> Plan[pb.Upload]:
+    file.seek(status.committed_size)
+    content = file.read(CHUNK)
+    if not content:
+        raise Failure("digest_mismatch", "the file became shorter while it was uploaded")
+    written: pb.Upload
+    try:
+        written = yield from unary(
+            to, f"write_{noun}", upload=status.upload, offset=status.committed_size, body=content
+        )
+    except Failure as failure:
+        # A chunk whose answer got lost is there already.
+        if failure.code != "wrong_offset":
+            raise
+        written = yield from unary(to, f"get_{noun}", upload=status.upload)
+    return written
+
+
+class Download:
+    """Where the bytes of a download go: a file, or memory."""
+
+    def __init__(self, to: Path | None, digest: str | None) -> None:
+        """A file is written as `<name>.part`, which a later download of the same bytes goes on with."""
+        self._to, self._digest = to, digest
+        self._part = to.with_name(f"{to.name}.part") if to else None
+        self._memory = bytearray()
+        self._file = self._part.open("ab") if self._part else None
+
+    @property
+    def offset(self) -> int:
+        """How much is there."""
+        return self._file.tell() if self._file else len(self._memory)
+
+    def write(self, content: bytes) -> None:
+        """Takes the next bytes."""
+        if self._file:
+            self._file.write(content)
+        else:
+            self._memory += content
+
+    def finish(self) -> bytes | Path:
+        """The bytes, or the file at its place. Raises digest_mismatch; what was loaded is thrown away then."""
+        self.close()
+        content = bytes(self._memory)
+        if self._part is None or self._to is None:
+            found = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        else:
+            with self._part.open("rb") as file:
+                found = digest_of(file)[0]
+        if self._digest and found != self._digest:
+            if self._part:
+                self._part.unlink()
+            raise Failure("digest_mismatch", f"the bytes are {found}, not {self._digest}")
+        if self._part is None or self._to is None:
+            return content
+        return self._part.replace(self._to)
+
+    def close(self) -> None:
+        """Lets go of the file; what is there stays for the next try."""
+        if self._file:
+            self._file.close()
+
+
+def place(digest: str | None, run: str | None, artifact: str | None) -> tuple[str, str, dict[str, str]]:
+    """Service, method and arguments of a download: of an artefact by digest, or of a run's file by name."""
+    if digest and not run:
+        return "artifacts", "download_artifact", {"digest": digest}
+    if run and artifact:
+        return "runs", "download_run_artifact", {"run": run, "artifact": artifact}
+    raise TypeError("download() needs digest, or run and artifact")
