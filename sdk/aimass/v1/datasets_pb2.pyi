@@ -130,7 +130,7 @@ Global___LineageEdge: _TypeAlias = LineageEdge  # noqa: Y015
 
 @_typing.final
 class Lineage(_message.Message):
-    """A graph; edges point from what was read to what was written."""
+    """A graph of at most 1,000 nodes, the nearest first; edges point from what was read to what was written."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -232,28 +232,68 @@ class DataSetVersion(_message.Message):
 Global___DataSetVersion: _TypeAlias = DataSetVersion  # noqa: Y015
 
 @_typing.final
+class DataSetFile(_message.Message):
+    """A Parquet file of a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Relative to the table."""
+    rows: _builtins.int
+    bytes: _builtins.int
+    digest: _builtins.str
+    """`sha256:<hex>` of its bytes."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "bytes", b"bytes", "digest", b"digest", "path", b"path", "rows", b"rows"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DataSetFile: _TypeAlias = DataSetFile  # noqa: Y015
+
+@_typing.final
 class DataSetLocation(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     URI_FIELD_NUMBER: _builtins.int
     DELTA_VERSION_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
     """Of the Delta table, as a path or URL that the data service's storage understands."""
     delta_version: _builtins.int
     @_builtins.property
     def version(self) -> Global___DataSetVersion: ...
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataSetFile]:
+        """In the order of the rows. An older file may lack columns that a later version added: they are NULL."""
+
     def __init__(
         self,
         *,
         uri: _builtins.str = ...,
         delta_version: _builtins.int = ...,
         version: Global___DataSetVersion | None = ...,
+        files: _abc.Iterable[Global___DataSetFile] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "delta_version", b"delta_version", "uri", b"uri", "version", b"version"
+        "delta_version", b"delta_version", "files", b"files", "uri", b"uri", "version", b"version"
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
@@ -454,7 +494,9 @@ class ReadRowsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     @_builtins.property
-    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]: ...
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """Timestamps are RFC 3339 in UTC; integers beyond 2^53, NaN and infinities are strings."""
+
     def __init__(
         self,
         *,
