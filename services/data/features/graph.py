@@ -1,0 +1,98 @@
+"""Fitted steps as one ONNX graph: what training and serving both run, so that they cannot differ.
+
+Inputs: one tensor [rows, 1] for each column, named as it: FP64 with NaN for a missing number, strings with "" for a
+missing text. Output: `features` [rows, outputs], FP32. Only operators that give a row the same bytes in any batch: see
+ALLOWED.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
+
+from services.data.features.fitting import Array, FittedStep, Lookup
+
+# Pinned for features and, since a model is appended to this graph, for models.
+IR_VERSION, OPSET, ML_OPSET = 10, 21, 4
+ML = "ai.onnx.ml"
+# Measured to be batch-invariant with one thread; Sin, Cos and Log are not.
+ALLOWED = frozenset({"IsNaN", "Where", "Sub", "Div", "Cast", "LabelEncoder", "Gather", "Reshape", "Concat"})
+OUTPUT = "features"
+
+
+class _Graph:
+    """Nodes and constants under way; constants of the same value are kept once."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.constants: dict[str, TensorProto] = {}
+
+    def constant(self, value: Array) -> str:
+        tensor = numpy_helper.from_array(value)
+        for name, known in self.constants.items():
+            if known.raw_data == tensor.raw_data and (known.dims, known.data_type) == (tensor.dims, tensor.data_type):
+                return name
+        tensor.name = f"__constant_{len(self.constants)}"  # no column begins like that
+        self.constants[tensor.name] = tensor
+        return tensor.name
+
+    def add(self, operator: str, *inputs: str, output: str = "", domain: str = "", **attributes: Any) -> str:
+        name = output or f"__{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], domain=domain, **attributes))
+        return name
+
+
+def compile_graph(steps: Sequence[FittedStep]) -> bytes:
+    """The graph of some steps, checked and serialised; the same steps give the same bytes."""
+    graph, inputs = _Graph(), {step.column: step.text for step in steps}
+    parts = [_step(graph, step) for step in steps]
+    graph.add("Concat", *parts, output=OUTPUT, axis=1)
+    width = sum(len(step.outputs) for step in steps)
+    takes = [
+        helper.make_tensor_value_info(name, TensorProto.STRING if text else TensorProto.DOUBLE, ["rows", 1])
+        for name, text in inputs.items()
+    ]
+    gives = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["rows", width])
+    body = helper.make_graph(graph.nodes, "features", takes, [gives], list(graph.constants.values()))
+    sets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)]
+    model: ModelProto = helper.make_model(body, opset_imports=sets, ir_version=IR_VERSION, producer_name="aimass")
+    checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _step(graph: _Graph, step: FittedStep) -> str:
+    """Adds a step; returns the name of its output [rows, outputs]."""
+    value = step.column
+    if step.fill is not None:
+        value = graph.add("Where", graph.add("IsNaN", value), graph.constant(np.array([[step.fill]])), value)
+    if isinstance(step.work, Lookup):
+        return _lookup(graph, step, step.work, value)
+    if (step.work.shift, step.work.width) != (0.0, 1.0):
+        value = graph.add("Sub", value, graph.constant(np.array([[step.work.shift]])))
+        value = graph.add("Div", value, graph.constant(np.array([[step.work.width]])))
+    return graph.add("Cast", value, to=TensorProto.FLOAT)
+
+
+def _lookup(graph: _Graph, step: FittedStep, lookup: Lookup, value: str) -> str:
+    unknown = len(lookup.keys)  # the last row of the table: zeros
+    table = np.vstack([lookup.rows, np.zeros((1, lookup.rows.shape[1]), np.float32)])
+    if step.text:
+        texts, places = list(lookup.keys), list(range(unknown))
+        found = graph.add(
+            "LabelEncoder", value, domain=ML, keys_strings=texts, values_int64s=places, default_int64=unknown
+        )
+    else:
+        found = graph.add("LabelEncoder", value, domain=ML, **_places(np.array(lookup.keys, np.float64), unknown))
+        found = graph.add("Cast", found, to=TensorProto.INT64)
+    rows = graph.add("Gather", graph.constant(table), found, axis=0)  # [rows, 1, outputs]
+    return graph.add("Reshape", rows, graph.constant(np.array([-1, lookup.rows.shape[1]], np.int64)))
+
+
+def _places(keys: Array, unknown: int) -> dict[str, Any]:
+    arrays = {
+        "keys_tensor": keys,
+        "values_tensor": np.arange(len(keys), dtype=np.float64),
+        "default_tensor": np.array([unknown], np.float64),
+    }
+    return {name: numpy_helper.from_array(array) for name, array in arrays.items()}

@@ -1,0 +1,177 @@
+"""What one does with feature sets."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter
+
+from services.data.datasets.domain import Location
+from services.data.features import domain, events
+from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit, Fitted, RowRange
+from services.data.features.store import Store
+from services.data.features.wire import version_to_wire
+from services.kit import process
+from services.kit.auth import Scope
+from services.kit.blobs import Blobs
+from services.kit.db import Once
+from services.kit.errors import Failure, Internal
+from services.kit.operations import Operations
+from services.kit.pages import Page
+from services.kit.process import Limits
+from services.kit.timestamps import uuid7
+
+log = logging.getLogger(__name__)
+_FIT = TypeAdapter(Fit)
+
+
+class Locator(Protocol):
+    """What knows where versions of data sets lie."""
+
+    async def locate(self, scope: Scope, data_set: str, version: int = 0) -> Location: ...
+
+
+class FeatureSets:
+    """The use cases. A fitting is a row until it has ended: after a crash `resume` takes it up."""
+
+    def __init__(
+        self,
+        store: Store,
+        data_sets: Locator,
+        blobs: Blobs,
+        operations: Operations,
+        now: Callable[[], datetime],
+        spawn: Callable[[Any], "asyncio.Task[None]"],
+        limits: Limits,
+    ) -> None:
+        self._store, self._data_sets, self._blobs, self._operations = store, data_sets, blobs, operations
+        self._now, self._spawn, self._limits = now, spawn, limits
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._turn = asyncio.Semaphore(1)  # a fitting takes both cores and much memory
+
+    async def create(self, scope: Scope, made: FeatureSet, once: Once | None) -> FeatureSet:
+        """Raises invalid_value, already_exists."""
+        domain.check_steps(made.steps, made.label, made.key)
+        now = self._now()
+        return await self._store.create(scope, replace(made, create_time=now, update_time=now), once)
+
+    async def get(self, scope: Scope, name: str) -> FeatureSet:
+        """Raises not_found."""
+        return await self._store.get(scope, name)
+
+    async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[FeatureSet]:
+        """By name."""
+        return await self._store.list(scope, page_size, page_token, show_deleted)
+
+    async def version(self, scope: Scope, name: str, number: int) -> FeatureSetVersion:
+        """The newest for 0. Raises not_found, unknown_version."""
+        return await self._store.version(scope, name, number)
+
+    async def delete(self, scope: Scope, name: str, etag: str) -> FeatureSet:
+        """Hides it; a second time changes nothing. Raises not_found, etag_mismatch."""
+
+        def decide(found: FeatureSet) -> FeatureSet:
+            if found.delete_time:
+                return found
+            return domain.changed(found, etag, self._now(), delete_time=self._now())
+
+        return await self._store.change(scope, name, decide)
+
+    async def undelete(self, scope: Scope, name: str) -> FeatureSet:
+        """Brings it back; a second time changes nothing. Raises not_found."""
+
+        def decide(found: FeatureSet) -> FeatureSet:
+            return domain.changed(found, "", self._now(), delete_time=None) if found.delete_time else found
+
+        return await self._store.change(scope, name, decide)
+
+    async def fit(self, scope: Scope, name: str, version: int, train: RowRange | None, once: Once | None) -> Any:
+        """Begins a fitting on a version of its data set, the newest for 0; answers with the operation.
+
+        Raises not_found, unknown_version, and invalid_value when the steps do not fit the version's columns.
+        """
+        await self._store.recall(once)
+        found = await self._store.get(scope, name)
+        location = await self._data_sets.locate(scope, found.data_set, version)
+        columns = location.version.columns
+        inputs = domain.inputs_of(found.steps, found.label, found.key, columns)
+        if train:
+            domain.check_range(train, columns)
+
+        def fit(operation: str) -> Fit:
+            pinned = location.version.version
+            what = (found.data_set, pinned, train, found.steps, found.label, found.key, inputs)
+            return Fit(operation, name, *what, self._now())
+
+        operation = await self._store.begin(scope, fit, name, once)
+        self._start(scope, fit(operation.operation))
+        return operation
+
+    async def resume(self) -> None:
+        """Takes up the fittings that a crash or a stop left behind."""
+        for scope, fit in await self._store.unfinished():
+            if (await self._operations.get(scope, fit.operation)).cancel_requested:
+                await self._store.give_up(scope, fit, None)
+            else:
+                self._start(scope, fit)
+
+    async def cancel(self, scope: Scope, operation: str) -> None:
+        """Stops the fitting behind an operation, if it is one and runs."""
+        if (fit := await self._store.fit_of(scope, operation)) is None:
+            return
+        if task := self._running.pop(operation, None):
+            task.cancel()
+            await asyncio.wait([task])
+        await self._end(lambda: self._store.give_up(scope, fit, None))
+
+    def _start(self, scope: Scope, fit: Fit) -> None:
+        task = self._running[fit.operation] = self._spawn(self._run(scope, fit))
+        task.add_done_callback(lambda _: self._running.pop(fit.operation, None))
+
+    async def _run(self, scope: Scope, fit: Fit) -> None:
+        try:
+            async with self._turn:
+                what = await self._work(scope, fit)
+            await self._end(lambda: self._finish(scope, fit, what))
+        except Failure as failure:
+            reason = failure
+            await self._end(lambda: self._store.give_up(scope, fit, reason))
+        except Exception:
+            log.exception("fitting %s failed", fit.feature_set)
+            await self._end(lambda: self._store.give_up(scope, fit, Internal("internal error")))
+
+    async def _end(self, ending: Callable[[], Awaitable[None]]) -> None:
+        await ending()
+        await self._operations.tell()
+
+    async def _work(self, scope: Scope, fit: Fit) -> Fitted:
+        location = await self._data_sets.locate(scope, fit.data_set, fit.data_set_version)
+        folder = self._blobs.scratch(scope.tenant) / uuid7()
+        folder.mkdir()
+        try:
+            graph = folder / "features.onnx"
+            files = [str(Path(location.uri) / file.path) for file in location.files]
+            request = {**_FIT.dump_python(fit, mode="json"), "files": files, "graph": str(graph)}
+
+            async def tell(message: Mapping[str, Any]) -> None:
+                await self._operations.progress(
+                    scope, fit.operation, message["progress"], "fitting", message["message"]
+                )
+
+            result = await process.run("services.data.features.work", request, self._limits, tell)
+            digest = await self._blobs.adopt(scope.tenant, graph)
+            return Fitted(result["rows"], tuple(result["outputs"]), digest)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _finish(self, scope: Scope, fit: Fit, what: Fitted) -> None:
+        def decide(found: FeatureSet) -> Any:
+            after, version = domain.fitted(found, fit, what, self._now())
+            return after, version, [events.fitted(scope, after, version, self._now())], version_to_wire(version)
+
+        await self._store.finish(scope, fit, decide)

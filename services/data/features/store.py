@@ -1,0 +1,204 @@
+"""Where feature sets, their versions and fittings under way are kept."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import JSON, Column, ColumnElement, Index, Integer, String, delete, insert, select, update
+from sqlalchemy.engine import Connection, Row
+
+from services.data.database import schema
+from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit
+from services.kit import pages
+from services.kit.auth import Scope
+from services.kit.bus import Event
+from services.kit.db import Database, Once, UtcDateTime, scoped, within
+from services.kit.errors import AlreadyExists, Code, Failure, NotFound
+from services.kit.pages import Page
+
+feature_set = scoped(
+    "feature_set",
+    schema.metadata,
+    Column("feature_set", String(63), primary_key=True),
+    Column("description", String(1000), nullable=False),
+    Column("data_set", String(63), nullable=False),
+    Column("label", String(128), nullable=False),
+    Column("key", String(128), nullable=False),
+    Column("steps", JSON, nullable=False),
+    Column("latest_version", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("create_time", UtcDateTime, nullable=False),
+    Column("update_time", UtcDateTime, nullable=False),
+    Column("delete_time", UtcDateTime),
+)
+feature_set_version = scoped(
+    "feature_set_version",
+    schema.metadata,
+    Column("feature_set", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("operation", String(64), nullable=False),
+    Column("definition", JSON, nullable=False),
+    Index("feature_set_version_operation", "operation", unique=True),
+)
+# A row is a fitting that has not ended.
+feature_set_fit = scoped(
+    "feature_set_fit",
+    schema.metadata,
+    Column("operation", String(64), primary_key=True),
+    Column("definition", JSON, nullable=False),
+)
+_SET, _VERSION, _FIT = TypeAdapter(FeatureSet), TypeAdapter(FeatureSetVersion), TypeAdapter(Fit)
+Change = Callable[[FeatureSet], FeatureSet]
+Finish = Callable[[FeatureSet], tuple[FeatureSet, FeatureSetVersion, Iterable[Event], Any]]
+
+
+class Store:
+    """The tables."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def recall(self, once: Once | None) -> None:
+        """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
+        if once:
+            await self._db.run(once.claim)
+
+    async def create(self, scope: Scope, made: FeatureSet, once: Once | None) -> FeatureSet:
+        """Raises already_exists, also for the name of a deleted one."""
+
+        def work(connection: Connection) -> FeatureSet:
+            if _find(connection, scope, made.feature_set):
+                raise AlreadyExists(f"there is a feature set {made.feature_set} already")
+            connection.execute(insert(feature_set).values({**scope._asdict(), **_row(made)}))
+            return made
+
+        return await self._db.run(work, once)
+
+    async def get(self, scope: Scope, name: str) -> FeatureSet:
+        """Raises not_found, also for a deleted one."""
+        return await self._db.run(lambda connection: _get(connection, scope, name))
+
+    async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[FeatureSet]:
+        """By name."""
+        size, last = pages.size(page_size), pages.after(page_token, str)
+        here = within(feature_set, scope)
+        if not show_deleted:
+            here &= feature_set.c.delete_time.is_(None)
+        if last:
+            here &= feature_set.c.feature_set > last[0]
+        query = select(feature_set).where(here).order_by(feature_set.c.feature_set).limit(size + 1)
+        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        page = pages.cut(rows, size, lambda row: (row.feature_set,))
+        return Page(tuple(_parse(row) for row in page.items), page.next_token)
+
+    async def change(self, scope: Scope, name: str, decide: Change) -> FeatureSet:
+        """Loads, also a deleted one, decides and saves in one transaction. Raises not_found."""
+
+        def work(connection: Connection) -> FeatureSet:
+            after = decide(_get(connection, scope, name, deleted=True))
+            _save(connection, scope, after)
+            return after
+
+        return await self._db.run(work)
+
+    async def version(self, scope: Scope, name: str, number: int) -> FeatureSetVersion:
+        """The newest for 0. Raises not_found, unknown_version."""
+
+        def work(connection: Connection) -> FeatureSetVersion:
+            wanted = number or _get(connection, scope, name).latest_version
+            _get(connection, scope, name)
+            here = within(feature_set_version, scope) & (feature_set_version.c.feature_set == name)
+            query = select(feature_set_version.c.definition).where(here & (feature_set_version.c.version == wanted))
+            found = connection.execute(query).scalar()
+            if found is None:
+                text = f"{name} has no version {number}" if number else f"{name} has not been fitted"
+                raise Failure(Code.UNKNOWN_VERSION, text)
+            return _VERSION.validate_python(found)
+
+        return await self._db.run(work)
+
+    async def begin(self, scope: Scope, fit: Callable[[str], Fit], name: str, once: Once | None) -> Any:
+        """Keeps a fitting and its operation, which is returned. Raises not_found."""
+
+        def work(connection: Connection) -> Any:
+            _get(connection, scope, name)
+            method, resource = "aimass.v1.FeatureSets/FitFeatureSet", f"feature-sets/{name}"
+            operation = schema.operations.create(connection, scope, method, resource)
+            row = {
+                "operation": operation.operation,
+                "definition": _FIT.dump_python(fit(operation.operation), mode="json"),
+            }
+            connection.execute(insert(feature_set_fit).values({**scope._asdict(), **row}))
+            return operation
+
+        return await self._db.run(work, once)
+
+    async def fit_of(self, scope: Scope, operation: str) -> Fit | None:
+        """A fitting that has not ended."""
+        query = select(feature_set_fit.c.definition).where(_fit_is(scope, operation))
+        found = await self._db.run(lambda connection: connection.execute(query).scalar())
+        return _FIT.validate_python(found) if found is not None else None
+
+    async def unfinished(self) -> Sequence[tuple[Scope, Fit]]:
+        """The fittings of all tenants that have not ended, oldest first."""
+        query = select(feature_set_fit).order_by(feature_set_fit.c.operation)
+        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        return [(Scope(row.tenant, row.project), _FIT.validate_python(row.definition)) for row in rows]
+
+    async def finish(self, scope: Scope, fit: Fit, decide: Finish) -> None:
+        """Ends a fitting once, with its version, event and operation in one transaction."""
+
+        def work(connection: Connection) -> None:
+            if not connection.execute(delete(feature_set_fit).where(_fit_is(scope, fit.operation))).rowcount:
+                return
+            after, version, events, response = decide(_get(connection, scope, fit.feature_set, deleted=True))
+            _save(connection, scope, after)
+            row = {"feature_set": version.feature_set, "version": version.version, "operation": fit.operation}
+            definition = _VERSION.dump_python(version, mode="json")
+            connection.execute(insert(feature_set_version).values(**scope._asdict(), **row, definition=definition))
+            schema.outbox.add(connection, events)
+            schema.operations.end(connection, scope, fit.operation, response)
+
+        await self._db.run(work)
+
+    async def give_up(self, scope: Scope, fit: Fit, failure: Failure | None) -> None:
+        """Ends a fitting without a version: with a failure, or as cancelled."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(feature_set_fit).where(_fit_is(scope, fit.operation)))
+            schema.operations.end(connection, scope, fit.operation, failure=failure, cancelled=failure is None)
+
+        await self._db.run(work)
+
+
+def _fit_is(scope: Scope, operation: str) -> ColumnElement[bool]:
+    return within(feature_set_fit, scope) & (feature_set_fit.c.operation == operation)
+
+
+def _is(scope: Scope, name: str) -> ColumnElement[bool]:
+    return within(feature_set, scope) & (feature_set.c.feature_set == name)
+
+
+def _find(connection: Connection, scope: Scope, name: str) -> FeatureSet | None:
+    row = connection.execute(select(feature_set).where(_is(scope, name))).first()
+    return _parse(row) if row else None
+
+
+def _get(connection: Connection, scope: Scope, name: str, deleted: bool = False) -> FeatureSet:
+    found = _find(connection, scope, name)
+    if found is None or (found.delete_time and not deleted):
+        raise NotFound(f"there is no feature set {name}")
+    return found
+
+
+def _save(connection: Connection, scope: Scope, after: FeatureSet) -> None:
+    connection.execute(update(feature_set).where(_is(scope, after.feature_set)).values(_row(after)))
+
+
+def _row(made: FeatureSet) -> dict[str, Any]:
+    times = {name: getattr(made, name) for name in ("create_time", "update_time", "delete_time")}
+    return {**_SET.dump_python(made, mode="json"), **times}
+
+
+def _parse(row: Row[Any]) -> FeatureSet:
+    return _SET.validate_python({name: value for name, value in row._mapping.items() if name not in Scope._fields})

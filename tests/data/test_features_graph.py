@@ -1,0 +1,184 @@
+"""The graph is what plain numpy computes, whatever the batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.data.features import graph
+from services.data.features.domain import Imputation, Step, Transform
+from services.data.features.fitting import Array, fit
+from services.kit.errors import FailedPrecondition
+
+NUMBERS = st.lists(
+    st.floats(-1e6, 1e6) | st.just(float("nan")) | st.integers(-3, 12).map(float), min_size=1, max_size=40
+)
+TEXTS = st.lists(st.sampled_from(["", "UA", "é", "AA", "日本"]) | st.text("ab", max_size=2), min_size=1, max_size=40)
+OPTIONS = onnxruntime.SessionOptions()
+OPTIONS.intra_op_num_threads = 1
+
+
+def numbers(*values: float) -> Array:
+    return np.array(values, np.float64)
+
+
+def texts(*values: str) -> Array:
+    return np.array(values, object)
+
+
+def run(data: bytes, **columns: Array) -> Array:
+    session = onnxruntime.InferenceSession(data, OPTIONS)
+    found: Array = session.run(None, {name: values[:, None] for name, values in columns.items()})[0]
+    return found
+
+
+def outcome(step: Step, trained: Array, asked: Array) -> Array:
+    return run(graph.compile_graph([fit(step, trained, trained.dtype == object)]), x=asked)
+
+
+def filled(values: Array, step: Step, trained: Array) -> Array:
+    finite = trained[np.isfinite(trained)]
+    match step.imputation:
+        case Imputation.NONE:
+            return values
+        case Imputation.CONSTANT:
+            fill = step.constant
+        case Imputation.MEAN:
+            fill = finite.mean()
+        case Imputation.MEDIAN:
+            fill = np.median(finite)
+    return np.where(np.isnan(values), fill, values)
+
+
+def scaled(shift: Callable[[Array], Any], width: Callable[[Array], Any]) -> Callable[[Array, Step, Array], Array]:
+    def reference(asked: Array, step: Step, trained: Array) -> Array:
+        finite = trained[np.isfinite(trained)]
+        return ((filled(asked, step, trained) - shift(finite)) / (width(finite) or 1.0)).astype(np.float32)[:, None]
+
+    return reference
+
+
+def counted(asked: Array, step: Step, trained: Array) -> Array:
+    seen, wanted = filled(trained, step, trained), filled(asked, step, trained)
+    return np.array([[np.sum(seen == value)] for value in wanted], np.float32)
+
+
+def one_hot(asked: Array, step: Step, trained: Array) -> Array:
+    seen = filled(trained, step, trained)
+    keys, counts = np.unique(seen[np.isfinite(seen)] + 0.0, return_counts=True)
+    most = sorted(zip(-counts, keys, strict=True))[: step.max_categories]
+    return (filled(asked, step, trained)[:, None] == np.array(sorted(key for _, key in most))[None]).astype(np.float32)
+
+
+def cyclic(asked: Array, step: Step, trained: Array) -> Array:
+    place = filled(asked, step, trained) - step.offset
+    inside = (place >= 0) & (place < step.period) & (place == np.floor(place))
+    angle = 2 * np.pi * np.where(inside, place, 0) / step.period
+    rows = np.stack([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
+    return np.where(inside[:, None], rows, np.float32(0))
+
+
+REFERENCES = {
+    Transform.IDENTITY: scaled(lambda x: 0.0, lambda x: 1.0),
+    Transform.STANDARDIZE: scaled(np.mean, np.std),
+    Transform.MIN_MAX: scaled(np.min, lambda x: np.max(x) - np.min(x)),
+    Transform.ONE_HOT: one_hot,
+    Transform.COUNT: counted,
+    Transform.CYCLIC: cyclic,
+}
+
+
+@pytest.mark.parametrize("transform", Transform)
+@settings(max_examples=25, deadline=None)
+@given(imputation=st.sampled_from(Imputation), trained=NUMBERS, asked=NUMBERS)
+def test_numbers_become_what_numpy_says_bit_for_bit(
+    transform: Transform, imputation: Imputation, trained: list[float], asked: list[float]
+) -> None:
+    step = Step("x", transform, imputation, constant=3.0, period=12, offset=1, max_categories=5)
+    seen, wanted = numbers(1.0, *trained), numbers(*asked)
+
+    expected = REFERENCES[transform](wanted, step, seen)
+    np.testing.assert_array_equal(outcome(step, seen, wanted), expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(trained=TEXTS, asked=TEXTS)
+def test_texts_are_counted_and_encoded(trained: list[str], asked: list[str]) -> None:
+    seen, wanted = texts(*trained), texts(*asked)
+    keys = sorted(set(trained))
+
+    counts = outcome(Step("x", Transform.COUNT), seen, wanted)
+    hot = outcome(Step("x", Transform.ONE_HOT), seen, wanted)
+
+    assert counts[:, 0].tolist() == [trained.count(text) for text in asked]
+    np.testing.assert_array_equal(hot, [[text == key for key in keys] for text in asked])
+
+
+EVERYTHING = [
+    fit(Step("x", Transform.STANDARDIZE, Imputation.MEAN), np.linspace(-3, 9, 41), False),
+    fit(Step("x", Transform.MIN_MAX, Imputation.MEDIAN), np.linspace(-3, 9, 41), False),
+    fit(Step("x", Transform.ONE_HOT), np.arange(12.0), False),
+    fit(Step("x", Transform.CYCLIC, period=12, offset=1), np.arange(12.0), False),
+    fit(Step("s", Transform.ONE_HOT), texts("UA", "AA", "UA", ""), True),
+    fit(Step("s", Transform.COUNT), texts("UA", "AA", "UA", ""), True),
+    fit(Step("n", Transform.IDENTITY), np.arange(3.0), False),
+]
+
+
+def test_a_row_gives_the_same_bytes_alone_and_in_any_batch() -> None:
+    random = np.random.default_rng(7)
+    x = np.where(random.random(1000) < 0.1, np.nan, random.integers(-2, 15, 1000).astype(float))
+    columns = {"x": x, "n": random.normal(size=1000), "s": random.choice(texts("UA", "AA", "", "??"), 1000)}
+    data = graph.compile_graph(EVERYTHING)
+
+    alone = b"".join(run(data, **{k: v[i : i + 1] for k, v in columns.items()}).tobytes() for i in range(200))
+    for size in (2, 7, 17, 64, 1000):
+        parts = [run(data, **{k: v[i : i + size] for k, v in columns.items()}) for i in range(0, 200, size)]
+        assert np.concatenate(parts)[:200].tobytes() == alone
+
+
+def test_only_batch_invariant_operators_are_used() -> None:
+    model = onnx.load_from_string(graph.compile_graph(EVERYTHING))
+
+    assert {node.op_type for node in model.graph.node} <= graph.ALLOWED
+    assert not graph.ALLOWED & {"Sin", "Cos", "Log", "LinearClassifier", "LinearRegressor"}
+    assert model.ir_version == graph.IR_VERSION
+    assert {s.domain: s.version for s in model.opset_import} == {"": graph.OPSET, graph.ML: graph.ML_OPSET}
+
+
+def test_the_same_steps_give_the_same_bytes() -> None:
+    assert graph.compile_graph(EVERYTHING) == graph.compile_graph(EVERYTHING)
+
+
+def test_inputs_are_columns_of_rows_by_one() -> None:
+    session = onnxruntime.InferenceSession(graph.compile_graph(EVERYTHING), OPTIONS)
+
+    assert [(i.name, i.type, i.shape) for i in session.get_inputs()] == [
+        ("x", "tensor(double)", ["rows", 1]),
+        ("s", "tensor(string)", ["rows", 1]),
+        ("n", "tensor(double)", ["rows", 1]),
+    ]
+    assert [(o.name, o.type, o.shape) for o in session.get_outputs()] == [("features", "tensor(float)", ["rows", 21])]
+
+
+def test_no_rows_are_a_batch_too() -> None:
+    assert outcome(Step("x", Transform.ONE_HOT), numbers(1, 2), numbers()).shape == (0, 2)
+
+
+def test_outputs_are_named_after_what_they_are() -> None:
+    names = [name for step in EVERYTHING for name in step.outputs]
+
+    assert names[:2] == ["standardize(x)", "min_max(x)"]
+    assert {"one_hot(x)=11", "sine(x)", "cosine(x)", "one_hot(s)=UA", "one_hot(s)=", "count(s)", "n"} <= set(names)
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("transform", [t for t in Transform if t not in (Transform.IDENTITY, Transform.CYCLIC)])
+def test_a_column_without_values_cannot_be_fitted(transform: Transform) -> None:
+    with pytest.raises(FailedPrecondition, match="x has no value in the training rows"):
+        fit(Step("x", transform), numbers(float("nan")), False)
