@@ -1,0 +1,39 @@
+"""The main job on small data, in one process and in two: the steps of the story share one installation per layout."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimass import Client
+from tests.support import flights
+from tests.support.server import Server, free_ports, serving
+from tests.support.sink import Sink
+
+
+@dataclass
+class Story:
+    """What the steps hand on to each other."""
+
+    server: Server
+    client: Client
+    raw: Path
+    sink: Sink
+    known: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module", params=["one process", "two processes"])
+def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    folder = tmp_path_factory.mktemp("story")
+    raw = folder / "raw"
+    flights.write(raw, range(1, 10))
+    (port,) = free_ports(1)
+    allowed = {"AIMASS_DATA_FILE_ROOTS": f"{raw}:{folder}/home/logs", "AIMASS_EGRESS_ALLOW": f"127.0.0.1:{port}"}
+    with (
+        Sink(port) as sink,
+        serving(folder / "home", two=request.param == "two processes", **allowed) as server,
+        server.client() as client,
+    ):
+        yield Story(server, client, raw, sink)
