@@ -110,6 +110,7 @@ class Guarded:
         if kind.lower() != "bearer" or not token:
             raise Unauthenticated("the call carries no token")
         principal = self._identity.verify(token, self._audience)
+        telemetry.belongs(principal.scope, self._audience)
         policy = self.method.policy
         if not self.method.public and not principal.id.startswith(("service:", "key:")):
             raise Failure(Code.FORBIDDEN, "this method is for services")

@@ -1,0 +1,25 @@
+"""What a process tells of itself: spans, log records, predictions and figures, as OTLP batches on the telemetry topic,
+in files, and as text for a scraper.
+
+Nothing here blocks a request: what is told waits in bounded queues, and what does not fit is counted and dropped.
+"""
+
+from services.kit.telemetry.metrics import REGISTRY, exposition
+from services.kit.telemetry.otlp import encode
+from services.kit.telemetry.pipeline import Telemetry
+from services.kit.telemetry.records import Record
+from services.kit.telemetry.spans import Span, belongs, current, failed, span, traceparent
+
+__all__ = [
+    "REGISTRY",
+    "Record",
+    "Span",
+    "Telemetry",
+    "belongs",
+    "current",
+    "encode",
+    "exposition",
+    "failed",
+    "span",
+    "traceparent",
+]

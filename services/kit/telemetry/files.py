@@ -1,0 +1,70 @@
+"""Log records: into a file of JSON lines, and on to the log centre."""
+
+import json
+import logging
+import logging.handlers
+from collections.abc import Callable
+from pathlib import Path
+
+from services.kit.auth import SYSTEM, Scope
+from services.kit.redaction import redact
+from services.kit.telemetry.records import Record
+from services.kit.telemetry.spans import current, traceparent
+
+_QUIET = ("services.logs", "services.kit.telemetry", "services.kit.bus")  # the log centre does not log its own ingest
+
+
+def process_log(folder: Path, process: str) -> logging.Handler:
+    """JSON lines in `<folder>/<process>.log`, rotated at 64 MiB, three old ones kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = logging.handlers.RotatingFileHandler(folder / f"{process}.log", maxBytes=64 * 2**20, backupCount=3)
+    file.setFormatter(JsonLines())
+    return file
+
+
+def _context(record: logging.LogRecord) -> tuple[Scope, str]:
+    """Whose a log record is and which request it is about: what it says itself, else what the span around it says."""
+    around = current()
+    scope = around.scope if around else Scope(SYSTEM)
+    request_id = around.attributes.get("request_id", "") if around else ""
+    tenant = getattr(record, "tenant", "")
+    scope = Scope(tenant, getattr(record, "project", "default")) if tenant else scope
+    return scope, getattr(record, "request_id", "") or request_id
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        scope, request_id = _context(record)
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "severity": record.levelname,
+            "logger": record.name,
+            "message": redact(record.getMessage()),
+            "request_id": request_id,
+            "tenant": scope.tenant,
+        }
+        if record.exc_info:
+            line["trace"] = redact(self.formatException(record.exc_info))
+        return json.dumps(line)
+
+
+class ToRecords(logging.Handler):
+    """Hands log records on as telemetry."""
+
+    def __init__(self, tell: Callable[[Record], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith(_QUIET):
+            return
+        scope, request_id = _context(record)
+        found = {"request_id": request_id}
+        if record.exc_info and record.exc_info[0]:
+            found["exception"] = record.exc_info[0].__name__
+        service = record.name.split(".")[1] if record.name.count(".") else ""
+        self._tell(
+            Record("log", record.name, record.getMessage(), scope, found, record.levelname, service, traceparent())
+        )

@@ -1,0 +1,39 @@
+"""Figures of this process, for a scraper and for the log centre. Labels come from code, so their number is bounded."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from services.kit.telemetry.spans import Span
+
+REGISTRY = CollectorRegistry()
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+_MOST = 500  # names of spans that are told apart
+_names: set[str] = set()
+
+ProcessCollector(registry=REGISTRY)
+requests = Counter("aimass_requests", "Pieces of work that ended.", ["service", "name", "status"], registry=REGISTRY)
+seconds = Histogram(
+    "aimass_request_seconds", "How long they took.", ["service", "name"], buckets=_BUCKETS, registry=REGISTRY
+)
+dropped = Counter("aimass_telemetry_dropped", "Records and spans that did not fit.", ["kind"], registry=REGISTRY)
+waiting = Gauge("aimass_telemetry_waiting", "Records and spans that wait for the bus.", ["kind"], registry=REGISTRY)
+
+
+def observe(spans: Iterable[Span]) -> None:
+    """Counts spans that ended: called in the telemetry thread, so that no request pays for it."""
+    for span in spans:
+        name = span.name
+        if name not in _names:
+            if len(_names) >= _MOST:
+                name = "other"
+            _names.add(name)
+        status = str(span.attributes.get("status", "ok"))[:40]
+        requests.labels(span.service, name, status).inc()
+        seconds.labels(span.service, name).observe((span.end_ns - span.start_ns) / 1e9)
+
+
+def exposition() -> bytes:
+    """All figures as the Prometheus text format."""
+    return generate_latest(REGISTRY)

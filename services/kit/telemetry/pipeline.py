@@ -1,0 +1,149 @@
+"""From what is told to the bus: bounded queues, one thread that encodes, one task that publishes."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from services.kit.auth import SYSTEM
+from services.kit.bus import TELEMETRY, Bus, Event
+from services.kit.errors import Failure
+from services.kit.telemetry import metrics, spans
+from services.kit.telemetry.files import ToRecords, process_log
+from services.kit.telemetry.otlp import encode, encode_metrics, encode_spans
+from services.kit.telemetry.records import Record
+from services.kit.telemetry.spans import Span
+from services.kit.timestamps import uuid7
+
+_BOUND = 20_000  # records, and spans
+_HELD = 64 * 2**20  # bytes of records
+_BATCH, _BATCH_BYTES = 1_000, 2 * 2**20
+_UNSENT = 50  # encoded batches that wait for a bus that is away
+_EVERY = 0.2  # seconds
+_METRICS_EVERY = 60.0
+
+
+class Telemetry:
+    """A process's telemetry: made early so that nothing is missed, started when there is a bus."""
+
+    def __init__(self, process: str, home: Path, level: str = "INFO") -> None:
+        """Log records go to `<home>/logs/<process>.log` as JSON lines, rotated at 64 MiB."""
+        self._records: deque[Record] = deque()
+        self._spans: deque[Span] = deque()
+        self._unsent: deque[Event] = deque()
+        self._held = 0
+        self.dropped = 0
+        self._bus: Bus | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._publishing = asyncio.Lock()
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="telemetry")
+        self._process, self._measured = process, time.monotonic()
+        self._handlers: list[logging.Handler] = [process_log(home / "logs", process), ToRecords(self.record)]
+        root = logging.getLogger("services")
+        root.setLevel(level)
+        for handler in self._handlers:
+            root.addHandler(handler)
+        self._sink = self._ended  # one object, so that `close` can tell whether the spans still come here
+        spans.into(self._sink)
+
+    def record(self, record: Record) -> None:
+        """Adds a record; drops and counts it when the queue is full."""
+        if len(self._records) >= _BOUND or self._held > _HELD:
+            self._drop("record", 1)
+        else:
+            self._held += record.size
+            self._records.append(record)
+
+    def _ended(self, span: Span) -> None:
+        if len(self._spans) >= _BOUND:
+            self._drop("span", 1)
+        else:
+            self._spans.append(span)
+
+    def _drop(self, kind: str, count: int) -> None:
+        self.dropped += count
+        metrics.dropped.labels(kind).inc(count)
+
+    def start(self, bus: Bus) -> None:
+        """Begins to publish."""
+        self._bus = bus
+        self._task = asyncio.get_running_loop().create_task(self._publish_for_ever())
+
+    async def flush(self) -> None:
+        """Publishes what waits."""
+        async with self._publishing:
+            while self._bus and (self._records or self._spans or self._unsent):
+                events = await self._next()
+                try:
+                    await self._bus.publish(events)
+                except Failure:
+                    self._unsent.extend(events)
+                    while len(self._unsent) > _UNSENT:
+                        self._unsent.popleft()
+                        self._drop("batch", 1)
+                    return
+
+    async def _next(self) -> list[Event]:
+        loop = asyncio.get_running_loop()
+        events = [self._unsent.popleft() for _ in range(len(self._unsent))]
+        if records := self._take():
+            events.append(_event(await loop.run_in_executor(self._encoder, encode, records), "logs"))
+        if ended := [self._spans.popleft() for _ in range(min(len(self._spans), _BATCH))]:
+            events.append(_event(await loop.run_in_executor(self._encoder, self._encode, ended), "trace"))
+        metrics.waiting.labels("record").set(len(self._records))
+        metrics.waiting.labels("span").set(len(self._spans))
+        return events
+
+    def _take(self) -> list[Record]:
+        taken: list[Record] = []
+        size = 0
+        while self._records and len(taken) < _BATCH and size < _BATCH_BYTES:
+            record = self._records.popleft()
+            size += record.size
+            taken.append(record)
+        self._held -= size
+        return taken
+
+    def _encode(self, ended: list[Span]) -> bytes:
+        metrics.observe(ended)
+        return encode_spans(ended, self._process)
+
+    async def measure(self) -> None:
+        """Publishes the figures as they stand."""
+        loop = asyncio.get_running_loop()
+        body = await loop.run_in_executor(
+            self._encoder, lambda: encode_metrics(metrics.REGISTRY.collect(), self._process)
+        )
+        self._unsent.append(_event(body, "metrics"))
+        await self.flush()
+
+    async def _publish_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY)
+            await self.flush()
+            if time.monotonic() - self._measured > _METRICS_EVERY:
+                self._measured = time.monotonic()
+                await self.measure()
+
+    async def close(self) -> None:
+        """Publishes the rest and lets go of the handlers."""
+        for handler in self._handlers:
+            logging.getLogger("services").removeHandler(handler)
+            handler.close()
+        if spans.sink() is self._sink:
+            spans.into(None)
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self.flush()
+        self._encoder.shutdown()
+
+
+def _event(body: bytes, signal: str) -> Event:
+    kind = f"opentelemetry.proto.collector.{signal}.v1.Export{signal.capitalize()}ServiceRequest"
+    headers = {"ce_specversion": "1.0", "ce_id": uuid7(), "ce_type": kind, "ce_source": "telemetry", "tenant": SYSTEM}
+    return Event(TELEMETRY, signal, body, headers)

@@ -1,0 +1,28 @@
+"""What is told in one piece: log records and predictions."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.kit.auth import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One log record or prediction. `attributes` hold strings, numbers and bytes; `scope` says whose it is."""
+
+    kind: str
+    name: str
+    text: str
+    scope: Scope
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    severity: str = "INFO"
+    service: str = ""
+    trace: str = ""  # a traceparent
+    time_ns: int = field(default_factory=time.time_ns)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds on to, about."""
+        return 200 + len(self.text) + len(self.attributes.get("scores", b""))

@@ -1,0 +1,252 @@
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
+
+from services.kit import telemetry
+from services.kit.auth import Scope
+from services.kit.bus import TELEMETRY, Event, Reader
+from services.kit.errors import Unavailable
+from services.kit.telemetry import Record, Telemetry, pipeline
+
+ACME = Scope("acme")
+PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
+
+
+class MemoryBus:
+    """Keeps what is published; may be away."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.away = False
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        if self.away:
+            raise Unavailable("the bus is away")
+        self.events += events
+
+    async def reader(self, topics: Sequence[str], group: str, from_end: bool = False) -> Reader:
+        raise NotImplementedError
+
+    def spans(self) -> list[OtlpSpan]:
+        bodies = [ExportTraceServiceRequest.FromString(e.body) for e in self.events if ".trace." in e.type]
+        return [span for body in bodies for span in body.resource_spans[0].scope_spans[0].spans]
+
+    def logs(self) -> list[dict[str, object]]:
+        found = []
+        for event in self.events:
+            if ".logs." in event.type:
+                for record in (
+                    ExportLogsServiceRequest.FromString(event.body).resource_logs[0].scope_logs[0].log_records
+                ):
+                    found.append(
+                        attributes(record) | {"body": record.body.string_value, "trace": record.trace_id.hex()}
+                    )
+        return found
+
+
+def attributes(thing: object) -> dict[str, object]:
+    pairs = thing.attributes  # type: ignore[attr-defined]
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}
+
+
+@pytest.fixture
+def bus() -> MemoryBus:
+    return MemoryBus()
+
+
+@pytest.fixture
+async def told(tmp_path: Path, bus: MemoryBus) -> Telemetry:
+    made = Telemetry("test", tmp_path)
+    made._bus = bus
+    return made
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    yield
+    for handler in list(logging.getLogger("services").handlers):
+        logging.getLogger("services").removeHandler(handler)
+        handler.close()
+
+
+async def test_a_span_says_whose_it_is_and_under_whom(told: Telemetry, bus: MemoryBus) -> None:
+    with telemetry.span("work", {"traceparent": PARENT, "x-request-id": "r-1"}, model="late") as span:
+        telemetry.belongs(ACME, "registry")
+        telemetry.failed(span, "not_found")
+    await told.close()
+
+    (found,) = bus.spans()
+    assert (found.trace_id.hex(), found.parent_span_id.hex()) == ("a" * 32, "b" * 16)
+    assert attributes(found) == {
+        "aimass.tenant": "acme",
+        "aimass.project": "default",
+        "service.name": "registry",
+        "request_id": "r-1",
+        "model": "late",
+        "status": "not_found",
+    }
+
+
+async def test_an_inner_span_belongs_to_the_same_tenant_and_request(told: Telemetry, bus: MemoryBus) -> None:
+    with telemetry.span("outer", {"x-request-id": "r-1"}) as outer:
+        telemetry.belongs(ACME, "data")
+        with telemetry.span("inner"):
+            pass
+    await told.close()
+
+    inner = bus.spans()[0]
+    assert inner.parent_span_id == outer.span_id.to_bytes(8, "big")
+    assert attributes(inner)["aimass.tenant"] == "acme"
+    assert attributes(inner)["request_id"] == "r-1"
+
+
+async def test_tasks_do_not_see_each_others_spans(told: Telemetry) -> None:
+    async def work(name: str) -> str:
+        with telemetry.span(name):
+            await asyncio.sleep(0)
+            return telemetry.traceparent()
+
+    first, second = await asyncio.gather(work("a"), work("b"))
+    assert first[3:35] != second[3:35]
+    assert telemetry.traceparent() == ""
+    await told.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "00", "00-" + "z" * 32 + "-" + "b" * 16 + "-01", "00-" + "0" * 32 + "-" + "b" * 16 + "-01"]
+)
+async def test_a_traceparent_that_is_none_begins_a_trace(told: Telemetry, text: str) -> None:
+    with telemetry.span("work", {"traceparent": text}) as span:
+        assert span.parent_id == 0
+    await told.close()
+
+
+async def test_calls_of_the_bus_leave_no_spans(told: Telemetry, bus: MemoryBus) -> None:
+    with telemetry.span("aimass.v1.Bus/Publish"):
+        pass
+    await told.close()
+
+    assert bus.events == []
+
+
+async def test_a_prediction_keeps_its_scores(told: Telemetry, bus: MemoryBus) -> None:
+    told.record(
+        Record("prediction", "late", "", ACME, {"version": 3, "scores": b"12345678", "duration_ms": 0.5}, trace=PARENT)
+    )
+    await told.close()
+
+    (found,) = bus.logs()
+    assert (found["aimass.kind"], found["version"], found["scores"], found["duration_ms"]) == (
+        "prediction",
+        3,
+        b"12345678",
+        0.5,
+    )
+    assert found["trace"] == "a" * 32
+    assert bus.events[0].topic == TELEMETRY
+
+
+async def test_a_log_record_in_a_span_belongs_to_its_tenant(told: Telemetry, bus: MemoryBus, tmp_path: Path) -> None:
+    with telemetry.span("work", {"x-request-id": "r-1"}):
+        telemetry.belongs(ACME)
+        logging.getLogger("services.data.x").warning("used aim_0123456789abcdef")
+    await told.close()
+
+    (found,) = bus.logs()
+    assert (found["aimass.tenant"], found["request_id"], found["body"]) == ("acme", "r-1", "used aim_[redacted]")
+    line = json.loads((tmp_path / "logs" / "test.log").read_text())
+    assert (line["tenant"], line["request_id"], line["message"]) == ("acme", "r-1", "used aim_[redacted]")
+
+
+async def test_the_log_centres_own_log_stays_in_the_file(told: Telemetry, bus: MemoryBus, tmp_path: Path) -> None:
+    logging.getLogger("services.logs.ingest").error("disk")
+    await told.close()
+
+    assert bus.logs() == []
+    assert "disk" in (tmp_path / "logs" / "test.log").read_text()
+
+
+async def test_what_does_not_fit_is_counted(told: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_BOUND", 2)
+    for number in range(5):
+        told.record(Record("log", str(number), "", ACME))
+        with telemetry.span("work"):
+            pass
+
+    assert told.dropped == 6
+    assert b'aimass_telemetry_dropped_total{kind="span"}' in telemetry.exposition()
+    await told.close()
+
+
+async def test_large_records_are_bounded_by_their_bytes(told: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_HELD", 10_000)
+    for _ in range(5):
+        told.record(Record("prediction", "late", "", ACME, {"scores": bytes(5_000)}))
+
+    assert told.dropped == 3
+    await told.close()
+
+
+async def test_a_bus_that_is_away_gets_the_same_events_later(told: Telemetry, bus: MemoryBus) -> None:
+    bus.away = True
+    told.record(Record("log", "a", "first", ACME))
+    await told.flush()
+    assert bus.events == []
+
+    bus.away = False
+    told.record(Record("log", "a", "second", ACME))
+    await told.close()
+    assert [found["body"] for found in bus.logs()] == ["first", "second"]
+
+
+async def test_figures_are_counted_of_spans_and_published(told: Telemetry, bus: MemoryBus) -> None:
+    with telemetry.span("aimass.v1.Models/Test") as span:
+        telemetry.belongs(ACME, "registry")
+        telemetry.failed(span, "not_found")
+    await told.flush()
+    await told.measure()
+    await told.close()
+
+    text = telemetry.exposition().decode()
+    assert 'aimass_requests_total{name="aimass.v1.Models/Test",service="registry",status="not_found"} 1.0' in text
+    (event,) = [event for event in bus.events if ".metrics." in event.type]
+    metrics = ExportMetricsServiceRequest.FromString(event.body).resource_metrics[0].scope_metrics[0].metrics
+    assert {"aimass_requests_total", "aimass_request_seconds_count"} <= {metric.name for metric in metrics}
+
+
+async def test_records_may_come_from_any_thread(told: Telemetry, bus: MemoryBus) -> None:
+    def tell() -> None:
+        for number in range(500):
+            told.record(Record("log", "a", str(number), ACME))
+
+    threads = [threading.Thread(target=tell) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    await told.close()
+
+    assert len(bus.logs()) == 2000
+
+
+async def test_a_process_publishes_by_itself(tmp_path: Path, bus: MemoryBus) -> None:
+    made = Telemetry("test", tmp_path)
+    made.start(bus)
+    made.record(Record("log", "a", "x", ACME))
+    async with asyncio.timeout(5):
+        while not bus.events:
+            await asyncio.sleep(0.02)
+    await made.close()
