@@ -1,0 +1,118 @@
+"""Reading an archive: every name and digest is checked before a home folder appears."""
+
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import orjson
+
+from aimass.backup.writing import FORMAT, MANIFEST, Made, Progress
+from aimass.failures import Failure
+
+_CHUNK = 2**20
+_LARGEST_MANIFEST = 512 * 2**20
+_LONGEST_NAME = 1024
+
+
+def read(file: Path, home: Path, progress: Progress | None = None) -> Made:
+    """Puts an archive back as the folder `home`. Raises Failure: already_exists if something is there already,
+    digest_mismatch or invalid_value for an archive that is not as it was written; the folder is not made then."""
+    if home.exists() and (not home.is_dir() or any(home.iterdir())):
+        raise Failure("already_exists", f"{home} is not empty: a restore never writes over an installation")
+    home.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{home.name}-restore-", dir=home.parent))
+    try:
+        made = _read(file, aside, progress)
+        if home.exists():
+            home.rmdir()
+        aside.rename(home)
+    except (tarfile.TarError, EOFError) as error:
+        raise Failure("invalid_value", f"{file} is not an archive of AI Mass: {error}") from None
+    except OSError as error:
+        code = "storage_full" if error.errno == 28 else "unavailable"
+        raise Failure(code, f"{home} cannot be written: {error.strerror}".lower()) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return made
+
+
+def _read(file: Path, into: Path, progress: Progress | None) -> Made:
+    found: dict[str, tuple[int, str]] = {}
+    manifest, whole, done = b"", file.stat().st_size, 0
+    with tarfile.open(file, mode="r:") as tar:
+        for member in _members(tar):
+            if manifest:
+                raise Failure("invalid_value", f"{file} has something behind its end")
+            source = tar.extractfile(member)
+            assert source
+            if member.name == MANIFEST:
+                manifest = source.read(_LARGEST_MANIFEST)
+                continue
+            found[member.name] = _write(source, into / member.name, member)
+            done += member.size
+            if progress:
+                progress(done, whole)
+    _check(manifest, found, into)
+    return Made(len(found), done, f"sha256:{hashlib.sha256(manifest).hexdigest()}")
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Regular files with plain names, each once. Raises Failure for anything else."""
+    seen: set[str] = set()
+    for member in tar:
+        parts = PurePosixPath(member.name).parts
+        plain = (
+            parts
+            and not member.name.startswith("/")
+            and ".." not in parts
+            and str(PurePosixPath(*parts)) == member.name
+        )
+        if (
+            not member.isreg()
+            or not plain
+            or len(member.name) > _LONGEST_NAME
+            or "\0" in member.name
+            or "\\" in member.name
+        ):
+            raise Failure("invalid_value", f"the archive holds {member.name!r}, which no backup writes")
+        if member.name in seen:
+            raise Failure("invalid_value", f"the archive holds {member.name} twice")
+        seen.add(member.name)
+        yield member
+
+
+def _write(source: Any, path: Path, member: tarfile.TarInfo) -> tuple[int, str]:
+    """Writes one file that was not there, readable by its owner only; gives its size and digest."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    digest, size = hashlib.sha256(), 0
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as out:
+        while content := source.read(_CHUNK):
+            out.write(content)
+            digest.update(content)
+            size += len(content)
+        out.flush()
+        os.fsync(out.fileno())
+    return size, digest.hexdigest()
+
+
+def _check(manifest: bytes, found: dict[str, tuple[int, str]], into: Path) -> None:
+    try:
+        listed = orjson.loads(manifest)
+        entries = {entry["path"]: entry for entry in listed["files"]}
+        if listed["format"] != FORMAT:
+            raise Failure(
+                "unsupported_format", f"the archive has format {listed['format']}; this program reads {FORMAT}"
+            )
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise Failure("invalid_value", "the archive has no list of what it holds: it was cut off, or is none") from None
+    for name, entry in entries.items():
+        if found.get(name) != (entry["size"], entry["sha256"]):
+            raise Failure("digest_mismatch", f"{name} is not as it was when the archive was written")
+        (into / name).chmod(entry["mode"] & 0o700 | 0o400)
+    if unlisted := sorted(set(found) - set(entries)):
+        raise Failure("invalid_value", f"the archive holds {unlisted[0]}, which its list does not name")

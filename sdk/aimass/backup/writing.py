@@ -1,0 +1,117 @@
+"""Writing an archive: a tar file of regular files, the last of which lists all others with their digests."""
+
+import hashlib
+import io
+import os
+import sqlite3
+import tarfile
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from aimass import __version__
+from aimass.backup.snapshot import taken
+from aimass.failures import Failure
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_CHUNK = 2**20
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an archive holds; the digest is that of its manifest."""
+
+    files: int
+    bytes: int
+    digest: str
+
+
+@dataclass
+class _Archive:
+    tar: tarfile.TarFile
+    entries: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, name: str, file: BinaryIO, size: int, mode: int) -> None:
+        """Adds the first `size` bytes of a file. Raises Failure when they are not there."""
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = size, mode
+        counted = _Counted(file, size)
+        self.tar.addfile(member, counted)
+        if counted.left:
+            raise Failure("conflict", f"{name} became shorter while it was read")
+        self.entries.append({"path": name, "size": size, "mode": mode, "sha256": counted.digest.hexdigest()})
+
+
+class _Counted:
+    """Reads so many bytes and no more, and hashes them."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self.left, self.digest = file, size, hashlib.sha256()
+
+    def read(self, size: int = _CHUNK) -> bytes:
+        content = self._file.read(min(size, self.left))
+        self.left -= len(content)
+        self.digest.update(content)
+        # tarfile would go on with what is short; the caller looks at `left`.
+        return content
+
+
+def write(home: Path, file: Path, progress: Progress | None = None) -> Made:
+    """Writes an archive of a home folder; services may run. Raises Failure, and leaves nothing then."""
+    if file.exists():
+        raise Failure("already_exists", f"{file} is there already")
+    aside = file.with_name(f"{file.name}.part")
+    try:
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            made = _write(home, out, progress)
+            out.flush()
+            os.fsync(out.fileno())
+        os.link(aside, file)  # fails if somebody made it meanwhile
+    except FileExistsError:
+        raise Failure("already_exists", f"{file} is there already") from None
+    except OSError as error:
+        raise Failure(
+            "storage_full" if error.errno == 28 else "unavailable", f"{file}: {error.strerror}".lower()
+        ) from None
+    finally:
+        aside.unlink(missing_ok=True)
+    return made
+
+
+def _write(home: Path, out: BinaryIO, progress: Progress | None) -> Made:
+    with taken(home) as snapshot, tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        archive, done = _Archive(tar), 0
+        whole = sum(snapshot.files.values()) + sum((home / name).stat().st_size for name in snapshot.databases)
+        for name, connection in snapshot.databases.items():
+            done += _database(archive, name, connection, (home / name).stat().st_mode & 0o700)
+            if progress:
+                progress(done, whole)
+        for name, size in snapshot.files.items():
+            path = home / name
+            with path.open("rb") as file:
+                archive.add(name, file, size, path.stat().st_mode & 0o700)
+            done += size
+            if progress:
+                progress(done, whole)
+        manifest = orjson.dumps({"format": FORMAT, "aimass": __version__, "files": archive.entries})
+        archive.add(MANIFEST, io.BytesIO(manifest), len(manifest), 0o600)
+    return Made(len(archive.entries) - 1, done, f"sha256:{hashlib.sha256(manifest).hexdigest()}")
+
+
+def _database(archive: _Archive, name: str, connection: sqlite3.Connection, mode: int) -> int:
+    with tempfile.TemporaryDirectory(prefix="aimass-backup-") as folder:
+        path = Path(folder) / "copy.db"
+        with closing(sqlite3.connect(path)) as copy:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            archive.add(name, file, size, mode)
+    return size

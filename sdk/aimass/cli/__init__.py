@@ -1,0 +1,5 @@
+"""The command line of AI Mass."""
+
+from aimass.cli.main import main
+
+__all__ = ["main"]

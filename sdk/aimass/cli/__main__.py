@@ -1,0 +1,5 @@
+"""python -m aimass.cli"""
+
+from aimass.cli.main import main
+
+main()

@@ -1,0 +1,175 @@
+"""What `aimass doctor` looks at: each check finds one thing out and says what to do about it; none changes anything."""
+
+import fcntl
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from aimass.calls import unary
+from aimass.client import Client
+from aimass.door import Door, config_file, find, home
+from aimass.failures import Failure
+
+_LITTLE, _NOTHING = 5 * 2**30, 2**29  # bytes of free disk
+_PORTS = {"AIMASS_GATEWAY_HTTP_PORT": 8080, "AIMASS_GATEWAY_GRPC_PORT": 9090}
+_SECRETS = ("admin-key", "keys/pepper", "keys/secrets.key")
+
+
+class Grade(IntEnum):
+    """How bad it is."""
+
+    GOOD = 0
+    POOR = 1
+    BAD = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, what was found, and what to do; nothing to do if all is well."""
+
+    grade: Grade
+    what: str
+    found: str
+    do: str = ""
+
+
+def everything(env: Mapping[str, str]) -> Iterator[Finding]:
+    """All checks, the most basic first."""
+    folder = home(env)
+    yield python(sys.version_info[:3])
+    yield servers()
+    yield from place(folder)
+    yield disk(folder)
+    yield from secrets(folder, env)
+    door = _door(env)
+    answers = isinstance(door, Door) and _answers(door)
+    if not answers:
+        yield lock(folder)
+        yield from ports(env)
+    yield gateway(door)
+
+
+def python(version: tuple[int, ...]) -> Finding:
+    """3.11 or newer."""
+    text = ".".join(map(str, version))
+    if version < (3, 11):
+        return Finding(
+            Grade.BAD, "Python", text, "AI Mass needs 3.11 or newer: install one, then make a new environment"
+        )
+    return Finding(Grade.GOOD, "Python", text)
+
+
+def servers() -> Finding:
+    """Whether `aimass up` can work; the client alone does without."""
+    if importlib.util.find_spec("services"):
+        return Finding(Grade.GOOD, "servers", "installed")
+    return Finding(Grade.POOR, "servers", "not installed", "to run them on this machine: pip install aimass-server")
+
+
+def place(folder: Path) -> Iterator[Finding]:
+    """The home folder is one, and can be written."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    what = f"home folder {folder}"
+    if not nearest.is_dir():
+        yield Finding(
+            Grade.BAD, what, f"{nearest} is not a folder", "move it away, or set AIMASS_HOME to another place"
+        )
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        do = f"give yourself the right (chmod u+rwx {nearest}), or set AIMASS_HOME to a folder of yours"
+        yield Finding(Grade.BAD, what, f"{nearest} cannot be written", do)
+    elif folder.exists() and folder.stat().st_mode & 0o077:
+        yield Finding(Grade.BAD, what, "others of this machine can look into it", f"chmod 700 {folder}")
+    else:
+        yield Finding(Grade.GOOD, what, "there" if folder.exists() else "will be made at the first start")
+
+
+def disk(folder: Path) -> Finding:
+    """Room for data."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(nearest).free
+    text = f"{free / 2**30:.1f} GiB free"
+    if free < _NOTHING:
+        return Finding(
+            Grade.BAD, "disk", text, f"make room on the disk of {nearest}, or set AIMASS_HOME to another one"
+        )
+    if free < _LITTLE:
+        return Finding(Grade.POOR, "disk", text, "enough to begin with; data sets and logs will want more")
+    return Finding(Grade.GOOD, "disk", text)
+
+
+def secrets(folder: Path, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Files with keys are their owner's only."""
+    for path in [*(folder / name for name in _SECRETS), config_file(env)]:
+        if not path.exists():
+            continue
+        if path.stat().st_mode & 0o077:
+            do = f"chmod 600 {path}; if others use this machine, make a new key and revoke this one"
+            yield Finding(Grade.BAD, "key file", f"{path} can be read by others", do)
+        elif not os.access(path, os.R_OK):
+            yield Finding(
+                Grade.BAD, "key file", f"{path} cannot be read", f"it belongs to {path.owner()}: run as that user"
+            )
+
+
+def lock(folder: Path) -> Finding:
+    """Nobody else holds the databases: looked at only when no gateway answers."""
+    for path in sorted(folder.glob("*.lock")):
+        with path.open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                do = "a process of AI Mass still runs there: stop it, or set AIMASS_HOME to another folder"
+                return Finding(
+                    Grade.BAD, "databases", f"{path.with_suffix('').name} is held, yet no gateway answers", do
+                )
+    return Finding(Grade.GOOD, "databases", "held by nobody")
+
+
+def ports(env: Mapping[str, str]) -> Iterator[Finding]:
+    """The gateway's ports are free: looked at only when no gateway answers."""
+    host = env.get("AIMASS_GATEWAY_HOST", "127.0.0.1")
+    for variable, default in _PORTS.items():
+        port = int(env.get(variable, default))
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tried.bind((host, port))
+            except OSError as error:
+                named = f"ss -ltnp 'sport = {port}' names it"
+                do = f"stop the program that has it ({named}), or set {variable} to another port"
+                yield Finding(Grade.BAD, f"port {port}", f"busy: {error.strerror}".lower(), do)
+                continue
+        yield Finding(Grade.GOOD, f"port {port}", "free")
+
+
+def gateway(door: Door | Failure) -> Finding:
+    """It answers, and takes the key."""
+    if isinstance(door, Failure):
+        return Finding(Grade.POOR, "gateway", door.detail)
+    try:
+        with Client(door.url, door.key) as client:
+            who = client.run(unary("access", "who_am_i", timeout=3.0))
+    except Failure as failure:
+        if failure.status:
+            do = f"`aimass login {door.url}` with another key"
+            return Finding(Grade.BAD, "gateway", f"{door.url} refuses: {failure.detail}", do)
+        do = "start it with `aimass up`, or `aimass login` to another one"
+        return Finding(Grade.BAD, "gateway", f"{failure.detail} (address from {door.origin})", do)
+    return Finding(Grade.GOOD, "gateway", f"{door.url} knows you as {who.principal} of tenant {who.tenant}")
+
+
+def _door(env: Mapping[str, str]) -> Door | Failure:
+    try:
+        return find(env=env)
+    except Failure as failure:
+        return failure
+
+
+def _answers(door: Door) -> bool:
+    return gateway(door).grade is Grade.GOOD

@@ -1,0 +1,149 @@
+"""Commands from the contract: `aimass models list`, `aimass sources create NAME --format csv`."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from google.protobuf.message import Message
+
+from aimass import contract
+from aimass.cli.flags import Flag, flags, gather, parse, positional
+from aimass.cli.output import CONSOLE, Format, line, show
+from aimass.client import Client
+from aimass.contract import Method, policy_of
+from aimass.failures import Failure
+from aimass.operations import OperationHandle
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def command_name(method: Method) -> str:
+    """What is left of a method's name without its service's noun: get_model_version of models is get-version."""
+    noun = method.service
+    single = noun[:-1] if noun.endswith("s") else noun
+    words = method.name
+    for known in (noun, single):
+        words = f"{words}_".replace(f"_{known}_", "_", 1).strip("_") if known in words else words
+    return words.replace("_", "-")
+
+
+def group(service: str) -> typer.Typer:
+    """The commands of one service."""
+    methods = contract.services()[service]
+    said = contract.comments().get(next(iter(methods.values())).descriptor.containing_service.full_name, "")
+    app = typer.Typer(help=said, short_help=said.split(". ")[0], no_args_is_help=True)
+    for method in methods.values():
+        if not method.raw and not any(f.message_type and f.name == "body" for f in method.takes.fields):
+            app.command(command_name(method))(command(method))
+    return app
+
+
+def command(method: Method) -> Callable[..., None]:
+    """A function that typer reads as the command of a method."""
+    found = flags(method)
+
+    def run(**given: Any) -> None:
+        perform(method, found, given)
+
+    parameters = [_positional(method, name) for name in positional(method)]
+    parameters += [_option(flag) for flag in found]
+    parameters += _extras(method)
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__doc__ = contract.comments().get(method.descriptor.full_name, "")
+    run.__name__ = method.name
+    return run
+
+
+def _positional(method: Method, name: str) -> inspect.Parameter:
+    field = method.takes.fields_by_name[name]
+    number = name not in method.path_fields or field.cpp_type == field.CPPTYPE_STRING
+    kind = str if number else int
+    said = contract.comments().get(field.full_name, "")
+    annotation = Annotated[kind, typer.Argument(help=said, show_default=False)]  # type: ignore[valid-type]
+    # A version may be left out where 0 means the newest.
+    default = inspect.Parameter.empty if kind is str or policy_of(field).required else 0
+    return inspect.Parameter(name, _KEYWORD, annotation=annotation, default=default)
+
+
+def _option(flag: Flag) -> inspect.Parameter:
+    kind = list[flag.kind] if flag.repeated else flag.kind  # type: ignore[name-defined]
+    annotation = Annotated[kind | None, typer.Option(*flag.options, help=flag.help, show_default=False)]  # type: ignore[valid-type]
+    return inspect.Parameter("_".join(flag.path), _KEYWORD, annotation=annotation, default=None)
+
+
+def _extras(method: Method) -> list[inspect.Parameter]:
+    """The flags that do not come from fields."""
+    found: list[tuple[str, Any, Any]] = []
+    if method.body == "*":
+        found.append(
+            ("json_", Annotated[str, typer.Option("--json", help="The request as JSON, @FILE or - for stdin.")], "")
+        )
+    if method.policy.etag_required:
+        what = "Only if it has this etag; that of the moment if not said."
+        found.append(("etag_", Annotated[str, typer.Option("--etag", help=what)], ""))
+    if method.long_work:
+        what = "Wait for the end and show what came of it."
+        found.append(("wait_", Annotated[bool, typer.Option("--wait/--no-wait", help=what)], True))
+    if method.items:
+        found.append(("all_", Annotated[bool, typer.Option("--all", help="Go through all pages.")], False))
+    what = "How results are printed."
+    found.append(("output_", Annotated[Format, typer.Option("--output", "-o", help=what)], Format.TABLE))
+    project = Annotated[str, typer.Option("--project", envvar="AIMASS_PROJECT", help="The project.")]
+    found.append(("project_", project, "default"))
+    return [inspect.Parameter(name, _KEYWORD, annotation=kind, default=value) for name, kind, value in found]
+
+
+def perform(method: Method, found: list[Flag], given: dict[str, Any]) -> None:
+    """Makes the call and prints what came of it. Raises Failure."""
+    request = gather(found, given, parse(given["json_"], "--json") if given.get("json_") else {})
+    request |= {name: given[name] for name in positional(method)}
+    form = given["output_"]
+    with Client(project=given["project_"]) as client:
+        if method.policy.etag_required:
+            request["etag"] = given["etag_"] or _etag(client, method, request)
+        calls = getattr(client, method.service)
+        if given.get("all_"):
+            show(_everything(method, getattr(calls, method.iterator)(**request)), form)
+            return
+        try:
+            answer = getattr(calls, method.name)(**request)
+        except TypeError as error:
+            raise typer.BadParameter(str(error)) from None
+        _print(answer, form, given.get("wait_", False))
+
+
+def _print(answer: Any, form: Format, wait: bool) -> None:
+    if isinstance(answer, OperationHandle):
+        if not wait:
+            show(answer.operation, form)
+            return
+        answer = answer.result(progress=CONSOLE.is_terminal)
+    if isinstance(answer, Message):
+        show(answer, form)
+        return
+    for message in answer:
+        line(message)
+
+
+def _everything(method: Method, items: Any) -> Message:
+    from google.protobuf.message_factory import GetMessageClass
+
+    answer = GetMessageClass(method.gives)()
+    assert method.items
+    getattr(answer, method.items.name).extend(items)
+    return answer
+
+
+def _etag(client: Client, method: Method, request: dict[str, Any]) -> str:
+    """The etag that the thing has now."""
+    getter = next((m for m in contract.services()[method.service].values() if _gets(m, method)), None)
+    if getter is None:
+        raise Failure("etag_required", f"{method.name} needs --etag")
+    named = {name: request[name] for name in method.path_fields}
+    return str(getattr(getattr(client, method.service), getter.name)(**named).etag)
+
+
+def _gets(candidate: Method, method: Method) -> bool:
+    return candidate.verb == "GET" and candidate.route == method.route

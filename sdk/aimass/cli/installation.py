@@ -1,0 +1,91 @@
+"""The commands about the installation: start it, log in to it, see how it is, find out what is wrong."""
+
+import importlib.util
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from aimass.cli import checks, output
+from aimass.cli.checks import Finding, Grade
+from aimass.cli.output import CONSOLE, Format
+from aimass.client import Client
+from aimass.door import Door, find, save
+from aimass.encoding import plain
+from aimass.failures import Failure
+
+_MARKS = {Grade.GOOD: "[green]ok[/]", Grade.POOR: "[yellow]mind[/]", Grade.BAD: "[red]bad[/]"}
+
+
+def up(
+    services: Annotated[list[str] | None, typer.Argument(help="Which services; all of them if not said.")] = None,
+) -> None:
+    """Start the services in this terminal; Ctrl-C stops them.
+
+    They keep everything in AIMASS_HOME (`.aimass` here) and listen on AIMASS_GATEWAY_HTTP_PORT (8080).
+    """
+    if importlib.util.find_spec("services") is None:
+        raise Failure(
+            "failed_precondition",
+            "the servers are not installed here: pip install aimass-server, then `aimass up` again",
+        )
+    os.execv(sys.executable, [sys.executable, "-m", "services", *(services or [])])
+
+
+def login(
+    url: Annotated[str, typer.Argument(help="Where the gateway is: https://aimass.example.org")],
+    key: Annotated[
+        str, typer.Option(envvar="AIMASS_KEY", help="The key; asked for if not said.", show_default=False)
+    ] = "",
+) -> None:
+    """Keep an address and a key for the next calls, after a look whether they work."""
+    secret = key or typer.prompt("Key", hide_input=True)
+    with Client(find(url, secret.strip()).url, secret.strip()) as client:
+        who = client.access.who_am_i(timeout=10)
+        path = save(Door(client.door.url, client.door.key))
+    typer.echo(f"{who.principal} of tenant {who.tenant}; kept in {path}, readable by you only")
+
+
+def status(output_: Annotated[Format, typer.Option("--output", "-o")] = Format.TABLE) -> None:
+    """Show who you are here, which models serve, and what is being worked on."""
+    with Client() as client:
+        who = client.access.who_am_i()
+        releases = [plain(release) for release in client.releases.iterate_releases()]
+        running = []
+        for service in ("data", "trainer", "registry"):
+            answer = client.operations.list_operations(service=service, page_size=20)
+            running += [plain(o) for o in answer.operations if not o.HasField("end_time")]
+        address = client.door.url
+    if output_ is Format.JSON:
+        output.pairs_json({"url": address, "principal": plain(who), "releases": releases, "operations": running})
+        return
+    typer.echo(f"{address}: {who.principal} of tenant {who.tenant}, project {who.project}")
+    serving = [
+        {
+            "model": release["model"],
+            "serving": release.get("serving", {}).get("version", ""),
+            "state": release["state"].removeprefix("RELEASE_STATE_").lower(),
+            "since": release["update_time"],
+        }
+        for release in releases
+    ]
+    output.table("releases", serving)
+    columns = ("operation", "resource", "stage", "progress")
+    output.table("running operations", [{name: one[name] for name in columns} for one in running])
+
+
+def doctor() -> None:
+    """Look for what keeps AI Mass from working here, and say what to do. Exit code 1 if something is bad."""
+    worst = Grade.GOOD
+    for finding in checks.everything(os.environ):
+        _tell(finding)
+        worst = max(worst, finding.grade)
+    if worst is Grade.BAD:
+        raise typer.Exit(1)
+
+
+def _tell(finding: Finding) -> None:
+    CONSOLE.print(f"{_MARKS[finding.grade]} {finding.what}: {finding.found}")
+    if finding.do:
+        CONSOLE.print(f"   → {finding.do}")
