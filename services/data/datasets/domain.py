@@ -1,11 +1,18 @@
 """What a data set means: versions of a table, their quality and where they came from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from services.data.schema import Column
+from services.data.datasets.quality import ColumnQuality, merge
+from services.data.schema import Column, ColumnType
+from services.kit.errors import FailedPrecondition
+
+# What every file of broken rows holds.
+QUARANTINE = tuple(Column(name, ColumnType.STRING, False) for name in ("record", "reason", "origin"))
 
 
 @dataclass(frozen=True)
@@ -25,21 +32,6 @@ class WrittenFile:
     rows: int
     bytes: int
     digest: str
-
-
-@dataclass(frozen=True)
-class ColumnQuality:
-    """What was found in one column; `sketch` holds the smallest hashes of its values, so that two can be merged."""
-
-    column: str
-    nulls: int = 0
-    distinct: int = 0
-    minimum: str = ""
-    maximum: str = ""
-    mean: float = 0.0
-    # How many values the mean is of.
-    numbers: int = 0
-    sketch: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,3 +104,86 @@ class Location:
     delta_version: int
     files: tuple[WrittenFile, ...]
     version: DataSetVersion
+
+
+@dataclass(frozen=True)
+class Head:
+    """A data set as it stands before a new version: the newest one (with sketches) and its files, if there is one."""
+
+    data_set: DataSet
+    version: DataSetVersion | None = None
+    files: tuple[WrittenFile, ...] = ()
+
+
+def extended(old: Sequence[Column], new: Sequence[Column], data_set: str) -> tuple[Column, ...]:
+    """The columns of a version that rows with `new` columns were appended to.
+
+    Raises failed_precondition for a column whose type changed; one that is new or gone is NULL where it is not.
+    """
+    known = {column.name: column for column in old}
+    for column in new:
+        before = known.get(column.name)
+        if before and before.type is not column.type:
+            text = f"the column {column.name} of {data_set} holds {before.type}, the new rows have {column.type}"
+            raise FailedPrecondition(text)
+    said = {column.name: column for column in new}
+    kept = [replace(c, nullable=c.nullable or c.name not in said or said[c.name].nullable) for c in old]
+    return (*kept, *(replace(column, nullable=True) for column in new if column.name not in known))
+
+
+def next_version(head: Head, new: NewVersion, now: datetime) -> DataSetVersion:
+    """The version that a run adds; its Delta version is not known yet. Raises failed_precondition."""
+    name, number = head.data_set.data_set, head.data_set.latest_version + 1
+    before = head.version if new.append else None
+    added = sum(file.rows for file in new.files)
+    columns = extended(before.columns, new.columns, name) if before else new.columns
+    files = (*(head.files if before else ()), *new.files)
+    rows = added + (before.rows if before else 0)
+    statistics = _statistics(before, columns, new.statistics, added)
+    return DataSetVersion(
+        data_set=name,
+        version=number,
+        rows=rows,
+        bytes=sum(file.bytes for file in files),
+        rows_added=added,
+        digest=manifest_digest(files, columns),
+        columns=columns,
+        quality=Quality(rows, new.quarantined, new.excluded, statistics),
+        parents=_parents(before, new.parents),
+        create_time=now,
+        run=new.run,
+        delta_version=-1,
+        first_version=before.first_version if before else number,
+    )
+
+
+def _statistics(
+    before: DataSetVersion | None, columns: Iterable[Column], new: Iterable[ColumnQuality], added: int
+) -> tuple[ColumnQuality, ...]:
+    """Over old and new rows; where a side has no such column its rows are NULL."""
+    fresh = {quality.column: quality for quality in new}
+    known = {quality.column: quality for quality in before.quality.columns} if before else {}
+    rows = before.rows if before else 0
+    return tuple(
+        merge(
+            known.get(column.name, ColumnQuality(column.name, nulls=rows)),
+            fresh.get(column.name, ColumnQuality(column.name, nulls=added)),
+            column.type,
+        )
+        for column in columns
+    )
+
+
+def _parents(before: DataSetVersion | None, parents: tuple[LineageNode, ...]) -> tuple[LineageNode, ...]:
+    own = (LineageNode("data_set", before.data_set, before.version),) if before else ()
+    return tuple(dict.fromkeys((*own, *parents)))
+
+
+def manifest_digest(files: Iterable[WrittenFile], columns: Iterable[Column]) -> str:
+    """Of what a version holds, not of how its files are called: digests in stored order, and the columns."""
+    manifest = {
+        "columns": [[column.name, column.type.value, column.nullable] for column in columns],
+        "files": [[file.digest, file.rows] for file in files],
+    }
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
