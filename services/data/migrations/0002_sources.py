@@ -74,7 +74,6 @@ def _extractions() -> None:
         sa.Column("error", sa.String(1000), nullable=False),
         sa.Column("operation", sa.String(64), nullable=False),
         sa.Column("task", sa.JSON, nullable=False),
-        sa.Column("result", sa.JSON),
         sa.Column("create_time", _TIME, nullable=False),
         sa.Column("end_time", _TIME),
     )

@@ -1,0 +1,87 @@
+"""A checked rule at work: record in, typed row or refusal out. The same for tests, previews and extractions. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+from services.data.reading import paths, patterns
+from services.data.reading.kinds import Compiled, RuleColumn
+from services.data.reading.values import Misfit, Value, parse
+from services.data.schema import ColumnType
+
+Row = tuple[Value, ...]
+Pick = Callable[[Any], Sequence[Any] | None]
+NO_MATCH = "the line does not match"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a record gives no row: the rule that it breaks, without its values, so that refusals can be counted."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """What makes rows out of the records of one part of a source."""
+
+    columns: tuple[RuleColumn, ...]
+    # The raw values of a record in the order of the columns; None when the record does not match at all.
+    pick: Pick
+    # Texts that mean a missing value.
+    nulls: frozenset[str] = frozenset()
+
+    def row(self, record: Any) -> Row | Refusal:
+        """One record."""
+        raw = self.pick(record)
+        if raw is None:
+            return Refusal(NO_MATCH)
+        row: list[Value] = []
+        for value, column in zip(raw, self.columns, strict=True):
+            if self.missing(value, column):
+                if column.required:
+                    return Refusal(f"{column.name} is missing")
+                row.append(None)
+                continue
+            try:
+                row.append(parse(value, column.type))
+            except Misfit:
+                return Refusal(f"{column.name} does not fit {column.type}")
+        return tuple(row)
+
+    def missing(self, value: Any, column: RuleColumn) -> bool:
+        """A value that is not there, or a text that says so."""
+        return value is None or (isinstance(value, str) and value in self.nulls)
+
+
+def for_fields(compiled: Compiled, fields: Sequence[str], nulls: frozenset[str] = frozenset()) -> Extractor:
+    """For records that are sequences: lines of a delimited file with this header, rows of a query."""
+    places = {name: place for place, name in reversed(list(enumerate(fields)))}
+    chosen = [places.get(column.source) for column in compiled.columns]
+    return Extractor(compiled.columns, _chooser(chosen), nulls)
+
+
+def _chooser(chosen: Sequence[int | None]) -> Pick:
+    if None in chosen:
+        return lambda record: [None if place is None else record[place] for place in chosen]
+    if len(chosen) == 1:
+        return lambda record: (record[chosen[0]],)
+    pick: Pick = itemgetter(*chosen)
+    return pick
+
+
+def for_documents(compiled: Compiled) -> Extractor:
+    """For parsed JSON values."""
+    return Extractor(compiled.columns, lambda document: [paths.find(document, path) for path in compiled.paths])
+
+
+def for_lines(compiled: Compiled) -> Extractor:
+    """For lines of text. An empty group is a missing value."""
+    pick = patterns.picker(compiled.pattern, [column.source for column in compiled.columns])
+    return Extractor(compiled.columns, pick, frozenset([""]))
+
+
+def kinds(compiled: Compiled) -> tuple[ColumnType, ...]:
+    """The types of a row."""
+    return tuple(column.type for column in compiled.columns)

@@ -1,0 +1,43 @@
+"""The one place where a caller's pattern is compiled: RE2, whose time is linear in the line."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from services.kit.errors import Code, Failure
+
+_MEMORY = 8 * 2**20  # bytes that a compiled pattern may take
+_LONGEST = 4096
+
+
+@lru_cache(64)
+def compiled(pattern: str) -> Any:
+    """A pattern of RE2. Raises pattern_unsupported, with what RE2 says."""
+    import re2
+
+    if len(pattern) > _LONGEST:
+        raise Failure(Code.PATTERN_UNSUPPORTED, f"the pattern has more than {_LONGEST} characters")
+    options = re2.Options()
+    options.max_mem, options.log_errors = _MEMORY, False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error.args[0])
+        raise Failure(Code.PATTERN_UNSUPPORTED, f"the pattern is not supported: {said}") from None
+
+
+def groups(pattern: str) -> frozenset[str]:
+    """The names of a pattern's groups."""
+    return frozenset(compiled(pattern).groupindex)
+
+
+def picker(pattern: str, names: Sequence[str]) -> Callable[[str], tuple[str | None, ...] | None]:
+    """A function from a line to what the named groups hold, or to None when the whole line does not match."""
+    expression = compiled(pattern)
+    numbers = [expression.groupindex[name] for name in names]
+
+    def pick(line: str) -> tuple[str | None, ...] | None:
+        match = expression.fullmatch(line)
+        return tuple(match.group(number) for number in numbers) if match else None
+
+    return pick

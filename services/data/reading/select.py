@@ -1,0 +1,200 @@
+"""SQL rules: a SELECT on the source's table is parsed, checked against what is allowed, and written anew.
+
+What is not on the list is refused. The text that runs is the one that sqlglot writes from the checked tree, with the
+page's condition on the cursor added to the tree, so nothing that was not looked at reaches the database.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from services.data.reading.kinds import Compiled, RuleColumn, SqlRule, SqlSource
+from services.data.reading.sqlite import FUNCTIONS, Table, quoted
+from services.data.schema import Column, ColumnType, check_columns
+from services.kit.errors import Code, Failure, InvalidValue
+
+_DIALECT = "sqlite"
+_NODES = 2000
+_DEPTH = 60
+_PLAIN = frozenset(
+    """
+    Select From Table TableAlias Identifier Column Alias Star Where Literal Null Boolean Paren Neg And Or Not EQ NEQ GT
+    GTE LT LTE Is In Between Like Add Sub Mul Div Mod Case Cast DataType DPipe Tuple Escape Collate Var BitwiseAnd
+    BitwiseOr
+    """.split()  # noqa: SIM905 - a list of names is read more easily
+)
+# What sqlglot has a class for, by the name of that class.
+_CALLS = frozenset(
+    """
+    Abs Ceil Chr Coalesce Date Floor Greatest Hex If Least Length Lower LowerHex Nullif Replace Round Sign StrPosition
+    Substring TimeToStr Trim TsOrDsToTimestamp Typeof Unicode Upper Anonymous
+    """.split()  # noqa: SIM905
+)
+_CLAUSES = ("with_", "joins", "group", "having", "distinct", "order", "limit", "offset", "windows", "hint")
+_TIMES = ("Date", "TimeToStr", "TsOrDsToTimestamp", "date", "time", "datetime", "julianday", "unixepoch", "strftime")
+_PERCENTS = 4  # in one LIKE, whose time grows with a power of them
+_CAST_TYPES = {
+    "INT": ColumnType.INT64,
+    "BIGINT": ColumnType.INT64,
+    "FLOAT": ColumnType.DOUBLE,
+    "DOUBLE": ColumnType.DOUBLE,
+    "TEXT": ColumnType.STRING,
+    "VARCHAR": ColumnType.STRING,
+}
+
+
+def compile_select(rule: SqlRule, source: SqlSource, table: Table) -> Compiled:
+    """A rule for a table. Raises sql_not_allowed for what is no plain SELECT on it, invalid_value for its columns."""
+    tree = _parse(rule.sql)
+    _check(tree, source)
+    selected = _selected(tree, table)
+    columns, cursor = _columns(rule, selected, source, table)
+    return Compiled(columns, _paged(tree, selected, source), cursor)
+
+
+def _parse(sql: str) -> Any:
+    import sqlglot
+    from sqlglot.errors import SqlglotError
+
+    try:
+        found = sqlglot.parse(sql, dialect=_DIALECT)
+    except RecursionError:
+        raise _refusal("the statement nests too deeply") from None
+    except SqlglotError as error:
+        raise _refusal(f"the statement cannot be parsed: {str(error).split('. ')[0].splitlines()[0][:200]}") from None
+    if len(found) != 1 or found[0] is None:
+        raise _refusal("there must be exactly one statement")
+    return found[0]
+
+
+def _refusal(text: str) -> Failure:
+    return Failure(Code.SQL_NOT_ALLOWED, text)
+
+
+def _check(tree: Any, source: SqlSource) -> None:
+    """Every node and every argument is one that a rule may use."""
+    from sqlglot import exp
+
+    if type(tree) is not exp.Select:
+        raise _refusal(f"{tree.key} is not allowed: a rule is one SELECT")
+    for clause in (
+        "with_",
+        "with",
+        "joins",
+        "group",
+        "having",
+        "distinct",
+        "order",
+        "limit",
+        "offset",
+        "windows",
+        "hint",
+    ):
+        if tree.args.get(clause):
+            raise _refusal(f"{clause.strip('_')} is not allowed: a rule reads rows one by one")
+    tables = list(tree.find_all(exp.Table))
+    if len(tables) != 1 or not isinstance(tables[0].this, exp.Identifier) or tables[0].args.get("db"):
+        raise _refusal(f"the statement must read {source.table} and nothing else")
+    if tables[0].name.lower() != source.table.lower():
+        raise _refusal(f"the statement reads {tables[0].name}, which is not the source's table {source.table}")
+    for count, node in enumerate(tree.walk()):
+        if count > _NODES or node.depth > _DEPTH:
+            raise _refusal("the statement is too large")
+        _check_node(node, tree, exp)
+
+
+def _check_node(node: Any, tree: Any, exp: Any) -> None:
+    kind = type(node).__name__
+    if isinstance(node, exp.Select) and node is not tree:
+        raise _refusal("a select inside a select is not allowed")
+    if isinstance(node, exp.Anonymous) and node.name.lower() not in FUNCTIONS:
+        raise _refusal(f"the function {node.name.lower()} is not allowed")
+    if kind not in _PLAIN and kind not in _CALLS:
+        raise _refusal(f"{node.key} is not allowed")
+    if isinstance(node, exp.Like):
+        pattern = node.expression
+        if not isinstance(pattern, exp.Literal) or pattern.name.count("%") > _PERCENTS:
+            raise _refusal(f"LIKE takes a text with at most {_PERCENTS} percent signs")
+    if (kind in _TIMES or node.name.lower() in _TIMES) and isinstance(node, exp.Func):
+        _check_time(node, exp)
+
+
+def _check_time(node: Any, exp: Any) -> None:
+    """A rule gives the same rows whenever it runs, so it does not know what time it is."""
+    given = [part for part in node.walk() if isinstance(part, exp.Literal | exp.Column)]
+    if not given or any(part.name.lower() == "now" for part in given):
+        raise _refusal("the present time is not allowed: a rule gives the same rows whenever it runs")
+
+
+def _selected(tree: Any, table: Table) -> list[tuple[str, Any]]:
+    """The columns that the statement returns, a star written out: name and expression."""
+    from sqlglot import exp
+
+    known = [name for name, _ in table.columns]
+    found: list[tuple[str, Any]] = []
+    for item in tree.expressions:
+        if isinstance(item, exp.Star):
+            found += [(name, exp.column(exp.to_identifier(name, quoted=True))) for name in known]
+            continue
+        name, expression = item.alias_or_name, item.unalias()
+        if not name:
+            raise InvalidValue(f"{item.sql(_DIALECT)[:80]} needs a name: write AS")
+        found.append((name, expression))
+    lower = {name.lower(): name for name in known}
+    for column in tree.find_all(exp.Column):
+        if column.name.lower() not in lower:
+            raise InvalidValue(f"the table has no column {column.name}")
+        # SQLite reads a quoted name that is no column as a text; here it is always the column.
+        column.set("this", exp.to_identifier(lower[column.name.lower()], quoted=True))
+        column.set("table", None)
+    return found
+
+
+def _type(name: str, expression: Any, table: Table) -> ColumnType:
+    """The type of a column that the rule does not give one."""
+    from sqlglot import exp
+
+    if isinstance(expression, exp.Column):
+        return dict(table.columns)[expression.name]
+    kind = _CAST_TYPES.get(expression.to.this.name) if isinstance(expression, exp.Cast) else None
+    if kind is None:
+        raise InvalidValue(f"the column {name} is computed: say its type in columns")
+    return kind
+
+
+def _columns(
+    rule: SqlRule, selected: Sequence[tuple[str, Any]], source: SqlSource, table: Table
+) -> tuple[tuple[RuleColumn, ...], int]:
+    said = {column.name: column for column in rule.columns}
+    names = [name for name, _ in selected]
+    if unknown := sorted(said.keys() - set(names)):
+        raise InvalidValue(f"the statement returns no column {unknown[0]}")
+    if wrong := next((column for column in rule.columns if column.source != column.name), None):
+        raise InvalidValue(f"the column {wrong.name} cannot be taken from {wrong.source}: write AS in the statement")
+    columns = tuple(
+        said.get(name) or RuleColumn(name, name, _type(name, expression, table)) for name, expression in selected
+    )
+    check_columns(Column(column.name, column.type) for column in columns)
+    places = [place for place, (_, expression) in enumerate(selected) if _is_cursor(expression, source)]
+    if not places:
+        raise InvalidValue(f"the statement must select the cursor column {source.cursor}")
+    return columns, places[0]
+
+
+def _is_cursor(expression: Any, source: SqlSource) -> bool:
+    from sqlglot import exp
+
+    return isinstance(expression, exp.Column) and expression.name == source.cursor
+
+
+def _paged(tree: Any, selected: Sequence[tuple[str, Any]], source: SqlSource) -> str:
+    """The statement that runs, for one page: parameters `after` and `rows`."""
+    where = tree.args.get("where")
+    items = ", ".join(f"{_text(expression)} AS {quoted(name)}" for name, expression in selected)
+    cursor = quoted(source.cursor)
+    own = f"({_text(where.this)}) AND " if where else ""
+    return f"SELECT {items} FROM {quoted(source.table)} WHERE {own}{cursor} > :after ORDER BY {cursor} LIMIT :rows"
+
+
+def _text(expression: Any) -> str:
+    written: str = expression.sql(dialect=_DIALECT, identify=True, comments=False)
+    return written

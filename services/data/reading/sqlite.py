@@ -1,0 +1,182 @@
+"""SQLite files as sources: opened read-only below an allowed folder, with an authorizer that lets one table be read."""
+
+import contextlib
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from services.data.reading import folders
+from services.data.reading.folders import Parts
+from services.data.reading.kinds import SqlSource
+from services.data.schema import ColumnType
+from services.kit.errors import Code, Failure, InvalidValue
+
+FUNCTIONS = frozenset(
+    """
+    abs ceil ceiling char coalesce date datetime floor hex ifnull iif instr julianday length like lower ltrim max min
+    nullif printf replace round rtrim sign strftime substr substring time trim typeof unicode unixepoch upper
+    """.split()  # noqa: SIM905 - a list of names is read more easily
+)
+_SCHEME = "sqlite:///"
+_STEPS = 20_000  # of SQLite's machine between two looks at the clock
+_LENGTH = 16 * 2**20  # bytes of a value
+_ALLOWED = (sqlite3.SQLITE_SELECT,)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as its database describes it: columns with the types that their declarations suggest."""
+
+    columns: tuple[tuple[str, ColumnType], ...]
+
+
+def path_of(url: str) -> str:
+    """The file that a URL names. Raises invalid_value for another database, and for credentials."""
+    scheme, _, rest = url.partition("://")
+    if "@" in rest:
+        raise InvalidValue("the URL must not hold credentials")
+    if not url.startswith(_SCHEME):
+        raise InvalidValue(f"databases of kind {scheme[:20]} are not supported: write sqlite:///file.db")
+    path = url.removeprefix(_SCHEME)
+    if not path or "?" in path or "#" in path or path.startswith(":"):
+        raise InvalidValue("the URL must name a file and nothing else: sqlite:///file.db")
+    return path
+
+
+@contextlib.contextmanager
+def opened(root: Path, steps: Parts, seconds: float) -> Iterator[sqlite3.Connection]:
+    """A read-only connection whose statements end after some seconds. Raises invalid_value, limit_exceeded."""
+    descriptor = folders.open_file(root, steps)
+    path = root.joinpath(*steps)
+    try:
+        for kind in ("-wal", "-shm", "-journal"):
+            if os.path.islink(f"{path}{kind}"):
+                raise InvalidValue(f"{'/'.join(steps)}{kind} is a link: links are not followed")
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
+        with contextlib.closing(connection), _named("/".join(steps)):
+            _tame(connection, time.monotonic() + seconds)
+            # The name may have been turned into a link since: what was opened must be what was checked.
+            if not os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor)):
+                raise InvalidValue(f"{'/'.join(steps)} has been replaced")
+            yield connection
+    finally:
+        os.close(descriptor)
+
+
+def _tame(connection: sqlite3.Connection, deadline: float) -> None:
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    connection.execute("PRAGMA busy_timeout = 5000")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LENGTH)
+    connection.text_factory = lambda raw: raw.decode(errors="replace")
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+@contextlib.contextmanager
+def _named(file: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        if "interrupted" in str(error):
+            raise Failure(Code.LIMIT_EXCEEDED, f"reading {file} takes too long") from None
+        if "prohibited" in str(error) or "not authorized" in str(error):
+            raise Failure(Code.SQL_NOT_ALLOWED, "the statement reads more than the table of its source") from None
+        raise InvalidValue(f"{file} cannot be read: {error}") from None
+
+
+def describe(connection: sqlite3.Connection, source: SqlSource) -> Table:
+    """The columns of a source's table. Raises invalid_value when it is no table, or the cursor is not unique."""
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name = ?"
+    found = connection.execute(query, (source.table,)).fetchone()
+    if found is None or not found[1].upper().startswith("CREATE TABLE"):
+        raise InvalidValue(f"there is no table {source.table}")
+    rows = connection.execute("SELECT name, type, pk FROM pragma_table_info(?)", (source.table,)).fetchall()
+    names = [name for name, _, _ in rows]
+    if source.cursor not in names:
+        raise InvalidValue(f"{source.table} has no column {source.cursor}")
+    keys = [name for name, _, place in rows if place]
+    if keys != [source.cursor] and not _is_unique(connection, source):
+        raise InvalidValue(f"the cursor {source.cursor} is not unique: it needs a primary key or a unique index")
+    empty = f"SELECT 1 FROM {quoted(source.table)} WHERE {quoted(source.cursor)} IS NULL LIMIT 1"
+    if connection.execute(empty).fetchone():
+        raise InvalidValue(f"the cursor {source.cursor} is NULL in some rows, which would never be read")
+    return Table(tuple((name, _affinity(declared)) for name, declared, _ in rows))
+
+
+def _is_unique(connection: sqlite3.Connection, source: SqlSource) -> bool:
+    indexes = connection.execute(
+        'SELECT name FROM pragma_index_list(?) WHERE "unique" = 1 AND partial = 0', (source.table,)
+    ).fetchall()
+    for (index,) in indexes:
+        columns = connection.execute("SELECT name FROM pragma_index_info(?)", (index,)).fetchall()
+        if columns == [(source.cursor,)]:
+            return True
+    return False
+
+
+def _affinity(declared: str) -> ColumnType:
+    """What a declared type suggests, in the spirit of section 3.1 of SQLite's datatype document."""
+    kind = declared.upper()
+    hints = (
+        ("BOOL", ColumnType.BOOL),
+        ("INT", ColumnType.INT64),
+        ("DATETIME", ColumnType.TIMESTAMP),
+        ("TIMESTAMP", ColumnType.TIMESTAMP),
+        ("DATE", ColumnType.DATE),
+        ("REAL", ColumnType.DOUBLE),
+        ("FLOA", ColumnType.DOUBLE),
+        ("DOUB", ColumnType.DOUBLE),
+        ("NUM", ColumnType.DOUBLE),
+        ("DEC", ColumnType.DOUBLE),
+    )
+    return next((column for hint, column in hints if hint in kind), ColumnType.STRING)
+
+
+def quoted(name: str) -> str:
+    """An identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def confine(connection: sqlite3.Connection, table: str) -> None:
+    """From now on, statements may read this table and call harmless functions; nothing else compiles."""
+    connection.set_authorizer(_guard(table.lower()))
+
+
+def _guard(table: str) -> Callable[..., int]:
+    def authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
+        reads = action == sqlite3.SQLITE_READ and (first or "").lower() == table
+        calls = action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in FUNCTIONS
+        return sqlite3.SQLITE_OK if action in _ALLOWED or reads or calls else sqlite3.SQLITE_DENY
+
+    return authorize
+
+
+def preview(connection: sqlite3.Connection, source: SqlSource, records: int) -> tuple[Sequence[str], list[Any]]:
+    """The names of all columns and the first rows."""
+    confine(connection, source.table)
+    table, cursor = quoted(source.table), quoted(source.cursor)
+    found = connection.execute(f"SELECT * FROM {table} ORDER BY {cursor} LIMIT ?", (records,))
+    return [column[0] for column in found.description], found.fetchall()
+
+
+def page(connection: sqlite3.Connection, statement: str, after: Any, rows: int) -> list[Any]:
+    """The rows of a checked statement above a cursor value (None: from the first), at most so many.
+
+    Each page is a read of its own: a long extraction keeps no lock on a database that others write.
+    """
+    first = -math.inf  # SQLite sorts every number and every text above it
+    return connection.execute(statement, {"after": first if after is None else after, "rows": rows}).fetchall()
+
+
+def newest(connection: sqlite3.Connection, source: SqlSource) -> Any:
+    """The largest value of the cursor, or None in an empty table."""
+    return connection.execute(f"SELECT max({quoted(source.cursor)}) FROM {quoted(source.table)}").fetchone()[0]
