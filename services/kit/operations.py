@@ -54,6 +54,8 @@ class Operations:
     def bind(self, db: Database, now: Callable[[], datetime]) -> None:
         """Says where they are kept and what time it is."""
         self._db, self._now = db, now
+        # A service that is started again in one process has another event loop.
+        self._changed = asyncio.Condition()
 
     @property
     def db(self) -> Database:

@@ -52,7 +52,7 @@ class Outbox:
 
     async def relay(self, db: Database, bus: Bus) -> None:
         """Publishes for ever, oldest first; a crash in between publishes again, with the same ids."""
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._news = asyncio.get_running_loop(), asyncio.Event()
         while True:
             self._news.clear()
             try:

@@ -1,5 +1,6 @@
 """What the registry service can be told: AIMASS_REGISTRY_<FIELD>."""
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
@@ -14,3 +15,12 @@ class Config(Settings):
     listen: str = ""
     # Empty: SQLite in the home folder.
     database_url: str = ""
+    # Seconds that a change of a release may take until every gateway has switched; then it fails.
+    change_seconds: float = Field(120.0, gt=0)
+    # Gateway processes that must have switched before a change is done.
+    gateways: int = Field(1, ge=1)
+    # Seconds and memory that looking at an uploaded graph may take.
+    inspect_seconds: float = Field(45.0, gt=0)
+    inspect_memory_mib: int = Field(2048, gt=0)
+    # The largest model.onnx.
+    model_mib: int = Field(512, gt=0)

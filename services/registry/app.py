@@ -1,0 +1,57 @@
+"""How the registry is put together."""
+
+from datetime import timedelta
+
+from aimass.v1 import artifacts_pb2, models_pb2, releases_pb2  # noqa: F401 - their descriptors are what is served
+from aimass.v1.gateway_events_pb2 import ReleaseApplied
+from aimass.v1.inference_events_pb2 import EngineChanged
+from aimass.v1.trainer_events_pb2 import TrainingSucceeded
+from services.kit.app import App, Runtime
+from services.kit.outbox import Listener
+from services.kit.process import Limits
+from services.registry.artifacts.api import ArtifactsApi
+from services.registry.artifacts.service import Artifacts
+from services.registry.artifacts.store import Store as ArtifactStore
+from services.registry.config import Config
+from services.registry.database import open_database, schema
+from services.registry.models.api import ModelsApi
+from services.registry.models.service import Models
+from services.registry.models.store import Store as ModelStore
+from services.registry.releases import events
+from services.registry.releases.api import ReleasesApi
+from services.registry.releases.service import Releases
+from services.registry.releases.store import Store as ReleaseStore
+from services.registry.releases.store import Telling
+from services.registry.releases.wire import release_to_wire
+
+
+def build(config: Config, runtime: Runtime) -> App:
+    """Composes the service; opens nothing."""
+    db, now = open_database(config.database_url, runtime.home), runtime.now
+    artifacts = Artifacts(ArtifactStore(db), runtime.blobs, runtime.uploads, now)
+    limits = Limits(config.inspect_seconds, config.inspect_memory_mib)
+    models = Models(ModelStore(db), artifacts, limits, config.model_mib * 2**20, now)
+    telling = Telling(lambda scope, release: events.changed(scope, release, now()), release_to_wire)
+    patience = timedelta(seconds=config.change_seconds)
+    releases = Releases(ReleaseStore(db, telling), models, schema.operations, patience, config.gateways, now)
+    models_api, releases_api = ModelsApi(models), ReleasesApi(releases)
+    if releases.cancelled not in schema.operations.on_cancel:
+        schema.operations.on_cancel[:] = [releases.cancelled]
+    return App(
+        rpc={
+            "aimass.v1.Artifacts": ArtifactsApi(artifacts),
+            "aimass.v1.Models": models_api,
+            "aimass.v1.Releases": releases_api,
+        },
+        database=db,
+        schema=schema,
+        listeners=[
+            Listener({TrainingSucceeded: models_api.training_succeeded}, schema.inbox),
+            Listener(
+                {EngineChanged: releases_api.engine_changed, ReleaseApplied: releases_api.release_applied},
+                schema.inbox,
+            ),
+        ],
+        start=[releases.resume],
+        tasks=[releases.watch],
+    )

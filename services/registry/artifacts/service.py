@@ -1,0 +1,94 @@
+"""What can be done with files of models: upload, download, and vouch that they are there."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from services.kit.auth import Scope
+from services.kit.blobs import Blobs
+from services.kit.db import Once
+from services.kit.errors import Code, Failure, NotFound
+from services.kit.uploads import Uploads, UploadStatus
+from services.registry.artifacts.domain import Upload
+from services.registry.artifacts.store import Store
+
+CHUNK = 16 * 2**20
+
+
+class Artifacts:
+    """Files by digest. A digest is read only by a scope that uploaded it or has a version that names it."""
+
+    def __init__(self, store: Store, blobs: Blobs, uploads: Uploads, now: Callable[[], datetime]) -> None:
+        self._store, self._blobs, self._uploads, self._now = store, blobs, uploads, now
+
+    async def begin(self, scope: Scope, once: Once | None) -> Upload:
+        """Opens an upload. A repeat leaves an empty file behind, no second upload."""
+        status = await self._uploads.begin(scope.tenant)
+        return await self._store.begin(scope, Upload(status.upload, self._now()), once)
+
+    async def status(self, scope: Scope, upload: str) -> Upload:
+        """Raises not_found."""
+        row = await self._row(scope, upload)
+        return _upload(row, await self._uploads.status(scope.tenant, upload))
+
+    async def write(self, scope: Scope, upload: str, offset: int, data: bytes) -> Upload:
+        """Stores a chunk. Raises not_found, wrong_offset, body_too_large, failed_precondition when it is committed."""
+        if len(data) > CHUNK:
+            raise Failure(Code.BODY_TOO_LARGE, "a chunk has at most 16 MiB")
+        row = await self._row(scope, upload)
+        return _upload(row, await self._uploads.write(scope.tenant, upload, offset, data))
+
+    async def commit(self, scope: Scope, upload: str, digest: str) -> Upload:
+        """Ends an upload; a second time changes nothing. Raises not_found, digest_mismatch."""
+        self._blobs.path(scope.tenant, digest)
+        row = await self._row(scope, upload)
+        status = await self._uploads.commit(scope.tenant, upload, digest)
+        await self._store.record(scope, [digest], self._now())
+        return _upload(row, status)
+
+    async def read(self, scope: Scope, digest: str, offset: int) -> AsyncIterator[bytes]:
+        """The bytes from an offset on. Raises not_found, wrong_offset, digest_mismatch."""
+        self._blobs.path(scope.tenant, digest)
+        if not await self._store.known(scope, [digest]):
+            raise NotFound(f"there is no artifact {digest}")
+        async for piece in self._blobs.read(scope.tenant, digest, offset):
+            yield piece
+
+    async def known(self, scope: Scope, digests: Iterable[str]) -> set[str]:
+        """Those of the digests that the scope may read."""
+        return await self._store.known(scope, digests)
+
+    async def adopt(self, scope: Scope, digests: Iterable[str]) -> None:
+        """Lets the scope read what a service stored for it. Raises not_found when a blob is not there."""
+        wanted = set(digests)
+        for digest in sorted(wanted):
+            await self._blobs.size(scope.tenant, digest)
+        await self._store.record(scope, wanted, self._now())
+
+    async def keep(self, scope: Scope, data: bytes) -> str:
+        """Stores bytes that the scope may read; returns their digest."""
+        digest = await self._blobs.put(scope.tenant, data)
+        await self._store.record(scope, [digest], self._now())
+        return digest
+
+    async def size(self, scope: Scope, digest: str) -> int:
+        """Bytes. Raises not_found."""
+        return await self._blobs.size(scope.tenant, digest)
+
+    async def get(self, scope: Scope, digest: str) -> bytes:
+        """All bytes, verified. Raises not_found, digest_mismatch."""
+        return await self._blobs.get(scope.tenant, digest)
+
+    def path(self, scope: Scope, digest: str) -> Path:
+        """Where a child process finds the bytes. Raises invalid_value for what is no digest."""
+        return self._blobs.path(scope.tenant, digest)
+
+    async def _row(self, scope: Scope, upload: str) -> Upload:
+        if row := await self._store.upload(scope, upload):
+            return row
+        raise NotFound(f"there is no upload {upload}")
+
+
+def _upload(row: Upload, status: UploadStatus) -> Upload:
+    return replace(row, size=status.size, digest=status.digest)

@@ -1,0 +1,64 @@
+"""Where it is kept who may read which digest."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Column, String, insert, select
+from sqlalchemy.engine import Connection
+
+from services.kit.auth import Scope
+from services.kit.db import Database, Once, UtcDateTime, scoped, within
+from services.registry.artifacts.domain import Upload
+from services.registry.database import schema
+
+_upload = scoped(
+    "upload",
+    schema.metadata,
+    Column("upload", String(36), primary_key=True),
+    Column("create_time", UtcDateTime, nullable=False),
+)
+_artifact = scoped(
+    "artifact",
+    schema.metadata,
+    Column("digest", String(71), primary_key=True),
+    Column("create_time", UtcDateTime, nullable=False),
+)
+
+
+class Store:
+    """Uploads and artifacts. One method, one transaction."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def begin(self, scope: Scope, upload: Upload, once: Once | None) -> Upload:
+        row = {**scope._asdict(), "upload": upload.upload, "create_time": upload.create_time}
+
+        def work(connection: Connection) -> Upload:
+            connection.execute(insert(_upload).values(row))
+            return upload
+
+        return await self._db.run(work, once)
+
+    async def upload(self, scope: Scope, upload: str) -> Upload | None:
+        query = select(_upload).where(within(_upload, scope) & (_upload.c.upload == upload))
+        row = await self._db.run(lambda connection: connection.execute(query).first())
+        return Upload(row.upload, row.create_time) if row else None
+
+    async def known(self, scope: Scope, digests: Iterable[str]) -> set[str]:
+        """Those of the digests that the scope may read."""
+        query = select(_artifact.c.digest).where(within(_artifact, scope) & _artifact.c.digest.in_(set(digests)))
+        return set(await self._db.run(lambda connection: connection.execute(query).scalars().all()))
+
+    async def record(self, scope: Scope, digests: Iterable[str], now: datetime) -> None:
+        """Lets the scope read digests; a second time changes nothing."""
+        wanted = set(digests)
+
+        def work(connection: Connection) -> None:
+            here = within(_artifact, scope) & _artifact.c.digest.in_(wanted)
+            there = set(connection.execute(select(_artifact.c.digest).where(here)).scalars())
+            rows = [{**scope._asdict(), "digest": digest, "create_time": now} for digest in sorted(wanted - there)]
+            if rows:
+                connection.execute(insert(_artifact), rows)
+
+        await self._db.run(work)

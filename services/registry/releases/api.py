@@ -1,0 +1,65 @@
+"""What comes in for releases: calls, and what inference instances and gateways say."""
+
+from collections.abc import AsyncIterator
+
+from aimass.v1 import releases_pb2 as pb
+from aimass.v1.engines_pb2 import ENGINE_STATE_FAILED, ENGINE_STATE_READY
+from aimass.v1.gateway_events_pb2 import ReleaseApplied
+from aimass.v1.inference_events_pb2 import EngineChanged
+from aimass.v1.operations_pb2 import Operation
+from services.kit.auth import SYSTEM
+from services.kit.errors import Forbidden
+from services.kit.outbox import Delivery
+from services.kit.rpc import Call
+from services.registry.releases.service import Releases
+from services.registry.releases.wire import release_to_wire
+
+
+class ReleasesApi:
+    """aimass.v1.Releases, and the two other sides of the handshake."""
+
+    def __init__(self, releases: Releases) -> None:
+        self._releases = releases
+
+    async def PromoteVersion(self, request: pb.PromoteVersionRequest, call: Call) -> Operation:
+        return await self._releases.promote(
+            call.scope, request.model, request.version, request.reason, request.etag, call.once(_same)
+        )
+
+    async def RollbackRelease(self, request: pb.RollbackReleaseRequest, call: Call) -> Operation:
+        return await self._releases.roll_back(call.scope, request.model, request.reason, call.once(_same))
+
+    async def WithdrawRelease(self, request: pb.WithdrawReleaseRequest, call: Call) -> Operation:
+        return await self._releases.withdraw(call.scope, request.model, request.reason, call.once(_same))
+
+    async def GetRelease(self, request: pb.GetReleaseRequest, call: Call) -> pb.Release:
+        return release_to_wire(await self._releases.get(call.scope, request.model))
+
+    async def ListReleases(self, request: pb.ListReleasesRequest, call: Call) -> pb.ListReleasesResponse:
+        page = await self._releases.page(call.scope, request.page_size, request.page_token)
+        return pb.ListReleasesResponse(releases=map(release_to_wire, page.items), next_page_token=page.next_token)
+
+    async def SnapshotReleases(
+        self, request: pb.SnapshotReleasesRequest, call: Call
+    ) -> AsyncIterator[pb.TenantRelease]:
+        if call.scope.tenant != SYSTEM:
+            raise Forbidden("releases of all tenants are for the platform")
+        async for scope, release in self._releases.all():
+            yield pb.TenantRelease(tenant=scope.tenant, project=scope.project, release=release_to_wire(release))
+
+    async def engine_changed(self, message: EngineChanged, delivery: Delivery) -> None:
+        """An instance has loaded a version, or failed to."""
+        engine, scope = message.engine, delivery.scope
+        if engine.state == ENGINE_STATE_READY:
+            await self._releases.loaded(scope, engine.model, message.generation, engine.instance)
+        elif engine.state == ENGINE_STATE_FAILED:
+            reason = f"{engine.model} version {engine.version} does not load: {engine.reason}"
+            await self._releases.failed(scope, engine.model, message.generation, reason, delivery)
+
+    async def release_applied(self, message: ReleaseApplied, delivery: Delivery) -> None:
+        """A gateway answers with a generation from now on."""
+        await self._releases.applied(delivery.scope, message.model, message.instance, message.generation, delivery)
+
+
+def _same(operation: Operation) -> Operation:
+    return operation

@@ -1,0 +1,203 @@
+"""What can be done with releases, and what drives a change to its end.
+
+Stages of versions belong to the slice `models`. They follow the release in transactions of their own: before the one
+that ends a change, so that whoever waits for its operation sees them, and after it, so that they say what was decided.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+
+from aimass.v1.operations_pb2 import Operation
+from services.kit import pages
+from services.kit.auth import Scope
+from services.kit.db import Once
+from services.kit.errors import Code, FailedPrecondition, Failure
+from services.kit.operations import Operations
+from services.kit.pages import Page
+from services.registry.models.domain import Version
+from services.registry.models.service import Models
+from services.registry.releases import domain
+from services.registry.releases.domain import Change, Release, Released
+from services.registry.releases.store import Store
+
+log = logging.getLogger(__name__)
+_METHOD = "aimass.v1.Releases/"
+_LOOK = 1.0  # seconds between looks for changes that take too long
+
+
+class Releases:
+    """The release of every model. `patience`: how long a change may take; `gateways`: how many must have switched."""
+
+    def __init__(
+        self,
+        store: Store,
+        models: Models,
+        operations: Operations,
+        patience: timedelta,
+        gateways: int,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store, self._models, self._operations = store, models, operations
+        self._patience, self._gateways, self._now = patience, gateways, now
+
+    async def promote(
+        self, scope: Scope, model: str, version: int, reason: str, etag: str, once: Once | None
+    ) -> Operation:
+        """Raises not_found, in_progress, etag_mismatch."""
+        await self._store.recall(once)
+        target = _released(await self._models.want(scope, model, version))
+
+        def decide(release: Release | None, operation: str) -> Release:
+            return domain.begin(release, model, target, etag, self._change(operation, reason or "promoted"))
+
+        return await self._begin(scope, model, "PromoteVersion", decide, once)
+
+    async def roll_back(self, scope: Scope, model: str, reason: str, once: Once | None) -> Operation:
+        """Raises not_found, in_progress, failed_precondition."""
+        await self._store.recall(once)
+        await self._models.get(scope, model)
+        before = domain.rollback_target(await self._store.get(scope, model), model)
+        target = _released(await self._models.want(scope, model, before.version))
+
+        def decide(release: Release | None, operation: str) -> Release:
+            change = self._change(operation, reason or "rolled back")
+            began = domain.begin(release, model, target, "", change)
+            if domain.rollback_target(release, model) != target:
+                raise Failure(Code.CONFLICT, f"the release of {model} has changed since")
+            return began
+
+        return await self._begin(scope, model, "RollbackRelease", decide, once)
+
+    async def withdraw(self, scope: Scope, model: str, reason: str, once: Once | None) -> Operation:
+        """Raises not_found, in_progress."""
+        await self._store.recall(once)
+        await self._models.get(scope, model)
+
+        def decide(release: Release | None, operation: str) -> Release:
+            return domain.begin(release, model, None, "", self._change(operation, reason or "withdrawn"))
+
+        return await self._begin(scope, model, "WithdrawRelease", decide, once)
+
+    async def get(self, scope: Scope, model: str) -> Release:
+        """Raises not_found."""
+        return domain.found(await self._store.get(scope, model), model)
+
+    async def page(self, scope: Scope, page_size: int, page_token: str) -> Page[Release]:
+        """By model."""
+        last = pages.after(page_token, str)
+        return await self._store.page(scope, pages.size(page_size), str(last[0]) if last else "")
+
+    def all(self) -> AsyncIterator[tuple[Scope, Release]]:
+        """Every release of every tenant."""
+        return self._store.all()
+
+    async def loaded(self, scope: Scope, model: str, generation: int, instance: str) -> None:
+        """An instance has loaded what a generation wants: noted as progress."""
+        release = await self._store.get(scope, model)
+        if release and domain.under_way(release, generation):
+            await self._operations.progress(scope, release.operation, 0.6, "switching", f"loaded by {instance}")
+
+    async def applied(self, scope: Scope, model: str, gateway: str, generation: int, once: Once | None) -> None:
+        """A gateway has switched. When all have, the change is done."""
+
+        def decide(release: Release) -> Release:
+            return domain.apply(release, gateway, generation, self._gateways, self._now())
+
+        before = await self._store.get(scope, model)
+        if before and (after := decide(before)) != before:
+            if not after.operation:
+                await self._models.follow(scope, model, domain.number(after.serving), 0)
+            await self._end(scope, await self._store.change(scope, model, decide, once))
+
+    async def failed(self, scope: Scope, model: str, generation: int, reason: str, once: Once | None) -> None:
+        """The version of a generation cannot be loaded: what served goes on serving."""
+        await self._fail(scope, model, generation, FailedPrecondition(reason[:900]), once)
+
+    async def cancelled(self, scope: Scope, operation: str) -> None:
+        """Somebody wants a change to stop: what served goes on serving."""
+        if release := await self._store.of_operation(scope, operation):
+            reason = FailedPrecondition("the change was cancelled")
+            await self._fail(scope, release.model, release.generation, reason, None, cancelled=True)
+
+    async def _fail(
+        self,
+        scope: Scope,
+        model: str,
+        generation: int,
+        failure: Failure,
+        once: Once | None,
+        cancelled: bool = False,
+    ) -> None:
+        def decide(release: Release) -> Release:
+            return domain.fail(release, generation, failure.detail, self._now())
+
+        before = await self._store.get(scope, model)
+        if before and decide(before) != before:
+            log.warning("the release of %s in %s goes back: %s", model, scope.tenant, failure.detail)
+            await self._end(scope, await self._store.change(scope, model, decide, once, failure, cancelled))
+
+    async def resume(self) -> None:
+        """After a start: changes that were under way have their full time again, and stages say what releases say."""
+        deadline = self._now() + self._patience
+        for scope, release in await self._store.under_way():
+            await self._store.change(scope, release.model, lambda there: domain.extend(there, deadline))
+            await self._follow(scope, release)
+        for scope, model in await self._models.wanted():
+            if release_now := await self._store.get(scope, model):
+                await self._follow(scope, release_now)
+            else:
+                await self._models.follow(scope, model, 0, 0)
+
+    async def watch(self) -> None:
+        """Fails changes that take too long; runs until the process stops."""
+        while True:
+            await asyncio.sleep(min(_LOOK, self._patience.total_seconds() / 4))
+            try:
+                for scope, release in await self._store.under_way(overdue_at=self._now()):
+                    text = f"no gateway switched within {self._patience.total_seconds():g} s"
+                    failure = Failure(Code.DEADLINE_EXCEEDED, text)
+                    await self._fail(scope, release.model, release.generation, failure, None)
+            except Failure as failure:
+                log.warning("changes of releases are not watched: %s", failure)
+
+    def _change(self, operation: str, reason: str) -> Change:
+        now = self._now()
+        return Change(operation, reason, now, now + self._patience)
+
+    async def _begin(
+        self,
+        scope: Scope,
+        model: str,
+        method: str,
+        decide: Callable[[Release | None, str], Release],
+        once: Once | None,
+    ) -> Operation:
+        try:
+            return await self._store.begin(scope, model, _METHOD + method, decide, once)
+        finally:
+            # Also when it was refused: the version that was wanted for it must be free again.
+            release = await self._store.get(scope, model)
+            await self._models.follow(scope, model, *_places(release))
+            await self._operations.tell()
+
+    async def _end(self, scope: Scope, release: Release | None) -> None:
+        if release:
+            await self._follow(scope, release)
+        await self._operations.tell()
+
+    async def _follow(self, scope: Scope, release: Release) -> None:
+        await self._models.follow(scope, release.model, *_places(release))
+
+
+def _places(release: Release | None) -> tuple[int, int]:
+    """The version that serves, and the one that is about to; 0 for none."""
+    if release is None:
+        return 0, 0
+    return domain.number(release.serving), domain.number(release.desired) if release.operation else 0
+
+
+def _released(version: Version) -> Released:
+    made_of = version.contents
+    return Released(version.version, made_of.digest, made_of.graph_digest, made_of.signature)
