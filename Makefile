@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 GOOGLEAPIS = $(shell $(BIN)/python -c "import google.api, pathlib; print(pathlib.Path(list(google.api.__path__)[0]).parents[1])")
 
-.PHONY: help setup demo test test-far check proto bench
+.PHONY: help setup demo test check proto bench
 
 help: ## Says what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -22,9 +22,6 @@ demo: setup ## Raw flights in, watched predictions out: the main job, in this te
 
 test: setup ## Every test that needs no server
 	$(BIN)/python -m pytest -q
-
-test-far: setup ## The same on real servers, where their addresses are set
-	$(BIN)/python -m pytest -q tests/far
 
 check: setup ## Types, style, structure, and that the generated code is fresh
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
