@@ -67,7 +67,7 @@ class AsyncClient(AsyncServices):
             return end.value  # type: ignore[no-any-return]
 
     def _call(self, method: Method, given: Mapping[str, Any]) -> Any:
-        invocation = Invocation.of(method, self._defaults(given))
+        invocation = Invocation.of(method, self._defaults(method, given))
         if method.raw:
             return self._bytes(invocation)
         return self._messages(invocation) if method.streams else self._unary(invocation)
@@ -79,12 +79,13 @@ class AsyncClient(AsyncServices):
     async def _iterate(self, method: Method, given: Mapping[str, Any]) -> AsyncIterator[Message]:
         token = None
         while token != "":
-            items, token = await self.run(page(method, self._defaults(given), token or ""))
+            items, token = await self.run(page(method, self._defaults(method, given), token or ""))
             for item in items:
                 yield item
 
-    def _defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        return {"timeout": self._timeout, **given} if self._timeout else dict(given)
+    def _defaults(self, method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
+        own = "timeout" in method.takes.fields_by_name
+        return {"timeout": self._timeout, **given} if self._timeout and not own else dict(given)
 
     async def _bytes(self, invocation: Invocation) -> AsyncIterator[bytes]:
         async with streams.opened_async(self._http, self.door.url, invocation.request("*/*")) as response:

@@ -76,7 +76,7 @@ class Client(Services):
             return end.value  # type: ignore[no-any-return]
 
     def _call(self, method: Method, given: Mapping[str, Any]) -> Any:
-        invocation = Invocation.of(method, self._defaults(given))
+        invocation = Invocation.of(method, self._defaults(method, given))
         if method.raw:
             return self._bytes(invocation)
         if method.streams:
@@ -87,11 +87,12 @@ class Client(Services):
     def _iterate(self, method: Method, given: Mapping[str, Any]) -> Iterator[Message]:
         token = None
         while token != "":
-            items, token = self.run(page(method, self._defaults(given), token or ""))
+            items, token = self.run(page(method, self._defaults(method, given), token or ""))
             yield from items
 
-    def _defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        return {"timeout": self._timeout, **given} if self._timeout else dict(given)
+    def _defaults(self, method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
+        own = "timeout" in method.takes.fields_by_name
+        return {"timeout": self._timeout, **given} if self._timeout and not own else dict(given)
 
     def _bytes(self, invocation: Invocation) -> Iterator[bytes]:
         with self._open(invocation, "*/*") as response:

@@ -116,11 +116,18 @@ def _encode(inputs: Mapping[str, tuple[Mapping[str, Any], Any]]) -> tuple[bytes,
         if numpy is None:
             tensor["data"] = [value for value in values]  # noqa: C416 - any sequence, also one that is no list
         else:
-            raw.append(_bytes(spec["datatype"], values))
+            raw.append(_checked(name, spec["datatype"], values))
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}
         described.append(tensor)
     document = {"inputs": described, "parameters": {"binary_data_output": numpy is not None}}
     return orjson.dumps(document), b"".join(raw)
+
+
+def _checked(name: str, datatype: str, values: Any) -> bytes:
+    try:
+        return _bytes(datatype, values)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Failure("invalid_value", f"{name} takes {datatype}: {error}") from None
 
 
 def _bytes(datatype: str, values: Any) -> bytes:

@@ -1,6 +1,7 @@
 """Files up and down: in chunks, taken up again where a broken connection left them, checked by digest."""
 
 import hashlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -18,7 +19,7 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 def digest_of(file: BinaryIO) -> tuple[str, int]:
     """The digest and the size of a file that is open at its beginning; leaves it there."""
     digest = hashlib.file_digest(cast(Any, file), "sha256")
-    size = file.tell()
+    size = file.seek(0, io.SEEK_END)
     file.seek(0)
     return f"sha256:{digest.hexdigest()}", size
 

@@ -66,7 +66,7 @@ def status(output_: Annotated[Format, typer.Option("--output", "-o")] = Format.T
             "model": release["model"],
             "serving": release.get("serving", {}).get("version", ""),
             "state": release["state"].removeprefix("RELEASE_STATE_").lower(),
-            "since": release["update_time"],
+            "since": release.get("update_time", ""),
         }
         for release in releases
     ]

@@ -1,0 +1,188 @@
+import io
+import sqlite3
+import stat
+import tarfile
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from aimass import Failure, backup
+from aimass.cli.main import build
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "home"
+    (folder / "blobs/acme/sha256/ab").mkdir(parents=True)
+    (folder / "blobs/acme/sha256/ab/abcd").write_bytes(b"bytes" * 1000)
+    (folder / "blobs/acme/scratch").mkdir()
+    (folder / "blobs/acme/scratch/half").write_bytes(b"half")
+    (folder / "admin-key").write_text("aim_x\n")
+    (folder / "admin-key").chmod(0o600)
+    (folder / "doors.json").write_text("{}")
+    (folder / "link").symlink_to("/etc/passwd")
+    for name in ("data.db", "bus.db"):
+        with closing(sqlite3.connect(folder / name)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("CREATE TABLE t (n INTEGER)")
+            database.execute("INSERT INTO t VALUES (1)")
+            database.commit()
+    (folder / "data.db.lock").write_text("")
+    return folder
+
+
+def rows(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute("SELECT count(*) FROM t").fetchone()[0])
+
+
+def test_what_was_written_comes_back_and_what_is_passing_does_not(home: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    made = backup.write(home, tmp_path / "all.aimass", lambda now, whole: told.append((now, whole)))
+    back = backup.read(tmp_path / "all.aimass", tmp_path / "back")
+
+    assert (back.files, back.digest) == (made.files, made.digest)
+    found = sorted(
+        str(path.relative_to(tmp_path / "back")) for path in (tmp_path / "back").rglob("*") if path.is_file()
+    )
+    assert found == ["admin-key", "blobs/acme/sha256/ab/abcd", "bus.db", "data.db"]
+    assert (tmp_path / "back/blobs/acme/sha256/ab/abcd").read_bytes() == b"bytes" * 1000
+    assert rows(tmp_path / "back/data.db") == 1
+    assert told
+    for path in (tmp_path / "all.aimass", tmp_path / "back/admin-key"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_two_databases_are_of_one_moment_while_somebody_writes(home: Path, tmp_path: Path) -> None:
+    """A row goes to data.db first and to bus.db second: an archive never has the second without the first."""
+    stop = threading.Event()
+
+    def work() -> None:
+        with (
+            closing(sqlite3.connect(home / "data.db", timeout=10)) as first,
+            closing(sqlite3.connect(home / "bus.db", timeout=10)) as second,
+        ):
+            while not stop.is_set():
+                for database in (first, second):
+                    database.execute("INSERT INTO t VALUES (2)")
+                    database.commit()
+                stop.wait(0.0005)
+
+    writer = threading.Thread(target=work)
+    writer.start()
+    try:
+        for number in range(5):
+            backup.write(home, tmp_path / f"{number}.aimass")
+    finally:
+        stop.set()
+        writer.join()
+    for number in range(5):
+        backup.read(tmp_path / f"{number}.aimass", tmp_path / f"{number}")
+        assert rows(tmp_path / f"{number}/data.db") - rows(tmp_path / f"{number}/bus.db") in (0, 1)
+
+
+def test_a_log_that_grows_is_kept_as_it_was(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aimass.backup import writing
+
+    segment = home / "segment.log"
+    segment.write_bytes(b"one")
+    copied = writing._database
+
+    def grow(*given: Any) -> int:
+        with segment.open("ab") as file:
+            file.write(b"two")
+        return copied(*given)
+
+    monkeypatch.setattr(writing, "_database", grow)
+    backup.write(home, tmp_path / "all.aimass")
+    backup.read(tmp_path / "all.aimass", tmp_path / "back")
+    assert (tmp_path / "back/segment.log").read_bytes() == b"one"
+
+
+def test_neither_writes_over_what_is_there(home: Path, tmp_path: Path) -> None:
+    backup.write(home, tmp_path / "all.aimass")
+    with pytest.raises(Failure, match="is there already"):
+        backup.write(home, tmp_path / "all.aimass")
+    with pytest.raises(Failure, match="never writes over an installation"):
+        backup.read(tmp_path / "all.aimass", home)
+    with pytest.raises(Failure, match="no installation"):
+        backup.write(tmp_path / "nowhere", tmp_path / "other.aimass")
+    assert not (tmp_path / "other.aimass").exists()
+
+
+def test_a_flipped_bit_or_a_cut_end_is_found_and_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "all.aimass"
+    backup.write(home, whole)
+    content = bytearray(whole.read_bytes())
+    at = content.index(b"bytesbytes")
+    content[at] ^= 1
+    for number, broken in enumerate((bytes(content), whole.read_bytes()[: at + 100], b"no tar", b"")):
+        (tmp_path / "broken").write_bytes(broken)
+        with pytest.raises(Failure) as caught:
+            backup.read(tmp_path / "broken", tmp_path / f"back{number}")
+        assert caught.value.code in ("digest_mismatch", "invalid_value")
+        assert not (tmp_path / f"back{number}").exists()
+    assert not [path for path in tmp_path.iterdir() if "restore" in path.name]
+
+
+def hostile(path: Path, *members: tuple[str, bytes, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, kind, content in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.size, member.linkname = (
+                kind,
+                len(content),
+                "/etc/passwd" if kind != tarfile.REGTYPE else "",
+            )
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("../evil", tarfile.REGTYPE),
+        ("/evil", tarfile.REGTYPE),
+        ("a/../../evil", tarfile.REGTYPE),
+        ("a//b", tarfile.REGTYPE),
+        ("a\\b", tarfile.REGTYPE),
+        ("link", tarfile.SYMTYPE),
+        ("hard", tarfile.LNKTYPE),
+        ("fifo", tarfile.FIFOTYPE),
+        ("folder", tarfile.DIRTYPE),
+    ],
+)
+def test_names_and_kinds_that_no_backup_writes_are_refused(tmp_path: Path, name: str, kind: bytes) -> None:
+    with pytest.raises(Failure, match="no backup writes"):
+        backup.read(hostile(tmp_path / "x", (name, kind, b"")), tmp_path / "back")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_list_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    regular = tarfile.REGTYPE
+    empty = orjson.dumps({"format": 1, "files": []})
+    newer = orjson.dumps({"format": 2, "files": []})
+    cases = {
+        "twice": (("a", regular, b"1"), ("a", regular, b"2")),
+        "does not name": (("a", regular, b"1"), ("manifest.json", regular, empty)),
+        "behind its end": (("manifest.json", regular, empty), ("a", regular, b"1")),
+        "format 2": (("manifest.json", regular, newer),),
+        "cut off": (("a", regular, b"1"),),
+    }
+    for number, (said, members) in enumerate(cases.items()):
+        with pytest.raises(Failure, match=said):
+            backup.read(hostile(tmp_path / f"{number}", *members), tmp_path / "back")
+
+
+def test_the_commands_say_what_they_did(home: Path, tmp_path: Path) -> None:
+    file = str(tmp_path / "all.aimass")
+    runner = CliRunner()
+    wrote = runner.invoke(build(), ["backup", file, "--home", str(home)])
+    read = runner.invoke(build(), ["restore", file, "--home", str(tmp_path / "back")])
+    assert "4 files" in wrote.stdout
+    assert "all digests right" in read.stdout

@@ -1,0 +1,72 @@
+import stat
+from pathlib import Path
+
+import pytest
+
+from aimass import Failure, door
+
+
+@pytest.fixture
+def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.chdir(tmp_path)
+    return {"HOME": str(tmp_path / "me")}
+
+
+def installation(folder: Path, http: str = "8080") -> None:
+    folder.mkdir()
+    (folder / "doors.json").write_text(f'{{"http": {http}, "grpc": 9090}}')
+    (folder / "admin-key").write_text("aim_admin\n")
+
+
+def test_arguments_come_first(env: dict[str, str]) -> None:
+    env |= {"AIMASS_URL": "http://other", "AIMASS_KEY": "other"}
+    assert door.find("http://here/", "mine", env) == door.Door("http://here", "mine")
+
+
+def test_then_the_environment_then_the_login_then_the_installation_here(env: dict[str, str], tmp_path: Path) -> None:
+    installation(tmp_path / ".aimass")
+    assert door.find(env=env) == door.Door("http://127.0.0.1:8080", "aim_admin", ".aimass")
+    door.save(door.Door("https://far", "kept"), env)
+    assert (door.find(env=env).url, door.find(env=env).key) == ("https://far", "kept")
+    env |= {"AIMASS_URL": "http://said", "AIMASS_KEY": "k"}
+    assert door.find(env=env) == door.Door("http://said", "k", "environment")
+
+
+def test_a_key_never_goes_to_another_address(env: dict[str, str]) -> None:
+    door.save(door.Door("https://far", "kept"), env)
+    with pytest.raises(Failure, match="no key is known for this address"):
+        door.find("https://elsewhere", env=env)
+    assert door.find("https://far", env=env).key == "kept"
+
+
+def test_a_login_is_for_its_owner_only_also_over_an_old_one(env: dict[str, str]) -> None:
+    path = door.save(door.Door("https://far", 'with "quotes"'), env)
+    path.chmod(0o644)
+    assert door.save(door.Door("https://far", "new"), env) == path
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert door.find(env=env).key == "new"
+
+
+def test_nothing_known_says_what_to_do(env: dict[str, str]) -> None:
+    with pytest.raises(Failure, match="aimass up"):
+        door.find(env=env)
+
+
+def test_a_broken_login_is_named(env: dict[str, str]) -> None:
+    path = door.save(door.Door("https://far", "k"), env)
+    path.write_text("url = ")
+    with pytest.raises(Failure, match=r"config\.toml cannot be read"):
+        door.find(env=env)
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "said"), [("ftp://x", "k", "no address"), ("http://x", "a b", "no key"), ("http://x", "ä", "no key")]
+)
+def test_what_cannot_be_is_refused(url: str, key: str, said: str, env: dict[str, str]) -> None:
+    with pytest.raises(Failure, match=said):
+        door.find(url, key, env)
+
+
+@pytest.mark.parametrize("text", [8080, "127.0.0.1:8080", "http://127.0.0.1:8080", "http://127.0.0.1:8080/"])
+def test_a_door_may_be_a_port_an_address_or_a_url(text: object) -> None:
+    assert door.address(text) == "http://127.0.0.1:8080"
