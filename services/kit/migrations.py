@@ -1,10 +1,14 @@
 """Schema changes, by Alembic. Imported only when a database is behind."""
 
+import threading
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine
+
+# Alembic keeps what it works on in a module of its own, and the databases of a process open side by side.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def upgrade(engine: Engine, folder: Path, revision: str = "head") -> None:
@@ -22,6 +26,6 @@ def _run(engine: Engine, folder: Path, verb: str, revision: str) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
     config.set_main_option("version_locations", str(folder).replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
-    with engine.begin() as connection:
+    with _ONE_AT_A_TIME, engine.begin() as connection:
         config.attributes["connection"] = connection
         getattr(command, verb)(config, revision)
