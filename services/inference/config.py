@@ -1,5 +1,6 @@
 """What the inference service can be told: AIMASS_INFERENCE_<FIELD>."""
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
@@ -14,3 +15,13 @@ class Config(Settings):
     listen: str = ""
     # Empty: SQLite in the home folder.
     database_url: str = ""
+    # Calls that engines answer at a time; 0: one per processor.
+    threads: int = Field(0, ge=0)
+    # Calls that may wait for a thread; more are refused.
+    queue: int = Field(256, ge=1)
+    # Whether the version that served before stays loaded, so that a rollback is at once.
+    keep_previous: bool = True
+    # Seconds that a version stays loaded after no release names it any more.
+    unload_seconds: float = Field(5.0, ge=0)
+    # The longest time between two looks at the registry's releases.
+    resync_seconds: float = Field(60.0, gt=0)

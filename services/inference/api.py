@@ -1,0 +1,43 @@
+"""What comes in for engines: calls, and what the registry says."""
+
+import time
+
+from aimass.v1 import engines_pb2 as pb
+from aimass.v1.registry_events_pb2 import ReleaseChanged
+from services.inference.service.inference import Inference
+from services.inference.wire import answer_to_wire, engine_to_wire, item_from_wire, release_from_wire
+from services.kit.auth import SYSTEM
+from services.kit.errors import Forbidden
+from services.kit.outbox import Delivery
+from services.kit.rpc import Call
+
+
+class EnginesApi:
+    """aimass.v1.Engines, and the registry's side of a release."""
+
+    def __init__(self, inference: Inference, instance: str) -> None:
+        self._inference, self._instance = inference, instance
+
+    async def ListEngines(self, request: pb.ListEnginesRequest, call: Call) -> pb.ListEnginesResponse:
+        page = self._inference.page(call.scope, request.page_size, request.page_token)
+        return pb.ListEnginesResponse(engines=map(engine_to_wire, page.items), next_page_token=page.next_token)
+
+    async def SnapshotEngines(self, request: pb.SnapshotEnginesRequest, call: Call) -> pb.SnapshotEnginesResponse:
+        if call.scope.tenant != SYSTEM:
+            raise Forbidden("engines of all tenants are for the platform")
+        engines = [
+            pb.TenantEngine(tenant=scope.tenant, project=scope.project, engine=engine_to_wire(engine))
+            for scope, engine in self._inference.all()
+        ]
+        return pb.SnapshotEnginesResponse(instance=self._instance, engines=engines)
+
+    async def InferMany(self, request: pb.InferManyRequest, call: Call) -> pb.InferManyResponse:
+        now = time.monotonic()
+        latest = now + call.remaining()
+        items = [item_from_wire(item, now, latest) for item in request.items]
+        answers = await self._inference.infer(call.scope, request.model, request.version, items)
+        return pb.InferManyResponse(results=map(answer_to_wire, items, answers))
+
+    async def release_changed(self, message: ReleaseChanged, delivery: Delivery) -> None:
+        """What should serve or what serves has changed."""
+        await self._inference.release_changed(delivery.scope, release_from_wire(message.release))

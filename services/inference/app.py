@@ -1,0 +1,36 @@
+"""How the inference service is put together."""
+
+import os
+
+from aimass.v1.registry_events_pb2 import ReleaseChanged
+from services.inference.api import EnginesApi
+from services.inference.config import Config
+from services.inference.database import open_database, schema
+from services.inference.engine_onnxruntime import OnnxRuntimeLoader
+from services.inference.registry import RemoteRegistry
+from services.inference.service.catalogue import Catalogue, Surroundings
+from services.inference.service.inference import Inference
+from services.inference.store import Store
+from services.kit.app import App, Runtime
+from services.kit.outbox import Listener
+
+
+def build(config: Config, runtime: Runtime) -> App:
+    """Composes the service; opens nothing."""
+    db = open_database(config.database_url, runtime.home)
+    surroundings = Surroundings(
+        runtime.blobs.get, OnnxRuntimeLoader(), Store(db), runtime.spawn, runtime.now, runtime.instance
+    )
+    catalogue = Catalogue(surroundings, config.keep_previous, config.unload_seconds)
+    threads = config.threads or os.cpu_count() or 1
+    inference = Inference(catalogue, RemoteRegistry(runtime), threads, config.queue, config.resync_seconds)
+    api = EnginesApi(inference, runtime.instance)
+    return App(
+        rpc={"aimass.v1.Engines": api},
+        database=db,
+        schema=schema,
+        listeners=[Listener({ReleaseChanged: api.release_changed}, schema.inbox, broadcast=True)],
+        tasks=[inference.follow],
+        close=[inference.close],
+        ready=lambda: inference.ready,
+    )

@@ -1,0 +1,1 @@
+"""What inference means: tensors that fit a signature, requests that run together, versions that are to be loaded."""

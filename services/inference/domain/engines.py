@@ -1,0 +1,59 @@
+"""Which versions an instance has loaded, and which ones releases want it to have."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from services.inference.domain.tensors import Signature
+
+
+class State(StrEnum):
+    """Where a version is on its way into and out of an instance."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    UNLOADING = "unloading"
+
+
+class Released(NamedTuple):
+    """Enough of a version to load it. The digest is of its model.onnx."""
+
+    version: int
+    digest: str
+    signature: Signature
+
+
+@dataclass(frozen=True)
+class Release:
+    """What the registry says of a model. `awaited`: a change is under way that waits for the desired version."""
+
+    model: str
+    generation: int
+    desired: Released | None = None
+    serving: Released | None = None
+    previous: Released | None = None
+    awaited: bool = False
+
+    def must_have(self) -> dict[int, Released]:
+        """Versions that have to be loaded, by number."""
+        return {version.version: version for version in (self.serving, self.desired) if version}
+
+    def may_have(self, keep_previous: bool) -> set[int]:
+        """Numbers of the versions that may stay loaded."""
+        kept = {self.previous.version} if keep_previous and self.previous else set[int]()
+        return kept | set(self.must_have())
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A version on this instance, as others see it."""
+
+    instance: str
+    model: str
+    version: int
+    state: State
+    reason: str = ""
+    ready_time: datetime | None = None
+    in_flight: int = 0

@@ -1,0 +1,1 @@
+"""What inference does: keeps loaded what releases name, and answers."""

@@ -1,0 +1,192 @@
+"""The versions that this instance has loaded, and how they come and go with releases."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from services.inference import events
+from services.inference.domain.engines import Engine as View
+from services.inference.domain.engines import Release, Released, State
+from services.inference.engine import Engine, Loader
+from services.inference.store import Store
+from services.kit.auth import Scope
+from services.kit.errors import Failure
+
+log = logging.getLogger(__name__)
+
+
+class Key(NamedTuple):
+    """Whose version."""
+
+    scope: Scope
+    model: str
+    version: int
+
+
+@dataclass
+class Entry:
+    """A version on its way in, loaded, or on its way out. Used on the event loop only."""
+
+    released: Released
+    state: State = State.LOADING
+    engine: Engine | None = None
+    reason: str = ""
+    ready_time: datetime | None = None
+    in_flight: int = 0
+    # The generation that was last told about it.
+    told: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.idle.set()
+
+    def enter(self) -> None:
+        """A call begins."""
+        self.in_flight += 1
+        self.idle.clear()
+
+    def leave(self) -> None:
+        """A call has ended."""
+        self.in_flight -= 1
+        if not self.in_flight:
+            self.idle.set()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the catalogue works with."""
+
+    read: Callable[[str, str], Awaitable[bytes]]  # tenant, digest -> verified bytes
+    loader: Loader
+    store: Store
+    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    now: Callable[[], datetime]
+    instance: str
+
+
+class Catalogue:
+    """Loads what releases want, tells of it, lets go of what none names."""
+
+    def __init__(self, surroundings: Surroundings, keep_previous: bool, unload_seconds: float) -> None:
+        self._with, self._keep, self._grace = surroundings, keep_previous, unload_seconds
+        self._releases: dict[tuple[Scope, str], Release] = {}
+        self._entries: dict[Key, Entry] = {}
+        self._going: set[Key] = set()
+        self._loads: set[asyncio.Task[None]] = set()
+        # Loading waits behind loading, never behind or in front of calls.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+
+    def find(self, key: Key) -> Entry | None:
+        """The entry of a version that can answer, or None."""
+        entry = self._entries.get(key)
+        return entry if entry and entry.engine else None
+
+    def views(self) -> Iterator[tuple[Scope, View]]:
+        """Every version, ordered by tenant, model and number."""
+        for key in sorted(self._entries):
+            yield key.scope, self._view(key, self._entries[key])
+
+    async def hear(self, scope: Scope, release: Release, again: bool = False) -> None:
+        """Takes in what the registry says; older news change nothing. `again`: tries what failed once more."""
+        known = self._releases.get((scope, release.model))
+        if known and release.generation < known.generation:
+            return
+        self._releases[scope, release.model] = release
+        news = known is None or release.generation > known.generation
+        for number, released in release.must_have().items():
+            await self._want(Key(scope, release.model, number), released, release, again or news)
+        self._let_go(scope, release)
+
+    async def settled(self) -> None:
+        """Returns when nothing is being loaded."""
+        while self._loads:
+            await asyncio.gather(*self._loads, return_exceptions=True)
+
+    def close(self) -> None:
+        """Waits for a load that is under way."""
+        self._thread.shutdown(cancel_futures=True)
+
+    async def _want(self, key: Key, released: Released, release: Release, try_again: bool) -> None:
+        entry = self._entries.get(key)
+        if entry is None or (entry.state is State.FAILED and try_again):
+            self._entries[key] = Entry(released)
+            task = self._with.spawn(self._load(key, self._entries[key]))
+            self._loads.add(task)
+            task.add_done_callback(self._loads.discard)
+        elif entry.engine and (entry.state is State.UNLOADING or entry.told < self._awaited(release, key.version)):
+            entry.state = State.READY
+            await self._tell(key, entry)
+
+    @staticmethod
+    def _awaited(release: Release, version: int) -> int:
+        """The generation that waits to hear of a version; 0: none does."""
+        waits = release.awaited and release.desired and release.desired.version == version
+        return release.generation if waits else 0
+
+    async def _load(self, key: Key, entry: Entry) -> None:
+        try:
+            data = await self._with.read(key.scope.tenant, entry.released.digest)
+            load = self._with.loader.load
+            loop = asyncio.get_running_loop()
+            entry.engine = await loop.run_in_executor(self._thread, load, data, entry.released.signature)
+            entry.state, entry.ready_time = State.READY, self._with.now()
+        except Failure as failure:
+            entry.state, entry.reason = State.FAILED, failure.detail
+        except Exception:
+            log.exception("%s version %d of %s does not load", key.model, key.version, key.scope.tenant)
+            entry.state, entry.reason = State.FAILED, "internal error"
+        log.info("%s version %d of %s is %s %s", key.model, key.version, key.scope.tenant, entry.state, entry.reason)
+        await self._tell(key, entry)
+        self._let_go(key.scope, self._releases[key.scope, key.model])
+
+    async def _tell(self, key: Key, entry: Entry) -> None:
+        generation = self._releases[key.scope, key.model].generation
+        event = events.engine_changed(key.scope, self._view(key, entry), generation, self._with.now())
+        try:
+            await self._with.store.tell([event])
+            entry.told = generation
+        except Failure as failure:  # the next look at the registry tells it
+            log.warning("%s version %d: %s", key.model, key.version, failure.detail)
+
+    def _let_go(self, scope: Scope, release: Release) -> None:
+        kept = release.may_have(self._keep)
+        for key, entry in list(self._entries.items()):
+            if (key.scope, key.model) != (scope, release.model) or key.version in kept or key in self._going:
+                continue
+            if entry.state is State.FAILED:
+                del self._entries[key]
+            elif entry.state is State.READY:
+                self._going.add(key)
+                self._with.spawn(self._unload(key, entry))
+
+    async def _unload(self, key: Key, entry: Entry) -> None:
+        """Lets a gateway that has not heard yet have its answers; stops when a release names the version again."""
+        try:
+            await asyncio.sleep(self._grace)
+            if self._unnamed(key):
+                entry.state = State.UNLOADING
+                await self._tell(key, entry)
+            await entry.idle.wait()
+            if entry.state is State.UNLOADING:
+                del self._entries[key]
+                log.info("%s version %d of %s is unloaded", key.model, key.version, key.scope.tenant)
+        finally:
+            self._going.discard(key)
+
+    def _unnamed(self, key: Key) -> bool:
+        return key.version not in self._releases[key.scope, key.model].may_have(self._keep)
+
+    def _view(self, key: Key, entry: Entry) -> View:
+        return View(
+            instance=self._with.instance,
+            model=key.model,
+            version=key.version,
+            state=entry.state,
+            reason=entry.reason,
+            ready_time=entry.ready_time,
+            in_flight=entry.in_flight,
+        )

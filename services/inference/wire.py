@@ -1,0 +1,74 @@
+"""Engines, releases and tensors between the domain and the wire."""
+
+from collections.abc import Sequence
+
+from aimass.v1 import engines_pb2 as pb
+from aimass.v1 import models_pb2, releases_pb2
+from services.inference.domain.batches import Answer, Item
+from services.inference.domain.engines import Engine, Release, Released, State
+from services.inference.domain.tensors import Signature, Spec, Tensor
+from services.kit.errors import Failure
+from services.kit.status import detail_of
+from services.kit.timestamps import to_wire as stamp
+
+_STATES = {
+    State.LOADING: pb.ENGINE_STATE_LOADING,
+    State.READY: pb.ENGINE_STATE_READY,
+    State.FAILED: pb.ENGINE_STATE_FAILED,
+    State.UNLOADING: pb.ENGINE_STATE_UNLOADING,
+}
+
+
+def engine_to_wire(engine: Engine) -> pb.Engine:
+    """An engine as callers see it."""
+    return pb.Engine(
+        instance=engine.instance,
+        model=engine.model,
+        version=engine.version,
+        state=_STATES[engine.state],
+        reason=engine.reason,
+        ready_time=stamp(engine.ready_time),
+        in_flight=engine.in_flight,
+    )
+
+
+def release_from_wire(release: releases_pb2.Release) -> Release:
+    """What the registry says of a model."""
+    return Release(
+        model=release.model,
+        generation=release.generation,
+        desired=_released(release.desired) if release.HasField("desired") else None,
+        serving=_released(release.serving) if release.HasField("serving") else None,
+        previous=_released(release.previous) if release.HasField("previous") else None,
+        awaited=bool(release.operation),
+    )
+
+
+def _released(version: releases_pb2.ReleasedVersion) -> Released:
+    signature = version.signature
+    found = Signature(
+        inputs=_specs(signature.inputs),
+        outputs=_specs(signature.outputs),
+        batch_invariant=signature.batch_invariant,
+        checked_on=signature.checked_on,
+    )
+    return Released(version.version, version.model_digest, found)
+
+
+def _specs(specs: Sequence[models_pb2.TensorSpec]) -> tuple[Spec, ...]:
+    return tuple(Spec(spec.name, spec.datatype, tuple(spec.shape)) for spec in specs)
+
+
+def item_from_wire(item: pb.InferItem, now: float, latest: float) -> Item:
+    """A caller's request; its deadline is at most `latest`, on the clock of `now`."""
+    deadline = min(now + item.deadline_ms / 1000, latest) if item.deadline_ms else latest
+    inputs = [Tensor(t.name, t.datatype, tuple(t.shape), t.raw) for t in item.inputs]
+    return Item(item.request_id, deadline, inputs, tuple(item.outputs))
+
+
+def answer_to_wire(item: Item, answer: Answer) -> pb.InferResult:
+    """What one caller gets."""
+    if isinstance(answer, Failure):
+        return pb.InferResult(request_id=item.request_id, failure=detail_of(answer), failure_text=answer.detail)
+    outputs = [pb.Tensor(name=t.name, datatype=t.datatype, shape=t.shape, raw=t.raw) for t in answer]
+    return pb.InferResult(request_id=item.request_id, outputs=outputs)
