@@ -1,0 +1,1 @@
+"""What the child does: reads rows, fits a model, makes one ONNX file of features and model, evaluates it."""

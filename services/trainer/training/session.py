@@ -1,0 +1,69 @@
+"""A graph run as serving runs it: one thread, so that a row gives the same bytes in any batch."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import onnxruntime
+
+from services.kit.errors import Failure, Internal, Violation
+from services.trainer.training.table import Array
+
+BATCH = 8192
+SIZES = (1, 2, 7, 17, 64, 1000)
+
+
+class Session:
+    """A loaded graph with one output."""
+
+    def __init__(self, model: bytes) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Datatypes of the inputs by name, as the Open Inference Protocol names them."""
+        names = {"tensor(double)": "FP64", "tensor(string)": "BYTES"}
+        return {found.name: names[found.type] for found in self._session.get_inputs()}
+
+    def run(self, feeds: Mapping[str, Array], size: int = BATCH) -> Array:
+        """The output [rows, ...], computed in batches of `size` rows."""
+        rows = len(next(iter(feeds.values())))
+        parts = [self._batch(feeds, start, size) for start in range(0, max(rows, 1), size)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _batch(self, feeds: Mapping[str, Array], start: int, size: int) -> Array:
+        found: Array = self._session.run(None, {name: values[start : start + size] for name, values in feeds.items()})[
+            0
+        ]
+        return found
+
+
+def batch_invariant(session: Session, feeds: Mapping[str, Array]) -> bool:
+    """Whether up to 1,000 rows give the same bytes alone and in batches of each of SIZES."""
+    first = {name: values[: max(SIZES)] for name, values in feeds.items()}
+    alone = session.run(first, 1).tobytes()
+    return all(session.run(first, size).tobytes() == alone for size in SIZES[1:])
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Raises internal when the runtime writes anything to standard error: a package that does is not sound."""
+    with tempfile.TemporaryFile() as said:
+        kept = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        said.seek(0)
+        if text := said.read(2000).decode(errors="replace").strip():
+            raise _unsound(text)
+
+
+def _unsound(text: str) -> Failure:
+    return Internal("the packaged model makes the runtime complain", [Violation("", text)])

@@ -1,0 +1,115 @@
+"""The child that trains: rows in, one ONNX file and its evaluation out. Imports nothing heavy before it is asked to."""
+
+from pathlib import Path
+from typing import Any
+
+from services.kit.child import Child
+from services.kit.errors import Code, FailedPrecondition, Failure
+
+Json = dict[str, Any]
+MEDIA_TYPES = {
+    ".onnx": "application/octet-stream",
+    ".arrow": "application/vnd.apache.arrow.file",
+    ".json": "application/json",
+    ".md": "text/markdown",
+}
+
+
+def main(request: Json, child: Child) -> Json:
+    """Trains as `request` says (see services.trainer.workers.request) and writes files to its `folder`.
+
+    Returns names of the files, metrics, signature and environment. Raises failed_precondition for data that cannot be
+    learnt from.
+    """
+    from services.trainer.training import table
+    from services.trainer.training.session import Session
+
+    child.progress({"progress": 0.02, "stage": "reading"})
+    graph = _graph(request)
+    ranges = [table.Rows(**request[name]) for name in ("train", "evaluate")]
+    columns = [request["key"], *request["inputs"], request["label"]]
+    known, held = table.read(_files(request), columns, ranges)
+    labels = table.binary(known, request["label"], "train on")
+    truth = table.binary(held, request["label"], "evaluate on")
+    child.progress({"progress": 0.1, "stage": "features"})
+    features = Session(graph).run(table.feeds(known, request["inputs"]))
+    child.progress({"progress": 0.2, "stage": "training"})
+    model = _train(request, child, graph, features, labels)
+    child.progress({"progress": 0.9, "stage": "evaluating"})
+    return _package(request, model, held, truth, len(labels))
+
+
+def _graph(request: Json) -> bytes:
+    from hashlib import sha256
+
+    data = Path(request["graph"]).read_bytes()
+    if f"sha256:{sha256(data).hexdigest()}" != request["graph_digest"]:
+        raise Failure(Code.DIGEST_MISMATCH, "the feature graph has been damaged on its disk")
+    return data
+
+
+def _files(request: Json) -> list[str]:
+    """The Parquet files of a version of a Delta table, in stored order."""
+    if "files" in request:
+        return list(request["files"])
+    from deltalake import DeltaTable
+
+    return list(DeltaTable(request["uri"], version=request["delta_version"]).file_uris())
+
+
+def _train(request: Json, child: Child, graph: bytes, features: Any, labels: Any) -> bytes:
+    import numpy as np
+
+    from services.trainer.training import boosting, logistic, model
+
+    how = dict(request["estimator"])
+    kind = how.pop("kind")
+    rounds = how["rounds"] if kind == "lightgbm" else how["iterations"]
+    if request["permute"]:
+        labels = np.random.default_rng(request["seed"]).permutation(labels)
+
+    def point(metric: str, step: int, value: float) -> None:
+        done = min(step / rounds, 1.0)
+        said = {"metric": metric, "step": step, "value": value}
+        child.progress({"progress": 0.2 + 0.7 * done, "stage": "training", "point": said})
+
+    if kind == "lightgbm":
+        settings = boosting.Boosting(**how)
+        trees = boosting.train(features, labels, settings, request["seed"], request["threads"], point)
+        return model.append_trees(graph, boosting.operator(trees))
+    found = logistic.train(features, labels, request["outputs"], logistic.Logistic(**how), point)
+    return model.append_linear(graph, *found)
+
+
+def _package(request: Json, model: bytes, held: Any, truth: Any, rows: int) -> Json:
+    from services.kit.machine import checked_on
+    from services.trainer.training import files, session, table
+    from services.trainer.training.evaluation import evaluate
+
+    folder = Path(request["folder"])
+    with session.no_warnings():
+        loaded = session.Session(model)
+        feeds = table.feeds(held, loaded.inputs)
+        invariant = session.batch_invariant(loaded, feeds)
+        probabilities = loaded.run(feeds)[:, 0]
+    if loaded.inputs != request["inputs"]:
+        raise FailedPrecondition("the feature graph does not take the columns that its version names")
+    metrics, report = evaluate(truth, probabilities)
+    environment = files.environment(request["threads"])
+    (folder / "model.onnx").write_bytes(model)
+    (folder / "card.md").write_text(files.card(request, metrics, rows, invariant))
+    files.write_json(folder / "environment.json", environment)
+    files.write_json(folder / "evaluation.json", report)
+    files.write_rows(folder / "evaluation.arrow", held, request["key"], probabilities)
+    inputs = [{"name": name, "datatype": datatype, "shape": [-1, 1]} for name, datatype in loaded.inputs.items()]
+    return {
+        "files": {path.name: MEDIA_TYPES[path.suffix] for path in sorted(folder.iterdir())},
+        "metrics": {**metrics, "train_rows": float(rows)},
+        "environment": environment,
+        "signature": {
+            "inputs": inputs,
+            "outputs": [{"name": "probability", "datatype": "FP32", "shape": [-1, 1]}],
+            "batch_invariant": invariant,
+            "checked_on": checked_on(),
+        },
+    }
