@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from aimass.v1 import jobs_pb2 as aimass_dot_v1_dot_jobs__pb2
 from aimass.v1 import options_pb2 as aimass_dot_v1_dot_options__pb2
+from aimass.v1 import schema_pb2 as aimass_dot_v1_dot_schema__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61imass/v1/workers.proto\x12\taimass.v1\x1a\x14\x61imass/v1/jobs.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x01\n\x05Lease\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x04spec\x18\x06 \x01(\x0b\x32\x12.aimass.v1.JobSpec\x12\x0b\n\x03run\x18\x07 \x01(\t\"T\n\x0fLeaseJobRequest\x12\x18\n\x06worker\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 @\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"3\n\x10LeaseJobResponse\x12\x1f\n\x05lease\x18\x01 \x01(\x0b\x32\x10.aimass.v1.Lease\"m\n\x0bMetricPoint\x12\x17\n\x06metric\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03 \x80\x01\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\r\n\x05value\x18\x03 \x01(\x01\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x99\x01\n\x10HeartbeatRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x03\x12\x10\n\x08progress\x18\x05 \x01(\x01\x12\r\n\x05stage\x18\x06 \x01(\t\x12\'\n\x07metrics\x18\x07 \x03(\x0b\x32\x16.aimass.v1.MetricPoint\"T\n\x11HeartbeatResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x01(\x08\"V\n\x0bRunArtifact\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03 \x80\x01\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12\x12\n\nmedia_type\x18\x04 \x01(\t\"\xbe\x01\n\x12\x43ompleteJobRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x03\x12)\n\tartifacts\x18\x05 \x03(\x0b\x32\x16.aimass.v1.RunArtifact\x12\'\n\x07metrics\x18\x06 \x03(\x0b\x32\x16.aimass.v1.MetricPoint\x12\x17\n\x0fmanifest_digest\x18\x07 \x01(\t\"\x88\x01\n\x0e\x46\x61ilJobRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x03\x12\x17\n\x06reason\x18\x05 \x01(\tB\x07\xf2\xe0\x18\x03 \xa0\x1f\x12\r\n\x05retry\x18\x06 \x01(\x08\x12\x11\n\tcancelled\x18\x07 \x01(\x08\x32\xbc\x03\n\x07Workers\x12\x66\n\x08LeaseJob\x12\x1a.aimass.v1.LeaseJobRequest\x1a\x1b.aimass.v1.LeaseJobResponse\"!\xea\xe0\x18\x1d\n\rworkers.lease\x12\x04jobs\x18\x02 \x02\x32\x02\x08(\x12l\n\tHeartbeat\x12\x1b.aimass.v1.HeartbeatRequest\x1a\x1c.aimass.v1.HeartbeatResponse\"$\xea\xe0\x18 \n\x0eworkers.report\x12\njobs/{job}\x18\x02 \x02\x12j\n\x0b\x43ompleteJob\x12\x1d.aimass.v1.CompleteJobRequest\x1a\x16.google.protobuf.Empty\"$\xea\xe0\x18 \n\x0eworkers.report\x12\njobs/{job}\x18\x02 \x02\x12\x62\n\x07\x46\x61ilJob\x12\x19.aimass.v1.FailJobRequest\x1a\x16.google.protobuf.Empty\"$\xea\xe0\x18 \n\x0eworkers.report\x12\njobs/{job}\x18\x02 \x02\x1a\x0b\xe2\xe0\x18\x07trainerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61imass/v1/workers.proto\x12\taimass.v1\x1a\x14\x61imass/v1/jobs.proto\x1a\x17\x61imass/v1/options.proto\x1a\x16\x61imass/v1/schema.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x01\n\x05Lease\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x04spec\x18\x06 \x01(\x0b\x32\x12.aimass.v1.JobSpec\x12\x0b\n\x03run\x18\x07 \x01(\t\x12)\n\x06inputs\x18\x08 \x01(\x0b\x32\x19.aimass.v1.TrainingInputs\"\x89\x01\n\x0eTrainingInputs\x12\x10\n\x08\x64\x61ta_set\x18\x01 \x01(\t\x12\x14\n\x0cgraph_digest\x18\x02 \x01(\t\x12\"\n\x07\x63olumns\x18\x03 \x03(\x0b\x32\x11.aimass.v1.Column\x12\x0f\n\x07outputs\x18\x04 \x03(\t\x12\r\n\x05label\x18\x05 \x01(\t\x12\x0b\n\x03key\x18\x06 \x01(\t\"T\n\x0fLeaseJobRequest\x12\x18\n\x06worker\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 @\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"3\n\x10LeaseJobResponse\x12\x1f\n\x05lease\x18\x01 \x01(\x0b\x32\x10.aimass.v1.Lease\"m\n\x0bMetricPoint\x12\x17\n\x06metric\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03 \x80\x01\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\r\n\x05value\x18\x03 \x01(\x01\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x99\x01\n\x10HeartbeatRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x03\x12\x10\n\x08progress\x18\x05 \x01(\x01\x12\r\n\x05stage\x18\x06 \x01(\t\x12\'\n\x07metrics\x18\x07 \x03(\x0b\x32\x16.aimass.v1.MetricPoint\"T\n\x11HeartbeatResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x01(\x08\"V\n\x0bRunArtifact\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03 \x80\x01\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12\x12\n\nmedia_type\x18\x04 \x01(\t\"\xbe\x01\n\x12\x43ompleteJobRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x03\x12)\n\tartifacts\x18\x05 \x03(\x0b\x32\x16.aimass.v1.RunArtifact\x12\'\n\x07metrics\x18\x06 \x03(\x0b\x32\x16.aimass.v1.MetricPoint\x12\x17\n\x0fmanifest_digest\x18\x07 \x01(\t\"\x88\x01\n\x0e\x46\x61ilJobRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x03\x12\x17\n\x06reason\x18\x05 \x01(\tB\x07\xf2\xe0\x18\x03 \xa0\x1f\x12\r\n\x05retry\x18\x06 \x01(\x08\x12\x11\n\tcancelled\x18\x07 \x01(\x08\x32\xbc\x03\n\x07Workers\x12\x66\n\x08LeaseJob\x12\x1a.aimass.v1.LeaseJobRequest\x1a\x1b.aimass.v1.LeaseJobResponse\"!\xea\xe0\x18\x1d\n\rworkers.lease\x12\x04jobs\x18\x02 \x02\x32\x02\x08(\x12l\n\tHeartbeat\x12\x1b.aimass.v1.HeartbeatRequest\x1a\x1c.aimass.v1.HeartbeatResponse\"$\xea\xe0\x18 \n\x0eworkers.report\x12\njobs/{job}\x18\x02 \x02\x12j\n\x0b\x43ompleteJob\x12\x1d.aimass.v1.CompleteJobRequest\x1a\x16.google.protobuf.Empty\"$\xea\xe0\x18 \n\x0eworkers.report\x12\njobs/{job}\x18\x02 \x02\x12\x62\n\x07\x46\x61ilJob\x12\x19.aimass.v1.FailJobRequest\x1a\x16.google.protobuf.Empty\"$\xea\xe0\x18 \n\x0eworkers.report\x12\njobs/{job}\x18\x02 \x02\x1a\x0b\xe2\xe0\x18\x07trainerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,24 +55,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKERS'].methods_by_name['CompleteJob']._serialized_options = b'\352\340\030 \n\016workers.report\022\njobs/{job}\030\002 \002'
   _globals['_WORKERS'].methods_by_name['FailJob']._loaded_options = None
   _globals['_WORKERS'].methods_by_name['FailJob']._serialized_options = b'\352\340\030 \n\016workers.report\022\njobs/{job}\030\002 \002'
-  _globals['_LEASE']._serialized_start=180
-  _globals['_LEASE']._serialized_end=344
-  _globals['_LEASEJOBREQUEST']._serialized_start=346
-  _globals['_LEASEJOBREQUEST']._serialized_end=430
-  _globals['_LEASEJOBRESPONSE']._serialized_start=432
-  _globals['_LEASEJOBRESPONSE']._serialized_end=483
-  _globals['_METRICPOINT']._serialized_start=485
-  _globals['_METRICPOINT']._serialized_end=594
-  _globals['_HEARTBEATREQUEST']._serialized_start=597
-  _globals['_HEARTBEATREQUEST']._serialized_end=750
-  _globals['_HEARTBEATRESPONSE']._serialized_start=752
-  _globals['_HEARTBEATRESPONSE']._serialized_end=836
-  _globals['_RUNARTIFACT']._serialized_start=838
-  _globals['_RUNARTIFACT']._serialized_end=924
-  _globals['_COMPLETEJOBREQUEST']._serialized_start=927
-  _globals['_COMPLETEJOBREQUEST']._serialized_end=1117
-  _globals['_FAILJOBREQUEST']._serialized_start=1120
-  _globals['_FAILJOBREQUEST']._serialized_end=1256
-  _globals['_WORKERS']._serialized_start=1259
-  _globals['_WORKERS']._serialized_end=1703
+  _globals['_LEASE']._serialized_start=204
+  _globals['_LEASE']._serialized_end=411
+  _globals['_TRAININGINPUTS']._serialized_start=414
+  _globals['_TRAININGINPUTS']._serialized_end=551
+  _globals['_LEASEJOBREQUEST']._serialized_start=553
+  _globals['_LEASEJOBREQUEST']._serialized_end=637
+  _globals['_LEASEJOBRESPONSE']._serialized_start=639
+  _globals['_LEASEJOBRESPONSE']._serialized_end=690
+  _globals['_METRICPOINT']._serialized_start=692
+  _globals['_METRICPOINT']._serialized_end=801
+  _globals['_HEARTBEATREQUEST']._serialized_start=804
+  _globals['_HEARTBEATREQUEST']._serialized_end=957
+  _globals['_HEARTBEATRESPONSE']._serialized_start=959
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1043
+  _globals['_RUNARTIFACT']._serialized_start=1045
+  _globals['_RUNARTIFACT']._serialized_end=1131
+  _globals['_COMPLETEJOBREQUEST']._serialized_start=1134
+  _globals['_COMPLETEJOBREQUEST']._serialized_end=1324
+  _globals['_FAILJOBREQUEST']._serialized_start=1327
+  _globals['_FAILJOBREQUEST']._serialized_end=1463
+  _globals['_WORKERS']._serialized_start=1466
+  _globals['_WORKERS']._serialized_end=1910
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 How workers get jobs and say what became of them."""
 
 from aimass.v1 import jobs_pb2 as _jobs_pb2
+from aimass.v1 import schema_pb2 as _schema_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -34,6 +35,7 @@ class Lease(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     project: _builtins.str
     job: _builtins.str
@@ -43,6 +45,8 @@ class Lease(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def spec(self) -> _jobs_pb2.JobSpec: ...
+    @_builtins.property
+    def inputs(self) -> Global___TrainingInputs: ...
     def __init__(
         self,
         *,
@@ -53,14 +57,17 @@ class Lease(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         spec: _jobs_pb2.JobSpec | None = ...,
         run: _builtins.str = ...,
+        inputs: Global___TrainingInputs | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "inputs", b"inputs", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
         "expire_time",
         b"expire_time",
         "fence",
         b"fence",
+        "inputs",
+        b"inputs",
         "job",
         b"job",
         "project",
@@ -76,6 +83,62 @@ class Lease(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Lease: _TypeAlias = Lease  # noqa: Y015
+
+@_typing.final
+class TrainingInputs(_message.Message):
+    """What was looked up when the job was submitted, so that nothing that changes later changes the job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    GRAPH_DIGEST_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    graph_digest: _builtins.str
+    """Of the feature graph, a blob."""
+    label: _builtins.str
+    key: _builtins.str
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_schema_pb2.Column]:
+        """What the graph takes, in order."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it gives, in order."""
+
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        graph_digest: _builtins.str = ...,
+        columns: _abc.Iterable[_schema_pb2.Column] | None = ...,
+        outputs: _abc.Iterable[_builtins.str] | None = ...,
+        label: _builtins.str = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "columns",
+        b"columns",
+        "data_set",
+        b"data_set",
+        "graph_digest",
+        b"graph_digest",
+        "key",
+        b"key",
+        "label",
+        b"label",
+        "outputs",
+        b"outputs",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainingInputs: _TypeAlias = TrainingInputs  # noqa: Y015
 
 @_typing.final
 class LeaseJobRequest(_message.Message):
