@@ -1,5 +1,6 @@
-"""What the gateway service can be told: AIMASS_GATEWAY_<FIELD>."""
+"""What the gateway can be told: AIMASS_GATEWAY_<FIELD>."""
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
@@ -14,3 +15,20 @@ class Config(Settings):
     listen: str = ""
     # Empty: SQLite in the home folder.
     database_url: str = ""
+    # Where the public doors are. Port 0: a free one; `doors.json` in the home folder says which.
+    host: str = "127.0.0.1"
+    http_port: int = Field(default=8080, ge=0, le=65535)
+    grpc_port: int = Field(default=9090, ge=0, le=65535)
+    # Names that a `Host` header may give beside loopback and `host`, comma-separated; `*`: any.
+    allowed_hosts: str = ""
+    # Web origins that may call beside our own, comma-separated: https://console.example.
+    allowed_origins: str = ""
+    # The token bucket of a key that has no limit of its own: tokens a second, and how many it holds.
+    rate: float = Field(default=200.0, gt=0)
+    burst: float = Field(default=400.0, ge=1)
+    # Connections that are served at a time.
+    max_connections: int = Field(default=1000, ge=1)
+    # Seconds that requests are still accepted after SIGTERM, so that balancers can notice.
+    drain_accept_seconds: float = Field(default=2.0, ge=0)
+    # Seconds that a connection which was accepted but has said nothing is waited for after that.
+    drain_silent_seconds: float = Field(default=5.0, ge=0)

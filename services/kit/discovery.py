@@ -26,6 +26,10 @@ class Directory:
         self._addresses = addresses(url)
         self._remote: dict[str, RemoteChannel] = {}
 
+    def knows(self, service: str) -> bool:
+        """Whether the service is in this process, or somebody said where it is."""
+        return service in self.local or service in self._addresses
+
     def channel(self, service: str) -> Any:
         """A channel to a service. Raises ConfigError when nobody said where it is."""
         if service in self.local:

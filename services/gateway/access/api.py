@@ -1,0 +1,74 @@
+"""The RPCs of Access, and what other gateways say of keys and tenants."""
+
+from google.protobuf.empty_pb2 import Empty
+
+from aimass.v1 import access_pb2 as pb
+from aimass.v1 import gateway_events_pb2 as events
+from services.gateway.access.domain import KeyRequest, RateLimit
+from services.gateway.access.events import key_to_wire, tenant_to_wire
+from services.gateway.access.service import AccessService
+from services.kit.outbox import Delivery
+from services.kit.rpc import Call
+from services.kit.timestamps import from_wire
+
+
+class AccessApi:
+    """Servicer of aimass.v1.Access."""
+
+    def __init__(self, access: AccessService) -> None:
+        self._access = access
+
+    async def WhoAmI(self, request: pb.WhoAmIRequest, call: Call) -> pb.Principal:
+        caller = call.principal
+        return pb.Principal(
+            tenant=caller.scope.tenant,
+            project=caller.scope.project,
+            principal=caller.id,
+            permissions=caller.permissions,
+        )
+
+    async def CreateTenant(self, request: pb.CreateTenantRequest, call: Call) -> pb.Tenant:
+        once = call.once(tenant_to_wire)
+        made = await self._access.create_tenant(call.principal, request.tenant, request.display_name, once)
+        return tenant_to_wire(made)
+
+    async def GetTenant(self, request: pb.GetTenantRequest, call: Call) -> pb.Tenant:
+        return tenant_to_wire(await self._access.tenant(call.principal, request.tenant))
+
+    async def ListTenants(self, request: pb.ListTenantsRequest, call: Call) -> pb.ListTenantsResponse:
+        page = await self._access.tenants(call.principal, request.page_size, request.page_token)
+        return pb.ListTenantsResponse(tenants=map(tenant_to_wire, page.items), next_page_token=page.next_token)
+
+    async def DeleteTenant(self, request: pb.DeleteTenantRequest, call: Call) -> pb.Tenant:
+        return tenant_to_wire(await self._access.close_tenant(call.principal, request.tenant, call.etag))
+
+    async def UndeleteTenant(self, request: pb.UndeleteTenantRequest, call: Call) -> pb.Tenant:
+        return tenant_to_wire(await self._access.open_tenant(call.principal, request.tenant))
+
+    async def CreateApiKey(self, request: pb.CreateApiKeyRequest, call: Call) -> pb.CreatedApiKey:
+        limit = request.rate_limit
+        wanted = KeyRequest(
+            request.display_name,
+            request.tenant,
+            tuple(request.projects),
+            tuple(request.permissions),
+            RateLimit(limit.rate, limit.burst) if request.HasField("rate_limit") else None,
+            from_wire(request.expire_time),
+        )
+        key, secret = await self._access.create_key(call.principal, wanted)
+        return pb.CreatedApiKey(api_key=key_to_wire(key), secret=secret)
+
+    async def GetApiKey(self, request: pb.GetApiKeyRequest, call: Call) -> pb.ApiKey:
+        return key_to_wire(await self._access.key(call.principal, request.api_key))
+
+    async def ListApiKeys(self, request: pb.ListApiKeysRequest, call: Call) -> pb.ListApiKeysResponse:
+        page = await self._access.keys(call.principal, request.page_size, request.page_token)
+        return pb.ListApiKeysResponse(api_keys=map(key_to_wire, page.items), next_page_token=page.next_token)
+
+    async def RevokeApiKey(self, request: pb.RevokeApiKeyRequest, call: Call) -> Empty:
+        await self._access.revoke(call.principal, request.api_key)
+        return Empty()
+
+    async def changed(self, message: events.ApiKeyChanged | events.TenantChanged, delivery: Delivery) -> None:
+        """Another gateway, or this one, changed a key or a tenant."""
+        await self._access.reload()

@@ -1,0 +1,136 @@
+"""Tenants and API keys, and what a key may do."""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.kit.errors import Code, Failure, InvalidValue, Violation
+
+DEFAULT, SYSTEM = "default", "system"
+ALL = "*"
+_SECRET = re.compile(r"aim_([a-z0-9]{8})_[A-Za-z0-9_-]{43}\Z")
+_PATTERN = re.compile(r"(\*|[a-z][a-z_]*\.(\*|[a-z][a-z_]*))\Z")
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
+_FASTEST = 1_000_000.0
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A customer. The generation grows with each change."""
+
+    tenant: str
+    display_name: str
+    create_time: datetime
+    generation: int = 1
+    delete_time: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """Tokens a second, and how many the bucket holds."""
+
+    rate: float
+    burst: float
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A key without its secret. No projects: all of the tenant; no rate limit: the installation's default."""
+
+    api_key: str
+    tenant: str
+    display_name: str
+    permissions: tuple[str, ...]
+    create_time: datetime
+    projects: tuple[str, ...] = ()
+    rate_limit: RateLimit | None = None
+    expire_time: datetime | None = None
+    revoke_time: datetime | None = None
+    generation: int = 1
+
+    @property
+    def administers(self) -> bool:
+        """It may make tenants, and keys for them."""
+        return self.tenant in (DEFAULT, SYSTEM) and ALL in self.permissions
+
+    def works(self, now: datetime) -> bool:
+        """It is neither revoked nor expired."""
+        return self.revoke_time is None and (self.expire_time is None or now < self.expire_time)
+
+
+@dataclass(frozen=True)
+class KeyRequest:
+    """What somebody wants a new key to be; what is empty is taken from the maker's key."""
+
+    display_name: str
+    tenant: str = ""
+    projects: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    rate_limit: RateLimit | None = None
+    expire_time: datetime | None = None
+
+
+def prefix_of(secret: str) -> str:
+    """The 8 characters that name a key; empty for what is not a key."""
+    found = _SECRET.match(secret)
+    return found.group(1) if found else ""
+
+
+def digest(pepper: bytes, secret: str) -> bytes:
+    """What is kept of a secret: HMAC-SHA-256 with the pepper of the installation, 32 bytes."""
+    return hmac.digest(pepper, secret.encode(), hashlib.sha256)
+
+
+def covers(held: Iterable[str], wanted: str) -> bool:
+    """True if one of the patterns held grants everything that the wanted pattern grants."""
+    return any(
+        pattern in (ALL, wanted) or (pattern.endswith(".*") and wanted.startswith(pattern[:-1])) for pattern in held
+    )
+
+
+def grant(maker: ApiKey, wanted: KeyRequest, prefix: str, now: datetime) -> ApiKey:
+    """The key that `maker` may hand out. Raises invalid_value, invalid_name, or forbidden for more than he has."""
+    _check(wanted, now)
+    tenant = wanted.tenant or maker.tenant
+    permissions = wanted.permissions or maker.permissions
+    if lacking := [pattern for pattern in permissions if not covers(maker.permissions, pattern)]:
+        raise Failure(Code.FORBIDDEN, f"the caller's key lacks {lacking[0]} and cannot hand it out")
+    projects = wanted.projects or (maker.projects if tenant == maker.tenant else ())
+    if maker.projects and (foreign := sorted(set(projects) - set(maker.projects))):
+        raise Failure(Code.FORBIDDEN, f"the caller's key is not for project {foreign[0]}")
+    ends = wanted.expire_time or maker.expire_time
+    if ends and maker.expire_time and ends > maker.expire_time:
+        raise Failure(Code.FORBIDDEN, "a key cannot outlive the key that makes it")
+    limit = wanted.rate_limit or maker.rate_limit
+    own = maker.rate_limit
+    if limit and own and (limit.rate > own.rate or limit.burst > own.burst):
+        raise Failure(Code.FORBIDDEN, "a key cannot be faster than the key that makes it")
+    return ApiKey(prefix, tenant, wanted.display_name, permissions, now, projects, limit, ends)
+
+
+def _check(wanted: KeyRequest, now: datetime) -> None:
+    for index, pattern in enumerate(wanted.permissions):
+        if not _PATTERN.match(pattern):
+            _invalid(f"/permissions/{index}", "must be *, models.* or models.get")
+    for index, project in enumerate(wanted.projects):
+        if not _NAME.match(project):
+            rule = "must be a name: [a-z][a-z0-9_-]{0,62}"
+            raise Failure(Code.INVALID_NAME, f"projects.{index} {rule}", [Violation(f"/projects/{index}", rule)])
+    limit = wanted.rate_limit
+    if limit and not (0 < limit.rate <= _FASTEST and 1 <= limit.burst <= _FASTEST):
+        _invalid("/rate_limit", "needs a rate above 0 and a burst of at least 1, neither above 1,000,000")
+    if wanted.expire_time and wanted.expire_time <= now:
+        _invalid("/expire_time", "must be in the future")
+
+
+def _invalid(pointer: str, rule: str) -> None:
+    raise InvalidValue(f"{pointer[1:].replace('/', '.')} {rule}", [Violation(pointer, rule)])
+
+
+def last_administrator(keys: Sequence[ApiKey], revoked: str, now: datetime) -> bool:
+    """True if no key that administers would work after one is revoked."""
+    working = [key for key in keys if key.administers and key.works(now)]
+    return [key.api_key for key in working] == [revoked]

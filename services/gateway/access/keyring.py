@@ -1,0 +1,91 @@
+"""All keys of the installation in memory: a request asks no database, and keys work on while it is away."""
+
+import hmac
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.gateway.access.domain import ApiKey, Tenant, digest, prefix_of
+from services.kit.auth import Principal, Scope
+from services.kit.errors import Code, Failure, Unauthenticated
+from services.kit.fields import NAME
+
+_PROJECTS = 64  # principals that are kept for one key
+_NOBODY = bytes(32)
+
+
+@dataclass(slots=True)
+class Held:
+    """A key, what it must hash to, and the principals it spoke for."""
+
+    key: ApiKey
+    digest: bytes
+    principals: dict[str, Principal] = field(default_factory=dict)
+
+
+class Keyring:
+    """Keys by prefix, and tenants by name."""
+
+    def __init__(self, pepper: bytes, now: Callable[[], datetime]) -> None:
+        self._pepper, self._now = pepper, now
+        self._held: dict[str, Held] = {}
+        self._tenants: dict[str, Tenant] = {}
+
+    def replace(self, tenants: Iterable[Tenant], keys: Iterable[tuple[ApiKey, bytes]]) -> None:
+        """Holds these from now on, and nothing else; what was read before a change does not undo it."""
+        self._held = {key.api_key: self._newer(key, kept) for key, kept in keys}
+        for tenant in tenants:
+            self.tenant(tenant)
+
+    def _newer(self, key: ApiKey, kept: bytes) -> Held:
+        known = self._held.get(key.api_key)
+        return known if known and known.key.generation >= key.generation else Held(key, kept)
+
+    def put(self, key: ApiKey, kept: bytes | None = None) -> None:
+        """Adds a key, or changes one; without a digest the one that is held stays."""
+        known = self._held.get(key.api_key)
+        if known and key.generation >= known.key.generation:
+            self._held[key.api_key] = Held(key, kept or known.digest)
+        elif known is None and kept:
+            self._held[key.api_key] = Held(key, kept)
+
+    def tenant(self, tenant: Tenant) -> None:
+        """Knows a tenant as it is from now on."""
+        known = self._tenants.get(tenant.tenant)
+        if known is None or tenant.generation >= known.generation:
+            self._tenants[tenant.tenant] = tenant
+
+    def has(self, prefix: str) -> bool:
+        return prefix in self._held
+
+    def key(self, principal: str) -> ApiKey | None:
+        """The key of a principal `key:<prefix>`."""
+        held = self._held.get(principal.removeprefix("key:"))
+        return held.key if held else None
+
+    def identify(self, secret: str, project: str) -> tuple[ApiKey, Principal]:
+        """Whose secret this is. Raises unauthenticated, with one text and after the same work for every reason.
+
+        Raises forbidden or invalid_name for a project that the key is not for or that is no name.
+        """
+        held = self._held.get(prefix_of(secret))
+        given = digest(self._pepper, secret)
+        if not hmac.compare_digest(given, held.digest if held else _NOBODY) or held is None:
+            raise Unauthenticated("the key is not valid")
+        key = held.key
+        tenant = self._tenants.get(key.tenant)
+        if not key.works(self._now()) or tenant is None or tenant.delete_time:
+            raise Unauthenticated("the key is not valid")
+        return key, held.principals.get(project) or self._principal(held, project)
+
+    def _principal(self, held: Held, project: str) -> Principal:
+        key = held.key
+        if not NAME.match(project):
+            raise Failure(Code.INVALID_NAME, "X-Project must be a name: [a-z][a-z0-9_-]{0,62}")
+        if key.projects and project not in key.projects:
+            raise Failure(Code.FORBIDDEN, f"the key is not for project {project}")
+        if len(held.principals) >= _PROJECTS:
+            held.principals.clear()
+        principal = Principal(Scope(key.tenant, project), f"key:{key.api_key}", key.permissions)
+        held.principals[project] = principal
+        return principal

@@ -1,0 +1,189 @@
+"""Who may come in: tenants, keys, and the trail of audited calls."""
+
+import asyncio
+import base64
+import logging
+import random
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from services.gateway.access import events, installation
+from services.gateway.access.domain import (
+    ALL,
+    DEFAULT,
+    SYSTEM,
+    ApiKey,
+    KeyRequest,
+    Tenant,
+    digest,
+    grant,
+    last_administrator,
+    prefix_of,
+)
+from services.gateway.access.keyring import Keyring
+from services.gateway.access.store import AccessStore
+from services.kit import pages
+from services.kit.auth import Principal
+from services.kit.db import Once
+from services.kit.errors import FailedPrecondition, Failure, Forbidden, NotFound
+from services.kit.pages import Page
+
+log = logging.getLogger(__name__)
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+POLL = 1.0  # seconds
+
+
+class AccessService:
+    """The use cases; `keyring` is what requests are checked against."""
+
+    def __init__(self, store: AccessStore, home: Path, now: Callable[[], datetime], rng: random.Random) -> None:
+        self._store, self._home, self._now, self._random = store, home, now, rng
+        self._pepper = b""
+        self.keyring = Keyring(b"", now)
+
+    async def start(self) -> None:
+        """Loads all keys; makes the tenants `default` and `system` and the first key in an empty database.
+
+        The key's file is written before its row, so that a start cut in between finds it and goes on.
+        """
+        tenants, keys = await self._store.everything()
+        fresh = self._random.randbytes(32)
+        self._pepper = await asyncio.to_thread(installation.pepper, self._home / "keys", fresh, bool(keys))
+        self.keyring = Keyring(self._pepper, self._now)
+        if not tenants:
+            await self._begin()
+            tenants, keys = await self._store.everything()
+        self.keyring.replace(tenants, keys)
+
+    async def _begin(self) -> None:
+        now, path = self._now(), self._home / "admin-key"
+        secret = await asyncio.to_thread(installation.first_secret, path, self._secret())
+        tenants = [Tenant(DEFAULT, "Default", now), Tenant(SYSTEM, "Platform", now)]
+        key = ApiKey(prefix_of(secret), DEFAULT, "first administrator", (ALL,), now)
+        said = [*(events.tenant_changed(tenant, now) for tenant in tenants), events.key_changed(key, now)]
+        await self._store.begin(tenants, key, digest(self._pepper, secret), said)
+        log.info("the key of the first administrator is in %s", path)
+
+    async def reload(self) -> None:
+        """Takes all keys from the database; keeps what is held when it cannot be reached."""
+        try:
+            self.keyring.replace(*await self._store.everything())
+        except Failure as failure:
+            log.warning("keys stay as they were: %s", failure)
+
+    async def watch(self) -> None:
+        """Asks the database for keys of other gateways, for ever. A database that one process holds needs no asking."""
+        while not self._store.near:
+            await asyncio.sleep(POLL)
+            await self.reload()
+
+    async def create_tenant(self, caller: Principal, name: str, display_name: str, once: Once | None) -> Tenant:
+        """Raises forbidden, already_exists."""
+        if not self._administers(caller):
+            raise Forbidden("tenants are made by administrators of the installation")
+        now = self._now()
+        made = Tenant(name, display_name, now)
+        tenant = await self._store.create_tenant(made, lambda t: events.tenant_changed(t, now), once)
+        self.keyring.tenant(tenant)
+        return tenant
+
+    async def tenant(self, caller: Principal, name: str) -> Tenant:
+        """Raises not_found, also for a tenant that is not the caller's to see."""
+        self._see(caller, name)
+        return await self._store.tenant(name)
+
+    async def tenants(self, caller: Principal, page_size: int, page_token: str) -> Page[Tenant]:
+        """All for an administrator, the caller's own for others."""
+        size, last = pages.size(page_size), pages.after(page_token, str)
+        if not self._administers(caller):
+            return Page((await self._store.tenant(caller.scope.tenant),))
+        found = await self._store.tenants(str(last[0]) if last else "", size + 1)
+        return pages.cut(found, size, lambda tenant: (tenant.tenant,))
+
+    async def close_tenant(self, caller: Principal, name: str, etag: str) -> Tenant:
+        """Its keys stop at once. Raises not_found, forbidden, etag_mismatch, failed_precondition."""
+        self._see(caller, name)
+        if not self._administers(caller):
+            raise Forbidden("tenants are closed by administrators of the installation")
+        if name in (DEFAULT, SYSTEM):
+            raise FailedPrecondition(f"{name} is needed by the installation")
+        now = self._now()
+        tenant = await self._store.close_tenant(name, etag, now, lambda t: events.tenant_changed(t, now))
+        self.keyring.tenant(tenant)
+        return tenant
+
+    async def open_tenant(self, caller: Principal, name: str) -> Tenant:
+        """Raises not_found, forbidden."""
+        self._see(caller, name)
+        if not self._administers(caller):
+            raise Forbidden("tenants are opened by administrators of the installation")
+        now = self._now()
+        tenant = await self._store.open_tenant(name, lambda t: events.tenant_changed(t, now))
+        self.keyring.tenant(tenant)
+        return tenant
+
+    async def create_key(self, caller: Principal, wanted: KeyRequest) -> tuple[ApiKey, str]:
+        """A key and its secret, which is kept nowhere. Raises forbidden, not_found, invalid_value."""
+        maker = self._maker(caller)
+        if wanted.tenant:
+            self._see(caller, wanted.tenant)
+        now, secret = self._now(), self._secret()
+        key = grant(maker, wanted, prefix_of(secret), now)
+        kept = digest(self._pepper, secret)
+        await self._store.create_key(key, kept, events.key_changed(key, now))
+        self.keyring.put(key, kept)
+        return key, secret
+
+    async def key(self, caller: Principal, prefix: str) -> ApiKey:
+        """Raises not_found."""
+        return await self._store.key(caller.scope.tenant, prefix)
+
+    async def keys(self, caller: Principal, page_size: int, page_token: str) -> Page[ApiKey]:
+        """The tenant's, oldest first, with those that are revoked."""
+        size, last = pages.size(page_size), pages.after(page_token, int, str)
+        after = (_EPOCH + timedelta(microseconds=min(int(last[0]), 2**57)), str(last[1])) if last else None
+        found = await self._store.keys(caller.scope.tenant, after, size + 1)
+        return pages.cut(found, size, lambda k: ((k.create_time - _EPOCH) // timedelta(microseconds=1), k.api_key))
+
+    async def revoke(self, caller: Principal, prefix: str) -> None:
+        """Raises not_found, failed_precondition for the last key that administers."""
+        now = self._now()
+
+        def may(key: ApiKey, all_keys: Sequence[ApiKey]) -> None:
+            if last_administrator(all_keys, key.api_key, now):
+                raise FailedPrecondition(f"{prefix} is the last key that administers: make another one first")
+
+        tenant = caller.scope.tenant
+        key = await self._store.revoke(tenant, prefix, now, may, lambda k: events.key_changed(k, now))
+        self.keyring.put(key)
+
+    async def audited(self, caller: Principal, request_id: str, method: str, resource: str, **told: str) -> None:
+        """Writes an audited call to the trail; `told` are its outcome and the caller's address."""
+        told |= {"request_id": request_id, "principal": caller.id, "method": method, "resource": resource}
+        try:
+            await self._store.publish([events.call_audited(caller.scope, told, self._now())])
+        except Failure as failure:
+            log.error(
+                "the audit trail lacks %s by %s: %s", method, caller.id, failure, extra={"request_id": request_id}
+            )
+
+    def _maker(self, caller: Principal) -> ApiKey:
+        known = self.keyring.key(caller.id)
+        # A service or another process's caller has no key here: what its token says is what it has.
+        return known or ApiKey("", caller.scope.tenant, caller.id, caller.permissions, self._now())
+
+    def _administers(self, caller: Principal) -> bool:
+        return caller.scope.tenant in (DEFAULT, SYSTEM) and ALL in caller.permissions
+
+    def _see(self, caller: Principal, tenant: str) -> None:
+        if tenant != caller.scope.tenant and not self._administers(caller):
+            raise NotFound(f"there is no tenant {tenant}")
+
+    def _secret(self) -> str:
+        while True:
+            prefix = "".join(self._random.choice(_LETTERS) for _ in range(8))
+            if not self.keyring.has(prefix):
+                tail = base64.urlsafe_b64encode(self._random.randbytes(32)).decode().rstrip("=")
+                return f"aim_{prefix}_{tail}"

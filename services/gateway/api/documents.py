@@ -1,0 +1,119 @@
+"""Pages and documents: the OpenAPI document, a page that shows it and works without internet, and health."""
+
+import asyncio
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from starlette.requests import Request as WebRequest
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from services.gateway.api import openapi
+from services.gateway.calls import Calls
+from services.gateway.edge import Request
+from services.gateway.edge import Response as Answer
+from services.kit.errors import Code, Failure, NotFound, Unavailable
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>AI Mass</title>
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+<link rel="icon" href="/docs/favicon-32x32.png">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+_START = """window.ui = SwaggerUIBundle({
+  url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, filter: true, docExpansion: "none",
+  persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, validatorUrl: null,
+});
+"""
+_ASSETS = {
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "favicon-32x32.png": "image/png",
+}
+# The page's styles are set by its script; nothing is loaded from anywhere else.
+_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+_HEADERS = {"content-security-policy": _POLICY, "cache-control": "no-store", "referrer-policy": "no-referrer"}
+
+
+class Documents:
+    """What a browser or a generator of clients asks for first."""
+
+    def __init__(self, calls: Calls, version: str) -> None:
+        self._calls, self._version = calls, version
+        self._document = b""
+        # The package holds the files of Swagger UI; its code is not run.
+        found = importlib.util.find_spec("fastapi_swagger")
+        self._assets = Path(found.origin).parent / "resources" if found and found.origin else Path()
+
+    def mount(self, web: FastAPI) -> None:
+        """Adds the routes; GET only."""
+        pages = {"/": self._root, "/docs": self._page, "/docs/{asset}": self._asset, "/openapi.json": self._openapi}
+        for path, endpoint in pages.items():
+            web.router.routes.insert(0, Route(path, endpoint, methods=["GET"]))
+
+    async def _root(self, web: WebRequest) -> Response:
+        return RedirectResponse("/docs")
+
+    async def _page(self, web: WebRequest) -> Response:
+        return Response(_PAGE, headers=_HEADERS, media_type="text/html")
+
+    async def _asset(self, web: WebRequest) -> Response:
+        name = web.path_params["asset"]
+        if name == "start.js":
+            return Response(_START, headers=_HEADERS, media_type="text/javascript")
+        if name not in _ASSETS:
+            raise NotFound("there is no such path")
+        content = await asyncio.to_thread((self._assets / name).read_bytes)
+        return Response(content, headers={"cache-control": "private, max-age=86400"}, media_type=_ASSETS[name])
+
+    async def _openapi(self, web: WebRequest) -> Response:
+        return Response(await self.openapi(), headers={"cache-control": "no-cache"}, media_type="application/json")
+
+    async def openapi(self) -> bytes:
+        """The document, made when it is first asked for."""
+        if not self._document:
+            methods = [method for method in self._calls.methods() if self._calls.built(method)]
+            made = await asyncio.to_thread(openapi.document, methods, self._version)
+            self._document = orjson.dumps(made)
+        return self._document
+
+
+class Health:
+    """Whether the process lives and can answer; who has a key also learns which service cannot."""
+
+    def __init__(self, ready: Callable[[], bool], parts: Callable[[], dict[str, bool]]) -> None:
+        self._ready, self._parts = ready, parts
+        # Says whether the request has a valid key.
+        self.known: Callable[[Request], bool] = lambda request: False
+
+    async def live(self, request: Request) -> Answer:
+        """The event loop turns, or nobody would answer."""
+        return self._answer(request, {"status": "live"})
+
+    async def ready(self, request: Request) -> Answer:
+        """Raises unavailable while the process starts, stops, or lacks something."""
+        if not self._ready():
+            raise Unavailable("not ready", retry_after=1)
+        return self._answer(request, {"status": "ready"})
+
+    def _answer(self, request: Request, content: dict[str, Any]) -> Answer:
+        if request.method not in ("GET", "HEAD"):
+            raise Failure(Code.METHOD_NOT_ALLOWED, f"{request.method[:20]} is not allowed here, GET is")
+        if b"authorization" in request.headers and self.known(request):
+            content = content | {"services": self._parts()}
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+        return Answer(200, orjson.dumps(content), headers)

@@ -1,0 +1,140 @@
+"""The public gRPC surface: every public method of the contract, passed on to its owner."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc import aio
+
+from aimass.v1.failure_pb2 import FailureDetail
+from services.gateway import admission
+from services.gateway.admission import Admission
+from services.gateway.calls import Caller, Calls, said
+from services.gateway.journal import Entry, Journal
+from services.kit import telemetry
+from services.kit.contract import Method
+from services.kit.errors import Code, Failure, Internal, InvalidValue
+from services.kit.rpc import REPLAYED, SIZE, metadata_of
+from services.kit.status import TRAILER, failure_from, refuse
+
+log = logging.getLogger(__name__)
+_HTTP_BODY = "google.api.HttpBody"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class Forward(grpc.GenericRpcHandler):
+    """Handlers by path. Who has no key learns nothing, not even what there is."""
+
+    def __init__(self, calls: Calls, gate: Admission, journal: Journal) -> None:
+        self._calls, self._gate, self._journal = calls, gate, journal
+        self._handlers = {method.path: self._handler(method) for method in calls.methods()}
+        self._unknown = self._watched("unknown", grpc.stream_stream_rpc_method_handler(_nothing), True)
+
+    def add(self, handlers: Mapping[str, Handler], asks: bool) -> None:
+        """Adds handlers of others. Unless they ask for the key themselves (`asks`), it is asked for here."""
+        for path, handler in handlers.items():
+            self._handlers[path] = self._watched(path, handler, not asks)
+
+    def service(self, details: grpc.HandlerCallDetails) -> Handler:
+        return self._handlers.get(details.method, self._unknown)
+
+    def _handler(self, method: Method) -> Handler:
+        async def unary(content: bytes, context: Any) -> Any:
+            caller, request = await self._admit(method, content, context)
+            with telemetry.span(f"forward {method.path[1:]}", _trace(caller), tenant=caller.principal.scope.tenant):
+                reply, replayed = await self._calls.unary(method, request, caller, context.time_remaining(), bytes)
+            if replayed:
+                context.set_trailing_metadata(((REPLAYED, "true"),))
+            return reply
+
+        async def stream(content: bytes, context: Any) -> AsyncIterator[Any]:
+            caller, request = await self._admit(method, content, context)
+            async for item in self._calls.stream(method, request, caller, context.time_remaining(), bytes):
+                yield item
+
+        if method.descriptor.server_streaming:
+            return self._watched(method.path, grpc.unary_stream_rpc_method_handler(stream), False)
+        return self._watched(method.path, grpc.unary_unary_rpc_method_handler(unary), False)
+
+    async def _admit(self, method: Method, content: bytes, context: Any) -> tuple[Caller, Message]:
+        metadata = metadata_of(context)
+        principal, request_id = await self._gate.admit(metadata, method.policy.cost or 1)
+        large = any(f.message_type and f.message_type.full_name == _HTTP_BODY for f in method.takes.fields)
+        if len(content) > SIZE and not large:
+            raise Failure(Code.BODY_TOO_LARGE, f"the message is larger than {SIZE // 2**20} MiB")
+        try:
+            request = GetMessageClass(method.takes).FromString(content)
+        except DecodeError:
+            raise InvalidValue("the message is not one of this method") from None
+        given = said(lambda name: metadata.get(name, ""))
+        return Caller(principal, request_id, context.peer(), given), request
+
+    def _watched(self, path: str, handler: Handler, admit: bool) -> Handler:
+        """The handler with failures turned into statuses, and a line in the access log for each call."""
+        run: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+
+        async def single(request: Any, context: Any) -> Any:
+            async with self._watch(path, context, admit):
+                return await run(request, context)
+
+        async def many(request: Any, context: Any) -> AsyncIterator[Any]:
+            async with self._watch(path, context, admit):
+                async for item in run(request, context):
+                    yield item
+
+        kinds = ["stream" if many else "unary" for many in (handler.request_streaming, handler.response_streaming)]
+        make = getattr(grpc, f"{'_'.join(kinds)}_rpc_method_handler")
+        behavior = many if handler.response_streaming else single
+        watched: Handler = make(behavior, handler.request_deserializer, handler.response_serializer)
+        return watched
+
+    @contextlib.asynccontextmanager
+    async def _watch(self, path: str, context: Any, admit: bool) -> AsyncIterator[None]:
+        begun, status = time.perf_counter(), 200
+        admission.caller.set(None)
+        try:
+            if admit:
+                await self._gate.admit(metadata_of(context), 1)
+            yield
+        except aio.AbortError:
+            status = _aborted(context)
+            raise
+        except Failure as failure:
+            status = failure.code.http
+            await refuse(context, failure)
+        except (asyncio.CancelledError, GeneratorExit):
+            status = Code.CANCELLED.http
+            raise
+        except Exception:
+            status = Code.INTERNAL.http
+            log.exception("unhandled error in %s", path)
+            await refuse(context, Internal("internal error"))
+        finally:
+            self._note(path, context, status, time.perf_counter() - begun)
+
+    def _note(self, path: str, context: Any, status: int, seconds: float) -> None:
+        principal, request_id = admission.caller.get() or (None, "")
+        self._journal.add(Entry(request_id, principal, "GRPC", path, status, seconds, 0, context.peer()))
+
+
+async def _nothing(requests: Any, context: Any) -> AsyncIterator[Any]:
+    raise Failure(Code.METHOD_NOT_ALLOWED, "there is no such method")
+    yield b""
+
+
+def _aborted(context: Any) -> int:
+    """The HTTP status of the failure with which a handler ended its call."""
+    for key, value in context.trailing_metadata() or ():
+        if key == TRAILER:
+            return failure_from(FailureDetail.FromString(value), "").code.http
+    return Code.INTERNAL.http
+
+
+def _trace(caller: Caller) -> dict[str, str]:
+    return {"traceparent": caller.said.get("traceparent", ""), "x-request-id": caller.request_id}

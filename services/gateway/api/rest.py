@@ -1,0 +1,236 @@
+"""The REST surface: JSON in, one RPC, JSON out. Routes and rules come from the contract; no RPC has code here."""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import FastAPI
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from starlette.requests import Request as WebRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from services.gateway import body
+from services.gateway.api import negotiation, problem, routes, streams
+from services.gateway.api.decoding import Decoder, parse
+from services.gateway.api.encoding import encode
+from services.gateway.calls import Caller, Calls, said
+from services.gateway.edge import SCOPE_KEY, Request
+from services.kit import telemetry
+from services.kit.contract import Method
+from services.kit.errors import Code, Failure, Internal, InvalidValue, NotFound
+from services.kit.rpc import SIZE
+
+log = logging.getLogger(__name__)
+JSON = "application/json"
+CHUNK = 16 * 2**20
+_LARGE = 64 * 2**10  # bytes from which on JSON is read and written beside the loop
+_HTTP_BODY = "google.api.HttpBody"
+Take = Callable[[Request, int], None]
+
+
+class Rest:
+    """Endpoints of all routes."""
+
+    def __init__(self, calls: Calls, take: Take) -> None:
+        """`take` takes a call's further cost from the caller's bucket."""
+        self._calls, self._take = calls, take
+        self.table = routes.table(calls.methods())
+
+    def mount(self, web: FastAPI) -> None:
+        """Adds the routes, and says for everything else that it is not there."""
+        templates = {entry.template for entry in self.table}
+        for entry in self.table:
+            web.router.routes.append(Route(routes.path(entry.template, templates), _Endpoint(self, entry)))
+        web.router.default = _nowhere
+        web.add_exception_handler(Failure, _problem)
+        web.add_exception_handler(body.Gone, _gone)
+
+    async def answer(self, entry: routes.Entry, web: WebRequest) -> Response:
+        """Answers a request on a path of the table. Raises Failure."""
+        request: Request = web.scope[SCOPE_KEY]
+        method = entry.verbs.get("GET" if request.method == "HEAD" else request.method)
+        if method is None:
+            raise NotAllowed(request.method, entry.allowed)
+        self._take(request, method.policy.cost)
+        caller = Caller(request.principal, request.request_id, request.address, said(_reader(request)))
+        with telemetry.span(
+            f"{request.method} {entry.template}", _trace(caller), tenant=request.principal.scope.tenant
+        ):
+            offers = _offers(method)
+            accepted = negotiation.chosen(request.header(b"accept"), offers) if offers else ""
+            message = await _message(method, request, web.path_params)
+            if not method.descriptor.server_streaming:
+                return await self._unary(method, message, caller, request)
+            items = self._calls.stream(method, message, caller, _seconds(request), _decoder(method))
+            if not offers:
+                return await streams.download(items)
+            return await streams.respond(items, accepted, request.path, request.request_id)
+
+    async def _unary(self, method: Method, message: Message, caller: Caller, request: Request) -> Response:
+        call = self._calls.unary(method, message, caller, _seconds(request), _decoder(method))
+        reply, replayed = await _unless_gone(call, request.receive)
+        headers = {"cache-control": "no-store"}
+        if replayed:
+            headers["idempotency-replayed"] = "true"
+        if etag := getattr(reply, "etag", ""):
+            headers["etag"] = f'"{etag}"'
+        if method.long_work:
+            headers["location"] = f"/v1/operations/{reply.operation}"
+        large = reply.ByteSize() > _LARGE
+        content = await asyncio.to_thread(encode, reply) if large else encode(reply)
+        return Response(content, 202 if method.long_work else 200, headers, JSON)
+
+
+class _Endpoint:
+    """One path of the table, as an ASGI application: it sees every verb, also those the path does not have."""
+
+    def __init__(self, rest: Rest, entry: routes.Entry) -> None:
+        self._rest, self._entry = rest, entry
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            response = await self._rest.answer(self._entry, WebRequest(scope, receive, send))
+        except (Failure, body.Gone):
+            raise
+        except Exception:
+            log.exception("unhandled error", extra={"request_id": scope[SCOPE_KEY].request_id})
+            raise Internal("internal error") from None
+        await response(scope, receive, send)
+
+
+class NotAllowed(Failure):
+    """The path has other methods than this one."""
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(Code.METHOD_NOT_ALLOWED, f"{method[:20]} is not allowed here, {allowed} is")
+        self.allowed = allowed
+
+
+async def _nowhere(scope: Any, receive: Any, send: Any) -> None:
+    raise NotFound("there is no such path")
+
+
+async def _problem(web: WebRequest, failure: Exception) -> Response:
+    assert isinstance(failure, Failure)
+    request: Request = web.scope[SCOPE_KEY]
+    headers = {name.decode(): value.decode() for name, value in problem.headers(failure)}
+    if isinstance(failure, NotAllowed):
+        headers["allow"] = failure.allowed
+    if failure.code is Code.BODY_TOO_LARGE:
+        headers["connection"] = "close"
+    return Response(problem.dump(failure, request.path, request.request_id), failure.code.http, headers)
+
+
+async def _gone(web: WebRequest, gone: Exception) -> Response:
+    return Response(status_code=Code.CANCELLED.http)  # nobody reads it; the access log does
+
+
+async def _message(method: Method, request: Request, path: dict[str, str]) -> Message:
+    """Joins body, path and query to one message; a field may come from one of them only."""
+    message, decoder = GetMessageClass(method.takes)(), Decoder()
+    fields = await _body(method, request, message)
+    large = len(fields) > 100 or body.declared(request.headers) > _LARGE
+    decoder.texts(message, {name: [value] for name, value in path.items()})
+    query = _query(request.query)
+    for name in [*query, *fields]:
+        if name in path:
+            decoder.wrong(f"/{name}", "is said by the path")
+    if method.body == "*" and query:
+        decoder.wrong(f"/{next(iter(query))[:100]}", "belongs into the body")
+    elif method.body:
+        query.pop(method.body, None)
+    decoder.texts(message, {name: values for name, values in query.items() if name not in path})
+    kept = {name: value for name, value in fields.items() if name not in path}
+    if large:
+        await asyncio.to_thread(decoder.fill, message, kept)
+    else:
+        decoder.fill(message, kept)
+    decoder.raise_wrong()
+    return message
+
+
+async def _body(method: Method, request: Request, message: Any) -> dict[str, Any]:
+    """The fields of a JSON body; raw bytes go into the message at once."""
+    raw = bool(method.body) and method.body != "*"
+    content = await request.body(CHUNK if raw else SIZE)
+    if raw:
+        part = getattr(message, method.body)
+        part.data = content
+        part.content_type = request.header(b"content-type")[:200]
+        return {}
+    if not content:
+        return {}
+    if not method.body:
+        raise InvalidValue("this request takes no body")
+    negotiation.require_json(request.header(b"content-type"))
+    return await asyncio.to_thread(parse, content) if len(content) > _LARGE else parse(content)
+
+
+def _query(text: bytes) -> dict[str, list[str]]:
+    try:
+        pairs = parse_qsl(text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=1100)
+    except ValueError:
+        raise InvalidValue("the query cannot be read") from None
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _offers(method: Method) -> tuple[str, ...]:
+    """What a caller can choose from. A download is whatever was uploaded, so there is nothing to choose."""
+    if not method.descriptor.server_streaming:
+        return (JSON,)
+    return (streams.EVENTS, streams.LINES) if method.gives.full_name != _HTTP_BODY else ()
+
+
+def _decoder(method: Method) -> Callable[[bytes], Any]:
+    return GetMessageClass(method.gives).FromString
+
+
+def _seconds(request: Request) -> float | None:
+    text = request.header(b"x-request-timeout")
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise InvalidValue("X-Request-Timeout must be a number of seconds above 0")
+    return seconds
+
+
+def _reader(request: Request) -> Callable[[str], str]:
+    return lambda name: request.header(name.encode())
+
+
+def _trace(caller: Caller) -> dict[str, str]:
+    return {"traceparent": caller.said.get("traceparent", ""), "x-request-id": caller.request_id}
+
+
+async def _unless_gone(call: Awaitable[Any], receive: body.Receive) -> Any:
+    """What a call returns; when the client hangs up the call is cancelled. Raises Gone."""
+    work = asyncio.ensure_future(call)
+    watch = asyncio.ensure_future(_hung_up(receive))
+    try:
+        await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise body.Gone
+        return work.result()
+    finally:
+        for task in (work, watch):
+            task.cancel()
+        with contextlib.suppress(BaseException):
+            await work
+
+
+async def _hung_up(receive: body.Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,96 @@
+"""How the gateway is put together."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+
+from aimass.v1 import gateway_events_pb2 as events
+from services.gateway.access.api import AccessApi
+from services.gateway.access.service import AccessService
+from services.gateway.access.store import AccessStore
+from services.gateway.admission import Admission
+from services.gateway.api import inspection, oip_messages
+from services.gateway.api.documents import Documents, Health
+from services.gateway.api.forward import Forward
+from services.gateway.api.oip_grpc import OipGrpc
+from services.gateway.api.oip_rest import OipRest
+from services.gateway.api.rest import Rest
+from services.gateway.calls import Calls
+from services.gateway.config import Config
+from services.gateway.database import open_database, schema
+from services.gateway.doors import Doors, GrpcDoor, HttpDoor
+from services.gateway.edge import Edge
+from services.gateway.journal import Journal
+from services.gateway.limits import Limit
+from services.gateway.screening import Screen
+from services.gateway.traffic.api import TrafficApi
+from services.gateway.traffic.coalescing import Coalescer
+from services.gateway.traffic.engines import RemoteEngines
+from services.gateway.traffic.service import Traffic
+from services.gateway.traffic.store import TrafficStore
+from services.kit.app import App, Runtime
+from services.kit.db import Database
+from services.kit.outbox import Listener
+
+
+def build(config: Config, runtime: Runtime) -> App:
+    """The gateway: doors for the outside, tenants and keys, predictions."""
+    database = open_database(config.database_url, runtime.home)
+    access = AccessService(AccessStore(database), runtime.home, runtime.now, runtime.random)
+    admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst))
+    journal = Journal(runtime.home / "logs" / "access.log", runtime.telemetry)
+    calls = Calls(runtime, access)
+    traffic = _traffic(runtime, database)
+    routes = TrafficApi(traffic, runtime, schema.inbox)
+    edge = _edge(config, runtime, admission, journal, calls)
+    edge.predictions = OipRest(traffic, runtime.ready, _version()).handle
+    forward = Forward(calls, admission, journal)
+    forward.add(OipGrpc(traffic, admission.admit, runtime.ready, _version()).handlers(), asks=True)
+    names = sorted({method.path.split("/")[1] for method in calls.methods()})
+    pool = oip_messages.pool()
+    forward.add(inspection.handlers([*names, oip_messages.SERVICE], [pool], runtime.ready), asks=False)
+    access_api = AccessApi(access)
+    heard = {events.ApiKeyChanged: access_api.changed, events.TenantChanged: access_api.changed}
+    return App(
+        rpc={"aimass.v1.Access": access_api},
+        database=database,
+        schema=schema,
+        listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
+        start=[access.start],
+        tasks=[access.watch, journal.write_for_ever, routes.follow],
+        doors=[Doors(HttpDoor(edge, config), GrpcDoor(forward, config), runtime.home)],
+        close=[journal.close],
+        ready=routes.ready,
+    )
+
+
+def _traffic(runtime: Runtime, database: Database) -> Traffic:
+    store = TrafficStore(database, schema.outbox)
+    coalescer = Coalescer(RemoteEngines(runtime))
+    return Traffic(store, coalescer, runtime.telemetry.record, runtime.instance, runtime.now)
+
+
+def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journal, calls: Calls) -> Edge:
+    def parts() -> dict[str, bool]:
+        return {name: app.ready() for name, app in runtime.apps.items()}
+
+    def split(text: str) -> list[str]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+
+    health = Health(runtime.ready, parts)
+    screen = Screen([*split(config.allowed_hosts), config.host], split(config.allowed_origins))
+    public = {"/health/live": health.live, "/health/ready": health.ready}
+    edge = Edge(screen, admission, journal, public, lambda: runtime.draining)
+    health.known = edge.knows
+    web = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    Rest(calls, edge.take).mount(web)
+    Documents(calls, _version()).mount(web)
+    edge.web = web
+    return edge
+
+
+def _version() -> str:
+    try:
+        return version("aimass-server")
+    except PackageNotFoundError:
+        return "0"

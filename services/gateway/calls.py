@@ -1,0 +1,145 @@
+"""Calls of the house's services for callers from outside: to the owner, in the caller's name, within the deadline."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from google.protobuf.message import Message
+
+from services.gateway.access.service import AccessService
+from services.kit import contract
+from services.kit.app import Runtime
+from services.kit.auth import Principal, grants
+from services.kit.contract import ANY, Method
+from services.kit.errors import Code, Failure, InvalidValue, NotFound, Violation
+from services.kit.rpc import REPLAYED
+
+# What a caller may say to a service through us; everything else he sends stays outside.
+PASSED = ("idempotency-key", "if-match", "traceparent")
+_PLAIN = re.compile(r"[ -~]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, and what he said beside the request."""
+
+    principal: Principal
+    request_id: str
+    address: str = ""
+    # Names of PASSED.
+    said: Mapping[str, str] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=1)
+def _permissions() -> dict[str, frozenset[str]]:
+    """What the methods of each owner need."""
+    found: dict[str, set[str]] = {}
+    for method in contract.all_methods().values():
+        found.setdefault(method.owner, set()).add(method.policy.permission)
+    return {owner: frozenset(needed) for owner, needed in found.items()}
+
+
+@lru_cache(maxsize=10_000)
+def narrowed(principal: Principal, audience: str) -> Principal:
+    """The principal with those permissions only that the audience's methods need; the gateway itself sees all."""
+    if audience == "gateway":
+        return principal
+    needed = _permissions().get(audience, frozenset()) | _permissions().get(ANY, frozenset())
+    kept = tuple(p for p in principal.permissions if any(need and grants(p, need) for need in needed))
+    return principal if kept == principal.permissions else Principal(principal.scope, principal.id, kept)
+
+
+class Calls:
+    """The way from a door to a service."""
+
+    def __init__(self, runtime: Runtime, access: AccessService) -> None:
+        self._runtime, self._access = runtime, access
+        self._stubs: dict[tuple[str, str], Any] = {}
+
+    def methods(self) -> list[Method]:
+        """The public methods whose owners this installation has."""
+        directory = self._runtime.directory
+        return [m for m in contract.all_methods().values() if m.public and (m.owner == ANY or directory.knows(m.owner))]
+
+    def built(self, method: Method) -> bool:
+        """Whether the owner has the method, as far as can be known from here."""
+        local = self._runtime.directory.local.get(method.owner)
+        return local is None or method.path in local.methods
+
+    def owner(self, method: Method, request: Message) -> str:
+        """The service that a call is for. Raises not_found or invalid_value when a request names none."""
+        if method.owner != ANY:
+            return method.owner
+        if "operation" in method.takes.fields_by_name:
+            operation = str(getattr(request, "operation", ""))
+            owner = operation.partition("-")[0]
+            if not self._runtime.directory.knows(owner):
+                raise NotFound(f"there is no operation {operation[:64]}")
+            return owner
+        owner = str(getattr(request, "service", ""))
+        if not self._runtime.directory.knows(owner):
+            rule = "must be a service of this installation"
+            raise InvalidValue(f"service {rule}", [Violation("/service", rule)])
+        return owner
+
+    async def unary(
+        self, method: Method, request: Message, caller: Caller, timeout: float | None, decode: Callable[[bytes], Any]
+    ) -> tuple[Any, bool]:
+        """The reply, and whether it is the repeated answer to an idempotency key. Raises Failure."""
+        outcome = "internal"
+        try:
+            owner = self.owner(method, request)
+            call = self._stub(owner, method, "unary_unary")(
+                request.SerializeToString(), timeout=_within(method, timeout), metadata=self._metadata(owner, caller)
+            )
+            reply = decode(await call)
+            outcome = "ok"
+            trailers = await call.trailing_metadata() or ()
+            return reply, any(key == REPLAYED for key, _ in trailers)
+        except Failure as failure:
+            outcome = failure.code.text
+            raise
+        finally:
+            await self._audit(method, request, caller, outcome)
+
+    async def stream(
+        self, method: Method, request: Message, caller: Caller, timeout: float | None, decode: Callable[[bytes], Any]
+    ) -> AsyncIterator[Any]:
+        """The replies. Raises Failure."""
+        owner = self.owner(method, request)
+        start = self._stub(owner, method, "unary_stream")
+        sent = request.SerializeToString()
+        async for item in start(sent, timeout=_within(method, timeout), metadata=self._metadata(owner, caller)):
+            yield decode(item)
+
+    def _stub(self, owner: str, method: Method, kind: str) -> Any:
+        key = (owner, method.path)
+        if key not in self._stubs:
+            self._stubs[key] = getattr(self._runtime.channel(owner), kind)(method.path, None, None)
+        return self._stubs[key]
+
+    def _metadata(self, owner: str, caller: Caller) -> tuple[tuple[str, str], ...]:
+        own = self._runtime.metadata(owner, narrowed(caller.principal, owner), caller.request_id)
+        # The trace goes on in the span of the gateway, which the channel adds.
+        return (*own, *((key, value) for key, value in caller.said.items() if key != "traceparent"))
+
+    async def _audit(self, method: Method, request: Message, caller: Caller, outcome: str) -> None:
+        if method.policy.audit or outcome == Code.FORBIDDEN.text:
+            resource = method.resource(request)[:300]
+            told = {"outcome": outcome, "address": caller.address}
+            await self._access.audited(caller.principal, caller.request_id, method.path[1:], resource, **told)
+
+
+def said(read: Callable[[str], str]) -> dict[str, str]:
+    """What of PASSED a caller said; `read` gives a header. Raises invalid_value for one that is not plain text."""
+    found = {name: value for name in PASSED if (value := read(name))}
+    for name, value in found.items():
+        if not _PLAIN.match(value) or len(value) > 1024:
+            raise InvalidValue(f"{name} must be at most 1024 characters of plain ASCII")
+    return found
+
+
+def _within(method: Method, timeout: float | None) -> float:
+    return min(method.deadline, timeout) if timeout else method.deadline

@@ -1,0 +1,187 @@
+"""The public doors: HTTP and gRPC, opened and drained together (RELIABILITY S17)."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import grpc
+import orjson
+from grpc import aio
+from uvicorn.config import Config as UvicornConfig
+from uvicorn.server import ServerState
+
+from services.gateway.access.installation import write_secret
+from services.gateway.config import Config
+from services.gateway.http_protocol import HttpProtocol
+from services.kit.config import ConfigError
+from services.kit.rpc import OPTIONS
+
+log = logging.getLogger(__name__)
+_TICK = 0.05  # seconds between looks at what is still open
+Idle = Callable[[], bool]
+
+
+class HttpDoor:
+    """uvicorn's protocol on a socket of ours; the application is the edge."""
+
+    def __init__(self, app: Any, config: Config) -> None:
+        self._app, self._config = app, config
+        self._state = ServerState()
+        self._server: asyncio.Server | None = None
+        self._clock: asyncio.Task[None] | None = None
+        self.address = ""
+
+    async def open(self) -> None:
+        """Raises ConfigError when the port cannot be had."""
+        settings = UvicornConfig(
+            self._app, http=HttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
+            server_header=False, proxy_headers=False, timeout_keep_alive=75,
+        )  # fmt: skip
+        settings.load()
+        for name in ("uvicorn.error", "uvicorn.access"):
+            # What it would print on the terminal, the edge says in the log.
+            logging.getLogger(name).handlers = [logging.NullHandler()]
+            logging.getLogger(name).propagate = False
+        HttpProtocol.most = self._config.max_connections
+        listening = _bound(self._config.host, self._config.http_port, "AIMASS_GATEWAY_HTTP_PORT")
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: HttpProtocol(config=settings, server_state=self._state, app_state={}), sock=listening, backlog=2048
+        )
+        self.address = _address(listening)
+        self._clock = asyncio.create_task(self._tell_the_time())
+
+    async def _tell_the_time(self) -> None:
+        while True:
+            self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+            await asyncio.sleep(1)
+
+    async def close(self, grace: float) -> None:
+        """Accepts for a while, then waits for connections that have said nothing, then for what is in flight."""
+        if self._server is None or self._clock is None:
+            return
+        await asyncio.sleep(min(self._config.drain_accept_seconds, grace))
+        self._server.close()
+        self._shut()
+        await _until(
+            lambda: not self._silent() and self._idle(), min(self._config.drain_silent_seconds, grace), self._shut
+        )
+        for connection in self._silent():
+            connection.transport.close()
+        await _until(self._idle, grace, self._shut)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        for task in list(self._state.tasks):
+            task.cancel()
+        await asyncio.gather(*self._state.tasks, return_exceptions=True)
+        self._clock.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._clock
+
+    def _shut(self) -> None:
+        for connection in list(self._state.connections):
+            connection.shutdown()
+
+    def _idle(self) -> bool:
+        return not self._state.tasks and len(self._state.connections) == len(self._silent())
+
+    def _silent(self) -> list[Any]:
+        return [connection for connection in self._state.connections if not connection.spoke]  # type: ignore[union-attr]
+
+
+class GrpcDoor:
+    """A gRPC server with the handlers that are given to it."""
+
+    def __init__(self, handler: grpc.GenericRpcHandler, config: Config) -> None:
+        self._handler, self._config = handler, config
+        self._server: aio.Server | None = None
+        self.address = ""
+
+    async def open(self) -> None:
+        """Raises ConfigError when the port cannot be had."""
+        # Without reuse a port that another gateway has is refused, not shared.
+        options = [*OPTIONS, ("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 1000)]
+        self._server = aio.server(options=options)
+        self._server.add_generic_rpc_handlers((self._handler,))
+        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        try:
+            port = self._server.add_insecure_port(f"{host}:{self._config.grpc_port}")
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise _taken("AIMASS_GATEWAY_GRPC_PORT", self._config.host, self._config.grpc_port)
+        await self._server.start()
+        self.address = f"{host}:{port}"
+
+    async def close(self, grace: float) -> None:
+        """Accepts for a while, then lets calls in flight end."""
+        if self._server:
+            accept = min(self._config.drain_accept_seconds, grace)
+            await asyncio.sleep(accept)
+            await self._server.stop(max(grace - accept, 0))
+
+
+class Doors:
+    """Both doors as one, opened and closed together. `doors.json` in the home folder says where they are."""
+
+    def __init__(self, http: HttpDoor, rpc: GrpcDoor, home: Path) -> None:
+        self._http, self._rpc, self._path = http, rpc, home / "doors.json"
+
+    async def open(self) -> None:
+        """Raises ConfigError; then neither is open."""
+        await self._rpc.open()
+        try:
+            await self._http.open()
+        except ConfigError:
+            await self._rpc.close(0)
+            raise
+        content = {"http": f"http://{self._http.address}", "grpc": self._rpc.address}
+        await asyncio.to_thread(write_secret, self._path, orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
+        log.info("open at %s and grpc://%s", content["http"], content["grpc"])
+
+    async def close(self, grace: float) -> None:
+        await asyncio.gather(self._http.close(grace), self._rpc.close(grace))
+        self._path.unlink(missing_ok=True)
+
+
+def _bound(host: str, port: int, setting: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it: an answer is not held back to be joined with a next one.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise _taken(setting, host, port, error) from None
+    listening.setblocking(False)
+    return listening
+
+
+def _taken(setting: str, host: str, port: int, error: OSError | None = None) -> ConfigError:
+    if error is None or error.errno == errno.EADDRINUSE:
+        return ConfigError(
+            f"{setting}: port {port} of {host} is taken by another program; name another one, or 0 for any"
+        )
+    return ConfigError(f"{setting}: {host}:{port} cannot be opened: {os.strerror(error.errno or 0).lower()}")
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _until(done: Idle, seconds: float, meanwhile: Callable[[], None]) -> None:
+    """Waits for a condition, at most some seconds."""
+    end = asyncio.get_running_loop().time() + seconds
+    while not done() and asyncio.get_running_loop().time() < end:
+        meanwhile()
+        await asyncio.sleep(_TICK)

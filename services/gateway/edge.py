@@ -1,0 +1,217 @@
+"""The outside of the HTTP door, in raw ASGI: who calls, how often, how large; then on to predictions, REST or pages."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.gateway import body, screening
+from services.gateway.admission import Admission, enough
+from services.gateway.api import problem
+from services.gateway.journal import Entry, Journal
+from services.gateway.limits import Standing
+from services.gateway.screening import Screen
+from services.kit.auth import Principal, Scope
+from services.kit.errors import Code, Failure, Internal
+
+log = logging.getLogger(__name__)
+SCOPE_KEY = "aimass"  # where the request lies in the ASGI scope
+_NOBODY = Principal(Scope("", ""), "", ())
+_PAGES = ("/", "/docs", "/openapi.json")
+_BEARER = (b"www-authenticate", b'Bearer realm="aimass"')
+_BASIC = (b"www-authenticate", b'Basic realm="aimass", charset="UTF-8"')
+_CLOSING = (Code.BODY_TOO_LARGE, Code.REQUEST_TIMEOUT, Code.BAD_FRAMING, Code.HEADERS_TOO_LARGE)
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Response:
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Request:
+    """A request of a caller that was let in. A handler says which model and version answered it."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: dict[bytes, bytes]
+    principal: Principal
+    request_id: str
+    receive: body.Receive
+    address: str = ""
+    model: str = ""
+    version: str = ""
+    standing: Standing | None = None
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body. Raises body_too_large, request_timeout, bad_framing."""
+        return await body.read(self.receive, self.headers, limit)
+
+    def header(self, name: bytes) -> str:
+        """A header's text, empty when it is not there."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Edge:
+    """The ASGI application behind the HTTP door."""
+
+    def __init__(
+        self,
+        screen: Screen,
+        admission: Admission,
+        journal: Journal,
+        public: Mapping[str, Handler],
+        draining: Callable[[], bool],
+    ) -> None:
+        """`public` are handlers by path that answer without a key."""
+        self._screen, self._admission, self._journal = screen, admission, journal
+        self._public, self._draining = public, draining
+        # Who answers behind the checks: /v2 and the rest.
+        self.predictions: Handler | None = None
+        self.web: Asgi | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        begun = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        client = scope.get("client")
+        request = Request(
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            headers,
+            _NOBODY,
+            screening.request_id(headers),
+            receive,
+            client[0] if client else "",
+        )
+        sender = _Sender(send, request, self._draining)
+        try:
+            await self._answer(scope, request, sender)
+        except Failure as failure:
+            await self._fail(request, sender, failure)
+        except (body.Gone, asyncio.CancelledError):
+            sender.status = sender.status or Code.CANCELLED.http
+            raise
+        except Exception:
+            log.exception("unhandled error", extra={"request_id": request.request_id})
+            await self._fail(request, sender, Internal("internal error"))
+        finally:
+            self._note(request, sender, time.perf_counter() - begun)
+
+    async def _answer(self, scope: Any, request: Request, sender: "_Sender") -> None:
+        target = len(scope["raw_path"]) + len(request.query)
+        self._screen.check(target, scope["headers"], request.headers)
+        if public := self._public.get(request.path):
+            await sender.whole(await public(request))
+            return
+        self.identify(request)
+        request.standing = self._admission.take(request.principal, 1)
+        enough(request.standing)
+        if request.path.startswith("/v2") and self.predictions and request.path[3:4] in ("", "/"):
+            await sender.whole(await self.predictions(request))
+        elif self.web:
+            scope[SCOPE_KEY] = request
+            await self.web(scope, request.receive, sender)
+
+    def identify(self, request: Request) -> None:
+        """Sets the request's principal. Raises unauthenticated, forbidden, invalid_name."""
+        page = _is_page(request)
+        authorization = request.header(b"authorization")
+        request.principal = self._admission.identify(authorization, request.header(b"x-project"), page)
+
+    def knows(self, request: Request) -> bool:
+        """True if the request carries a valid key."""
+        try:
+            self.identify(request)
+        except Failure:
+            return False
+        return True
+
+    def take(self, request: Request, cost: int) -> None:
+        """Takes more than the one token that every request costs. Raises rate_limited."""
+        if cost > 1:
+            request.standing = self._admission.take(request.principal, cost - 1)
+            enough(request.standing)
+
+    async def _fail(self, request: Request, sender: "_Sender", failure: Failure) -> None:
+        if sender.status:
+            raise failure  # half an answer is out: the connection has to break, or it would look whole
+        headers = problem.headers(failure)
+        if failure.code in (Code.UNAUTHENTICATED, Code.TOKEN_INVALID):
+            headers.append(_BEARER)
+            if _is_page(request):
+                headers.append(_BASIC)
+        if failure.code is Code.METHOD_NOT_ALLOWED:
+            headers.append((b"allow", b"POST" if request.path.endswith("/infer") else b"GET, HEAD"))
+        if failure.code in _CLOSING:
+            headers.append((b"connection", b"close"))
+        content = problem.dump(failure, request.path, request.request_id)
+        await sender.whole(Response(failure.code.http, content, headers))
+
+    def _note(self, request: Request, sender: "_Sender", seconds: float) -> None:
+        known = None if request.principal is _NOBODY else request.principal
+        if known is None and request.path in self._public and sender.status < 400:
+            return  # probes would fill the log
+        self._journal.add(
+            Entry(
+                request.request_id,
+                known,
+                request.method,
+                request.path,
+                sender.status,
+                seconds,
+                sender.size,
+                request.address,
+                request.model,
+                request.version,
+            )
+        )
+
+
+def _is_page(request: Request) -> bool:
+    return request.method in ("GET", "HEAD") and (request.path in _PAGES or request.path.startswith("/docs/"))
+
+
+class _Sender:
+    """Sends answers with the headers that all of them have, and remembers what was sent."""
+
+    __slots__ = ("_draining", "_request", "_send", "size", "status")
+
+    def __init__(self, send: Any, request: Request, draining: Callable[[], bool]) -> None:
+        self._send, self._request, self._draining = send, request, draining
+        self.status = self.size = 0
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *self._own()]
+            self.status = message["status"]
+        else:
+            self.size += len(message.get("body", b""))
+        await self._send(message)
+
+    async def whole(self, response: Response) -> None:
+        content = response.body
+        self.status, self.size = response.status, len(content)
+        headers = [*response.headers, (b"content-length", b"%d" % len(content)), *self._own()]
+        await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": content})
+
+    def _own(self) -> list[tuple[bytes, bytes]]:
+        request = self._request
+        found = [(b"x-request-id", request.request_id.encode()), (b"x-content-type-options", b"nosniff")]
+        if request.standing:
+            found += request.standing.headers()
+        if self._draining():
+            found.append((b"connection", b"close"))
+        return found

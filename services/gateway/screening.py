@@ -1,0 +1,79 @@
+"""What a request must look like before anybody reads it: framing, sizes, and where a browser says it comes from."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from services.kit.errors import Code, Failure
+from services.kit.timestamps import uuid7
+
+HEADERS = 100
+HEADER_BYTES = 32 * 2**10
+TARGET = 16 * 2**10  # bytes of path and query
+_ONCE = (b"host", b"authorization", b"content-length", b"content-type", b"x-project", b"idempotency-key", b"if-match")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
+_LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]|::1)\Z", re.IGNORECASE)
+_PORT = re.compile(r":\d+\Z")
+_SITES = (b"none", b"same-origin")
+
+
+def request_id(headers: Mapping[bytes, bytes]) -> str:
+    """What the caller named the request, or a new name if he did not, or not sanely."""
+    given = headers.get(b"x-request-id", b"")
+    return given.decode() if _REQUEST_ID.match(given) else uuid7()
+
+
+class Screen:
+    """Refuses requests by their outside."""
+
+    def __init__(self, hosts: Iterable[str], origins: Iterable[str]) -> None:
+        """`hosts` may be named beside loopback, `*` is any; `origins` may call beside our own."""
+        self._hosts = {host.lower() for host in hosts}
+        self._origins = {origin.lower().rstrip("/") for origin in origins}
+        self._known: dict[bytes, bool] = {}
+
+    def check(self, target: int, sent: list[tuple[bytes, bytes]], headers: Mapping[bytes, bytes]) -> None:
+        """Raises bad_framing, headers_too_large, misdirected, origin_denied, unsupported_media_type.
+
+        `target` is the length of path and query, `sent` are the headers as they came, `headers` the same by name.
+        """
+        if len(sent) > HEADERS:
+            raise Failure(Code.HEADERS_TOO_LARGE, f"there are more than {HEADERS} headers")
+        if sum(len(name) + len(value) for name, value in sent) > HEADER_BYTES:
+            raise Failure(Code.HEADERS_TOO_LARGE, f"the headers are larger than {HEADER_BYTES // 2**10} KiB")
+        if target > TARGET:
+            raise Failure(Code.HEADERS_TOO_LARGE, f"path and query are longer than {TARGET // 2**10} KiB")
+        if len(headers) != len(sent):
+            _once(sent)
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            raise Failure(Code.BAD_FRAMING, "the request has two lengths")
+        if not self._knows(headers.get(b"host", b"")):
+            raise Failure(Code.MISDIRECTED, "this is not the host that the request names")
+        if b"origin" in headers or b"sec-fetch-site" in headers:
+            self._browser(headers)
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise Failure(Code.UNSUPPORTED_MEDIA_TYPE, "compressed requests are not read")
+
+    def _knows(self, host: bytes) -> bool:
+        known = self._known.get(host)
+        if known is None:
+            name = _PORT.sub("", host.decode("latin-1")).lower()
+            known = bool(_LOOPBACK.match(name)) or bool(name and self._hosts & {name, "*"})
+            if len(self._known) < 1000:
+                self._known[host] = known
+        return known
+
+    def _browser(self, headers: Mapping[bytes, bytes]) -> None:
+        origin = headers.get(b"origin", b"").decode("latin-1").lower()
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if origin and origin in self._origins:
+            return
+        own = origin in (f"http://{host}", f"https://{host}")
+        if (origin and not own) or headers.get(b"sec-fetch-site", b"none") not in _SITES:
+            raise Failure(Code.ORIGIN_DENIED, "a page of another origin may not call")
+
+
+def _once(sent: list[tuple[bytes, bytes]]) -> None:
+    names = [name for name, _ in sent]
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise Failure(Code.BAD_FRAMING, f"the header {name.decode()} is there twice")
