@@ -65,9 +65,10 @@ def _parts(message: Any) -> Iterator[Any]:
                 yield from _parts(part)
 
 
-def open_session(data: bytes, name: str = "model.onnx") -> Any:
+def open_session(data: bytes, name: str = "model.onnx", warn: bool = False) -> Any:
     """A session of a checked graph. One thread: with two, the bytes of a tree ensemble depend on the batch.
 
+    With `warn`, the runtime writes what it dislikes to standard error.
     Raises what `check` raises, and invalid_value when the graph does not load.
     """
     import onnxruntime
@@ -77,7 +78,7 @@ def open_session(data: bytes, name: str = "model.onnx") -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 4
+    options.log_severity_level = 2 if warn else 4
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the classes of ONNX Runtime's errors have no common base of their own

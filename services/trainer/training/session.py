@@ -6,28 +6,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
-import onnxruntime
 
+from services.kit import graphs
 from services.kit.errors import Failure, Internal, Violation
 from services.trainer.training.table import Array
 
 BATCH = 8192
-SIZES = (1, 2, 7, 17, 64, 1000)
 
 
 class Session:
-    """A loaded graph with one output."""
+    """A loaded graph with one output, which complains aloud."""
 
     def __init__(self, model: bytes) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = graphs.open_session(model, warn=True)
 
     @property
     def inputs(self) -> dict[str, str]:
         """Datatypes of the inputs by name, as the Open Inference Protocol names them."""
-        names = {"tensor(double)": "FP64", "tensor(string)": "BYTES"}
-        return {found.name: names[found.type] for found in self._session.get_inputs()}
+        return {spec.name: spec.datatype for spec in graphs.signature(self._session)[0]}
 
     def run(self, feeds: Mapping[str, Array], size: int = BATCH) -> Array:
         """The output [rows, ...], computed in batches of `size` rows."""
@@ -43,10 +39,10 @@ class Session:
 
 
 def batch_invariant(session: Session, feeds: Mapping[str, Array]) -> bool:
-    """Whether up to 1,000 rows give the same bytes alone and in batches of each of SIZES."""
-    first = {name: values[: max(SIZES)] for name, values in feeds.items()}
+    """Whether up to 1,000 rows give the same bytes alone and in batches of each size that serving is checked with."""
+    first = {name: values[: max(graphs.BATCHES)] for name, values in feeds.items()}
     alone = session.run(first, 1).tobytes()
-    return all(session.run(first, size).tobytes() == alone for size in SIZES[1:])
+    return all(session.run(first, size).tobytes() == alone for size in graphs.BATCHES[1:])
 
 
 @contextmanager
