@@ -8,16 +8,19 @@ GOOGLEAPIS = $(shell $(BIN)/python -c "import google.api, pathlib; print(pathlib
 help: ## Says what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
 
-setup: .venv/.done ## Makes .venv with everything that is pinned
+setup: .venv/.all ## Makes .venv with everything that is pinned
 
-.venv/.done: requirements/all.txt pyproject.toml sdk/pyproject.toml
+# What the demo needs comes alone, so that a newcomer waits for nothing else.
+.venv/.%: requirements/%.txt pyproject.toml sdk/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "AI Mass needs Python 3.11 or newer; name one with PYTHON=...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/all.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e sdk -e .
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing requirements/$*.txt into .venv, a minute or two"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/$*.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e sdk -e .
+	@$(BIN)/python -m compileall -q services sdk/aimass
 	@touch $@
 
-demo: setup ## Raw flights in, watched predictions out: the main job, in this terminal
+demo: $(if $(wildcard .venv/.all),,.venv/.demo) ## Raw flights in, watched predictions out: the main job, in this terminal
 	$(BIN)/python -m examples.flights
 
 test: setup ## Every test that needs no server
