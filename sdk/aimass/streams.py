@@ -48,6 +48,6 @@ async def opened_async(http: Any, url: str, send: Send) -> AsyncIterator[Any]:
 def message(method: Method, line: str) -> Message:
     """One line of a stream. Raises the Failure that the server ended the stream with."""
     found = orjson.loads(line)
-    if isinstance(found, dict) and "code" in found and "status" in found and "title" in found:
-        raise of_problem(int(found["status"]), line.encode(), {})
+    if isinstance(found, dict) and found.keys() == {"error"}:
+        raise of_problem(int(found["error"].get("status", 0)), orjson.dumps(found["error"]), {})
     return decode(method.gives, line.encode())

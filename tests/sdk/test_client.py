@@ -86,7 +86,7 @@ def test_an_iterator_goes_through_all_pages(door: Door, client: Client) -> None:
 
 
 def test_a_stream_gives_one_message_after_the_other_until_it_fails(door: Door, client: Client) -> None:
-    problem = b'{"type":"about:blank","title":"Unavailable","status":503,"code":"unavailable","detail":"away"}'
+    problem = b'{"error":{"title":"Unavailable","status":503,"code":"unavailable","detail":"away"}}'
     door.say(b'{"text":"one"}\n\n{"text":"two"}\n' + problem + b"\n")
     records = client.logs.tail_logs(query="kind:log")
 
