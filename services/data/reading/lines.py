@@ -1,6 +1,7 @@
 """Files that grow by whole lines: records from an offset on, and where the next read begins."""
 
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -192,3 +193,15 @@ def reader(source: FilesSource, file: BinaryIO, offset: int = 0, number: int = 0
         return CsvReader(file, offset, number, complete, source.delimiter)
     kind = JsonReader if source.format is FileFormat.JSON_LINES else TextReader
     return kind(file, offset, number, complete)
+
+
+def text_of(record: Any, fields: Sequence[str]) -> str:
+    """A record as text, for people: a line as it is, anything else as JSON."""
+    if isinstance(record, str):
+        return record[:_KEPT]
+    named = dict(zip(fields, record, strict=True)) if fields else record
+    return json.dumps(named, ensure_ascii=False, default=_hex)[:_KEPT]
+
+
+def _hex(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,81 @@
+"""Sources and uploads as RPCs."""
+
+from aimass.v1 import sources_pb2 as pb
+from aimass.v1 import uploads_pb2
+from services.data.sources.domain import Change
+from services.data.sources.service import Sources
+from services.data.sources.uploads import SourceUploads
+from services.data.sources.wire import definition_of, source_to_wire, upload_to_wire
+from services.data.structs import to_struct
+from services.data.wire import schema_to_wire
+from services.kit.errors import InvalidValue
+from services.kit.rpc import Call
+
+_FIELDS = ("description", "sql", "files")
+
+
+class SourcesApi:
+    """aimass.v1.Sources."""
+
+    def __init__(self, sources: Sources, uploads: SourceUploads) -> None:
+        self._sources, self._uploads = sources, uploads
+
+    async def CreateSource(self, request: pb.CreateSourceRequest, call: Call) -> pb.Source:
+        once = call.once(source_to_wire)
+        definition = definition_of(request)
+        made = await self._sources.create(call.scope, request.source, request.description, definition, once)
+        return source_to_wire(made)
+
+    async def GetSource(self, request: pb.GetSourceRequest, call: Call) -> pb.Source:
+        return source_to_wire(await self._sources.get(call.scope, request.source))
+
+    async def ListSources(self, request: pb.ListSourcesRequest, call: Call) -> pb.ListSourcesResponse:
+        page = await self._sources.list(call.scope, request.page_size, request.page_token, request.show_deleted)
+        sources = [source_to_wire(source) for source in page.items]
+        return pb.ListSourcesResponse(sources=sources, next_page_token=page.next_token)
+
+    async def UpdateSource(self, request: pb.UpdateSourceRequest, call: Call) -> pb.Source:
+        change = _change(request)
+        return source_to_wire(await self._sources.update(call.scope, request.source, change, call.etag))
+
+    async def DeleteSource(self, request: pb.DeleteSourceRequest, call: Call) -> pb.Source:
+        return source_to_wire(await self._sources.delete(call.scope, request.source, call.etag))
+
+    async def UndeleteSource(self, request: pb.UndeleteSourceRequest, call: Call) -> pb.Source:
+        return source_to_wire(await self._sources.undelete(call.scope, request.source))
+
+    async def PreviewSource(self, request: pb.PreviewSourceRequest, call: Call) -> pb.PreviewSourceResponse:
+        if bool(request.source) == bool(request.WhichOneof("kind")):
+            raise InvalidValue("a preview is of a saved source or of a description, one of them")
+        saved = await self._sources.get(call.scope, request.source) if request.source else None
+        definition = saved.definition if saved else definition_of(request)
+        sample = await self._sources.preview(call.scope, definition, request.records)
+        records = [to_struct(record) for record in sample.records]
+        return pb.PreviewSourceResponse(records=records, schema=schema_to_wire(sample.columns), parts=sample.parts)
+
+    async def CreateSourceUpload(self, request: uploads_pb2.CreateUploadRequest, call: Call) -> uploads_pb2.Upload:
+        return upload_to_wire(await self._uploads.create(call.scope, call.once(upload_to_wire)))
+
+    async def GetSourceUpload(self, request: uploads_pb2.GetUploadRequest, call: Call) -> uploads_pb2.Upload:
+        return upload_to_wire(await self._uploads.get(call.scope, request.upload))
+
+    async def WriteSourceUpload(self, request: uploads_pb2.WriteUploadRequest, call: Call) -> uploads_pb2.Upload:
+        data = request.body.data
+        return upload_to_wire(await self._uploads.write(call.scope, request.upload, request.offset, data))
+
+    async def CommitSourceUpload(self, request: uploads_pb2.CommitUploadRequest, call: Call) -> uploads_pb2.Upload:
+        return upload_to_wire(await self._uploads.commit(call.scope, request.upload, request.digest))
+
+
+def _change(request: pb.UpdateSourceRequest) -> Change:
+    """What the mask names; without a mask, what is set."""
+    kind = request.WhichOneof("kind")
+    given = [name for name in ("description" if request.description else None, kind) if name]
+    paths = list(request.update_mask.paths) or given
+    if unknown := [path for path in paths if path not in _FIELDS]:
+        raise InvalidValue(f"the mask names {unknown[0][:80]}; there are {', '.join(_FIELDS)}")
+    places = {path for path in paths if path != "description"}
+    if places - {kind}:
+        raise InvalidValue(f"the mask names {min(places - {kind})}, which is not set")
+    description = request.description if "description" in paths else None
+    return Change(description, definition_of(request) if places else None)

@@ -1,0 +1,81 @@
+"""What a source means: a name for a place that raw data comes from."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from services.data.etags import expect
+from services.data.reading.kinds import Definition, FileFormat, FilesSource
+from services.kit.errors import InvalidValue, NotFound
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source as it stands."""
+
+    source: str
+    description: str
+    definition: Definition
+    create_time: datetime
+    update_time: datetime
+    delete_time: datetime | None = None
+    generation: int = 1
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Bytes that a caller hands over; `digest` is set once they are committed."""
+
+    upload: str
+    size: int
+    digest: str
+    create_time: datetime
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an update sets; None leaves it as it is."""
+
+    description: str | None = None
+    definition: Definition | None = None
+
+
+def check(definition: Definition) -> None:
+    """Raises invalid_value for a description that no source can have."""
+    if not isinstance(definition, FilesSource):
+        return
+    if bool(definition.pattern) == bool(definition.upload_digest):
+        raise InvalidValue("files need a pattern or the digest of an upload, and not both")
+    if definition.format is FileFormat.CSV and definition.delimiter in ('"', "\n", "\r"):
+        raise InvalidValue("the delimiter must not be a quote or the end of a line")
+
+
+def existing(source: Source | None, name: str) -> Source:
+    """A source that is there. Raises not_found."""
+    if source is None or source.delete_time:
+        raise NotFound(f"there is no source {name}")
+    return source
+
+
+def changed(source: Source, change: Change, etag: str, now: datetime) -> Source:
+    """The source after an update. Raises etag_mismatch."""
+    expect(etag, source.generation, source.source)
+    return replace(
+        source,
+        description=source.description if change.description is None else change.description,
+        definition=change.definition or source.definition,
+        update_time=now,
+        generation=source.generation + 1,
+    )
+
+
+def deleted(source: Source, etag: str, now: datetime) -> Source:
+    """The source, hidden. Raises etag_mismatch."""
+    expect(etag, source.generation, source.source)
+    return replace(source, delete_time=now, update_time=now, generation=source.generation + 1)
+
+
+def undeleted(source: Source, now: datetime) -> Source:
+    """The source, visible; one that is not hidden stays as it is."""
+    if source.delete_time is None:
+        return source
+    return replace(source, delete_time=None, update_time=now, generation=source.generation + 1)

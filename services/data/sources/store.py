@@ -1,0 +1,159 @@
+"""Where sources and the notes of uploads are kept."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, Column, Index, Integer, String, insert, select, update
+from sqlalchemy.engine import Connection, Row
+
+from services.data.database import schema
+from services.data.reading.kinds import source_from_json, to_json
+from services.data.sources import domain, events
+from services.data.sources.domain import Source
+from services.kit import pages
+from services.kit.auth import Scope
+from services.kit.db import Database, Once, UtcDateTime, scoped, within
+from services.kit.errors import AlreadyExists, NotFound
+from services.kit.pages import Page
+
+_source = scoped(
+    "source",
+    schema.metadata,
+    Column("source", String(63), primary_key=True),
+    Column("description", String(1000), nullable=False),
+    Column("definition", JSON, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("create_time", UtcDateTime, nullable=False),
+    Column("update_time", UtcDateTime, nullable=False),
+    Column("delete_time", UtcDateTime),
+)
+_upload = scoped(
+    "upload",
+    schema.metadata,
+    Column("upload", String(36), primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("create_time", UtcDateTime, nullable=False),
+    Index("upload_digest", "tenant", "project", "digest"),
+)
+
+
+class SourceStore:
+    """The tables of sources."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def recall(self, once: Once | None) -> None:
+        """Raises Replay for a repeat, before a look at a world that may have moved on since."""
+        if once:
+            await self._db.run(once.claim)
+
+    async def create(self, scope: Scope, source: Source, once: Once | None) -> Source:
+        """Keeps a new source. Raises already_exists, also for the name of a deleted one."""
+
+        def work(connection: Connection) -> Source:
+            if _load(connection, scope, source.source):
+                raise AlreadyExists(f"the source {source.source} exists already")
+            connection.execute(insert(_source).values(**scope._asdict(), **_values(source)))
+            schema.outbox.add(connection, [events.source_changed(scope, source)])
+            return source
+
+        return await self._db.run(work, once)
+
+    async def get(self, scope: Scope, name: str) -> Source:
+        """Raises not_found, also for a deleted one."""
+        return await self._db.run(lambda connection: self.existing(connection, scope, name))
+
+    def existing(self, connection: Connection, scope: Scope, name: str) -> Source:
+        """The same in the caller's transaction."""
+        return domain.existing(_load(connection, scope, name), name)
+
+    async def change(
+        self, scope: Scope, name: str, decide: Callable[[Source], Source], deleted: bool = False
+    ) -> Source:
+        """Replaces a source by what `decide` makes of it; with `deleted`, also a deleted one. Raises not_found."""
+
+        def work(connection: Connection) -> Source:
+            before = _load(connection, scope, name)
+            if before is None or (before.delete_time and not deleted):
+                raise NotFound(f"there is no source {name}")
+            after = decide(before)
+            if after != before:
+                here = within(_source, scope) & (_source.c.source == name)
+                connection.execute(update(_source).where(here).values(**_values(after)))
+                schema.outbox.add(connection, [events.source_changed(scope, after)])
+            return after
+
+        return await self._db.run(work)
+
+    async def list(self, scope: Scope, page_size: int, page_token: str, deleted: bool) -> Page[Source]:
+        """By name."""
+        size, last = pages.size(page_size), pages.after(page_token, str)
+        here = within(_source, scope)
+        if last:
+            here &= _source.c.source > last[0]
+        if not deleted:
+            here &= _source.c.delete_time.is_(None)
+        query = select(_source).where(here).order_by(_source.c.source).limit(size + 1)
+        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        return pages.cut([_read(row) for row in rows], size, lambda source: (source.source,))
+
+    async def add_upload(self, scope: Scope, upload: str, now: datetime, once: Once | None, answer: Any) -> Any:
+        """Notes whose an upload is."""
+
+        def work(connection: Connection) -> Any:
+            values = {"upload": upload, "digest": "", "create_time": now}
+            connection.execute(insert(_upload).values(**scope._asdict(), **values))
+            return answer
+
+        return await self._db.run(work, once)
+
+    async def upload_time(self, scope: Scope, upload: str) -> datetime:
+        """When an upload of this project was opened. Raises not_found."""
+        here = within(_upload, scope) & (_upload.c.upload == upload)
+        row = await self._db.run(lambda connection: connection.execute(select(_upload).where(here)).first())
+        if row is None:
+            raise NotFound(f"there is no upload {upload}")
+        time: datetime = row.create_time
+        return time
+
+    async def note_digest(self, scope: Scope, upload: str, digest: str) -> None:
+        """Notes what an upload was committed as: from now on the project may read it."""
+        here = within(_upload, scope) & (_upload.c.upload == upload)
+        await self._db.run(lambda c: c.execute(update(_upload).where(here).values(digest=digest)) and None)
+
+    async def has_digest(self, scope: Scope, digest: str) -> bool:
+        """True if this project has committed an upload of this digest."""
+        query = select(_upload.c.upload).where(within(_upload, scope) & (_upload.c.digest == digest)).limit(1)
+        return await self._db.run(lambda connection: connection.execute(query).first()) is not None
+
+
+def _load(connection: Connection, scope: Scope, name: str) -> Source | None:
+    here = within(_source, scope) & (_source.c.source == name)
+    row = connection.execute(select(_source).where(here)).first()
+    return _read(row) if row else None
+
+
+def _values(source: Source) -> dict[str, Any]:
+    return {
+        "source": source.source,
+        "description": source.description,
+        "definition": to_json(source.definition),
+        "generation": source.generation,
+        "create_time": source.create_time,
+        "update_time": source.update_time,
+        "delete_time": source.delete_time,
+    }
+
+
+def _read(row: Row[Any]) -> Source:
+    return Source(
+        row.source,
+        row.description,
+        source_from_json(row.definition),
+        row.create_time,
+        row.update_time,
+        row.delete_time,
+        row.generation,
+    )
