@@ -15,7 +15,7 @@ setup: .venv/.all ## Makes .venv with everything that is pinned
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "AI Mass needs Python 3.11 or newer; name one with PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing requirements/$*.txt into .venv, a minute or two"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/$*.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$*.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e sdk -e .
 	@$(BIN)/python -m compileall -q services sdk/aimass
 	@touch $@
