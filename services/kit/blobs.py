@@ -69,7 +69,8 @@ class Blobs:
     async def read(self, tenant: str, digest: str, offset: int = 0) -> AsyncIterator[bytes]:
         """The bytes from an offset on, in pieces. Raises not_found; digest_mismatch before the first piece."""
         path = await self.run(self._verified, tenant, digest)
-        if not 0 <= offset <= (size := path.stat().st_size):
+        size = path.stat().st_size
+        if not 0 <= offset <= size:
             raise Failure(Code.WRONG_OFFSET, f"the offset is not between 0 and {size}", committed_size=size)
         while piece := await self.run(_piece, path, offset):
             offset += len(piece)
