@@ -36,7 +36,10 @@ def column_type(kind: Any) -> ColumnType | None:
         (ColumnType.BOOL, types.is_boolean),
         (ColumnType.INT64, types.is_integer),
         (ColumnType.DOUBLE, lambda kind: types.is_floating(kind) or types.is_decimal(kind)),
-        (ColumnType.STRING, lambda kind: types.is_string(kind) or types.is_large_string(kind)),
+        (
+            ColumnType.STRING,
+            lambda kind: types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind),
+        ),
         (ColumnType.TIMESTAMP, types.is_timestamp),
         (ColumnType.DATE, types.is_date),
         (ColumnType.STRING, types.is_null),  # a column of nothing but NULL

@@ -7,12 +7,12 @@ from services.data.schema import Column, ColumnType
 from services.kit.errors import InvalidValue
 
 
-def column_type_to_wire(kind: ColumnType) -> pb.ColumnType:
+def column_type_to_wire(kind: ColumnType) -> pb.ColumnType.ValueType:
     """The enum value of a type."""
     return pb.ColumnType.Value(f"COLUMN_TYPE_{kind.name}")
 
 
-def column_type_from_wire(kind: pb.ColumnType) -> ColumnType:
+def column_type_from_wire(kind: pb.ColumnType.ValueType) -> ColumnType:
     """Raises invalid_value for a type that is not set or not known."""
     name = pb.ColumnType.Name(kind) if kind in pb.ColumnType.values() else ""
     member = ColumnType.__members__.get(name.removeprefix("COLUMN_TYPE_"))

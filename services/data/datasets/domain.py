@@ -17,7 +17,7 @@ QUARANTINE = tuple(Column(name, ColumnType.STRING, False) for name in ("record",
 
 @dataclass(frozen=True)
 class LineageNode:
-    """A thing that was read or written: kind `source`, `rule`, `data_set` or `feature_set`; version 0 if it has none."""
+    """A thing that was read or written: kind `source`, `rule`, `data_set` or `feature_set`; version 0 is none."""
 
     kind: str
     name: str
@@ -78,7 +78,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class DataSetVersion:
-    """A version: immutable."""
+    """A version: immutable. Its parents are in `parents`; `run` is what wrote it."""
 
     data_set: str
     version: int
@@ -94,6 +94,14 @@ class DataSetVersion:
     delta_version: int
     # The version whose files are the first of this one's: its own number unless it was appended.
     first_version: int
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A graph; edges point from what was read to what was written."""
+
+    nodes: tuple[LineageNode, ...]
+    edges: tuple[tuple[LineageNode, LineageNode], ...]
 
 
 @dataclass(frozen=True)

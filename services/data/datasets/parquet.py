@@ -27,7 +27,7 @@ class Writer:
         self._written: list[WrittenFile] = []
 
     def write(self, table: Any) -> None:
-        """Adds the rows of an Arrow table, cast to the columns. Raises failed_precondition for a value that cannot be."""
+        """Adds the rows of an Arrow table, cast to the columns. Raises failed_precondition as `fit` does."""
         if table.num_rows == 0:
             return
         self._waiting.append(fit(table, self.columns))

@@ -1,40 +1,189 @@
 """What one does with data sets."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
 
 from sqlalchemy.engine import Connection
 
-from services.data.datasets.domain import DataSetVersion, Location, NewVersion
+from services.data.datasets import events
+from services.data.datasets.domain import (
+    QUARANTINE,
+    DataSet,
+    DataSetVersion,
+    Lineage,
+    LineageNode,
+    Location,
+    NewVersion,
+    next_version,
+)
+from services.data.datasets.store import Store
+from services.data.datasets.tables import Tables
+from services.data.etags import expect
+from services.data.schema import Column, check_columns
+from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.db import Once
+from services.kit.errors import FailedPrecondition, InvalidValue, Violation
+from services.kit.pages import Page
 
 Effects = Callable[[Connection, DataSetVersion], None]
+Row = Mapping[str, Any]
 
 
 class DataSets:
     """The use cases."""
 
+    def __init__(self, store: Store, tables: Tables, now: Callable[[], datetime]) -> None:
+        self._store, self._tables, self._now = store, tables, now
+        self._locks: WeakValueDictionary[tuple[Scope, str], asyncio.Lock] = WeakValueDictionary()
+
     async def prepare(self, scope: Scope, data_set: str, run: str) -> Path:
         """The folder for the Parquet files of a run, empty; makes the data set if it is new.
 
-        Raises failed_precondition when the data set is deleted.
+        Raises failed_precondition when the data set is deleted, or when the run has been committed.
         """
-        raise NotImplementedError
+        await self._store.ensure(scope, data_set, self._now())
+        if await self._store.by_run(scope, data_set, run):
+            raise FailedPrecondition(f"the run {run} has added its version to {data_set}")
+        return await self._tables.prepare(scope, data_set, run)
 
     async def recover(self, scope: Scope, data_set: str, run: str) -> NewVersion | None:
         """After a crash: what the run had handed to `commit`, to be handed to it again; None: the run starts anew."""
-        raise NotImplementedError
+        return await self._tables.recall(scope, data_set, run)
+
+    async def discard(self, scope: Scope, data_set: str, run: str) -> None:
+        """Forgets the files of a run that failed or was cancelled; those of a committed one stay."""
+        if not await self._store.by_run(scope, data_set, run):
+            await self._tables.discard(scope, data_set, run)
 
     async def commit(
         self, scope: Scope, new: NewVersion, effects: Effects | None = None, once: Once | None = None
     ) -> DataSetVersion:
-        """Adds a version: Delta log, then row, effects and event in one transaction. The same run again changes nothing.
+        """Adds a version: Delta log, then row, effects and event in one transaction. A second time changes nothing.
 
-        Raises failed_precondition for a deleted data set and for appended columns that do not fit.
+        Raises failed_precondition for a deleted data set and for appended columns that do not fit. Once begun it goes
+        to its end, also when the caller is cancelled: half of it must not run beside the next one.
         """
-        raise NotImplementedError
+        check_columns(new.columns)
+        return await asyncio.shield(self._commit(scope, new, effects, once))
+
+    async def _commit(
+        self, scope: Scope, new: NewVersion, effects: Effects | None, once: Once | None
+    ) -> DataSetVersion:
+        async with self._lock(scope, new.data_set):
+            if done := await self._store.by_run(scope, new.data_set, new.run):
+                return done
+            head = await self._store.head(scope, new.data_set)
+            version = next_version(head, new, self._now())
+            await self._tables.keep(scope, new)
+            files = (*(head.files if new.append else ()), *new.files)
+            delta_version = await self._tables.write(scope, new, version.columns, files)
+            version = replace(version, delta_version=delta_version)
+            return await self._store.add(
+                scope,
+                version,
+                new.files,
+                new.quarantine,
+                lambda data_set: [events.version_added(scope, data_set, version)],
+                effects,
+                once,
+            )
+
+    def _lock(self, scope: Scope, data_set: str) -> asyncio.Lock:
+        """One commit of a data set at a time; a lock lives as long as somebody holds or awaits it."""
+        return self._locks.setdefault((scope, data_set), asyncio.Lock())
+
+    def link(self, connection: Connection, scope: Scope, parents: Iterable[LineageNode], child: LineageNode) -> None:
+        """Adds lineage of a thing of another slice (`feature_set`), in that slice's transaction."""
+        self._store.link(connection, scope, parents, child)
 
     async def locate(self, scope: Scope, data_set: str, version: int = 0) -> Location:
         """Where a version lies; the newest for 0. Raises not_found, unknown_version."""
-        raise NotImplementedError
+        found, files = await self._store.located(scope, data_set, version)
+        return Location(self._tables.uri(scope, data_set), found.delta_version, files, found)
+
+    async def get(self, scope: Scope, data_set: str) -> DataSet:
+        """Raises not_found."""
+        return await self._store.get(scope, data_set)
+
+    async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[DataSet]:
+        """By name."""
+        return await self._store.list(scope, page_size, page_token, show_deleted)
+
+    async def version(self, scope: Scope, data_set: str, version: int) -> DataSetVersion:
+        """The newest for 0. Raises not_found, unknown_version."""
+        return await self._store.version(scope, data_set, version)
+
+    async def versions(self, scope: Scope, data_set: str, page_size: int, page_token: str) -> Page[DataSetVersion]:
+        """Newest first. Raises not_found."""
+        return await self._store.versions(scope, data_set, page_size, page_token)
+
+    async def lineage(self, scope: Scope, data_set: str, version: int) -> Lineage:
+        """Raises not_found, unknown_version."""
+        return await self._store.lineage(scope, data_set, version)
+
+    async def delete(self, scope: Scope, data_set: str, etag: str) -> DataSet:
+        """Hides it; a second time changes nothing. Raises not_found, etag_mismatch."""
+
+        def decide(before: DataSet) -> DataSet:
+            if before.delete_time:
+                return before
+            expect(etag, before.generation, data_set)
+            now = self._now()
+            return replace(before, delete_time=now, update_time=now, generation=before.generation + 1)
+
+        return await self._store.change(scope, data_set, decide)
+
+    async def undelete(self, scope: Scope, data_set: str) -> DataSet:
+        """Brings it back; a second time changes nothing. Raises not_found."""
+
+        def decide(before: DataSet) -> DataSet:
+            if not before.delete_time:
+                return before
+            return replace(before, delete_time=None, update_time=self._now(), generation=before.generation + 1)
+
+        return await self._store.change(scope, data_set, decide)
+
+    async def rows(
+        self, scope: Scope, data_set: str, version: int, columns: Sequence[str], page_size: int, page_token: str
+    ) -> Page[Row]:
+        """Rows in stored order as JSON values. A token keeps to the version that its first page read.
+
+        Raises not_found, unknown_version, invalid_value for a column that is not there.
+        """
+        size, place = pages.size(page_size), pages.after(page_token, int, int)
+        number, start = (int(part) for part in place) if place else (version, 0)
+        if place and version not in (0, number):
+            raise InvalidValue("page_token is of another version", [Violation("/page_token", "is of another version")])
+        found, files = await self._store.located(scope, data_set, number)
+        chosen = _choose(found, columns)
+        rows = await self._tables.read(scope, data_set, files, chosen, start, size)
+        return _page(rows, found.version, start, found.rows)
+
+    async def quarantine(self, scope: Scope, data_set: str, version: int, page_size: int, page_token: str) -> Page[Row]:
+        """Rows that were put aside when a version was written: record, reason, origin. Raises as `rows` does."""
+        size, place = pages.size(page_size), pages.after(page_token, int, int)
+        number, start = (int(part) for part in place) if place else (version, 0)
+        found, files = await self._store.located(scope, data_set, number, quarantine=True)
+        rows = await self._tables.read(scope, data_set, files, QUARANTINE, start, size)
+        return _page(rows, found.version, start, sum(file.rows for file in files))
+
+
+def _page(rows: Sequence[Row], version: int, start: int, total: int) -> Page[Row]:
+    end = start + len(rows)
+    return Page(tuple(rows), pages.token(version, end) if rows and end < total else "")
+
+
+def _choose(found: DataSetVersion, names: Sequence[str]) -> tuple[Column, ...]:
+    """The columns by name, in the order asked for; all of them for none."""
+    known = {column.name: column for column in found.columns}
+    for index, name in enumerate(names):
+        if name not in known:
+            text = f"{found.data_set} has no column {name[:60]}"
+            raise InvalidValue(text, [Violation(f"/columns/{index}", "is not a column")])
+    return tuple(known[name] for name in dict.fromkeys(names)) or found.columns

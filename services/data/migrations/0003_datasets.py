@@ -45,9 +45,7 @@ def _data_sets() -> None:
         sa.Column("parents", sa.JSON, nullable=False),
         sa.Column("create_time", _TIME, nullable=False),
     )
-    op.create_index(
-        "data_set_version_run", "data_set_version", ["tenant", "project", "data_set", "run"], unique=True
-    )
+    op.create_index("data_set_version_run", "data_set_version", ["tenant", "project", "data_set", "run"], unique=True)
     _scoped(
         "data_set_file",
         sa.Column("data_set", sa.String(63), primary_key=True),

@@ -9,16 +9,17 @@ from typing import Literal
 
 from services.kit.errors import Code, Failure
 
-Dialect = Literal["daft", "sqlite"]
+Dialect = Literal["datafusion", "sqlite"]
 LONGEST = 20_000  # characters
 
 
 @dataclass(frozen=True)
 class CheckedQuery:
-    """A SELECT as the engine gets it, and the tables that it reads."""
+    """A SELECT as the engine gets it, the tables that it reads, and the keys that its result is sorted by."""
 
     text: str
     tables: frozenset[str]
+    order: tuple[str, ...] = ()
 
 
 def refuse(detail: str) -> Failure:
@@ -26,7 +27,7 @@ def refuse(detail: str) -> Failure:
     return Failure(Code.SQL_NOT_ALLOWED, detail)
 
 
-def check_query(sql: str, tables: Collection[str], dialect: Dialect = "daft") -> CheckedQuery:
+def check_query(sql: str, tables: Collection[str], dialect: Dialect = "datafusion") -> CheckedQuery:
     """One SELECT that reads nothing but these tables. Takes milliseconds: call it beside the event loop.
 
     Raises sql_not_allowed, naming what is not allowed.
@@ -37,7 +38,7 @@ def check_query(sql: str, tables: Collection[str], dialect: Dialect = "daft") ->
 
 
 def check_condition(expression: str) -> str:
-    """A condition over the columns of one table, as Daft's SQL has it: no subquery, aggregate or window.
+    """A condition over the columns of one table, as the engine has it: no subquery, aggregate or window.
 
     Raises sql_not_allowed, naming what is not allowed.
     """

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlglot
 from sqlglot import TokenType, exp
+from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 
 from services.data.sql import LONGEST, grammar, refuse
@@ -13,7 +14,7 @@ _OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
 _CLOSING = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)
 
 
-def parse(sql: str, dialect: str | None) -> exp.Expression:
+def parse(sql: str, dialect: str | type[Dialect]) -> exp.Expression:
     """One statement or expression within the limits, of kinds that are not checked yet. Raises sql_not_allowed."""
     if len(sql) > LONGEST:
         raise refuse(f"the text has more than {LONGEST} characters")
@@ -41,7 +42,7 @@ def _limit_tokens(tokens: list[Any]) -> None:
 
 
 def _place(error: SqlglotError) -> str:
-    first = next(iter(getattr(error, "errors", ())), {})
+    first: dict[str, Any] = next(iter(getattr(error, "errors", ())), {})
     line, column, near = first.get("line"), first.get("col"), str(first.get("highlight") or "")[:40]
     return f" near {near!r} (line {line}, column {column})" if line else ""
 

@@ -11,6 +11,7 @@ _STRUCTURE: dict[type[exp.Expression], tuple[str, ...]] = {
                  "with_"),
     exp.Union: ("this", "expression", "distinct", "with_", "order", "limit", "offset"),
     exp.Intersect: ("this", "expression", "distinct", "with_", "order", "limit", "offset"),
+    exp.Except: ("this", "expression", "distinct", "with_", "order", "limit", "offset"),
     exp.From: ("this",),
     exp.Where: ("this",),
     exp.Group: ("expressions",),
@@ -50,29 +51,34 @@ _VALUES: dict[type[exp.Expression], tuple[str, ...]] = {
     exp.Extract: ("this", "expression"),
     exp.Window: ("this", "partition_by", "order", "spec", "over"),
     exp.WindowSpec: ("kind", "start", "start_side", "end", "end_side"),
-    **{
-        kind: _OPERANDS
-        for kind in (
+    **dict.fromkeys(
+        (
             *(exp.Neg, exp.Not, exp.And, exp.Or, exp.Add, exp.Sub, exp.Mul, exp.Mod),
             *(exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.NullSafeEQ, exp.NullSafeNEQ, exp.Is, exp.Like),
-        )
-    },
+        ),
+        _OPERANDS,
+    ),
     exp.Div: (*_OPERANDS, "typed", "safe"),
     exp.DPipe: (*_OPERANDS, "safe"),
 }
 _FUNCTIONS: dict[type[exp.Expression], tuple[str, ...]] = {
-    **{
-        kind: _OPERANDS
-        for kind in (
+    **dict.fromkeys(
+        (
             *(exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Stddev, exp.StddevSamp, exp.Variance, exp.Median),
             *(exp.LogicalAnd, exp.LogicalOr, exp.Abs, exp.Ceil, exp.Floor, exp.Sqrt, exp.Exp, exp.Ln, exp.Log, exp.Pow),
             *(exp.Sign, exp.Sin, exp.Cos, exp.Tan, exp.IsNan, exp.Coalesce, exp.Nullif, exp.Upper, exp.Lower),
             *(exp.Length, exp.Left, exp.Right, exp.Replace, exp.StartsWith, exp.EndsWith, exp.Contains),
             *(exp.RowNumber, exp.Rank, exp.DenseRank, exp.Year, exp.Quarter, exp.Month, exp.Day, exp.Hour, exp.Minute),
             *(exp.Second, exp.DayOfWeek, exp.DayOfYear, exp.WeekOfYear, exp.Date),
-        )
-    },
+        ),
+        _OPERANDS,
+    ),
     exp.Count: ("this", "big_int"),
+    exp.Filter: ("this", "expression"),
+    exp.FirstValue: ("this",),
+    exp.LastValue: ("this",),
+    exp.Greatest: ("this", "expressions", "ignore_nulls"),
+    exp.Least: ("this", "expressions", "ignore_nulls"),
     exp.Concat: ("expressions", "safe"),
     exp.Ceil: ("this",),
     exp.Round: ("this", "decimals"),
@@ -90,10 +96,10 @@ ROW = {
     kind
     for kind in _VALUES | _FUNCTIONS | {exp.Column: (), exp.Identifier: ()}
     if not issubclass(kind, exp.AggFunc | exp.Window | exp.WindowSpec | exp.Exists)
-    and kind not in (exp.RowNumber, exp.Rank, exp.DenseRank, exp.Lag, exp.Lead)
+    and kind not in (exp.RowNumber, exp.Rank, exp.DenseRank, exp.Lag, exp.Lead, exp.Filter)
 }
-# Named because the parser has no kind of node for them. SQLite's own, without those that see the clock, files or chance.
-NAMED = {"daft": frozenset[str](), "sqlite": frozenset({"ifnull", "printf", "hex", "unicode"})}
+# Functions without a kind of node: SQLite's own, without those that see the clock, files or chance.
+NAMED = {"datafusion": frozenset[str](), "sqlite": frozenset({"ifnull", "printf", "hex", "unicode"})}
 TYPES = {
     **dict.fromkeys((exp.DType.BIGINT, exp.DType.INT, exp.DType.SMALLINT, exp.DType.TINYINT), "BIGINT"),
     **dict.fromkeys((exp.DType.DOUBLE, exp.DType.FLOAT), "DOUBLE"),

@@ -1,0 +1,132 @@
+"""The Delta log of one table: one commit from whatever it holds to what it should hold.
+
+So the same run again finds nothing to do, and what a crashed run left in the log goes out with the next commit.
+Imports deltalake when it is used.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from services.data.datasets.domain import WrittenFile
+from services.data.schema import Column, ColumnType
+
+# Old versions are read for as long as their rows name them, so nothing of the log may expire.
+_CONFIGURATION = {"delta.logRetentionDuration": "interval 36500 days"}
+_TYPES = {
+    ColumnType.BOOL: "boolean",
+    ColumnType.INT64: "long",
+    ColumnType.DOUBLE: "double",
+    ColumnType.STRING: "string",
+    ColumnType.TIMESTAMP: "timestamp",
+    ColumnType.DATE: "date",
+}
+
+
+def write(table: Path, run: str, columns: Sequence[Column], files: Sequence[WrittenFile]) -> int:
+    """Makes the table hold exactly these files and columns; returns the Delta version, which is on the disk."""
+    from deltalake import DeltaTable
+
+    schema, wanted = _schema(columns), {file.path: file for file in files}
+    if not DeltaTable.is_deltatable(str(table)):
+        _create(table, run, schema, wanted)
+        return _synced(table)
+    known = DeltaTable(str(table))
+    held = _held(known)
+    same_columns = known.schema().to_json() == schema.to_json()
+    if same_columns and set(held) == set(wanted) and known.transaction_version(run) is not None:
+        return _synced(table)
+    if same_columns or set(held) & set(wanted):
+        _add_columns(known, schema)
+        gone = [_remove(path, size) for path, size in held.items() if path not in wanted]
+        _commit(known, run, schema, "append", [*gone, *_adds(w for w in wanted.values() if w.path not in held)])
+    else:
+        _commit(known, run, schema, "overwrite", _adds(wanted.values()))
+    return _synced(table)
+
+
+def _create(table: Path, run: str, schema: Any, wanted: Mapping[str, WrittenFile]) -> None:
+    from deltalake.transaction import create_table_with_add_actions
+
+    create_table_with_add_actions(
+        str(table),
+        schema,
+        _adds(wanted.values()),
+        configuration=_CONFIGURATION,
+        partition_by=[],
+        commit_properties=_properties(run),
+    )
+
+
+def _commit(known: Any, run: str, schema: Any, mode: str, actions: list[Any]) -> None:
+    from deltalake import PostCommitHookProperties
+
+    known.create_write_transaction(
+        actions,
+        mode,
+        schema,
+        partition_by=[],
+        commit_properties=_properties(run),
+        post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False),
+    )
+
+
+def _properties(run: str) -> Any:
+    from deltalake import CommitProperties, Transaction
+
+    return CommitProperties(app_transactions=[Transaction(run, 1)])
+
+
+def _adds(files: Iterable[WrittenFile]) -> list[Any]:
+    from deltalake.transaction import AddAction
+
+    now = int(time.time() * 1000)
+    return [
+        AddAction(file.path, file.bytes, {}, now, True, orjson.dumps({"numRecords": file.rows}).decode())
+        for file in files
+    ]
+
+
+def _remove(path: str, size: int) -> Any:
+    from deltalake.transaction import RemoveAction
+
+    return RemoveAction(path, True, int(time.time() * 1000), size, {})
+
+
+def _held(known: Any) -> dict[str, int]:
+    """Bytes by path of the files that the newest version of the log names."""
+    import pyarrow as pa
+
+    found = pa.table(known.get_add_actions(flatten=True))
+    return dict(zip(found["path"].to_pylist(), found["size_bytes"].to_pylist(), strict=True))
+
+
+def _add_columns(known: Any, schema: Any) -> None:
+    names = {field.name for field in known.schema().fields}
+    if fresh := [field for field in schema.fields if field.name not in names]:
+        known.alter.add_columns(fresh)
+
+
+def _schema(columns: Sequence[Column]) -> Any:
+    from deltalake import Field, Schema
+    from deltalake.schema import PrimitiveType
+
+    # Nullable for Delta in any case: a later version may append rows that lack a column.
+    return Schema([Field(column.name, PrimitiveType(_TYPES[column.type]), nullable=True) for column in columns])
+
+
+def _synced(table: Path) -> int:
+    """The newest version, when its entry in the log is on the disk."""
+    from deltalake import DeltaTable
+
+    version = int(DeltaTable(str(table)).version())
+    log = table / "_delta_log"
+    for path in (log / f"{version:020d}.json", log, table):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    return version

@@ -1,0 +1,71 @@
+"""Answers SELECTs over named versions: checked here, run in a child."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from services.data.datasets.domain import Location
+from services.data.datasets.service import DataSets, Row
+from services.data.schema import Column, ColumnType
+from services.data.sql import check_query
+from services.kit import process
+from services.kit.auth import Scope
+from services.kit.errors import InvalidValue, Violation
+
+_MOST_ROWS, _ROWS = 1000, 100
+
+
+@dataclass(frozen=True)
+class Table:
+    """A version by the name that a query uses for it; 0 is the newest."""
+
+    alias: str
+    data_set: str
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Rows as JSON values; `truncated`: there were more."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    truncated: bool
+
+
+class Queries:
+    """Runs as many at a time as there are children for; others wait."""
+
+    def __init__(self, data_sets: DataSets, limits: process.Limits, at_once: int = 2) -> None:
+        self._data_sets, self._limits = data_sets, limits
+        self._free = asyncio.Semaphore(at_once)
+
+    async def ask(self, scope: Scope, sql: str, tables: Sequence[Table], max_rows: int, seconds: float) -> Answer:
+        """Raises sql_not_allowed, query_invalid, not_found, unknown_version, limit_exceeded."""
+        if max_rows < 0:
+            raise InvalidValue("max_rows is negative", [Violation("/max_rows", "must not be negative")])
+        names = [table.alias or table.data_set for table in tables]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise InvalidValue(f"two tables are called {min(twice)}", [Violation("/tables", "names must differ")])
+        checked = await asyncio.to_thread(check_query, sql, names)
+        read = {}
+        for name, table in zip(names, tables, strict=True):
+            location = await self._data_sets.locate(scope, table.data_set, table.version)
+            if name in checked.tables:
+                read[name] = table_request(location)
+        most = min(max_rows or _ROWS, _MOST_ROWS)
+        limits = process.Limits(
+            min(self._limits.seconds, max(seconds - 1, 1)), self._limits.memory_mib, self._limits.files
+        )
+        async with self._free:
+            found = await process.run(
+                "services.data.datasets.work", {"sql": checked.text, "tables": read, "max_rows": most}, limits
+            )
+        columns = tuple(Column(name, ColumnType(kind)) for name, kind in found["columns"])
+        return Answer(columns, tuple(found["rows"]), bool(found["truncated"]))
+
+
+def table_request(location: Location) -> dict[str, Any]:
+    """A version as a child is told of it."""
+    return {"uri": location.uri, "version": location.delta_version}

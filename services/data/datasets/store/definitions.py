@@ -1,0 +1,62 @@
+"""The tables of data sets."""
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, String
+
+from services.data.database import schema
+from services.kit.db import UtcDateTime, scoped
+
+data_set = scoped(
+    "data_set",
+    schema.metadata,
+    Column("data_set", String(63), primary_key=True),
+    Column("description", String(1000), nullable=False),
+    Column("latest_version", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("create_time", UtcDateTime, nullable=False),
+    Column("update_time", UtcDateTime, nullable=False),
+    Column("delete_time", UtcDateTime),
+)
+version = scoped(
+    "data_set_version",
+    schema.metadata,
+    Column("data_set", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("run", String(64), nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("rows_added", BigInteger, nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("delta_version", BigInteger, nullable=False),
+    Column("first_version", Integer, nullable=False),
+    Column("columns", JSON, nullable=False),
+    Column("quality", JSON, nullable=False),
+    # Of the columns' values, by column: apart from the report, because only the next version reads them.
+    Column("sketches", JSON, nullable=False),
+    Column("parents", JSON, nullable=False),
+    Column("create_time", UtcDateTime, nullable=False),
+    Index("data_set_version_run", "tenant", "project", "data_set", "run", unique=True),
+)
+file = scoped(
+    "data_set_file",
+    schema.metadata,
+    Column("data_set", String(63), primary_key=True),
+    # The version that added it: a version reads what was added from its `first_version` on.
+    Column("version", Integer, primary_key=True),
+    Column("quarantine", Boolean, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("path", String(300), nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("digest", String(71), nullable=False),
+)
+edge = scoped(
+    "lineage_edge",
+    schema.metadata,
+    Column("from_kind", String(20), primary_key=True),
+    Column("from_name", String(63), primary_key=True),
+    Column("from_version", Integer, primary_key=True),
+    Column("to_kind", String(20), primary_key=True),
+    Column("to_name", String(63), primary_key=True),
+    Column("to_version", Integer, primary_key=True),
+    Index("lineage_edge_to", "tenant", "project", "to_kind", "to_name", "to_version"),
+)

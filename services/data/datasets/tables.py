@@ -1,0 +1,161 @@
+"""Where tables lie: the port, and its near adapter, Delta Lake in a folder.
+
+The rows of the database say what a version is; the Delta log tells other readers the same. A commit that the database
+does not know of (a crash came between) is taken over by its own run or undone by the next one, see `delta`.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import orjson
+from pydantic import TypeAdapter
+
+from services.data.datasets import delta, rows
+from services.data.datasets.domain import NewVersion, WrittenFile
+from services.data.schema import Column
+from services.kit.auth import Scope
+from services.kit.errors import Code, Failure
+
+T = TypeVar("T")
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
+_MANIFEST = "_manifest.json"
+_NEW_VERSION = TypeAdapter(NewVersion)
+
+
+class Tables(Protocol):
+    """Keeps tables, a folder of files per run, and a log of versions per table."""
+
+    def uri(self, scope: Scope, data_set: str) -> str:
+        """Of the table, as readers understand it."""
+
+    async def prepare(self, scope: Scope, data_set: str, run: str) -> Path:
+        """An empty folder for the files of a run."""
+
+    async def keep(self, scope: Scope, new: NewVersion) -> None:
+        """Writes down what a run wants to add, so that a crash does not lose it."""
+
+    async def recall(self, scope: Scope, data_set: str, run: str) -> NewVersion | None:
+        """What `keep` was given, if it was."""
+
+    async def write(
+        self, scope: Scope, new: NewVersion, columns: Sequence[Column], files: Sequence[WrittenFile]
+    ) -> int:
+        """Makes the table hold exactly these files; returns the number of the Delta version that does."""
+
+    async def discard(self, scope: Scope, data_set: str, run: str) -> None:
+        """Forgets the files of a run that was never committed."""
+
+    async def read(
+        self,
+        scope: Scope,
+        data_set: str,
+        files: Sequence[WrittenFile],
+        columns: Sequence[Column],
+        start: int,
+        count: int,
+    ) -> list[dict[str, Any]]:
+        """Rows in stored order as JSON values, from row `start` on: `count` of them, fewer when they are large."""
+
+    async def close(self) -> None: ...
+
+
+class FolderTables:
+    """`<folder>/<tenant>/<project>/<data_set>/<run>/part-00000.parquet`, and `_delta_log` beside the runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="tables")
+
+    def uri(self, scope: Scope, data_set: str) -> str:
+        return str(self._table(scope, data_set))
+
+    async def prepare(self, scope: Scope, data_set: str, run: str) -> Path:
+        return await self._run(self._prepare, self._run_folder(scope, data_set, run))
+
+    async def keep(self, scope: Scope, new: NewVersion) -> None:
+        folder = self._run_folder(scope, new.data_set, new.run)
+        await self._run(_keep, folder, orjson.dumps(_NEW_VERSION.dump_python(new, mode="json")))
+
+    async def recall(self, scope: Scope, data_set: str, run: str) -> NewVersion | None:
+        return await self._run(_recall, self._run_folder(scope, data_set, run))
+
+    async def write(
+        self, scope: Scope, new: NewVersion, columns: Sequence[Column], files: Sequence[WrittenFile]
+    ) -> int:
+        table = self._table(scope, new.data_set)
+        return await self._run(delta.write, table, new.run, columns, files)
+
+    async def discard(self, scope: Scope, data_set: str, run: str) -> None:
+        await self._run(lambda: shutil.rmtree(self._run_folder(scope, data_set, run), ignore_errors=True))
+
+    async def read(
+        self,
+        scope: Scope,
+        data_set: str,
+        files: Sequence[WrittenFile],
+        columns: Sequence[Column],
+        start: int,
+        count: int,
+    ) -> list[dict[str, Any]]:
+        table = self._table(scope, data_set)
+        pairs = [(str(table / file.path), file.rows) for file in files]
+        return await self._run(rows.read, pairs, tuple(columns), start, count)
+
+    async def close(self) -> None:
+        self._threads.shutdown()
+
+    async def _run(self, work: Callable[..., T], *args: Any) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        except OSError as error:
+            if "No space left" in str(error):
+                raise Failure(Code.STORAGE_FULL, "the disk is full") from error
+            raise
+
+    def _table(self, scope: Scope, data_set: str) -> Path:
+        for part in (*scope, data_set):
+            if not _PART.match(part):
+                raise Failure(Code.INVALID_NAME, f"{part[:80]!r} cannot be part of a table's name")
+        return self._folder / scope.tenant / scope.project / data_set
+
+    def _run_folder(self, scope: Scope, data_set: str, run: str) -> Path:
+        if not _PART.match(run):
+            raise Failure(Code.INVALID_NAME, f"{run[:80]!r} cannot be the name of a run")
+        return self._table(scope, data_set) / run
+
+    def _prepare(self, folder: Path) -> Path:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        _sync(folder.parent)
+        return folder
+
+
+def _keep(folder: Path, text: bytes) -> None:
+    passing = folder / f"{_MANIFEST}.new"
+    passing.write_bytes(text)
+    _sync(passing)
+    os.replace(passing, folder / _MANIFEST)
+    _sync(folder)
+
+
+def _recall(folder: Path) -> NewVersion | None:
+    try:
+        text = (folder / _MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return None
+    return _NEW_VERSION.validate_python(orjson.loads(text))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,30 @@
+"""The child that answers a query."""
+
+from typing import Any
+
+from services.data.arrow import fit
+from services.data.datasets.rows import MOST_BYTES, size_of, to_rows
+from services.data.engine import Engine
+from services.kit.child import Child, Json
+
+
+def main(request: Json, child: Child) -> Json:
+    """`{sql, tables, max_rows}` to `{columns, rows, truncated}`. Raises query_invalid."""
+    most, size, rows = int(request["max_rows"]), 0, list[dict[str, Any]]()
+    result = Engine(request["tables"]).run(request["sql"])
+    columns = result.columns()
+    for batch in result.batches():
+        for row in to_rows(fit(batch.slice(0, most + 1 - len(rows)), columns), columns):
+            size += size_of(row)
+            if len(rows) == most or size > MOST_BYTES:
+                return _answer(columns, rows, True)
+            rows.append(row)
+    return _answer(columns, rows, False)
+
+
+def _answer(columns: Any, rows: list[dict[str, Any]], truncated: bool) -> Json:
+    return {
+        "columns": [(column.name, column.type.value) for column in columns],
+        "rows": rows,
+        "truncated": truncated,
+    }

@@ -1,0 +1,174 @@
+"""Takes the steps of runs: each in a child, each step's version committed with the note that it is done.
+
+So after a crash a run goes on where it was. A step whose child had ended is committed from what it left (`recover`),
+one whose child had not is computed again from the same versions.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from services.data.datasets import parquet, statistics
+from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
+from services.data.datasets.queries import table_request
+from services.data.datasets.service import DataSets
+from services.data.pipelines.domain import Output, Run, Step
+from services.data.pipelines.store import Store
+from services.data.pipelines.wire import run_to_wire
+from services.data.schema import Column, ColumnType
+from services.data.sql import check_condition, check_query
+from services.kit import process
+from services.kit.auth import Scope
+from services.kit.errors import Failure, Internal
+from services.kit.operations import Operations
+
+log = logging.getLogger(__name__)
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+class PipelineRunner:
+    """Runs as many at a time as there are children for; others wait."""
+
+    def __init__(
+        self,
+        store: Store,
+        data_sets: DataSets,
+        operations: Operations,
+        now: Callable[[], datetime],
+        spawn: Spawn,
+        limits: process.Limits,
+        at_once: int = 2,
+    ) -> None:
+        self._store, self._data_sets, self._operations, self._now = store, data_sets, operations, now
+        self._spawn, self._limits = spawn, limits
+        self._free = asyncio.Semaphore(at_once)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._cancelled: set[str] = set()
+        operations.on_cancel.append(self.cancel)
+
+    def begin(self, scope: Scope, run: Run) -> None:
+        """Takes the steps of a run that is kept, beside requests."""
+        task = self._spawn(self._take(scope, run))
+        self._tasks[run.operation] = task
+        task.add_done_callback(lambda _: self._tasks.pop(run.operation, None))
+
+    async def resume(self) -> None:
+        """Takes up what another process left behind."""
+        for scope, run in await self._store.unfinished():
+            self.begin(scope, run)
+
+    async def cancel(self, scope: Scope, operation: str) -> None:
+        """Stops the child of a run; the scope was checked by who found the operation."""
+        if task := self._tasks.get(operation):
+            self._cancelled.add(operation)
+            task.cancel()
+
+    async def _take(self, scope: Scope, run: Run) -> None:
+        try:
+            if (await self._operations.get(scope, run.operation)).cancel_requested:
+                return await self._end(scope, run, None)
+            async with self._free:
+                for index in range(run.next_step, len(run.steps)):
+                    await self._step(scope, run.run, index)
+            await self._operations.tell()
+        except asyncio.CancelledError:
+            # Only a wish ends the run: a process that stops leaves it for the next one.
+            if run.operation not in self._cancelled:
+                raise
+            self._cancelled.discard(run.operation)
+            await self._end(scope, run, None)
+        except Failure as failure:
+            await self._end(scope, run, failure)
+        except Exception:
+            log.exception("the run %s of %s failed", run.run, run.pipeline)
+            await self._end(scope, run, Internal("internal error"))
+        return None
+
+    async def _end(self, scope: Scope, run: Run, failure: Failure | None) -> None:
+        await self._store.end(scope, run.run, self._now(), failure)
+        latest = await self._store.run(scope, run.run)
+        for index in range(latest.next_step, len(run.steps)):
+            await self._data_sets.discard(scope, run.steps[index].data_set, run.step_run(index))
+        await self._operations.tell()
+
+    async def _step(self, scope: Scope, name: str, index: int) -> None:
+        run = await self._store.run(scope, name)
+        step = run.steps[index]
+        await self._operations.progress(scope, run.operation, index / len(run.steps), step.data_set)
+        new = await self._data_sets.recover(scope, step.data_set, run.step_run(index))
+        new = new or await self._compute(scope, run, index)
+        record = partial(self._store.record, scope=scope, name=name, cursor=new.notes["cursor"], respond=run_to_wire)
+        if step.cursor and not (new.files or new.quarantined or new.excluded) and await self._has_version(scope, step):
+            latest = await self._data_sets.version(scope, step.data_set, 0)
+            output = Output(step.data_set, latest.version, 0)
+            await self._store.record_step(scope, name, output, new.notes["cursor"], self._now(), run_to_wire)
+            await self._data_sets.discard(scope, step.data_set, run.step_run(index))
+            return
+
+        def effects(connection: Any, version: DataSetVersion) -> None:
+            output = Output(step.data_set, version.version, version.rows_added)
+            record(connection, output=output, now=version.create_time)
+
+        await self._data_sets.commit(scope, new, effects)
+
+    async def _has_version(self, scope: Scope, step: Step) -> bool:
+        return (await self._data_sets.get(scope, step.data_set)).latest_version > 0
+
+    async def _compute(self, scope: Scope, run: Run, index: int) -> NewVersion:
+        """What the child makes of a step. Raises what it raises."""
+        step, step_run = run.steps[index], run.step_run(index)
+        read = run.read_by(step)
+        folder = await self._data_sets.prepare(scope, step.data_set, step_run)
+        request = await self._request(scope, run, step, read, folder)
+
+        async def progress(message: dict[str, Any]) -> None:
+            share = (index + 0.5) / len(run.steps)
+            text = f"{message['rows']} rows of {step.data_set} written"
+            await self._operations.progress(scope, run.operation, share, step.data_set, text)
+
+        try:
+            result = await process.run("services.data.pipelines.work", request, self._limits, progress)
+        except Failure as failure:
+            raise Failure(failure.code, f"{step.data_set}: {failure.detail}", failure.violations) from None
+        parents = tuple(LineageNode("data_set", name, version) for name, version in read.items())
+        return _new_version(step, step_run, result, parents)
+
+    async def _request(self, scope: Scope, run: Run, step: Step, read: dict[str, int], folder: Path) -> dict[str, Any]:
+        """The SQL is checked again: what runs is what the checker of this process lets through."""
+        checked = await asyncio.to_thread(check_query, step.sql, step.inputs)
+        tables = {
+            name: table_request(await self._data_sets.locate(scope, name, version))
+            for name, version in read.items()
+            if name in checked.tables
+        }
+        return {
+            "data_set": step.data_set,
+            "sql": checked.text,
+            "order": checked.order,
+            "tables": tables,
+            "quarantine": [(c.reason, check_condition(c.expression)) for c in step.quarantine],
+            "exclude": [(c.reason, check_condition(c.expression)) for c in step.exclude],
+            "cursor": step.cursor,
+            "after": await self._store.cursor(scope, run, step) if step.cursor else None,
+            "folder": str(folder),
+        }
+
+
+def _new_version(step: Step, run: str, result: dict[str, Any], parents: tuple[LineageNode, ...]) -> NewVersion:
+    return NewVersion(
+        data_set=step.data_set,
+        run=run,
+        files=parquet.from_json(result["files"]),
+        columns=tuple(Column(name, ColumnType(kind)) for name, kind in result["columns"]),
+        append=bool(step.cursor),
+        quarantined=result["quarantined"],
+        excluded=result["excluded"],
+        quarantine=parquet.from_json(result["quarantine"]),
+        parents=parents,
+        statistics=statistics.from_json(result["statistics"]),
+        notes={"cursor": result["cursor"]},
+    )
