@@ -1,5 +1,6 @@
 """What the trainer service can be told: AIMASS_TRAINER_<FIELD>."""
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
@@ -14,3 +15,9 @@ class Config(Settings):
     listen: str = ""
     # Empty: SQLite in the home folder.
     database_url: str = ""
+    # Jobs that run at the same time in this process; 0: it only keeps the queue.
+    workers: int = Field(1, ge=0, le=64)
+    # Threads that one job may use.
+    threads: int = Field(2, ge=1, le=256)
+    # Seconds without a sign of life after which a job is taken from its worker.
+    lease_seconds: float = Field(10.0, ge=1.0, le=3600.0)

@@ -28,7 +28,7 @@ def main(request: Json, child: Child) -> Json:
     graph = _graph(request)
     ranges = [table.Rows(**request[name]) for name in ("train", "evaluate")]
     columns = [request["key"], *request["inputs"], request["label"]]
-    known, held = table.read(_files(request), columns, ranges)
+    known, held = table.read(request["files"], columns, ranges)
     labels = table.binary(known, request["label"], "train on")
     truth = table.binary(held, request["label"], "evaluate on")
     child.progress({"progress": 0.1, "stage": "features"})
@@ -46,15 +46,6 @@ def _graph(request: Json) -> bytes:
     if f"sha256:{sha256(data).hexdigest()}" != request["graph_digest"]:
         raise Failure(Code.DIGEST_MISMATCH, "the feature graph has been damaged on its disk")
     return data
-
-
-def _files(request: Json) -> list[str]:
-    """The Parquet files of a version of a Delta table, in stored order."""
-    if "files" in request:
-        return list(request["files"])
-    from deltalake import DeltaTable
-
-    return list(DeltaTable(request["uri"], version=request["delta_version"]).file_uris())
 
 
 def _train(request: Json, child: Child, graph: bytes, features: Any, labels: Any) -> bytes:

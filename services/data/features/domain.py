@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from services.data.etags import expect
 from services.data.schema import Column, ColumnType
-from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
+from services.kit.errors import FailedPrecondition, InvalidValue, Violation
 
 NUMBERS = (ColumnType.BOOL, ColumnType.INT64, ColumnType.DOUBLE)
 MOST_CATEGORIES = 1000
@@ -195,9 +196,7 @@ def _refuse(found: Sequence[Violation]) -> None:
 
 def changed(feature_set: FeatureSet, etag: str, now: datetime, **values: object) -> FeatureSet:
     """The next generation. Raises etag_mismatch when the caller saw another one."""
-    if etag and etag != str(feature_set.generation):
-        text = f"{feature_set.feature_set} has changed: its etag is {feature_set.generation}"
-        raise Failure(Code.ETAG_MISMATCH, text)
+    expect(etag, feature_set.generation, feature_set.feature_set)
     return replace(feature_set, generation=feature_set.generation + 1, update_time=now, **values)  # type: ignore[arg-type]
 
 

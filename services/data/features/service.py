@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import TypeAdapter
+from sqlalchemy.engine import Connection
 
-from services.data.datasets.domain import Location
+from services.data.datasets.domain import LineageNode
+from services.data.datasets.service import DataSets
 from services.data.features import domain, events
 from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit, Fitted, RowRange
 from services.data.features.store import Store
@@ -30,19 +32,13 @@ log = logging.getLogger(__name__)
 _FIT = TypeAdapter(Fit)
 
 
-class Locator(Protocol):
-    """What knows where versions of data sets lie."""
-
-    async def locate(self, scope: Scope, data_set: str, version: int = 0) -> Location: ...
-
-
 class FeatureSets:
     """The use cases. A fitting is a row until it has ended: after a crash `resume` takes it up."""
 
     def __init__(
         self,
         store: Store,
-        data_sets: Locator,
+        data_sets: DataSets,
         blobs: Blobs,
         operations: Operations,
         now: Callable[[], datetime],
@@ -174,4 +170,9 @@ class FeatureSets:
             after, version = domain.fitted(found, fit, what, self._now())
             return after, version, [events.fitted(scope, after, version, self._now())], version_to_wire(version)
 
-        await self._store.finish(scope, fit, decide)
+        def also(connection: Connection, version: FeatureSetVersion) -> None:
+            parents = [LineageNode("data_set", version.data_set, version.data_set_version)]
+            child = LineageNode("feature_set", version.feature_set, version.version)
+            self._data_sets.link(connection, scope, parents, child)
+
+        await self._store.finish(scope, fit, decide, also)

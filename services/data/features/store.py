@@ -50,6 +50,7 @@ feature_set_fit = scoped(
 _SET, _VERSION, _FIT = TypeAdapter(FeatureSet), TypeAdapter(FeatureSetVersion), TypeAdapter(Fit)
 Change = Callable[[FeatureSet], FeatureSet]
 Finish = Callable[[FeatureSet], tuple[FeatureSet, FeatureSetVersion, Iterable[Event], Any]]
+Also = Callable[[Connection, FeatureSetVersion], None]
 
 
 class Store:
@@ -145,8 +146,8 @@ class Store:
         rows = await self._db.run(lambda connection: connection.execute(query).all())
         return [(Scope(row.tenant, row.project), _FIT.validate_python(row.definition)) for row in rows]
 
-    async def finish(self, scope: Scope, fit: Fit, decide: Finish) -> None:
-        """Ends a fitting once, with its version, event and operation in one transaction."""
+    async def finish(self, scope: Scope, fit: Fit, decide: Finish, also: Also) -> None:
+        """Ends a fitting once, with its version, event, operation and what `also` writes in one transaction."""
 
         def work(connection: Connection) -> None:
             if not connection.execute(delete(feature_set_fit).where(_fit_is(scope, fit.operation))).rowcount:
@@ -156,6 +157,7 @@ class Store:
             row = {"feature_set": version.feature_set, "version": version.version, "operation": fit.operation}
             definition = _VERSION.dump_python(version, mode="json")
             connection.execute(insert(feature_set_version).values(**scope._asdict(), **row, definition=definition))
+            also(connection, version)
             schema.outbox.add(connection, events)
             schema.operations.end(connection, scope, fit.operation, response)
 

@@ -1,0 +1,58 @@
+"""How the trainer service is put together."""
+
+from functools import partial
+from typing import Any
+
+from services.kit.app import App, Runtime
+from services.kit.auth import Scope
+from services.trainer.config import Config
+from services.trainer.database import open_database, schema
+from services.trainer.jobs.api import JobsApi
+from services.trainer.jobs.catalog import DataCentre
+from services.trainer.jobs.service import Jobs
+from services.trainer.jobs.store import Store as JobStore
+from services.trainer.runs.api import RunsApi
+from services.trainer.runs.service import Runs
+from services.trainer.runs.store import Store as RunStore
+from services.trainer.workers.api import WorkersApi
+from services.trainer.workers.service import Queue
+from services.trainer.workers.worker import Worker
+
+NEAR = "near/"  # how the workers of the process that holds the database file are called
+
+
+def build(config: Config, runtime: Runtime) -> App:
+    """Composes the slices and the workers of this process."""
+    database = open_database(config.database_url, runtime.home)
+    runs = Runs(RunStore(database), runtime.blobs)
+
+    def signed(service: str, scope: Scope, *permissions: str) -> Any:
+        return runtime.as_service("trainer", service, scope, *permissions)
+
+    catalog = DataCentre(lambda: runtime.channel("data"), partial(signed, "data"))
+    jobs = Jobs(partial(JobStore, database), schema, runs, catalog, runtime.now)
+    queue = Queue(jobs, runtime.blobs, config.lease_seconds)
+    schema.operations.on_cancel.append(jobs.cancel_operation)
+    prefix = NEAR if database.near else f"{runtime.instance}/"
+    # At least three signs of life in a lease, and a wish to stop is heard within a second.
+    heartbeat = min(config.lease_seconds / 4, 0.5)
+    workers = [
+        Worker(f"{prefix}{number}", runtime.channel, signed, runtime.blobs, heartbeat, config.threads)
+        for number in range(config.workers)
+    ]
+
+    async def recover() -> None:
+        # Nobody else can hold the file, so a near worker that the table names died with the process before.
+        await jobs.release(prefix)
+
+    return App(
+        rpc={
+            "aimass.v1.Jobs": JobsApi(jobs),
+            "aimass.v1.Runs": RunsApi(runs),
+            "aimass.v1.Workers": WorkersApi(queue),
+        },
+        database=database,
+        schema=schema,
+        start=[recover],
+        tasks=[jobs.watch, *(worker.run for worker in workers)],
+    )

@@ -1,0 +1,197 @@
+"""The near worker: leases a job by RPC, runs the child, keeps its files, reports. Knows nothing of the database."""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from google.protobuf.duration_pb2 import Duration
+
+from aimass.v1 import workers_pb2 as pb
+from aimass.v1.datasets_pb2 import DataSetLocation, GetDataSetVersionRequest
+from aimass.v1.datasets_pb2_grpc import DataSetsStub
+from aimass.v1.workers_pb2_grpc import WorkersStub
+from services.kit import process
+from services.kit.auth import SYSTEM, Scope
+from services.kit.blobs import Blobs
+from services.kit.errors import Code, Failure
+from services.kit.process import Limits
+from services.kit.timestamps import uuid7
+from services.trainer.workers.request import Json, child_request, manifest
+
+log = logging.getLogger(__name__)
+_WAIT = 20  # seconds that a question for work stays open
+_POINTS = 1000  # most in one heartbeat
+# What the data service, a channel or a disk may say for a while; anything else would be said again.
+_PASSING = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.OVERLOADED)
+Metadata = Callable[[str, Scope, str], Any]
+
+
+class Attempt:
+    """One lease under way: what is to be told with the next heartbeat."""
+
+    def __init__(self, lease: pb.Lease) -> None:
+        self.lease, self.progress, self.stage = lease, 0.0, "starting"
+        self.points: list[pb.MetricPoint] = []
+        self.stop = ""  # why the work was stopped: `cancelled` or `stale`
+
+    async def hear(self, message: Json) -> None:
+        """Takes what the child tells."""
+        self.progress, self.stage = message["progress"], message["stage"]
+        if point := message.get("point"):
+            found = pb.MetricPoint(**point)
+            found.time.GetCurrentTime()
+            self.points.append(found)
+
+    def named(self) -> dict[str, Any]:
+        """What every report carries."""
+        lease = self.lease
+        return {"tenant": lease.tenant, "project": lease.project, "job": lease.job, "fence": lease.fence}
+
+
+class Worker:
+    """Works until it is cancelled, one job at a time."""
+
+    def __init__(
+        self, name: str, channels: Callable[[str], Any], metadata: Metadata, blobs: Blobs, seconds: float, threads: int
+    ) -> None:
+        """`metadata` signs a call of a service for a scope with a permission; a heartbeat goes every `seconds`."""
+        self.name, self._channels, self._metadata, self._blobs = name, channels, metadata, blobs
+        self._seconds, self._threads = seconds, threads
+
+    async def run(self) -> None:
+        """For ever: the next job, and the next."""
+        while True:
+            try:
+                if lease := await self._lease():
+                    await self._work(Attempt(lease))
+            except Failure as failure:
+                log.warning("worker %s waits: %s", self.name, failure)
+                await asyncio.sleep(1)
+
+    async def _lease(self) -> pb.Lease | None:
+        request = pb.LeaseJobRequest(worker=self.name, wait=Duration(seconds=_WAIT))
+        reply = await self._stub().LeaseJob(request, metadata=self._as(SYSTEM, "workers.lease"))
+        return reply.lease if reply.HasField("lease") else None
+
+    def _stub(self) -> Any:
+        return cast(Any, WorkersStub(self._channels("trainer")))
+
+    def _as(self, tenant: str, permission: str) -> Any:
+        return self._metadata("trainer", Scope(tenant), permission)
+
+    async def _work(self, attempt: Attempt) -> None:
+        """Runs the attempt beside its heartbeats and reports how it ended."""
+        work = asyncio.ensure_future(self._attempt(attempt))
+        beat = asyncio.ensure_future(self._beat(attempt, work))
+        try:
+            done = await work
+        except asyncio.CancelledError:
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Failure):
+                await work
+            if not attempt.stop:
+                raise  # the process stops: the lease ends by itself, or at the next start
+            if attempt.stop == "cancelled":
+                await self._fail(attempt, "cancelled", retry=False, cancelled=True)
+        except Failure as failure:
+            await self._fail(attempt, _reason(failure), retry=failure.code in (*_PASSING, Code.INTERNAL))
+        except Exception:
+            log.exception("job %s failed", attempt.lease.job)
+            await self._fail(attempt, "internal error", retry=True)
+        else:
+            await self._report("CompleteJob", done)
+        finally:
+            beat.cancel()
+
+    async def _fail(self, attempt: Attempt, reason: str, retry: bool, cancelled: bool = False) -> None:
+        failed = pb.FailJobRequest(**attempt.named(), reason=reason[:4000], retry=retry, cancelled=cancelled)
+        await self._report("FailJob", failed)
+
+    async def _report(self, method: str, request: Any) -> None:
+        """Says the end of an attempt; as long as nobody hears it, again. A stale fence means that nobody cares."""
+        while True:
+            try:
+                await getattr(self._stub(), method)(request, metadata=self._as(SYSTEM, "workers.report"))
+                return
+            except Failure as failure:
+                if failure.code not in _PASSING:
+                    log.warning("job %s: %s was refused: %s", request.job, method, failure)
+                    return
+                await asyncio.sleep(1)
+
+    async def _beat(self, attempt: Attempt, work: "asyncio.Future[Any]") -> None:
+        while True:
+            await asyncio.sleep(self._seconds)
+            points = attempt.points[:_POINTS]
+            said: dict[str, Any] = {"progress": attempt.progress, "stage": attempt.stage, "metrics": points}
+            request = pb.HeartbeatRequest(**attempt.named(), **said)
+            try:
+                reply = await self._stub().Heartbeat(request, metadata=self._as(SYSTEM, "workers.report"))
+            except Failure as failure:
+                if failure.code in _PASSING:
+                    continue
+                log.warning("job %s: %s", attempt.lease.job, failure)
+                attempt.stop = "stale"
+            else:
+                del attempt.points[: len(points)]
+                attempt.stop = "cancelled" if reply.cancel else ""
+            if attempt.stop:
+                work.cancel()
+                return
+
+    async def _attempt(self, attempt: Attempt) -> pb.CompleteJobRequest:
+        lease, spec = attempt.lease, attempt.lease.spec
+        location = await self._locate(attempt)
+        folder = self._blobs.scratch(lease.tenant) / uuid7()
+        folder.mkdir()
+        try:
+            graph = self._blobs.path(lease.tenant, lease.inputs.graph_digest)
+            request = child_request(lease, location, graph, folder, self._threads)
+            limits = Limits(spec.timeout_seconds, spec.memory_mib, threads=self._threads)
+            result = await process.run("services.trainer.work", request, limits, attempt.hear)
+            attempt.stage = "packaging"
+            return await self._package(attempt, result, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _locate(self, attempt: Attempt) -> DataSetLocation:
+        """Where the data lies; while the data service is away, the lease is kept and the question asked again."""
+        lease = attempt.lease
+        scope = Scope(lease.tenant, lease.project)
+        request = GetDataSetVersionRequest(data_set=lease.inputs.data_set, version=lease.spec.data_set_version)
+        stub = cast(Any, DataSetsStub(self._channels("data")))
+        for _ in range(lease.spec.timeout_seconds):
+            try:
+                metadata = self._metadata("data", scope, "data_sets.locate")
+                return cast(DataSetLocation, await stub.LocateDataSetVersion(request, timeout=5, metadata=metadata))
+            except Failure as failure:
+                if failure.code not in _PASSING:
+                    raise
+                attempt.stage = "waiting for the data service"
+                await asyncio.sleep(1)
+        raise Failure(Code.LIMIT_EXCEEDED, f"the data service was away for {lease.spec.timeout_seconds} s")
+
+    async def _package(self, attempt: Attempt, result: Mapping[str, Any], folder: Path) -> pb.CompleteJobRequest:
+        files = [await self._keep(attempt, folder / name, kind) for name, kind in sorted(result["files"].items())]
+        content = manifest(attempt.lease, result, files)
+        digest = await self._blobs.put(attempt.lease.tenant, content)
+        files.append(
+            pb.RunArtifact(name="manifest.json", digest=digest, size=len(content), media_type="application/json")
+        )
+        measured = [pb.MetricPoint(metric=name, value=value) for name, value in result["metrics"].items()]
+        points = [*attempt.points, *measured]
+        return pb.CompleteJobRequest(**attempt.named(), artifacts=files, metrics=points, manifest_digest=digest)
+
+    async def _keep(self, attempt: Attempt, path: Path, media_type: str) -> pb.RunArtifact:
+        digest = await self._blobs.adopt(attempt.lease.tenant, path)
+        size = await self._blobs.size(attempt.lease.tenant, digest)
+        return pb.RunArtifact(name=path.name, digest=digest, size=size, media_type=media_type)
+
+
+def _reason(failure: Failure) -> str:
+    said = "; ".join(violation.rule for violation in failure.violations if violation.rule)
+    return f"{failure.detail}: {said[-1000:]}" if said else failure.detail
