@@ -1,5 +1,6 @@
 """What the logs service can be told: AIMASS_LOGS_<FIELD>."""
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
@@ -14,3 +15,10 @@ class Config(Settings):
     listen: str = ""
     # Empty: SQLite in the home folder.
     database_url: str = ""
+    # A file of records is sealed when it is this large, or this many seconds old.
+    segment_bytes: int = Field(default=32 * 2**20, ge=4096)
+    segment_seconds: float = Field(default=3600.0, gt=0)
+    # Seconds between the tries of a webhook; it is given up after the last.
+    webhook_schedule: str = "5,300,1800,7200,18000,36000,50400,72000,86400"
+    # Seconds that a receiver may take.
+    webhook_seconds: float = Field(default=15.0, gt=0, le=60)

@@ -1,0 +1,63 @@
+"""What comes in: every event, and the telemetry of every process."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from google.protobuf.message import DecodeError
+
+from services.kit.bus import TELEMETRY, Bus, Event
+from services.kit.errors import Failure
+from services.logs.domain import Record
+from services.logs.ingest.api import events, otlp
+from services.logs.ingest.service import Batch, Ingest
+
+log = logging.getLogger(__name__)
+TOPICS = [
+    "aimass.data.v1",
+    "aimass.trainer.v1",
+    "aimass.registry.v1",
+    "aimass.inference.v1",
+    "aimass.gateway.v1",
+    TELEMETRY,
+]
+_POLL = 32  # events; one of telemetry holds up to a thousand records
+
+
+class Intake:
+    """Reads the bus for ever; marks events as done when their records are on the disk, and not before."""
+
+    def __init__(self, bus: Bus, ingest: Ingest) -> None:
+        self._bus, self._ingest = bus, ingest
+
+    async def run(self) -> None:
+        """Takes what comes until it is cancelled."""
+        reader = await self._bus.reader(TOPICS, "logs")
+        waiting: list[Event] = []
+        while True:
+            try:
+                waiting = waiting or await reader.poll(_POLL)
+                batches, poison = await asyncio.to_thread(decode, waiting)
+                await self._ingest.append(batches)
+                await self._bus.publish([Event(f"{e.topic}.dead", e.key, e.body, e.headers) for e in poison])
+                await reader.commit(waiting)
+                waiting = []
+            except (Failure, OSError) as error:
+                log.warning("records wait: %s", error)
+                await asyncio.sleep(1)
+
+
+def decode(received: Sequence[Event]) -> tuple[list[Batch], list[Event]]:
+    """The records of events, and the events that cannot be read."""
+    batches, poison = [], []
+    for event in received:
+        try:
+            batches.append(Batch(event.id or f"{event.topic}/{event.partition}/{event.offset}", _records(event)))
+        except (DecodeError, ValueError, KeyError, TypeError) as error:
+            log.error("event %s of %s cannot be read: %s", event.id, event.type, type(error).__name__)
+            poison.append(event)
+    return batches, poison
+
+
+def _records(event: Event) -> Sequence[Record]:
+    return otlp.records(event) if event.topic == TELEMETRY else events.records(event)

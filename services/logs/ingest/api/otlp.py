@@ -1,0 +1,123 @@
+"""Telemetry in the OpenTelemetry protocol as records."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from services.kit.auth import SYSTEM
+from services.kit.bus import Event
+from services.kit.redaction import redact
+from services.logs.domain import KINDS, Record, bounded, cut, severity, word
+
+_SCORES = 8 * 2**20
+_OWN = ("request_id", "model", "version", "status", "duration_ms", "scores", "service.name")
+
+
+def records(event: Event) -> list[Record]:
+    """The records of one batch. Raises DecodeError for a broken body and ValueError for an unknown signal."""
+    signal = event.type.rsplit(".", 1)[-1]
+    if signal == "ExportLogsServiceRequest":
+        return list(_logs(event))
+    if signal == "ExportTraceServiceRequest":
+        return list(_spans(event))
+    if signal == "ExportMetricsServiceRequest":
+        return list(_metrics(event))
+    raise ValueError(f"{event.type} is no signal of telemetry")
+
+
+def _logs(event: Event) -> Iterator[Record]:
+    request = ExportLogsServiceRequest.FromString(event.body)
+    lines = [(r, line) for r in request.resource_logs for scope in r.scope_logs for line in scope.log_records]
+    for index, (resource, line) in enumerate(lines):
+        found = _values(resource.resource.attributes) | _values(line.attributes)
+        kind = str(found.pop("aimass.kind", "log"))
+        yield _record(
+            found,
+            record=hashlib.sha256(f"{event.id}/{index}".encode()).hexdigest()[:32],
+            time_ns=line.time_unix_nano or line.observed_time_unix_nano,
+            kind=kind if kind in KINDS else "log",
+            severity=severity(line.severity_text.upper()),
+            name=word(str(found.pop("aimass.name", ""))),
+            text=cut(redact(line.body.string_value)),
+            trace_id=line.trace_id.hex(),
+            span_id=line.span_id.hex(),
+        )
+
+
+def _spans(event: Event) -> Iterator[Record]:
+    request = ExportTraceServiceRequest.FromString(event.body)
+    for resource in request.resource_spans:
+        shared = _values(resource.resource.attributes)
+        for span in (span for scope in resource.scope_spans for span in scope.spans):
+            found = shared | _values(span.attributes)
+            found["duration_ms"] = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6
+            status = str(found.get("status", ""))
+            yield _record(
+                found,
+                record=f"{span.trace_id.hex()}-{span.span_id.hex()}",
+                time_ns=span.start_time_unix_nano,
+                kind="span",
+                severity="ERROR" if status in ("internal", "unavailable") else "INFO",
+                name=word(span.name),
+                text=cut(redact(f"{span.name} {status}".strip())),
+                trace_id=span.trace_id.hex(),
+                span_id=span.span_id.hex(),
+                parent_span_id=span.parent_span_id.hex(),
+            )
+
+
+def _metrics(event: Event) -> Iterator[Record]:
+    request = ExportMetricsServiceRequest.FromString(event.body)
+    index = 0
+    for resource in request.resource_metrics:
+        shared = _values(resource.resource.attributes)
+        for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
+            for point in [*metric.gauge.data_points, *metric.sum.data_points]:
+                value = point.as_double if point.WhichOneof("value") == "as_double" else point.as_int
+                found = shared | _values(point.attributes) | {"value": value}
+                index += 1
+                yield _record(
+                    found,
+                    record=hashlib.sha256(f"{event.id}/{index}".encode()).hexdigest()[:32],
+                    time_ns=point.time_unix_nano,
+                    kind="metric",
+                    name=word(metric.name),
+                    text=metric.name,
+                )
+
+
+def _record(found: dict[str, Any], **fields: Any) -> Record:
+    """A record whose fields are partly attributes; the rest stays attributes."""
+    tenant, project = found.pop("aimass.tenant", ""), found.pop("aimass.project", "")
+    own = {name: found.pop(name) for name in _OWN if name in found}
+    scores, version, duration = own.get("scores", b""), own.get("version", 0), own.get("duration_ms")
+    kept = {name: value for name, value in found.items() if not isinstance(value, bytes)}
+    return Record(
+        tenant=str(tenant or SYSTEM)[:63],
+        project=str(project or "default")[:63],
+        service=word(str(own.get("service.name", ""))),
+        request_id=word(str(own.get("request_id", ""))),
+        model=word(str(own.get("model", ""))),
+        version=version if isinstance(version, int) and abs(version) < 2**31 else 0,
+        status=word(str(own.get("status", ""))),
+        duration_ms=float(duration) if isinstance(duration, int | float) and math.isfinite(duration) else None,
+        attributes=bounded(kept),
+        scores=scores if isinstance(scores, bytes) and len(scores) <= _SCORES else b"",
+        **fields,
+    )
+
+
+def _values(pairs: Iterable[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        kind = pair.value.WhichOneof("value")
+        if kind == "string_value":
+            found[pair.key] = redact(pair.value.string_value)
+        elif kind in ("int_value", "double_value", "bool_value", "bytes_value"):
+            found[pair.key] = getattr(pair.value, kind)
+    return found

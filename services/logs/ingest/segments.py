@@ -1,0 +1,239 @@
+"""Where records are kept: append-only files, synced before anyone hears that a record is there.
+
+A frame is what one event of the bus brought: header, CRC-32, block. It is there whole or not at all, and it carries the
+event's id, so an event that comes again after a crash is known. A file is `<number of its first record>.seg`.
+"""
+
+import hashlib
+import logging
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+log = logging.getLogger(__name__)
+_MAGIC = b"AML1"
+_HEADER = struct.Struct(
+    "<4sQQIII"
+)  # magic, number of the first record, event, records, length, CRC of all that and block
+_CHECKED = _HEADER.size - 4
+_KNOWN = 50_000  # events that are recognised when they come again
+
+
+class Position(NamedTuple):
+    """A place between frames: the segment's first number, and bytes into it. The default is before everything."""
+
+    segment: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What one event brought."""
+
+    at: Position
+    after: Position
+    sequence: int  # number of its first record
+    event: int
+    count: int
+    block: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes that are no frame."""
+
+    at: int
+    end: int
+
+
+class Segments:
+    """One stream of frames in a folder. Not for several threads: its owner has one for it."""
+
+    def __init__(self, folder: Path, most: int = 32 * 2**20, seconds: float = 3600.0) -> None:
+        """A segment is sealed at `most` bytes or when it is `seconds` old, whichever comes first."""
+        self._folder, self._most, self._seconds = folder, most, seconds
+        self._file: FileIO | None = None
+        self._segment = self._end = self._sequence = 0
+        self._opened = 0.0
+        self._known: dict[int, None] = {}
+        self.damaged = 0
+
+    @property
+    def sequence(self) -> int:
+        """The number that the next record gets."""
+        return self._sequence
+
+    def open(self) -> None:
+        """Finds the end, cuts what a crash left half-written, and remembers which events have come."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        names = self._segments()
+        for segment in names[-2:]:
+            self._segment, self._end = segment, 0
+            size = self._path(segment).stat().st_size
+            for found in self._scan(segment, 0, size):
+                if isinstance(found, Frame):
+                    self._end, self._sequence = found.after.offset, found.sequence + found.count
+                    self._know(found.event)
+        if names:
+            self._sequence = max(self._sequence, self._segment)
+            self._cut(self._path(self._segment))
+            self._file = self._append_to(self._segment)
+
+    def _cut(self, path: Path) -> None:
+        size = path.stat().st_size
+        if size > self._end:
+            log.warning("%s: %d bytes that were never confirmed are cut", path.name, size - self._end)
+            self._quarantine(self._segment, self._end, size)
+            os.truncate(path, self._end)
+
+    def append(self, batches: Sequence[tuple[str, int, bytes]]) -> list[Frame]:
+        """Writes batches (event id, count, block) and syncs once; returns the frames of those that are new.
+
+        Raises OSError when the disk does not take them; then none of them is there.
+        """
+        frames: list[Frame] = []
+        written, sequence, start = [], self._sequence, self._place()
+        now = set[int]()
+        for event_id, count, block in batches:
+            event = int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "big")
+            if event in self._known or event in now:
+                continue
+            now.add(event)
+            header = _HEADER.pack(_MAGIC, sequence, event, count, len(block), 0)[:_CHECKED]
+            data = header + zlib.crc32(block, zlib.crc32(header)).to_bytes(4, "little") + block
+            after = Position(start.segment, start.offset + len(data))
+            frames.append(Frame(start, after, sequence, event, count, block))
+            written.append(data)
+            start, sequence = after, sequence + count
+        if written:
+            self._write(b"".join(written))
+            self._end, self._sequence = start.offset, sequence
+            for frame in frames:
+                self._know(frame.event)
+        return frames
+
+    def _write(self, data: bytes) -> None:
+        assert self._file, "open was not called"
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fdatasync(self._file.fileno())
+        except OSError:
+            self._file = self._append_to(self._segment)
+            os.truncate(self._path(self._segment), self._end)
+            raise
+
+    def _place(self) -> Position:
+        """Where the next frame goes: a new segment when the present one is large or old enough."""
+        old = time.monotonic() - self._opened > self._seconds
+        if self._file is None or self._end >= self._most or (old and self._end):
+            if self._file:
+                self._file.close()
+            self._segment, self._end = self._sequence, 0
+            self._file = self._append_to(self._segment)
+            folder = os.open(self._folder, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+        return Position(self._segment, self._end)
+
+    def _append_to(self, segment: int) -> FileIO:
+        self._opened = time.monotonic()
+        return FileIO(self._path(segment), "ab")
+
+    def _know(self, event: int) -> None:
+        self._known[event] = None
+        if len(self._known) > _KNOWN:
+            del self._known[next(iter(self._known))]
+
+    def read(self, position: Position, most: int = 2**20) -> tuple[list[Frame], Position]:
+        """The frames behind a position, about `most` bytes, and where they end. Damage is put aside, not served."""
+        if position > (self._segment, self._end):
+            position = Position()  # of files that were taken away; those who follow know what they have seen
+        frames: list[Frame] = []
+        taken = 0
+        for segment in [name for name in self._segments() if name >= position.segment]:
+            start = position.offset if segment == position.segment else 0
+            size = self._end if segment == self._segment else self._path(segment).stat().st_size
+            position = Position(segment, start)
+            for found in self._scan(segment, start, size):
+                if isinstance(found, Damage):
+                    self._report(segment, found)
+                    position = Position(segment, found.end)
+                    continue
+                frames.append(found)
+                position = found.after
+                taken += len(found.block)
+                if taken >= most:
+                    return frames, position
+        return frames, position
+
+    def _report(self, segment: int, damage: Damage) -> None:
+        if self._quarantine(segment, damage.at, damage.end):
+            self.damaged += 1
+            log.error("segment %d is damaged at %d: %d bytes put aside", segment, damage.at, damage.end - damage.at)
+
+    def _quarantine(self, segment: int, start: int, end: int) -> bool:
+        """Keeps bytes that are not served for whoever wants to look; true if they were not kept yet."""
+        folder = self._folder / "quarantine"
+        folder.mkdir(exist_ok=True)
+        kept = folder / f"{segment:020d}-{start}"
+        if kept.exists():
+            return False
+        with open(self._path(segment), "rb") as file:
+            file.seek(start)
+            kept.write_bytes(file.read(end - start))
+        return True
+
+    def _segments(self) -> list[int]:
+        return sorted(int(path.stem) for path in self._folder.glob("*.seg"))
+
+    def _path(self, segment: int) -> Path:
+        return self._folder / f"{segment:020d}.seg"
+
+    def _scan(self, segment: int, start: int, size: int) -> Iterator[Frame | Damage]:
+        with open(self._path(segment), "rb") as file:
+            while start < size:
+                frame = _frame(file, segment, start, size)
+                found = frame or Damage(start, _next(file, segment, start + 1, size))
+                yield found
+                start = found.after.offset if isinstance(found, Frame) else found.end
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        if self._file:
+            self._file.close()
+
+
+def _frame(file: BinaryIO, segment: int, start: int, size: int) -> Frame | None:
+    """The frame at a place; None when there is none that is whole."""
+    file.seek(start)
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return None
+    magic, sequence, event, count, length, crc = _HEADER.unpack(header)
+    end = start + _HEADER.size + length
+    if magic != _MAGIC or end > size:
+        return None
+    block = file.read(length)
+    if zlib.crc32(block, zlib.crc32(header[:_CHECKED])) != crc:
+        return None
+    return Frame(Position(segment, start), Position(segment, end), sequence, event, count, block)
+
+
+def _next(file: BinaryIO, segment: int, start: int, size: int) -> int:
+    """Where the next whole frame begins; the end of the file when there is none."""
+    file.seek(start)
+    data = file.read(size - start)
+    at = data.find(_MAGIC)
+    while at >= 0:
+        if _frame(file, segment, start + at, size):
+            return start + at
+        at = data.find(_MAGIC, at + 1)
+    return size

@@ -1,0 +1,110 @@
+"""Keeping what comes in, and telling those who follow."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from services.logs.domain import Record
+from services.logs.encoding import pack, unpack
+from services.logs.ingest.segments import Frame, Position, Segments
+
+_FRESH = 4_000  # records that are kept decoded for those who follow closely
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The records that one event of the bus brought."""
+
+    event: str
+    records: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record with its number: from 0, one more for each record that was kept."""
+
+    sequence: int
+    record: Record
+
+
+class Ingest:
+    """The record of everything. Others follow it from a position that each keeps for itself."""
+
+    def __init__(self, segments: Segments) -> None:
+        self._segments = segments
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="segments")
+        self._news = asyncio.Event()
+        self._fresh: dict[Position, tuple[list[Stored], Position]] = {}
+        self._order: deque[tuple[Position, int]] = deque()
+        self._held = 0
+        self.watchers: list[Callable[[Sequence[Record]], None]] = []
+
+    async def open(self) -> None:
+        """Recovers what a crash left."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._segments.open)
+
+    @property
+    def sequence(self) -> int:
+        """The number that the next record gets."""
+        return self._segments.sequence
+
+    @property
+    def damaged(self) -> int:
+        """Places in the files that could not be read, since the start."""
+        return self._segments.damaged
+
+    async def append(self, batches: Sequence[Batch]) -> None:
+        """Returns when the records are on the disk; those of an event that was kept before are not kept again.
+
+        Raises OSError when the disk does not take them.
+        """
+        work = [batch for batch in batches if batch.records]
+        frames = await asyncio.get_running_loop().run_in_executor(self._thread, self._append, work)
+        fresh = {frame.event: frame for frame in frames}
+        if not fresh:
+            return
+        kept = [record for frame in frames for record in self._hold(frame)]
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+        for watcher in self.watchers:
+            watcher(kept)
+
+    def _append(self, batches: Sequence[Batch]) -> list[Frame]:
+        return self._segments.append([(batch.event, len(batch.records), pack(batch.records)) for batch in batches])
+
+    def _hold(self, frame: Frame) -> list[Record]:
+        stored = _stored(frame)
+        self._fresh[frame.at] = stored, frame.after
+        self._order.append((frame.at, len(stored)))
+        self._held += len(stored)
+        while self._held > _FRESH and len(self._order) > 1:
+            at, count = self._order.popleft()
+            del self._fresh[at]
+            self._held -= count
+        return [one.record for one in stored]
+
+    async def after(self, position: Position) -> tuple[list[Stored], Position]:
+        """What was kept behind a position, a megabyte or so, and the position behind that; waits for it."""
+        while True:
+            news = self._news
+            if position in self._fresh:
+                return self._fresh[position]
+            found, position = await asyncio.get_running_loop().run_in_executor(self._thread, self._read, position)
+            if found:
+                return found, position
+            await news.wait()
+
+    def _read(self, position: Position) -> tuple[list[Stored], Position]:
+        frames, after = self._segments.read(position)
+        return [one for frame in frames for one in _stored(frame)], after
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._thread.shutdown()
+        self._segments.close()
+
+
+def _stored(frame: Frame) -> list[Stored]:
+    return [Stored(frame.sequence + index, record) for index, record in enumerate(unpack(frame.block))]

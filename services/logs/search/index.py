@@ -1,0 +1,240 @@
+"""Finding records: what the log centre asks of an index, kept by Tantivy in a folder.
+
+The index is made of the segments and can be made of them again, so losing it loses nothing. It remembers up to which
+position of them it goes; records behind that are added again after a crash, and an id is in it once.
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from services.kit.auth import Scope
+from services.kit.errors import Code, Failure
+from services.logs.domain import Record, text_of
+from services.logs.encoding import dumps, loads
+from services.logs.search.domain import Query
+from services.logs.search.domain.query import number, sortable, words_of
+from services.logs.search.translation import Translation
+
+_VERSION = "v1"  # of the schema: another one is another folder, filled anew
+_HEAP = 15_000_000  # bytes, the least that the writer takes
+_TIES = 10  # bits of a key that tell apart records of one microsecond
+_LAST = 2**52  # microseconds: year 2112
+_PAGE_BYTES = 3 * 2**20
+SPLITS = ("kind", "severity", "service", "name", "model", "version", "status")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Records from `since` until before `until`, in nanoseconds, and older than the key `before`."""
+
+    since: int | None = None
+    until: int | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record and its place in the order: the larger the key, the newer."""
+
+    key: int
+    record: Record
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """How many records a step of time has, and quantiles of their durations."""
+
+    start: int  # seconds
+    count: int
+    value: str
+    p50_ms: float
+    p99_ms: float
+
+
+def key_of(time_ns: int, sequence: int = 0) -> int:
+    """Where a record stands in the order of time."""
+    return min(max(time_ns // 1000, 0), _LAST) << _TIES | sequence % (1 << _TIES)
+
+
+class Index:
+    """An index in a folder. One thread writes, others may read meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._position = folder / _VERSION, folder / f"{_VERSION}.position"
+        self._index: Any = None
+        self._writer: Any = None
+        self._searcher: Any = None
+        self._translation: Any = None
+
+    def open(self) -> tuple[int, int]:
+        """Opens or makes the index; returns the position it goes up to. What cannot be read is made anew."""
+        import tantivy
+
+        try:
+            position = orjson.loads(self._position.read_bytes())
+            self._index = tantivy.Index(_schema(), path=str(self._folder))
+            self._searcher = self._index.searcher()
+        except (OSError, ValueError):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(parents=True)
+            position = [0, 0]
+            self._index = tantivy.Index(_schema(), path=str(self._folder))
+            self._searcher = self._index.searcher()
+        self._translation = Translation(self._index.schema)
+        return position[0], position[1]
+
+    def add(self, records: Sequence[tuple[int, Record]]) -> None:
+        """Adds records with their numbers; found from the next commit on."""
+        if self._writer is None:
+            self._writer = self._index.writer(_HEAP, 1)
+        for sequence, record in records:
+            self._writer.delete_documents_by_term("record", _id(record))
+            self._writer.add_document(_document(sequence, record))
+
+    def commit(self, position: tuple[int, int]) -> None:
+        """What was added is found and kept from now on; it goes up to a position."""
+        if self._writer is not None:
+            self._writer.commit()
+        passing = self._position.with_suffix(".new")
+        with open(passing, "wb") as file:
+            file.write(orjson.dumps(position))
+            file.flush()
+            os.fsync(file.fileno())
+        passing.rename(self._position)
+        self._index.reload()
+        self._searcher = self._index.searcher()
+
+    def search(self, scope: Scope, query: Query, window: Window, limit: int) -> list[Found]:
+        """Records of a scope, newest first; fewer than `limit` when they are large, but one at least."""
+        import tantivy
+
+        asked = self._translation.within(scope, query, *_bounds(window))
+        searcher = self._searcher
+        hits = searcher.search(asked, limit=limit, count=False, order_by_field="key", order=tantivy.Order.Desc).hits
+        found, size = list[Found](), 0
+        for key, address in hits:
+            source = searcher.doc(address).get_first("source")
+            size += len(source)
+            if found and size > _PAGE_BYTES:
+                break
+            found.append(Found(key, loads(source)))
+        return found
+
+    def total(self, scope: Scope, query: Query, window: Window) -> int:
+        """How many records a query matches."""
+        asked = self._translation.within(scope, query, *_bounds(window))
+        return int(self._searcher.search(asked, limit=1, count=True).count)
+
+    def count(self, scope: Scope, query: Query, window: Window, step: int, split: str, most: int) -> list[Bucket]:
+        """Buckets by time, then value. Raises query_too_costly for more than `most`."""
+        asked = self._translation.within(scope, query, *_bounds(window))
+        quantiles = {"durations": {"percentiles": {"field": "duration_ms", "percents": [50, 99]}}}
+        inner = {"values": {"terms": {"field": split, "size": 1000}, "aggs": quantiles}} if split else quantiles
+        steps = {"histogram": {"field": "second", "interval": step, "min_doc_count": 1}, "aggs": inner}
+        try:
+            answer = self._searcher.aggregate(asked, {"steps": steps})
+        except ValueError:
+            raise _costly(most) from None
+        buckets = [one for each in answer["steps"]["buckets"] for one in _buckets(each, split)]
+        if len(buckets) > most:
+            raise _costly(most)
+        return buckets
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self._searcher = self._index = None
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            writer.rollback()
+
+
+def _costly(most: int) -> Failure:
+    return Failure(Code.QUERY_TOO_COSTLY, f"the answer has more than {most} buckets; take longer steps or less time")
+
+
+def _bounds(window: Window) -> tuple[int | None, int | None]:
+    """Keys from, and up to before."""
+    low = None if window.since is None else key_of(window.since)
+    highs = [key_of(window.until)] if window.until is not None else []
+    highs += [window.before] if window.before is not None else []
+    return low, min(highs, default=None)
+
+
+def _buckets(step: dict[str, Any], split: str) -> list[Bucket]:
+    start = int(step["key"])
+    if not split:
+        return [_bucket(start, step, "")]
+    return sorted((_bucket(start, one, str(one["key"])) for one in step["values"]["buckets"]), key=lambda b: b.value)
+
+
+def _bucket(start: int, counted: dict[str, Any], value: str) -> Bucket:
+    quantiles = counted["durations"]["values"]
+    p50, p99 = (0.0 if math.isnan(q := quantiles[name] or 0.0) else q for name in ("50.0", "99.0"))
+    return Bucket(start, counted["doc_count"], value, p50, p99)
+
+
+def _schema() -> Any:
+    import tantivy
+
+    made = tantivy.SchemaBuilder()
+    for name in ("scope", "record", "request_id", "trace_id", "attributes", "numbers"):
+        made.add_text_field(name, tokenizer_name="raw", index_option="basic")
+    for name in SPLITS:
+        if name != "version":
+            made.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
+    # The words are ours, joined by spaces, so that a filter in Python and the index split a text alike.
+    made.add_text_field("text", tokenizer_name="whitespace", index_option="position")
+    made.add_integer_field("key", indexed=True, fast=True)
+    made.add_integer_field("second", fast=True)
+    made.add_integer_field("version", fast=True)
+    made.add_float_field("duration_ms", fast=True)
+    made.add_bytes_field("source", stored=True)
+    return made.build()
+
+
+def _id(record: Record) -> str:
+    return f"{record.tenant}/{record.project}/{record.record}"
+
+
+def _document(sequence: int, record: Record) -> Any:
+    import tantivy
+
+    made = tantivy.Document()
+    made.add_text("scope", f"{record.tenant}/{record.project}")
+    made.add_text("record", _id(record))
+    for name in ("kind", "severity", "service", "name", "model", "status"):
+        made.add_text(name, getattr(record, name))
+    for name in ("request_id", "trace_id"):
+        if value := getattr(record, name):
+            made.add_text(name, value)
+    made.add_text("text", " ".join(words_of(record.text)))
+    key = key_of(record.time_ns, sequence)
+    made.add_integer("key", key)
+    made.add_integer("second", (key >> _TIES) // 1_000_000)
+    made.add_integer("version", record.version)
+    if record.duration_ms is not None:
+        made.add_float("duration_ms", record.duration_ms)
+    _add_values(made, record)
+    made.add_bytes("source", dumps(record))
+    return made
+
+
+def _add_values(made: Any, record: Record) -> None:
+    numbers = {"version": float(record.version)} if record.version else {}
+    if record.duration_ms is not None:
+        numbers["duration_ms"] = record.duration_ms
+    named = {f"attributes.{name}": text_of(value) for name, value in record.attributes.items()}
+    for name, text in named.items():
+        made.add_text("attributes", f"{name}={text}")
+    for name, text in (named | {"status": record.status}).items():
+        if (found := number(text)) is not None:
+            numbers[name] = found
+    for name, value in numbers.items():
+        made.add_text("numbers", f"{name}={sortable(value)}")

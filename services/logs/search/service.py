@@ -1,0 +1,144 @@
+"""Searching, counting, watching: the questions that callers ask of the records."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from services.kit import pages
+from services.kit.auth import Scope
+from services.kit.errors import Code, Failure, InvalidValue, NotFound, Unavailable, Violation
+from services.kit.pages import Page
+from services.logs.domain import Record
+from services.logs.ingest.segments import Position
+from services.logs.ingest.service import Ingest
+from services.logs.search.domain import And, Field, Or, Query, matches, parse
+from services.logs.search.index import SPLITS, Bucket, Found, Index, Window
+
+T = TypeVar("T")
+_COMMIT_EVERY = 0.5  # seconds
+_TAIL = 100  # batches that a slow watcher may be behind
+_TRACE = 1000
+_BUCKETS = 10_000
+
+
+class Search:
+    """Answers from the index, which follows the records as they are kept."""
+
+    def __init__(self, ingest: Ingest, index: Index) -> None:
+        self._ingest, self._index = ingest, index
+        self._opened = asyncio.Event()
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="index")
+        self._reading = ThreadPoolExecutor(2, thread_name_prefix="search")
+
+    async def follow(self) -> None:
+        """Keeps the index up with the records, until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        position = Position(*await loop.run_in_executor(self._writing, self._index.open))
+        self._opened.set()
+        since = 0.0  # when the first record came that is not committed
+        while True:
+            try:
+                async with asyncio.timeout(_COMMIT_EVERY if since else None):
+                    stored, position = await self._ingest.after(position)
+                records = [(one.sequence, one.record) for one in stored]
+                await loop.run_in_executor(self._writing, self._index.add, records)
+                since = since or time.monotonic()
+            except TimeoutError:
+                pass
+            if time.monotonic() - since >= _COMMIT_EVERY:
+                await loop.run_in_executor(self._writing, self._index.commit, position)
+                since = 0.0
+
+    async def _ask(self, question: Callable[..., T], *about: object) -> T:
+        try:
+            await asyncio.wait_for(self._opened.wait(), 15)
+        except TimeoutError:
+            raise Unavailable("the search index is not open yet", retry_after=2) from None
+        return await asyncio.get_running_loop().run_in_executor(self._reading, question, *about)
+
+    async def search(self, scope: Scope, text: str, window: Window, size: int, token: str) -> Page[Record]:
+        """A page of records, newest first. Raises query_invalid, query_too_costly, invalid_value."""
+        query, limit, last = parse(text), pages.size(size), pages.after(token, int)
+        _check(window)
+        if last:
+            window = Window(window.since, window.until, int(last[0]))
+        found = await self._ask(self._index.search, scope, query, window, limit + 1)
+        if not found:
+            return Page(())
+        kept = found[:limit]
+        more = len(found) > limit or await self._behind(scope, query, window, kept[-1])
+        return Page(tuple(one.record for one in kept), pages.token(kept[-1].key) if more else "")
+
+    async def _behind(self, scope: Scope, query: Query, window: Window, last: Found) -> bool:
+        """Whether there are records behind one; a page of large records ends before it is full."""
+        behind = Window(window.since, window.until, last.key)
+        return bool(await self._ask(self._index.search, scope, query, behind, 1))
+
+    async def total(self, scope: Scope, text: str, window: Window) -> int:
+        """How many records match."""
+        return await self._ask(self._index.total, scope, parse(text), window)
+
+    async def count(
+        self, scope: Scope, text: str, window: Window, step: int, split: str
+    ) -> tuple[Sequence[Bucket], int]:
+        """Buckets by time and value, and how many records there are in all."""
+        query = parse(text)
+        _check(window)
+        if step < 0 or step > 10**9:
+            raise InvalidValue("step_seconds is not a length of time", [Violation("/step_seconds", "must be positive")])
+        if split and split not in SPLITS:
+            known = ", ".join(SPLITS)
+            raise InvalidValue(f"split_by must be one of {known}", [Violation("/split_by", f"must be one of {known}")])
+        buckets = await self._ask(self._index.count, scope, query, window, step or 60, split, _BUCKETS)
+        return buckets, sum(bucket.count for bucket in buckets)
+
+    async def trace(self, scope: Scope, request_id: str) -> list[Record]:
+        """The spans of the traces that a request is part of, oldest first, at most 1,000. Raises not_found."""
+        spans = Field("kind", "span")
+        named = And((spans, Field("request_id", request_id)))
+        found = await self._ask(self._index.search, scope, named, Window(), _TRACE)
+        traces = sorted({one.record.trace_id for one in found} - {""})[:20]
+        if not traces:
+            raise NotFound(f"there is no trace of request {request_id}")
+        whole = And((spans, Or(tuple(Field("trace_id", trace) for trace in traces))))
+        found = await self._ask(self._index.search, scope, whole, Window(), _TRACE)
+        return sorted((one.record for one in found), key=lambda record: record.time_ns)
+
+    async def tail(self, scope: Scope, text: str) -> AsyncIterator[Record]:
+        """Records that match as they come in. One who reads slowly misses some rather than hold up the others."""
+        wanted = matcher(scope, text)
+        waiting: asyncio.Queue[Sequence[Record]] = asyncio.Queue(_TAIL)
+
+        def watch(records: Sequence[Record]) -> None:
+            if waiting.full():
+                waiting.get_nowait()
+            waiting.put_nowait(records)
+
+        self._ingest.watchers.append(watch)
+        try:
+            while True:
+                for record in await waiting.get():
+                    if wanted(record):
+                        yield record
+                await asyncio.sleep(0)
+        finally:
+            self._ingest.watchers.remove(watch)
+
+    async def close(self) -> None:
+        """Waits for what is being written."""
+        self._reading.shutdown()
+        self._writing.shutdown()
+        self._index.close()
+
+
+def _check(window: Window) -> None:
+    if window.since is not None and window.until is not None and window.since > window.until:
+        raise Failure(Code.INVALID_VALUE, "since is after until", [Violation("/since", "must not be after until")])
+
+
+def matcher(scope: Scope, text: str) -> Callable[[Record], bool]:
+    """What says whether a record is one of a scope that a query matches. Raises query_invalid, query_too_costly."""
+    query = parse(text)
+    return lambda record: (record.tenant, record.project) == scope and matches(query, record)

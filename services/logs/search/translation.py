@@ -1,0 +1,97 @@
+"""A query's tree as a query of the index. Whose records it may see is added here, below the parser, never as text."""
+
+import re
+from typing import Any
+
+from services.kit.auth import Scope
+from services.logs.search.domain import All, And, Field, Not, Or, Query, Range, Words
+from services.logs.search.domain.query import ATTRIBUTES, sortable
+
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+_DIGITS = "[0-9a-f]*"
+_ANY = r"(.|\n)*"
+
+
+class Translation:
+    """Makes queries for one schema."""
+
+    def __init__(self, schema: Any) -> None:
+        import tantivy
+
+        self._schema, self._query = schema, tantivy.Query
+        self._must, self._not, self._should = tantivy.Occur.Must, tantivy.Occur.MustNot, tantivy.Occur.Should
+        self._integer = tantivy.FieldType.Integer
+
+    def within(self, scope: Scope, query: Query, low: int | None, high: int | None) -> Any:
+        """Records of a scope that match, with keys from `low` to before `high`."""
+        parts = [(self._must, self._term("scope", f"{scope.tenant}/{scope.project}"))]
+        if low is not None or high is not None:
+            keys = self._query.range_query(self._schema, "key", self._integer, low, high, True, False)
+            parts.append((self._must, keys))
+        if not isinstance(query, All):
+            parts.append((self._must, self._of(query)))
+        return self._query.boolean_query(parts)
+
+    def _term(self, field: str, value: str) -> Any:
+        return self._query.term_query(self._schema, field, value, index_option="basic")
+
+    def _of(self, query: Query) -> Any:
+        match query:
+            case Words():
+                return self._words(query)
+            case Field():
+                return self._field(query)
+            case Range():
+                return self._range(query)
+            case Not():
+                return self._query.boolean_query(
+                    [(self._must, self._query.all_query()), (self._not, self._of(query.query))]
+                )
+            case And():
+                return self._query.boolean_query([(self._must, self._of(each)) for each in query.queries])
+            case Or():
+                return self._query.boolean_query([(self._should, self._of(each)) for each in query.queries])
+            case All():
+                return self._query.all_query()
+
+    def _words(self, query: Words) -> Any:
+        if query.prefix:
+            return self._query.regex_query(self._schema, "text", f"{query.words[0]}.*")
+        if len(query.words) == 1:
+            return self._query.term_query(self._schema, "text", query.words[0])
+        return self._query.phrase_query(self._schema, "text", list(query.words))
+
+    def _field(self, query: Field) -> Any:
+        attribute = query.name.startswith(ATTRIBUTES)
+        field = "attributes" if attribute else query.name
+        value = f"{query.name}={query.value}" if attribute else query.value
+        if query.prefix:
+            return self._query.regex_query(self._schema, field, _escaped(value) + _ANY)
+        return self._term(field, value)
+
+    def _range(self, query: Range) -> Any:
+        low = 0 if query.low is None else int(sortable(query.low), 16) + (not query.with_low)
+        high = 2**64 - 1 if query.high is None else int(sortable(query.high), 16) - (not query.with_high)
+        if low > high:
+            return self._query.empty_query()
+        name = _escaped(query.name)
+        return self._query.regex_query(self._schema, "numbers", f"{name}={between(f'{low:016x}', f'{high:016x}')}")
+
+
+def _escaped(text: str) -> str:
+    return _PUNCTUATION.sub(r"\\\1", text)
+
+
+def between(low: str, high: str) -> str:
+    """An expression for the strings of hex digits from `low` to `high`, all of one length: a range over terms."""
+    if low == high:
+        return low
+    if set(low) == {"0"} and set(high) == {"f"}:
+        return _DIGITS  # the terms end here: how many there are needs no saying, and would make the expression large
+    if low[0] == high[0]:
+        return low[0] + between(low[1:], high[1:])
+    rest = len(low) - 1
+    found = [low[0] + between(low[1:], "f" * rest), high[0] + between("0" * rest, high[1:])]
+    if middle := "0123456789abcdef"[int(low[0], 16) + 1 : int(high[0], 16)]:
+        found.append(f"[{middle}]{_DIGITS}")
+    return f"({'|'.join(found)})"

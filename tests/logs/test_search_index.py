@@ -1,0 +1,227 @@
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from services.kit.auth import Scope
+from services.kit.errors import Code, Failure
+from services.logs.domain import Record
+from services.logs.search.domain import All, And, Field, Not, Or, Query, Range, Words, matches, parse
+from services.logs.search.domain.query import sortable, words_of
+from services.logs.search.index import Index, Window
+from services.logs.search.translation import between
+from tests.logs.records import NOON, record
+
+ACME, RIVAL = Scope("acme"), Scope("rival")
+TEXTS = ["late model is late", "Late-Model v2", "naïve  café_x", "", "a\nb c", "ßtraße ΑΒΓ", "late (model)", "x" * 80]
+VALUES = ["late", "late.2", "a*b", "Rel", "Released", "é\nx", "500", "404", "-1.5", "1e3", "not_found", "a=b"]
+NUMBERS = [0.0, -0.0, 1.0, -1.0, 2.5, 404.0, 500.0, 1e300, -1e300, 5e-324, 1000.0]
+ATTRIBUTES = st.dictionaries(
+    st.sampled_from(["x", "rows.count", "a-b"]),
+    st.sampled_from(VALUES) | st.sampled_from(NUMBERS) | st.booleans() | st.integers(-5, 5),
+    max_size=3,
+)
+RECORDS = st.builds(
+    lambda **values: record(0, **values),
+    text=st.sampled_from(TEXTS),
+    kind=st.sampled_from(["log", "span", "event"]),
+    name=st.sampled_from(VALUES),
+    model=st.sampled_from(["", *VALUES]),
+    status=st.sampled_from(["", *VALUES]),
+    request_id=st.sampled_from(["", "r-1", "r-2"]),
+    version=st.integers(0, 5),
+    duration_ms=st.none() | st.sampled_from(NUMBERS),
+    attributes=ATTRIBUTES,
+)
+WORDS = sorted({word for text in TEXTS for word in words_of(text)} | {"absent"})
+BOUNDS = st.none() | st.sampled_from(NUMBERS)
+FIELDS = st.sampled_from(["kind", "name", "model", "status", "request_id", "attributes.x", "attributes.rows.count"])
+LEAVES: st.SearchStrategy[Query] = st.one_of(
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(lambda words: Words(tuple(words))),
+    st.sampled_from([word[:2] for word in WORDS if len(word) > 1]).map(lambda word: Words((word,), True)),
+    st.builds(Field, FIELDS, st.sampled_from(VALUES)),
+    st.builds(Field, FIELDS, st.sampled_from(["la", "Re", "é\n", "a*", "a=", "40"]), st.just(True)),
+    st.builds(
+        Range,
+        st.sampled_from(["version", "duration_ms", "status", "attributes.x", "attributes.a-b"]),
+        BOUNDS,
+        BOUNDS,
+        st.booleans(),
+        st.booleans(),
+    ),
+)
+QUERIES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        inner.map(Not),
+        st.lists(inner, min_size=2, max_size=3).map(lambda found: And(tuple(found))),
+        st.lists(inner, min_size=2, max_size=3).map(lambda found: Or(tuple(found))),
+    ),
+    max_leaves=6,
+)
+EVERYTHING = Window()
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    made = Index(tmp_path)
+    made.open()
+    yield made
+    made.close()
+
+
+def fill(index: Index, *records: Record) -> None:
+    index.add(list(enumerate(records)))
+    index.commit((0, 0))
+
+
+def found(index: Index, text: str, scope: Scope = ACME, window: Window = EVERYTHING, limit: int = 100) -> list[str]:
+    return [one.record.record for one in index.search(scope, parse(text), window, limit)]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    made = Index(tmp_path_factory.mktemp("index"))
+    made.open()
+    yield made
+    made.close()
+
+
+@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(records=st.lists(RECORDS, min_size=1, max_size=12), queries=st.lists(QUERIES, min_size=8, max_size=8))
+def test_the_index_and_a_filter_agree(shared: Index, records: list[Record], queries: list[Query]) -> None:
+    numbered = [replace(one, record=f"r{number}", time_ns=NOON + number) for number, one in enumerate(records)]
+    shared._writer and shared._writer.delete_all_documents()
+    fill(shared, *numbered)
+
+    for query in queries:
+        asked = {one.record.record for one in shared.search(ACME, query, EVERYTHING, 100)}
+        assert asked == {one.record for one in numbered if matches(query, one)}, query
+
+
+@given(st.floats(allow_nan=False), st.floats(allow_nan=False))
+def test_digits_sort_as_numbers_do(one: float, other: float) -> None:
+    assert (one < other) == (sortable(one) < sortable(other))
+
+
+@given(st.integers(0, 2**16 - 1), st.integers(0, 2**16 - 1), st.integers(0, 2**16 - 1))
+def test_a_range_of_digits_is_an_expression(one: int, other: int, value: int) -> None:
+    import re
+
+    low, high = sorted((one, other))
+    assert bool(re.fullmatch(between(f"{low:04x}", f"{high:04x}"), f"{value:04x}")) == (low <= value <= high)
+
+
+def test_a_record_is_found_by_what_it_says(index: Index) -> None:
+    fill(index, record(0, text="model late loaded"), record(1, kind="prediction", model="late", version=3))
+
+    assert found(index, '"model late"') == ["r0"]
+    assert found(index, "kind:prediction AND model:late AND version:>2") == ["r1"]
+    assert found(index, "") == ["r1", "r0"]
+
+
+def test_a_tenant_and_a_project_see_their_own_only(index: Index) -> None:
+    fill(index, record(0, text="mine"), record(1, tenant="rival", text="his"), record(2, project="other", text="mine"))
+
+    assert found(index, "mine OR his OR NOT x") == ["r0"]
+    assert found(index, "", RIVAL) == ["r1"]
+    assert found(index, 'name:x OR attributes.scope:"rival/default"') == []
+
+
+def test_a_record_that_comes_twice_is_there_once(index: Index) -> None:
+    fill(index, record(0, text="first"))
+    fill(index, record(0, text="again"))
+
+    assert found(index, "") == ["r0"]
+    assert index.total(ACME, All(), EVERYTHING) == 1
+
+
+def test_pages_are_by_key_also_at_equal_times(index: Index) -> None:
+    fill(index, *(record(number, time_ns=NOON) for number in range(25)))
+    seen: list[str] = []
+    before = None
+    while page := index.search(ACME, All(), Window(before=before), 10):
+        seen += [one.record.record for one in page]
+        before = page[-1].key
+
+    assert sorted(seen) == sorted(f"r{number}" for number in range(25))
+
+
+def test_a_window_has_its_begin_and_not_its_end(index: Index) -> None:
+    fill(index, *(record(number) for number in range(5)))
+    window = Window(NOON + 1_000_000, NOON + 3_000_000)
+
+    assert found(index, "", window=window) == ["r2", "r1"]
+
+
+def test_a_page_of_large_records_is_short(index: Index) -> None:
+    fill(index, *(record(number, text="x" * 2_000_000) for number in range(4)))
+
+    assert 1 <= len(found(index, "", limit=4)) < 4
+
+
+def test_records_are_counted_by_time_and_value(index: Index) -> None:
+    spans = [record(n, time_ns=NOON + n * 10**9, status=str(n % 2), duration_ms=float(n)) for n in range(120)]
+    fill(index, *spans, record(999, kind="span", time_ns=NOON))
+
+    plain = index.count(ACME, parse("kind:log"), EVERYTHING, 60, "", 100)
+    assert [bucket.count for bucket in plain] == [60, 60]
+    assert [bucket.start % 60 for bucket in plain] == [0, 0]
+    split = index.count(ACME, parse("kind:log"), EVERYTHING, 60, "status", 100)
+    assert [(bucket.value, bucket.count) for bucket in split] == [("0", 30), ("1", 30)] * 2
+    assert plain[0].p50_ms == pytest.approx(29.5, abs=1.5)
+    assert plain[0].p99_ms == pytest.approx(59, abs=1.5)
+
+
+def test_a_record_without_a_duration_has_no_quantiles(index: Index) -> None:
+    fill(index, record(0))
+
+    (bucket,) = index.count(ACME, All(), EVERYTHING, 60, "version", 100)
+    assert (bucket.value, bucket.p50_ms, math.isnan(bucket.p99_ms)) == ("0", 0.0, False)
+
+
+def test_too_many_buckets_are_refused(index: Index) -> None:
+    fill(index, *(record(number, time_ns=NOON + number * 10**9) for number in range(20)))
+
+    with pytest.raises(Failure) as caught:
+        index.count(ACME, All(), EVERYTHING, 1, "", 10)
+    assert caught.value.code is Code.QUERY_TOO_COSTLY
+
+
+def test_an_index_is_opened_where_it_ended(tmp_path: Path) -> None:
+    first = Index(tmp_path)
+    assert first.open() == (0, 0)
+    fill(first, record(0))
+    first.commit((7, 42))
+    first.close()
+
+    again = Index(tmp_path)
+    assert again.open() == (7, 42)
+    assert found(again, "") == ["r0"]
+    again.close()
+
+
+@pytest.mark.parametrize("broken", ["v1.position", "v1/meta.json"])
+def test_an_index_that_cannot_be_read_begins_anew(tmp_path: Path, broken: str) -> None:
+    first = Index(tmp_path)
+    first.open()
+    fill(first, record(0))
+    first.close()
+    (tmp_path / broken).write_bytes(b"\0garbage")
+
+    again = Index(tmp_path)
+    assert again.open() == (0, 0)
+    fill(again, record(1))
+    assert found(again, "") == ["r1"]
+    again.close()
+
+
+@pytest.mark.parametrize("time_ns", [-5, 0, 2**63 - 1])
+def test_odd_times_are_no_bug(index: Index, time_ns: int) -> None:
+    fill(index, record(0, time_ns=time_ns))
+
+    assert found(index, "") == ["r0"]
