@@ -1,0 +1,97 @@
+"""A process of services, as an operator starts and stops it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("AIMASS_")}
+    return kept | {"AIMASS_HOME": str(home), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'sdk'}", **more}
+
+
+def run(home: Path, *names: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "services", *names]
+    return subprocess.run(
+        command, env=environment(home, **env), capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+@contextlib.contextmanager
+def started(home: Path, *names: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "services", *names]
+    process = subprocess.Popen(command, env=environment(home, **env), stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        log = home / "logs" / f"{'-'.join(names)}.log"
+        while not (log.exists() and "ready" in log.read_text()):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("names", "env", "says"),
+    [
+        (["registrar"], {}, "no such service: registrar"),
+        (["registry"], {"AIMASS_REGISTRY_LISTN": "x"}, "unknown settings: AIMASS_REGISTRY_LISTN"),
+        (["registry"], {"AIMASS_DRAIN_SECONDS": "soon"}, "AIMASS_DRAIN_SECONDS"),
+        (["registry"], {"AIMASS_DISCOVERY_URL": "magic:"}, "AIMASS_DISCOVERY_URL"),
+    ],
+)
+def test_settings_that_cannot_be_stop_the_start(
+    tmp_path: Path, names: list[str], env: dict[str, str], says: str
+) -> None:
+    ended = run(tmp_path, *names, **env)
+
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_folder_that_is_in_use_is_said_so(tmp_path: Path) -> None:
+    with started(tmp_path, "registry"):
+        second = run(tmp_path, "registry")
+
+    assert second.returncode == 1
+    assert "is in use by another process" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well(tmp_path: Path, sign: signal.Signals) -> None:
+    with started(tmp_path, "registry") as process:
+        process.send_signal(sign)
+        assert process.wait(15) == 0
+
+    assert not list((tmp_path / "keys").glob("registry-*.pub")), "its key is believed no more"
+
+
+def test_what_it_keeps_is_the_owners_only(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with started(home, "registry"):
+        assert home.stat().st_mode & 0o077 == 0
+        assert (home / "keys").stat().st_mode & 0o077 == 0
+
+
+def test_it_starts_again_after_a_kill(tmp_path: Path) -> None:
+    with started(tmp_path, "registry") as process:
+        process.kill()
+        process.wait()
+    (tmp_path / "logs" / "registry.log").unlink()
+
+    with started(tmp_path, "registry"):
+        pass
