@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
+from google.api.httpbody_pb2 import HttpBody
 
 from aimass.v1 import uploads_pb2 as pb
 from aimass.v1.artifacts_pb2 import DownloadArtifactRequest
-from google.api.httpbody_pb2 import HttpBody
 from services.kit.blobs import digest_of
 from services.kit.errors import Code, Failure
 from tests.support.house import house

@@ -1,5 +1,6 @@
 """Small ONNX graphs, and how one becomes a version of a model."""
 
+from functools import cache
 from typing import Any
 
 import numpy
@@ -9,6 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from aimass.v1 import artifacts_pb2, models_pb2, uploads_pb2
 from aimass.v1.artifacts_pb2_grpc import ArtifactsStub
 from aimass.v1.models_pb2_grpc import ModelsStub
+from services.kit import graphs, machine
 from services.kit.blobs import digest_of
 from services.kit.errors import Code, Failure
 from tests.support.house import House
@@ -104,6 +106,19 @@ def external(location: str = "../../etc/passwd") -> bytes:
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
     return model.SerializeToString()
+
+
+@cache
+def signature(data: bytes) -> models_pb2.Signature:
+    """What a trainer would say of a graph."""
+    session = graphs.open_session(data)
+    inputs, outputs = graphs.signature(session)
+    return models_pb2.Signature(
+        inputs=[models_pb2.TensorSpec(**spec._asdict()) for spec in inputs],
+        outputs=[models_pb2.TensorSpec(**spec._asdict()) for spec in outputs],
+        batch_invariant=graphs.batch_invariant(session, inputs),
+        checked_on=machine.checked_on(),
+    )
 
 
 async def upload(house: House, data: bytes, tenant: str = "acme") -> str:

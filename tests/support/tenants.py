@@ -10,10 +10,14 @@ from aimass.v1.artifacts_pb2_grpc import ArtifactsStub
 from aimass.v1.engines_pb2_grpc import EnginesStub
 from aimass.v1.gateway_events_pb2 import ReleaseApplied
 from aimass.v1.inference_events_pb2 import EngineChanged
+from aimass.v1.jobs_pb2 import Job, JobSpec
 from aimass.v1.models_pb2_grpc import ModelsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from aimass.v1.releases_pb2_grpc import ReleasesStub
+from aimass.v1.trainer_events_pb2 import TrainingSucceeded
+from aimass.v1.workers_pb2 import RunArtifact
 from services.kit.errors import Failure
+from services.kit.timestamps import uuid7
 from tests.support import models
 from tests.support.house import House, until
 
@@ -39,6 +43,31 @@ class Tenant:
     async def register(self, model: str, data: bytes) -> int:
         """The number of a new version."""
         return await models.register(self.house, model, data, self.name)
+
+    async def trained(self, model: str, data: bytes, job: str = "", **fields: Any) -> str:
+        """What the trainer does at the end of a job: stores its files and says so; returns the job."""
+        blobs, job = self.house.runtime.blobs, job or uuid7()
+        digest = await blobs.put(self.name, data)
+        event = TrainingSucceeded(
+            job=Job(job=job, run=job, spec=JobSpec(model=model, feature_set=model, feature_set_version=1)),
+            manifest_digest=await blobs.put(self.name, f"{digest} {job}".encode()),
+            artifacts=[RunArtifact(name="model.onnx", digest=digest, size=len(data))],
+            signature=models.signature(data),
+            **fields,
+        )
+        await self.house.publish(event, "jobs", job, tenant=self.name)
+        return job
+
+    async def add(self, model: str, *graphs: bytes) -> None:
+        """Versions of a new model as the trainer makes them: quicker than uploads, which are looked at first."""
+        for data in graphs:
+            await self.trained(model, data)
+        request = models_pb2.GetModelVersionRequest(model=model, version=len(graphs))
+
+        async def there() -> bool:
+            return await code_of(self.models().GetModelVersion(request)) == "ok"
+
+        await until(there)
 
     async def version(self, model: str, number: int) -> models_pb2.ModelVersion:
         found = await self.models().GetModelVersion(models_pb2.GetModelVersionRequest(model=model, version=number))

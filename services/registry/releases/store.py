@@ -35,7 +35,6 @@ _release = scoped(
     Column("deadline", UtcDateTime),
     Column("applied", JSON, nullable=False),
 )
-_PAGE = 500
 
 
 @dataclass(frozen=True)
@@ -136,15 +135,15 @@ class Store:
         rows = await self._db.run(lambda connection: connection.execute(query).all())
         return [(Scope(row.tenant, row.project), _to_release(row)) for row in rows]
 
-    async def all(self) -> AsyncIterator[tuple[Scope, Release]]:
+    async def all(self, page: int = 500) -> AsyncIterator[tuple[Scope, Release]]:
         """Every release of every tenant: for services of the house only."""
         key, last = (_release.c.tenant, _release.c.project, _release.c.model), ("", "", "")
         while True:
-            query = select(_release).where(tuple_(*key) > last).order_by(*key).limit(_PAGE)
+            query = select(_release).where(tuple_(*key) > last).order_by(*key).limit(page)
             rows = await self._db.run(partial(_all, query))
             for row in rows:
                 yield Scope(row.tenant, row.project), _to_release(row)
-            if len(rows) < _PAGE:
+            if len(rows) < page:
                 return
             last = (rows[-1].tenant, rows[-1].project, rows[-1].model)
 
