@@ -47,7 +47,7 @@ class Outbox:
         rows = [{"topic": e.topic, "key": e.key, "headers": orjson.dumps(e.headers), "body": e.body} for e in events]
         if rows:
             connection.execute(insert(self.table), rows)
-            if self._loop:
+            if self._loop and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._news.set)
 
     async def relay(self, db: Database, bus: Bus) -> None:
@@ -76,11 +76,10 @@ class Outbox:
 
 
 async def _wait(news: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(news.wait(), seconds)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):  # not wait_for: Python 3.11's can lose a cancellation
+            await news.wait()
         await asyncio.sleep(0.005)  # lets the transaction commit
-    except TimeoutError:
-        pass
 
 
 class Inbox:

@@ -1,0 +1,27 @@
+"""What both doors of the Open Inference Protocol share."""
+
+from typing import Any
+
+from services.gateway.traffic.domain.tensors import TensorSpec
+from services.kit.auth import Principal
+from services.kit.errors import Code, Failure
+
+INFER = "models.infer"
+PLATFORM = "onnxruntime_onnx"
+DEADLINE = 30.0  # seconds for a prediction when the caller names none
+
+
+def permit(principal: Principal) -> None:
+    """Raises forbidden for a caller who may not ask models."""
+    if not principal.may(INFER):
+        raise Failure(Code.FORBIDDEN, f"{INFER} is not permitted")
+
+
+def about(version: str) -> dict[str, Any]:
+    """The server, in the protocol's words."""
+    return {"name": "aimass", "version": version, "extensions": ["binary_tensor_data"]}
+
+
+def described(spec: TensorSpec) -> dict[str, Any]:
+    """A tensor of a signature, in the protocol's words."""
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}

@@ -1,0 +1,158 @@
+"""The Open Inference Protocol over gRPC: the six methods of inference.GRPCInferenceService as published."""
+
+import logging
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permit
+from services.gateway.api.oip_messages import SERVICE, message
+from services.gateway.api.oip_values import framed, wrong
+from services.gateway.traffic.domain.tensors import Tensor
+from services.gateway.traffic.service import Query, Traffic
+from services.kit import telemetry
+from services.kit.auth import Principal
+from services.kit.errors import Code, Failure, Internal
+from services.kit.rpc import metadata_of
+from services.kit.status import refuse
+
+log = logging.getLogger(__name__)
+Admit = Callable[[dict[str, str], int], Awaitable[tuple[Principal, str]]]
+# Which field of InferTensorContents holds a datatype, and how struct writes it.
+_CONTENTS = {
+    "BOOL": ("bool_contents", "?"),
+    "INT8": ("int_contents", "b"),
+    "INT16": ("int_contents", "h"),
+    "INT32": ("int_contents", "i"),
+    "INT64": ("int64_contents", "q"),
+    "UINT8": ("uint_contents", "B"),
+    "UINT16": ("uint_contents", "H"),
+    "UINT32": ("uint_contents", "I"),
+    "UINT64": ("uint64_contents", "Q"),
+    "FP32": ("fp32_contents", "f"),
+    "FP64": ("fp64_contents", "d"),
+}
+
+
+class OipGrpc:
+    """The door's methods."""
+
+    def __init__(self, traffic: Traffic, admit: Admit, ready: Callable[[], bool], version: str) -> None:
+        """`admit` says who calls and takes from his bucket; `version` is the server's own."""
+        self._traffic, self._admit, self._ready, self._version = traffic, admit, ready, version
+
+    def handlers(self) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
+        """Handlers by the path of their method."""
+        methods = {
+            "ServerLive": self._server_live,
+            "ServerReady": self._server_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelReady": self._model_ready,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._model_infer,
+        }
+        return {f"/{SERVICE}/{name}": self._handler(name, method) for name, method in methods.items()}
+
+    def _handler(self, name: str, method: Any) -> Any:
+        async def answer(request: Any, context: Any) -> Any:
+            metadata = metadata_of(context)
+            try:
+                with telemetry.span(f"{SERVICE}/{name}", metadata) as span:
+                    principal, request_id = await self._admit(metadata, 1)
+                    span.set_attribute("request_id", request_id)
+                    telemetry.belongs(principal.scope, "gateway")
+                    reply, sent = await method(request, principal, request_id, context.time_remaining())
+                    if sent:
+                        await context.send_initial_metadata((*sent.items(), ("x-request-id", request_id)))
+                    return reply
+            except Failure as failure:
+                await refuse(context, failure)
+            except Exception:
+                log.exception("unhandled error in %s", name)
+                await refuse(context, Internal("internal error"))
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer, message(f"{name}Request").FromString, lambda reply: reply.SerializeToString()
+        )
+
+    async def _server_live(self, _request: Any, *_: Any) -> Any:
+        return message("ServerLiveResponse")(live=True), {}
+
+    async def _server_ready(self, _request: Any, *_: Any) -> Any:
+        return message("ServerReadyResponse")(ready=self._ready()), {}
+
+    async def _server_metadata(self, _request: Any, *_: Any) -> Any:
+        return message("ServerMetadataResponse")(**about(self._version)), {}
+
+    async def _model_ready(self, request: Any, principal: Principal, *_: Any) -> Any:
+        permit(principal)
+        try:
+            pinned = self._traffic.route(principal.scope, request.name, request.version)
+        except Failure as failure:
+            if failure.code is not Code.UNAVAILABLE:
+                raise
+            return message("ModelReadyResponse")(ready=False), {}
+        return message("ModelReadyResponse")(ready=True), {"model-version": pinned.version.label}
+
+    async def _model_metadata(self, request: Any, principal: Principal, *_: Any) -> Any:
+        permit(principal)
+        pinned = self._traffic.route(principal.scope, request.name, request.version)
+        number, signature = pinned.version.number, pinned.version.signature
+        loaded = [number] if request.version else self._traffic.versions(principal.scope, request.name)
+        reply = message("ModelMetadataResponse")(
+            name=request.name,
+            versions=[str(one) for one in loaded],
+            platform=PLATFORM,
+            inputs=[described(spec) for spec in signature.inputs],
+            outputs=[described(spec) for spec in signature.outputs],
+        )
+        return reply, {"model-version": pinned.version.label}
+
+    async def _model_infer(self, request: Any, principal: Principal, request_id: str, remaining: float | None) -> Any:
+        permit(principal)
+        pinned = self._traffic.route(principal.scope, request.model_name, request.model_version)
+        deadline = time.monotonic() + (DEADLINE if remaining is None else min(remaining, DEADLINE))
+        names = [output.name for output in request.outputs]
+        query = Query(request_id, deadline, _inputs(request), names)
+        prediction = await self._traffic.predict(principal.scope, pinned, query)
+        version = prediction.pinned.version
+        reply = message("ModelInferResponse")(
+            model_name=request.model_name,
+            model_version=str(version.number),
+            id=request.id,
+            outputs=[{"name": t.name, "datatype": t.datatype, "shape": t.shape} for t in prediction.outputs],
+            raw_output_contents=[tensor.raw for tensor in prediction.outputs],
+        )
+        return reply, {"model-version": version.label}
+
+
+def _inputs(request: Any) -> list[Tensor]:
+    """The inputs, whose values come all as raw bytes or each in the field of its datatype."""
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise Failure(Code.BAD_FRAMING, f"raw_input_contents has {len(raw)} parts for {len(request.inputs)} inputs")
+    tensors = []
+    for index, part in enumerate(request.inputs):
+        if "shared_memory_region" in part.parameters:
+            raise wrong("the parameter shared_memory_region is not supported", f"/inputs/{index}/parameters")
+        if raw and part.HasField("contents"):
+            raise wrong(f"{part.name} has both contents and raw_input_contents", f"/inputs/{index}/contents")
+        values = raw[index] if raw else _typed(part, f"/inputs/{index}")
+        tensors.append(Tensor(part.name, part.datatype, tuple(part.shape), values))
+    return tensors
+
+
+def _typed(part: Any, at: str) -> bytes:
+    if part.datatype == "BYTES":
+        return b"".join(map(framed, part.contents.bytes_contents))
+    if part.datatype not in _CONTENTS:
+        raise wrong(f"{part.name} has the unknown datatype {part.datatype[:16]}", f"{at}/datatype")
+    field, code = _CONTENTS[part.datatype]
+    values = getattr(part.contents, field)
+    try:
+        return struct.pack(f"<{len(values)}{code}", *values)
+    except struct.error:
+        raise wrong(f"{part.name} is {part.datatype}: one of its values is out of range", f"{at}/contents") from None

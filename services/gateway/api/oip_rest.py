@@ -1,0 +1,140 @@
+"""The Open Inference Protocol, version 2, over HTTP, with the binary tensor extension: everything under /v2.
+
+The hot path: raw bytes in, raw bytes out; it never passes through a framework.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permit
+from services.gateway.api.oip_body import Asked, decode, encode
+from services.gateway.api.oip_values import dump
+from services.gateway.edge import Request, Response
+from services.gateway.traffic.service import Prediction, Query, Traffic
+from services.kit.errors import Code, Failure, InvalidValue, NotFound, Unavailable
+
+_LONGEST = 60.0
+_JSON = 4 * 2**20
+_BINARY = 16 * 2**20
+_LARGE = 65_536  # bytes of JSON above which reading and writing it leave the event loop
+_JSON_TYPE = (b"content-type", b"application/json")
+_BINARY_TYPE = (b"content-type", b"application/octet-stream")
+_CONTENT_TYPES = (b"", b"application/json", b"application/octet-stream")
+Handler = Callable[[Request, str, str], Awaitable[Response]]
+
+
+class OipRest:
+    """The door's handler."""
+
+    def __init__(self, traffic: Traffic, ready: Callable[[], bool], version: str) -> None:
+        """`ready` says whether the process can answer; `version` is the server's own."""
+        self._traffic, self._ready, self._version = traffic, ready, version
+
+    async def handle(self, request: Request) -> Response:
+        """Answers one request. Raises Failure."""
+        parts = request.path.split("/")[2:]
+        match parts:
+            case ["models", model, "infer"]:
+                return await self._infer(request, model, "")
+            case ["models", model, "versions", version, "infer"]:
+                return await self._infer(request, model, version)
+            case ["models", model, *rest] if model:
+                return self._model(request, model, rest)
+            case [] | [""]:
+                return _read(request, about(self._version))
+            case ["health", "live"]:
+                return _read(request, {"live": True})
+            case ["health", "ready"]:
+                if not self._ready():
+                    raise Unavailable("the server is not ready", retry_after=1)
+                return _read(request, {"ready": True})
+        raise NotFound(f"there is no {request.path[:200]}")
+
+    def _model(self, request: Request, model: str, rest: list[str]) -> Response:
+        """What a model takes and gives, or whether it is ready."""
+        version = ""
+        if rest[:1] == ["versions"] and len(rest) > 1:
+            version, rest = rest[1], rest[2:]
+        if rest not in ([], ["ready"]):
+            raise NotFound(f"there is no {request.path[:200]}")
+        permit(request.principal)
+        request.model, request.version = model, version
+        pinned = self._traffic.route(request.principal.scope, model, version)
+        label = (b"model-version", pinned.version.label.encode())
+        if rest:
+            return _read(request, {"name": model, "ready": True}, label)
+        numbers = [pinned.version.number] if version else self._traffic.versions(request.principal.scope, model)
+        signature = pinned.version.signature
+        document = {
+            "name": model,
+            "versions": [str(number) for number in numbers],
+            "platform": PLATFORM,
+            "inputs": [described(spec) for spec in signature.inputs],
+            "outputs": [described(spec) for spec in signature.outputs],
+        }
+        return _read(request, document, label)
+
+    async def _infer(self, request: Request, model: str, version: str) -> Response:
+        if request.method != "POST":
+            raise Failure(Code.METHOD_NOT_ALLOWED, f"{request.method} is not allowed here, POST is")
+        permit(request.principal)
+        request.model, request.version = model, version
+        deadline = time.monotonic() + _seconds(request)
+        pinned = self._traffic.route(request.principal.scope, model, version)
+        request.version = str(pinned.version.number)
+        asked = await _decode(request)
+        query = Query(request.request_id, deadline, asked.inputs, asked.outputs)
+        prediction = await self._traffic.predict(request.principal.scope, pinned, query)
+        request.version = str(prediction.pinned.version.number)
+        return await _encode(asked, prediction)
+
+
+def _read(request: Request, document: dict[str, Any], *headers: tuple[bytes, bytes]) -> Response:
+    if request.method not in ("GET", "HEAD"):
+        raise Failure(Code.METHOD_NOT_ALLOWED, f"{request.method} is not allowed here, GET is")
+    return Response(200, dump(document), [_JSON_TYPE, *headers])
+
+
+def _seconds(request: Request) -> float:
+    """How long the caller waits."""
+    text = request.headers.get(b"x-request-timeout")
+    if text is None:
+        return DEADLINE
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InvalidValue("X-Request-Timeout must be a number of seconds above 0")
+    return min(seconds, _LONGEST)
+
+
+async def _decode(request: Request) -> Asked:
+    headers = request.headers
+    kind = headers.get(b"content-type", b"")
+    if kind != b"application/json" and kind.partition(b";")[0].strip().lower() not in _CONTENT_TYPES:
+        raise Failure(Code.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json or application/octet-stream")
+    length = headers.get(b"inference-header-content-length")
+    if length is None:
+        size, body = None, await request.body(_JSON)
+    elif length.isdigit() and len(length) < 10:
+        size, body = int(length), await request.body(_BINARY)
+    else:
+        raise Failure(Code.BAD_FRAMING, "Inference-Header-Content-Length must be a number of bytes")
+    if (len(body) if size is None else size) > _LARGE:
+        return await asyncio.to_thread(decode, body, size)
+    return decode(body, size)
+
+
+async def _encode(asked: Asked, prediction: Prediction) -> Response:
+    if sum(len(tensor.raw) for tensor in prediction.outputs) > _LARGE:
+        encoded = await asyncio.to_thread(encode, asked, prediction)
+    else:
+        encoded = encode(asked, prediction)
+    headers = [(b"model-version", prediction.pinned.version.label.encode())]
+    if not encoded.json_size:
+        return Response(200, encoded.body, [_JSON_TYPE, *headers])
+    headers.append((b"inference-header-content-length", str(encoded.json_size).encode()))
+    return Response(200, encoded.body, [_BINARY_TYPE, *headers])

@@ -1,0 +1,120 @@
+"""What the gateway hears of releases and engines, and asks for at its start."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+
+from google.protobuf.message import Message
+
+from aimass.v1 import engines_pb2, inference_events_pb2, models_pb2, registry_events_pb2, releases_pb2
+from aimass.v1.engines_pb2_grpc import EnginesStub
+from aimass.v1.releases_pb2_grpc import ReleasesStub
+from services.gateway.traffic.domain.routing import Release, Version
+from services.gateway.traffic.domain.tensors import Signature, TensorSpec
+from services.gateway.traffic.service import Loaded, Traffic
+from services.kit.app import Runtime
+from services.kit.auth import SYSTEM, Scope
+from services.kit.config import ConfigError
+from services.kit.errors import Failure
+from services.kit.outbox import Delivery, Handler, Inbox, Listener
+
+log = logging.getLogger(__name__)
+_RETRY = 0.5  # seconds between tries of the first snapshot
+_AGAIN = 30.0  # seconds until the table is compared with its sources again, should an event have been lost
+
+
+class TrafficApi:
+    """Keeps the table of routes as the registry and the inference service say."""
+
+    def __init__(self, traffic: Traffic, runtime: Runtime, inbox: Inbox) -> None:
+        self._traffic, self._runtime = traffic, runtime
+        self._ready = False
+        heard: dict[type[Message], Handler] = {
+            registry_events_pb2.ReleaseChanged: self.release_changed,
+            inference_events_pb2.EngineChanged: self.engine_changed,
+        }
+        self.listener = Listener(heard, inbox, broadcast=True)
+
+    def ready(self) -> bool:
+        """The table has been complete once. From then on it is used as it is, also when its sources are away."""
+        return self._ready
+
+    async def release_changed(self, message: registry_events_pb2.ReleaseChanged, delivery: Delivery) -> None:
+        await self._traffic.release_changed(delivery.scope, release_from_wire(message.release))
+
+    async def engine_changed(self, message: inference_events_pb2.EngineChanged, delivery: Delivery) -> None:
+        engine = message.engine
+        ready = engine.state == engines_pb2.ENGINE_STATE_READY
+        await self._traffic.engine_changed(Loaded(delivery.scope, engine.model, engine.version), engine.instance, ready)
+
+    async def follow(self) -> None:
+        """Takes snapshots for ever: until the first one is there, when the table turned out wrong, and now and then."""
+        rest = _RETRY
+        while True:
+            try:
+                await self.take_snapshot()
+            except Failure as failure:
+                log.info("the table of releases waits: %s", failure)
+                await asyncio.sleep(_RETRY)
+                continue
+            except ConfigError as error:
+                # A gateway without registry or inference forwards what there is; it has no predictions to be ready for.
+                log.warning("no predictions here: %s", error)
+                self._ready = True
+                return
+            # The listener begins to hear at about the time of the first snapshot, so a second one follows soon.
+            self._ready = True
+            await self._rest(rest)
+            rest = _AGAIN
+
+    async def _rest(self, seconds: float) -> None:
+        stale = self._traffic.stale
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # not wait_for: that of Python 3.11 can lose a cancellation
+                await stale.wait()
+            await asyncio.sleep(_RETRY)
+        stale.clear()
+
+    async def take_snapshot(self) -> None:
+        """Asks for all releases and all that is loaded. Raises Failure when either service is away."""
+        registry, inference = self._runtime.channel("registry"), self._runtime.channel("inference")
+        traffic, system = self._traffic, Scope(SYSTEM)
+        traffic.begin_snapshot()
+        as_gateway = self._runtime.as_service("gateway", "registry", system, "releases.snapshot")
+        asked = ReleasesStub(registry).SnapshotReleases(releases_pb2.SnapshotReleasesRequest(), metadata=as_gateway)
+        async for found in asked:
+            await traffic.release_changed(Scope(found.tenant, found.project), release_from_wire(found.release))
+        as_gateway = self._runtime.as_service("gateway", "inference", system, "engines.snapshot")
+        snapshot = await EnginesStub(inference).SnapshotEngines(
+            engines_pb2.SnapshotEnginesRequest(), metadata=as_gateway
+        )
+        loaded = [
+            Loaded(Scope(one.tenant, one.project), one.engine.model, one.engine.version)
+            for one in snapshot.engines
+            if one.engine.state == engines_pb2.ENGINE_STATE_READY
+        ]
+        await traffic.take_snapshot(snapshot.instance, loaded)
+
+
+def release_from_wire(release: releases_pb2.Release) -> Release:
+    """A release as the table needs it."""
+    return Release(
+        release.model,
+        release.generation,
+        _version(release.desired),
+        _version(release.serving),
+        _version(release.previous),
+        release.state == releases_pb2.RELEASE_STATE_LOADING or bool(release.operation),
+    )
+
+
+def _version(version: releases_pb2.ReleasedVersion) -> Version | None:
+    if not version.version:
+        return None
+    signature = Signature(_specs(version.signature.inputs), _specs(version.signature.outputs))
+    return Version(version.version, version.digest, signature)
+
+
+def _specs(specs: Iterable[models_pb2.TensorSpec]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(spec.name, spec.datatype, tuple(spec.shape)) for spec in specs)

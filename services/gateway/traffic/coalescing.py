@@ -1,0 +1,173 @@
+"""Requests that wait for the same version leave together in the next call.
+
+A request that finds no call under way leaves at once, so nothing is delayed at concurrency 1; under load the price of a
+call is shared by all that came in one turn of the event loop or while the last call was in flight.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from services.gateway.traffic.domain.tensors import Tensor
+from services.gateway.traffic.engines import Answer, Engines, Item
+from services.kit.auth import Scope
+from services.kit.errors import Code, DeadlineExceeded, Failure
+
+
+class Target(NamedTuple):
+    """What requests must have in common to share a call."""
+
+    scope: Scope
+    model: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one call and of what may wait."""
+
+    # Of one call; one item alone may be larger.
+    items: int = 1_000
+    bytes: int = 8 * 2**20
+    rows: int = 10_000
+    # Calls of one version under way at once.
+    calls: int = 1
+    # What may wait: requests of one version, bytes of all.
+    waiting: int = 2_000
+    waiting_bytes: int = 128 * 2**20
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    item: Item
+    answer: asyncio.Future[list[Tensor]]
+
+
+@dataclass(slots=True)
+class _Lane:
+    target: Target
+    flying: int = 0
+    waiting: deque[_Waiting] = field(default_factory=deque)
+
+
+class Coalescer:
+    """The lanes, one for each version that is being asked."""
+
+    def __init__(self, engines: Engines, limits: Limits | None = None) -> None:
+        self._engines, self._limits = engines, limits or Limits()
+        self._lanes: dict[Target, _Lane] = {}
+        self._waiting_bytes = 0
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def infer(self, target: Target, item: Item) -> list[Tensor]:
+        """The outputs for one item. Raises its own Failure, Unloaded, overloaded or deadline_exceeded."""
+        lane = self._lanes.get(target)
+        if lane is None:
+            lane = self._lanes[target] = _Lane(target)
+        if lane.flying >= self._limits.calls:
+            self._refuse_too_many(lane, item)
+            return await self._answered(lane, self._enqueue(lane, item))
+        lane.flying += 1
+        try:
+            # Those that came in the same turn of the event loop join: an engine that answers on the loop blocks it.
+            await asyncio.sleep(0)
+            if not lane.waiting:
+                # In the caller's own task: his going away cancels nobody else's request.
+                return _value((await self._engines.infer(*target, (item,)))[0])
+            waiting = self._enqueue(lane, item)
+        finally:
+            self._landed(lane)
+        return await self._answered(lane, waiting)
+
+    def _refuse_too_many(self, lane: _Lane, item: Item) -> None:
+        limits = self._limits
+        if len(lane.waiting) >= limits.waiting or self._waiting_bytes + item.size > limits.waiting_bytes:
+            raise Failure(Code.OVERLOADED, f"{lane.target.model} has too many requests waiting", retry_after=1)
+
+    def _enqueue(self, lane: _Lane, item: Item) -> _Waiting:
+        waiting = _Waiting(item, asyncio.get_running_loop().create_future())
+        lane.waiting.append(waiting)
+        self._waiting_bytes += item.size
+        return waiting
+
+    async def _answered(self, lane: _Lane, waiting: _Waiting) -> list[Tensor]:
+        try:
+            async with asyncio.timeout(waiting.item.deadline - time.monotonic()):
+                return await waiting.answer
+        except TimeoutError:
+            raise DeadlineExceeded(f"{lane.target.model} took too long") from None
+
+    def _landed(self, lane: _Lane) -> None:
+        """A call has ended: the next one leaves with all that wait, as far as one call may hold."""
+        lane.flying -= 1
+        while lane.waiting and lane.flying < self._limits.calls:
+            if batch := self._take(lane):
+                lane.flying += 1
+                task = asyncio.get_running_loop().create_task(self._together(lane, batch))
+                self._calls.add(task)
+                task.add_done_callback(self._calls.discard)
+        if not lane.flying and not lane.waiting:
+            self._lanes.pop(lane.target, None)
+
+    def _take(self, lane: _Lane) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        size = rows = 0
+        limits = self._limits
+        while lane.waiting and len(batch) < limits.items:
+            item = lane.waiting[0].item
+            if batch and (size + item.size > limits.bytes or rows + item.rows > limits.rows):
+                break
+            waiting = lane.waiting.popleft()
+            self._waiting_bytes -= item.size
+            if not waiting.answer.done():  # its caller may have gone or run out of time
+                batch.append(waiting)
+                size, rows = size + item.size, rows + item.rows
+        return batch
+
+    async def _together(self, lane: _Lane, batch: Sequence[_Waiting]) -> None:
+        try:
+            await self._answer(lane, batch)
+        except asyncio.CancelledError:
+            for waiting in batch:
+                waiting.answer.cancel()
+            raise
+        except Exception as error:
+            _refuse(batch, error)
+        finally:
+            self._landed(lane)
+
+    async def _answer(self, lane: _Lane, batch: Sequence[_Waiting]) -> None:
+        try:
+            answers = await self._engines.infer(*lane.target, [waiting.item for waiting in batch])
+        except Failure as failure:
+            # What only broke because it was together (an answer larger than a message) is asked for one by one.
+            if len(batch) == 1 or failure.code not in (Code.BODY_TOO_LARGE, Code.INTERNAL):
+                raise
+            for waiting in batch:
+                try:
+                    await self._answer(lane, (waiting,))
+                except Exception as error:
+                    _refuse((waiting,), error)
+            return
+        for waiting, answer in zip(batch, answers, strict=True):
+            if waiting.answer.done():
+                continue
+            if isinstance(answer, Failure):
+                waiting.answer.set_exception(answer)
+            else:
+                waiting.answer.set_result(answer)
+
+
+def _refuse(batch: Iterable[_Waiting], error: Exception) -> None:
+    for waiting in batch:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(error)
+
+
+def _value(answer: Answer) -> list[Tensor]:
+    if isinstance(answer, Failure):
+        raise answer
+    return answer

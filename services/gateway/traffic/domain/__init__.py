@@ -1,0 +1,1 @@
+"""What traffic means: which version answers, and what a version takes."""

@@ -1,0 +1,144 @@
+"""Which version of a model answers: what the registry wants, and what inference instances have loaded.
+
+A `Route` is never changed, only replaced, so a request that was pinned on one keeps what it saw.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from services.gateway.traffic.domain.tensors import Signature
+from services.kit.errors import NotFound, Unavailable
+
+_RETRY = 1.0  # seconds until it makes sense to ask again for a version that is being loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a model: its number, the digest of its manifest, what it takes and gives."""
+
+    number: int
+    digest: str
+    signature: Signature
+
+    @property
+    def label(self) -> str:
+        """How answers name it: 3;digest=sha256:..."""
+        return f"{self.number};digest={self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What the registry says of a model. `awaited`: a change is under way that waits for gateways to apply it."""
+
+    model: str
+    generation: int
+    desired: Version | None = None
+    serving: Version | None = None
+    previous: Version | None = None
+    awaited: bool = False
+
+    @property
+    def versions(self) -> dict[int, Version]:
+        """Every version it names, by number."""
+        return {v.number: v for v in (self.previous, self.serving, self.desired) if v}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One model's part of the table."""
+
+    release: Release | None = None
+    # What answers requests that name no version.
+    answering: Version | None = None
+    # The last generation that the registry was told is applied here.
+    reported: int = 0
+    # The instances that have a version loaded, by number.
+    ready: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    # What is known of versions, by number.
+    known: Mapping[int, Version] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A request's version, settled when it was admitted."""
+
+    model: str
+    version: Version
+    instance: str
+    # The caller named the version, so no other may answer.
+    named: bool
+
+
+def hear(route: Route, release: Release) -> Route:
+    """The route after the registry spoke; what is older than what was heard changes nothing."""
+    if route.release and release.generation < route.release.generation:
+        return route
+    known = {n: v for n, v in route.known.items() if route.ready.get(n)} | release.versions
+    if route.release:
+        return _settle(replace(route, release=release, known=known))
+    # The first word after a start: what served goes on serving, and only a change under way wants to hear of us.
+    same = release.serving == release.desired and not release.awaited
+    reported = release.generation if same else 0
+    return _settle(replace(route, release=release, known=known, answering=release.serving, reported=reported))
+
+
+def load(route: Route, version: int, instance: str, ready: bool) -> Route:
+    """The route after an instance has loaded or let go of a version."""
+    instances = route.ready.get(version, frozenset()) - {instance} | ({instance} if ready else frozenset())
+    others = lose(route, version)
+    return _settle(replace(others, ready={**others.ready, version: instances})) if instances else others
+
+
+def lose(route: Route, version: int) -> Route:
+    """The route after a version turned out to be loaded nowhere."""
+    return replace(route, ready={number: where for number, where in route.ready.items() if number != version})
+
+
+def report(route: Route, generation: int) -> Route:
+    """The route after the registry was told of a generation."""
+    return replace(route, reported=max(route.reported, generation))
+
+
+def _settle(route: Route) -> Route:
+    """Switches to the desired version once it is loaded somewhere; until then the old one goes on answering."""
+    desired = route.release.desired if route.release else None
+    if route.release and (desired is None or route.ready.get(desired.number)):
+        return replace(route, answering=desired)
+    return route
+
+
+def unreported(route: Route) -> int:
+    """The generation that is applied and that nobody was told of; 0: none."""
+    release = route.release
+    if release is None or route.answering != release.desired or route.reported >= release.generation:
+        return 0
+    waits = release.desired is not None and not route.ready.get(release.desired.number)
+    return 0 if waits else release.generation
+
+
+def pin(route: Route | None, model: str, text: str) -> Pinned:
+    """The version that answers a request. Raises not_found, or unavailable for one that is still being loaded."""
+    if route is None or route.release is None:
+        raise NotFound(f"there is no model {model}")
+    version = _named(route, model, text) if text else _released(route, model)
+    instances = route.ready.get(version.number)
+    if not instances:
+        raise Unavailable(f"{model} version {version.number} is being loaded", retry_after=_RETRY)
+    return Pinned(model, version, next(iter(instances)), bool(text))
+
+
+def _named(route: Route, model: str, text: str) -> Version:
+    number = int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else 0
+    version = route.known.get(number)
+    if version is None or not route.ready.get(number):
+        raise NotFound(f"{model} has no version {text[:64]} that is loaded")
+    return version
+
+
+def _released(route: Route, model: str) -> Version:
+    desired = route.release.desired if route.release else None
+    if route.answering:
+        return route.answering
+    if desired:
+        raise Unavailable(f"{model} version {desired.number} is being loaded", retry_after=_RETRY)
+    raise NotFound(f"{model} has no version that serves")

@@ -1,0 +1,113 @@
+"""Tensors as the Open Inference Protocol has them, and whether they are what a version takes.
+
+Values stay bytes, little endian and row major as in the protocol's binary extension, from the door to the engine.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+from services.kit.errors import InvalidValue, Violation
+
+# Bytes of one element; BYTES elements differ, each comes after its length.
+SIZES = {
+    "BOOL": 1,
+    "INT8": 1,
+    "INT16": 2,
+    "INT32": 4,
+    "INT64": 8,
+    "UINT8": 1,
+    "UINT16": 2,
+    "UINT32": 4,
+    "UINT64": 8,
+    "FP32": 4,
+    "FP64": 8,
+}
+_FLOATS = ("FP32", "FP64")
+
+
+class Tensor(NamedTuple):
+    """A named tensor."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What a tensor must be; -1 stands for any size, in front for the number of rows."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a version takes and gives."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def check(signature: Signature, inputs: Sequence[Tensor], outputs: Sequence[str]) -> int:
+    """The number of rows of inputs that fit. Raises invalid_value that names each input that does not."""
+    specs = {spec.name: spec for spec in signature.inputs}
+    wrong: list[Violation] = []
+    given: set[str] = set()
+    rows = 0
+    for index, tensor in enumerate(inputs):
+        spec = specs.get(tensor.name)
+        rule = _misfit(spec, tensor) if spec else f"the model takes no input {tensor.name}"
+        if tensor.name in given:
+            rule = f"the input {tensor.name} comes twice"
+        elif not rule and spec and spec.shape[:1] == (-1,):
+            rows = rows or tensor.shape[0]
+            if tensor.shape[0] != rows:
+                rule = f"{tensor.name} has {tensor.shape[0]} rows where {inputs[0].name} has {rows}"
+        given.add(tensor.name)
+        if rule:
+            wrong.append(Violation(f"/inputs/{index}", rule))
+    wrong += [Violation("/inputs", f"the input {name} is missing") for name in specs if name not in given]
+    known = {spec.name for spec in signature.outputs}
+    wrong += [Violation("/outputs", f"the model has no output {name}") for name in outputs if name not in known]
+    if wrong:
+        raise InvalidValue(wrong[0].rule + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""), wrong)
+    return rows or 1
+
+
+def _misfit(spec: TensorSpec, tensor: Tensor) -> str:
+    """What is wrong with a tensor, or empty."""
+    name = tensor.name
+    if tensor.datatype != spec.datatype:
+        return f"{name} must be {spec.datatype}, not {tensor.datatype}"
+    fits = len(tensor.shape) == len(spec.shape) and all(
+        want in (-1, size) for want, size in zip(spec.shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        return f"{name} must have the shape {list(spec.shape)}, not {list(tensor.shape)}"
+    if min(tensor.shape, default=1) < 1:
+        return f"{name} must have at least one row"
+    size = SIZES.get(tensor.datatype, 0)
+    if size and prod(tensor.shape) * size != len(tensor.raw):
+        return f"{name} must have {prod(tensor.shape) * size} bytes for its shape, not {len(tensor.raw)}"
+    return ""
+
+
+def scores(outputs: Sequence[Tensor], most: int) -> bytes:
+    """The score of each of the first `most` rows, as little-endian float64: the first floating output's last column.
+
+    With one column or one per class that is the positive class. Empty when there is no such output.
+    """
+    for tensor in outputs:
+        if tensor.datatype in _FLOATS and tensor.raw:
+            view = memoryview(tensor.raw)
+            values = view.cast("f") if tensor.datatype == "FP32" else view.cast("d")
+            columns = max(len(values) // max(tensor.shape[0], 1), 1) if tensor.shape else 1
+            last = values[columns - 1 : columns * most : columns].tolist()
+            return struct.pack(f"<{len(last)}d", *last)
+    return b""

@@ -1,0 +1,159 @@
+"""Predictions: which version answers, asked for together with others, counted."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from services.gateway.traffic import events
+from services.gateway.traffic.coalescing import Coalescer, Target
+from services.gateway.traffic.domain import routing
+from services.gateway.traffic.domain.routing import Pinned, Release, Route
+from services.gateway.traffic.domain.tensors import Tensor, check, scores
+from services.gateway.traffic.engines import Item, Unloaded
+from services.gateway.traffic.store import TrafficStore
+from services.kit.auth import Scope
+from services.kit.errors import NotFound
+from services.kit.telemetry import Record, traceparent
+
+_SCORED = 1024  # rows of one request whose scores are told to the log centre
+_NOTHING = Route()
+
+
+class Query(NamedTuple):
+    """What a caller wants to know. `deadline` is on the monotonic clock."""
+
+    request_id: str
+    deadline: float
+    inputs: Sequence[Tensor]
+    # Names of the outputs that are wanted; all if empty.
+    outputs: Sequence[str] = ()
+
+
+class Prediction(NamedTuple):
+    """An answer, and what gave it."""
+
+    pinned: Pinned
+    outputs: list[Tensor]
+
+
+class Loaded(NamedTuple):
+    """A version that an instance has loaded."""
+
+    scope: Scope
+    model: str
+    version: int
+
+
+class Traffic:
+    """The table of routes, and predictions through it."""
+
+    def __init__(
+        self,
+        store: TrafficStore,
+        coalescer: Coalescer,
+        record: Callable[[Record], None],
+        instance: str,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store, self._coalescer, self._record = store, coalescer, record
+        self._instance, self._now = instance, now
+        self._routes: dict[tuple[Scope, str], Route] = {}
+        self._touched: set[Loaded] = set()
+        # Set when the table turned out to be wrong, so that it is asked for again.
+        self.stale = asyncio.Event()
+
+    def route(self, scope: Scope, model: str, version: str) -> Pinned:
+        """What answers a request: the release decides unless a version is named.
+
+        Raises not_found, or unavailable for what is still being loaded.
+        """
+        return routing.pin(self._routes.get((scope, model)), model, version)
+
+    def versions(self, scope: Scope, model: str) -> list[int]:
+        """The numbers of a model's versions that are loaded."""
+        route = self._routes.get((scope, model), _NOTHING)
+        return sorted(number for number in route.ready if number in route.known)
+
+    async def predict(self, scope: Scope, pinned: Pinned, query: Query) -> Prediction:
+        """The outputs for one request. Raises invalid_value that names the input, or what the engine says."""
+        started = time.perf_counter()
+        try:
+            rows, outputs = await self._ask(scope, pinned, query)
+        except Unloaded:
+            pinned = self._pin_again(scope, pinned)
+            try:
+                rows, outputs = await self._ask(scope, pinned, query)
+            except Unloaded:
+                raise NotFound(f"{pinned.model} has no version {pinned.version.number} that is loaded") from None
+        self._tell(scope, pinned, query.request_id, rows, outputs, (time.perf_counter() - started) * 1000)
+        return Prediction(pinned, outputs)
+
+    async def _ask(self, scope: Scope, pinned: Pinned, query: Query) -> tuple[int, list[Tensor]]:
+        rows = check(pinned.version.signature, query.inputs, query.outputs)
+        item = Item(query.request_id, query.deadline, query.inputs, query.outputs, traceparent(), rows)
+        return rows, await self._coalescer.infer(Target(scope, pinned.model, pinned.version.number), item)
+
+    def _pin_again(self, scope: Scope, pinned: Pinned) -> Pinned:
+        """What answers now that the pinned version is gone; a version that was named has no substitute."""
+        key, number = (scope, pinned.model), pinned.version.number
+        self._routes[key] = routing.lose(self._routes[key], number)
+        self.stale.set()
+        return self.route(scope, pinned.model, str(number) if pinned.named else "")
+
+    def _tell(
+        self, scope: Scope, pinned: Pinned, request_id: str, rows: int, outputs: Sequence[Tensor], duration_ms: float
+    ) -> None:
+        attributes = {
+            "request_id": request_id,
+            "model": pinned.model,
+            "version": pinned.version.number,
+            "status": 200,
+            "duration_ms": duration_ms,
+            "rows": rows,
+            "scores": scores(outputs, _SCORED),
+        }
+        self._record(Record("prediction", pinned.model, "", scope, attributes, service="gateway", trace=traceparent()))
+
+    async def release_changed(self, scope: Scope, release: Release) -> None:
+        """Takes in what the registry wants."""
+        await self._replace(scope, release.model, lambda route: routing.hear(route, release))
+
+    async def engine_changed(self, loaded: Loaded, instance: str, ready: bool) -> None:
+        """Takes in that an instance has loaded a version, or has not or no longer."""
+        self._touched.add(loaded)
+        await self._replace(
+            loaded.scope, loaded.model, lambda route: routing.load(route, loaded.version, instance, ready)
+        )
+
+    def begin_snapshot(self) -> None:
+        """From now on what is heard of versions is newer than the snapshot that is about to be asked for."""
+        self._touched.clear()
+
+    async def take_snapshot(self, instance: str, engines: Iterable[Loaded]) -> None:
+        """Takes in everything that inference has loaded: what the table has beside it is gone."""
+        taken: dict[tuple[Scope, str], set[int]] = {key: set() for key in self._routes}
+        for scope, model, version in engines:
+            taken.setdefault((scope, model), set()).add(version)
+        for (scope, model), ready in taken.items():
+            await self._replace(scope, model, self._correction(scope, model, instance, ready))
+
+    def _correction(self, scope: Scope, model: str, instance: str, ready: set[int]) -> Callable[[Route], Route]:
+        def correct(route: Route) -> Route:
+            for number in {*route.ready, *ready}:
+                if Loaded(scope, model, number) not in self._touched:
+                    route = routing.load(routing.lose(route, number), number, instance, number in ready)
+            return route
+
+        return correct
+
+    async def _replace(self, scope: Scope, model: str, change: Callable[[Route], Route]) -> None:
+        """Puts a new route in place, then tells the registry what is applied by it."""
+        key = (scope, model)
+        route = self._routes[key] = change(self._routes.get(key, _NOTHING))
+        if generation := routing.unreported(route):
+            version = route.answering.number if route.answering else 0
+            applied = events.release_applied(scope, self._instance, model, generation, version, self._now())
+            await self._store.tell([applied])
+            self._routes[key] = routing.report(self._routes[key], generation)

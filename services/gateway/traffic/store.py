@@ -1,0 +1,18 @@
+"""What the gateway's database keeps of its traffic: only what waits to be told. The table itself lives in memory."""
+
+from collections.abc import Sequence
+
+from services.kit.bus import Event
+from services.kit.db import Database
+from services.kit.outbox import Outbox
+
+
+class TrafficStore:
+    """The outbox."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._db, self._outbox = database, outbox
+
+    async def tell(self, events: Sequence[Event]) -> None:
+        """Returns when the events are sure to be published."""
+        await self._db.run(lambda connection: self._outbox.add(connection, events))
