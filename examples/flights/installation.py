@@ -1,0 +1,117 @@
+"""An installation of its own: a folder of its own, free ports, one process, gone at the end."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from examples.flights.webhook import Sink
+
+_START = 60.0  # seconds that the services may take to be ready, on a machine that does much else
+_STOP = 20.0
+
+
+class StartFailed(Exception):
+    """The services did not start; the text has their last words."""
+
+
+@dataclass
+class Installation:
+    """Services that run, and where."""
+
+    folder: Path
+    sink: Sink
+    env: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    doors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def raw(self) -> Path:
+        """Where the company's files lie."""
+        return self.folder / "company"
+
+    @property
+    def key(self) -> str:
+        return (self.home / "admin-key").read_text().strip()
+
+    def start(self) -> float:
+        """Starts the services and returns how many seconds it took until they were ready. Raises StartFailed."""
+        began = time.monotonic()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AIMASS_")}
+        self.env = kept | {
+            "AIMASS_HOME": str(self.home),
+            "AIMASS_GATEWAY_HTTP_PORT": "0",
+            "AIMASS_GATEWAY_GRPC_PORT": "0",
+            "AIMASS_GATEWAY_DRAIN_ACCEPT_SECONDS": "0",
+            "AIMASS_DATA_FILE_ROOTS": os.pathsep.join([str(self.raw), str(self.home / "logs")]),
+            "AIMASS_EGRESS_ALLOW": self.sink.address,
+        }
+        with (self.folder / "services.log").open("wb") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "services"], env=self.env, stdout=said, stderr=said, start_new_session=True
+            )
+        while not self._ready():
+            if self.process.poll() is not None or time.monotonic() - began > _START:
+                raise StartFailed((self.folder / "services.log").read_text()[-2000:] or "the services do not answer")
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def _ready(self) -> bool:
+        try:
+            self.doors = json.loads((self.home / "doors.json").read_text())
+            place = urlsplit(self.doors["http"])
+            with contextlib.closing(http.client.HTTPConnection(place.netloc, timeout=2)) as connection:
+                connection.request("GET", "/health/ready")
+                return connection.getresponse().status == 200
+        except (OSError, json.JSONDecodeError, http.client.HTTPException):
+            return False
+
+    def stop(self) -> None:
+        """Ends the services, and what they started, for sure."""
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            self.process.wait(_STOP)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def installed(keep: bool) -> Iterator[Installation]:
+    """An installation for a block. Its folder stays if the block fails or `keep` says so; its processes never do."""
+    folder = Path(tempfile.mkdtemp(prefix="aimass-flights-"))
+    done = False
+    try:
+        with Sink() as sink:
+            found = Installation(folder, sink)
+            try:
+                yield found
+                done = True
+            except KeyboardInterrupt:
+                done = True
+                raise
+            finally:
+                found.stop()
+    finally:
+        if done and not keep:
+            shutil.rmtree(folder, ignore_errors=True)

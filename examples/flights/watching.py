@@ -1,0 +1,81 @@
+"""Step 9: what really happened comes back, and everything that was done can be found."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+from standardwebhooks import Webhook
+
+from aimass import Client
+from examples.flights.definitions import CANDIDATES, MODEL
+from examples.flights.story import Story, expect, soon
+from examples.flights.training import stored
+
+_PORTION, _PORTIONS = 1000, 3
+
+
+def outcomes(story: Story) -> None:
+    """Predicts flights, tells how late they really were, and reads how good each version was."""
+    with Client(story.client.door.url, story.facts["fast key"]) as client, story.busy("flights land"):
+        for name in CANDIDATES:
+            table = stored(story, name)
+            for part in range(_PORTIONS):
+                _one_portion(story, client, name, table.slice(part * _PORTION, _PORTION))
+    told = _PORTION * _PORTIONS * len(CANDIDATES)
+    quality = soon(lambda: _measured(story))
+    expect(bool(quality), "no live quality was measured")
+    for version in sorted(quality, key=lambda version: int(version.version)):
+        story.facts.setdefault("live AUC", {})[version.version] = version.auc
+        text = f"live AUC {version.auc:.4f} on {version.with_outcome:,} flights that landed"
+        story.say(f"version {version.version}: {text}, of {version.predictions:,} predictions")
+    story.facts["outcomes"] = told
+
+
+def _one_portion(story: Story, client: Client, name: str, table: pa.Table) -> None:
+    number = story.facts[name]["version"]
+    if not len(table):
+        return
+    signature = story.client.models.get_model_version(model=MODEL, version=number).signature
+    columns = {spec.name: table.column(spec.name).to_pylist() for spec in signature.inputs}
+    answer = client.predict(MODEL, columns=columns, version=number)
+    expect(answer.version == number, f"version {answer.version} answered, not {number}")
+    story.facts["a request"] = answer.request_id
+    story.client.record_outcomes(MODEL, answer.request_id, table.column("label").to_pylist())
+
+
+def _measured(story: Story) -> list[Any]:
+    found = story.client.monitors.get_quality(model=MODEL).versions
+    ready = [version for version in found if version.HasField("auc") and version.with_outcome >= _PORTION // 2]
+    return ready if len(ready) == len(CANDIDATES) else []
+
+
+def traces(story: Story) -> None:
+    """Finds its own calls by request, by model, by text; counts them; and reads the webhook that came."""
+    request = story.facts["a request"]
+    queries = {
+        "by request": f"request_id:{request}",
+        "by model": f"kind:prediction AND model:{MODEL}",
+        "by text": '"POST" AND kind:log',
+        "events": "kind:event AND name:ReleaseChanged",
+    }
+    for what, query in queries.items():
+        found = soon(lambda query=query: story.client.logs.search_logs(query=query, page_size=100).records)  # type: ignore[misc]
+        expect(bool(found), f"nothing was found for {query}")
+        story.say(
+            f"{what}: {query} finds {len(found)}{'+' if len(found) == 100 else ''}, the newest: {found[0].text[:60]}"
+        )
+    spans = soon(lambda: story.client.logs.get_trace(request_id=request).spans)
+    story.say(f"the trace of request {request}: {' → '.join(span.name for span in spans[:4])}")
+    since = datetime.now(UTC) - timedelta(hours=1)
+    counted = story.client.logs.count_logs(query="", since=since, step_seconds=60)
+    story.facts["log records"] = counted.total
+    busiest = max(counted.buckets, key=lambda bucket: bucket.count)
+    story.say(f"{counted.total:,} records in {len(counted.buckets)} minute(s), {busiest.count:,} in the busiest")
+    _webhook(story)
+
+
+def _webhook(story: Story) -> None:
+    headers, body = story.installation.sink.first(30)
+    Webhook(story.facts["hook secret"]).verify(body, headers)
+    story.facts["webhooks"] = len(story.installation.sink.received)
+    story.say(f"a webhook came, its signature is right: “{body.decode()}”")
