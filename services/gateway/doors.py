@@ -124,7 +124,9 @@ class GrpcDoor:
         if self._server:
             accept = min(self._config.drain_accept_seconds, grace)
             await asyncio.sleep(accept)
-            await self._server.stop(max(grace - accept, 0))
+            # Let go of here: a server that is collected after its loop was closed complains.
+            server, self._server = self._server, None
+            await server.stop(max(grace - accept, 0))
 
 
 class Doors:

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with what it leaves open: bounds on headers, on slow and silent callers, problem documents."""
+"""uvicorn's HTTP protocol, with bounds on headers and on slow and silent callers, and with problem documents."""
 
 import asyncio
 from typing import Any

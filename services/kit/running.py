@@ -40,7 +40,9 @@ class GrpcDoor:
 
     async def close(self, grace: float) -> None:
         if self._server:
-            await self._server.stop(grace)
+            # Let go of here: a server that is collected after its loop was closed complains.
+            server, self._server = self._server, None
+            await server.stop(grace)
 
 
 def build(name: str, runtime: Runtime) -> App:

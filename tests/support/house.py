@@ -88,8 +88,8 @@ class _Caller:
 async def house(home: Path, *services: str, **env: str) -> AsyncIterator[House]:
     """Runs services on a home folder; settings as keywords: AIMASS_LOGS_X="1"."""
     process = Process(services, {"AIMASS_HOME": str(home), "AIMASS_DRAIN_SECONDS": "1", **env})
-    await process.start()
     try:
+        await process.start()
         yield House(process)
     finally:
         await process.stop()
