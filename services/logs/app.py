@@ -1,14 +1,24 @@
 """How the log centre is put together."""
 
 from services.kit.app import App, Runtime
+from services.kit.egress import Egress
+from services.kit.secrets import Vault
 from services.logs.config import Config
 from services.logs.database import open_database, schema
 from services.logs.ingest.api import Intake
 from services.logs.ingest.segments import Segments
 from services.logs.ingest.service import Ingest
+from services.logs.monitors.api import MonitorsApi
+from services.logs.monitors.service import Monitors
+from services.logs.monitors.store import Store as MonitorStore
 from services.logs.search.api import LogsApi
 from services.logs.search.index import Index
 from services.logs.search.service import Search
+from services.logs.subscriptions.api import SubscriptionsApi
+from services.logs.subscriptions.deliveries import Deliveries
+from services.logs.subscriptions.domain import schedule_of
+from services.logs.subscriptions.service import Subscriptions
+from services.logs.subscriptions.store import Store as SubscriptionStore
 
 __all__ = ["Config", "build"]
 
@@ -19,14 +29,26 @@ def build(config: Config, runtime: Runtime) -> App:
     ingest = Ingest(Segments(store / "records", config.segment_bytes, config.segment_seconds))
     search = Search(ingest, Index(store / "index"))
 
+    db = open_database(config.database_url, runtime.home)
+    egress, vault, now = Egress(runtime.settings.egress_allow), Vault(runtime.home / "keys"), runtime.now
+    kept = SubscriptionStore(db)
+    subscriptions = Subscriptions(kept, ingest, search, egress, vault, now)
+    deliveries = Deliveries(kept, egress, vault, now, schedule_of(config.webhook_schedule), config.webhook_seconds)
+    subscriptions.on_due = deliveries.wake
+    monitors = Monitors(MonitorStore(db), ingest, now)
+
     async def close_ingest() -> None:
         ingest.close()
 
     return App(
-        rpc={"aimass.v1.Logs": LogsApi(search)},
-        database=open_database(config.database_url, runtime.home),
+        rpc={
+            "aimass.v1.Logs": LogsApi(search),
+            "aimass.v1.Subscriptions": SubscriptionsApi(subscriptions),
+            "aimass.v1.Monitors": MonitorsApi(monitors),
+        },
+        database=db,
         schema=schema,
         start=[ingest.open],
-        tasks=[Intake(runtime.bus, ingest).run, search.follow],
-        close=[search.close, close_ingest],
+        tasks=[Intake(runtime.bus, ingest).run, search.follow, subscriptions.follow, deliveries.run, monitors.follow],
+        close=[egress.close, search.close, close_ingest],
     )

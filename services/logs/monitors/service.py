@@ -1,0 +1,72 @@
+"""Joining predictions with what really happened. Either may come first."""
+
+import asyncio
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from services.kit.auth import Scope
+from services.kit.errors import InvalidValue, Violation
+from services.logs.domain import Record
+from services.logs.ingest.segments import Position
+from services.logs.ingest.service import Ingest
+from services.logs.monitors.domain import ROWS, Outcome, Pair, Prediction, Quality, quality
+from services.logs.monitors.store import Store
+
+_FOLLOWER = "monitors"
+_NOTE_EVERY = 30.0  # seconds between notes of a place behind which there was no prediction
+_PAIRS = 200_000  # that a measurement looks at
+
+
+class Monitors:
+    """Live quality of models."""
+
+    def __init__(self, store: Store, ingest: Ingest, now: Callable[[], datetime]) -> None:
+        self._store, self._ingest, self._now = store, ingest, now
+
+    async def follow(self) -> None:
+        """Keeps predictions as they come, until it is cancelled."""
+        position = Position(*await self._store.position(_FOLLOWER))
+        noted = time.monotonic()
+        while True:
+            stored, position = await self._ingest.after(position)
+            made = [found for one in stored if (found := prediction_of(one.record))]
+            if made or time.monotonic() - noted > _NOTE_EVERY:
+                noted = time.monotonic()
+                await self._store.keep(_FOLLOWER, position, made, self._now())
+
+    async def record(self, scope: Scope, model: str, outcomes: Sequence[Outcome]) -> tuple[int, int]:
+        """How many are new, how many were known. Raises conflict when one differs from what was recorded."""
+        for index, one in enumerate(outcomes):
+            if one.value not in (0.0, 1.0) or not math.isfinite(one.value):
+                raise _invalid(index, "value", "must be 0 or 1")
+            if not 0 <= one.row < ROWS:
+                raise _invalid(index, "row", f"must be from 0 to {ROWS - 1}")
+        return await self._store.record(scope, model, outcomes, self._now())
+
+    async def quality(self, scope: Scope, model: str) -> list[Quality]:
+        """Each version that has predicted, by number; from the 200,000 outcomes that were told last."""
+        counts = await self._store.counts(scope, model)
+        pairs = await self._store.pairs(scope, model, _PAIRS)
+        return await asyncio.to_thread(_measure, counts, pairs)
+
+
+def _measure(counts: dict[int, int], pairs: Sequence[Pair]) -> list[Quality]:
+    by_version: dict[int, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_version[pair.version].append(pair)
+    return [quality(version, counts[version], by_version[version]) for version in sorted(counts)]
+
+
+def _invalid(index: int, field: str, rule: str) -> InvalidValue:
+    return InvalidValue(f"{field} of outcome {index} {rule}", [Violation(f"/outcomes/{index}/{field}", rule)])
+
+
+def prediction_of(record: Record) -> tuple[Scope, Prediction] | None:
+    """The prediction that a record tells of, with whose it is; None for other records."""
+    if record.kind != "prediction" or not (record.request_id and record.model and record.version and record.scores):
+        return None
+    made = Prediction(record.model[:63], record.request_id, record.version, record.scores)
+    return Scope(record.tenant, record.project), made

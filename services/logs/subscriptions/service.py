@@ -1,0 +1,214 @@
+"""Subscriptions: making them, and noting what they match."""
+
+import base64
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from urllib.parse import quote
+
+import orjson
+
+from services.kit import pages
+from services.kit.auth import Scope
+from services.kit.egress import Egress
+from services.kit.errors import InvalidValue, Violation
+from services.kit.pages import Page
+from services.kit.secrets import Vault
+from services.kit.timestamps import uuid7
+from services.logs.domain import Record
+from services.logs.ingest.segments import Position
+from services.logs.ingest.service import Ingest, Stored
+from services.logs.search.domain import matches, parse
+from services.logs.search.index import Window
+from services.logs.search.service import Search
+from services.logs.subscriptions.domain import (
+    PENDING,
+    Delivery,
+    Message,
+    Subscription,
+    check_template,
+    content,
+    render,
+)
+from services.logs.subscriptions.store import Store
+
+_FOLLOWER = "subscriptions"
+_NOTE_EVERY = 30.0  # seconds between notes of a place behind which nothing matched
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a filter would have matched in the last hour, and how the newest reads."""
+
+    matched: int
+    examples: Sequence[Record]
+    subject: str
+    body: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """New values of a subscription; None: as it is."""
+
+    description: str | None = None
+    filter: str | None = None
+    url: str | None = None
+    template: tuple[str, str] | None = None
+
+
+class Subscriptions:
+    """Who is told what. A record that matches becomes a delivery row in the transaction that notes how far we are."""
+
+    def __init__(
+        self, store: Store, ingest: Ingest, search: Search, egress: Egress, vault: Vault, now: Callable[[], datetime]
+    ) -> None:
+        self._store, self._ingest, self._search = store, ingest, search
+        self._egress, self._vault, self._now = egress, vault, now
+        self.on_due: Callable[[], None] = lambda: None
+
+    async def create(self, scope: Scope, name: str, wanted: Change) -> tuple[Subscription, str]:
+        """A new subscription and its signing secret.
+
+        Raises query_invalid, template_invalid, egress_denied, already_exists.
+        """
+        subject, body = wanted.template or ("", "")
+        now = self._now()
+        values = (wanted.description or "", wanted.filter or "", wanted.url or "", subject, body, now, now)
+        made = Subscription(name, *values, start=self._ingest.sequence)
+        await self._check(made)
+        secret = os.urandom(24)
+        sealed = self._vault.seal(secret, context_of(scope, name))
+        return await self._store.create(scope, made, sealed), f"whsec_{base64.b64encode(secret).decode()}"
+
+    async def _check(self, one: Subscription) -> None:
+        if not one.filter:
+            raise InvalidValue("filter must be set", [Violation("/filter", "must be set")])
+        parse(one.filter)
+        check_template(one.subject)
+        check_template(one.body)
+        await self._egress.check(one.url)
+
+    async def get(self, scope: Scope, name: str) -> Subscription:
+        """Raises not_found."""
+        return await self._store.get(scope, name)
+
+    async def list(self, scope: Scope, size: int, token: str, deleted: bool) -> Page[Subscription]:
+        """By name."""
+        last = pages.after(token, str)
+        return await self._store.list(scope, pages.size(size), str(last[0]) if last else "", deleted)
+
+    async def update(self, scope: Scope, name: str, etag: str, change: Change) -> Subscription:
+        """Changes what is given. With another filter only records from now on count. Raises etag_mismatch too."""
+        await self._check(self._changed(await self._store.get(scope, name), change))
+        return await self._store.change(scope, name, etag, lambda old: self._changed(old, change))
+
+    def _changed(self, old: Subscription, change: Change) -> Subscription:
+        subject, body = change.template if change.template is not None else (old.subject, old.body)
+        new = replace(
+            self._touched(old),
+            description=old.description if change.description is None else change.description,
+            filter=old.filter if change.filter is None else change.filter,
+            url=old.url if change.url is None else change.url,
+            subject=subject,
+            body=body,
+        )
+        return replace(new, start=self._ingest.sequence) if new.filter != old.filter else new
+
+    def _touched(self, old: Subscription) -> Subscription:
+        return replace(old, generation=old.generation + 1, update_time=self._now())
+
+    async def delete(self, scope: Scope, name: str, etag: str) -> Subscription:
+        """Stops it; what is under way stays until it is undeleted. Raises not_found, etag_mismatch."""
+        return await self._store.change(
+            scope, name, etag, lambda old: replace(self._touched(old), delete_time=self._now())
+        )
+
+    async def undelete(self, scope: Scope, name: str) -> Subscription:
+        """Brings it back; what came in between does not count. Raises not_found."""
+
+        def back(old: Subscription) -> Subscription:
+            if not old.delete_time:
+                return old
+            return replace(self._touched(old), delete_time=None, start=self._ingest.sequence)
+
+        return await self._store.change(scope, name, "", back, deleted=True)
+
+    async def preview(self, scope: Scope, text: str, subject: str, body: str) -> Preview:
+        """Raises query_invalid, template_invalid."""
+        parse(text)
+        check_template(subject)
+        check_template(body)
+        hour = Window(since=int((self._now() - timedelta(hours=1)).timestamp() * 1e9))
+        matched = await self._search.total(scope, text, hour)
+        page = await self._search.search(scope, text, hour, _EXAMPLES, "")
+        if not page.items:
+            return Preview(matched, (), "", "")
+        newest = page.items[0]
+        return Preview(matched, page.items, render(subject, newest), message_of(subject, body, newest).body.decode())
+
+    async def deliveries(self, scope: Scope, name: str, size: int, token: str) -> Page[Delivery]:
+        """Newest first. Raises not_found."""
+        last = pages.after(token, str)
+        await self._store.get(scope, name, deleted=True)
+        return await self._store.deliveries(scope, name, pages.size(size), str(last[0]) if last else "")
+
+    async def retry(self, scope: Scope, name: str, delivery: str) -> Delivery:
+        """Tries a delivery again at once, from the beginning of its schedule. Raises not_found."""
+        await self._store.get(scope, name)
+        found = await self._store.retry(scope, name, delivery, self._now())
+        self.on_due()
+        return found
+
+    async def follow(self) -> None:
+        """Matches records as they come, until it is cancelled."""
+        position = Position(*await self._store.position(_FOLLOWER))
+        noted = time.monotonic()
+        while True:
+            stored, position = await self._ingest.after(position)
+            watched = await self._store.watched()
+            scopes = watched & {Scope(one.record.tenant, one.record.project) for one in stored}
+            if scopes or time.monotonic() - noted > _NOTE_EVERY:
+                noted = time.monotonic()
+                if await self._store.note(_FOLLOWER, position, scopes, self._matching(stored)):
+                    self.on_due()
+
+    def _matching(
+        self, stored: Sequence[Stored]
+    ) -> Callable[[Mapping[Scope, Sequence[Subscription]]], Sequence[tuple[Scope, Delivery, Message]]]:
+        now = self._now()
+
+        def match(found: Mapping[Scope, Sequence[Subscription]]) -> Sequence[tuple[Scope, Delivery, Message]]:
+            made = []
+            filters = {one.filter: parse(one.filter) for each in found.values() for one in each}
+            for sequence, record in ((one.sequence, one.record) for one in stored):
+                scope = Scope(record.tenant, record.project)
+                for one in found.get(scope, ()):
+                    if sequence >= one.start and matches(filters[one.filter], record):
+                        delivery = Delivery(uuid7(), one.subscription, record.record, PENDING, 0, 0, "", now, now)
+                        made.append((scope, delivery, message_of(one.subject, one.body, record)))
+            return made
+
+        return match
+
+
+def context_of(scope: Scope, name: str) -> str:
+    """What a subscription's secret is sealed for."""
+    return f"subscription/{scope.tenant}/{scope.project}/{name}"
+
+
+def message_of(subject: str, body: str, record: Record) -> Message:
+    """What is sent of a record: the template's text, or the record as JSON when there is none."""
+    text = render(body, record).encode() if body else orjson.dumps(content(record))
+    try:
+        orjson.loads(text)
+        kind = "application/json"
+    except orjson.JSONDecodeError:
+        kind = "text/plain; charset=utf-8"
+    headers = {"content-type": kind}
+    if subject:
+        # A header holds no other letters than ASCII's, so the subject is percent-encoded UTF-8.
+        headers["aimass-subject"] = quote(render(subject, record)[:500], safe=" ,.;:!?()/=@+-_")
+    return Message(headers, text)

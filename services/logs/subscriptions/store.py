@@ -1,0 +1,241 @@
+"""Subscriptions and deliveries in tables."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.engine import Connection, Row
+
+from services.kit import pages
+from services.kit.auth import Scope
+from services.kit.db import Database, UtcDateTime, scoped, within
+from services.kit.errors import AlreadyExists, Code, Failure, NotFound
+from services.kit.pages import Page
+from services.logs.database import Place, followed, note_followed, schema
+from services.logs.subscriptions.domain import PENDING, Delivery, Message, Subscription
+
+subscriptions = scoped(
+    "subscription",
+    schema.metadata,
+    Column("subscription", String(63), primary_key=True),
+    Column("description", String(1000), nullable=False),
+    Column("filter", String(4096), nullable=False),
+    Column("url", String(2000), nullable=False),
+    Column("subject", String(500), nullable=False),
+    Column("body", String(20000), nullable=False),
+    Column("create_time", UtcDateTime, nullable=False),
+    Column("update_time", UtcDateTime, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("delete_time", UtcDateTime),
+    Column("start", BigInteger, nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+)
+deliveries = scoped(
+    "delivery",
+    schema.metadata,
+    Column("delivery", String(36), primary_key=True),
+    Column("subscription", String(63), nullable=False),
+    Column("record", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("response_status", Integer, nullable=False),
+    Column("error", String(500), nullable=False),
+    Column("create_time", UtcDateTime, nullable=False),
+    Column("next_attempt_time", UtcDateTime),
+    Column("deliver_time", UtcDateTime),
+    Column("headers", LargeBinary, nullable=False),
+    Column("message", LargeBinary, nullable=False),
+    # However often a record is looked at, a subscription is told of it once.
+    UniqueConstraint("tenant", "project", "subscription", "record", name="delivery_once"),
+    Index("delivery_due", "state", "next_attempt_time"),
+)
+
+
+@dataclass(frozen=True)
+class Due:
+    """A delivery whose time has come, with what it takes to send it."""
+
+    scope: Scope
+    delivery: Delivery
+    url: str
+    secret: bytes
+    message: Message
+
+
+Match = Callable[[Mapping[Scope, Sequence[Subscription]]], Sequence[tuple[Scope, Delivery, Message]]]
+
+
+class Store:
+    """The only SQL of subscriptions."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def create(self, scope: Scope, made: Subscription, secret: bytes) -> Subscription:
+        """Raises already_exists, also for a deleted one."""
+
+        def work(connection: Connection) -> Subscription:
+            if _row(connection, scope, made.subscription):
+                raise AlreadyExists(f"there is a subscription {made.subscription}")
+            connection.execute(insert(subscriptions).values(**scope._asdict(), **asdict(made), secret=secret))
+            return made
+
+        return await self._db.run(work)
+
+    async def get(self, scope: Scope, name: str, deleted: bool = False) -> Subscription:
+        """Raises not_found; a deleted one is found if `deleted`."""
+        return await self._db.run(lambda connection: _live(connection, scope, name, deleted))
+
+    async def list(self, scope: Scope, size: int, after: str, deleted: bool) -> Page[Subscription]:
+        """By name."""
+        here = within(subscriptions, scope) & (subscriptions.c.subscription > after)
+        if not deleted:
+            here &= subscriptions.c.delete_time.is_(None)
+        query = select(subscriptions).where(here).order_by(subscriptions.c.subscription).limit(size + 1)
+        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        page = pages.cut([_subscription(row) for row in rows], size, lambda one: (one.subscription,))
+        return Page(page.items, page.next_token)
+
+    async def change(
+        self, scope: Scope, name: str, etag: str, change: Callable[[Subscription], Subscription], deleted: bool = False
+    ) -> Subscription:
+        """Changes one if the etag is the present one or empty. Raises not_found, etag_mismatch."""
+
+        def work(connection: Connection) -> Subscription:
+            old = _live(connection, scope, name, deleted)
+            if etag and etag != old.etag:
+                raise Failure(Code.ETAG_MISMATCH, f"{name} has changed: its etag is {old.etag}")
+            new = change(old)
+            here = within(subscriptions, scope) & (subscriptions.c.subscription == name)
+            connection.execute(update(subscriptions).where(here).values(asdict(new)))
+            return new
+
+        return await self._db.run(work)
+
+    async def position(self, name: str) -> Place:
+        """Up to where a follower has come."""
+        return await self._db.run(lambda connection: followed(connection, name))
+
+    async def watched(self) -> frozenset[Scope]:
+        """Tenants and projects that have a subscription."""
+        query = select(subscriptions.c.tenant, subscriptions.c.project).where(subscriptions.c.delete_time.is_(None))
+        rows = await self._db.run(lambda connection: connection.execute(query.distinct()).all())
+        return frozenset(Scope(row.tenant, row.project) for row in rows)
+
+    async def note(self, name: str, place: Place, scopes: frozenset[Scope], match: Match) -> int:
+        """Writes what a match of subscriptions makes, and the place, in one transaction; returns how many are new."""
+
+        def work(connection: Connection) -> int:
+            found = {scope: _subscriptions(connection, scope) for scope in scopes}
+            made = sum(_deliver(connection, *each) for each in match(found))
+            note_followed(connection, name, place)
+            return made
+
+        return await self._db.run(work)
+
+    async def due(self, now: datetime, each: int) -> Sequence[Due]:
+        """Deliveries whose time has come: at most `each` of a subscription, so that one with many hides no other."""
+        table = deliveries
+        rank = func.row_number().over(
+            partition_by=(table.c.tenant, table.c.project, table.c.subscription), order_by=table.c.next_attempt_time
+        )
+        ready = (table.c.state == PENDING) & (table.c.next_attempt_time <= now)
+        ranked = select(table, rank.label("rank")).where(ready).subquery()
+        joined = ranked.join(
+            subscriptions,
+            (subscriptions.c.tenant == ranked.c.tenant)
+            & (subscriptions.c.project == ranked.c.project)
+            & (subscriptions.c.subscription == ranked.c.subscription)
+            & subscriptions.c.delete_time.is_(None),
+        )
+        query = select(ranked, subscriptions.c.url, subscriptions.c.secret).select_from(joined)
+        rows = await self._db.run(
+            lambda connection: connection.execute(query.where(ranked.c.rank <= each).limit(1000)).all()
+        )
+        return [_due(row) for row in rows]
+
+    async def settle(self, scope: Scope, delivery: str, **values: Any) -> None:
+        """Writes how a try went."""
+        here = within(deliveries, scope) & (deliveries.c.delivery == delivery)
+        await self._db.run(
+            lambda connection: connection.execute(update(deliveries).where(here).values(values)) and None
+        )
+
+    async def deliveries(self, scope: Scope, subscription: str, size: int, before: str) -> Page[Delivery]:
+        """Newest first."""
+        here = within(deliveries, scope) & (deliveries.c.subscription == subscription)
+        if before:
+            here &= deliveries.c.delivery < before
+        query = select(deliveries).where(here).order_by(deliveries.c.delivery.desc()).limit(size + 1)
+        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        return pages.cut([_delivery(row) for row in rows], size, lambda one: (one.delivery,))
+
+    async def retry(self, scope: Scope, subscription: str, delivery: str, now: datetime) -> Delivery:
+        """Makes a delivery due now. Raises not_found."""
+        here = within(deliveries, scope) & (deliveries.c.delivery == delivery)
+        here &= deliveries.c.subscription == subscription
+
+        def work(connection: Connection) -> Delivery:
+            again = {"state": PENDING, "attempts": 0, "next_attempt_time": now}
+            connection.execute(update(deliveries).where(here).values(again))
+            row = connection.execute(select(deliveries).where(here)).first()
+            if row is None:
+                raise NotFound(f"{subscription} has no delivery {delivery}")
+            return _delivery(row)
+
+        return await self._db.run(work)
+
+
+def _row(connection: Connection, scope: Scope, name: str) -> Row[Any] | None:
+    here = within(subscriptions, scope) & (subscriptions.c.subscription == name)
+    return connection.execute(select(subscriptions).where(here)).first()
+
+
+def _live(connection: Connection, scope: Scope, name: str, deleted: bool) -> Subscription:
+    row = _row(connection, scope, name)
+    if row is None or (row.delete_time and not deleted):
+        raise NotFound(f"there is no subscription {name}")
+    return _subscription(row)
+
+
+def _subscriptions(connection: Connection, scope: Scope) -> Sequence[Subscription]:
+    here = within(subscriptions, scope) & subscriptions.c.delete_time.is_(None)
+    return [_subscription(row) for row in connection.execute(select(subscriptions).where(here))]
+
+
+def _deliver(connection: Connection, scope: Scope, made: Delivery, message: Message) -> int:
+    known = within(deliveries, scope) & (deliveries.c.subscription == made.subscription)
+    known &= deliveries.c.record == made.record
+    if connection.execute(select(deliveries.c.delivery).where(known)).first():
+        return 0
+    headers = "\n".join(f"{name}: {value}" for name, value in message.headers.items()).encode()
+    row = scope._asdict() | asdict(made) | {"headers": headers, "message": message.body}
+    connection.execute(insert(deliveries).values(row))
+    return 1
+
+
+def _subscription(row: Row[Any]) -> Subscription:
+    return Subscription(**{field.name: getattr(row, field.name) for field in fields(Subscription)})
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    return Delivery(**{field.name: getattr(row, field.name) for field in fields(Delivery)})
+
+
+def _due(row: Row[Any]) -> Due:
+    headers = dict(line.split(": ", 1) for line in row.headers.decode().splitlines())
+    return Due(Scope(row.tenant, row.project), _delivery(row), row.url, row.secret, Message(headers, row.message))
