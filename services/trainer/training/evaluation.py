@@ -66,7 +66,7 @@ def evaluate(labels: Array, probabilities: Array) -> tuple[dict[str, float], dic
         "base_rate": float(labels.mean()),
         "calibration_error": calibration_error(bins),
         "accuracy": float(np.mean(guess == (labels == 1))),
-        "rows": float(len(labels)),
+        "evaluate_rows": float(len(labels)),
     }
     confusion = {
         f"{'true' if said == came else 'false'}_{'positive' if said else 'negative'}": int(

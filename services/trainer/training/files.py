@@ -42,7 +42,7 @@ def card(request: dict[str, Any], metrics: dict[str, float], rows: int, invarian
     shuffled = (
         "\n**Its labels were put in a random order: it is a check, not a model.**\n" if request["permute"] else ""
     )
-    lines = [f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics.items() if name != "rows"]
+    lines = [f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics.items() if name != "evaluate_rows"]
     return f"""# {request["model"]}
 
 {request["estimator"]["kind"].replace("_", " ")} ({settings}), seed {request["seed"]}.
@@ -51,7 +51,7 @@ Predicts `{request["label"]}` from {len(request["outputs"])} features of {len(re
 ## Data
 
 Features {request["feature_set"]}, data {request["data_set"]}. Trained on {rows:,} rows ({_spell(request["train"])}),
-measured on {int(metrics["rows"]):,} rows ({_spell(request["evaluate"])}) with the packaged file itself.
+measured on {int(metrics["evaluate_rows"]):,} rows ({_spell(request["evaluate"])}) with the packaged file itself.
 
 ## Measured
 
