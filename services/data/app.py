@@ -7,11 +7,21 @@ from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
 from services.data.datasets.tables import FolderTables
+from services.data.extractions.api import ExtractionsApi
+from services.data.extractions.runner import ExtractionRunner
+from services.data.extractions.service import Extractions
+from services.data.extractions.store import ExtractionStore
+from services.data.features.api import FeatureSetsApi
+from services.data.features.service import FeatureSets
+from services.data.features.store import Store as FeatureStore
 from services.data.pipelines.api import PipelinesApi
 from services.data.pipelines.runner import PipelineRunner
 from services.data.pipelines.service import Pipelines
 from services.data.pipelines.store import Store as PipelineStore
 from services.data.reading.places import Places
+from services.data.rules.api import RulesApi
+from services.data.rules.service import Rules
+from services.data.rules.store import RuleStore
 from services.data.sources.api import SourcesApi
 from services.data.sources.service import Sources
 from services.data.sources.store import SourceStore
@@ -29,6 +39,19 @@ def build(config: Config, runtime: Runtime) -> App:
     tables = FolderTables(runtime.home / "tables")
     data_sets = DataSets(DataSetStore(database), tables, runtime.now)
     queries = Queries(data_sets, Limits(config.query_seconds, config.query_memory_mib), config.queries_at_once)
+    rules = Rules(RuleStore(database), sources, runtime.now)
+    extraction_store = ExtractionStore(database)
+    extractor = ExtractionRunner(
+        extraction_store,
+        sources,
+        data_sets,
+        schema.operations,
+        runtime.now,
+        runtime.spawn,
+        Limits(config.extraction_seconds, config.extraction_memory_mib),
+        config.extractions_at_once,
+    )
+    extractions = Extractions(extraction_store, rules, sources, data_sets, extractor, runtime.now)
     pipeline_store = PipelineStore(database)
     runner = PipelineRunner(
         pipeline_store,
@@ -40,14 +63,27 @@ def build(config: Config, runtime: Runtime) -> App:
         config.pipelines_at_once,
     )
     pipelines = Pipelines(pipeline_store, data_sets, runner, runtime.now)
+    features = FeatureSets(
+        FeatureStore(database),
+        data_sets,
+        runtime.blobs,
+        schema.operations,
+        runtime.now,
+        runtime.spawn,
+        Limits(config.fitting_seconds, config.fitting_memory_mib),
+    )
+    schema.operations.on_cancel.append(features.cancel)
     return App(
         rpc={
+            "aimass.v1.FeatureSets": FeatureSetsApi(features),
             "aimass.v1.Sources": SourcesApi(sources, uploads),
+            "aimass.v1.Rules": RulesApi(rules),
+            "aimass.v1.Extractions": ExtractionsApi(extractions),
             "aimass.v1.DataSets": DataSetsApi(data_sets, queries),
             "aimass.v1.Pipelines": PipelinesApi(pipelines),
         },
         database=database,
         schema=schema,
-        start=[runner.resume],
+        start=[extractor.resume, runner.resume, features.resume],
         close=[tables.close],
     )

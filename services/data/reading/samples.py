@@ -55,6 +55,13 @@ def look(definition: Definition, place: Place) -> Table | None:
     return None
 
 
+def prepare(source: SqlSource, place: Place, compiled: Compiled) -> None:
+    """Has the database compile a checked statement. Raises invalid_value, with what it says; sql_not_allowed."""
+    with sqlite.opened(place.root, place.steps, _SECONDS) as connection:
+        sqlite.confine(connection, source.table)
+        sqlite.page(connection, compiled.statement, None, 0)
+
+
 def _parts(place: Place) -> list[Parts]:
     parts = folders.matches(place.root, place.steps)
     if not parts:

@@ -1,7 +1,7 @@
 """What one does with sources."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
@@ -85,11 +85,11 @@ class Sources:
         place = await self.place(scope, definition)
         return await asyncio.to_thread(samples.preview, definition, place, records or _RECORDS)
 
-    async def tries(self, scope: Scope, source: Source, compiled: Compiled, records: int) -> "list[Tried]":
+    async def tries(self, scope: Scope, source: Source, compiled: Compiled, records: int) -> Sequence[Tried]:
         """The first records with what extracts them. Raises invalid_value, egress_denied, limit_exceeded."""
         place = await self.place(scope, source.definition)
 
-        def read() -> "list[Tried]":
+        def read() -> Sequence[Tried]:
             found = samples.tries(source.definition, place, compiled, records)
             return [tried for tried, _ in zip(found, range(records), strict=False)]
 

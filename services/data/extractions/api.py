@@ -1,0 +1,32 @@
+"""Extractions as RPCs."""
+
+from aimass.v1 import extractions_pb2 as pb
+from aimass.v1.operations_pb2 import Operation
+from services.data.extractions.domain import Extraction
+from services.data.extractions.service import Extractions
+from services.data.extractions.wire import extraction_to_wire
+from services.kit.rpc import Call
+
+
+def _operation(begun: tuple[Extraction, Operation]) -> Operation:
+    return begun[1]
+
+
+class ExtractionsApi:
+    """aimass.v1.Extractions."""
+
+    def __init__(self, extractions: Extractions) -> None:
+        self._extractions = extractions
+
+    async def RunExtraction(self, request: pb.RunExtractionRequest, call: Call) -> Operation:
+        once = call.once(_operation)
+        _, operation = await self._extractions.run(call.scope, request.rule, once)
+        return operation
+
+    async def GetExtraction(self, request: pb.GetExtractionRequest, call: Call) -> pb.Extraction:
+        return extraction_to_wire(await self._extractions.get(call.scope, request.extraction))
+
+    async def ListExtractions(self, request: pb.ListExtractionsRequest, call: Call) -> pb.ListExtractionsResponse:
+        page = await self._extractions.list(call.scope, request.rule, request.page_size, request.page_token)
+        extractions = [extraction_to_wire(extraction) for extraction in page.items]
+        return pb.ListExtractionsResponse(extractions=extractions, next_page_token=page.next_token)

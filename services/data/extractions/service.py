@@ -1,0 +1,74 @@
+"""What one does with extractions."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlalchemy.engine import Connection
+
+from aimass.v1.operations_pb2 import Operation
+from services.data.datasets.domain import extended
+from services.data.datasets.service import DataSets
+from services.data.extractions.domain import Extraction, Task
+from services.data.extractions.runner import ExtractionRunner, columns_of
+from services.data.extractions.store import ExtractionStore
+from services.data.rules.domain import active
+from services.data.rules.service import Rules
+from services.data.sources.service import Sources
+from services.kit.auth import Scope
+from services.kit.db import Once
+from services.kit.errors import NotFound
+from services.kit.pages import Page
+from services.kit.timestamps import uuid7
+
+
+class Extractions:
+    """The use cases."""
+
+    def __init__(
+        self,
+        store: ExtractionStore,
+        rules: Rules,
+        sources: Sources,
+        data_sets: DataSets,
+        runner: ExtractionRunner,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store, self._rules, self._sources = store, rules, sources
+        self._data_sets, self._runner, self._now = data_sets, runner, now
+
+    async def run(self, scope: Scope, rule: str, once: Once | None) -> tuple[Extraction, Operation]:
+        """Begins a run of a rule's active version; it goes on beside requests, and after a crash.
+
+        Raises not_found, in_progress, and failed_precondition without an active version or when it changes a type.
+        """
+        await self._store.recall(once)
+        await self._check_columns(scope, rule)
+
+        def pin(connection: Connection, operation: str) -> tuple[Extraction, Task]:
+            view = self._rules.active(connection, scope, rule)
+            source = self._sources.existing(connection, scope, view.rule.source)
+            version, data_set = view.version, view.rule.data_set
+            made = Extraction(uuid7(), rule, version.version, source.source, data_set, operation, self._now())
+            return made, Task(source.definition, version.compiled)
+
+        made, operation = await self._store.begin(scope, rule, pin, once)
+        self._runner.begin(scope, made)
+        return made, operation
+
+    async def _check_columns(self, scope: Scope, rule: str) -> None:
+        """A version may add columns to the data set; the type of one that is there stays."""
+        found = (await self._rules.get(scope, rule, 0)).rule
+        compiled = (await self._rules.get(scope, rule, active(found))).version.compiled
+        try:
+            before = await self._data_sets.version(scope, found.data_set, 0)
+        except NotFound:
+            return
+        extended(before.columns, columns_of(compiled), found.data_set)
+
+    async def get(self, scope: Scope, extraction: str) -> Extraction:
+        """Raises not_found."""
+        return await self._store.get(scope, extraction)
+
+    async def list(self, scope: Scope, rule: str, page_size: int, page_token: str) -> Page[Extraction]:
+        """Newest first."""
+        return await self._store.list(scope, rule, page_size, page_token)

@@ -1,0 +1,167 @@
+"""Where extractions and their cursors are kept."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, delete, insert, select, text, update
+from sqlalchemy.engine import Connection, Row
+
+from aimass.v1.operations_pb2 import Operation
+from services.data.database import schema
+from services.data.extractions import events
+from services.data.extractions.domain import Extraction, State, Task
+from services.data.reading.kinds import compiled_from_json, compiled_to_json, source_from_json, to_json
+from services.kit import pages
+from services.kit.auth import Scope
+from services.kit.db import Database, Once, UtcDateTime, scoped, within
+from services.kit.errors import Code, Failure, NotFound
+from services.kit.pages import Page
+
+_RUNNING = text("state = 'running'")
+_extraction = scoped(
+    "extraction",
+    schema.metadata,
+    Column("extraction", String(36), primary_key=True),
+    Column("rule", String(63), nullable=False),
+    Column("rule_version", Integer, nullable=False),
+    Column("source", String(63), nullable=False),
+    Column("data_set", String(63), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("records_read", BigInteger, nullable=False),
+    Column("rows_accepted", BigInteger, nullable=False),
+    Column("rows_quarantined", BigInteger, nullable=False),
+    Column("data_set_version", Integer, nullable=False),
+    Column("error", String(1000), nullable=False),
+    Column("operation", String(64), nullable=False),
+    Column("task", JSON, nullable=False),
+    Column("create_time", UtcDateTime, nullable=False),
+    Column("end_time", UtcDateTime),
+    Index("extraction_state", "state"),
+    Index(
+        "extraction_running",
+        "tenant",
+        "project",
+        "rule",
+        unique=True,
+        sqlite_where=_RUNNING,
+        postgresql_where=_RUNNING,
+    ),
+)
+_cursor = scoped(
+    "extraction_cursor",
+    schema.metadata,
+    Column("rule", String(63), primary_key=True),
+    Column("place", String(71), nullable=False),
+    Column("cursor", JSON, nullable=False),
+    Column("update_time", UtcDateTime, nullable=False),
+)
+_FIELDS = [c.name for c in _extraction.columns if c.name not in ("tenant", "project", "task", "state")]
+_METHOD = "aimass.v1.Extractions/RunExtraction"
+Pin = Callable[[Connection, str], tuple[Extraction, Task]]
+
+
+class ExtractionStore:
+    """The tables of extractions."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def recall(self, once: Once | None) -> None:
+        """Raises Replay for a repeat, before a look at a world that may have moved on since."""
+        if once:
+            await self._db.run(once.claim)
+
+    async def begin(self, scope: Scope, rule: str, pin: Pin, once: Once | None) -> tuple[Extraction, Operation]:
+        """Keeps a run and its operation; `pin` makes the run for an operation's id. Raises in_progress."""
+
+        def work(connection: Connection) -> tuple[Extraction, Operation]:
+            operation = schema.operations.create(connection, scope, _METHOD, f"rules/{rule}")
+            made, task = pin(connection, operation.operation)
+            running = within(_extraction, scope) & (_extraction.c.rule == rule) & (_extraction.c.state == State.RUNNING)
+            if other := connection.execute(select(_extraction.c.extraction).where(running)).scalar():
+                raise Failure(Code.IN_PROGRESS, f"the extraction {other} of {rule} is running", retry_after=1)
+            pinned = {"source": to_json(task.definition), "compiled": compiled_to_json(task.compiled)}
+            connection.execute(insert(_extraction).values(**scope._asdict(), **_values(made), task=pinned))
+            return made, operation
+
+        return await self._db.run(work, once)
+
+    async def get(self, scope: Scope, name: str) -> Extraction:
+        """Raises not_found."""
+        return _read(await self._row(scope, name))
+
+    async def task(self, scope: Scope, name: str) -> Task:
+        """What a run does. Raises not_found."""
+        pinned = (await self._row(scope, name)).task
+        return Task(source_from_json(pinned["source"]), compiled_from_json(pinned["compiled"]))
+
+    async def _row(self, scope: Scope, name: str) -> Row[Any]:
+        here = _here(scope, name)
+        row = await self._db.run(lambda connection: connection.execute(select(_extraction).where(here)).first())
+        if row is None:
+            raise NotFound(f"there is no extraction {name}")
+        return row
+
+    async def list(self, scope: Scope, rule: str, page_size: int, page_token: str) -> Page[Extraction]:
+        """Newest first, of all rules or of one."""
+        size, last = pages.size(page_size), pages.after(page_token, str)
+        here = within(_extraction, scope)
+        if rule:
+            here &= _extraction.c.rule == rule
+        if last:
+            here &= _extraction.c.extraction < last[0]
+        query = select(_extraction).where(here).order_by(_extraction.c.extraction.desc()).limit(size + 1)
+        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        return pages.cut([_read(row) for row in rows], size, lambda extraction: (extraction.extraction,))
+
+    async def unfinished(self) -> Sequence[tuple[Scope, Extraction]]:
+        """The runs that a process before this one began, of all tenants: the service takes them up itself."""
+        query = select(_extraction).where(_extraction.c.state == State.RUNNING)
+        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        return [(Scope(row.tenant, row.project), _read(row)) for row in rows]
+
+    async def cursor(self, scope: Scope, rule: str, place: str) -> dict[str, Any] | None:
+        """Where the last run ended; None for the first, and when the source was another place then."""
+        here = within(_cursor, scope) & (_cursor.c.rule == rule) & (_cursor.c.place == place)
+        row = await self._db.run(lambda connection: connection.execute(select(_cursor).where(here)).first())
+        return dict(row.cursor) if row else None
+
+    async def end(self, scope: Scope, after: Extraction, failure: Failure | None) -> None:
+        """Keeps a run that failed or was cancelled; its cursor stays where it was."""
+        await self._db.run(lambda connection: self._end(connection, scope, after, failure))
+
+    async def succeed_without_news(
+        self, scope: Scope, after: Extraction, place: str, cursor: dict[str, Any], message: str
+    ) -> None:
+        """Keeps a run that found nothing new."""
+        await self._db.run(lambda connection: self.succeed(connection, scope, after, place, cursor, message))
+
+    def succeed(
+        self, connection: Connection, scope: Scope, after: Extraction, place: str, cursor: dict[str, Any], message: str
+    ) -> None:
+        """Keeps a run's end and where the next one begins, in the caller's transaction."""
+        here = within(_cursor, scope) & (_cursor.c.rule == after.rule)
+        connection.execute(delete(_cursor).where(here))
+        values = {"rule": after.rule, "place": place, "cursor": cursor, "update_time": after.end_time}
+        connection.execute(insert(_cursor).values(**scope._asdict(), **values))
+        schema.operations.set(connection, scope, after.operation, stage="done", message=message[:1000])
+        self._end(connection, scope, after, None)
+
+    def _end(self, connection: Connection, scope: Scope, after: Extraction, failure: Failure | None) -> None:
+        connection.execute(update(_extraction).where(_here(scope, after.extraction)).values(**_values(after)))
+        schema.outbox.add(connection, [events.extraction_ended(scope, after)])
+        done = events.result(after) if after.state is State.SUCCEEDED else None
+        cancelled = after.state is State.CANCELLED
+        schema.operations.end(connection, scope, after.operation, done, failure, cancelled)
+
+
+def _here(scope: Scope, name: str) -> Any:
+    return within(_extraction, scope) & (_extraction.c.extraction == name)
+
+
+def _values(extraction: Extraction) -> dict[str, Any]:
+    return {name: getattr(extraction, name) for name in _FIELDS} | {"state": extraction.state.value}
+
+
+def _read(row: Row[Any]) -> Extraction:
+    return Extraction(**{name: getattr(row, name) for name in _FIELDS}, state=State(row.state))

@@ -1,0 +1,42 @@
+"""Rules as RPCs."""
+
+from aimass.v1 import rules_pb2 as pb
+from services.data.rules.service import Rules
+from services.data.rules.wire import definition_of, rule_to_wire, trial_to_wire
+from services.kit.rpc import Call
+
+
+class RulesApi:
+    """aimass.v1.Rules."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+
+    async def CreateRule(self, request: pb.CreateRuleRequest, call: Call) -> pb.Rule:
+        once, definition = call.once(rule_to_wire), definition_of(request.definition)
+        made = await self._rules.create(call.scope, request.rule, request.source, request.data_set, definition, once)
+        return rule_to_wire(made)
+
+    async def CreateRuleVersion(self, request: pb.CreateRuleVersionRequest, call: Call) -> pb.Rule:
+        once, definition = call.once(rule_to_wire), definition_of(request.definition)
+        return rule_to_wire(await self._rules.extend(call.scope, request.rule, definition, once))
+
+    async def GetRule(self, request: pb.GetRuleRequest, call: Call) -> pb.Rule:
+        return rule_to_wire(await self._rules.get(call.scope, request.rule, request.version))
+
+    async def ListRules(self, request: pb.ListRulesRequest, call: Call) -> pb.ListRulesResponse:
+        page = await self._rules.list(call.scope, request.page_size, request.page_token, request.show_deleted)
+        return pb.ListRulesResponse(rules=[rule_to_wire(rule) for rule in page.items], next_page_token=page.next_token)
+
+    async def TestRule(self, request: pb.TestRuleRequest, call: Call) -> pb.TestRuleResponse:
+        return trial_to_wire(await self._rules.test(call.scope, request.rule, request.version, request.records))
+
+    async def ActivateRule(self, request: pb.ActivateRuleRequest, call: Call) -> pb.Rule:
+        etag = request.etag or call.etag
+        return rule_to_wire(await self._rules.activate(call.scope, request.rule, request.version, etag))
+
+    async def DeleteRule(self, request: pb.DeleteRuleRequest, call: Call) -> pb.Rule:
+        return rule_to_wire(await self._rules.delete(call.scope, request.rule, call.etag))
+
+    async def UndeleteRule(self, request: pb.UndeleteRuleRequest, call: Call) -> pb.Rule:
+        return rule_to_wire(await self._rules.undelete(call.scope, request.rule))

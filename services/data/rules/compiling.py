@@ -1,0 +1,56 @@
+"""Checks a rule against its source and brings it into the form that runs."""
+
+from services.data.reading import paths, patterns, samples, select
+from services.data.reading.kinds import (
+    Compiled,
+    Definition,
+    FileFormat,
+    FileRule,
+    JsonRule,
+    RegexRule,
+    RuleColumn,
+    RuleDefinition,
+    SqlRule,
+    SqlSource,
+)
+from services.data.reading.places import Place
+from services.data.schema import Column, check_columns
+from services.kit.errors import InvalidValue
+
+_NEEDS = {FileRule: FileFormat.CSV, JsonRule: FileFormat.JSON_LINES, RegexRule: FileFormat.TEXT}
+
+
+def compile_rule(rule: RuleDefinition, source: Definition, place: Place) -> Compiled:
+    """What runs. Opens a SQL source to know its columns.
+
+    Raises sql_not_allowed, pattern_unsupported, or invalid_value for a rule that does not fit its source.
+    """
+    if isinstance(rule, SqlRule):
+        if not isinstance(source, SqlSource):
+            raise InvalidValue("a sql rule needs a sql source")
+        return _compile_sql(rule, source, place)
+    needed = _NEEDS[type(rule)]
+    if isinstance(source, SqlSource) or source.format is not needed:
+        raise InvalidValue(f"this kind of rule needs files of format {needed}")
+    check_columns(Column(column.name, column.type) for column in rule.columns)
+    if isinstance(rule, JsonRule):
+        return Compiled(rule.columns, paths=tuple(paths.parse(column.source) for column in rule.columns))
+    if isinstance(rule, RegexRule):
+        return _compile_regex(rule.pattern, rule.columns)
+    return Compiled(rule.columns)
+
+
+def _compile_sql(rule: SqlRule, source: SqlSource, place: Place) -> Compiled:
+    table = samples.look(source, place)
+    assert table, "a SQL source has a table"
+    compiled = select.compile_select(rule, source, table)
+    samples.prepare(source, place, compiled)
+    return compiled
+
+
+def _compile_regex(pattern: str, columns: tuple[RuleColumn, ...]) -> Compiled:
+    known = patterns.groups(pattern)
+    for column in columns:
+        if column.source not in known:
+            raise InvalidValue(f"the pattern has no group {column.source}: write (?P<{column.source}>...)")
+    return Compiled(columns, pattern=pattern)

@@ -1,0 +1,100 @@
+"""What a rule means: immutable versions of how records become rows, one of them active."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from services.data.etags import expect
+from services.data.reading.kinds import Compiled, RuleDefinition
+from services.kit.errors import Code, FailedPrecondition, Failure
+
+
+@dataclass(frozen=True)
+class RuleVersion:
+    """One version: as it was said, and as it runs."""
+
+    version: int
+    definition: RuleDefinition
+    compiled: Compiled
+    create_time: datetime
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule as it stands; `active_version` is 0 while none is."""
+
+    rule: str
+    source: str
+    data_set: str
+    create_time: datetime
+    update_time: datetime
+    delete_time: datetime | None = None
+    latest_version: int = 1
+    active_version: int = 0
+    generation: int = 1
+
+
+@dataclass(frozen=True)
+class RuleView:
+    """A rule with one of its versions."""
+
+    rule: Rule
+    version: RuleVersion
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A record that a rule refuses, and why."""
+
+    record: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a version made of a sample."""
+
+    tried: int
+    accepted: int
+    rows: tuple[dict[str, object], ...]
+    refused: tuple[Refused, ...]
+    compiled: Compiled
+
+    @property
+    def coverage(self) -> float:
+        """accepted / tried; 0 of nothing."""
+        return self.accepted / self.tried if self.tried else 0.0
+
+
+def extended(rule: Rule, now: datetime) -> Rule:
+    """The rule with one more version."""
+    return replace(rule, latest_version=rule.latest_version + 1, update_time=now, generation=rule.generation + 1)
+
+
+def activated(rule: Rule, version: int, etag: str, now: datetime) -> Rule:
+    """The rule with this version active. Raises unknown_version, etag_mismatch."""
+    expect(etag, rule.generation, rule.rule)
+    if not 0 < version <= rule.latest_version:
+        raise Failure(Code.UNKNOWN_VERSION, f"{rule.rule} has no version {version}")
+    if version == rule.active_version:
+        return rule
+    return replace(rule, active_version=version, update_time=now, generation=rule.generation + 1)
+
+
+def active(rule: Rule) -> int:
+    """The version that extractions use. Raises failed_precondition while there is none."""
+    if not rule.active_version:
+        raise FailedPrecondition(f"{rule.rule} has no active version")
+    return rule.active_version
+
+
+def deleted(rule: Rule, etag: str, now: datetime) -> Rule:
+    """The rule, hidden. Raises etag_mismatch."""
+    expect(etag, rule.generation, rule.rule)
+    return replace(rule, delete_time=now, update_time=now, generation=rule.generation + 1)
+
+
+def undeleted(rule: Rule, now: datetime) -> Rule:
+    """The rule, visible; one that is not hidden stays as it is."""
+    if rule.delete_time is None:
+        return rule
+    return replace(rule, delete_time=None, update_time=now, generation=rule.generation + 1)

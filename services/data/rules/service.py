@@ -1,0 +1,105 @@
+"""What one does with rules."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from sqlalchemy.engine import Connection
+
+from services.data.reading.extractor import Refusal
+from services.data.reading.kinds import Compiled, RuleDefinition
+from services.data.reading.samples import Tried
+from services.data.rules import domain
+from services.data.rules.compiling import compile_rule
+from services.data.rules.domain import Refused, Rule, RuleVersion, RuleView, Trial
+from services.data.rules.store import RuleStore
+from services.data.sources.service import Sources
+from services.kit.auth import Scope
+from services.kit.db import Once
+from services.kit.errors import InvalidValue
+from services.kit.pages import Page
+
+_RECORDS, _MOST = 1000, 10_000  # of a test
+_SHOWN = 20
+
+
+class Rules:
+    """The use cases."""
+
+    def __init__(self, store: RuleStore, sources: Sources, now: Callable[[], datetime]) -> None:
+        self._store, self._sources, self._now = store, sources, now
+
+    async def create(
+        self, scope: Scope, name: str, source: str, data_set: str, definition: RuleDefinition, once: Once | None
+    ) -> RuleView:
+        """Makes a rule with version 1. Raises not_found for its source, already_exists, and what is wrong with it."""
+        await self._store.recall(once)
+        compiled = await self._compile(scope, source, definition)
+        now = self._now()
+        rule = Rule(name, source, data_set or name, now, now)
+        return await self._store.create(scope, RuleView(rule, RuleVersion(1, definition, compiled, now)), once)
+
+    async def extend(self, scope: Scope, name: str, definition: RuleDefinition, once: Once | None) -> RuleView:
+        """Adds the next version; it is not active. Raises not_found, and what is wrong with it."""
+        await self._store.recall(once)
+        rule = (await self._store.get(scope, name, 0)).rule
+        compiled = await self._compile(scope, rule.source, definition)
+
+        def decide(before: Rule) -> RuleView:
+            after = domain.extended(before, self._now())
+            return RuleView(after, RuleVersion(after.latest_version, definition, compiled, after.update_time))
+
+        return await self._store.extend(scope, name, decide, once)
+
+    async def _compile(self, scope: Scope, source: str, definition: RuleDefinition) -> Compiled:
+        where = (await self._sources.get(scope, source)).definition
+        place = await self._sources.place(scope, where)
+        return await asyncio.to_thread(compile_rule, definition, where, place)
+
+    async def get(self, scope: Scope, name: str, version: int) -> RuleView:
+        """A rule with a version, the newest for 0. Raises not_found, unknown_version."""
+        return await self._store.get(scope, name, version)
+
+    def active(self, connection: Connection, scope: Scope, name: str) -> RuleView:
+        """A rule with its active version, in the caller's transaction. Raises not_found, failed_precondition."""
+        return self._store.active(connection, scope, name)
+
+    async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[RuleView]:
+        """By name."""
+        return await self._store.list(scope, page_size, page_token, show_deleted)
+
+    async def test(self, scope: Scope, name: str, version: int, records: int) -> Trial:
+        """Tries a version on the first records of its source. Raises not_found, unknown_version, limit_exceeded."""
+        if not 0 <= records <= _MOST:
+            raise InvalidValue(f"records must be between 1 and {_MOST}")
+        view = await self._store.get(scope, name, version)
+        source = await self._sources.get(scope, view.rule.source)
+        compiled = view.version.compiled
+        tried = await self._sources.tries(scope, source, compiled, records or _RECORDS)
+        return await asyncio.to_thread(_try, compiled, tried)
+
+    async def activate(self, scope: Scope, name: str, version: int, etag: str) -> RuleView:
+        """Makes a version the one that extractions use. Raises not_found, unknown_version, etag_mismatch."""
+        return await self._store.change(scope, name, lambda rule: domain.activated(rule, version, etag, self._now()))
+
+    async def delete(self, scope: Scope, name: str, etag: str) -> RuleView:
+        """Hides a rule. Raises not_found, etag_mismatch."""
+        return await self._store.change(scope, name, lambda rule: domain.deleted(rule, etag, self._now()))
+
+    async def undelete(self, scope: Scope, name: str) -> RuleView:
+        """Brings a rule back. Raises not_found."""
+        return await self._store.change(scope, name, lambda rule: domain.undeleted(rule, self._now()), deleted=True)
+
+
+def _try(compiled: Compiled, tries: Sequence[Tried]) -> Trial:
+    accepted, rows, refused = 0, list[dict[str, object]](), list[Refused]()
+    names = [column.name for column in compiled.columns]
+    for tried in tries:
+        row = Refusal(tried.reason) if tried.reason else tried.extractor.row(tried.record)
+        if not isinstance(row, Refusal):
+            accepted += 1
+            if len(rows) < _SHOWN:
+                rows.append(dict(zip(names, row, strict=True)))
+        elif len(refused) < _SHOWN:
+            refused.append(Refused(tried.shown(), row.reason))
+    return Trial(len(tries), accepted, tuple(rows), tuple(refused), compiled)

@@ -1,0 +1,86 @@
+"""Rules between the domain and the wire."""
+
+from collections.abc import Iterable
+
+from aimass.v1 import rules_pb2 as pb
+from services.data.reading.kinds import FileRule, JsonRule, RegexRule, RuleColumn, RuleDefinition, SqlRule
+from services.data.rules.domain import RuleView, Trial
+from services.data.schema import Column
+from services.data.structs import to_struct
+from services.data.wire import column_type_from_wire, column_type_to_wire, schema_to_wire
+from services.kit.errors import InvalidValue
+from services.kit.timestamps import to_wire
+
+
+def definition_of(definition: pb.RuleDefinition) -> RuleDefinition:
+    """What a request says. Raises invalid_value when it says nothing."""
+    match definition.WhichOneof("kind"):
+        case "sql":
+            return SqlRule(definition.sql.sql, _columns(definition.sql.columns))
+        case "file":
+            return FileRule(_columns(definition.file.columns))
+        case "json":
+            return JsonRule(_columns(definition.json.columns))
+        case "regex":
+            return RegexRule(definition.regex.pattern, _columns(definition.regex.columns))
+    raise InvalidValue("the definition must be sql, file, json or regex")
+
+
+def _columns(columns: Iterable[pb.RuleColumn]) -> tuple[RuleColumn, ...]:
+    return tuple(
+        RuleColumn(
+            column.name, getattr(column, "from") or column.name, column_type_from_wire(column.type), column.required
+        )
+        for column in columns
+    )
+
+
+def definition_to_wire(definition: RuleDefinition) -> pb.RuleDefinition:
+    """As it was said."""
+    columns = [_column_to_wire(column) for column in definition.columns]
+    match definition:
+        case SqlRule(sql):
+            return pb.RuleDefinition(sql=pb.SqlRule(sql=sql, columns=columns))
+        case FileRule():
+            return pb.RuleDefinition(file=pb.FileRule(columns=columns))
+        case JsonRule():
+            return pb.RuleDefinition(json=pb.JsonRule(columns=columns))
+        case RegexRule(pattern):
+            return pb.RuleDefinition(regex=pb.RegexRule(pattern=pattern, columns=columns))
+
+
+def _column_to_wire(column: RuleColumn) -> pb.RuleColumn:
+    message = pb.RuleColumn(name=column.name, type=column_type_to_wire(column.type), required=column.required)
+    if column.source != column.name:
+        setattr(message, "from", column.source)
+    return message
+
+
+def rule_to_wire(view: RuleView) -> pb.Rule:
+    """A rule with one of its versions."""
+    rule, version = view.rule, view.version
+    return pb.Rule(
+        rule=rule.rule,
+        source=rule.source,
+        data_set=rule.data_set,
+        version=version.version,
+        definition=definition_to_wire(version.definition),
+        latest_version=rule.latest_version,
+        active_version=rule.active_version,
+        etag=str(rule.generation),
+        create_time=to_wire(rule.create_time),
+        update_time=to_wire(rule.update_time),
+        delete_time=to_wire(rule.delete_time),
+    )
+
+
+def trial_to_wire(trial: Trial) -> pb.TestRuleResponse:
+    """What a version made of a sample."""
+    return pb.TestRuleResponse(
+        tried=trial.tried,
+        accepted=trial.accepted,
+        coverage=trial.coverage,
+        rows=[to_struct(row) for row in trial.rows],
+        refused=[pb.RefusedRecord(record=refused.record, reason=refused.reason) for refused in trial.refused],
+        schema=schema_to_wire(Column(c.name, c.type, not c.required) for c in trial.compiled.columns),
+    )
