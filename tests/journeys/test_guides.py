@@ -1,0 +1,56 @@
+"""The guides say what works: their blocks marked `run` are run, in order, against an installation."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import ROOT, Server, serving
+
+_BLOCK = re.compile(r"^```(python|sh) run\n(.*?)^```$", re.M | re.S)
+GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("guides") / "home") as found:
+        yield found
+
+
+@pytest.fixture
+def env(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of the reader's, and `aimass` among his commands."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, code in {"aimass": "-m aimass.cli", "python": ""}.items():
+        command = commands / name
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {code} "$@"\n')
+        command.chmod(command.stat().st_mode | stat.S_IXUSR)
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    known = {"AIMASS_URL": server.url, "AIMASS_KEY": server.key, "AIMASS_HOME": str(server.home), "HOME": str(folder)}
+    known |= {"PATH": f"{commands}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{ROOT}/sdk"}
+    for name, value in known.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("env")
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_the_guide_works(guide: Path) -> None:
+    blocks, names = _BLOCK.findall(guide.read_text()), dict[str, Any]()
+    assert blocks
+    for number, (language, text) in enumerate(blocks):
+        if language == "python":
+            exec(compile(text, f"{guide.name}, block {number}", "exec"), names)
+        else:
+            done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True)
+            assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    if client := names.get("client"):
+        client.close()
