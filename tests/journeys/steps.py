@@ -1,5 +1,6 @@
 """The calls of the main job, as a client app makes them."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,9 @@ def register_sources(client: Client, raw: Path, home: Path) -> None:
         "planes-file": {"files": {"pattern": f"{raw}/planes.jsonl", "format": "FILE_FORMAT_JSON_LINES"}},
         "gateway-log": {"files": {"pattern": f"{home}/logs/access.log", "format": "FILE_FORMAT_TEXT"}},
     }
+    while not (home / "logs" / "access.log").exists():  # a line is there soon after its request
+        client.access.who_am_i()
+        time.sleep(0.1)
     for name, kind in sources.items():
         client.sources.create_source(source=name, **kind)
 
