@@ -61,9 +61,9 @@ SOURCES = {
 
 
 @pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[House]:
-    write_all(tmp_path)
-    async with house(tmp_path, "data") as running:
+async def running(home: Path) -> AsyncIterator[House]:
+    write_all(home)
+    async with house(home, "data") as running:
         stub = running.stub(SourcesStub, "data")
         for name, kind in SOURCES.items():
             await stub.CreateSource(ParseDict({"source": name, **kind}, sources.CreateSourceRequest()))
@@ -204,24 +204,24 @@ async def test_another_tenant_does_not_see_a_rule(running: House, rules: Any) ->
         assert (await refused(call)).code is Code.NOT_FOUND
 
 
-async def test_repeats_make_one_rule_and_one_version(running: House, tmp_path: Path) -> None:
+async def test_repeats_make_one_rule_and_one_version(running: House, home: Path) -> None:
     keyed = running.stub(RulesStub, "data", idempotency_key="k")
     made = await keyed.CreateRule(create("r", "db", SQL))
     extended = await keyed.CreateRuleVersion(pb.CreateRuleVersionRequest(rule="r", definition=definition(SQL)))
-    (places.folder(tmp_path) / "flights.db").unlink()
+    (places.folder(home) / "flights.db").unlink()
 
     assert await keyed.CreateRule(create("r", "db", SQL)) == made
     again = await keyed.CreateRuleVersion(pb.CreateRuleVersionRequest(rule="r", definition=definition(SQL)))
     assert (again, again.latest_version) == (extended, 2)
 
 
-async def test_a_restart_keeps_rules(tmp_path: Path) -> None:
-    write_all(tmp_path)
-    async with house(tmp_path, "data") as running:
+async def test_a_restart_keeps_rules(home: Path) -> None:
+    write_all(home)
+    async with house(home, "data") as running:
         source = ParseDict({"source": "db", **SOURCES["db"]}, sources.CreateSourceRequest())
         await running.stub(SourcesStub, "data").CreateSource(source)
         made = await running.stub(RulesStub, "data").CreateRule(create("r", "db", SQL))
-    async with house(tmp_path, "data") as running:
+    async with house(home, "data") as running:
         assert await running.stub(RulesStub, "data").GetRule(pb.GetRuleRequest(rule="r")) == made
 
 

@@ -19,12 +19,12 @@ CSV = pb.FilesSource(pattern="weather/*.csv", format=pb.FILE_FORMAT_CSV, null_va
 
 
 @pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[House]:
-    places.flights(tmp_path)
+async def running(home: Path) -> AsyncIterator[House]:
+    places.flights(home)
     places.write(
-        tmp_path, "weather/JFK.csv", "origin,temp,hour\nJFK,1.5,2013-01-01 10:00:00\nJFK,NA,2013-01-01 11:00:00\n"
+        home, "weather/JFK.csv", "origin,temp,hour\nJFK,1.5,2013-01-01 10:00:00\nJFK,NA,2013-01-01 11:00:00\n"
     )
-    async with house(tmp_path, "data") as running:
+    async with house(home, "data") as running:
         yield running
 
 
@@ -77,11 +77,11 @@ async def test_a_name_is_taken_once(sources: Any) -> None:
     assert (failure.code, failure.detail) == (Code.ALREADY_EXISTS, "the source a exists already")
 
 
-async def test_a_repeat_answers_the_same_even_when_the_file_has_gone(running: House, tmp_path: Path) -> None:
+async def test_a_repeat_answers_the_same_even_when_the_file_has_gone(running: House, home: Path) -> None:
     keyed = running.stub(SourcesStub, "data", idempotency_key="k1")
     request = pb.CreateSourceRequest(source="a", files=CSV)
     first = await keyed.CreateSource(request)
-    (places.folder(tmp_path) / "weather/JFK.csv").unlink()
+    (places.folder(home) / "weather/JFK.csv").unlink()
 
     assert await keyed.CreateSource(request) == first
 
@@ -144,11 +144,11 @@ async def test_sources_are_listed_by_name_in_pages(sources: Any) -> None:
     assert not second.next_page_token
 
 
-async def test_a_restart_keeps_sources(tmp_path: Path) -> None:
-    places.flights(tmp_path)
-    async with house(tmp_path, "data") as running:
+async def test_a_restart_keeps_sources(home: Path) -> None:
+    places.flights(home)
+    async with house(home, "data") as running:
         made = await running.stub(SourcesStub, "data").CreateSource(pb.CreateSourceRequest(source="a", sql=SQL))
-    async with house(tmp_path, "data") as running:
+    async with house(home, "data") as running:
         assert await running.stub(SourcesStub, "data").GetSource(pb.GetSourceRequest(source="a")) == made
 
 
@@ -171,11 +171,11 @@ async def test_a_preview_of_csv_knows_missing_values(sources: Any) -> None:
     assert list(shown.parts) == ["weather/JFK.csv"]
 
 
-async def test_a_preview_of_json_and_text_shows_what_is_there(sources: Any, tmp_path: Path) -> None:
+async def test_a_preview_of_json_and_text_shows_what_is_there(sources: Any, home: Path) -> None:
     places.write(
-        tmp_path, "planes.jsonl", '{"tailnum": "N1", "engine": {"count": 2}, "big": 9007199254740993}\nbroken\n'
+        home, "planes.jsonl", '{"tailnum": "N1", "engine": {"count": 2}, "big": 9007199254740993}\nbroken\n'
     )
-    places.write(tmp_path, "access.log", "first\nsecond\nunfinished")
+    places.write(home, "access.log", "first\nsecond\nunfinished")
 
     planes = pb.FilesSource(pattern="planes.jsonl", format=pb.FILE_FORMAT_JSON_LINES)
     (record,) = (await sources.PreviewSource(pb.PreviewSourceRequest(files=planes))).records
@@ -228,16 +228,16 @@ async def test_a_cursor_must_be_a_unique_column_of_a_table(sources: Any, table: 
     assert (await refused(sources.CreateSource(pb.CreateSourceRequest(source="a", sql=sql)))).detail == says
 
 
-async def test_operators_open_further_folders(tmp_path: Path) -> None:
+async def test_operators_open_further_folders(home: Path) -> None:
     for name in ("all", "acme", "umbrella"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a.log").write_text("line\n")
-    roots = f"{tmp_path}/{{tenant}}:{tmp_path}/all"
-    async with house(tmp_path / "home", "data", AIMASS_DATA_FILE_ROOTS=roots) as running:
+        (home / name).mkdir()
+        (home / name / "a.log").write_text("line\n")
+    roots = f"{home}/{{tenant}}:{home}/all"
+    async with house(home, "data", AIMASS_DATA_FILE_ROOTS=roots) as running:
         sources = running.stub(SourcesStub, "data")
-        for pattern in ("a.log", f"{tmp_path}/acme/a.log", f"{tmp_path}/all/*.log"):
+        for pattern in ("a.log", f"{home}/acme/a.log", f"{home}/all/*.log"):
             log = pb.FilesSource(pattern=pattern, format=pb.FILE_FORMAT_TEXT)
             assert len((await sources.PreviewSource(pb.PreviewSourceRequest(files=log))).records) == 1
-        foreign = pb.FilesSource(pattern=f"{tmp_path}/umbrella/a.log", format=pb.FILE_FORMAT_TEXT)
+        foreign = pb.FilesSource(pattern=f"{home}/umbrella/a.log", format=pb.FILE_FORMAT_TEXT)
         failure = await refused(sources.PreviewSource(pb.PreviewSourceRequest(files=foreign)))
         assert failure.code is Code.EGRESS_DENIED

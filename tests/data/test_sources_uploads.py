@@ -18,8 +18,8 @@ DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
 
 
 @pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path, "data", AIMASS_DATA_UPLOAD_MIB="17") as running:
+async def running(home: Path) -> AsyncIterator[House]:
+    async with house(home, "data", AIMASS_DATA_UPLOAD_MIB="17") as running:
         yield running
 
 

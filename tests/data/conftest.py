@@ -1,0 +1,30 @@
+"""A home folder whose databases are there already: making them takes longer than most tests."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.house import house
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home as a first start leaves it."""
+    folder = tmp_path_factory.mktemp("migrated")
+
+    async def start() -> None:
+        async with house(folder, "data"):
+            pass
+
+    asyncio.run(start())
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, migrated: Path) -> Path:
+    """A copy of it."""
+    for database in ("data.db", "bus.db"):
+        shutil.copy(migrated / database, tmp_path)
+    return tmp_path
