@@ -48,7 +48,7 @@ def flights(rows: int = 3000, seed: int = 1, first: int = 1) -> Any:
             "id": np.arange(first, first + rows),
             "month": month,
             "hour": hour,
-            "carrier": pa.array(np.where(random.random(rows) < 0.01, None, carrier), pa.string()),
+            "carrier": pa.array(carrier, pa.string(), mask=random.random(rows) < 0.01),
             "temp": pa.array(np.where(random.random(rows) < 0.05, np.nan, temp), from_pandas=True),
             "late": late.astype(np.int64),
             "tailnum": pa.array([f"N{number % 50}" for number in range(rows)]),

@@ -29,7 +29,8 @@ async def submit(house: House, tenant: str = "acme", **values: Any) -> pb.Job:
     """Queues a job; returns it as it stands."""
     jobs = house.stub(JobsStub, "trainer", tenant=tenant)
     operation = await jobs.SubmitJob(pb.SubmitJobRequest(spec=spec(**values)))
-    return await get(house, operation.resource.removeprefix("jobs/"), tenant)
+    job: pb.Job = await get(house, operation.resource.removeprefix("jobs/"), tenant)
+    return job
 
 
 async def get(house: House, job: str, tenant: str = "acme") -> Any:

@@ -79,7 +79,7 @@ async def test_a_run_has_parameters_metrics_and_files(running: House, job: pb.Jo
 
 async def test_the_loss_of_every_round_is_kept_and_paged(running: House, job: pb.Job) -> None:
     runs = running.stub(RunsStub, "trainer")
-    ask = {"run": job.run, "metric": "train_log_loss", "page_size": 15}
+    ask: dict[str, Any] = {"run": job.run, "metric": "train_log_loss", "page_size": 15}
     first = await runs.ListMetricPoints(rpb.ListMetricPointsRequest(**ask))
     rest = await runs.ListMetricPoints(rpb.ListMetricPointsRequest(**ask, page_token=first.next_page_token))
 

@@ -167,7 +167,7 @@ class Worker:
         for _ in range(lease.spec.timeout_seconds):
             try:
                 metadata = self._metadata("data", scope, "data_sets.locate")
-                return cast(DataSetLocation, await stub.LocateDataSetVersion(request, timeout=5, metadata=metadata))
+                return cast(DataSetLocation, await stub.LocateDataSetVersion(request, timeout=2, metadata=metadata))
             except Failure as failure:
                 if failure.code not in _PASSING:
                     raise
