@@ -127,6 +127,8 @@ class Process:
                 await hook()
         await runtime.telemetry.close()
         for app in self._apps.values():
+            if app.schema:
+                app.schema.operations.on_cancel.clear()  # the schema outlives the services of this process
             if app.database:
                 app.database.close()
         await runtime.directory.close()

@@ -79,7 +79,8 @@ class DataSets:
             if done := await self._store.by_run(scope, new.data_set, new.run):
                 return done
             head = await self._store.head(scope, new.data_set)
-            version = next_version(head, new, self._now())
+            # Beside the loop: a wide table takes tens of milliseconds.
+            version = await asyncio.to_thread(next_version, head, new, self._now())
             await self._tables.keep(scope, new)
             files = (*(head.files if new.append else ()), *new.files)
             delta_version = await self._tables.write(scope, new, version.columns, files)

@@ -80,7 +80,7 @@ class FolderTables:
 
     async def keep(self, scope: Scope, new: NewVersion) -> None:
         folder = self._run_folder(scope, new.data_set, new.run)
-        await self._run(_keep, folder, orjson.dumps(_NEW_VERSION.dump_python(new, mode="json")))
+        await self._run(_keep, folder, new)
 
     async def recall(self, scope: Scope, data_set: str, run: str) -> NewVersion | None:
         return await self._run(_recall, self._run_folder(scope, data_set, run))
@@ -137,9 +137,9 @@ class FolderTables:
         return folder
 
 
-def _keep(folder: Path, text: bytes) -> None:
+def _keep(folder: Path, new: NewVersion) -> None:
     passing = folder / f"{_MANIFEST}.new"
-    passing.write_bytes(text)
+    passing.write_bytes(orjson.dumps(_NEW_VERSION.dump_python(new, mode="json")))
     _sync(passing)
     os.replace(passing, folder / _MANIFEST)
     _sync(folder)

@@ -51,6 +51,8 @@ def _tables(tree: exp.Expression, tables: frozenset[str]) -> frozenset[str]:
 def _name_columns(select: exp.Select) -> None:
     """Names every result column. Raises sql_not_allowed when two have the same name."""
     named, seen = [], set[str]()
+    if not select.expressions:
+        raise refuse("a SELECT needs columns")
     for number, column in enumerate(select.expressions, 1):
         if column.is_star:
             named.append(column)
