@@ -1,0 +1,70 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from services.kit.errors import FailedPrecondition
+from services.trainer.training import table
+from services.trainer.training.table import Rows
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Two files; the older one lacks a column that the newer one has."""
+    older = pa.table({"id": [1, 2, 3], "month": [1, 2, None], "late": [True, False, True]})
+    newer = pa.table({"id": [4, 5], "month": [9, 10], "late": [False, True], "carrier": ["UA", None]})
+    paths = [str(tmp_path / name) for name in ("a.parquet", "b.parquet")]
+    for path, content in zip(paths, (older, newer), strict=True):
+        parquet.write_table(content, path)
+    return paths
+
+
+def ids(found: Any) -> list[int]:
+    return list(found["id"].to_pylist())
+
+
+def test_ranges_include_both_ends_and_leave_missing_ones_out(files: list[str]) -> None:
+    ranges = [Rows("month", None, 9), Rows("month", 2, 9.5), Rows("month"), Rows("month", 11, None)]
+
+    assert [ids(found) for found in table.read(files, ["id"], ranges)] == [[1, 2, 4], [2, 4], [1, 2, 4, 5], []]
+
+
+def test_a_column_that_an_older_file_lacks_is_missing_there(files: list[str]) -> None:
+    (found,) = table.read(files, ["id", "carrier"], [Rows("id")])
+
+    assert table.texts(found["carrier"]).tolist() == ["", "", "", "UA", ""]
+    assert found.column_names == ["id", "carrier"]
+
+
+def test_a_range_on_a_column_that_a_file_lacks_takes_none_of_it(files: list[str]) -> None:
+    assert ids(table.read([files[0]], ["id"], [Rows("none")])[0]) == []
+
+
+def test_a_column_that_no_file_has_is_named(files: list[str]) -> None:
+    with pytest.raises(FailedPrecondition, match="the data set has no column none"):
+        table.read(files, ["id", "none"], [Rows("id")])
+
+
+def test_numbers_and_texts_become_what_a_graph_takes() -> None:
+    content = pa.table({"flag": [True, None], "count": pa.array([2**53, None], pa.int64()), "name": ["x", None]})
+    feeds = table.feeds(content, {"flag": "FP64", "count": "FP64", "name": "BYTES"})
+
+    np.testing.assert_array_equal(feeds["flag"], [[1.0], [np.nan]])
+    np.testing.assert_array_equal(feeds["count"], [[2.0**53], [np.nan]])
+    assert feeds["name"].tolist() == [["x"], [""]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [([0, 2], "must be 0 or 1"), ([0, None], "must be 0 or 1"), ([], "no rows to train on"), ([1, 1], "the same late")],
+)
+def test_labels_that_cannot_be_learnt_are_refused(labels: list[int | None], says: str) -> None:
+    with pytest.raises(FailedPrecondition, match=says):
+        table.binary(pa.table({"late": pa.array(labels, pa.int64())}), "late", "train on")
+
+
+def test_labels_may_be_booleans() -> None:
+    assert table.binary(pa.table({"late": [True, False]}), "late", "train on").tolist() == [1.0, 0.0]
