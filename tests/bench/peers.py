@@ -1,0 +1,101 @@
+"""Those who are measured, each in processes of its own, asked with the same body."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.models import logistic
+from tests.support.server import ROOT, free_ports, serving
+
+COLUMNS = 8
+BODY = json.dumps(
+    {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, COLUMNS], "data": [0.125 * n for n in range(COLUMNS)]}]}
+).encode()
+# One key makes all the load: its bucket is taken from on every request but must not run dry.
+LIMITS = {"AIMASS_GATEWAY_RATE": "1000000", "AIMASS_GATEWAY_BURST": "1000000", "AIMASS_LOG_LEVEL": "WARNING"}
+
+
+@dataclass
+class Peer:
+    """Where one is, and what it is asked."""
+
+    name: str
+    host: str
+    port: int
+    path: str
+    headers: dict[str, str]
+
+    @property
+    def request(self) -> bytes:
+        """The whole HTTP request."""
+        own = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": str(len(BODY))}
+        lines = [f"POST {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in (own | self.headers).items())]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + BODY
+
+    def measure(self, connections: int, seconds: float) -> dict[str, float]:
+        """One run of the client."""
+        plan = {"host": self.host, "port": self.port, "request": self.request.decode()}
+        plan |= {"connections": connections, "seconds": seconds}
+        command = [sys.executable, "-m", "tests.bench.load"]
+        ended = subprocess.run(command, input=json.dumps(plan).encode(), stdout=subprocess.PIPE, check=True, cwd=ROOT)
+        found: dict[str, float] = json.loads(ended.stdout)
+        return found
+
+
+@contextlib.contextmanager
+def house(home: Path) -> Iterator[Peer]:
+    """All our services in one process, with the model released."""
+    with serving(home, False, **LIMITS) as server:
+        client: Any = server.client()
+        graph = home / "bench.onnx"
+        graph.write_bytes(logistic(COLUMNS))
+        uploaded = client.upload(graph, to="artifacts")
+        client.models.create_model(model="bench")
+        files = [{"name": "model.onnx", "digest": uploaded.digest}]
+        client.models.create_model_version(model="bench", files=files)
+        client.releases.promote_version(model="bench", version=1).wait(progress=None)
+        key = {"Authorization": f"Bearer {server.key}"}
+        yield Peer("AI Mass", "127.0.0.1", server.ports[0], "/v2/models/bench/infer", key)
+
+
+@contextlib.contextmanager
+def bare(home: Path) -> Iterator[Peer]:
+    """uvicorn and ONNX Runtime."""
+    home.mkdir(parents=True, exist_ok=True)
+    graph = home / "bare.onnx"
+    graph.write_bytes(logistic(COLUMNS))
+    [port] = free_ports(1)
+    process = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(graph), str(port)], cwd=ROOT)
+    peer = Peer("bare uvicorn + onnxruntime", "127.0.0.1", port, "/", {})
+    try:
+        _wait(peer)
+        yield peer
+    finally:
+        process.kill()
+        process.wait()
+
+
+def triton() -> Peer | None:
+    """Triton's own HTTP door, with the same graph loaded as `bench`, where somebody says there is one."""
+    address = os.environ.get("AIMASS_TEST_TRITON", "")
+    host, _, port = address.partition(":")
+    return Peer("Triton", host, int(port), "/v2/models/bench/infer", {}) if port else None
+
+
+def _wait(peer: Peer) -> None:
+    for _ in range(200):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            command = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1)"
+            subprocess.run(
+                [sys.executable, "-c", command, peer.host, str(peer.port)], check=True, stderr=subprocess.DEVNULL
+            )
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"{peer.name} does not listen")
