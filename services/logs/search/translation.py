@@ -26,7 +26,7 @@ class Translation:
         """Records of a scope that match, with keys from `low` to before `high`."""
         parts = [(self._must, self._term("scope", f"{scope.tenant}/{scope.project}"))]
         if low is not None or high is not None:
-            keys = self._query.range_query(self._schema, "key", self._integer, low, high, True, False)
+            keys = self._query.range_query(self._schema, "key", self._integer, low, high, True, high is None)
             parts.append((self._must, keys))
         if not isinstance(query, All):
             parts.append((self._must, self._of(query)))
