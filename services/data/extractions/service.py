@@ -16,7 +16,7 @@ from services.data.rules.service import Rules
 from services.data.sources.service import Sources
 from services.kit.auth import Scope
 from services.kit.db import Once
-from services.kit.errors import NotFound
+from services.kit.errors import Code, Failure
 from services.kit.pages import Page
 from services.kit.timestamps import uuid7
 
@@ -61,8 +61,10 @@ class Extractions:
         compiled = (await self._rules.get(scope, rule, active(found))).version.compiled
         try:
             before = await self._data_sets.version(scope, found.data_set, 0)
-        except NotFound:
-            return
+        except Failure as failure:
+            if failure.code in (Code.NOT_FOUND, Code.UNKNOWN_VERSION):
+                return
+            raise
         extended(before.columns, columns_of(compiled), found.data_set)
 
     async def get(self, scope: Scope, extraction: str) -> Extraction:

@@ -44,8 +44,11 @@ class Sink:
     """Takes records and keeps rows, broken records, statistics and counts."""
 
     def __init__(self, folder: Path, compiled: Compiled, child: Child) -> None:
+        self._folder = folder
         self._columns = tuple(Column(c.name, c.type, not c.required) for c in compiled.columns)
-        self._writer, self._quarantine = Writer(folder, self._columns), quarantine_writer(folder)
+        # Made when they are needed: Arrow takes longer to load than it takes to see that there is nothing new.
+        self._writer: Writer | None = None
+        self._quarantine: Writer | None = None
         self._statistics = Statistics(self._columns)
         self._counts = Counter[str]()
         self._broken: list[tuple[str, str, str]] = []
@@ -54,6 +57,8 @@ class Sink:
 
     def take(self, ready: Extractor, records: Sequence[Any], origins: Sequence[str], fields: Sequence[str]) -> None:
         """Types a batch of records, all of one part."""
+        if not records:
+            return
         import pyarrow as pa
 
         self.records += len(records)
@@ -62,6 +67,7 @@ class Sink:
         tables = [pa.Table.from_arrays(arrays, names=names) for arrays in typed.pieces]
         if tables:
             table = pa.concat_tables(tables)
+            self._writer = self._writer or Writer(self._folder, self._columns)
             self._writer.write(table)
             self._statistics.add(table)
         for index, reason in typed.refused:
@@ -80,13 +86,15 @@ class Sink:
             self._write_broken()
 
     def _write_broken(self) -> None:
+        if not self._broken:
+            return
         import pyarrow as pa
 
-        if self._broken:
-            names = [column.name for column in self._quarantine.columns]
-            values = [pa.array(column, pa.string()) for column in zip(*self._broken, strict=True)]
-            self._quarantine.write(pa.Table.from_arrays(values, names=names))
-            self._broken.clear()
+        self._quarantine = self._quarantine or quarantine_writer(self._folder)
+        names = [column.name for column in self._quarantine.columns]
+        values = [pa.array(column, pa.string()) for column in zip(*self._broken, strict=True)]
+        self._quarantine.write(pa.Table.from_arrays(values, names=names))
+        self._broken.clear()
 
     def tell(self, fraction: float) -> None:
         """Says how far the work is, not too often."""
@@ -98,8 +106,8 @@ class Sink:
         """What was kept."""
         self._write_broken()
         return {
-            "files": parquet.to_json(self._writer.close()),
-            "quarantine": parquet.to_json(self._quarantine.close()),
+            "files": parquet.to_json(self._writer.close() if self._writer else ()),
+            "quarantine": parquet.to_json(self._quarantine.close() if self._quarantine else ()),
             "quarantined": dict(self._counts),
             "statistics": statistics.to_json(self._statistics.result()),
             "records": self.records,
