@@ -31,3 +31,6 @@ class Config(Settings):
     pipeline_seconds: float = 3600.0
     pipeline_memory_mib: int = 4096
     pipelines_at_once: int = 2
+    # What one fitting of a feature set may take; one runs at a time.
+    fitting_seconds: float = 3600.0
+    fitting_memory_mib: int = 4096

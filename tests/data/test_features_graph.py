@@ -58,7 +58,8 @@ def filled(values: Array, step: Step, trained: Array) -> Array:
 def scaled(shift: Callable[[Array], Any], width: Callable[[Array], Any]) -> Callable[[Array, Step, Array], Array]:
     def reference(asked: Array, step: Step, trained: Array) -> Array:
         finite = trained[np.isfinite(trained)]
-        return ((filled(asked, step, trained) - shift(finite)) / (width(finite) or 1.0)).astype(np.float32)[:, None]
+        found: Array = (filled(asked, step, trained) - shift(finite)) / (width(finite) or 1.0)
+        return found.astype(np.float32)[:, None]
 
     return reference
 
@@ -72,7 +73,8 @@ def one_hot(asked: Array, step: Step, trained: Array) -> Array:
     seen = filled(trained, step, trained)
     keys, counts = np.unique(seen[np.isfinite(seen)] + 0.0, return_counts=True)
     most = sorted(zip(-counts, keys, strict=True))[: step.max_categories]
-    return (filled(asked, step, trained)[:, None] == np.array(sorted(key for _, key in most))[None]).astype(np.float32)
+    same: Array = filled(asked, step, trained)[:, None] == np.array(sorted(key for _, key in most))[None]
+    return same.astype(np.float32)
 
 
 def cyclic(asked: Array, step: Step, trained: Array) -> Array:

@@ -1,0 +1,120 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from services.data.features import domain
+from services.data.features.domain import FeatureSet, Fit, Fitted, Imputation, RowRange, Step, Transform
+from services.data.schema import Column, ColumnType
+from services.kit.errors import FailedPrecondition, Failure, InvalidValue
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+STEPS = (
+    Step("carrier", Transform.ONE_HOT),
+    Step("hour", Transform.CYCLIC, period=24),
+    Step("temp", Transform.STANDARDIZE, Imputation.MEAN),
+    Step("hour", Transform.MIN_MAX),
+)
+KINDS = {
+    "id": ColumnType.INT64,
+    "late": ColumnType.BOOL,
+    "carrier": ColumnType.STRING,
+    "hour": ColumnType.INT64,
+    "temp": ColumnType.DOUBLE,
+    "at": ColumnType.TIMESTAMP,
+    "features": ColumnType.DOUBLE,
+}
+COLUMNS = [Column(name, kind) for name, kind in KINDS.items()]
+SET = FeatureSet("late", "", "flights", "late", "id", STEPS, 0, 1, NOW, NOW)
+
+
+@pytest.mark.parametrize(
+    ("step", "pointer"),
+    [
+        (Step("hour", Transform.CYCLIC), "/steps/0/period"),
+        (Step("hour", Transform.CYCLIC, period=10_001), "/steps/0/period"),
+        (Step("carrier", Transform.ONE_HOT, max_categories=1001), "/steps/0/max_categories"),
+        (Step("temp", Transform.IDENTITY, Imputation.CONSTANT, constant=float("inf")), "/steps/0/constant"),
+        (Step("late", Transform.IDENTITY), "/steps/0/column"),
+        (Step("id", Transform.IDENTITY), "/steps/0/column"),
+    ],
+)
+def test_a_step_that_makes_no_sense_is_named(step: Step, pointer: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        domain.check_steps([step], "late", "id")
+
+    assert [violation.pointer for violation in caught.value.violations] == [pointer]
+
+
+def test_the_same_step_twice_is_refused_and_the_same_column_twice_is_not() -> None:
+    domain.check_steps(STEPS, "late", "id")
+    with pytest.raises(InvalidValue, match=r"steps\.4: hour has this transform already"):
+        domain.check_steps([*STEPS, STEPS[3]], "late", "id")
+
+
+def test_inputs_are_the_columns_of_the_steps_in_the_order_of_their_first_use() -> None:
+    assert [column.name for column in domain.inputs_of(STEPS, "late", "id", COLUMNS)] == ["carrier", "hour", "temp"]
+
+
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        (Step("none", Transform.IDENTITY), "the data set has no column none"),
+        (Step("carrier", Transform.STANDARDIZE), "carrier holds text, which standardize does not take"),
+        (Step("carrier", Transform.COUNT, Imputation.MEAN), "a missing one is the empty text"),
+        (Step("at", Transform.IDENTITY), "at is a timestamp, which no step takes"),
+        (Step("features", Transform.IDENTITY), "the name features is kept"),
+    ],
+)
+def test_a_step_that_cannot_take_its_column_is_named(step: Step, says: str) -> None:
+    with pytest.raises(InvalidValue, match=says):
+        domain.inputs_of([step], "late", "id", COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("label", "key", "pointer"), [("none", "id", "/label"), ("carrier", "id", "/label"), ("late", "none", "/key")]
+)
+def test_label_and_key_must_be_there(label: str, key: str, pointer: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        domain.inputs_of([], label, key, COLUMNS)
+
+    assert [violation.pointer for violation in caught.value.violations] == [pointer]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (RowRange("carrier"), "carrier is no column of numbers"),
+        (RowRange("none"), "none is no column of numbers"),
+        (RowRange("hour", 9, 1), "from must not be greater than to"),
+        (RowRange("hour", float("nan"), 1), "from must not be greater than to"),
+    ],
+)
+def test_a_range_of_no_rows_is_refused(rows: RowRange, says: str) -> None:
+    domain.check_range(RowRange("hour", 1, 1), COLUMNS)
+    with pytest.raises(InvalidValue, match=says):
+        domain.check_range(rows, COLUMNS)
+
+
+def fit(**values: Any) -> Fit:
+    return replace(Fit("data-1", "late", "flights", 2, None, STEPS, "late", "id", (), NOW), **values)
+
+
+def test_a_fitting_makes_the_next_version_of_what_it_began_with() -> None:
+    changed = replace(SET, steps=(), latest_version=3, generation=7)
+    after, version = domain.fitted(changed, fit(), Fitted(10, ("a",), "sha256:1"), NOW)
+
+    assert (after.latest_version, after.generation) == (4, 8)
+    assert (version.version, version.steps, version.data_set_version, version.rows) == (4, STEPS, 2, 10)
+
+
+def test_a_deleted_feature_set_gets_no_version() -> None:
+    with pytest.raises(FailedPrecondition, match="was deleted while it was fitted"):
+        domain.fitted(replace(SET, delete_time=NOW), fit(), Fitted(10, (), ""), NOW)
+
+
+def test_a_change_needs_the_etag_that_was_seen_last() -> None:
+    assert domain.changed(SET, "1", NOW, description="x").generation == 2
+    with pytest.raises(Failure, match="its etag is 1"):
+        domain.changed(SET, "9", NOW)
