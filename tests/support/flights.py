@@ -8,16 +8,15 @@ from pathlib import Path
 
 AIRPORTS = ("JFK", "LGA", "EWR")
 CARRIERS = ("AA", "B6", "DL", "UA", "EV")
-_COLUMNS = "id, month, day, hour, carrier, origin, dest, tailnum, distance, dep_delay, arr_delay"
+_COLUMNS = """id INTEGER PRIMARY KEY, month INTEGER, day INTEGER, hour INTEGER, carrier TEXT, origin TEXT, dest TEXT,
+    tailnum TEXT, distance REAL, dep_delay INTEGER, arr_delay INTEGER"""
 
 
 def write(folder: Path, months: range, per_month: int = 400, seed: int = 1) -> None:
     """Adds the flights of some months to `flights.db`, and weather and planes where they are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(folder / "flights.db") as database:
-        database.execute(
-            f"CREATE TABLE IF NOT EXISTS flights ({_COLUMNS.replace('id,', 'id INTEGER PRIMARY KEY,', 1)})"
-        )
+        database.execute(f"CREATE TABLE IF NOT EXISTS flights ({_COLUMNS})")
         (first,) = database.execute("SELECT coalesce(max(id), 0) + 1 FROM flights").fetchone()
         rows = _flights(first, months, per_month, random.Random(seed + months.start))
         database.executemany(f"INSERT INTO flights VALUES ({','.join('?' * 11)})", rows)
