@@ -126,7 +126,6 @@ class Segments:
                 rest = rest[self._file.write(rest) :]
             os.fdatasync(self._file.fileno())
         except OSError:
-            self._file = self._append_to(self._segment)
             os.truncate(self._path(self._segment), self._end)
             raise
 

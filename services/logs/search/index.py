@@ -104,7 +104,7 @@ class Index:
             self._writer.commit()
         passing = self._position.with_suffix(".new")
         with open(passing, "wb") as file:
-            file.write(orjson.dumps(position))
+            file.write(orjson.dumps(list(position)))
             file.flush()
             os.fsync(file.fileno())
         passing.rename(self._position)

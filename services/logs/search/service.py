@@ -1,6 +1,7 @@
 """Searching, counting, watching: the questions that callers ask of the records."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from services.logs.ingest.service import Ingest
 from services.logs.search.domain import And, Field, Or, Query, matches, parse
 from services.logs.search.index import SPLITS, Bucket, Found, Index, Window
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 _COMMIT_EVERY = 0.5  # seconds
 _TAIL = 100  # batches that a slow watcher may be behind
@@ -33,23 +35,33 @@ class Search:
         self._reading = ThreadPoolExecutor(2, thread_name_prefix="search")
 
     async def follow(self) -> None:
-        """Keeps the index up with the records, until it is cancelled."""
-        loop = asyncio.get_running_loop()
-        position = Position(*await loop.run_in_executor(self._writing, self._index.open))
+        """Keeps the index up with the records, until it is cancelled; one that cannot be written is opened again."""
+        while True:
+            try:
+                await self._follow()
+            except (OSError, ValueError) as error:  # the disk is full; the library calls it a ValueError
+                log.warning("the search index waits: %s", error)
+                await asyncio.sleep(1)
+                await self._in_order(self._index.close)
+
+    async def _follow(self) -> None:
+        position = Position(*await self._in_order(self._index.open))
         self._opened.set()
         since = 0.0  # when the first record came that is not committed
         while True:
             try:
                 async with asyncio.timeout(_COMMIT_EVERY if since else None):
                     stored, position = await self._ingest.after(position)
-                records = [(one.sequence, one.record) for one in stored]
-                await loop.run_in_executor(self._writing, self._index.add, records)
+                await self._in_order(self._index.add, [(one.sequence, one.record) for one in stored])
                 since = since or time.monotonic()
             except TimeoutError:
                 pass
             if time.monotonic() - since >= _COMMIT_EVERY:
-                await loop.run_in_executor(self._writing, self._index.commit, position)
+                await self._in_order(self._index.commit, position)
                 since = 0.0
+
+    async def _in_order(self, work: Callable[..., T], *about: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writing, work, *about)
 
     async def _ask(self, question: Callable[..., T], *about: object) -> T:
         try:
