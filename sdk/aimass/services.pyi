@@ -350,7 +350,7 @@ class Jobs:
         """Brings a deleted job back."""
 
 class Logs:
-    """Search over what the log centre received. A caller sees his own tenant's records only. The query language: words and "phrases" match the text; `field:value` a field; `field:>5`, `field:[1 TO 5]` a range; AND, OR, NOT and brackets combine. Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`."""
+    """Search over what the log centre received. A caller sees his own tenant's records only. The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*` at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`. At most 64 terms, 16 levels of brackets, and two characters before a `*`."""
 
     def search_logs(
         self,
@@ -386,10 +386,11 @@ class Logs:
         split_by: str | None = ...,
         timeout: float | None = ...,
     ) -> logs_pb2.CountLogsResponse:
-        """Counts records over time, in steps, split by a field if one is given."""
+        """Counts records over time, in steps, split by a field if one is given. query_too_costly: more than 10,000
+        buckets."""
 
     def tail_logs(self, *, query: str | None = ..., timeout: float | None = ...) -> Iterator[logs_pb2.LogRecord]:
-        """Streams records that match as they come in."""
+        """Streams records that match as they come in. A reader who is slow misses some rather than hold up others."""
 
     def get_trace(self, *, request_id: str, timeout: float | None = ...) -> logs_pb2.Trace:
         """Returns the spans of one request, oldest first. not_found: none with this id."""
@@ -1207,7 +1208,7 @@ class AsyncJobs:
         """Brings a deleted job back."""
 
 class AsyncLogs:
-    """Search over what the log centre received. A caller sees his own tenant's records only. The query language: words and "phrases" match the text; `field:value` a field; `field:>5`, `field:[1 TO 5]` a range; AND, OR, NOT and brackets combine. Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`."""
+    """Search over what the log centre received. A caller sees his own tenant's records only. The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*` at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`. At most 64 terms, 16 levels of brackets, and two characters before a `*`."""
 
     async def search_logs(
         self,
@@ -1243,10 +1244,11 @@ class AsyncLogs:
         split_by: str | None = ...,
         timeout: float | None = ...,
     ) -> logs_pb2.CountLogsResponse:
-        """Counts records over time, in steps, split by a field if one is given."""
+        """Counts records over time, in steps, split by a field if one is given. query_too_costly: more than 10,000
+        buckets."""
 
     def tail_logs(self, *, query: str | None = ..., timeout: float | None = ...) -> AsyncIterator[logs_pb2.LogRecord]:
-        """Streams records that match as they come in."""
+        """Streams records that match as they come in. A reader who is slow misses some rather than hold up others."""
 
     async def get_trace(self, *, request_id: str, timeout: float | None = ...) -> logs_pb2.Trace:
         """Returns the spans of one request, oldest first. not_found: none with this id."""

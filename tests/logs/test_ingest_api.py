@@ -16,7 +16,7 @@ from services.kit.telemetry.otlp import encode_spans
 from services.kit.telemetry.spans import Span
 from services.logs.domain import Record
 from services.logs.ingest.api import decode
-from services.logs.ingest.api.events import _strip
+from services.logs.ingest.api.cloudevents import _strip
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ACME = Scope("acme", "flights")

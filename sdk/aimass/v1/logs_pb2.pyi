@@ -64,7 +64,7 @@ class LogRecord(_message.Message):
     record: _builtins.str
     """Stable: the same record has the same id however often it came."""
     kind: _builtins.str
-    """log, span, event, prediction."""
+    """log, span, event, prediction, metric."""
     severity: _builtins.str
     """DEBUG, INFO, WARN, ERROR."""
     service: _builtins.str

@@ -28,9 +28,11 @@ if _version_not_supported:
 class LogsStub:
     """Search over what the log centre received. A caller sees his own tenant's records only.
 
-    The query language: words and "phrases" match the text; `field:value` a field; `field:>5`, `field:[1 TO 5]` a range;
-    AND, OR, NOT and brackets combine. Fields: kind, severity, service, name, request_id, trace_id, model, version, status,
-    duration_ms and every attribute of the record as `attributes.<name>`.
+    The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*`
+    at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms
+    and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name,
+    request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`.
+    At most 64 terms, 16 levels of brackets, and two characters before a `*`.
     """
 
     def __init__(self, channel):
@@ -64,9 +66,11 @@ class LogsStub:
 class LogsServicer:
     """Search over what the log centre received. A caller sees his own tenant's records only.
 
-    The query language: words and "phrases" match the text; `field:value` a field; `field:>5`, `field:[1 TO 5]` a range;
-    AND, OR, NOT and brackets combine. Fields: kind, severity, service, name, request_id, trace_id, model, version, status,
-    duration_ms and every attribute of the record as `attributes.<name>`.
+    The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*`
+    at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms
+    and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name,
+    request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`.
+    At most 64 terms, 16 levels of brackets, and two characters before a `*`.
     """
 
     def SearchLogs(self, request, context):
@@ -77,14 +81,14 @@ class LogsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CountLogs(self, request, context):
-        """Counts records over time, in steps, split by a field if one is given.
+        """Counts records over time, in steps, split by a field if one is given. query_too_costly: more than 10,000 buckets.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TailLogs(self, request, context):
-        """Streams records that match as they come in.
+        """Streams records that match as they come in. A reader who is slow misses some rather than hold up others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,9 +135,11 @@ def add_LogsServicer_to_server(servicer, server):
 class Logs:
     """Search over what the log centre received. A caller sees his own tenant's records only.
 
-    The query language: words and "phrases" match the text; `field:value` a field; `field:>5`, `field:[1 TO 5]` a range;
-    AND, OR, NOT and brackets combine. Fields: kind, severity, service, name, request_id, trace_id, model, version, status,
-    duration_ms and every attribute of the record as `attributes.<name>`.
+    The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*`
+    at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms
+    and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name,
+    request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`.
+    At most 64 terms, 16 levels of brackets, and two characters before a `*`.
     """
 
     @staticmethod

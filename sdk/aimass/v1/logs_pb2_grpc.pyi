@@ -28,9 +28,11 @@ GRPC_VERSION: str
 class LogsStub:
     """Search over what the log centre received. A caller sees his own tenant's records only.
 
-    The query language: words and "phrases" match the text; `field:value` a field; `field:>5`, `field:[1 TO 5]` a range;
-    AND, OR, NOT and brackets combine. Fields: kind, severity, service, name, request_id, trace_id, model, version, status,
-    duration_ms and every attribute of the record as `attributes.<name>`.
+    The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*`
+    at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms
+    and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name,
+    request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`.
+    At most 64 terms, 16 levels of brackets, and two characters before a `*`.
     """
 
     @_typing.overload
@@ -40,9 +42,9 @@ class LogsStub:
     SearchLogs: _grpc.UnaryUnaryMultiCallable[_logs_pb2.SearchLogsRequest, _logs_pb2.SearchLogsResponse]
     """Finds records, newest first, a page at a time. query_invalid: where the query goes wrong. query_too_costly: too many terms."""
     CountLogs: _grpc.UnaryUnaryMultiCallable[_logs_pb2.CountLogsRequest, _logs_pb2.CountLogsResponse]
-    """Counts records over time, in steps, split by a field if one is given."""
+    """Counts records over time, in steps, split by a field if one is given. query_too_costly: more than 10,000 buckets."""
     TailLogs: _grpc.UnaryStreamMultiCallable[_logs_pb2.TailLogsRequest, _logs_pb2.LogRecord]
-    """Streams records that match as they come in."""
+    """Streams records that match as they come in. A reader who is slow misses some rather than hold up others."""
     GetTrace: _grpc.UnaryUnaryMultiCallable[_logs_pb2.GetTraceRequest, _logs_pb2.Trace]
     """Returns the spans of one request, oldest first. not_found: none with this id."""
 
@@ -50,27 +52,31 @@ class LogsStub:
 class LogsAsyncStub(LogsStub):
     """Search over what the log centre received. A caller sees his own tenant's records only.
 
-    The query language: words and "phrases" match the text; `field:value` a field; `field:>5`, `field:[1 TO 5]` a range;
-    AND, OR, NOT and brackets combine. Fields: kind, severity, service, name, request_id, trace_id, model, version, status,
-    duration_ms and every attribute of the record as `attributes.<name>`.
+    The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*`
+    at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms
+    and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name,
+    request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`.
+    At most 64 terms, 16 levels of brackets, and two characters before a `*`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SearchLogs: _aio.UnaryUnaryMultiCallable[_logs_pb2.SearchLogsRequest, _logs_pb2.SearchLogsResponse]  # type: ignore[assignment]
     """Finds records, newest first, a page at a time. query_invalid: where the query goes wrong. query_too_costly: too many terms."""
     CountLogs: _aio.UnaryUnaryMultiCallable[_logs_pb2.CountLogsRequest, _logs_pb2.CountLogsResponse]  # type: ignore[assignment]
-    """Counts records over time, in steps, split by a field if one is given."""
+    """Counts records over time, in steps, split by a field if one is given. query_too_costly: more than 10,000 buckets."""
     TailLogs: _aio.UnaryStreamMultiCallable[_logs_pb2.TailLogsRequest, _logs_pb2.LogRecord]  # type: ignore[assignment]
-    """Streams records that match as they come in."""
+    """Streams records that match as they come in. A reader who is slow misses some rather than hold up others."""
     GetTrace: _aio.UnaryUnaryMultiCallable[_logs_pb2.GetTraceRequest, _logs_pb2.Trace]  # type: ignore[assignment]
     """Returns the spans of one request, oldest first. not_found: none with this id."""
 
 class LogsServicer(metaclass=_abc_1.ABCMeta):
     """Search over what the log centre received. A caller sees his own tenant's records only.
 
-    The query language: words and "phrases" match the text; `field:value` a field; `field:>5`, `field:[1 TO 5]` a range;
-    AND, OR, NOT and brackets combine. Fields: kind, severity, service, name, request_id, trace_id, model, version, status,
-    duration_ms and every attribute of the record as `attributes.<name>`.
+    The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*`
+    at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms
+    and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name,
+    request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`.
+    At most 64 terms, 16 levels of brackets, and two characters before a `*`.
     """
 
     @_abc_1.abstractmethod
@@ -87,7 +93,7 @@ class LogsServicer(metaclass=_abc_1.ABCMeta):
         request: _logs_pb2.CountLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_logs_pb2.CountLogsResponse, _abc.Awaitable[_logs_pb2.CountLogsResponse]]:
-        """Counts records over time, in steps, split by a field if one is given."""
+        """Counts records over time, in steps, split by a field if one is given. query_too_costly: more than 10,000 buckets."""
 
     @_abc_1.abstractmethod
     def TailLogs(
@@ -95,7 +101,7 @@ class LogsServicer(metaclass=_abc_1.ABCMeta):
         request: _logs_pb2.TailLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_logs_pb2.LogRecord], _abc.AsyncIterator[_logs_pb2.LogRecord]]:
-        """Streams records that match as they come in."""
+        """Streams records that match as they come in. A reader who is slow misses some rather than hold up others."""
 
     @_abc_1.abstractmethod
     def GetTrace(

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from services.kit.bus import TELEMETRY, Bus, Event
 from services.kit.errors import Failure
 from services.logs.domain import Record
-from services.logs.ingest.api import events, otlp
+from services.logs.ingest.api import cloudevents, otlp
 from services.logs.ingest.service import Batch, Ingest
 
 log = logging.getLogger(__name__)
@@ -60,4 +60,4 @@ def decode(received: Sequence[Event]) -> tuple[list[Batch], list[Event]]:
 
 
 def _records(event: Event) -> Sequence[Record]:
-    return otlp.records(event) if event.topic == TELEMETRY else events.records(event)
+    return otlp.records(event) if event.topic == TELEMETRY else cloudevents.records(event)
