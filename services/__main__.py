@@ -14,6 +14,9 @@ def main() -> int:
     if unknown := sorted(set(names) - set(SERVICES)):
         print(f"no such service: {', '.join(unknown)}; there are {', '.join(SERVICES)}", file=sys.stderr)
         return 2
+    # One thread answers requests, others (SQL, telemetry, engines) work beside it: after each call that lets
+    # them run it would wait up to the default of 5 ms for its turn.
+    sys.setswitchinterval(0.0005)
     try:
         import uvloop
 
