@@ -14,7 +14,7 @@ from services.gateway.journal import Entry, Journal
 from services.gateway.limits import Standing
 from services.gateway.screening import Screen
 from services.kit.auth import Principal, Scope
-from services.kit.errors import Code, Failure, Internal
+from services.kit.errors import Code, Failure, Internal, InvalidValue
 
 log = logging.getLogger(__name__)
 SCOPE_KEY = "aimass"  # where the request lies in the ASGI scope
@@ -119,6 +119,7 @@ class Edge:
         request.standing = self._admission.take(request.principal, 1)
         enough(request.standing)
         if request.path.startswith("/v2") and self.predictions and request.path[3:4] in ("", "/"):
+            _readable(request)
             await sender.whole(await self.predictions(request))
         elif self.web:
             scope[SCOPE_KEY] = request
@@ -177,6 +178,15 @@ class Edge:
                 request.version,
             )
         )
+
+
+def _readable(request: Request) -> None:
+    """Of a request for predictions. Raises method_not_allowed, invalid_value."""
+    if request.method != "POST":
+        if request.method not in ("GET", "HEAD"):
+            raise Failure(Code.METHOD_NOT_ALLOWED, f"{request.method[:20]} is not allowed here")
+        if body.declared(request.headers):
+            raise InvalidValue("this request takes no body")
 
 
 def _is_page(request: Request) -> bool:

@@ -49,7 +49,7 @@ async def test_without_a_key_nothing_answers_but_live_and_ready(gateway: Gateway
 )
 async def test_every_wrong_credential_gets_the_same_answer(gateway: Gateway, credential: str) -> None:
     async with gateway.client("") as client:
-        answer = await client.get("/v1/whoami", headers={"authorization": credential.encode("latin-1")})
+        answer = await client.get("/v1/whoami", headers=[(b"authorization", credential.encode("latin-1"))])
 
     assert (answer.status_code, answer.json()["detail"]) == (401, "the key is not valid")
 
@@ -64,7 +64,7 @@ async def test_a_key_says_who_calls(gateway: Gateway) -> None:
 
 
 async def test_identity_headers_from_outside_mean_nothing(gateway: Gateway) -> None:
-    claims = {name: "system" for name in ("tenant", "x-tenant", "x-principal", "x-forwarded-user", "x-permissions")}
+    claims = dict.fromkeys(("tenant", "x-tenant", "x-principal", "x-forwarded-user", "x-permissions"), "system")
     async with gateway.client(**claims) as client:
         answer = await client.get("/v1/models/late")
 

@@ -188,7 +188,7 @@ async def test_a_stream_that_is_cut_says_so_at_its_end(gateway: Gateway) -> None
 
 
 async def test_a_download_that_is_cut_does_not_look_whole(gateway: Gateway) -> None:
-    with pytest.raises(Exception, match="incomplete|closed|disconnect"):
+    with pytest.raises(Exception, match=r"incomplete|closed|disconnect"):
         await ask(gateway, "GET", "/v1/artifacts/sha256:cut")
 
 
