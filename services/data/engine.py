@@ -50,8 +50,21 @@ class Result:
             raise Failure(Code.QUERY_INVALID, f"{failure.detail}: name it with AS") from None
         return found
 
-    def batches(self) -> Iterator[Any]:
-        """Arrow tables in order. Raises query_invalid when the engine cannot compute one."""
+    def batches(self, rows: int = 65_536) -> Iterator[Any]:
+        """Arrow tables in order, of about so many rows. Raises query_invalid when the engine cannot compute one."""
+        import pyarrow as pa
+
+        waiting, count = list[Any](), 0
+        for batch in self._read():
+            waiting.append(batch)
+            count += batch.num_rows
+            if count >= rows:
+                yield pa.Table.from_batches(waiting)
+                waiting, count = [], 0
+        if waiting:
+            yield pa.Table.from_batches(waiting)
+
+    def _read(self) -> Iterator[Any]:
         import pyarrow as pa
 
         reader = iter(self._reader)
@@ -62,7 +75,7 @@ class Result:
                 return
             except Exception as error:
                 raise named(error) from None
-            yield pa.Table.from_batches([pa.record_batch(batch)])
+            yield pa.record_batch(batch)
 
 
 def named(error: Exception) -> Failure:

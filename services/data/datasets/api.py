@@ -6,10 +6,10 @@ from aimass.v1 import datasets_pb2 as pb
 from services.data.datasets.queries import Queries, Table
 from services.data.datasets.service import DataSets
 from services.data.datasets.wire import (
+    add_rows,
     data_set_to_wire,
     lineage_to_wire,
     location_to_wire,
-    rows_to_wire,
     version_to_wire,
 )
 from services.data.wire import schema_to_wire
@@ -45,8 +45,9 @@ class DataSetsApi:
         found = await self._data_sets.rows(
             call.scope, request.data_set, request.version, columns, request.page_size, request.page_token
         )
-        rows = await asyncio.to_thread(rows_to_wire, found.items)
-        return pb.ReadRowsResponse(rows=rows, next_page_token=found.next_token)
+        answer = pb.ReadRowsResponse(next_page_token=found.next_token)
+        await asyncio.to_thread(add_rows, found.items, answer)
+        return answer
 
     async def ListQuarantine(self, request: pb.ListQuarantineRequest, call: Call) -> pb.ListQuarantineResponse:
         found = await self._data_sets.quarantine(
@@ -58,8 +59,9 @@ class DataSetsApi:
     async def QueryDataSets(self, request: pb.QueryDataSetsRequest, call: Call) -> pb.QueryDataSetsResponse:
         tables = [Table(table.alias, table.data_set, table.version) for table in request.tables]
         found = await self._queries.ask(call.scope, request.sql, tables, request.max_rows, call.remaining())
-        rows = await asyncio.to_thread(rows_to_wire, found.rows)
-        return pb.QueryDataSetsResponse(schema=schema_to_wire(found.columns), rows=rows, truncated=found.truncated)
+        answer = pb.QueryDataSetsResponse(schema=schema_to_wire(found.columns), truncated=found.truncated)
+        await asyncio.to_thread(add_rows, found.rows, answer)
+        return answer
 
     async def GetLineage(self, request: pb.GetLineageRequest, call: Call) -> pb.Lineage:
         return lineage_to_wire(await self._data_sets.lineage(call.scope, request.data_set, request.version))

@@ -10,8 +10,8 @@ from services.data.arrow import arrow_schema, fit
 from services.data.datasets.domain import QUARANTINE, WrittenFile
 from services.data.schema import Column
 
-ROW_GROUP = 16_384  # rows that a reader of one page has to decode
-_FILE = 64 * ROW_GROUP
+ROW_GROUP = 8_192  # rows that a reader of one page has to decode
+_FILE = 128 * ROW_GROUP
 
 
 class Writer:

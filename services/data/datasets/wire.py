@@ -83,13 +83,16 @@ def location_to_wire(found: Location) -> pb.DataSetLocation:
     )
 
 
-def rows_to_wire(rows: Iterable[Mapping[str, Any]]) -> list[Struct]:
-    """Rows of JSON values, none of them nested. Takes milliseconds for a thousand: call it beside the event loop."""
-    return [_struct(row) for row in rows]
+def add_rows(rows: Iterable[Mapping[str, Any]], answer: Any) -> None:
+    """Puts rows of JSON values, none of them nested, into an answer: in place, because a copy costs as much again.
+
+    Takes milliseconds for a thousand: call it beside the event loop.
+    """
+    for row in rows:
+        _fill(answer.rows.add(), row)
 
 
-def _struct(row: Mapping[str, Any]) -> Struct:
-    struct = Struct()
+def _fill(struct: Struct, row: Mapping[str, Any]) -> None:
     fields = struct.fields
     for name, value in row.items():
         if value is None:
@@ -100,4 +103,3 @@ def _struct(row: Mapping[str, Any]) -> Struct:
             fields[name].bool_value = value
         else:
             fields[name].number_value = value
-    return struct

@@ -13,7 +13,7 @@ def main(request: Json, child: Child) -> Json:
     most, size, rows = int(request["max_rows"]), 0, list[dict[str, Any]]()
     result = Engine(request["tables"]).run(request["sql"])
     columns = result.columns()
-    for batch in result.batches():
+    for batch in result.batches(1):
         for row in to_rows(fit(batch.slice(0, most + 1 - len(rows)), columns), columns):
             size += size_of(row)
             if len(rows) == most or size > MOST_BYTES:

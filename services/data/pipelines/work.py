@@ -1,5 +1,6 @@
 """The child that computes a step: runs its SQL, sorts out rows by its conditions, writes the rest."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from services.kit.child import Child, Json
 from services.kit.errors import FailedPrecondition
 
 _REASON = "__reason"
+_PROGRESS = 0.5  # seconds between two words to the parent, each of which is a transaction there
 # How the last value of a cursor is written, by its type.
 _LITERALS: dict[ColumnType, Callable[[Any], str]] = {
     ColumnType.INT64: lambda value: str(int(value)),
@@ -33,11 +35,13 @@ def main(request: Json, child: Child) -> Json:
     engine = Engine(request["tables"])
     columns = engine.run(request["sql"]).columns()
     cursor = _cursor_column(columns, request["cursor"])
-    conditions = [*request["quarantine"], *request["exclude"]]
+    conditions, told = [*request["quarantine"], *request["exclude"]], time.monotonic()
     output = _Output(request["data_set"], Path(request["folder"]), columns, cursor, len(request["quarantine"]))
     for batch in engine.run(_sorted_out(request, cursor, [text for _, text in conditions])).batches():
         output.add(batch, [reason for reason, _ in conditions])
-        child.progress({"rows": output.rows})
+        if time.monotonic() - told > _PROGRESS:
+            told = time.monotonic()
+            child.progress({"rows": output.rows})
     return output.result(request["after"])
 
 
