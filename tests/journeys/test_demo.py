@@ -61,7 +61,7 @@ def test_the_story_ends_well(told: tuple[Path, str, dict[str, Any]]) -> None:
     versions = summary["versions"].values()
     assert {version["name"] for version in versions} == {"LightGBM", "logistic regression"}
     assert all(version["auc"] > 0.6 and version["live_auc"] > 0.55 for version in versions)
-    assert len(summary["seconds"]) == 11
+    assert len(summary["seconds"]) == 12
 
 
 def test_the_report_needs_nothing_but_a_browser(told: tuple[Path, str, dict[str, Any]]) -> None:

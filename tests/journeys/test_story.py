@@ -158,7 +158,7 @@ def test_09_the_better_one_is_promoted_by_the_handshake(story: Story) -> None:
         subscription="promotions",
         filter="kind:event AND name:ReleaseChanged",
         webhook={"url": story.sink.url},
-        template={"subject": "{{record.model}}", "body": "{{record.name}} of {{record.model}}"},
+        template={"subject": "{{record.model}}", "body": '{"text": "{{record.name}} of {{record.model}}"}'},
     )
     story.known["secret"] = hook.signing_secret
     release = promote(story, number(story, "trees"))
@@ -214,6 +214,7 @@ def test_11_the_stock_grpc_client_gets_the_same_answers(story: Story) -> None:
 )
 def test_12_errors_name_what_is_wrong(story: Story, change: dict[str, Any], code: str, names: str) -> None:
     table = evaluation(story, story.known["trees"].run)
+    change = dict(change)
     model = change.pop("model", "late")
     given = {name: values for name, values in (columns(table, 0, 1) | change).items() if values is not None}
 
@@ -255,7 +256,7 @@ def test_14_live_quality_is_measured_on_what_happened(story: Story) -> None:
     table = evaluation(story, story.known["trees"].run).slice(0, 200)
     answer = story.client.predict("late", columns=columns(table), request_id="journey-14")
     assert answer.request_id == "journey-14"
-    recorded = story.client.record_outcomes("late", answer.request_id, table.column("label").to_pylist())
+    recorded = story.client.record_outcomes("late", answer.request_id, table.column("late").to_pylist())
     assert recorded.recorded == 200
 
     def measured() -> Any:
@@ -268,7 +269,7 @@ def test_14_live_quality_is_measured_on_what_happened(story: Story) -> None:
     assert version
     assert version.version == answer.version
     assert version.auc > 0.65
-    again = story.client.record_outcomes("late", answer.request_id, table.column("label").to_pylist())
+    again = story.client.record_outcomes("late", answer.request_id, table.column("late").to_pylist())
     assert (again.recorded, again.known) == (0, 200)
 
 
