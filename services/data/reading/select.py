@@ -110,6 +110,8 @@ def _check_node(node: Any, tree: Any, exp: Any) -> None:
         raise _refusal(f"the function {node.name.lower()} is not allowed")
     if kind not in _PLAIN and kind not in _CALLS:
         raise _refusal(f"{node.key} is not allowed")
+    if isinstance(node, exp.In) and node.args.get("field"):
+        raise _refusal("IN takes a list in parentheses")  # without them, SQLite reads the name as a table's
     if isinstance(node, exp.Like):
         pattern = node.expression
         if not isinstance(pattern, exp.Literal) or pattern.name.count("%") > _PERCENTS:

@@ -1,0 +1,33 @@
+import time
+
+import pytest
+
+from services.data.reading import patterns
+from services.kit.errors import Code, Failure
+
+
+def test_named_groups_are_picked_in_the_order_asked_for() -> None:
+    pick = patterns.picker(r"(?P<a>\w+)-(?P<b>\d+)?", ["b", "a"])
+
+    assert pick("x-1") == ("1", "x")
+    assert pick("x-") == (None, "x")
+    assert pick("x-1 and more") is None
+
+
+@pytest.mark.parametrize("pattern", ["(", "(?=a)", r"(a)\1", "(?<=a)b", "a{5000}", "((a{100}){100}){100}"])
+def test_what_re2_does_not_have_is_refused(pattern: str) -> None:
+    with pytest.raises(Failure) as caught:
+        patterns.compiled(pattern)
+    assert caught.value.code is Code.PATTERN_UNSUPPORTED
+
+
+def test_a_pattern_has_a_longest_length() -> None:
+    with pytest.raises(Failure, match="more than 4096 characters"):
+        patterns.compiled("a" * 4097)
+
+
+@pytest.mark.parametrize("pattern", [r"(a+)+$", r"(a|aa)+$", r"(.*a){12}"])
+def test_an_evil_pattern_takes_linear_time(pattern: str) -> None:
+    begin = time.process_time()
+    patterns.picker(pattern, [])("a" * 20_000 + "!")
+    assert time.process_time() - begin < 1
