@@ -173,9 +173,9 @@ async def test_deleting_a_version_needs_the_right_etag(acme: Tenant) -> None:
 async def test_a_version_that_is_not_there_is_named(acme: Tenant) -> None:
     await acme.register("late", models.logistic())
 
-    with pytest.raises(Failure, match="^late has no version 9$"):
+    with pytest.raises(Failure, match=r"^late has no version 9$"):
         await acme.version("late", 9)
-    with pytest.raises(Failure, match="^there is no model early$"):
+    with pytest.raises(Failure, match=r"^there is no model early$"):
         await acme.version("early", 1)
 
 
@@ -250,15 +250,15 @@ async def test_a_repeat_makes_one_version_also_when_its_model_is_gone(acme: Tena
 
 async def test_another_tenant_finds_nothing(acme: Tenant, other: Tenant) -> None:
     await acme.register("late", models.logistic())
-    stub, version = other.models(if_match="1"), {"model": "late", "version": 1}
+    stub = other.models(if_match="1")
     calls = [
         stub.GetModel(pb.GetModelRequest(model="late")),
         stub.DeleteModel(pb.DeleteModelRequest(model="late")),
         stub.UndeleteModel(pb.UndeleteModelRequest(model="late")),
         stub.ListModelVersions(pb.ListModelVersionsRequest(model="late")),
-        stub.GetModelVersion(pb.GetModelVersionRequest(**version)),
-        stub.DeleteModelVersion(pb.DeleteModelVersionRequest(**version)),
-        stub.UndeleteModelVersion(pb.UndeleteModelVersionRequest(**version)),
+        stub.GetModelVersion(pb.GetModelVersionRequest(model="late", version=1)),
+        stub.DeleteModelVersion(pb.DeleteModelVersionRequest(model="late", version=1)),
+        stub.UndeleteModelVersion(pb.UndeleteModelVersionRequest(model="late", version=1)),
     ]
 
     assert [await code_of(call) for call in calls] == ["not_found"] * len(calls)

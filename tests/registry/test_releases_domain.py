@@ -150,7 +150,7 @@ def test_a_version_that_serves_again_is_not_its_own_previous() -> None:
 
 
 class AnySequence(RuleBasedStateMachine):
-    """Promotions, rollbacks, withdrawals, failures and late reports in any order, beside what must have come of them."""
+    """Promotions, rollbacks, withdrawals, failures and late reports in any order, and what must have come of them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -94,7 +94,7 @@ def _refuse_names(signature: Signature, inputs: Sequence[Tensor], given: dict[st
 
 def _check_shape(spec: Spec, tensor: Tensor) -> None:
     fits = len(spec.shape) == len(tensor.shape) and all(
-        size == want or (want < 0 < size) for size, want in zip(tensor.shape, spec.shape, strict=True)
+        size == want if want >= 0 else size > 0 for size, want in zip(tensor.shape, spec.shape, strict=True)
     )
     if not fits:
         raise _wrong(tensor, f"must have the shape {list(spec.shape)}, not {list(tensor.shape)[:10]}")

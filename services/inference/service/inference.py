@@ -43,6 +43,7 @@ class Inference:
         if self._calls >= self._most:
             raise Failure(Code.OVERLOADED, "too many calls wait for an engine", retry_after=0.1)
         if _at_once(entry.engine, items):
+            await asyncio.sleep(0)  # callers in a row must not keep the loop from everybody else
             return _answer(entry.engine, items)
         self._calls += 1
         entry.enter()
