@@ -92,9 +92,8 @@ class Egress:
             raise InvalidValue("the url has no valid host")
         port = port or (443 if parts.scheme == "https" else 80)
         allowed = bool(self._allow & {host, f"{host}:{port}"})
-        last = host.rsplit(".", 1)[-1]
         # 127.1, 0x7f000001, 2130706433: forms that resolvers read as addresses and people do not.
-        odd = not literal and _NUMERIC.match(last) and not is_address(host)
+        odd = not literal and _NUMERIC.match(host.rsplit(".", 1)[-1]) and not is_address(host)
         if not allowed and (parts.scheme != "https" or odd or (is_address(host) and not public(host))):
             raise denied(host)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -1,6 +1,7 @@
 """Joining predictions with what really happened. Either may come first."""
 
 import asyncio
+import logging
 import math
 import time
 from collections import defaultdict
@@ -8,13 +9,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from services.kit.auth import Scope
-from services.kit.errors import InvalidValue, Violation
+from services.kit.errors import Failure, InvalidValue, Violation
 from services.logs.domain import Record
 from services.logs.ingest.segments import Position
 from services.logs.ingest.service import Ingest
 from services.logs.monitors.domain import ROWS, Outcome, Pair, Prediction, Quality, quality
 from services.logs.monitors.store import Store
 
+log = logging.getLogger(__name__)
 _FOLLOWER = "monitors"
 _NOTE_EVERY = 30.0  # seconds between notes of a place behind which there was no prediction
 _PAIRS = 200_000  # that a measurement looks at
@@ -27,7 +29,15 @@ class Monitors:
         self._store, self._ingest, self._now = store, ingest, now
 
     async def follow(self) -> None:
-        """Keeps predictions as they come, until it is cancelled."""
+        """Keeps predictions as they come, until it is cancelled; goes on where it was when the database was away."""
+        while True:
+            try:
+                await self._follow()
+            except Failure as failure:
+                log.warning("monitors wait: %s", failure)
+                await asyncio.sleep(1)
+
+    async def _follow(self) -> None:
         position = Position(*await self._store.position(_FOLLOWER))
         noted = time.monotonic()
         while True:

@@ -1,6 +1,8 @@
 """Subscriptions: making them, and noting what they match."""
 
+import asyncio
 import base64
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +15,14 @@ import orjson
 from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.egress import Egress
-from services.kit.errors import InvalidValue, Violation
+from services.kit.errors import Failure, InvalidValue, Violation
 from services.kit.pages import Page
 from services.kit.secrets import Vault
 from services.kit.timestamps import uuid7
 from services.logs.domain import Record
 from services.logs.ingest.segments import Position
 from services.logs.ingest.service import Ingest, Stored
-from services.logs.search.domain import matches, parse
+from services.logs.search.domain import All, Not, Query, matches, parse
 from services.logs.search.index import Window
 from services.logs.search.service import Search
 from services.logs.subscriptions.domain import (
@@ -34,6 +36,7 @@ from services.logs.subscriptions.domain import (
 )
 from services.logs.subscriptions.store import Store
 
+log = logging.getLogger(__name__)
 _FOLLOWER = "subscriptions"
 _NOTE_EVERY = 30.0  # seconds between notes of a place behind which nothing matched
 _EXAMPLES = 5
@@ -163,7 +166,15 @@ class Subscriptions:
         return found
 
     async def follow(self) -> None:
-        """Matches records as they come, until it is cancelled."""
+        """Matches records as they come, until it is cancelled; goes on where it was when the database was away."""
+        while True:
+            try:
+                await self._follow()
+            except Failure as failure:
+                log.warning("subscriptions wait: %s", failure)
+                await asyncio.sleep(1)
+
+    async def _follow(self) -> None:
         position = Position(*await self._store.position(_FOLLOWER))
         noted = time.monotonic()
         while True:
@@ -182,7 +193,7 @@ class Subscriptions:
 
         def match(found: Mapping[Scope, Sequence[Subscription]]) -> Sequence[tuple[Scope, Delivery, Message]]:
             made = []
-            filters = {one.filter: parse(one.filter) for each in found.values() for one in each}
+            filters = {one.filter: _filter(one) for each in found.values() for one in each}
             for sequence, record in ((one.sequence, one.record) for one in stored):
                 scope = Scope(record.tenant, record.project)
                 for one in found.get(scope, ()):
@@ -192,6 +203,15 @@ class Subscriptions:
             return made
 
         return match
+
+
+def _filter(one: Subscription) -> Query:
+    """One that cannot be read any more must not stop the others: it matches nothing."""
+    try:
+        return parse(one.filter)
+    except Failure as failure:
+        log.error("the filter of subscription %s cannot be read: %s", one.subscription, failure)
+        return Not(All())
 
 
 def context_of(scope: Scope, name: str) -> str:
