@@ -20,7 +20,7 @@ from services.data.pipelines.domain import Output, Run, Step
 from services.data.pipelines.store import Store
 from services.data.pipelines.wire import run_to_wire
 from services.data.schema import Column, ColumnType
-from services.data.sql import check_condition, check_query
+from services.data.sql import CheckedQuery, check_condition, check_query
 from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import Failure, Internal
@@ -139,23 +139,28 @@ class PipelineRunner:
 
     async def _request(self, scope: Scope, run: Run, step: Step, read: dict[str, int], folder: Path) -> dict[str, Any]:
         """The SQL is checked again: what runs is what the checker of this process lets through."""
-        checked = await asyncio.to_thread(check_query, step.sql, step.inputs)
+        checked, conditions = await asyncio.to_thread(_checked, step)
         tables = {
             name: table_request(await self._data_sets.locate(scope, name, version))
             for name, version in read.items()
             if name in checked.tables
         }
         return {
+            **conditions,
             "data_set": step.data_set,
             "sql": checked.text,
             "order": checked.order,
             "tables": tables,
-            "quarantine": [(c.reason, check_condition(c.expression)) for c in step.quarantine],
-            "exclude": [(c.reason, check_condition(c.expression)) for c in step.exclude],
             "cursor": step.cursor,
             "after": await self._store.cursor(scope, run, step) if step.cursor else None,
             "folder": str(folder),
         }
+
+
+def _checked(step: Step) -> tuple[CheckedQuery, dict[str, list[tuple[str, str]]]]:
+    parts = {"quarantine": step.quarantine, "exclude": step.exclude}
+    conditions = {part: [(c.reason, check_condition(c.expression)) for c in found] for part, found in parts.items()}
+    return check_query(step.sql, step.inputs), conditions
 
 
 def _new_version(step: Step, run: str, result: dict[str, Any], parents: tuple[LineageNode, ...]) -> NewVersion:
