@@ -55,6 +55,7 @@ async def test_a_child_answers_and_tells_progress() -> None:
     result = await process.run(ME, {"do": "echo", "say": "é"}, None, progress)
 
     assert result["echo"] == "é"
+    assert "OMP_WAIT_POLICY" in result["environment"]  # threads that wait do not spin
     assert steps == [{"step": 0}, {"step": 1}, {"step": 2}]
 
 

@@ -42,7 +42,9 @@ def card(request: dict[str, Any], metrics: dict[str, float], rows: int, invarian
     shuffled = (
         "\n**Its labels were put in a random order: it is a check, not a model.**\n" if request["permute"] else ""
     )
-    lines = [f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics.items() if name != "evaluate_rows"]
+    lines = [
+        f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in metrics.items() if name != "evaluate_rows"
+    ]
     return f"""# {request["model"]}
 
 {request["estimator"]["kind"].replace("_", " ")} ({settings}), seed {request["seed"]}.

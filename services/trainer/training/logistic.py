@@ -31,7 +31,8 @@ def train(features: Array, labels: Array, names: Sequence[str], how: Logistic, p
         raise FailedPrecondition(f"{names[broken[0]]} has missing values: logistic regression needs an imputation")
     rows, columns = features.shape
     mean = features.mean(axis=0, dtype=np.float64)
-    spread = np.sqrt(np.maximum((features.astype(np.float64) ** 2).mean(axis=0) - mean**2, 0))
+    squares = np.einsum("ij,ij->j", features, features, dtype=np.float64) / rows  # without a copy in FP64
+    spread = np.sqrt(np.maximum(squares - mean**2, 0))
     # What hardly varies would get a huge weight.
     scale = np.where(spread > 1e-9 * np.maximum(np.abs(mean), 1.0), 1 / np.maximum(spread, 1e-300), 0.0)
     last = [np.inf]

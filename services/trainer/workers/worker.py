@@ -193,5 +193,9 @@ class Worker:
 
 
 def _reason(failure: Failure) -> str:
-    said = "; ".join(violation.rule for violation in failure.violations if violation.rule)
-    return f"{failure.detail}: {said[-1000:]}" if said else failure.detail
+    """What the owner of the job may read: of a child that died, not what it said last."""
+    if failure.code is not Code.INTERNAL:
+        return failure.detail
+    said = "; ".join(violation.rule for violation in failure.violations)
+    log.error("a training died: %s %s", failure.detail, said)
+    return "the training died"
