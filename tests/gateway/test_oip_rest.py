@@ -1,5 +1,6 @@
 """The Open Inference Protocol over HTTP, on a running house."""
 
+import asyncio
 import json
 import struct
 from collections.abc import AsyncIterator
@@ -239,3 +240,39 @@ async def test_another_tenant_sees_no_model(app: Serving) -> None:
     key = await app.new_key("models.infer", tenant="other")
 
     assert (await app.post("/v2/models/late/infer", body(ROW), key)).status_code == 404
+
+
+async def test_ten_thousand_rows_fit_into_one_request(app: Serving) -> None:
+    rows = np.random.default_rng(4).normal(size=(10_000, 4)).astype("<f4")
+    answer = await app.post("/v2/models/late/infer", body(rows.ravel().tolist(), [10_000, 4]))
+
+    [output] = answer.json()["outputs"]
+    assert output["shape"] == [10_000, 1]
+    [alone] = (await app.post("/v2/models/late/infer", body(rows[-1].tolist()))).json()["outputs"]
+    assert alone["data"] == output["data"][-1:]
+
+
+async def test_what_is_too_large_is_refused(app: Serving) -> None:
+    assert (await refusal(app, b" " * (4 * 2**20 + 1)))[0] == "body_too_large"
+
+
+async def test_no_request_fails_while_versions_are_promoted(app: Serving) -> None:
+    seen: set[str] = set()
+
+    async def keep_asking() -> None:
+        async with app.client() as client:
+            while len(seen) < 2 or not switched.is_set():
+                answer = await client.post("/v2/models/turns/infer", json=body(ROW))
+                assert answer.status_code == 200, answer.text
+                assert answer.headers["model-version"].startswith(f"{answer.json()['model_version']};")
+                seen.add(answer.json()["model_version"])
+
+    switched = asyncio.Event()
+    await app.serve("turns", logistic(4, 3))
+    async with asyncio.TaskGroup() as group, asyncio.timeout(30):
+        for _ in range(3):
+            group.create_task(keep_asking())
+        await app.serve("turns", logistic(4, 4))
+        await app.promote("turns", 1)
+        switched.set()
+    assert seen == {"1", "2"}
