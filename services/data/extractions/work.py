@@ -1,5 +1,6 @@
 """The child of an extraction: reads what is new in a source, writes typed rows and broken records as Parquet files."""
 
+import errno
 import gc
 import hashlib
 import os
@@ -21,6 +22,7 @@ from services.data.reading.kinds import Compiled, FilesSource, SqlSource, compil
 from services.data.reading.places import Place
 from services.data.schema import Column
 from services.kit.child import Child, Json
+from services.kit.errors import Code, Failure
 
 _PAGE = 32_768  # records that are typed together
 _TELL = 0.25  # seconds between two words on progress
@@ -29,6 +31,15 @@ _TELL = 0.25  # seconds between two words on progress
 def main(request: Json, child: Child) -> Json:
     """Reads from `cursor` on; returns files, counts by reason, statistics, and the cursor of the next run."""
     gc.disable()  # nothing here makes cycles, and looking for them costs a third of the time
+    try:
+        return _extract(request, child)
+    except OSError as error:
+        if error.errno == errno.ENOSPC or "No space left" in str(error):
+            raise Failure(Code.STORAGE_FULL, "the disk is full") from None
+        raise
+
+
+def _extract(request: Json, child: Child) -> Json:
     source, place = source_from_json(request["source"]), Place.from_json(request["place"])
     compiled = compiled_from_json(request["compiled"])
     sink = Sink(Path(request["folder"]), compiled, child)

@@ -1,5 +1,6 @@
 """The folders that sources may lie in. A file is opened from its folder's descriptor, step by step, never by a link."""
 
+import errno
 import fnmatch
 import os
 import re
@@ -73,8 +74,10 @@ def _open_at(folder: int, name: str, flags: int, steps: Parts) -> int:
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=folder)
     except FileNotFoundError:
         raise InvalidValue(f"there is no {'/'.join(steps)}") from None
-    except OSError:
-        raise InvalidValue(f"{'/'.join(steps)} cannot be opened: links are not followed") from None
+    except OSError as error:
+        linked = error.errno in (errno.ELOOP, errno.ENOTDIR)
+        reason = "links are not followed" if linked else (os.strerror(error.errno or 0)).lower()
+        raise InvalidValue(f"{'/'.join(steps)} cannot be opened: {reason}") from None
 
 
 def is_pattern(steps: Parts) -> bool:
