@@ -1,0 +1,159 @@
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from services.kit.auth import Scope
+from services.kit.db import Database
+from services.kit.errors import AlreadyExists, Code, Failure, NotFound
+from services.kit.timestamps import uuid7
+from services.logs.database import open_database
+from services.logs.subscriptions.domain import DEAD, DELIVERED, PENDING, Delivery, Message, Subscription
+from services.logs.subscriptions.store import Store
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ACME, RIVAL = Scope("acme"), Scope("rival")
+MESSAGE = Message({"content-type": "application/json", "aimass-subject": "a: b"}, b"{}")
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> AsyncIterator[Database]:
+    made = open_database("", tmp_path)
+    await made.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def store(db: Database) -> Store:
+    return Store(db)
+
+
+def subscription(name: str = "hooks", start: int = 0) -> Subscription:
+    return Subscription(name, "", "alarm", "https://hooks.example.org/", "", "", NOW, NOW, start=start)
+
+
+def delivery(number: int, name: str = "hooks", at: datetime = NOW) -> Delivery:
+    return Delivery(uuid7(), name, f"r{number}", PENDING, 0, 0, "", NOW, at)
+
+
+async def note(store: Store, *made: Delivery, scope: Scope = ACME, place: tuple[int, int] = (0, 1)) -> int:
+    def match(found: Mapping[Scope, Sequence[Subscription]]) -> Sequence[tuple[Scope, Delivery, Message]]:
+        return [(scope, one, MESSAGE) for one in made if scope in found]
+
+    return await store.note("test", place, frozenset([scope]), match)
+
+
+async def test_a_delivery_and_the_place_are_written_together(store: Store) -> None:
+    await store.create(ACME, subscription(), b"secret")
+    assert await store.position("test") == (0, 0)
+    assert await note(store, delivery(1), delivery(2), place=(7, 42)) == 2
+
+    assert await store.position("test") == (7, 42)
+    (due, _) = await store.due(NOW, 8)
+    assert (due.scope, due.url, due.secret, due.message) == (ACME, "https://hooks.example.org/", b"secret", MESSAGE)
+
+
+async def test_a_match_that_fails_notes_no_place(store: Store) -> None:
+    def broken(found: Mapping[Scope, Sequence[Subscription]]) -> Sequence[tuple[Scope, Delivery, Message]]:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        await store.note("test", (7, 42), frozenset([ACME]), broken)
+    assert await store.position("test") == (0, 0)
+
+
+async def test_a_record_that_is_looked_at_again_makes_no_second_delivery(store: Store) -> None:
+    await store.create(ACME, subscription(), b"")
+    await store.create(ACME, subscription("other"), b"")
+    assert await note(store, delivery(1)) == 1
+    assert await note(store, delivery(1), delivery(1, "other"), delivery(2)) == 2
+
+    page = await store.deliveries(ACME, "hooks", 10, "")
+    assert sorted(one.record for one in page.items) == ["r1", "r2"]
+
+
+async def test_one_with_many_hides_no_other(store: Store) -> None:
+    for name in ("busy", "calm"):
+        await store.create(ACME, subscription(name), b"")
+    await note(store, *(delivery(number, "busy") for number in range(50)), delivery(99, "calm"))
+
+    due = await store.due(NOW, 4)
+    assert sorted(one.delivery.subscription for one in due) == ["busy"] * 4 + ["calm"]
+
+
+async def test_what_is_not_due_waits(store: Store) -> None:
+    await store.create(ACME, subscription(), b"")
+    await note(store, delivery(1, at=NOW + timedelta(seconds=5)))
+
+    assert await store.due(NOW, 8) == []
+    assert len(await store.due(NOW + timedelta(seconds=5), 8)) == 1
+
+
+async def test_what_is_settled_is_not_sent_again_until_it_is_retried(store: Store) -> None:
+    await store.create(ACME, subscription(), b"")
+    one = delivery(1)
+    await note(store, one)
+    await store.settle(ACME, one.delivery, state=DEAD, attempts=3, error="x", next_attempt_time=None)
+    assert await store.due(NOW, 8) == []
+
+    again = await store.retry(ACME, "hooks", one.delivery, NOW)
+    assert (again.state, again.attempts) == (PENDING, 0)
+    assert len(await store.due(NOW, 8)) == 1
+
+
+async def test_the_deliveries_of_a_deleted_one_wait(store: Store) -> None:
+    await store.create(ACME, subscription(), b"")
+    await note(store, delivery(1))
+    await store.change(ACME, "hooks", "", lambda old: replace(old, delete_time=NOW))
+
+    assert await store.due(NOW, 8) == []
+    assert await store.watched() == frozenset()
+    await store.change(ACME, "hooks", "", lambda old: replace(old, delete_time=None), deleted=True)
+    assert len(await store.due(NOW, 8)) == 1
+
+
+async def test_a_change_needs_the_present_etag(store: Store) -> None:
+    await store.create(ACME, subscription(), b"")
+    changed = await store.change(ACME, "hooks", "1", lambda old: replace(old, description="x", generation=2))
+    assert changed == await store.get(ACME, "hooks")
+
+    with pytest.raises(Failure) as caught:
+        await store.change(ACME, "hooks", "1", lambda old: old)
+    assert caught.value.code is Code.ETAG_MISMATCH
+
+
+async def test_a_name_is_taken_once_in_a_tenant(store: Store) -> None:
+    await store.create(ACME, subscription(), b"")
+    await store.create(RIVAL, subscription(), b"")
+
+    with pytest.raises(AlreadyExists):
+        await store.create(ACME, subscription(), b"")
+    assert await store.watched() == {ACME, RIVAL}
+
+
+async def test_a_tenant_does_not_touch_anothers(store: Store) -> None:
+    await store.create(ACME, subscription(), b"")
+    one = delivery(1)
+    await note(store, one)
+
+    with pytest.raises(NotFound):
+        await store.change(RIVAL, "hooks", "", lambda old: old)
+    with pytest.raises(NotFound):
+        await store.retry(RIVAL, "hooks", one.delivery, NOW)
+    await store.settle(RIVAL, one.delivery, state=DELIVERED)
+    assert len(await store.due(NOW, 8)) == 1
+    assert (await store.deliveries(RIVAL, "hooks", 10, "")).items == ()
+
+
+async def test_deliveries_are_listed_newest_first_in_pages(store: Store) -> None:
+    await store.create(ACME, subscription(), b"")
+    made = sorted((delivery(number) for number in range(5)), key=lambda one: one.delivery)
+    await note(store, *made)
+
+    first = await store.deliveries(ACME, "hooks", 3, "")
+    rest = await store.deliveries(ACME, "hooks", 3, first.items[-1].delivery)
+    assert [one.delivery for page in (first, rest) for one in page.items] == [one.delivery for one in reversed(made)]
+    assert (bool(first.next_token), rest.next_token) == (True, "")
