@@ -35,8 +35,8 @@ def build(config: Config, runtime: Runtime) -> App:
     patience = timedelta(seconds=config.change_seconds)
     releases = Releases(ReleaseStore(db, telling), models, schema.operations, patience, config.gateways, now)
     models_api, releases_api = ModelsApi(models), ReleasesApi(releases)
-    if releases.cancelled not in schema.operations.on_cancel:
-        schema.operations.on_cancel[:] = [releases.cancelled]
+    # Not added: a service that is built again in one process has one such hook, not one per build.
+    schema.operations.on_cancel[:] = [releases.cancelled]
     return App(
         rpc={
             "aimass.v1.Artifacts": ArtifactsApi(artifacts),
