@@ -1,0 +1,7 @@
+"""The servers of AI Mass."""
+
+import os
+
+# Before any library loads: ONNX Runtime else writes an identifier of the machine to the disk and tells its maker what
+# is run here (its Privacy.md names this variable). What runs here is nobody else's business.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -98,6 +98,7 @@ def _environment(descriptor: int, limits: Limits) -> dict[str, str]:
             "OMP_WAIT_POLICY": "PASSIVE",
             "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]),
             "DAFT_ANALYTICS_ENABLED": "0",
+            "ORT_DISABLE_TELEMETRY": "1",
             "DO_NOT_TRACK": "1",
             "PYTHONWARNINGS": "ignore",
         }
