@@ -57,6 +57,8 @@ class Installation:
             "AIMASS_GATEWAY_HTTP_PORT": "0",
             "AIMASS_GATEWAY_GRPC_PORT": "0",
             "AIMASS_GATEWAY_DRAIN_ACCEPT_SECONDS": "0",
+            "AIMASS_GATEWAY_DRAIN_SILENT_SECONDS": "0.2",
+            "AIMASS_DRAIN_SECONDS": "3",
             "AIMASS_DATA_FILE_ROOTS": os.pathsep.join([str(self.raw), str(self.home / "logs")]),
             "AIMASS_EGRESS_ALLOW": self.sink.address,
         }
