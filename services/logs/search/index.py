@@ -147,12 +147,16 @@ class Index:
             raise _costly(most)
         return buckets
 
-    def close(self) -> None:
-        """Lets go of the files."""
-        self._searcher = self._index = None
+    def let_go(self) -> None:
+        """Gives up what was added and not committed, and the lock; what was found is found as before."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
             writer.rollback()
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self.let_go()
+        self._searcher = self._index = None
 
 
 def _costly(most: int) -> Failure:

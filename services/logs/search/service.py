@@ -42,7 +42,7 @@ class Search:
             except (OSError, ValueError) as error:  # the disk is full; the library calls it a ValueError
                 log.warning("the search index waits: %s", error)
                 await asyncio.sleep(1)
-                await self._in_order(self._index.close)
+                await self._in_order(self._index.let_go)
 
     async def _follow(self) -> None:
         position = Position(*await self._in_order(self._index.open))
