@@ -12,6 +12,7 @@ from services.kit.timestamps import uuid7
 
 HEADER_SECONDS = 10.0
 SILENT_SECONDS = 60.0
+LINGER_SECONDS = 1.0
 _MOST = 2 * (HEADER_BYTES + TARGET)  # bytes of a request line and headers, however they are split
 
 
@@ -25,6 +26,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._heading = 0  # bytes of the headers that are coming in
         self._reading_head = True
+        self._refused = False
         self.spoke = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -44,7 +46,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(seconds, self._too_slow) if seconds else None
 
     def _too_slow(self) -> None:
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
         if self._heading:
             self._refuse(Failure(Code.REQUEST_TIMEOUT, "the headers came too slowly"))
@@ -53,6 +55,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self.spoke = True
+        if self._refused:
+            return
         if self._reading_head:
             if not self._heading:
                 self._wait(HEADER_SECONDS)
@@ -96,7 +100,10 @@ class HttpProtocol(HttpToolsProtocol):
         ]
         if not self.transport.is_closing():
             self.transport.write(b"".join(lines))
-            self.transport.close()
+            # Closed at once, a caller who is still sending would see a reset and no answer.
+            self._refused = True
+            self.transport.write_eof()
+            self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def shutdown(self) -> None:
         """Ends the connection as soon as what it asked for is answered; one that has said nothing may still ask."""

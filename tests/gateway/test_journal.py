@@ -23,7 +23,14 @@ class Kept:
 
 
 def entry(**changes: Any) -> Entry:
-    known = {"request_id": "r1", "principal": CALLER, "method": "GET", "path": "/v2", "status": 200, "seconds": 0.0015}
+    known: dict[str, Any] = {
+        "request_id": "r1",
+        "principal": CALLER,
+        "method": "GET",
+        "path": "/v2",
+        "status": 200,
+        "seconds": 0.0015,
+    }
     return Entry(**(known | {"size": 12, "address": "::1"} | changes))
 
 
