@@ -34,7 +34,7 @@ class Limits:
     bytes: int = 8 * 2**20
     rows: int = 10_000
     # Calls of one version under way at once.
-    calls: int = 1
+    calls: int = 2
     # What may wait: requests of one version, bytes of all.
     waiting: int = 2_000
     waiting_bytes: int = 128 * 2**20
@@ -50,6 +50,8 @@ class _Waiting:
 class _Lane:
     target: Target
     flying: int = 0
+    # A call is about to leave: who comes now joins it.
+    gathering: bool = False
     waiting: deque[_Waiting] = field(default_factory=deque)
 
 
@@ -67,18 +69,21 @@ class Coalescer:
         lane = self._lanes.get(target)
         if lane is None:
             lane = self._lanes[target] = _Lane(target)
-        if lane.flying >= self._limits.calls:
+        if lane.gathering or lane.flying >= self._limits.calls:
             self._refuse_too_many(lane, item)
             return await self._answered(lane, self._enqueue(lane, item))
         lane.flying += 1
+        lane.gathering = True
         try:
             # Those that came in the same turn of the event loop join: an engine that answers on the loop blocks it.
             await asyncio.sleep(0)
+            lane.gathering = False
             if not lane.waiting:
                 # In the caller's own task: his going away cancels nobody else's request.
                 return _value((await self._engines.infer(*target, (item,)))[0])
             waiting = self._enqueue(lane, item)
         finally:
+            lane.gathering = False
             self._landed(lane)
         return await self._answered(lane, waiting)
 
@@ -103,7 +108,7 @@ class Coalescer:
     def _landed(self, lane: _Lane) -> None:
         """A call has ended: the next one leaves with all that wait, as far as one call may hold."""
         lane.flying -= 1
-        while lane.waiting and lane.flying < self._limits.calls:
+        while lane.waiting and not lane.gathering and lane.flying < self._limits.calls:
             if batch := self._take(lane):
                 lane.flying += 1
                 task = asyncio.get_running_loop().create_task(self._together(lane, batch))
