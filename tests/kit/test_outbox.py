@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import create_engine, func, select
 from sqlalchemy.engine import Connection
 
 from aimass.v1.access_pb2 import Tenant
@@ -123,3 +123,17 @@ async def test_a_poison_event_goes_aside_and_blocks_nobody(db: Database, schema:
             await asyncio.sleep(0.01)
     listening.cancel()
     assert seen == ["good"]
+
+
+def test_an_event_is_kept_although_the_loop_of_its_last_relay_is_closed() -> None:
+    schema = Schema("gateway")
+    schema.outbox._loop = asyncio.new_event_loop()
+    schema.outbox._loop.close()
+    engine = create_engine("sqlite://")
+    schema.metadata.create_all(engine)
+    with engine.begin() as connection:
+        schema.outbox.add(connection, [changed("acme")])
+        kept = connection.execute(select(func.count()).select_from(schema.outbox.table)).scalar_one()
+    engine.dispose()
+
+    assert kept == 1
