@@ -53,6 +53,13 @@ def test_a_tensor_that_does_not_fit_is_named(wrong: Tensor, text: str) -> None:
     assert refused(Signature((X,), ()), wrong) == text
 
 
+@pytest.mark.parametrize("shape", [(2, -1), (-1, -1), (0, 1), (2,), (), (2, 1, 1)])
+def test_a_size_that_varies_is_still_a_size(shape: tuple[int, ...]) -> None:
+    text = refused(Signature((Spec("words", "BYTES", (-1, -1)),), ()), Tensor("words", "BYTES", shape, b""))
+
+    assert text == f"the input words must have the shape [-1, -1], not {list(shape)}"
+
+
 def test_inputs_must_be_there_once() -> None:
     assert refused(Signature((X,), ())) == "the input x is missing"
     assert refused(Signature((X,), ()), tensor(), tensor()) == "an input comes twice"

@@ -1,7 +1,10 @@
 """A service that is started twice in one process: its tables are the same objects, its event loop is another."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
+
+from sqlalchemy.engine import Connection
 
 from aimass.v1 import operations_pb2 as pb
 from services.kit.blobs import Blobs
@@ -26,9 +29,7 @@ def test_watchers_and_the_relay_work_in_a_second_event_loop(tmp_path: Path) -> N
         watching = asyncio.create_task(last(schema, made.operation))
         await asyncio.sleep(0.05)
         event = Event.of(made, SCOPE, "operations", made.operation, "test", now())
-        await db.run(
-            lambda c: (schema.operations.end(c, SCOPE, made.operation), schema.outbox.add(c, [event])) and None
-        )
+        await db.run(partial(finish, schema, made.operation, event))
         await schema.operations.tell()
         await asyncio.wait_for((await bus.reader([event.topic], "g")).poll(1), 5)
         relay.cancel()
@@ -38,6 +39,11 @@ def test_watchers_and_the_relay_work_in_a_second_event_loop(tmp_path: Path) -> N
         return state
 
     assert [asyncio.run(once()), asyncio.run(once())] == [int(pb.OPERATION_STATE_SUCCEEDED)] * 2
+
+
+def finish(schema: Schema, operation: str, event: Event, connection: Connection) -> None:
+    schema.operations.end(connection, SCOPE, operation)
+    schema.outbox.add(connection, [event])
 
 
 async def last(schema: Schema, operation: str) -> int:

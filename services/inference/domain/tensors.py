@@ -93,6 +93,8 @@ def _refuse_names(signature: Signature, inputs: Sequence[Tensor], given: dict[st
 
 
 def _check_shape(spec: Spec, tensor: Tensor) -> None:
+    if spec.shape[:1] == (-1,) and spec.shape[1:] == tensor.shape[1:] and min(tensor.shape, default=0) > 0:
+        return  # the usual case: all sizes but the number of rows are fixed
     fits = len(spec.shape) == len(tensor.shape) and all(
         size == want if want >= 0 else size > 0 for size, want in zip(tensor.shape, spec.shape, strict=True)
     )
