@@ -46,8 +46,8 @@ CHOKE = {
     "multiprocessing": (),
     "httpx2": ("services/kit/egress.py",),
     "httpcore2": ("services/kit/egress.py",),
-    "re2": ("services/data/rules/patterns.py",),
-    "sqlglot": ("services/data/sql.py", "services/data/sql/"),
+    "re2": ("services/data/reading/patterns.py",),
+    "sqlglot": ("services/data/sql/", "services/data/reading/select.py"),
     "alembic": ("services/kit/migrations.py",),
 }
 BAD_NAMES = {"utils", "util", "common", "helper", "helpers", "manager", "base", "impl", "misc"}
