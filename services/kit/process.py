@@ -94,7 +94,7 @@ def _environment(descriptor: int, limits: Limits) -> dict[str, str]:
         | {
             SOCKET: str(descriptor),
             FILES: str(limits.files),
-            # Threads that spin while they wait make a busy machine many times slower: ten times, measured with LightGBM.
+            # Threads that spin while they wait make a busy machine ten times slower: measured with LightGBM.
             "OMP_WAIT_POLICY": "PASSIVE",
             "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]),
             "DAFT_ANALYTICS_ENABLED": "0",

@@ -22,7 +22,7 @@ def run(folder: Path, *arguments: str, **env: str) -> subprocess.Popen[str]:
     """The demo, with its temporary files in a folder of the test's."""
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AIMASS_")}
-    known = {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": f"{ROOT}:{ROOT}/sdk", "COLUMNS": "160", "NO_COLOR": "1"}
+    known = {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": f"{ROOT}:{ROOT}/sdk", "COLUMNS": "160", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     pipe = subprocess.PIPE
     command = [*DEMO, "--report", str(folder / "report.html"), *arguments]
     return subprocess.Popen(command, cwd=ROOT, env=kept | known | env, stdout=pipe, stderr=subprocess.STDOUT, text=True)
@@ -76,11 +76,13 @@ def test_nothing_is_left_behind(told: tuple[Path, str, dict[str, Any]]) -> None:
     assert of(told[0]) == []
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_it_leaves_nothing_behind(tmp_path: Path, sign: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("sign", "when"), [(signal.SIGTERM, "An installation"), (signal.SIGINT, "January")], ids=["a kill", "Ctrl-C"]
+)
+def test_stopping_it_leaves_nothing_behind(tmp_path: Path, sign: signal.Signals, when: str) -> None:
     process = run(tmp_path, "--quick")
     assert process.stdout
-    while "Sources and rules" not in (line := process.stdout.readline()):
+    while when not in (line := process.stdout.readline()):
         assert line, "the demo ended early"
     process.send_signal(sign)
     said, _ = process.communicate(timeout=60)
