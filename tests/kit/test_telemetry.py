@@ -1,11 +1,14 @@
 import asyncio
 import json
 import logging
+import logging.handlers
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -15,7 +18,8 @@ from services.kit import telemetry
 from services.kit.auth import Scope
 from services.kit.bus import TELEMETRY, Event, Reader
 from services.kit.errors import Unavailable
-from services.kit.telemetry import Record, Telemetry, pipeline
+from services.kit.telemetry import Record, Telemetry, metrics, pipeline, spans
+from services.kit.telemetry.files import process_log
 
 ACME = Scope("acme")
 PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -250,3 +254,109 @@ async def test_a_process_publishes_by_itself(tmp_path: Path, bus: MemoryBus) -> 
         while not bus.events:
             await asyncio.sleep(0.02)
     await made.close()
+
+
+@given(st.text(st.sampled_from("0123456789abcdefABCDEF-x"), max_size=60))
+def test_no_traceparent_is_a_bug(text: str) -> None:
+    found = spans._parent(text)
+
+    assert found is None or (0 < found[0] < 2**128 and 0 < found[1] < 2**64)
+
+
+def test_a_traceparent_is_read_back() -> None:
+    with telemetry.span("outer") as outer:
+        assert spans._parent(telemetry.traceparent()) == (outer.trace_id, outer.span_id)
+
+
+def test_a_span_may_end_in_another_task_than_it_began_in() -> None:
+    async def begin() -> spans.Span:
+        return telemetry.span("stream").__enter__()
+
+    async def both() -> None:
+        begun = await asyncio.create_task(begin())
+        begun.__exit__(None, None, None)
+        assert begun.end_ns >= begun.start_ns
+        assert telemetry.current() is None
+
+    asyncio.run(both())
+
+
+async def test_a_log_record_says_itself_whose_it_is(told: Telemetry, bus: MemoryBus) -> None:
+    with telemetry.span("work"):
+        telemetry.belongs(ACME)
+        logging.getLogger("services.gateway.x").info("hello", extra={"tenant": "rival", "request_id": "r-2"})
+    await told.close()
+
+    (found,) = bus.logs()
+    assert (found["aimass.tenant"], found["request_id"], found["service.name"]) == ("rival", "r-2", "gateway")
+
+
+async def test_an_exception_leaves_its_trace_in_the_file_without_secrets(told: Telemetry, tmp_path: Path) -> None:
+    try:
+        raise ValueError("postgresql://app:hunter22@db/x")
+    except ValueError:
+        logging.getLogger("services.data.x").exception("it failed")
+    await told.close()
+
+    line = json.loads((tmp_path / "logs" / "test.log").read_text())
+    assert "ValueError" in line["trace"]
+    assert "hunter22" not in line["trace"]
+
+
+async def test_the_log_file_is_rotated(tmp_path: Path) -> None:
+    handler = process_log(tmp_path, "test")
+    assert isinstance(handler, logging.handlers.RotatingFileHandler)
+    handler.maxBytes = 500
+    for number in range(50):
+        handler.emit(logging.LogRecord("services.x", logging.INFO, "", 0, "line %d", (number,), None))
+    handler.close()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test.log", "test.log.1", "test.log.2", "test.log.3"]
+
+
+async def test_names_of_spans_are_bounded_as_labels(told: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_names", set())
+    monkeypatch.setattr(metrics, "_MOST", 2)
+    for number in range(5):
+        with telemetry.span(f"bounded-{number}"):
+            pass
+    await told.close()
+
+    text = telemetry.exposition().decode()
+    assert "bounded-1" in text
+    assert "bounded-4" not in text
+    assert 'aimass_requests_total{name="other"' in text
+
+
+async def test_values_of_every_kind_become_attributes(told: Telemetry, bus: MemoryBus) -> None:
+    values = {"a": True, "b": 2**70, "c": 0.5, "d": b"x", "e": "Bearer 0123456789", "f": None, "g": -5}
+    told.record(Record("log", "x", "", ACME, values))
+    await told.close()
+
+    (found,) = bus.logs()
+    kept = {name: found[name] for name in values}
+    assert kept == values | {"b": str(2**70), "e": "Bearer [redacted]", "f": "None"}
+
+
+async def test_a_batch_is_bounded_by_its_bytes(told: Telemetry, bus: MemoryBus) -> None:
+    for _ in range(5):
+        told.record(Record("prediction", "late", "", ACME, {"scores": bytes(1_500_000)}))
+    await told.close()
+
+    assert len(bus.logs()) == 5
+    assert max(len(event.body) for event in bus.events) < 4 * 2**20
+
+
+async def test_batches_that_wait_too_long_are_dropped_and_counted(
+    told: Telemetry, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_UNSENT", 3)
+    bus.away = True
+    for number in range(6):
+        told.record(Record("log", "x", str(number), ACME))
+        await told.flush()
+    bus.away = False
+    await told.close()
+
+    assert [found["body"] for found in bus.logs()] == ["3", "4", "5"]
+    assert told.dropped == 3
