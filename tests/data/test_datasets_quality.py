@@ -30,6 +30,7 @@ def seen(kind: ColumnType, values: Sequence[Any]) -> ColumnQuality:
     return measure(Column("a", kind), pa.chunked_array([pa.array(values, arrow_type(kind))]))
 
 
+@settings(deadline=None)
 @given(COLUMNS)
 def test_what_is_measured_is_what_plain_python_counts(column: tuple[ColumnType, list[Any]]) -> None:
     kind, values = column

@@ -152,33 +152,16 @@ async def test_the_same_versions_give_the_same_version(home: House) -> None:
     assert (await version(home, "joined", 1)).digest == (await version(home, "joined", 2)).digest
 
 
-@pytest.mark.parametrize(
-    ("step", "code", "text"),
-    [
-        (pb.PipelineStep(data_set="a", sql="SELECT * FROM raw", inputs=["raw"], cursor="nosuch"),
-         "failed_precondition", "a: the result has no column nosuch to be the cursor"),
-        (pb.PipelineStep(data_set="a", sql="SELECT delay FROM raw", inputs=["raw"], cursor="delay"),
-         "failed_precondition", "a: the column delay holds double, which cannot be a cursor"),
-        (pb.PipelineStep(data_set="a", sql="SELECT hour FROM raw", inputs=["raw"], cursor="hour"),
-         "failed_precondition", "a: the cursor hour of a has a value twice"),
-        (pb.PipelineStep(data_set="a", sql="SELECT id, nullif(id, 2) AS k FROM raw", inputs=["raw"], cursor="k"),
-         "failed_precondition", "a: the cursor k of a is NULL in a row"),
-        (pb.PipelineStep(data_set="a", sql="SELECT id FROM raw", inputs=["raw"],
-                         exclude=[pb.RowCondition(reason="x", expression="nosuch > 1")]),
-         "query_invalid", "No field named"),
-    ],
-    ids=range(5),
-)  # fmt: skip
-async def test_a_step_that_cannot_be_taken_fails_the_run(
-    home: House, step: pb.PipelineStep, code: str, text: str
-) -> None:
+async def test_a_step_that_cannot_be_taken_fails_the_run(home: House) -> None:
     await add(home, "raw", RAW)
+    step = pb.PipelineStep(data_set="a", sql="SELECT hour FROM raw", inputs=["raw"], cursor="hour")
     await create(home, step)
     begun = await home.stub(PipelinesStub, "data").RunPipeline(pb.RunPipelineRequest(pipeline="derive"))
     operation = await ended(home, begun.operation)
 
-    assert (operation.state, operation.error.code) == (operations_pb2.OPERATION_STATE_FAILED, code)
-    assert text in operation.error.detail
+    assert operation.state == operations_pb2.OPERATION_STATE_FAILED
+    assert operation.error.code == "failed_precondition"
+    assert operation.error.detail == "a: the cursor hour of a has a value twice"
     assert not list((home.runtime.home / "tables" / "acme" / "default" / "a").glob("*"))
 
 
