@@ -55,7 +55,7 @@ async def test_a_killed_child_is_started_again(home: Path) -> None:
 
 async def _waits_again(running: House, job: str) -> bool:
     found = await get(running, job)
-    return found.attempt == 2 or found.error == "the training died"
+    return bool(found.attempt == 2 or found.error == "the training died")
 
 
 @pytest.mark.parametrize("moment", ["starting", "training"])
