@@ -2,25 +2,23 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import FastAPI
-
 from aimass.v1 import gateway_events_pb2 as events
 from services.gateway.access.api import AccessApi
 from services.gateway.access.service import AccessService
 from services.gateway.access.store import AccessStore
 from services.gateway.admission import Admission
 from services.gateway.api import inspection, oip_messages
-from services.gateway.api.documents import Documents, Health
 from services.gateway.api.forward import Forward
+from services.gateway.api.health import Health
 from services.gateway.api.oip_grpc import OipGrpc
 from services.gateway.api.oip_rest import OipRest
-from services.gateway.api.rest import Rest
 from services.gateway.calls import Calls
 from services.gateway.config import Config
 from services.gateway.database import open_database, schema
 from services.gateway.doors import Doors, GrpcDoor, HttpDoor
-from services.gateway.edge import Edge
+from services.gateway.edge import Asgi, Edge
 from services.gateway.journal import Journal
+from services.gateway.later import Later
 from services.gateway.limits import Limit
 from services.gateway.screening import Screen
 from services.gateway.traffic.api import TrafficApi
@@ -42,13 +40,15 @@ def build(config: Config, runtime: Runtime) -> App:
     calls = Calls(runtime, access)
     traffic = _traffic(runtime, database)
     routes = TrafficApi(traffic, runtime, schema.inbox)
-    edge = _edge(config, runtime, admission, journal, calls)
+    edge = _edge(config, runtime, admission, journal)
     edge.predictions = OipRest(traffic, runtime.ready, _version()).handle
     forward = Forward(calls, admission, journal)
     forward.add(OipGrpc(traffic, admission.admit, runtime.ready, _version()).handlers(), asks=True)
     names = sorted({method.path.split("/")[1] for method in calls.methods()})
     pool = oip_messages.pool()
     forward.add(inspection.handlers([*names, oip_messages.SERVICE], [pool], runtime.ready), asks=False)
+    doors = Doors(HttpDoor(edge, config), GrpcDoor(forward, config), runtime.home)
+    edge.web = web = Later(lambda: _web(edge, calls), doors.opened)
     access_api = AccessApi(access)
     heard = {events.ApiKeyChanged: access_api.changed, events.TenantChanged: access_api.changed}
     return App(
@@ -57,8 +57,8 @@ def build(config: Config, runtime: Runtime) -> App:
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
         start=[access.start],
-        tasks=[access.watch, journal.write_for_ever, routes.follow],
-        doors=[Doors(HttpDoor(edge, config), GrpcDoor(forward, config), runtime.home)],
+        tasks=[access.watch, journal.write_for_ever, routes.follow, web.warm],
+        doors=[doors],
         close=[journal.close],
         ready=routes.ready,
     )
@@ -70,7 +70,7 @@ def _traffic(runtime: Runtime, database: Database) -> Traffic:
     return Traffic(store, coalescer, runtime.telemetry.record, runtime.instance, runtime.now)
 
 
-def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journal, calls: Calls) -> Edge:
+def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journal) -> Edge:
     def parts() -> dict[str, bool]:
         return {name: app.ready() for name, app in runtime.apps.items()}
 
@@ -82,11 +82,19 @@ def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journ
     public = {"/health/live": health.live, "/health/ready": health.ready}
     edge = Edge(screen, admission, journal, public, lambda: runtime.draining)
     health.known = edge.knows
+    return edge
+
+
+def _web(edge: Edge, calls: Calls) -> Asgi:
+    from fastapi import FastAPI
+
+    from services.gateway.api.documents import Documents
+    from services.gateway.api.rest import Rest
+
     web = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     Rest(calls, edge.take).mount(web)
     Documents(calls, _version()).mount(web)
-    edge.web = web
-    return edge
+    return web
 
 
 def _version() -> str:

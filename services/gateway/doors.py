@@ -134,6 +134,7 @@ class Doors:
 
     def __init__(self, http: HttpDoor, rpc: GrpcDoor, home: Path) -> None:
         self._http, self._rpc, self._path = http, rpc, home / "doors.json"
+        self.opened = asyncio.Event()
 
     async def open(self) -> None:
         """Raises ConfigError; then neither is open."""
@@ -145,6 +146,7 @@ class Doors:
             raise
         content = {"http": f"http://{self._http.address}", "grpc": self._rpc.address}
         await asyncio.to_thread(write_secret, self._path, orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
+        self.opened.set()
         log.info("open at %s and grpc://%s", content["http"], content["grpc"])
 
     async def close(self, grace: float) -> None:

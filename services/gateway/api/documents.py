@@ -1,10 +1,8 @@
-"""Pages and documents: the OpenAPI document, a page that shows it and works without internet, and health."""
+"""Pages and documents: the OpenAPI document, and a page that shows it and works without internet."""
 
 import asyncio
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 from fastapi import FastAPI
@@ -14,9 +12,7 @@ from starlette.routing import Route
 
 from services.gateway.api import openapi
 from services.gateway.calls import Calls
-from services.gateway.edge import Request
-from services.gateway.edge import Response as Answer
-from services.kit.errors import Code, Failure, NotFound, Unavailable
+from services.kit.errors import NotFound
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -90,30 +86,3 @@ class Documents:
             made = await asyncio.to_thread(openapi.document, methods, self._version)
             self._document = orjson.dumps(made)
         return self._document
-
-
-class Health:
-    """Whether the process lives and can answer; who has a key also learns which service cannot."""
-
-    def __init__(self, ready: Callable[[], bool], parts: Callable[[], dict[str, bool]]) -> None:
-        self._ready, self._parts = ready, parts
-        # Says whether the request has a valid key.
-        self.known: Callable[[Request], bool] = lambda request: False
-
-    async def live(self, request: Request) -> Answer:
-        """The event loop turns, or nobody would answer."""
-        return self._answer(request, {"status": "live"})
-
-    async def ready(self, request: Request) -> Answer:
-        """Raises unavailable while the process starts, stops, or lacks something."""
-        if not self._ready():
-            raise Unavailable("not ready", retry_after=1)
-        return self._answer(request, {"status": "ready"})
-
-    def _answer(self, request: Request, content: dict[str, Any]) -> Answer:
-        if request.method not in ("GET", "HEAD"):
-            raise Failure(Code.METHOD_NOT_ALLOWED, f"{request.method[:20]} is not allowed here, GET is")
-        if b"authorization" in request.headers and self.known(request):
-            content = content | {"services": self._parts()}
-        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-        return Answer(200, orjson.dumps(content), headers)

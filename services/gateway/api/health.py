@@ -1,0 +1,36 @@
+"""Health: what balancers and people ask first."""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from services.gateway.edge import Request, Response
+from services.kit.errors import Code, Failure, Unavailable
+
+
+class Health:
+    """Whether the process lives and can answer; who has a key also learns which service cannot."""
+
+    def __init__(self, ready: Callable[[], bool], parts: Callable[[], dict[str, bool]]) -> None:
+        self._ready, self._parts = ready, parts
+        # Says whether the request has a valid key.
+        self.known: Callable[[Request], bool] = lambda request: False
+
+    async def live(self, request: Request) -> Response:
+        """The event loop turns, or nobody would answer."""
+        return self._answer(request, {"status": "live"})
+
+    async def ready(self, request: Request) -> Response:
+        """Raises unavailable while the process starts, stops, or lacks something."""
+        if not self._ready():
+            raise Unavailable("not ready", retry_after=1)
+        return self._answer(request, {"status": "ready"})
+
+    def _answer(self, request: Request, content: dict[str, Any]) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            raise Failure(Code.METHOD_NOT_ALLOWED, f"{request.method[:20]} is not allowed here, GET is")
+        if b"authorization" in request.headers and self.known(request):
+            content = content | {"services": self._parts()}
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+        return Response(200, orjson.dumps(content), headers)
