@@ -22,7 +22,8 @@ def run(folder: Path, *arguments: str, **env: str) -> subprocess.Popen[str]:
     """The demo, with its temporary files in a folder of the test's."""
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AIMASS_")}
-    known = {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": f"{ROOT}:{ROOT}/sdk", "COLUMNS": "160", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+    known = {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": f"{ROOT}:{ROOT}/sdk", "COLUMNS": "160"}
+    known |= {"NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     pipe = subprocess.PIPE
     command = [*DEMO, "--report", str(folder / "report.html"), *arguments]
     return subprocess.Popen(command, cwd=ROOT, env=kept | known | env, stdout=pipe, stderr=subprocess.STDOUT, text=True)
