@@ -170,6 +170,8 @@ def test_records_are_bounded() -> None:
         Event("aimass.data.v1", "k", b"\xff\xff", {"ce_id": "1", "ce_type": "aimass.v1.SourceChanged"}),
         Event("aimass.data.v1", "k", b"", {"ce_id": "1", "ce_type": "aimass.v1.Nothing"}),
         Event("aimass.data.v1", "k", b"", {}),
+        Event("aimass.data.v1", "k", b"", {"ce_type": "aimass.v1.SourceChanged"}),
+        Event("aimass.data.v1", "k", b"", {"ce_type": "aimass.v1.SourceChanged", "ce_id": "x" * 65}),
         telemetry(b"\xff\xff", "Logs"),
         telemetry(b"", "Profiles"),
     ],

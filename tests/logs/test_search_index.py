@@ -91,7 +91,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     made.close()
 
 
-@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(records=st.lists(RECORDS, min_size=1, max_size=12), queries=st.lists(QUERIES, min_size=8, max_size=8))
 def test_the_index_and_a_filter_agree(shared: Index, records: list[Record], queries: list[Query]) -> None:
     numbered = [replace(one, record=f"r{number}", time_ns=NOON + number) for number, one in enumerate(records)]

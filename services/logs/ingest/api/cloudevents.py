@@ -25,6 +25,7 @@ from services.kit.redaction import redact
 from services.logs.domain import Record, Value, bounded, cut, word
 
 _DEEP = 4
+_LONGEST_ID = 64
 
 
 @cache
@@ -33,7 +34,9 @@ def _class(name: str) -> type[Message]:
 
 
 def records(event: Event) -> list[Record]:
-    """One record. Raises KeyError for an unknown type and DecodeError for a broken body."""
+    """One record. Raises KeyError for an unknown type, DecodeError for a broken body, ValueError for an unfit id."""
+    if not 0 < len(event.id) <= _LONGEST_ID:
+        raise ValueError("the event has no id that can be kept")
     message = _class(event.type).FromString(event.body)
     _strip(message)
     content = MessageToDict(message, preserving_proto_field_name=True)
