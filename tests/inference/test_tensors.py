@@ -119,3 +119,22 @@ def test_any_bytes_are_texts_or_refused(raw: bytes, count: int) -> None:
         return
     assert encode(texts) == raw
     assert len(texts) == count
+
+
+@given(
+    some.sampled_from(["FP32", "BYTES", "BOOL", "INT64", "FP16", "", "fp32"]),
+    some.lists(some.integers(-(2**63), 2**63 - 1) | some.integers(-1, 3), max_size=4),
+    some.binary(max_size=40),
+)
+def test_any_tensor_fits_or_is_refused(datatype: str, shape: list[int], raw: bytes) -> None:
+    signature = Signature((Spec("x", "FP32", (-1, 2)),), ())
+    texts = Signature((Spec("x", "BYTES", (-1, -1)),), ())
+    given_one = Tensor("x", datatype, tuple(shape), raw)
+    for wanted in (signature, texts):
+        try:
+            rows, (values,) = fit(wanted, [given_one])
+        except InvalidValue as refusal:
+            assert "x" in refusal.detail
+        else:
+            assert rows == shape[0] > 0
+            assert values.datatype == wanted.inputs[0].datatype

@@ -63,8 +63,8 @@ async def test_models_are_listed_by_name_a_page_at_a_time(acme: Tenant) -> None:
 
 
 async def test_a_deleted_model_is_hidden_until_it_comes_back(acme: Tenant) -> None:
-    await acme.register("late", models.logistic())
-    stub = acme.models(if_match='"2"')
+    await acme.add("late", models.logistic())
+    stub = acme.models(if_match='"1"')
     deleted = await stub.DeleteModel(pb.DeleteModelRequest(model="late"))
 
     assert deleted.HasField("delete_time")
@@ -124,8 +124,7 @@ async def test_the_digest_of_a_version_is_that_of_its_manifest(acme: Tenant) -> 
 
 
 async def test_numbers_count_up_and_are_not_used_again(acme: Tenant) -> None:
-    for seed in range(3):
-        assert await acme.register("late", models.logistic(seed=seed)) == seed + 1
+    await acme.add("late", *(models.logistic(seed=seed) for seed in range(3)))
     await acme.models(if_match="1").DeleteModelVersion(pb.DeleteModelVersionRequest(model="late", version=3))
 
     assert await acme.register("late", models.logistic()) == 4
@@ -133,8 +132,7 @@ async def test_numbers_count_up_and_are_not_used_again(acme: Tenant) -> None:
 
 
 async def test_versions_are_listed_newest_first(acme: Tenant) -> None:
-    for seed in range(3):
-        await acme.register("late", models.logistic(seed=seed))
+    await acme.add("late", *(models.logistic(seed=seed) for seed in range(3)))
     list_them = pb.ListModelVersionsRequest
     first = await acme.models().ListModelVersions(list_them(model="late", page_size=2))
     token = first.next_page_token
@@ -145,7 +143,7 @@ async def test_versions_are_listed_newest_first(acme: Tenant) -> None:
 
 
 async def test_a_deleted_version_comes_back_as_a_candidate(acme: Tenant) -> None:
-    await acme.register("late", models.logistic())
+    await acme.add("late", models.logistic())
     stub, delete = acme.models(if_match="1"), pb.DeleteModelVersionRequest(model="late", version=1)
     deleted = await stub.DeleteModelVersion(delete)
 
@@ -163,7 +161,7 @@ async def test_a_deleted_version_comes_back_as_a_candidate(acme: Tenant) -> None
 
 
 async def test_deleting_a_version_needs_the_right_etag(acme: Tenant) -> None:
-    await acme.register("late", models.logistic())
+    await acme.add("late", models.logistic())
     delete = pb.DeleteModelVersionRequest(model="late", version=1)
 
     assert await code_of(acme.models().DeleteModelVersion(delete)) == "etag_required"
@@ -171,7 +169,7 @@ async def test_deleting_a_version_needs_the_right_etag(acme: Tenant) -> None:
 
 
 async def test_a_version_that_is_not_there_is_named(acme: Tenant) -> None:
-    await acme.register("late", models.logistic())
+    await acme.add("late", models.logistic())
 
     with pytest.raises(Failure, match=r"^late has no version 9$"):
         await acme.version("late", 9)

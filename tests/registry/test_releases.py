@@ -154,6 +154,40 @@ async def test_a_repeat_is_one_promotion(acme: Tenant) -> None:
     assert (await acme.release("late")).serving.version == 2
 
 
+async def test_a_repeated_rollback_and_a_repeated_withdrawal_are_one_each(acme: Tenant) -> None:
+    await with_versions(acme, 2)
+    await acme.serve("late", 1)
+    await acme.serve("late", 2)
+    stub, back = acme.releases(idempotency_key="k"), pb.RollbackReleaseRequest(model="late", reason="worse AUC")
+    first = await stub.RollbackRelease(back)
+    assert await stub.RollbackRelease(back) == first
+    await acme.switch("late")
+    await acme.ended(first.operation)
+    assert await stub.RollbackRelease(back) == first
+    assert (await acme.release("late")).reason == "worse AUC"
+
+    away = pb.WithdrawReleaseRequest(model="late")
+    second = await stub.WithdrawRelease(away)
+    assert await stub.WithdrawRelease(away) == second
+    await acme.switch("late")
+    await acme.ended(second.operation)
+    assert await stub.WithdrawRelease(away) == second
+    other = pb.WithdrawReleaseRequest(model="late", reason="another request with the same key")
+    assert await code_of(stub.WithdrawRelease(other)) == "key_reused"
+
+
+@pytest.mark.parametrize("verb", ["promote", "roll_back", "withdraw"])
+async def test_a_permission_is_needed(acme: Tenant, verb: str) -> None:
+    stub = acme.releases("releases.get", "versions.get")
+    calls = {
+        "promote": lambda: stub.PromoteVersion(pb.PromoteVersionRequest(model="late", version=1)),
+        "roll_back": lambda: stub.RollbackRelease(pb.RollbackReleaseRequest(model="late")),
+        "withdraw": lambda: stub.WithdrawRelease(pb.WithdrawReleaseRequest(model="late")),
+    }
+
+    assert await code_of(calls[verb]()) == "forbidden"
+
+
 async def test_a_promotion_can_ask_that_nothing_has_changed(acme: Tenant) -> None:
     await with_versions(acme, 2)
     await acme.serve("late", 1)
