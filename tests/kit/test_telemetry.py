@@ -360,3 +360,14 @@ async def test_batches_that_wait_too_long_are_dropped_and_counted(
 
     assert [found["body"] for found in bus.logs()] == ["3", "4", "5"]
     assert told.dropped == 3
+
+
+async def test_a_span_may_say_at_once_whose_it_is(told: Telemetry, bus: MemoryBus) -> None:
+    with telemetry.span("GET /v1/models", {"x-request-id": "r-1"}, tenant="acme", project="flights"):
+        pass
+    await told.close()
+
+    (found,) = bus.spans()
+    kept = attributes(found)
+    assert (kept["aimass.tenant"], kept["aimass.project"], kept["request_id"]) == ("acme", "flights", "r-1")
+    assert "tenant" not in kept

@@ -61,7 +61,10 @@ class Span:
 
 
 def span(name: str, metadata: Mapping[str, str] | None = None, **attributes: Any) -> Span:
-    """A span around a block: under the caller's when the metadata has a `traceparent`, else under the current one."""
+    """A span around a block: under the caller's when the metadata has a `traceparent`, else under the current one.
+
+    `tenant` and `project` among the attributes say whose it is, as `belongs` does.
+    """
     around = _current.get()
     above = _parent(metadata.get("traceparent", "")) if metadata else None
     request_id = metadata.get("x-request-id") if metadata else None
@@ -73,6 +76,8 @@ def span(name: str, metadata: Mapping[str, str] | None = None, **attributes: Any
     if around is not None and around.trace_id == made.trace_id:
         made.scope, made.service = around.scope, around.service
         request_id = request_id or around.attributes.get("request_id")
+    if "tenant" in attributes:
+        made.scope = Scope(attributes.pop("tenant"), attributes.pop("project", "default"))
     if request_id:
         attributes.setdefault("request_id", request_id)
     return made
