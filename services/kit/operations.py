@@ -172,7 +172,8 @@ class Operations:
                 operation = await self.get(scope, name)
                 if operation == seen:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._changed.wait(), 1.0)
+                        async with asyncio.timeout(1.0):  # not wait_for: Python 3.11's can lose a cancellation
+                            await self._changed.wait()
                     continue
             seen = operation
             yield operation

@@ -137,3 +137,22 @@ def test_an_event_is_kept_although_the_loop_of_its_last_relay_is_closed() -> Non
     engine.dispose()
 
     assert kept == 1
+
+
+class Sink:
+    """A bus that takes everything."""
+
+    async def publish(self, events: object) -> None:
+        """Keeps nothing."""
+
+
+async def test_a_relay_that_is_stopped_in_the_moment_news_come_ends(db: Database, schema: Schema) -> None:
+    for _ in range(5):
+        relay = asyncio.create_task(schema.outbox.relay(db, Sink()))  # type: ignore[arg-type]
+        await asyncio.sleep(0.02)
+        schema.outbox._news.set()
+        await asyncio.sleep(0)
+        relay.cancel()
+        done, _ = await asyncio.wait({relay}, timeout=2)
+
+        assert done
