@@ -106,6 +106,7 @@ def test_a_prediction_keeps_its_fields_and_scores() -> None:
 
     assert (record.kind, record.request_id, record.model, record.version) == ("prediction", "r", "late", 2)
     assert (record.duration_ms, record.scores, dict(record.attributes)) == (0.5, b"12345678", {"rows": 1})
+    assert record.text == "prediction of late version 2 ok"
 
 
 def test_log_records_have_ids_that_stay() -> None:

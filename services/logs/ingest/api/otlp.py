@@ -43,10 +43,17 @@ def _logs(event: Event) -> Iterator[Record]:
             kind=kind if kind in KINDS else "log",
             severity=severity(line.severity_text.upper()),
             name=word(str(found.pop("aimass.name", ""))),
-            text=cut(redact(line.body.string_value)),
+            text=cut(redact(line.body.string_value)) or _said(kind, found),
             trace_id=line.trace_id.hex(),
             span_id=line.span_id.hex(),
         )
+
+
+def _said(kind: str, found: dict[str, Any]) -> str:
+    """Words to find a prediction by; the hot path tells none."""
+    if kind != "prediction":
+        return ""
+    return word(f"prediction of {found.get('model', '')} version {found.get('version', '')} {found.get('status', '')}")
 
 
 def _spans(event: Event) -> Iterator[Record]:
