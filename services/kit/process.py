@@ -46,21 +46,7 @@ async def run(
     Raises what the child raised as Failure, limit_exceeded, or internal when it died. Cancelling kills it.
     """
     limits = limits or Limits()
-    ours, theirs = socket.socketpair()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        f"import {module} as entry; from services.kit.child import child; child(entry.main)",
-        env=_environment(theirs.fileno(), limits),
-        pass_fds=[theirs.fileno()],
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=None,
-    )
-    theirs.close()
-    reader, writer = await asyncio.open_connection(sock=ours)
+    process, reader, writer = await _start(module, limits)
     complaints = asyncio.ensure_future(_tail(process))
     watch = asyncio.ensure_future(_watch(process.pid, limits))
     talk = asyncio.ensure_future(_talk(reader, writer, request, progress))
@@ -83,6 +69,36 @@ async def run(
             os.killpg(process.pid, signal.SIGKILL)
         await asyncio.shield(process.wait())
         complaints.cancel()
+
+
+async def _start(
+    module: str, limits: Limits
+) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.StreamWriter]:
+    """The child and our end of its socket; when this is cancelled, both ends are closed, and with them the child."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            reader, writer = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                f"import {module} as entry; from services.kit.child import child; child(entry.main)",
+                env=_environment(theirs.fileno(), limits),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                preexec_fn=None,
+            )
+        except BaseException:
+            writer.close()
+            raise
+    return process, reader, writer
 
 
 def _environment(descriptor: int, limits: Limits) -> dict[str, str]:

@@ -1,0 +1,96 @@
+"""The near worker against a queue that the test plays tricks on."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from aimass.v1 import jobs_pb2 as pb
+from aimass.v1 import workers_pb2 as wpb
+from services.kit.auth import Scope
+from services.trainer.jobs import domain
+from services.trainer.jobs.store import Store
+from services.trainer.workers.worker import Worker
+from tests.support.house import House, house, until
+from tests.trainer.steps import get, held, lease, submit, trained, workers
+
+LONG = pb.LightGbm(rounds=10_000)
+
+
+def children() -> list[psutil.Process]:
+    return [p for p in psutil.Process(os.getpid()).children() if "services.trainer.work" in " ".join(p.cmdline())]
+
+
+@pytest.fixture
+async def running(home: Path) -> AsyncIterator[House]:
+    async with house(home, "data", "trainer", AIMASS_TRAINER_WORKERS="0") as found:
+        yield found
+
+
+def worker(running: House, name: str = "mine") -> Worker:
+    runtime = running.runtime
+
+    def signed(service: str, scope: Scope, *permissions: str) -> Any:
+        return runtime.as_service("trainer", service, scope, *permissions)
+
+    return Worker(name, runtime.channel, signed, runtime.blobs, 0.1, 2)
+
+
+async def test_a_worker_whose_job_was_given_away_stops_and_says_nothing(running: House) -> None:
+    database = running.runtime.apps["trainer"].database
+    assert database
+    working = asyncio.ensure_future(worker(running).run())
+    job = await submit(running, lightgbm=LONG)
+    await until(children)
+
+    # Somebody decides that the worker is dead, and another one takes the job.
+    store = Store(database, lambda *_: None)
+    await store.change(Scope("acme"), job.job, domain.lost)
+    taken = await lease(running, "other")
+    assert (taken.job, taken.fence) == (job.job, 2)
+
+    await until(lambda: not children(), 5)
+    beat = await workers(running).Heartbeat(wpb.HeartbeatRequest(**held(taken), progress=0.1, stage="mine now"))
+    assert not beat.cancel
+    assert (await get(running, job.job)).attempt == 2
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_a_worker_that_is_stopped_takes_its_child_along_and_goes_on_with_the_next_job(running: House) -> None:
+    working = asyncio.ensure_future(worker(running).run())
+    await submit(running, lightgbm=LONG)
+    await until(children)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert not children()
+
+    again = asyncio.ensure_future(worker(running, "again").run())
+    job = await trained(running, logistic_regression=pb.LogisticRegression())
+    assert job.state == pb.JOB_STATE_SUCCEEDED
+    again.cancel()
+    await asyncio.gather(again, return_exceptions=True)
+
+
+async def test_a_worker_leaves_no_scratch_files(running: House) -> None:
+    working = asyncio.ensure_future(worker(running).run())
+    await trained(running, logistic_regression=pb.LogisticRegression())
+
+    assert list(running.runtime.blobs.scratch("acme").iterdir()) == []
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_two_workers_share_a_queue_and_no_job(running: House) -> None:
+    working = [asyncio.ensure_future(worker(running, name).run()) for name in ("one", "two")]
+    linear = {"logistic_regression": pb.LogisticRegression()}
+    done = await asyncio.gather(*(trained(running, seed=seed, **linear) for seed in range(3)))
+
+    assert [(job.state, job.attempt) for job in done] == [(pb.JOB_STATE_SUCCEEDED, 1)] * 3
+    for task in working:
+        task.cancel()
+    await asyncio.gather(*working, return_exceptions=True)
