@@ -1,5 +1,6 @@
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,7 +159,7 @@ async def test_a_lost_index_is_made_again_and_damage_is_not_served(tmp_path: Pat
         for number in range(3):
             await tell(first, line(f"number n{number}"))
             await found(first, f"n{number}")
-    (tmp_path / "logs-store" / "index" / "v1.position").unlink()
+    shutil.rmtree(tmp_path / "logs-store" / "index")
     (segment,) = (tmp_path / "logs-store" / "records").glob("*.seg")
     data = bytearray(segment.read_bytes())
     segments = Segments(segment.parent)

@@ -205,18 +205,33 @@ def test_an_index_is_opened_where_it_ended(tmp_path: Path) -> None:
     again.close()
 
 
-@pytest.mark.parametrize("broken", ["v1.position", "v1/meta.json"])
-def test_an_index_that_cannot_be_read_begins_anew(tmp_path: Path, broken: str) -> None:
-    first = Index(tmp_path)
+def reopened(folder: Path, broken: str) -> Index:
+    """An index with one record whose file `broken` became unreadable, opened again."""
+    first = Index(folder)
     first.open()
     fill(first, record(0))
+    first.commit((7, 42))
     first.close()
-    (tmp_path / broken).write_bytes(b"\0garbage")
-
-    again = Index(tmp_path)
+    (folder / broken).write_bytes(b"\0garbage")
+    again = Index(folder)
     assert again.open() == (0, 0)
+    return again
+
+
+def test_an_index_that_cannot_be_read_begins_anew(tmp_path: Path) -> None:
+    again = reopened(tmp_path, "v1/meta.json")
     fill(again, record(1))
+
     assert found(again, "") == ["r1"]
+    again.close()
+
+
+def test_an_index_that_lost_its_place_serves_on_and_takes_records_again(tmp_path: Path) -> None:
+    again = reopened(tmp_path, "v1.position")
+    assert found(again, "") == ["r0"]
+    fill(again, record(0), record(1))
+
+    assert found(again, "") == ["r1", "r0"]
     again.close()
 
 

@@ -75,20 +75,25 @@ class Index:
 
     def open(self) -> tuple[int, int]:
         """Opens or makes the index; returns the position it goes up to. What cannot be read is made anew."""
-        import tantivy
-
         try:
-            position = orjson.loads(self._position.read_bytes())
-            self._index = tantivy.Index(_schema(), path=str(self._folder))
-            self._searcher = self._index.searcher()
+            position = [int(part) for part in orjson.loads(self._position.read_bytes())]
+        except (OSError, ValueError, TypeError):
+            position = [0, 0]  # what is added again is found once all the same
+        try:
+            self._open()
         except (OSError, ValueError):
             shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder.mkdir(parents=True)
             position = [0, 0]
-            self._index = tantivy.Index(_schema(), path=str(self._folder))
-            self._searcher = self._index.searcher()
+            self._open()
         self._translation = Translation(self._index.schema)
         return position[0], position[1]
+
+    def _open(self) -> None:
+        import tantivy
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._index = tantivy.Index(_schema(), path=str(self._folder))
+        self._searcher = self._index.searcher()
 
     def add(self, records: Sequence[tuple[int, Record]]) -> None:
         """Adds records with their numbers; found from the next commit on."""
