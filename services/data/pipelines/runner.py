@@ -52,9 +52,7 @@ class PipelineRunner:
 
     def begin(self, scope: Scope, run: Run) -> None:
         """Takes the steps of a run that is kept, beside requests."""
-        task = self._spawn(self._take(scope, run))
-        self._tasks[run.operation] = task
-        task.add_done_callback(lambda _: self._tasks.pop(run.operation, None))
+        self._spawn(self._take(scope, run))
 
     async def resume(self) -> None:
         """Takes up what another process left behind."""
@@ -62,12 +60,18 @@ class PipelineRunner:
             self.begin(scope, run)
 
     async def cancel(self, scope: Scope, operation: str) -> None:
-        """Stops the child of a run; the scope was checked by who found the operation."""
-        if task := self._tasks.get(operation):
+        """Stops the child of a run; the scope was checked by who found the operation.
+
+        A run that has not begun yet finds the wish in its operation.
+        """
+        if (task := self._tasks.get(operation)) and operation not in self._cancelled:
             self._cancelled.add(operation)
             task.cancel()
 
     async def _take(self, scope: Scope, run: Run) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks[run.operation] = task
         try:
             if (await self._operations.get(scope, run.operation)).cancel_requested:
                 return await self._end(scope, run, None)
@@ -79,16 +83,19 @@ class PipelineRunner:
             # Only a wish ends the run: a process that stops leaves it for the next one.
             if run.operation not in self._cancelled:
                 raise
-            self._cancelled.discard(run.operation)
             await self._end(scope, run, None)
         except Failure as failure:
             await self._end(scope, run, failure)
         except Exception:
             log.exception("the run %s of %s failed", run.run, run.pipeline)
             await self._end(scope, run, Internal("internal error"))
+        finally:
+            del self._tasks[run.operation]
+            self._cancelled.discard(run.operation)
         return None
 
     async def _end(self, scope: Scope, run: Run, failure: Failure | None) -> None:
+        # First the end, which no commit of this run gets past; then its files.
         await self._store.end(scope, run.run, self._now(), failure)
         latest = await self._store.run(scope, run.run)
         for index in range(latest.next_step, len(run.steps)):
