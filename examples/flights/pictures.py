@@ -16,7 +16,7 @@ def curves(title: str, across: str, up: str, lines: Mapping[str, Sequence[Point]
         color = _COLORS[number % len(_COLORS)]
         drawn.append(f'<path d="{_path(points)}" stroke="{color}" fill="none" stroke-width="2"/>')
         x, y = _at((0.42, 0.06 + 0.07 * number))
-        drawn.append(f'<text x="{x}" y="{y}" fill="{color}">{escape(name)}</text>')
+        drawn.append(f'<text x="{x}" y="{y}" style="fill:{color}">{escape(name)}</text>')
     return _picture(_SIZE, _SIZE, drawn, title)
 
 

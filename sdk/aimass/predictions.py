@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import orjson
@@ -12,17 +13,22 @@ from aimass.exchange import Answer, Plan, Send, exchange
 from aimass.failures import Failure
 from aimass.v1 import monitors_pb2
 
-try:
-    import numpy
-except ImportError:  # the client works without it: answers are lists then
-    numpy = None  # type: ignore[assignment]
-
 _PORTION = 10_000
 _LENGTH = struct.Struct("<I")
 _HEADER = "inference-header-content-length"
 _NUMPY = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"} | {
     f"{sign}INT{bits}": f"<{kind}{bits // 8}" for sign, kind in (("", "i"), ("U", "u")) for bits in (8, 16, 32, 64)
 }
+
+
+@cache
+def _numpy() -> Any:
+    """The package, which costs 0.1 s to load; None where it is not installed: answers are lists then."""
+    try:
+        import numpy
+    except ImportError:
+        return None
+    return numpy
 
 
 @dataclass(frozen=True)
@@ -113,13 +119,13 @@ def _encode(inputs: Mapping[str, tuple[Mapping[str, Any], Any]]) -> tuple[bytes,
     for name, (spec, values) in inputs.items():
         shape = [len(values) if size == -1 else size for size in spec["shape"]]
         tensor = {"name": name, "datatype": spec["datatype"], "shape": shape}
-        if numpy is None:
+        if _numpy() is None:
             tensor["data"] = [value for value in values]  # noqa: C416 - any sequence, also one that is no list
         else:
             raw.append(_checked(name, spec["datatype"], values))
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}
         described.append(tensor)
-    document = {"inputs": described, "parameters": {"binary_data_output": numpy is not None}}
+    document = {"inputs": described, "parameters": {"binary_data_output": _numpy() is not None}}
     return orjson.dumps(document), b"".join(raw)
 
 
@@ -136,7 +142,7 @@ def _bytes(datatype: str, values: Any) -> bytes:
         return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
     if datatype.startswith("FP") and not hasattr(values, "dtype"):
         values = [float("nan") if value is None else value for value in values]
-    return numpy.asarray(values, dtype=_NUMPY[datatype]).tobytes()
+    return bytes(_numpy().asarray(values, dtype=_NUMPY[datatype]).tobytes())
 
 
 def _decode(answer: Answer) -> Prediction:
@@ -156,12 +162,12 @@ def _decode(answer: Answer) -> Prediction:
 def _values(tensor: Mapping[str, Any], raw: bytes | None) -> Any:
     if raw is None:
         data = tensor["data"]
-        if numpy is None or tensor["datatype"] == "BYTES":
+        if _numpy() is None or tensor["datatype"] == "BYTES":
             return data
-        return numpy.asarray(data, dtype=_NUMPY[tensor["datatype"]]).reshape(tensor["shape"])
+        return _numpy().asarray(data, dtype=_NUMPY[tensor["datatype"]]).reshape(tensor["shape"])
     if tensor["datatype"] == "BYTES":
         return _texts(raw)
-    return numpy.frombuffer(raw, dtype=_NUMPY[tensor["datatype"]]).reshape(tensor["shape"])
+    return _numpy().frombuffer(raw, dtype=_NUMPY[tensor["datatype"]]).reshape(tensor["shape"])
 
 
 def _texts(raw: bytes) -> list[str]:

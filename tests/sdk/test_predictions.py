@@ -53,7 +53,7 @@ def test_rows_may_lack_what_is_missing_and_a_version_may_be_named(door: Door, cl
 
 
 def test_without_numpy_lists_travel_as_json(door: Door, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictions, "numpy", None)
+    monkeypatch.setattr(predictions, "_numpy", lambda: None)
     door.say({"inputs": INPUTS})
     door.say({"model_name": "late", "outputs": [{"name": "p", "datatype": "FP32", "shape": [1, 1], "data": [0.5]}]})
 
