@@ -1,16 +1,19 @@
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.json_format import ParseDict
 
 from aimass.v1 import extractions_pb2 as pb
-from aimass.v1 import operations_pb2, rules_pb2
+from aimass.v1 import operations_pb2, rules_pb2, uploads_pb2
 from aimass.v1.data_events_pb2 import ExtractionEnded
 from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from aimass.v1.rules_pb2_grpc import RulesStub
+from aimass.v1.sources_pb2_grpc import SourcesStub
 from services.kit.errors import Code, Failure
 from tests.data import places
 from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, WEATHER, WEATHER_SOURCE, Tenant, append
@@ -124,6 +127,22 @@ async def test_json_records_are_taken_apart_by_path(tenant: Tenant, home: Path) 
 
     assert (await tenant.extract("planes")).rows_quarantined == 1
     assert await tenant.rows("planes") == [{"tail": "N1", "engines": 2}, {"tail": "N2", "engines": None}]
+
+
+async def test_an_uploaded_file_becomes_a_data_set_with_its_last_line(tenant: Tenant) -> None:
+    data = b"code,name\nJFK,Kennedy\nLGA,La Guardia"
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    sources = tenant.stub(SourcesStub)
+    upload = (await sources.CreateSourceUpload(uploads_pb2.CreateUploadRequest())).upload
+    await sources.WriteSourceUpload(uploads_pb2.WriteUploadRequest(upload=upload, body=HttpBody(data=data)))
+    await sources.CommitSourceUpload(uploads_pb2.CommitUploadRequest(upload=upload, digest=digest))
+    columns = [{"name": name, "type": "COLUMN_TYPE_STRING"} for name in ("code", "name")]
+    source = {"files": {"upload_digest": digest, "format": "FILE_FORMAT_CSV"}}
+    await tenant.rule("airports", source, {"file": {"columns": columns}})
+
+    assert (await tenant.extract("airports")).rows_accepted == 2
+    assert (await tenant.extract("airports")).data_set_version == 0
+    assert (await tenant.rows("airports"))[1] == {"code": "LGA", "name": "La Guardia"}
 
 
 async def test_a_rule_without_an_active_version_is_not_run(tenant: Tenant, home: Path) -> None:

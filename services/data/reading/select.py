@@ -7,6 +7,7 @@ page's condition on the cursor added to the tree, so nothing that was not looked
 from collections.abc import Sequence
 from typing import Any
 
+from services.data import parsing
 from services.data.reading.kinds import Compiled, RuleColumn, SqlRule, SqlSource
 from services.data.reading.sqlite import FUNCTIONS, Table, quoted
 from services.data.schema import Column, ColumnType, check_columns
@@ -52,16 +53,8 @@ def compile_select(rule: SqlRule, source: SqlSource, table: Table) -> Compiled:
 
 
 def _parse(sql: str) -> Any:
-    import sqlglot
-    from sqlglot.errors import SqlglotError
-
-    try:
-        found = sqlglot.parse(sql, dialect=_DIALECT)
-    except RecursionError:
-        raise _refusal("the statement nests too deeply") from None
-    except SqlglotError as error:
-        raise _refusal(f"the statement cannot be parsed: {str(error).split('. ')[0].splitlines()[0][:200]}") from None
-    if len(found) != 1 or found[0] is None:
+    found = parsing.parse(sql, _DIALECT)
+    if len(found) != 1:
         raise _refusal("there must be exactly one statement")
     return found[0]
 

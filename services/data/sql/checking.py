@@ -8,6 +8,7 @@ from sqlglot import TokenType, exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 
+from services.data import parsing
 from services.data.sql import LONGEST, grammar, refuse
 
 _OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
@@ -20,7 +21,7 @@ def parse(sql: str, dialect: str | type[Dialect]) -> exp.Expression:
         raise refuse(f"the text has more than {LONGEST} characters")
     try:
         _limit_tokens(sqlglot.tokenize(sql, read=dialect))
-        found = [statement for statement in sqlglot.parse(sql, read=dialect) if statement is not None]
+        found = parsing.statements(sql, dialect)
     except SqlglotError as error:
         raise refuse(f"the text is not SQL that can be read{_place(error)}") from None
     except (RecursionError, ValueError, TypeError, AttributeError, KeyError, IndexError):

@@ -1,5 +1,7 @@
 """What a SQL rule may say: everything else is refused before a database sees it."""
 
+import time
+
 import pytest
 
 from services.data.reading import select
@@ -131,6 +133,15 @@ def test_a_statement_that_is_too_large_or_too_deep_is_refused(nested: str) -> No
     with pytest.raises(Failure) as caught:
         compiled(f"SELECT id FROM flights WHERE {nested}")
     assert caught.value.code is Code.SQL_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("word", ["date", "int", "char", "timestamp", "(struct", "id JOIN"])
+def test_a_text_that_the_parser_would_try_for_minutes_is_refused_at_once(word: str) -> None:
+    begin = time.process_time()
+    with pytest.raises(Failure) as caught:
+        compiled(f"SELECT id FROM flights WHERE {f'{word}(' * 25}id{')' * 25}")
+    assert caught.value.code is Code.SQL_NOT_ALLOWED
+    assert time.process_time() - begin < 2
 
 
 def test_what_runs_is_written_from_the_checked_tree() -> None:
