@@ -158,6 +158,21 @@ def test_a_window_has_its_begin_and_not_its_end(index: Index) -> None:
     assert found(index, "", window=window) == ["r2", "r1"]
 
 
+@pytest.mark.parametrize(
+    ("window", "ids"),
+    [
+        (Window(since=NOON + 3_000_000), ["r4", "r3"]),
+        (Window(until=NOON + 1_000_000), ["r0"]),
+        (Window(NOON, NOON), []),
+    ],
+)
+def test_a_window_may_be_open_on_a_side(index: Index, window: Window, ids: list[str]) -> None:
+    fill(index, *(record(number) for number in range(5)))
+
+    assert found(index, "", window=window) == ids
+    assert index.total(ACME, All(), window) == len(ids)
+
+
 def test_a_page_of_large_records_is_short(index: Index) -> None:
     fill(index, *(record(number, text="x" * 2_000_000) for number in range(4)))
 
