@@ -8,9 +8,11 @@ from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
 from services.data.datasets.tables import FolderTables
 from services.data.extractions.api import ExtractionsApi
+from services.data.extractions.events import extraction_ended
 from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.service import Extractions
 from services.data.extractions.store import ExtractionStore
+from services.data.extractions.wire import extraction_to_wire
 from services.data.features.api import FeatureSetsApi
 from services.data.features.service import FeatureSets
 from services.data.features.store import Store as FeatureStore
@@ -20,9 +22,11 @@ from services.data.pipelines.service import Pipelines
 from services.data.pipelines.store import Store as PipelineStore
 from services.data.reading.places import Places
 from services.data.rules.api import RulesApi
+from services.data.rules.events import rule_changed
 from services.data.rules.service import Rules
 from services.data.rules.store import RuleStore
 from services.data.sources.api import SourcesApi
+from services.data.sources.events import source_changed
 from services.data.sources.service import Sources
 from services.data.sources.store import SourceStore
 from services.data.sources.uploads import SourceUploads
@@ -33,14 +37,14 @@ from services.kit.process import Limits
 def build(config: Config, runtime: Runtime) -> App:
     """Composes the slices; each takes the services of those before it."""
     database = open_database(config.database_url, runtime.home)
-    source_store = SourceStore(database)
+    source_store = SourceStore(database, source_changed)
     sources = Sources(source_store, Places(config.file_roots, runtime.home, runtime.blobs), runtime.now)
     uploads = SourceUploads(source_store, runtime.uploads, config.upload_mib * 2**20, runtime.now)
     tables = FolderTables(runtime.home / "tables")
     data_sets = DataSets(DataSetStore(database), tables, runtime.now)
     queries = Queries(data_sets, Limits(config.query_seconds, config.query_memory_mib), config.queries_at_once)
-    rules = Rules(RuleStore(database), sources, runtime.now)
-    extraction_store = ExtractionStore(database)
+    rules = Rules(RuleStore(database, rule_changed), sources, runtime.now)
+    extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)
     extractor = ExtractionRunner(
         extraction_store,
         sources,

@@ -21,9 +21,7 @@ CSV = pb.FilesSource(pattern="weather/*.csv", format=pb.FILE_FORMAT_CSV, null_va
 @pytest.fixture
 async def running(home: Path) -> AsyncIterator[House]:
     places.flights(home)
-    places.write(
-        home, "weather/JFK.csv", "origin,temp,hour\nJFK,1.5,2013-01-01 10:00:00\nJFK,NA,2013-01-01 11:00:00\n"
-    )
+    places.write(home, "weather/JFK.csv", "origin,temp,hour\nJFK,1.5,2013-01-01 10:00:00\nJFK,NA,2013-01-01 11:00:00\n")
     async with house(home, "data") as running:
         yield running
 
@@ -172,9 +170,7 @@ async def test_a_preview_of_csv_knows_missing_values(sources: Any) -> None:
 
 
 async def test_a_preview_of_json_and_text_shows_what_is_there(sources: Any, home: Path) -> None:
-    places.write(
-        home, "planes.jsonl", '{"tailnum": "N1", "engine": {"count": 2}, "big": 9007199254740993}\nbroken\n'
-    )
+    places.write(home, "planes.jsonl", '{"tailnum": "N1", "engine": {"count": 2}, "big": 9007199254740993}\nbroken\n')
     places.write(home, "access.log", "first\nsecond\nunfinished")
 
     planes = pb.FilesSource(pattern="planes.jsonl", format=pb.FILE_FORMAT_JSON_LINES)

@@ -1,6 +1,5 @@
 """What is said of extractions."""
 
-from aimass.v1 import extractions_pb2 as pb
 from aimass.v1.data_events_pb2 import ExtractionEnded
 from services.data.extractions.domain import Extraction
 from services.data.extractions.wire import extraction_to_wire
@@ -10,11 +9,6 @@ from services.kit.bus import Event
 
 def extraction_ended(scope: Scope, extraction: Extraction) -> Event:
     """A run with how it ended. It begins silently, so its end is its first generation."""
-    message = ExtractionEnded(extraction=result(extraction), generation=1)
+    message = ExtractionEnded(extraction=extraction_to_wire(extraction), generation=1)
     at = extraction.end_time or extraction.create_time
     return Event.of(message, scope, "extractions", extraction.extraction, "data", at)
-
-
-def result(extraction: Extraction) -> pb.Extraction:
-    """What an operation ends with."""
-    return extraction_to_wire(extraction)

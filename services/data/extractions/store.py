@@ -3,16 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from google.protobuf.message import Message
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, delete, insert, select, text, update
 from sqlalchemy.engine import Connection, Row
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
-from services.data.extractions import events
 from services.data.extractions.domain import Extraction, State, Task
 from services.data.reading.kinds import compiled_from_json, compiled_to_json, source_from_json, to_json
 from services.kit import pages
 from services.kit.auth import Scope
+from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import Code, Failure, NotFound
 from services.kit.pages import Page
@@ -63,8 +64,11 @@ Pin = Callable[[Connection, str], tuple[Extraction, Task]]
 class ExtractionStore:
     """The tables of extractions."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    def __init__(
+        self, db: Database, tell: Callable[[Scope, Extraction], Event], respond: Callable[[Extraction], Message]
+    ) -> None:
+        """`tell` makes the event of an end, `respond` what its operation ends with."""
+        self._db, self._tell, self._respond = db, tell, respond
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay for a repeat, before a look at a world that may have moved on since."""
@@ -149,8 +153,8 @@ class ExtractionStore:
 
     def _end(self, connection: Connection, scope: Scope, after: Extraction, failure: Failure | None) -> None:
         connection.execute(update(_extraction).where(_here(scope, after.extraction)).values(**_values(after)))
-        schema.outbox.add(connection, [events.extraction_ended(scope, after)])
-        done = events.result(after) if after.state is State.SUCCEEDED else None
+        schema.outbox.add(connection, [self._tell(scope, after)])
+        done = self._respond(after) if after.state is State.SUCCEEDED else None
         cancelled = after.state is State.CANCELLED
         schema.operations.end(connection, scope, after.operation, done, failure, cancelled)
 

@@ -7,10 +7,10 @@ page's condition on the cursor added to the tree, so nothing that was not looked
 from collections.abc import Sequence
 from typing import Any
 
-from services.data import parsing
 from services.data.reading.kinds import Compiled, RuleColumn, SqlRule, SqlSource
 from services.data.reading.sqlite import FUNCTIONS, Table, quoted
 from services.data.schema import Column, ColumnType, check_columns
+from services.data.sql import parsing
 from services.kit.errors import Code, Failure, InvalidValue
 
 _DIALECT = "sqlite"

@@ -8,10 +8,11 @@ from sqlalchemy.engine import Connection, Row
 
 from services.data.database import schema
 from services.data.reading.kinds import compiled_from_json, compiled_to_json, rule_from_json, to_json
-from services.data.rules import domain, events
+from services.data.rules import domain
 from services.data.rules.domain import Rule, RuleVersion, RuleView
 from services.kit import pages
 from services.kit.auth import Scope
+from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 from services.kit.pages import Page
@@ -45,8 +46,9 @@ _FIELDS = [column.name for column in _rule.columns if column.name not in ("tenan
 class RuleStore:
     """The tables of rules."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    def __init__(self, db: Database, tell: Callable[[Scope, RuleView], Event]) -> None:
+        """`tell` makes the event of a change."""
+        self._db, self._tell = db, tell
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay for a repeat, before a look at a world that may have moved on since."""
@@ -64,7 +66,7 @@ class RuleStore:
             if writer := connection.execute(query).scalar():
                 raise AlreadyExists(f"the data set {rule.data_set} is written by the rule {writer}")
             connection.execute(insert(_rule).values(**scope._asdict(), **_values(rule)))
-            return _told(connection, scope, rule, made.version)
+            return self._told(connection, scope, rule, made.version)
 
         return await self._db.run(work, once)
 
@@ -74,7 +76,7 @@ class RuleStore:
         def work(connection: Connection) -> RuleView:
             after = decide(_existing(connection, scope, name))
             _save(connection, scope, after.rule)
-            return _told(connection, scope, after.rule, after.version)
+            return self._told(connection, scope, after.rule, after.version)
 
         return await self._db.run(work, once)
 
@@ -89,7 +91,7 @@ class RuleStore:
             view = RuleView(after, _load_version(connection, scope, name, after.latest_version))
             if after != before:
                 _save(connection, scope, after)
-                schema.outbox.add(connection, [events.rule_changed(scope, view)])
+                schema.outbox.add(connection, [self._tell(scope, view)])
             return view
 
         return await self._db.run(work)
@@ -124,6 +126,20 @@ class RuleStore:
         rows = await self._db.run(lambda connection: connection.execute(query).all())
         return pages.cut([_read_view(row) for row in rows], size, lambda view: (view.rule.rule,))
 
+    def _told(self, connection: Connection, scope: Scope, rule: Rule, version: RuleVersion) -> RuleView:
+        """Keeps a version and says that the rule has changed."""
+        values = {
+            "rule": rule.rule,
+            "version": version.version,
+            "definition": to_json(version.definition),
+            "compiled": compiled_to_json(version.compiled),
+            "create_time": version.create_time,
+        }
+        connection.execute(insert(_version).values(**scope._asdict(), **values))
+        view = RuleView(rule, version)
+        schema.outbox.add(connection, [self._tell(scope, view)])
+        return view
+
 
 def _existing(connection: Connection, scope: Scope, name: str) -> Rule:
     rule = _load(connection, scope, name)
@@ -143,21 +159,6 @@ def _load_version(connection: Connection, scope: Scope, name: str, version: int)
     if row is None:
         raise Failure(Code.UNKNOWN_VERSION, f"{name} has no version {version}")
     return RuleVersion(version, rule_from_json(row.definition), compiled_from_json(row.compiled), row.create_time)
-
-
-def _told(connection: Connection, scope: Scope, rule: Rule, version: RuleVersion) -> RuleView:
-    """Keeps a version and says that the rule has changed."""
-    values = {
-        "rule": rule.rule,
-        "version": version.version,
-        "definition": to_json(version.definition),
-        "compiled": compiled_to_json(version.compiled),
-        "create_time": version.create_time,
-    }
-    connection.execute(insert(_version).values(**scope._asdict(), **values))
-    view = RuleView(rule, version)
-    schema.outbox.add(connection, [events.rule_changed(scope, view)])
-    return view
 
 
 def _save(connection: Connection, scope: Scope, rule: Rule) -> None:

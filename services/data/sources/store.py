@@ -9,10 +9,11 @@ from sqlalchemy.engine import Connection, Row
 
 from services.data.database import schema
 from services.data.reading.kinds import source_from_json, to_json
-from services.data.sources import domain, events
+from services.data.sources import domain
 from services.data.sources.domain import Source
 from services.kit import pages
 from services.kit.auth import Scope
+from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, NotFound
 from services.kit.pages import Page
@@ -41,8 +42,9 @@ _upload = scoped(
 class SourceStore:
     """The tables of sources."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    def __init__(self, db: Database, tell: Callable[[Scope, Source], Event]) -> None:
+        """`tell` makes the event of a change."""
+        self._db, self._tell = db, tell
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay for a repeat, before a look at a world that may have moved on since."""
@@ -56,7 +58,7 @@ class SourceStore:
             if _load(connection, scope, source.source):
                 raise AlreadyExists(f"the source {source.source} exists already")
             connection.execute(insert(_source).values(**scope._asdict(), **_values(source)))
-            schema.outbox.add(connection, [events.source_changed(scope, source)])
+            schema.outbox.add(connection, [self._tell(scope, source)])
             return source
 
         return await self._db.run(work, once)
@@ -82,7 +84,7 @@ class SourceStore:
             if after != before:
                 here = within(_source, scope) & (_source.c.source == name)
                 connection.execute(update(_source).where(here).values(**_values(after)))
-                schema.outbox.add(connection, [events.source_changed(scope, after)])
+                schema.outbox.add(connection, [self._tell(scope, after)])
             return after
 
         return await self._db.run(work)
