@@ -76,7 +76,9 @@ class Company:
         every = 1 if self.rows is None else max(_FLIGHTS // self.rows, 1)
         found = self._archive.take(pa.array(range(0, _FLIGHTS, every)))
         # As it happened: the archive has October before February.
-        found = found.filter(pc.is_in(found["month"], pa.array(list(months)))).sort_by([("month", "ascending"), ("day", "ascending")])
+        found = found.filter(pc.is_in(found["month"], pa.array(list(months)))).sort_by(
+            [("month", "ascending"), ("day", "ascending")]
+        )
         broken = max(_BROKEN_EVERY // every, 101)
         for number, row in enumerate(zip(*(found[name].to_pylist() for name in _KEPT), strict=True), start=first):
             values: list[object] = [number, *row]

@@ -2,9 +2,11 @@
 
 import contextlib
 import http.client
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +19,9 @@ from examples.flights.definitions import MODEL
 from examples.flights.story import Story, expect
 from examples.flights.training import stored
 
-_ALL, _SINGLE, _FEW = 10_000, 1_000, 200  # rows of one request, and rows that are sent one by one
+_ALL = 10_000  # rows of one request
+_SINGLE, _CROWD, _FEW = 1_000, 5_000, 200  # rows that are sent one by one: in order, many at a time, with few flights
+_AT_ONCE = 32
 Array = Any
 
 
@@ -46,14 +50,20 @@ def _inputs(metadata: Any) -> list[tuple[str, str]]:
 
 def tensors(library: Any, specs: list[tuple[str, str]], table: pa.Table, **options: Any) -> list[Any]:
     """Columns as the tensors that a model takes: one row of a column to one row of its tensor."""
-    found = []
-    for name, datatype in specs:
-        if name not in table.column_names:
-            continue
-        tensor = library.InferInput(name, [len(table), 1], datatype)
-        tensor.set_data_from_numpy(_values(table.column(name), datatype), **options)
-        found.append(tensor)
-    return found
+    return [_tensor(library, name, kind, _values(table.column(name), kind), **options) for name, kind in specs]
+
+
+def rows(library: Any, specs: list[tuple[str, str]], table: pa.Table) -> Iterator[list[Any]]:
+    """The tensors of each row by itself."""
+    columns = [(name, kind, _values(table.column(name), kind)) for name, kind in specs]
+    for row in range(len(table)):
+        yield [_tensor(library, name, kind, values[row : row + 1]) for name, kind, values in columns]
+
+
+def _tensor(library: Any, name: str, kind: str, values: Array, **options: Any) -> Any:
+    tensor = library.InferInput(name, list(values.shape), kind)
+    tensor.set_data_from_numpy(values, **options)
+    return tensor
 
 
 def _values(column: pa.ChunkedArray, datatype: str) -> Array:
@@ -98,6 +108,8 @@ def predictions(story: Story) -> None:
         )
         with story.busy("one by one"):
             _one_by_one(story, by_protocol["gRPC"], table.slice(0, _SINGLE if len(table) == _ALL else _FEW), wanted)
+        with story.busy("one by one, many at a time"):
+            _crowd(story, by_protocol["gRPC"], table.slice(0, _CROWD if len(table) == _ALL else _FEW), wanted)
         for text in _refusals(by_protocol["REST"], table.slice(0, 2)):
             story.say(text)
     story.say(_over_the_limit(story))
@@ -128,8 +140,7 @@ def _as_json(caller: Caller, table: pa.Table, wanted: Array) -> None:
 def _one_by_one(story: Story, caller: Caller, table: pa.Table, wanted: Array) -> None:
     specs = _inputs(caller.client.get_model_metadata(MODEL, headers=dict(caller.headers)))
     took, found = [], []
-    for number in range(len(table)):
-        inputs = tensors(caller.library, specs, table.slice(number, 1))
+    for inputs in rows(caller.library, specs, table):
         began = time.perf_counter()
         answer = caller.client.infer(MODEL, inputs, headers=dict(caller.headers))
         took.append((time.perf_counter() - began) * 1000)
@@ -138,6 +149,30 @@ def _one_by_one(story: Story, caller: Caller, table: pa.Table, wanted: Array) ->
     story.facts["p50 ms"], story.facts["p99 ms"] = (float(numpy.percentile(took, share)) for share in (50, 99))
     told = f"p50 {story.facts['p50 ms']:.1f} ms, p99 {story.facts['p99 ms']:.1f} ms"
     story.say(f"{len(table):,} rows one by one by gRPC: the same bits, {told}")
+
+
+def _crowd(story: Story, caller: Caller, table: pa.Table, wanted: Array) -> None:
+    """Each row in a request of its own, many in flight: the service puts together those that wait."""
+    specs = _inputs(caller.client.get_model_metadata(MODEL, headers=dict(caller.headers)))
+    found, failures, room = numpy.zeros(len(table), dtype=numpy.float32), list[str](), threading.Semaphore(_AT_ONCE)
+
+    def take(number: int, result: Any, error: Any) -> None:  # the client calls it with these names
+        if error:
+            failures.append(str(error))
+        else:
+            found[number] = result.as_numpy("probability").reshape(-1)[0]
+        room.release()
+
+    began = time.perf_counter()
+    for number, inputs in enumerate(rows(caller.library, specs, table)):
+        room.acquire()
+        caller.client.async_infer(MODEL, inputs, partial(take, number), headers=dict(caller.headers))
+    for _ in range(_AT_ONCE):
+        room.acquire()
+    expect(not failures, f"{len(failures)} of {len(table)} requests failed: {failures[:1]}")
+    _same(found, wanted[: len(table)], "one by one, many at a time")
+    rate = len(table) / (time.perf_counter() - began)
+    story.say(f"{len(table):,} rows one by one, {_AT_ONCE} at a time: the same bits, {rate:,.0f} a second")
 
 
 def _refusals(caller: Caller, table: pa.Table) -> Iterator[str]:
