@@ -53,6 +53,7 @@ class Installation:
         began = time.monotonic()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AIMASS_")}
         self.env = kept | {
+            "TMPDIR": str(self.folder / "tmp"),  # what a library leaves there goes with the folder
             "AIMASS_HOME": str(self.home),
             "AIMASS_GATEWAY_HTTP_PORT": "0",
             "AIMASS_GATEWAY_GRPC_PORT": "0",
@@ -62,6 +63,7 @@ class Installation:
             "AIMASS_DATA_FILE_ROOTS": os.pathsep.join([str(self.raw), str(self.home / "logs")]),
             "AIMASS_EGRESS_ALLOW": self.sink.address,
         }
+        (self.folder / "tmp").mkdir()
         with (self.folder / "services.log").open("wb") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "services"], env=self.env, stdout=said, stderr=said, start_new_session=True
