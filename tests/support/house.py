@@ -50,7 +50,7 @@ class House:
             event.headers["ce_id"] = event_id
         await self.runtime.bus.publish([event])
 
-    async def heard(self, kind: type[M], count: int = 1, seconds: float = 10) -> list[M]:
+    async def heard(self, kind: type[M], count: int = 1, seconds: float = 30) -> list[M]:
         """The first `count` events of a type, from the beginning of the log."""
         reader = await self.runtime.bus.reader([contract.topic(kind.DESCRIPTOR)], f"test-{id(object())}")
         found: list[M] = []
@@ -95,7 +95,7 @@ async def house(home: Path, *services: str, **env: str) -> AsyncIterator[House]:
         await process.stop()
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
     """The first true value of a condition (sync or async). Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while True:
