@@ -1,11 +1,10 @@
 """python -m examples.flights: the main job, from raw flights to watched predictions."""
 
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -14,7 +13,7 @@ from rich.markup import escape
 from aimass import Client, Failure
 from examples.flights import data, own_data, report, training, watching
 from examples.flights.company import Company, DataMissing
-from examples.flights.installation import Installation, StartFailed, installed
+from examples.flights.installation import STOPPING, Installation, StartFailed, installed
 from examples.flights.story import Story, Unexpected
 
 QUICK = 12_000  # flights
@@ -63,8 +62,7 @@ def main(
 ) -> None:
     """Raw flights in, watched predictions out. KEEP=1 keeps the installation."""
     console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    STOPPING.listen()
     keep = os.environ.get("KEEP", "") not in ("", "0")
     console.print("[bold]Which flights will be late?[/]\n\n[bold] 1. An installation of its own[/]")
     try:
@@ -92,10 +90,6 @@ def _told(console: Console, installation: Installation, rows: int | None, page: 
         console.print(f"what is left to look at: {installation.folder}")
         return 1
     return 0
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

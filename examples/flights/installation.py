@@ -13,12 +13,44 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from examples.flights.webhook import Sink
 
 _START = 60.0  # seconds that the services may take to be ready, on a machine that does much else
 _STOP = 20.0
+
+
+class Stopping:
+    """Turns signals into KeyboardInterrupt, but not in the middle of what must be whole."""
+
+    def __init__(self) -> None:
+        self._held, self._wanted = 0, False
+
+    def listen(self) -> None:
+        """From now on Ctrl-C, a kill and a closed terminal are the same."""
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sign, self._take)
+
+    def _take(self, *_: Any) -> None:
+        self._wanted = True
+        if not self._held:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """A signal that comes within the block is raised at its end."""
+        before, self._held = self._wanted, self._held + 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+        if self._wanted and not before:
+            raise KeyboardInterrupt
+
+
+STOPPING = Stopping()
 
 
 class StartFailed(Exception):
@@ -65,9 +97,9 @@ class Installation:
         }
         (self.folder / "tmp").mkdir()
         with (self.folder / "services.log").open("wb") as said:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "services"], env=self.env, stdout=said, stderr=said, start_new_session=True
-            )
+            command = [sys.executable, "-m", "services"]
+            with STOPPING.held():
+                self.process = subprocess.Popen(command, env=self.env, stdout=said, stderr=said, start_new_session=True)
         while not self._ready():
             if self.process.poll() is not None or time.monotonic() - began > _START:
                 raise StartFailed((self.folder / "services.log").read_text()[-2000:] or "the services do not answer")
@@ -103,19 +135,21 @@ class Installation:
 @contextlib.contextmanager
 def installed(keep: bool) -> Iterator[Installation]:
     """An installation for a block. Its folder stays if the block fails or `keep` says so; its processes never do."""
-    folder = Path(tempfile.mkdtemp(prefix="aimass-flights-"))
-    done = False
+    found, wanted = None, False
     try:
-        with Sink() as sink:
-            found = Installation(folder, sink)
-            try:
-                yield found
-                done = True
-            except KeyboardInterrupt:
-                done = True
-                raise
-            finally:
-                found.stop()
+        with STOPPING.held():
+            found = Installation(Path(tempfile.mkdtemp(prefix="aimass-flights-")), Sink())
+        with found.sink:
+            yield found
+    except KeyboardInterrupt:
+        wanted = True  # whoever stops the story has no use for what is left of it
+        raise
+    except BaseException:
+        keep = True
+        raise
     finally:
-        if done and not keep:
-            shutil.rmtree(folder, ignore_errors=True)
+        with STOPPING.held():
+            if found:
+                found.stop()
+                if wanted or not keep:
+                    shutil.rmtree(found.folder, ignore_errors=True)

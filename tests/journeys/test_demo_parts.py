@@ -1,12 +1,16 @@
 """The parts of the demo that need no services."""
 
+import os
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from examples.flights import pictures
 from examples.flights.company import Company
-from examples.flights.installation import Installation
+from examples.flights.installation import Installation, Stopping
 from examples.flights.story import soon
 from examples.flights.webhook import Sink
 
@@ -59,3 +63,20 @@ def test_an_installation_that_never_started_can_be_stopped(tmp_path: Path) -> No
     with Sink() as sink:
         Installation(tmp_path, sink).stop()
         assert sink.url.startswith("http://127.0.0.1:")
+
+
+def test_a_signal_waits_for_the_end_of_what_must_be_whole() -> None:
+    stopping, done, before = Stopping(), list[str](), signal.getsignal(signal.SIGHUP)
+
+    def work() -> None:
+        with stopping.held():
+            os.kill(os.getpid(), signal.SIGHUP)
+            done.append("to the end")
+
+    signal.signal(signal.SIGHUP, stopping._take)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert done == ["to the end"]
