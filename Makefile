@@ -24,7 +24,7 @@ demo: $(if $(wildcard .venv/.all),,.venv/.demo) ## Raw flights in, watched predi
 	$(BIN)/python -m examples.flights
 
 test: setup ## Every test that needs no server
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n logical --dist loadscope
 
 check: setup ## Types, style, structure, and that the generated code is fresh
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
