@@ -173,6 +173,17 @@ def test_no_file_and_no_function_is_too_long(path: Path) -> None:
     assert max(functions(path), default=0) <= 60
 
 
+@pytest.mark.parametrize("path", [path for path in SOURCES if place(path)[:1] == ["kit"]], ids=name)
+def test_a_module_of_kit_is_one_noun(path: Path) -> None:
+    assert lines(path) <= 200, "what every service needs is in pieces that can be read at once"
+
+
+def test_nothing_waits_with_a_call_that_may_lose_a_cancellation() -> None:
+    waits = re.compile(r"\bwait_for\(")  # Python 3.11's; asyncio.timeout does not
+
+    assert not [name(path) for path in SOURCES if waits.search(path.read_text())]
+
+
 def test_files_and_functions_are_short_as_a_rule() -> None:
     sizes = [lines(path) for path in SOURCES if lines(path)]
     bodies = [length for path in SOURCES for length in functions(path)]

@@ -22,6 +22,7 @@ from services.kit.timestamps import uuid7
 from services.kit.uploads import Uploads
 
 log = logging.getLogger(__name__)
+_PATIENCE = 5.0  # seconds between two cancellations of a task that does not end
 
 
 class Door(Protocol):
@@ -107,11 +108,17 @@ class Runtime:
             log.error("a task failed", exc_info=error)
 
     async def stop_tasks(self) -> None:
-        """Cancels what runs and waits for it."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancels what runs and waits for it; what has not ended after a while is cancelled again.
+
+        A library that loses a cancellation, as wait_for of Python 3.11 does, must not keep a process from stopping.
+        """
+        tasks = set(self._tasks)
+        while tasks:
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=_PATIENCE)
+            if tasks:
+                log.warning("still running: %s", ", ".join(sorted(task.get_name() for task in tasks)))
 
     def ready(self) -> bool:
         """Every service of the process can answer, and it is not stopping."""

@@ -1,6 +1,7 @@
 """Events between services: durable, at least once, in order per key.
 
-This module holds the port and its near adapter, a log in SQLite. `bus_remote` uses the log of another process.
+This module holds the port and its near adapter over the tables of `bus_log`. `bus_remote` uses the log of another
+process.
 """
 
 import asyncio
@@ -9,40 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 from google.protobuf.message import Message
-from sqlalchemy import Column, Float, Integer, LargeBinary, MetaData, String, Table, delete, func, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Row
 
-from services.kit import contract
+from services.kit import bus_log, contract
 from services.kit.auth import Scope
 from services.kit.db import Database
 from services.kit.timestamps import uuid7
 
-TELEMETRY = "aimass.telemetry.v1"
-_KEEP_SECONDS = 24 * 3600.0
-_metadata = MetaData()
-_record = Table(
-    "record",
-    _metadata,
-    Column("offset", Integer, primary_key=True, autoincrement=True),
-    Column("topic", String, nullable=False, index=True),
-    Column("key", String, nullable=False),
-    Column("headers", LargeBinary, nullable=False),
-    Column("body", LargeBinary, nullable=False),
-    Column("time", Float, nullable=False),
-    sqlite_autoincrement=True,
-)
-_group = Table(
-    "group_offset",
-    _metadata,
-    Column("name", String, primary_key=True),
-    Column("topic", String, primary_key=True),
-    Column("offset", Integer, nullable=False),
-)
+TELEMETRY = bus_log.TELEMETRY
+_PRUNE_EVERY = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -107,7 +87,10 @@ class Bus(Protocol):
         """Returns when the events are on the disk. Raises unavailable."""
 
     async def reader(self, topics: Sequence[str], group: str, from_end: bool = False) -> Reader:
-        """A group without offsets begins at the beginning, or at the end if `from_end`."""
+        """A group without offsets begins at the beginning.
+
+        One that is read `from_end` begins at the end and is passing: nothing is kept for it longer than for others.
+        """
 
     async def close(self) -> None: ...
 
@@ -131,20 +114,21 @@ class NearBus:
         ]
         if not rows:
             return
-        await self._db.run(lambda connection: connection.execute(insert(_record), rows) and None)
+        await self._db.run(lambda connection: bus_log.append(connection, rows))
         async with self._news:
             self._news.notify_all()
+        await self._prune()
 
     async def reader(self, topics: Sequence[str], group: str, from_end: bool = False) -> "NearReader":
-        positions = await self._db.run(lambda connection: _positions(connection, topics, group, from_end))
+        positions = await self._db.run(lambda connection: bus_log.open_group(connection, topics, group, from_end))
         return NearReader(self, group, positions)
 
     async def fetch(self, positions: dict[str, int], limit: int) -> list[Event]:
         """Events behind the positions, oldest first; waits for one."""
         while True:
             async with self._news:
-                if found := await self._db.run(lambda connection: _after(connection, positions, limit)):
-                    return found
+                if rows := await self._db.run(lambda connection: bus_log.after(connection, positions, limit)):
+                    return [_event(row) for row in rows]
                 await self._news.wait()
 
     async def commit(self, group: str, events: Sequence[Event]) -> None:
@@ -152,10 +136,13 @@ class NearBus:
         highest: dict[str, int] = {}
         for event in events:
             highest[event.topic] = max(highest.get(event.topic, 0), event.offset)
-        await self._db.run(lambda connection: _move(connection, group, highest))
-        if time.monotonic() - self._pruned > 60:
+        await self._db.run(lambda connection: bus_log.move(connection, group, highest))
+        await self._prune()
+
+    async def _prune(self) -> None:
+        if time.monotonic() - self._pruned > _PRUNE_EVERY:
             self._pruned = time.monotonic()
-            await self._db.run(_prune)
+            await self._db.run(lambda connection: bus_log.prune(connection, time.time()))
 
     async def close(self) -> None:
         self._db.close()
@@ -180,36 +167,5 @@ class NearReader:
         """Nothing is held."""
 
 
-def _positions(connection: Connection, topics: Sequence[str], group: str, from_end: bool) -> dict[str, int]:
-    rows = connection.execute(select(_group.c.topic, _group.c.offset).where(_group.c.name == group))
-    known = {row.topic: row.offset for row in rows}
-    end = connection.execute(select(func.coalesce(func.max(_record.c.offset), 0))).scalar_one() if from_end else 0
-    found = {topic: known.get(topic, end) for topic in topics}
-    # Written down at once: what a new group has not read yet must survive pruning and a crash before its first commit.
-    _move(connection, group, found)
-    return found
-
-
-def _after(connection: Connection, positions: dict[str, int], limit: int) -> list[Event]:
-    found: list[Event] = []
-    for topic, position in positions.items():
-        where = (_record.c.topic == topic) & (_record.c.offset > position)
-        for row in connection.execute(select(_record).where(where).order_by(_record.c.offset).limit(limit)):
-            found.append(Event(row.topic, row.key, row.body, orjson.loads(row.headers), row.offset))
-    return sorted(found, key=lambda event: event.offset)[:limit]
-
-
-def _move(connection: Connection, group: str, offsets: dict[str, int]) -> None:
-    for topic, offset in offsets.items():
-        change = upsert(_group).values(name=group, topic=topic, offset=offset)
-        forward = func.max(_group.c.offset, change.excluded.offset)
-        connection.execute(change.on_conflict_do_update(index_elements=["name", "topic"], set_={"offset": forward}))
-
-
-def _prune(connection: Connection) -> None:
-    """Forgets old records that every group of their topic has committed."""
-    read = select(_group.c.topic, func.min(_group.c.offset).label("offset")).group_by(_group.c.topic)
-    for row in connection.execute(read).all():
-        done = (_record.c.topic == row.topic) & (_record.c.offset <= row.offset)
-        keep = 600.0 if row.topic == TELEMETRY else _KEEP_SECONDS
-        connection.execute(delete(_record).where(done & (_record.c.time < time.time() - keep)))
+def _event(row: Row[Any]) -> Event:
+    return Event(row.topic, row.key, row.body, orjson.loads(row.headers), row.offset)

@@ -1,5 +1,6 @@
 """The near bus of another process, over gRPC, and the servicer that offers ours to others."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -10,10 +11,12 @@ from aimass.v1.bus_pb2_grpc import BusStub
 from services.kit.auth import SYSTEM, Identity, Scope, service_principal
 from services.kit.bus import Event, NearBus
 from services.kit.channels import RemoteChannel
-from services.kit.errors import Failure
+from services.kit.errors import Code, Failure
 from services.kit.rpc import Call
 
 _PERMISSIONS = ("bus.publish", "bus.read")
+_PAUSE = 0.2  # seconds between tries to reach a bus that is away
+_AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 
 
 class RemoteBus:
@@ -51,21 +54,27 @@ class RemoteBus:
 
 
 class RemoteReader:
-    """One group's stream; begins again behind what was committed when it breaks."""
+    """One group's stream; begins again behind what was committed when it breaks, as often as it must."""
 
     def __init__(self, bus: RemoteBus, topics: list[str], group: str, from_end: bool) -> None:
         self._bus, self._topics, self._group, self._from_end = bus, topics, group, from_end
         self._stream: Any = None
 
     async def poll(self, limit: int) -> list[Event]:
-        if self._stream is None:
-            request = pb.FetchRequest(topics=self._topics, group=self._group, limit=limit, from_end=self._from_end)
-            self._stream = self._bus.fetch(request)
-        try:
-            return [_from_wire(event) for event in (await anext(self._stream)).events]
-        except (Failure, StopAsyncIteration):
-            self._stream = None
-            return []
+        """Waits also for a bus that is away; raises what it refuses for another reason."""
+        while True:
+            if self._stream is None:
+                request = pb.FetchRequest(topics=self._topics, group=self._group, limit=limit, from_end=self._from_end)
+                self._stream = self._bus.fetch(request)
+            try:
+                return [_from_wire(event) for event in (await anext(self._stream)).events]
+            except StopAsyncIteration:
+                self._stream = None
+            except Failure as failure:
+                self._stream = None
+                if failure.code not in _AWAY:
+                    raise
+            await asyncio.sleep(_PAUSE)
 
     async def commit(self, events: Sequence[Event]) -> None:
         await self._bus.commit(pb.CommitRequest(group=self._group, events=[_place(event) for event in events]))

@@ -3,24 +3,31 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from google.protobuf.any_pb2 import Any as WireAny
 from google.protobuf.message import Message
-from sqlalchemy import Boolean, Column, Float, Index, LargeBinary, MetaData, String, insert, select, update
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy import MetaData, insert, select, update
+from sqlalchemy.engine import Connection
 
 from aimass.v1 import operations_pb2 as pb
 from services.kit import pages
 from services.kit.auth import Scope
-from services.kit.db import Database, UtcDateTime, scoped, within
+from services.kit.db import Database, within
 from services.kit.errors import Failure, NotFound
+from services.kit.operation_rows import (
+    CANCELLED,
+    ENDED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    SUCCEEDED,
+    operation_table,
+    to_message,
+)
 from services.kit.pages import Page
 from services.kit.timestamps import to_wire, uuid7
-
-PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED = "pending", "running", "succeeded", "failed", "cancelled"
-ENDED = (SUCCEEDED, FAILED, CANCELLED)
 
 
 class Operations:
@@ -28,24 +35,7 @@ class Operations:
 
     def __init__(self, service: str, metadata: MetaData) -> None:
         self._service = service
-        self.table = scoped(
-            "operation",
-            metadata,
-            Column("operation", String(64), primary_key=True),
-            Column("state", String(16), nullable=False),
-            Column("method", String(200), nullable=False),
-            Column("resource", String(300), nullable=False),
-            Column("progress", Float, nullable=False),
-            Column("stage", String(100), nullable=False),
-            Column("message", String(1000), nullable=False),
-            Column("cancel_requested", Boolean, nullable=False),
-            Column("response", LargeBinary),
-            Column("error", LargeBinary),
-            Column("create_time", UtcDateTime, nullable=False),
-            Column("update_time", UtcDateTime, nullable=False),
-            Column("end_time", UtcDateTime),
-            Index("operation_state", "state"),
-        )
+        self.table = operation_table(metadata)
         self._changed = asyncio.Condition()
         self._db: Database | None = None
         self._now: Callable[[], datetime] | None = None
@@ -142,7 +132,7 @@ class Operations:
         row = await self.db.run(lambda connection: connection.execute(select(table).where(here)).first())
         if row is None:
             raise NotFound(f"there is no operation {name}")
-        return _wire(row)
+        return to_message(row)
 
     async def cancel(self, scope: Scope, name: str) -> pb.Operation:
         """Marks the wish; those in `on_cancel` are told (scope, operation)."""
@@ -162,7 +152,7 @@ class Operations:
         query = select(table).where(here).order_by(table.c.operation.desc()).limit(size + 1)
         rows = await self.db.run(lambda connection: connection.execute(query).all())
         page = pages.cut(rows, size, lambda row: (row.operation,))
-        return Page(tuple(_wire(row) for row in page.items), page.next_token)
+        return Page(tuple(to_message(row) for row in page.items), page.next_token)
 
     async def changes(self, scope: Scope, name: str) -> AsyncIterator[pb.Operation]:
         """The operation as it stands, then each change, until it has ended."""
@@ -179,27 +169,3 @@ class Operations:
             yield operation
             if operation.HasField("end_time"):
                 return
-
-
-def _wire(row: Row[Any]) -> pb.Operation:
-    operation = pb.Operation(
-        operation=row.operation,
-        state=pb.OperationState.Value(f"OPERATION_STATE_{row.state.upper()}"),
-        method=row.method,
-        resource=row.resource,
-        progress=row.progress,
-        stage=row.stage,
-        message=row.message,
-        cancel_requested=row.cancel_requested,
-        create_time=to_wire(row.create_time),
-        update_time=to_wire(row.update_time),
-        end_time=to_wire(row.end_time),
-    )
-    if row.state == RUNNING and row.progress > 0.01:
-        left = (row.update_time - row.create_time).total_seconds() * (1 - row.progress) / row.progress
-        operation.estimated_end_time.FromDatetime(row.update_time + timedelta(seconds=left))
-    if row.response is not None:
-        operation.response.ParseFromString(row.response)
-    if row.error is not None:
-        operation.error.ParseFromString(row.error)
-    return operation

@@ -24,6 +24,10 @@ _SAMPLE = 0.1  # seconds between looks at the memory
 _ROOT = Path(__file__).parents[2]
 
 
+class Killed(Failure):
+    """A signal ended the child: the kernel short of memory, or a person. The same work may succeed when done again."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a child may take."""
@@ -43,7 +47,8 @@ async def run(
     """Runs the entry module `module` on a request and returns its result.
 
     `progress` is awaited for each message before the next is read, so a slow parent slows the child, not its memory.
-    Raises what the child raised as Failure, limit_exceeded, or internal when it died. Cancelling kills it.
+    Raises what the child raised as Failure, limit_exceeded, or internal when it died (Killed, when by a signal that
+    did not come from here). Cancelling kills it.
     """
     limits = limits or Limits()
     process, reader, writer = await _start(module, limits)
@@ -60,7 +65,7 @@ async def run(
     except TimeoutError:
         raise Failure(Code.LIMIT_EXCEEDED, f"the work took longer than {limits.seconds:g} s") from None
     except (asyncio.IncompleteReadError, ConnectionError):
-        raise Internal(f"{module} died", [Violation("", (await _soon(complaints))[-2000:])]) from None
+        raise await _death(module, process, complaints) from None
     finally:
         for task in (talk, watch):
             task.cancel()
@@ -157,11 +162,17 @@ async def _tail(process: asyncio.subprocess.Process) -> str:
     return kept.decode(errors="replace")
 
 
-async def _soon(complaints: "asyncio.Future[str]") -> str:
-    try:
-        return await asyncio.wait_for(asyncio.shield(complaints), 2)
-    except TimeoutError:
-        return ""
+async def _death(module: str, process: asyncio.subprocess.Process, complaints: "asyncio.Future[str]") -> Failure:
+    """What to say of a child that went without a word."""
+    said = ""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2):  # not wait_for: Python 3.11's can lose a cancellation
+            said = await asyncio.shield(complaints)
+            await process.wait()
+    about = [Violation("", said[-2000:])]
+    if (process.returncode or 0) < 0:
+        return Killed(Code.INTERNAL, f"{module} was killed by signal {-(process.returncode or 0)}", about)
+    return Internal(f"{module} died", about)
 
 
 async def _watch(pid: int, limits: Limits) -> None:

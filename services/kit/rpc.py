@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-import grpc
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -24,7 +23,6 @@ from services.kit.contract import Method
 from services.kit.db import Replay
 from services.kit.errors import Code, DeadlineExceeded, Failure, Internal, Unauthenticated
 from services.kit.idempotency import IdempotencyTable, Keyed
-from services.kit.status import refuse
 
 log = logging.getLogger(__name__)
 REPLAYED = "idempotency-replayed"
@@ -182,43 +180,6 @@ def guard(
         for name, servicer in servicers.items()
         for method in contract.methods(name)
     }
-
-
-class Handlers(grpc.GenericRpcHandler):
-    """Guarded methods behind a socket."""
-
-    def __init__(self, guarded: Mapping[str, Guarded]) -> None:
-        self._handlers = {path: _handler(method) for path, method in guarded.items()}
-
-    def service(self, details: grpc.HandlerCallDetails) -> Any:
-        return self._handlers.get(details.method)
-
-
-def _handler(guarded: Guarded) -> Any:
-    async def unary(request: Any, context: Any) -> Any:
-        try:
-            reply, trailers = await guarded.unary(request, metadata_of(context), context.time_remaining())
-        except Failure as failure:
-            return await refuse(context, failure)
-        if trailers:
-            context.set_trailing_metadata(tuple(trailers.items()))
-        return reply
-
-    async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-        try:
-            async for item in guarded.stream(request, metadata_of(context), context.time_remaining()):
-                yield item
-        except Failure as failure:
-            await refuse(context, failure)
-
-    kind = f"{'stream' if guarded.client_streams else 'unary'}_{'stream' if guarded.server_streams else 'unary'}"
-    make = getattr(grpc, f"{kind}_rpc_method_handler")
-    codec = (guarded.request_class.FromString, _serialize)
-    return make(stream if guarded.server_streams else unary, *codec)
-
-
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
 
 
 def metadata_of(context: Any) -> dict[str, str]:

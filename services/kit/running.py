@@ -16,9 +16,10 @@ from services.kit.app import App, Door, Runtime
 from services.kit.bus import NearBus
 from services.kit.bus_remote import BusApi
 from services.kit.config import Installation, Settings
+from services.kit.handlers import Handlers
 from services.kit.operations_api import OperationsApi
 from services.kit.outbox import consume
-from services.kit.rpc import OPTIONS, Handlers, guard
+from services.kit.rpc import OPTIONS, guard
 
 log = logging.getLogger(__name__)
 SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
@@ -32,11 +33,17 @@ class GrpcDoor:
         self._server: aio.Server | None = None
 
     async def open(self) -> None:
-        self._server = aio.server(options=OPTIONS)
-        self._server.add_generic_rpc_handlers((Handlers(self._guarded),))
-        if not self._server.add_insecure_port(self._address):
-            raise config.ConfigError(f"{self._address} is taken by another program")
-        await self._server.start()
+        # gRPC would let two processes listen on one port, and each get some of the other's calls.
+        server = aio.server(options=[*OPTIONS, ("grpc.so_reuseport", 0)])
+        server.add_generic_rpc_handlers((Handlers(self._guarded),))
+        try:
+            server.add_insecure_port(self._address)
+        except RuntimeError:
+            raise config.ConfigError(
+                f"{self._address} cannot be listened on: another program has it, or it is no address of this machine"
+            ) from None
+        self._server = server
+        await server.start()
 
     async def close(self, grace: float) -> None:
         if self._server:

@@ -29,7 +29,7 @@ _last = 0
 def uuid7() -> str:
     """A UUID that sorts by the time it was made at (RFC 9562, version 7). It tells things apart; it is no secret.
 
-    Those of one process sort in the order in which they were made: the 12 bits behind the milliseconds are a finer time.
+    Those of one process sort in the order in which they were made: 12 bits behind the milliseconds are a finer time.
     """
     global _last
     # Every request has one, so this asks the system for the time only. `random` seeds itself anew in a fork.

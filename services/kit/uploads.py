@@ -1,7 +1,10 @@
 """Resumable uploads: chunks at their offset, then the whole by its digest (RELIABILITY S9)."""
 
+import contextlib
+import fcntl
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +34,10 @@ class Uploads:
         """Opens an upload."""
         return await self._blobs.run(self._begin, tenant)
 
+    async def abandon(self, tenant: str, upload: str) -> None:
+        """Takes back one that nobody was told of."""
+        await self._blobs.run(lambda: self._upload(tenant, upload).unlink(missing_ok=True))
+
     async def status(self, tenant: str, upload: str) -> UploadStatus:
         """Raises not_found."""
         return await self._blobs.run(self._status, tenant, upload)
@@ -56,6 +63,20 @@ class Uploads:
             raise NotFound("there is no such upload")
         return self._blobs.folder / tenant / "uploads" / upload
 
+    @contextlib.contextmanager
+    def _alone(self, tenant: str, upload: str) -> Iterator[None]:
+        """Nobody else writes or commits this upload meanwhile, in no process: chunks at one offset are one chunk."""
+        try:
+            descriptor = os.open(self._upload(tenant, upload), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield  # committed, or none: its status says which
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
     def _status(self, tenant: str, upload: str) -> UploadStatus:
         file = self._upload(tenant, upload)
         done = file.with_suffix(".done")
@@ -67,6 +88,10 @@ class Uploads:
         return UploadStatus(upload, file.stat().st_size)
 
     def _write(self, tenant: str, upload: str, offset: int, data: bytes) -> UploadStatus:
+        with self._alone(tenant, upload):
+            return self._append(tenant, upload, offset, data)
+
+    def _append(self, tenant: str, upload: str, offset: int, data: bytes) -> UploadStatus:
         status = self._status(tenant, upload)
         if status.digest:
             raise Failure(Code.FAILED_PRECONDITION, f"upload {upload} is committed")
@@ -84,6 +109,10 @@ class Uploads:
         return UploadStatus(upload, offset + len(data))
 
     def _commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:
+        with self._alone(tenant, upload):
+            return self._end(tenant, upload, digest)
+
+    def _end(self, tenant: str, upload: str, digest: str) -> UploadStatus:
         status = self._status(tenant, upload)
         if status.digest:
             if status.digest != digest:

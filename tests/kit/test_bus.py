@@ -1,12 +1,13 @@
 """One contract, both near buses: in this process, and of another one over gRPC."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from services.kit import bus as bus_module
+from services.kit import bus_log
 from services.kit.auth import Identity
 from services.kit.bus import Bus, Event, NearBus, Reader
 from services.kit.bus_remote import BusApi, RemoteBus
@@ -132,13 +133,13 @@ async def test_two_processes_cannot_hold_one_file(near: NearBus, tmp_path: Path)
 
 
 async def test_pruning_keeps_what_a_group_has_not_read(near: NearBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_module, "_KEEP_SECONDS", -1.0)
+    monkeypatch.setattr(bus_log, "_READ", -1.0)
     slow = await near.reader([TOPIC], "slow")
     await near.publish([event(n) for n in range(4)])
     fast = await near.reader([TOPIC], "fast")
     await fast.commit(await fast.poll(10))
     await slow.commit((await slow.poll(2))[:2])
-    await near._db.run(bus_module._prune)
+    await near._db.run(lambda connection: bus_log.prune(connection, time.time()))
 
     assert await read(await near.reader([TOPIC], "slow"), 2) == ["2", "3"]
     assert await read(await near.reader([TOPIC], "new"), 2) == ["2", "3"]

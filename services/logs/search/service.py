@@ -65,7 +65,8 @@ class Search:
 
     async def _ask(self, question: Callable[..., T], *about: object) -> T:
         try:
-            await asyncio.wait_for(self._opened.wait(), 15)
+            async with asyncio.timeout(15):  # not wait_for: Python 3.11's can lose a cancellation
+                await self._opened.wait()
         except TimeoutError:
             raise Unavailable("the search index is not open yet", retry_after=2) from None
         return await asyncio.get_running_loop().run_in_executor(self._reading, question, *about)

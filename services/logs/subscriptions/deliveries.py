@@ -54,7 +54,9 @@ class Deliveries:
                 self._news.clear()
                 await self._launch()
                 try:
-                    await asyncio.wait_for(self._news.wait(), max(0.05, min(_LOOK_EVERY, *self._schedule)))
+                    # Not wait_for: Python 3.11's can lose a cancellation.
+                    async with asyncio.timeout(max(0.05, min(_LOOK_EVERY, *self._schedule))):
+                        await self._news.wait()
                 except TimeoutError:
                     continue
         finally:

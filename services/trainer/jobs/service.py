@@ -129,7 +129,8 @@ class Jobs:
                 return None
             with contextlib.suppress(TimeoutError):
                 # Jobs that another process queued, and leases that run out, make no news here.
-                await asyncio.wait_for(self._news.wait(), min(left, 1.0))
+                async with asyncio.timeout(min(left, 1.0)):  # not wait_for: Python 3.11's can lose a cancellation
+                    await self._news.wait()
 
     async def renew(
         self, scope: Scope, name: str, fence: int, seconds: float, progress: float, stage: str, points: Iterable[Point]

@@ -1,0 +1,100 @@
+"""The tables of the near bus and every statement on them: records in their order, and how far each group has read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    delete,
+    false,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.engine import Connection, Row
+
+TELEMETRY = "aimass.telemetry.v1"
+_DAY = 24 * 3600.0
+# Seconds that records stay after every lasting group has them, and seconds that they stay if nobody ever comes.
+_READ, _UNREAD = _DAY, 7 * _DAY
+_TELEMETRY_READ, _TELEMETRY_UNREAD = 600.0, _DAY
+metadata = MetaData()
+record = Table(
+    "record",
+    metadata,
+    Column("offset", Integer, primary_key=True, autoincrement=True),
+    Column("topic", String, nullable=False, index=True),
+    Column("key", String, nullable=False),
+    Column("headers", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("time", Float, nullable=False),
+    sqlite_autoincrement=True,
+)
+group_offset = Table(
+    "group_offset",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("topic", String, primary_key=True),
+    Column("offset", Integer, nullable=False),
+    # Of one process only: its name never comes again, so nothing waits for it.
+    Column("passing", Boolean, nullable=False, server_default=false()),
+)
+
+
+def append(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Adds records at the end."""
+    connection.execute(insert(record), rows)
+
+
+def open_group(connection: Connection, topics: Sequence[str], group: str, from_end: bool) -> dict[str, int]:
+    """How far a group has read each topic; a new one has read nothing, or everything if `from_end`."""
+    mine = group_offset.c.name == group
+    known = {row.topic: row.offset for row in connection.execute(select(group_offset).where(mine))}
+    end = connection.execute(select(func.coalesce(func.max(record.c.offset), 0))).scalar_one() if from_end else 0
+    found = {topic: known.get(topic, end) for topic in topics}
+    # Written down at once: what a new group has not read yet must survive pruning and a crash before its first commit.
+    move(connection, group, found, from_end)
+    return found
+
+
+def after(connection: Connection, positions: Mapping[str, int], limit: int) -> list[Row[Any]]:
+    """Records behind the positions, oldest first."""
+    found: list[Row[Any]] = []
+    for topic, position in positions.items():
+        where = (record.c.topic == topic) & (record.c.offset > position)
+        found += connection.execute(select(record).where(where).order_by(record.c.offset).limit(limit)).all()
+    return sorted(found, key=lambda row: int(row.offset))[:limit]
+
+
+def move(connection: Connection, group: str, offsets: Mapping[str, int], passing: bool = False) -> None:
+    """Moves a group's offsets forward, never back."""
+    for topic, offset in offsets.items():
+        change = upsert(group_offset).values(name=group, topic=topic, offset=offset, passing=passing)
+        forward = func.max(group_offset.c.offset, change.excluded.offset)
+        connection.execute(change.on_conflict_do_update(index_elements=["name", "topic"], set_={"offset": forward}))
+
+
+def prune(connection: Connection, now: float) -> None:
+    """Forgets records that every lasting group has committed, some time after; and old ones that nobody reads.
+
+    Telemetry goes after a day even if its reader has not come: a log centre that is off must not fill the disk.
+    """
+    topic_of, lasting = group_offset.c.topic, group_offset.c.passing.is_(False)
+    read = select(topic_of, func.min(group_offset.c.offset).label("offset")).where(lasting).group_by(topic_of)
+    committed = {row.topic: row.offset for row in connection.execute(read)}
+    for topic in connection.execute(select(record.c.topic).distinct()).scalars().all():
+        here, told = record.c.topic == topic, topic == TELEMETRY
+        read_for, unread_for = (_TELEMETRY_READ, _TELEMETRY_UNREAD) if told else (_READ, _UNREAD)
+        if told or topic not in committed:
+            connection.execute(delete(record).where(here & (record.c.time < now - unread_for)))
+        if topic in committed:
+            done = here & (record.c.offset <= committed[topic])
+            connection.execute(delete(record).where(done & (record.c.time < now - read_for)))
