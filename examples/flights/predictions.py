@@ -165,14 +165,18 @@ def _crowd(story: Story, caller: Caller, table: pa.Table, wanted: Array) -> None
 
     began = time.perf_counter()
     for number, inputs in enumerate(rows(caller.library, specs, table)):
-        room.acquire()
+        _enter(room)
         caller.client.async_infer(MODEL, inputs, partial(take, number), headers=dict(caller.headers))
     for _ in range(_AT_ONCE):
-        room.acquire()
+        _enter(room)
     expect(not failures, f"{len(failures)} of {len(table)} requests failed: {failures[:1]}")
     _same(found, wanted[: len(table)], "one by one, many at a time")
     rate = len(table) / (time.perf_counter() - began)
     story.say(f"{len(table):,} rows one by one, {_AT_ONCE} at a time: the same bits, {rate:,.0f} a second")
+
+
+def _enter(room: threading.Semaphore) -> None:
+    expect(room.acquire(timeout=60), "no answer came for a minute")
 
 
 def _refusals(caller: Caller, table: pa.Table) -> Iterator[str]:
