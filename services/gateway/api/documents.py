@@ -30,8 +30,9 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
+# The whole address, without the credentials that the page's own may have: a browser fetches no address with credentials.
 _START = """window.ui = SwaggerUIBundle({
-  url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, filter: true, docExpansion: "none",
+  url: location.origin + "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, filter: true, docExpansion: "none",
   persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, validatorUrl: null,
 });
 """
