@@ -56,7 +56,8 @@ class Journal:
         self._telemetry.record(_record(at, entry))
 
     async def write_for_ever(self) -> None:
-        """Writes what came, again and again."""
+        """Writes what came, again and again. The file is there from the start: a source may name it at once."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._write, [])
         while True:
             await asyncio.sleep(_EVERY)
             await self.flush()

@@ -1,3 +1,4 @@
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from services.gateway import journal as module
 from services.gateway.journal import Entry, Journal
 from services.kit.auth import Principal, Scope
 from services.kit.telemetry import Record
+from tests.support.house import until
 
 CALLER = Principal(Scope("acme", "flights"), "key:abc", ("*",))
 
@@ -96,3 +98,14 @@ async def test_what_does_not_fit_is_counted(tmp_path: Path, monkeypatch: pytest.
     await journal.close()
 
     assert journal.dropped == 1
+
+
+async def test_the_file_is_there_before_the_first_request(tmp_path: Path) -> None:
+    kept: Any = Kept()
+    journal = Journal(tmp_path / "access.log", kept)
+    writing = asyncio.create_task(journal.write_for_ever())
+    await until((tmp_path / "access.log").exists)
+    writing.cancel()
+    await journal.close()
+
+    assert (tmp_path / "access.log").read_text() == ""
