@@ -78,9 +78,8 @@ def register_sources(client: Client, raw: Path, home: Path) -> None:
         "planes-file": {"files": {"pattern": f"{raw}/planes.jsonl", "format": "FILE_FORMAT_JSON_LINES"}},
         "gateway-log": {"files": {"pattern": f"{home}/logs/access.log", "format": "FILE_FORMAT_TEXT"}},
     }
-    while not (home / "logs" / "access.log").exists():  # a line is there soon after its request
-        client.access.who_am_i()
-        time.sleep(0.1)
+    client.access.who_am_i()  # a line for the preview; it is in the file within 0.2 s
+    time.sleep(0.3)
     for name, kind in sources.items():
         client.sources.create_source(source=name, **kind)
 
