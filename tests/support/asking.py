@@ -1,0 +1,157 @@
+"""Requests for every public method with the ids of what somebody made, over REST and over gRPC."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import grpc
+import httpx2
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from services.gateway.api.routes import parameters
+from services.kit import contract
+from services.kit.contract import Method
+from services.kit.status import failure_of
+from tests.support.estate import MARK, Estate, spec
+
+PUBLIC = {path: method for path, method in contract.all_methods().items() if method.public}
+_FILES = [{"name": "model.onnx"}]
+_DEFINITION = {"file": {"columns": [{"name": "id", "type": "COLUMN_TYPE_INT64"}]}}
+_STEP = {"column": "hour", "transform": "TRANSFORM_IDENTITY"}
+_HOOK = {"url": f"http://127.0.0.1:9/{MARK}"}
+Fields = dict[str, Any]
+# What a request says beside the ids in its path. A method whose path holds no id has to be here to be asked at all.
+MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
+    "WhoAmI": lambda of: {},
+    "CreateTenant": lambda of: {"tenant": of("tenant")},
+    "CreateApiKey": lambda of: {"tenant": of("tenant")},
+    "CreateSource": lambda of: {
+        "source": of("source"),
+        "files": {"upload_digest": of("digest"), "format": "FILE_FORMAT_CSV"},
+    },
+    "UpdateSource": lambda of: {"description": "mine", "update_mask": "description"},
+    "PreviewSource": lambda of: {"source": of("source")},
+    "CreateRule": lambda of: {"rule": f"{of('rule')}-2", "source": of("source"), "definition": _DEFINITION},
+    "CreateRuleVersion": lambda of: {"definition": _DEFINITION},
+    "ActivateRule": lambda of: {"version": 1},
+    "QueryDataSets": lambda of: {
+        "sql": f"SELECT count(*) AS rows FROM {of('data_set')}",
+        "tables": [{"data_set": of("data_set"), "version": 1}],
+    },
+    "CreateFeatureSet": lambda of: {
+        "feature_set": of("feature_set"),
+        "data_set": of("data_set"),
+        "label": "late",
+        "key": "id",
+        "steps": [_STEP],
+    },
+    "CreatePipeline": lambda of: {
+        "pipeline": of("pipeline"),
+        "steps": [{"data_set": f"{MARK}-2", "sql": f"SELECT * FROM {of('data_set')}", "inputs": [of("data_set")]}],
+    },
+    "SubmitJob": lambda of: {"spec": spec() | {"feature_set": of("feature_set"), "model": of("model")}},
+    "CreateModel": lambda of: {"model": of("model")},
+    "CreateModelVersion": lambda of: {"files": [_FILES[0] | {"digest": of("digest")}]},
+    "CommitSourceUpload": lambda of: {"digest": of("digest")},
+    "CommitArtifactUpload": lambda of: {"digest": of("digest")},
+    "WriteSourceUpload": lambda of: {"body": {"data": "eA=="}},
+    "WriteArtifactUpload": lambda of: {"body": {"data": "eA=="}},
+    "WaitOperation": lambda of: {"timeout": "0.1s"},
+    "RecordOutcomes": lambda of: {"outcomes": [{"request_id": of("request_id"), "row": 0, "value": 1}]},
+    "SearchLogs": lambda of: {"query": f"request_id:{of('request_id')}"},
+    "CountLogs": lambda of: {"query": f"request_id:{of('request_id')}"},
+    "TailLogs": lambda of: {"query": f"model:{of('model')}"},
+    "CreateSubscription": lambda of: {"subscription": of("subscription"), "filter": "kind:event", "webhook": _HOOK},
+    "PreviewSubscription": lambda of: {"filter": f"request_id:{of('request_id')}"},
+    "ListOperations": lambda of: {"service": "data"},
+    "CreateSourceUpload": lambda of: {},
+    "CreateArtifactUpload": lambda of: {},
+    "ListTenants": lambda of: {},
+    "ListApiKeys": lambda of: {},
+    "ListSources": lambda of: {"show_deleted": True},
+    "ListRules": lambda of: {"show_deleted": True},
+    "ListExtractions": lambda of: {"rule": of("rule")},
+    "ListDataSets": lambda of: {"show_deleted": True},
+    "ListFeatureSets": lambda of: {"show_deleted": True},
+    "ListPipelines": lambda of: {"show_deleted": True},
+    "ListJobs": lambda of: {"model": of("model"), "show_deleted": True},
+    "ListRuns": lambda of: {"model": of("model")},
+    "ListModels": lambda of: {"show_deleted": True},
+    "ListReleases": lambda of: {},
+    "ListEngines": lambda of: {},
+    "ListSubscriptions": lambda of: {"show_deleted": True},
+}
+
+
+class Reply(NamedTuple):
+    """What came back: `ok` or the code of the failure, and all that was said."""
+
+    code: str
+    status: int
+    text: str
+    detail: str = ""
+
+
+def request_of(method: Method, estate: Estate) -> Message:
+    """A request for what the estate holds. Fails for a method that nobody has given ids to."""
+    service, name = method.descriptor.containing_service.name, method.descriptor.name
+    fields: Fields = {}
+    for parameter in parameters(method.route):
+        fields[parameter] = estate.of(service, parameter)
+        assert fields[parameter] is not None, f"no id for {parameter} of {name}: make one in tests/support/estate.py"
+    assert fields or name in MORE, f"{name} names no id in its path: say in tests/support/asking.py what to ask it"
+    if name in MORE:
+        fields |= MORE[name](lambda kind: estate.of(service, kind))
+    return ParseDict(fields, GetMessageClass(method.takes)())
+
+
+def ask_rest(client: httpx2.Client, method: Method, request: Message, key: str, **headers: str) -> Reply:
+    """Asks over HTTP, as the contract's rule says; without a key when it is empty."""
+    fields = MessageToDict(request, preserving_proto_field_name=True)
+    path = method.route
+    for name in parameters(path):
+        path = path.replace(f"{{{name}}}", str(fields.pop(name)))
+    content: Fields = {}
+    if method.body == "*":
+        content = {"json": fields}
+    elif method.body:
+        content = {"content": b"x"}
+    else:
+        content = {"params": {key: str(value).lower() if value is True else value for key, value in fields.items()}}
+    answer = client.request(method.verb, path, headers=_said(method, key, headers), **content)
+    if answer.status_code < 400:
+        return Reply("ok", answer.status_code, answer.text)
+    problem = answer.json()
+    return Reply(problem["code"], answer.status_code, answer.text, problem["detail"])
+
+
+def ask_grpc(channel: grpc.Channel, method: Method, request: Message, key: str, **headers: str) -> Reply:
+    """Asks over gRPC; without a key when it is empty."""
+    kind = "unary_stream" if method.descriptor.server_streaming else "unary_unary"
+    reply = GetMessageClass(method.gives)
+    call = getattr(channel, kind)(method.path, lambda sent: sent.SerializeToString(), reply.FromString)
+    metadata = tuple(_said(method, key, headers).items())
+    timeout = 0.3 if method.descriptor.name == "TailLogs" else 10
+    got: list[str] = []
+    try:
+        if kind == "unary_stream":
+            got += (str(item) for item in call(request, timeout=timeout, metadata=metadata))
+        else:
+            got.append(str(call(request, timeout=timeout, metadata=metadata)))
+    except grpc.RpcError as error:
+        failure = failure_of(error, method.owner)
+        if method.descriptor.name != "TailLogs" or failure.code.text != "deadline_exceeded":
+            return Reply(failure.code.text, failure.code.http, "".join(got) + failure.detail, failure.detail)
+    return Reply("ok", 200, "".join(got))
+
+
+def _said(method: Method, key: str, headers: dict[str, str]) -> dict[str, str]:
+    found = {name.replace("_", "-"): value for name, value in headers.items()}
+    if key:
+        found["authorization"] = f"Bearer {key}"
+    if method.policy.etag_required:
+        found["if-match"] = '"1"'
+    if method.descriptor.name == "TailLogs":
+        found["x-request-timeout"] = "0.3"
+    return found
