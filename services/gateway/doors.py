@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 from services.gateway.access.installation import write_secret
 from services.gateway.config import Config
 from services.gateway.http_protocol import HttpProtocol
+from services.kit.app import OPERATOR
 from services.kit.config import ConfigError
 from services.kit.rpc import OPTIONS
 
@@ -147,7 +148,7 @@ class Doors:
         content = {"http": f"http://{self._http.address}", "grpc": self._rpc.address}
         await asyncio.to_thread(write_secret, self._path, orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
         self.opened.set()
-        log.info("open at %s and grpc://%s", content["http"], content["grpc"])
+        log.info("open at %s and grpc://%s", content["http"], content["grpc"], extra=OPERATOR)
 
     async def close(self, grace: float) -> None:
         await asyncio.gather(self._http.close(grace), self._rpc.close(grace))

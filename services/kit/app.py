@@ -22,6 +22,7 @@ from services.kit.timestamps import uuid7
 from services.kit.uploads import Uploads
 
 log = logging.getLogger(__name__)
+OPERATOR = {"operator": True}  # `extra` of a log line that the terminal shows as well
 _PATIENCE = 5.0  # seconds between two cancellations of a task that does not end
 
 

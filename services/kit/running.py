@@ -6,13 +6,14 @@ import importlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from grpc import aio
 
 from services.kit import config
-from services.kit.app import App, Door, Runtime
+from services.kit.app import OPERATOR, App, Door, Runtime
 from services.kit.bus import NearBus
 from services.kit.bus_remote import BusApi
 from services.kit.config import Installation, Settings
@@ -99,7 +100,7 @@ class Process:
             for door in app.doors:
                 await door.open()
                 self._doors.append(door)
-        log.info("%s ready", ", ".join(self._apps))
+        log.info("%s ready", ", ".join(self._apps), extra=OPERATOR)
 
     def _internal_doors(self) -> list[Door]:
         runtime, doors = self.runtime, list[Door]()
@@ -144,8 +145,16 @@ class Process:
         runtime.identity.close()
 
 
+class _Terminal(logging.StreamHandler[TextIO]):
+    """Shows an operator what was said for him (`extra=OPERATOR`) and every warning; the rest is in the log files."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or hasattr(record, "operator")
+
+
 async def run(names: Sequence[str], env: Mapping[str, str] = os.environ) -> None:
-    """Hosts services until SIGTERM or SIGINT; a second signal stops at once."""
+    """Hosts services until SIGTERM or SIGINT; a second signal stops at once. Says on stdout where they are."""
+    logging.getLogger("services").addHandler(_Terminal(sys.stdout))
     process = Process(names, env)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 

@@ -95,3 +95,17 @@ def test_it_starts_again_after_a_kill(tmp_path: Path) -> None:
 
     with started(tmp_path, "registry"):
         pass
+
+
+def test_a_start_says_where_it_is_and_where_the_key_lies(tmp_path: Path) -> None:
+    ports = {"AIMASS_GATEWAY_HTTP_PORT": "0", "AIMASS_GATEWAY_GRPC_PORT": "0"}
+    command = [sys.executable, "-m", "services"]
+    with subprocess.Popen(command, env=environment(tmp_path, **ports), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        said = [process.stdout.readline() for _ in range(3)]
+        process.terminate()
+
+    assert str(tmp_path / "admin-key") in said[0]
+    assert "open at http://127.0.0.1:" in said[1]
+    assert "ready" in said[2]
+    assert (tmp_path / "admin-key").read_text().strip() not in "".join(said)

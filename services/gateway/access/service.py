@@ -24,6 +24,7 @@ from services.gateway.access.domain import (
 from services.gateway.access.keyring import Keyring
 from services.gateway.access.store import AccessStore
 from services.kit import pages
+from services.kit.app import OPERATOR
 from services.kit.auth import Principal
 from services.kit.db import Once
 from services.kit.errors import FailedPrecondition, Failure, Forbidden, NotFound
@@ -64,7 +65,7 @@ class AccessService:
         key = ApiKey(prefix_of(secret), DEFAULT, "first administrator", (ALL,), now)
         said = [*(events.tenant_changed(tenant, now) for tenant in tenants), events.key_changed(key, now)]
         await self._store.begin(tenants, key, digest(self._pepper, secret), said)
-        log.info("the key of the first administrator is in %s", path)
+        log.info("the key of the first administrator is in %s", path, extra=OPERATOR)
 
     async def reload(self) -> None:
         """Takes all keys from the database; keeps what is held when it cannot be reached."""

@@ -30,7 +30,7 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-# The whole address, without the credentials that the page's own may have: a browser fetches no address with credentials.
+# The whole address, without the credentials that the page's own may have: a browser would not fetch it.
 _START = """window.ui = SwaggerUIBundle({
   url: location.origin + "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, filter: true, docExpansion: "none",
   persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, validatorUrl: null,
