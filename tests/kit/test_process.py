@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -30,6 +31,9 @@ def main(request: Json, child: Child) -> Json:
         case "die":
             print("dying", file=sys.stderr, flush=True)
             os._exit(3)
+        case "signal":
+            print("hit", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), request["number"])
         case "grow":
             held = b"x" * (300 * 2**20)
             time.sleep(5)
@@ -77,7 +81,16 @@ async def test_a_child_that_dies_is_an_internal_error() -> None:
     with pytest.raises(Failure) as caught:
         await run("die")
     assert caught.value.code is Code.INTERNAL
+    assert not isinstance(caught.value, process.Killed)
     assert "dying" in caught.value.violations[0].rule
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+async def test_a_child_that_a_signal_ends_is_told_apart_from_one_that_gives_up(number: int) -> None:
+    with pytest.raises(process.Killed, match=f"{ME} was killed by signal {number}") as caught:
+        await run("signal", number=int(number))
+    assert caught.value.code is Code.INTERNAL
+    assert "hit" in caught.value.violations[0].rule
 
 
 async def test_memory_is_limited() -> None:

@@ -6,8 +6,9 @@ A crash after it leaves what the data set was handed (`recover`): the run is com
 
 import asyncio
 import hashlib
+import itertools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +27,9 @@ from services.kit.errors import Code, Failure, Internal
 from services.kit.operations import Operations
 
 log = logging.getLogger(__name__)
+_WORK, _ATTEMPTS = "services.data.extractions.work", 3
+_PATIENCE = (1.0, 5.0, 30.0)  # seconds before an end that could not be kept is tried again; the last one repeats
+Progress = Callable[[dict[str, Any]], Awaitable[None]]
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 
@@ -93,10 +97,23 @@ class ExtractionRunner:
         if failure and failure.code is Code.INTERNAL:
             log.error("the extraction %s failed: %s %s", extraction.extraction, failure, failure.violations)
             failure = Internal("internal error")
-        error = failure.detail if failure else ""
-        await self._store.end(scope, domain.ended(extraction, error, self._now()), failure)
+        # From here on nobody stops it: a run whose end is not kept would run for ever, and no other could begin.
+        self._stoppable.pop(extraction.operation, None)
+        await self._keep_end(scope, domain.ended(extraction, failure.detail if failure else "", self._now()), failure)
         await self._data_sets.discard(scope, extraction.data_set, extraction.extraction)
         await self._operations.tell()
+
+    async def _keep_end(self, scope: Scope, after: Extraction, failure: Failure | None) -> None:
+        """Keeps an end also when the disk that made the run fail is full for the database, too."""
+        for seconds in itertools.chain(_PATIENCE, itertools.repeat(_PATIENCE[-1])):
+            try:
+                return await self._store.end(scope, after, failure)
+            except Failure as refused:
+                if refused.code not in (Code.STORAGE_FULL, Code.UNAVAILABLE):
+                    raise
+                log.warning("the end of the extraction %s is not kept yet: %s", after.extraction, refused)
+                await asyncio.sleep(seconds)
+        return None
 
     async def _extract(self, scope: Scope, extraction: Extraction) -> None:
         task = await self._store.task(scope, extraction.extraction)
@@ -122,13 +139,11 @@ class ExtractionRunner:
         """What the child makes of what is new. Raises what it raises."""
         await self._operations.progress(scope, extraction.operation, 0.0, "reading", f"opening {extraction.source}")
         where = await self._sources.place(scope, task.definition)
-        folder = await self._data_sets.prepare(scope, extraction.data_set, extraction.extraction)
         request = {
             "source": to_json(task.definition),
             "place": where.to_json(),
             "compiled": compiled_to_json(task.compiled),
             "cursor": await self._store.cursor(scope, extraction.rule, place),
-            "folder": str(folder),
             "seconds": self._limits.seconds,
         }
 
@@ -136,12 +151,26 @@ class ExtractionRunner:
             text = f"{message['records']} records of {extraction.source} read"
             await self._operations.progress(scope, extraction.operation, message["fraction"], "reading", text)
 
-        result = await process.run("services.data.extractions.work", request, self._limits, progress)
+        result = await self._child(scope, extraction, request, progress)
         parents = (
             LineageNode("source", extraction.source),
             LineageNode("rule", extraction.rule, extraction.rule_version),
         )
         return _new_version(extraction, task.compiled, result, parents)
+
+    async def _child(
+        self, scope: Scope, extraction: Extraction, request: dict[str, Any], progress: Progress
+    ) -> dict[str, Any]:
+        """What the child answers; one that was killed is followed by another, with an empty folder."""
+        for again in reversed(range(_ATTEMPTS)):
+            folder = await self._data_sets.prepare(scope, extraction.data_set, extraction.extraction)
+            try:
+                return await process.run(_WORK, {**request, "folder": str(folder)}, self._limits, progress)
+            except process.Killed as killed:
+                log.warning("the extraction %s: %s, %d more attempts", extraction.extraction, killed, again)
+                if not again:
+                    raise
+        raise AssertionError
 
 
 def place_of(definition: Definition) -> str:

@@ -3,6 +3,7 @@
 import errno
 import gc
 import hashlib
+import math
 import os
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ from services.data.reading.kinds import Compiled, FilesSource, SqlSource, compil
 from services.data.reading.places import Place
 from services.data.schema import Column
 from services.kit.child import Child, Json
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code, FailedPrecondition, Failure
 
 _PAGE = 32_768  # records that are typed together
 _TELL = 0.25  # seconds between two words on progress
@@ -133,16 +134,23 @@ def _read_table(source: SqlSource, place: Place, compiled: Compiled, cursor: Jso
         sqlite.describe(connection, source)
         sqlite.confine(connection, source.table)
         newest = sqlite.newest(connection, source)
-        while rows := sqlite.page(connection, compiled.statement, after, _PAGE):
+        while rows := sqlite.page(connection, source, compiled.statement, after, _PAGE):
             values = [row[compiled.cursor] for row in rows]
             first = values[0] if first is None else first
-            after = values[-1]
+            after = _kept(values[-1], source)
             sink.take(ready, rows, [f"{source.table}:{value}" for value in values], fields)
             sink.tell(_fraction(first, after, newest))
             # Rows that are added while we read are for the next run, or this one may never end.
             if len(rows) < _PAGE or after == newest:
                 break
     return {"after": after}
+
+
+def _kept(cursor: Any, source: SqlSource) -> Any:
+    """A cursor that survives being written down. Raises failed_precondition: a run after it would read rows twice."""
+    if isinstance(cursor, int | str) or (isinstance(cursor, float) and math.isfinite(cursor)):
+        return cursor
+    raise FailedPrecondition(f"the cursor {source.cursor} of {source.table} holds neither a number nor a text")
 
 
 def _fraction(first: Any, after: Any, newest: Any) -> float:

@@ -12,6 +12,7 @@ from services.data.reading.kinds import FileFormat, FilesSource
 from services.kit.errors import FailedPrecondition
 
 LONGEST = 2**20  # bytes of a line
+_DEEPEST = 200  # levels of a JSON record
 _KEPT = 8192  # characters of a broken record that are kept
 _BOM = b"\xef\xbb\xbf"
 
@@ -53,7 +54,8 @@ class Reader:
     def read(self, records: int, size: int = 8 * LONGEST) -> Batch:
         """The next records, at most so many and about so many bytes; an empty batch at the end."""
         batch, begin = Batch(), self.offset
-        while batch.size < records and self.offset - begin < size and self._next(batch):
+        # However many blank lines there are, an empty batch means the end.
+        while batch.size < records and (not batch.size or self.offset - begin < size) and self._next(batch):
             pass
         return batch
 
@@ -105,10 +107,24 @@ class JsonReader(Reader):
         except orjson.JSONDecodeError:
             batch.refuse(self.number, text, "the line is not JSON")
             return
-        if isinstance(document, dict):
-            batch.take(self.number, document)
-        else:
+        if not isinstance(document, dict):
             batch.refuse(self.number, text, "the line is not a JSON object")
+        elif _is_deep(text, document):
+            batch.refuse(self.number, text, "the line nests too deeply")
+        else:
+            batch.take(self.number, document)
+
+
+def _is_deep(text: str, document: Any) -> bool:
+    """True for what Python could parse but not write again."""
+    if text.count("{") + text.count("[") <= _DEEPEST:
+        return False
+    level = [document]
+    for _ in range(_DEEPEST):
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        if not (level := [value for values in inner for value in values]):
+            return False
+    return True
 
 
 class CsvReader(Reader):

@@ -59,7 +59,7 @@ def prepare(source: SqlSource, place: Place, compiled: Compiled) -> None:
     """Has the database compile a checked statement. Raises invalid_value, with what it says; sql_not_allowed."""
     with sqlite.opened(place.root, place.steps, _SECONDS) as connection:
         sqlite.confine(connection, source.table)
-        sqlite.page(connection, compiled.statement, None, 0)
+        sqlite.page(connection, source, compiled.statement, None, 0)
 
 
 def _parts(place: Place) -> list[Parts]:
@@ -90,9 +90,11 @@ def _preview_table(source: SqlSource, place: Place, records: int) -> Sample:
     return Sample(found, columns, (source.table,))
 
 
-def _declared(name: str, kind: ColumnType, values: Sequence[Any]) -> Column:
+def _declared(name: str, kind: ColumnType | None, values: Sequence[Any]) -> Column:
     """The declared type where the values keep to it; a database without types for times has them as text."""
     suggested = _column(name, values, set())
+    if kind is None:
+        return suggested
     if kind is ColumnType.STRING:
         times = suggested.type in (ColumnType.TIMESTAMP, ColumnType.DATE)
         return suggested if times else Column(name, kind, suggested.nullable)
@@ -164,5 +166,5 @@ def _try_table(source: SqlSource, place: Place, compiled: Compiled, records: int
     ready = extractor.for_fields(compiled, names)
     with sqlite.opened(place.root, place.steps, _SECONDS) as connection:
         sqlite.confine(connection, source.table)
-        for row in sqlite.page(connection, compiled.statement, None, records):
+        for row in sqlite.page(connection, source, compiled.statement, None, records):
             yield Tried(row, ready, names)

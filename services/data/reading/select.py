@@ -149,7 +149,10 @@ def _type(name: str, expression: Any, table: Table) -> ColumnType:
     from sqlglot import exp
 
     if isinstance(expression, exp.Column):
-        return dict(table.columns)[expression.name]
+        declared = dict(table.columns)[expression.name]
+        if declared is None:
+            raise InvalidValue(f"the table gives the column {name} no type: say its type in columns")
+        return declared
     kind = _CAST_TYPES.get(expression.to.this.name) if isinstance(expression, exp.Cast) else None
     if kind is None:
         raise InvalidValue(f"the column {name} is computed: say its type in columns")
@@ -182,12 +185,13 @@ def _is_cursor(expression: Any, source: SqlSource) -> bool:
 
 
 def _paged(tree: Any, selected: Sequence[tuple[str, Any]], source: SqlSource) -> str:
-    """The statement that runs, for one page: parameters `after` and `rows`."""
+    """The statement that runs, for one page: parameters `first`, `after` and `rows`, as `sqlite.page` fills them."""
     where = tree.args.get("where")
     items = ", ".join(f"{_text(expression)} AS {quoted(name)}" for name, expression in selected)
     cursor = quoted(source.cursor)
     own = f"({_text(where.this)}) AND " if where else ""
-    return f"SELECT {items} FROM {quoted(source.table)} WHERE {own}{cursor} > :after ORDER BY {cursor} LIMIT :rows"
+    new = f"{cursor} >= :first AND {cursor} IS NOT :after"
+    return f"SELECT {items} FROM {quoted(source.table)} WHERE {own}{new} ORDER BY {cursor} LIMIT :rows"
 
 
 def _text(expression: Any) -> str:

@@ -1,7 +1,6 @@
 """SQLite files as sources: opened read-only below an allowed folder, with an authorizer that lets one table be read."""
 
 import contextlib
-import math
 import os
 import sqlite3
 import time
@@ -31,9 +30,12 @@ _ALLOWED = (sqlite3.SQLITE_SELECT,)
 
 @dataclass(frozen=True)
 class Table:
-    """A table as its database describes it: columns with the types that their declarations suggest."""
+    """A table as its database describes it: columns with the types that their declarations suggest, if they do.
 
-    columns: tuple[tuple[str, ColumnType], ...]
+    Columns without a declaration come from `CREATE TABLE ... AS SELECT`, and hold anything.
+    """
+
+    columns: tuple[tuple[str, ColumnType | None], ...]
 
 
 def path_of(url: str) -> str:
@@ -123,9 +125,11 @@ def _is_unique(connection: sqlite3.Connection, source: SqlSource) -> bool:
     return False
 
 
-def _affinity(declared: str) -> ColumnType:
-    """What a declared type suggests, in the spirit of section 3.1 of SQLite's datatype document."""
-    kind = declared.upper()
+def _affinity(declared: str) -> ColumnType | None:
+    """What a declared type suggests, in the spirit of section 3.1 of SQLite's datatype document; None for no type."""
+    kind = declared.strip().upper()
+    if not kind:
+        return None
     hints = (
         ("BOOL", ColumnType.BOOL),
         ("INT", ColumnType.INT64),
@@ -168,15 +172,20 @@ def preview(connection: sqlite3.Connection, source: SqlSource, records: int) -> 
     return [column[0] for column in found.description], found.fetchall()
 
 
-def page(connection: sqlite3.Connection, statement: str, after: Any, rows: int) -> list[Any]:
+def page(connection: sqlite3.Connection, source: SqlSource, statement: str, after: Any, rows: int) -> list[Any]:
     """The rows of a checked statement above a cursor value (None: from the first), at most so many.
 
     Each page is a read of its own: a long extraction keeps no lock on a database that others write.
     """
-    first = -math.inf  # SQLite sorts every number and every text above it
-    return connection.execute(statement, {"after": first if after is None else after, "rows": rows}).fetchall()
+    # No constant is below every cursor: compared with a column of text, even minus infinity is the text "-Inf".
+    first = _edge(connection, source, "min") if after is None else after
+    return connection.execute(statement, {"first": first, "after": after, "rows": rows}).fetchall()
 
 
 def newest(connection: sqlite3.Connection, source: SqlSource) -> Any:
     """The largest value of the cursor, or None in an empty table."""
-    return connection.execute(f"SELECT max({quoted(source.cursor)}) FROM {quoted(source.table)}").fetchone()[0]
+    return _edge(connection, source, "max")
+
+
+def _edge(connection: sqlite3.Connection, source: SqlSource, function: str) -> Any:
+    return connection.execute(f"SELECT {function}({quoted(source.cursor)}) FROM {quoted(source.table)}").fetchone()[0]

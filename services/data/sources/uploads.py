@@ -1,5 +1,6 @@
 """Files that callers hand over, to make sources of: resumable, kept by digest."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
@@ -25,7 +26,12 @@ class SourceUploads:
         await self._store.recall(once)
         opened, now = await self._uploads.begin(scope.tenant), self._now()
         upload = Upload(opened.upload, 0, "", now)
-        made: Upload = await self._store.add_upload(scope, opened.upload, now, once, upload)
+        try:
+            made: Upload = await self._store.add_upload(scope, opened.upload, now, once, upload)
+        except BaseException:
+            # A repeat that came at the same time was first, or the disk is full: nobody will write to this one.
+            await asyncio.shield(self._uploads.abandon(scope.tenant, opened.upload))
+            raise
         return made
 
     async def get(self, scope: Scope, upload: str) -> Upload:

@@ -62,6 +62,30 @@ def test_a_batch_has_so_many_records_or_bytes() -> None:
     assert TextReader(file).read(100, 20).size == 5
 
 
+def test_an_empty_batch_is_the_end_however_long_the_desert_of_blank_lines() -> None:
+    reader = JsonReader(io.BytesIO(b"\n" * 50 + b'{"a": 1}\n' + b" \n" * 50 + b'{"a": 2}\n'))
+    found = [reader.read(10, 4) for _ in range(3)]
+
+    assert [batch.records for batch in found] == [[{"a": 1}], [{"a": 2}], []]
+    assert found[1].numbers == [102]
+
+
+@pytest.mark.parametrize(("levels", "kept"), [(1, True), (200, True), (201, False), (1020, False)])
+def test_a_document_may_nest_as_deeply_as_it_can_be_written_again(levels: int, kept: bool) -> None:
+    line = b'{"a":' * levels + b"1" + b"}" * levels + b"\n"
+    records, broken = everything(JsonReader(io.BytesIO(line)))
+
+    assert len(records) == kept
+    assert [reason for _, _, reason in broken] == [] if kept else ["the line nests too deeply"]
+    for record in records:
+        assert lines.text_of(record, ())
+
+
+def test_brackets_within_texts_and_beside_each_other_are_not_depth() -> None:
+    beside = b'{"a": [' + b",".join([b"[]"] * 500) + b'], "b": "' + b"[" * 500 + b'"}\n'
+    assert len(everything(JsonReader(io.BytesIO(beside)))[0]) == 1
+
+
 def test_json_lines_are_objects_and_blank_ones_nothing() -> None:
     records, broken = everything(JsonReader(io.BytesIO(b'{"a": 1}\n\n  \n[1]\n{"a"\n{"a": NaN}\n')))
 

@@ -1,5 +1,6 @@
 """What a SQL rule may say: everything else is refused before a database sees it."""
 
+import sqlite3
 import time
 
 import pytest
@@ -149,7 +150,7 @@ def test_what_runs_is_written_from_the_checked_tree() -> None:
 
     assert made.statement == (
         'SELECT "id" AS "ID", "carrier" AS "airline" FROM "flights" '
-        'WHERE ("dep_delay" >= 15 OR "id" = 1) AND "id" > :after ORDER BY "id" LIMIT :rows'
+        'WHERE ("dep_delay" >= 15 OR "id" = 1) AND "id" >= :first AND "id" IS NOT :after ORDER BY "id" LIMIT :rows'
     )
     assert [(column.name, column.type) for column in made.columns] == [
         ("ID", ColumnType.INT64),
@@ -203,3 +204,41 @@ def test_types_come_from_the_rule_a_cast_or_the_table() -> None:
 def test_a_column_that_the_statement_does_not_return_is_refused(column: RuleColumn, says: str) -> None:
     with pytest.raises(Failure, match=says):
         compiled("SELECT id FROM flights", column)
+
+
+def test_a_column_without_a_declared_type_needs_one_from_the_rule() -> None:
+    loose = Table((("id", ColumnType.INT64), ("n", None)))
+    with pytest.raises(Failure, match="the table gives the column n no type: say its type in columns") as caught:
+        select.compile_select(SqlRule("SELECT * FROM flights"), SOURCE, loose)
+    assert caught.value.code is Code.INVALID_VALUE
+
+    said = RuleColumn("n", "n", ColumnType.DOUBLE)
+    made = select.compile_select(SqlRule("SELECT * FROM flights", (said,)), SOURCE, loose)
+    cast = select.compile_select(SqlRule("SELECT id, CAST(n AS INT) AS n FROM flights"), SOURCE, loose)
+    assert [columns[1].type for columns in (made.columns, cast.columns)] == [ColumnType.DOUBLE, ColumnType.INT64]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT id, CASE WHEN dep_delay > 15 THEN 1 ELSE 0 END AS x FROM flights",
+        "SELECT id, coalesce(dep_delay, 0) AS x FROM flights",
+        "SELECT id, round(dep_delay / 60, 1) AS x FROM flights",
+        "SELECT id, substr(carrier, 1, 2) || '-' || trim(carrier) AS x FROM flights",
+        "SELECT id, dep_delay BETWEEN 1 AND 5 AS x FROM flights",
+        "SELECT id, carrier IN ('UA', 'DL') AS x FROM flights WHERE carrier IS NOT NULL",
+        "SELECT id, iif(dep_delay > 0, 'late', 'fine') AS x FROM flights",
+        "SELECT id, date('2013-01-01', '+1 day') AS x FROM flights WHERE carrier LIKE 'U%'",
+        "SELECT id, -dep_delay % 7 AS x FROM flights WHERE NOT (id = 1 OR id = 2)",
+        "SELECT id, upper(replace(carrier, 'a', 'b')) AS x FROM flights",
+    ],
+)
+def test_what_works_on_one_row_is_allowed_and_runs(sql: str) -> None:
+    made = compiled(sql, RuleColumn("x", "x", ColumnType.STRING))
+    connection = sqlite3.connect(":memory:")
+    connection.execute('CREATE TABLE flights (id INTEGER PRIMARY KEY, carrier TEXT, dep_delay REAL, "select" TEXT)')
+    connection.execute("INSERT INTO flights VALUES (9, 'UA', 20.0, '')")
+    (row,) = connection.execute(made.statement, {"first": 9, "after": None, "rows": 5}).fetchall()
+    connection.close()
+    assert row[made.cursor] == 9
+    assert row[1] is not None

@@ -2,6 +2,7 @@ import sqlite3
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,12 +148,12 @@ def test_a_database_in_use_with_a_write_ahead_log_is_read(path: Path) -> None:
 
 
 def test_pages_follow_the_cursor_from_below_everything(path: Path) -> None:
-    statement = 'SELECT "id" FROM "flights" WHERE "id" > :after ORDER BY "id" LIMIT :rows'
+    statement = 'SELECT "id" FROM "flights" WHERE "id" >= :first AND "id" IS NOT :after ORDER BY "id" LIMIT :rows'
     make(path, "INSERT INTO flights (id) VALUES (-9223372036854775807)")
     with opened(path) as connection:
-        assert sqlite.page(connection, statement, None, 2) == [(-9223372036854775807,), (1,)]
-        assert sqlite.page(connection, statement, 1, 2) == [(5,)]
-        assert sqlite.page(connection, statement, 5, 2) == []
+        assert sqlite.page(connection, SOURCE, statement, None, 2) == [(-9223372036854775807,), (1,)]
+        assert sqlite.page(connection, SOURCE, statement, 1, 2) == [(5,)]
+        assert sqlite.page(connection, SOURCE, statement, 5, 2) == []
 
 
 def test_text_that_is_not_utf8_is_read_with_marks(path: Path) -> None:
@@ -164,3 +165,79 @@ def test_text_that_is_not_utf8_is_read_with_marks(path: Path) -> None:
 
 def test_names_are_quoted() -> None:
     assert sqlite.quoted('a"b') == '"a""b"'
+
+
+@pytest.mark.parametrize(
+    ("declared", "kind"),
+    [
+        ("", None),
+        ("BIGINT UNSIGNED", ColumnType.INT64),
+        ("tinyint(1)", ColumnType.INT64),
+        ("boolean", ColumnType.BOOL),
+        ("Varchar(20)", ColumnType.STRING),
+        ("DOUBLE PRECISION", ColumnType.DOUBLE),
+        ("DECIMAL(10, 2)", ColumnType.DOUBLE),
+        ("NUMERIC", ColumnType.DOUBLE),
+        ("date", ColumnType.DATE),
+        ("TIMESTAMP WITH TIME ZONE", ColumnType.TIMESTAMP),
+        ("BLOB", ColumnType.STRING),
+        ("JSON", ColumnType.STRING),
+    ],
+)
+def test_a_declaration_suggests_a_type_and_none_suggests_none(
+    tmp_path: Path, declared: str, kind: ColumnType | None
+) -> None:
+    make(tmp_path / "a.db", f"CREATE TABLE t (id INTEGER PRIMARY KEY, x {declared})")
+    with opened(tmp_path / "a.db") as connection:
+        assert sqlite.describe(connection, SqlSource("", "t", "id")).columns[1] == ("x", kind)
+
+
+def test_a_table_made_by_a_query_has_columns_without_types(path: Path) -> None:
+    make(path, "CREATE TABLE made AS SELECT id, delay * 2 AS twice, name FROM flights")
+    make(path, "CREATE UNIQUE INDEX made_id ON made (id)")
+    with opened(path) as connection:
+        table = sqlite.describe(connection, SqlSource("", "made", "id"))
+    assert dict(table.columns) == {"id": ColumnType.INT64, "twice": None, "name": ColumnType.STRING}
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [("sqlite:///a.db", "a.db"), ("sqlite:////data/a.db", "/data/a.db"), ("sqlite:///a b/\u00e9.db", "a b/\u00e9.db")],
+)
+def test_a_url_names_a_file(url: str, path: str) -> None:
+    assert sqlite.path_of(url) == path
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "a.db", "sqlite://a.db", "sqlite:///", "sqlite:///a.db#x", "SQLITE:///a.db", "mysql://u:p@h/d", "file:a.db"],
+)
+def test_what_is_no_url_of_a_file_is_refused_without_repeating_secrets(url: str) -> None:
+    with pytest.raises(Failure) as caught:
+        sqlite.path_of(url)
+    assert caught.value.code is Code.INVALID_VALUE
+    assert "u:p" not in caught.value.detail
+
+
+def test_the_newest_and_the_pages_of_an_empty_table_are_nothing(tmp_path: Path) -> None:
+    make(tmp_path / "a.db", "CREATE TABLE flights (id INTEGER PRIMARY KEY)")
+    statement = 'SELECT "id" FROM "flights" WHERE "id" >= :first AND "id" IS NOT :after ORDER BY "id" LIMIT :rows'
+    with opened(tmp_path / "a.db") as connection:
+        assert sqlite.newest(connection, SOURCE) is None
+        assert sqlite.page(connection, SOURCE, statement, None, 5) == []
+
+
+def test_a_database_that_was_replaced_while_it_was_opened_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(path.with_name("b.db"), "CREATE TABLE flights (id INTEGER PRIMARY KEY)")
+    connect = sqlite3.connect
+
+    def swap(*args: Any, **options: Any) -> sqlite3.Connection:
+        path.with_name("b.db").replace(path)
+        connection: sqlite3.Connection = connect(*args, **options)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", swap)
+    with pytest.raises(Failure, match="has been replaced"), opened(path):
+        pass

@@ -1,0 +1,73 @@
+"""Where a source lies, before anything is opened."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from services.data.reading.kinds import Definition, FileFormat, FilesSource, SqlSource
+from services.data.reading.places import Place, Places
+from services.kit.blobs import Blobs
+from services.kit.errors import Code, Failure
+
+DIGEST = "sha256:" + "ab" * 32
+HOME = Path("/home")
+
+
+def places(setting: str = "") -> Places:
+    return Places(setting, HOME, Blobs(HOME / "blobs"))
+
+
+def files(pattern: str) -> FilesSource:
+    return FilesSource(FileFormat.TEXT, pattern)
+
+
+@pytest.mark.parametrize(
+    ("definition", "place"),
+    [
+        (files("logs/*.log"), Place(HOME / "import/acme", ("logs", "*.log"))),
+        (files("/home/import/acme/a.log"), Place(HOME / "import/acme", ("a.log",))),
+        (SqlSource("sqlite:///x/a.db", "t", "id"), Place(HOME / "import/acme", ("x", "a.db"))),
+        (SqlSource("sqlite:////home/import/acme/a.db", "t", "id"), Place(HOME / "import/acme", ("a.db",))),
+        (
+            FilesSource(FileFormat.CSV, upload_digest=DIGEST),
+            Place(HOME / "blobs/acme/sha256/ab", ("ab" * 32,)),
+        ),
+    ],
+)
+def test_a_source_lies_in_its_tenants_folder(definition: Definition, place: Place) -> None:
+    assert places().of("acme", definition) == place
+    assert Place.from_json(orjson.loads(orjson.dumps(place.to_json()))) == place
+
+
+@pytest.mark.parametrize(
+    ("definition", "code"),
+    [
+        (files("/home/import/umbrella/a.log"), Code.EGRESS_DENIED),
+        (SqlSource("sqlite:////home/data.db", "t", "id"), Code.EGRESS_DENIED),
+        (files("../umbrella/a.log"), Code.INVALID_VALUE),
+        (files("**/a.log"), Code.INVALID_VALUE),
+        (files("?" * 11), Code.INVALID_VALUE),
+        (FilesSource(FileFormat.CSV, upload_digest="sha256:../../x"), Code.INVALID_VALUE),
+        (FilesSource(FileFormat.CSV, upload_digest=DIGEST.upper()), Code.INVALID_VALUE),
+    ],
+)
+def test_a_source_elsewhere_is_refused(definition: Definition, code: Code) -> None:
+    with pytest.raises(Failure) as caught:
+        places().of("acme", definition)
+    assert caught.value.code is code
+
+
+def test_a_file_name_of_a_database_is_no_pattern() -> None:
+    """SQLite files may have any name; only files are matched."""
+    assert places().of("acme", SqlSource("sqlite:///**.db", "t", "id")).steps == ("**.db",)
+
+
+def test_folders_of_the_operator_replace_the_import_folder() -> None:
+    where = places("/in/{tenant}:/open")
+    assert where.of("acme", files("a.log")).root == Path("/in/acme")
+    assert where.of("umbrella", files("/open/a.log")).root == Path("/open")
+    for path in ("/in/umbrella/a.log", "/home/import/acme/a.log"):
+        with pytest.raises(Failure) as caught:
+            where.of("acme", files(path))
+        assert caught.value.code is Code.EGRESS_DENIED
