@@ -45,8 +45,9 @@ def _rules(descriptor: Descriptor) -> tuple[tuple[FieldDescriptor, _Rule], ...]:
 def _rule(field: FieldDescriptor) -> _Rule:
     policy = field.GetOptions().Extensions[options_pb2.field]
     kind = field.message_type
-    own = kind is not None and kind.full_name.startswith("aimass.")
     entry = kind is not None and kind.GetOptions().map_entry
+    inner = kind.fields_by_name["value"].message_type if kind is not None and entry else kind
+    own = inner is not None and inner.full_name.startswith("aimass.")
     longest, most = policy.max_length or 1024, policy.max_items or 1000
 
     def one(value: Any, at: str) -> Iterator[Violation]:
@@ -76,7 +77,7 @@ def _rule(field: FieldDescriptor) -> _Rule:
             else:
                 for key, item in value.items():
                     yield from _string(key, at)
-                    yield from one(item, f"{at}/{key}") if isinstance(item, str) else ()
+                    yield from one(item, f"{at}/{key.replace('~', '~0').replace('/', '~1')}")
         elif policy.required and not (message.HasField(field.name) if field.message_type else value):
             yield Violation(at, "must be set")
         elif not field.has_presence or message.HasField(field.name):
