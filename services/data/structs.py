@@ -9,11 +9,12 @@ from typing import Any
 from google.protobuf.struct_pb2 import Struct
 
 _EXACT = 2**53
+_WORDS = {math.inf: "Infinity", -math.inf: "-Infinity"}
 _DEEPEST = 8  # protobuf refuses messages that nest a hundred deep, and a value takes three
 
 
 def to_struct(record: Mapping[str, Any]) -> Struct:
-    """A record. Integers that a double cannot hold become texts, as in protobuf's JSON; bytes become hex digits."""
+    """A record. What JSON has no number for becomes text as in protobuf's JSON; bytes become hex digits."""
     struct = Struct()
     struct.update({name: _plain(value, _DEEPEST) for name, value in record.items()})
     return struct
@@ -25,7 +26,7 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, int):
         return value if abs(value) <= _EXACT else str(value)
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
+        return value if math.isfinite(value) else _WORDS.get(value, "NaN")
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, date):

@@ -40,6 +40,10 @@ def write(table: Path, run: str, columns: Sequence[Column], files: Sequence[Writ
     same_columns = known.schema().to_json() == schema.to_json()
     if same_columns and set(held) == set(wanted) and known.transaction_version(run) is not None:
         return _synced(table)
+    if set(held) & set(wanted) and _misfits(known, schema):
+        # What a lost run added cannot be taken out of the columns: empty the table first, so that all is written anew.
+        _commit(known, f"{run}-emptied", schema, "overwrite", [])
+        known, held = DeltaTable(str(table)), {}
     if same_columns or set(held) & set(wanted):
         _add_columns(known, schema)
         gone = [_remove(path, size) for path, size in held.items() if path not in wanted]
@@ -109,6 +113,12 @@ def _add_columns(known: Any, schema: Any) -> None:
     names = {field.name for field in known.schema().fields}
     if fresh := [field for field in schema.fields if field.name not in names]:
         known.alter.add_columns(fresh)
+
+
+def _misfits(known: Any, schema: Any) -> bool:
+    """True when the log has a column that the version has not, or has with another type."""
+    wanted = {field.name: field.type for field in schema.fields}
+    return any(wanted.get(field.name) != field.type for field in known.schema().fields)
 
 
 def _schema(columns: Sequence[Column]) -> Any:

@@ -126,11 +126,14 @@ class Head:
 def extended(old: Sequence[Column], new: Sequence[Column], data_set: str) -> tuple[Column, ...]:
     """The columns of a version that rows with `new` columns were appended to.
 
-    Raises failed_precondition for a column whose type changed; one that is new or gone is NULL where it is not.
+    Raises failed_precondition for a column whose type changed or that differs from another by its case only; one that
+    is new or gone is NULL where it is not.
     """
-    known = {column.name: column for column in old}
+    known, spelt = {column.name: column for column in old}, {column.name.lower(): column.name for column in old}
     for column in new:
         before = known.get(column.name)
+        if before is None and (other := spelt.get(column.name.lower())):
+            raise FailedPrecondition(f"the column {column.name} of the new rows is called {other} in {data_set}")
         if before and before.type is not column.type:
             text = f"the column {column.name} of {data_set} holds {before.type}, the new rows have {column.type}"
             raise FailedPrecondition(text)

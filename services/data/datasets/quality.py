@@ -37,22 +37,31 @@ def merge(old: ColumnQuality, new: ColumnQuality, kind: ColumnType) -> ColumnQua
     """One column over the rows of both."""
     sketch = tuple(sorted({*old.sketch, *new.sketch})[:SKETCH])
     numbers = old.numbers + new.numbers
-    mean = (old.mean * old.numbers + new.mean * new.numbers) / numbers if numbers else 0.0
+    # Each side by its share: a sum of large numbers may be infinite, their mean is not.
+    mean = old.mean * (old.numbers / numbers) + new.mean * (new.numbers / numbers) if numbers else 0.0
     return ColumnQuality(
         column=new.column,
         nulls=old.nulls + new.nulls,
         distinct=estimate(sketch),
-        minimum=_pick(min, old.minimum, new.minimum, kind),
-        maximum=_pick(max, old.maximum, new.maximum, kind),
+        minimum=_pick(min, (old, old.minimum), (new, new.minimum), kind),
+        maximum=_pick(max, (old, old.maximum), (new, new.maximum), kind),
         mean=mean,
         numbers=numbers,
         sketch=sketch,
     )
 
 
-def _pick(choose: Callable[..., str], one: str, other: str, kind: ColumnType) -> str:
-    """The smaller or larger of two texts of values; times and dates sort as their text does."""
-    if not one or not other:
-        return one or other
-    keys: dict[ColumnType, Callable[[str], Any]] = {ColumnType.INT64: int, ColumnType.DOUBLE: float}
-    return choose(one, other, key=keys.get(kind, str))
+def _pick(
+    choose: Callable[..., str], one: tuple[ColumnQuality, str], other: tuple[ColumnQuality, str], kind: ColumnType
+) -> str:
+    """The smaller or larger of two texts of values; dates sort as their text does, times without their Z as well.
+
+    No text means that there was no value; where values are texts it may be one.
+    """
+    texts = [text for side, text in (one, other) if text or (kind is ColumnType.STRING and side.sketch)]
+    keys: dict[ColumnType, Callable[[str], Any]] = {
+        ColumnType.INT64: int,
+        ColumnType.DOUBLE: float,
+        ColumnType.TIMESTAMP: lambda text: text.removesuffix("Z"),
+    }
+    return choose(texts, key=keys.get(kind, str), default="")

@@ -25,7 +25,11 @@ def read(files: Sequence[tuple[str, int]], columns: tuple[Column, ...], start: i
 
 def size_of(row: dict[str, Any]) -> int:
     """Bytes that a row takes in an answer, at most."""
-    return sum(len(name) + (4 * len(value) if isinstance(value, str) else 24) for name, value in row.items())
+    return sum(_text(name) + (_text(value) if isinstance(value, str) else 9) + 24 for name, value in row.items())
+
+
+def _text(text: str) -> int:
+    return len(text) if text.isascii() else 4 * len(text)
 
 
 def _tables(files: Sequence[tuple[str, int]], columns: tuple[Column, ...], start: int, count: int) -> Iterator[Any]:

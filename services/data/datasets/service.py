@@ -157,10 +157,7 @@ class DataSets:
 
         Raises not_found, unknown_version, invalid_value for a column that is not there.
         """
-        size, place = pages.size(page_size), pages.after(page_token, int, int)
-        number, start = (int(part) for part in place) if place else (version, 0)
-        if place and version not in (0, number):
-            raise InvalidValue("page_token is of another version", [Violation("/page_token", "is of another version")])
+        size, (number, start) = pages.size(page_size), _place(version, page_token)
         found, files = await self._store.located(scope, data_set, number)
         chosen = _choose(found, columns)
         rows = await self._tables.read(scope, data_set, files, chosen, start, size)
@@ -168,11 +165,22 @@ class DataSets:
 
     async def quarantine(self, scope: Scope, data_set: str, version: int, page_size: int, page_token: str) -> Page[Row]:
         """Rows that were put aside when a version was written: record, reason, origin. Raises as `rows` does."""
-        size, place = pages.size(page_size), pages.after(page_token, int, int)
-        number, start = (int(part) for part in place) if place else (version, 0)
+        size, (number, start) = pages.size(page_size), _place(version, page_token)
         found, files = await self._store.located(scope, data_set, number, quarantine=True)
         rows = await self._tables.read(scope, data_set, files, QUARANTINE, start, size)
         return _page(rows, found.version, start, sum(file.rows for file in files))
+
+
+def _place(version: int, page_token: str) -> tuple[int, int]:
+    """The version and the row that a page begins at. Raises invalid_value."""
+    if (place := pages.after(page_token, int, int)) is None:
+        return version, 0
+    number, start = (int(part) for part in place)
+    if number < 1 or start < 0:
+        raise InvalidValue("page_token is not one that was given out", [Violation("/page_token", "is unknown")])
+    if version not in (0, number):
+        raise InvalidValue("page_token is of another version", [Violation("/page_token", "is of another version")])
+    return number, start
 
 
 def _page(rows: Sequence[Row], version: int, start: int, total: int) -> Page[Row]:

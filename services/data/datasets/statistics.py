@@ -1,5 +1,6 @@
 """What is found in rows, batch by batch. For children: imports numpy and pyarrow when it is used."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,10 +46,18 @@ def measure(column: Column, values: Any) -> ColumnQuality:
         distinct=estimate(sketch),
         minimum=least,
         maximum=most,
-        mean=float(pc.mean(finite).as_py()) if numbers else 0.0,
+        mean=_mean(finite) if numbers else 0.0,
         numbers=numbers,
         sketch=sketch,
     )
+
+
+def _mean(values: Any) -> float:
+    """Also of numbers whose sum is infinite: of such, a part of each is precise enough."""
+    import pyarrow.compute as pc
+
+    mean = float(pc.mean(values).as_py())
+    return mean if math.isfinite(mean) else float(pc.mean(pc.multiply(values, 2.0**-64)).as_py()) * 2.0**64
 
 
 def _finite(values: Any, kind: ColumnType) -> Any:

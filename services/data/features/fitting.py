@@ -3,6 +3,7 @@
 A number is missing when it is NaN; a text when it is empty. Infinite numbers are left out of what is fitted.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,9 @@ def _fill(step: Step, values: Array) -> float | None:
         case Imputation.CONSTANT:
             return step.constant
         case Imputation.MEAN:
-            return float(np.mean(_present(values, step.column)))
+            with np.errstate(over="ignore"):
+                mean = float(np.mean(_present(values, step.column)))
+            return _finite(Scale(mean, 1.0), step.column).shift
         case Imputation.MEDIAN:
             return float(np.median(_present(values, step.column)))
 
@@ -80,19 +83,31 @@ def _identity(step: Step, values: Array, fill: float | None) -> _Fit:
 
 def _standardize(step: Step, values: Array, fill: float | None) -> _Fit:
     found = _present(values, step.column)
-    return Scale(float(np.mean(found)), float(np.std(found)) or 1.0), [f"standardize({step.column})"]
+    if np.min(found) == np.max(found):  # the mean of equal numbers may be beside them
+        return Scale(float(found[0]), 1.0), [f"standardize({step.column})"]
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = Scale(float(np.mean(found)), float(np.std(found)) or 1.0)
+    return _finite(scale, step.column), [f"standardize({step.column})"]
 
 
 def _min_max(step: Step, values: Array, fill: float | None) -> _Fit:
     found = _present(values, step.column)
     low, high = float(np.min(found)), float(np.max(found))
-    return Scale(low, (high - low) or 1.0), [f"min_max({step.column})"]
+    return _finite(Scale(low, (high - low) or 1.0), step.column), [f"min_max({step.column})"]
+
+
+def _finite(scale: Scale, column: str) -> Scale:
+    if not (np.isfinite(scale.shift) and np.isfinite(scale.width)):
+        raise FailedPrecondition(f"{column} holds numbers that are too large to be scaled")
+    return scale
 
 
 def _categories(step: Step, values: Array, fill: float | None) -> tuple[Array, Array]:
     """Categories of the filled column and how often each occurs, in the order of the categories."""
     if values.dtype == object:
-        return np.unique(values.astype("U"), return_counts=True)
+        # Counted one by one: an array of texts takes the room of its longest for each, and cuts zeros off their ends.
+        found = sorted(Counter(values.tolist()).items())
+        return np.array([text for text, _ in found], object), np.array([count for _, count in found], np.int64)
     filled = np.where(np.isnan(values), np.nan if fill is None else fill, values)
     # + 0.0: there is one zero.
     return np.unique(_present(filled, step.column) + 0.0, return_counts=True)
@@ -120,7 +135,9 @@ def _cyclic(step: Step, values: Array, fill: float | None) -> _Fit:
 
 
 def _spelt(key: Any) -> str:
-    return str(key) if isinstance(key, str) else f"{key:g}"
+    if isinstance(key, str):
+        return key
+    return str(int(key)) if key.is_integer() and abs(key) < 2**53 else repr(key)
 
 
 _FITS: dict[Transform, Callable[[Step, Array, float | None], _Fit]] = {

@@ -155,7 +155,7 @@ class PipelineRunner:
         return {
             **conditions,
             "data_set": step.data_set,
-            "sql": checked.text,
+            "sql": checked.part,
             "order": checked.order,
             "tables": tables,
             "cursor": step.cursor,

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from services.kit.child import Child, Json
 from services.kit.errors import FailedPrecondition
 
 _REASON = "__reason"
+_EPOCH, _TICK = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _PROGRESS = 0.5  # seconds between two words to the parent, each of which is a transaction there
 # How the last value of a cursor is written, by its type.
 _LITERALS: dict[ColumnType, Callable[[Any], str]] = {
     ColumnType.INT64: lambda value: str(int(value)),
     ColumnType.STRING: lambda value: "'" + str(value).replace("'", "''") + "'",
-    ColumnType.TIMESTAMP: lambda value: f"TIMESTAMP '{datetime.fromisoformat(value):%Y-%m-%dT%H:%M:%S.%f}Z'",
+    # Not as a text: the engine reads those as nanoseconds, which end in 2262.
+    ColumnType.TIMESTAMP: lambda value: f"to_timestamp_micros({(datetime.fromisoformat(value) - _EPOCH) // _TICK})",
     ColumnType.DATE: lambda value: f"DATE '{date.fromisoformat(value)}'",
 }
 

@@ -1,5 +1,6 @@
 """Parses SQL and refuses what the grammar does not name."""
 
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -76,6 +77,8 @@ def _check_node(node: exp.Expression, kinds: Collection[type[exp.Expression]], d
         if name not in grammar.NAMED[dialect]:
             raise refuse(f"the function {name[:60]} is not allowed")
         return
+    if isinstance(node, exp.Func) and node.sql_name().lower() in grammar.NAMED[dialect] and set(node.args) <= {"this"}:
+        return
     if type(node) not in kinds:
         raise refuse(f"{_name(node)} is not allowed")
     allowed = grammar.PARTS[type(node)]
@@ -121,8 +124,22 @@ def _check_word(node: exp.Expression) -> None:
         raise refuse(f"the word {str(node.this)[:40]} is not allowed")
 
 
+def _check_part(node: exp.Expression) -> None:
+    # The part of a time is written into a text, so it must be a word that is known, however it was spelt.
+    part = node.this
+    if not isinstance(part, exp.Var | exp.Literal) or str(part.name).upper().rstrip("S") not in grammar.UNITS:
+        raise refuse(f"the part {str(part.name)[:40]} of a time is not allowed")
+
+
+def _check_interval(node: exp.Expression) -> None:
+    value, unit = node.this, node.args.get("unit")
+    number = str(value.this if isinstance(value, exp.Literal) else "")
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", number) or not isinstance(unit, exp.Var | None):
+        raise refuse("an interval is a whole number and one unit: INTERVAL '2 hours'")
+
+
 def _check_logarithm(node: exp.Expression) -> None:
-    if not node.expression or node.this.name not in ("2", "10"):
+    if not node.expression or not isinstance(node.this, exp.Literal) or node.this.name not in ("2", "10"):
         raise refuse("a logarithm is ln, log2 or log10")
 
 
@@ -136,6 +153,8 @@ _RULES = {
     exp.Join: _check_join,
     exp.DataType: _check_type,
     exp.Var: _check_word,
+    exp.Extract: _check_part,
+    exp.Interval: _check_interval,
     exp.Log: _check_logarithm,
     exp.DateTrunc: _check_unit,
     exp.TimestampTrunc: _check_unit,

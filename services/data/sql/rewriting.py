@@ -1,11 +1,11 @@
 """From SQL that was checked to the text that the engine runs: every name quoted, every result column named."""
 
-from collections.abc import Iterator
-
 from sqlglot import exp
 
 from services.data.sql import CheckedQuery, Dialect, checking, grammar, refuse
 from services.data.sql.datafusion import DataFusion
+
+_ALL = 2**63 - 1  # more rows than there can be
 
 
 def query(sql: str, tables: frozenset[str], dialect: Dialect) -> CheckedQuery:
@@ -17,10 +17,14 @@ def query(sql: str, tables: frozenset[str], dialect: Dialect) -> CheckedQuery:
     checking.check(tree, grammar.PARTS, dialect)
     read = _tables(tree, tables)
     if not ours:
-        return CheckedQuery(_write(tree, dialect), read)
+        text = _write(tree, dialect)
+        return CheckedQuery(text, read, part=text)
     for select in tree.find_all(exp.Select):
         _name_columns(select)
-    return CheckedQuery(_write(tree, DataFusion), read, _order(tree))
+    text, keys = _write(tree, DataFusion), _keys(tree)
+    if None not in keys or tree.args.get("limit"):
+        return CheckedQuery(text, read, tuple(filter(None, keys)) if None not in keys else (), text)
+    return CheckedQuery(text, read, (), _write(tree.limit(_ALL), DataFusion))
 
 
 def condition(expression: str) -> str:
@@ -70,14 +74,43 @@ def _name_columns(select: exp.Select) -> None:
     select.set("expressions", named)
 
 
-def _order(tree: exp.Expression) -> tuple[str, ...]:
-    """The keys of the outermost ORDER BY, where they are columns of the result."""
+def _keys(tree: exp.Expression) -> list[str | None]:
+    """The keys of the outermost ORDER BY as columns of the result; None for one that is no column of it."""
     order = tree.args.get("order")
-    return tuple(_write(key, DataFusion) for key in _keys(order) if not key.this.table) if order else ()
+    first = tree
+    while isinstance(first, exp.SetOperation | exp.Subquery):
+        first = first.this  # names the columns of the whole
+    columns = first.expressions
+    found = list[str | None]()
+    for key in order.expressions if order else ():
+        name = _named(key.this, columns) or (_made(key.this, tree) if first is tree else "")
+        found.append(_sorted_by(key, name) if name else None)
+    return found
 
 
-def _keys(order: exp.Expr) -> Iterator[exp.Expr]:
-    for key in order.expressions:
-        if not isinstance(key.this, exp.Column):
-            return
-        yield key
+def _sorted_by(key: exp.Expression, name: str) -> str:
+    key = key.copy()
+    key.set("this", exp.column(name, quoted=True))
+    return _write(key, DataFusion)
+
+
+def _named(key: exp.Expression, columns: list[exp.Expression]) -> str:
+    """The result column that a key means by its name or number."""
+    names = [column.alias for column in columns if not column.is_star]
+    if isinstance(key, exp.Literal) and not key.is_string and len(names) == len(columns):
+        place = str(key.this)
+        return str(names[int(place) - 1]) if place.isdecimal() and 0 < int(place) <= len(names) else ""
+    there = isinstance(key, exp.Column) and (key.name in names or any(isinstance(c, exp.Star) for c in columns))
+    return str(key.name) if there and not key.args.get("table") else ""
+
+
+def _made(key: exp.Expression, select: exp.Expression) -> str:
+    """The result column that a key means because it is made of the same column."""
+    if not isinstance(key, exp.Column):
+        return ""
+    for column in select.expressions:
+        if isinstance(column, exp.Alias) and column.this == key:
+            return str(column.alias)
+    names = [column.alias for column in select.expressions]
+    alone = not select.args.get("joins") and any(isinstance(column, exp.Star) for column in select.expressions)
+    return str(key.name) if alone and key.name not in names else ""
