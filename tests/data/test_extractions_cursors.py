@@ -163,3 +163,16 @@ def test_values_of_another_kind_than_declared_are_put_aside(root: Path) -> None:
 
     assert reading.rows(answer) == [{"id": 1, "n": None}]
     assert reading.broken(answer) == [('{"id": 2, "n": "many"}', "n does not fit int64", "t:2")]
+
+
+def test_a_rule_for_another_cursor_is_not_run(root: Path) -> None:
+    with sqlite3.connect(root / "a.db") as connection:
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, other INTEGER UNIQUE NOT NULL)")
+        connection.execute("INSERT INTO t VALUES (1, 50)")
+    connection.close()
+    reading = Reading(root, SOURCE, RULE)
+    reading.source = SqlSource(SOURCE.url, "t", "other")
+
+    with pytest.raises(Failure, match="made for another cursor than other: add a version to it") as caught:
+        reading.run()
+    assert caught.value.code is Code.FAILED_PRECONDITION

@@ -11,7 +11,7 @@ from services.data.datasets.service import DataSets
 from services.data.extractions.domain import Extraction, Task
 from services.data.extractions.runner import ExtractionRunner, columns_of
 from services.data.extractions.store import ExtractionStore
-from services.data.rules.domain import active
+from services.data.rules.domain import active, check_fit
 from services.data.rules.service import Rules
 from services.data.sources.service import Sources
 from services.kit.auth import Scope
@@ -39,7 +39,8 @@ class Extractions:
     async def run(self, scope: Scope, rule: str, once: Once | None) -> tuple[Extraction, Operation]:
         """Begins a run of a rule's active version; it goes on beside requests, and after a crash.
 
-        Raises not_found, in_progress, and failed_precondition without an active version or when it changes a type.
+        Raises not_found, in_progress, and failed_precondition without an active version, when it changes a type, or
+        when its source has become another kind.
         """
         await self._store.recall(once)
         await self._check_columns(scope, rule)
@@ -47,6 +48,7 @@ class Extractions:
         def pin(connection: Connection, operation: str) -> tuple[Extraction, Task]:
             view = self._rules.active(connection, scope, rule)
             source = self._sources.existing(connection, scope, view.rule.source)
+            check_fit(view.version.definition, source.definition, source.source)
             version, data_set = view.version, view.rule.data_set
             made = Extraction(uuid7(), rule, version.version, source.source, data_set, operation, self._now())
             return made, Task(source.definition, version.compiled)

@@ -1,5 +1,6 @@
 """The one place where a caller's pattern is compiled: RE2, whose time is linear in the line."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -8,6 +9,7 @@ from services.kit.errors import Code, Failure
 
 _MEMORY = 8 * 2**20  # bytes that a compiled pattern may take
 _LONGEST = 4096
+_NAMED = re.compile(r"(?<!\\)\(\?P?<(\w+)>")
 
 
 @lru_cache(64)
@@ -17,6 +19,10 @@ def compiled(pattern: str) -> Any:
 
     if len(pattern) > _LONGEST:
         raise Failure(Code.PATTERN_UNSUPPORTED, f"the pattern has more than {_LONGEST} characters")
+    names = _NAMED.findall(pattern)
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        # RE2 would take the first and leave the others empty.
+        raise Failure(Code.PATTERN_UNSUPPORTED, f"the pattern names the group {twice[0][:80]} twice")
     options = re2.Options()
     options.max_mem, options.log_errors = _MEMORY, False
     try:

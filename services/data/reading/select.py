@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.data.reading.kinds import Compiled, RuleColumn, SqlRule, SqlSource
-from services.data.reading.sqlite import FUNCTIONS, Table, quoted
+from services.data.reading.sqlite import FUNCTIONS, Table, paging, quoted
 from services.data.schema import Column, ColumnType, check_columns
 from services.data.sql import parsing
 from services.kit.errors import Code, Failure, InvalidValue
@@ -188,10 +188,8 @@ def _paged(tree: Any, selected: Sequence[tuple[str, Any]], source: SqlSource) ->
     """The statement that runs, for one page: parameters `first`, `after` and `rows`, as `sqlite.page` fills them."""
     where = tree.args.get("where")
     items = ", ".join(f"{_text(expression)} AS {quoted(name)}" for name, expression in selected)
-    cursor = quoted(source.cursor)
     own = f"({_text(where.this)}) AND " if where else ""
-    new = f"{cursor} >= :first AND {cursor} IS NOT :after"
-    return f"SELECT {items} FROM {quoted(source.table)} WHERE {own}{new} ORDER BY {cursor} LIMIT :rows"
+    return f"SELECT {items} FROM {quoted(source.table)} WHERE {own}{paging(source)}"
 
 
 def _text(expression: Any) -> str:

@@ -14,7 +14,7 @@ from services.data.reading import folders
 from services.data.reading.folders import Parts
 from services.data.reading.kinds import SqlSource
 from services.data.schema import ColumnType
-from services.kit.errors import Code, Failure, InvalidValue
+from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue
 
 FUNCTIONS = frozenset(
     """
@@ -172,11 +172,20 @@ def preview(connection: sqlite3.Connection, source: SqlSource, records: int) -> 
     return [column[0] for column in found.description], found.fetchall()
 
 
+def paging(source: SqlSource) -> str:
+    """How a statement ends that `page` can run."""
+    cursor = quoted(source.cursor)
+    return f"{cursor} >= :first AND {cursor} IS NOT :after ORDER BY {cursor} LIMIT :rows"
+
+
 def page(connection: sqlite3.Connection, source: SqlSource, statement: str, after: Any, rows: int) -> list[Any]:
     """The rows of a checked statement above a cursor value (None: from the first), at most so many.
 
-    Each page is a read of its own: a long extraction keeps no lock on a database that others write.
+    Each page is a read of its own: a long extraction keeps no lock on a database that others write. Raises
+    failed_precondition for a statement that was written for another cursor.
     """
+    if not statement.endswith(paging(source)):
+        raise FailedPrecondition(f"the rule was made for another cursor than {source.cursor}: add a version to it")
     # No constant is below every cursor: compared with a column of text, even minus infinity is the text "-Inf".
     first = _edge(connection, source, "min") if after is None else after
     return connection.execute(statement, {"first": first, "after": after, "rows": rows}).fetchall()

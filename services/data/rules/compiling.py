@@ -4,8 +4,6 @@ from services.data.reading import paths, patterns, samples, select
 from services.data.reading.kinds import (
     Compiled,
     Definition,
-    FileFormat,
-    FileRule,
     JsonRule,
     RegexRule,
     RuleColumn,
@@ -14,10 +12,9 @@ from services.data.reading.kinds import (
     SqlSource,
 )
 from services.data.reading.places import Place
+from services.data.rules.domain import misfit
 from services.data.schema import Column, check_columns
 from services.kit.errors import InvalidValue
-
-_NEEDS = {FileRule: FileFormat.CSV, JsonRule: FileFormat.JSON_LINES, RegexRule: FileFormat.TEXT}
 
 
 def compile_rule(rule: RuleDefinition, source: Definition, place: Place) -> Compiled:
@@ -25,13 +22,11 @@ def compile_rule(rule: RuleDefinition, source: Definition, place: Place) -> Comp
 
     Raises sql_not_allowed, pattern_unsupported, or invalid_value for a rule that does not fit its source.
     """
+    if reason := misfit(rule, source):
+        raise InvalidValue(reason)
     if isinstance(rule, SqlRule):
-        if not isinstance(source, SqlSource):
-            raise InvalidValue("a sql rule needs a sql source")
+        assert isinstance(source, SqlSource), "it fits"
         return _compile_sql(rule, source, place)
-    needed = _NEEDS[type(rule)]
-    if isinstance(source, SqlSource) or source.format is not needed:
-        raise InvalidValue(f"this kind of rule needs files of format {needed}")
     check_columns(Column(column.name, column.type) for column in rule.columns)
     if isinstance(rule, JsonRule):
         return Compiled(rule.columns, paths=tuple(paths.parse(column.source) for column in rule.columns))

@@ -4,8 +4,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.data.etags import expect
-from services.data.reading.kinds import Compiled, RuleDefinition
+from services.data.reading.kinds import (
+    Compiled,
+    Definition,
+    FileFormat,
+    FileRule,
+    JsonRule,
+    RegexRule,
+    RuleDefinition,
+    SqlRule,
+    SqlSource,
+)
 from services.kit.errors import Code, FailedPrecondition, Failure
+
+_NEEDS: dict[type, FileFormat] = {
+    FileRule: FileFormat.CSV,
+    JsonRule: FileFormat.JSON_LINES,
+    RegexRule: FileFormat.TEXT,
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,21 @@ class Trial:
     def coverage(self) -> float:
         """accepted / tried; 0 of nothing."""
         return self.accepted / self.tried if self.tried else 0.0
+
+
+def misfit(rule: RuleDefinition, source: Definition) -> str:
+    """Why a rule cannot be for this kind of source; empty when it can."""
+    if isinstance(rule, SqlRule):
+        return "" if isinstance(source, SqlSource) else "a sql rule needs a sql source"
+    needed = _NEEDS[type(rule)]
+    fits = not isinstance(source, SqlSource) and source.format is needed
+    return "" if fits else f"this kind of rule needs files of format {needed}"
+
+
+def check_fit(rule: RuleDefinition, source: Definition, name: str) -> None:
+    """Raises failed_precondition when the source has become another kind since: rows would be of nothing but NULL."""
+    if reason := misfit(rule, source):
+        raise FailedPrecondition(f"the source {name} has changed: {reason}")
 
 
 def extended(rule: Rule, now: datetime) -> Rule:

@@ -74,6 +74,7 @@ class Rules:
             raise InvalidValue(f"records must be between 1 and {_MOST}")
         view = await self._store.get(scope, name, version)
         source = await self._sources.get(scope, view.rule.source)
+        domain.check_fit(view.version.definition, source.definition, source.source)
         compiled = view.version.compiled
         tried = await self._sources.tries(scope, source, compiled, records or _RECORDS)
         return await asyncio.to_thread(_try, compiled, tried)

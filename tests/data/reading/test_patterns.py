@@ -21,6 +21,11 @@ def test_what_re2_does_not_have_is_refused(pattern: str) -> None:
     assert caught.value.code is Code.PATTERN_UNSUPPORTED
 
 
+@pytest.mark.parametrize("pattern", [r"\(?P<n>a?(?P<n>b)", "(?P<a>x)(?P<b>y)", "(x)(x)", "(?:x)(?i:y)"])
+def test_groups_with_different_names_or_none_are_fine(pattern: str) -> None:
+    patterns.compiled(pattern)
+
+
 def test_a_pattern_has_a_longest_length() -> None:
     with pytest.raises(Failure, match="more than 4096 characters"):
         patterns.compiled("a" * 4097)

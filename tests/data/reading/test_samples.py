@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.data.reading import samples
+from services.data.reading import samples, sqlite
 from services.data.reading.kinds import Compiled, FileFormat, FilesSource, RuleColumn, SqlSource
 from services.data.reading.places import Place
 from services.data.schema import Column, ColumnType
@@ -183,16 +183,17 @@ def test_tries_of_a_table_run_the_statement_that_extractions_run(tmp_path: Path)
 @pytest.mark.parametrize(
     ("statement", "code"),
     [
-        ('SELECT "x" FROM "t" LIMIT :rows', None),
-        ('SELECT "none" AS y FROM "t" WHERE none = 1', Code.INVALID_VALUE),
-        ("SELECT sql FROM sqlite_master", Code.SQL_NOT_ALLOWED),
-        ("DELETE FROM t", Code.SQL_NOT_ALLOWED),
+        ('SELECT "x" FROM "t" WHERE', None),
+        ('SELECT "none" AS y FROM "t" WHERE none = 1 AND', Code.INVALID_VALUE),
+        ("SELECT sql, 1 AS id FROM sqlite_master WHERE", Code.SQL_NOT_ALLOWED),
+        ("DELETE FROM t WHERE id IN (SELECT id FROM t WHERE", Code.FAILED_PRECONDITION),
     ],
 )
 def test_a_statement_is_compiled_by_the_database_before_it_is_kept(
     tmp_path: Path, statement: str, code: Code | None
 ) -> None:
     where = database(tmp_path, "x TEXT")
+    statement = f"{statement} {sqlite.paging(TABLE)}" + ")" * statement.count("(")
     if code is None:
         samples.prepare(TABLE, where, Compiled((), statement))
         return
