@@ -14,6 +14,8 @@ from services.kit.errors import Code, Failure, Unauthenticated
 
 # Whom the gRPC call of this task was admitted for; its access log line is written when it has ended.
 caller: ContextVar[tuple[Principal, str] | None] = ContextVar("caller", default=None)
+# Which model and version it asked for, and then which version answered.
+asked: ContextVar[tuple[str, str]] = ContextVar("asked", default=("", ""))
 
 
 class Admission:

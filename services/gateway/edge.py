@@ -10,11 +10,12 @@ from typing import Any
 from services.gateway import body, screening
 from services.gateway.admission import Admission, enough
 from services.gateway.api import problem
+from services.gateway.http_protocol import WORK_KEY
 from services.gateway.journal import Entry, Journal
 from services.gateway.limits import Standing
 from services.gateway.screening import Screen
 from services.kit.auth import Principal, Scope
-from services.kit.errors import Code, Failure, Internal, InvalidValue
+from services.kit.errors import Code, Failure, Internal
 
 log = logging.getLogger(__name__)
 SCOPE_KEY = "aimass"  # where the request lies in the ASGI scope
@@ -85,6 +86,7 @@ class Edge:
         begun = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         client = scope.get("client")
+        scope["path"] = screening.path(scope["raw_path"])
         request = Request(
             scope["method"],
             scope["path"],
@@ -119,8 +121,13 @@ class Edge:
         request.standing = self._admission.take(request.principal, 1)
         enough(request.standing)
         if request.path.startswith("/v2") and self.predictions and request.path[3:4] in ("", "/"):
-            _readable(request)
-            await sender.whole(await self.predictions(request))
+            # Its connection cancels it when the caller hangs up; watching for that here would cost a task each time.
+            scope[WORK_KEY] = asyncio.current_task()
+            try:
+                response = await self.predictions(request)
+            finally:
+                del scope[WORK_KEY]
+            await sender.whole(response)
         elif self.web:
             scope[SCOPE_KEY] = request
             await self.web(scope, request.receive, sender)
@@ -153,8 +160,6 @@ class Edge:
             headers.append(_BEARER)
             if _is_page(request):
                 headers.append(_BASIC)
-        if failure.code is Code.METHOD_NOT_ALLOWED:
-            headers.append((b"allow", b"POST" if request.path.endswith("/infer") else b"GET, HEAD"))
         if failure.code in _CLOSING:
             headers.append((b"connection", b"close"))
         content = problem.dump(failure, request.path, request.request_id)
@@ -178,15 +183,6 @@ class Edge:
                 request.version,
             )
         )
-
-
-def _readable(request: Request) -> None:
-    """Of a request for predictions. Raises method_not_allowed, invalid_value."""
-    if request.method != "POST":
-        if request.method not in ("GET", "HEAD"):
-            raise Failure(Code.METHOD_NOT_ALLOWED, f"{request.method[:20]} is not allowed here")
-        if body.declared(request.headers):
-            raise InvalidValue("this request takes no body")
 
 
 def _is_page(request: Request) -> bool:

@@ -13,6 +13,7 @@ from services.kit.timestamps import uuid7
 HEADER_SECONDS = 10.0
 SILENT_SECONDS = 60.0
 LINGER_SECONDS = 1.0
+WORK_KEY = "aimass.work"  # where in the ASGI scope the task lies that ends with the connection
 _MOST = 2 * (HEADER_BYTES + TARGET)  # bytes of a request line and headers, however they are split
 
 
@@ -39,6 +40,9 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait(None)
         super().connection_lost(exc)
+        work: Any = self.scope.get(WORK_KEY) if self.scope else None
+        if work:
+            work.cancel()
 
     def _wait(self, seconds: float | None) -> None:
         if self._timer:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from urllib.parse import unquote
 
 from services.kit.errors import Code, Failure
 from services.kit.timestamps import uuid7
@@ -13,6 +14,8 @@ _ONCE = (b"host", b"authorization", b"content-length", b"content-type", b"x-proj
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]|::1)\Z", re.IGNORECASE)
 _PORT = re.compile(r":\d+\Z")
+# A slash, colon or percent sign that was written so belongs to a name; bare ones belong to the path.
+_OF_NAMES = re.compile(r"(%2[Ff5]|%3[Aa])")
 _SITES = (b"none", b"same-origin")
 
 
@@ -20,6 +23,14 @@ def request_id(headers: Mapping[bytes, bytes]) -> str:
     """What the caller named the request, or a new name if he did not, or not sanely."""
     given = headers.get(b"x-request-id", b"")
     return given.decode() if _REQUEST_ID.match(given) else uuid7()
+
+
+def path(raw: bytes) -> str:
+    """A path decoded, but for what would then mean another path: `%2F`, `%3A` and `%25` are left to who reads names."""
+    text = raw.decode("latin-1")
+    if "%" not in text:
+        return text
+    return "".join(part if _OF_NAMES.match(part) else unquote(part) for part in _OF_NAMES.split(text))
 
 
 class Screen:

@@ -1,6 +1,8 @@
 """Services that answer with what they were asked: the real contract behind real guards, for tests of the doors."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ class Echo:
     def __init__(self, service: str) -> None:
         self._methods = {method.descriptor.name: method for method in contract.methods(service)}
         self.seen: list[Call] = []
+        # Request ids of calls that wait for ever, and of those that were given up.
+        self.waiting: set[str] = set()
+        self.given_up: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
         method = self._methods.get(name)
@@ -31,12 +36,24 @@ class Echo:
             raise AttributeError(name)
         return self._stream(method) if method.descriptor.server_streaming else self._unary(method)
 
+    @contextlib.contextmanager
+    def _patient(self, call: Call) -> Iterator[None]:
+        self.waiting.add(call.request_id)
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            self.given_up.add(call.request_id)
+            raise
+
     def _unary(self, method: Method) -> Any:
         async def answer(request: Any, call: Call) -> Any:
             self.seen.append(call)
             call.once(lambda reply: reply)
             if request.ByteSize() < 1000 and "broken" in str(request):
                 raise RuntimeError("a bug with a secret in its text")
+            if request.ByteSize() < 1000 and "patient" in str(request):
+                with self._patient(call):
+                    await asyncio.Event().wait()
             if getattr(request, "offset", 0) == 13:
                 raise Failure(Code.WRONG_OFFSET, "the chunk does not fit", committed_size=7)
             reply: Any = GetMessageClass(method.gives)()
@@ -63,6 +80,9 @@ class Echo:
             if "missing" in str(request):
                 raise Failure(Code.NOT_FOUND, "there is nothing")
             for number, chunk in enumerate(CHUNKS):
+                if ("silent" if number == 0 else "patient") in str(request) and number < 2:
+                    with self._patient(call):
+                        await asyncio.Event().wait()
                 if "cut" in str(request) and number == 2:
                     raise Failure(Code.UNAVAILABLE, "the rest is away")
                 if method.gives.full_name == "google.api.HttpBody":

@@ -1,6 +1,8 @@
 """The Open Inference Protocol over gRPC, with our own messages; and stock clients over both transports."""
 
 import asyncio
+import contextlib
+import json
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,7 +22,9 @@ from aimass.v1.failure_pb2 import FailureDetail
 from services.gateway.api.oip_messages import SERVICE, message, pool
 from services.kit.errors import Code
 from services.kit.status import TRAILER
+from services.kit.timestamps import uuid7
 from tests.gateway.serving import Serving, serving
+from tests.support.house import until
 from tests.support.models import logistic, lookup, texts
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -36,13 +40,18 @@ async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving
         yield found
 
 
-async def call(app: Serving, method: str, key: str = "", **fields: Any) -> tuple[Any, dict[str, str]]:
+Called = tuple[Any, dict[str, str]]
+
+
+async def call(
+    app: Serving, method: str, key: str = "", named: str = "r-3", **fields: Any
+) -> tuple[Any, dict[str, str]]:
     """The reply and its initial metadata."""
     async with aio.insecure_channel(app.doors["grpc"]) as channel:
         request = message(f"{method}Request")(**fields)
         reply = message(f"{method}Response")
         stub: Any = channel.unary_unary(f"/{SERVICE}/{method}", lambda sent: sent.SerializeToString(), reply.FromString)
-        under_way = stub(request, metadata=(("authorization", f"Bearer {key or app.key}"), ("x-request-id", "r-3")))
+        under_way = stub(request, metadata=(("authorization", f"Bearer {key or app.key}"), ("x-request-id", named)))
         found = await under_way
         metadata: Any = await under_way.initial_metadata()
         return found, dict(metadata)
@@ -148,6 +157,49 @@ async def test_what_there_is_not_is_not_found(app: Serving) -> None:
     assert await refusal(app, "ModelInfer", model_name="none") == missing
     assert await refusal(app, "ModelReady", name="none") == missing
     assert await refusal(app, "ModelMetadata", name="none") == missing
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "line"),
+    [
+        ("ModelReady", {"name": "late"}, ("late", "1", 200)),
+        ("ModelMetadata", {"name": "late", "version": "1"}, ("late", "1", 200)),
+        ("ModelMetadata", {"name": "nobody"}, ("nobody", "", 404)),
+        ("ModelMetadata", {"name": "late", "version": "77"}, ("late", "77", 404)),
+        ("ModelInfer", {"model_name": "words", "inputs": []}, ("words", "1", 422)),
+        ("ModelInfer", {"model_name": "n" * 500}, ("n" * 128, "", 404)),
+        ("ServerLive", {}, (None, None, 200)),
+    ],
+)
+async def test_the_access_log_names_model_and_version(
+    app: Serving, method: str, fields: dict[str, Any], line: tuple[Any, ...]
+) -> None:
+    name = uuid7()
+    with contextlib.suppress(aio.AioRpcError):
+        await call(app, method, named=name, **fields)
+
+    found = await logged(app, name)
+    assert (found.get("model"), found.get("version"), found["status"]) == line
+
+
+async def test_a_prediction_is_logged_with_the_version_that_answered(app: Serving) -> None:
+    tensors = [tensor("x", "FP32", 1, 4, fp32_contents=[1, 2, 3, 4])]
+    answered, _ = await call(app, "ModelInfer", named="log-answered", model_name="late", inputs=tensors)
+
+    line = await logged(app, "log-answered")
+    assert (line["model"], line["version"]) == ("late", answered.model_version)
+    assert (line["method"], line["tenant"], line["status"]) == ("GRPC", "default", 200)
+
+
+async def logged(app: Serving, request_id: str) -> dict[str, Any]:
+    """The call's line in the access log."""
+
+    def line() -> Any:
+        lines = (app.house.runtime.home / "logs" / "access.log").read_text().splitlines()
+        return next((found for found in map(json.loads, lines) if found["request_id"] == request_id), None)
+
+    found: dict[str, Any] = await until(line)
+    return found
 
 
 async def test_keys_count_here_as_well(app: Serving) -> None:

@@ -219,6 +219,80 @@ async def test_head_is_a_get_without_its_body(gateway: Gateway) -> None:
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-async def test_a_path_with_an_encoded_slash_names_no_other_thing(gateway: Gateway) -> None:
-    for path in ("/v1/models/%2e%2e%2fetc", "/v1/models/a%2fb%2fc", "/v1/models/a%00b", "/v1/models/%ff"):
-        assert (await ask(gateway, "GET", path)).status_code in (404, 422)
+@pytest.mark.parametrize(
+    ("verb", "path", "status"),
+    [
+        ("GET", "/v1/models/%2e%2e%2fetc", 422),
+        ("GET", "/v1/models/a%00b", 422),
+        ("GET", "/v1/models/%ff", 422),
+        ("GET", "/v1/models/a%2Fversions%2F1", 422),
+        ("GET", "/v1/models/a%2fversions", 422),
+        ("GET", "/v1/models/a%2frelease", 422),
+        ("GET", "/v1/models/a%252Fversions", 422),
+        ("POST", "/v1/models/a%2Fversions", 405),
+        ("POST", "/v1/models/late%3Aundelete", 405),
+        ("GET", "/v1/operations/trainer-1%3Await", 200),
+        ("GET", "/v1%2Fmodels/late", 404),
+        ("GET", "/v1/models%2Flate", 404),
+        ("GET", "/v1/logs%3Acount", 404),
+        ("GET", "/v1/data-sets/a/versions/1%2Frows", 422),
+    ],
+)
+async def test_what_a_name_has_encoded_leads_to_no_other_route(
+    gateway: Gateway, verb: str, path: str, status: int
+) -> None:
+    answer = await ask(gateway, verb, path)
+
+    assert answer.status_code == status, answer.text
+    if status == 422:
+        assert answer.json()["code"] in ("invalid_name", "invalid_value")
+
+
+async def test_what_is_encoded_in_a_name_arrives_decoded_once(gateway: Gateway) -> None:
+    await ask(gateway, "GET", "/v1/artifacts/sha256%3Aab%25cd%2Fef%20g")
+
+    request = gateway.services["aimass.v1.Artifacts"].seen[-1].request
+    assert request.digest == "sha256:ab%cd/ef g"
+    await ask(gateway, "GET", "/v1/operations/trainer-1%3Await")
+    assert gateway.services["aimass.v1.Operations"].seen[-1].request.operation == "trainer-1:wait"
+
+
+@pytest.mark.parametrize("prefix", ["/v2%2Fhealth/live", "/v2/health%2Flive", "/health%2Flive", "/v2/models%2Flate"])
+async def test_fixed_paths_are_not_reached_around_a_corner(gateway: Gateway, prefix: str) -> None:
+    assert (await ask(gateway, "GET", prefix)).status_code == 404
+
+
+async def test_letters_may_be_encoded_in_any_path(gateway: Gateway) -> None:
+    answer = await ask(gateway, "GET", "/v1/%6dodels/l%61te")
+
+    assert answer.json()["model"] == "late"
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "allow"),
+    [
+        ("PUT", "/v2/models/late", "GET, HEAD"),
+        ("POST", "/v2/models/late/ready", "GET, HEAD"),
+        ("DELETE", "/v2", "GET, HEAD"),
+        ("POST", "/v2/health/live", "GET, HEAD"),
+        ("GET", "/v2/models/late/infer", "POST"),
+        ("HEAD", "/v2/models/late/infer", "POST"),
+        ("PATCH", "/v2/models/late/versions/3/infer", "POST"),
+        ("OPTIONS", "/v2/models/late/infer", "POST"),
+        ("PUT", "/v2/models/infer", "GET, HEAD"),
+        ("POST", "/v2/models/infer", "GET, HEAD"),
+        ("POST", "/v2/models/late/versions/infer", "GET, HEAD"),
+        ("POST", "/health/ready", "GET, HEAD"),
+        ("PUT", "/v1/models", "GET, HEAD, POST"),
+        ("POST", "/v1/logs:count", "GET, HEAD"),
+        ("GET", "/v1/data-sets:query", "POST"),
+        ("POST", "/docs", "GET, HEAD"),
+        ("PUT", "/openapi.json", "GET, HEAD"),
+    ],
+)
+async def test_a_method_that_is_not_there_is_told_which_are(gateway: Gateway, verb: str, path: str, allow: str) -> None:
+    answer = await ask(gateway, verb, path)
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, allow)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert verb == "HEAD" or answer.json()["code"] == "method_not_allowed"

@@ -1,5 +1,10 @@
-import pytest
+from urllib.parse import quote, unquote
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway import screening
 from services.gateway.screening import Screen, request_id
 from services.kit.errors import Code, Failure
 
@@ -55,6 +60,34 @@ def test_our_own_pages_and_named_origins_may() -> None:
     check((b"origin", b"http://localhost:8080"), (b"sec-fetch-site", b"same-origin"))
     named = Screen([], ["https://console.example"])
     check((b"origin", b"https://console.example"), (b"sec-fetch-site", b"cross-site"), screen=named)
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        (b"/v1/models/late", "/v1/models/late"),
+        (b"/v1/%6Dodels", "/v1/models"),
+        (b"/a%2Fb/c%2fd", "/a%2Fb/c%2fd"),
+        (b"/a%3Aundelete", "/a%3Aundelete"),
+        (b"/a:undelete", "/a:undelete"),
+        (b"/a%252Fb", "/a%252Fb"),
+        (b"/caf%C3%A9%2F%C3%A9", "/caf\u00e9%2F\u00e9"),
+        (b"/%", "/%"),
+        (b"/%2", "/%2"),
+        (b"/%zz%2f", "/%zz%2f"),
+    ],
+)
+def test_a_path_keeps_what_is_encoded_to_be_no_path(raw: bytes, path: str) -> None:
+    assert screening.path(raw) == path
+
+
+@given(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=5))
+def test_a_path_has_as_many_parts_as_were_written_and_each_is_found_again(parts: list[str]) -> None:
+    raw = "/".join(quote(part.encode(errors="replace"), safe="") for part in parts).encode()
+    found = screening.path(raw).split("/")
+
+    assert [unquote(part) for part in found] == [part.encode(errors="replace").decode() for part in parts]
+    assert not any(":" in part for part in found)
 
 
 def test_too_many_and_too_large_headers_are_refused() -> None:

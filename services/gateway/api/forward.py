@@ -98,6 +98,7 @@ class Forward(grpc.GenericRpcHandler):
     async def _watch(self, path: str, context: Any, admit: bool) -> AsyncIterator[None]:
         begun, status = time.perf_counter(), 200
         admission.caller.set(None)
+        admission.asked.set(("", ""))
         try:
             if admit:
                 await self._gate.admit(metadata_of(context), 1)
@@ -120,7 +121,9 @@ class Forward(grpc.GenericRpcHandler):
 
     def _note(self, path: str, context: Any, status: int, seconds: float) -> None:
         principal, request_id = admission.caller.get() or (None, "")
-        self._journal.add(Entry(request_id, principal, "GRPC", path, status, seconds, 0, context.peer()))
+        model, version = admission.asked.get()
+        entry = Entry(request_id, principal, "GRPC", path, status, seconds, 0, context.peer(), model, version)
+        self._journal.add(entry)
 
 
 async def _nothing(requests: Any, context: Any) -> AsyncIterator[Any]:

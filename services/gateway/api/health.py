@@ -5,8 +5,9 @@ from typing import Any
 
 import orjson
 
+from services.gateway.api.problem import NotAllowed
 from services.gateway.edge import Request, Response
-from services.kit.errors import Code, Failure, Unavailable
+from services.kit.errors import Unavailable
 
 
 class Health:
@@ -29,7 +30,7 @@ class Health:
 
     def _answer(self, request: Request, content: dict[str, Any]) -> Response:
         if request.method not in ("GET", "HEAD"):
-            raise Failure(Code.METHOD_NOT_ALLOWED, f"{request.method[:20]} is not allowed here, GET is")
+            raise NotAllowed(request.method, "GET, HEAD")
         if b"authorization" in request.headers and self.known(request):
             content = content | {"services": self._parts()}
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]

@@ -8,9 +8,11 @@ from typing import Any
 
 import grpc
 
+from services.gateway.admission import asked
 from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permit
 from services.gateway.api.oip_messages import SERVICE, message
 from services.gateway.api.oip_values import framed, wrong
+from services.gateway.traffic.domain.routing import Pinned
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.service import Query, Traffic
 from services.kit import telemetry
@@ -19,6 +21,7 @@ from services.kit.errors import Code, Failure, Internal
 from services.kit.rpc import metadata_of
 from services.kit.status import refuse
 
+_SHOWN = 128  # characters of what a caller asked for that the access log shows
 log = logging.getLogger(__name__)
 Admit = Callable[[dict[str, str], int], Awaitable[tuple[Principal, str]]]
 # Which field of InferTensorContents holds a datatype, and how struct writes it.
@@ -78,6 +81,13 @@ class OipGrpc:
             answer, message(f"{name}Request").FromString, lambda reply: reply.SerializeToString()
         )
 
+    def _route(self, principal: Principal, model: str, version: str) -> Pinned:
+        """What answers, noted for the access log. Raises not_found, unavailable."""
+        asked.set((model[:_SHOWN], version[:_SHOWN]))
+        pinned = self._traffic.route(principal.scope, model, version)
+        asked.set((model, str(pinned.version.number)))
+        return pinned
+
     async def _server_live(self, _request: Any, *_: Any) -> Any:
         return message("ServerLiveResponse")(live=True), {}
 
@@ -90,7 +100,7 @@ class OipGrpc:
     async def _model_ready(self, request: Any, principal: Principal, *_: Any) -> Any:
         permit(principal)
         try:
-            pinned = self._traffic.route(principal.scope, request.name, request.version)
+            pinned = self._route(principal, request.name, request.version)
         except Failure as failure:
             if failure.code is not Code.UNAVAILABLE:
                 raise
@@ -99,7 +109,7 @@ class OipGrpc:
 
     async def _model_metadata(self, request: Any, principal: Principal, *_: Any) -> Any:
         permit(principal)
-        pinned = self._traffic.route(principal.scope, request.name, request.version)
+        pinned = self._route(principal, request.name, request.version)
         number, signature = pinned.version.number, pinned.version.signature
         loaded = [number] if request.version else self._traffic.versions(principal.scope, request.name)
         reply = message("ModelMetadataResponse")(
@@ -113,12 +123,13 @@ class OipGrpc:
 
     async def _model_infer(self, request: Any, principal: Principal, request_id: str, remaining: float | None) -> Any:
         permit(principal)
-        pinned = self._traffic.route(principal.scope, request.model_name, request.model_version)
+        pinned = self._route(principal, request.model_name, request.model_version)
         deadline = time.monotonic() + (DEADLINE if remaining is None else min(remaining, DEADLINE))
         names = [output.name for output in request.outputs]
         query = Query(request_id, deadline, _inputs(request), names)
         prediction = await self._traffic.predict(principal.scope, pinned, query)
         version = prediction.pinned.version
+        asked.set((request.model_name[:_SHOWN], str(version.number)))
         reply = message("ModelInferResponse")(
             model_name=request.model_name,
             model_version=str(version.number),

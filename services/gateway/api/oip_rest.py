@@ -8,9 +8,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from services.gateway import body
 from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permit
 from services.gateway.api.oip_body import Asked, decode, encode
 from services.gateway.api.oip_values import dump
+from services.gateway.api.problem import NotAllowed
 from services.gateway.edge import Request, Response
 from services.gateway.traffic.service import Prediction, Query, Traffic
 from services.kit.errors import Code, Failure, InvalidValue, NotFound, Unavailable
@@ -40,16 +42,18 @@ class OipRest:
                 return await self._infer(request, model, "")
             case ["models", model, "versions", version, "infer"]:
                 return await self._infer(request, model, version)
+        _readable(request)
+        match parts:
             case ["models", model, *rest] if model:
                 return self._model(request, model, rest)
             case [] | [""]:
-                return _read(request, about(self._version))
+                return _read(about(self._version))
             case ["health", "live"]:
-                return _read(request, {"live": True})
+                return _read({"live": True})
             case ["health", "ready"]:
                 if not self._ready():
                     raise Unavailable("the server is not ready", retry_after=1)
-                return _read(request, {"ready": True})
+                return _read({"ready": True})
         raise NotFound(f"there is no {request.path[:200]}")
 
     def _model(self, request: Request, model: str, rest: list[str]) -> Response:
@@ -64,7 +68,7 @@ class OipRest:
         pinned = self._traffic.route(request.principal.scope, model, version)
         label = (b"model-version", pinned.version.label.encode())
         if rest:
-            return _read(request, {"name": model, "ready": True}, label)
+            return _read({"name": model, "ready": True}, label)
         numbers = [pinned.version.number] if version else self._traffic.versions(request.principal.scope, model)
         signature = pinned.version.signature
         document = {
@@ -74,11 +78,11 @@ class OipRest:
             "inputs": [described(spec) for spec in signature.inputs],
             "outputs": [described(spec) for spec in signature.outputs],
         }
-        return _read(request, document, label)
+        return _read(document, label)
 
     async def _infer(self, request: Request, model: str, version: str) -> Response:
         if request.method != "POST":
-            raise Failure(Code.METHOD_NOT_ALLOWED, f"{request.method} is not allowed here, POST is")
+            raise NotAllowed(request.method, "POST")
         permit(request.principal)
         request.model, request.version = model, version
         deadline = time.monotonic() + _seconds(request)
@@ -91,9 +95,15 @@ class OipRest:
         return await _encode(asked, prediction)
 
 
-def _read(request: Request, document: dict[str, Any], *headers: tuple[bytes, bytes]) -> Response:
+def _readable(request: Request) -> None:
+    """Raises method_not_allowed, invalid_value for what is no question."""
     if request.method not in ("GET", "HEAD"):
-        raise Failure(Code.METHOD_NOT_ALLOWED, f"{request.method} is not allowed here, GET is")
+        raise NotAllowed(request.method, "GET, HEAD")
+    if body.declared(request.headers):
+        raise InvalidValue("this request takes no body")
+
+
+def _read(document: dict[str, Any], *headers: tuple[bytes, bytes]) -> Response:
     return Response(200, dump(document), [_JSON_TYPE, *headers])
 
 
@@ -118,14 +128,14 @@ async def _decode(request: Request) -> Asked:
         raise Failure(Code.UNSUPPORTED_MEDIA_TYPE, "the body must be application/json or application/octet-stream")
     length = headers.get(b"inference-header-content-length")
     if length is None:
-        size, body = None, await request.body(_JSON)
+        size, content = None, await request.body(_JSON)
     elif length.isdigit() and len(length) < 10:
-        size, body = int(length), await request.body(_BINARY)
+        size, content = int(length), await request.body(_BINARY)
     else:
         raise Failure(Code.BAD_FRAMING, "Inference-Header-Content-Length must be a number of bytes")
-    if (len(body) if size is None else size) > _LARGE:
-        return await asyncio.to_thread(decode, body, size)
-    return decode(body, size)
+    if (len(content) if size is None else size) > _LARGE:
+        return await asyncio.to_thread(decode, content, size)
+    return decode(content, size)
 
 
 async def _encode(asked: Asked, prediction: Prediction) -> Response:

@@ -11,6 +11,14 @@ MEDIA_TYPE = b"application/problem+json"
 _TITLES = {code: code.text.replace("_", " ").capitalize() for code in Code}
 
 
+class NotAllowed(Failure):
+    """The path has other methods than this one; `allowed` is what `Allow` says."""
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(Code.METHOD_NOT_ALLOWED, f"{method[:20]} is not allowed here, {allowed} is")
+        self.allowed = allowed
+
+
 def document(failure: Failure, instance: str, request_id: str) -> dict[str, Any]:
     """The members of a problem; `instance` is the path of the request."""
     code = failure.code
@@ -53,4 +61,6 @@ def headers(failure: Failure) -> list[tuple[bytes, bytes]]:
     found = [(b"content-type", MEDIA_TYPE)]
     if failure.retry_after is not None:
         found.append((b"retry-after", b"%d" % max(1, math.ceil(failure.retry_after))))
+    if isinstance(failure, NotAllowed):
+        found.append((b"allow", failure.allowed.encode()))
     return found

@@ -6,11 +6,12 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from fastapi import FastAPI
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from starlette.exceptions import HTTPException
 from starlette.requests import Request as WebRequest
 from starlette.responses import Response
 from starlette.routing import Route
@@ -49,6 +50,7 @@ class Rest:
             web.router.routes.append(Route(routes.path(entry.template, templates), _Endpoint(self, entry)))
         web.router.default = _nowhere
         web.add_exception_handler(Failure, _problem)
+        web.add_exception_handler(HTTPException, _framework)
         web.add_exception_handler(body.Gone, _gone)
 
     async def answer(self, entry: routes.Entry, web: WebRequest) -> Response:
@@ -56,7 +58,7 @@ class Rest:
         request: Request = web.scope[SCOPE_KEY]
         method = entry.verbs.get("GET" if request.method == "HEAD" else request.method)
         if method is None:
-            raise NotAllowed(request.method, entry.allowed)
+            raise problem.NotAllowed(request.method, entry.allowed)
         self._take(request, method.policy.cost)
         caller = Caller(request.principal, request.request_id, request.address, said(_reader(request)))
         with telemetry.span(
@@ -104,14 +106,6 @@ class _Endpoint:
         await response(scope, receive, send)
 
 
-class NotAllowed(Failure):
-    """The path has other methods than this one."""
-
-    def __init__(self, method: str, allowed: str) -> None:
-        super().__init__(Code.METHOD_NOT_ALLOWED, f"{method[:20]} is not allowed here, {allowed} is")
-        self.allowed = allowed
-
-
 async def _nowhere(scope: Any, receive: Any, send: Any) -> None:
     raise NotFound("there is no such path")
 
@@ -120,11 +114,18 @@ async def _problem(web: WebRequest, failure: Exception) -> Response:
     assert isinstance(failure, Failure)
     request: Request = web.scope[SCOPE_KEY]
     headers = {name.decode(): value.decode() for name, value in problem.headers(failure)}
-    if isinstance(failure, NotAllowed):
-        headers["allow"] = failure.allowed
     if failure.code is Code.BODY_TOO_LARGE:
         headers["connection"] = "close"
     return Response(problem.dump(failure, request.path, request.request_id), failure.code.http, headers)
+
+
+async def _framework(web: WebRequest, error: Exception) -> Response:
+    """Pages have no entry in the table; what the framework says of a wrong verb becomes a problem like all others."""
+    assert isinstance(error, HTTPException)
+    if error.status_code != Code.METHOD_NOT_ALLOWED.http:
+        return await _problem(web, NotFound("there is no such path"))
+    allowed = (error.headers or {}).get("Allow", "GET").split(", ")
+    return await _problem(web, problem.NotAllowed(web.method, ", ".join(sorted(allowed))))
 
 
 async def _gone(web: WebRequest, gone: Exception) -> Response:
@@ -136,7 +137,7 @@ async def _message(method: Method, request: Request, path: dict[str, str]) -> Me
     message, decoder = GetMessageClass(method.takes)(), Decoder()
     fields = await _body(method, request, message)
     large = len(fields) > 100 or body.declared(request.headers) > _LARGE
-    decoder.texts(message, {name: [value] for name, value in path.items()})
+    decoder.texts(message, {name: [unquote(value)] for name, value in path.items()})
     query = _query(request.query)
     for name in [*query, *fields]:
         if name in path:
