@@ -118,3 +118,76 @@ def test_a_change_needs_the_etag_that_was_seen_last() -> None:
     assert domain.changed(SET, "1", NOW, description="x").generation == 2
     with pytest.raises(Failure, match="its etag is 1"):
         domain.changed(SET, "9", NOW)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "pointer"),
+    [
+        (float("nan"), None, "/train/from"),
+        (None, float("nan"), "/train/to"),
+        (float("-inf"), None, "/train/from"),
+        (None, float("inf"), "/train/to"),
+        (float("-inf"), 3.0, "/train/from"),
+        (float("inf"), None, "/train/from"),
+    ],
+)
+def test_a_bound_that_json_cannot_say_is_refused(start: float | None, end: float | None, pointer: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        domain.check_range(RowRange("hour", start, end), COLUMNS)
+
+    assert [(v.pointer, v.rule) for v in caught.value.violations] == [(pointer, "must be finite")]
+
+
+@pytest.mark.parametrize(
+    "rows", [RowRange("hour"), RowRange("hour", 0), RowRange("temp", None, 1e308), RowRange("late", 1)]
+)
+def test_a_range_may_be_open_on_any_side(rows: RowRange) -> None:
+    domain.check_range(rows, COLUMNS)
+
+
+def test_every_rule_that_is_broken_is_told_at_once() -> None:
+    steps = [Step("late", Transform.CYCLIC), Step("hour", Transform.COUNT, constant=float("nan"), max_categories=0)]
+    with pytest.raises(InvalidValue) as caught:
+        domain.check_steps(steps, "late", "id")
+
+    assert {v.pointer for v in caught.value.violations} == {
+        "/steps/0/period",
+        "/steps/0/column",
+        "/steps/1/constant",
+        "/steps/1/max_categories",
+    }
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Step("hour", Transform.CYCLIC, period=2),
+        Step("hour", Transform.CYCLIC, period=domain.LONGEST_PERIOD, offset=-5),
+        Step("hour", Transform.ONE_HOT, max_categories=1),
+        Step("hour", Transform.ONE_HOT, max_categories=domain.MOST_CATEGORIES),
+        Step("hour", Transform.IDENTITY, period=-1),
+    ],
+)
+def test_a_step_may_reach_its_limits(step: Step) -> None:
+    domain.check_steps([step], "late", "id")
+
+
+def test_all_columns_that_are_missing_are_named() -> None:
+    steps = [Step("none", Transform.IDENTITY), Step("at", Transform.COUNT), Step("hour", Transform.COUNT)]
+    with pytest.raises(InvalidValue, match="label: the data set has no column gone") as caught:
+        domain.inputs_of(steps, "gone", "lost", COLUMNS)
+
+    assert [v.pointer for v in caught.value.violations] == ["/label", "/key", "/steps/0/column", "/steps/1"]
+
+
+@pytest.mark.parametrize("transform", Transform)
+@pytest.mark.parametrize("kind", ColumnType)
+def test_a_transform_takes_numbers_and_some_take_texts(transform: Transform, kind: ColumnType) -> None:
+    columns = [Column("x", kind), Column("id", ColumnType.STRING), Column("late", ColumnType.INT64)]
+    takes = kind in domain.NUMBERS or (kind is ColumnType.STRING and transform in (Transform.ONE_HOT, Transform.COUNT))
+    try:
+        assert domain.inputs_of([Step("x", transform, period=12)], "late", "id", columns) == (columns[0],)
+    except InvalidValue:
+        assert not takes
+    else:
+        assert takes

@@ -184,3 +184,29 @@ def test_outputs_are_named_after_what_they_are() -> None:
 def test_a_column_without_values_cannot_be_fitted(transform: Transform) -> None:
     with pytest.raises(FailedPrecondition, match="x has no value in the training rows"):
         fit(Step("x", transform), numbers(float("nan")), False)
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e300])
+def test_a_constant_column_is_zero_and_what_differs_from_it_is_finite(value: float) -> None:
+    for transform in (Transform.STANDARDIZE, Transform.MIN_MAX):
+        found = outcome(Step("x", transform), numbers(*[value] * 7), numbers(value, value + 1))
+        assert (found[0, 0], bool(np.isfinite(found[1, 0]))) == (0, True)
+
+
+def test_categories_that_are_close_are_told_apart() -> None:
+    found = outcome(Step("x", Transform.ONE_HOT), numbers(1234567, 1234568), numbers(1234568, 1234567, 1234567.5))
+
+    np.testing.assert_array_equal(found, [[0, 1], [1, 0], [0, 0]])
+
+
+def test_all_texts_of_a_column_may_be_unseen() -> None:
+    for transform in (Transform.ONE_HOT, Transform.COUNT):
+        found = outcome(Step("x", transform), texts("a", "b"), texts("c", "", "A", "a "))
+        assert not found.any()
+
+
+def test_as_many_categories_as_may_be_fit_into_a_graph() -> None:
+    many = numbers(*range(1000))
+    found = outcome(Step("x", Transform.ONE_HOT, max_categories=1000), many, many)
+
+    np.testing.assert_array_equal(found, np.eye(1000))

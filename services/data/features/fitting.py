@@ -66,12 +66,11 @@ def _fill(step: Step, values: Array) -> float | None:
             return None
         case Imputation.CONSTANT:
             return step.constant
-        case Imputation.MEAN:
+        case Imputation.MEAN | Imputation.MEDIAN:
+            middle = np.mean if step.imputation is Imputation.MEAN else np.median
             with np.errstate(over="ignore"):
-                mean = float(np.mean(_present(values, step.column)))
-            return _finite(Scale(mean, 1.0), step.column).shift
-        case Imputation.MEDIAN:
-            return float(np.median(_present(values, step.column)))
+                found = float(middle(_present(values, step.column)))
+            return _finite(Scale(found, 1.0), step.column).shift
 
 
 _Fit = tuple[Scale | Lookup, list[str]]
@@ -137,7 +136,7 @@ def _cyclic(step: Step, values: Array, fill: float | None) -> _Fit:
 def _spelt(key: Any) -> str:
     if isinstance(key, str):
         return key
-    return str(int(key)) if key.is_integer() and abs(key) < 2**53 else repr(key)
+    return str(int(key)) if key.is_integer() and abs(key) < 2**53 else repr(float(key))
 
 
 _FITS: dict[Transform, Callable[[Step, Array, float | None], _Fit]] = {
