@@ -36,6 +36,7 @@ class Server:
     home: Path
     env: dict[str, str] = field(default_factory=dict)
     two: bool = False
+    root: Path = ROOT  # the checkout whose services run
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     ports: list[int] = field(default_factory=lambda: free_ports(12))
 
@@ -77,7 +78,7 @@ class Server:
         env = kept | {"AIMASS_HOME": str(self.home), "AIMASS_GATEWAY_HTTP_PORT": str(self.ports[0])}
         env |= {
             "AIMASS_GATEWAY_GRPC_PORT": str(self.ports[1]),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "sdk")]),
+            "PYTHONPATH": os.pathsep.join([str(self.root), str(self.root / "sdk")]),
         }
         if self.two:
             env |= self._apart(names)
@@ -85,7 +86,7 @@ class Server:
         with open(self.home.with_suffix(".err"), "ab") as errors:
             command = [sys.executable, "-m", "services", *(names if self.two else ())]
             process = subprocess.Popen(
-                command, env=env | self.env, stdout=errors, stderr=errors, start_new_session=True
+                command, env=env | self.env, stdout=errors, stderr=errors, cwd=self.root, start_new_session=True
             )
         self.processes.append(process)
 
@@ -134,9 +135,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(home: Path, two: bool = False, **env: str) -> Iterator[Server]:
+def serving(home: Path, two: bool = False, root: Path = ROOT, **env: str) -> Iterator[Server]:
     """An installation that is there for a block and leaves no process behind."""
-    server = Server(home, env, two)
+    server = Server(home, env, two, root)
     try:
         yield server.start()
     finally:
