@@ -135,6 +135,9 @@ class AsyncClient(AsyncServices):
                         target.write(content)
                     return target.finish()
                 except Failure as failure:
+                    if failure.code == "wrong_offset" and target.offset and left:
+                        target.restart()
+                        continue
                     if failure.code != "unavailable" or not left:
                         raise
                     await asyncio.sleep(failure.retry_after or 0.2)

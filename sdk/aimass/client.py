@@ -151,6 +151,9 @@ class Client(Services):
                         target.write(content)
                     return target.finish()
                 except Failure as failure:
+                    if failure.code == "wrong_offset" and target.offset and left:
+                        target.restart()
+                        continue
                     if failure.code != "unavailable" or not left:
                         raise
                     time.sleep(failure.retry_after or 0.2)

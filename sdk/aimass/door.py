@@ -69,7 +69,7 @@ def _login(env: Mapping[str, str]) -> Door | None:
         known = tomllib.loads(config_file(env).read_text())
     except FileNotFoundError:
         return None
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # no TOML, or no text
         raise Failure("no_key", f"{config_file(env)} cannot be read: {error}") from None
     return Door(str(known.get("url", "")), str(known.get("key", "")), str(config_file(env)))
 
@@ -79,9 +79,9 @@ def _installation(env: Mapping[str, str]) -> Door | None:
     try:
         doors: dict[str, Any] = json.loads((folder / "doors.json").read_text())
         key = (folder / "admin-key").read_text().strip()
-    except (OSError, json.JSONDecodeError):
+        return Door(address(doors["http"]), key, str(folder))
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or not yet written
         return None
-    return Door(address(doors["http"]), key, str(folder))
 
 
 def address(door: Any) -> str:

@@ -1,6 +1,7 @@
 """Python arguments as a request of the REST contract, and its answers as messages."""
 
 import base64
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,11 +10,12 @@ from urllib.parse import quote
 
 import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from aimass.contract import Method
+from aimass.failures import Failure
 
 _LONG = {FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64}
 
@@ -30,7 +32,10 @@ class Prepared:
 
 
 def prepare(method: Method, arguments: Mapping[str, Any]) -> Prepared:
-    """Puts arguments into path, query and body. Raises TypeError for one that the method does not know."""
+    """Puts arguments into path, query and body. Raises TypeError for one that the method does not know.
+
+    Raises Failure invalid_name for a name that would lead to another path.
+    """
     values = _fields(method.takes, arguments, method.name)
     path = method.route
     for name in method.path_fields:
@@ -39,6 +44,8 @@ def prepare(method: Method, arguments: Mapping[str, Any]) -> Prepared:
         value = values.pop(name, default)
         if value in (None, ""):
             raise TypeError(f"{method.name}() needs {name}")
+        if value in (".", ".."):
+            raise Failure("invalid_name", f"{name} cannot be {value}")
         path = path.replace(f"{{{name}}}", quote(str(value), safe=":@"))
     if method.body == "*":
         return Prepared(method.verb, path, [], orjson.dumps(values), "application/json")
@@ -80,6 +87,8 @@ def _one(field: FieldDescriptor, value: Any) -> Any:
         return base64.b64encode(value).decode()
     if hasattr(value, "item"):  # a number of numpy
         value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"  # JSON has no such numbers
     return str(value) if field.cpp_type in _LONG else value
 
 
@@ -94,6 +103,8 @@ def _enum(field: FieldDescriptor, value: Any) -> str:
     """An enum's value by number, by its full name, or by what follows the prefix: `csv`."""
     assert field.enum_type
     if isinstance(value, int):
+        if value not in field.enum_type.values_by_number:
+            raise TypeError(f"{field.name} has no value {value}")
         return str(field.enum_type.values_by_number[value].name)
     known = field.enum_type.values_by_name
     text = str(value).upper().replace("-", "_")
@@ -138,11 +149,25 @@ def _query(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
 
 
 def decode(descriptor: Descriptor, body: bytes) -> Message:
-    """A message from its JSON; fields of a newer server are passed over."""
+    """A message from its JSON; fields of a newer server are passed over. Raises Failure for what is none."""
     message = GetMessageClass(descriptor)()
-    if body:
-        ParseDict(orjson.loads(body), message, ignore_unknown_fields=True)
+    try:
+        if body:
+            ParseDict(document(body), message, ignore_unknown_fields=True)
+    except ParseError:
+        raise Failure("internal", f"the answer is no {descriptor.name}: is this address an AI Mass gateway?") from None
     return message
+
+
+def document(body: bytes) -> dict[str, Any]:
+    """An answer that is a JSON object. Raises Failure for what is none, as proxies and login pages send it."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise Failure("internal", "the answer is no JSON object: is this address an AI Mass gateway?")
+    return found
 
 
 def plain(message: Message) -> dict[str, Any]:

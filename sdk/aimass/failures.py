@@ -52,9 +52,11 @@ def of_problem(status: int, body: bytes, headers: Any) -> Failure:
         document = None
     if not isinstance(document, dict) or "code" not in document:
         return Failure("internal", f"the server answered with status {status}", status=status)
+    listed = document.get("violations")
     violations = [
         Violation(str(found.get("pointer", "")), str(found.get("rule", found.get("detail", ""))))
-        for found in document.get("violations", [])
+        for found in (listed if isinstance(listed, list) else [])
+        if isinstance(found, dict)
     ]
     return Failure(
         str(document["code"]),
@@ -63,12 +65,20 @@ def of_problem(status: int, body: bytes, headers: Any) -> Failure:
         status=status,
         request_id=str(document.get("request_id") or headers.get("x-request-id", "")),
         retry_after=_retry_after(document, headers),
-        committed_size=int(document.get("committed_size", 0)),
+        committed_size=int(_number(document.get("committed_size")) or 0),
     )
 
 
 def _retry_after(document: dict[str, Any], headers: Any) -> float | None:
-    if milliseconds := document.get("retry_after_ms"):
-        return float(milliseconds) / 1000
-    header = headers.get("retry-after", "")
-    return float(header) if header.isdigit() else None
+    if milliseconds := _number(document.get("retry_after_ms")):
+        return milliseconds / 1000
+    return _number(headers.get("retry-after"))
+
+
+def _number(value: Any) -> float | None:
+    """A number that is none below zero; a proxy in between may write anything."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if 0 <= found < float("inf") else None

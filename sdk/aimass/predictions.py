@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
 from aimass.calls import unary
+from aimass.encoding import document
 from aimass.exchange import Answer, Plan, Send, exchange
 from aimass.failures import Failure
 from aimass.v1 import monitors_pb2
@@ -57,7 +59,9 @@ def columns_of(columns: Mapping[str, Any] | None, rows: Sequence[Mapping[str, An
 
 def path_of(model: str, version: int | None) -> str:
     """/v2/models/late/versions/3; without a version the release decides."""
-    return f"/v2/models/{model}" + (f"/versions/{version}" if version else "")
+    if model in ("", ".", ".."):
+        raise Failure("invalid_name", f"a model cannot be called {model!r}")
+    return f"/v2/models/{quote(model, safe='')}" + (f"/versions/{version}" if version else "")
 
 
 def ask(
@@ -93,7 +97,9 @@ def record(model: str, request_id: str, values: Sequence[float]) -> Plan[monitor
 def metadata(model: str, version: int | None) -> Plan[dict[str, Any]]:
     """What the model takes and gives."""
     answer = yield from exchange(Send("GET", path_of(model, version), headers={"accept": "application/json"}), 30.0)
-    found: dict[str, Any] = orjson.loads(answer.content)
+    found = document(answer.content)
+    if not isinstance(found.get("inputs"), list):
+        raise Failure("internal", f"the answer does not say what {model} takes")
     return found
 
 
@@ -125,8 +131,8 @@ def _encode(inputs: Mapping[str, tuple[Mapping[str, Any], Any]]) -> tuple[bytes,
             raw.append(_checked(name, spec["datatype"], values))
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}
         described.append(tensor)
-    document = {"inputs": described, "parameters": {"binary_data_output": _numpy() is not None}}
-    return orjson.dumps(document), b"".join(raw)
+    head = {"inputs": described, "parameters": {"binary_data_output": _numpy() is not None}}
+    return orjson.dumps(head), b"".join(raw)
 
 
 def _checked(name: str, datatype: str, values: Any) -> bytes:
@@ -138,25 +144,35 @@ def _checked(name: str, datatype: str, values: Any) -> bytes:
 
 def _bytes(datatype: str, values: Any) -> bytes:
     if datatype == "BYTES":
-        texts = [b"" if text is None else str(text).encode() for text in values]
+        texts = [_text(value) for value in values]
         return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
     if datatype.startswith("FP") and not hasattr(values, "dtype"):
         values = [float("nan") if value is None else value for value in values]
+    array = _numpy().asarray(values)
+    if "INT" in datatype and array.dtype.kind == "f" and (array != _numpy().trunc(array)).any():
+        raise ValueError("some values are no whole numbers")
     return bytes(_numpy().asarray(values, dtype=_NUMPY[datatype]).tobytes())
+
+
+def _text(value: Any) -> bytes:
+    """A text as bytes; None, and NaN as data frames have it, is a missing one."""
+    if value is None or (isinstance(value, float) and value != value):
+        return b""
+    return bytes(value) if isinstance(value, bytes) else str(value).encode()
 
 
 def _decode(answer: Answer) -> Prediction:
     size = int(answer.headers.get(_HEADER, len(answer.content)))
-    document = orjson.loads(answer.content[:size])
+    said = document(answer.content[:size])
     outputs, at = {}, size
-    for tensor in document["outputs"]:
+    for tensor in said["outputs"]:
         length = tensor.get("parameters", {}).get("binary_data_size")
         raw = answer.content[at : at + length] if length is not None else None
         at += length or 0
         outputs[tensor["name"]] = _values(tensor, raw)
     version, _, digest = answer.headers.get("model-version", "").partition(";digest=")
-    number = int(version or document.get("model_version") or 0)
-    return Prediction(document["model_name"], number, digest, answer.headers.get("x-request-id", ""), outputs)
+    number = int(version or said.get("model_version") or 0)
+    return Prediction(said["model_name"], number, digest, answer.headers.get("x-request-id", ""), outputs)
 
 
 def _values(tensor: Mapping[str, Any], raw: bytes | None) -> Any:

@@ -47,7 +47,10 @@ async def opened_async(http: Any, url: str, send: Send) -> AsyncIterator[Any]:
 
 def message(method: Method, line: str) -> Message:
     """One line of a stream. Raises the Failure that the server ended the stream with."""
-    found = orjson.loads(line)
-    if isinstance(found, dict) and found.keys() == {"error"}:
+    try:
+        found = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        raise Failure("unavailable", "the stream broke off in the middle of a message") from None
+    if isinstance(found, dict) and found.keys() == {"error"} and isinstance(found["error"], dict):
         raise of_problem(int(found["error"].get("status", 0)), orjson.dumps(found["error"]), {})
     return decode(method.gives, line.encode())

@@ -17,7 +17,8 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 def digest_of(file: BinaryIO) -> tuple[str, int]:
-    """The digest and the size of a file that is open at its beginning; leaves it there."""
+    """The digest and the size of a whole file; leaves it at its beginning."""
+    file.seek(0)
     digest = hashlib.file_digest(cast(Any, file), "sha256")
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -68,11 +69,14 @@ class Download:
     """Where the bytes of a download go: a file, or memory."""
 
     def __init__(self, to: Path | None, digest: str | None) -> None:
-        """A file is written as `<name>.part`, which a later download of the same bytes goes on with."""
+        """A file is written as `<name>.part`; a later download of the same digest goes on with it.
+
+        Without a digest nobody could tell whether what is there belongs to the same bytes.
+        """
         self._to, self._digest = to, digest
         self._part = to.with_name(f"{to.name}.part") if to else None
         self._memory = bytearray()
-        self._file = self._part.open("ab") if self._part else None
+        self._file = self._part.open("ab" if digest else "wb") if self._part else None
 
     @property
     def offset(self) -> int:
@@ -85,6 +89,13 @@ class Download:
             self._file.write(content)
         else:
             self._memory += content
+
+    def restart(self) -> None:
+        """Throws away what is there: it is not the beginning of what is to be loaded."""
+        if self._file:
+            self._file.seek(0)
+            self._file.truncate()
+        self._memory.clear()
 
     def finish(self) -> bytes | Path:
         """The bytes, or the file at its place. Raises digest_mismatch; what was loaded is thrown away then."""

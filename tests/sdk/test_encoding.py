@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimass import contract
+from aimass import Failure, contract
 from aimass.encoding import decode, plain, prepare
 from aimass.v1 import features_pb2, sources_pb2
 
@@ -91,6 +91,9 @@ def test_no_name_leaves_its_place_in_the_path(name: str) -> None:
         path = prepare(contract.method("models", "get_model"), {"model": name}).path
     except UnicodeEncodeError:
         return  # a lone surrogate is no text
+    except Failure:
+        assert name in (".", "..")
+        return
     assert path.startswith("/v1/models/")
     assert "/" not in path.removeprefix("/v1/models/")
     assert "?" not in path

@@ -24,6 +24,8 @@ def read(file: Path, home: Path, progress: Progress | None = None) -> Made:
     digest_mismatch or invalid_value for an archive that is not as it was written; the folder is not made then."""
     if home.exists() and (not home.is_dir() or any(home.iterdir())):
         raise Failure("already_exists", f"{home} is not empty: a restore never writes over an installation")
+    if not file.is_file():
+        raise Failure("not_found", f"there is no archive {file}")
     home.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{home.name}-restore-", dir=home.parent))
     try:
@@ -74,6 +76,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         )
         if (
             not member.isreg()
+            or member.issparse()
             or not plain
             or len(member.name) > _LONGEST_NAME
             or "\0" in member.name
@@ -103,16 +106,16 @@ def _write(source: Any, path: Path, member: tarfile.TarInfo) -> tuple[int, str]:
 def _check(manifest: bytes, found: dict[str, tuple[int, str]], into: Path) -> None:
     try:
         listed = orjson.loads(manifest)
-        entries = {entry["path"]: entry for entry in listed["files"]}
+        entries = {e["path"]: (e["size"], e["sha256"], int(e["mode"])) for e in listed["files"]}
         if listed["format"] != FORMAT:
             raise Failure(
                 "unsupported_format", f"the archive has format {listed['format']}; this program reads {FORMAT}"
             )
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         raise Failure("invalid_value", "the archive has no list of what it holds: it was cut off, or is none") from None
-    for name, entry in entries.items():
-        if found.get(name) != (entry["size"], entry["sha256"]):
+    for name, (size, digest, mode) in entries.items():
+        if found.get(name) != (size, digest):
             raise Failure("digest_mismatch", f"{name} is not as it was when the archive was written")
-        (into / name).chmod(entry["mode"] & 0o700 | 0o400)
+        (into / name).chmod(mode & 0o700 | 0o400)
     if unlisted := sorted(set(found) - set(entries)):
         raise Failure("invalid_value", f"the archive holds {unlisted[0]}, which its list does not name")

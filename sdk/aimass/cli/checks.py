@@ -135,7 +135,11 @@ def ports(env: Mapping[str, str]) -> Iterator[Finding]:
     """The gateway's ports are free: looked at only when no gateway answers."""
     host = env.get("AIMASS_GATEWAY_HOST", "127.0.0.1")
     for variable, default in _PORTS.items():
-        port = int(env.get(variable, default))
+        said = env.get(variable, str(default))
+        if not said.isdecimal() or int(said) > 65535:
+            yield Finding(Grade.BAD, variable, f"{said!r} is no port", f"set {variable} to a number from 0 to 65535")
+            continue
+        port = int(said)
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

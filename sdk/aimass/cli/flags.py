@@ -98,6 +98,8 @@ def _leaves(descriptor: Descriptor, above: tuple[str, ...]) -> Iterator[tuple[Fi
 
 def gather(found: list[Flag], given: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, Any]:
     """The request: what came as JSON, with the flags that were given on top. Raises Failure for JSON that is none."""
+    if not isinstance(start, Mapping):
+        raise Failure("invalid_value", "--json is no JSON object")
     request: dict[str, Any] = orjson.loads(orjson.dumps(start))
     for flag in found:
         value = given.get("_".join(flag.path))
@@ -106,19 +108,18 @@ def gather(found: list[Flag], given: Mapping[str, Any], start: Mapping[str, Any]
         into = request
         for step in flag.path[:-1]:
             into = into.setdefault(step, {})
+            if not isinstance(into, dict):
+                raise Failure("invalid_value", f"--{flag.name}: {step} is no JSON object in --json")
         into[flag.path[-1]] = parse(value, f"--{flag.name}") if flag.json else value
     return request
 
 
 def parse(text: str, where: str) -> Any:
     """JSON, or `@file` that holds it, or `-` for stdin. Raises Failure."""
+    file = "/dev/stdin" if text == "-" else text[1:] if text.startswith("@") else ""
     try:
-        if text == "-":
-            text = Path("/dev/stdin").read_text()
-        elif text.startswith("@"):
-            text = Path(text[1:]).read_text()
-        return orjson.loads(text)
+        return orjson.loads(Path(file).read_bytes() if file else text)
     except OSError as error:
-        raise Failure("invalid_value", f"{where}: {text[1:]} cannot be read: {error.strerror}") from None
+        raise Failure("invalid_value", f"{where}: {file} cannot be read: {error.strerror}") from None
     except orjson.JSONDecodeError as error:
         raise Failure("invalid_value", f"{where} is not JSON: {error}") from None

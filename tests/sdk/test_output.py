@@ -1,0 +1,135 @@
+"""What people and programs read of the command line."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimass import Failure, Violation
+from aimass.cli import output
+from aimass.cli.output import Format, exit_code, explain, show
+from aimass.v1 import models_pb2
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(output.CONSOLE, "width", 200)
+
+
+def models(*names: str, **more: Any) -> models_pb2.ListModelsResponse:
+    return models_pb2.ListModelsResponse(models=[models_pb2.Model(model=name) for name in names], **more)
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (Failure("unavailable", "away"), 3),
+        (Failure("deadline_exceeded", "late"), 3),
+        (Failure("unavailable", "overloaded", status=503), 1),
+        (Failure("deadline_exceeded", "slow", status=504), 1),
+        (Failure("no_key", "none"), 4),
+        (Failure("unauthenticated", "who", status=401), 4),
+        (Failure("token_invalid", "who", status=401), 4),
+        (Failure("forbidden", "no", status=403), 4),
+        (Failure("not_found", "none", status=404), 1),
+        (Failure("internal", "bug", status=500), 1),
+    ],
+)
+def test_an_exit_code_says_what_kind_of_failure_it_was(failure: Failure, code: int) -> None:
+    assert exit_code(failure) == code
+
+
+def test_a_failure_says_what_where_and_what_may_help(capsys: pytest.CaptureFixture[str]) -> None:
+    explain(Failure("etag_mismatch", "late changed", violations=[Violation("/a", "must be set")], request_id="r-1"))
+    said = capsys.readouterr().err
+
+    assert "etag_mismatch: late changed" in said
+    assert "/a must be set" in said
+    assert "request r-1" in said
+    assert "somebody changed it meanwhile" in said
+
+
+@given(st.text(max_size=20))
+def test_what_a_server_says_is_no_markup(text: str) -> None:
+    with output.CONSOLE.capture() as seen:
+        explain(Failure("invalid_value", f"[bold]{text}[/nothing]", violations=[Violation(f"[{text}]", "[/red]")]))
+
+    assert "[/nothing]" in seen.get()
+    assert "[/red]" in seen.get()
+
+
+def test_a_program_gets_all_of_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    show(models("late", next_page_token="t"), Format.JSON)
+    found = orjson.loads(capsys.readouterr().out)
+
+    assert found["next_page_token"] == "t"
+    assert found["models"][0]["description"] == "", "defaults are printed"
+
+
+def test_people_get_a_table_without_empty_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    show(models("late", "early"), Format.TABLE)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+
+    assert lines == [["model"], ["late"], ["early"]]
+
+
+def test_there_is_more_and_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
+    show(models("late", next_page_token="t0k"), Format.TABLE)
+
+    assert "more: --page-token t0k, or --all" in capsys.readouterr().err
+
+
+def test_nothing_is_said_to_be_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    show(models(), Format.TABLE)
+    said = capsys.readouterr()
+
+    assert (said.out, said.err.strip()) == ("", "no models")
+
+
+def test_one_thing_is_names_and_values_without_what_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    show(models_pb2.Model(model="late", latest_version=3), Format.TABLE)
+    said = capsys.readouterr().out
+
+    assert [line.split() for line in said.splitlines()] == [["model", "late"], ["latest_version", "3"]]
+
+
+@pytest.mark.parametrize("value", ["[red]late[/]", "[/]", "[link=http://x]y[/link]", "a[1]"])
+def test_what_is_in_a_cell_is_no_markup(capsys: pytest.CaptureFixture[str], value: str) -> None:
+    show(models(value), Format.TABLE)
+
+    assert value in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("length", "shown"), [(60, 60), (61, 60), (5000, 60)])
+def test_a_long_value_is_cut_in_a_table(capsys: pytest.CaptureFixture[str], length: int, shown: int) -> None:
+    output.table("things", [{"text": "x" * length}])
+    cell = capsys.readouterr().out.splitlines()[-1].strip()
+
+    assert len(cell) == shown
+    assert cell.endswith("…") == (length > 60)
+
+
+def test_rows_may_have_different_names(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table("things", [{"a": 1, "b": None}, {"c": [1, 2], "b": {}}, {"a": True}])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+
+    assert lines == [["a", "c"], ["1"], ["[1,2]"], ["true"]]
+
+
+def test_a_stream_is_one_line_for_each_message(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b\nc"):
+        output.line(models_pb2.Model(model=name))
+    lines = capsys.readouterr().out.splitlines()
+
+    assert [orjson.loads(line)["model"] for line in lines] == ["a", "b\nc"]
+
+
+def test_plain_values_are_json_that_ends_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output.pairs_json({"a": [1]})
+    said = capsys.readouterr().out
+
+    assert orjson.loads(said) == {"a": [1]}
+    assert said.endswith("}\n")
