@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from google.protobuf.message import Message
@@ -36,26 +36,28 @@ async def respond(items: AsyncIterator[Message], kind: str, path: str, request_i
 
 
 async def _events(items: AsyncIterator[Message], pending: Any, failed: Fail) -> AsyncIterator[bytes]:
-    async for item in _each(items, pending, failed):
-        if item is None:
-            yield b": alive\n\n"
-        elif isinstance(item, bytes):
-            yield b"event: error\ndata: " + item + b"\n\n"
-        else:
-            token = getattr(item, "resume_token", "")
-            named = f"id: {token}\n".encode() if token else b""
-            yield named + b"data: " + encode(item) + b"\n\n"
+    async with contextlib.aclosing(_each(items, pending, failed)) as found:
+        async for item in found:
+            if item is None:
+                yield b": alive\n\n"
+            elif isinstance(item, bytes):
+                yield b"event: error\ndata: " + item + b"\n\n"
+            else:
+                token = getattr(item, "resume_token", "")
+                named = f"id: {token}\n".encode() if token else b""
+                yield named + b"data: " + encode(item) + b"\n\n"
 
 
 async def _lines(items: AsyncIterator[Message], pending: Any, failed: Fail) -> AsyncIterator[bytes]:
-    async for item in _each(items, pending, failed):
-        if isinstance(item, bytes):
-            yield b'{"error":' + item + b"}\n"
-        elif item is not None:
-            yield encode(item) + b"\n"
+    async with contextlib.aclosing(_each(items, pending, failed)) as found:
+        async for item in found:
+            if isinstance(item, bytes):
+                yield b'{"error":' + item + b"}\n"
+            elif item is not None:
+                yield encode(item) + b"\n"
 
 
-async def _each(items: AsyncIterator[Message], pending: Any, failed: Fail) -> AsyncIterator[Message | bytes | None]:
+async def _each(items: AsyncIterator[Message], pending: Any, failed: Fail) -> AsyncGenerator[Any, None]:
     """The messages; None for a while of silence; at a failure its document, as the last one."""
     try:
         while True:
