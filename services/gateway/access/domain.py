@@ -53,8 +53,8 @@ class ApiKey:
 
     @property
     def administers(self) -> bool:
-        """It may make tenants, and keys for them."""
-        return self.tenant in (DEFAULT, SYSTEM) and ALL in self.permissions
+        """It may make tenants, and keys for them; a key for some projects would reach the others by that."""
+        return self.tenant in (DEFAULT, SYSTEM) and ALL in self.permissions and not self.projects
 
     def works(self, now: datetime) -> bool:
         """It is neither revoked nor expired."""

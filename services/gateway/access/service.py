@@ -176,7 +176,7 @@ class AccessService:
         return known or ApiKey("", caller.scope.tenant, caller.id, caller.permissions, self._now())
 
     def _administers(self, caller: Principal) -> bool:
-        return caller.scope.tenant in (DEFAULT, SYSTEM) and ALL in caller.permissions
+        return self._maker(caller).administers
 
     def _see(self, caller: Principal, tenant: str) -> None:
         if tenant != caller.scope.tenant and not self._administers(caller):
