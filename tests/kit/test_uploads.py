@@ -1,21 +1,27 @@
-"""Uploads that several callers write at a time."""
+"""Uploads and the store behind them, when things go wrong between two steps."""
 
 import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from services.kit.blobs import Blobs, digest_of
+from services.kit import blobs as blobs_module
+from services.kit import uploads as uploads_module
+from services.kit.blobs import CHUNK, Blobs, digest_of
 from services.kit.errors import Code, Failure
 from services.kit.uploads import Uploads
 
-FOREIGN = "019a0000-0000-7000-8000-000000000000"
+ABC = digest_of(b"abc")
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    return Blobs(tmp_path / "blobs")
+def blobs(tmp_path: Path) -> Iterator[Blobs]:
+    found = Blobs(tmp_path)
+    yield found
+    found.close()
 
 
 @pytest.fixture
@@ -23,76 +29,190 @@ def uploads(blobs: Blobs) -> Uploads:
     return Uploads(blobs)
 
 
-async def code_of(call: object) -> Code | None:
-    try:
-        await call  # type: ignore[misc]
-    except Failure as failure:
-        return failure.code
-    return None
+async def code_of(call: Any) -> Code:
+    with pytest.raises(Failure) as caught:
+        await call
+    return caught.value.code
 
 
-async def test_one_of_many_chunks_at_one_offset_is_stored(uploads: Uploads) -> None:
-    upload = (await uploads.begin("acme")).upload
-    for offset in range(0, 40, 4):
-        codes = await asyncio.gather(*(code_of(uploads.write("acme", upload, offset, b"data")) for _ in range(6)))
-        assert sorted(code is None for code in codes) == [False] * 5 + [True]
-        assert {code for code in codes if code} == {Code.WRONG_OFFSET}
-    assert (await uploads.commit("acme", upload, digest_of(b"data" * 10))).size == 40
+async def begun(uploads: Uploads, *chunks: bytes, tenant: str = "acme") -> str:
+    upload = (await uploads.begin(tenant)).upload
+    size = 0
+    for chunk in chunks:
+        size = (await uploads.write(tenant, upload, size, chunk)).size
+    return upload
 
 
-async def test_two_processes_write_one_upload_one_after_the_other(uploads: Uploads, blobs: Blobs) -> None:
-    upload, other = (await uploads.begin("acme")).upload, Uploads(Blobs(blobs.folder))
-    codes = await asyncio.gather(*(code_of(each.write("acme", upload, 0, b"x" * 2**20)) for each in (uploads, other)))
-
-    assert sorted(codes, key=str) == [Code.WRONG_OFFSET, None]
-    assert (await other.status("acme", upload)).size == 2**20
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-async def test_a_blob_holds_what_its_digest_says_whatever_is_written_meanwhile(uploads: Uploads, blobs: Blobs) -> None:
-    data, digest = b"x" * 2**22, digest_of(b"x" * 2**22)
-    upload = (await uploads.begin("acme")).upload
-    await uploads.write("acme", upload, 0, data)
-    committed, written = await asyncio.gather(
-        code_of(uploads.commit("acme", upload, digest)), code_of(uploads.write("acme", upload, len(data), b"late"))
-    )
+async def test_an_upload_goes_on_in_another_process(uploads: Uploads, tmp_path: Path) -> None:
+    upload = await begun(uploads, b"ab")
+    other = Blobs(tmp_path)
+    status = await Uploads(other).status("acme", upload)
+    await Uploads(other).write("acme", upload, status.size, b"c")
+    committed = await Uploads(other).commit("acme", upload, ABC)
+    other.close()
 
-    assert (committed, written) in [(None, Code.FAILED_PRECONDITION), (Code.DIGEST_MISMATCH, None)]
-    if committed is None:
-        assert await blobs.get("acme", digest) == data
+    assert (status.size, committed.size, committed.digest) == (2, 3, ABC)
 
 
-async def test_commits_at_the_same_time_are_one(uploads: Uploads, blobs: Blobs) -> None:
-    upload = (await uploads.begin("acme")).upload
-    await uploads.write("acme", upload, 0, b"data")
-    done = await asyncio.gather(*(uploads.commit("acme", upload, digest_of(b"data")) for _ in range(5)))
+async def test_a_committed_upload_leaves_its_note_and_its_bytes_and_nothing_else(
+    uploads: Uploads, tmp_path: Path
+) -> None:
+    upload = await begun(uploads, b"abc")
+    await uploads.commit("acme", upload, ABC)
+    name = ABC.removeprefix("sha256:")
 
-    assert len({status.digest for status in done}) == 1
-    assert await blobs.get("acme", digest_of(b"data")) == b"data"
-    assert not list(blobs.scratch("acme").iterdir())
+    assert files(tmp_path) == [f"acme/sha256/{name[:2]}/{name}", f"acme/uploads/{upload}.done"]
 
 
-async def test_what_is_abandoned_is_gone_and_may_be_abandoned_again(uploads: Uploads, blobs: Blobs) -> None:
-    upload = (await uploads.begin("acme")).upload
-    await uploads.abandon("acme", upload)
-    await uploads.abandon("acme", upload)
+async def test_a_commit_may_be_repeated_with_the_same_digest_only(uploads: Uploads) -> None:
+    upload = await begun(uploads, b"abc")
+    first = await uploads.commit("acme", upload, ABC)
 
+    assert await uploads.commit("acme", upload, ABC) == first == await uploads.status("acme", upload)
+    assert await code_of(uploads.commit("acme", upload, digest_of(b"x"))) is Code.DIGEST_MISMATCH
+
+
+async def test_a_crash_before_the_note_leaves_an_upload_that_can_be_committed(
+    uploads: Uploads, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await begun(uploads, b"abc")
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads_module.os, "replace", crash)  # type: ignore[attr-defined]
+        with pytest.raises(KeyboardInterrupt):
+            uploads._commit("acme", upload, ABC)
+    assert (await uploads.status("acme", upload)).size == 3
+    await uploads.commit("acme", upload, ABC)
+
+    assert await blobs.get("acme", ABC) == b"abc"
+
+
+async def test_a_full_disk_takes_back_the_chunk_that_did_not_fit(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await begun(uploads, b"ab")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads_module.os, "fsync", full)  # type: ignore[attr-defined]
+        assert await code_of(uploads.write("acme", upload, 2, b"c")) is Code.STORAGE_FULL
+    assert (await uploads.status("acme", upload)).size == 2
+    await uploads.write("acme", upload, 2, b"c")
+    assert (await uploads.commit("acme", upload, ABC)).digest == ABC
+
+
+@pytest.mark.parametrize("upload", ["", "..", "../uploads", "a/b", "x" * 36, "0" * 36, "\0", "%2e%2e", "*"])
+async def test_only_an_id_of_ours_names_an_upload(uploads: Uploads, upload: str) -> None:
     assert await code_of(uploads.status("acme", upload)) is Code.NOT_FOUND
-    assert os.listdir(blobs.folder / "acme" / "uploads") == []
+    assert await code_of(uploads.write("acme", upload, 0, b"x")) is Code.NOT_FOUND
+    assert await code_of(uploads.commit("acme", upload, ABC)) is Code.NOT_FOUND
 
 
-@pytest.mark.parametrize("upload", ["", "..", "../x", FOREIGN, FOREIGN + ".done", FOREIGN.upper() + "A"])
-async def test_an_upload_that_is_not_there_is_not_found_by_any_call(uploads: Uploads, upload: str) -> None:
-    await uploads.begin("acme")
-    for call in (
-        uploads.status("acme", upload),
-        uploads.write("acme", upload, 0, b"x"),
-        uploads.commit("acme", upload, digest_of(b"")),
-    ):
-        assert await code_of(call) is Code.NOT_FOUND
+@pytest.mark.parametrize("offset", [-1, 1, 4, 2**62])
+async def test_a_chunk_goes_nowhere_but_to_the_end(uploads: Uploads, offset: int) -> None:
+    upload = await begun(uploads, b"abc")
+    with pytest.raises(Failure) as caught:
+        await uploads.write("acme", upload, offset, b"x")
+
+    assert (caught.value.code, caught.value.committed_size) == (Code.WRONG_OFFSET, 3)
 
 
-async def test_another_tenant_does_not_find_an_upload(uploads: Uploads) -> None:
-    upload = (await uploads.begin("acme")).upload
-    assert await code_of(uploads.write("umbrella", upload, 0, b"x")) is Code.NOT_FOUND
-    await uploads.abandon("umbrella", upload)
-    assert (await uploads.status("acme", upload)).size == 0
+async def test_an_empty_upload_is_the_empty_blob(uploads: Uploads, blobs: Blobs) -> None:
+    upload = await begun(uploads)
+    await uploads.commit("acme", upload, digest_of(b""))
+
+    assert await blobs.get("acme", digest_of(b"")) == b""
+    assert [piece async for piece in blobs.read("acme", digest_of(b""))] == []
+
+
+async def test_two_uploads_of_the_same_bytes_do_not_harm_each_other(uploads: Uploads, blobs: Blobs) -> None:
+    names = [await begun(uploads, b"abc") for _ in range(8)]
+    await asyncio.gather(*(uploads.commit("acme", name, ABC) for name in names))
+
+    assert await blobs.get("acme", ABC) == b"abc"
+    assert {(await uploads.status("acme", name)).digest for name in names} == {ABC}
+
+
+async def test_a_tenant_cannot_commit_what_another_began(uploads: Uploads, blobs: Blobs) -> None:
+    upload = await begun(uploads, b"abc")
+
+    assert await code_of(uploads.commit("other", upload, ABC)) is Code.NOT_FOUND
+    assert not await blobs.exists("other", ABC)
+
+
+async def test_a_file_is_taken_over_and_is_gone_from_its_place(blobs: Blobs) -> None:
+    file = blobs.scratch("acme") / "model"
+    file.write_bytes(b"abc")
+
+    assert await blobs.adopt("acme", file) == ABC
+    assert not file.exists()
+    assert await blobs.size("acme", ABC) == 3
+
+
+async def test_a_file_that_is_there_already_is_taken_over_all_the_same(blobs: Blobs) -> None:
+    await blobs.put("acme", b"abc")
+    file = blobs.scratch("acme") / "again"
+    file.write_bytes(b"abc")
+
+    assert await blobs.adopt("acme", file) == ABC
+    assert not file.exists()
+    assert list(blobs.scratch("acme").iterdir()) == []
+
+
+async def test_nobody_writes_into_what_is_kept(blobs: Blobs) -> None:
+    await blobs.put("acme", b"abc")
+
+    assert os.stat(blobs.path("acme", ABC)).st_mode & 0o222 == 0
+
+
+async def test_writers_of_the_same_bytes_meet_in_one_file(blobs: Blobs, tmp_path: Path) -> None:
+    assert set(await asyncio.gather(*(blobs.put("acme", b"abc") for _ in range(20)))) == {ABC}
+    assert len(files(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("size", [CHUNK - 1, CHUNK, CHUNK + 1])
+async def test_large_bytes_come_in_pieces_and_whole(blobs: Blobs, size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    digest = await blobs.put("acme", data[:size])
+    pieces = [piece async for piece in blobs.read("acme", digest)]
+
+    assert b"".join(pieces) == data[:size]
+    assert max(map(len, pieces)) <= CHUNK
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2, 3])
+async def test_reading_may_begin_anywhere_up_to_the_end(blobs: Blobs, offset: int) -> None:
+    await blobs.put("acme", b"abc")
+
+    assert b"".join([piece async for piece in blobs.read("acme", ABC, offset)]) == b"abc"[offset:]
+
+
+async def test_what_is_not_there_is_not_found_by_any_way(blobs: Blobs) -> None:
+    assert not await blobs.exists("acme", ABC)
+    assert await code_of(blobs.get("acme", ABC)) is Code.NOT_FOUND
+    assert await code_of(blobs.size("acme", ABC)) is Code.NOT_FOUND
+    assert await code_of(anext(blobs.read("acme", ABC))) is Code.NOT_FOUND
+
+
+async def test_bytes_that_were_cut_are_never_streamed(blobs: Blobs) -> None:
+    await blobs.put("acme", b"abc")
+    path = blobs.path("acme", ABC)
+    path.chmod(0o644)
+    path.write_bytes(b"ab")
+
+    assert await code_of(anext(blobs.read("acme", ABC))) is Code.DIGEST_MISMATCH
+
+
+async def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+
+    assert blobs_module.hash_of(tmp_path / "x") == ABC == f"sha256:{ABC[7:]}"
