@@ -23,7 +23,8 @@ class Admission:
 
     def __init__(self, keyring: Callable[[], Keyring], default: Limit, buckets: Buckets | None = None) -> None:
         """`default` is the limit of keys that have none of their own."""
-        self._keyring, self._default, self._buckets = keyring, default, buckets or Buckets()
+        self._keyring, self._default = keyring, default
+        self._buckets = Buckets() if buckets is None else buckets  # an empty one is false
         self._limits: dict[str, tuple[ApiKey, Limit]] = {}
 
     def identify(self, authorization: str, project: str, basic: bool = False) -> Principal:

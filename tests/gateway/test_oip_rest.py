@@ -276,3 +276,14 @@ async def test_no_request_fails_while_versions_are_promoted(app: Serving) -> Non
         await app.promote("turns", 1)
         switched.set()
     assert seen == {"1", "2"}
+
+
+async def test_who_comes_back_to_a_stream_sees_the_state_that_is_now(app: Serving) -> None:
+    listed = (await app.get("/v1/operations?service=registry")).json()["operations"]
+    path = f"/v1/operations/{listed[0]['operation']}:stream"
+    async with app.client() as client:
+        first = await client.get(path)
+        again = await client.get(path, headers={"last-event-id": "whatever was last"})
+
+    assert first.text == again.text
+    assert '"state":"OPERATION_STATE_SUCCEEDED"' in again.text
