@@ -68,8 +68,11 @@ def load(kind: type[S], env: Mapping[str, str]) -> S:
     values: dict[str, Any] = {}
     variables = kind.variables()
     for variable, (name, _) in variables.items():
-        if variable in env:
-            values[name] = _read(variable, env[variable])
+        if variable not in env:
+            continue
+        if name in values:
+            raise ConfigError(f"{variable.removesuffix('_FILE')} and {variable}: only one of them may be set")
+        values[name] = _read(variable, env[variable])
     try:
         return kind(**values)
     except ValidationError as error:
@@ -85,6 +88,8 @@ def _read(variable: str, value: str) -> str:
         return Path(value).read_text().strip()
     except OSError as error:
         raise ConfigError(f"{variable}: {value} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{variable}: {value} is no text") from None
 
 
 def refuse_unknown(kinds: Iterable[type[Settings]], env: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from services.kit import contract
 from services.kit.auth import Scope
-from services.kit.bus import Bus, Event
+from services.kit.bus import Bus, Event, Reader
 from services.kit.db import Database, Replay, UtcDateTime
 from services.kit.errors import Failure
 
@@ -150,13 +150,19 @@ class Listener:
 
 async def consume(bus: Bus, listener: Any, group: str, now: Callable[[], Any]) -> None:
     """Reads for ever. An event that keeps failing goes to `<topic>.dead`, so that it blocks no other."""
-    reader = await bus.reader(listener.topics, group, listener.broadcast)
+    reader: Reader | None = None
+    events: list[Event] = []
+    handled = 0
     while True:
         try:
-            events = await reader.poll(_BATCH)
-            for event in events:
+            reader = reader or await bus.reader(listener.topics, group, listener.broadcast)
+            events = events or await reader.poll(_BATCH)
+            # A bus that fails in between must not cost the rest of the batch: the reader would not give it again.
+            for event in events[handled:]:
                 await _deliver(bus, listener, event, now)
+                handled += 1
             await reader.commit(events)
+            events, handled = [], 0
         except Failure as failure:
             log.warning("%s waits for the bus: %s", group, failure)
             await asyncio.sleep(1)

@@ -48,3 +48,44 @@ def test_an_unknown_variable_stops_the_start() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(Config, {}).port = 1
+
+
+def test_a_secret_has_one_place(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("x")
+    env = {"AIMASS_TEST_PASSWORD": "y", "AIMASS_TEST_PASSWORD_FILE": str(tmp_path / "password")}
+
+    with pytest.raises(ConfigError, match="AIMASS_TEST_PASSWORD and AIMASS_TEST_PASSWORD_FILE: only one of them"):
+        load(Config, env)
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "is no text"), (None, "cannot be read: Is a directory")])
+def test_a_secret_file_that_holds_no_secret_is_named(tmp_path: Path, content: bytes | None, said: str) -> None:
+    file = tmp_path / "password"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=f"AIMASS_TEST_PASSWORD_FILE: .*{said}"):
+        load(Config, {"AIMASS_TEST_PASSWORD_FILE": str(file)})
+
+
+@pytest.mark.parametrize("content", ["secret", "secret\n", " secret \n\n"])
+def test_a_secret_in_a_file_ends_where_its_line_ends(tmp_path: Path, content: str) -> None:
+    (tmp_path / "password").write_text(content)
+    found = load(Config, {"AIMASS_TEST_PASSWORD_FILE": str(tmp_path / "password")})
+
+    assert found.password.get_secret_value() == "secret"
+    assert "secret" not in repr(found)
+
+
+def test_every_wrong_value_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(Installation, {"AIMASS_DRAIN_SECONDS": "soon", "AIMASS_LOG_LEVEL": "INFO", "AIMASS_HOME": "\0" * 0})
+    assert "AIMASS_DRAIN_SECONDS" in str(caught.value)
+    assert "AIMASS_LOG_LEVEL" not in str(caught.value)
+
+
+def test_what_has_no_file_form_has_none() -> None:
+    with pytest.raises(ConfigError, match="unknown settings: AIMASS_TEST_PORT_FILE"):
+        refuse_unknown([Config], {"AIMASS_TEST_PORT_FILE": "x", "AIMASS_TEST_PASSWORD_FILE": "y", "PATH": "/bin"})

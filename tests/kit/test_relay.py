@@ -238,3 +238,46 @@ async def test_a_handler_is_given_whose_event_it_is(schema: Schema, bus: NearBus
     await heard(bus, schema, handler, lambda: scopes)
 
     assert scopes == [Scope("acme", "lab")]
+
+
+class Forgetful(NearBus):
+    """A bus whose dead letters, commits and readers fail a first time."""
+
+    refused: set[str]
+
+    def once(self, what: str) -> None:
+        if what not in self.refused:
+            self.refused.add(what)
+            raise Unavailable(f"no {what} for now")
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        if events and events[0].topic.endswith(".dead"):
+            self.once("dead letter")
+        await super().publish(events)
+
+    async def commit(self, group: str, events: Sequence[Event]) -> None:
+        self.once("commit")
+        await super().commit(group, events)
+
+    async def reader(self, topics: Sequence[str], group: str, from_end: bool = False) -> Any:
+        if group == "g":
+            self.once("reader")
+        return await super().reader(topics, group, from_end)
+
+
+async def test_a_bus_that_fails_between_two_events_of_a_batch_costs_none(schema: Schema, tmp_path: Path) -> None:
+    bus, seen = Forgetful(tmp_path / "forgetful.db"), list[str]()
+    bus.refused = set()
+    await bus.start()
+
+    async def handler(message: TenantChanged, delivery: Delivery) -> None:
+        if message.tenant.tenant == "poison":
+            raise ValueError("cannot be handled")
+        seen.append(message.tenant.tenant)
+
+    await bus.publish([changed(name) for name in ("a", "poison", "b", "c")])
+    await heard(bus, schema, handler, lambda: _committed(bus))
+    await bus.close()
+
+    assert bus.refused == {"reader", "dead letter", "commit"}
+    assert seen == ["a", "b", "c"], "none is lost, and none that was handled is handled again"

@@ -75,7 +75,7 @@ def _log(record: Record) -> LogRecord:
         time_unix_nano=record.time_ns,
         severity_text=record.severity,
         severity_number=_SEVERITY.get(record.severity, 9),  # type: ignore[arg-type]
-        body=AnyValue(string_value=redact(record.text)),
+        body=AnyValue(string_value=_text(record.text)),
         attributes=[_pair(key, value) for source in (named, record.attributes) for key, value in source.items()],
         trace_id=bytes.fromhex(parts[1]) if len(parts) == 4 else b"",
         span_id=bytes.fromhex(parts[2]) if len(parts) == 4 else b"",
@@ -108,4 +108,9 @@ def _any(value: Any) -> AnyValue:
         return AnyValue(int_value=value)
     if isinstance(value, float):
         return AnyValue(double_value=value)
-    return AnyValue(string_value=redact(str(value)))
+    return AnyValue(string_value=_text(str(value)))
+
+
+def _text(text: str) -> str:
+    """Without secrets, and without lone surrogates (names of files may have them), which no message can hold."""
+    return redact(text if text.isascii() else text.encode(errors="replace").decode())

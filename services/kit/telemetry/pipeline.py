@@ -18,6 +18,7 @@ from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import Span
 from services.kit.timestamps import uuid7
 
+log = logging.getLogger(__name__)
 _BOUND = 20_000  # records, and spans
 _HELD = 64 * 2**20  # bytes of records
 _BATCH, _BATCH_BYTES = 1_000, 2 * 2**20
@@ -123,10 +124,14 @@ class Telemetry:
     async def _publish_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_EVERY)
-            await self.flush()
-            if time.monotonic() - self._measured > _METRICS_EVERY:
-                self._measured = time.monotonic()
-                await self.measure()
+            try:
+                await self.flush()
+                if time.monotonic() - self._measured > _METRICS_EVERY:
+                    self._measured = time.monotonic()
+                    await self.measure()
+            except Exception:  # a record that nobody foresaw must not be the last one that is told
+                self._drop("batch", 1)
+                log.exception("a batch of telemetry is lost")
 
     async def close(self) -> None:
         """Publishes the rest and lets go of the handlers."""
