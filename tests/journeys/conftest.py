@@ -30,10 +30,12 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     raw = folder / "raw"
     flights.write(raw, range(1, 10))
     (port,) = free_ports(1)
-    allowed = {"AIMASS_DATA_FILE_ROOTS": f"{raw}:{folder}/home/logs", "AIMASS_EGRESS_ALLOW": f"127.0.0.1:{port}"}
+    roots, two = f"{raw}:{folder}/home/logs", request.param == "two processes"
     with (
         Sink(port) as sink,
-        serving(folder / "home", two=request.param == "two processes", **allowed) as server,
+        serving(
+            folder / "home", two=two, AIMASS_DATA_FILE_ROOTS=roots, AIMASS_EGRESS_ALLOW=f"127.0.0.1:{port}"
+        ) as server,
         server.client() as client,
     ):
         yield Story(server, client, raw, sink)

@@ -33,11 +33,8 @@ MAKES = {
 }  # fmt: skip
 # What says it by another code: an upload is a field of a source, and tenants are made by administrators only.
 REFUSED = {"CreateSource": "invalid_value", "CreateTenant": "forbidden"}
-QUICK = {
-    "AIMASS_GATEWAY_RATE": "100000",
-    "AIMASS_GATEWAY_BURST": "100000",
-    "AIMASS_EGRESS_ALLOW": "127.0.0.1:9",
-}
+# More calls than a test has, and an address for webhooks at which nobody listens.
+MANY, NOBODY = "100000", "127.0.0.1:9"
 
 
 @dataclass
@@ -78,7 +75,8 @@ def new_tenant(server: Server, name: str) -> str:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with serving(tmp_path_factory.mktemp("tenancy") / "home", two=False, **QUICK) as server:
+    home = tmp_path_factory.mktemp("tenancy") / "home"
+    with serving(home, AIMASS_GATEWAY_RATE=MANY, AIMASS_GATEWAY_BURST=MANY, AIMASS_EGRESS_ALLOW=NOBODY) as server:
         estate = Estate(server, new_tenant(server, f"{MARK}-owner"), f"{MARK}-owner")
         estate.make()
         keys = {"stranger": new_tenant(server, "stranger"), "twin": new_tenant(server, "twin")}
