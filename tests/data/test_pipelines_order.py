@@ -146,3 +146,13 @@ def test_no_rows_are_a_result_with_columns(step: Step) -> None:
     assert (found["files"], found["quarantine"], found["cursor"]) == ([], [], None)
     assert found["columns"] == [["id", "int64"], ["g", "int64"]]
     assert [(s["nulls"], s["distinct"], s["minimum"]) for s in found["statistics"]] == [(0, 0, "")] * 2
+
+
+@pytest.mark.parametrize("micros", [-(2**62), -62_135_596_800_000_001, 253_402_300_800_000_000, 2**62])
+def test_a_time_that_cannot_be_told_is_no_cursor(step: Step, micros: int) -> None:
+    step.add(pa.table({"id": [1], "t": pa.array([micros], pa.timestamp("us", tz="UTC"))}))
+
+    with pytest.raises(Failure, match="the cursor t of out has a time outside of the years 1 to 9999") as caught:
+        step.run(cursor="t")
+    assert caught.value.code is Code.FAILED_PRECONDITION
+    assert step.run(cursor="id")["cursor"] == 1

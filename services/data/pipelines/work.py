@@ -124,8 +124,11 @@ class _Output:
         joined = pa.chunked_array([*joined.chunks, *values.chunks], values.type)
         if len(joined) > 1 and not pc.all(pc.greater(joined[1:], joined[:-1])).as_py():
             raise FailedPrecondition(f"the cursor {name} of {self.data_set} has a value twice")
-        if len(joined):
-            self.last = joined[-1].as_py()
+        try:
+            self.last = joined[-1].as_py() if len(joined) else None
+        except (OverflowError, ValueError):
+            text = f"the cursor {name} of {self.data_set} has a time outside of the years 1 to 9999"
+            raise FailedPrecondition(text) from None
 
     def _put_aside(self, table: Any, found: Any, aside: Any, reasons: list[str]) -> None:
         import pyarrow as pa
