@@ -66,14 +66,6 @@ async def test_a_rule_is_not_run_on_another_kind_of_source(tenant: Tenant) -> No
             assert says in failure.detail
 
 
-async def test_a_rule_runs_again_when_its_source_is_back(tenant: Tenant) -> None:
-    await tenant.rule("flights", FLIGHTS_SOURCE, FLIGHTS)
-    await tenant.extract("flights")
-    await move(tenant, "flights", files=TEXT)
-    await move(tenant, "flights", sql=SQL)
-    assert (await tenant.extract("flights")).records_read == 0
-
-
 async def test_another_database_with_the_same_table_is_read_from_its_start(tenant: Tenant, home: Path) -> None:
     await tenant.rule("flights", FLIGHTS_SOURCE, FLIGHTS)
     await tenant.extract("flights")

@@ -53,7 +53,7 @@ EXPRESSIONS = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(st.text(max_size=40), st.lists(st.sampled_from(["..", ".", "/", "a", "~", "\\", "\0"])).map("".join)))
 def test_any_path_lies_below_a_root_or_is_refused(text: str) -> None:
     try:
@@ -82,7 +82,7 @@ def test_any_path_finds_something_or_nothing_in_any_document(document: Any, step
     assert steps or found is document
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(st.text(max_size=30), st.lists(st.sampled_from(list("(?P<n>.)[]{9}|*+\\1^$a"))).map("".join)))
 @example("(?P<n>a)|(?P<n>b)")
 @example("(?P<\u00e9>a)")
@@ -103,7 +103,7 @@ def test_any_url_names_a_file_or_is_refused(url: str) -> None:
         assert sqlite.path_of(url)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join), EXPRESSIONS, EXPRESSIONS)
 @example("id, rowid AS x FROM t", "id", "id")
 def test_whatever_is_accepted_the_database_lets_run(words: str, value: str, condition: str) -> None:
@@ -129,7 +129,7 @@ def test_whatever_is_accepted_the_database_lets_run(words: str, value: str, cond
     connection.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(EXPRESSIONS, EXPRESSIONS)
 @example("7 / 2", "NOT id = 1 OR name IS NULL")
 @example("id - (1 - 1)", "loose IS NOT NULL")
@@ -152,7 +152,7 @@ def test_what_runs_means_what_was_written(value: str, condition: str) -> None:
         connection.close()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(FileFormat), st.booleans(), st.integers(1, 5))
 @example(b'"\n', FileFormat.CSV, True, 1)
 @example(b'a\n"x\r\ry', FileFormat.CSV, True, 2)
@@ -176,7 +176,7 @@ def test_any_bytes_are_records_and_broken_records(data: bytes, kind: FileFormat,
     assert not complete or reader.offset == len(data)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.dictionaries(st.sampled_from("ab"), DOCUMENTS, max_size=2), max_size=80),
     st.sampled_from(ColumnType),
