@@ -85,6 +85,40 @@ async def test_what_is_no_http_gets_a_problem_and_is_cut(running: Gateway, conte
     assert json.loads(body[: body.rindex(b"}") + 1])["code"] in ("bad_framing", "unauthenticated")
 
 
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("GET http://localhost/v2/health/live", 200),
+        ("GET /v2/health/live#part", 200),
+        ("GET /v2//health/live", 404),
+        ("GET //v2/health/live", 404),
+        ("GET /v1/%ff%2F", 404),
+        ("OPTIONS *", 404),
+        ("OPTIONS /v2/health/live", 405),
+        ("GET ?a=1", 400),
+        ("GET http://localhost", 400),
+        ("CONNECT localhost:80", 400),
+        ("GET /" + "a" * 17_000, 431),
+    ],
+)
+async def test_a_target_of_any_form_is_read_or_refused(gateway: Gateway, target: str, status: int) -> None:
+    head = ["", "host: localhost", f"authorization: Bearer {gateway.admin}", "connection: close", "", ""]
+    answer = await say(gateway, f"{target} HTTP/1.1".encode() + "\r\n".join(head).encode())
+
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+
+async def test_a_request_behind_another_on_one_connection_has_its_own_answer(gateway: Gateway) -> None:
+    key = f"host: localhost\r\nauthorization: Bearer {gateway.admin}\r\n"
+    first = f"GET /v2/health/live HTTP/1.1\r\n{key}x-request-id: one\r\n\r\n"
+    second = f"GET /v1/a%2Fb HTTP/1.1\r\n{key}x-request-id: two\r\nconnection: close\r\n\r\n"
+    answer = await say(gateway, (first + second).encode())
+
+    one, _, two = answer.partition(b"HTTP/1.1 404")
+    assert one.startswith(b"HTTP/1.1 200")
+    assert (b"x-request-id: one" in one, b"x-request-id: two" in two) == (True, True)
+
+
 async def test_endless_headers_are_cut(running: Gateway) -> None:
     one = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
     answer = await say(running, one + b"".join(b"x-%d: %s\r\n" % (n, b"a" * 1000) for n in range(150)))
