@@ -87,7 +87,14 @@ class BusApi:
     """Offers the bus of this process."""
 
     def __init__(self, bus: NearBus) -> None:
-        self._bus = bus
+        self._bus, self._ended = bus, False
+        self._polling: set[asyncio.Future[list[Event]]] = set()
+
+    def end(self) -> None:
+        """Ends the streams, which else would be waited for as long as a door may take to close."""
+        self._ended = True
+        for polling in self._polling:
+            polling.cancel()
 
     async def Publish(self, request: pb.PublishRequest, call: Call) -> Empty:
         await self._bus.publish([_from_wire(event) for event in request.events])
@@ -95,8 +102,17 @@ class BusApi:
 
     async def Fetch(self, request: pb.FetchRequest, call: Call) -> AsyncIterator[pb.FetchResponse]:
         reader = await self._bus.reader(list(request.topics), request.group, request.from_end)
-        while True:
-            events = await reader.poll(min(request.limit or 100, 1000))
+        while not self._ended:
+            polling = asyncio.ensure_future(reader.poll(min(request.limit or 100, 1000)))
+            self._polling.add(polling)
+            try:
+                events = await polling
+            except asyncio.CancelledError:
+                if self._ended:
+                    return
+                raise
+            finally:
+                self._polling.discard(polling)
             yield pb.FetchResponse(events=[_to_wire(event) for event in events])
 
     async def Commit(self, request: pb.CommitRequest, call: Call) -> Empty:

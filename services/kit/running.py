@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from grpc import aio
@@ -29,8 +29,9 @@ SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
 class GrpcDoor:
     """A gRPC server for calls of other services."""
 
-    def __init__(self, address: str, guarded: Mapping[str, Any]) -> None:
-        self._address, self._guarded = address, guarded
+    def __init__(self, address: str, guarded: Mapping[str, Any], ending: Callable[[], None] = lambda: None) -> None:
+        """`ending` is called before the door closes: it ends streams that would never end by themselves."""
+        self._address, self._guarded, self._ending = address, guarded, ending
         self._server: aio.Server | None = None
 
     async def open(self) -> None:
@@ -50,6 +51,7 @@ class GrpcDoor:
         if self._server:
             # Let go of here: a server that is collected after its loop was closed complains.
             server, self._server = self._server, None
+            self._ending()
             await server.stop(grace)
 
 
@@ -105,8 +107,9 @@ class Process:
     def _internal_doors(self) -> list[Door]:
         runtime, doors = self.runtime, list[Door]()
         if runtime.settings.bus_listen and isinstance(runtime.bus, NearBus):
-            offered = guard({"aimass.v1.Bus": BusApi(runtime.bus)}, runtime.identity, "bus", runtime.now, None)
-            doors.append(GrpcDoor(runtime.settings.bus_listen, offered))
+            api = BusApi(runtime.bus)
+            offered = guard({"aimass.v1.Bus": api}, runtime.identity, "bus", runtime.now, None)
+            doors.append(GrpcDoor(runtime.settings.bus_listen, offered, api.end))
         for name in self._apps:
             listen = getattr(config.load(settings_of([name])[0], runtime.env), "listen", "")
             if listen:

@@ -35,13 +35,14 @@ class Holder:
     async def open(self) -> None:
         self.bus = NearBus(self._path)
         await self.bus.start()
-        guarded = guard({"aimass.v1.Bus": self.api(self.bus)}, self._identity, "bus", now, None)
-        self._door = GrpcDoor(f"127.0.0.1:{self._port}", guarded)
+        api = self.api(self.bus)
+        guarded = guard({"aimass.v1.Bus": api}, self._identity, "bus", now, None)
+        self._door = GrpcDoor(f"127.0.0.1:{self._port}", guarded, api.end)
         await self._door.open()
 
-    async def close(self) -> None:
+    async def close(self, grace: float = 0) -> None:
         if self._door:
-            await self._door.close(0)
+            await self._door.close(grace)
         if self.bus:
             await self.bus.close()
         self._door = self.bus = None
@@ -164,6 +165,17 @@ async def test_nobody_spins_while_the_bus_is_away(
     waiting.cancel()
 
     assert remote.fetches == 1, "a pause comes before every new stream"
+
+
+async def test_a_bus_that_stops_does_not_wait_for_its_readers(holder: Holder, remote: Counting) -> None:
+    waiting = [asyncio.create_task(read(await remote.reader([TOPIC], name), 1)) for name in ("a", "b")]
+    await until(lambda: _knows(holder, "b"))
+    async with asyncio.timeout(5):
+        await holder.close(grace=60)
+    await holder.open()
+    await remote.publish([event(1)])
+
+    assert await asyncio.gather(*waiting) == [["1"], ["1"]]
 
 
 class Ending(BusApi):

@@ -1,5 +1,6 @@
 """Telemetry of things that nobody foresaw: told as far as it can be, and never the last that is told."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.kit.auth import Scope
-from services.kit.telemetry import Record, Telemetry
+from services.kit.telemetry import Record, Telemetry, pipeline
 from tests.kit.test_telemetry import MemoryBus
 from tests.support.house import until
 
@@ -62,3 +63,22 @@ async def test_what_was_lost_is_said_in_the_file(telling: Telemetry, tmp_path: P
 
     await until(lambda: "a batch of telemetry is lost" in log.read_text())
     assert "no words" in log.read_text()
+
+
+class Silent(MemoryBus):
+    """A bus of another process that never answers."""
+
+    async def publish(self, events: object) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_process_that_stops_does_not_wait_long_for_a_bus_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_LAST", 0.05)
+    made = Telemetry("test", tmp_path)
+    made.start(Silent())
+    made.record(Record("log", "last", "", ACME))
+
+    async with asyncio.timeout(5):
+        await made.close()

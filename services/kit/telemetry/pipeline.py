@@ -25,6 +25,7 @@ _BATCH, _BATCH_BYTES = 1_000, 2 * 2**20
 _UNSENT = 50  # encoded batches that wait for a bus that is away
 _EVERY = 0.2  # seconds
 _METRICS_EVERY = 60.0
+_LAST = 2.0  # seconds that a process which stops waits for a bus that is away
 
 
 class Telemetry:
@@ -144,7 +145,9 @@ class Telemetry:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self.flush()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST):
+                await self.flush()
         self._encoder.shutdown()
 
 
