@@ -23,7 +23,7 @@ from services.gateway.limits import Limit
 from services.gateway.screening import Screen
 from services.gateway.traffic.api import TrafficApi
 from services.gateway.traffic.coalescing import Coalescer
-from services.gateway.traffic.engines import RemoteEngines
+from services.gateway.traffic.engines import Inference
 from services.gateway.traffic.service import Traffic
 from services.gateway.traffic.store import TrafficStore
 from services.kit.app import App, Runtime
@@ -66,7 +66,7 @@ def build(config: Config, runtime: Runtime) -> App:
 
 def _traffic(runtime: Runtime, database: Database) -> Traffic:
     store = TrafficStore(database, schema.outbox)
-    coalescer = Coalescer(RemoteEngines(runtime))
+    coalescer = Coalescer(Inference(runtime))
     return Traffic(store, coalescer, runtime.telemetry.record, runtime.instance, runtime.now)
 
 

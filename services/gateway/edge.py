@@ -10,6 +10,7 @@ from typing import Any
 from services.gateway import body, screening
 from services.gateway.admission import Admission, enough
 from services.gateway.api import problem
+from services.gateway.exchange import EXCHANGE_KEY, Exchange
 from services.gateway.http_protocol import WORK_KEY
 from services.gateway.journal import Entry, Journal
 from services.gateway.limits import Standing
@@ -51,9 +52,14 @@ class Request:
     model: str = ""
     version: str = ""
     standing: Standing | None = None
+    # The log centre has a record of it already.
+    told: bool = False
+    exchange: Exchange | None = None
 
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises body_too_large, request_timeout, bad_framing."""
+        if self.exchange and 0 < body.declared(self.headers) <= limit and (whole := self.exchange.body()) is not None:
+            return whole
         return await body.read(self.receive, self.headers, limit)
 
     def header(self, name: bytes) -> str:
@@ -96,6 +102,7 @@ class Edge:
             screening.request_id(headers),
             receive,
             client[0] if client else "",
+            exchange=scope.get(EXCHANGE_KEY),
         )
         sender = _Sender(send, request, self._draining)
         try:
@@ -181,6 +188,7 @@ class Edge:
                 request.address,
                 request.model,
                 request.version,
+                request.told,
             )
         )
 
@@ -210,6 +218,8 @@ class _Sender:
         content = response.body
         self.status, self.size = response.status, len(content)
         headers = [*response.headers, (b"content-length", b"%d" % len(content)), *self._own()]
+        if self._request.exchange and await self._request.exchange.answer(response.status, headers, content):
+            return
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": content})
 

@@ -6,6 +6,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.gateway.api import problem
+from services.gateway.exchange import EXCHANGE_KEY, Exchange
 from services.gateway.screening import HEADER_BYTES, TARGET
 from services.kit.errors import Code, Failure
 from services.kit.timestamps import uuid7
@@ -62,12 +63,15 @@ class HttpProtocol(HttpToolsProtocol):
         if self._refused:
             return
         if self._reading_head:
-            if not self._heading:
-                self._wait(HEADER_SECONDS)
+            begins = not self._heading
             self._heading += len(data)
             if self._heading > _MOST and not self._fits(data):
                 return
-        super().data_received(data)
+            super().data_received(data)
+            if begins and self._heading and not self._refused:  # mostly they come whole, and need no timer
+                self._wait(HEADER_SECONDS)
+        else:
+            super().data_received(data)
 
     def _fits(self, data: bytes) -> bool:
         # A body may follow its headers in one packet, so only what comes before the empty line counts.
@@ -80,8 +84,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._reading_head, self._heading = False, 0
-        self._wait(None)
+        if self._timer:
+            self._wait(None)
         super().on_headers_complete()
+        self.scope[EXCHANGE_KEY] = Exchange(self.cycle)  # type: ignore[literal-required]
 
     def on_message_complete(self) -> None:
         self._reading_head, self._heading = True, 0

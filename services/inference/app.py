@@ -27,6 +27,7 @@ def build(config: Config, runtime: Runtime) -> App:
     api = EnginesApi(inference, runtime.instance)
     return App(
         rpc={"aimass.v1.Engines": api},
+        near={"infer": inference.infer},
         database=db,
         schema=schema,
         listeners=[Listener({ReleaseChanged: api.release_changed}, schema.inbox, broadcast=True)],

@@ -42,6 +42,9 @@ class App:
 
     # Servicers by the full name of their service.
     rpc: Mapping[str, Any] = field(default_factory=dict)
+    # What services of the same process may call as it is, without a message, by name. Such a call passes no guard: it
+    # is for what a service asks in its own name, in a scope that its own door has checked.
+    near: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     database: Database | None = None
     schema: Schema | None = None
     listeners: Sequence[Any] = ()
@@ -86,6 +89,11 @@ class Runtime:
     def channel(self, service: str) -> Any:
         """A channel to a service, for generated stubs."""
         return self.directory.channel(service)
+
+    def near(self, service: str, name: str) -> Callable[..., Any] | None:
+        """What a service of this process offers without a message; None when it is not here."""
+        app = self.apps.get(service)
+        return app.near.get(name) if app else None
 
     def metadata(self, audience: str, principal: Principal, request_id: str = "") -> tuple[tuple[str, str], ...]:
         """What a call of a service carries to speak for a principal."""

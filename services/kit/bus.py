@@ -102,6 +102,8 @@ class NearBus:
         self._db = Database(f"sqlite:///{path}", Path(__file__).parent / "bus_migrations")
         self._news = asyncio.Condition()
         self._pruned = time.monotonic()
+        # Up to where each topic goes, where that is known: a reader of others is not sent to the file by every event.
+        self._ends: dict[str, int] = {}
 
     async def start(self) -> None:
         """Opens the file. Raises unavailable when another process holds it."""
@@ -114,7 +116,9 @@ class NearBus:
         ]
         if not rows:
             return
-        await self._db.run(lambda connection: bus_log.append(connection, rows))
+        last = await self._db.run(lambda connection: bus_log.append(connection, rows))
+        for offset, event in enumerate(events, last - len(rows) + 1):
+            self._ends[event.topic] = max(self._ends.get(event.topic, 0), offset)
         async with self._news:
             self._news.notify_all()
         await self._prune()
@@ -127,9 +131,14 @@ class NearBus:
         """Events behind the positions, oldest first; waits for one."""
         while True:
             async with self._news:
-                if rows := await self._db.run(lambda connection: bus_log.after(connection, positions, limit)):
-                    return [_event(row) for row in rows]
+                if self._may_have(positions):
+                    if rows := await self._db.run(lambda connection: bus_log.after(connection, positions, limit)):
+                        return [_event(row) for row in rows]
+                    self._ends = positions | self._ends
                 await self._news.wait()
+
+    def _may_have(self, positions: dict[str, int]) -> bool:
+        return any(self._ends.get(topic, position + 1) > position for topic, position in positions.items())
 
     async def commit(self, group: str, events: Sequence[Event]) -> None:
         """Moves a group's offsets forward, never back."""

@@ -49,9 +49,10 @@ group_offset = Table(
 )
 
 
-def append(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Adds records at the end."""
+def append(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Adds records at the end, one behind the other; returns the offset of the last one."""
     connection.execute(insert(record), rows)
+    return int(connection.execute(select(func.max(record.c.offset))).scalar_one())
 
 
 def open_group(connection: Connection, topics: Sequence[str], group: str, from_end: bool) -> dict[str, int]:

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
+from typing import NamedTuple
 
 Value = str | int | float | bool
 KINDS = ("log", "span", "event", "prediction", "metric")
@@ -13,8 +14,7 @@ _NAME = re.compile(r"[^A-Za-z0-9_.-]")
 _NONE: Mapping[str, Value] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One thing that happened: a log line, a span, an event, a prediction, a figure."""
 
     record: str  # stable: the same record has the same id however often it comes
@@ -34,7 +34,7 @@ class Record:
     version: int = 0
     status: str = ""
     duration_ms: float | None = None
-    attributes: Mapping[str, Value] = field(default_factory=lambda: _NONE)
+    attributes: Mapping[str, Value] = _NONE
     scores: bytes = b""  # of a prediction: little-endian float64, one a row
 
 
@@ -56,7 +56,12 @@ def word(text: str) -> str:
 def bounded(attributes: Mapping[str, Value]) -> dict[str, Value]:
     """At most 64 attributes with names that a query can say and values of at most 1,000 characters."""
     kept = list(attributes.items())[:_ATTRIBUTES]
-    return {_NAME.sub("_", name)[:100]: value[:_VALUE] if isinstance(value, str) else value for name, value in kept}
+    return {_named(name): value[:_VALUE] if isinstance(value, str) else value for name, value in kept}
+
+
+@lru_cache(maxsize=1024)
+def _named(name: str) -> str:
+    return _NAME.sub("_", name)[:100]
 
 
 def severity(name: str) -> str:

@@ -3,14 +3,13 @@
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import orjson
 
 from services.logs.domain import Record
 
-_FIELDS = tuple(field.name for field in fields(Record))
+_FIELDS = len(Record._fields)
 
 
 def pack(records: Sequence[Record]) -> bytes:
@@ -25,7 +24,7 @@ def unpack(block: bytes) -> list[Record]:
 
 def to_row(record: Record) -> list[Any]:
     """A record as a list in the order of its fields; later fields are added at the end, so old blocks stay readable."""
-    row = [getattr(record, name) for name in _FIELDS]
+    row = list[Any](record)
     row[-2] = dict(record.attributes)
     row[-1] = b64encode(record.scores).decode()
     return row
@@ -33,13 +32,13 @@ def to_row(record: Record) -> list[Any]:
 
 def from_row(row: list[Any]) -> Record:
     """The record of a list."""
-    return Record(**dict(zip(_FIELDS, row, strict=False)) | {"scores": b64decode(row[-1])})
+    return Record(*row[:_FIELDS])._replace(scores=b64decode(row[-1]))
 
 
 def dumps(record: Record) -> bytes:
     """One record without its scores."""
-    row = to_row(record)
-    row[-1] = ""
+    row = list[Any](record)
+    row[-2], row[-1] = dict(record.attributes), ""
     return orjson.dumps(row)
 
 

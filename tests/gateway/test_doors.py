@@ -236,3 +236,30 @@ async def test_a_killed_gateway_comes_back_with_its_keys(tmp_path: Path) -> None
         assert made.status_code == 200
 
     assert tenants == ["default", "system", "turn-0", "turn-1"]
+
+
+async def test_a_whole_answer_keeps_the_rules_of_its_connection(running: Gateway) -> None:
+    """Kept open for the next request, closed for HTTP/1.0 and when asked to, without a body for HEAD."""
+    key, path = running.admin, "/v2"
+    both = get(path, key) + get(path, key, "Connection: close")
+    answers = await say(running, both)
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert answers.lower().count(b"connection: close") == 1
+    assert answers.count(b'"extensions"') == 2
+
+    old = await say(running, get(path, key).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert b"connection: close" in old.lower()
+    head = await say(running, get(path, key, "Connection: close").replace(b"GET", b"HEAD", 1))
+    assert head.endswith(b"\r\n\r\n")
+    assert b"content-length: 0" not in head
+
+
+async def test_a_body_that_comes_late_is_waited_for(running: Gateway) -> None:
+    reader, writer = await connect(running)
+    content = b'{"inputs": []}'
+    lines = [f"Host: localhost\r\nAuthorization: Bearer {running.admin}", f"Content-Length: {len(content)}", "", ""]
+    writer.write(("POST /v2/models/nothing/infer HTTP/1.1\r\n" + "\r\n".join(lines)).encode() + content[:4])
+    await asyncio.sleep(0.05)
+    writer.write(content[4:])
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 4")
+    writer.close()

@@ -109,3 +109,10 @@ async def test_the_file_is_there_before_the_first_request(tmp_path: Path) -> Non
     await journal.close()
 
     assert (tmp_path / "access.log").read_text() == ""
+
+
+async def test_what_tells_itself_is_a_line_in_the_file_only(tmp_path: Path) -> None:
+    found, records = await lines(tmp_path, entry(told=True), entry(request_id="r2"))
+
+    assert [line["request_id"] for line in found] == ["r1", "r2"]
+    assert [record.attributes["request_id"] for record in records] == ["r2"]

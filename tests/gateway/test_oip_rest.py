@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
+from services.kit.bus import TELEMETRY
 from tests.gateway.serving import Serving, serving
 from tests.support.models import logistic, lookup, texts
 
@@ -287,3 +290,32 @@ async def test_who_comes_back_to_a_stream_sees_the_state_that_is_now(app: Servin
 
     assert first.text == again.text
     assert '"state":"OPERATION_STATE_SUCCEEDED"' in again.text
+
+
+async def test_a_prediction_is_told_once_and_is_in_its_callers_trace(app: Serving) -> None:
+    runtime = app.house.runtime
+    reader = await runtime.bus.reader([TELEMETRY], "test", from_end=True)
+    parent = f"00-{'c' * 32}-{'d' * 16}-01"
+    assert (
+        await app.post("/v2/models/late/infer", body(ROW), x_request_id="told-1", traceparent=parent)
+    ).status_code == 200
+    assert (await app.post("/v2/models/late/infer", {}, x_request_id="told-2")).status_code == 422
+
+    told: list[LogRecord] = []
+    while len(told) < 2:
+        await runtime.telemetry.flush()
+        for event in await asyncio.wait_for(reader.poll(10), 5):
+            if event.type.endswith("ExportLogsServiceRequest"):
+                [batch] = ExportLogsServiceRequest.FromString(event.body).resource_logs
+                told += [one for one in batch.scope_logs[0].log_records if said(one, "request_id").startswith("told-")]
+
+    assert [(said(one, "aimass.kind"), said(one, "request_id")) for one in told] == [
+        ("prediction", "told-1"),
+        ("log", "told-2"),
+    ]
+    assert told[0].trace_id.hex() == "c" * 32
+    assert said(told[0], "principal").startswith("key:")
+
+
+def said(record: LogRecord, key: str) -> str:
+    return next((pair.value.string_value for pair in record.attributes if pair.key == key), "")

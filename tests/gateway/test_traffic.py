@@ -72,6 +72,7 @@ async def test_one_record_is_told_of_each_answer(running: Peers) -> None:
         "version": 1,
         "status": 200,
         "rows": 2,
+        "principal": "",
         "scores": struct.pack("<2d", 3, 7),
     }
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,3 +156,28 @@ async def test_a_stranger_may_not_use_the_bus(bus: Bus, tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
         await bus.publish([event(1)])
     assert caught.value.code is Code.TOKEN_INVALID
+
+
+async def test_events_of_other_topics_send_no_reader_to_the_file(
+    near: NearBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[set[str]] = []
+    after = bus_log.after
+
+    def watched(connection: Any, positions: dict[str, int], limit: int) -> list[Any]:
+        looked.append(set(positions))
+        return after(connection, positions, limit)
+
+    monkeypatch.setattr(bus_log, "after", watched)
+    reader = await near.reader([TOPIC], "quiet")
+    waiting = asyncio.ensure_future(reader.poll(10))
+    await asyncio.sleep(0.05)
+    for _ in range(3):
+        await near.publish([Event("aimass.other.v1", "k", b"no"), Event("aimass.other.v1", "k", b"no")])
+        await asyncio.sleep(0.02)
+    assert looked == [{TOPIC}]
+
+    await near.publish([Event(TOPIC, "k", b"yes"), Event("aimass.other.v1", "k", b"no")])
+    assert [event.body for event in await asyncio.wait_for(waiting, 5)] == [b"yes"]
+    await near.publish([Event("aimass.other.v1", "k", b"no"), Event(TOPIC, "k", b"yes too")])
+    assert [event.body for event in await asyncio.wait_for(reader.poll(10), 5)] == [b"yes too"]

@@ -18,6 +18,7 @@ from services.kit import telemetry
 from services.kit.auth import Scope
 from services.kit.bus import TELEMETRY, Event, Reader
 from services.kit.errors import Unavailable
+from services.kit.redaction import redact
 from services.kit.telemetry import Record, Telemetry, metrics, pipeline, spans
 from services.kit.telemetry.files import process_log
 
@@ -371,3 +372,67 @@ async def test_a_span_may_say_at_once_whose_it_is(told: Telemetry, bus: MemoryBu
     kept = attributes(found)
     assert (kept["aimass.tenant"], kept["aimass.project"], kept["request_id"]) == ("acme", "flights", "r-1")
     assert "tenant" not in kept
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=150),
+        st.text(max_size=300)
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.floats(allow_nan=False)
+        | st.booleans()
+        | st.binary(),
+        max_size=5,
+    ),
+    st.text(max_size=300),
+)
+def test_what_is_written_as_bytes_is_what_the_protocol_reads(values: dict[str, object], text: str) -> None:
+    batch = [Record("log", "x", text, ACME, values, "ERROR", "data", PARENT, time_ns=5)] * 2
+    request = ExportLogsServiceRequest.FromString(telemetry.encode(batch))
+
+    found = request.resource_logs[0].scope_logs[0].log_records[1]
+    named = {"aimass.kind": "log", "aimass.name": "x", "aimass.tenant": "acme", "aimass.project": "default"}
+    said = [(pair.key, getattr(pair.value, pair.value.WhichOneof("value") or "")) for pair in found.attributes]
+    clean = {name: redact(value) if isinstance(value, str) else value for name, value in values.items()}
+    assert said == [*named.items(), ("service.name", "data"), *clean.items()]
+    assert [type(value) for _, value in said[5:]] == [type(value) for value in values.values()]
+    assert (found.body.string_value, found.severity_text, found.severity_number) == (redact(text), "ERROR", 17)
+    assert (found.time_unix_nano, found.trace_id.hex(), found.span_id.hex()) == (5, "a" * 32, "b" * 16)
+
+
+async def test_what_comes_while_a_batch_is_published_waits_for_the_next(told: Telemetry, bus: MemoryBus) -> None:
+    def again(events: Sequence[Event]) -> None:
+        told.record(Record("log", "x", "late", ACME))
+
+    kept = bus.publish
+
+    async def publish(events: Sequence[Event]) -> None:
+        again(events)
+        await kept(events)
+
+    bus.publish = publish  # type: ignore[method-assign]
+    told.record(Record("log", "x", "first", ACME))
+    await told.flush()
+
+    assert [found["body"] for found in bus.logs()] == ["first"]
+    bus.publish = kept  # type: ignore[method-assign]
+    await told.close()
+    assert [found["body"] for found in bus.logs()] == ["first", "late"]
+
+
+async def test_predictions_are_counted_by_their_records(told: Telemetry) -> None:
+    told.record(Record("prediction", "late", "", ACME, {"duration_ms": 2.0}, service="gateway"))
+    await told.close()
+
+    text = telemetry.exposition().decode()
+    assert 'aimass_requests_total{name="prediction",service="gateway",status="ok"}' in text
+    assert 'aimass_request_seconds_bucket{le="0.0025",name="prediction",service="gateway"}' in text
+
+
+def test_a_record_of_its_own_is_in_the_callers_trace_or_in_a_new_one() -> None:
+    assert telemetry.child(PARENT)[3:35] == "a" * 32
+    assert telemetry.child(PARENT)[36:52] not in ("b" * 16, telemetry.child(PARENT)[36:52])
+    assert telemetry.child() != telemetry.child("nonsense")
+    with telemetry.span("outer"):
+        assert telemetry.child() == telemetry.traceparent()
+        assert telemetry.child(PARENT)[3:35] == "a" * 32

@@ -14,8 +14,11 @@ from aimass.v1 import logs_pb2 as pb
 from aimass.v1 import registry_events_pb2, subscriptions_pb2
 from aimass.v1.logs_pb2_grpc import LogsStub
 from aimass.v1.subscriptions_pb2_grpc import SubscriptionsStub
+from services.kit import telemetry
+from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.errors import Code, Failure
+from services.kit.telemetry import Record as Told
 from services.logs.encoding import unpack
 from services.logs.ingest.segments import Position, Segments
 from tests.logs.conftest import ACME, found, line, logs, search, tell
@@ -227,3 +230,17 @@ async def test_a_permission_is_needed(centre: House) -> None:
 
     assert await code_of(stub.SearchLogs(pb.SearchLogsRequest())) is Code.FORBIDDEN
     assert ACME.tenant == "acme"
+
+
+async def test_a_prediction_is_a_span_unless_its_call_left_one(centre: House) -> None:
+    trace, call = "e" * 32, "f" * 16
+    alone = Told("prediction", "late", "", Scope("acme"), {"request_id": "r-88", "model": "late", "version": 1})
+    alone.trace = f"00-{trace}-{'1' * 16}-01"
+    within = Told("prediction", "late", "", Scope("acme"), {"request_id": "r-89", "model": "late", "version": 1})
+    with telemetry.span("ModelInfer", {"x-request-id": "r-89", "traceparent": f"00-{trace}-{call}-01"}, tenant="acme"):
+        within.trace = telemetry.traceparent()
+    await tell(centre, alone, within)
+    await found(centre, "request_id:r-88 OR request_id:r-89", 3)
+
+    spans = (await centre.stub(LogsStub, "logs").GetTrace(pb.GetTraceRequest(request_id="r-88"))).spans
+    assert sorted((span.kind, span.request_id) for span in spans) == [("prediction", "r-88"), ("span", "r-89")]

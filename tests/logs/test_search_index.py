@@ -1,6 +1,5 @@
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,7 +93,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
 @settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(records=st.lists(RECORDS, min_size=1, max_size=12), queries=st.lists(QUERIES, min_size=8, max_size=8))
 def test_the_index_and_a_filter_agree(shared: Index, records: list[Record], queries: list[Query]) -> None:
-    numbered = [replace(one, record=f"r{number}", time_ns=NOON + number) for number, one in enumerate(records)]
+    numbered = [one._replace(record=f"r{number}", time_ns=NOON + number) for number, one in enumerate(records)]
     shared._writer and shared._writer.delete_all_documents()
     fill(shared, *numbered)
 

@@ -126,7 +126,7 @@ class OipGrpc:
         pinned = self._route(principal, request.model_name, request.model_version)
         deadline = time.monotonic() + (DEADLINE if remaining is None else min(remaining, DEADLINE))
         names = [output.name for output in request.outputs]
-        query = Query(request_id, deadline, _inputs(request), names)
+        query = Query(request_id, deadline, _inputs(request), names, principal.id)
         prediction = await self._traffic.predict(principal.scope, pinned, query)
         version = prediction.pinned.version
         asked.set((request.model_name[:_SHOWN], str(version.number)))

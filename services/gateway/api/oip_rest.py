@@ -89,8 +89,10 @@ class OipRest:
         pinned = self._traffic.route(request.principal.scope, model, version)
         request.version = str(pinned.version.number)
         asked = await _decode(request)
-        query = Query(request.request_id, deadline, asked.inputs, asked.outputs)
-        prediction = await self._traffic.predict(request.principal.scope, pinned, query)
+        principal, trace = request.principal, request.header(b"traceparent")
+        query = Query(request.request_id, deadline, asked.inputs, asked.outputs, principal.id, trace)
+        prediction = await self._traffic.predict(principal.scope, pinned, query)
+        request.told = True
         request.version = str(prediction.pinned.version.number)
         return await _encode(asked, prediction)
 

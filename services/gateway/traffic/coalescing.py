@@ -43,6 +43,7 @@ class Limits:
 @dataclass(slots=True, eq=False)
 class _Waiting:
     item: Item
+    size: int
     answer: asyncio.Future[list[Tensor]]
 
 
@@ -70,8 +71,9 @@ class Coalescer:
         if lane is None:
             lane = self._lanes[target] = _Lane(target)
         if lane.gathering or lane.flying >= self._limits.calls:
-            self._refuse_too_many(lane, item)
-            return await self._answered(lane, self._enqueue(lane, item))
+            size = item.size
+            self._refuse_too_many(lane, size)
+            return await self._answered(lane, self._enqueue(lane, item, size))
         lane.flying += 1
         lane.gathering = True
         try:
@@ -81,29 +83,31 @@ class Coalescer:
             if not lane.waiting:
                 # In the caller's own task: his going away cancels nobody else's request.
                 return _value((await self._engines.infer(*target, (item,)))[0])
-            waiting = self._enqueue(lane, item)
+            waiting = self._enqueue(lane, item, item.size)
         finally:
             lane.gathering = False
             self._landed(lane)
         return await self._answered(lane, waiting)
 
-    def _refuse_too_many(self, lane: _Lane, item: Item) -> None:
+    def _refuse_too_many(self, lane: _Lane, size: int) -> None:
         limits = self._limits
-        if len(lane.waiting) >= limits.waiting or self._waiting_bytes + item.size > limits.waiting_bytes:
+        if len(lane.waiting) >= limits.waiting or self._waiting_bytes + size > limits.waiting_bytes:
             raise Failure(Code.OVERLOADED, f"{lane.target.model} has too many requests waiting", retry_after=1)
 
-    def _enqueue(self, lane: _Lane, item: Item) -> _Waiting:
-        waiting = _Waiting(item, asyncio.get_running_loop().create_future())
+    def _enqueue(self, lane: _Lane, item: Item, size: int) -> _Waiting:
+        waiting = _Waiting(item, size, asyncio.get_running_loop().create_future())
         lane.waiting.append(waiting)
-        self._waiting_bytes += item.size
+        self._waiting_bytes += size
         return waiting
 
     async def _answered(self, lane: _Lane, waiting: _Waiting) -> list[Tensor]:
+        left = waiting.item.deadline - time.monotonic()
+        # A timer of its own is a tenth of what asyncio.timeout costs.
+        timer = asyncio.get_running_loop().call_later(max(left, 0.0), _expire, lane, waiting)
         try:
-            async with asyncio.timeout(waiting.item.deadline - time.monotonic()):
-                return await waiting.answer
-        except TimeoutError:
-            raise DeadlineExceeded(f"{lane.target.model} took too long") from None
+            return await waiting.answer
+        finally:
+            timer.cancel()
 
     def _landed(self, lane: _Lane) -> None:
         """A call has ended: the next one leaves with all that wait, as far as one call may hold."""
@@ -122,14 +126,15 @@ class Coalescer:
         size = rows = 0
         limits = self._limits
         while lane.waiting and len(batch) < limits.items:
-            item = lane.waiting[0].item
-            if batch and (size + item.size > limits.bytes or rows + item.rows > limits.rows):
+            waiting = lane.waiting[0]
+            item = waiting.item
+            if batch and (size + waiting.size > limits.bytes or rows + item.rows > limits.rows):
                 break
-            waiting = lane.waiting.popleft()
-            self._waiting_bytes -= item.size
+            lane.waiting.popleft()
+            self._waiting_bytes -= waiting.size
             if not waiting.answer.done():  # its caller may have gone or run out of time
                 batch.append(waiting)
-                size, rows = size + item.size, rows + item.rows
+                size, rows = size + waiting.size, rows + item.rows
         return batch
 
     async def _together(self, lane: _Lane, batch: Sequence[_Waiting]) -> None:
@@ -164,6 +169,10 @@ class Coalescer:
                 waiting.answer.set_exception(answer)
             else:
                 waiting.answer.set_result(answer)
+
+
+def _expire(lane: _Lane, waiting: _Waiting) -> None:
+    _refuse((waiting,), DeadlineExceeded(f"{lane.target.model} took too long"))
 
 
 def _refuse(batch: Iterable[_Waiting], error: Exception) -> None:

@@ -1,7 +1,9 @@
 """The inference service, as the gateway calls it on the hot path."""
 
+import asyncio
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from aimass.v1 import engines_pb2 as pb
@@ -9,8 +11,10 @@ from aimass.v1.engines_pb2_grpc import EnginesStub
 from services.gateway.traffic.domain.tensors import Tensor
 from services.kit.app import Runtime
 from services.kit.auth import Principal, Scope
-from services.kit.errors import Failure, NotFound
+from services.kit.errors import Failure, Internal, NotFound
 from services.kit.status import failure_from
+
+log = logging.getLogger(__name__)
 
 
 class Item(NamedTuple):
@@ -44,6 +48,41 @@ class Engines(Protocol):
         """An answer for each item, in their order. Raises Unloaded, or Failure when the whole call failed."""
 
 
+class NearEngines:
+    """The inference service of this process, asked without a message.
+
+    Its items and tensors have the shape of ours. It keeps their deadlines; whose the scope is our own door has checked.
+    """
+
+    def __init__(self, run: Callable[..., Awaitable[list[Any]]]) -> None:
+        self._run = run
+
+    async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
+        try:
+            return await self._run(scope, model, version, items)
+        except NotFound:
+            raise Unloaded from None
+        except (Failure, asyncio.CancelledError):
+            raise
+        except Exception:
+            log.exception("unhandled error in a call of %s", model)
+            raise Internal("internal error") from None
+
+
+class Inference:
+    """The inference service where it is: in this process, or behind its channel."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._found: Engines | None = None
+
+    async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
+        if self._found is None:
+            run = self._runtime.near("inference", "infer")
+            self._found = NearEngines(run) if run else RemoteEngines(self._runtime)
+        return await self._found.infer(scope, model, version, items)
+
+
 class RemoteEngines:
     """The inference service behind its channel."""
 
@@ -57,6 +96,8 @@ class RemoteEngines:
         principal = Principal(scope, "service:gateway", ("models.infer",))
         alone = items[0].request_id if len(items) == 1 else ""
         metadata = self._runtime.metadata("inference", principal, alone)
+        if alone and items[0].traceparent:
+            metadata = (*metadata, ("traceparent", items[0].traceparent))
         now = time.monotonic()
         request = pb.InferManyRequest(model=model, version=version, items=[_to_wire(item, now) for item in items])
         timeout = max(item.deadline for item in items) - now

@@ -15,7 +15,7 @@ from services.gateway.traffic.engines import Item, Unloaded
 from services.gateway.traffic.store import TrafficStore
 from services.kit.auth import Scope
 from services.kit.errors import NotFound
-from services.kit.telemetry import Record, traceparent
+from services.kit.telemetry import Record, child
 
 _SCORED = 1024  # rows of one request whose scores are told to the log centre
 _NOTHING = Route()
@@ -29,6 +29,9 @@ class Query(NamedTuple):
     inputs: Sequence[Tensor]
     # Names of the outputs that are wanted; all if empty.
     outputs: Sequence[str] = ()
+    principal: str = ""
+    # The caller's trace, if he is in one.
+    traceparent: str = ""
 
 
 class Prediction(NamedTuple):
@@ -79,20 +82,21 @@ class Traffic:
     async def predict(self, scope: Scope, pinned: Pinned, query: Query) -> Prediction:
         """The outputs for one request. Raises invalid_value that names the input, or what the engine says."""
         started = time.perf_counter()
+        trace = child(query.traceparent)
         try:
-            rows, outputs = await self._ask(scope, pinned, query)
+            rows, outputs = await self._ask(scope, pinned, query, trace)
         except Unloaded:
             pinned = self._pin_again(scope, pinned)
             try:
-                rows, outputs = await self._ask(scope, pinned, query)
+                rows, outputs = await self._ask(scope, pinned, query, trace)
             except Unloaded:
                 raise NotFound(f"{pinned.model} has no version {pinned.version.number} that is loaded") from None
-        self._tell(scope, pinned, query.request_id, rows, outputs, (time.perf_counter() - started) * 1000)
+        self._tell(scope, pinned, query, trace, rows, outputs, (time.perf_counter() - started) * 1000)
         return Prediction(pinned, outputs)
 
-    async def _ask(self, scope: Scope, pinned: Pinned, query: Query) -> tuple[int, list[Tensor]]:
+    async def _ask(self, scope: Scope, pinned: Pinned, query: Query, trace: str) -> tuple[int, list[Tensor]]:
         rows = check(pinned.version.signature, query.inputs, query.outputs)
-        item = Item(query.request_id, query.deadline, query.inputs, query.outputs, traceparent(), rows)
+        item = Item(query.request_id, query.deadline, query.inputs, query.outputs, trace, rows)
         return rows, await self._coalescer.infer(Target(scope, pinned.model, pinned.version.number), item)
 
     def _pin_again(self, scope: Scope, pinned: Pinned) -> Pinned:
@@ -103,10 +107,18 @@ class Traffic:
         return self.route(scope, pinned.model, str(number) if pinned.named else "")
 
     def _tell(
-        self, scope: Scope, pinned: Pinned, request_id: str, rows: int, outputs: Sequence[Tensor], duration_ms: float
+        self,
+        scope: Scope,
+        pinned: Pinned,
+        query: Query,
+        trace: str,
+        rows: int,
+        outputs: Sequence[Tensor],
+        duration_ms: float,
     ) -> None:
         attributes = {
-            "request_id": request_id,
+            "request_id": query.request_id,
+            "principal": query.principal,
             "model": pinned.model,
             "version": pinned.version.number,
             "status": 200,
@@ -114,7 +126,7 @@ class Traffic:
             "rows": rows,
             "scores": scores(outputs, _SCORED),
         }
-        self._record(Record("prediction", pinned.model, "", scope, attributes, service="gateway", trace=traceparent()))
+        self._record(Record("prediction", pinned.model, "", scope, attributes, service="gateway", trace=trace))
 
     async def release_changed(self, scope: Scope, release: Release) -> None:
         """Takes in what the registry wants."""

@@ -8,7 +8,7 @@ from services.kit.telemetry.metrics import REGISTRY, exposition
 from services.kit.telemetry.otlp import encode
 from services.kit.telemetry.pipeline import Telemetry
 from services.kit.telemetry.records import Record
-from services.kit.telemetry.spans import Span, belongs, current, failed, span, traceparent
+from services.kit.telemetry.spans import Span, belongs, child, current, failed, span, traceparent
 
 __all__ = [
     "REGISTRY",
@@ -16,6 +16,7 @@ __all__ = [
     "Span",
     "Telemetry",
     "belongs",
+    "child",
     "current",
     "encode",
     "exposition",

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
+from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import Span
 
 REGISTRY = CollectorRegistry()
@@ -32,6 +33,16 @@ def observe(spans: Iterable[Span]) -> None:
         status = str(span.attributes.get("status", "ok"))[:40]
         requests.labels(span.service, name, status).inc()
         seconds.labels(span.service, name).observe((span.end_ns - span.start_ns) / 1e9)
+
+
+def observe_predictions(records: Iterable[Record]) -> None:
+    """Counts predictions among records, as `observe` counts spans."""
+    took = [record.attributes.get("duration_ms", 0.0) / 1000 for record in records if record.kind == "prediction"]
+    if took:
+        requests.labels("gateway", "prediction", "ok").inc(len(took))
+        observe_one = seconds.labels("gateway", "prediction").observe
+        for one in took:
+            observe_one(one)
 
 
 def exposition() -> bytes:

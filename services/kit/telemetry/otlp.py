@@ -2,42 +2,34 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from functools import lru_cache
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
 from prometheus_client import Metric
 
+from services.kit.auth import Scope
 from services.kit.redaction import redact
 from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import Span
+from services.kit.telemetry.wire import attribute, framed, text, varint
 
 _SEVERITY = {"DEBUG": 5, "INFO": 9, "WARNING": 13, "WARN": 13, "ERROR": 17, "CRITICAL": 21}
+_SCOPE = framed(0x0A, framed(0x0A, b"aimass"))
 
 
 def encode(batch: Sequence[Record]) -> bytes:
     """Records as one ExportLogsServiceRequest."""
-    request = ExportLogsServiceRequest()
-    scope = request.resource_logs.add().scope_logs.add()
-    scope.scope.name = "aimass"
-    scope.log_records.extend(_log(record) for record in batch)
-    return request.SerializeToString()
+    records = b"".join([framed(0x12, _log(record)) for record in batch])
+    return framed(0x0A, framed(0x12, _SCOPE + records))
 
 
 def encode_spans(batch: Sequence[Span], process: str) -> bytes:
     """Spans as one ExportTraceServiceRequest."""
-    request = ExportTraceServiceRequest()
-    resource = request.resource_spans.add()
-    resource.resource.attributes.append(_pair("service.name", process))
-    scope = resource.scope_spans.add()
-    scope.scope.name = "aimass"
-    scope.spans.extend(_span(span) for span in batch)
-    return request.SerializeToString()
+    spans = b"".join([framed(0x12, _span(span)) for span in batch])
+    resource = framed(0x0A, attribute(0x0A, "service.name", process))
+    return framed(0x0A, resource + framed(0x12, _SCOPE + spans))
 
 
 def encode_metrics(metrics: Iterable[Metric], process: str) -> bytes:
@@ -62,55 +54,42 @@ def encode_metrics(metrics: Iterable[Metric], process: str) -> bytes:
     return request.SerializeToString()
 
 
-def _log(record: Record) -> LogRecord:
-    named = {
-        "aimass.kind": record.kind,
-        "aimass.name": record.name,
-        "aimass.tenant": record.scope.tenant,
-        "aimass.project": record.scope.project,
-        "service.name": record.service,
-    }
+def _log(record: Record) -> bytes:
+    found = [b"\x09", record.time_ns.to_bytes(8, "little")]
+    found.append(_about(record.kind, record.name, record.scope, record.service, record.severity))
+    found.append(framed(0x2A, text(record.text)))
+    found += [attribute(0x32, key, value) for key, value in record.attributes.items()]
     parts = record.trace.split("-")
-    return LogRecord(
-        time_unix_nano=record.time_ns,
-        severity_text=record.severity,
-        severity_number=_SEVERITY.get(record.severity, 9),  # type: ignore[arg-type]
-        body=AnyValue(string_value=_text(record.text)),
-        attributes=[_pair(key, value) for source in (named, record.attributes) for key, value in source.items()],
-        trace_id=bytes.fromhex(parts[1]) if len(parts) == 4 else b"",
-        span_id=bytes.fromhex(parts[2]) if len(parts) == 4 else b"",
-    )
+    if len(parts) == 4:
+        found += (framed(0x4A, bytes.fromhex(parts[1])), framed(0x52, bytes.fromhex(parts[2])))
+    return b"".join(found)
 
 
-def _span(span: Span) -> OtlpSpan:
+@lru_cache(maxsize=4096)
+def _about(kind: str, name: str, scope: Scope, service: str, severity: str) -> bytes:
+    """What many records have in common."""
+    named = {"aimass.kind": kind, "aimass.name": name, "aimass.tenant": scope.tenant, "aimass.project": scope.project}
+    named["service.name"] = service
+    severe = b"\x10" + varint(_SEVERITY.get(severity, 9)) + framed(0x1A, severity.encode(errors="replace"))
+    return severe + b"".join([attribute(0x32, key, value) for key, value in named.items()])
+
+
+def _span(span: Span) -> bytes:
     named = {"aimass.tenant": span.scope.tenant, "aimass.project": span.scope.project, "service.name": span.service}
-    return OtlpSpan(
-        trace_id=span.trace_id.to_bytes(16, "big"),
-        span_id=span.span_id.to_bytes(8, "big"),
-        parent_span_id=span.parent_id.to_bytes(8, "big") if span.parent_id else b"",
-        name=span.name,
-        start_time_unix_nano=span.start_ns,
-        end_time_unix_nano=max(span.end_ns, span.start_ns),
-        attributes=[_pair(key, value) for source in (named, span.attributes) for key, value in source.items()],
+    return b"".join(
+        [
+            framed(0x0A, span.trace_id.to_bytes(16, "big")),
+            framed(0x12, span.span_id.to_bytes(8, "big")),
+            framed(0x22, span.parent_id.to_bytes(8, "big")) if span.parent_id else b"",
+            framed(0x2A, span.name.encode(errors="replace")),
+            b"\x39",
+            span.start_ns.to_bytes(8, "little"),
+            b"\x41",
+            max(span.end_ns, span.start_ns).to_bytes(8, "little"),
+            *(attribute(0x4A, key, value) for source in (named, span.attributes) for key, value in source.items()),
+        ]
     )
 
 
-def _pair(key: str, value: Any) -> KeyValue:
-    return KeyValue(key=key, value=_any(value))
-
-
-def _any(value: Any) -> AnyValue:
-    if isinstance(value, bytes):
-        return AnyValue(bytes_value=value)
-    if isinstance(value, bool):
-        return AnyValue(bool_value=value)
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
-        return AnyValue(int_value=value)
-    if isinstance(value, float):
-        return AnyValue(double_value=value)
-    return AnyValue(string_value=_text(str(value)))
-
-
-def _text(text: str) -> str:
-    """Without secrets, and without lone surrogates (names of files may have them), which no message can hold."""
-    return redact(text if text.isascii() else text.encode(errors="replace").decode())
+def _pair(key: str, value: str) -> KeyValue:
+    return KeyValue(key=key, value=AnyValue(string_value=redact(value)))

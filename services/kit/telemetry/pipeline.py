@@ -75,10 +75,12 @@ class Telemetry:
         self._task = asyncio.get_running_loop().create_task(self._publish_for_ever())
 
     async def flush(self) -> None:
-        """Publishes what waits."""
+        """Publishes what waits now; what comes meanwhile waits its turn, or each batch would be a few records."""
         async with self._publishing:
-            while self._bus and (self._records or self._spans or self._unsent):
-                events = await self._next()
+            due = len(self._records) + len(self._spans)
+            while self._bus and (due > 0 or self._unsent):
+                events, taken = await self._next()
+                due -= taken
                 try:
                     await self._bus.publish(events)
                 except Failure:
@@ -88,16 +90,19 @@ class Telemetry:
                         self._drop("batch", 1)
                     return
 
-    async def _next(self) -> list[Event]:
+    async def _next(self) -> tuple[list[Event], int]:
+        """Events, and how many records and spans are in the new ones."""
         loop = asyncio.get_running_loop()
         events = [self._unsent.popleft() for _ in range(len(self._unsent))]
-        if records := self._take():
-            events.append(_event(await loop.run_in_executor(self._encoder, encode, records), "logs"))
-        if ended := [self._spans.popleft() for _ in range(min(len(self._spans), _BATCH))]:
+        records = self._take()
+        if records:
+            events.append(_event(await loop.run_in_executor(self._encoder, self._encode_records, records), "logs"))
+        ended = [self._spans.popleft() for _ in range(min(len(self._spans), _BATCH))]
+        if ended:
             events.append(_event(await loop.run_in_executor(self._encoder, self._encode, ended), "trace"))
         metrics.waiting.labels("record").set(len(self._records))
         metrics.waiting.labels("span").set(len(self._spans))
-        return events
+        return events, len(records) + len(ended)
 
     def _take(self) -> list[Record]:
         taken: list[Record] = []
@@ -108,6 +113,11 @@ class Telemetry:
             taken.append(record)
         self._held -= size
         return taken
+
+    @staticmethod
+    def _encode_records(records: list[Record]) -> bytes:
+        metrics.observe_predictions(records)
+        return encode(records)
 
     def _encode(self, ended: list[Span]) -> bytes:
         metrics.observe(ended)

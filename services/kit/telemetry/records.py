@@ -8,7 +8,7 @@ from typing import Any
 from services.kit.auth import Scope
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """One log record or prediction. `attributes` hold strings, numbers and bytes; `scope` says whose it is."""
 

@@ -108,6 +108,17 @@ def traceparent() -> str:
     return f"00-{found.trace_id:032x}-{found.span_id:016x}-01" if found else ""
 
 
+def child(parent: str = "") -> str:
+    """A traceparent for one more piece of work, told by a record of its own: in the parent's trace, or in the current
+    span's, or in a new one. Its parent is not told; where there is one, its span says enough.
+    """
+    trace = _parent(parent) if parent else None
+    around = _current.get()
+    if trace is None and around is not None:
+        return f"00-{around.trace_id:032x}-{around.span_id:016x}-01"
+    return f"00-{trace[0] if trace else _bits(128) | 1:032x}-{_bits(64) | 1:016x}-01"
+
+
 def into(sink: Callable[[Span], None] | None) -> None:
     """Where spans go that have ended."""
     global _sink

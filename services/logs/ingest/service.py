@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.logs.domain import Record
 from services.logs.encoding import pack, unpack
@@ -21,8 +22,7 @@ class Batch:
     records: Sequence[Record]
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A record with its number: from 0, one more for each record that was kept."""
 
     sequence: int
@@ -61,21 +61,25 @@ class Ingest:
         Raises OSError when the disk does not take them.
         """
         work = [batch for batch in batches if batch.records]
-        frames = await asyncio.get_running_loop().run_in_executor(self._thread, self._append, work)
-        fresh = {frame.event: frame for frame in frames}
-        if not fresh:
+        new = await asyncio.get_running_loop().run_in_executor(self._thread, self._append, work)
+        if not new:
             return
-        kept = [record for frame in frames for record in self._hold(frame)]
+        for frame, stored in new:
+            self._hold(frame, stored)
         news, self._news = self._news, asyncio.Event()
         news.set()
-        for watcher in self.watchers:
-            watcher(kept)
+        if self.watchers:
+            kept = [one.record for _, stored in new for one in stored]
+            for watcher in self.watchers:
+                watcher(kept)
 
-    def _append(self, batches: Sequence[Batch]) -> list[Frame]:
-        return self._segments.append([(batch.event, len(batch.records), pack(batch.records)) for batch in batches])
+    def _append(self, batches: Sequence[Batch]) -> list[tuple[Frame, list[Stored]]]:
+        """The frames of new events with their records, which need not be decoded again for those who follow."""
+        packed = [(batch.event, len(batch.records), pack(batch.records)) for batch in batches]
+        given = {id(block): batch.records for (_, _, block), batch in zip(packed, batches, strict=True)}
+        return [(frame, _numbered(frame, given[id(frame.block)])) for frame in self._segments.append(packed)]
 
-    def _hold(self, frame: Frame) -> list[Record]:
-        stored = _stored(frame)
+    def _hold(self, frame: Frame, stored: list[Stored]) -> None:
         self._fresh[frame.at] = stored, frame.after
         self._order.append((frame.at, len(stored)))
         self._held += len(stored)
@@ -83,7 +87,6 @@ class Ingest:
             at, count = self._order.popleft()
             del self._fresh[at]
             self._held -= count
-        return [one.record for one in stored]
 
     async def after(self, position: Position) -> tuple[list[Stored], Position]:
         """What was kept behind a position, a megabyte or so, and the position behind that; waits for it."""
@@ -107,4 +110,8 @@ class Ingest:
 
 
 def _stored(frame: Frame) -> list[Stored]:
-    return [Stored(frame.sequence + index, record) for index, record in enumerate(unpack(frame.block))]
+    return _numbered(frame, unpack(frame.block))
+
+
+def _numbered(frame: Frame, records: Sequence[Record]) -> list[Stored]:
+    return [Stored(frame.sequence + index, record) for index, record in enumerate(records)]

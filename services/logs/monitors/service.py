@@ -12,7 +12,7 @@ from services.kit.auth import Scope
 from services.kit.errors import Failure, InvalidValue, Violation
 from services.logs.domain import Record
 from services.logs.ingest.segments import Position
-from services.logs.ingest.service import Ingest
+from services.logs.ingest.service import Ingest, Stored
 from services.logs.monitors.domain import ROWS, Outcome, Pair, Prediction, Quality, quality
 from services.logs.monitors.store import Store
 
@@ -42,7 +42,8 @@ class Monitors:
         noted = time.monotonic()
         while True:
             stored, position = await self._ingest.after(position)
-            made = [found for one in stored if (found := prediction_of(one.record))]
+            # In a thread, as all that goes through records one by one: requests must not wait for it.
+            made = await asyncio.to_thread(predictions_of, stored)
             if made or time.monotonic() - noted > _NOTE_EVERY:
                 noted = time.monotonic()
                 await self._store.keep(_FOLLOWER, position, made, self._now())
@@ -72,6 +73,11 @@ def _measure(counts: dict[int, int], pairs: Sequence[Pair]) -> list[Quality]:
 
 def _invalid(index: int, field: str, rule: str) -> InvalidValue:
     return InvalidValue(f"{field} of outcome {index} {rule}", [Violation(f"/outcomes/{index}/{field}", rule)])
+
+
+def predictions_of(stored: Sequence[Stored]) -> list[tuple[Scope, Prediction]]:
+    """The predictions among records."""
+    return [found for one in stored if (found := prediction_of(one.record))]
 
 
 def prediction_of(record: Record) -> tuple[Scope, Prediction] | None:

@@ -1,11 +1,12 @@
 """Predictions and outcomes in tables: a row for a request, a row for an outcome."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Float, Index, Integer, LargeBinary, String, func, insert, select
+from sqlalchemy import Column, Float, Index, Integer, LargeBinary, String, Table, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from services.kit.auth import Scope
@@ -34,6 +35,7 @@ outcomes = scoped(
     Column("value", Float, nullable=False),
     Column("time", UtcDateTime, nullable=False),
 )
+_INSERT: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _CHUNK = 500  # request ids in one statement
 
 
@@ -51,11 +53,9 @@ class Store:
         """Writes predictions and the place in one transaction; of a request that is known the first one stays."""
 
         def work(connection: Connection) -> None:
-            for scope, one in made:
-                here = within(predictions, scope) & (predictions.c.model == one.model)
-                here &= predictions.c.request_id == one.request_id
-                if not connection.execute(select(predictions.c.version).where(here)).first():
-                    connection.execute(insert(predictions).values(_row(scope, one, now)))
+            if made:
+                write = _INSERT[connection.dialect.name](predictions).on_conflict_do_nothing()
+                connection.execute(write, [_row(scope, one, now) for scope, one in made])
             note_followed(connection, name, place)
 
         await self._db.run(work)
@@ -120,8 +120,16 @@ def _pairs(
 
 
 def _row(scope: Scope, one: Prediction, now: datetime) -> dict[str, Any]:
-    values = {"version": one.version, "rows": one.rows, "scores": one.scores, "time": now}
-    return scope._asdict() | {"model": one.model, "request_id": one.request_id} | values
+    return {
+        "tenant": scope.tenant,
+        "project": scope.project,
+        "model": one.model,
+        "request_id": one.request_id,
+        "version": one.version,
+        "rows": one.rows,
+        "scores": one.scores,
+        "time": now,
+    }
 
 
 def _known(

@@ -7,8 +7,9 @@ position of them it goes; records behind that are added again after a crash, and
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from services.logs.search.translation import Translation
 _VERSION = "v1"  # of the schema: another one is another folder, filled anew
 _HEAP = 15_000_000  # bytes, the least that the writer takes
 _TIES = 10  # bits of a key that tell apart records of one microsecond
+_SHORT = 200  # letters of a text whose words are remembered
 _LAST = 2**52  # microseconds: year 2112
 _PAGE_BYTES = 3 * 2**20
 SPLITS = ("kind", "severity", "service", "name", "model", "version", "status")
@@ -216,34 +218,52 @@ def _document(sequence: int, record: Record) -> Any:
     import tantivy
 
     made = tantivy.Document()
-    made.add_text("scope", f"{record.tenant}/{record.project}")
-    made.add_text("record", _id(record))
-    for name in ("kind", "severity", "service", "name", "model", "status"):
-        made.add_text(name, getattr(record, name))
-    for name in ("request_id", "trace_id"):
-        if value := getattr(record, name):
-            made.add_text(name, value)
-    made.add_text("text", " ".join(words_of(record.text)))
+    add = made.add_text
+    add("scope", f"{record.tenant}/{record.project}")
+    add("record", _id(record))
+    add("kind", record.kind)
+    add("severity", record.severity)
+    add("service", record.service)
+    add("name", record.name)
+    add("model", record.model)
+    add("status", record.status)
+    if record.request_id:
+        add("request_id", record.request_id)
+    if record.trace_id:
+        add("trace_id", record.trace_id)
+    add("text", _words(record.text) if len(record.text) <= _SHORT else " ".join(words_of(record.text)))
     key = key_of(record.time_ns, sequence)
     made.add_integer("key", key)
     made.add_integer("second", (key >> _TIES) // 1_000_000)
     made.add_integer("version", record.version)
     if record.duration_ms is not None:
         made.add_float("duration_ms", record.duration_ms)
-    _add_values(made, record)
+        add("numbers", f"duration_ms={sortable(record.duration_ms)}")
+    _add_values(add, record)
     made.add_bytes("source", dumps(record))
     return made
 
 
-def _add_values(made: Any, record: Record) -> None:
-    numbers = {"version": float(record.version)} if record.version else {}
-    if record.duration_ms is not None:
-        numbers["duration_ms"] = record.duration_ms
-    named = {f"attributes.{name}": text_of(value) for name, value in record.attributes.items()}
-    for name, text in named.items():
-        made.add_text("attributes", f"{name}={text}")
-    for name, text in (named | {"status": record.status}).items():
-        if (found := number(text)) is not None:
-            numbers[name] = found
-    for name, value in numbers.items():
-        made.add_text("numbers", f"{name}={sortable(value)}")
+def _add_values(add: Callable[[str, str], None], record: Record) -> None:
+    if record.version and (found := _number("version", str(record.version))):
+        add("numbers", found)
+    if found := _number("status", record.status):
+        add("numbers", found)
+    for name, value in record.attributes.items():
+        text = text_of(value)
+        add("attributes", f"attributes.{name}={text}")
+        if found := _number(f"attributes.{name}", text):
+            add("numbers", found)
+
+
+@lru_cache(maxsize=4096)
+def _words(text: str) -> str:
+    """The words of a short text: what is said once is mostly said again."""
+    return " ".join(words_of(text))
+
+
+@lru_cache(maxsize=4096)
+def _number(name: str, text: str) -> str:
+    """What a value is found by as a number; empty for what is none."""
+    found = number(text)
+    return "" if found is None else f"{name}={sortable(found)}"

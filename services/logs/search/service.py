@@ -52,7 +52,7 @@ class Search:
             try:
                 async with asyncio.timeout(_COMMIT_EVERY if since else None):
                     stored, position = await self._ingest.after(position)
-                await self._in_order(self._index.add, [(one.sequence, one.record) for one in stored])
+                await self._in_order(self._index.add, stored)
                 since = since or time.monotonic()
             except TimeoutError:
                 pass
@@ -108,8 +108,11 @@ class Search:
         return buckets, sum(bucket.count for bucket in buckets)
 
     async def trace(self, scope: Scope, request_id: str) -> list[Record]:
-        """The spans of the traces that a request is part of, oldest first, at most 1,000. Raises not_found."""
-        spans = Field("kind", "span")
+        """The spans of the traces that a request is part of, oldest first, at most 1,000. Raises not_found.
+
+        A prediction is a span as well, where the work around it has left none.
+        """
+        spans = Or((Field("kind", "span"), Field("kind", "prediction")))
         named = And((spans, Field("request_id", request_id)))
         found = await self._ask(self._index.search, scope, named, Window(), _TRACE)
         traces = sorted({one.record.trace_id for one in found} - {""})[:20]
@@ -117,7 +120,9 @@ class Search:
             raise NotFound(f"there is no trace of request {request_id}")
         whole = And((spans, Or(tuple(Field("trace_id", trace) for trace in traces))))
         found = await self._ask(self._index.search, scope, whole, Window(), _TRACE)
-        return sorted((one.record for one in found), key=lambda record: record.time_ns)
+        known = {one.record.span_id for one in found if one.record.kind == "span"}
+        kept = [one.record for one in found if one.record.kind == "span" or one.record.span_id not in known]
+        return sorted(kept, key=lambda record: record.time_ns)
 
     async def tail(self, scope: Scope, text: str) -> AsyncIterator[Record]:
         """Records that match as they come in. One who reads slowly misses some rather than hold up the others."""

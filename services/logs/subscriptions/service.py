@@ -180,7 +180,7 @@ class Subscriptions:
         while True:
             stored, position = await self._ingest.after(position)
             watched = await self._store.watched()
-            scopes = watched & {Scope(one.record.tenant, one.record.project) for one in stored}
+            scopes = watched & await asyncio.to_thread(_scopes, stored) if watched else watched
             if scopes or time.monotonic() - noted > _NOTE_EVERY:
                 noted = time.monotonic()
                 if await self._store.note(_FOLLOWER, position, scopes, self._matching(stored)):
@@ -203,6 +203,10 @@ class Subscriptions:
             return made
 
         return match
+
+
+def _scopes(stored: Sequence[Stored]) -> set[Scope]:
+    return {Scope(one.record.tenant, one.record.project) for one in stored}
 
 
 def _filter(one: Subscription) -> Query:

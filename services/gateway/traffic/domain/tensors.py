@@ -56,6 +56,8 @@ class Signature:
 
 def check(signature: Signature, inputs: Sequence[Tensor], outputs: Sequence[str]) -> int:
     """The number of rows of inputs that fit. Raises invalid_value that names each input that does not."""
+    if not outputs and len(inputs) == len(signature.inputs) and (rows := _fitting(signature.inputs, inputs)):
+        return rows  # the usual case; the rest is for naming what does not fit
     specs = {spec.name: spec for spec in signature.inputs}
     wrong: list[Violation] = []
     given: set[str] = set()
@@ -78,6 +80,20 @@ def check(signature: Signature, inputs: Sequence[Tensor], outputs: Sequence[str]
     if wrong:
         raise InvalidValue(wrong[0].rule + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""), wrong)
     return rows or 1
+
+
+def _fitting(specs: Sequence[TensorSpec], inputs: Sequence[Tensor]) -> int:
+    """The number of rows of inputs that fit and come in the order of the signature, rows in front; else 0."""
+    rows = 0
+    for spec, tensor in zip(specs, inputs, strict=True):
+        shape, size = tensor.shape, SIZES.get(tensor.datatype, 0)
+        fits = spec.name == tensor.name and spec.datatype == tensor.datatype and spec.shape[1:] == shape[1:]
+        if not fits or spec.shape[:1] != (-1,) or not shape or min(shape) < 1:
+            return 0
+        if rows not in (0, shape[0]) or (size and prod(shape) * size != len(tensor.raw)):
+            return 0
+        rows = shape[0]
+    return rows
 
 
 def _misfit(spec: TensorSpec, tensor: Tensor) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -15,7 +16,7 @@ from services.kit.redaction import redact
 from services.logs.domain import KINDS, Record, bounded, cut, severity, word
 
 _SCORES = 8 * 2**20
-_OWN = ("request_id", "model", "version", "status", "duration_ms", "scores", "service.name")
+_SHORT = 100  # letters of a text that is looked at once: tenants, models and names come again and again
 
 
 def records(event: Event) -> list[Record]:
@@ -32,21 +33,24 @@ def records(event: Event) -> list[Record]:
 
 def _logs(event: Event) -> Iterator[Record]:
     request = ExportLogsServiceRequest.FromString(event.body)
-    lines = [(r, line) for r in request.resource_logs for scope in r.scope_logs for line in scope.log_records]
-    for index, (resource, line) in enumerate(lines):
-        found = _values(resource.resource.attributes) | _values(line.attributes)
-        kind = str(found.pop("aimass.kind", "log"))
-        yield _record(
-            found,
-            record=hashlib.sha256(f"{event.id}/{index}".encode()).hexdigest()[:32],
-            time_ns=line.time_unix_nano or line.observed_time_unix_nano,
-            kind=kind if kind in KINDS else "log",
-            severity=severity(line.severity_text.upper()),
-            name=word(str(found.pop("aimass.name", ""))),
-            text=cut(redact(line.body.string_value)) or _said(kind, found),
-            trace_id=line.trace_id.hex(),
-            span_id=line.span_id.hex(),
-        )
+    index, batch = 0, _batch(event)
+    for resource in request.resource_logs:
+        shared = _values(resource.resource.attributes)
+        for line in (line for scope in resource.scope_logs for line in scope.log_records):
+            found = shared | _values(line.attributes)
+            kind = str(found.pop("aimass.kind", "log"))
+            yield _record(
+                found,
+                record=f"{batch}{index:08x}",
+                time_ns=line.time_unix_nano or line.observed_time_unix_nano,
+                kind=kind if kind in KINDS else "log",
+                severity=severity(line.severity_text.upper()),
+                name=word(str(found.pop("aimass.name", ""))),
+                text=cut(redact(line.body.string_value)) or _said(kind, found),
+                trace_id=line.trace_id.hex(),
+                span_id=line.span_id.hex(),
+            )
+            index += 1
 
 
 def _said(kind: str, found: dict[str, Any]) -> str:
@@ -80,7 +84,7 @@ def _spans(event: Event) -> Iterator[Record]:
 
 def _metrics(event: Event) -> Iterator[Record]:
     request = ExportMetricsServiceRequest.FromString(event.body)
-    index = 0
+    index, batch = 0, _batch(event)
     for resource in request.resource_metrics:
         shared = _values(resource.resource.attributes)
         for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
@@ -90,7 +94,7 @@ def _metrics(event: Event) -> Iterator[Record]:
                 index += 1
                 yield _record(
                     found,
-                    record=hashlib.sha256(f"{event.id}/{index}".encode()).hexdigest()[:32],
+                    record=f"{batch}{index:08x}",
                     time_ns=point.time_unix_nano,
                     kind="metric",
                     name=word(metric.name),
@@ -98,22 +102,25 @@ def _metrics(event: Event) -> Iterator[Record]:
                 )
 
 
+def _batch(event: Event) -> str:
+    """What the ids of an event's records begin with."""
+    return hashlib.sha256(event.id.encode()).hexdigest()[:24]
+
+
 def _record(found: dict[str, Any], **fields: Any) -> Record:
     """A record whose fields are partly attributes; the rest stays attributes."""
-    tenant, project = found.pop("aimass.tenant", ""), found.pop("aimass.project", "")
-    own = {name: found.pop(name) for name in _OWN if name in found}
-    scores, version, duration = own.get("scores", b""), own.get("version", 0), own.get("duration_ms")
-    kept = {name: value for name, value in found.items() if not isinstance(value, bytes)}
+    own = found.pop
+    scores, version, duration = own("scores", b""), own("version", 0), own("duration_ms", None)
     return Record(
-        tenant=str(tenant or SYSTEM)[:63],
-        project=str(project or "default")[:63],
-        service=word(str(own.get("service.name", ""))),
-        request_id=word(str(own.get("request_id", ""))),
-        model=word(str(own.get("model", ""))),
+        tenant=str(own("aimass.tenant", "") or SYSTEM)[:63],
+        project=str(own("aimass.project", "") or "default")[:63],
+        service=word(str(own("service.name", ""))),
+        request_id=word(str(own("request_id", ""))),
+        model=word(str(own("model", ""))),
         version=version if isinstance(version, int) and abs(version) < 2**31 else 0,
-        status=word(str(own.get("status", ""))),
+        status=word(str(own("status", ""))),
         duration_ms=float(duration) if isinstance(duration, int | float) and math.isfinite(duration) else None,
-        attributes=bounded(kept),
+        attributes=bounded({name: value for name, value in found.items() if type(value) is not bytes}),
         scores=scores if isinstance(scores, bytes) and len(scores) <= _SCORES else b"",
         **fields,
     )
@@ -122,9 +129,14 @@ def _record(found: dict[str, Any], **fields: Any) -> Record:
 def _values(pairs: Iterable[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for pair in pairs:
-        kind = pair.value.WhichOneof("value")
-        if kind == "string_value":
-            found[pair.key] = redact(pair.value.string_value)
-        elif kind in ("int_value", "double_value", "bool_value", "bytes_value"):
-            found[pair.key] = getattr(pair.value, kind)
+        value = pair.value
+        if text := value.string_value:  # most are texts, and asking for the kind costs as much again
+            found[pair.key] = _clean(text) if len(text) <= _SHORT else redact(text)
+            continue
+        kind = value.WhichOneof("value")
+        if kind in ("int_value", "double_value", "bool_value", "bytes_value", "string_value"):
+            found[pair.key] = getattr(value, kind)
     return found
+
+
+_clean = lru_cache(maxsize=4096)(redact)

@@ -1,0 +1,44 @@
+"""A request and its answer on one connection, past the messages of ASGI: for what is there whole and goes out whole."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+EXCHANGE_KEY = "aimass.exchange"  # where it lies in the ASGI scope
+
+
+class Exchange:
+    """What `receive` and `send` would do in two messages each and with a look at every header."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: Any) -> None:
+        """`cycle` is uvicorn's."""
+        self._cycle = cycle
+
+    def body(self) -> bytes | None:
+        """The body if all of it has come, once; else `receive` has to be asked."""
+        cycle = self._cycle
+        if cycle.more_body or cycle.disconnected or cycle.response_started:
+            return None
+        found, cycle.body = bytes(cycle.body), bytearray()
+        return found
+
+    async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], content: bytes) -> bool:
+        """Sends an answer that names its length. False, and nothing sent, for what is not so simple."""
+        cycle = self._cycle
+        if cycle.response_started or not cycle.keep_alive or cycle.scope["method"] == "HEAD":
+            return False
+        head = b"".join([b"%b: %b\r\n" % pair for pair in (*cycle.default_headers, *headers)])
+        if head.count(b"\n") != len(cycle.default_headers) + len(headers) or b"\r\nconnection:" in head:
+            return False  # ASGI's own way refuses a header with a line break, and closes what has to be closed
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if not cycle.disconnected:
+            cycle.response_started, cycle.waiting_for_100_continue = True, False
+            cycle.transport.write(b"".join((STATUS_LINE[status], head, b"\r\n", content)))
+            cycle.response_complete = True
+            cycle.message_event.set()
+            cycle.on_response()
+        return True
