@@ -49,7 +49,7 @@ class Screen:
         """
         if len(sent) > HEADERS:
             raise Failure(Code.HEADERS_TOO_LARGE, f"there are more than {HEADERS} headers")
-        if sum(len(name) + len(value) for name, value in sent) > HEADER_BYTES:
+        if sum([len(name) + len(value) for name, value in sent]) > HEADER_BYTES:
             raise Failure(Code.HEADERS_TOO_LARGE, f"the headers are larger than {HEADER_BYTES // 2**10} KiB")
         if target > TARGET:
             raise Failure(Code.HEADERS_TOO_LARGE, f"path and query are longer than {TARGET // 2**10} KiB")

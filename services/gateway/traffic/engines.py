@@ -31,7 +31,7 @@ class Item(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of its tensors."""
-        return sum(len(tensor.raw) for tensor in self.inputs)
+        return sum([len(tensor.raw) for tensor in self.inputs])
 
 
 class Unloaded(Exception):
