@@ -106,6 +106,14 @@ async def in_thread(work: Callable[..., None], *arguments: Any) -> None:
     await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
 
 
+async def round_of(client: Client, raw: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
+    """What was slow in one round. A busy machine makes this or that slow now and then; a call that blocks always is."""
+    flights.write(raw, range(4 + number, 5 + number))
+    with watched(monkeypatch) as slow:
+        await in_thread(once, client, number)
+    return slow
+
+
 async def test_no_call_holds_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw, home = tmp_path / "raw", tmp_path / "home"
     flights.write(raw, range(1, 5))
@@ -115,8 +123,7 @@ async def test_no_call_holds_the_loop(tmp_path: Path, monkeypatch: pytest.Monkey
         with Client(doors["http"], (home / "admin-key").read_text().strip(), timeout=60) as client:
             await in_thread(prepare, client, raw, home)
             await in_thread(once, client, 0)
-            flights.write(raw, range(5, 6))
-            with watched(monkeypatch) as slow:
-                await in_thread(once, client, 1)
+            rounds = [await round_of(client, raw, number, monkeypatch) for number in (1, 2, 3)]
 
-    assert slow == []
+    always = set.intersection(*({name for _, name in slow} for slow in rounds))
+    assert not always, rounds

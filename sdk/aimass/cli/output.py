@@ -43,9 +43,9 @@ def exit_code(failure: Failure) -> int:
 
 def explain(failure: Failure) -> None:
     """Says on stderr what went wrong, where, and what may help."""
-    CONSOLE.print(f"[red]{failure.code}[/]: {escape(failure.detail)}")
+    CONSOLE.print(f"[red]{failure.code}[/]: {escape(failure.detail)}", soft_wrap=True)
     for violation in failure.violations:
-        CONSOLE.print(f"  {escape(violation.pointer)} {escape(violation.rule)}")
+        CONSOLE.print(f"  {escape(violation.pointer)} {escape(violation.rule)}", soft_wrap=True)
     if failure.request_id:
         CONSOLE.print(f"  [dim]request {escape(failure.request_id)}[/]")
     if advice := _ADVICE.get(failure.code):
