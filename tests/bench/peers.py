@@ -52,7 +52,7 @@ class Peer:
 @contextlib.contextmanager
 def house(home: Path) -> Iterator[Peer]:
     """All our services in one process, with the model released."""
-    with serving(home, False, **LIMITS) as server:
+    with serving(home, False, ROOT, **LIMITS) as server:
         client: Any = server.client()
         graph = home / "bench.onnx"
         graph.write_bytes(logistic(COLUMNS))

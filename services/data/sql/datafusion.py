@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlglot import exp
+from sqlglot import exp, generator
 from sqlglot.dialects.dialect import Dialect
-from sqlglot.generator import Generator
 
 from services.data.sql import grammar
 
@@ -42,11 +41,11 @@ class DataFusion(Dialect):
 
     NULL_ORDERING = "nulls_are_large"
 
-    class Generator(Generator):
+    class Generator(generator.Generator):
         """Writes it."""
 
         TRANSFORMS = {  # noqa: RUF012 - the parser's own way
-            **Generator.TRANSFORMS,
+            **generator.Generator.TRANSFORMS,
             exp.Cast: _cast,
             exp.TryCast: _cast,
             exp.Extract: _extract,
