@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ from aimass.v1.trainer_events_pb2 import TrainingSucceeded
 from tests.support.house import House, house, until
 from tests.trainer.steps import ended, get, run_of, submit
 
-LONG = pb.LightGbm(rounds=800, leaves=4)  # a second or two
+LONG = pb.LightGbm(rounds=2500, leaves=4)  # some seconds
 ROOT = Path(__file__).parents[2]
 
 
@@ -25,9 +26,9 @@ def children(pid: int) -> list[psutil.Process]:
         return []
 
 
-async def training(running: House, job: str) -> bool:
-    found = await get(running, job)
-    return bool(found.stage == "training" and found.progress > 0.2)
+def at_work(pid: int) -> list[psutil.Process]:
+    """Children that have been there for a while: past their start, far from their end."""
+    return [child for child in children(pid) if time.time() - child.create_time() > 0.8]
 
 
 async def finished(running: House, job: pb.Job) -> pb.Job:
@@ -46,8 +47,8 @@ async def finished(running: House, job: pb.Job) -> pb.Job:
 async def test_a_killed_child_is_started_again(home: Path) -> None:
     async with house(home, "data", "trainer") as running:
         job = await submit(running, lightgbm=LONG)
-        await until(lambda: training(running, job.job))
-        children(os.getpid())[0].kill()
+        [child] = await until(lambda: at_work(os.getpid()))
+        child.kill()
 
         await until(lambda: _waits_again(running, job.job))
         assert (await finished(running, job)).attempt == 2
@@ -70,8 +71,8 @@ async def test_a_killed_process_leaves_no_child_and_the_job_goes_on(home: Path, 
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    [child] = await until(lambda: children(process.pid), 20)
-    await asyncio.sleep(0.0 if moment == "starting" else 1.0)
+    look = children if moment == "starting" else at_work
+    [child] = await until(lambda: look(process.pid), 20)
     process.send_signal(signal.SIGKILL)
     await process.wait()
     await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5)
@@ -83,7 +84,7 @@ async def test_a_killed_process_leaves_no_child_and_the_job_goes_on(home: Path, 
 async def test_a_stop_in_the_middle_is_taken_up_at_the_next_start(home: Path) -> None:
     async with house(home, "data", "trainer") as running:
         job = await submit(running, lightgbm=LONG)
-        await until(lambda: training(running, job.job))
+        await until(lambda: at_work(os.getpid()))
     assert not children(os.getpid())
 
     async with house(home, "data", "trainer") as running:

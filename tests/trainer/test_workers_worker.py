@@ -22,7 +22,10 @@ LONG = pb.LightGbm(rounds=10_000)
 
 
 def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process(os.getpid()).children() if "services.trainer.work" in " ".join(p.cmdline())]
+    try:
+        return [p for p in psutil.Process(os.getpid()).children() if "services.trainer.work" in " ".join(p.cmdline())]
+    except psutil.Error:  # one ended while it was looked at
+        return []
 
 
 @pytest.fixture
