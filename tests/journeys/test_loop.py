@@ -127,3 +127,16 @@ async def test_no_call_holds_the_loop(tmp_path: Path, monkeypatch: pytest.Monkey
 
     always = set.intersection(*({name for _, name in slow} for slow in rounds))
     assert not always, rounds
+
+
+async def test_the_watch_sees_a_call_that_holds_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hold() -> None:
+        begun = time.thread_time()
+        while time.thread_time() - begun < 2 * LIMIT:
+            pass
+
+    with watched(monkeypatch) as slow:
+        asyncio.get_running_loop().call_soon(hold)
+        await asyncio.sleep(0.01)
+
+    assert any("hold" in name for _, name in slow)
