@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 GOOGLEAPIS = $(shell $(BIN)/python -c "import google.api, pathlib; print(pathlib.Path(list(google.api.__path__)[0]).parents[1])")
 
-.PHONY: help setup demo test check proto bench
+.PHONY: help setup demo test test-far check proto bench
 
 help: ## Says what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ demo: $(if $(wildcard .venv/.all),,.venv/.demo) ## Raw flights in, watched predi
 
 test: setup ## Every test that needs no server
 	$(BIN)/python -m pytest -q -n logical --dist loadscope
+
+test-far: setup ## The same on real Kafka, PostgreSQL, Redis, S3 and Triton, which it starts and stops
+	$(BIN)/python -m tests.far
 
 check: setup ## Types, style, structure, and that the generated code is fresh
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -36,7 +36,7 @@ from services.kit.process import Limits
 
 def build(config: Config, runtime: Runtime) -> App:
     """Composes the slices; each takes the services of those before it."""
-    database = open_database(config.database_url, runtime.home)
+    database = open_database(config.database_url.get_secret_value(), runtime.home)
     source_store = SourceStore(database, source_changed)
     sources = Sources(source_store, Places(config.file_roots, runtime.home, runtime.blobs), runtime.now)
     uploads = SourceUploads(source_store, runtime.uploads, config.upload_mib * 2**20, runtime.now)

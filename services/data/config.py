@@ -1,5 +1,6 @@
 """What the data service can be told: AIMASS_DATA_<FIELD>."""
 
+from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
@@ -12,8 +13,8 @@ class Config(Settings):
 
     # host:port where other processes reach it; empty: nowhere.
     listen: str = ""
-    # Empty: SQLite in the home folder.
-    database_url: str = ""
+    # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
+    database_url: SecretStr = SecretStr("")
     # Folders that file and SQLite sources may lie in, separated as in PATH; `{tenant}` becomes the tenant's name, and a
     # folder without it is open to every tenant. Empty: `<home>/import/{tenant}`. Relative paths begin at the first.
     file_roots: str = ""

@@ -33,7 +33,7 @@ from services.kit.outbox import Listener
 
 def build(config: Config, runtime: Runtime) -> App:
     """The gateway: doors for the outside, tenants and keys, predictions."""
-    database = open_database(config.database_url, runtime.home)
+    database = open_database(config.database_url.get_secret_value(), runtime.home)
     access = AccessService(AccessStore(database), runtime.home, runtime.now, runtime.random)
     admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst))
     journal = Journal(runtime.home / "logs" / "access.log", runtime.telemetry)

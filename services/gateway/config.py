@@ -1,6 +1,6 @@
 """What the gateway can be told: AIMASS_GATEWAY_<FIELD>."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
@@ -13,8 +13,8 @@ class Config(Settings):
 
     # host:port where other processes reach it; empty: nowhere.
     listen: str = ""
-    # Empty: SQLite in the home folder.
-    database_url: str = ""
+    # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
+    database_url: SecretStr = SecretStr("")
     # Where the public doors are. Port 0: a free one; `doors.json` in the home folder says which.
     host: str = "127.0.0.1"
     http_port: int = Field(default=8080, ge=0, le=65535)

@@ -17,7 +17,7 @@ from services.kit.outbox import Listener
 
 def build(config: Config, runtime: Runtime) -> App:
     """Composes the service; opens nothing."""
-    db = open_database(config.database_url, runtime.home)
+    db = open_database(config.database_url.get_secret_value(), runtime.home)
     surroundings = Surroundings(
         runtime.blobs.get, OnnxRuntimeLoader(), Store(db), runtime.spawn, runtime.now, runtime.instance
     )

@@ -1,6 +1,6 @@
 """What the inference service can be told: AIMASS_INFERENCE_<FIELD>."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
@@ -13,8 +13,8 @@ class Config(Settings):
 
     # host:port where other processes reach it; empty: nowhere.
     listen: str = ""
-    # Empty: SQLite in the home folder.
-    database_url: str = ""
+    # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
+    database_url: SecretStr = SecretStr("")
     # Calls that engines answer at a time; 0: one per processor.
     threads: int = Field(0, ge=0)
     # Calls that may wait for a thread; more are refused.

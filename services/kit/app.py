@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from services.kit import config
+from services.kit import adapters, config
 from services.kit.auth import Identity, Principal, Scope, service_principal
 from services.kit.blobs import Blobs
-from services.kit.bus import Bus, NearBus
-from services.kit.bus_remote import RemoteBus
+from services.kit.bus import Bus
 from services.kit.config import Installation
 from services.kit.db import Database
 from services.kit.discovery import Directory
@@ -71,7 +70,7 @@ class Runtime:
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.instance = f"{'all' if len(self.hosted) > 1 else self.hosted[0]}-{uuid7()[-12:]}"
         self.identity = Identity(self.instance, self.home / "keys")
-        self.directory = Directory(self.hosted, self.settings.discovery_url)
+        self.directory = Directory(self.hosted, self.settings.discovery_url.get_secret_value())
         self.telemetry = Telemetry("-".join(self.hosted)[:60], self.home, self.settings.log_level)
         self.blobs = Blobs(self.home / "blobs")
         self.uploads = Uploads(self.blobs)
@@ -79,8 +78,7 @@ class Runtime:
         self.draining = False
         self.apps: dict[str, App] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        url = self.settings.bus_url
-        self.bus: Bus = RemoteBus(url, self.identity) if url else NearBus(self.home / "bus.db")
+        self.bus: Bus = adapters.bus(self.settings, self.identity)
 
     def now(self) -> datetime:
         """The wall clock, UTC."""

@@ -48,14 +48,28 @@ class Installation(Settings):
 
     # Everything the near mode keeps.
     home: Path = Path(".aimass")
-    # Empty: the log in `home`; grpc://host:port: the process that holds it.
-    bus_url: str = ""
+    # Empty: the log in `home`; grpc://host:port: the process that holds it; kafka://host:port,...: Kafka, with
+    # ?partitions=12&replication=1 for topics that are made, and kafka+ssl:// for TLS.
+    bus_url: SecretStr = SecretStr("")
     # host:port where this process offers its bus to others; empty: nowhere.
     bus_listen: str = ""
-    # static:registry=127.0.0.1:9101,...; empty: every service is in this process.
-    discovery_url: str = ""
-    # Empty: the folder `blobs` in `home`.
-    blobs_url: str = ""
+    # Counters, leases and small values. Empty: in this process; redis://host:port/0, rediss:// for TLS.
+    cache_url: SecretStr = SecretStr("")
+    # Empty: every service is in this process; static:registry=127.0.0.1:9101,...; dns:registry=registry:9101,...;
+    # redis://host:port/0: leases in Redis, where every process says where it is.
+    discovery_url: SecretStr = SecretStr("")
+    # What others call this machine when `listen` of a service names no address; empty: its host name.
+    advertise_host: str = ""
+    # Empty: folders in `home`; s3://bucket/prefix?endpoint=https://host:port&region=us-east-1.
+    blobs_url: SecretStr = SecretStr("")
+    blobs_access_key: SecretStr = SecretStr("")
+    blobs_secret_key: SecretStr = SecretStr("")
+    # A folder with ca.pem, cert.pem and key.pem: calls between processes are then TLS both ways. Empty: plain.
+    tls_dir: Path | None = None
+    # A TOML table of internal calls: deadline, breaker, allowed callers. Empty: what the contract says.
+    calls_file: Path | None = None
+    # host:port where a process shows its figures (/metrics) and its health; empty: nowhere.
+    observe_listen: str = ""
     # host or host:port, comma-separated, that outgoing calls may reach although they are not public.
     egress_allow: str = ""
     log_level: str = "INFO"

@@ -1,6 +1,6 @@
 """What the logs service can be told: AIMASS_LOGS_<FIELD>."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
@@ -13,8 +13,8 @@ class Config(Settings):
 
     # host:port where other processes reach it; empty: nowhere.
     listen: str = ""
-    # Empty: SQLite in the home folder.
-    database_url: str = ""
+    # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
+    database_url: SecretStr = SecretStr("")
     # A file of records is sealed when it is this large, or this many seconds old.
     segment_bytes: int = Field(default=32 * 2**20, ge=4096)
     segment_seconds: float = Field(default=3600.0, gt=0)

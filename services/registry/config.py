@@ -1,6 +1,6 @@
 """What the registry service can be told: AIMASS_REGISTRY_<FIELD>."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
@@ -13,8 +13,8 @@ class Config(Settings):
 
     # host:port where other processes reach it; empty: nowhere.
     listen: str = ""
-    # Empty: SQLite in the home folder.
-    database_url: str = ""
+    # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
+    database_url: SecretStr = SecretStr("")
     # Seconds that a change of a release may take until every gateway has switched; then it fails.
     change_seconds: float = Field(120.0, gt=0)
     # Gateway processes that must have switched before a change is done.

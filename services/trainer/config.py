@@ -1,6 +1,6 @@
 """What the trainer service can be told: AIMASS_TRAINER_<FIELD>."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
@@ -13,8 +13,8 @@ class Config(Settings):
 
     # host:port where other processes reach it; empty: nowhere.
     listen: str = ""
-    # Empty: SQLite in the home folder.
-    database_url: str = ""
+    # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
+    database_url: SecretStr = SecretStr("")
     # Jobs that run at the same time in this process; 0: it only keeps the queue.
     workers: int = Field(1, ge=0, le=64)
     # Threads that one job may use.

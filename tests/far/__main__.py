@@ -1,0 +1,55 @@
+"""Starts real servers and runs tests against them: `python -m tests.far [server ...] [-- pytest arguments]`.
+
+All servers if none is named, every far and contract test if no arguments are given. What cannot be had is said, and
+its tests are skipped.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.support.servers import NAMES, Missing, Program, make
+
+# Beside tests/far: the suites of ports, which take both adapters.
+CONTRACTS = ("tests/far", "tests/kit", "tests/data", "tests/trainer", "tests/inference", "tests/gateway")
+
+
+def main(arguments: list[str]) -> int:
+    """The tests' exit status."""
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    names, rest = arguments[:split] or list(NAMES), arguments[split + 1 :]
+    if unknown := sorted(set(names) - set(NAMES)):
+        print(f"no such server: {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    running: list[Program] = []
+    with tempfile.TemporaryDirectory(prefix="aimass-far-") as folder:
+        try:
+            env = dict(os.environ)
+            for name in names:
+                _start(name, Path(folder), running, env)
+            command = [sys.executable, "-m", "pytest", *(rest or ["-q", "-rs", "-m", "far", *CONTRACTS])]
+            return subprocess.run(command, env=env, check=False).returncode
+        finally:
+            for program in reversed(running):
+                program.stop()
+
+
+def _start(name: str, folder: Path, running: list[Program], env: dict[str, str]) -> None:
+    variable, began = f"AIMASS_TEST_{name.upper()}", time.monotonic()
+    if env.get(variable):
+        print(f"{name}: {variable} is set", flush=True)
+        return
+    try:
+        running.append(make(name, folder / name).start())
+    except (Missing, OSError, subprocess.SubprocessError) as error:
+        print(f"{name}: cannot be had: {error}", flush=True)
+        return
+    env[variable] = running[-1].address
+    print(f"{name}: started in {time.monotonic() - began:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
