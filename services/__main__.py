@@ -1,16 +1,29 @@
 """Runs services: all of them in one process, or those named."""
 
-import asyncio
 import sys
 
-from services.kit.config import ConfigError
-from services.kit.errors import Failure
-from services.kit.running import SERVICES, run
+from services.kit.probe import probe
 
 
 def main() -> int:
-    """`python -m services [name ...]`; 2 for settings that cannot be, 1 for a start that failed."""
-    names = tuple(sys.argv[1:]) or SERVICES
+    """`python -m services [name ...]`; 2 for settings that cannot be, 1 for a start that failed.
+
+    `python -m services --probe host:port` asks the process that is observed there: 0 if it is ready, else 1.
+    """
+    if sys.argv[1:2] == ["--probe"]:
+        return 0 if probe((sys.argv[2:3] or [""])[0]) else 1
+    return serve(tuple(sys.argv[1:]))
+
+
+def serve(names: tuple[str, ...]) -> int:
+    """Runs services until they are told to stop; all if none is named."""
+    import asyncio
+
+    from services.kit.config import ConfigError
+    from services.kit.errors import Failure
+    from services.kit.running import SERVICES, run
+
+    names = names or SERVICES
     if unknown := sorted(set(names) - set(SERVICES)):
         print(f"no such service: {', '.join(unknown)}; there are {', '.join(SERVICES)}", file=sys.stderr)
         return 2

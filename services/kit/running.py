@@ -18,6 +18,7 @@ from services.kit.bus import NearBus
 from services.kit.bus_remote import BusApi
 from services.kit.config import Installation, Settings
 from services.kit.handlers import Handlers
+from services.kit.observation import ObservationDoor
 from services.kit.operations_api import OperationsApi
 from services.kit.outbox import consume
 from services.kit.rpc import OPTIONS, guard
@@ -84,16 +85,22 @@ class Process:
         self.runtime = Runtime(names, env)
         self._apps = {name: build(name, self.runtime) for name in names}
         self._doors: list[Door] = []
+        self._started = False
 
     async def start(self) -> None:
         """Opens databases, then the bus, runs what must run before requests, then opens the doors."""
         runtime = self.runtime
+        if listen := runtime.settings.observe_listen:
+            # First to open and last to close: it tells of the start and of the stop.
+            observed = ObservationDoor(listen, lambda: self._started, lambda: self._started and runtime.ready())
+            await observed.open()
+            self._doors.append(observed)
         await runtime.bus.start()
         await asyncio.gather(*(app.database.start() for app in self._apps.values() if app.database))
         runtime.telemetry.start(runtime.bus)
-        self._doors = list(self._internal_doors())
-        for door in self._doors:
+        for door in self._internal_doors():
             await door.open()
+            self._doors.append(door)
         for name, app in self._apps.items():
             for hook in app.start:
                 await hook()
@@ -102,6 +109,7 @@ class Process:
             for door in app.doors:
                 await door.open()
                 self._doors.append(door)
+        self._started = True
         log.info("%s ready", ", ".join(self._apps), extra=OPERATOR)
 
     def _internal_doors(self) -> list[Door]:

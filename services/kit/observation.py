@@ -1,0 +1,90 @@
+"""What an operator's tools ask a process: its figures and its health, on a listener of its own.
+
+`/health/live`: the event loop turns. `/health/started`: its services have started. `/health/ready`: it can answer.
+`/metrics`: its figures as the Prometheus text format. Nobody is asked who he is, so it listens where operators are.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from services.kit.config import ConfigError
+from services.kit.telemetry import exposition
+
+_LARGEST = 4096  # bytes of a request's head
+_PATIENCE = 5.0  # seconds for a request and its answer
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+_FIGURES = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class ObservationDoor:
+    """Answers GET and HEAD, one request a connection."""
+
+    def __init__(self, address: str, started: Callable[[], bool], ready: Callable[[], bool]) -> None:
+        """`address` is host:port; raises ConfigError when it is none."""
+        self._host, _, port = address.rpartition(":")
+        if not self._host or not port.isdecimal():
+            raise ConfigError("AIMASS_OBSERVE_LISTEN: must be host:port")
+        self._port, self._started, self._ready = int(port), started, ready
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Raises ConfigError when the port cannot be had."""
+        host = self._host.strip("[]")
+        try:
+            self._server = await asyncio.start_server(self._serve, host, self._port, limit=_LARGEST)
+        except OSError as error:
+            text = f"AIMASS_OBSERVE_LISTEN: {self._host}:{self._port} cannot be listened on"
+            raise ConfigError(f"{text}: {(error.strerror or 'no such address').lower()}") from None
+
+    async def close(self, grace: float) -> None:
+        """Answers to the last: whoever asks is told that the process is not ready."""
+        if self._server:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                writer.write(self._answer(await _head(reader)))
+                await writer.drain()
+        except (TimeoutError, ConnectionError):
+            writer.transport.abort()
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    def _answer(self, line: bytes) -> bytes:
+        method, target, version = [*line.split(b" "), b"", b"", b""][:3]
+        if not version.startswith(b"HTTP/1."):
+            return _response(400, b"bad request")
+        if method not in (b"GET", b"HEAD"):
+            return _response(405, b"only GET and HEAD")
+        path = target.partition(b"?")[0]
+        return _response(*self._look(path), bare=method == b"HEAD")
+
+    def _look(self, path: bytes) -> tuple[int, bytes, str]:
+        if path == b"/metrics":
+            return 200, exposition(), _FIGURES
+        holds = {b"/health/live": lambda: True, b"/health/started": self._started, b"/health/ready": self._ready}
+        if path not in holds:
+            return 404, b"there is /metrics, /health/live, /health/started and /health/ready", "text/plain"
+        name = path.rpartition(b"/")[2]
+        return (200, name, "text/plain") if holds[path]() else (503, b"not " + name, "text/plain")
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """The request's first line, once the head is whole; nothing for one that is too large or breaks off."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return b""
+    return head.partition(b"\r\n")[0]
+
+
+def _response(status: int, body: bytes, kind: str = "text/plain", bare: bool = False) -> bytes:
+    head = (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + (b"" if bare else body)
