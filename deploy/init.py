@@ -1,0 +1,139 @@
+"""Makes what a deployment must keep to itself, once: `python -m deploy.init DIR`. deploy/README.md lists the files."""
+
+import base64
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.authority import Authority, Issued, write
+
+SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
+SERVERS = ("kafka", "postgres", "redis", "s3", "triton")
+HERE = ("localhost", "127.0.0.1")
+_CHECKED = "sslmode=verify-full&sslrootcert=/run/aimass/tls/ca.pem"
+_GROUP = 10001  # of the files when root makes them; the image's user has the same number
+_FIXED = {
+    "bus_url": "kafka+ssl://kafka:9092?partitions=12&replication=1",
+    "blobs_url": "s3://aimass?endpoint=https://s3:7070&region=us-east-1",
+}
+
+
+class Secrets:
+    """The folder of secrets. What is there stays."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def keep(self, name: str, make: Callable[[], bytes], mode: int = 0o640) -> bytes:
+        """What a file has; `make` fills it when it is not there."""
+        path = self.root / name
+        if not path.exists():
+            self.write(name, make(), mode)
+        return path.read_bytes()
+
+    def write(self, name: str, content: bytes, mode: int = 0o640) -> None:
+        """Writes a file; its folders are made."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, content, mode)
+
+    def word(self, name: str) -> str:
+        """A password, which lies where no container sees it; each side gets what it needs of it."""
+        return self.keep(f"words/{name}", lambda: secrets.token_urlsafe(32).encode(), 0o600).decode().strip()
+
+    def share(self, group: int) -> None:
+        """Lets a group read everything that is not for the owner alone."""
+        for path in [self.root, *self.root.rglob("*")]:
+            os.chown(path, -1, group)
+
+
+def authority(kept: Secrets) -> Authority:
+    """The authority of the folder; made when it is not there."""
+    if not (kept.root / "authority/ca.key").exists():
+        made = Authority.new()
+        kept.write("authority/ca.pem", made.pem)
+        kept.write("authority/ca.key", made.key, 0o600)
+    return Authority.load(*((kept.root / "authority" / name).read_bytes() for name in ("ca.key", "ca.pem")))
+
+
+def certificates(kept: Secrets, renew: bool, hosts: list[str]) -> None:
+    """A certificate for everyone, and what the gateway shows the outside."""
+    signer = authority(kept)
+
+    def put(folder: str, make: Callable[[], Issued]) -> None:
+        if renew or not (kept.root / folder / "cert.pem").exists():
+            issued = make()
+            kept.write(f"{folder}/key.pem", issued.key)
+            kept.write(f"{folder}/cert.pem", issued.cert)
+            if folder == "kafka/tls":
+                kept.write(f"{folder}/keystore.pem", issued.key + issued.cert)
+
+    for name in (*SERVICES, *SERVERS, "probe"):
+        put(f"{name}/tls", partial(signer.issue, [name], HERE))
+        kept.keep(f"{name}/tls/ca.pem", lambda: signer.pem)
+    put("gateway/public", lambda: signer.issue_public(["gateway", *HERE, *hosts]))
+    kept.keep("client/ca.pem", lambda: signer.pem)
+
+
+def passwords(kept: Secrets) -> None:
+    """What servers ask for, on both sides: with the server, and in the URLs of the services."""
+    access, secret = kept.word("s3_access_key"), kept.word("s3_secret_key")
+    kept.keep("postgres/password", kept.word("postgres").encode)
+    kept.keep("postgres/env", lambda: f"POSTGRES_PASSWORD={kept.word('postgres')}\n".encode())
+    kept.keep("s3/env", lambda: f"ROOT_ACCESS_KEY={access}\nROOT_SECRET_KEY={secret}\n".encode())
+    roles, users = "", "user default on nopass resetchannels -@all +ping\n"
+    for name in SERVICES:
+        database, cache = kept.word(f"postgres_{name}"), kept.word(f"redis_{name}")
+        roles += f"CREATE ROLE {name} LOGIN PASSWORD '{database}';\nCREATE DATABASE {name} OWNER {name};\n"
+        digest = hashlib.sha256(cache.encode()).hexdigest()
+        users += f"user {name} on #{digest} ~* &* +@all -@admin -@dangerous +info\n"
+        texts = _FIXED | {
+            "database_url": f"postgresql+psycopg://{name}:{database}@postgres:5432/{name}?{_CHECKED}",
+            "cache_url": f"rediss://{name}:{cache}@redis:6379/0",
+            "discovery_url": f"rediss://{name}:{cache}@redis:6379/0",
+            "blobs_access_key": access,
+            "blobs_secret_key": secret,
+        }
+        for file, text in texts.items():
+            kept.keep(f"{name}/{file}", text.encode)
+    kept.keep("postgres/init.sql", roles.encode)
+    kept.keep("redis/users.acl", users.encode)
+    kept.keep("gateway/pepper", lambda: base64.b64encode(secrets.token_bytes(32)))
+    kept.keep("logs/secrets_key", lambda: base64.b64encode(secrets.token_bytes(32)))
+
+
+def make(root: Path, renew: bool = False, group: int | None = None, hosts: list[str] | None = None) -> None:
+    """Everything in deploy/README.md; what is there stays, certificates only without `renew`."""
+    os.umask(0o027)
+    gid = group if group is not None else _GROUP if os.getuid() == 0 else os.getgid()
+    kept = Secrets(root)
+    certificates(kept, renew, hosts or [])
+    passwords(kept)
+    kept.write("compose.env", f"AIMASS_SECRETS_GID={gid}\n".encode())
+    kept.share(gid)
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="where they lie")],
+    renew: Annotated[bool, typer.Option(help="new certificates of the same authority")] = False,
+    group: Annotated[int | None, typer.Option(help="number of the group that may read them")] = None,
+    host: Annotated[list[str] | None, typer.Option(help="a name or address by which clients reach the gateway")] = None,
+) -> None:
+    """Makes certificates, passwords and URLs; prints none of them."""
+    try:
+        make(folder, renew, group, host)
+    except OSError as error:
+        print(f"{error.filename or folder}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    print(f"the secrets are in {folder}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,109 @@
+"""The secrets of a deployment: made once, kept, readable for one group only, and never printed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from deploy import init
+from tests.support.server import ROOT
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    init.make(tmp_path / "secrets", group=os.getgid())
+    return tmp_path / "secrets"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def certificate(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def test_a_second_run_changes_nothing(made: Path) -> None:
+    before = contents(made)
+    init.make(made, group=os.getgid())
+
+    assert contents(made) == before
+
+
+def test_what_is_missing_is_made_again_and_the_rest_stays(made: Path) -> None:
+    before = contents(made)
+    (made / "registry/database_url").unlink()
+    init.make(made, group=os.getgid())
+
+    assert contents(made) == before, "the password is the one that the database has"
+
+
+def test_a_renewal_makes_certificates_and_keys_of_the_same_authority(made: Path) -> None:
+    before = contents(made)
+    init.make(made, renew=True, group=os.getgid())
+    after = contents(made)
+    changed = {name for name in after if after[name] != before[name]}
+
+    assert changed == {name for name in after if name.endswith(("/cert.pem", "/key.pem", "/keystore.pem"))}
+    authority = certificate(made / "authority/ca.pem")
+    certificate(made / "registry/tls/cert.pem").verify_directly_issued_by(authority)
+
+
+def test_nobody_but_owner_and_group_reads_anything_and_the_authoritys_key_is_the_owners(made: Path) -> None:
+    modes = {str(path.relative_to(made)): path.stat().st_mode & 0o777 for path in made.rglob("*")}
+
+    assert not [name for name, mode in modes.items() if mode & 0o027]
+    assert modes["authority/ca.key"] == 0o600
+    assert {mode for name, mode in modes.items() if name.startswith("words/")} == {0o600}
+    assert all((made / name).stat().st_gid == os.getgid() for name in modes)
+
+
+def test_a_service_is_named_by_its_certificate_and_the_public_one_says_nothing_inside(made: Path) -> None:
+    def alternatives(path: Path) -> x509.SubjectAlternativeName:
+        return certificate(path).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+
+    inside = alternatives(made / "trainer/tls/cert.pem")
+    outside = alternatives(made / "gateway/public/cert.pem")
+
+    assert inside.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://aimass/trainer"]
+    assert "trainer" in inside.get_values_for_type(x509.DNSName)
+    assert outside.get_values_for_type(x509.UniformResourceIdentifier) == []
+
+
+def test_every_service_has_what_its_settings_name_and_no_word_of_another(made: Path) -> None:
+    files = contents(made)
+    for name in init.SERVICES:
+        assert files[f"{name}/database_url"].startswith(f"postgresql+psycopg://{name}:".encode())
+        assert files[f"{name}/cache_url"].startswith(f"rediss://{name}:".encode())
+        own = files[f"words/postgres_{name}"]
+        assert {other for other in files if own in files[other]} == {
+            f"words/postgres_{name}", f"{name}/database_url", "postgres/init.sql",
+        }  # fmt: skip
+
+
+def test_redis_sees_digests_only(made: Path) -> None:
+    users = (made / "redis/users.acl").read_bytes()
+
+    assert b"user registry on #" in users
+    assert not [word for word in (made / "words").iterdir() if word.read_bytes() in users]
+
+
+def test_nothing_secret_is_printed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deploy.init", str(tmp_path / "s"), "--host", "gateway.example"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout == f"the secrets are in {tmp_path / 's'}\n"
+    assert done.stderr == ""
+
+
+def test_a_folder_that_cannot_be_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    command = [sys.executable, "-m", "deploy.init", str(tmp_path / "file/s")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 1
+    assert "not a directory" in done.stderr
+    assert "Traceback" not in done.stderr
