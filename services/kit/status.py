@@ -28,14 +28,15 @@ def detail_of(failure: Failure) -> FailureDetail:
         violations=[WireViolation(pointer=v.pointer, rule=v.rule) for v in failure.violations],
         retry_after_ms=int((failure.retry_after or 0) * 1000),
         committed_size=failure.committed_size,
+        text=failure.detail[:1000],  # headers are bounded
     )
 
 
 def failure_from(detail: FailureDetail, text: str) -> Failure:
-    """The failure that crossed a wire."""
+    """The failure that crossed a wire; `text` is the sentence of one that came without."""
     violations = [Violation(v.pointer, v.rule) for v in detail.violations]
     wait = detail.retry_after_ms / 1000 or None
-    return Failure.of(detail.code, text, violations, wait, detail.committed_size)
+    return Failure.of(detail.code, detail.text or text, violations, wait, detail.committed_size)
 
 
 def failure_of(error: Any, service: str) -> Failure:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61imass/v1/failure.proto\x12\taimass.v1\"*\n\tViolation\x12\x0f\n\x07pointer\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\"w\n\rFailureDetail\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12(\n\nviolations\x18\x02 \x03(\x0b\x32\x14.aimass.v1.Violation\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\x05\x12\x16\n\x0e\x63ommitted_size\x18\x04 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61imass/v1/failure.proto\x12\taimass.v1\"*\n\tViolation\x12\x0f\n\x07pointer\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\"\x85\x01\n\rFailureDetail\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12(\n\nviolations\x18\x02 \x03(\x0b\x32\x14.aimass.v1.Violation\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\x05\x12\x16\n\x0e\x63ommitted_size\x18\x04 \x01(\x03\x12\x0c\n\x04text\x18\x05 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,6 +33,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VIOLATION']._serialized_start=38
   _globals['_VIOLATION']._serialized_end=80
-  _globals['_FAILUREDETAIL']._serialized_start=82
-  _globals['_FAILUREDETAIL']._serialized_end=201
+  _globals['_FAILUREDETAIL']._serialized_start=83
+  _globals['_FAILUREDETAIL']._serialized_end=216
 # @@protoc_insertion_point(module_scope)

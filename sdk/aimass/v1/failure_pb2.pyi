@@ -54,12 +54,15 @@ class FailureDetail(_message.Message):
     VIOLATIONS_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
     COMMITTED_SIZE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """The code of the table in kit/errors.py: not_found."""
     retry_after_ms: _builtins.int
     """How long to wait before another try; 0: no advice."""
     committed_size: _builtins.int
     """For wrong_offset: what has been stored so far."""
+    text: _builtins.str
+    """The sentence. Also the text of the status, but a transport that ends a call at the same time may replace that."""
     @_builtins.property
     def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Violation]: ...
     def __init__(
@@ -69,6 +72,7 @@ class FailureDetail(_message.Message):
         violations: _abc.Iterable[Global___Violation] | None = ...,
         retry_after_ms: _builtins.int = ...,
         committed_size: _builtins.int = ...,
+        text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -79,6 +83,8 @@ class FailureDetail(_message.Message):
         b"committed_size",
         "retry_after_ms",
         b"retry_after_ms",
+        "text",
+        b"text",
         "violations",
         b"violations",
     ]  # noqa: Y015
