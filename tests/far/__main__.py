@@ -1,7 +1,7 @@
 """Starts real servers and runs tests against them: `python -m tests.far [server ...] [-- pytest arguments]`.
 
-All servers if none is named, every far and contract test if no arguments are given. What cannot be had is said, and
-its tests are skipped.
+All servers if none is named, every far and contract test and then the journeys if no arguments are given. What cannot
+be had is said, and its tests are skipped.
 """
 
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.support.servers import NAMES, Missing, Program, make
 
+JOURNEYS = ("tests/journeys/test_story.py", "tests/journeys/test_crash.py", "tests/journeys/test_tenancy.py")
 # Beside tests/far: the suites of ports, which take both adapters.
 CONTRACTS = ("tests/far", "tests/kit", "tests/data", "tests/trainer", "tests/inference", "tests/gateway")
 
@@ -30,11 +31,18 @@ def main(arguments: list[str]) -> int:
             env = dict(os.environ)
             for name in names:
                 _start(name, Path(folder), running, env)
-            command = [sys.executable, "-m", "pytest", *(rest or ["-q", "-rs", "-m", "far", *CONTRACTS])]
-            return subprocess.run(command, env=env, check=False).returncode
+            ended = _test(rest or ["-q", "-rs", "-m", "far", *CONTRACTS], env)
         finally:
             for program in reversed(running):
                 program.stop()
+    # The journeys bring servers of their own, which they may kill.
+    whole = not rest and len(running) == len(NAMES)
+    walked = _test(["-q", *JOURNEYS], dict(os.environ) | {"AIMASS_TEST_LAYOUT": "far"}) if whole else 0
+    return ended or walked
+
+
+def _test(arguments: list[str], env: dict[str, str]) -> int:
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], env=env, check=False).returncode
 
 
 def _start(name: str, folder: Path, running: list[Program], env: dict[str, str]) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.far.fleet import Fleet, Loading, Unit, fleet
 from tests.far.history import Line, judge, summary
+from tests.support.fleet import Fleet, Loading, Unit, fleet
 from tests.support.models import logistic
 from tests.support.server import free_ports
 from tests.support.servers import NAMES
@@ -188,7 +188,7 @@ def main() -> int:
     reuse = {"AIMASS_GATEWAY_REUSE_PORT": "true"}
     with tempfile.TemporaryDirectory(prefix="aimass-chaos-") as folder:
         Path(folder).chmod(0o755)
-        with fleet(Path(folder), NAMES, SETTINGS | reuse, **counts) as there:
+        with fleet(Path(folder) / "home", NAMES, SETTINGS | reuse, **counts) as there:
             day = Day(there, said.writes, said.predictions, Path(folder))
             day.prepare()
             print(f"{said.scenario}: {said.writes:g} writes/s, {said.predictions:g} predictions/s", flush=True)

@@ -9,7 +9,7 @@ import pytest
 
 from aimass import Client
 from tests.support import flights
-from tests.support.server import Server, free_ports, serving
+from tests.support.server import Server, far, free_ports, serving
 from tests.support.sink import Sink
 
 
@@ -24,7 +24,10 @@ class Story:
     known: dict[str, Any] = field(default_factory=dict)
 
 
-@pytest.fixture(scope="module", params=["one process", "two processes"])
+LAYOUTS = ["real servers"] if far() else ["one process", "two processes"]
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
 def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("story")
     raw = folder / "raw"

@@ -134,9 +134,20 @@ class Server:
         return dict(orjson.loads((self.home / "doors.json").read_bytes()))
 
 
+def far() -> bool:
+    """Whether this run walks through services on real servers: `make test-far` does, after all else."""
+    return os.environ.get("AIMASS_TEST_LAYOUT") == "far"
+
+
 @contextlib.contextmanager
-def serving(home: Path, two: bool = False, root: Path = ROOT, **env: str) -> Iterator[Server]:
-    """An installation that is there for a block and leaves no process behind."""
+def serving(home: Path, two: bool = False, root: Path = ROOT, **env: str) -> Iterator[Any]:
+    """An installation that is there for a block and leaves no process behind: a Server, or a Fleet where `far`."""
+    if far():
+        from tests.support.fleet import fleet
+
+        with fleet(home, settings=env) as there:
+            yield there
+        return
     server = Server(home, env, two, root)
     try:
         yield server.start()

@@ -1,4 +1,4 @@
-"""The whole system on real servers, a process for each service, as containers would run it: started, killed, renewed.
+"""The whole system on real servers, a process for each service, as containers run it: started, killed, renewed.
 
 Each process has a home of its own; what they share they share by servers and by the folder of keys.
 """
@@ -83,9 +83,10 @@ class Unit:
 
 @dataclass
 class Fleet:
-    """Servers and units. `settings` are for every unit."""
+    """Servers and units. `settings` are for every unit; the first gateway lives in `home`."""
 
     folder: Path
+    home: Path
     settings: dict[str, str] = field(default_factory=dict)
     servers: dict[str, Program] = field(default_factory=dict)
     units: list[Unit] = field(default_factory=list)
@@ -114,7 +115,7 @@ class Fleet:
         """One more process of a service, not started yet."""
         number = sum(unit.service == service for unit in self.units)
         listen, observe, http, grpc = free_ports(4)
-        home = self.folder / f"{service}-{number}"
+        home = self.folder / f"{service}-{number}" if service != "gateway" or number else self.home
         upper = service.upper()
         own = {
             "AIMASS_HOME": str(home),
@@ -129,47 +130,67 @@ class Fleet:
         self.units.append(unit)
         return unit
 
-    def start(self, **counts: int) -> "Fleet":
-        """One process of each service, or as many as are asked for; returns when all are ready."""
+    def man(self, **counts: int) -> "Fleet":
+        """One unit of each service, or as many as are asked for."""
         (self.folder / "keys").mkdir(exist_ok=True, mode=0o700)
         for service in SERVICES:
             for _ in range(counts.get(service, 1)):
-                self.unit(service).start()
-        for unit in self.units:
-            unit.wait()
+                self.unit(service)
         return self
 
     def of(self, service: str) -> list[Unit]:
         return [unit for unit in self.units if unit.service == service]
 
+    # What a `Server` of one process has as well, so that journeys need not know which one they walk through.
+
+    @property
+    def url(self) -> str:
+        host, port = self.doors[0]
+        return f"http://{host}:{port}"
+
+    @property
+    def grpc(self) -> str:
+        return f"127.0.0.1:{self.of('gateway')[0].grpc}"
+
     @property
     def key(self) -> str:
-        return (self.of("gateway")[0].home / "admin-key").read_text().strip()
+        return (self.home / "admin-key").read_text().strip()
 
     @property
     def doors(self) -> list[tuple[str, int]]:
         return [("127.0.0.1", unit.http) for unit in self.of("gateway")]
 
-    def client(self, **options: Any) -> Client:
-        host, port = self.doors[0]
-        return Client(f"http://{host}:{port}", self.key, timeout=60, **options)
+    def client(self, key: str = "", **options: Any) -> Client:
+        return Client(self.url, key or self.key, timeout=60, **options)
+
+    def kill(self) -> None:
+        """kill -9 of every service; the servers stay."""
+        for unit in self.units:
+            unit.kill()
+
+    def start(self) -> "Fleet":
+        """Starts every unit again; returns when all are ready."""
+        for unit in self.units:
+            unit.start()
+        for unit in self.units:
+            unit.wait()
+        return self
 
     def stop(self) -> None:
         """Leaves no process behind."""
-        for unit in self.units:
-            unit.kill()
+        self.kill()
         for server in reversed(self.servers.values()):
             server.kill()
 
 
 @contextlib.contextmanager
 def fleet(
-    folder: Path, servers: Sequence[str] = NAMES, settings: dict[str, str] | None = None, **counts: int
+    home: Path, servers: Sequence[str] = NAMES, settings: dict[str, str] | None = None, **counts: int
 ) -> Iterator[Fleet]:
     """A fleet that is there for a block. Raises Missing when a server cannot be had."""
-    made = Fleet(folder, settings or {})
+    made = Fleet(home.with_name(f"{home.name}-fleet"), home, settings or {})
     try:
-        yield made.start_servers(servers).start(**counts)
+        yield made.start_servers(servers).man(**counts).start()
     finally:
         made.stop()
 
