@@ -9,6 +9,7 @@ def main() -> int:
     """`python -m services [name ...]`; 2 for settings that cannot be, 1 for a start that failed.
 
     `python -m services --probe host:port` asks the process that is observed there: 0 if it is ready, else 1.
+    `--probe <home>/observed` asks the one with that home folder.
     """
     if sys.argv[1:2] == ["--probe"]:
         return 0 if probe((sys.argv[2:3] or [""])[0]) else 1

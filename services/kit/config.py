@@ -68,7 +68,8 @@ class Installation(Settings):
     tls_dir: Path | None = None
     # A TOML table of internal calls: deadline, breaker, allowed callers. Empty: what the contract says.
     calls_file: Path | None = None
-    # host:port where a process shows its figures (/metrics) and its health; empty: nowhere.
+    # host:port where a process shows its figures (/metrics) and its health; host:first-last: the first port that is
+    # free, which `observed` in the home folder names; empty: nowhere.
     observe_listen: str = ""
     # host or host:port, comma-separated, that outgoing calls may reach although they are not public.
     egress_allow: str = ""

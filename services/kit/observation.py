@@ -6,6 +6,7 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Callable
 
 from services.kit.config import ConfigError
@@ -21,21 +22,32 @@ class ObservationDoor:
     """Answers GET and HEAD, one request a connection."""
 
     def __init__(self, address: str, started: Callable[[], bool], ready: Callable[[], bool]) -> None:
-        """`address` is host:port; raises ConfigError when it is none."""
+        """`address` is host:port or host:first-last; raises ConfigError when it is none."""
         self._host, _, port = address.rpartition(":")
-        if not self._host or not port.isdecimal():
-            raise ConfigError("AIMASS_OBSERVE_LISTEN: must be host:port")
-        self._port, self._started, self._ready = int(port), started, ready
+        first, _, last = port.partition("-")
+        if not self._host or not first.isdecimal() or not (last or first).isdecimal():
+            raise ConfigError("AIMASS_OBSERVE_LISTEN: must be host:port or host:first-last")
+        self._ports, self._started, self._ready = range(int(first), int(last or first) + 1), started, ready
         self._server: asyncio.Server | None = None
+        self.address = ""  # where it listens, once it is open
 
     async def open(self) -> None:
-        """Raises ConfigError when the port cannot be had."""
-        host = self._host.strip("[]")
-        try:
-            self._server = await asyncio.start_server(self._serve, host, self._port, limit=_LARGEST)
-        except OSError as error:
-            text = f"AIMASS_OBSERVE_LISTEN: {self._host}:{self._port} cannot be listened on"
-            raise ConfigError(f"{text}: {(error.strerror or 'no such address').lower()}") from None
+        """Takes the first port that is free. Raises ConfigError when none can be had."""
+        said = "no port is named"
+        for port in self._ports:
+            try:
+                self._server = await asyncio.start_server(self._serve, self._host.strip("[]"), port, limit=_LARGEST)
+            except (OSError, OverflowError) as error:
+                said = (getattr(error, "strerror", "") or "no such address").lower()
+                if getattr(error, "errno", 0) != errno.EADDRINUSE:
+                    break
+            else:
+                self.address = f"{self._host}:{self._server.sockets[0].getsockname()[1]}"
+                return
+        raise ConfigError(f"AIMASS_OBSERVE_LISTEN: {self._host}:{self._named()} cannot be listened on: {said}")
+
+    def _named(self) -> str:
+        return str(self._ports[0]) if len(self._ports) == 1 else f"{self._ports.start}-{self._ports.stop - 1}"
 
     async def close(self, grace: float) -> None:
         """Answers to the last: whoever asks is told that the process is not ready."""

@@ -1,14 +1,20 @@
 """Asks a process for its health, for containers without curl. Imports next to nothing: it runs every few seconds."""
 
 import socket
+from pathlib import Path
 
 _PATIENCE = 3.0  # seconds
 
 
 def probe(address: str, path: str = "/health/ready") -> bool:
-    """Whether the process that is observed at host:port says that it is ready."""
-    host, _, port = address.rpartition(":")
+    """Whether the process that is observed at host:port says that it is ready.
+
+    Instead of host:port there may be the file that a process leaves in its home folder: `<home>/observed`.
+    """
     try:
+        if "/" in address:
+            address = Path(address).read_text().strip()
+        host, _, port = address.rpartition(":")
         with socket.create_connection((host.strip("[]"), int(port)), _PATIENCE) as connection:
             connection.settimeout(_PATIENCE)
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())

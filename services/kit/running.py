@@ -94,6 +94,7 @@ class Process:
             # First to open and last to close: it tells of the start and of the stop.
             observed = ObservationDoor(listen, lambda: self._started, lambda: self._started and runtime.ready())
             await observed.open()
+            (runtime.home / "observed").write_text(f"{observed.address}\n")
             self._doors.append(observed)
         await runtime.bus.start()
         await asyncio.gather(*(app.database.start() for app in self._apps.values() if app.database))

@@ -112,6 +112,31 @@ async def test_a_port_that_is_taken_stops_the_start(watched: Watched) -> None:
         await ObservationDoor(f"127.0.0.1:{watched.port}", bool, bool).open()
 
 
+@pytest.mark.parametrize("ports", ["9464-x", "-9464", "9-8"])
+async def test_a_range_that_is_none_is_refused(ports: str) -> None:
+    with pytest.raises(ConfigError, match="AIMASS_OBSERVE_LISTEN"):
+        await ObservationDoor(f"127.0.0.1:{ports}", bool, bool).open()
+
+
+async def test_processes_that_share_an_address_each_take_a_port_of_the_range(watched: Watched) -> None:
+    second = ObservationDoor(f"127.0.0.1:{watched.port}-{watched.port + 20}", bool, bool)
+    await second.open()
+
+    host, _, port = second.address.rpartition(":")
+    assert host == "127.0.0.1"
+    assert watched.port < int(port) <= watched.port + 20
+    assert (await ask(int(port), get("/health/ready"))).startswith(b"HTTP/1.1 503 ")
+    await second.close(0)
+
+
+async def test_the_home_folder_says_where_its_process_is_observed(tmp_path: Path, free_port: int) -> None:
+    async with house(tmp_path, "registry", AIMASS_OBSERVE_LISTEN=f"127.0.0.1:{free_port}-{free_port}"):
+        assert await asyncio.to_thread(probe, f"{tmp_path}/observed")
+
+    assert not probe(f"{tmp_path}/observed")
+    assert not probe(f"{tmp_path}/nothing")
+
+
 async def test_a_process_is_observed_from_its_start_to_its_end(tmp_path: Path, free_port: int) -> None:
     async with house(tmp_path, "registry", AIMASS_OBSERVE_LISTEN=f"127.0.0.1:{free_port}"):
         assert b" 200 " in await ask(free_port, get("/health/ready"))
