@@ -28,7 +28,7 @@ from services.gateway.traffic.service import Traffic
 from services.gateway.traffic.store import TrafficStore
 from services.kit.app import App, Runtime
 from services.kit.db import Database
-from services.kit.outbox import Listener
+from services.kit.inbox import Listener
 
 
 def build(config: Config, runtime: Runtime) -> App:

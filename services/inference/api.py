@@ -9,7 +9,7 @@ from services.inference.service.inference import Inference
 from services.inference.wire import answer_to_wire, engine_to_wire, item_from_wire, release_from_wire
 from services.kit.auth import SYSTEM
 from services.kit.errors import Forbidden
-from services.kit.outbox import Delivery
+from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 
 

@@ -12,7 +12,7 @@ from services.inference.service.catalogue import Catalogue, Surroundings
 from services.inference.service.inference import Inference
 from services.inference.store import Store
 from services.kit.app import App, Runtime
-from services.kit.outbox import Listener
+from services.kit.inbox import Listener
 
 
 def build(config: Config, runtime: Runtime) -> App:

@@ -7,63 +7,20 @@ process.
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
-from google.protobuf.message import Message
 from sqlalchemy.engine import Row
 
-from services.kit import bus_log, contract
-from services.kit.auth import Scope
+from services.kit import bus_log
 from services.kit.db import Database
-from services.kit.timestamps import uuid7
+from services.kit.event import Event
+
+__all__ = ["TELEMETRY", "Bus", "Event", "NearBus", "Reader"]
 
 TELEMETRY = bus_log.TELEMETRY
 _PRUNE_EVERY = 60.0  # seconds
-
-
-@dataclass(frozen=True)
-class Event:
-    """A CloudEvent in binary mode: headers say what it is, the body is the message."""
-
-    topic: str
-    key: str
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-    offset: int = 0
-    partition: int = 0
-
-    @classmethod
-    def of(cls, message: Message, scope: Scope, kind: str, name: str, source: str, now: datetime) -> "Event":
-        """An event of a thing, keyed so that what happens to one thing stays in order."""
-        subject = f"{kind}/{name}"
-        headers = {
-            "ce_specversion": "1.0",
-            "ce_id": uuid7(),
-            "ce_type": message.DESCRIPTOR.full_name,
-            "ce_source": source,
-            "ce_time": now.isoformat(),
-            "ce_subject": subject,
-            "tenant": scope.tenant,
-            "project": scope.project,
-        }
-        key = f"{scope.tenant}/{scope.project}/{subject}"
-        return cls(contract.topic(message.DESCRIPTOR), key, message.SerializeToString(), headers)
-
-    @property
-    def id(self) -> str:
-        return self.headers.get("ce_id", "")
-
-    @property
-    def type(self) -> str:
-        return self.headers.get("ce_type", "")
-
-    @property
-    def scope(self) -> Scope:
-        return Scope(self.headers.get("tenant", ""), self.headers.get("project", "default"))
 
 
 class Reader(Protocol):

@@ -1,29 +1,21 @@
-"""Events that leave with the transaction that caused them, and effects that happen once (RELIABILITY S3, S4)."""
+"""Events that leave with the transaction that caused them (RELIABILITY S3)."""
 
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from collections.abc import Iterable
 
 import orjson
-from google.protobuf.message import Message
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, delete, insert, select
 from sqlalchemy.engine import Connection
 
-from services.kit import contract
-from services.kit.auth import Scope
-from services.kit.bus import Bus, Event, Reader
-from services.kit.db import Database, Replay, UtcDateTime
-from services.kit.errors import Failure
+from services.kit.bus import Bus, Event
+from services.kit.db import Database
+from services.kit.errors import Code, Failure
+from services.kit.event import LARGEST
 
 log = logging.getLogger(__name__)
 _BATCH = 200
-_TRIES = 5
-_KEEP = timedelta(days=14)  # twice what a bus keeps
 
 
 class Outbox:
@@ -43,7 +35,11 @@ class Outbox:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, connection: Connection, events: Iterable[Event]) -> None:
-        """Writes events in the caller's transaction."""
+        """Writes events in the caller's transaction. Raises limit_exceeded for one that no bus takes."""
+        events = list(events)
+        for event in events:
+            if event.size > LARGEST:
+                raise Failure(Code.LIMIT_EXCEEDED, f"{event.headers.get('ce_subject', event.key)} is too large to tell")
         rows = [{"topic": e.topic, "key": e.key, "headers": orjson.dumps(e.headers), "body": e.body} for e in events]
         if rows:
             connection.execute(insert(self.table), rows)
@@ -80,101 +76,3 @@ async def _wait(news: asyncio.Event, seconds: float) -> None:
         async with asyncio.timeout(seconds):  # not wait_for: Python 3.11's can lose a cancellation
             await news.wait()
         await asyncio.sleep(0.005)  # lets the transaction commit
-
-
-class Inbox:
-    """The ids of events whose effects have happened."""
-
-    def __init__(self, metadata: MetaData) -> None:
-        self.table = Table(
-            "inbox",
-            metadata,
-            Column("event", String(36), primary_key=True),
-            Column("time", UtcDateTime, nullable=False, index=True),
-        )
-        self._pruned = 0.0
-
-    def prune(self, connection: Connection, now: Any) -> None:
-        """Forgets old ids, at most once an hour."""
-        if time.monotonic() - self._pruned > 3600:
-            self._pruned = time.monotonic()
-            connection.execute(delete(self.table).where(self.table.c.time < now - _KEEP))
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """One event on its way to a handler. Handed to `Database.run` as `once`, it makes the effect happen once."""
-
-    event: Event
-    _inbox: Inbox
-    _now: Callable[[], Any]
-
-    @property
-    def scope(self) -> Scope:
-        return self.event.scope
-
-    def claim(self, connection: Connection) -> None:
-        table = self._inbox.table
-        if connection.execute(select(table.c.event).where(table.c.event == self.event.id)).first():
-            raise Replay(b"")
-        now = self._now()
-        self._inbox.prune(connection, now)
-        connection.execute(insert(table).values(event=self.event.id, time=now))
-
-    def settle(self, connection: Connection, result: Any) -> None:
-        """The row of `claim` is all there is."""
-
-
-Handler = Callable[[Any, Delivery], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Listener:
-    """What a service hears: handlers by message type. A broadcast listener is one per process and begins at the end."""
-
-    handlers: Mapping[type[Message], Handler]
-    inbox: Inbox
-    broadcast: bool = False
-
-    @property
-    def topics(self) -> list[str]:
-        return sorted({contract.topic(kind.DESCRIPTOR) for kind in self.handlers})
-
-    async def handle(self, event: Event, now: Callable[[], Any]) -> None:
-        """Hands an event to its handler; one of another type is not for us."""
-        for kind, handler in self.handlers.items():
-            if kind.DESCRIPTOR.full_name == event.type:
-                with contextlib.suppress(Replay):
-                    await handler(kind.FromString(event.body), Delivery(event, self.inbox, now))
-
-
-async def consume(bus: Bus, listener: Any, group: str, now: Callable[[], Any]) -> None:
-    """Reads for ever. An event that keeps failing goes to `<topic>.dead`, so that it blocks no other."""
-    reader: Reader | None = None
-    events: list[Event] = []
-    handled = 0
-    while True:
-        try:
-            reader = reader or await bus.reader(listener.topics, group, listener.broadcast)
-            events = events or await reader.poll(_BATCH)
-            # A bus that fails in between must not cost the rest of the batch: the reader would not give it again.
-            for event in events[handled:]:
-                await _deliver(bus, listener, event, now)
-                handled += 1
-            await reader.commit(events)
-            events, handled = [], 0
-        except Failure as failure:
-            log.warning("%s waits for the bus: %s", group, failure)
-            await asyncio.sleep(1)
-
-
-async def _deliver(bus: Bus, listener: Any, event: Event, now: Callable[[], Any]) -> None:
-    for attempt in range(_TRIES):
-        try:
-            await listener.handle(event, now)
-        except Exception:
-            log.exception("event %s of %s failed, try %d", event.id, event.type, attempt + 1)
-            await asyncio.sleep(0.1 * 2**attempt)
-        else:
-            return
-    await bus.publish([Event(f"{event.topic}.dead", event.key, event.body, event.headers)])

@@ -18,9 +18,9 @@ from services.kit.bus import NearBus
 from services.kit.bus_remote import BusApi
 from services.kit.config import Installation, Settings
 from services.kit.handlers import Handlers
+from services.kit.inbox import consume
 from services.kit.observation import ObservationDoor
 from services.kit.operations_api import OperationsApi
-from services.kit.outbox import consume
 from services.kit.rpc import OPTIONS, guard
 
 log = logging.getLogger(__name__)

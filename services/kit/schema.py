@@ -4,8 +4,9 @@ import sqlalchemy as sa
 from sqlalchemy import MetaData
 
 from services.kit.idempotency import IdempotencyTable
+from services.kit.inbox import Inbox
 from services.kit.operations import Operations
-from services.kit.outbox import Inbox, Outbox
+from services.kit.outbox import Outbox
 
 
 class Schema:

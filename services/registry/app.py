@@ -7,7 +7,7 @@ from aimass.v1.gateway_events_pb2 import ReleaseApplied
 from aimass.v1.inference_events_pb2 import EngineChanged
 from aimass.v1.trainer_events_pb2 import TrainingSucceeded
 from services.kit.app import App, Runtime
-from services.kit.outbox import Listener
+from services.kit.inbox import Listener
 from services.kit.process import Limits
 from services.registry.artifacts.api import ArtifactsApi
 from services.registry.artifacts.service import Artifacts

@@ -20,7 +20,7 @@ from services.kit.app import Runtime
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.errors import Code, NotFound
-from services.kit.outbox import consume
+from services.kit.inbox import consume
 from services.kit.rpc import Call, guard
 from services.kit.telemetry import Record
 from tests.support.house import House

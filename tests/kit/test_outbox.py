@@ -11,7 +11,7 @@ from aimass.v1.gateway_events_pb2 import TenantChanged
 from services.kit.auth import Scope
 from services.kit.bus import Event, NearBus
 from services.kit.db import Database
-from services.kit.outbox import Delivery, Listener, consume
+from services.kit.inbox import Delivery, Listener, consume
 from services.kit.schema import Schema
 from tests.kit.conftest import now
 

@@ -18,7 +18,7 @@ from services.kit.auth import Scope
 from services.kit.bus import Event, NearBus
 from services.kit.db import Database, Replay
 from services.kit.errors import Unavailable
-from services.kit.outbox import Delivery, Listener, consume
+from services.kit.inbox import Delivery, Listener, consume
 from services.kit.schema import Schema
 from tests.kit.conftest import now
 from tests.support.house import until

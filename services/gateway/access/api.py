@@ -7,7 +7,7 @@ from aimass.v1 import gateway_events_pb2 as events
 from services.gateway.access.domain import KeyRequest, RateLimit
 from services.gateway.access.events import key_to_wire, tenant_to_wire
 from services.gateway.access.service import AccessService
-from services.kit.outbox import Delivery
+from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 from services.kit.timestamps import from_wire
 

@@ -17,7 +17,7 @@ from services.kit.app import Runtime
 from services.kit.auth import SYSTEM, Scope
 from services.kit.config import ConfigError
 from services.kit.errors import Failure
-from services.kit.outbox import Delivery, Handler, Inbox, Listener
+from services.kit.inbox import Delivery, Handler, Inbox, Listener
 
 log = logging.getLogger(__name__)
 _RETRY = 0.5  # seconds between tries of the first snapshot

@@ -19,6 +19,7 @@ seconds = Histogram(
     "aimass_request_seconds", "How long they took.", ["service", "name"], buckets=_BUCKETS, registry=REGISTRY
 )
 dropped = Counter("aimass_telemetry_dropped", "Records and spans that did not fit.", ["kind"], registry=REGISTRY)
+aside = Counter("aimass_events_aside", "Events that were not handled.", ["topic", "reason"], registry=REGISTRY)
 waiting = Gauge("aimass_telemetry_waiting", "Records and spans that wait for the bus.", ["kind"], registry=REGISTRY)
 
 

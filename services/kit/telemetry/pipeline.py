@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.kit.auth import SYSTEM
 from services.kit.bus import TELEMETRY, Bus, Event
-from services.kit.errors import Failure
+from services.kit.errors import Code, Failure
 from services.kit.telemetry import metrics, spans
 from services.kit.telemetry.files import ToRecords, process_log
 from services.kit.telemetry.otlp import encode, encode_metrics, encode_spans
@@ -83,7 +83,10 @@ class Telemetry:
                 due -= taken
                 try:
                     await self._bus.publish(events)
-                except Failure:
+                except Failure as failure:
+                    if failure.code is Code.LIMIT_EXCEEDED:
+                        self._drop("batch", len(events))
+                        continue
                     self._unsent.extend(events)
                     while len(self._unsent) > _UNSENT:
                         self._unsent.popleft()
@@ -164,4 +167,4 @@ class Telemetry:
 def _event(body: bytes, signal: str) -> Event:
     kind = f"opentelemetry.proto.collector.{signal}.v1.Export{signal.capitalize()}ServiceRequest"
     headers = {"ce_specversion": "1.0", "ce_id": uuid7(), "ce_type": kind, "ce_source": "telemetry", "tenant": SYSTEM}
-    return Event(TELEMETRY, signal, body, headers)
+    return Event(TELEMETRY, headers["ce_id"], body, headers)  # a key of its own: there is no order between batches

@@ -8,7 +8,7 @@ from aimass.v1.artifacts_pb2 import ArtifactFile
 from aimass.v1.trainer_events_pb2 import TrainingSucceeded
 from aimass.v1.workers_pb2 import RunArtifact
 from services.kit.errors import InvalidValue, Violation
-from services.kit.outbox import Delivery
+from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 from services.registry.models.domain import Contents, File
 from services.registry.models.service import Models

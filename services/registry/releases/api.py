@@ -9,7 +9,7 @@ from aimass.v1.inference_events_pb2 import EngineChanged
 from aimass.v1.operations_pb2 import Operation
 from services.kit.auth import SYSTEM
 from services.kit.errors import Forbidden
-from services.kit.outbox import Delivery
+from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 from services.registry.releases.service import Releases
 from services.registry.releases.wire import release_to_wire
