@@ -12,6 +12,7 @@ from services.kit import adapters, config
 from services.kit.auth import Identity, Principal, Scope, service_principal
 from services.kit.blobs import Blobs
 from services.kit.bus import Bus
+from services.kit.cache import Cache
 from services.kit.config import Installation
 from services.kit.db import Database
 from services.kit.discovery import Directory
@@ -79,6 +80,7 @@ class Runtime:
         self.apps: dict[str, App] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.bus: Bus = adapters.bus(self.settings, self.identity)
+        self.cache: Cache = adapters.cache(self.settings)
 
     def now(self) -> datetime:
         """The wall clock, UTC."""

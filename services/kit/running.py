@@ -96,6 +96,7 @@ class Process:
             await observed.open()
             (runtime.home / "observed").write_text(f"{observed.address}\n")
             self._doors.append(observed)
+        await runtime.cache.start()
         await runtime.bus.start()
         await asyncio.gather(*(app.database.start() for app in self._apps.values() if app.database))
         runtime.telemetry.start(runtime.bus)
@@ -153,6 +154,7 @@ class Process:
                 app.database.close()
         await runtime.directory.close()
         await runtime.bus.close()
+        await runtime.cache.close()
         runtime.blobs.close()
         runtime.identity.close()
 

@@ -1,0 +1,100 @@
+"""A token bucket that several holders share: each gets a slice of it to spend on its own, and none is spent twice.
+
+What a holder may still spend counts against the burst, so over any time t all holders together spend at most
+burst + rate * t. A slice ends after its seconds; what is left of it then is lost unless the holder handed it back.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a holder asks for, and what it says of what it has."""
+
+    holder: str
+    # Rises with every claim of the holder: one that comes late, behind a later one, does nothing.
+    number: int
+    rate: float
+    burst: float
+    # Tokens it would take, and with how few it would do; none wanted: it only hands back.
+    want: float = 0.0
+    least: float = 0.0
+    # Of what it was granted before: tokens that it keeps, and tokens that it hands back.
+    left: float = 0.0
+    back: float = 0.0
+    # How long it may spend what it holds, counted from before it asked.
+    seconds: float = 5.0
+    # The cache as the holder last saw it. Where the cache has begun anew since, there are at most `view` tokens.
+    epoch: str = ""
+    view: float = math.inf
+
+
+class Grant(NamedTuple):
+    """What a claim got."""
+
+    granted: float
+    # What is left for all; the bucket is full again after (burst - tokens) / rate seconds.
+    tokens: float
+    # Seconds until `least` tokens may be there; 0 when they were.
+    retry_after: float
+    epoch: str
+
+
+class Pot:
+    """The bucket in memory. `cache_redis` has the same rules as a script."""
+
+    def __init__(self, burst: float, now: float) -> None:
+        self._tokens, self._at = burst, now
+        # By holder: tokens it may hold, until when, and the number of its claim.
+        self._held: dict[str, tuple[float, float, int]] = {}
+
+    def claim(self, claim: Claim, now: float, epoch: str) -> Grant:
+        """Grants what there is. `now` are seconds of the clock that all claims are told by."""
+        held = self._pass(claim, now)
+        amount, _, number = self._held.get(claim.holder, (0.0, 0.0, 0))
+        if number >= claim.number:
+            return Grant(0.0, self._tokens, 0.0, epoch)
+        held -= amount
+        tokens = self._tokens + min(claim.back, amount)
+        if claim.epoch != epoch:
+            tokens = min(tokens, claim.view)
+        room = max(0.0, claim.burst - held - claim.left)
+        tokens = min(tokens, room)
+        least, granted, wait = min(claim.least, claim.burst), 0.0, 0.0
+        if claim.want > 0 and tokens >= least:
+            granted = min(claim.want, tokens)
+        elif claim.want > 0:
+            wait = (least - tokens) / claim.rate
+            if room < least:  # others hold it: until the first of them must have let go
+                others = [until for holder, (_, until, _) in self._held.items() if holder != claim.holder]
+                wait = max(wait, min(others, default=now) - now)
+        self._tokens = tokens - granted
+        self._held[claim.holder] = claim.left + granted, now + claim.seconds, claim.number
+        return Grant(granted, self._tokens, wait, epoch)
+
+    def idle(self, rate: float, burst: float, now: float) -> bool:
+        """Whether it is the same as a new one."""
+        return all(until <= now for _, until, _ in self._held.values()) and (
+            self._tokens + (now - self._at) * rate >= burst
+        )
+
+    def _pass(self, claim: Claim, now: float) -> float:
+        """Refills up to now, with slices ending on the way; returns what is held by all."""
+        if back := max(0.0, self._at - now):  # a clock that was set back must not make slices last longer
+            self._at = now
+            self._held = {h: (amount, until - back, n) for h, (amount, until, n) in self._held.items()}
+        held = sum(amount for amount, _, _ in self._held.values())
+        for holder, (amount, until, _) in sorted(self._held.items(), key=lambda item: item[1][1]):
+            if until <= now:
+                self._fill(claim, held, until)
+                held -= amount
+                del self._held[holder]
+        self._fill(claim, held, now)
+        return held
+
+    def _fill(self, claim: Claim, held: float, until: float) -> None:
+        grown = self._tokens + max(0.0, until - self._at) * claim.rate
+        self._tokens = max(0.0, min(claim.burst - held, grown))
+        self._at = max(self._at, until)

@@ -1,0 +1,200 @@
+"""The cache on Redis, for several processes. It answers within its budget or is away: nobody waits for it."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any, TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from services.kit import cache_scripts
+from services.kit.allowance import Claim, Grant
+from services.kit.cache_scripts import HASHES, MARKER, group_names, name, text_bytes
+from services.kit.config import ConfigError
+from services.kit.errors import Unavailable
+from services.kit.outage import Outage
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+OLDEST = 7  # the first major version whose scripts may read the clock before they write, and whose ACL knows hashes
+TAKE_BUDGET = 0.025  # seconds that a request may lose to the shared buckets
+_BUDGET, _CONNECT, _CONNECTIONS = 1.0, 2.0, 32  # seconds of all else, and of the start; connections at a time
+
+
+class _Unfit(RedisError):
+    """A server that must not be used."""
+
+
+class RedisCache:
+    """A cache at redis://host:port/db or rediss://."""
+
+    near = False
+
+    def __init__(self, url: str, tls: Path | None = None, any_version: bool = False, budget: float = TAKE_BUDGET):
+        """`tls` is a folder with ca.pem, cert.pem and key.pem. Raises ConfigError for an address that is none."""
+        self._outage, self._any_version, self._budget = Outage(), any_version, budget
+        self._started_at, self._marker, self._run = 0.0, 0.0, ""
+        self._probing: asyncio.Task[None] | None = None
+        self._pool = BlockingConnectionPool(
+            max_connections=_CONNECTIONS, timeout=_CONNECT, protocol=2, retry=Retry(NoBackoff(), 0), driver_info=None,
+            redis_connect_func=self._greet, **_connection(url, tls),
+        )  # fmt: skip
+        self._redis: Redis = Redis.from_pool(self._pool)
+
+    @property
+    def up(self) -> bool:
+        return not self._outage.away
+
+    @property
+    def born(self) -> float:
+        return max(self._started_at, self._marker)
+
+    @property
+    def away_since(self) -> float | None:
+        return self._outage.since
+
+    async def start(self) -> None:
+        try:
+            async with asyncio.timeout(_CONNECT):
+                await self._look()
+        except _Unfit as error:
+            raise ConfigError(str(error)) from None
+        except (RedisError, OSError) as error:
+            while not self._failed(error):
+                pass  # known to be away: the first requests lose no time to it
+
+    async def get(self, key: str) -> bytes | None:
+        found = await self._ask(lambda: self._redis.get(name("value", key)))
+        return found.encode() if isinstance(found, str) else found  # never text: nothing is decoded
+
+    async def set(self, key: str, value: bytes, seconds: float) -> None:
+        await self._ask(lambda: self._redis.set(name("value", key), value, px=_milliseconds(seconds)))
+
+    async def delete(self, key: str) -> None:
+        await self._ask(lambda: self._redis.delete(name("value", key)))
+
+    async def add(self, key: str, seconds: float) -> bool:
+        added, epoch = await self._run_script(cache_scripts.ADD, [name("once", key)], [_milliseconds(seconds)])
+        self._marker = float(epoch)
+        return bool(added)
+
+    async def announce(self, group: str, member: str, value: bytes, seconds: float) -> None:
+        said = [text_bytes(member), value, _milliseconds(seconds)]
+        await self._run_script(cache_scripts.ANNOUNCE, group_names(group), said)
+
+    async def withdraw(self, group: str, member: str) -> None:
+        await self._run_script(cache_scripts.WITHDRAW, group_names(group), [text_bytes(member)])
+
+    async def members(self, group: str) -> dict[str, bytes]:
+        flat = await self._run_script(cache_scripts.MEMBERS, group_names(group), [])
+        names = [name.decode("utf-8", "surrogatepass") for name in flat[::2]]
+        return dict(zip(names, flat[1::2], strict=True))
+
+    async def take(self, key: str, claim: Claim) -> Grant:
+        run, _, marker = claim.epoch.partition("/")
+        values = list(astuple(claim))
+        values[0] = text_bytes(claim.holder)
+        values[9] = marker if run == self._run else ""
+        found = await self._run_script(cache_scripts.TAKE, [name("pot", key)], values, self._budget)
+        self._marker = float(found[3])
+        granted, tokens, wait = map(float, found[:3])
+        return Grant(granted, tokens, wait, f"{self._run}/{found[3].decode()}")
+
+    async def close(self) -> None:
+        if self._probing:
+            self._probing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._probing
+        with contextlib.suppress(RedisError, OSError):
+            await self._redis.aclose()
+            await self._pool.disconnect()
+
+    async def _run_script(self, text: str, keys: list[bytes], values: list[Any], budget: float = _BUDGET) -> Any:
+        named = [*keys, MARKER]
+
+        async def run() -> Any:
+            try:
+                return await self._redis.evalsha(HASHES[text], len(named), *named, *values)
+            except NoScriptError:
+                await self._redis.script_load(text)
+                return await self._redis.evalsha(HASHES[text], len(named), *named, *values)
+
+        return await self._ask(run, budget)
+
+    async def _ask(self, work: Callable[[], Awaitable[T]], budget: float = _BUDGET) -> T:
+        if self._outage.away:
+            raise Unavailable("redis is away", retry_after=1.0)
+        try:
+            async with asyncio.timeout(budget):
+                found = await work()
+        except (RedisError, OSError) as error:
+            self._failed(error)
+            raise Unavailable("redis does not answer", retry_after=1.0) from None
+        self._outage.worked()
+        return found
+
+    def _failed(self, error: Exception) -> bool:
+        if not self._outage.failed():
+            return False
+        log.warning("redis is away: %s", str(error) or type(error).__name__)
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.get_running_loop().create_task(self._probe())
+        return True
+
+    async def _probe(self) -> None:
+        """Looks for the server until it answers; no request is spent on it."""
+        while self._outage.away:
+            await asyncio.sleep(self._outage.pause())
+            with contextlib.suppress(RedisError, OSError):
+                await self._pool.disconnect(inuse_connections=False)
+                async with asyncio.timeout(_BUDGET):
+                    await self._look()
+                self._outage.worked()
+        log.warning("redis is back")
+
+    async def _look(self) -> None:
+        for script in HASHES:
+            await self._redis.script_load(script)
+        self._marker = float(await self._redis.evalsha(HASHES[cache_scripts.BORN], 1, MARKER))
+
+    async def _greet(self, connection: AbstractConnection) -> None:
+        """Asks each new connection what it leads to: a server that was started again breaks the old ones."""
+        try:
+            await connection.on_connect()
+            await connection.send_command("INFO")
+            lines = (await connection.read_response()).decode().splitlines()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        said = dict(line.split(":", 1) for line in lines if ":" in line)
+        self._check(said)
+        self._run = said["run_id"]
+        self._started_at = int(said["server_time_usec"]) / 1e6 - int(said["uptime_in_seconds"])
+
+    def _check(self, said: dict[str, str]) -> None:
+        if int(said["redis_version"].partition(".")[0]) < OLDEST and not self._any_version:
+            raise _Unfit(f"redis is {said['redis_version']}, which is older than {OLDEST}")
+        if said["maxmemory_policy"].startswith("allkeys") or said["maxmemory_policy"] == "volatile-ttl":
+            raise _Unfit(f"redis forgets what it should keep: maxmemory-policy is {said['maxmemory_policy']}")
+
+
+def _connection(url: str, tls: Path | None) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = dict(parse_url(url))
+    except ValueError as error:
+        raise ConfigError(f"AIMASS_CACHE_URL: {str(error).lower()}") from None
+    if found.get("connection_class") is SSLConnection and tls:
+        found |= {"ssl_ca_certs": str(tls / "ca.pem")}
+        found |= {"ssl_certfile": str(tls / "cert.pem"), "ssl_keyfile": str(tls / "key.pem")}
+    return found
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
