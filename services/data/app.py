@@ -1,12 +1,14 @@
 """How the data service is put together."""
 
+from functools import partial
+
 from services.data.config import Config
 from services.data.database import open_database, schema
 from services.data.datasets.api import DataSetsApi
 from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
-from services.data.datasets.tables import FolderTables
+from services.data.datasets.tables import FolderTables, Tables
 from services.data.extractions.api import ExtractionsApi
 from services.data.extractions.events import extraction_ended
 from services.data.extractions.runner import ExtractionRunner
@@ -32,6 +34,7 @@ from services.data.sources.store import SourceStore
 from services.data.sources.uploads import SourceUploads
 from services.kit.app import App, Runtime
 from services.kit.process import Limits
+from services.kit.uploads import collect_for_ever
 
 
 def build(config: Config, runtime: Runtime) -> App:
@@ -40,7 +43,7 @@ def build(config: Config, runtime: Runtime) -> App:
     source_store = SourceStore(database, source_changed)
     sources = Sources(source_store, Places(config.file_roots, runtime.home, runtime.blobs), runtime.now)
     uploads = SourceUploads(source_store, runtime.uploads, config.upload_mib * 2**20, runtime.now)
-    tables = FolderTables(runtime.home / "tables")
+    tables = _tables(runtime)
     data_sets = DataSets(DataSetStore(database), tables, runtime.now)
     queries = Queries(data_sets, Limits(config.query_seconds, config.query_memory_mib), config.queries_at_once)
     rules = Rules(RuleStore(database, rule_changed), sources, runtime.now)
@@ -89,5 +92,15 @@ def build(config: Config, runtime: Runtime) -> App:
         database=database,
         schema=schema,
         start=[extractor.resume, runner.resume, features.resume],
+        tasks=[partial(collect_for_ever, runtime.uploads)],
         close=[tables.close],
     )
+
+
+def _tables(runtime: Runtime) -> Tables:
+    """Where the blobs are, the tables are."""
+    if runtime.storage.bucket is None:
+        return FolderTables(runtime.home / "tables")
+    from services.data.datasets.tables_s3 import S3Tables
+
+    return S3Tables(runtime.storage.bucket, runtime.mirrors, runtime.home / "cache" / "runs")

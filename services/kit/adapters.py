@@ -1,9 +1,26 @@
 """Which adapter of a port an installation uses: its settings say so by URLs. A far one is imported when chosen."""
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from services.kit.auth import Identity
+from services.kit.blobs import Blobs, FolderBlobs
 from services.kit.bus import Bus, NearBus
 from services.kit.cache import Cache, NearCache
 from services.kit.config import ConfigError, Installation
+from services.kit.mirrors import FolderMirrors, Mirrors
+from services.kit.uploads import FolderUploads, Uploads
+
+if TYPE_CHECKING:
+    from services.kit.bucket_s3 import Bucket
+
+
+class Storage(NamedTuple):
+    """Where bytes are kept; the bucket when they are kept in one."""
+
+    blobs: Blobs
+    uploads: Uploads
+    mirrors: Mirrors
+    bucket: "Bucket | None" = None
 
 
 def bus(settings: Installation, identity: Identity) -> Bus:
@@ -32,3 +49,22 @@ def redis(url: str, settings: Installation) -> Cache:
     from services.kit.cache_redis import RedisCache
 
     return RedisCache(url, settings.tls_dir, settings.cache_any_version)
+
+
+def storage(settings: Installation) -> Storage:
+    """Where bytes are kept. Raises ConfigError for a URL that nothing serves."""
+    home, url = settings.home.resolve(), settings.blobs_url.get_secret_value()
+    if not url:
+        folder = FolderBlobs(home / "blobs")
+        return Storage(folder, FolderUploads(folder), FolderMirrors())
+    from services.kit.blobs_s3 import S3Blobs
+    from services.kit.bucket_s3 import Bucket
+    from services.kit.copies import Copies
+    from services.kit.mirrors_s3 import S3Mirrors
+    from services.kit.uploads_s3 import S3Uploads
+
+    keys = (settings.blobs_access_key.get_secret_value(), settings.blobs_secret_key.get_secret_value())
+    bucket = Bucket(url, *keys, settings.tls_dir / "ca.pem" if settings.tls_dir else None)
+    copies = Copies(home / "cache" / "blobs", settings.blobs_cache_mib * 2**20)
+    blobs = S3Blobs(bucket, copies, home / "cache" / "scratch")
+    return Storage(blobs, S3Uploads(bucket, blobs), S3Mirrors(bucket, copies), bucket)

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from services.kit import adapters, config
 from services.kit.auth import Identity, Principal, Scope, service_principal
-from services.kit.blobs import Blobs
 from services.kit.bus import Bus
 from services.kit.cache import Cache
 from services.kit.config import Installation
@@ -19,7 +18,6 @@ from services.kit.discovery import Directory
 from services.kit.schema import Schema
 from services.kit.telemetry import Telemetry
 from services.kit.timestamps import uuid7
-from services.kit.uploads import Uploads
 
 log = logging.getLogger(__name__)
 OPERATOR = {"operator": True}  # `extra` of a log line that the terminal shows as well
@@ -73,8 +71,8 @@ class Runtime:
         self.identity = Identity(self.instance, self.home / "keys")
         self.directory = Directory(self.hosted, self.settings.discovery_url.get_secret_value())
         self.telemetry = Telemetry("-".join(self.hosted)[:60], self.home, self.settings.log_level)
-        self.blobs = Blobs(self.home / "blobs")
-        self.uploads = Uploads(self.blobs)
+        self.storage = adapters.storage(self.settings)
+        self.blobs, self.uploads, self.mirrors, _ = self.storage
         self.random = random.SystemRandom()
         self.draining = False
         self.apps: dict[str, App] = {}

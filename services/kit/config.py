@@ -66,6 +66,8 @@ class Installation(Settings):
     blobs_url: SecretStr = SecretStr("")
     blobs_access_key: SecretStr = SecretStr("")
     blobs_secret_key: SecretStr = SecretStr("")
+    # MiB of far blobs and tables that are kept in `home` as copies while nobody uses them.
+    blobs_cache_mib: int = 20480
     # A folder with ca.pem, cert.pem and key.pem: calls between processes are then TLS both ways. Empty: plain.
     tls_dir: Path | None = None
     # A TOML table of internal calls: deadline, breaker, allowed callers. Empty: what the contract says.

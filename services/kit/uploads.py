@@ -1,17 +1,28 @@
-"""Resumable uploads: chunks at their offset, then the whole by its digest (RELIABILITY S9)."""
+"""Resumable uploads: chunks at their offset, then the whole by its digest (RELIABILITY S9).
 
+The port and its near adapter, files beside the blobs of the folder.
+"""
+
+import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from services.kit.blobs import Blobs, hash_of, sync
+from services.kit.blobs import FolderBlobs, sync
+from services.kit.digests import hash_of
 from services.kit.errors import Code, Failure, NotFound
 from services.kit.timestamps import uuid7
 
+log = logging.getLogger(__name__)
+GRACE = 24 * 3600.0  # seconds after its last chunk that an upload may still be gone on with
+_EVERY = 3600.0  # seconds between two collections
 _UPLOAD = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 
 
@@ -24,31 +35,81 @@ class UploadStatus:
     digest: str = ""
 
 
-class Uploads:
+class Uploads(Protocol):
     """Uploads on their way into a blob store."""
-
-    def __init__(self, blobs: Blobs) -> None:
-        self._blobs = blobs
 
     async def begin(self, tenant: str) -> UploadStatus:
         """Opens an upload."""
-        return await self._blobs.run(self._begin, tenant)
 
     async def abandon(self, tenant: str, upload: str) -> None:
         """Takes back one that nobody was told of."""
-        await self._blobs.run(lambda: self._upload(tenant, upload).unlink(missing_ok=True))
 
     async def status(self, tenant: str, upload: str) -> UploadStatus:
         """Raises not_found."""
-        return await self._blobs.run(self._status, tenant, upload)
 
     async def write(self, tenant: str, upload: str, offset: int, data: bytes) -> UploadStatus:
-        """Stores a chunk. Raises wrong_offset, with what is committed."""
-        return await self._blobs.run(self._write, tenant, upload, offset, data)
+        """Stores a chunk. Raises not_found; wrong_offset, with what is committed; failed_precondition at its end."""
 
     async def commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:
         """Ends an upload; a second time changes nothing. Raises digest_mismatch, and then keeps nothing."""
+
+    async def collect(self, age: float = GRACE) -> int:
+        """Forgets what was not committed and has had no chunk for `age` seconds; how many uploads that were."""
+
+
+async def collect_for_ever(uploads: Uploads) -> None:
+    """The task of a process that takes uploads."""
+    while True:
+        await asyncio.sleep(_EVERY)
+        try:
+            if gone := await uploads.collect():
+                log.info("%d uploads were abandoned and are gone", gone)
+        except (Failure, OSError) as error:
+            log.warning("uploads are collected later: %s", error)
+
+
+def check_upload(upload: str) -> str:
+    """The id of an upload, which may be part of a path. Raises not_found for any other text."""
+    if not _UPLOAD.match(upload):
+        raise NotFound("there is no such upload")
+    return upload
+
+
+class FolderUploads:
+    """Uploads as files: `<tenant>/uploads/<upload>`, and a note `<upload>.done` when it is committed."""
+
+    def __init__(self, blobs: FolderBlobs) -> None:
+        self._blobs = blobs
+
+    async def begin(self, tenant: str) -> UploadStatus:
+        return await self._blobs.run(self._begin, tenant)
+
+    async def abandon(self, tenant: str, upload: str) -> None:
+        await self._blobs.run(lambda: self._upload(tenant, upload).unlink(missing_ok=True))
+
+    async def status(self, tenant: str, upload: str) -> UploadStatus:
+        return await self._blobs.run(self._status, tenant, upload)
+
+    async def write(self, tenant: str, upload: str, offset: int, data: bytes) -> UploadStatus:
+        return await self._blobs.run(self._write, tenant, upload, offset, data)
+
+    async def commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:
         return await self._blobs.run(self._commit, tenant, upload, digest)
+
+    async def collect(self, age: float = GRACE) -> int:
+        return await self._blobs.run(self._collect, time.time() - age)
+
+    def _collect(self, before: float) -> int:
+        """A file in `scratch`, or a note that is not in its place yet, was left by a crash."""
+        gone = 0
+        for file in (*self._blobs.folder.glob("*/scratch/*"), *self._blobs.folder.glob("*/uploads/*")):
+            if file.suffix == ".done" or file.is_dir():
+                continue
+            with _locked(file):
+                if file.exists() and file.stat().st_mtime < before:
+                    file.unlink()
+                    gone += _UPLOAD.match(file.name) is not None and file.parent.name == "uploads"
+        return gone
 
     def _begin(self, tenant: str) -> UploadStatus:
         upload = uuid7()
@@ -59,23 +120,7 @@ class Uploads:
         return UploadStatus(upload, 0)
 
     def _upload(self, tenant: str, upload: str) -> Path:
-        if not _UPLOAD.match(upload):
-            raise NotFound("there is no such upload")
-        return self._blobs.folder / tenant / "uploads" / upload
-
-    @contextlib.contextmanager
-    def _alone(self, tenant: str, upload: str) -> Iterator[None]:
-        """Nobody else writes or commits this upload meanwhile, in no process: chunks at one offset are one chunk."""
-        try:
-            descriptor = os.open(self._upload(tenant, upload), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            yield  # committed, or none: its status says which
-            return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        return self._blobs.folder / tenant / "uploads" / check_upload(upload)
 
     def _status(self, tenant: str, upload: str) -> UploadStatus:
         file = self._upload(tenant, upload)
@@ -88,7 +133,7 @@ class Uploads:
         return UploadStatus(upload, file.stat().st_size)
 
     def _write(self, tenant: str, upload: str, offset: int, data: bytes) -> UploadStatus:
-        with self._alone(tenant, upload):
+        with _locked(self._upload(tenant, upload)):
             return self._append(tenant, upload, offset, data)
 
     def _append(self, tenant: str, upload: str, offset: int, data: bytes) -> UploadStatus:
@@ -109,7 +154,7 @@ class Uploads:
         return UploadStatus(upload, offset + len(data))
 
     def _commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:
-        with self._alone(tenant, upload):
+        with _locked(self._upload(tenant, upload)):
             return self._end(tenant, upload, digest)
 
     def _end(self, tenant: str, upload: str, digest: str) -> UploadStatus:
@@ -133,3 +178,18 @@ class Uploads:
         file.unlink()
         sync(file.parent)
         return UploadStatus(upload, status.size, digest)
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Nobody else writes or commits this upload meanwhile, in no process: chunks at one offset are one chunk."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield  # committed, or none: its status says which
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,6 +1,7 @@
 """How the registry is put together."""
 
 from datetime import timedelta
+from functools import partial
 
 from aimass.v1 import artifacts_pb2, models_pb2, releases_pb2  # noqa: F401 - their descriptors are what is served
 from aimass.v1.gateway_events_pb2 import ReleaseApplied
@@ -9,6 +10,7 @@ from aimass.v1.trainer_events_pb2 import TrainingSucceeded
 from services.kit.app import App, Runtime
 from services.kit.inbox import Listener
 from services.kit.process import Limits
+from services.kit.uploads import collect_for_ever
 from services.registry.artifacts.api import ArtifactsApi
 from services.registry.artifacts.service import Artifacts
 from services.registry.artifacts.store import Store as ArtifactStore
@@ -53,5 +55,5 @@ def build(config: Config, runtime: Runtime) -> App:
             ),
         ],
         start=[releases.resume],
-        tasks=[releases.watch],
+        tasks=[releases.watch, partial(collect_for_ever, runtime.uploads)],
     )

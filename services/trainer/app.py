@@ -37,7 +37,7 @@ def build(config: Config, runtime: Runtime) -> App:
     # At least three signs of life in a lease, and a wish to stop is heard within a second.
     heartbeat = min(config.lease_seconds / 4, 0.5)
     workers = [
-        Worker(f"{prefix}{number}", runtime.channel, signed, runtime.blobs, heartbeat, config.threads)
+        Worker(f"{prefix}{number}", runtime.channel, signed, runtime.blobs, runtime.mirrors, heartbeat, config.threads)
         for number in range(config.workers)
     ]
 

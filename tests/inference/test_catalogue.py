@@ -16,7 +16,7 @@ from services.inference.service.catalogue import Catalogue, Key, Surroundings
 from services.inference.store import Store
 from services.inference.wire import release_from_wire
 from services.kit.auth import Scope
-from services.kit.blobs import Blobs
+from services.kit.blobs import FolderBlobs
 from services.kit.bus import Event, NearBus
 from tests.support import models
 from tests.support.house import until
@@ -28,7 +28,7 @@ class Instance:
     """A catalogue on real blobs and a real outbox."""
 
     def __init__(self, home: Path, keep_previous: bool = True) -> None:
-        self.blobs, self.db, self.bus = Blobs(home / "blobs"), open_database("", home), NearBus(home / "bus.db")
+        self.blobs, self.db, self.bus = FolderBlobs(home / "blobs"), open_database("", home), NearBus(home / "bus.db")
         spawn = asyncio.get_running_loop().create_task
         surroundings = Surroundings(
             self.blobs.get, OnnxRuntimeLoader(), Store(self.db), spawn, lambda: datetime.now(UTC), "i-1"

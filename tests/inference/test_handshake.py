@@ -10,6 +10,7 @@ from aimass.v1 import engines_pb2 as pb
 from aimass.v1 import operations_pb2
 from aimass.v1.engines_pb2_grpc import EnginesStub
 from aimass.v1.inference_events_pb2 import EngineChanged
+from services.kit.digests import name_of
 from services.kit.errors import Failure
 from tests.support import models
 from tests.support.house import House, house, until
@@ -44,7 +45,7 @@ async def test_a_failed_load_keeps_the_old_version_serving(acme: Tenant) -> None
     await acme.add("late", models.logistic(), models.logistic(seed=1))
     await acme.serve("late", 1)
     digest = (await acme.version("late", 2)).files[0].digest
-    path = acme.house.runtime.blobs.path(acme.name, digest)
+    path = acme.house.runtime.home / "blobs" / name_of(acme.name, digest)
     path.chmod(0o644)
     path.write_bytes(b"damaged")
 
@@ -64,9 +65,9 @@ async def only(tenant: Tenant, *versions: int) -> bool:
 
 
 async def test_a_graph_that_is_not_standard_is_not_loaded_even_when_the_trainer_says_so(acme: Tenant) -> None:
-    blobs, honest = acme.house.runtime.blobs, models.logistic()
-    await acme.add("late", honest)
-    path = blobs.path(acme.name, (await acme.version("late", 1)).files[0].digest)
+    await acme.add("late", models.logistic())
+    digest = (await acme.version("late", 1)).files[0].digest
+    path = acme.house.runtime.home / "blobs" / name_of(acme.name, digest)
     path.chmod(0o644)
     path.write_bytes(models.external())
 

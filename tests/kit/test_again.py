@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy.engine import Connection
 
 from aimass.v1 import operations_pb2 as pb
-from services.kit.blobs import Blobs
+from services.kit.blobs import FolderBlobs
 from services.kit.bus import Event, NearBus
 from services.kit.db import Database
 from services.kit.errors import Code, Failure
@@ -52,7 +52,7 @@ async def last(schema: Schema, operation: str) -> int:
 
 
 async def test_reading_from_before_the_beginning_is_a_wrong_offset(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path)
+    blobs = FolderBlobs(tmp_path)
     digest = await blobs.put("acme", b"0123")
     try:
         [piece async for piece in blobs.read("acme", digest, -1)]

@@ -8,25 +8,45 @@ from typing import Any
 
 import pytest
 
-from services.kit import blobs as blobs_module
 from services.kit import uploads as uploads_module
-from services.kit.blobs import CHUNK, Blobs, digest_of
+from services.kit.adapters import Storage
+from services.kit.blobs import CHUNK, Blobs, FolderBlobs
+from services.kit.digests import digest_of, hash_of
 from services.kit.errors import Code, Failure
-from services.kit.uploads import Uploads
+from services.kit.uploads import FolderUploads, Uploads
+from tests.support.storages import BOTH, settings, storage
 
 ABC = digest_of(b"abc")
 
 
-@pytest.fixture
-def blobs(tmp_path: Path) -> Iterator[Blobs]:
-    found = Blobs(tmp_path)
-    yield found
-    found.close()
+@pytest.fixture(params=BOTH)
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    made = storage(tmp_path, settings(request.param))
+    yield made
+    made.blobs.close()
 
 
 @pytest.fixture
-def uploads(blobs: Blobs) -> Uploads:
-    return Uploads(blobs)
+def blobs(stored: Storage) -> Blobs:
+    return stored.blobs
+
+
+@pytest.fixture
+def uploads(stored: Storage) -> Uploads:
+    return stored.uploads
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[FolderBlobs]:
+    """The near store."""
+    made = FolderBlobs(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def near(folder: FolderBlobs) -> FolderUploads:
+    return FolderUploads(folder)
 
 
 async def code_of(call: Any) -> Code:
@@ -47,22 +67,26 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-async def test_an_upload_goes_on_in_another_process(uploads: Uploads, tmp_path: Path) -> None:
-    upload = await begun(uploads, b"ab")
-    other = Blobs(tmp_path)
-    status = await Uploads(other).status("acme", upload)
-    await Uploads(other).write("acme", upload, status.size, b"c")
-    committed = await Uploads(other).commit("acme", upload, ABC)
-    other.close()
+@pytest.mark.parametrize("kind", BOTH)
+async def test_an_upload_goes_on_in_another_process(kind: str, tmp_path: Path) -> None:
+    env = settings(kind)
+    first, second = storage(tmp_path, env), storage(tmp_path if kind == "near" else tmp_path / "other", env)
+    upload = await begun(first.uploads, b"ab")
+    status = await second.uploads.status("acme", upload)
+    await second.uploads.write("acme", upload, status.size, b"c")
+    committed = await first.uploads.commit("acme", upload, ABC)
+    for found in (first, second):
+        assert await found.blobs.get("acme", ABC) == b"abc"
+        found.blobs.close()
 
     assert (status.size, committed.size, committed.digest) == (2, 3, ABC)
 
 
 async def test_a_committed_upload_leaves_its_note_and_its_bytes_and_nothing_else(
-    uploads: Uploads, tmp_path: Path
+    near: FolderUploads, tmp_path: Path
 ) -> None:
-    upload = await begun(uploads, b"abc")
-    await uploads.commit("acme", upload, ABC)
+    upload = await begun(near, b"abc")
+    await near.commit("acme", upload, ABC)
     name = ABC.removeprefix("sha256:")
 
     assert files(tmp_path) == [f"acme/sha256/{name[:2]}/{name}", f"acme/uploads/{upload}.done"]
@@ -77,9 +101,9 @@ async def test_a_commit_may_be_repeated_with_the_same_digest_only(uploads: Uploa
 
 
 async def test_a_crash_before_the_note_leaves_an_upload_that_can_be_committed(
-    uploads: Uploads, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+    near: FolderUploads, folder: FolderBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upload = await begun(uploads, b"abc")
+    upload = await begun(near, b"abc")
 
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
@@ -87,27 +111,27 @@ async def test_a_crash_before_the_note_leaves_an_upload_that_can_be_committed(
     with monkeypatch.context() as patch:
         patch.setattr(uploads_module.os, "replace", crash)  # type: ignore[attr-defined]
         with pytest.raises(KeyboardInterrupt):
-            uploads._commit("acme", upload, ABC)
-    assert (await uploads.status("acme", upload)).size == 3
-    await uploads.commit("acme", upload, ABC)
+            near._commit("acme", upload, ABC)
+    assert (await near.status("acme", upload)).size == 3
+    await near.commit("acme", upload, ABC)
 
-    assert await blobs.get("acme", ABC) == b"abc"
+    assert await folder.get("acme", ABC) == b"abc"
 
 
 async def test_a_full_disk_takes_back_the_chunk_that_did_not_fit(
-    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+    near: FolderUploads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upload = await begun(uploads, b"ab")
+    upload = await begun(near, b"ab")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(uploads_module.os, "fsync", full)  # type: ignore[attr-defined]
-        assert await code_of(uploads.write("acme", upload, 2, b"c")) is Code.STORAGE_FULL
-    assert (await uploads.status("acme", upload)).size == 2
-    await uploads.write("acme", upload, 2, b"c")
-    assert (await uploads.commit("acme", upload, ABC)).digest == ABC
+        assert await code_of(near.write("acme", upload, 2, b"c")) is Code.STORAGE_FULL
+    assert (await near.status("acme", upload)).size == 2
+    await near.write("acme", upload, 2, b"c")
+    assert (await near.commit("acme", upload, ABC)).digest == ABC
 
 
 @pytest.mark.parametrize("upload", ["", "..", "../uploads", "a/b", "x" * 36, "0" * 36, "\0", "%2e%2e", "*"])
@@ -132,6 +156,46 @@ async def test_an_empty_upload_is_the_empty_blob(uploads: Uploads, blobs: Blobs)
 
     assert await blobs.get("acme", digest_of(b"")) == b""
     assert [piece async for piece in blobs.read("acme", digest_of(b""))] == []
+
+
+async def test_an_upload_that_was_taken_back_is_not_found(uploads: Uploads) -> None:
+    upload = await begun(uploads, b"abc")
+    for _ in range(2):
+        await uploads.abandon("acme", upload)
+
+    assert await code_of(uploads.status("acme", upload)) is Code.NOT_FOUND
+    assert await code_of(uploads.write("acme", upload, 3, b"d")) is Code.NOT_FOUND
+
+
+async def test_what_was_abandoned_is_collected_when_it_is_old(uploads: Uploads, blobs: Blobs) -> None:
+    old, done = await begun(uploads, b"ab"), await begun(uploads, b"abc")
+    await uploads.commit("acme", done, ABC)
+
+    assert await uploads.collect() == 0
+    assert (await uploads.status("acme", old)).size == 2
+    assert await uploads.collect(age=-5) == 1
+    assert await code_of(uploads.status("acme", old)) is Code.NOT_FOUND
+    assert (await uploads.status("acme", done)).digest == ABC
+    assert await blobs.get("acme", ABC) == b"abc"
+
+
+async def test_files_that_a_crash_left_on_their_way_are_collected(near: FolderUploads, folder: FolderBlobs) -> None:
+    (folder.scratch("acme") / "left").write_bytes(b"x")
+    (folder.scratch("acme") / "work").mkdir()
+    await near.collect(age=-5)
+
+    assert [path.name for path in folder.scratch("acme").iterdir()] == ["work"]
+
+
+async def test_of_two_writers_at_one_offset_one_is_told_where_to_go_on(uploads: Uploads) -> None:
+    upload = await begun(uploads, b"ab")
+    said = await asyncio.gather(
+        *(uploads.write("acme", upload, 2, bytes([n])) for n in range(8)), return_exceptions=True
+    )
+    refused = [one for one in said if isinstance(one, Failure)]
+
+    assert [(one.code, one.committed_size) for one in refused] == [(Code.WRONG_OFFSET, 3)] * 7
+    assert (await uploads.status("acme", upload)).size == 3
 
 
 async def test_two_uploads_of_the_same_bytes_do_not_harm_each_other(uploads: Uploads, blobs: Blobs) -> None:
@@ -168,14 +232,14 @@ async def test_a_file_that_is_there_already_is_taken_over_all_the_same(blobs: Bl
     assert list(blobs.scratch("acme").iterdir()) == []
 
 
-async def test_nobody_writes_into_what_is_kept(blobs: Blobs) -> None:
-    await blobs.put("acme", b"abc")
+async def test_nobody_writes_into_what_is_kept(folder: FolderBlobs) -> None:
+    await folder.put("acme", b"abc")
 
-    assert os.stat(blobs.path("acme", ABC)).st_mode & 0o222 == 0
+    assert os.stat(folder.path("acme", ABC)).st_mode & 0o222 == 0
 
 
-async def test_writers_of_the_same_bytes_meet_in_one_file(blobs: Blobs, tmp_path: Path) -> None:
-    assert set(await asyncio.gather(*(blobs.put("acme", b"abc") for _ in range(20)))) == {ABC}
+async def test_writers_of_the_same_bytes_meet_in_one_file(folder: FolderBlobs, tmp_path: Path) -> None:
+    assert set(await asyncio.gather(*(folder.put("acme", b"abc") for _ in range(20)))) == {ABC}
     assert len(files(tmp_path)) == 1
 
 
@@ -203,16 +267,16 @@ async def test_what_is_not_there_is_not_found_by_any_way(blobs: Blobs) -> None:
     assert await code_of(anext(blobs.read("acme", ABC))) is Code.NOT_FOUND
 
 
-async def test_bytes_that_were_cut_are_never_streamed(blobs: Blobs) -> None:
-    await blobs.put("acme", b"abc")
-    path = blobs.path("acme", ABC)
+async def test_bytes_that_were_cut_are_never_streamed(folder: FolderBlobs) -> None:
+    await folder.put("acme", b"abc")
+    path = folder.path("acme", ABC)
     path.chmod(0o644)
     path.write_bytes(b"ab")
 
-    assert await code_of(anext(blobs.read("acme", ABC))) is Code.DIGEST_MISMATCH
+    assert await code_of(anext(folder.read("acme", ABC))) is Code.DIGEST_MISMATCH
 
 
 async def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
 
-    assert blobs_module.hash_of(tmp_path / "x") == ABC == f"sha256:{ABC[7:]}"
+    assert hash_of(tmp_path / "x") == ABC == f"sha256:{ABC[7:]}"

@@ -5,7 +5,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from aimass.v1 import uploads_pb2 as pb
 from aimass.v1.artifacts_pb2 import DownloadArtifactRequest
-from services.kit.blobs import digest_of
+from services.kit.digests import digest_of, name_of
 from services.kit.errors import Code, Failure
 from tests.support.house import house
 from tests.support.models import upload
@@ -148,7 +148,7 @@ async def test_a_blob_that_nobody_uploaded_is_not_found(acme: Tenant) -> None:
 
 async def test_a_damaged_blob_is_not_served(acme: Tenant) -> None:
     digest = await upload(acme.house, b"whole", acme.name)
-    path = acme.house.runtime.blobs.path(acme.name, digest)
+    path = acme.house.runtime.home / "blobs" / name_of(acme.name, digest)
     path.chmod(0o644)
     path.write_bytes(b"whale")
 

@@ -5,7 +5,7 @@ import pytest
 from aimass.v1 import models_pb2 as pb
 from aimass.v1.artifacts_pb2 import ArtifactFile
 from aimass.v1.registry_events_pb2 import ModelVersionChanged
-from services.kit.blobs import digest_of
+from services.kit.digests import digest_of
 from services.kit.errors import Failure
 from tests.support import models
 from tests.support.house import House, house

@@ -10,7 +10,7 @@ from aimass.v1.artifacts_pb2 import DownloadArtifactRequest
 from aimass.v1.jobs_pb2 import Job, JobSpec
 from aimass.v1.trainer_events_pb2 import TrainingSucceeded
 from aimass.v1.workers_pb2 import RunArtifact
-from services.kit.blobs import digest_of
+from services.kit.digests import digest_of
 from services.kit.timestamps import uuid7
 from tests.support import models
 from tests.support.house import house, until

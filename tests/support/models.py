@@ -11,7 +11,7 @@ from aimass.v1 import artifacts_pb2, models_pb2, uploads_pb2
 from aimass.v1.artifacts_pb2_grpc import ArtifactsStub
 from aimass.v1.models_pb2_grpc import ModelsStub
 from services.kit import graphs, machine
-from services.kit.blobs import digest_of
+from services.kit.digests import digest_of
 from services.kit.errors import Code, Failure
 from tests.support.house import House
 

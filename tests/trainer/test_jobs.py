@@ -21,7 +21,7 @@ from aimass.v1.operations_pb2_grpc import OperationsStub
 from aimass.v1.runs_pb2_grpc import RunsStub
 from aimass.v1.trainer_events_pb2 import JobChanged, TrainingSucceeded
 from services.kit import graphs
-from services.kit.blobs import digest_of
+from services.kit.digests import digest_of
 from services.kit.errors import Code, Failure
 from tests.support.house import House, house, until
 from tests.trainer.steps import download, ended, get, run_of, spec, submit, trained

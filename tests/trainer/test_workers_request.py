@@ -5,7 +5,6 @@ import pytest
 
 from aimass.v1 import jobs_pb2 as pb
 from aimass.v1 import workers_pb2 as wpb
-from aimass.v1.datasets_pb2 import DataSetFile, DataSetLocation
 from aimass.v1.schema_pb2 import COLUMN_TYPE_INT64, COLUMN_TYPE_STRING, Column
 from services.trainer.workers.request import child_request, manifest
 from tests.trainer.steps import spec
@@ -14,7 +13,7 @@ COLUMNS = [Column(name="carrier", type=COLUMN_TYPE_STRING), Column(name="hour", 
 INPUTS = wpb.TrainingInputs(
     data_set="flights", graph_digest="sha256:0", columns=COLUMNS, outputs=["a", "b"], label="late", key="id"
 )
-PLACE = DataSetLocation(uri="/tables/flights", files=[DataSetFile(path="run/part-00000.parquet")])
+FILES = ["/tables/flights/run/part-00000.parquet"]
 RESULT = {"signature": {"inputs": []}, "environment": {"numpy": "2"}, "metrics": {"auc": 0.7}, "files": {}}
 
 
@@ -24,9 +23,9 @@ def lease(**values: object) -> wpb.Lease:
 
 
 def test_the_child_is_told_everything_and_no_secret() -> None:
-    asked = child_request(lease(seed=3), PLACE, Path("/g"), Path("/f"), 2)
+    asked = child_request(lease(seed=3), FILES, Path("/g"), Path("/f"), 2)
 
-    assert asked["files"] == ["/tables/flights/run/part-00000.parquet"]
+    assert asked["files"] == FILES
     assert asked["inputs"] == {"carrier": "BYTES", "hour": "FP64"}
     assert asked["train"] == {"column": "month", "start": None, "end": 9.0}
     assert (asked["feature_set"], asked["data_set"], asked["seed"], asked["threads"]) == ("late@1", "flights@2", 3, 2)
@@ -48,7 +47,7 @@ def test_the_child_is_told_everything_and_no_secret() -> None:
     ],
 )
 def test_settings_are_filled_in(values: dict[str, object], estimator: dict[str, object]) -> None:
-    assert child_request(lease(**values), PLACE, Path("/g"), Path("/f"), 2)["estimator"] == estimator
+    assert child_request(lease(**values), FILES, Path("/g"), Path("/f"), 2)["estimator"] == estimator
 
 
 def test_a_manifest_is_canonical_and_leaves_the_tenants_rows_out() -> None:

@@ -40,7 +40,7 @@ def worker(running: House, name: str = "mine") -> Worker:
     def signed(service: str, scope: Scope, *permissions: str) -> Any:
         return runtime.as_service("trainer", service, scope, *permissions)
 
-    return Worker(name, runtime.channel, signed, runtime.blobs, 0.1, 2)
+    return Worker(name, runtime.channel, signed, runtime.blobs, runtime.mirrors, 0.1, 2)
 
 
 async def test_a_worker_whose_job_was_given_away_stops_and_says_nothing(running: House) -> None:

@@ -1,7 +1,8 @@
 """Answers SELECTs over named versions: checked here, run in a child."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,19 +54,22 @@ class Queries:
         for name, table in zip(names, tables, strict=True):
             location = await self._data_sets.locate(scope, table.data_set, table.version)
             if name in checked.tables:
-                read[name] = table_request(location)
+                read[name] = location
         most = min(max_rows or _ROWS, _MOST_ROWS)
         limits = process.Limits(
             min(self._limits.seconds, max(seconds - 1, 1)), self._limits.memory_mib, self._limits.files
         )
-        async with self._free:
-            found = await process.run(
-                "services.data.datasets.work", {"sql": checked.text, "tables": read, "max_rows": most}, limits
-            )
+        async with self._free, contextlib.AsyncExitStack() as stack:
+            local = {
+                name: await stack.enter_async_context(self._data_sets.local(scope, location))
+                for name, location in read.items()
+            }
+            request = {"sql": checked.text, "tables": table_requests(local), "max_rows": most}
+            found = await process.run("services.data.datasets.work", request, limits)
         columns = tuple(Column(name, ColumnType(kind)) for name, kind in found["columns"])
         return Answer(columns, tuple(found["rows"]), bool(found["truncated"]))
 
 
-def table_request(location: Location) -> dict[str, Any]:
-    """A version as a child is told of it."""
-    return {"uri": location.uri, "version": location.delta_version}
+def table_requests(local: Mapping[str, Location]) -> dict[str, Any]:
+    """Versions that are on this machine, as a child is told of them."""
+    return {name: {"uri": found.uri, "version": found.delta_version} for name, found in local.items()}

@@ -1,7 +1,8 @@
 """What one does with data sets."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -28,11 +29,12 @@ from services.data.schema import Column, check_columns
 from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.db import Once
-from services.kit.errors import FailedPrecondition, InvalidValue, Violation
+from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
 from services.kit.pages import Page
 
 Effects = Callable[[Connection, DataSetVersion], None]
 Row = Mapping[str, Any]
+_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before a commit that another one overtook is tried again
 
 
 class DataSets:
@@ -78,22 +80,36 @@ class DataSets:
         async with self._lock(scope, new.data_set):
             if done := await self._store.by_run(scope, new.data_set, new.run):
                 return done
-            head = await self._store.head(scope, new.data_set)
-            # Beside the loop: a wide table takes tens of milliseconds.
-            version = await asyncio.to_thread(next_version, head, new, self._now())
-            await self._tables.keep(scope, new)
-            files = (*(head.files if new.append else ()), *new.files)
-            delta_version = await self._tables.write(scope, new, version.columns, files)
-            version = replace(version, delta_version=delta_version)
-            return await self._store.add(
-                scope,
-                version,
-                new.files,
-                new.quarantine,
-                lambda data_set: [events.version_added(scope, data_set, version)],
-                effects,
-                once,
-            )
+            # What cannot be a version is not kept; beside the loop, as a wide table takes tens of milliseconds.
+            await asyncio.to_thread(next_version, await self._store.head(scope, new.data_set), new, self._now())
+            new = await self._tables.keep(scope, new)
+            for pause in _PAUSES:
+                try:
+                    return await self._add(scope, new, effects, once)
+                except Failure as failure:
+                    if failure.code is not Code.CONFLICT or pause == _PAUSES[-1]:
+                        raise
+                await asyncio.sleep(pause)
+                if done := await self._store.by_run(scope, new.data_set, new.run):
+                    return done
+        raise AssertionError
+
+    async def _add(self, scope: Scope, new: NewVersion, effects: Effects | None, once: Once | None) -> DataSetVersion:
+        """Log and row on top of what is there now. Raises conflict when another instance was faster."""
+        head = await self._store.head(scope, new.data_set)
+        version = await asyncio.to_thread(next_version, head, new, self._now())
+        files = (*(head.files if new.append else ()), *new.files)
+        delta_version = await self._tables.write(scope, new, version.columns, files)
+        version = replace(version, delta_version=delta_version)
+        return await self._store.add(
+            scope,
+            version,
+            new.files,
+            new.quarantine,
+            lambda data_set: [events.version_added(scope, data_set, version)],
+            effects,
+            once,
+        )
 
     def _lock(self, scope: Scope, data_set: str) -> asyncio.Lock:
         """One commit of a data set at a time; a lock lives as long as somebody holds or awaits it."""
@@ -107,6 +123,15 @@ class DataSets:
         """Where a version lies; the newest for 0. Raises not_found, unknown_version."""
         found, files = await self._store.located(scope, data_set, version)
         return Location(self._tables.uri(scope, data_set), found.delta_version, files, found)
+
+    @contextlib.asynccontextmanager
+    async def local(self, scope: Scope, location: Location) -> AsyncIterator[Location]:
+        """A version as a child of this machine reads it, while the context lasts: its URI is a folder.
+
+        Raises digest_mismatch and unavailable when the files are elsewhere.
+        """
+        async with self._tables.local(scope, location) as here:
+            yield here
 
     async def get(self, scope: Scope, data_set: str) -> DataSet:
         """Raises not_found."""

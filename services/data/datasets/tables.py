@@ -5,11 +5,13 @@ does not know of (a crash came between) is taken over by its own run or undone b
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +19,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from services.data.datasets import delta, rows
-from services.data.datasets.domain import NewVersion, WrittenFile
+from services.data.datasets.domain import Location, NewVersion, WrittenFile
 from services.data.schema import Column
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
@@ -26,6 +28,31 @@ T = TypeVar("T")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _MANIFEST = "_manifest.json"
 _NEW_VERSION = TypeAdapter(NewVersion)
+
+
+def name_of(scope: Scope, data_set: str) -> str:
+    """Where a table lies: `<tenant>/<project>/<data_set>`. Raises invalid_name for what cannot be part of a path."""
+    for part in (*scope, data_set):
+        if not _PART.match(part):
+            raise Failure(Code.INVALID_NAME, f"{part[:80]!r} cannot be part of a table's name")
+    return "/".join((*scope, data_set))
+
+
+def check_run(run: str) -> str:
+    """The name of a run, as a part of a path. Raises invalid_name."""
+    if not _PART.match(run):
+        raise Failure(Code.INVALID_NAME, f"{run[:80]!r} cannot be the name of a run")
+    return run
+
+
+def manifest(new: NewVersion) -> bytes:
+    """What a run wants to add, as it is kept beside its files."""
+    return orjson.dumps(_NEW_VERSION.dump_python(new, mode="json"))
+
+
+def recalled(text: bytes) -> NewVersion:
+    """What `manifest` wrote."""
+    return _NEW_VERSION.validate_python(orjson.loads(text))
 
 
 class Tables(Protocol):
@@ -37,16 +64,19 @@ class Tables(Protocol):
     async def prepare(self, scope: Scope, data_set: str, run: str) -> Path:
         """An empty folder for the files of a run."""
 
-    async def keep(self, scope: Scope, new: NewVersion) -> None:
-        """Writes down what a run wants to add, so that a crash does not lose it."""
+    async def keep(self, scope: Scope, new: NewVersion) -> NewVersion:
+        """Writes down what a run wants to add, so that a crash does not lose it; its files may get other paths."""
 
     async def recall(self, scope: Scope, data_set: str, run: str) -> NewVersion | None:
-        """What `keep` was given, if it was."""
+        """What `keep` returned, if it did."""
 
     async def write(
         self, scope: Scope, new: NewVersion, columns: Sequence[Column], files: Sequence[WrittenFile]
     ) -> int:
-        """Makes the table hold exactly these files; returns the number of the Delta version that does."""
+        """Makes the table hold exactly these files; returns the number of the Delta version that does.
+
+        Raises conflict when another instance wrote to the table at the same time.
+        """
 
     async def discard(self, scope: Scope, data_set: str, run: str) -> None:
         """Forgets the files of a run that was never committed."""
@@ -61,6 +91,9 @@ class Tables(Protocol):
         count: int,
     ) -> list[dict[str, Any]]:
         """Rows in stored order as JSON values, from row `start` on: `count` of them, fewer when they are large."""
+
+    def local(self, scope: Scope, location: Location) -> AbstractAsyncContextManager[Location]:
+        """A version as a folder of this machine that is a Delta table, while the context lasts."""
 
     async def close(self) -> None: ...
 
@@ -78,9 +111,10 @@ class FolderTables:
     async def prepare(self, scope: Scope, data_set: str, run: str) -> Path:
         return await self._run(self._prepare, self._run_folder(scope, data_set, run))
 
-    async def keep(self, scope: Scope, new: NewVersion) -> None:
+    async def keep(self, scope: Scope, new: NewVersion) -> NewVersion:
         folder = self._run_folder(scope, new.data_set, new.run)
         await self._run(_keep, folder, new)
+        return new
 
     async def recall(self, scope: Scope, data_set: str, run: str) -> NewVersion | None:
         return await self._run(_recall, self._run_folder(scope, data_set, run))
@@ -107,6 +141,10 @@ class FolderTables:
         pairs = [(str(table / file.path), file.rows) for file in files]
         return await self._run(rows.read, pairs, tuple(columns), start, count)
 
+    @contextlib.asynccontextmanager
+    async def local(self, scope: Scope, location: Location) -> AsyncIterator[Location]:
+        yield location
+
     async def close(self) -> None:
         self._threads.shutdown()
 
@@ -119,15 +157,10 @@ class FolderTables:
             raise
 
     def _table(self, scope: Scope, data_set: str) -> Path:
-        for part in (*scope, data_set):
-            if not _PART.match(part):
-                raise Failure(Code.INVALID_NAME, f"{part[:80]!r} cannot be part of a table's name")
-        return self._folder / scope.tenant / scope.project / data_set
+        return self._folder / name_of(scope, data_set)
 
     def _run_folder(self, scope: Scope, data_set: str, run: str) -> Path:
-        if not _PART.match(run):
-            raise Failure(Code.INVALID_NAME, f"{run[:80]!r} cannot be the name of a run")
-        return self._table(scope, data_set) / run
+        return self._table(scope, data_set) / check_run(run)
 
     def _prepare(self, folder: Path) -> Path:
         if folder.exists():
@@ -139,7 +172,7 @@ class FolderTables:
 
 def _keep(folder: Path, new: NewVersion) -> None:
     passing = folder / f"{_MANIFEST}.new"
-    passing.write_bytes(orjson.dumps(_NEW_VERSION.dump_python(new, mode="json")))
+    passing.write_bytes(manifest(new))
     _sync(passing)
     os.replace(passing, folder / _MANIFEST)
     _sync(folder)
@@ -150,7 +183,7 @@ def _recall(folder: Path) -> NewVersion | None:
         text = (folder / _MANIFEST).read_bytes()
     except FileNotFoundError:
         return None
-    return _NEW_VERSION.validate_python(orjson.loads(text))
+    return recalled(text)
 
 
 def _sync(path: Path) -> None:

@@ -138,10 +138,8 @@ class ExtractionRunner:
     async def _read(self, scope: Scope, extraction: Extraction, task: Task, place: str) -> NewVersion:
         """What the child makes of what is new. Raises what it raises."""
         await self._operations.progress(scope, extraction.operation, 0.0, "reading", f"opening {extraction.source}")
-        where = await self._sources.place(scope, task.definition)
         request = {
             "source": to_json(task.definition),
-            "place": where.to_json(),
             "compiled": compiled_to_json(task.compiled),
             "cursor": await self._store.cursor(scope, extraction.rule, place),
             "seconds": self._limits.seconds,
@@ -151,7 +149,9 @@ class ExtractionRunner:
             text = f"{message['records']} records of {extraction.source} read"
             await self._operations.progress(scope, extraction.operation, message["fraction"], "reading", text)
 
-        result = await self._child(scope, extraction, request, progress)
+        async with self._sources.place(scope, task.definition) as where:
+            asked = {**request, "place": where.to_json()}
+            result = await self._child(scope, extraction, asked, progress)
         parents = (
             LineageNode("source", extraction.source),
             LineageNode("rule", extraction.rule, extraction.rule_version),

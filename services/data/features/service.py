@@ -146,20 +146,19 @@ class FeatureSets:
         await self._operations.tell()
 
     async def _work(self, scope: Scope, fit: Fit) -> Fitted:
-        location = await self._data_sets.locate(scope, fit.data_set, fit.data_set_version)
+        found = await self._data_sets.locate(scope, fit.data_set, fit.data_set_version)
         folder = self._blobs.scratch(scope.tenant) / uuid7()
         folder.mkdir()
+
+        async def tell(message: Mapping[str, Any]) -> None:
+            await self._operations.progress(scope, fit.operation, message["progress"], "fitting", message["message"])
+
         try:
             graph = folder / "features.onnx"
-            files = [str(Path(location.uri) / file.path) for file in location.files]
-            request = {**_FIT.dump_python(fit, mode="json"), "files": files, "graph": str(graph)}
-
-            async def tell(message: Mapping[str, Any]) -> None:
-                await self._operations.progress(
-                    scope, fit.operation, message["progress"], "fitting", message["message"]
-                )
-
-            result = await process.run("services.data.features.work", request, self._limits, tell)
+            async with self._data_sets.local(scope, found) as location:
+                files = [str(Path(location.uri) / file.path) for file in location.files]
+                request = {**_FIT.dump_python(fit, mode="json"), "files": files, "graph": str(graph)}
+                result = await process.run("services.data.features.work", request, self._limits, tell)
             digest = await self._blobs.adopt(scope.tenant, graph)
             return Fitted(result["rows"], tuple(result["outputs"]), digest)
         finally:

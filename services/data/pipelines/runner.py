@@ -5,6 +5,7 @@ one whose child had not is computed again from the same versions.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import Any
 
 from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
-from services.data.datasets.queries import table_request
+from services.data.datasets.queries import table_requests
 from services.data.datasets.service import DataSets
 from services.data.pipelines.domain import Output, Run, Step
 from services.data.pipelines.store import Store
@@ -130,7 +131,6 @@ class PipelineRunner:
         step, step_run = run.steps[index], run.step_run(index)
         read = run.read_by(step)
         folder = await self._data_sets.prepare(scope, step.data_set, step_run)
-        request = await self._request(scope, run, step, read, folder)
 
         async def progress(message: dict[str, Any]) -> None:
             share = (index + 0.5) / len(run.steps)
@@ -138,18 +138,24 @@ class PipelineRunner:
             await self._operations.progress(scope, run.operation, share, step.data_set, text)
 
         try:
-            result = await process.run("services.data.pipelines.work", request, self._limits, progress)
+            async with contextlib.AsyncExitStack() as stack:
+                request = await self._request(scope, run, step, folder, stack)
+                result = await process.run("services.data.pipelines.work", request, self._limits, progress)
         except Failure as failure:
             raise Failure(failure.code, f"{step.data_set}: {failure.detail}", failure.violations) from None
         parents = tuple(LineageNode("data_set", name, version) for name, version in read.items())
         return _new_version(step, step_run, result, parents)
 
-    async def _request(self, scope: Scope, run: Run, step: Step, read: dict[str, int], folder: Path) -> dict[str, Any]:
+    async def _request(
+        self, scope: Scope, run: Run, step: Step, folder: Path, stack: contextlib.AsyncExitStack
+    ) -> dict[str, Any]:
         """The SQL is checked again: what runs is what the checker of this process lets through."""
         checked, conditions = await asyncio.to_thread(_checked, step)
-        tables = {
-            name: table_request(await self._data_sets.locate(scope, name, version))
-            for name, version in read.items()
+        local = {
+            name: await stack.enter_async_context(
+                self._data_sets.local(scope, await self._data_sets.locate(scope, name, version))
+            )
+            for name, version in run.read_by(step).items()
             if name in checked.tables
         }
         return {
@@ -157,7 +163,7 @@ class PipelineRunner:
             "data_set": step.data_set,
             "sql": checked.part,
             "order": checked.order,
-            "tables": tables,
+            "tables": table_requests(local),
             "cursor": step.cursor,
             "after": await self._store.cursor(scope, run, step) if step.cursor else None,
             "folder": str(folder),

@@ -1,6 +1,7 @@
 """Where the bytes of a source are, once it is clear that its tenant may read them."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,17 @@ class Places:
     def __init__(self, setting: str, home: Path, blobs: Blobs) -> None:
         self._setting, self._home, self._blobs = setting, home, blobs
 
-    def of(self, tenant: str, definition: Definition) -> Place:
-        """Where a source lies. Raises invalid_value, egress_denied. Opens nothing."""
+    @contextlib.asynccontextmanager
+    async def of(self, tenant: str, definition: Definition) -> AsyncIterator[Place]:
+        """Where a source lies while the context lasts. Raises invalid_value, egress_denied; as blobs for an upload."""
         if not isinstance(definition, SqlSource) and definition.upload_digest:
-            path = self._blobs.path(tenant, definition.upload_digest)
-            return Place(path.parent, (path.name,))
+            async with self._blobs.local(tenant, definition.upload_digest) as path:
+                yield Place(path.parent, (path.name,))
+            return
+        yield self._below(tenant, definition)
+
+    def _below(self, tenant: str, definition: Definition) -> Place:
+        """Below a folder of the tenant. Opens nothing."""
         allowed = folders.roots(self._setting, self._home, tenant)
         if isinstance(definition, SqlSource):
             return Place(*folders.place(allowed, sqlite.path_of(definition.url)))

@@ -53,8 +53,8 @@ class Rules:
 
     async def _compile(self, scope: Scope, source: str, definition: RuleDefinition) -> Compiled:
         where = (await self._sources.get(scope, source)).definition
-        place = await self._sources.place(scope, where)
-        return await asyncio.to_thread(compile_rule, definition, where, place)
+        async with self._sources.place(scope, where) as place:
+            return await asyncio.to_thread(compile_rule, definition, where, place)
 
     async def get(self, scope: Scope, name: str, version: int) -> RuleView:
         """A rule with a version, the newest for 0. Raises not_found, unknown_version."""

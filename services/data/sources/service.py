@@ -1,7 +1,8 @@
 """What one does with sources."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
@@ -39,16 +40,21 @@ class Sources:
 
     async def look(self, scope: Scope, definition: Definition) -> Table | None:
         """Opens what is described; a table is described in turn. Raises invalid_value, egress_denied."""
-        place = await self.place(scope, definition)
-        return await asyncio.to_thread(samples.look, definition, place)
+        async with self.place(scope, definition) as place:
+            return await asyncio.to_thread(samples.look, definition, place)
 
-    async def place(self, scope: Scope, definition: Definition) -> Place:
-        """Where a source lies, if its project may read it. Raises invalid_value, egress_denied."""
+    @contextlib.asynccontextmanager
+    async def place(self, scope: Scope, definition: Definition) -> AsyncIterator[Place]:
+        """Where a source lies while the context lasts, if its project may read it.
+
+        Raises invalid_value, egress_denied.
+        """
         domain.check(definition)
         digest = definition.upload_digest if isinstance(definition, FilesSource) else ""
         if digest and not await self._store.has_digest(scope, digest):
             raise InvalidValue(f"no upload was committed as {digest}")
-        return self._places.of(scope.tenant, definition)
+        async with self._places.of(scope.tenant, definition) as place:
+            yield place
 
     async def get(self, scope: Scope, name: str) -> Source:
         """Raises not_found, also for a deleted one."""
@@ -82,15 +88,15 @@ class Sources:
         """The first records. Raises invalid_value, egress_denied, limit_exceeded."""
         if not 0 <= records <= _MOST:
             raise InvalidValue(f"records must be between 1 and {_MOST}")
-        place = await self.place(scope, definition)
-        return await asyncio.to_thread(samples.preview, definition, place, records or _RECORDS)
+        async with self.place(scope, definition) as place:
+            return await asyncio.to_thread(samples.preview, definition, place, records or _RECORDS)
 
     async def tries(self, scope: Scope, source: Source, compiled: Compiled, records: int) -> Sequence[Tried]:
         """The first records with what extracts them. Raises invalid_value, egress_denied, limit_exceeded."""
-        place = await self.place(scope, source.definition)
+        async with self.place(scope, source.definition) as place:
 
-        def read() -> Sequence[Tried]:
-            found = samples.tries(source.definition, place, compiled, records)
-            return [tried for tried, _ in zip(found, range(records), strict=False)]
+            def read() -> Sequence[Tried]:
+                found = samples.tries(source.definition, place, compiled, records)
+                return [tried for tried, _ in zip(found, range(records), strict=False)]
 
-        return await asyncio.to_thread(read)
+            return await asyncio.to_thread(read)

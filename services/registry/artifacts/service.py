@@ -1,6 +1,8 @@
 """What can be done with files of models: upload, download, and vouch that they are there."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
 from services.kit.db import Once
+from services.kit.digests import name_of
 from services.kit.errors import Code, Failure, NotFound
 from services.kit.uploads import Uploads, UploadStatus
 from services.registry.artifacts.domain import Upload
@@ -23,9 +26,15 @@ class Artifacts:
         self._store, self._blobs, self._uploads, self._now = store, blobs, uploads, now
 
     async def begin(self, scope: Scope, once: Once | None) -> Upload:
-        """Opens an upload. A repeat leaves an empty file behind, no second upload."""
+        """Opens an upload; a repeat opens no second one."""
+        await self._store.recall(once)
         status = await self._uploads.begin(scope.tenant)
-        return await self._store.begin(scope, Upload(status.upload, self._now()), once)
+        try:
+            return await self._store.begin(scope, Upload(status.upload, self._now()), once)
+        except BaseException:
+            # A repeat that came at the same time was first, or the disk is full: nobody will write to this one.
+            await asyncio.shield(self._uploads.abandon(scope.tenant, status.upload))
+            raise
 
     async def status(self, scope: Scope, upload: str) -> Upload:
         """Raises not_found."""
@@ -41,7 +50,7 @@ class Artifacts:
 
     async def commit(self, scope: Scope, upload: str, digest: str) -> Upload:
         """Ends an upload; a second time changes nothing. Raises not_found, digest_mismatch."""
-        self._blobs.path(scope.tenant, digest)
+        name_of(scope.tenant, digest)
         row = await self._row(scope, upload)
         status = await self._uploads.commit(scope.tenant, upload, digest)
         await self._store.record(scope, [digest], self._now())
@@ -49,7 +58,7 @@ class Artifacts:
 
     async def read(self, scope: Scope, digest: str, offset: int) -> AsyncIterator[bytes]:
         """The bytes from an offset on. Raises not_found, wrong_offset, digest_mismatch."""
-        self._blobs.path(scope.tenant, digest)
+        name_of(scope.tenant, digest)
         if not await self._store.known(scope, [digest]):
             raise NotFound(f"there is no artifact {digest}")
         async for piece in self._blobs.read(scope.tenant, digest, offset):
@@ -80,9 +89,14 @@ class Artifacts:
         """All bytes, verified. Raises not_found, digest_mismatch."""
         return await self._blobs.get(scope.tenant, digest)
 
-    def path(self, scope: Scope, digest: str) -> Path:
-        """Where a child process finds the bytes. Raises invalid_value for what is no digest."""
-        return self._blobs.path(scope.tenant, digest)
+    @contextlib.asynccontextmanager
+    async def local(self, scope: Scope, digests: Mapping[str, str]) -> AsyncIterator[dict[str, Path]]:
+        """Where a child process finds bytes (digest by name) while the context lasts. Raises as `get` does."""
+        async with contextlib.AsyncExitStack() as stack:
+            yield {
+                name: await stack.enter_async_context(self._blobs.local(scope.tenant, digest))
+                for name, digest in digests.items()
+            }
 
     async def _row(self, scope: Scope, upload: str) -> Upload:
         if row := await self._store.upload(scope, upload):

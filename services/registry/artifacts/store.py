@@ -31,6 +31,11 @@ class Store:
     def __init__(self, db: Database) -> None:
         self._db = db
 
+    async def recall(self, once: Once | None) -> None:
+        """Raises Replay when the call has had its effect already: before work that a repeat can be spared."""
+        if once:
+            await self._db.run(once.claim)
+
     async def begin(self, scope: Scope, upload: Upload, once: Once | None) -> Upload:
         row = {**scope._asdict(), "upload": upload.upload, "create_time": upload.create_time}
 

@@ -78,7 +78,10 @@ class Models:
         domain.check_files(files)
         await self.get(scope, name)
         files = await self._uploaded(scope, files)
-        seen = await process.run("services.registry.models.inspect", self._paths(scope, files), self._limits)
+        async with self._artifacts.local(scope, {file.name: file.digest for file in files}) as local:
+            paths = {name: str(path) for name, path in local.items()}
+            asked = {"graph": paths.pop(GRAPH), "files": paths}
+            seen = await process.run("services.registry.models.inspect", asked, self._limits)
         listed = [vars(file) for file in sorted(files, key=lambda file: file.name)]
         manifest = orjson.dumps({"files": listed, "signature": seen["signature"]}, option=orjson.OPT_SORT_KEYS)
         digest = await self._artifacts.keep(scope, manifest)
@@ -169,10 +172,6 @@ class Models:
                 raise Failure(Code.LIMIT_EXCEEDED, f"{file.name} is larger than {self._largest >> 20} MiB")
             found.append(File(file.name, file.digest, size, domain.media_type(file.name)))
         return found
-
-    def _paths(self, scope: Scope, files: Sequence[File]) -> dict[str, object]:
-        paths = {file.name: str(self._artifacts.path(scope, file.digest)) for file in files}
-        return {"graph": paths.pop(GRAPH), "files": paths}
 
     def _tell(self, scope: Scope) -> Callable[[Sequence[Version]], list[Event]]:
         return lambda versions: events.changed(scope, versions, self._now())

@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 
 from aimass.v1 import workers_pb2 as pb
-from aimass.v1.datasets_pb2 import DataSetLocation
 from aimass.v1.schema_pb2 import ColumnType
 from services.trainer.jobs.wire import spec_from_wire
 
@@ -16,14 +15,14 @@ Json = dict[str, Any]
 PACKAGED = ("model.onnx", "card.md", "environment.json", "evaluation.json")
 
 
-def child_request(lease: pb.Lease, location: DataSetLocation, graph: Path, folder: Path, threads: int) -> Json:
+def child_request(lease: pb.Lease, files: Sequence[str], graph: Path, folder: Path, threads: int) -> Json:
     """Everything that a training needs, as JSON; the child gets no token and asks nobody."""
     spec, inputs = spec_from_wire(lease.spec), lease.inputs
     return {
         "model": spec.model,
         "feature_set": f"{spec.feature_set}@{spec.feature_set_version}",
         "data_set": f"{inputs.data_set}@{spec.data_set_version}",
-        "files": [f"{location.uri}/{file.path}" for file in location.files],
+        "files": list(files),
         "graph": str(graph),
         "graph_digest": inputs.graph_digest,
         "inputs": {

@@ -18,6 +18,7 @@ from services.kit import process
 from services.kit.auth import SYSTEM, Scope
 from services.kit.blobs import Blobs
 from services.kit.errors import Code, Failure
+from services.kit.mirrors import Mirrors
 from services.kit.process import Limits
 from services.kit.timestamps import uuid7
 from services.trainer.workers.request import Json, child_request, manifest
@@ -56,11 +57,18 @@ class Worker:
     """Works until it is cancelled, one job at a time."""
 
     def __init__(
-        self, name: str, channels: Callable[[str], Any], metadata: Metadata, blobs: Blobs, seconds: float, threads: int
+        self,
+        name: str,
+        channels: Callable[[str], Any],
+        metadata: Metadata,
+        blobs: Blobs,
+        mirrors: Mirrors,
+        seconds: float,
+        threads: int,
     ) -> None:
         """`metadata` signs a call of a service for a scope with a permission; a heartbeat goes every `seconds`."""
-        self.name, self._channels, self._metadata, self._blobs = name, channels, metadata, blobs
-        self._seconds, self._threads = seconds, threads
+        self.name, self._channels, self._metadata = name, channels, metadata
+        self._blobs, self._mirrors, self._seconds, self._threads = blobs, mirrors, seconds, threads
 
     async def run(self) -> None:
         """For ever: the next job, and the next."""
@@ -149,10 +157,16 @@ class Worker:
         folder = self._blobs.scratch(lease.tenant) / uuid7()
         folder.mkdir()
         try:
-            graph = self._blobs.path(lease.tenant, lease.inputs.graph_digest)
-            request = child_request(lease, location, graph, folder, self._threads)
-            limits = Limits(spec.timeout_seconds, spec.memory_mib, threads=self._threads)
-            result = await process.run("services.trainer.work", request, limits, attempt.hear)
+            wanted = {file.path: file.digest for file in location.files}
+            attempt.stage = "fetching"
+            async with (
+                self._blobs.local(lease.tenant, lease.inputs.graph_digest) as graph,
+                self._mirrors.hold(lease.tenant, location.uri, wanted) as table,
+            ):
+                files = [str(table / file.path) for file in location.files]
+                request = child_request(lease, files, graph, folder, self._threads)
+                limits = Limits(spec.timeout_seconds, spec.memory_mib, threads=self._threads)
+                result = await process.run("services.trainer.work", request, limits, attempt.hear)
             attempt.stage = "packaging"
             return await self._package(attempt, result, folder)
         finally:

@@ -7,7 +7,7 @@ import pytest
 
 from services.data.reading.kinds import Definition, FileFormat, FilesSource, SqlSource
 from services.data.reading.places import Place, Places
-from services.kit.blobs import Blobs
+from services.kit.blobs import FolderBlobs
 from services.kit.errors import Code, Failure
 
 DIGEST = "sha256:" + "ab" * 32
@@ -15,7 +15,12 @@ HOME = Path("/home")
 
 
 def places(setting: str = "") -> Places:
-    return Places(setting, HOME, Blobs(HOME / "blobs"))
+    return Places(setting, HOME, FolderBlobs(HOME / "blobs"))
+
+
+async def found(where: Places, definition: Definition, tenant: str = "acme") -> Place:
+    async with where.of(tenant, definition) as place:
+        return place
 
 
 def files(pattern: str) -> FilesSource:
@@ -29,14 +34,10 @@ def files(pattern: str) -> FilesSource:
         (files("/home/import/acme/a.log"), Place(HOME / "import/acme", ("a.log",))),
         (SqlSource("sqlite:///x/a.db", "t", "id"), Place(HOME / "import/acme", ("x", "a.db"))),
         (SqlSource("sqlite:////home/import/acme/a.db", "t", "id"), Place(HOME / "import/acme", ("a.db",))),
-        (
-            FilesSource(FileFormat.CSV, upload_digest=DIGEST),
-            Place(HOME / "blobs/acme/sha256/ab", ("ab" * 32,)),
-        ),
     ],
 )
-def test_a_source_lies_in_its_tenants_folder(definition: Definition, place: Place) -> None:
-    assert places().of("acme", definition) == place
+async def test_a_source_lies_in_its_tenants_folder(definition: Definition, place: Place) -> None:
+    assert await found(places(), definition) == place
     assert Place.from_json(orjson.loads(orjson.dumps(place.to_json()))) == place
 
 
@@ -52,22 +53,34 @@ def test_a_source_lies_in_its_tenants_folder(definition: Definition, place: Plac
         (FilesSource(FileFormat.CSV, upload_digest=DIGEST.upper()), Code.INVALID_VALUE),
     ],
 )
-def test_a_source_elsewhere_is_refused(definition: Definition, code: Code) -> None:
+async def test_a_source_elsewhere_is_refused(definition: Definition, code: Code) -> None:
     with pytest.raises(Failure) as caught:
-        places().of("acme", definition)
+        await found(places(), definition)
     assert caught.value.code is code
 
 
-def test_a_file_name_of_a_database_is_no_pattern() -> None:
+async def test_an_upload_is_its_blob(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+    digest = await blobs.put("acme", b"a,b")
+    where, upload = Places("", HOME, blobs), FilesSource(FileFormat.CSV, upload_digest=digest)
+    place = await found(where, upload)
+
+    assert place.root.joinpath(*place.steps).read_bytes() == b"a,b"
+    with pytest.raises(Failure, match="there is no sha256"):
+        await found(where, upload, "umbrella")
+    blobs.close()
+
+
+async def test_a_file_name_of_a_database_is_no_pattern() -> None:
     """SQLite files may have any name; only files are matched."""
-    assert places().of("acme", SqlSource("sqlite:///**.db", "t", "id")).steps == ("**.db",)
+    assert (await found(places(), SqlSource("sqlite:///**.db", "t", "id"))).steps == ("**.db",)
 
 
-def test_folders_of_the_operator_replace_the_import_folder() -> None:
+async def test_folders_of_the_operator_replace_the_import_folder() -> None:
     where = places("/in/{tenant}:/open")
-    assert where.of("acme", files("a.log")).root == Path("/in/acme")
-    assert where.of("umbrella", files("/open/a.log")).root == Path("/open")
+    assert (await found(where, files("a.log"))).root == Path("/in/acme")
+    assert (await found(where, files("/open/a.log"), "umbrella")).root == Path("/open")
     for path in ("/in/umbrella/a.log", "/home/import/acme/a.log"):
         with pytest.raises(Failure) as caught:
-            where.of("acme", files(path))
+            await found(where, files(path))
         assert caught.value.code is Code.EGRESS_DENIED

@@ -1,0 +1,31 @@
+"""Files of a place in the bucket, copied to this machine and verified."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from services.kit.bucket_s3 import Bucket
+from services.kit.copies import Copies
+from services.kit.errors import InvalidValue, NotFound
+
+
+class S3Mirrors:
+    """Mirrors of what lies in the installation's bucket; of no other place."""
+
+    def __init__(self, bucket: Bucket, copies: Copies) -> None:
+        self._bucket, self._copies = bucket, copies
+
+    @contextlib.asynccontextmanager
+    async def hold(self, tenant: str, uri: str, wanted: Mapping[str, str]) -> AsyncIterator[Path]:
+        place = uri.removeprefix(f"{self._bucket.uri}/")
+        if place == uri:
+            raise InvalidValue(f"{uri[:200]} is not in the object store of this installation")
+
+        async def fetch(name: str, file: Path) -> None:
+            try:
+                await self._bucket.download(f"{place}/{name}", file)
+            except FileNotFoundError:
+                raise NotFound(f"there is no {name[:200]} in its table") from None
+
+        async with self._copies.hold(tenant, wanted, fetch) as folder:
+            yield folder

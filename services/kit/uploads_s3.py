@@ -1,0 +1,125 @@
+"""Resumable uploads in a bucket: `uploads/<tenant>/<upload>/` holds `begun`, a chunk by its offset, and `done`.
+
+A chunk is made conditionally at the end of what is there, so of two writers at one offset one is told where to go on,
+and any process can take the next chunk. Committing reads the chunks, makes the blob and leaves `done`; until then it
+can be done again.
+"""
+
+import asyncio
+import itertools
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from services.kit.blobs_s3 import S3Blobs
+from services.kit.bucket_s3 import Bucket, Stored
+from services.kit.digests import hash_of
+from services.kit.errors import Code, Failure, NotFound
+from services.kit.timestamps import uuid7
+from services.kit.uploads import GRACE, UploadStatus, check_upload
+
+_BEGUN, _DONE = "begun", "done"
+_MOST = 10_000  # chunks; each is found again when the next one comes
+
+
+class S3Uploads:
+    """Uploads on their way into blobs of the same bucket."""
+
+    def __init__(self, bucket: Bucket, blobs: S3Blobs) -> None:
+        self._bucket, self._blobs = bucket, blobs
+
+    async def begin(self, tenant: str) -> UploadStatus:
+        upload = uuid7()
+        await self._bucket.create(_name(tenant, upload, _BEGUN), b"")
+        return UploadStatus(upload, 0)
+
+    async def abandon(self, tenant: str, upload: str) -> None:
+        await self._forget(tenant, upload)
+
+    async def status(self, tenant: str, upload: str) -> UploadStatus:
+        return (await self._look(tenant, upload))[0]
+
+    async def write(self, tenant: str, upload: str, offset: int, data: bytes) -> UploadStatus:
+        status, chunks = await self._look(tenant, upload)
+        if status.digest:
+            raise Failure(Code.FAILED_PRECONDITION, f"upload {upload} is committed")
+        if len(chunks) >= _MOST:
+            raise Failure(Code.LIMIT_EXCEEDED, f"an upload has at most {_MOST} chunks")
+        if offset == status.size:
+            if not data or await self._bucket.create(_name(tenant, upload, f"{offset:020d}"), data):
+                return UploadStatus(upload, offset + len(data))
+            status = await self.status(tenant, upload)
+        text = f"the chunk begins at {offset}, stored are {status.size} bytes"
+        raise Failure(Code.WRONG_OFFSET, text, committed_size=status.size)
+
+    async def commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:
+        status, chunks = await self._look(tenant, upload)
+        if not status.digest:
+            status = await self._end(tenant, upload, digest, chunks)
+        if status.digest != digest:
+            raise Failure(Code.DIGEST_MISMATCH, f"upload {upload} was committed as {status.digest}")
+        return status
+
+    async def collect(self, age: float = GRACE) -> int:
+        gone, before = 0, datetime.now(UTC) - timedelta(seconds=age)
+        found = sorted(await self._bucket.list("uploads"), key=_upload)
+        for (tenant, upload), parts in itertools.groupby(found, _upload):
+            kept = list(parts)
+            if {_last(part) for part in kept} != {_DONE} and all(part.time < before for part in kept):
+                gone += not any(_last(part) == _DONE for part in kept)
+                await self._forget(tenant, upload)
+        return gone
+
+    async def _look(self, tenant: str, upload: str) -> tuple[UploadStatus, list[Stored]]:
+        """How far it is, and its chunks. Raises not_found."""
+        found = await self._bucket.list(_name(tenant, upload))
+        names = {_last(item) for item in found}
+        if _DONE in names:
+            size, digest = (await self._bucket.get(_name(tenant, upload, _DONE))).decode().split()
+            return UploadStatus(upload, int(size), digest), []
+        if _BEGUN not in names:
+            raise NotFound(f"there is no upload {upload}")
+        chunks = [item for item in found if _last(item) != _BEGUN]
+        return UploadStatus(upload, sum(chunk.size for chunk in chunks)), chunks
+
+    async def _end(self, tenant: str, upload: str, digest: str, chunks: list[Stored]) -> UploadStatus:
+        """The blob, then the note, then the chunks: what a crash leaves can be committed again or is collected."""
+        whole = self._blobs.scratch(tenant) / uuid7()
+        await asyncio.to_thread(whole.touch)
+        try:
+            for chunk in chunks:
+                await self._fetch(upload, chunk, whole)
+            size = sum(chunk.size for chunk in chunks)
+            if await asyncio.to_thread(hash_of, whole) != digest:
+                await self._forget(tenant, upload)
+                raise Failure(Code.DIGEST_MISMATCH, f"the bytes do not hash to {digest}")
+            await self._blobs.adopt(tenant, whole)
+        finally:
+            whole.unlink(missing_ok=True)
+        if not await self._bucket.create(_name(tenant, upload, _DONE), f"{size} {digest}".encode()):
+            return await self.status(tenant, upload)
+        await self._forget(tenant, upload)
+        return UploadStatus(upload, size, digest)
+
+    async def _fetch(self, upload: str, chunk: Stored, whole: Path) -> None:
+        try:
+            await self._bucket.download(chunk.name, whole)
+        except FileNotFoundError:
+            raise NotFound(f"there is no upload {upload}") from None
+
+    async def _forget(self, tenant: str, upload: str) -> None:
+        """All but the note: first the beginning, so that half an upload is none."""
+        found = [item.name for item in await self._bucket.list(_name(tenant, upload)) if _last(item) != _DONE]
+        await self._bucket.delete(sorted(found, key=lambda name: not name.endswith(_BEGUN)))
+
+
+def _name(tenant: str, upload: str, part: str = "") -> str:
+    return f"uploads/{tenant}/{check_upload(upload)}" + (f"/{part}" if part else "")
+
+
+def _upload(item: Stored) -> tuple[str, str]:
+    _, tenant, upload, _ = item.name.split("/")
+    return tenant, upload
+
+
+def _last(item: Stored) -> str:
+    return item.name.rpartition("/")[2]

@@ -1,0 +1,30 @@
+"""Both ways to keep bytes, for the suites that take both: a folder, and a bucket of a real S3 server."""
+
+import secrets
+from pathlib import Path
+
+import pytest
+
+from services.kit import adapters
+from services.kit.adapters import Storage
+from services.kit.config import Installation, load
+from tests.support.servers import PASSWORD, USER, address
+
+BOTH = [pytest.param("near"), pytest.param("far", marks=pytest.mark.far)]
+
+
+def settings(kind: str, server: str = "") -> dict[str, str]:
+    """The environment of an installation that keeps bytes so; a far one has a place of its own in the bucket."""
+    if kind == "near":
+        return {}
+    bucket, _, rest = (server or address("s3")).partition("?")
+    return {
+        "AIMASS_BLOBS_URL": f"{bucket}/{secrets.token_hex(8)}?{rest}",
+        "AIMASS_BLOBS_ACCESS_KEY": USER,
+        "AIMASS_BLOBS_SECRET_KEY": PASSWORD,
+    }
+
+
+def storage(home: Path, env: dict[str, str]) -> Storage:
+    """What a process with this home and environment has."""
+    return adapters.storage(load(Installation, {"AIMASS_HOME": str(home), **env}))
