@@ -8,7 +8,7 @@ from services.data.datasets.api import DataSetsApi
 from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
-from services.data.datasets.tables import FolderTables, Tables
+from services.data.datasets.tables import open_tables
 from services.data.extractions.api import ExtractionsApi
 from services.data.extractions.events import extraction_ended
 from services.data.extractions.runner import ExtractionRunner
@@ -43,7 +43,7 @@ def build(config: Config, runtime: Runtime) -> App:
     source_store = SourceStore(database, source_changed)
     sources = Sources(source_store, Places(config.file_roots, runtime.home, runtime.blobs), runtime.now)
     uploads = SourceUploads(source_store, runtime.uploads, config.upload_mib * 2**20, runtime.now)
-    tables = _tables(runtime)
+    tables = open_tables(runtime.storage, runtime.home / "tables")
     data_sets = DataSets(DataSetStore(database), tables, runtime.now)
     queries = Queries(data_sets, Limits(config.query_seconds, config.query_memory_mib), config.queries_at_once)
     rules = Rules(RuleStore(database, rule_changed), sources, runtime.now)
@@ -95,12 +95,3 @@ def build(config: Config, runtime: Runtime) -> App:
         tasks=[partial(collect_for_ever, runtime.uploads)],
         close=[tables.close],
     )
-
-
-def _tables(runtime: Runtime) -> Tables:
-    """Where the blobs are, the tables are."""
-    if runtime.storage.bucket is None:
-        return FolderTables(runtime.home / "tables")
-    from services.data.datasets.tables_s3 import S3Tables
-
-    return S3Tables(runtime.storage.bucket, runtime.mirrors, runtime.home / "cache" / "runs")

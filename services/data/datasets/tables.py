@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 from services.data.datasets import delta, rows
 from services.data.datasets.domain import Location, NewVersion, WrittenFile
 from services.data.schema import Column
+from services.kit.adapters import Storage
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
 
@@ -168,6 +169,15 @@ class FolderTables:
         folder.mkdir(parents=True)
         _sync(folder.parent)
         return folder
+
+
+def open_tables(storage: Storage, folder: Path) -> Tables:
+    """Tables in a folder of this machine, or where the blobs are; then the folder is for what is on its way."""
+    if storage.bucket is None:
+        return FolderTables(folder)
+    from services.data.datasets.tables_s3 import S3Tables
+
+    return S3Tables(storage.bucket, storage.mirrors, folder)
 
 
 def _keep(folder: Path, new: NewVersion) -> None:
