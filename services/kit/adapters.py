@@ -21,6 +21,7 @@ class Storage(NamedTuple):
     uploads: Uploads
     mirrors: Mirrors
     bucket: "Bucket | None" = None
+from services.kit.discovery import Listed, Source
 
 
 def bus(settings: Installation, identity: Identity) -> Bus:
@@ -68,3 +69,20 @@ def storage(settings: Installation) -> Storage:
     copies = Copies(home / "cache" / "blobs", settings.blobs_cache_mib * 2**20)
     blobs = S3Blobs(bucket, copies, home / "cache" / "scratch")
     return Storage(blobs, S3Uploads(bucket, blobs), S3Mirrors(bucket, copies), bucket)
+
+
+def source(settings: Installation, identity: Identity) -> Source:
+    """Who says where services are. Raises ConfigError for a URL that nothing serves."""
+    url = settings.discovery_url.get_secret_value()
+    kind, _, rest = url.partition(":")
+    if kind in ("", "static"):
+        return Listed(rest)
+    if kind == "dns":
+        from services.kit.discovery_dns import Names
+
+        return Names(rest)
+    if kind in ("redis", "rediss"):
+        from services.kit.discovery_redis import Leases
+
+        return Leases(redis(url, settings), identity)
+    raise ConfigError("AIMASS_DISCOVERY_URL: must be static:service=host:port,..., dns:... or redis://host:port/db")

@@ -69,7 +69,7 @@ class Runtime:
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.instance = f"{'all' if len(self.hosted) > 1 else self.hosted[0]}-{uuid7()[-12:]}"
         self.identity = Identity(self.instance, self.home / "keys")
-        self.directory = Directory(self.hosted, self.settings.discovery_url.get_secret_value())
+        self.directory = Directory(self.hosted, adapters.source(self.settings, self.identity))
         self.telemetry = Telemetry("-".join(self.hosted)[:60], self.home, self.settings.log_level)
         self.storage = adapters.storage(self.settings)
         self.blobs, self.uploads, self.mirrors, _ = self.storage

@@ -1,86 +1,157 @@
-"""Channels to services in other processes: statuses become failures, every call has a deadline and its trace."""
+"""Channels to services in other processes: calls find an instance, statuses become failures, all have deadlines."""
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from grpc import aio
+from grpc import StatusCode, aio
 
 from services.kit import contract, telemetry
-from services.kit.rpc import OPTIONS
-from services.kit.status import failure_of
+from services.kit.breaker import Outcome
+from services.kit.errors import Code
+from services.kit.member import Instance, Member
+from services.kit.pool import Pool
+from services.kit.status import TRAILER, failure_of
+
+_HOP = 0.01  # seconds of a deadline that the way takes
+_FAIR = 1.0  # seconds that a call must have had for its timeout to say something of the instance
 
 
-class RemoteChannel:
-    """A gRPC channel whose calls raise Failure. Has the four methods that generated stubs use."""
+class BalancedChannel:
+    """Calls of a service by whichever instance is best for each. Has the four methods that generated stubs use."""
 
-    def __init__(self, address: str, service: str) -> None:
-        """`service` is how error texts name the other side."""
-        self._channel, self._service = aio.insecure_channel(address, options=OPTIONS), service
+    def __init__(self, pool: Pool) -> None:
+        self._pool, self.service = pool, pool.service
 
     def unary_unary(
         self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
     ) -> Any:
-        return self._single(self._channel.unary_unary(path, request_serializer, response_deserializer), path)
+        return self._single("unary_unary", path, request_serializer, response_deserializer)
 
     def stream_unary(
         self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
     ) -> Any:
-        return self._single(self._channel.stream_unary(path, request_serializer, response_deserializer), path)
+        return self._single("stream_unary", path, request_serializer, response_deserializer)
 
     def unary_stream(
         self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
     ) -> Any:
-        return self._many(self._channel.unary_stream(path, request_serializer, response_deserializer), path)
+        return self._many("unary_stream", path, request_serializer, response_deserializer)
 
     def stream_stream(
         self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
     ) -> Any:
-        return self._many(self._channel.stream_stream(path, request_serializer, response_deserializer), path)
+        return self._many("stream_stream", path, request_serializer, response_deserializer)
 
-    def _single(self, method: Any, path: str) -> Any:
+    def _single(self, *method: Any) -> Any:
         def call(request: Any, timeout: float | None = None, metadata: Any = ()) -> "RemoteCall":
-            return RemoteCall(method(request, **_options(path, timeout, metadata)), self._service)
+            return RemoteCall(self, method, request, _deadline(method[1], timeout), metadata)
 
         return call
 
-    def _many(self, method: Any, path: str) -> Any:
+    def _many(self, *method: Any) -> Any:
         async def call(request: Any, timeout: float | None = None, metadata: Any = ()) -> AsyncIterator[Any]:
+            until = time.monotonic() + _deadline(method[1], timeout)
+            member = await self.member(until - time.monotonic())
+            ticket, outcome = member.begin(), Outcome.UNKNOWN
             try:
-                async for item in method(request, **_options(path, timeout, metadata)):
+                sent = member.method(*method)(request, timeout=_left(until), metadata=_traced(metadata))
+                async for item in sent:
+                    outcome = Outcome.WELL
                     yield item
+                outcome = Outcome.WELL
             except aio.AioRpcError as error:
-                raise failure_of(error, self._service) from None
+                outcome = Outcome.WELL if error.code() is StatusCode.DEADLINE_EXCEEDED else _outcome(error, 0.0)
+                raise failure_of(error, self.service) from None
+            finally:
+                member.end(ticket, outcome)
 
         return call
+
+    async def member(self, seconds: float) -> Member:
+        """The instance for a call. Raises unavailable."""
+        return self._pool.choose() or await self._pool.wait(seconds)
 
     async def close(self) -> None:
-        await self._channel.close()
+        """Closes the connections of the pool."""
+        await self._pool.close()
+
+
+class RemoteChannel(BalancedChannel):
+    """Calls of the one process at an address."""
+
+    def __init__(self, address: str, service: str) -> None:
+        """`service` is how error texts name the other side."""
+        super().__init__(Pool(service, [Instance(address, address)]))
+
+
+class InstanceChannel(BalancedChannel):
+    """Calls of one instance, known by its id."""
+
+    def __init__(self, pool: Pool, instance: str) -> None:
+        super().__init__(pool)
+        self._among = (instance,)
+
+    async def member(self, seconds: float) -> Member:
+        return self._pool.choose(self._among) or await self._pool.wait(seconds, self._among)
 
 
 class RemoteCall:
     """A call under way: await it for the reply, then ask for its trailers."""
 
-    def __init__(self, call: Any, service: str) -> None:
-        self._call, self._service = call, service
+    def __init__(self, channel: BalancedChannel, method: Any, request: Any, seconds: float, metadata: Any) -> None:
+        self._channel, self._method, self._request = channel, method, request
+        self._seconds, self._metadata = seconds, metadata
+        self._call: Any = None
 
     def __await__(self) -> Any:
         return self._wait().__await__()
 
     async def _wait(self) -> Any:
+        until = time.monotonic() + self._seconds
+        member = await self._channel.member(self._seconds)
+        ticket, outcome = member.begin(), Outcome.UNKNOWN
         try:
-            return await self._call
+            seconds = _left(until)
+            send = member.method(*self._method)
+            self._call = send(self._request, timeout=seconds, metadata=_traced(self._metadata))
+            reply = await self._call
+            outcome = Outcome.WELL
+            return reply
         except aio.AioRpcError as error:
-            raise failure_of(error, self._service) from None
+            outcome = _outcome(error, seconds)
+            raise failure_of(error, self._channel.service) from None
+        finally:
+            member.end(ticket, outcome)
 
     async def trailing_metadata(self) -> Any:
         return await self._call.trailing_metadata()
 
 
-def _options(path: str, timeout: float | None, metadata: Any) -> dict[str, Any]:
+def _outcome(error: Any, seconds: float) -> Outcome:
+    """What an error says of the instance. What it refuses itself says that it is well, also that it is busy."""
+    code = error.code()
+    if code is StatusCode.DEADLINE_EXCEEDED:
+        return Outcome.BADLY if seconds >= _FAIR else Outcome.UNKNOWN
+    if any(key == TRAILER for key, _ in error.trailing_metadata() or ()):
+        return Outcome.BADLY if code is Code.INTERNAL.grpc else Outcome.WELL
+    if code in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED):
+        return Outcome.LOST
+    return Outcome.BADLY if code in (StatusCode.INTERNAL, StatusCode.UNKNOWN) else Outcome.WELL
+
+
+def _deadline(path: str, timeout: float | None) -> float:
     method = contract.all_methods().get(path)
+    return timeout or (method.deadline if method else 10.0)
+
+
+def _left(until: float) -> float:
+    """Seconds for the other side: what is left, less the way."""
+    left = until - time.monotonic()
+    return max(left - _HOP, left / 2, 0.001)
+
+
+def _traced(metadata: Any) -> tuple[tuple[str, str], ...]:
     sent = tuple(metadata or ())
     trace = telemetry.traceparent()
-    if trace and not any(key == "traceparent" for key, _ in sent):
-        sent = (*sent, ("traceparent", trace))
-    # A service that is starting is waited for, as long as the deadline allows.
-    return {"timeout": timeout or (method.deadline if method else 10.0), "metadata": sent, "wait_for_ready": True}
+    return (*sent, ("traceparent", trace)) if trace and not any(key == "traceparent" for key, _ in sent) else sent

@@ -1,45 +1,153 @@
-"""Where services are: in this process, or at addresses that the installation names."""
+"""Where services are: in this process, or where a source says. The port, and the source that is a list.
 
-from typing import Any
+What a source said last is used for as long as it is away: an instance that is gone is found out by its connection.
+"""
 
-from services.kit.channels import RemoteChannel
+import socket
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
+
+from services.kit.channels import BalancedChannel, InstanceChannel
 from services.kit.config import ConfigError
 from services.kit.local import LocalChannel
+from services.kit.member import Connect, Instance, plain
+from services.kit.pool import Pool
+
+Table = Mapping[str, Collection[Instance]]
 
 
-def addresses(url: str) -> dict[str, str]:
-    """`static:registry=127.0.0.1:9101,logs=...` by service. Raises ConfigError."""
-    if not url:
-        return {}
-    kind, _, rest = url.partition(":")
-    pairs = [part.partition("=") for part in rest.split(",") if part]
-    if kind != "static" or not all(name and address for name, _, address in pairs):
-        raise ConfigError("AIMASS_DISCOVERY_URL: must be static:service=host:port,...")
-    return {name: address for name, _, address in pairs}
+class Source(Protocol):
+    """Says which instances services have."""
+
+    # Whether instances say themselves that they live; else nobody knows who does.
+    leased: bool
+
+    def knows(self, service: str) -> bool:
+        """Whether it can say something of a service, now or later."""
+
+    async def start(self, told: Callable[[Table], None]) -> None:
+        """Tells the table, and again when it has changed."""
+
+    async def announce(self, places: Mapping[str, str]) -> None:
+        """Says that this process hosts services, and where they listen; empty: nowhere."""
+
+    async def withdraw(self) -> None:
+        """Says that this process is leaving: others choose it no more."""
+
+    def living(self, service: str) -> frozenset[str]:
+        """The ids of the processes that host a service and have said so lately."""
+
+    async def close(self) -> None:
+        """Ends what `start` began."""
+
+
+class Listed:
+    """The instances that the installation lists: static:registry=10.0.0.1:9101|10.0.0.2:9101,logs=..."""
+
+    leased = False
+
+    def __init__(self, text: str = "") -> None:
+        """Raises ConfigError."""
+        named = {name: addresses.split("|") for name, addresses in pairs(text, "static:service=host:port,...").items()}
+        self.table = {name: [Instance(one, one) for one in addresses if one] for name, addresses in named.items()}
+
+    def knows(self, service: str) -> bool:
+        return service in self.table
+
+    async def start(self, told: Callable[[Table], None]) -> None:
+        told(self.table)
+
+    async def announce(self, places: Mapping[str, str]) -> None:
+        """The list is somebody else's."""
+
+    async def withdraw(self) -> None:
+        """The list stays as it is."""
+
+    def living(self, service: str) -> frozenset[str]:
+        return frozenset()
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def pairs(text: str, form: str) -> dict[str, str]:
+    """`registry=...,logs=...` by service. Raises ConfigError that says the form."""
+    split = [part.partition("=") for part in text.split(",") if part]
+    if not all(name and value for name, _, value in split):
+        raise ConfigError(f"AIMASS_DISCOVERY_URL: must be {form}")
+    return {name: value for name, _, value in split}
+
+
+def place(listen: str, advertised: str) -> str:
+    """What others call the address where a service listens; empty when it listens nowhere.
+
+    `advertised` stands for every address of this machine; its host name if empty.
+    """
+    host, _, port = listen.rpartition(":")
+    every = host in ("", "0.0.0.0", "[::]")
+    return f"{(advertised or socket.gethostname()) if every else host}:{port}" if port else ""
 
 
 class Directory:
-    """Channels to services by name. A service of this process is reached without a socket."""
+    """Channels to services by name. A service of this process is reached without a socket, and by no other way."""
 
-    def __init__(self, hosted: tuple[str, ...], url: str) -> None:
+    def __init__(self, hosted: tuple[str, ...], source: Source, connect: Connect = plain) -> None:
+        """`connect` makes a channel to an address of a service."""
         self.local = {name: LocalChannel() for name in hosted}
-        self._addresses = addresses(url)
-        self._remote: dict[str, RemoteChannel] = {}
+        self.source, self._connect = source, connect
+        self._table: Table = source.table if isinstance(source, Listed) else {}
+        self._pools: dict[str, Pool] = {}
+        # Grows with every change of the table.
+        self.generation = 0
+
+    async def start(self) -> None:
+        """Begins to listen to its source; goes on without when it is away."""
+        await self.source.start(self._told)
+
+    def _told(self, table: Table) -> None:
+        if table == self._table:
+            return
+        self._table = {service: tuple(instances) for service, instances in table.items()}
+        self.generation += 1
+        for service, pool in self._pools.items():
+            pool.update(self.instances(service))
 
     def knows(self, service: str) -> bool:
-        """Whether the service is in this process, or somebody said where it is."""
-        return service in self.local or service in self._addresses
+        """Whether the service is in this process, or somebody says where it is."""
+        return service in self.local or self.source.knows(service)
 
-    def channel(self, service: str) -> Any:
-        """A channel to a service. Raises ConfigError when nobody said where it is."""
+    def instances(self, service: str) -> Collection[Instance]:
+        """Those in other processes that can be called."""
+        return [instance for instance in self._table.get(service, ()) if instance.address]
+
+    def living(self, service: str) -> frozenset[str] | None:
+        """The ids of the processes that host a service; None when the source does not know who lives."""
+        return self.source.living(service) if self.source.leased else None
+
+    def pool(self, service: str) -> Pool | None:
+        """The instances to choose from; None for a service of this process. Raises ConfigError as `channel` does."""
         if service in self.local:
-            return self.local[service]
-        if service not in self._remote:
-            if service not in self._addresses:
+            return None
+        if service not in self._pools:
+            if not self.source.knows(service):
                 raise ConfigError(f"AIMASS_DISCOVERY_URL: says nothing of {service}")
-            self._remote[service] = RemoteChannel(self._addresses[service], service)
-        return self._remote[service]
+            self._pools[service] = Pool(service, self.instances(service), self._connect)
+        return self._pools[service]
+
+    def channel(self, service: str, instance: str = "") -> Any:
+        """A channel to a service, or to one instance by its id. Raises ConfigError when nobody says where it is."""
+        pool = self.pool(service)
+        if pool is None:
+            return self.local[service]
+        return InstanceChannel(pool, instance) if instance else BalancedChannel(pool)
+
+    def renew(self) -> None:
+        """New connections for new calls, as when certificates have changed."""
+        for pool in self._pools.values():
+            pool.renew()
 
     async def close(self) -> None:
-        for channel in self._remote.values():
-            await channel.close()
+        """Closes the connections; calls under way are cut."""
+        await self.source.close()
+        for pool in self._pools.values():
+            await pool.close()

@@ -119,7 +119,7 @@ class Failure(Exception):
         return failure
 
     def __init_subclass__(cls) -> None:
-        if cls.preset:
+        if "preset" in cls.__dict__ and cls.preset:
             Failure._kinds[cls.preset] = cls
 
 
@@ -169,6 +169,10 @@ class Unavailable(_Preset):
     """The thing cannot be reached for now."""
 
     preset = Code.UNAVAILABLE
+
+
+class Disconnected(Unavailable):
+    """A call that was sent came to nothing on its way there or back: the other side may have done its work."""
 
 
 class DeadlineExceeded(_Preset):

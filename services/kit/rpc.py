@@ -35,6 +35,8 @@ OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.enable_retries", 0),
 ]
+# Of servers that only our own processes call: these may ask as often as they like whether we live.
+PINGED = [("grpc.http2.max_ping_strikes", 0), ("grpc.keepalive_permit_without_calls", 1)]
 R = TypeVar("R")
 
 

@@ -17,11 +17,12 @@ from services.kit.app import OPERATOR, App, Door, Runtime
 from services.kit.bus import NearBus
 from services.kit.bus_remote import BusApi
 from services.kit.config import Installation, Settings
+from services.kit.discovery import place
 from services.kit.handlers import Handlers
 from services.kit.inbox import consume
 from services.kit.observation import ObservationDoor
 from services.kit.operations_api import OperationsApi
-from services.kit.rpc import OPTIONS, guard
+from services.kit.rpc import OPTIONS, PINGED, guard
 
 log = logging.getLogger(__name__)
 SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
@@ -37,7 +38,7 @@ class GrpcDoor:
 
     async def open(self) -> None:
         # gRPC would let two processes listen on one port, and each get some of the other's calls.
-        server = aio.server(options=[*OPTIONS, ("grpc.so_reuseport", 0)])
+        server = aio.server(options=[*OPTIONS, *PINGED, ("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers((Handlers(self._guarded),))
         try:
             server.add_insecure_port(self._address)
@@ -97,6 +98,7 @@ class Process:
             (runtime.home / "observed").write_text(f"{observed.address}\n")
             self._doors.append(observed)
         await runtime.cache.start()
+        await runtime.directory.start()
         await runtime.bus.start()
         await asyncio.gather(*(app.database.start() for app in self._apps.values() if app.database))
         runtime.telemetry.start(runtime.bus)
@@ -111,6 +113,8 @@ class Process:
             for door in app.doors:
                 await door.open()
                 self._doors.append(door)
+        host = runtime.settings.advertise_host
+        await runtime.directory.source.announce({name: place(self._listen(name), host) for name in self._apps})
         self._started = True
         log.info("%s ready", ", ".join(self._apps), extra=OPERATOR)
 
@@ -121,10 +125,12 @@ class Process:
             offered = guard({"aimass.v1.Bus": api}, runtime.identity, "bus", runtime.now, None)
             doors.append(GrpcDoor(runtime.settings.bus_listen, offered, api.end))
         for name in self._apps:
-            listen = getattr(config.load(settings_of([name])[0], runtime.env), "listen", "")
-            if listen:
+            if listen := self._listen(name):
                 doors.append(GrpcDoor(listen, runtime.directory.local[name].methods))
         return doors
+
+    def _listen(self, name: str) -> str:
+        return str(getattr(config.load(settings_of([name])[0], self.runtime.env), "listen", ""))
 
     def _run_tasks(self, name: str, app: App) -> None:
         runtime = self.runtime
@@ -140,6 +146,7 @@ class Process:
         """Drains the doors, stops the work, closes what was opened; in the reverse order of `start`."""
         runtime = self.runtime
         runtime.draining = True
+        await runtime.directory.source.withdraw()
         for door in reversed(self._doors):
             await door.close(runtime.settings.drain_seconds)
         await runtime.stop_tasks()

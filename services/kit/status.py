@@ -11,7 +11,7 @@ from grpc import StatusCode
 
 from aimass.v1.failure_pb2 import FailureDetail
 from aimass.v1.failure_pb2 import Violation as WireViolation
-from services.kit.errors import Code, DeadlineExceeded, Failure, Internal, Unavailable, Violation
+from services.kit.errors import Code, DeadlineExceeded, Disconnected, Failure, Internal, Violation
 
 TRAILER = "aimass-failure-bin"
 
@@ -49,7 +49,7 @@ def failure_of(error: Any, service: str) -> Failure:
         case StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"{service} took too long")
         case StatusCode.UNAVAILABLE | StatusCode.CANCELLED:
-            return Unavailable(f"{service} is unavailable", retry_after=1)
+            return Disconnected(f"{service} is unavailable", retry_after=1)
         case StatusCode.UNIMPLEMENTED:
             return Failure(Code.METHOD_NOT_ALLOWED, f"{service} has no such method")
         case StatusCode.RESOURCE_EXHAUSTED | StatusCode.OUT_OF_RANGE:

@@ -1,0 +1,88 @@
+"""Instances by DNS: every address of a name is one. Asked again and again, as nobody says when it changes."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+
+from services.kit.config import ConfigError
+from services.kit.discovery import Table, pairs
+from services.kit.member import Instance
+
+log = logging.getLogger(__name__)
+_EVERY = 3.0  # seconds between two questions
+_LONGEST = 5.0  # seconds that an answer may take
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """The IP addresses of a host. Raises OSError when there are none."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return sorted({str(address[0]) for *_, address in found})
+
+
+class Names:
+    """The instances behind names: dns:registry=registry:9101,inference=inference.svc:9104."""
+
+    leased = False
+
+    def __init__(self, text: str, ask: Resolve = resolve, every: float = _EVERY) -> None:
+        """Raises ConfigError."""
+        form = "dns:service=host:port,..."
+        split = {name: where.rpartition(":") for name, where in pairs(text, form).items()}
+        if not all(host and port.isdecimal() for host, _, port in split.values()):
+            raise ConfigError(f"AIMASS_DISCOVERY_URL: must be {form}")
+        self._names = {name: (host.strip("[]"), int(port)) for name, (host, _, port) in split.items()}
+        self._ask, self._every = ask, every
+        self._table: dict[str, list[Instance]] = {}
+        self._failing: set[str] = set()
+        self._following: asyncio.Task[None] | None = None
+
+    def knows(self, service: str) -> bool:
+        return service in self._names
+
+    async def start(self, told: Callable[[Table], None]) -> None:
+        await self._look()
+        told(self._table)
+        self._following = asyncio.create_task(self._follow(told))
+
+    async def _follow(self, told: Callable[[Table], None]) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            await self._look()
+            told(self._table)
+
+    async def _look(self) -> None:
+        found = await asyncio.gather(*(self._resolved(name) for name in self._names))
+        # A name that has no answer now keeps the addresses that it had.
+        self._table = self._table | {name: there for name, there in zip(self._names, found, strict=True) if there}
+
+    async def _resolved(self, name: str) -> list[Instance]:
+        host, port = self._names[name]
+        try:
+            async with asyncio.timeout(_LONGEST):
+                addresses = await self._ask(host, port)
+            self._failing.discard(name)
+        except OSError as error:
+            if name not in self._failing:
+                self._failing.add(name)
+                log.warning("the addresses of %s are not known: %s", host, str(error) or "no answer in time")
+            return []
+        places = [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in addresses]
+        return [Instance(place, place) for place in places]
+
+    async def announce(self, places: Mapping[str, str]) -> None:
+        """Whoever runs the DNS says who is there."""
+
+    async def withdraw(self) -> None:
+        """Whoever runs the DNS says who is there."""
+
+    def living(self, service: str) -> frozenset[str]:
+        return frozenset()
+
+    async def close(self) -> None:
+        if self._following:
+            self._following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._following

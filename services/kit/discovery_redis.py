@@ -1,0 +1,142 @@
+"""Instances that say themselves where they are: a lease in the shared cache for each service of each process.
+
+A lease is signed with the key of its process, so who can only write to the cache changes no table. An instance that is
+leaving says so. One that is missing all at once may be one of a cache that was emptied: it stays for a while, and its
+connection tells whether it is there.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import orjson
+
+from services.kit import contract
+from services.kit.auth import SYSTEM, Identity, Principal, Scope
+from services.kit.cache import Cache
+from services.kit.discovery import Table
+from services.kit.errors import Failure
+from services.kit.member import Instance
+
+log = logging.getLogger(__name__)
+LEASE, _RENEW, _LOOK = 10.0, 3.0, 1.0  # seconds
+# Looks in a row that miss an instance: until it counts as dead, and until it is called no more.
+_DEAD, _GONE = 3, 10
+_GROUP = "discovery"
+
+
+class Leases:
+    """The leases of all processes, and those of this one."""
+
+    leased = True
+
+    def __init__(self, cache: Cache, identity: Identity, version: str = "", look: float = _LOOK) -> None:
+        """`cache` is its own: started and closed by it."""
+        self._cache, self._identity, self._version, self._every = cache, identity, version, look
+        # By service and id: where, and how many looks have missed it.
+        self._seen: dict[tuple[str, str], tuple[Instance, int]] = {}
+        self._places: Mapping[str, str] = {}
+        self._refused: set[str] = set()
+        self._following: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
+
+    def knows(self, service: str) -> bool:
+        return service in _owners()
+
+    async def start(self, told: Callable[[Table], None]) -> None:
+        await self._cache.start()
+        await self._look(told)
+        self._following = asyncio.create_task(self._follow(told))
+
+    async def _follow(self, told: Callable[[Table], None]) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            await self._look(told)
+
+    async def _look(self, told: Callable[[Table], None]) -> None:
+        try:
+            found = await self._cache.members(_GROUP)
+        except Failure:
+            return  # what was seen last goes on counting; the cache itself says that it is away
+        missed = {key: (instance, misses + 1) for key, (instance, misses) in self._seen.items() if misses < _GONE}
+        for member, value in found.items():
+            service, _, name = member.partition("/")
+            if (said := self._believed(member, value)) is None:
+                continue
+            if said["leaving"]:
+                missed.pop((service, name), None)
+            else:
+                missed[service, name] = Instance(name, said["address"]), 0
+        self._seen = missed
+        table: dict[str, list[Instance]] = {}
+        for (service, _), (instance, _) in sorted(self._seen.items()):
+            table.setdefault(service, []).append(instance)
+        told(table)
+
+    def _believed(self, member: str, value: bytes) -> Any:
+        """What a lease says when the process that it names has signed it."""
+        try:
+            said = orjson.loads(value)
+            address, leaving = str(said["address"]), bool(said["leaving"])
+            principal = self._identity.verify(said["token"], _audience(member, address, leaving))
+            if principal.id == f"service:{member.partition('/')[0]}" and principal.scope.tenant == SYSTEM:
+                return {"address": address, "leaving": leaving}
+        except (Failure, orjson.JSONDecodeError, KeyError, TypeError):
+            pass
+        if member not in self._refused and len(self._refused) < 1000:
+            self._refused.add(member)
+            log.warning("the registration of %s is not believed: nobody of this house has signed it", member[:200])
+        return None
+
+    async def announce(self, places: Mapping[str, str]) -> None:
+        self._places = dict(places)
+        await self._say(leaving=False)
+        self._renewing = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEW)
+            await self._say(leaving=False)
+
+    async def _say(self, leaving: bool) -> None:
+        for service, address in self._places.items():
+            member = f"{service}/{self._identity.name}"
+            principal = Principal(Scope(SYSTEM), f"service:{service}", ())
+            token = self._identity.token(_audience(member, address, leaving), principal)
+            said = {"address": address, "version": self._version, "leaving": leaving, "token": token}
+            with contextlib.suppress(Failure):  # the next time comes
+                await self._cache.announce(_GROUP, member, orjson.dumps(said), LEASE)
+
+    async def withdraw(self) -> None:
+        await _ended(self._renewing)
+        await self._say(leaving=True)
+        self._places = {}
+
+    def living(self, service: str) -> frozenset[str]:
+        return frozenset(
+            name for (owner, name), (_, misses) in self._seen.items() if owner == service and misses < _DEAD
+        )
+
+    async def close(self) -> None:
+        await _ended(self._renewing)
+        await _ended(self._following)
+        await self._cache.close()
+
+
+def _audience(member: str, address: str, leaving: bool) -> str:
+    return f"{_GROUP}/{member}/{address}/{leaving}"
+
+
+@cache
+def _owners() -> frozenset[str]:
+    return frozenset(method.owner for method in contract.all_methods().values())
+
+
+async def _ended(task: asyncio.Task[None] | None) -> None:
+    if task:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

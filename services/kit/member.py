@@ -1,0 +1,103 @@
+"""One instance of a service, as a caller holds it: its connection, its breaker, its calls under way."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from grpc import ChannelConnectivity, aio
+
+from services.kit.breaker import Breaker, Outcome, Rules
+from services.kit.rpc import OPTIONS
+
+# A peer that is frozen or cut off is noticed within three seconds, and one that swallows connections within two.
+PINGS = [
+    ("grpc.keepalive_time_ms", 1000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.min_reconnect_backoff_ms", 2000),
+]
+# What a call that the other side has never seen needs: it is sent again where it may be. There are no other retries.
+_AGAIN = ("grpc.enable_retries", 1)
+
+
+class Instance(NamedTuple):
+    """A process that serves a service: who it is (its address when nobody says), and host:port."""
+
+    id: str
+    address: str
+
+
+Connect = Callable[[str, str], aio.Channel]
+
+
+def plain(address: str, service: str) -> aio.Channel:
+    """A channel to an address without TLS."""
+    options = [option for option in OPTIONS if option[0] != _AGAIN[0]]
+    return aio.insecure_channel(address, options=[*options, *PINGS, _AGAIN])
+
+
+class Member:
+    """One instance: its connection, its breaker, and how many calls are under way."""
+
+    def __init__(self, instance: Instance, channel: aio.Channel, rules: Rules, news: Callable[[], None]) -> None:
+        self.instance, self.breaker = instance, Breaker(rules, dice=random.random)
+        self.load, self.connected, self.away_since = 0, False, time.monotonic()
+        self._channel, self._news = channel, news
+        self._ended = asyncio.Event()
+        self._methods: dict[Any, Any] = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    def connect(self) -> None:
+        """Connects, and stays so as far as it can."""
+        if self._watching is None:
+            self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    def method(self, kind: str, path: str, encode: Any, decode: Any) -> Any:
+        """A method of the instance; `kind` is unary_unary and so on."""
+        key = (kind, path, encode, decode)
+        if (found := self._methods.get(key)) is None:
+            found = self._methods[key] = getattr(self._channel, kind)(path, encode, decode)
+        return found
+
+    def begin(self) -> int:
+        """A call begins; gives its ticket for `end`."""
+        self.load += 1
+        return self.breaker.begin()
+
+    def end(self, ticket: int, outcome: Outcome) -> None:
+        """A call has ended."""
+        self.load -= 1
+        self._ended.set()
+        self.breaker.end(ticket, outcome)
+
+    async def _watch(self) -> None:
+        while True:
+            state = self._channel.get_state(try_to_connect=True)
+            connected = state is ChannelConnectivity.READY
+            if connected and not self.connected:
+                self.breaker.retry_soon()
+            elif self.connected and not connected:
+                self.away_since = time.monotonic()
+            if connected != self.connected:
+                self.connected = connected
+                self._news()
+            await self._channel.wait_for_state_change(state)
+
+    async def close(self, seconds: float = 0.0) -> None:
+        """Lets the calls that are under way end within some seconds, then closes the connection."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while self.load:
+                        await self._ended.wait()
+                        self._ended.clear()
+        finally:
+            if self._watching:
+                self._watching.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._watching
+            await self._channel.close()

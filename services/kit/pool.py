@@ -1,0 +1,116 @@
+"""The instances of one service, as a caller sees them: connected or not, how busy, how well they answer.
+
+Each call goes to the less busy of two instances that are picked by chance among those that are connected and whose
+breaker lets it through. At most half of the connected ones are kept out by their breakers; a single one may be.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Collection, Iterable
+
+from services.kit.breaker import Rules
+from services.kit.errors import Unavailable
+from services.kit.member import Connect, Instance, Member, plain
+
+# Seconds that calls wait for an instance that was there and is away; one that is starting is waited for longer.
+PATIENCE = 2.0
+_LOOK = 0.1  # seconds after which a waiting call looks again at the breakers
+_LEAVING = 60.0  # seconds that calls of an instance that has left may still take
+
+
+class Pool:
+    """The instances of one service."""
+
+    def __init__(
+        self, service: str, instances: Iterable[Instance] = (), connect: Connect = plain, rules: Rules | None = None
+    ) -> None:
+        """`connect` makes a channel to an address of a service. Connections are opened by the first call."""
+        self.service, self._connect, self._rules = service, connect, rules or Rules()
+        self._members: dict[Instance, Member] = {}
+        self._changed = asyncio.Event()
+        # It has been called; an instance has been there.
+        self._used = self._seen = False
+        self._leaving: set[asyncio.Task[None]] = set()
+        self.update(instances)
+
+    @property
+    def members(self) -> Collection[Member]:
+        """Those that may be called."""
+        return self._members.values()
+
+    def update(self, instances: Iterable[Instance]) -> None:
+        """The service has these instances from now on. Calls of those that left may end."""
+        wanted = set(instances)
+        for instance in [there for there in self._members if there not in wanted]:
+            task = asyncio.get_running_loop().create_task(self._members.pop(instance).close(_LEAVING))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        for instance in sorted(wanted - self._members.keys()):
+            channel = self._connect(instance.address, self.service)
+            member = self._members[instance] = Member(instance, channel, self._rules, self._news)
+            if self._used:
+                member.connect()
+        self._news()
+
+    def renew(self) -> None:
+        """New connections for new calls, as when certificates have changed; calls under way end on the old ones."""
+        instances = tuple(self._members)
+        self.update(())
+        self.update(instances)
+
+    def choose(self, among: Collection[str] | None = None) -> Member | None:
+        """The instance for the next call, of those with these ids; None when none can be called now."""
+        connected = [member for member in self._some(among) if member.connected]
+        admitted = [member for member in connected if member.breaker.admits()]
+        most = max(len(connected) // 2, 1)
+        if len(connected) - len(admitted) > most:
+            # Those that failed last are taken all the same.
+            refused = [member for member in connected if member not in admitted]
+            admitted += sorted(refused, key=lambda member: member.breaker.opened_until)[most:]
+        if len(admitted) < 2:
+            return admitted[0] if admitted else None
+        one, other = random.sample(admitted, 2)
+        return one if one.load <= other.load else other
+
+    async def wait(self, seconds: float, among: Collection[str] | None = None) -> Member:
+        """The instance for the next call, once there is one. Raises unavailable, soon if waiting is useless."""
+        self._used = True
+        for member in self.members:
+            member.connect()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while (found := self.choose(among)) is None and not self._hopeless(among):
+                    await self._news_or(_LOOK)
+                if found:
+                    return found
+        raise Unavailable(f"{self.service} is unavailable", retry_after=1)
+
+    def _some(self, among: Collection[str] | None) -> list[Member]:
+        return [member for member in self.members if among is None or member.instance.id in among]
+
+    def _hopeless(self, among: Collection[str] | None) -> bool:
+        """Breakers keep out what is connected, or what was there has been away too long."""
+        members = self._some(among)
+        if any(member.connected for member in members):
+            return True
+        away = time.monotonic() - max((member.away_since for member in members), default=0.0)
+        return self._seen and away > PATIENCE
+
+    def _news(self) -> None:
+        self._seen = self._seen or any(member.connected for member in self.members)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _news_or(self, seconds: float) -> None:
+        changed = self._changed
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await changed.wait()
+
+    async def close(self) -> None:
+        """Closes all connections; calls under way are cut."""
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, *(member.close() for member in self.members), return_exceptions=True)

@@ -1,0 +1,225 @@
+"""Calls of a service with several instances: spread, kept from what is broken, and none lost to one that is gone."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from services.kit.channels import BalancedChannel, InstanceChannel
+from services.kit.errors import Code, Disconnected, Failure
+from services.kit.pool import PATIENCE, Pool
+from tests.support.house import until
+from tests.support.speakers import Speaker, several, speakers, who
+
+
+class Service:
+    """Instances, and a channel over all of them."""
+
+    def __init__(self, instances: Sequence[Speaker]) -> None:
+        self.instances = instances
+        self.pool = Pool("who", [one.instance for one in instances])
+        self.channel = BalancedChannel(self.pool)
+
+    async def connected(self, count: int) -> None:
+        """Returns when so many are connected."""
+        await who(self.channel)
+        await until(lambda: sum(member.connected for member in self.pool.members) == count)
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    async with speakers(2) as instances:
+        found = Service(instances)
+        yield found
+        await found.pool.close()
+
+
+async def test_calls_are_spread_over_the_instances(service: Service) -> None:
+    await service.connected(2)
+
+    assert min(Counter(await several(service.channel, 60)).values()) >= 10
+
+
+async def test_a_busy_instance_is_spared(service: Service) -> None:
+    await service.connected(2)
+    busy, idle = service.instances
+    busy.gate.clear()
+    busy.calls = idle.calls = 0
+    waiting = [asyncio.ensure_future(who(service.channel)) for _ in range(20)]
+    await until(lambda: busy.calls and idle.calls)
+    await asyncio.sleep(0.1)
+
+    assert set(await several(service.channel, 30)) == {idle.name}
+    busy.gate.set()
+    assert busy.name in await asyncio.gather(*waiting)
+
+
+async def test_one_instance_can_be_called_by_its_name(service: Service) -> None:
+    one = InstanceChannel(service.pool, "b")
+
+    assert set(await several(one, 10)) == {"b"}
+
+
+async def test_nobody_listening_at_one_address_costs_nothing(service: Service) -> None:
+    await service.instances[0].stop()
+    started = time.monotonic()
+
+    assert set(await several(service.channel, 20)) == {"b"}
+    assert time.monotonic() - started < 1
+
+
+async def test_an_instance_that_goes_takes_only_its_own_calls_with_it(service: Service) -> None:
+    await service.connected(2)
+    going, staying = service.instances
+    going.gate.clear()
+    before = going.calls
+    cut = asyncio.ensure_future(who(InstanceChannel(service.pool, going.name)))
+    await until(lambda: going.calls > before)
+    await going.stop()
+
+    with pytest.raises(Disconnected):
+        await cut
+    assert set(await several(service.channel, 30)) == {staying.name}
+
+
+async def test_an_instance_that_comes_back_is_called_again(service: Service) -> None:
+    await service.connected(2)
+    await service.instances[0].stop()
+    await until(lambda: sum(member.connected for member in service.pool.members) == 1)
+    await service.instances[0].start()
+
+    await until(lambda: sum(member.connected for member in service.pool.members) == 2)
+    assert set(await several(service.channel, 30)) == {"a", "b"}
+
+
+async def test_a_service_that_is_starting_is_waited_for() -> None:
+    async with speakers(1, started=False) as [late]:
+        service = Service([late])
+        call = asyncio.ensure_future(who(service.channel, 10))
+        await asyncio.sleep(0.3)
+        await late.start()
+
+        assert await call == "a"
+        await service.pool.close()
+
+
+async def test_a_service_that_never_comes_is_unavailable_at_the_deadline() -> None:
+    pool = Pool("who")
+    with pytest.raises(Failure, match="who is unavailable") as caught:
+        await who(BalancedChannel(pool), 0.2)
+
+    assert (caught.value.code, caught.value.retry_after) == (Code.UNAVAILABLE, 1)
+
+
+async def test_a_service_that_was_there_and_is_gone_is_refused_at_once(service: Service) -> None:
+    await service.connected(2)
+    for instance in service.instances:
+        await instance.stop()
+    await until(lambda: not any(member.connected for member in service.pool.members))
+    await asyncio.sleep(PATIENCE)
+    started = time.monotonic()
+
+    with pytest.raises(Failure, match="who is unavailable") as caught:
+        await who(service.channel, 30)
+    assert time.monotonic() - started < 0.5
+    assert not isinstance(caught.value, Disconnected)  # it was never sent
+
+
+async def test_a_short_absence_is_waited_out(service: Service) -> None:
+    await service.connected(2)
+    for instance in service.instances:
+        await instance.stop()
+    await until(lambda: not any(member.connected for member in service.pool.members))
+    call = asyncio.ensure_future(who(service.channel, 30))
+    await asyncio.sleep(0.2)
+    await service.instances[0].start()
+
+    assert await call == "a"
+
+
+async def failures(service: Service, count: int) -> Counter[str]:
+    """How so many calls end, by code."""
+    found: Counter[str] = Counter()
+    for _ in range(count):
+        try:
+            await who(service.channel)
+            found["ok"] += 1
+        except Failure as failure:
+            found[failure.code.text] += 1
+    return found
+
+
+async def test_an_instance_that_answers_badly_is_kept_out(service: Service) -> None:
+    await service.connected(2)
+    service.instances[0].broken = True
+    await failures(service, 100)
+
+    assert set(await several(service.channel, 20)) == {"b"}
+
+
+async def test_at_most_half_of_a_pool_is_kept_out(service: Service) -> None:
+    await service.connected(2)
+    for instance in service.instances:
+        instance.broken = True
+    await failures(service, 150)
+
+    assert await failures(service, 10) == {"internal": 10}  # answered, not refused
+
+
+async def test_the_only_instance_is_kept_out_when_it_answers_badly() -> None:
+    async with speakers(1) as [one]:
+        service = Service([one])
+        one.broken = True
+        assert (await failures(service, 20)) == {"internal": 20}
+
+        assert (await failures(service, 10)) == {"unavailable": 10}
+        assert one.calls == 20
+        await service.pool.close()
+
+
+async def test_an_instance_that_leaves_ends_its_calls_and_gets_no_more(service: Service) -> None:
+    await service.connected(2)
+    leaving, staying = service.instances
+    leaving.gate.clear()
+    before = leaving.calls
+    last = asyncio.ensure_future(who(InstanceChannel(service.pool, leaving.name)))
+    await until(lambda: leaving.calls > before)
+    service.pool.update([staying.instance])
+
+    assert set(await several(service.channel, 30)) == {staying.name}
+    leaving.gate.set()
+    assert await last == leaving.name
+
+
+async def test_an_instance_that_joins_is_called(service: Service) -> None:
+    service.pool.update([service.instances[0].instance])
+    assert set(await several(service.channel, 5)) == {"a"}
+    service.pool.update([one.instance for one in service.instances])
+
+    await service.connected(2)
+    assert set(await several(service.channel, 30)) == {"a", "b"}
+
+
+async def test_new_connections_break_no_call(service: Service) -> None:
+    await service.connected(2)
+    calls = [asyncio.ensure_future(several(service.channel, 50)) for _ in range(4)]
+    for _ in range(3):
+        await asyncio.sleep(0.02)
+        service.pool.renew()
+
+    assert [len(answers) for answers in await asyncio.gather(*calls)] == [50] * 4
+
+
+async def test_a_call_that_is_given_up_leaves_no_trace(service: Service) -> None:
+    await service.connected(2)
+    for instance in service.instances:
+        instance.gate.clear()
+    call = asyncio.ensure_future(who(service.channel))
+    await until(lambda: any(member.load for member in service.pool.members))
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    assert [member.load for member in service.pool.members] == [0, 0]

@@ -1,0 +1,83 @@
+"""Small servers that say who they are, for tests of the way to several instances."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from services.kit.member import Instance
+from services.kit.rpc import PINGED
+from tests.support.server import free_ports
+
+PATH = "/aimass.test.Who/Who"
+
+
+@dataclass
+class Speaker:
+    """One instance. It answers with its name, `broken` with an error; `gate` holds its calls back."""
+
+    name: str
+    port: int
+    calls: int = 0
+    broken: bool = False
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    server: aio.Server | None = None
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    @property
+    def instance(self) -> Instance:
+        return Instance(self.name, f"127.0.0.1:{self.port}")
+
+    async def start(self) -> "Speaker":
+        self.server = aio.server(options=[*PINGED, ("grpc.so_reuseport", 0)])
+        who = grpc.method_handlers_generic_handler(
+            "aimass.test.Who", {"Who": grpc.unary_unary_rpc_method_handler(self._answer)}
+        )
+        self.server.add_generic_rpc_handlers((who,))
+        self.server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self.server.start()
+        return self
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Without grace its calls are cut."""
+        if self.server:
+            server, self.server = self.server, None
+            await server.stop(grace)
+
+    async def _answer(self, request: bytes, context: Any) -> bytes:
+        self.calls += 1
+        await self.gate.wait()
+        if self.broken:
+            await context.abort(grpc.StatusCode.INTERNAL, "broken")
+        return self.name.encode()
+
+
+@contextlib.asynccontextmanager
+async def speakers(count: int, started: bool = True) -> AsyncIterator[list[Speaker]]:
+    """Servers a, b, c ... on the loopback."""
+    found = [Speaker(name, port) for name, port in zip("abcdef", free_ports(count), strict=False)]
+    try:
+        for speaker in found:
+            if started:
+                await speaker.start()
+        yield found
+    finally:
+        for speaker in found:
+            speaker.gate.set()
+            await speaker.stop()
+
+
+async def who(channel: Any, seconds: float = 5) -> str:
+    """Who answers a call."""
+    return str((await channel.unary_unary(PATH)(b"", timeout=seconds)).decode())
+
+
+async def several(channel: Any, count: int) -> list[str]:
+    """Who answers so many calls, one after the other."""
+    return [await who(channel) for _ in range(count)]
