@@ -21,6 +21,8 @@ class Storage(NamedTuple):
     uploads: Uploads
     mirrors: Mirrors
     bucket: "Bucket | None" = None
+
+
 from services.kit.discovery import Listed, Source
 
 
