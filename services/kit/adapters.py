@@ -7,6 +7,7 @@ from services.kit.blobs import Blobs, FolderBlobs
 from services.kit.bus import Bus, NearBus
 from services.kit.cache import Cache, NearCache
 from services.kit.config import ConfigError, Installation
+from services.kit.discovery import Listed, Source
 from services.kit.mirrors import FolderMirrors, Mirrors
 from services.kit.uploads import FolderUploads, Uploads
 
@@ -21,9 +22,6 @@ class Storage(NamedTuple):
     uploads: Uploads
     mirrors: Mirrors
     bucket: "Bucket | None" = None
-
-
-from services.kit.discovery import Listed, Source
 
 
 def bus(settings: Installation, identity: Identity) -> Bus:
