@@ -18,12 +18,10 @@ from services.kit.inbox import Listener
 def build(config: Config, runtime: Runtime) -> App:
     """Composes the service; opens nothing."""
     db = open_database(config.database_url.get_secret_value(), runtime.home)
-    surroundings = Surroundings(
-        runtime.blobs.get, OnnxRuntimeLoader(), Store(db), runtime.spawn, runtime.now, runtime.instance
-    )
+    loader = OnnxRuntimeLoader(config.threads or os.cpu_count() or 1, config.queue)
+    surroundings = Surroundings(runtime.blobs.get, loader, Store(db), runtime.spawn, runtime.now, runtime.instance)
     catalogue = Catalogue(surroundings, config.keep_previous, config.unload_seconds)
-    threads = config.threads or os.cpu_count() or 1
-    inference = Inference(catalogue, RemoteRegistry(runtime), threads, config.queue, config.resync_seconds)
+    inference = Inference(catalogue, RemoteRegistry(runtime), config.resync_seconds)
     api = EnginesApi(inference, runtime.instance)
     return App(
         rpc={"aimass.v1.Engines": api},
@@ -31,7 +29,7 @@ def build(config: Config, runtime: Runtime) -> App:
         database=db,
         schema=schema,
         listeners=[Listener({ReleaseChanged: api.release_changed}, schema.inbox, broadcast=True)],
-        tasks=[inference.follow],
+        tasks=[inference.follow, catalogue.follow],
         close=[inference.close],
         ready=lambda: inference.ready,
     )
