@@ -6,6 +6,7 @@ from aimass.v1.registry_events_pb2 import ReleaseChanged
 from services.inference.api import EnginesApi
 from services.inference.config import Config
 from services.inference.database import open_database, schema
+from services.inference.engine import Loader
 from services.inference.engine_onnxruntime import OnnxRuntimeLoader
 from services.inference.registry import RemoteRegistry
 from services.inference.service.catalogue import Catalogue, Surroundings
@@ -18,7 +19,7 @@ from services.kit.inbox import Listener
 def build(config: Config, runtime: Runtime) -> App:
     """Composes the service; opens nothing."""
     db = open_database(config.database_url.get_secret_value(), runtime.home)
-    loader = OnnxRuntimeLoader(config.threads or os.cpu_count() or 1, config.queue)
+    loader = _loader(config, runtime)
     surroundings = Surroundings(runtime.blobs.get, loader, Store(db), runtime.spawn, runtime.now, runtime.instance)
     catalogue = Catalogue(surroundings, config.keep_previous, config.unload_seconds)
     inference = Inference(catalogue, RemoteRegistry(runtime), config.resync_seconds)
@@ -29,7 +30,16 @@ def build(config: Config, runtime: Runtime) -> App:
         database=db,
         schema=schema,
         listeners=[Listener({ReleaseChanged: api.release_changed}, schema.inbox, broadcast=True)],
-        tasks=[inference.follow, catalogue.follow],
+        tasks=[loader.watch, inference.follow, catalogue.follow],
         close=[inference.close],
         ready=lambda: inference.ready,
     )
+
+
+def _loader(config: Config, runtime: Runtime) -> Loader:
+    if not config.engine:
+        return OnnxRuntimeLoader(config.threads or os.cpu_count() or 1, config.queue)
+    from services.inference.engine_triton import TritonServer
+    from services.inference.triton.loading import TritonLoader
+
+    return TritonLoader(TritonServer(config.engine, runtime.settings.tls_dir), config.queue)

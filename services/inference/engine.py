@@ -36,11 +36,13 @@ class Calls:
 class Engine(Protocol):
     """A loaded version, warmed up."""
 
-    # What was found when it was loaded; `batch_invariant` holds where it runs.
-    signature: Signature
     calls: Calls
     # Whether it can answer; calls of one that cannot fail at once.
     up: bool
+
+    @property
+    def signature(self) -> Signature:
+        """What was found when it was loaded; `batch_invariant` holds where it runs."""
 
     async def infer(self, items: Sequence[Item]) -> list[Answer]:
         """An answer for each item, in their order. Raises overloaded, or unavailable when it cannot answer now."""
@@ -63,6 +65,9 @@ class Loader(Protocol):
 
     async def changed(self) -> Sequence[Engine]:
         """Waits until engines went down or came up again, and says which."""
+
+    async def watch(self) -> None:
+        """Looks for ever after what runs them."""
 
     async def close(self) -> None:
         """Waits for what is under way."""

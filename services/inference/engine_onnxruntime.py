@@ -87,6 +87,9 @@ class OnnxRuntimeLoader:
         await asyncio.Event().wait()
         return ()
 
+    async def watch(self) -> None:
+        """Nothing here comes and goes by itself."""
+
     async def close(self) -> None:
         self._threads.close()
         self._thread.shutdown(cancel_futures=True)
