@@ -10,7 +10,7 @@ from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 
 from services.inference.domain.tensors import Values, decode, encode
-from services.inference.triton.server import Gone, Refused
+from services.inference.triton.server import Broken, Gone, Refused
 from services.kit.config import ConfigError
 from services.kit.errors import Code, DeadlineExceeded, Failure, Internal, InvalidValue, Unavailable
 
@@ -138,6 +138,8 @@ def _failure(method: str, error: aio.AioRpcError) -> Exception:
     if method == "RepositoryModelLoad" and code not in _AWAY:
         found = _WHY.search(text)
         return InvalidValue(found[1] if found else "Triton does not load it")
+    if "tub process" in text:
+        return Broken(text)
     if code is grpc.StatusCode.NOT_FOUND or "unknown model" in text or "not ready" in text:
         return Gone(text)
     if code in _AWAY:

@@ -240,7 +240,7 @@ async def test_a_call_that_takes_too_long_ends_in_time(loader: Loader) -> None:
 
 
 async def test_too_many_calls_are_refused_at_once(loader: Loader) -> None:
-    engine = await load(loader, models.slow(20_000))
+    engine = await load(loader, models.slow(5_000))
 
     async def ask() -> str:
         try:

@@ -94,8 +94,8 @@ class TritonLoader:
             self._down()
             self._wake.set()
 
-    async def heal(self, version: TritonVersion) -> None:
-        await asyncio.shield(self._heal(version))
+    async def heal(self, version: TritonVersion, broken: bool) -> None:
+        await asyncio.shield(self._heal(version, broken))
         if not version.up:
             raise Unavailable("the model's engine is away", retry_after=1)
 
@@ -131,19 +131,22 @@ class TritonLoader:
             if not version.up or version.name not in there:
                 self._heal(version)
 
-    def _heal(self, version: TritonVersion) -> asyncio.Task[None]:
+    def _heal(self, version: TritonVersion, broken: bool = False) -> asyncio.Task[None]:
         task = self._healing.get(version.name)
         if task is None:
-            task = self._healing[version.name] = asyncio.get_running_loop().create_task(self._bring_back(version))
+            work = self._bring_back(version, broken)
+            task = self._healing[version.name] = asyncio.get_running_loop().create_task(work)
             task.add_done_callback(lambda _: self._healing.pop(version.name, None))
         return task
 
-    async def _bring_back(self, version: TritonVersion) -> None:
+    async def _bring_back(self, version: TritonVersion, broken: bool) -> None:
         self._tried[version.name] = time.monotonic()
         async with self._lock(version.name):
             if self._versions.get(version.name) is not version:
                 return
             try:
+                if broken:
+                    await self._server.unload(version.name)
                 await self._place(version)
                 self._set(version, True)
                 log.info("%s is back on Triton", version.name)

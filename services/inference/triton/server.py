@@ -10,6 +10,10 @@ class Gone(Exception):
     """The server does not have the version."""
 
 
+class Broken(Gone):
+    """The server has the version and cannot run it any more: the process that ran it has died."""
+
+
 class Refused(Exception):
     """The graph cannot compute with these values."""
 

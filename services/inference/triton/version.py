@@ -12,7 +12,7 @@ from services.inference.domain.engines import Released
 from services.inference.domain.tensors import Signature, Values
 from services.inference.engine import Calls
 from services.inference.triton.configuration import shape_here, shape_there
-from services.inference.triton.server import Gone, Refused, Server
+from services.inference.triton.server import Broken, Gone, Refused, Server
 from services.kit.errors import Code, DeadlineExceeded, Failure, Unavailable
 
 _Call = Callable[[Sequence[Values], Sequence[str], float], Coroutine[Any, Any, list[Values]]]
@@ -39,8 +39,8 @@ class Keeper(Protocol):
     def heard(self, answered: bool) -> None:
         """Whether the server answered a call at all."""
 
-    async def heal(self, version: "TritonVersion") -> None:
-        """Brings a version back that the server has lost. Raises unavailable."""
+    async def heal(self, version: "TritonVersion", broken: bool) -> None:
+        """Brings a version back that the server has lost, or has but cannot run. Raises unavailable."""
 
     async def drop(self, version: "TritonVersion") -> None:
         """Lets the server forget a version, unless another instance needs it."""
@@ -125,12 +125,12 @@ class TritonVersion:
     async def _call(self, inputs: Sequence[Values], outputs: Sequence[str], deadline: float) -> list[Values]:
         try:
             return await self._ask(inputs, outputs, deadline)
-        except Gone:
-            pass
+        except Gone as gone:
+            broken = isinstance(gone, Broken)
         # The server was started again, or somebody took the version away: what is pure may be asked once more.
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                await self._keeper.heal(self)
+                await self._keeper.heal(self, broken)
         except TimeoutError:
             raise DeadlineExceeded("the model took too long") from None
         try:
