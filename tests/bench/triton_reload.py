@@ -20,7 +20,7 @@ from services.inference.domain.tensors import Tensor
 from services.inference.engine_triton import TritonServer
 from services.inference.triton.loading import TritonLoader
 from services.inference.wire import signature_from_wire
-from services.kit.blobs import digest_of
+from services.kit.digests import digest_of
 from tests.support import models
 from tests.support.servers import Program, make
 

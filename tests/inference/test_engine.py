@@ -17,7 +17,7 @@ from services.inference.engine import Engine, Loader
 from services.inference.engine_onnxruntime import OnnxRuntimeLoader
 from services.inference.triton.loading import TritonLoader
 from services.inference.wire import signature_from_wire
-from services.kit.blobs import digest_of
+from services.kit.digests import digest_of
 from services.kit.errors import Code, Failure, InvalidValue, Unavailable
 from services.kit.timestamps import uuid7
 from tests.support import models
