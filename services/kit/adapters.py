@@ -13,6 +13,7 @@ from services.kit.uploads import FolderUploads, Uploads
 
 if TYPE_CHECKING:
     from services.kit.bucket_s3 import Bucket
+    from services.kit.tls import Credentials
 
 
 class Storage(NamedTuple):
@@ -24,8 +25,17 @@ class Storage(NamedTuple):
     bucket: "Bucket | None" = None
 
 
-def bus(settings: Installation, identity: Identity) -> Bus:
-    """Where events go. Raises ConfigError for a URL that nothing serves."""
+def credentials(settings: Installation) -> "Credentials | None":
+    """What this process shows to others and believes of them; None for plain connections. Raises ConfigError."""
+    if settings.tls_dir is None:
+        return None
+    from services.kit.tls import Credentials
+
+    return Credentials(settings.tls_dir)
+
+
+def bus(settings: Installation, identity: Identity, service: str, credentials: "Credentials | None") -> Bus:
+    """Where events go, for a process that speaks as a service. Raises ConfigError for a URL that nothing serves."""
     url = settings.bus_url.get_secret_value()
     scheme = url.partition("://")[0]
     if not url:
@@ -33,7 +43,7 @@ def bus(settings: Installation, identity: Identity) -> Bus:
     if scheme == "grpc":
         from services.kit.bus_remote import RemoteBus
 
-        return RemoteBus(url, identity)
+        return RemoteBus(url, identity, service, credentials)
     raise ConfigError("AIMASS_BUS_URL: must be grpc://host:port or kafka://host:port,...")
 
 

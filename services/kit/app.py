@@ -12,9 +12,11 @@ from services.kit import adapters, config
 from services.kit.auth import Identity, Principal, Scope, service_principal
 from services.kit.bus import Bus
 from services.kit.cache import Cache
+from services.kit.calls import CallTable
 from services.kit.config import Installation
 from services.kit.db import Database
 from services.kit.discovery import Directory
+from services.kit.member import connector
 from services.kit.schema import Schema
 from services.kit.telemetry import Telemetry
 from services.kit.timestamps import uuid7
@@ -68,8 +70,11 @@ class Runtime:
         # The folders that every near adapter keeps its files in are the owner's only.
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.instance = f"{'all' if len(self.hosted) > 1 else self.hosted[0]}-{uuid7()[-12:]}"
-        self.identity = Identity(self.instance, self.home / "keys")
-        self.directory = Directory(self.hosted, adapters.source(self.settings, self.identity))
+        self.identity = Identity(self.instance, self.settings.keys_dir or self.home / "keys")
+        self.credentials = adapters.credentials(self.settings)
+        self.calls = CallTable(self.settings.calls_file)
+        source, connect = adapters.source(self.settings, self.identity), connector(self.credentials)
+        self.directory = Directory(self.hosted, source, connect, self.calls)
         self.telemetry = Telemetry("-".join(self.hosted)[:60], self.home, self.settings.log_level)
         self.storage = adapters.storage(self.settings)
         self.blobs, self.uploads, self.mirrors, _ = self.storage
@@ -77,7 +82,7 @@ class Runtime:
         self.draining = False
         self.apps: dict[str, App] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.bus: Bus = adapters.bus(self.settings, self.identity)
+        self.bus: Bus = adapters.bus(self.settings, self.identity, self.hosted[0], self.credentials)
         self.cache: Cache = adapters.cache(self.settings)
 
     def now(self) -> datetime:

@@ -4,6 +4,8 @@ Every process signs with an Ed25519 key of its own, made at its start; the publi
 A token lives at most 60 s, is for one service, and is verified once.
 """
 
+import asyncio
+import contextlib
 import os
 import time
 from collections import OrderedDict
@@ -21,6 +23,8 @@ from services.kit.errors import Code, Failure
 LIFETIME = 60.0  # seconds
 _RENEW = 20.0  # a token is used again until this little of it is left
 _CACHE = 10_000
+_AGAIN = 3600.0  # seconds between two publications of a process's key
+_DEAD = 86_400.0  # seconds after which a key that was not published again is that of a process that was killed
 K = TypeVar("K")
 V = TypeVar("V")
 SYSTEM = "system"  # the tenant of the platform itself
@@ -46,6 +50,12 @@ class Principal:
         return not permission or any(grants(pattern, permission) for pattern in self.permissions)
 
 
+def caller_of(principal: Principal) -> str:
+    """The service that must be at the other end: the one that the principal is, or the gateway for all others."""
+    kind, _, name = principal.id.partition(":")
+    return name if kind == "service" else "gateway"
+
+
 def grants(pattern: str, permission: str) -> bool:
     """`*` grants all, `models.*` all verbs of models, `models.get` itself."""
     return pattern in ("*", permission) or (pattern.endswith(".*") and permission.startswith(pattern[:-1]))
@@ -61,11 +71,28 @@ class Identity:
         self._public: dict[str, Ed25519PublicKey] = {name: self._key.public_key()}
         self._signed: OrderedDict[tuple[str, Principal], tuple[str, float]] = OrderedDict()
         self._verified: OrderedDict[tuple[str, str], tuple[Principal, float]] = OrderedDict()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._publish()
+
+    def _publish(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         pem = self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        passing = folder / f".{name}.{os.getpid()}"
+        passing = self._folder / f".{self.name}.{os.getpid()}"
         passing.write_bytes(pem)
-        passing.rename(folder / f"{name}.pub")
+        passing.rename(self._folder / f"{self.name}.pub")
+
+    async def keep(self) -> None:
+        """Publishes the key again every hour, for ever, and removes those that nobody has published for a day."""
+        while True:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._collect, time.time() - _DEAD)
+            await asyncio.sleep(_AGAIN)
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._publish)
+
+    def _collect(self, before: float) -> None:
+        for path in self._folder.glob("*.pub"):
+            if path.stem != self.name and path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Takes the public key back; tokens of this process are not believed any more."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -14,6 +14,9 @@ from services.kit.channels import RemoteChannel
 from services.kit.errors import Code, Failure
 from services.kit.rpc import Call
 
+if TYPE_CHECKING:
+    from services.kit.tls import Credentials
+
 _PERMISSIONS = ("bus.publish", "bus.read")
 _PAUSE = 0.2  # seconds between tries to reach a bus that is away
 _AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
@@ -22,9 +25,10 @@ _AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 class RemoteBus:
     """Publishes to and reads from the bus at grpc://host:port."""
 
-    def __init__(self, url: str, identity: Identity) -> None:
-        self._channel = RemoteChannel(url.removeprefix("grpc://"), "bus")
-        self._stub, self._identity = BusStub(cast(Any, self._channel)), identity
+    def __init__(self, url: str, identity: Identity, service: str, credentials: "Credentials | None" = None) -> None:
+        """`service` is what this process calls itself there."""
+        self._channel = RemoteChannel(url.removeprefix("grpc://"), "bus", credentials)
+        self._stub, self._identity, self._service = BusStub(cast(Any, self._channel)), identity, service
 
     async def start(self) -> None:
         """Calls wait until the other process is there."""
@@ -46,8 +50,12 @@ class RemoteBus:
 
     def metadata(self) -> Any:
         """This process as it shows itself to the bus."""
-        principal = service_principal("bus", Scope(SYSTEM), _PERMISSIONS)
+        principal = service_principal(self._service, Scope(SYSTEM), _PERMISSIONS)
         return (("authorization", f"Bearer {self._identity.token('bus', principal)}"),)
+
+    def renew(self) -> None:
+        """A new connection for new calls, as when certificates have changed."""
+        self._channel.renew()
 
     async def close(self) -> None:
         await self._channel.close()

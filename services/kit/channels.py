@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grpc import StatusCode, aio
 
 from services.kit import contract, telemetry
 from services.kit.breaker import Outcome
+from services.kit.calls import CallTable
 from services.kit.errors import Code
-from services.kit.member import Instance, Member
+from services.kit.member import Instance, Member, connector
 from services.kit.pool import Pool
 from services.kit.status import TRAILER, failure_of
+
+if TYPE_CHECKING:
+    from services.kit.tls import Credentials
 
 _HOP = 0.01  # seconds of a deadline that the way takes
 _FAIR = 1.0  # seconds that a call must have had for its timeout to say something of the instance
@@ -20,8 +24,9 @@ _FAIR = 1.0  # seconds that a call must have had for its timeout to say somethin
 class BalancedChannel:
     """Calls of a service by whichever instance is best for each. Has the four methods that generated stubs use."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool, self.service = pool, pool.service
+    def __init__(self, pool: Pool, calls: CallTable | None = None) -> None:
+        """`calls` says how long a call may take."""
+        self._pool, self.service, self._calls = pool, pool.service, calls or CallTable()
 
     def unary_unary(
         self, path: str, request_serializer: Any = None, response_deserializer: Any = None, **_: Any
@@ -45,13 +50,13 @@ class BalancedChannel:
 
     def _single(self, *method: Any) -> Any:
         def call(request: Any, timeout: float | None = None, metadata: Any = ()) -> "RemoteCall":
-            return RemoteCall(self, method, request, _deadline(method[1], timeout), metadata)
+            return RemoteCall(self, method, request, self._deadline(method[1], timeout), metadata)
 
         return call
 
     def _many(self, *method: Any) -> Any:
         async def call(request: Any, timeout: float | None = None, metadata: Any = ()) -> AsyncIterator[Any]:
-            until = time.monotonic() + _deadline(method[1], timeout)
+            until = time.monotonic() + self._deadline(method[1], timeout)
             member = await self.member(until - time.monotonic())
             ticket, outcome = member.begin(), Outcome.UNKNOWN
             try:
@@ -72,6 +77,11 @@ class BalancedChannel:
         """The instance for a call. Raises unavailable."""
         return self._pool.choose() or await self._pool.wait(seconds)
 
+    def _deadline(self, path: str, timeout: float | None) -> float:
+        method = contract.all_methods().get(path)
+        longest = self._calls.deadline(method) if method else 10.0
+        return min(timeout or longest, longest)
+
     async def close(self) -> None:
         """Closes the connections of the pool."""
         await self._pool.close()
@@ -80,16 +90,20 @@ class BalancedChannel:
 class RemoteChannel(BalancedChannel):
     """Calls of the one process at an address."""
 
-    def __init__(self, address: str, service: str) -> None:
-        """`service` is how error texts name the other side."""
-        super().__init__(Pool(service, [Instance(address, address)]))
+    def __init__(self, address: str, service: str, credentials: "Credentials | None" = None) -> None:
+        """`service` is how error texts name the other side, and with credentials who it has to be."""
+        super().__init__(Pool(service, [Instance(address, address)], connector(credentials)))
+
+    def renew(self) -> None:
+        """A new connection for new calls, as when certificates have changed."""
+        self._pool.renew()
 
 
 class InstanceChannel(BalancedChannel):
     """Calls of one instance, known by its id."""
 
-    def __init__(self, pool: Pool, instance: str) -> None:
-        super().__init__(pool)
+    def __init__(self, pool: Pool, instance: str, calls: CallTable | None = None) -> None:
+        super().__init__(pool, calls)
         self._among = (instance,)
 
     async def member(self, seconds: float) -> Member:
@@ -138,11 +152,6 @@ def _outcome(error: Any, seconds: float) -> Outcome:
     if code in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED):
         return Outcome.LOST
     return Outcome.BADLY if code in (StatusCode.INTERNAL, StatusCode.UNKNOWN) else Outcome.WELL
-
-
-def _deadline(path: str, timeout: float | None) -> float:
-    method = contract.all_methods().get(path)
-    return timeout or (method.deadline if method else 10.0)
 
 
 def _left(until: float) -> float:

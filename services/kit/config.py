@@ -70,6 +70,10 @@ class Installation(Settings):
     blobs_cache_mib: int = 20480
     # A folder with ca.pem, cert.pem and key.pem: calls between processes are then TLS both ways. Empty: plain.
     tls_dir: Path | None = None
+    # Where processes publish the keys that their tokens are verified with; several machines share it. Empty: in `home`.
+    keys_dir: Path | None = None
+    # 32 bytes as base64 that seal secrets in databases; several machines share them. Empty: a file in `home`.
+    secrets_key: SecretStr = SecretStr("")
     # A TOML table of internal calls: deadline, breaker, allowed callers. Empty: what the contract says.
     calls_file: Path | None = None
     # host:port where a process shows its figures (/metrics) and its health; host:first-last: the first port that is
@@ -80,6 +84,8 @@ class Installation(Settings):
     log_level: str = "INFO"
     # Seconds that requests in flight may take after SIGTERM.
     drain_seconds: float = 30.0
+    # Seconds that other processes may still begin calls after SIGTERM, so that they can notice.
+    drain_accept_seconds: float = 2.0
 
 
 def load(kind: type[S], env: Mapping[str, str]) -> S:

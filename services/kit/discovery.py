@@ -7,6 +7,8 @@ import socket
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
+from services.kit.breaker import Rules
+from services.kit.calls import CallTable
 from services.kit.channels import BalancedChannel, InstanceChannel
 from services.kit.config import ConfigError
 from services.kit.local import LocalChannel
@@ -91,10 +93,12 @@ def place(listen: str, advertised: str) -> str:
 class Directory:
     """Channels to services by name. A service of this process is reached without a socket, and by no other way."""
 
-    def __init__(self, hosted: tuple[str, ...], source: Source, connect: Connect = plain) -> None:
-        """`connect` makes a channel to an address of a service."""
+    def __init__(
+        self, hosted: tuple[str, ...], source: Source, connect: Connect = plain, calls: CallTable | None = None
+    ) -> None:
+        """`connect` makes a channel to an address of a service; `calls` says what holds for calls."""
         self.local = {name: LocalChannel() for name in hosted}
-        self.source, self._connect = source, connect
+        self.source, self._connect, self._calls = source, connect, calls or CallTable()
         self._table: Table = source.table if isinstance(source, Listed) else {}
         self._pools: dict[str, Pool] = {}
         # Grows with every change of the table.
@@ -131,7 +135,7 @@ class Directory:
         if service not in self._pools:
             if not self.source.knows(service):
                 raise ConfigError(f"AIMASS_DISCOVERY_URL: says nothing of {service}")
-            self._pools[service] = Pool(service, self.instances(service), self._connect)
+            self._pools[service] = Pool(service, self.instances(service), self._connect, self._rules(service))
         return self._pools[service]
 
     def channel(self, service: str, instance: str = "") -> Any:
@@ -139,7 +143,15 @@ class Directory:
         pool = self.pool(service)
         if pool is None:
             return self.local[service]
-        return InstanceChannel(pool, instance) if instance else BalancedChannel(pool)
+        return InstanceChannel(pool, instance, self._calls) if instance else BalancedChannel(pool, self._calls)
+
+    def rule(self) -> None:
+        """Breakers open as the table of calls says now."""
+        for service, pool in self._pools.items():
+            pool.rule(self._rules(service))
+
+    def _rules(self, service: str) -> Rules:
+        return Rules(**self._calls.breaker(service))
 
     def renew(self) -> None:
         """New connections for new calls, as when certificates have changed."""

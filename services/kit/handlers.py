@@ -1,30 +1,37 @@
 """Guarded methods behind a socket: what a gRPC server calls."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
+from services.kit.calls import Peer
 from services.kit.errors import Failure
 from services.kit.rpc import Guarded, metadata_of
 from services.kit.status import refuse
+from services.kit.underway import Underway
+
+Who = Callable[[Any], Peer]
 
 
 class Handlers(grpc.GenericRpcHandler):
     """Guarded methods behind a socket."""
 
-    def __init__(self, guarded: Mapping[str, Guarded]) -> None:
-        self._handlers = {path: _handler(method) for path, method in guarded.items()}
+    def __init__(self, guarded: Mapping[str, Guarded], underway: Underway, who: Who = lambda context: None) -> None:
+        """`who` says, by a call's context, which services its caller may be; None when the connection does not tell."""
+        self._handlers = {path: _handler(method, underway, who) for path, method in guarded.items()}
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         return self._handlers.get(details.method)
 
 
-def _handler(guarded: Guarded) -> Any:
+def _handler(guarded: Guarded, underway: Underway, who: Who) -> Any:
     async def unary(request: Any, context: Any) -> Any:
         try:
-            reply, trailers = await guarded.unary(request, metadata_of(context), context.time_remaining())
+            metadata, left = metadata_of(context), context.time_remaining()
+            with underway.waiting():
+                reply, trailers = await guarded.unary(request, metadata, left, who(context))
         except Failure as failure:
             return await refuse(context, failure)
         if trailers:
@@ -33,7 +40,8 @@ def _handler(guarded: Guarded) -> Any:
 
     async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            async for item in guarded.stream(request, metadata_of(context), context.time_remaining()):
+            metadata, left = metadata_of(context), context.time_remaining()
+            async for item in underway.each(guarded.stream(request, metadata, left, who(context))):
                 yield item
         except Failure as failure:
             await refuse(context, failure)

@@ -5,12 +5,15 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from grpc import ChannelConnectivity, aio
 
 from services.kit.breaker import Breaker, Outcome, Rules
 from services.kit.rpc import OPTIONS
+
+if TYPE_CHECKING:
+    from services.kit.tls import Credentials
 
 # A peer that is frozen or cut off is noticed within three seconds, and one that swallows connections within two.
 PINGS = [
@@ -36,8 +39,23 @@ Connect = Callable[[str, str], aio.Channel]
 
 def plain(address: str, service: str) -> aio.Channel:
     """A channel to an address without TLS."""
-    options = [option for option in OPTIONS if option[0] != _AGAIN[0]]
-    return aio.insecure_channel(address, options=[*options, *PINGS, _AGAIN])
+    return aio.insecure_channel(address, options=_options())
+
+
+def connector(credentials: "Credentials | None") -> Connect:
+    """What makes channels: with credentials the other side must show that it is the service."""
+    if credentials is None:
+        return plain
+
+    def connect(address: str, service: str) -> aio.Channel:
+        own, options = credentials.channel(service)
+        return aio.secure_channel(address, own, options=[*_options(), *options])
+
+    return connect
+
+
+def _options() -> list[tuple[str, Any]]:
+    return [*(option for option in OPTIONS if option[0] != _AGAIN[0]), *PINGS, _AGAIN]
 
 
 class Member:

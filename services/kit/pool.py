@@ -54,6 +54,12 @@ class Pool:
                 member.connect()
         self._news()
 
+    def rule(self, rules: Rules) -> None:
+        """Breakers open by these rules from now on."""
+        self._rules = rules
+        for member in self._members.values():
+            member.breaker.rules = rules
+
     def renew(self) -> None:
         """New connections for new calls, as when certificates have changed; calls under way end on the old ones."""
         instances = tuple(self._members)

@@ -19,9 +19,10 @@ from google.protobuf.message_factory import GetMessageClass
 from aimass.v1 import options_pb2
 from services.kit import contract, fields, telemetry
 from services.kit.auth import Identity, Principal, Scope
+from services.kit.calls import CallTable, Peer
 from services.kit.contract import Method
 from services.kit.db import Replay
-from services.kit.errors import Code, DeadlineExceeded, Failure, Internal, Unauthenticated
+from services.kit.errors import Code, DeadlineExceeded, Failure, Forbidden, Internal, Unauthenticated
 from services.kit.idempotency import IdempotencyTable, Keyed
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,9 @@ class Guarded:
         audience: str,
         now: Callable[[], datetime],
         keys: IdempotencyTable | None,
+        table: CallTable,
     ) -> None:
+        self._table = table
         self.method, self._identity, self._audience = method, identity, audience
         self._run = getattr(servicer, method.descriptor.name)  # a missing method fails at start, not at its first call
         self._now, self._keys = now, keys
@@ -104,7 +107,7 @@ class Guarded:
         self.server_streams = bool(method.descriptor.server_streaming)
         self._name = method.path[1:]
 
-    def admit(self, request: Any, metadata: Mapping[str, str], timeout: float | None) -> Call:
+    def admit(self, request: Any, metadata: Mapping[str, str], timeout: float | None, peer: Peer = None) -> Call:
         """The call, if its caller may make it and the request keeps its rules."""
         kind, _, token = metadata.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not token:
@@ -112,24 +115,23 @@ class Guarded:
         principal = self._identity.verify(token, self._audience)
         telemetry.belongs(principal.scope, self._audience)
         policy = self.method.policy
-        if not self.method.public and not principal.id.startswith(("service:", "key:")):
-            raise Failure(Code.FORBIDDEN, "this method is for services")
+        self._table.admit(self.method, principal, peer)
         if not principal.may(policy.permission):
-            raise Failure(Code.FORBIDDEN, f"{policy.permission} is not permitted")
+            raise Forbidden(f"{policy.permission} is not permitted")
         if policy.etag_required and "if-match" not in metadata:
             raise Failure(Code.ETAG_REQUIRED, "If-Match with the etag of the object is required")
         if self.method.public and not self.client_streams:
             fields.check(request)
-        seconds = min(self.method.deadline, timeout) if timeout else self.method.deadline
-        deadline = time.monotonic() + seconds
+        longest = self._table.deadline(self.method)
+        deadline = time.monotonic() + (min(longest, timeout) if timeout else longest)
         return Call(self.method, principal, request, metadata, self._now, self._keys, deadline)
 
     async def unary(
-        self, request: Any, metadata: Mapping[str, str], timeout: float | None
+        self, request: Any, metadata: Mapping[str, str], timeout: float | None, peer: Peer = None
     ) -> tuple[Any, dict[str, str]]:
         """The reply and its trailers; raises Failure only."""
         with self._failures(metadata):
-            call = self.admit(request, metadata, timeout)
+            call = self.admit(request, metadata, timeout, peer)
             try:
                 async with asyncio.timeout(call.remaining()):
                     reply = await self._run(request, call)
@@ -140,10 +142,12 @@ class Guarded:
                 raise RuntimeError(f"{self._name} is KEYED and did not ask for its key")
             return reply, call.trailers
 
-    async def stream(self, request: Any, metadata: Mapping[str, str], timeout: float | None) -> AsyncIterator[Any]:
+    async def stream(
+        self, request: Any, metadata: Mapping[str, str], timeout: float | None, peer: Peer = None
+    ) -> AsyncIterator[Any]:
         """The replies; raises Failure only."""
         with self._failures(metadata):
-            call = self.admit(request, metadata, timeout)
+            call = self.admit(request, metadata, timeout, peer)
             async with asyncio.timeout(call.remaining()):
                 async for item in self._run(request, call):
                     yield item
@@ -175,10 +179,12 @@ def guard(
     audience: str,
     now: Callable[[], datetime],
     keys: IdempotencyTable | None,
+    table: CallTable | None = None,
 ) -> dict[str, Guarded]:
     """Guarded methods by path, of servicers by the full name of their service."""
+    table = table or CallTable()
     return {
-        method.path: Guarded(method, servicer, identity, audience, now, keys)
+        method.path: Guarded(method, servicer, identity, audience, now, keys, table)
         for name, servicer in servicers.items()
         for method in contract.methods(name)
     }

@@ -7,54 +7,23 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TextIO
-
-from grpc import aio
+from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 from services.kit import config
 from services.kit.app import OPERATOR, App, Door, Runtime
 from services.kit.bus import NearBus
-from services.kit.bus_remote import BusApi
+from services.kit.bus_remote import BusApi, RemoteBus
 from services.kit.config import Installation, Settings
 from services.kit.discovery import place
-from services.kit.handlers import Handlers
+from services.kit.grpc_door import GrpcDoor
 from services.kit.inbox import consume
 from services.kit.observation import ObservationDoor
 from services.kit.operations_api import OperationsApi
-from services.kit.rpc import OPTIONS, PINGED, guard
+from services.kit.rpc import guard
 
 log = logging.getLogger(__name__)
 SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
-
-
-class GrpcDoor:
-    """A gRPC server for calls of other services."""
-
-    def __init__(self, address: str, guarded: Mapping[str, Any], ending: Callable[[], None] = lambda: None) -> None:
-        """`ending` is called before the door closes: it ends streams that would never end by themselves."""
-        self._address, self._guarded, self._ending = address, guarded, ending
-        self._server: aio.Server | None = None
-
-    async def open(self) -> None:
-        # gRPC would let two processes listen on one port, and each get some of the other's calls.
-        server = aio.server(options=[*OPTIONS, *PINGED, ("grpc.so_reuseport", 0)])
-        server.add_generic_rpc_handlers((Handlers(self._guarded),))
-        try:
-            server.add_insecure_port(self._address)
-        except RuntimeError:
-            raise config.ConfigError(
-                f"{self._address} cannot be listened on: another program has it, or it is no address of this machine"
-            ) from None
-        self._server = server
-        await server.start()
-
-    async def close(self, grace: float) -> None:
-        if self._server:
-            # Let go of here: a server that is collected after its loop was closed complains.
-            server, self._server = self._server, None
-            self._ending()
-            await server.stop(grace)
 
 
 def build(name: str, runtime: Runtime) -> App:
@@ -67,7 +36,7 @@ def build(name: str, runtime: Runtime) -> App:
         servicers["aimass.v1.Operations"] = OperationsApi(app.schema.operations)
         importlib.import_module("aimass.v1.operations_pb2")
     keys = app.schema.keys if app.schema else None
-    runtime.directory.local[name].serve(guard(servicers, runtime.identity, name, runtime.now, keys))
+    runtime.directory.local[name].serve(guard(servicers, runtime.identity, name, runtime.now, keys, runtime.calls))
     runtime.apps[name] = app
     return app
 
@@ -85,7 +54,10 @@ class Process:
         config.refuse_unknown([Installation, *settings_of(SERVICES)], env)
         self.runtime = Runtime(names, env)
         self._apps = {name: build(name, self.runtime) for name in names}
-        self._doors: list[Door] = []
+        # In the order of their opening; internal ones are for other services, public ones belong to the services here.
+        self._observed: list[Door] = []
+        self._internal: dict[str, GrpcDoor] = {}
+        self._public: list[Door] = []
         self._started = False
 
     async def start(self) -> None:
@@ -96,15 +68,19 @@ class Process:
             observed = ObservationDoor(listen, lambda: self._started, lambda: self._started and runtime.ready())
             await observed.open()
             (runtime.home / "observed").write_text(f"{observed.address}\n")
-            self._doors.append(observed)
+            self._observed.append(observed)
+        runtime.spawn(runtime.calls.watch(runtime.directory.rule))
+        if runtime.credentials:
+            runtime.spawn(runtime.credentials.watch(self._renew))
+        runtime.spawn(runtime.identity.keep())
         await runtime.cache.start()
         await runtime.directory.start()
         await runtime.bus.start()
         await asyncio.gather(*(app.database.start() for app in self._apps.values() if app.database))
         runtime.telemetry.start(runtime.bus)
-        for door in self._internal_doors():
+        for name, door in self._internal_doors().items():
             await door.open()
-            self._doors.append(door)
+            self._internal[name] = door
         for name, app in self._apps.items():
             for hook in app.start:
                 await hook()
@@ -112,25 +88,34 @@ class Process:
         for app in self._apps.values():
             for door in app.doors:
                 await door.open()
-                self._doors.append(door)
+                self._public.append(door)
+        addresses = {name: self._internal[name].address if name in self._internal else "" for name in self._apps}
         host = runtime.settings.advertise_host
-        await runtime.directory.source.announce({name: place(self._listen(name), host) for name in self._apps})
+        await runtime.directory.source.announce({name: place(found, host) for name, found in addresses.items()})
         self._started = True
         log.info("%s ready", ", ".join(self._apps), extra=OPERATOR)
 
-    def _internal_doors(self) -> list[Door]:
-        runtime, doors = self.runtime, list[Door]()
+    def _internal_doors(self) -> dict[str, GrpcDoor]:
+        runtime, doors = self.runtime, dict[str, GrpcDoor]()
         if runtime.settings.bus_listen and isinstance(runtime.bus, NearBus):
             api = BusApi(runtime.bus)
-            offered = guard({"aimass.v1.Bus": api}, runtime.identity, "bus", runtime.now, None)
-            doors.append(GrpcDoor(runtime.settings.bus_listen, offered, api.end))
+            offered = guard({"aimass.v1.Bus": api}, runtime.identity, "bus", runtime.now, None, runtime.calls)
+            doors["bus"] = GrpcDoor(runtime.settings.bus_listen, offered, api.end, runtime.credentials)
         for name in self._apps:
             if listen := self._listen(name):
-                doors.append(GrpcDoor(listen, runtime.directory.local[name].methods))
+                methods = runtime.directory.local[name].methods
+                doors[name] = GrpcDoor(listen, methods, credentials=runtime.credentials)
+        if runtime.credentials and (missing := sorted(doors.keys() - runtime.credentials.names)):
+            raise config.ConfigError(f"AIMASS_TLS_DIR: the certificate is not for {', '.join(missing)}")
         return doors
 
     def _listen(self, name: str) -> str:
         return str(getattr(config.load(settings_of([name])[0], self.runtime.env), "listen", ""))
+
+    def _renew(self) -> None:
+        self.runtime.directory.renew()
+        if isinstance(self.runtime.bus, RemoteBus):
+            self.runtime.bus.renew()
 
     def _run_tasks(self, name: str, app: App) -> None:
         runtime = self.runtime
@@ -147,8 +132,7 @@ class Process:
         runtime = self.runtime
         runtime.draining = True
         await runtime.directory.source.withdraw()
-        for door in reversed(self._doors):
-            await door.close(runtime.settings.drain_seconds)
+        await self._drain(runtime.settings.drain_seconds, runtime.settings.drain_accept_seconds)
         await runtime.stop_tasks()
         for app in self._apps.values():
             for hook in app.close:
@@ -164,6 +148,16 @@ class Process:
         await runtime.cache.close()
         runtime.blobs.close()
         runtime.identity.close()
+
+    async def _drain(self, grace: float, accept: float) -> None:
+        """Closes the public doors, then those that other processes have had time to leave."""
+        noticed = asyncio.ensure_future(asyncio.sleep(min(accept, grace) if self._internal and self._started else 0))
+        for door in reversed(self._public):
+            await door.close(grace)
+        await noticed
+        await asyncio.gather(*(door.close(grace) for door in self._internal.values()))
+        for door in self._observed:
+            await door.close(grace)
 
 
 class _Terminal(logging.StreamHandler[TextIO]):

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from services.kit.running import GrpcDoor
+from services.kit.grpc_door import GrpcDoor
 from tests.gateway.echo import OWNERS, Echo, echoes
 from tests.support.house import House, house
 

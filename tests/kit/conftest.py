@@ -11,10 +11,10 @@ from aimass.v1.operations_pb2_grpc import OperationsStub
 from services.kit.auth import Identity, Principal, Scope
 from services.kit.channels import RemoteChannel
 from services.kit.db import Database
+from services.kit.grpc_door import GrpcDoor
 from services.kit.local import LocalChannel
 from services.kit.operations_api import OperationsApi
 from services.kit.rpc import guard
-from services.kit.running import GrpcDoor
 from services.kit.schema import Schema
 
 SCOPE = Scope("acme")

@@ -13,8 +13,8 @@ from services.kit.auth import Identity
 from services.kit.bus import Bus, Event, NearBus, Reader
 from services.kit.bus_remote import BusApi, RemoteBus
 from services.kit.errors import Code, Failure
+from services.kit.grpc_door import GrpcDoor
 from services.kit.rpc import guard
-from services.kit.running import GrpcDoor
 from tests.kit.conftest import now
 
 TOPIC = "aimass.data.v1"
@@ -35,7 +35,7 @@ async def bus(request: pytest.FixtureRequest, near: NearBus, identity: Identity,
         return
     door = GrpcDoor(f"127.0.0.1:{free_port}", guard({"aimass.v1.Bus": BusApi(near)}, identity, "bus", now, None))
     await door.open()
-    remote = RemoteBus(f"grpc://127.0.0.1:{free_port}", identity)
+    remote = RemoteBus(f"grpc://127.0.0.1:{free_port}", identity, "data")
     yield remote
     await remote.close()
     await door.close(0)

@@ -15,8 +15,8 @@ from services.kit.auth import Identity
 from services.kit.bus import Event, NearBus, Reader
 from services.kit.bus_remote import BusApi, RemoteBus
 from services.kit.errors import Code, Failure
+from services.kit.grpc_door import GrpcDoor
 from services.kit.rpc import Call, guard
-from services.kit.running import GrpcDoor
 from tests.kit.conftest import now
 from tests.support.house import until
 
@@ -68,7 +68,7 @@ async def holder(tmp_path: Path, identity: Identity, free_port: int) -> AsyncIte
 
 @pytest.fixture
 async def remote(holder: Holder, identity: Identity, free_port: int) -> AsyncIterator[Counting]:
-    bus = Counting(f"grpc://127.0.0.1:{free_port}", identity)
+    bus = Counting(f"grpc://127.0.0.1:{free_port}", identity, "data")
     yield bus
     await bus.close()
 

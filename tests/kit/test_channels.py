@@ -15,9 +15,9 @@ from services.kit import contract
 from services.kit.auth import Identity
 from services.kit.channels import RemoteChannel
 from services.kit.errors import Code, Failure
+from services.kit.grpc_door import GrpcDoor
 from services.kit.local import LocalChannel
 from services.kit.rpc import Call, guard
-from services.kit.running import GrpcDoor
 from tests.kit.conftest import as_key, now
 
 SERVICE = "aimass.test.Echo"

@@ -13,8 +13,9 @@ from services.kit.auth import Identity, Principal, Scope
 from services.kit.channels import RemoteChannel
 from services.kit.config import ConfigError
 from services.kit.errors import Failure
+from services.kit.grpc_door import GrpcDoor
 from services.kit.local import LocalChannel
-from services.kit.running import GrpcDoor, Process
+from services.kit.running import Process
 from tests.kit.test_running import run, started
 from tests.support.house import until
 

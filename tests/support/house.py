@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,15 +74,22 @@ class _Caller:
         make = getattr(self._channel, kind)
 
         def method(path: str, *args: Any, **options: Any) -> Any:
-            call = make(path, *args, **options)
+            call, principal = make(path, *args, **options), _for(path, self._principal)
 
             def with_caller(request: Any, timeout: float | None = None, metadata: Any = ()) -> Any:
-                own = self._runtime.metadata(self._service, self._principal)
+                own = self._runtime.metadata(self._service, principal)
                 return call(request, timeout=timeout, metadata=(*own, *self._extra, *metadata))
 
             return with_caller
 
         return method
+
+
+def _for(path: str, principal: Principal) -> Principal:
+    """Internal methods are called by the service that the contract names."""
+    method = contract.all_methods().get(path)
+    callers = method.policy.callers if method and not method.public else ()
+    return replace(principal, id=f"service:{callers[0]}") if callers else principal
 
 
 @contextlib.asynccontextmanager

@@ -221,7 +221,7 @@ async def test_only_the_platform_leases_and_nobody_reports_on_a_strangers_job(ru
 
     assert (await refused(rival.LeaseJob(wpb.LeaseJobRequest(worker="w")))).code is Code.FORBIDDEN
     assert (await refused(rival.Heartbeat(wpb.HeartbeatRequest(**held(found))))).code is Code.NOT_FOUND
-    without = running.runtime.metadata("trainer", Principal(Scope("system"), "service:x", ("jobs.get",)))
+    without = running.runtime.metadata("trainer", Principal(Scope("system"), "service:trainer", ("jobs.get",)))
     stub: Any = WorkersStub(running.runtime.channel("trainer"))
     assert (await refused(stub.LeaseJob(wpb.LeaseJobRequest(worker="w"), metadata=without))).code is Code.FORBIDDEN
 

@@ -3,10 +3,12 @@
 isort:skip_file
 What the contract says of services, methods and fields beside their types. Gateway, guards, SDK and documents read it."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf.internal import extension_dict as _extension_dict
 import builtins as _builtins
@@ -82,6 +84,7 @@ class MethodPolicy(_message.Message):
     DEADLINE_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
     ETAG_REQUIRED_FIELD_NUMBER: _builtins.int
+    CALLERS_FIELD_NUMBER: _builtins.int
     permission: _builtins.str
     """The permission the caller needs, as `resource.verb`; empty: any authenticated caller."""
     resource: _builtins.str
@@ -98,6 +101,12 @@ class MethodPolicy(_message.Message):
     def deadline(self) -> _duration_pb2.Duration:
         """The longest a call may take; 10 s if unset."""
 
+    @_builtins.property
+    def callers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Services of the house that may call it in their own name; callers from outside come through the gateway, which may
+        call every public method. An internal method without any may be called by all services.
+        """
+
     def __init__(
         self,
         *,
@@ -109,6 +118,7 @@ class MethodPolicy(_message.Message):
         deadline: _duration_pb2.Duration | None = ...,
         audit: _builtins.bool = ...,
         etag_required: _builtins.bool = ...,
+        callers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -117,6 +127,8 @@ class MethodPolicy(_message.Message):
         b"audience",
         "audit",
         b"audit",
+        "callers",
+        b"callers",
         "cost",
         b"cost",
         "deadline",

@@ -1,0 +1,156 @@
+"""The table of internal calls: for each its longest time and who may make it, and for each service when breakers open.
+
+The contract says both; AIMASS_CALLS_FILE says otherwise where an installation wants it, and may change while processes
+run.
+"""
+
+import asyncio
+import logging
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.kit import contract
+from services.kit.auth import Principal, caller_of
+from services.kit.config import ConfigError
+from services.kit.contract import ANY, Method
+from services.kit.errors import Forbidden
+
+log = logging.getLogger(__name__)
+_LOOK = 0.5  # seconds between two looks at the file
+EVERYONE = "*"
+# The services that a caller may be, as its certificate says; None when the call came by no wire, or by a plain one.
+Peer = frozenset[str] | None
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+
+
+class _Entry(BaseModel):
+    """What a pattern says of the calls that it matches."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    deadline: Seconds | None = None
+    callers: frozenset[str] | None = None
+
+
+class BreakerRules(BaseModel):
+    """When the breaker of an instance opens and for how long; what is None stays as it is built. Times in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    window: Seconds | None = None
+    calls: Annotated[int, Field(ge=1)] | None = None
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    in_a_row: Annotated[int, Field(ge=1)] | None = None
+    shortest: Seconds | None = None
+    longest: Seconds | None = None
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    calls: dict[str, _Entry] = {}
+    breakers: dict[str, BreakerRules] = {}
+
+
+class CallTable:
+    """What holds for a call. Patterns: `aimass.v1.Models/GetModel`, `aimass.v1.Models/*`, `*`; the closer one wins."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        """Without a file the contract's word holds. Raises ConfigError for a file that is no table."""
+        self._file, self._stamp = file, _stamp(file)
+        self._said = _read(file) if file else _Table()
+        self._known: dict[str, tuple[float, frozenset[str] | None]] = {}
+
+    def deadline(self, method: Method) -> float:
+        """The longest that a call may take, in seconds."""
+        return self._find(method)[0]
+
+    def admit(self, method: Method, principal: Principal, peer: Peer) -> None:
+        """Raises forbidden unless who calls may, and what its token says fits the certificate that came with it."""
+        if not principal.id.startswith(("service:", "key:")):
+            raise Forbidden("the token is neither for a service nor for a key")
+        caller = caller_of(principal)
+        if peer is not None and caller not in peer:
+            raise Forbidden(f"the certificate is not that of {caller}")
+        callers = self._find(method)[1]
+        if callers is not None and caller not in callers:
+            raise Forbidden(f"{caller} may not call {method.path[1:]}")
+
+    def breaker(self, service: str) -> Mapping[str, Any]:
+        """What is said of the breakers of a service's instances, by the name of the rule."""
+        rules = self._said.breakers.get(service) or self._said.breakers.get(EVERYONE) or BreakerRules()
+        return rules.model_dump(exclude_none=True)
+
+    async def watch(self, changed: Callable[[], None] = lambda: None) -> None:
+        """Takes over what the file says, for ever. A file that is no table is named in the log and changes nothing."""
+        while self._file:
+            await asyncio.sleep(_LOOK)
+            if self._look(self._file):
+                changed()
+
+    def _look(self, file: Path) -> bool:
+        if (stamp := _stamp(file)) == self._stamp:
+            return False
+        self._stamp = stamp
+        try:
+            self._said = _read(file)
+        except ConfigError as error:
+            log.error("the table of calls stays as it was: %s", error)
+            return False
+        self._known = {}
+        log.info("the table of calls is taken over from %s", file)
+        return True
+
+    def _find(self, method: Method) -> tuple[float, frozenset[str] | None]:
+        if (found := self._known.get(method.path)) is None:
+            found = self._known[method.path] = self._work_out(method)
+        return found
+
+    def _work_out(self, method: Method) -> tuple[float, frozenset[str] | None]:
+        service = method.path[1:].partition("/")[0]
+        patterns = (method.path[1:], f"{service}/*", EVERYONE)
+        entries = [entry for pattern in patterns if (entry := self._said.calls.get(pattern))]
+        deadline = next((entry.deadline for entry in entries if entry.deadline), method.deadline)
+        callers = next((entry.callers for entry in entries if entry.callers is not None), None)
+        if callers is not None:
+            return deadline, None if EVERYONE in callers else callers
+        declared = frozenset(method.policy.callers)
+        if method.public:
+            return deadline, declared | {"gateway"}
+        return deadline, declared or None
+
+
+def _stamp(file: Path | None) -> Any:
+    try:
+        found = file.stat() if file else None
+    except OSError:
+        return None
+    return found and (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def _read(file: Path) -> _Table:
+    try:
+        said = _Table.model_validate(tomllib.loads(file.read_text()))
+    except OSError as error:
+        raise ConfigError(f"AIMASS_CALLS_FILE: {file} cannot be read: {(error.strerror or '').lower()}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"AIMASS_CALLS_FILE: {file} is no TOML: {str(error).lower()}") from None
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
+        raise ConfigError(f"AIMASS_CALLS_FILE: {file}: {wrong}") from None
+    if unknown := sorted(_unknown(said)):
+        raise ConfigError(f"AIMASS_CALLS_FILE: {file}: there is no {', '.join(unknown)}")
+    return said
+
+
+def _unknown(said: _Table) -> set[str]:
+    """Names of what does not exist: a typing error must not pass for a rule."""
+    paths = {method.path[1:] for method in contract.all_methods().values()}
+    patterns = {EVERYONE, *paths, *(f"{path.partition('/')[0]}/*" for path in paths)}
+    services = {method.owner for method in contract.all_methods().values()} - {ANY} | {EVERYONE}
+    named = {caller for entry in said.calls.values() for caller in entry.callers or ()}
+    return (said.calls.keys() - patterns) | ((said.breakers.keys() | named) - services)

@@ -1,0 +1,66 @@
+"""The door for calls of other services."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from grpc import aio
+
+from services.kit.config import ConfigError
+from services.kit.handlers import Handlers
+from services.kit.rpc import OPTIONS, PINGED, Guarded
+from services.kit.underway import Underway
+
+if TYPE_CHECKING:
+    from services.kit.tls import Credentials
+
+
+class GrpcDoor:
+    """A gRPC server; with credentials its callers must show who they are."""
+
+    def __init__(
+        self,
+        address: str,
+        guarded: Mapping[str, Guarded],
+        ending: Callable[[], None] = lambda: None,
+        credentials: "Credentials | None" = None,
+    ) -> None:
+        """`ending` is called before the door closes."""
+        self._address, self._guarded, self._ending, self._credentials = address, guarded, ending, credentials
+        self._underway = Underway()
+        # host:port where it is open: port 0 was for any.
+        self.address = ""
+        self._server: aio.Server | None = None
+
+    async def open(self) -> None:
+        """Raises ConfigError when the address cannot be had."""
+        # gRPC would let two processes listen on one port, and each get some of the other's calls.
+        server = aio.server(options=[*OPTIONS, *PINGED, ("grpc.so_reuseport", 0)])
+        server.add_generic_rpc_handlers((self._handlers(),))
+        try:
+            if self._credentials:
+                port = server.add_secure_port(self._address, self._credentials.server())
+            else:
+                port = server.add_insecure_port(self._address)
+        except RuntimeError:
+            raise ConfigError(
+                f"{self._address} cannot be listened on: another program has it, or it is no address of this machine"
+            ) from None
+        self._server = server
+        self.address = f"{self._address.rpartition(':')[0]}:{port}"
+        await server.start()
+
+    def _handlers(self) -> Handlers:
+        if not (credentials := self._credentials):
+            return Handlers(self._guarded, self._underway)
+        return Handlers(self._guarded, self._underway, lambda context: credentials.peer(context.auth_context()))
+
+    async def close(self, grace: float) -> None:
+        """Takes no more calls and cuts none: what does not end within `grace` seconds is told to come again."""
+        if self._server:
+            # Let go of here: a server that is collected after its loop was closed complains.
+            server, self._server = self._server, None
+            self._ending()
+            stopping = asyncio.ensure_future(server.stop(grace))
+            await self._underway.end(grace, stopping)
+            await stopping
