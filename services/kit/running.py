@@ -78,9 +78,9 @@ class Process:
         await runtime.bus.start()
         await asyncio.gather(*(app.database.start() for app in self._apps.values() if app.database))
         runtime.telemetry.start(runtime.bus)
-        for name, door in self._internal_doors().items():
-            await door.open()
-            self._internal[name] = door
+        for name, inner in self._internal_doors().items():
+            await inner.open()
+            self._internal[name] = inner
         for name, app in self._apps.items():
             for hook in app.start:
                 await hook()
