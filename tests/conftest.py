@@ -1,8 +1,11 @@
 """What every test may use."""
 
 import socket
+from pathlib import Path
 
 import pytest
+
+from tests.support import servers
 
 
 @pytest.fixture
@@ -11,3 +14,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(params=[pytest.param("near"), pytest.param("far", marks=pytest.mark.far)])
+def db_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "near":
+        return f"sqlite:///{tmp_path}/data.db"
+    return servers.database(servers.address("postgres"))

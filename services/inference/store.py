@@ -15,4 +15,4 @@ class Store:
 
     async def tell(self, events: Sequence[Event]) -> None:
         """Returns when the events are on the disk, to be published."""
-        await self._db.run(lambda connection: schema.outbox.add(connection, events))
+        await self._db.write(lambda connection: schema.outbox.add(connection, events))

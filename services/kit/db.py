@@ -1,16 +1,20 @@
 """A database behind a service: one call, one transaction, in a thread of its own.
 
-SQLite on a laptop, PostgreSQL in containers: the same code, another URL.
+SQLite on a laptop, PostgreSQL in containers: the same code, another URL. A transaction sees the database as if no other
+ran beside it. Where others do run beside it (PostgreSQL), one that cannot be fitted in between is run again, so the
+work that is handed over must change nothing but the database.
 """
 
 import asyncio
-import fcntl
+import itertools
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -22,35 +26,31 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     and_,
-    create_engine,
-    event,
+    func,
+    select,
     text,
 )
-from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
+from services.kit import tenancy
 from services.kit.auth import Scope
-from services.kit.errors import Code, Failure, Unavailable
+from services.kit.db_sqlite import Sqlite
+from services.kit.errors import Unavailable
+from services.kit.transactions import Kind, Once, Replay, Way, Work
 
+__all__ = [
+    "Database",
+    "Once",
+    "Replay",
+    "UtcDateTime",
+    "database_clock",
+    "newest",
+    "scoped",
+    "upsert",
+    "within",
+]
 T = TypeVar("T")
-
-
-class Once(Protocol):
-    """Makes an effect happen once: an idempotency key or an event. Its row is written with the effect."""
-
-    def claim(self, connection: Connection) -> None:
-        """Raises Replay when the effect has happened."""
-
-    def settle(self, connection: Connection, result: Any) -> None:
-        """Keeps the answer for repeats."""
-
-
-class Replay(Exception):
-    """The effect has happened before; `reply` is what was answered then."""
-
-    def __init__(self, reply: bytes) -> None:
-        super().__init__("replayed")
-        self.reply = reply
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -63,7 +63,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+        return (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)) if value else None
 
 
 def scoped(name: str, metadata: MetaData, *columns: Any) -> Table:
@@ -77,89 +77,120 @@ def within(table: Table, scope: Scope) -> ColumnElement[bool]:
     return and_(table.c.tenant == scope.tenant, table.c.project == scope.project)
 
 
+def upsert(connection: Connection, table: Table) -> Any:
+    """An insert that can say what happens when a row is there already, in the words of this kind of database."""
+    return import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)
+
+
+def database_clock(connection: Connection) -> datetime:
+    """The database's time: all processes that lease see the same."""
+    if connection.dialect.name == "sqlite":
+        said = connection.execute(select(func.strftime("%Y-%m-%dT%H:%M:%f+00:00", "now"))).scalar_one()
+        return datetime.fromisoformat(said)
+    found: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return found
+
+
 class Database:
-    """A pool of connections and the threads that use them. SQLite has one of each, and a lock on its file."""
+    """A pool of connections and the threads that use them."""
 
     def __init__(self, url: str, migrations: Path, threads: int = 8) -> None:
         """Opens nothing yet; `start` does. `migrations` is the folder of the service's Alembic revisions."""
         self.url, self._migrations = url, migrations
         self.near = url.startswith("sqlite")
-        self._lock: IO[str] | None = None
-        options: dict[str, Any] = (
-            {"connect_args": {"check_same_thread": False}} if self.near else {"pool_size": threads}
-        )
-        self._engine = create_engine(url, **options)
-        if self.near:
-            event.listen(self._engine, "connect", _tune_sqlite)
-            event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        self._threads = ThreadPoolExecutor(1 if self.near else threads, thread_name_prefix="db")
+        self._kind: Kind = Sqlite(url) if self.near else _far(url, threads)
+        self._threads = ThreadPoolExecutor(self._kind.threads, thread_name_prefix="db")
 
     async def start(self) -> None:
-        """Takes the file's lock and brings the schema up to date."""
+        """Takes the file's lock and brings the schema up to date. Raises unavailable."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self._open)
 
     def _open(self) -> None:
-        if self.near and (path := make_url(self.url).database):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._lock = open(f"{path}.lock", "w")  # noqa: SIM115 - held as long as the process lives
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise Unavailable(f"{path} is in use by another process") from None
-        if self._revision() != newest(self._migrations):
-            from services.kit.migrations import upgrade  # Alembic costs a quarter of a second; most starts need none
+        try:
+            self._kind.open()
+            if (behind := self._revision() != newest(self._migrations)) or not self.near:
+                with self._kind.migrating() as connection:
+                    if behind:
+                        from services.kit.migrations import bring_up  # costs a quarter of a second; few starts need it
 
-            upgrade(self._engine, self._migrations)
+                        bring_up(connection, self._migrations)
+                    self._kind.finish(connection)
+        except DBAPIError as error:
+            raise self._kind.named(error, None) or error from error
 
     def _revision(self) -> str:
         try:
-            with self._engine.connect() as connection:
+            with self._kind.engine.connect() as connection:
                 return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
-        except Exception as error:  # the table is not there: the kind of error differs by database
-            if isinstance(error, Failure):
-                raise
+        except DBAPIError:  # the table is not there: the kind of error differs by database
             return ""
 
     async def run(self, work: Callable[[Connection], T], once: Once | None = None) -> T:
-        """Runs `work` in one transaction: commits on return, rolls back on raise.
+        """Runs `work` in one transaction: commits on return, rolls back on raise. It may be run more than once.
 
-        With `once`, its row is claimed before and settled after in the same transaction; raises Replay on a repeat.
+        With `once`, its row is claimed before and settled after in the same transaction; raises Replay on a repeat,
+        and unavailable with a delay when the database is away or too busy.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._transact, work, once)
+        return await self._do(work, Way.ALONE, once)
 
-    def _transact(self, work: Callable[[Connection], T], once: Once | None) -> T:
-        try:
-            with self._engine.begin() as connection:
-                if once:
-                    once.claim(connection)
-                result = work(connection)
-                if once:
-                    once.settle(connection, result)
-                return result
-        except OperationalError as error:
-            raise _named(error) from error
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """The same for work that only looks: cheaper, and never in anybody's way."""
+        return await self._do(work, Way.READING)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """The same for statements that need nothing of each other, or lock what they read: never run again."""
+        return await self._do(work, Way.EACH)
+
+    async def recall(self, once: Once | None) -> None:
+        """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
+        if once:
+            await self.read(once.recall)
+
+    async def _do(self, work: Callable[[Connection], T], way: Way, once: Once | None = None) -> T:
+        asked = Work(work, way, once, tenancy.current())
+        future = asyncio.get_running_loop().run_in_executor(self._threads, self._transact, asked)
+        return await self._kind.result(future, asked)
+
+    def _transact(self, work: Work[T]) -> T:
+        work.begun = True
+        for tries in itertools.count(1):
+            try:
+                return self._attempt(work)
+            except DBAPIError as error:
+                if (pause := self._kind.pause(error, work, tries)) is None:
+                    if failure := self._kind.named(error, work):
+                        raise failure from error
+                    raise
+            time.sleep(pause)
+        raise AssertionError
+
+    def _attempt(self, work: Work[T]) -> T:
+        work.sent = work.claimed = False
+        with self._kind.connect(work) as connection, connection.begin():
+            if work.once:
+                work.once.claim(connection)
+                work.claimed = True
+            result = work.do(connection)
+            if work.once:
+                work.once.settle(connection, result)
+            if work.given_up:
+                raise Unavailable("nobody waits for it any more")
+            work.sent = True
+        return result
 
     def close(self) -> None:
         """Waits for what runs, closes the connections, frees the file."""
         self._threads.shutdown()
-        self._engine.dispose()
-        if self._lock:
-            self._lock.close()
+        self._kind.close()
+
+
+def _far(url: str, threads: int) -> Kind:
+    from services.kit.db_postgresql import Postgresql
+
+    return Postgresql(url, threads)
 
 
 def newest(migrations: Path) -> str:
     """The last revision in a folder of files named NNNN_what.py."""
     found = [m.group(1) for path in migrations.glob("*.py") if (m := re.match(r"(\d{4})_", path.name))]
     return max(found, default="")
-
-
-def _named(error: OperationalError) -> Failure:
-    if "full" in str(error.orig):
-        return Failure(Code.STORAGE_FULL, "the disk is full")
-    return Unavailable("the database cannot be reached", retry_after=1)
-
-
-def _tune_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # SQLAlchemy begins transactions, not the driver
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
-        connection.execute(f"PRAGMA {pragma}")

@@ -4,19 +4,21 @@ The row lives in the transaction of the effect, so an effect without its row, or
 """
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import Column, LargeBinary, MetaData, String, Table, delete, insert, select
+from sqlalchemy import Column, LargeBinary, MetaData, String, Table, delete, select, update
 from sqlalchemy.engine import Connection
 
-from services.kit.db import Replay, UtcDateTime
+from services.kit.db import Replay, UtcDateTime, upsert
 from services.kit.errors import Code, Failure
 
 LIFETIME = timedelta(hours=24)
+_PRUNE_EVERY = 600.0  # seconds
 
 
 class IdempotencyTable:
@@ -31,40 +33,55 @@ class IdempotencyTable:
             Column("reply", LargeBinary, nullable=False),
             Column("expire_time", UtcDateTime, nullable=False),
         )
+        self._pruned = 0.0
 
     def once(self, who: str, key: str, request: Message, now: datetime, to_wire: Callable[[Any], Message]) -> "Keyed":
         """What a keyed call hands to the database: `to_wire` makes the reply to keep out of the use case's result."""
         scope = hashlib.sha256(f"{who}\0{key}".encode()).hexdigest()
         fingerprint = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
-        return Keyed(self.table, scope, fingerprint, now, to_wire)
+        return Keyed(self, scope, fingerprint, now, to_wire)
+
+    def prune(self, connection: Connection, now: datetime) -> None:
+        """Forgets keys whose time is over, now and then: a look at all of them is in every other call's way."""
+        if time.monotonic() - self._pruned > _PRUNE_EVERY:
+            self._pruned = time.monotonic()
+            connection.execute(delete(self.table).where(self.table.c.expire_time < now))
 
 
 @dataclass(frozen=True)
 class Keyed:
     """One key with one request."""
 
-    _table: Table
+    _keys: IdempotencyTable
     _scope: str
     _fingerprint: str
     _now: datetime
     _to_wire: Callable[[Any], Message]
 
-    def claim(self, connection: Connection) -> None:
+    def recall(self, connection: Connection) -> None:
         """Raises Replay for the same request, key_reused for another one."""
-        connection.execute(delete(self._table).where(self._table.c.expire_time < self._now))
-        found = connection.execute(select(self._table).where(self._table.c.scope == self._scope)).first()
-        if found is None:
+        table = self._keys.table
+        found = connection.execute(select(table).where(table.c.scope == self._scope)).first()
+        if found is None or found.expire_time < self._now:
             return
         if found.fingerprint != self._fingerprint:
             raise Failure(Code.KEY_REUSED, "the idempotency key was used for another request")
         raise Replay(found.reply)
 
+    def claim(self, connection: Connection) -> None:
+        """The same; of several at a time one goes on, and the others wait for what comes of it."""
+        self._keys.prune(connection, self._now)
+        table, row = self._keys.table, self._row(b"")
+        new = upsert(connection, table).values(row).on_conflict_do_nothing().returning(table.c.scope)
+        if connection.execute(new).first() is None:
+            self.recall(connection)
+            connection.execute(update(table).where(table.c.scope == self._scope).values(row))
+
     def settle(self, connection: Connection, result: Any) -> None:
         """Keeps the answer."""
-        row = {
-            "scope": self._scope,
-            "fingerprint": self._fingerprint,
-            "reply": self._to_wire(result).SerializeToString(),
-            "expire_time": self._now + LIFETIME,
-        }
-        connection.execute(insert(self._table).values(row))
+        table, reply = self._keys.table, self._to_wire(result).SerializeToString()
+        connection.execute(update(table).where(table.c.scope == self._scope).values(reply=reply))
+
+    def _row(self, reply: bytes) -> dict[str, Any]:
+        expire_time = self._now + LIFETIME
+        return {"scope": self._scope, "fingerprint": self._fingerprint, "reply": reply, "expire_time": expire_time}

@@ -10,13 +10,13 @@ from datetime import timedelta
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
-from sqlalchemy import Column, MetaData, String, Table, delete, insert, select
+from sqlalchemy import Column, MetaData, String, Table, delete, select
 from sqlalchemy.engine import Connection
 
-from services.kit import contract
+from services.kit import contract, tenancy
 from services.kit.auth import Scope
 from services.kit.bus import Bus, Event, Reader
-from services.kit.db import Replay, UtcDateTime
+from services.kit.db import Replay, UtcDateTime, upsert
 from services.kit.errors import Code, Failure
 from services.kit.telemetry import failed, metrics, span
 
@@ -60,13 +60,17 @@ class Delivery:
     def scope(self) -> Scope:
         return self.event.scope
 
-    def claim(self, connection: Connection) -> None:
+    def recall(self, connection: Connection) -> None:
         table = self._inbox.table
         if connection.execute(select(table.c.event).where(table.c.event == self.event.id)).first():
             raise Replay(b"")
-        now = self._now()
+
+    def claim(self, connection: Connection) -> None:
+        table, now = self._inbox.table, self._now()
         self._inbox.prune(connection, now)
-        connection.execute(insert(table).values(event=self.event.id, time=now))
+        row = upsert(connection, table).values(event=self.event.id, time=now).on_conflict_do_nothing()
+        if connection.execute(row.returning(table.c.event)).first() is None:
+            raise Replay(b"")
 
     def settle(self, connection: Connection, result: Any) -> None:
         """The row of `claim` is all there is."""
@@ -99,7 +103,7 @@ class Listener:
         for kind, handler in self.handlers.items():
             if kind.DESCRIPTOR.full_name == event.type:
                 message = _message(kind, event)
-                with _span(event):
+                with tenancy.of(event.scope.tenant), _span(event):
                     await handler(message, Delivery(event, self.inbox, now))
                 return
         if not any(

@@ -129,7 +129,7 @@ class Operations:
         """Raises not_found."""
         table = self.table
         here = within(table, scope) & (table.c.operation == name)
-        row = await self.db.run(lambda connection: connection.execute(select(table).where(here)).first())
+        row = await self.db.read(lambda connection: connection.execute(select(table).where(here)).first())
         if row is None:
             raise NotFound(f"there is no operation {name}")
         return to_message(row)
@@ -150,7 +150,7 @@ class Operations:
         if last:
             here &= table.c.operation < last[0]
         query = select(table).where(here).order_by(table.c.operation.desc()).limit(size + 1)
-        rows = await self.db.run(lambda connection: connection.execute(query).all())
+        rows = await self.db.read(lambda connection: connection.execute(query).all())
         page = pages.cut(rows, size, lambda row: (row.operation,))
         return Page(tuple(to_message(row) for row in page.items), page.next_token)
 

@@ -1,21 +1,32 @@
-"""Events that leave with the transaction that caused them (RELIABILITY S3)."""
+"""Events that leave with the transaction that caused them (RELIABILITY S3). `relay` publishes them."""
 
 import asyncio
-import contextlib
-import logging
+import zlib
 from collections.abc import Iterable
+from typing import Any
 
 import orjson
-from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, delete, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    insert,
+)
 from sqlalchemy.engine import Connection
 
-from services.kit.bus import Bus, Event
-from services.kit.db import Database
+from services.kit.bus import Event
 from services.kit.errors import Code, Failure
 from services.kit.event import LARGEST
 
-log = logging.getLogger(__name__)
-_BATCH = 200
+PARTITIONS = 8  # of every outbox, for ever: a key must not move while events of it wait
+# Counts for ever; SQLite numbers rows by itself, in a column of this type only.
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Outbox:
@@ -25,54 +36,35 @@ class Outbox:
         self.table = Table(
             "outbox",
             metadata,
-            Column("id", Integer, primary_key=True),
+            Column("id", NUMBER, primary_key=True),
+            Column("partition", SmallInteger, nullable=False, server_default="0"),
             Column("topic", String(200), nullable=False),
             Column("key", String(400), nullable=False),
             Column("headers", LargeBinary, nullable=False),
             Column("body", LargeBinary, nullable=False),
+            Index("outbox_partition", "partition", "id"),
         )
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, connection: Connection, events: Iterable[Event]) -> None:
         """Writes events in the caller's transaction. Raises limit_exceeded for one that no bus takes."""
-        events = list(events)
-        for event in events:
-            if event.size > LARGEST:
-                raise Failure(Code.LIMIT_EXCEEDED, f"{event.headers.get('ce_subject', event.key)} is too large to tell")
-        rows = [{"topic": e.topic, "key": e.key, "headers": orjson.dumps(e.headers), "body": e.body} for e in events]
+        rows = [_row(event) for event in events]
         if rows:
             connection.execute(insert(self.table), rows)
             if self._loop and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._news.set)
 
-    async def relay(self, db: Database, bus: Bus) -> None:
-        """Publishes for ever, oldest first; a crash in between publishes again, with the same ids."""
+    def listen(self) -> asyncio.Event:
+        """Set in this event loop, now and later, when a transaction of this process writes events."""
         self._loop, self._news = asyncio.get_running_loop(), asyncio.Event()
-        while True:
-            self._news.clear()
-            try:
-                sent = await self.flush(db, bus)
-            except Failure as failure:
-                log.warning("events wait: %s", failure)
-                await asyncio.sleep(1)
-                continue
-            if sent < _BATCH:
-                # The set may come just before the commit that it tells of, so the wait is short as well.
-                await _wait(self._news, 0.05 if sent or self._news.is_set() else 0.5)
-
-    async def flush(self, db: Database, bus: Bus) -> int:
-        """Publishes one batch; returns how many."""
-        rows = await db.run(lambda c: c.execute(select(self.table).order_by(self.table.c.id).limit(_BATCH)).all())
-        await bus.publish([Event(row.topic, row.key, row.body, orjson.loads(row.headers)) for row in rows])
-        if rows:
-            ids = [row.id for row in rows]
-            await db.run(lambda c: c.execute(delete(self.table).where(self.table.c.id.in_(ids))) and None)
-        return len(rows)
+        return self._news
 
 
-async def _wait(news: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):  # not wait_for: Python 3.11's can lose a cancellation
-            await news.wait()
-        await asyncio.sleep(0.005)  # lets the transaction commit
+def _row(event: Event) -> dict[str, Any]:
+    if event.size > LARGEST:
+        raise Failure(Code.LIMIT_EXCEEDED, f"{event.headers.get('ce_subject', event.key)} is too large to tell")
+    # A sum that is the same in every process and every release, unlike hash().
+    partition = zlib.crc32(event.key.encode()) % PARTITIONS
+    headers = orjson.dumps(event.headers)
+    return {"partition": partition, "topic": event.topic, "key": event.key, "headers": headers, "body": event.body}

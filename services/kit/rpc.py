@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from aimass.v1 import options_pb2
-from services.kit import contract, fields, telemetry
+from services.kit import contract, fields, telemetry, tenancy
 from services.kit.auth import Identity, Principal, Scope
 from services.kit.calls import CallTable, Peer
 from services.kit.contract import Method
@@ -134,7 +134,8 @@ class Guarded:
             call = self.admit(request, metadata, timeout, peer)
             try:
                 async with asyncio.timeout(call.remaining()):
-                    reply = await self._run(request, call)
+                    with tenancy.of(call.scope.tenant):
+                        reply = await self._run(request, call)
             except Replay as replay:
                 return self.reply_class.FromString(replay.reply), {REPLAYED: "true"}
             keyed = self.method.policy.effect == options_pb2.EFFECT_KEYED
@@ -149,7 +150,7 @@ class Guarded:
         with self._failures(metadata):
             call = self.admit(request, metadata, timeout, peer)
             async with asyncio.timeout(call.remaining()):
-                async for item in self._run(request, call):
+                async for item in tenancy.each(call.scope.tenant, self._run(request, call)):
                     yield item
 
     @contextlib.contextmanager

@@ -20,6 +20,7 @@ from services.kit.grpc_door import GrpcDoor
 from services.kit.inbox import consume
 from services.kit.observation import ObservationDoor
 from services.kit.operations_api import OperationsApi
+from services.kit.relay import Relay
 from services.kit.rpc import guard
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def build(name: str, runtime: Runtime) -> App:
     servicers = dict(app.rpc)
     if app.schema and app.database:
         app.schema.operations.bind(app.database, runtime.now)
+        app.schema.tenure.bind(app.database, runtime.instance)
         servicers["aimass.v1.Operations"] = OperationsApi(app.schema.operations)
         importlib.import_module("aimass.v1.operations_pb2")
     keys = app.schema.keys if app.schema else None
@@ -120,7 +122,8 @@ class Process:
     def _run_tasks(self, name: str, app: App) -> None:
         runtime = self.runtime
         if app.schema and app.database:
-            runtime.spawn(app.schema.outbox.relay(app.database, runtime.bus))
+            runtime.spawn(app.schema.tenure.run())
+            runtime.spawn(Relay(app.schema.outbox, app.schema.tenure, app.database, runtime.bus).run())
         for index, listener in enumerate(app.listeners):
             group = f"{name}-{runtime.instance}" if listener.broadcast else name
             runtime.spawn(consume(runtime.bus, listener, f"{group}-{index}" if index else group, runtime.now))

@@ -5,8 +5,9 @@ from sqlalchemy import MetaData
 
 from services.kit.idempotency import IdempotencyTable
 from services.kit.inbox import Inbox
+from services.kit.leases import Leases, Tenure
 from services.kit.operations import Operations
-from services.kit.outbox import Outbox
+from services.kit.outbox import NUMBER, Outbox
 
 
 class Schema:
@@ -18,6 +19,7 @@ class Schema:
         self.inbox = Inbox(self.metadata)
         self.keys = IdempotencyTable(self.metadata)
         self.operations = Operations(service, self.metadata)
+        self.tenure = Tenure(Leases(self.metadata))
 
 
 def create_0001(op: "object") -> None:
@@ -25,7 +27,7 @@ def create_0001(op: "object") -> None:
     create, index = op.create_table, op.create_index  # type: ignore[attr-defined]
     create(
         "outbox",
-        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("id", NUMBER, primary_key=True),
         sa.Column("topic", sa.String(200), nullable=False),
         sa.Column("key", sa.String(400), nullable=False),
         sa.Column("headers", sa.LargeBinary, nullable=False),
@@ -68,3 +70,23 @@ def drop_0001(op: "object") -> None:
     """Takes the first revision back."""
     for name in ("operation", "idempotency_key", "inbox", "outbox"):
         op.drop_table(name)  # type: ignore[attr-defined]
+
+
+def create_0002(op: "object") -> None:
+    """Partitions of the outbox, and leases: several processes on one database."""
+    op.add_column("outbox", sa.Column("partition", sa.SmallInteger, nullable=False, server_default="0"))  # type: ignore[attr-defined]
+    op.create_index("outbox_partition", "outbox", ["partition", "id"])  # type: ignore[attr-defined]
+    op.create_table(  # type: ignore[attr-defined]
+        "lease",
+        sa.Column("name", sa.String(100), primary_key=True),
+        sa.Column("owner", sa.String(100), nullable=False),
+        sa.Column("fence", sa.BigInteger, nullable=False),
+        sa.Column("expire_time", sa.DateTime(timezone=True), nullable=False),
+    )
+
+
+def drop_0002(op: "object") -> None:
+    """Takes the second revision back."""
+    op.drop_table("lease")  # type: ignore[attr-defined]
+    op.drop_index("outbox_partition", "outbox")  # type: ignore[attr-defined]
+    op.drop_column("outbox", "partition")  # type: ignore[attr-defined]

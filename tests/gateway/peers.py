@@ -21,6 +21,7 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.errors import Code, NotFound
 from services.kit.inbox import consume
+from services.kit.relay import Relay
 from services.kit.rpc import Call, guard
 from services.kit.telemetry import Record
 from tests.support.house import House
@@ -135,7 +136,8 @@ class Peers(House):
         runtime = self.runtime
         await runtime.bus.start()
         await self.database.start()
-        runtime.spawn(schema.outbox.relay(self.database, runtime.bus))
+        schema.tenure.bind(self.database, runtime.instance)
+        runtime.spawn(Relay(schema.outbox, schema.tenure, self.database, runtime.bus).run())
         runtime.spawn(consume(runtime.bus, self.api.listener, f"gateway-{runtime.instance}", runtime.now))
         runtime.spawn(self.api.follow())
 

@@ -18,6 +18,7 @@ from services.inference.wire import release_from_wire
 from services.kit.auth import Scope
 from services.kit.blobs import FolderBlobs
 from services.kit.bus import Event, NearBus
+from services.kit.relay import Relay
 from tests.support import models
 from tests.support.house import until
 
@@ -54,7 +55,7 @@ class Instance:
 
     async def told(self) -> list[tuple[int, int, int]]:
         """Version, state and generation of every event so far."""
-        await schema.outbox.flush(self.db, self.bus)
+        await Relay(schema.outbox, schema.tenure, self.db, self.bus).flush()
         reader = await self.bus.reader(["aimass.inference.v1"], f"test-{id(object())}")
         events: list[Event] = await asyncio.wait_for(reader.poll(1000), 5)
         found = [EngineChanged.FromString(event.body) for event in events]
@@ -65,9 +66,10 @@ class Instance:
 async def instance(tmp_path: Path) -> AsyncIterator[Instance]:
     made = Instance(tmp_path)
     await made.db.start()
+    schema.tenure.bind(made.db, "one")
     await made.bus.start()
     yield made
-    await made.catalogue.close()
+    made.catalogue.close()
     made.db.close()
     await made.bus.close()
     made.blobs.close()
@@ -145,14 +147,13 @@ async def test_a_version_is_told_as_going_before_it_is_gone(instance: Instance) 
     await instance.hear(Release("late", 1, desired=one, serving=one))
     entry = instance.catalogue.find(Key(ACME, "late", 1))
     assert entry
-    assert entry.engine
-    entry.engine.calls.enter()
+    entry.enter()
     await instance.hear(Release("late", 2, desired=two, serving=two))
     await until(lambda: instance.states()[1] is State.UNLOADING)
     # A call that was pinned to it before still finds it.
     assert instance.catalogue.find(Key(ACME, "late", 1)) is entry
 
-    entry.engine.calls.leave()
+    entry.leave()
     await until(lambda: instance.states() == {2: State.READY})
     assert (1, 4, 2) in await instance.told()
 
@@ -162,12 +163,11 @@ async def test_a_version_that_is_named_again_stays(instance: Instance) -> None:
     await instance.hear(Release("late", 1, desired=one, serving=one))
     entry = instance.catalogue.find(Key(ACME, "late", 1))
     assert entry
-    assert entry.engine
-    entry.engine.calls.enter()
+    entry.enter()
     await instance.hear(Release("late", 2, desired=two, serving=two))
     await until(lambda: instance.states()[1] is State.UNLOADING)
     await instance.hear(Release("late", 3, desired=one, serving=two, awaited=True))
-    entry.engine.calls.leave()
+    entry.leave()
     await asyncio.sleep(0.05)
 
     assert instance.states() == {1: State.READY, 2: State.READY}

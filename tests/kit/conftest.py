@@ -22,8 +22,8 @@ MIGRATION = """
 import services.kit.schema as kit
 from alembic import op
 revision, down_revision, branch_labels, depends_on = "0001", None, None, None
-def upgrade(): kit.create_0001(op)
-def downgrade(): kit.drop_0001(op)
+def upgrade(): kit.create_0001(op), kit.create_0002(op)
+def downgrade(): kit.drop_0002(op), kit.drop_0001(op)
 """
 
 
@@ -42,15 +42,21 @@ async def schema() -> Schema:
 
 
 @pytest.fixture
-async def db(tmp_path: Path, schema: Schema) -> AsyncIterator[Database]:
-    folder = tmp_path / "migrations"
-    folder.mkdir()
-    (folder / "0001_kit.py").write_text(MIGRATION)
-    database = Database(f"sqlite:///{tmp_path}/data.db", folder)
+async def db(db_url: str, tmp_path: Path, schema: Schema) -> AsyncIterator[Database]:
+    database = Database(db_url, migrations(tmp_path))
     await database.start()
     schema.operations.bind(database, now)
+    schema.tenure.bind(database, "one")
     yield database
     database.close()
+
+
+def migrations(folder: Path) -> Path:
+    """The kit's own tables as a service has them."""
+    made = folder / "migrations"
+    made.mkdir(exist_ok=True)
+    (made / "0001_kit.py").write_text(MIGRATION)
+    return made
 
 
 @pytest.fixture(params=["in process", "tcp"])

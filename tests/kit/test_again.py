@@ -11,6 +11,7 @@ from services.kit.blobs import FolderBlobs
 from services.kit.bus import Event, NearBus
 from services.kit.db import Database
 from services.kit.errors import Code, Failure
+from services.kit.relay import Relay
 from services.kit.schema import Schema
 from tests.kit.conftest import MIGRATION, SCOPE, now
 
@@ -24,7 +25,8 @@ def test_watchers_and_the_relay_work_in_a_second_event_loop(tmp_path: Path) -> N
         await db.start()
         await bus.start()
         schema.operations.bind(db, now)
-        relay = asyncio.create_task(schema.outbox.relay(db, bus))
+        schema.tenure.bind(db, "one")
+        relay = asyncio.create_task(Relay(schema.outbox, schema.tenure, db, bus).run())
         made = await db.run(lambda c: schema.operations.create(c, SCOPE, "m", "r"))
         watching = asyncio.create_task(last(schema, made.operation))
         await asyncio.sleep(0.05)

@@ -4,14 +4,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, MetaData, String, create_engine, insert, inspect, select, text
+from sqlalchemy import Column, MetaData, String, insert, select, update
 from sqlalchemy.engine import Connection
 
 from services.kit.auth import Scope
-from services.kit.db import Database, UtcDateTime, newest, scoped, within
-from services.kit.errors import Code, Failure
-from services.kit.migrations import downgrade, upgrade
-from tests.kit.conftest import MIGRATION
+from services.kit.db import Database, UtcDateTime, database_clock, newest, scoped, within
 
 METADATA = MetaData()
 THING = scoped("thing", METADATA, Column("name", String(63), primary_key=True), Column("time", UtcDateTime))
@@ -61,35 +58,6 @@ async def test_transactions_do_not_mix(things: Database) -> None:
     assert len(await things.run(lambda c: c.execute(select(THING)).all())) == 20
 
 
-async def test_commits_are_synced_to_the_disk(things: Database) -> None:
-    found = await things.run(
-        lambda c: (c.execute(text("PRAGMA synchronous")).scalar(), c.execute(text("PRAGMA journal_mode")).scalar())
-    )
-
-    assert found == (2, "wal")  # FULL
-
-
-async def test_a_file_has_one_owner(db: Database, tmp_path: Path) -> None:
-    other = Database(db.url, tmp_path / "migrations")
-
-    with pytest.raises(Failure, match="in use by another process") as caught:
-        await other.start()
-    assert caught.value.code is Code.UNAVAILABLE
-    other.close()
-
-
-async def test_a_full_disk_is_said_so(things: Database) -> None:
-    await things.run(lambda c: c.execute(text("PRAGMA max_page_count = 40")) and None)
-
-    def fill(connection: Connection) -> None:
-        for number in range(2000):
-            put(connection, "acme", f"{number:063d}")
-
-    with pytest.raises(Failure) as caught:
-        await things.run(fill)
-    assert caught.value.code is Code.STORAGE_FULL
-
-
 def test_the_newest_revision_is_the_highest_number(tmp_path: Path) -> None:
     for name in ("0001_a.py", "0010_b.py", "0002_c.py", "notes.py"):
         (tmp_path / name).touch()
@@ -97,27 +65,36 @@ def test_the_newest_revision_is_the_highest_number(tmp_path: Path) -> None:
     assert newest(tmp_path) == "0010"
 
 
-def test_a_schema_goes_up_and_down(tmp_path: Path) -> None:
-    (tmp_path / "0001_kit.py").write_text(MIGRATION)
-    engine = create_engine(f"sqlite:///{tmp_path}/a.db")
-    upgrade(engine, tmp_path)
-    there = set(inspect(engine).get_table_names())
-    downgrade(engine, tmp_path, "base")
-    left = set(inspect(engine).get_table_names())
-    engine.dispose()
+async def test_who_only_reads_sees_what_was_written(things: Database) -> None:
+    await things.run(partial(put, tenant="acme"))
 
-    assert {"outbox", "inbox", "operation", "idempotency_key"} <= there
-    assert left == {"alembic_version"}
+    assert len(await things.read(lambda c: c.execute(select(THING)).all())) == 1
 
 
-@pytest.mark.parametrize("service", ["gateway", "data", "trainer", "registry", "inference", "logs"])
-def test_every_services_schema_goes_up_and_down(service: str, tmp_path: Path) -> None:
-    folder = Path(__file__).parents[2] / "services" / service / "migrations"
-    engine = create_engine(f"sqlite:///{tmp_path}/a.db")
-    upgrade(engine, folder)
-    downgrade(engine, folder, "base")
-    upgrade(engine, folder)
-    there = inspect(engine).get_table_names()
-    engine.dispose()
+async def test_the_clock_of_the_database_is_this_ones(db: Database) -> None:
+    apart = await db.read(database_clock) - datetime.now(UTC)
 
-    assert "outbox" in there
+    assert abs(apart.total_seconds()) < 1
+
+
+async def test_counters_that_many_raise_at_once_miss_none(things: Database) -> None:
+    await things.run(partial(put, tenant="acme", time=NOON))
+
+    def raise_it(connection: Connection) -> None:
+        time = connection.execute(select(THING.c.time)).scalar_one()
+        assert time
+        connection.execute(update(THING).values(time=time + timedelta(seconds=1)))
+
+    await asyncio.gather(*(things.run(raise_it) for _ in range(30)))
+
+    assert (await things.read(lambda c: c.execute(select(THING.c.time)).scalar_one())) == NOON + timedelta(seconds=30)
+
+
+async def test_of_many_who_make_what_is_not_there_one_does(things: Database) -> None:
+    def make(connection: Connection) -> bool:
+        if connection.execute(select(THING)).first():
+            return False
+        put(connection, "acme")
+        return True
+
+    assert sorted(await asyncio.gather(*(things.run(make) for _ in range(20)))) == [False] * 19 + [True]

@@ -1,8 +1,22 @@
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from sqlalchemy import Engine, create_engine, inspect
+
 from services.kit.db import Database
+from services.kit.migrations import downgrade, upgrade
 from tests.kit.conftest import MIGRATION
+
+SERVICES = Path(__file__).parents[2] / "services"
+
+
+@pytest.fixture
+def engine(db_url: str) -> Iterator[Engine]:
+    made = create_engine(db_url)
+    yield made
+    made.dispose()
 
 
 async def test_databases_of_one_process_are_brought_up_to_date_side_by_side(tmp_path: Path) -> None:
@@ -13,3 +27,24 @@ async def test_databases_of_one_process_are_brought_up_to_date_side_by_side(tmp_
 
     for database in databases:
         database.close()
+
+
+def test_a_schema_goes_up_and_down(tmp_path: Path, engine: Engine) -> None:
+    (tmp_path / "0001_kit.py").write_text(MIGRATION)
+    upgrade(engine, tmp_path)
+    there = set(inspect(engine).get_table_names())
+    downgrade(engine, tmp_path, "base")
+    left = set(inspect(engine).get_table_names())
+
+    assert {"outbox", "inbox", "operation", "idempotency_key", "lease"} <= there
+    assert left == {"alembic_version"}
+
+
+@pytest.mark.parametrize("service", ["gateway", "data", "trainer", "registry", "inference", "logs"])
+def test_every_services_schema_goes_up_and_down(service: str, engine: Engine) -> None:
+    folder = SERVICES / service / "migrations"
+    upgrade(engine, folder)
+    downgrade(engine, folder, "base")
+    upgrade(engine, folder)
+
+    assert "outbox" in inspect(engine).get_table_names()

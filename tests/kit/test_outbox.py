@@ -12,6 +12,7 @@ from services.kit.auth import Scope
 from services.kit.bus import Event, NearBus
 from services.kit.db import Database
 from services.kit.inbox import Delivery, Listener, consume
+from services.kit.relay import Relay
 from services.kit.schema import Schema
 from tests.kit.conftest import now
 
@@ -42,9 +43,9 @@ async def names(bus: NearBus, count: int, topic: str = TOPIC) -> list[str]:
 async def test_an_event_leaves_with_its_transaction(db: Database, schema: Schema, bus: NearBus) -> None:
     await db.run(lambda c: schema.outbox.add(c, [changed("a"), changed("b")]))
 
-    assert await schema.outbox.flush(db, bus) == 2
+    assert await Relay(schema.outbox, schema.tenure, db, bus).flush() == 2
     assert await names(bus, 2) == ["a", "b"]
-    assert await schema.outbox.flush(db, bus) == 0
+    assert await Relay(schema.outbox, schema.tenure, db, bus).flush() == 0
 
 
 async def test_a_transaction_that_fails_says_nothing(db: Database, schema: Schema, bus: NearBus) -> None:
@@ -54,11 +55,11 @@ async def test_a_transaction_that_fails_says_nothing(db: Database, schema: Schem
 
     with pytest.raises(KeyError):
         await db.run(work)
-    assert await schema.outbox.flush(db, bus) == 0
+    assert await Relay(schema.outbox, schema.tenure, db, bus).flush() == 0
 
 
 async def test_the_relay_publishes_what_comes(db: Database, schema: Schema, bus: NearBus) -> None:
-    relay = asyncio.create_task(schema.outbox.relay(db, bus))
+    relay = asyncio.create_task(Relay(schema.outbox, schema.tenure, db, bus).run())
     await asyncio.sleep(0.05)
     await db.run(lambda c: schema.outbox.add(c, [changed("a")]))
 
@@ -148,7 +149,7 @@ class Sink:
 
 async def test_a_relay_that_is_stopped_in_the_moment_news_come_ends(db: Database, schema: Schema) -> None:
     for _ in range(5):
-        relay = asyncio.create_task(schema.outbox.relay(db, Sink()))  # type: ignore[arg-type]
+        relay = asyncio.create_task(Relay(schema.outbox, schema.tenure, db, Sink()).run())  # type: ignore[arg-type]
         await asyncio.sleep(0.02)
         schema.outbox._news.set()
         await asyncio.sleep(0)

@@ -13,12 +13,13 @@ from sqlalchemy import func, insert, select
 
 from aimass.v1.access_pb2 import Tenant
 from aimass.v1.gateway_events_pb2 import TenantChanged
-from services.kit import outbox as outbox_module
+from services.kit import relay as relay_module
 from services.kit.auth import Scope
 from services.kit.bus import Event, NearBus
 from services.kit.db import Database, Replay
 from services.kit.errors import Unavailable
 from services.kit.inbox import Delivery, Listener, consume
+from services.kit.relay import Relay
 from services.kit.schema import Schema
 from tests.kit.conftest import now
 from tests.support.house import until
@@ -38,7 +39,7 @@ async def bus(tmp_path: Path) -> AsyncIterator[NearBus]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between tries nobody waits."""
     sleep = asyncio.sleep
-    monkeypatch.setattr(outbox_module.asyncio, "sleep", lambda seconds: sleep(min(seconds, 0.005)))  # type: ignore[attr-defined]
+    monkeypatch.setattr(relay_module.asyncio, "sleep", lambda seconds: sleep(min(seconds, 0.005)))  # type: ignore[attr-defined]
 
 
 def changed(name: str) -> Event:
@@ -74,7 +75,7 @@ async def test_a_bus_that_fails_gets_the_same_events_again(db: Database, schema:
     events = [changed(name) for name in "abc"]
     await db.run(lambda c: schema.outbox.add(c, events))
     failing = Failing(3, after)
-    relay = asyncio.create_task(schema.outbox.relay(db, failing))  # type: ignore[arg-type]
+    relay = asyncio.create_task(Relay(schema.outbox, schema.tenure, db, failing).run())  # type: ignore[arg-type]
     await until(partial(_empty, db, schema))
     relay.cancel()
 
@@ -89,7 +90,7 @@ async def _empty(db: Database, schema: Schema) -> bool:
 async def test_a_failed_flush_keeps_its_events(db: Database, schema: Schema) -> None:
     await db.run(lambda c: schema.outbox.add(c, [changed("a")]))
     with pytest.raises(Unavailable):
-        await schema.outbox.flush(db, Failing(1))  # type: ignore[arg-type]
+        await Relay(schema.outbox, schema.tenure, db, Failing(1)).flush()  # type: ignore[arg-type]
 
     assert await waiting(db, schema) == 1
 
@@ -97,11 +98,11 @@ async def test_a_failed_flush_keeps_its_events(db: Database, schema: Schema) -> 
 async def test_many_events_leave_in_batches_and_in_their_order(
     db: Database, schema: Schema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_module, "_BATCH", 4)
+    monkeypatch.setattr(relay_module, "_BATCH", 4)
     events = [changed(f"t{n}") for n in range(10)]
     await db.run(lambda c: schema.outbox.add(c, events))
     taking = Failing(0)
-    sizes = [await schema.outbox.flush(db, taking) for _ in range(4)]  # type: ignore[arg-type]
+    sizes = [await Relay(schema.outbox, schema.tenure, db, taking).flush() for _ in range(4)]  # type: ignore[arg-type]
 
     assert sizes == [4, 4, 2, 0]
     assert taking.kept == [event.id for event in events]
@@ -115,7 +116,7 @@ async def test_nothing_to_say_writes_nothing(db: Database, schema: Schema) -> No
 
 async def test_events_of_transactions_at_once_all_leave(db: Database, schema: Schema) -> None:
     taking = Failing(0)
-    relay = asyncio.create_task(schema.outbox.relay(db, taking))  # type: ignore[arg-type]
+    relay = asyncio.create_task(Relay(schema.outbox, schema.tenure, db, taking).run())  # type: ignore[arg-type]
     events = [changed(f"t{n}") for n in range(25)]
     await asyncio.gather(*(db.run(lambda c, e=e: schema.outbox.add(c, [e])) for e in events))  # type: ignore[misc]
     await until(lambda: len(taking.kept) >= 25)

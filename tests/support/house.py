@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from services.kit import contract
 from services.kit.auth import Principal, Scope
 from services.kit.bus import Event
 from services.kit.running import Process
+from tests.support import servers
 
 M = TypeVar("M", bound=Message)
 
@@ -92,10 +94,25 @@ def _for(path: str, principal: Principal) -> Principal:
     return replace(principal, id=f"service:{callers[0]}") if callers else principal
 
 
+_made: dict[tuple[Path, str], str] = {}
+
+
+def _databases(home: Path, services: Sequence[str]) -> dict[str, str]:
+    """With AIMASS_TEST_POSTGRES_ALL=1 a database on PostgreSQL for each service, the same one when it starts again."""
+    if not os.environ.get("AIMASS_TEST_POSTGRES_ALL"):
+        return {}
+    for name in services:
+        if (home, name) not in _made:
+            _made[home, name] = servers.database(servers.address("postgres"))
+    return {f"AIMASS_{name.upper()}_DATABASE_URL": _made[home, name] for name in services}
+
+
 @contextlib.asynccontextmanager
 async def house(home: Path, *services: str, **env: str) -> AsyncIterator[House]:
     """Runs services on a home folder; settings as keywords: AIMASS_LOGS_X="1"."""
-    process = Process(services, {"AIMASS_HOME": str(home), "AIMASS_DRAIN_SECONDS": "1", **env})
+    process = Process(
+        services, {"AIMASS_HOME": str(home), "AIMASS_DRAIN_SECONDS": "1", **_databases(home, services), **env}
+    )
     try:
         await process.start()
         yield House(process)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.server import ROOT, free_ports
@@ -91,9 +92,15 @@ class Program:
         return (self.folder / f"{self.name}.log").read_text(errors="replace")[-4000:]
 
     def _signal(self, what: int) -> None:
-        if self.process:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, what)
+        if not self.process:
+            return
+        # PostgreSQL gives each of its processes a group of its own.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.send_signal(what)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, what)
 
 
 def make(name: str, folder: Path) -> Program:
@@ -189,13 +196,14 @@ def _postgres_answers(where: str) -> bool:
 
 
 def database(where: str) -> str:
-    """The URL of a new, empty database on the server that an address names."""
+    """The URL of a new, empty database on the server that an address names, as a role that owns it and nothing else."""
     import psycopg
 
     made = f"t{secrets.token_hex(8)}"
     with psycopg.connect(where.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {made}".encode())
-    return f"{where.rpartition('/')[0]}/{made}"
+        connection.execute(f"CREATE ROLE {made} LOGIN PASSWORD '{made}' NOSUPERUSER".encode())
+        connection.execute(f"CREATE DATABASE {made} OWNER {made}".encode())
+    return f"postgresql+psycopg://{made}:{made}@{where.rpartition('@')[2].rpartition('/')[0]}/{made}"
 
 
 def _s3(folder: Path) -> Program:

@@ -18,10 +18,11 @@ from aimass.v1.runs_pb2_grpc import RunsStub
 from aimass.v1.trainer_events_pb2 import TrainingSucceeded
 from aimass.v1.workers_pb2_grpc import WorkersStub
 from services.kit.auth import Principal, Scope
+from services.kit.db import database_clock
 from services.kit.errors import Code, Failure
 from services.trainer.jobs import domain
 from services.trainer.jobs.domain import Inputs, Job, JobSpec, LightGbm, RowRange
-from services.trainer.jobs.store import Store, database_clock
+from services.trainer.jobs.store import Store
 from tests.support.house import House, house, until
 from tests.trainer.steps import ended, get, held, lease, run_of, submit, workers
 

@@ -72,8 +72,7 @@ class ExtractionStore:
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay for a repeat, before a look at a world that may have moved on since."""
-        if once:
-            await self._db.run(once.claim)
+        await self._db.recall(once)
 
     async def begin(self, scope: Scope, rule: str, pin: Pin, once: Once | None) -> tuple[Extraction, Operation]:
         """Keeps a run and its operation; `pin` makes the run for an operation's id. Raises in_progress."""
@@ -101,7 +100,7 @@ class ExtractionStore:
 
     async def _row(self, scope: Scope, name: str) -> Row[Any]:
         here = _here(scope, name)
-        row = await self._db.run(lambda connection: connection.execute(select(_extraction).where(here)).first())
+        row = await self._db.read(lambda connection: connection.execute(select(_extraction).where(here)).first())
         if row is None:
             raise NotFound(f"there is no extraction {name}")
         return row
@@ -115,19 +114,19 @@ class ExtractionStore:
         if last:
             here &= _extraction.c.extraction < last[0]
         query = select(_extraction).where(here).order_by(_extraction.c.extraction.desc()).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         return pages.cut([_read(row) for row in rows], size, lambda extraction: (extraction.extraction,))
 
     async def unfinished(self) -> Sequence[tuple[Scope, Extraction]]:
         """The runs that a process before this one began, of all tenants: the service takes them up itself."""
         query = select(_extraction).where(_extraction.c.state == State.RUNNING)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         return [(Scope(row.tenant, row.project), _read(row)) for row in rows]
 
     async def cursor(self, scope: Scope, rule: str, place: str) -> dict[str, Any] | None:
         """Where the last run ended; None for the first, and when the source was another place then."""
         here = within(_cursor, scope) & (_cursor.c.rule == rule) & (_cursor.c.place == place)
-        row = await self._db.run(lambda connection: connection.execute(select(_cursor).where(here)).first())
+        row = await self._db.read(lambda connection: connection.execute(select(_cursor).where(here)).first())
         return dict(row.cursor) if row else None
 
     async def end(self, scope: Scope, after: Extraction, failure: Failure | None) -> None:

@@ -61,8 +61,7 @@ class Store:
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
-        if once:
-            await self._db.run(once.claim)
+        await self._db.recall(once)
 
     async def create(self, scope: Scope, made: FeatureSet, once: Once | None) -> FeatureSet:
         """Raises already_exists, also for the name of a deleted one."""
@@ -77,7 +76,7 @@ class Store:
 
     async def get(self, scope: Scope, name: str) -> FeatureSet:
         """Raises not_found, also for a deleted one."""
-        return await self._db.run(lambda connection: _get(connection, scope, name))
+        return await self._db.read(lambda connection: _get(connection, scope, name))
 
     async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[FeatureSet]:
         """By name."""
@@ -88,7 +87,7 @@ class Store:
         if last:
             here &= feature_set.c.feature_set > last[0]
         query = select(feature_set).where(here).order_by(feature_set.c.feature_set).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         page = pages.cut(rows, size, lambda row: (row.feature_set,))
         return Page(tuple(_parse(row) for row in page.items), page.next_token)
 
@@ -116,7 +115,7 @@ class Store:
                 raise Failure(Code.UNKNOWN_VERSION, text)
             return _VERSION.validate_python(found)
 
-        return await self._db.run(work)
+        return await self._db.read(work)
 
     async def begin(self, scope: Scope, fit: Callable[[str], Fit], name: str, once: Once | None) -> Any:
         """Keeps a fitting and its operation, which is returned. Raises not_found."""
@@ -137,13 +136,13 @@ class Store:
     async def fit_of(self, scope: Scope, operation: str) -> Fit | None:
         """A fitting that has not ended."""
         query = select(feature_set_fit.c.definition).where(_fit_is(scope, operation))
-        found = await self._db.run(lambda connection: connection.execute(query).scalar())
+        found = await self._db.read(lambda connection: connection.execute(query).scalar())
         return _FIT.validate_python(found) if found is not None else None
 
     async def unfinished(self) -> Sequence[tuple[Scope, Fit]]:
         """The fittings of all tenants that have not ended, oldest first."""
         query = select(feature_set_fit).order_by(feature_set_fit.c.operation)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         return [(Scope(row.tenant, row.project), _FIT.validate_python(row.definition)) for row in rows]
 
     async def finish(self, scope: Scope, fit: Fit, decide: Finish, also: Also) -> None:

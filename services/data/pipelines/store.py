@@ -68,8 +68,7 @@ class Store:
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
-        if once:
-            await self._db.run(once.claim)
+        await self._db.recall(once)
 
     async def create(self, scope: Scope, made: Pipeline, once: Once | None) -> Pipeline:
         """Raises already_exists, also for the name of a deleted one."""
@@ -85,7 +84,7 @@ class Store:
 
     async def get(self, scope: Scope, name: str) -> Pipeline:
         """Raises not_found, also for a deleted one."""
-        return await self._db.run(lambda connection: _get(connection, scope, name))
+        return await self._db.read(lambda connection: _get(connection, scope, name))
 
     async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[Pipeline]:
         """By name."""
@@ -96,7 +95,7 @@ class Store:
         if last:
             here &= pipeline.c.pipeline > last[0]
         query = select(pipeline).where(here).order_by(pipeline.c.pipeline).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         page = pages.cut(rows, size, lambda row: (row.pipeline,))
         return Page(tuple(_pipeline(row) for row in page.items), page.next_token)
 
@@ -132,17 +131,17 @@ class Store:
     async def unfinished(self) -> Sequence[tuple[Scope, Run]]:
         """The runs that a process left behind, of all tenants: each goes on in its own scope."""
         query = select(pipeline_run).where(pipeline_run.c.state == RUNNING).order_by(pipeline_run.c.run)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         return [(Scope(row.tenant, row.project), _run(row)) for row in rows]
 
     async def run(self, scope: Scope, name: str) -> Run:
         """Raises not_found."""
-        return await self._db.run(lambda connection: _get_run(connection, scope, name))
+        return await self._db.read(lambda connection: _get_run(connection, scope, name))
 
     async def cursor(self, scope: Scope, run: Run, step: Step) -> Cursor | None:
         """The last value of a step's cursor column that a run has seen."""
         query = select(pipeline_cursor.c.cursor).where(_cursor_of(scope, run, step))
-        found: Cursor | None = await self._db.run(lambda connection: connection.execute(query).scalar())
+        found: Cursor | None = await self._db.read(lambda connection: connection.execute(query).scalar())
         return found
 
     async def record_step(

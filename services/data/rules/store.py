@@ -52,8 +52,7 @@ class RuleStore:
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay for a repeat, before a look at a world that may have moved on since."""
-        if once:
-            await self._db.run(once.claim)
+        await self._db.recall(once)
 
     async def create(self, scope: Scope, made: RuleView, once: Once | None) -> RuleView:
         """Keeps a new rule. Raises already_exists for its name, and for a data set that another rule writes."""
@@ -103,7 +102,7 @@ class RuleStore:
             rule = _existing(connection, scope, name)
             return RuleView(rule, _load_version(connection, scope, name, version or rule.latest_version))
 
-        return await self._db.run(work)
+        return await self._db.read(work)
 
     def active(self, connection: Connection, scope: Scope, name: str) -> RuleView:
         """A rule with its active version, in the caller's transaction. Raises not_found, failed_precondition."""
@@ -123,7 +122,7 @@ class RuleStore:
         )
         versions = [_version.c[name].label(f"version_{name}") for name in ("definition", "compiled", "create_time")]
         query = select(_rule, *versions).join(_version, newest).where(here).order_by(_rule.c.rule).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         return pages.cut([_read_view(row) for row in rows], size, lambda view: (view.rule.rule,))
 
     def _told(self, connection: Connection, scope: Scope, rule: Rule, version: RuleVersion) -> RuleView:

@@ -48,8 +48,7 @@ class SourceStore:
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay for a repeat, before a look at a world that may have moved on since."""
-        if once:
-            await self._db.run(once.claim)
+        await self._db.recall(once)
 
     async def create(self, scope: Scope, source: Source, once: Once | None) -> Source:
         """Keeps a new source. Raises already_exists, also for the name of a deleted one."""
@@ -65,7 +64,7 @@ class SourceStore:
 
     async def get(self, scope: Scope, name: str) -> Source:
         """Raises not_found, also for a deleted one."""
-        return await self._db.run(lambda connection: self.existing(connection, scope, name))
+        return await self._db.read(lambda connection: self.existing(connection, scope, name))
 
     def existing(self, connection: Connection, scope: Scope, name: str) -> Source:
         """The same in the caller's transaction."""
@@ -98,7 +97,7 @@ class SourceStore:
         if not deleted:
             here &= _source.c.delete_time.is_(None)
         query = select(_source).where(here).order_by(_source.c.source).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         return pages.cut([_read(row) for row in rows], size, lambda source: (source.source,))
 
     async def add_upload(self, scope: Scope, upload: str, now: datetime, once: Once | None, answer: Any) -> Any:
@@ -114,7 +113,7 @@ class SourceStore:
     async def upload_time(self, scope: Scope, upload: str) -> datetime:
         """When an upload of this project was opened. Raises not_found."""
         here = within(_upload, scope) & (_upload.c.upload == upload)
-        row = await self._db.run(lambda connection: connection.execute(select(_upload).where(here)).first())
+        row = await self._db.read(lambda connection: connection.execute(select(_upload).where(here)).first())
         if row is None:
             raise NotFound(f"there is no upload {upload}")
         time: datetime = row.create_time
@@ -128,7 +127,7 @@ class SourceStore:
     async def has_digest(self, scope: Scope, digest: str) -> bool:
         """True if this project has committed an upload of this digest."""
         query = select(_upload.c.upload).where(within(_upload, scope) & (_upload.c.digest == digest)).limit(1)
-        return await self._db.run(lambda connection: connection.execute(query).first()) is not None
+        return await self._db.read(lambda connection: connection.execute(query).first()) is not None
 
 
 def _load(connection: Connection, scope: Scope, name: str) -> Source | None:

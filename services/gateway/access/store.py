@@ -1,4 +1,8 @@
-"""Tenants and keys in the gateway's database. They belong to a tenant, not to a project: the project is `default`."""
+"""Tenants and keys in the gateway's database. They belong to a tenant, not to a project: the project is `default`.
+
+An administrator of the installation works on other tenants than his own, and every gateway holds all keys: those
+methods work for everybody, and `service` decides who may call them.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +28,7 @@ from sqlalchemy.engine import Connection, Row
 
 from services.gateway.access.domain import ApiKey, RateLimit, Tenant
 from services.gateway.database import schema
+from services.kit import tenancy
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
@@ -66,7 +71,8 @@ class AccessStore:
 
     async def everything(self) -> tuple[list[Tenant], list[Stored]]:
         """All tenants and all keys with their digests: what a gateway holds in memory."""
-        return await self._db.run(lambda c: (_tenants(c), _keys(c)))
+        with tenancy.everybody():
+            return await self._db.read(lambda c: (_tenants(c), _keys(c)))
 
     async def begin(self, tenants: Sequence[Tenant], key: ApiKey, digest: bytes, events: Sequence[Event]) -> None:
         """The first rows of an installation, in one transaction; nothing if there are tenants already."""
@@ -91,11 +97,13 @@ class AccessStore:
             schema.outbox.add(connection, [tell(tenant)])
             return tenant
 
-        return await self._db.run(work, once)
+        with tenancy.everybody():
+            return await self._db.run(work, once)
 
     async def tenant(self, name: str) -> Tenant:
         """Raises not_found, also for a deleted one."""
-        found = await self._db.run(lambda c: _find_tenant(c, name))
+        with tenancy.everybody():
+            found = await self._db.read(lambda c: _find_tenant(c, name))
         if found is None or found.delete_time:
             raise NotFound(f"there is no tenant {name}")
         return found
@@ -104,7 +112,8 @@ class AccessStore:
         """By name, those that are not deleted."""
         where = (_tenant.c.tenant > after) & _tenant.c.delete_time.is_(None)
         query = select(_tenant).where(where).order_by(_tenant.c.tenant).limit(limit)
-        return await self._db.run(lambda c: [_as_tenant(row) for row in c.execute(query)])
+        with tenancy.everybody():
+            return await self._db.read(lambda c: [_as_tenant(row) for row in c.execute(query)])
 
     async def close_tenant(self, name: str, etag: str, now: datetime, tell: Tell) -> Tenant:
         """Raises not_found, etag_mismatch."""
@@ -117,7 +126,8 @@ class AccessStore:
                 raise Failure(Code.ETAG_MISMATCH, f"{name} has changed: its etag is {found.generation}")
             return _change_tenant(connection, replace(found, delete_time=now), tell)
 
-        return await self._db.run(work)
+        with tenancy.everybody():
+            return await self._db.run(work)
 
     async def open_tenant(self, name: str, tell: Tell) -> Tenant:
         """Opens a deleted one; one that is open stays as it is. Raises not_found."""
@@ -128,7 +138,8 @@ class AccessStore:
                 raise NotFound(f"there is no tenant {name}")
             return _change_tenant(connection, replace(found, delete_time=None), tell) if found.delete_time else found
 
-        return await self._db.run(work)
+        with tenancy.everybody():
+            return await self._db.run(work)
 
     async def create_key(self, key: ApiKey, digest: bytes, event: Event) -> None:
         """Raises not_found when the tenant is not there or closed."""
@@ -140,11 +151,12 @@ class AccessStore:
             connection.execute(insert(_key).values(_key_row(key, digest)))
             schema.outbox.add(connection, [event])
 
-        await self._db.run(work)
+        with tenancy.everybody():
+            await self._db.run(work)
 
     async def key(self, tenant: str, prefix: str) -> ApiKey:
         """Raises not_found, also for another tenant's key."""
-        return await self._db.run(lambda c: _find_key(c, tenant, prefix))
+        return await self._db.read(lambda c: _find_key(c, tenant, prefix))
 
     async def keys(self, tenant: str, after: tuple[datetime, str] | None, limit: int) -> list[ApiKey]:
         """Oldest first."""
@@ -154,7 +166,7 @@ class AccessStore:
             same = and_(_key.c.create_time == time, _key.c.api_key > prefix)
             where &= or_(_key.c.create_time > time, same)
         query = select(_key).where(where).order_by(_key.c.create_time, _key.c.api_key).limit(limit)
-        return await self._db.run(lambda c: [_as_key(row) for row in c.execute(query)])
+        return await self._db.read(lambda c: [_as_key(row) for row in c.execute(query)])
 
     async def revoke(
         self, tenant: str, prefix: str, now: datetime, may: Callable[[ApiKey, Sequence[ApiKey]], None], tell: Tell
@@ -176,11 +188,12 @@ class AccessStore:
             schema.outbox.add(connection, [tell(revoked)])
             return revoked
 
-        return await self._db.run(work)
+        with tenancy.everybody():
+            return await self._db.run(work)
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Writes events that belong to no row."""
-        await self._db.run(lambda connection: schema.outbox.add(connection, events))
+        await self._db.write(lambda connection: schema.outbox.add(connection, events))
 
 
 def _tenants(connection: Connection) -> list[Tenant]:

@@ -15,4 +15,4 @@ class TrafficStore:
 
     async def tell(self, events: Sequence[Event]) -> None:
         """Returns when the events are sure to be published."""
-        await self._db.run(lambda connection: self._outbox.add(connection, events))
+        await self._db.write(lambda connection: self._outbox.add(connection, events))

@@ -1,16 +1,15 @@
 """Predictions and outcomes in tables: a row for a request, a row for an outcome."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Float, Index, Integer, LargeBinary, String, Table, func, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Column, Float, Index, Integer, LargeBinary, String, func, insert, select
 from sqlalchemy.engine import Connection
 
 from services.kit.auth import Scope
-from services.kit.db import Database, UtcDateTime, scoped, within
+from services.kit.db import Database, UtcDateTime, scoped, upsert, within
 from services.kit.errors import Code, Failure, Violation
 from services.logs.database import Place, followed, note_followed, schema
 from services.logs.monitors.domain import Outcome, Pair, Prediction, score_at
@@ -35,7 +34,6 @@ outcomes = scoped(
     Column("value", Float, nullable=False),
     Column("time", UtcDateTime, nullable=False),
 )
-_INSERT: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _CHUNK = 500  # request ids in one statement
 
 
@@ -47,14 +45,14 @@ class Store:
 
     async def position(self, name: str) -> Place:
         """Up to where a follower has come."""
-        return await self._db.run(lambda connection: followed(connection, name))
+        return await self._db.read(lambda connection: followed(connection, name))
 
     async def keep(self, name: str, place: Place, made: Sequence[tuple[Scope, Prediction]], now: datetime) -> None:
         """Writes predictions and the place in one transaction; of a request that is known the first one stays."""
 
         def work(connection: Connection) -> None:
             if made:
-                write = _INSERT[connection.dialect.name](predictions).on_conflict_do_nothing()
+                write = upsert(connection, predictions).on_conflict_do_nothing()
                 connection.execute(write, [_row(scope, one, now) for scope, one in made])
             note_followed(connection, name, place)
 
@@ -88,7 +86,7 @@ class Store:
         """Rows that were predicted, by version."""
         here = within(predictions, scope) & (predictions.c.model == model)
         query = select(predictions.c.version, func.sum(predictions.c.rows)).where(here).group_by(predictions.c.version)
-        return {row[0]: int(row[1]) for row in await self._db.run(lambda connection: connection.execute(query).all())}
+        return {row[0]: int(row[1]) for row in await self._db.read(lambda connection: connection.execute(query).all())}
 
     async def pairs(self, scope: Scope, model: str, most: int) -> Sequence[Pair]:
         """Scores with their outcomes: the `most` that were told last."""
@@ -102,7 +100,7 @@ class Store:
                 told[row.request_id].append((row.row, row.value))
             return list(_pairs(connection, scope, model, told))
 
-        return await self._db.run(work)
+        return await self._db.read(work)
 
 
 def _pairs(

@@ -98,7 +98,7 @@ class Store:
 
     async def get(self, scope: Scope, name: str, deleted: bool = False) -> Subscription:
         """Raises not_found; a deleted one is found if `deleted`."""
-        return await self._db.run(lambda connection: _live(connection, scope, name, deleted))
+        return await self._db.read(lambda connection: _live(connection, scope, name, deleted))
 
     async def list(self, scope: Scope, size: int, after: str, deleted: bool) -> Page[Subscription]:
         """By name."""
@@ -106,7 +106,7 @@ class Store:
         if not deleted:
             here &= subscriptions.c.delete_time.is_(None)
         query = select(subscriptions).where(here).order_by(subscriptions.c.subscription).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         page = pages.cut([_subscription(row) for row in rows], size, lambda one: (one.subscription,))
         return Page(page.items, page.next_token)
 
@@ -128,12 +128,12 @@ class Store:
 
     async def position(self, name: str) -> Place:
         """Up to where a follower has come."""
-        return await self._db.run(lambda connection: followed(connection, name))
+        return await self._db.read(lambda connection: followed(connection, name))
 
     async def watched(self) -> frozenset[Scope]:
         """Tenants and projects that have a subscription."""
         query = select(subscriptions.c.tenant, subscriptions.c.project).where(subscriptions.c.delete_time.is_(None))
-        rows = await self._db.run(lambda connection: connection.execute(query.distinct()).all())
+        rows = await self._db.read(lambda connection: connection.execute(query.distinct()).all())
         return frozenset(Scope(row.tenant, row.project) for row in rows)
 
     async def note(self, name: str, place: Place, scopes: frozenset[Scope], match: Match) -> int:
@@ -163,7 +163,7 @@ class Store:
             & subscriptions.c.delete_time.is_(None),
         )
         query = select(ranked, subscriptions.c.url, subscriptions.c.secret).select_from(joined)
-        rows = await self._db.run(
+        rows = await self._db.read(
             lambda connection: connection.execute(query.where(ranked.c.rank <= each).limit(1000)).all()
         )
         return [_due(row) for row in rows]
@@ -181,7 +181,7 @@ class Store:
         if before:
             here &= deliveries.c.delivery < before
         query = select(deliveries).where(here).order_by(deliveries.c.delivery.desc()).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         return pages.cut([_delivery(row) for row in rows], size, lambda one: (one.delivery,))
 
     async def retry(self, scope: Scope, subscription: str, delivery: str, now: datetime) -> Delivery:

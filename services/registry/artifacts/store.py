@@ -47,13 +47,13 @@ class Store:
 
     async def upload(self, scope: Scope, upload: str) -> Upload | None:
         query = select(_upload).where(within(_upload, scope) & (_upload.c.upload == upload))
-        row = await self._db.run(lambda connection: connection.execute(query).first())
+        row = await self._db.read(lambda connection: connection.execute(query).first())
         return Upload(row.upload, row.create_time) if row else None
 
     async def known(self, scope: Scope, digests: Iterable[str]) -> set[str]:
         """Those of the digests that the scope may read."""
         query = select(_artifact.c.digest).where(within(_artifact, scope) & _artifact.c.digest.in_(set(digests)))
-        return set(await self._db.run(lambda connection: connection.execute(query).scalars().all()))
+        return set(await self._db.read(lambda connection: connection.execute(query).scalars().all()))
 
     async def record(self, scope: Scope, digests: Iterable[str], now: datetime) -> None:
         """Lets the scope read digests; a second time changes nothing."""

@@ -73,8 +73,7 @@ class Store:
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when the call has had its effect already: before work that a repeat can be spared."""
-        if once:
-            await self._db.run(once.claim)
+        await self._db.recall(once)
 
     async def change_model(
         self, scope: Scope, name: str, decide: Callable[[Model | None, list[Version]], Model], once: Once | None = None
@@ -136,11 +135,11 @@ class Store:
         return await self._db.run(work)
 
     async def model(self, scope: Scope, name: str) -> Model | None:
-        return await self._db.run(lambda connection: _load(connection, scope, name))
+        return await self._db.read(lambda connection: _load(connection, scope, name))
 
     async def version(self, scope: Scope, name: str, number: int) -> Version | None:
         here = within(_version, scope) & (_version.c.model == name) & (_version.c.version == number)
-        row = await self._db.run(lambda connection: connection.execute(select(_version).where(here)).first())
+        row = await self._db.read(lambda connection: connection.execute(select(_version).where(here)).first())
         return _to_version(row) if row else None
 
     async def models(self, scope: Scope, size: int, after: str, deleted: bool) -> Page[Model]:
@@ -149,7 +148,7 @@ class Store:
         if not deleted:
             here &= _model.c.delete_time.is_(None)
         query = select(_model).where(here).order_by(_model.c.model).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         return pages.cut([_to_model(row) for row in rows], size, lambda model: (model.model,))
 
     async def versions(self, scope: Scope, name: str, size: int, before: int | None, deleted: bool) -> Page[Version]:
@@ -160,19 +159,19 @@ class Store:
         if not deleted:
             here &= _version.c.stage != Stage.DELETED.value
         query = select(_version).where(here).order_by(_version.c.version.desc()).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         return pages.cut([_to_version(row) for row in rows], size, lambda version: (version.version,))
 
     async def wanted(self) -> list[tuple[Scope, str]]:
         """Models with a wanted version, in all tenants: what a start settles."""
         query = select(_version.c.tenant, _version.c.project, _version.c.model).where(_version.c.wanted).distinct()
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         return [(Scope(row.tenant, row.project), row.model) for row in rows]
 
 
 def _load(connection: Connection, scope: Scope, name: str) -> Model | None:
     here = within(_model, scope) & (_model.c.model == name)
-    row = connection.execute(select(_model).where(here).with_for_update()).first()
+    row = connection.execute(select(_model).where(here)).first()
     return _to_model(row) if row else None
 
 

@@ -53,11 +53,10 @@ class Store:
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when the call has had its effect already."""
-        if once:
-            await self._db.run(once.claim)
+        await self._db.recall(once)
 
     async def get(self, scope: Scope, model: str) -> Release | None:
-        return await self._db.run(lambda connection: _load(connection, scope, model))
+        return await self._db.read(lambda connection: _load(connection, scope, model))
 
     async def begin(
         self,
@@ -118,13 +117,13 @@ class Store:
         """By model."""
         here = within(_release, scope) & (_release.c.model > after)
         query = select(_release).where(here).order_by(_release.c.model).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         return pages.cut([_to_release(row) for row in rows], size, lambda release: (release.model,))
 
     async def of_operation(self, scope: Scope, operation: str) -> Release | None:
         """The release whose change under way has this operation."""
         query = select(_release).where(within(_release, scope) & (_release.c.operation == operation))
-        row = await self._db.run(lambda connection: connection.execute(query).first())
+        row = await self._db.read(lambda connection: connection.execute(query).first())
         return _to_release(row) if row else None
 
     async def under_way(self, overdue_at: datetime | None = None) -> list[tuple[Scope, Release]]:
@@ -132,7 +131,7 @@ class Store:
         query = select(_release).where(_release.c.operation != "")
         if overdue_at:
             query = query.where(_release.c.deadline < overdue_at)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         return [(Scope(row.tenant, row.project), _to_release(row)) for row in rows]
 
     async def all(self, page: int = 500) -> AsyncIterator[tuple[Scope, Release]]:
@@ -140,7 +139,7 @@ class Store:
         key, last = (_release.c.tenant, _release.c.project, _release.c.model), ("", "", "")
         while True:
             query = select(_release).where(tuple_(*key) > last).order_by(*key).limit(page)
-            rows = await self._db.run(partial(_all, query))
+            rows = await self._db.read(partial(_all, query))
             for row in rows:
                 yield Scope(row.tenant, row.project), _to_release(row)
             if len(rows) < page:
@@ -157,7 +156,7 @@ def _here(scope: Scope, model: str) -> Any:
 
 
 def _load(connection: Connection, scope: Scope, model: str) -> Release | None:
-    row = connection.execute(select(_release).where(_here(scope, model)).with_for_update()).first()
+    row = connection.execute(select(_release).where(_here(scope, model))).first()
     return _to_release(row) if row else None
 
 

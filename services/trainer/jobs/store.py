@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from services.kit import pages
 from services.kit.auth import Scope
-from services.kit.db import Database, Once, UtcDateTime, scoped, within
+from services.kit.db import Database, Once, UtcDateTime, database_clock, scoped, within
 from services.kit.errors import NotFound
 from services.kit.pages import Page
 from services.trainer.database import schema
@@ -40,15 +40,6 @@ Also = Callable[[Connection, Job], None]
 Clock = Callable[[Connection], datetime]
 
 
-def database_clock(connection: Connection) -> datetime:
-    """The database's time: all processes that lease see the same."""
-    if connection.dialect.name == "sqlite":
-        text = connection.execute(select(func.strftime("%Y-%m-%dT%H:%M:%f+00:00", "now"))).scalar_one()
-        return datetime.fromisoformat(text)
-    found: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-    return found
-
-
 class Store:
     """The table of jobs."""
 
@@ -57,8 +48,7 @@ class Store:
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
-        if once:
-            await self._db.run(once.claim)
+        await self._db.recall(once)
 
     async def add(self, scope: Scope, make: Callable[[Any], Job], resource: str, once: Once | None) -> Any:
         """Keeps a new job and its operation, which is returned; `make` gets the operation's id."""
@@ -74,18 +64,18 @@ class Store:
 
     async def get(self, scope: Scope, name: str) -> Job:
         """Raises not_found, also for a deleted one."""
-        return await self._db.run(lambda connection: _get(connection, scope, name))
+        return await self._db.read(lambda connection: _get(connection, scope, name))
 
     async def ahead(self, scope: Scope, name: str) -> int:
         """How many queued jobs of the tenant were there before it."""
         here = (job.c.tenant == scope.tenant) & (job.c.state == JobState.QUEUED) & (job.c.job < name)
         query = select(func.count()).select_from(job).where(here)
-        return await self._db.run(lambda connection: connection.execute(query).scalar_one())
+        return await self._db.read(lambda connection: connection.execute(query).scalar_one())
 
     async def find(self, scope: Scope, operation: str) -> str:
         """The job behind an operation; empty if there is none."""
         query = select(job.c.job).where(within(job, scope) & (job.c.operation == operation))
-        return await self._db.run(lambda connection: connection.execute(query).scalar()) or ""
+        return await self._db.read(lambda connection: connection.execute(query).scalar()) or ""
 
     async def list(self, scope: Scope, model: str, page_size: int, page_token: str, show_deleted: bool) -> Page[Job]:
         """Newest first."""
@@ -98,7 +88,7 @@ class Store:
         if last:
             here &= job.c.job < last[0]
         query = select(job.c.job, job.c.definition).where(here).order_by(job.c.job.desc()).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         page = pages.cut(rows, size, lambda row: (row.job,))
         return Page(tuple(_parse(row) for row in page.items), page.next_token)
 
@@ -185,7 +175,7 @@ def _is(scope: Scope, name: str) -> ColumnElement[bool]:
 
 
 def _get(connection: Connection, scope: Scope, name: str, deleted: bool = False) -> Job:
-    row = connection.execute(select(job).where(_is(scope, name)).with_for_update()).first()
+    row = connection.execute(select(job).where(_is(scope, name))).first()
     if row is None or (row.delete_time and not deleted):
         raise NotFound(f"there is no job {name}")
     return _parse(row)

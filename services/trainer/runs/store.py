@@ -78,7 +78,7 @@ class Store:
     async def get(self, scope: Scope, name: str) -> Run:
         """Raises not_found."""
         query = select(run).where(_is(scope, name))
-        row = await self._db.run(lambda connection: connection.execute(query).first())
+        row = await self._db.read(lambda connection: connection.execute(query).first())
         if row is None:
             raise NotFound(f"there is no run {name}")
         return _parse(row)
@@ -92,7 +92,7 @@ class Store:
         if last:
             here &= run.c.run < last[0]
         query = select(run).where(here).order_by(run.c.run.desc()).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         page = pages.cut(rows, size, lambda row: (row.run,))
         return Page(tuple(map(_parse, page.items)), page.next_token)
 
@@ -104,7 +104,7 @@ class Store:
         if last:
             here &= metric_point.c.step > last[0]
         query = select(metric_point).where(here).order_by(metric_point.c.step).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         page = pages.cut(rows, size, lambda row: (row.step,))
         found = tuple(Point(row.metric, row.step, row.value, row.time) for row in page.items)
         return Page(found, page.next_token)

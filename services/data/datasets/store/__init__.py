@@ -48,7 +48,7 @@ class Store:
 
     async def get(self, scope: Scope, name: str) -> DataSet:
         """Raises not_found, also for a deleted one."""
-        return await self._db.run(lambda connection: _get(connection, scope, name))
+        return await self._db.read(lambda connection: _get(connection, scope, name))
 
     async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[DataSet]:
         """By name."""
@@ -59,7 +59,7 @@ class Store:
         if last:
             here &= data_set.c.data_set > last[0]
         query = select(data_set).where(here).order_by(data_set.c.data_set).limit(size + 1)
-        rows = await self._db.run(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
         page = pages.cut(rows, size, lambda row: (row.data_set,))
         return Page(tuple(_data_set(row) for row in page.items), page.next_token)
 
@@ -79,7 +79,7 @@ class Store:
         def work(connection: Connection) -> DataSetVersion:
             return _version_of(connection, scope, _get(connection, scope, name), number)
 
-        return await self._db.run(work)
+        return await self._db.read(work)
 
     async def located(
         self, scope: Scope, name: str, number: int, quarantine: bool = False
@@ -90,7 +90,7 @@ class Store:
             found = _version_of(connection, scope, _get(connection, scope, name), number)
             return found, _files(connection, scope, found, quarantine)
 
-        return await self._db.run(work)
+        return await self._db.read(work)
 
     async def versions(self, scope: Scope, name: str, page_size: int, page_token: str) -> Page[DataSetVersion]:
         """Newest first. Raises not_found."""
@@ -104,13 +104,13 @@ class Store:
             _get(connection, scope, name)
             return connection.execute(query).all()
 
-        page = pages.cut(await self._db.run(work), size, lambda row: (row.version,))
+        page = pages.cut(await self._db.read(work), size, lambda row: (row.version,))
         return Page(tuple(_version(row) for row in page.items), page.next_token)
 
     async def by_run(self, scope: Scope, name: str, run: str) -> DataSetVersion | None:
         """What a run has added, if it has."""
         query = select(*_LIGHT).where(_versions_of(scope, name) & (version.c.run == run))
-        row = await self._db.run(lambda connection: connection.execute(query).first())
+        row = await self._db.read(lambda connection: connection.execute(query).first())
         return _version(row) if row else None
 
     async def head(self, scope: Scope, name: str) -> Head:
@@ -125,7 +125,7 @@ class Store:
             newest = _with_sketches(_version(row), row.sketches)
             return Head(found, newest, _files(connection, scope, newest))
 
-        return await self._db.run(work)
+        return await self._db.read(work)
 
     async def add(
         self,
@@ -164,7 +164,7 @@ class Store:
             found = _version_of(connection, scope, _get(connection, scope, name), number)
             return lineage.around(connection, scope, LineageNode("data_set", name, found.version))
 
-        return await self._db.run(work)
+        return await self._db.read(work)
 
     def link(self, connection: Connection, scope: Scope, parents: Iterable[LineageNode], child: LineageNode) -> None:
         """Says where a thing of another slice came from, in that slice's transaction."""

@@ -1,0 +1,152 @@
+"""Who does what only one process may do: leases with fences in a service's database, by the database's clock.
+
+A process that stands still for longer than its lease loses it and does not know. So what it holds is true only until
+its own clock says that the lease may be over, and a write that must not come late carries the fence (`Tenure.check`).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
+
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, case, delete, select, update
+from sqlalchemy.engine import Connection
+
+from services.kit.db import Database, UtcDateTime, database_clock, upsert
+from services.kit.errors import Code, Failure
+
+log = logging.getLogger(__name__)
+SECONDS = 5.0  # that a lease lasts unless it is renewed
+_MARGIN = 0.5  # seconds before the end from which it is not relied on
+
+
+class Leases:
+    """The table: a name, who has it, how often it has changed hands, until when."""
+
+    def __init__(self, metadata: MetaData) -> None:
+        self.table = Table(
+            "lease",
+            metadata,
+            Column("name", String(100), primary_key=True),
+            Column("owner", String(100), nullable=False),
+            Column("fence", BigInteger, nullable=False),
+            Column("expire_time", UtcDateTime, nullable=False),
+        )
+
+    def take(self, connection: Connection, names: Iterable[str], owner: str, seconds: float) -> dict[str, int]:
+        """Takes names that nobody has or whose time is over, and renews the owner's; returns those with their fences.
+
+        Whoever had a name last may renew it late: its fence stays, because nobody else has had it since.
+        """
+        table, now = self.table, database_clock(connection)
+        until, taken = now + timedelta(seconds=seconds), dict[str, int]()
+        for name in sorted(names):  # two that take several do so in one order
+            change = upsert(connection, table).values(name=name, owner=owner, fence=1, expire_time=until)
+            mine = table.c.owner == owner
+            fence = case((mine, table.c.fence), else_=table.c.fence + 1)
+            change = change.on_conflict_do_update(
+                index_elements=["name"],
+                set_={"owner": owner, "fence": fence, "expire_time": until},
+                where=mine | (table.c.expire_time <= now),
+            )
+            fence_now = connection.execute(change.returning(table.c.fence)).scalar()
+            if fence_now is not None:
+                taken[name] = fence_now
+        return taken
+
+    def free(self, connection: Connection, names: Iterable[str], owner: str) -> None:
+        """Gives names back; their fences go on counting."""
+        here = self.table.c.name.in_(list(names)) & (self.table.c.owner == owner)
+        connection.execute(update(self.table).where(here).values(owner="", expire_time=database_clock(connection)))
+
+    def forget(self, connection: Connection, name: str, owner: str) -> None:
+        """Gives a name back that will never be taken again."""
+        connection.execute(delete(self.table).where((self.table.c.name == name) & (self.table.c.owner == owner)))
+
+    def check(self, connection: Connection, name: str, fence: int) -> None:
+        """Raises fence_stale when a name has changed hands since a fence was given."""
+        query = select(self.table.c.fence).where(self.table.c.name == name)
+        if connection.execute(query).scalar() != fence:
+            raise Failure(Code.FENCE_STALE, f"the lease of {name} is in other hands")
+
+
+class Tenure:
+    """What one process holds, renewed while it lives. A database that no other process can open needs no leases."""
+
+    def __init__(self, leases: Leases, seconds: float = SECONDS) -> None:
+        self._leases, self._seconds = leases, seconds
+        self._db: Database | None = None
+        self._owner = ""
+        self._held: dict[str, tuple[int, float]] = {}  # fence, and until when by this process's clock
+        # Told of a name that is in other hands now.
+        self.on_loss: list[Callable[[str], Awaitable[None]]] = []
+
+    def bind(self, db: Database, owner: str) -> None:
+        """Says where leases are kept, and who this process is: a name that never comes again."""
+        self._db, self._owner = db, owner
+        self._held.clear()
+
+    @property
+    def db(self) -> Database:
+        assert self._db, "bind was not called"
+        return self._db
+
+    @property
+    def names(self) -> list[str]:
+        """What is held, as far as this process knows."""
+        return list(self._held)
+
+    async def take(self, names: Iterable[str]) -> set[str]:
+        """Those of the names that are this process's now; one that is held already stays. Raises unavailable."""
+        wanted = set(names)
+        if self.db.near or not wanted:
+            return wanted
+        until = time.monotonic() + self._seconds - _MARGIN
+        taken = await self.db.write(lambda c: self._leases.take(c, wanted, self._owner, self._seconds))
+        self._held |= {name: (fence, until) for name, fence in taken.items()}
+        for name in wanted - taken.keys():
+            self._held.pop(name, None)
+        return set(taken)
+
+    def holds(self, name: str) -> bool:
+        """Whether nobody else can have it at this moment."""
+        return self.db.near or (name in self._held and time.monotonic() < self._held[name][1])
+
+    def check(self, connection: Connection, name: str) -> None:
+        """In the transaction of a write that must not come late. Raises fence_stale."""
+        if not self.db.near:
+            self._leases.check(connection, name, self._held[name][0] if name in self._held else 0)
+
+    async def end(self, name: str) -> None:
+        """Gives back what will never be taken again; without the database its time simply runs out."""
+        if self._held.pop(name, None) and self._db:
+            try:
+                await self._db.write(lambda c: self._leases.forget(c, name, self._owner))
+            except Failure as failure:
+                log.warning("the lease of %s runs out by itself: %s", name, failure)
+
+    async def run(self) -> None:
+        """Renews for ever; gives everything back when it is stopped."""
+        if self.db.near:
+            return
+        try:
+            while True:
+                await asyncio.sleep(self._seconds / 4)
+                await self._renew()
+        finally:
+            held, self._held = list(self._held), {}
+            if held:
+                await self.db.write(lambda c: self._leases.free(c, held, self._owner))
+
+    async def _renew(self) -> None:
+        before = set(self._held)
+        try:
+            kept = await self.take(before)
+        except Failure as failure:
+            log.warning("leases are not renewed: %s", failure)
+            return
+        for name in before - kept:
+            log.warning("%s is in other hands now", name)
+            for hear in self.on_loss:
+                await hear(name)

@@ -1,0 +1,83 @@
+"""Publishing what lies in outboxes (RELIABILITY S3, S20).
+
+Several processes may share an outbox. Each of its partitions is published by one of them, who holds its lease: so what
+happened to one thing leaves in its order. A relay that stood still past its lease may say a batch again that the next
+one has said already. Such events have the ids they had, so an inbox knows them, and a generation that is not new.
+"""
+
+import asyncio
+import contextlib
+import logging
+
+import orjson
+from sqlalchemy import delete, select
+
+from services.kit.bus import Bus, Event
+from services.kit.db import Database
+from services.kit.errors import Failure
+from services.kit.leases import Tenure
+from services.kit.outbox import PARTITIONS, Outbox
+
+log = logging.getLogger(__name__)
+_BATCH = 200
+_NEAR_LOOK, _FAR_LOOK = 0.5, 0.05  # seconds between looks: who shares an outbox hears nothing of what others write
+_ASK = 1.0  # seconds between questions for partitions that somebody else has
+
+
+class Relay:
+    """Publishes one outbox for ever, oldest first; a crash in between publishes again, with the same ids."""
+
+    def __init__(self, outbox: Outbox, tenure: Tenure, db: Database, bus: Bus) -> None:
+        self._outbox, self._tenure, self._db, self._bus = outbox, tenure, db, bus
+        self._names = {f"outbox/{number}": number for number in range(PARTITIONS)}
+        self._asked = 0.0
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        news = self._outbox.listen()
+        while True:
+            news.clear()
+            try:
+                sent = await self.flush()
+            except Failure as failure:
+                log.warning("events wait: %s", failure)
+                await asyncio.sleep(1)
+                continue
+            if sent < _BATCH:
+                # The set may come just before the commit that it tells of, so the wait is short as well.
+                idle = _NEAR_LOOK if self._db.near else _FAR_LOOK
+                await _wait(news, 0.05 if sent or news.is_set() else idle)
+
+    async def flush(self) -> int:
+        """Publishes one batch; returns how many."""
+        mine = await self._mine()
+        if not mine:
+            return 0
+        table = self._outbox.table
+        query = select(table).order_by(table.c.id).limit(_BATCH)
+        if len(mine) < PARTITIONS:
+            query = query.where(table.c.partition.in_(mine))
+        rows = await self._db.read(lambda c: c.execute(query).all())
+        # Asked again: a process that stood still since has no right to what it read.
+        if not rows or not all(self._tenure.holds(name) for name in self._names if self._names[name] in mine):
+            return 0
+        await self._bus.publish([Event(row.topic, row.key, row.body, orjson.loads(row.headers)) for row in rows])
+        ids = [row.id for row in rows]
+        await self._db.write(lambda c: c.execute(delete(table).where(table.c.id.in_(ids))) and None)
+        return len(rows)
+
+    async def _mine(self) -> set[int]:
+        """The partitions that are this process's at this moment."""
+        now = asyncio.get_running_loop().time()
+        lacking = [name for name in self._names if not self._tenure.holds(name)]
+        if lacking and now - self._asked > _ASK:
+            self._asked = now
+            await self._tenure.take(lacking)
+        return {number for name, number in self._names.items() if self._tenure.holds(name)}
+
+
+async def _wait(news: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):  # not wait_for: Python 3.11's can lose a cancellation
+            await news.wait()
+        await asyncio.sleep(0.005)  # lets the transaction commit
