@@ -44,6 +44,10 @@ def bus(settings: Installation, identity: Identity, service: str, credentials: "
         from services.kit.bus_remote import RemoteBus
 
         return RemoteBus(url, identity, service, credentials)
+    if scheme in ("kafka", "kafka+ssl"):
+        from services.kit.bus_kafka import KafkaBus
+
+        return KafkaBus(url, settings.tls_dir)
     raise ConfigError("AIMASS_BUS_URL: must be grpc://host:port or kafka://host:port,...")
 
 

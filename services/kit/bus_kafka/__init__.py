@@ -1,0 +1,96 @@
+"""Events on Kafka: acknowledged by all copies, read in groups, one per key at a time."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from kafka.errors import KafkaError
+
+from services.kit.bus_kafka.cluster import Cluster
+from services.kit.bus_kafka.producer import Producer, Report
+from services.kit.bus_kafka.reader import KafkaReader
+from services.kit.errors import Code, Failure, Unavailable
+from services.kit.event import LARGEST, Event
+
+__all__ = ["KafkaBus"]
+_PATIENCE = 5.0  # seconds for a batch
+_HELD = 64 * 2**20  # bytes that wait for acknowledgement
+
+
+class KafkaBus:
+    """Publishes to and reads from the cluster at kafka://host:port,host:port."""
+
+    def __init__(self, url: str, tls_dir: Path | None = None) -> None:
+        """Raises ConfigError for a URL that says something else."""
+        self._cluster = Cluster(url, tls_dir)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-send")
+        self._producer: Producer | None = None
+        self._held = 0
+        self._readers: list[KafkaReader] = []
+
+    async def start(self) -> None:
+        """A cluster that is away is waited for by those who use it."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Returns when every copy that must have the events has them. Raises unavailable within some seconds.
+
+        Some of them may be there all the same: who publishes them again, in the same order, keeps the order of keys.
+        """
+        sizes = [event.size for event in events]
+        if max(sizes, default=0) > LARGEST:
+            raise Failure(Code.LIMIT_EXCEEDED, f"an event has {max(sizes)} bytes, the bus takes {LARGEST}")
+        if self._held + sum(sizes) > _HELD:
+            raise Unavailable("too much waits for kafka")
+        if not events:
+            return
+        self._held += sum(sizes)
+        try:
+            await self._deliver(events, Report(len(events)))
+        finally:
+            self._held -= sum(sizes)
+
+    async def _deliver(self, events: Sequence[Event], report: Report) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._send, events, report)
+                await report.done
+        except (TimeoutError, KafkaError, OSError) as error:
+            report.given_up = True
+            self._end_producer()
+            raise Unavailable(f"kafka does not take events: {error or type(error).__name__}") from None
+        finally:
+            report.given_up = True
+            report.done.cancel()
+
+    def _end_producer(self) -> None:
+        """What was not acknowledged must not arrive behind what is published instead."""
+        if self._producer:
+            self._producer.end()
+        self._cluster.forget()
+
+    def _send(self, events: Sequence[Event], report: Report) -> None:
+        if report.given_up:
+            return
+        if self._producer is None or self._producer.ended:
+            if self._producer:
+                self._producer.close()
+            self._producer = Producer(self._cluster)
+        self._cluster.make({event.topic for event in events})
+        self._producer.send(events, report)
+
+    async def reader(self, topics: Sequence[str], group: str, from_end: bool = False) -> KafkaReader:
+        """A passing group is none for Kafka: it reads all partitions and leaves no offsets behind."""
+        found = KafkaReader(self._cluster, topics, group, from_end)
+        self._readers = [*(reader for reader in self._readers if not reader.closed), found]
+        if from_end:
+            await found.open()
+        return found
+
+    async def close(self) -> None:
+        """Lets go of threads and connections, also when nobody answers."""
+        await asyncio.gather(*(reader.close() for reader in self._readers))
+        if self._producer:
+            self._producer.end()
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._producer.close)
+        self._thread.shutdown(wait=False)

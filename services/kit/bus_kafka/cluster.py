@@ -1,0 +1,162 @@
+"""A Kafka cluster as its URL names it: how clients reach it, and the topics that are made there."""
+
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from services.kit.bus import TELEMETRY
+from services.kit.config import ConfigError
+from services.kit.event import LARGEST
+
+log = logging.getLogger("services.kit.bus_kafka")
+_DAY = 24 * 3600 * 1000  # milliseconds
+_BOOTSTRAP = 1500  # milliseconds until a broker that does not answer is away
+_ASKED = 4000  # milliseconds for a question about topics
+_EXISTS = 36  # the protocol's number for a topic that is there
+_ASIDE = ".dead"
+_QUIET = 30.0  # seconds between two complaints about the same
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the URL says. `replication` is the number of copies of each record."""
+
+    servers: tuple[str, ...]
+    tls: bool
+    partitions: int = 12
+    replication: int = 1
+
+    @classmethod
+    def of(cls, url: str) -> "Place":
+        """Reads kafka://host:port,host:port?partitions=12&replication=1. Raises ConfigError, without the URL."""
+        scheme, _, rest = url.partition("://")
+        servers, _, query = rest.partition("?")
+        try:
+            numbers = {name: int(value) for name, value in parse_qsl(query, strict_parsing=bool(query))}
+            hosts = tuple(_server(server) for server in servers.split(","))
+            if not numbers.keys() <= {"partitions", "replication"} or min(numbers.values(), default=1) < 1:
+                raise ValueError
+        except ValueError:
+            raise ConfigError(
+                "AIMASS_BUS_URL: must be kafka://host:port,host:port?partitions=12&replication=1"
+            ) from None
+        return cls(hosts, scheme == "kafka+ssl", **numbers)
+
+
+def _server(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not 0 < int(port) < 65536 or set(host) & set("@/"):
+        raise ValueError
+    return text
+
+
+class Cluster:
+    """Makes clients' settings, and topics before they are used."""
+
+    def __init__(self, url: str, tls_dir: Path | None) -> None:
+        """Connects to nothing. Raises ConfigError."""
+        self.place, self._tls = Place.of(url), tls_dir
+        if self.place.tls and tls_dir is None:
+            raise ConfigError("AIMASS_BUS_URL: kafka+ssl:// needs AIMASS_TLS_DIR")
+        self._known: set[str] = set()
+        self._making = threading.Lock()
+        _listen_to_library()
+
+    def options(self) -> dict[str, Any]:
+        """What every client is made with; certificates are read anew, so that renewed ones count."""
+        found: dict[str, Any] = {
+            "bootstrap_servers": list(self.place.servers),
+            "bootstrap_timeout_ms": _BOOTSTRAP,
+            "reconnect_backoff_max_ms": 1000,
+            "metadata_max_age_ms": 30_000,
+        }
+        if self.place.tls and self._tls:
+            context = ssl.create_default_context(cafile=str(self._tls / "ca.pem"))
+            context.load_cert_chain(self._tls / "cert.pem", self._tls / "key.pem")
+            found |= {"security_protocol": "SSL", "ssl_context": context}
+        return found
+
+    def make(self, topics: Iterable[str]) -> None:
+        """Makes topics that are not there, each with its dead one. Blocks; raises KafkaError."""
+        with self._making:
+            if wanted := {_alive(topic) for topic in topics} - self._known:
+                self._make(wanted)
+                self._known |= wanted
+
+    def forget(self) -> None:
+        """Looks again next time whether topics are there: somebody may have taken one away."""
+        self._known = set()
+
+    def _make(self, wanted: set[str]) -> None:
+        admin = KafkaAdminClient(**self.options(), request_timeout_ms=_ASKED)
+        try:
+            there = set(admin.list_topics())
+            new = {name for topic in wanted for name in (topic, topic + _ASIDE)} - there
+            if not new:
+                return
+            made = admin.create_topics(
+                {topic: self._shape(topic) for topic in new},
+                timeout_ms=5000,
+                raise_errors=False,
+                wait_for_metadata=True,
+            )
+            for topic in made["topics"]:
+                if topic["error_code"] not in (0, _EXISTS):
+                    raise KafkaError(f"{topic['name']} cannot be made: {topic['error_message']}")
+        finally:
+            admin.close()
+
+    def _shape(self, topic: str) -> dict[str, Any]:
+        copies = self.place.replication
+        kept = _DAY if topic.startswith(TELEMETRY) else 7 * _DAY
+        configs = {"retention.ms": str(kept), "max.message.bytes": str(LARGEST + 2**20)}
+        configs["min.insync.replicas"] = str(max(1, copies - 1))
+        if copies == 1 and not topic.startswith(TELEMETRY):
+            configs["flush.messages"] = "1"  # one copy: it is on the disk before it is acknowledged
+        return {"num_partitions": self.place.partitions, "replication_factor": copies, "configs": configs}
+
+
+def _alive(topic: str) -> str:
+    return topic.removesuffix(_ASIDE)
+
+
+class Complaints:
+    """Says that something is wrong, and then for a while only counts."""
+
+    def __init__(self) -> None:
+        self._said, self._more = float("-inf"), 0
+
+    def say(self, text: str) -> None:
+        if time.monotonic() - self._said < _QUIET:
+            self._more += 1
+            return
+        log.warning("kafka: %s%s", text[:300], f" ({self._more} more complaints)" if self._more else "")
+        self._said, self._more = time.monotonic(), 0
+
+
+class _Library(logging.Handler):
+    """What the library has to say: twenty lines a second while a broker is away, so most of it is counted only."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._complaints = Complaints()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._complaints.say(record.getMessage())
+
+
+def _listen_to_library() -> None:
+    library = logging.getLogger("kafka")
+    if not any(isinstance(handler, _Library) for handler in library.handlers):
+        library.addHandler(_Library())
+        library.setLevel(logging.WARNING)
+        library.propagate = False

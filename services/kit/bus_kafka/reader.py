@@ -1,0 +1,198 @@
+"""Reading from Kafka. A thread of its own owns the consumer, so that nothing of it waits in the event loop.
+
+Partitions change hands in `poll` only, when everything that was handed out before has been handled. So nobody works on
+what others have been given, unless he worked for longer than `_LONGEST_WORK`; then inboxes make it once.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import (
+    CommitFailedError,
+    FencedInstanceIdError,
+    IllegalGenerationError,
+    KafkaError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+from kafka.structs import OffsetAndMetadata
+
+from services.kit.bus_kafka.cluster import Cluster, Complaints
+from services.kit.bus_kafka.records import event_of
+from services.kit.errors import Unavailable
+from services.kit.event import Event
+
+_SLICE = 250  # milliseconds: how long a close may have to wait
+_COMMIT = 3000
+_CLOSE = 500
+_PAUSE = 1.0  # seconds between tries to open
+_OPEN = 3.0
+_NEW_PARTITIONS = 30.0  # seconds between looks for partitions that were added
+_LONGEST_WORK = 15 * 60_000  # milliseconds between polls
+_MOVED = (
+    CommitFailedError, FencedInstanceIdError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError,
+)  # fmt: skip
+_SETTINGS: dict[str, Any] = {
+    "metrics_enabled": False,
+    "enable_auto_commit": False,
+    "auto_offset_reset": "earliest",
+    "allow_auto_create_topics": False,
+    "session_timeout_ms": 10_000,
+    "heartbeat_interval_ms": 2000,
+    "max_poll_interval_ms": _LONGEST_WORK,
+    "fetch_max_wait_ms": 500,
+    "fetch_max_bytes": 16 * 2**20,
+    "request_timeout_ms": 10_000,
+}
+
+
+class KafkaReader:
+    """One group's reading of some topics, or one process's from the end."""
+
+    def __init__(self, cluster: Cluster, topics: Sequence[str], group: str, from_end: bool) -> None:
+        self._cluster, self._topics, self._group, self._passing = cluster, list(topics), group, from_end
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"kafka-{group}"[:40])
+        self._consumer: Any = None
+        self._polling: asyncio.Future[list[Event]] | None = None
+        self._closing = threading.Event()
+        self._complaints = Complaints()
+        # Of a passing group: where it reads on. Of others: what was committed, so that it never goes back.
+        self._places: dict[TopicPartition, int] = {}
+        self._looked = 0.0
+
+    @property
+    def closed(self) -> bool:
+        return self._closing.is_set()
+
+    async def open(self) -> None:
+        """Looks where the end is now; a cluster that is away is asked again by `poll`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_OPEN):
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._ready)
+
+    async def poll(self, limit: int) -> list[Event]:
+        """Waits also for a cluster that is away. A poll that is cancelled leaves what it got to the next one."""
+        while True:
+            if self.closed:
+                raise Unavailable(f"{self._group} has stopped to read")
+            if self._polling is None:
+                self._polling = asyncio.get_running_loop().run_in_executor(self._thread, self._read, limit)
+            events = await asyncio.shield(self._polling)
+            self._polling = None
+            if events:
+                return events
+
+    async def commit(self, events: Sequence[Event]) -> None:
+        """Events of partitions that others have by now are theirs to commit. Raises unavailable."""
+        ends: dict[TopicPartition, int] = {}
+        for event in events:
+            place = TopicPartition(event.topic, event.partition)
+            ends[place] = max(ends.get(place, 0), event.offset + 1)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._commit, ends)
+
+    async def close(self) -> None:
+        """Leaves the group; quick also when the cluster is away."""
+        if self.closed:
+            return
+        self._closing.set()
+        ending = asyncio.get_running_loop().run_in_executor(self._thread, self._end)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout((_SLICE + 2 * _CLOSE) / 1000):
+                await ending
+        self._thread.shutdown(wait=False)
+
+    def _ready(self) -> bool:
+        try:
+            if self._consumer is None:
+                self._cluster.make(self._topics)
+                self._consumer = self._assigned() if self._passing else self._subscribed()
+        except Exception as error:  # also what the library did not foresee: it is made anew
+            self._end()
+            self._complaints.say(f"{self._group} waits for the bus: {error or type(error).__name__}")
+            self._closing.wait(_PAUSE)
+            return False
+        return True
+
+    def _read(self, limit: int) -> list[Event]:
+        if self.closed or not self._ready():
+            return []
+        try:
+            if self._passing and time.monotonic() - self._looked > _NEW_PARTITIONS:
+                self._take_new()
+            found = self._consumer.poll(_SLICE, max_records=limit)
+        except Exception as error:
+            self._end()
+            self._complaints.say(f"{self._group} reads again: {error or type(error).__name__}")
+            self._closing.wait(_PAUSE)
+            return []
+        return [event_of(record) for records in found.values() for record in records]
+
+    def _subscribed(self) -> Any:
+        consumer = KafkaConsumer(group_id=self._group, **self._cluster.options(), **_SETTINGS)
+        consumer.subscribe(self._topics)
+        self._places = {}
+        return consumer
+
+    def _assigned(self) -> Any:
+        consumer = KafkaConsumer(group_id=None, **self._cluster.options(), **_SETTINGS)
+        try:
+            if not self._places:
+                self._places = consumer.end_offsets(self._partitions(consumer), timeout_ms=_COMMIT)
+            self._seek(consumer, self._places)
+        except BaseException:
+            consumer.close(autocommit=False, timeout_ms=_CLOSE)
+            raise
+        self._looked = time.monotonic()
+        return consumer
+
+    def _take_new(self) -> None:
+        """Partitions that were added are read from their beginning."""
+        self._looked = time.monotonic()
+        if new := set(self._partitions(self._consumer)) - self._places.keys():
+            now = {place: self._consumer.position(place, timeout_ms=_COMMIT) for place in self._places}
+            self._seek(self._consumer, now | dict.fromkeys(new, 0))
+            self._places |= dict.fromkeys(new, 0)
+
+    def _partitions(self, consumer: Any) -> list[TopicPartition]:
+        found = [TopicPartition(t, number) for t in self._topics for number in consumer.partitions_for_topic(t) or ()]
+        if not found:
+            raise KafkaError(f"nothing is known of {', '.join(self._topics)}")
+        return found
+
+    @staticmethod
+    def _seek(consumer: Any, places: dict[TopicPartition, int]) -> None:
+        consumer.assign(list(places))
+        for place, offset in places.items():
+            consumer.seek(place, offset)
+
+    def _commit(self, ends: dict[TopicPartition, int]) -> None:
+        ends = {place: end for place, end in ends.items() if end > self._places.get(place, 0)}
+        if not self._passing and ends:
+            ends = self._tell(ends)
+        self._places |= ends
+
+    def _tell(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Commits for the group; returns what is committed."""
+        if self._consumer is None:
+            return {}  # made anew since: it reads on behind what was committed
+        mine = {place: end for place, end in ends.items() if place in self._consumer.assignment()}
+        offsets = {place: OffsetAndMetadata(end, "", -1) for place, end in mine.items()}
+        try:
+            self._consumer.commit(offsets, timeout_ms=_COMMIT)
+        except _MOVED:
+            return {}
+        except KafkaError as error:
+            raise Unavailable(f"kafka does not take offsets: {error or type(error).__name__}") from None
+        return mine
+
+    def _end(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with contextlib.suppress(Exception):  # it is gone either way
+                consumer.close(autocommit=False, timeout_ms=_CLOSE)

@@ -1,0 +1,24 @@
+"""Events as Kafka's records: CloudEvents in binary mode, a header for each attribute."""
+
+from typing import Any
+
+from services.kit.event import Event
+
+_CONTENT_TYPE = "content-type"
+_PROTOBUF = (_CONTENT_TYPE, b"application/protobuf")
+
+
+def headers_of(event: Event) -> list[tuple[str, bytes]]:
+    """An event's headers, and what its body is."""
+    return [*((name, value.encode(errors="replace")) for name, value in event.headers.items()), _PROTOBUF]
+
+
+def event_of(record: Any) -> Event:
+    """What a record says; what is no text is read as far as it goes, and found wanting by whom it concerns."""
+    headers = {name: _text(value) for name, value in record.headers if name != _CONTENT_TYPE}
+    body = bytes(record.value or b"")
+    return Event(record.topic, _text(record.key), body, headers, record.offset, record.partition, system="kafka")
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace")
