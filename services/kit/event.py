@@ -66,7 +66,7 @@ class Event:
 
     def flaw(self) -> str:
         """A word for why nobody may handle it, whatever its body says; empty when it says who it is and whose."""
-        if not 0 < len(self.id) <= _LONGEST_ID:
+        if not (0 < len(self.id) <= _LONGEST_ID and self.id.isascii() and self.id.isprintable()):
             return "id"
         scope = self.scope
         whose = f"{scope.tenant}/{scope.project}/"

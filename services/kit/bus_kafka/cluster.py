@@ -1,9 +1,7 @@
 """A Kafka cluster as its URL names it: how clients reach it, and the topics that are made there."""
 
-import logging
 import ssl
 import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +12,16 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from services.kit.bus import TELEMETRY
+from services.kit.bus_kafka.client import listen_to_library, make_client
 from services.kit.config import ConfigError
 from services.kit.event import LARGEST
 
-log = logging.getLogger("services.kit.bus_kafka")
 _DAY = 24 * 3600 * 1000  # milliseconds
 _BOOTSTRAP = 1500  # milliseconds until a broker that does not answer is away
+_AGE = 30_000  # milliseconds that what is known of a cluster is believed
 _ASKED = 4000  # milliseconds for a question about topics
 _EXISTS = 36  # the protocol's number for a topic that is there
 _ASIDE = ".dead"
-_QUIET = 30.0  # seconds between two complaints about the same
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Place:
         scheme, _, rest = url.partition("://")
         servers, _, query = rest.partition("?")
         try:
-            numbers = {name: int(value) for name, value in parse_qsl(query, strict_parsing=bool(query))}
+            numbers = {name: int(value) for name, value in parse_qsl(query, True, bool(query))}
             hosts = tuple(_server(server) for server in servers.split(","))
             if not numbers.keys() <= {"partitions", "replication"} or min(numbers.values(), default=1) < 1:
                 raise ValueError
@@ -69,15 +67,19 @@ class Cluster:
             raise ConfigError("AIMASS_BUS_URL: kafka+ssl:// needs AIMASS_TLS_DIR")
         self._known: set[str] = set()
         self._making = threading.Lock()
-        _listen_to_library()
+        listen_to_library()
 
-    def options(self) -> dict[str, Any]:
+    def client(self, kind: Any, **settings: Any) -> Any:
+        """A client of a class of the library. Blocks; raises KafkaError when no broker answers."""
+        return make_client(kind, **self._options(), **settings)
+
+    def _options(self) -> dict[str, Any]:
         """What every client is made with; certificates are read anew, so that renewed ones count."""
         found: dict[str, Any] = {
             "bootstrap_servers": list(self.place.servers),
             "bootstrap_timeout_ms": _BOOTSTRAP,
             "reconnect_backoff_max_ms": 1000,
-            "metadata_max_age_ms": 30_000,
+            "metadata_max_age_ms": _AGE,
         }
         if self.place.tls and self._tls:
             context = ssl.create_default_context(cafile=str(self._tls / "ca.pem"))
@@ -97,7 +99,7 @@ class Cluster:
         self._known = set()
 
     def _make(self, wanted: set[str]) -> None:
-        admin = KafkaAdminClient(**self.options(), request_timeout_ms=_ASKED)
+        admin = self.client(KafkaAdminClient, request_timeout_ms=_ASKED)
         try:
             there = set(admin.list_topics())
             new = {name for topic in wanted for name in (topic, topic + _ASIDE)} - there
@@ -127,36 +129,3 @@ class Cluster:
 
 def _alive(topic: str) -> str:
     return topic.removesuffix(_ASIDE)
-
-
-class Complaints:
-    """Says that something is wrong, and then for a while only counts."""
-
-    def __init__(self) -> None:
-        self._said, self._more = float("-inf"), 0
-
-    def say(self, text: str) -> None:
-        if time.monotonic() - self._said < _QUIET:
-            self._more += 1
-            return
-        log.warning("kafka: %s%s", text[:300], f" ({self._more} more complaints)" if self._more else "")
-        self._said, self._more = time.monotonic(), 0
-
-
-class _Library(logging.Handler):
-    """What the library has to say: twenty lines a second while a broker is away, so most of it is counted only."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._complaints = Complaints()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._complaints.say(record.getMessage())
-
-
-def _listen_to_library() -> None:
-    library = logging.getLogger("kafka")
-    if not any(isinstance(handler, _Library) for handler in library.handlers):
-        library.addHandler(_Library())
-        library.setLevel(logging.WARNING)
-        library.propagate = False

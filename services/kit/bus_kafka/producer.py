@@ -69,7 +69,7 @@ class Producer:
 
     def __init__(self, cluster: Cluster) -> None:
         """Raises KafkaError when no broker answers."""
-        self._producer = KafkaProducer(**cluster.options(), **_SETTINGS)
+        self._producer = cluster.client(KafkaProducer, **_SETTINGS)
         self.ended = False
 
     def send(self, events: Sequence[Event], report: Report) -> None:

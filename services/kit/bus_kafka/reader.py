@@ -23,7 +23,8 @@ from kafka.errors import (
 )
 from kafka.structs import OffsetAndMetadata
 
-from services.kit.bus_kafka.cluster import Cluster, Complaints
+from services.kit.bus_kafka.client import Complaints
+from services.kit.bus_kafka.cluster import Cluster
 from services.kit.bus_kafka.records import event_of
 from services.kit.errors import Unavailable
 from services.kit.event import Event
@@ -134,13 +135,13 @@ class KafkaReader:
         return [event_of(record) for records in found.values() for record in records]
 
     def _subscribed(self) -> Any:
-        consumer = KafkaConsumer(group_id=self._group, **self._cluster.options(), **_SETTINGS)
+        consumer = self._cluster.client(KafkaConsumer, group_id=self._group, **_SETTINGS)
         consumer.subscribe(self._topics)
         self._places = {}
         return consumer
 
     def _assigned(self) -> Any:
-        consumer = KafkaConsumer(group_id=None, **self._cluster.options(), **_SETTINGS)
+        consumer = self._cluster.client(KafkaConsumer, group_id=None, **_SETTINGS)
         try:
             if not self._places:
                 self._places = consumer.end_offsets(self._partitions(consumer), timeout_ms=_COMMIT)

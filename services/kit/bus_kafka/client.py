@@ -1,0 +1,78 @@
+"""Making the library's clients so that one that cannot be made, or cannot connect, leaves nothing behind.
+
+The library (3.0) forgets the thread and the sockets of a client whose first connection fails, and the socket of every
+connection that is refused. A cluster that is away for an hour is asked thousands of times.
+"""
+
+import logging
+import time
+from typing import Any
+
+from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
+
+log = logging.getLogger("services.kit.bus_kafka")
+_QUIET = 30.0  # seconds between two complaints
+
+
+class _Socket(KafkaNetSocket):  # type: ignore[misc]
+    """A plain connection, by the way that the library has for proxies."""
+
+    SCHEMES = ("direct",)
+
+    async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: Any = None) -> Any:
+        try:
+            return await super().sock_connect(net, sock, sockaddr, timeout_at=timeout_at)
+        except BaseException:
+            sock.close()
+            raise
+
+
+def make_client(kind: Any, **settings: Any) -> Any:
+    """A client of a class of the library. Blocks; raises KafkaError when no broker answers."""
+    made: list[Any] = []
+
+    def network(*arguments: Any, **options: Any) -> Any:
+        made.append(KafkaNetClient(*arguments, **options))
+        return made[-1]
+
+    try:
+        return kind(kafka_client=network, proxy_url="direct://", **settings)
+    except BaseException:
+        for one in made:
+            one.close()
+        raise
+
+
+class Complaints:
+    """Says that something is wrong, and then for a while only counts."""
+
+    def __init__(self) -> None:
+        self._said, self._more = float("-inf"), 0
+
+    def say(self, text: str) -> None:
+        if time.monotonic() - self._said < _QUIET:
+            self._more += 1
+            return
+        log.warning("kafka: %s%s", text[:300], f" ({self._more} more complaints)" if self._more else "")
+        self._said, self._more = time.monotonic(), 0
+
+
+class _Library(logging.Handler):
+    """What the library has to say: twenty lines a second while a broker is away, so most of it is counted only."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._complaints = Complaints()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._complaints.say(record.getMessage())
+
+
+def listen_to_library() -> None:
+    """Brings the library's warnings into our log, a few of them."""
+    library = logging.getLogger("kafka")
+    if not any(isinstance(handler, _Library) for handler in library.handlers):
+        library.addHandler(_Library())
+        library.setLevel(logging.WARNING)
+        library.propagate = False
