@@ -6,21 +6,46 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import orjson
 
 from services.kit.errors import Failure
 
 SOCKET, FILES = "AIMASS_CHILD_SOCKET", "AIMASS_CHILD_FILES"  # variables that the launcher sets
+PIPES = "pipes"  # in place of a socket's descriptor: where only standard input and output lead outside
 LENGTH = struct.Struct("!I")
 Json = dict[str, Any]
+
+
+class Connection(Protocol):
+    """What of a socket is needed."""
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+
+class Pipes:
+    """Standard input and output as a connection. Whatever else is printed joins the complaints."""
+
+    def __init__(self) -> None:
+        self._out = os.dup(1)
+        os.dup2(2, 1)
+
+    def recv(self, size: int, /) -> bytes:
+        return os.read(0, size)
+
+    def sendall(self, data: bytes, /) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._out, left) :]
 
 
 class Child:
     """The child's side: tells progress."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection, self._lock = connection, threading.Lock()
 
     def progress(self, message: Json) -> None:
@@ -41,7 +66,8 @@ def child(main: Callable[[Json, Child], Json]) -> NoReturn:
     files = int(os.environ[FILES])
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection = socket.socket(fileno=int(os.environ.pop(SOCKET)))
+    named = os.environ.pop(SOCKET)
+    connection: Connection = Pipes() if named == PIPES else socket.socket(fileno=int(named))
     request = orjson.loads(_exactly(connection, LENGTH.unpack(_exactly(connection, LENGTH.size))[0]))
     # The parent sends nothing after the request: the next byte, or its end, means that it is gone.
     threading.Thread(target=lambda: (connection.recv(1), os._exit(1)), daemon=True).start()
@@ -57,7 +83,7 @@ def child(main: Callable[[Json, Child], Json]) -> NoReturn:
     os._exit(0)  # the engines' threads are not waited for
 
 
-def _exactly(connection: socket.socket, count: int) -> bytes:
+def _exactly(connection: Connection, count: int) -> bytes:
     data = b""
     while len(data) < count:
         piece = connection.recv(count - len(data))

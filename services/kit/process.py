@@ -14,12 +14,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from services.kit.child import FILES, LENGTH, SOCKET, Json
 from services.kit.errors import Code, Failure, Internal, Violation
+from services.kit.messages import frame, heard, length_of
 
-_LARGEST = 64 * 2**20
 _SAMPLE = 0.1  # seconds between looks at the memory
 _ROOT = Path(__file__).parents[2]
 
@@ -91,7 +89,7 @@ async def _start(
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-c",
-                f"import {module} as entry; from services.kit.child import child; child(entry.main)",
+                entry(module),
                 env=_environment(theirs.fileno(), limits),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
@@ -107,23 +105,29 @@ async def _start(
 
 
 def _environment(descriptor: int, limits: Limits) -> dict[str, str]:
-    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
-    return (
-        kept
-        | {name: str(limits.threads) for name in threads}
-        | {
-            SOCKET: str(descriptor),
-            FILES: str(limits.files),
-            # Threads that spin while they wait make a busy machine ten times slower: measured with LightGBM.
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]),
-            "DAFT_ANALYTICS_ENABLED": "0",
-            "ORT_DISABLE_TELEMETRY": "1",
-            "DO_NOT_TRACK": "1",
-            "PYTHONWARNINGS": "ignore",
-        }
-    )
+    path = os.pathsep.join([str(_ROOT), *filter(None, sys.path)])
+    return kept | environment(str(descriptor), limits) | {"PYTHONPATH": path}
+
+
+def environment(connection: str, limits: Limits) -> dict[str, str]:
+    """What work is told by variables, wherever it runs."""
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+    return {name: str(limits.threads) for name in threads} | {
+        SOCKET: connection,
+        FILES: str(limits.files),
+        # Threads that spin while they wait make a busy machine ten times slower: measured with LightGBM.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "DAFT_ANALYTICS_ENABLED": "0",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def entry(module: str) -> str:
+    """The Python text that a child begins with."""
+    return f"import {module} as entry; from services.kit.child import child; child(entry.main)"
 
 
 async def _talk(
@@ -132,25 +136,15 @@ async def _talk(
     request: Json,
     progress: Callable[[Json], Awaitable[None]] | None,
 ) -> Json:
-    _send(writer, request)
+    writer.write(frame(request))
     await writer.drain()
     while True:
-        (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-        if length > _LARGEST:
-            raise Failure(Code.LIMIT_EXCEEDED, "the work answered with more than 64 MiB")
-        message: Json = orjson.loads(await reader.readexactly(length))
-        if "result" in message:
-            return dict(message["result"])
-        if "failure" in message:
-            said = message["failure"]
-            raise Failure.of(said["code"], said["detail"], [Violation(*pair) for pair in said["violations"]])
+        body = await reader.readexactly(length_of(await reader.readexactly(LENGTH.size)))
+        result, said = heard(body)
+        if result is not None:
+            return result
         if progress:
-            await progress(message["progress"])
-
-
-def _send(writer: asyncio.StreamWriter, message: Json) -> None:
-    body = orjson.dumps(message)
-    writer.write(LENGTH.pack(len(body)) + body)
+            await progress(said)
 
 
 async def _tail(process: asyncio.subprocess.Process) -> str:

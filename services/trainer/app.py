@@ -11,6 +11,7 @@ from services.trainer.jobs.api import JobsApi
 from services.trainer.jobs.catalog import DataCentre
 from services.trainer.jobs.service import Jobs
 from services.trainer.jobs.store import Store as JobStore
+from services.trainer.runner import owner_of, runner
 from services.trainer.runs.api import RunsApi
 from services.trainer.runs.service import Runs
 from services.trainer.runs.store import Store as RunStore
@@ -36,10 +37,9 @@ def build(config: Config, runtime: Runtime) -> App:
     prefix = NEAR if database.near else f"{runtime.instance}/"
     # At least three signs of life in a lease, and a wish to stop is heard within a second.
     heartbeat = min(config.lease_seconds / 4, 0.5)
-    workers = [
-        Worker(f"{prefix}{number}", runtime.channel, signed, runtime.blobs, runtime.mirrors, heartbeat, config.threads)
-        for number in range(config.workers)
-    ]
+    where = runner(config, owner_of(runtime.home, database.near, runtime.instance))
+    shared = (runtime.channel, signed, runtime.blobs, runtime.mirrors, heartbeat, config.threads, where)
+    workers = [Worker(f"{prefix}{number}", *shared) for number in range(config.workers)]
 
     async def recover() -> None:
         # Nobody else can hold the file, so a near worker that the table names died with the process before.
@@ -53,6 +53,7 @@ def build(config: Config, runtime: Runtime) -> App:
         },
         database=database,
         schema=schema,
-        start=[recover],
+        start=[recover, *([where.start] if workers else [])],
         tasks=[jobs.watch, *(worker.run for worker in workers)],
+        close=[where.close],
     )

@@ -21,3 +21,8 @@ class Config(Settings):
     threads: int = Field(2, ge=1, le=256)
     # Seconds without a sign of life after which a job is taken from its worker.
     lease_seconds: float = Field(10.0, ge=1.0, le=3600.0)
+    # Where jobs run: `process`, a child of this process; `docker`, a container of its own on the engine that
+    # DOCKER_HOST names (this machine's, if it is not set).
+    runner: str = "process"
+    # The image of such a container: name@sha256:<digest>, or the sha256:<id> of an image that was built there.
+    image: str = ""

@@ -14,6 +14,7 @@ from aimass.v1 import workers_pb2 as wpb
 from services.kit.auth import Scope
 from services.trainer.jobs import domain
 from services.trainer.jobs.store import Store
+from services.trainer.runner import ProcessRunner
 from services.trainer.workers.worker import Worker
 from tests.support.house import House, house, until
 from tests.trainer.steps import get, held, lease, submit, trained, workers
@@ -40,7 +41,7 @@ def worker(running: House, name: str = "mine") -> Worker:
     def signed(service: str, scope: Scope, *permissions: str) -> Any:
         return runtime.as_service("trainer", service, scope, *permissions)
 
-    return Worker(name, runtime.channel, signed, runtime.blobs, runtime.mirrors, 0.1, 2)
+    return Worker(name, runtime.channel, signed, runtime.blobs, runtime.mirrors, 0.1, 2, ProcessRunner())
 
 
 async def test_a_worker_whose_job_was_given_away_stops_and_says_nothing(running: House) -> None:

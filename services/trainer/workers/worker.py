@@ -1,4 +1,4 @@
-"""The near worker: leases a job by RPC, runs the child, keeps its files, reports. Knows nothing of the database."""
+"""A worker: leases a job by RPC, has it run, keeps its files, reports. Knows nothing of the database."""
 
 import asyncio
 import contextlib
@@ -14,13 +14,13 @@ from aimass.v1 import workers_pb2 as pb
 from aimass.v1.datasets_pb2 import DataSetLocation, GetDataSetVersionRequest
 from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.workers_pb2_grpc import WorkersStub
-from services.kit import process
 from services.kit.auth import SYSTEM, Scope
 from services.kit.blobs import Blobs
 from services.kit.errors import Code, Failure
 from services.kit.mirrors import Mirrors
 from services.kit.process import Limits
 from services.kit.timestamps import uuid7
+from services.trainer.runner import Runner
 from services.trainer.workers.request import Json, child_request, manifest
 
 log = logging.getLogger(__name__)
@@ -65,9 +65,10 @@ class Worker:
         mirrors: Mirrors,
         seconds: float,
         threads: int,
+        runner: Runner,
     ) -> None:
         """`metadata` signs a call of a service for a scope with a permission; a heartbeat goes every `seconds`."""
-        self.name, self._channels, self._metadata = name, channels, metadata
+        self.name, self._channels, self._metadata, self._runner = name, channels, metadata, runner
         self._blobs, self._mirrors, self._seconds, self._threads = blobs, mirrors, seconds, threads
 
     async def run(self) -> None:
@@ -166,7 +167,7 @@ class Worker:
                 files = [str(table / file.path) for file in location.files]
                 request = child_request(lease, files, graph, folder, self._threads)
                 limits = Limits(spec.timeout_seconds, spec.memory_mib, threads=self._threads)
-                result = await process.run("services.trainer.work", request, limits, attempt.hear)
+                result = await self._runner.run(request, limits, attempt.hear)
             attempt.stage = "packaging"
             return await self._package(attempt, result, folder)
         finally:

@@ -1,0 +1,35 @@
+"""Length-prefixed messages between a parent and the work it started, from the parent's side. `child` is the other."""
+
+from typing import Any
+
+import orjson
+
+from services.kit.child import LENGTH, Json
+from services.kit.errors import Code, Failure, Violation
+
+LARGEST = 64 * 2**20
+
+
+def frame(message: Json) -> bytes:
+    """A message with its length in front."""
+    body = orjson.dumps(message)
+    return LENGTH.pack(len(body)) + body
+
+
+def length_of(prefix: bytes) -> int:
+    """How many bytes follow a prefix. Raises limit_exceeded when those are too many."""
+    length = int(LENGTH.unpack(prefix)[0])
+    if length > LARGEST:
+        raise Failure(Code.LIMIT_EXCEEDED, "the work answered with more than 64 MiB")
+    return length
+
+
+def heard(body: bytes) -> tuple[Json | None, Any]:
+    """The result and nothing, or nothing and progress. Raises what the work raised."""
+    message: Json = orjson.loads(body)
+    if "result" in message:
+        return dict(message["result"]), None
+    if "failure" in message:
+        said = message["failure"]
+        raise Failure.of(said["code"], said["detail"], [Violation(*pair) for pair in said["violations"]])
+    return None, message["progress"]
