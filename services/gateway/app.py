@@ -20,10 +20,12 @@ from services.gateway.edge import Asgi, Edge
 from services.gateway.journal import Journal
 from services.gateway.later import Later
 from services.gateway.limits import Limit
+from services.gateway.retries import Retries
 from services.gateway.screening import Screen
 from services.gateway.traffic.api import TrafficApi
 from services.gateway.traffic.coalescing import Coalescer
-from services.gateway.traffic.engines import Inference
+from services.gateway.traffic.engines import Inference, RemoteEngines
+from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.service import Traffic
 from services.gateway.traffic.store import TrafficStore
 from services.kit.app import App, Runtime
@@ -37,9 +39,11 @@ def build(config: Config, runtime: Runtime) -> App:
     access = AccessService(AccessStore(database), runtime.home, runtime.now, runtime.random)
     admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst))
     journal = Journal(runtime.home / "logs" / "access.log", runtime.telemetry)
-    calls = Calls(runtime, access)
-    traffic = _traffic(runtime, database)
-    routes = TrafficApi(traffic, runtime, schema.inbox)
+    retries = Retries()
+    calls = Calls(runtime, access, retries)
+    instances = Instances(runtime.directory)
+    traffic = _traffic(runtime, database, RemoteEngines(runtime, instances, retries))
+    routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal)
     edge.predictions = OipRest(traffic, runtime.ready, _version()).handle
     forward = Forward(calls, admission, journal)
@@ -57,17 +61,19 @@ def build(config: Config, runtime: Runtime) -> App:
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
         start=[access.start],
-        tasks=[access.watch, journal.write_for_ever, routes.follow, web.warm],
+        tasks=[access.watch, journal.write_for_ever, routes.follow, routes.watch, web.warm],
         doors=[doors],
         close=[journal.close],
         ready=routes.ready,
     )
 
 
-def _traffic(runtime: Runtime, database: Database) -> Traffic:
+def _traffic(runtime: Runtime, database: Database, remote: RemoteEngines) -> Traffic:
     store = TrafficStore(database, schema.outbox)
-    coalescer = Coalescer(Inference(runtime))
-    return Traffic(store, coalescer, runtime.telemetry.record, runtime.instance, runtime.now)
+    coalescer = Coalescer(Inference(runtime, remote), width=lambda target: len(traffic.having(*target)))
+    traffic = Traffic(store, coalescer, runtime.telemetry.record, runtime.instance, runtime.now)
+    remote.having, remote.lost = traffic.having, traffic.lost
+    return traffic
 
 
 def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journal) -> Edge:

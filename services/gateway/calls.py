@@ -1,6 +1,7 @@
 """Calls of the house's services for callers from outside: to the owner, in the caller's name, within the deadline."""
 
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -8,12 +9,14 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from aimass.v1 import options_pb2
 from services.gateway.access.service import AccessService
+from services.gateway.retries import ATTEMPT, Retries
 from services.kit import contract
 from services.kit.app import Runtime
 from services.kit.auth import Principal, grants
 from services.kit.contract import ANY, Method
-from services.kit.errors import Code, Failure, InvalidValue, NotFound, Violation
+from services.kit.errors import Code, Disconnected, Failure, InvalidValue, NotFound, Violation
 from services.kit.rpc import REPLAYED
 
 # What a caller may say to a service through us; everything else he sends stays outside.
@@ -54,8 +57,8 @@ def narrowed(principal: Principal, audience: str) -> Principal:
 class Calls:
     """The way from a door to a service."""
 
-    def __init__(self, runtime: Runtime, access: AccessService) -> None:
-        self._runtime, self._access = runtime, access
+    def __init__(self, runtime: Runtime, access: AccessService, retries: Retries) -> None:
+        self._runtime, self._access, self._retries = runtime, access, retries
         self._stubs: dict[tuple[str, str], Any] = {}
 
     def methods(self) -> list[Method]:
@@ -90,29 +93,53 @@ class Calls:
         """The reply, and whether it is the repeated answer to an idempotency key. Raises Failure."""
         outcome = "internal"
         try:
-            owner = self.owner(method, request)
-            call = self._stub(owner, method, "unary_unary")(
-                request.SerializeToString(), timeout=_within(method, timeout), metadata=self._metadata(owner, caller)
-            )
-            reply = decode(await call)
+            reply, trailers = await self._answer(method, self.owner(method, request), request, caller, timeout)
+            decoded = decode(reply)
             outcome = "ok"
-            trailers = await call.trailing_metadata() or ()
-            return reply, any(key == REPLAYED for key, _ in trailers)
+            return decoded, any(key == REPLAYED for key, _ in trailers)
         except Failure as failure:
             outcome = failure.code.text
             raise
         finally:
             await self._audit(method, request, caller, outcome)
 
+    async def _answer(
+        self, method: Method, owner: str, request: Message, caller: Caller, timeout: float | None
+    ) -> tuple[bytes, Any]:
+        """The reply as bytes, and its trailers. What was lost on its way is asked again where that does no harm."""
+        sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)
+        start, attempt = self._stub(owner, method, "unary_unary"), 1
+        self._retries.asked()
+        while True:
+            metadata = self._metadata(owner, caller, attempt)
+            try:
+                call = start(sent, timeout=max(until - time.monotonic(), 0.001), metadata=metadata)
+                return await call, await call.trailing_metadata() or ()
+            except Disconnected:
+                if not repeatable(method, caller.said) or not await self._retries.again(attempt, until):
+                    raise
+                attempt += 1
+
     async def stream(
         self, method: Method, request: Message, caller: Caller, timeout: float | None, decode: Callable[[bytes], Any]
     ) -> AsyncIterator[Any]:
-        """The replies. Raises Failure."""
+        """The replies. Raises Failure. One that broke before its first reply is begun again where that does no harm."""
         owner = self.owner(method, request)
-        start = self._stub(owner, method, "unary_stream")
-        sent = request.SerializeToString()
-        async for item in start(sent, timeout=_within(method, timeout), metadata=self._metadata(owner, caller)):
-            yield decode(item)
+        sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)
+        start, attempt, begun = self._stub(owner, method, "unary_stream"), 1, False
+        self._retries.asked()
+        while True:
+            metadata = self._metadata(owner, caller, attempt)
+            try:
+                async for item in start(sent, timeout=max(until - time.monotonic(), 0.001), metadata=metadata):
+                    begun = True
+                    yield decode(item)
+                return
+            except Disconnected:
+                safe = repeatable(method, caller.said) and not begun
+                if not safe or not await self._retries.again(attempt, until):
+                    raise
+                attempt += 1
 
     def _stub(self, owner: str, method: Method, kind: str) -> Any:
         key = (owner, method.path)
@@ -120,16 +147,25 @@ class Calls:
             self._stubs[key] = getattr(self._runtime.channel(owner), kind)(method.path, None, None)
         return self._stubs[key]
 
-    def _metadata(self, owner: str, caller: Caller) -> tuple[tuple[str, str], ...]:
+    def _metadata(self, owner: str, caller: Caller, attempt: int) -> tuple[tuple[str, str], ...]:
         own = self._runtime.metadata(owner, narrowed(caller.principal, owner), caller.request_id)
         # The trace goes on in the span of the gateway, which the channel adds.
-        return (*own, *((key, value) for key, value in caller.said.items() if key != "traceparent"))
+        said = ((key, value) for key, value in caller.said.items() if key != "traceparent")
+        return (*own, *said) if attempt == 1 else (*own, *said, (ATTEMPT, str(attempt)))
 
     async def _audit(self, method: Method, request: Message, caller: Caller, outcome: str) -> None:
         if method.policy.audit or outcome == Code.FORBIDDEN.text:
             resource = method.resource(request)[:300]
             told = {"outcome": outcome, "address": caller.address}
             await self._access.audited(caller.principal, caller.request_id, method.path[1:], resource, **told)
+
+
+def repeatable(method: Method, given: Mapping[str, str]) -> bool:
+    """Whether a second call does no more than the first one did."""
+    effect = method.policy.effect
+    if effect == options_pb2.EFFECT_IDEMPOTENT:
+        return "if-match" not in given  # the first call has changed the etag, so the second would be refused
+    return effect == options_pb2.EFFECT_SAFE or (effect == options_pb2.EFFECT_KEYED and "idempotency-key" in given)
 
 
 def said(read: Callable[[str], str]) -> dict[str, str]:

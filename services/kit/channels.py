@@ -1,7 +1,7 @@
 """Channels to services in other processes: calls find an instance, statuses become failures, all have deadlines."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING, Any
 
 from grpc import StatusCode, aio
@@ -99,15 +99,19 @@ class RemoteChannel(BalancedChannel):
         self._pool.renew()
 
 
-class InstanceChannel(BalancedChannel):
-    """Calls of one instance, known by its id."""
+class SomeChannel(BalancedChannel):
+    """Calls by one of some instances, known by their ids."""
 
-    def __init__(self, pool: Pool, instance: str, calls: CallTable | None = None) -> None:
+    def __init__(self, pool: Pool, among: Collection[str], calls: CallTable | None = None) -> None:
         super().__init__(pool, calls)
-        self._among = (instance,)
+        self._among = among
+        # The instance of the last call; empty before.
+        self.picked = ""
 
     async def member(self, seconds: float) -> Member:
-        return self._pool.choose(self._among) or await self._pool.wait(seconds, self._among)
+        found = self._pool.choose(self._among) or await self._pool.wait(seconds, self._among)
+        self.picked = found.instance.id
+        return found
 
 
 class RemoteCall:

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from services.kit.breaker import Rules
 from services.kit.calls import CallTable
-from services.kit.channels import BalancedChannel, InstanceChannel
+from services.kit.channels import BalancedChannel, SomeChannel
+>>>>>>> f69078f (Route predictions over several inference instances, and ask again within a budget)
 from services.kit.config import ConfigError
 from services.kit.local import LocalChannel
 from services.kit.member import Connect, Instance, plain
@@ -143,7 +144,11 @@ class Directory:
         pool = self.pool(service)
         if pool is None:
             return self.local[service]
-        return InstanceChannel(pool, instance, self._calls) if instance else BalancedChannel(pool, self._calls)
+        return SomeChannel(pool, (instance,), self._calls) if instance else BalancedChannel(pool, self._calls)
+
+    def some(self, pool: Pool, among: Collection[str]) -> SomeChannel:
+        """A channel to some instances of a pool, by their ids."""
+        return SomeChannel(pool, among, self._calls)
 
     def rule(self) -> None:
         """Breakers open as the table of calls says now."""

@@ -11,9 +11,11 @@ from typing import Any
 from aimass.v1 import engines_pb2, gateway_events_pb2, inference_events_pb2, models_pb2, registry_events_pb2
 from aimass.v1 import releases_pb2 as pb
 from services.gateway.database import open_database, schema
+from services.gateway.retries import Retries
 from services.gateway.traffic.api import TrafficApi
 from services.gateway.traffic.coalescing import Coalescer, Limits
 from services.gateway.traffic.engines import RemoteEngines
+from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.service import Traffic
 from services.gateway.traffic.store import TrafficStore
 from services.kit.app import Runtime
@@ -128,9 +130,10 @@ class Peers(House):
         self.database = open_database("", runtime.home)
         self.records: list[Record] = []
         store = TrafficStore(self.database, schema.outbox)
-        coalescer = Coalescer(RemoteEngines(runtime), limits)
+        instances = Instances(runtime.directory)
+        coalescer = Coalescer(RemoteEngines(runtime, instances, Retries()), limits)
         self.traffic = Traffic(store, coalescer, self.records.append, runtime.instance, runtime.now)
-        self.api = TrafficApi(self.traffic, runtime, schema.inbox)
+        self.api = TrafficApi(self.traffic, instances, runtime, schema.inbox)
 
     async def start(self) -> None:
         runtime = self.runtime

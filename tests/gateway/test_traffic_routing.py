@@ -27,7 +27,7 @@ def test_an_unknown_model_is_not_found() -> None:
 def test_the_release_decides_when_no_version_is_named() -> None:
     pinned = pin(SERVED, "late", "")
 
-    assert (pinned.version, pinned.instance, pinned.named) == (V1, "i", False)
+    assert (pinned.version, pinned.named) == (V1, False)
 
 
 def test_a_label_names_number_and_digest() -> None:
@@ -105,7 +105,7 @@ def test_a_lost_version_does_not_answer() -> None:
 def test_an_instance_that_lets_go_leaves_the_others() -> None:
     two = load(SERVED, 1, "j", True)
 
-    assert pin(load(two, 1, "i", False), "late", "").instance == "j"
+    assert load(two, 1, "i", False).ready == {1: {"j"}}
 
 
 def test_versions_that_nobody_names_or_has_loaded_are_forgotten() -> None:

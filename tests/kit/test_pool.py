@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from services.kit.channels import BalancedChannel, InstanceChannel
+from services.kit.channels import BalancedChannel, SomeChannel
 from services.kit.errors import Code, Disconnected, Failure
 from services.kit.pool import PATIENCE, Pool
 from tests.support.house import until
@@ -57,7 +57,7 @@ async def test_a_busy_instance_is_spared(service: Service) -> None:
 
 
 async def test_one_instance_can_be_called_by_its_name(service: Service) -> None:
-    one = InstanceChannel(service.pool, "b")
+    one = SomeChannel(service.pool, ("b",))
 
     assert set(await several(one, 10)) == {"b"}
 
@@ -75,7 +75,7 @@ async def test_an_instance_that_goes_takes_only_its_own_calls_with_it(service: S
     going, staying = service.instances
     going.gate.clear()
     before = going.calls
-    cut = asyncio.ensure_future(who(InstanceChannel(service.pool, going.name)))
+    cut = asyncio.ensure_future(who(SomeChannel(service.pool, (going.name,))))
     await until(lambda: going.calls > before)
     await going.stop()
 
@@ -184,7 +184,7 @@ async def test_an_instance_that_leaves_ends_its_calls_and_gets_no_more(service: 
     leaving, staying = service.instances
     leaving.gate.clear()
     before = leaving.calls
-    last = asyncio.ensure_future(who(InstanceChannel(service.pool, leaving.name)))
+    last = asyncio.ensure_future(who(SomeChannel(service.pool, (leaving.name,))))
     await until(lambda: leaving.calls > before)
     service.pool.update([staying.instance])
 

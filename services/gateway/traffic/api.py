@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Iterable
 
 from google.protobuf.message import Message
@@ -12,23 +13,25 @@ from aimass.v1.engines_pb2_grpc import EnginesStub
 from aimass.v1.releases_pb2_grpc import ReleasesStub
 from services.gateway.traffic.domain.routing import Release, Version
 from services.gateway.traffic.domain.tensors import Signature, TensorSpec
+from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.service import Loaded, Traffic
 from services.kit.app import Runtime
 from services.kit.auth import SYSTEM, Scope
 from services.kit.config import ConfigError
-from services.kit.errors import Failure
+from services.kit.errors import Failure, Unavailable
 from services.kit.inbox import Delivery, Handler, Inbox, Listener
 
 log = logging.getLogger(__name__)
 _RETRY = 0.5  # seconds between tries of the first snapshot
+_ANSWER = 5.0  # seconds that an instance may take to say what it has
 _AGAIN = 30.0  # seconds until the table is compared with its sources again, should an event have been lost
 
 
 class TrafficApi:
     """Keeps the table of routes as the registry and the inference service say."""
 
-    def __init__(self, traffic: Traffic, runtime: Runtime, inbox: Inbox) -> None:
-        self._traffic, self._runtime = traffic, runtime
+    def __init__(self, traffic: Traffic, instances: Instances, runtime: Runtime, inbox: Inbox) -> None:
+        self._traffic, self._instances, self._runtime = traffic, instances, runtime
         self._ready = False
         heard: dict[type[Message], Handler] = {
             registry_events_pb2.ReleaseChanged: self.release_changed,
@@ -41,12 +44,14 @@ class TrafficApi:
         return self._ready
 
     async def release_changed(self, message: registry_events_pb2.ReleaseChanged, delivery: Delivery) -> None:
-        await self._traffic.release_changed(delivery.scope, release_from_wire(message.release))
+        expected = self._instances.connected()
+        await self._traffic.release_changed(delivery.scope, release_from_wire(message.release), expected)
 
     async def engine_changed(self, message: inference_events_pb2.EngineChanged, delivery: Delivery) -> None:
         engine = message.engine
-        ready = engine.state == engines_pb2.ENGINE_STATE_READY
-        await self._traffic.engine_changed(Loaded(delivery.scope, engine.model, engine.version), engine.instance, ready)
+        ready, failed = engine.state == engines_pb2.ENGINE_STATE_READY, engine.state == engines_pb2.ENGINE_STATE_FAILED
+        loaded = Loaded(delivery.scope, engine.model, engine.version)
+        await self._traffic.engine_changed(loaded, engine.instance, ready, failed)
 
     async def follow(self) -> None:
         """Takes snapshots for ever: until the first one is there, when the table turned out wrong, and now and then."""
@@ -76,25 +81,58 @@ class TrafficApi:
             await asyncio.sleep(_RETRY)
         stale.clear()
 
+    async def watch(self) -> None:
+        """Follows the instances that come and go; in one process with inference there is nothing to follow."""
+        directory, seen = self._runtime.directory, -1
+        while "inference" not in directory.local:
+            if seen != directory.generation:
+                seen = directory.generation
+                await self._traffic.only(self._instances.known())
+                self._traffic.stale.set()
+            await self._traffic.hurry(time.monotonic())
+            await asyncio.sleep(_RETRY)
+
     async def take_snapshot(self) -> None:
-        """Asks for all releases and all that is loaded. Raises Failure when either service is away."""
-        registry, inference = self._runtime.channel("registry"), self._runtime.channel("inference")
+        """Asks for all releases, and each instance for what it has loaded.
+
+        Raises Failure when the registry is away or no instance answers; of one that does not, what was known goes on.
+        """
         traffic, system = self._traffic, Scope(SYSTEM)
         traffic.begin_snapshot()
         as_gateway = self._runtime.as_service("gateway", "registry", system, "releases.snapshot")
-        asked = ReleasesStub(registry).SnapshotReleases(releases_pb2.SnapshotReleasesRequest(), metadata=as_gateway)
+        registry = ReleasesStub(self._runtime.channel("registry"))
+        asked = registry.SnapshotReleases(releases_pb2.SnapshotReleasesRequest(), metadata=as_gateway)
         async for found in asked:
-            await traffic.release_changed(Scope(found.tenant, found.project), release_from_wire(found.release))
-        as_gateway = self._runtime.as_service("gateway", "inference", system, "engines.snapshot")
-        snapshot = await EnginesStub(inference).SnapshotEngines(
-            engines_pb2.SnapshotEnginesRequest(), metadata=as_gateway
+            scope, release = Scope(found.tenant, found.project), release_from_wire(found.release)
+            await traffic.release_changed(scope, release, self._instances.connected())
+        self._runtime.channel("inference")  # raises when it is known to be nowhere
+        places = list(self._instances.places())
+        answers = await asyncio.gather(*map(self._ask, places), return_exceptions=True)
+        for place, answer in zip(places, answers, strict=True):
+            if not isinstance(answer, BaseException):
+                self._instances.met(place, answer.instance)
+                await traffic.take_snapshot(answer.instance, _loaded(answer))
+        await traffic.only(self._instances.known())
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        if len(failures) == len(answers):
+            raise failures[0] if failures else Unavailable("no inference instance is there")
+
+    async def _ask(self, place: str) -> engines_pb2.SnapshotEnginesResponse:
+        stub = EnginesStub(self._runtime.directory.channel("inference", place))
+        as_gateway = self._runtime.as_service("gateway", "inference", Scope(SYSTEM), "engines.snapshot")
+        request = engines_pb2.SnapshotEnginesRequest()
+        snapshot: engines_pb2.SnapshotEnginesResponse = await stub.SnapshotEngines(
+            request, timeout=_ANSWER, metadata=as_gateway
         )
-        loaded = [
-            Loaded(Scope(one.tenant, one.project), one.engine.model, one.engine.version)
-            for one in snapshot.engines
-            if one.engine.state == engines_pb2.ENGINE_STATE_READY
-        ]
-        await traffic.take_snapshot(snapshot.instance, loaded)
+        return snapshot
+
+
+def _loaded(snapshot: engines_pb2.SnapshotEnginesResponse) -> list[Loaded]:
+    return [
+        Loaded(Scope(one.tenant, one.project), one.engine.model, one.engine.version)
+        for one in snapshot.engines
+        if one.engine.state == engines_pb2.ENGINE_STATE_READY
+    ]
 
 
 def release_from_wire(release: releases_pb2.Release) -> Release:

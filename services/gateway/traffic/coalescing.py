@@ -7,7 +7,7 @@ call is shared by all that came in one turn of the event loop or while the last 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ class Limits:
     items: int = 1_000
     bytes: int = 8 * 2**20
     rows: int = 10_000
-    # Calls of one version under way at once.
+    # Calls of one version under way at once, for each instance that has it.
     calls: int = 2
     # What may wait: requests of one version, bytes of all.
     waiting: int = 2_000
@@ -59,8 +59,11 @@ class _Lane:
 class Coalescer:
     """The lanes, one for each version that is being asked."""
 
-    def __init__(self, engines: Engines, limits: Limits | None = None) -> None:
-        self._engines, self._limits = engines, limits or Limits()
+    def __init__(
+        self, engines: Engines, limits: Limits | None = None, width: Callable[[Target], int] = lambda target: 1
+    ) -> None:
+        """`width`: how many instances have a version."""
+        self._engines, self._limits, self._width = engines, limits or Limits(), width
         self._lanes: dict[Target, _Lane] = {}
         self._waiting_bytes = 0
         self._calls: set[asyncio.Task[None]] = set()
@@ -70,7 +73,7 @@ class Coalescer:
         lane = self._lanes.get(target)
         if lane is None:
             lane = self._lanes[target] = _Lane(target)
-        if lane.gathering or lane.flying >= self._limits.calls:
+        if lane.gathering or self._full(lane):
             size = item.size
             self._refuse_too_many(lane, size)
             return await self._answered(lane, self._enqueue(lane, item, size))
@@ -88,6 +91,10 @@ class Coalescer:
             lane.gathering = False
             self._landed(lane)
         return await self._answered(lane, waiting)
+
+    def _full(self, lane: _Lane) -> bool:
+        calls = self._limits.calls
+        return lane.flying >= calls and lane.flying >= calls * self._width(lane.target)
 
     def _refuse_too_many(self, lane: _Lane, size: int) -> None:
         limits = self._limits
@@ -112,7 +119,7 @@ class Coalescer:
     def _landed(self, lane: _Lane) -> None:
         """A call has ended: the next one leaves with all that wait, as far as one call may hold."""
         lane.flying -= 1
-        while lane.waiting and not lane.gathering and lane.flying < self._limits.calls:
+        while lane.waiting and not lane.gathering and not self._full(lane):
             if batch := self._take(lane):
                 lane.flying += 1
                 task = asyncio.get_running_loop().create_task(self._together(lane, batch))

@@ -3,18 +3,21 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from aimass.v1 import engines_pb2 as pb
-from aimass.v1.engines_pb2_grpc import EnginesStub
+from services.gateway.retries import ATTEMPT, Retries
 from services.gateway.traffic.domain.tensors import Tensor
+from services.gateway.traffic.instances import Instances
 from services.kit.app import Runtime
 from services.kit.auth import Principal, Scope
-from services.kit.errors import Failure, Internal, NotFound
+from services.kit.errors import Disconnected, Failure, Internal, NotFound
 from services.kit.status import failure_from
 
 log = logging.getLogger(__name__)
+_PATH = "/aimass.v1.Engines/InferMany"
+_ENCODE, _DECODE = pb.InferManyRequest.SerializeToString, pb.InferManyResponse.FromString
 
 
 class Item(NamedTuple):
@@ -70,39 +73,65 @@ class NearEngines:
 
 
 class Inference:
-    """The inference service where it is: in this process, or behind its channel."""
+    """The inference service where it is: in this process, or behind its channels."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, runtime: Runtime, remote: "RemoteEngines") -> None:
+        self._runtime, self._remote = runtime, remote
         self._found: Engines | None = None
 
     async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
         if self._found is None:
             run = self._runtime.near("inference", "infer")
-            self._found = NearEngines(run) if run else RemoteEngines(self._runtime)
+            self._found = NearEngines(run) if run else self._remote
         return await self._found.infer(scope, model, version, items)
 
 
 class RemoteEngines:
-    """The inference service behind its channel."""
+    """The inference service behind its channels: any instance that has the version, another one when one is lost."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._stub: Any = None
+    def __init__(self, runtime: Runtime, instances: Instances, retries: Retries) -> None:
+        self._runtime, self._instances, self._retries = runtime, instances, retries
+        # Who has a version loaded, and what to tell of one who turned out not to; set by whoever knows.
+        self.having: Callable[[Scope, str, int], Collection[str]] = lambda scope, model, version: ()
+        self.lost: Callable[[Scope, str, int, str], None] = lambda scope, model, version, instance: None
 
     async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
-        if self._stub is None:
-            self._stub = EnginesStub(self._runtime.channel("inference"))
+        pool = self._runtime.directory.pool("inference")
+        if pool is None:
+            return await self._ask(self._runtime.channel("inference"), scope, model, version, items)
+        until = max(item.deadline for item in items)
+        tried, lacking, attempt = set[str](), set[str](), 1
+        self._retries.asked()
+        while places := self._instances.at(self.having(scope, model, version)) - lacking:
+            channel = self._runtime.directory.some(pool, places - tried or places)
+            try:
+                return await self._ask(channel, scope, model, version, items, attempt)
+            except Unloaded:
+                lacking.add(channel.picked)
+                self.lost(scope, model, version, self._instances.who(channel.picked))
+            except Disconnected:
+                # A prediction changes nothing, so it may be asked for again.
+                if not await self._retries.again(attempt, until):
+                    raise
+                tried, attempt = tried | {channel.picked}, attempt + 1
+        raise Unloaded
+
+    async def _ask(
+        self, channel: Any, scope: Scope, model: str, version: int, items: Sequence[Item], attempt: int = 1
+    ) -> list[Answer]:
         principal = Principal(scope, "service:gateway", ("models.infer",))
         alone = items[0].request_id if len(items) == 1 else ""
         metadata = self._runtime.metadata("inference", principal, alone)
         if alone and items[0].traceparent:
             metadata = (*metadata, ("traceparent", items[0].traceparent))
+        if attempt > 1:
+            metadata = (*metadata, (ATTEMPT, str(attempt)))
         now = time.monotonic()
         request = pb.InferManyRequest(model=model, version=version, items=[_to_wire(item, now) for item in items])
         timeout = max(item.deadline for item in items) - now
         try:
-            reply = await self._stub.InferMany(request, timeout=max(timeout, 0.001), metadata=metadata)
+            call = channel.unary_unary(_PATH, _ENCODE, _DECODE)
+            reply = await call(request, timeout=max(timeout, 0.001), metadata=metadata)
         except NotFound:
             raise Unloaded from None
         return [_from_wire(result) for result in reply.results]

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from services.gateway.traffic import events
@@ -19,6 +20,7 @@ from services.kit.telemetry import Record, child
 
 _SCORED = 1024  # rows of one request whose scores are told to the log centre
 _NOTHING = Route()
+PATIENCE = 10.0  # seconds that a version waits for more instances once one has it
 
 
 class Query(NamedTuple):
@@ -60,10 +62,15 @@ class Traffic:
         instance: str,
         now: Callable[[], datetime],
     ) -> None:
+        """`instance` is this gateway."""
         self._store, self._coalescer, self._record = store, coalescer, record
         self._instance, self._now = instance, now
         self._routes: dict[tuple[Scope, str], Route] = {}
-        self._touched: set[Loaded] = set()
+        # The inference instances that can be asked.
+        self._instances: frozenset[str] = frozenset()
+        self._touched: set[tuple[str, Loaded]] = set()
+        # Since when a version that is loaded somewhere waits for more instances, on the monotonic clock.
+        self._late: dict[tuple[Scope, str, int], float] = {}
         # Set when the table turned out to be wrong, so that it is asked for again.
         self.stale = asyncio.Event()
 
@@ -78,6 +85,16 @@ class Traffic:
         """The numbers of a model's versions that are loaded."""
         route = self._routes.get((scope, model), _NOTHING)
         return sorted(number for number in route.ready if number in route.known)
+
+    def having(self, scope: Scope, model: str, version: int) -> frozenset[str]:
+        """The instances that have a version loaded."""
+        return self._routes.get((scope, model), _NOTHING).ready.get(version, frozenset())
+
+    def lost(self, scope: Scope, model: str, version: int, instance: str) -> None:
+        """An instance turned out not to have a version."""
+        if route := self._routes.get((scope, model)):
+            self._routes[scope, model] = routing.load(route, version, instance, False)
+        self.stale.set()
 
     async def predict(self, scope: Scope, pinned: Pinned, query: Query) -> Prediction:
         """The outputs for one request. Raises invalid_value that names the input, or what the engine says."""
@@ -128,23 +145,30 @@ class Traffic:
         }
         self._record(Record("prediction", pinned.model, "", scope, attributes, service="gateway", trace=trace))
 
-    async def release_changed(self, scope: Scope, release: Release) -> None:
-        """Takes in what the registry wants."""
-        await self._replace(scope, release.model, lambda route: routing.hear(route, release))
+    async def release_changed(self, scope: Scope, release: Release, instances: frozenset[str]) -> None:
+        """Takes in what the registry wants; `instances` are expected to load what is new in it."""
+        await self._replace(scope, release.model, lambda route: routing.hear(route, release, instances))
 
-    async def engine_changed(self, loaded: Loaded, instance: str, ready: bool) -> None:
-        """Takes in that an instance has loaded a version, or has not or no longer."""
-        self._touched.add(loaded)
-        await self._replace(
-            loaded.scope, loaded.model, lambda route: routing.load(route, loaded.version, instance, ready)
-        )
+    async def engine_changed(self, loaded: Loaded, instance: str, ready: bool, failed: bool = False) -> None:
+        """Takes in that an instance has loaded a version, could not, or has let go of it."""
+        if instance not in self._instances:
+            self.stale.set()  # where it is shows when it is asked
+            return
+        self._touched.add((instance, loaded))
+        scope, model, version = loaded
+
+        def change(route: Route) -> Route:
+            return routing.fail(route, version, instance) if failed else routing.load(route, version, instance, ready)
+
+        await self._replace(scope, model, change)
 
     def begin_snapshot(self) -> None:
         """From now on what is heard of versions is newer than the snapshot that is about to be asked for."""
         self._touched.clear()
 
     async def take_snapshot(self, instance: str, engines: Iterable[Loaded]) -> None:
-        """Takes in everything that inference has loaded: what the table has beside it is gone."""
+        """Takes in everything that an instance has loaded: what the table has of it beside is gone."""
+        self._instances |= {instance}
         taken: dict[tuple[Scope, str], set[int]] = {key: set() for key in self._routes}
         for scope, model, version in engines:
             taken.setdefault((scope, model), set()).add(version)
@@ -154,11 +178,31 @@ class Traffic:
     def _correction(self, scope: Scope, model: str, instance: str, ready: set[int]) -> Callable[[Route], Route]:
         def correct(route: Route) -> Route:
             for number in {*route.ready, *ready}:
-                if Loaded(scope, model, number) not in self._touched:
-                    route = routing.load(routing.lose(route, number), number, instance, number in ready)
+                if (instance, Loaded(scope, model, number)) not in self._touched:
+                    route = routing.load(route, number, instance, number in ready)
             return route
 
         return correct
+
+    async def only(self, instances: frozenset[str]) -> None:
+        """Takes in that there are no other instances than these."""
+        self._instances = instances
+        for (scope, model), route in list(self._routes.items()):
+            gone = frozenset().union(route.wanted, *route.ready.values()) - instances
+            if gone:
+                await self._replace(scope, model, partial(routing.leave, instances=gone))
+
+    async def hurry(self, now: float) -> None:
+        """Switches to versions that are loaded somewhere and have waited long enough for more instances."""
+        waiting = {
+            (*key, route.release.generation): key
+            for key, route in self._routes.items()
+            if route.release and routing.late(route)
+        }
+        self._late = {one: self._late.get(one, now) for one in waiting}
+        for one, since in self._late.items():
+            if now - since >= PATIENCE:
+                await self._replace(*waiting[one], routing.hurry)
 
     async def _replace(self, scope: Scope, model: str, change: Callable[[Route], Route]) -> None:
         """Puts a new route in place, then tells the registry what is applied by it."""

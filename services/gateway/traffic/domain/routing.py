@@ -52,6 +52,8 @@ class Route:
     answering: Version | None = None
     # The last generation that the registry was told is applied here.
     reported: int = 0
+    # The instances that the desired version waits for, beside the first one that has it.
+    wanted: frozenset[str] = frozenset()
     # The instances that have a version loaded, by number.
     ready: Mapping[int, frozenset[str]] = field(default_factory=dict)
     # What is known of versions, by number.
@@ -64,22 +66,26 @@ class Pinned:
 
     model: str
     version: Version
-    instance: str
     # The caller named the version, so no other may answer.
     named: bool
 
 
-def hear(route: Route, release: Release) -> Route:
-    """The route after the registry spoke; what is older than what was heard changes nothing."""
+def hear(route: Route, release: Release, instances: frozenset[str] = frozenset()) -> Route:
+    """The route after the registry spoke; what is older than what was heard changes nothing.
+
+    `instances` are those that are expected to load what is new in it.
+    """
     if route.release and release.generation < route.release.generation:
         return route
     known = {n: v for n, v in route.known.items() if route.ready.get(n)} | release.versions
     if route.release:
-        return _settle(replace(route, release=release, known=known))
+        wanted = instances if release.generation > route.release.generation else route.wanted
+        return _settle(replace(route, release=release, known=known, wanted=wanted))
     # The first word after a start: what served goes on serving, and only a change under way wants to hear of us.
     same = release.serving == release.desired and not release.awaited
     reported = release.generation if same else 0
-    return _settle(replace(route, release=release, known=known, answering=release.serving, reported=reported))
+    first = replace(route, release=release, known=known, answering=release.serving, reported=reported)
+    return _settle(replace(first, wanted=instances))
 
 
 def load(route: Route, version: int, instance: str, ready: bool) -> Route:
@@ -87,6 +93,33 @@ def load(route: Route, version: int, instance: str, ready: bool) -> Route:
     instances = route.ready.get(version, frozenset()) - {instance} | ({instance} if ready else frozenset())
     others = lose(route, version)
     return _settle(replace(others, ready={**others.ready, version: instances})) if instances else others
+
+
+def fail(route: Route, version: int, instance: str) -> Route:
+    """The route after an instance could not load a version: nobody waits for it."""
+    gone = load(route, version, instance, False)
+    desired = gone.release.desired if gone.release else None
+    if desired is None or desired.number != version:
+        return gone
+    return _settle(replace(gone, wanted=gone.wanted - {instance}))
+
+
+def leave(route: Route, instances: frozenset[str]) -> Route:
+    """The route after instances have gone, with all that they had loaded."""
+    ready = {number: where - instances for number, where in route.ready.items()}
+    kept = {number: where for number, where in ready.items() if where}
+    return _settle(replace(route, ready=kept, wanted=route.wanted - instances))
+
+
+def late(route: Route) -> bool:
+    """Whether the desired version is loaded somewhere and waits for more instances."""
+    desired = route.release.desired if route.release else None
+    return bool(desired and route.answering != desired and route.ready.get(desired.number))
+
+
+def hurry(route: Route) -> Route:
+    """The route after those that have not loaded the desired version were waited for long enough."""
+    return _settle(replace(route, wanted=frozenset()))
 
 
 def lose(route: Route, version: int) -> Route:
@@ -100,11 +133,16 @@ def report(route: Route, generation: int) -> Route:
 
 
 def _settle(route: Route) -> Route:
-    """Switches to the desired version once it is loaded somewhere; until then the old one goes on answering."""
+    """Switches to the desired version once the instances have it; until then the old one goes on answering."""
     desired = route.release.desired if route.release else None
-    if route.release and (desired is None or route.ready.get(desired.number)):
+    if route.release and (desired is None or _loaded(route, desired.number)):
         return replace(route, answering=desired)
     return route
+
+
+def _loaded(route: Route, number: int) -> bool:
+    there = route.ready.get(number)
+    return bool(there) and route.wanted <= (there or frozenset())
 
 
 def unreported(route: Route) -> int:
@@ -121,10 +159,9 @@ def pin(route: Route | None, model: str, text: str) -> Pinned:
     if route is None or route.release is None:
         raise NotFound(f"there is no model {model}")
     version = _named(route, model, text) if text else _released(route, model)
-    instances = route.ready.get(version.number)
-    if not instances:
+    if not route.ready.get(version.number):
         raise Unavailable(f"{model} version {version.number} is being loaded", retry_after=_RETRY)
-    return Pinned(model, version, next(iter(instances)), bool(text))
+    return Pinned(model, version, bool(text))
 
 
 def _named(route: Route, model: str, text: str) -> Version:

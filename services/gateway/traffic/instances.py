@@ -1,0 +1,48 @@
+"""The inference instances that can be asked: as discovery calls them, and as they call themselves."""
+
+from collections.abc import Collection, Iterable
+
+from services.kit.discovery import Directory
+
+HERE = ""  # what the instance of this process is called by discovery
+
+
+class Instances:
+    """Who is where. An instance is known once it has answered at a place; a place has one instance at a time."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._places: dict[str, str] = {}  # by the instance's own id
+
+    def places(self) -> Collection[str]:
+        """Where instances may be: what discovery calls them."""
+        if "inference" in self._directory.local:
+            return (HERE,)
+        return [instance.id for instance in self._directory.instances("inference")]
+
+    def met(self, place: str, instance: str) -> None:
+        """The instance at a place has said who it is."""
+        self._places = {known: where for known, where in self._places.items() if where != place}
+        self._places[instance] = place
+
+    def known(self) -> frozenset[str]:
+        """The ids of those that are known and that discovery still has."""
+        places = set(self.places())
+        self._places = {known: where for known, where in self._places.items() if where in places}
+        return frozenset(self._places)
+
+    def connected(self) -> frozenset[str]:
+        """The ids of those that are known and can be reached now."""
+        pool = self._directory.pool("inference") if self._directory.knows("inference") else None
+        if pool is None:
+            return frozenset(self._places)
+        reached = {member.instance.id for member in pool.members if member.connected}
+        return frozenset(known for known, place in self._places.items() if place in reached)
+
+    def at(self, instances: Iterable[str]) -> set[str]:
+        """The places of instances, of those that are known."""
+        return {self._places[one] for one in instances if one in self._places}
+
+    def who(self, place: str) -> str:
+        """The instance at a place; empty when it is not known."""
+        return next((known for known, where in self._places.items() if where == place), "")
