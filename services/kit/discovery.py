@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from services.kit.breaker import Rules
 from services.kit.calls import CallTable
 from services.kit.channels import BalancedChannel, SomeChannel
->>>>>>> f69078f (Route predictions over several inference instances, and ask again within a budget)
 from services.kit.config import ConfigError
 from services.kit.local import LocalChannel
 from services.kit.member import Connect, Instance, plain

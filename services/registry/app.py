@@ -1,5 +1,6 @@
 """How the registry is put together."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
@@ -21,6 +22,7 @@ from services.registry.models.service import Models
 from services.registry.models.store import Store as ModelStore
 from services.registry.releases import events
 from services.registry.releases.api import ReleasesApi
+from services.registry.releases.domain import Party
 from services.registry.releases.service import Releases
 from services.registry.releases.store import Store as ReleaseStore
 from services.registry.releases.store import Telling
@@ -35,7 +37,7 @@ def build(config: Config, runtime: Runtime) -> App:
     models = Models(ModelStore(db), artifacts, limits, config.model_mib * 2**20, now)
     telling = Telling(lambda scope, release: events.changed(scope, release, now()), release_to_wire)
     patience = timedelta(seconds=config.change_seconds)
-    releases = Releases(ReleaseStore(db, telling), models, schema.operations, patience, config.gateways, now)
+    releases = Releases(ReleaseStore(db, telling), models, schema.operations, patience, *_parties(config, runtime), now)
     models_api, releases_api = ModelsApi(models), ReleasesApi(releases)
     # Not added: a service that is built again in one process has one such hook, not one per build.
     schema.operations.on_cancel[:] = [releases.cancelled]
@@ -57,3 +59,13 @@ def build(config: Config, runtime: Runtime) -> App:
         start=[releases.resume],
         tasks=[releases.watch, partial(collect_for_ever, runtime.uploads)],
     )
+
+
+def _parties(config: Config, runtime: Runtime) -> tuple[Callable[[], Party], Callable[[], Party]]:
+    """The gateways and the inference instances of the installation, as they are whenever it is asked."""
+    directory = runtime.directory
+
+    def engines() -> Party:
+        return Party(max(len(directory.instances("inference")), 1), directory.living("inference"))
+
+    return lambda: Party(config.gateways, directory.living("gateway")), engines

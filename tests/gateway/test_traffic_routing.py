@@ -4,7 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.traffic.domain.routing import Release, Route, Version, hear, load, lose, pin, report, unreported
+from services.gateway.traffic.domain.routing import (
+    Release,
+    Route,
+    Version,
+    fail,
+    hear,
+    hurry,
+    late,
+    leave,
+    load,
+    lose,
+    pin,
+    report,
+    unreported,
+)
 from services.gateway.traffic.domain.tensors import Signature
 from services.kit.errors import Code, Failure
 
@@ -112,6 +126,43 @@ def test_versions_that_nobody_names_or_has_loaded_are_forgotten() -> None:
     route = hear(load(SERVED, 1, "i", False), Release("late", 2, V3, V2))
 
     assert sorted(route.known) == [2, 3]
+
+
+BOTH = frozenset({"i", "j"})
+LOADING = hear(load(SERVED, 1, "j", True), Release("late", 2, V2, V1, awaited=True), BOTH)
+
+
+def test_a_version_waits_for_all_instances_that_are_there() -> None:
+    one = load(LOADING, 2, "i", True)
+    assert (pin(one, "late", "").version, unreported(one)) == (V1, 0)
+
+    both = load(one, 2, "j", True)
+    assert (pin(both, "late", "").version, unreported(both)) == (V2, 2)
+
+
+def test_an_instance_that_cannot_load_it_is_not_waited_for() -> None:
+    assert pin(fail(load(LOADING, 2, "i", True), 2, "j"), "late", "").version is V2
+    assert pin(load(fail(LOADING, 2, "j"), 2, "i", True), "late", "").version is V2
+
+
+def test_an_instance_that_has_gone_is_not_waited_for() -> None:
+    one = leave(load(LOADING, 2, "i", True), frozenset("j"))
+
+    assert pin(one, "late", "").version is V2
+    assert one.ready == {1: frozenset("i"), 2: frozenset("i")}
+
+
+def test_a_slow_instance_is_not_waited_for_for_ever() -> None:
+    one = load(LOADING, 2, "i", True)
+
+    assert (late(LOADING), late(one), late(hurry(one))) == (False, True, False)
+    assert pin(hurry(one), "late", "").version is V2
+
+
+def test_hearing_of_the_same_generation_again_waits_for_nobody_new() -> None:
+    one = hear(hurry(load(LOADING, 2, "i", True)), Release("late", 2, V2, V1, awaited=True), BOTH | {"k"})
+
+    assert (one.answering, one.wanted) == (V2, frozenset())
 
 
 VERSIONS = st.sampled_from([None, V1, V2, V3])

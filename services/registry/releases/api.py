@@ -54,7 +54,7 @@ class ReleasesApi:
             await self._releases.loaded(scope, engine.model, message.generation, engine.instance)
         elif engine.state == ENGINE_STATE_FAILED:
             reason = f"{engine.model} version {engine.version} does not load: {engine.reason}"
-            await self._releases.failed(scope, engine.model, message.generation, reason, delivery)
+            await self._releases.failed(scope, engine.model, message.generation, engine.instance, reason, delivery)
 
     async def release_applied(self, message: ReleaseApplied, delivery: Delivery) -> None:
         """A gateway answers with a generation from now on."""

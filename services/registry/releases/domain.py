@@ -3,6 +3,7 @@
 A change is under way from `begin` until it is applied or fails, and has an operation as long; there is one at a time.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -62,6 +63,20 @@ class Change:
     deadline: datetime
 
 
+@dataclass(frozen=True)
+class Party:
+    """The processes that take part in changes: those that live, or only how many when nobody knows who does."""
+
+    count: int
+    living: frozenset[str] | None = None
+
+    def all_of(self, said: Collection[str]) -> bool:
+        """Whether all have said something. Who has died is not waited for."""
+        if self.living:
+            return self.living <= set(said)
+        return len(said) >= self.count
+
+
 def number(version: Released | None) -> int:
     """Its number, 0 for none."""
     return version.version if version else 0
@@ -114,16 +129,20 @@ def under_way(release: Release, generation: int) -> bool:
     return bool(release.operation) and release.generation == generation
 
 
-def apply(release: Release, gateway: str, generation: int, needed: int, now: datetime) -> Release:
-    """The release after a gateway has switched to a generation: done once `needed` of them have.
+def apply(release: Release, gateway: str, generation: int, gateways: Party, now: datetime) -> Release:
+    """The release after a gateway has switched to a generation: done once all of them have.
 
     What is said of another generation, or twice, changes nothing.
     """
     if not under_way(release, generation) or gateway in release.applied:
         return release
-    applied = (*release.applied, gateway)
-    if len(applied) < needed:
-        return replace(release, applied=applied)
+    return settle(replace(release, applied=(*release.applied, gateway)), gateways, now)
+
+
+def settle(release: Release, gateways: Party, now: datetime) -> Release:
+    """The release after those that were waited for have switched or died; else as it is."""
+    if not release.operation or not release.applied or not gateways.all_of(release.applied):
+        return release
     return replace(
         release,
         generation=release.generation + 1,

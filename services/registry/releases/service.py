@@ -19,7 +19,7 @@ from services.kit.pages import Page
 from services.registry.models.domain import Version
 from services.registry.models.service import Models
 from services.registry.releases import domain
-from services.registry.releases.domain import Change, Release, Released
+from services.registry.releases.domain import Change, Party, Release, Released
 from services.registry.releases.store import Store
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ _LOOK = 1.0  # seconds between looks for changes that take too long
 
 
 class Releases:
-    """The release of every model. `patience`: how long a change may take; `gateways`: how many must have switched."""
+    """The release of every model. `patience`: how long a change may take; the parties: who must have switched, and who
+    may say that a version cannot be loaded."""
 
     def __init__(
         self,
@@ -36,11 +37,14 @@ class Releases:
         models: Models,
         operations: Operations,
         patience: timedelta,
-        gateways: int,
+        gateways: Callable[[], Party],
+        engines: Callable[[], Party],
         now: Callable[[], datetime],
     ) -> None:
         self._store, self._models, self._operations = store, models, operations
-        self._patience, self._gateways, self._now = patience, gateways, now
+        self._patience, self._gateways, self._engines, self._now = patience, gateways, engines, now
+        # The instances that could not load what a change under way wants, and what the last one said.
+        self._failed: dict[tuple[Scope, str, int], dict[str, str]] = {}
 
     async def promote(
         self, scope: Scope, model: str, version: int, reason: str, etag: str, once: Once | None
@@ -103,17 +107,33 @@ class Releases:
         """A gateway has switched. When all have, the change is done."""
 
         def decide(release: Release) -> Release:
-            return domain.apply(release, gateway, generation, self._gateways, self._now())
+            return domain.apply(release, gateway, generation, self._gateways(), self._now())
 
+        await self._decide(scope, model, decide, once)
+
+    async def _decide(
+        self, scope: Scope, model: str, decide: Callable[[Release], Release], once: Once | None = None
+    ) -> None:
         before = await self._store.get(scope, model)
         if before and (after := decide(before)) != before:
             if not after.operation:
                 await self._models.follow(scope, model, domain.number(after.serving), 0)
             await self._end(scope, await self._store.change(scope, model, decide, once))
 
-    async def failed(self, scope: Scope, model: str, generation: int, reason: str, once: Once | None) -> None:
-        """The version of a generation cannot be loaded: what served goes on serving."""
-        await self._fail(scope, model, generation, FailedPrecondition(reason[:900]), once)
+    async def failed(
+        self, scope: Scope, model: str, generation: int, instance: str, reason: str, once: Once | None
+    ) -> None:
+        """An instance cannot load the version of a generation. When none can, what served goes on serving."""
+        release = await self._store.get(scope, model)
+        if release is None or not domain.under_way(release, generation):
+            return
+        others = {key: said for key, said in self._failed.items() if key[:2] != (scope, model)}
+        failed = self._failed.get((scope, model, generation), {}) | {instance: reason}
+        self._failed = others | {(scope, model, generation): failed}
+        if self._engines().all_of(failed):
+            await self._fail(scope, model, generation, FailedPrecondition(reason[:900]), once)
+        else:
+            log.warning("%s in %s goes on without %s: %s", model, scope.tenant, instance, reason)
 
     async def cancelled(self, scope: Scope, operation: str) -> None:
         """Somebody wants a change to stop: what served goes on serving."""
@@ -151,16 +171,30 @@ class Releases:
                 await self._models.follow(scope, model, 0, 0)
 
     async def watch(self) -> None:
-        """Fails changes that take too long; runs until the process stops."""
+        """Ends changes that wait for nobody any more, fails those that take too long; runs until the process stops."""
         while True:
             await asyncio.sleep(min(_LOOK, self._patience.total_seconds() / 4))
             try:
+                await self._settle()
                 for scope, release in await self._store.under_way(overdue_at=self._now()):
                     text = f"no gateway switched within {self._patience.total_seconds():g} s"
                     failure = Failure(Code.DEADLINE_EXCEEDED, text)
                     await self._fail(scope, release.model, release.generation, failure, None)
             except Failure as failure:
                 log.warning("changes of releases are not watched: %s", failure)
+
+    async def _settle(self) -> None:
+        """Where it is known who lives: those that died are not waited for."""
+        if self._gateways().living is None:
+            return
+        waiting = {(scope, release.model, release.generation) for scope, release in await self._store.under_way()}
+        self._failed = {key: failed for key, failed in self._failed.items() if key in waiting}
+        for scope, model, generation in waiting:
+            await self._decide(scope, model, lambda release: domain.settle(release, self._gateways(), self._now()))
+            failed = self._failed.get((scope, model, generation), {})
+            if failed and self._engines().all_of(failed):
+                reason = list(failed.values())[-1]
+                await self._fail(scope, model, generation, FailedPrecondition(reason[:900]), None)
 
     def _change(self, operation: str, reason: str) -> Change:
         now = self._now()
