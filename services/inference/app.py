@@ -6,6 +6,7 @@ from aimass.v1.registry_events_pb2 import ReleaseChanged
 from services.inference.api import EnginesApi
 from services.inference.config import Config
 from services.inference.database import open_database, schema
+from services.inference.engine import Loader
 from services.inference.engine_onnxruntime import OnnxRuntimeLoader
 from services.inference.registry import RemoteRegistry
 from services.inference.service.catalogue import Catalogue, Surroundings
@@ -18,12 +19,10 @@ from services.kit.inbox import Listener
 def build(config: Config, runtime: Runtime) -> App:
     """Composes the service; opens nothing."""
     db = open_database(config.database_url.get_secret_value(), runtime.home)
-    surroundings = Surroundings(
-        runtime.blobs.get, OnnxRuntimeLoader(), Store(db), runtime.spawn, runtime.now, runtime.instance
-    )
+    loader = _loader(config, runtime)
+    surroundings = Surroundings(runtime.blobs.get, loader, Store(db), runtime.spawn, runtime.now, runtime.instance)
     catalogue = Catalogue(surroundings, config.keep_previous, config.unload_seconds)
-    threads = config.threads or os.cpu_count() or 1
-    inference = Inference(catalogue, RemoteRegistry(runtime), threads, config.queue, config.resync_seconds)
+    inference = Inference(catalogue, RemoteRegistry(runtime), config.resync_seconds)
     api = EnginesApi(inference, runtime.instance)
     return App(
         rpc={"aimass.v1.Engines": api},
@@ -31,7 +30,16 @@ def build(config: Config, runtime: Runtime) -> App:
         database=db,
         schema=schema,
         listeners=[Listener({ReleaseChanged: api.release_changed}, schema.inbox, broadcast=True)],
-        tasks=[inference.follow],
+        tasks=[loader.watch, inference.follow, catalogue.follow],
         close=[inference.close],
         ready=lambda: inference.ready,
     )
+
+
+def _loader(config: Config, runtime: Runtime) -> Loader:
+    if not config.engine:
+        return OnnxRuntimeLoader(config.threads or os.cpu_count() or 1, config.queue)
+    from services.inference.engine_triton import TritonServer
+    from services.inference.triton.loading import TritonLoader
+
+    return TritonLoader(TritonServer(config.engine, runtime.settings.tls_dir), config.queue)

@@ -15,9 +15,12 @@ class Config(Settings):
     listen: str = ""
     # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
     database_url: SecretStr = SecretStr("")
-    # Calls that engines answer at a time; 0: one per processor.
+    # What runs models. Empty: ONNX Runtime in this process; triton://host:port: a Triton server, over gRPC;
+    # tritons://host:port: the same with the certificates of AIMASS_TLS_DIR.
+    engine: str = ""
+    # Calls that engines of this process answer at a time; 0: one per processor.
     threads: int = Field(0, ge=0)
-    # Calls that may wait for a thread; more are refused.
+    # Calls that may wait for a thread, or be under way to Triton; more are refused.
     queue: int = Field(256, ge=1)
     # Whether the version that served before stays loaded, so that a rollback is at once.
     keep_previous: bool = True

@@ -45,14 +45,17 @@ def release_from_wire(release: releases_pb2.Release) -> Release:
 
 
 def _released(version: releases_pb2.ReleasedVersion) -> Released:
-    signature = version.signature
-    found = Signature(
+    return Released(version.version, version.model_digest, signature_from_wire(version.signature))
+
+
+def signature_from_wire(signature: models_pb2.Signature) -> Signature:
+    """What a version takes and gives."""
+    return Signature(
         inputs=_specs(signature.inputs),
         outputs=_specs(signature.outputs),
         batch_invariant=signature.batch_invariant,
         checked_on=signature.checked_on,
     )
-    return Released(version.version, version.model_digest, found)
 
 
 def _specs(specs: Sequence[models_pb2.TensorSpec]) -> tuple[Spec, ...]:

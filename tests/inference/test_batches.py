@@ -21,7 +21,7 @@ def engine(data: bytes) -> OnnxRuntimeEngine:
     released = ReleasedVersion(version=1, model_digest="d", signature=models.signature(data))
     desired = release_from_wire(Release(model="m", desired=released)).desired
     assert desired
-    return OnnxRuntimeLoader().load(data, desired.signature)
+    return OnnxRuntimeLoader().open(data, desired.signature)
 
 
 LOGISTIC, LOOKUP, TEXTS = engine(models.logistic()), engine(models.lookup()), engine(models.texts(2))
@@ -144,15 +144,15 @@ def test_a_graph_that_is_not_what_its_signature_says_is_not_loaded() -> None:
     wrong = Signature(LOGISTIC.signature.inputs, TEXTS.signature.outputs)
 
     with pytest.raises(Failure, match="signature"):
-        OnnxRuntimeLoader().load(models.logistic(), wrong)
+        OnnxRuntimeLoader().open(models.logistic(), wrong)
 
 
 def test_what_was_checked_elsewhere_is_checked_again() -> None:
     elsewhere = LOGISTIC.signature._replace(checked_on="onnxruntime 1.0.0, m68k")
     claimed = engine(models.dependent()).signature._replace(batch_invariant=True, checked_on="elsewhere")
 
-    assert OnnxRuntimeLoader().load(models.logistic(), elsewhere).signature == LOGISTIC.signature
-    assert not OnnxRuntimeLoader().load(models.dependent(), claimed).signature.batch_invariant
+    assert OnnxRuntimeLoader().open(models.logistic(), elsewhere).signature == LOGISTIC.signature
+    assert not OnnxRuntimeLoader().open(models.dependent(), claimed).signature.batch_invariant
 
 
 def test_a_graph_that_does_not_run_is_not_loaded() -> None:

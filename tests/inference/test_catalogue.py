@@ -69,7 +69,7 @@ async def instance(tmp_path: Path) -> AsyncIterator[Instance]:
     schema.tenure.bind(made.db, "one")
     await made.bus.start()
     yield made
-    made.catalogue.close()
+    await made.catalogue.close()
     made.db.close()
     await made.bus.close()
     made.blobs.close()
@@ -147,13 +147,14 @@ async def test_a_version_is_told_as_going_before_it_is_gone(instance: Instance) 
     await instance.hear(Release("late", 1, desired=one, serving=one))
     entry = instance.catalogue.find(Key(ACME, "late", 1))
     assert entry
-    entry.enter()
+    assert entry.engine
+    entry.engine.calls.enter()
     await instance.hear(Release("late", 2, desired=two, serving=two))
     await until(lambda: instance.states()[1] is State.UNLOADING)
     # A call that was pinned to it before still finds it.
     assert instance.catalogue.find(Key(ACME, "late", 1)) is entry
 
-    entry.leave()
+    entry.engine.calls.leave()
     await until(lambda: instance.states() == {2: State.READY})
     assert (1, 4, 2) in await instance.told()
 
@@ -163,11 +164,12 @@ async def test_a_version_that_is_named_again_stays(instance: Instance) -> None:
     await instance.hear(Release("late", 1, desired=one, serving=one))
     entry = instance.catalogue.find(Key(ACME, "late", 1))
     assert entry
-    entry.enter()
+    assert entry.engine
+    entry.engine.calls.enter()
     await instance.hear(Release("late", 2, desired=two, serving=two))
     await until(lambda: instance.states()[1] is State.UNLOADING)
     await instance.hear(Release("late", 3, desired=one, serving=two, awaited=True))
-    entry.leave()
+    entry.engine.calls.leave()
     await asyncio.sleep(0.05)
 
     assert instance.states() == {1: State.READY, 2: State.READY}

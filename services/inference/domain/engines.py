@@ -17,12 +17,24 @@ class State(StrEnum):
     UNLOADING = "unloading"
 
 
+class Serving(NamedTuple):
+    """How a version wants to be run where a server of its own runs it; 0: as the server likes."""
+
+    # Copies of it, each answering one call at a time.
+    instances: int = 0
+    # Rows of one call.
+    max_batch_rows: int = 0
+    # Microseconds that a call may wait for others to join it.
+    batch_delay_us: int = 0
+
+
 class Released(NamedTuple):
     """Enough of a version to load it. The digest is of its model.onnx."""
 
     version: int
     digest: str
     signature: Signature
+    serving: Serving = Serving()
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from services.inference import events
@@ -14,9 +14,10 @@ from services.inference.domain.engines import Release, Released, State
 from services.inference.engine import Engine, Loader
 from services.inference.store import Store
 from services.kit.auth import Scope
-from services.kit.errors import Failure
+from services.kit.errors import Failure, Unavailable
 
 log = logging.getLogger(__name__)
+_SOON, _LATER = 0.25, 5.0  # seconds until a load is tried again, doubling, when what it needs is away
 
 
 class Key(NamedTuple):
@@ -25,6 +26,11 @@ class Key(NamedTuple):
     scope: Scope
     model: str
     version: int
+
+    @property
+    def name(self) -> str:
+        """What no other version of the installation is called."""
+        return f"{self.scope.tenant}.{self.scope.project}.{self.model}.{self.version}"
 
 
 @dataclass
@@ -36,24 +42,8 @@ class Entry:
     engine: Engine | None = None
     reason: str = ""
     ready_time: datetime | None = None
-    in_flight: int = 0
     # The generation that was last told about it.
     told: int = 0
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.idle.set()
-
-    def enter(self) -> None:
-        """A call begins."""
-        self.in_flight += 1
-        self.idle.clear()
-
-    def leave(self) -> None:
-        """A call has ended."""
-        self.in_flight -= 1
-        if not self.in_flight:
-            self.idle.set()
 
 
 @dataclass(frozen=True)
@@ -77,8 +67,11 @@ class Catalogue:
         self._entries: dict[Key, Entry] = {}
         self._going: set[Key] = set()
         self._loads: set[asyncio.Task[None]] = set()
-        # Loading waits behind loading, never behind or in front of calls.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+
+    @property
+    def up(self) -> bool:
+        """Whether what runs models can be reached."""
+        return self._with.loader.up
 
     def find(self, key: Key) -> Entry | None:
         """The entry of a version that can answer, or None."""
@@ -106,9 +99,18 @@ class Catalogue:
         while self._loads:
             await asyncio.gather(*self._loads, return_exceptions=True)
 
-    def close(self) -> None:
-        """Waits for a load that is under way."""
-        self._thread.shutdown(cancel_futures=True)
+    async def follow(self) -> None:
+        """Tells for ever of versions that can no longer answer, and of those that can again."""
+        while True:
+            changed = await self._with.loader.changed()
+            for key, entry in list(self._entries.items()):
+                if entry.engine and entry.engine in changed and entry.state is not State.UNLOADING:
+                    entry.state = _state(entry.engine)
+                    await self._tell(key, entry)
+
+    async def close(self) -> None:
+        """Waits for a load that is under way, and for calls."""
+        await self._with.loader.close()
 
     async def _want(self, key: Key, released: Released, release: Release, try_again: bool) -> None:
         entry = self._entries.get(key)
@@ -118,7 +120,7 @@ class Catalogue:
             self._loads.add(task)
             task.add_done_callback(self._loads.discard)
         elif entry.engine and (entry.state is State.UNLOADING or entry.told < self._awaited(release, key.version)):
-            entry.state = State.READY
+            entry.state = _state(entry.engine)
             await self._tell(key, entry)
 
     @staticmethod
@@ -129,11 +131,8 @@ class Catalogue:
 
     async def _load(self, key: Key, entry: Entry) -> None:
         try:
-            data = await self._with.read(key.scope.tenant, entry.released.digest)
-            load = self._with.loader.load
-            loop = asyncio.get_running_loop()
-            entry.engine = await loop.run_in_executor(self._thread, load, data, entry.released.signature)
-            entry.state, entry.ready_time = State.READY, self._with.now()
+            entry.engine = await self._opened(key, entry.released)
+            entry.state, entry.ready_time = _state(entry.engine), self._with.now()
         except Failure as failure:
             entry.state, entry.reason = State.FAILED, failure.detail
         except Exception:
@@ -142,6 +141,20 @@ class Catalogue:
         log.info("%s version %d of %s is %s %s", key.model, key.version, key.scope.tenant, entry.state, entry.reason)
         await self._tell(key, entry)
         self._let_go(key.scope, self._releases[key.scope, key.model])
+
+    async def _opened(self, key: Key, released: Released) -> Engine:
+        """Tries again while what it needs is away and a release wants it."""
+        wait = _SOON
+        while True:
+            try:
+                read = partial(self._with.read, key.scope.tenant, released.digest)
+                return await self._with.loader.load(key.name, released, read)
+            except Unavailable as failure:
+                if self._unnamed(key):
+                    raise
+                log.warning("%s waits: %s", key.name, failure.detail)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LATER)
 
     async def _tell(self, key: Key, entry: Entry) -> None:
         generation = self._releases[key.scope, key.model].generation
@@ -159,7 +172,7 @@ class Catalogue:
                 continue
             if entry.state is State.FAILED:
                 del self._entries[key]
-            elif entry.state is State.READY:
+            elif entry.engine:
                 self._going.add(key)
                 self._with.spawn(self._unload(key, entry))
 
@@ -170,9 +183,12 @@ class Catalogue:
             if self._unnamed(key):
                 entry.state = State.UNLOADING
                 await self._tell(key, entry)
-            await entry.idle.wait()
+            if not entry.engine:
+                return
+            await entry.engine.calls.ended()
             if entry.state is State.UNLOADING:
                 del self._entries[key]
+                await entry.engine.close()
                 log.info("%s version %d of %s is unloaded", key.model, key.version, key.scope.tenant)
         finally:
             self._going.discard(key)
@@ -188,5 +204,9 @@ class Catalogue:
             state=entry.state,
             reason=entry.reason,
             ready_time=entry.ready_time,
-            in_flight=entry.in_flight,
+            in_flight=entry.engine.calls.count if entry.engine else 0,
         )
+
+
+def _state(engine: Engine) -> State:
+    return State.READY if engine.up else State.LOADING
