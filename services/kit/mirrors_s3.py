@@ -1,12 +1,15 @@
 """Files of a place in the bucket, copied to this machine and verified."""
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from services.kit.bucket_s3 import Bucket
 from services.kit.copies import Copies
 from services.kit.errors import InvalidValue, NotFound
+
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
 class S3Mirrors:
@@ -18,7 +21,7 @@ class S3Mirrors:
     @contextlib.asynccontextmanager
     async def hold(self, tenant: str, uri: str, wanted: Mapping[str, str]) -> AsyncIterator[Path]:
         place = uri.removeprefix(f"{self._bucket.uri}/")
-        if place == uri:
+        if place == uri or not all(_PART.match(part) for name in (place, *wanted) for part in name.split("/")):
             raise InvalidValue(f"{uri[:200]} is not in the object store of this installation")
 
         async def fetch(name: str, file: Path) -> None:

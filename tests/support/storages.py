@@ -1,6 +1,8 @@
 """Both ways to keep bytes, for the suites that take both: a folder, and a bucket of a real S3 server."""
 
+import contextlib
 import secrets
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from services.kit import adapters
 from services.kit.adapters import Storage
 from services.kit.config import Installation, load
-from tests.support.servers import PASSWORD, USER, address
+from tests.support.servers import PASSWORD, USER, Missing, Program, address, make
 
 BOTH = [pytest.param("near"), pytest.param("far", marks=pytest.mark.far)]
 
@@ -28,3 +30,25 @@ def settings(kind: str, server: str = "") -> dict[str, str]:
 def storage(home: Path, env: dict[str, str]) -> Storage:
     """What a process with this home and environment has."""
     return adapters.storage(load(Installation, {"AIMASS_HOME": str(home), **env}))
+
+
+@contextlib.contextmanager
+def own_server(folder: Path, env: Mapping[str, str] | None = None) -> Iterator[Program]:
+    """An S3 server of the test's own, which it may kill and whose files it may change; only in a far run."""
+    address("s3")
+    try:
+        program = make("s3", folder)
+        program.env.update(env or {})
+        program.start()
+    except Missing as error:
+        pytest.skip(str(error))
+    try:
+        yield program
+    finally:
+        program.thaw()
+        program.stop()
+
+
+def objects(program: Program) -> list[Path]:
+    """The files in which an own server keeps the objects of its bucket."""
+    return sorted(path for path in (program.folder / "s3" / "far").rglob("*") if path.is_file())

@@ -9,7 +9,7 @@ from services.data.datasets.domain import DataSetVersion, NewVersion
 from services.data.datasets.parquet import Writer
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store
-from services.data.datasets.tables import FolderTables
+from services.data.datasets.tables import open_tables
 from services.kit.auth import Scope
 from services.kit.timestamps import uuid7
 from tests.support.house import House
@@ -22,7 +22,7 @@ async def add_version(
     runtime, scope, run = house.runtime, Scope(tenant), uuid7()
     database = runtime.apps["data"].database
     assert database
-    tables = FolderTables(runtime.home / "tables")
+    tables = open_tables(runtime.storage, runtime.home / "tables")
     data_sets = DataSets(Store(database), tables, runtime.now)
     folder = await data_sets.prepare(scope, data_set, run)
     writer = Writer(folder, columns_of(table.schema))

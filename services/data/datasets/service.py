@@ -34,7 +34,9 @@ from services.kit.pages import Page
 
 Effects = Callable[[Connection, DataSetVersion], None]
 Row = Mapping[str, Any]
-_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before a commit that another one overtook is tried again
+# Seconds before a commit is tried again that another instance overtook, or whose store was away.
+_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+_PASSING = (Code.CONFLICT, Code.UNAVAILABLE)
 
 
 class DataSets:
@@ -78,26 +80,23 @@ class DataSets:
         self, scope: Scope, new: NewVersion, effects: Effects | None, once: Once | None
     ) -> DataSetVersion:
         async with self._lock(scope, new.data_set):
-            if done := await self._store.by_run(scope, new.data_set, new.run):
-                return done
-            # What cannot be a version is not kept; beside the loop, as a wide table takes tens of milliseconds.
-            await asyncio.to_thread(next_version, await self._store.head(scope, new.data_set), new, self._now())
-            new = await self._tables.keep(scope, new)
             for pause in _PAUSES:
                 try:
-                    return await self._add(scope, new, effects, once)
+                    return await self._try(scope, new, effects, once)
                 except Failure as failure:
-                    if failure.code is not Code.CONFLICT or pause == _PAUSES[-1]:
+                    if failure.code not in _PASSING or pause == _PAUSES[-1]:
                         raise
                 await asyncio.sleep(pause)
-                if done := await self._store.by_run(scope, new.data_set, new.run):
-                    return done
         raise AssertionError
 
-    async def _add(self, scope: Scope, new: NewVersion, effects: Effects | None, once: Once | None) -> DataSetVersion:
-        """Log and row on top of what is there now. Raises conflict when another instance was faster."""
+    async def _try(self, scope: Scope, new: NewVersion, effects: Effects | None, once: Once | None) -> DataSetVersion:
+        """Files, log and row on top of what is there now. Raises conflict when another instance was faster."""
+        if done := await self._store.by_run(scope, new.data_set, new.run):
+            return done
         head = await self._store.head(scope, new.data_set)
+        # Beside the loop: a wide table takes tens of milliseconds.
         version = await asyncio.to_thread(next_version, head, new, self._now())
+        new = await self._tables.keep(scope, new)
         files = (*(head.files if new.append else ()), *new.files)
         delta_version = await self._tables.write(scope, new, version.columns, files)
         version = replace(version, delta_version=delta_version)

@@ -7,7 +7,7 @@ import orjson
 
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
-from services.kit.errors import Failure, InvalidValue
+from services.kit.errors import Failure, InvalidValue, Unavailable
 from services.trainer.jobs.domain import File, Job, Package
 from services.trainer.jobs.service import Jobs
 from services.trainer.runs.domain import Point
@@ -54,6 +54,8 @@ class Queue:
             card = next(file for file in files if file.name == "card.md")
             text = (await self._blobs.get(scope.tenant, card.digest)).decode()
             what = (content["signature"], content["environment"], content["metrics"])
+        except Unavailable:
+            raise  # the worker says it again
         except (Failure, ValueError, KeyError, TypeError, StopIteration):
             raise InvalidValue(f"{digest} is no manifest") from None
         return Package(digest, files, *what, text)

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -28,6 +28,7 @@ _WAIT = 20  # seconds that a question for work stays open
 _POINTS = 1000  # most in one heartbeat
 # What the data service, a channel or a disk may say for a while; anything else would be said again.
 _PASSING = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.OVERLOADED)
+T = TypeVar("T")
 Metadata = Callable[[str, Scope, str], Any]
 
 
@@ -158,13 +159,8 @@ class Worker:
         folder = self._blobs.scratch(lease.tenant) / uuid7()
         folder.mkdir()
         try:
-            wanted = {file.path: file.digest for file in location.files}
-            attempt.stage = "fetching"
-            async with (
-                self._blobs.local(lease.tenant, lease.inputs.graph_digest) as graph,
-                self._mirrors.hold(lease.tenant, location.uri, wanted) as table,
-            ):
-                files = [str(table / file.path) for file in location.files]
+            async with contextlib.AsyncExitStack() as stack:
+                graph, files = await self._fetch(attempt, location, stack)
                 request = child_request(lease, files, graph, folder, self._threads)
                 limits = Limits(spec.timeout_seconds, spec.memory_mib, threads=self._threads)
                 result = await self._runner.run(request, limits, attempt.hear)
@@ -174,26 +170,36 @@ class Worker:
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _locate(self, attempt: Attempt) -> DataSetLocation:
-        """Where the data lies; while the data service is away, the lease is kept and the question asked again."""
+        """Where the data lies."""
         lease = attempt.lease
         scope = Scope(lease.tenant, lease.project)
         request = GetDataSetVersionRequest(data_set=lease.inputs.data_set, version=lease.spec.data_set_version)
         stub = cast(Any, DataSetsStub(self._channels("data")))
-        for _ in range(lease.spec.timeout_seconds):
-            try:
-                metadata = self._metadata("data", scope, "data_sets.locate")
-                return cast(DataSetLocation, await stub.LocateDataSetVersion(request, timeout=2, metadata=metadata))
-            except Failure as failure:
-                if failure.code not in _PASSING:
-                    raise
-                attempt.stage = "waiting for the data service"
-                await asyncio.sleep(1)
-        raise Failure(Code.LIMIT_EXCEEDED, f"the data service was away for {lease.spec.timeout_seconds} s")
+
+        async def ask() -> DataSetLocation:
+            metadata = self._metadata("data", scope, "data_sets.locate")
+            return cast(DataSetLocation, await stub.LocateDataSetVersion(request, timeout=2, metadata=metadata))
+
+        return await _patiently(attempt, "the data service", ask)
+
+    async def _fetch(
+        self, attempt: Attempt, location: DataSetLocation, stack: contextlib.AsyncExitStack
+    ) -> tuple[Path, list[str]]:
+        """The graph and the files of the data, on this machine until the stack ends."""
+        tenant, digest = attempt.lease.tenant, attempt.lease.inputs.graph_digest
+        wanted = {file.path: file.digest for file in location.files}
+        graph = await _patiently(
+            attempt, "the store", lambda: stack.enter_async_context(self._blobs.local(tenant, digest))
+        )
+        table = await _patiently(
+            attempt, "the store", lambda: stack.enter_async_context(self._mirrors.hold(tenant, location.uri, wanted))
+        )
+        return graph, [str(table / file.path) for file in location.files]
 
     async def _package(self, attempt: Attempt, result: Mapping[str, Any], folder: Path) -> pb.CompleteJobRequest:
         files = [await self._keep(attempt, folder / name, kind) for name, kind in sorted(result["files"].items())]
         content = manifest(attempt.lease, result, files)
-        digest = await self._blobs.put(attempt.lease.tenant, content)
+        digest = await _patiently(attempt, "the store", lambda: self._blobs.put(attempt.lease.tenant, content))
         files.append(
             pb.RunArtifact(name="manifest.json", digest=digest, size=len(content), media_type="application/json")
         )
@@ -202,9 +208,26 @@ class Worker:
         return pb.CompleteJobRequest(**attempt.named(), artifacts=files, metrics=points, manifest_digest=digest)
 
     async def _keep(self, attempt: Attempt, path: Path, media_type: str) -> pb.RunArtifact:
-        digest = await self._blobs.adopt(attempt.lease.tenant, path)
-        size = await self._blobs.size(attempt.lease.tenant, digest)
+        size = (await asyncio.to_thread(path.stat)).st_size
+        digest = await _patiently(attempt, "the store", lambda: self._blobs.adopt(attempt.lease.tenant, path))
         return pb.RunArtifact(name=path.name, digest=digest, size=size, media_type=media_type)
+
+
+async def _patiently(attempt: Attempt, what: str, ask: Callable[[], Awaitable[T]]) -> T:
+    """An answer of something that may be away for a while: the lease is kept and the question asked again."""
+    stage, seconds = attempt.stage, attempt.lease.spec.timeout_seconds
+    for _ in range(seconds):
+        try:
+            found = await ask()
+        except Failure as failure:
+            if failure.code not in _PASSING:
+                raise
+            attempt.stage = f"waiting for {what}"
+            await asyncio.sleep(1)
+        else:
+            attempt.stage = stage
+            return found
+    raise Failure(Code.LIMIT_EXCEEDED, f"{what} was away for {seconds} s")
 
 
 def _reason(failure: Failure) -> str:

@@ -1,0 +1,208 @@
+"""Tables on S3: other readers, other writers, a server that dies, bytes that rot."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import deltalake
+import pyarrow as pa
+import pytest
+
+from services.data.database import open_database
+from services.data.datasets import parquet, tables_s3
+from services.data.datasets.domain import DataSetVersion, NewVersion
+from services.data.datasets.service import DataSets
+from services.data.datasets.store import Store
+from services.data.datasets.tables import open_tables
+from services.data.schema import Column, ColumnType
+from services.kit.auth import Scope
+from services.kit.errors import Code, Failure
+from tests.support.servers import PASSWORD, USER, Program
+from tests.support.storages import objects, own_server, settings, storage
+
+pytestmark = pytest.mark.far
+SCOPE = Scope("acme")
+COLUMNS = (Column("n", ColumnType.INT64),)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    with own_server(tmp_path_factory.mktemp("s3")) as program:
+        yield program
+
+
+class Instance:
+    """A data service on a machine of its own, with the database of the others."""
+
+    def __init__(self, home: Path, env: dict[str, str], store: Store) -> None:
+        self.env, self.stored = env, storage(home, env)
+        self.tables = open_tables(self.stored, home / "tables")
+        self.data_sets = DataSets(store, self.tables, now)
+
+    async def add(self, run: str, *numbers: int, append: bool = True) -> DataSetVersion:
+        """A version as a run adds it."""
+        return await self.data_sets.commit(SCOPE, await self.written(run, *numbers, append=append))
+
+    async def written(self, run: str, *numbers: int, append: bool = True) -> NewVersion:
+        """What a child has written."""
+        writer = parquet.Writer(await self.data_sets.prepare(SCOPE, "flights", run), COLUMNS)
+        writer.write(pa.table({"n": numbers}))
+        return NewVersion("flights", run, writer.close(), COLUMNS, append)
+
+    async def numbers(self, version: int) -> list[int]:
+        """What a version holds, as our own readers see it."""
+        page = await self.data_sets.rows(SCOPE, "flights", version, (), 1000, "")
+        return [row["n"] for row in page.items]
+
+    def seen(self, version: DataSetVersion) -> list[int]:
+        """What another reader of Delta Lake sees of a version."""
+        asked = parse_qs(self.env["AIMASS_BLOBS_URL"].partition("?")[2])
+        options = {"endpoint_url": asked["endpoint"][0], "region": "us-east-1", "allow_http": "true"}
+        options |= {"access_key_id": USER, "secret_access_key": PASSWORD}
+        table = deltalake.DeltaTable(
+            self.tables.uri(SCOPE, "flights"), version=version.delta_version, storage_options=options
+        )
+        found = deltalake.QueryBuilder().register("t", table).execute("SELECT n FROM t ORDER BY n").read_all()
+        return list(pa.table(found).column("n").to_pylist())
+
+    async def close(self) -> None:
+        await self.tables.close()
+        self.stored.blobs.close()
+
+
+@pytest.fixture
+async def pair(tmp_path: Path, server: Program) -> AsyncIterator[tuple[Instance, Instance]]:
+    env, database = settings("far", server.address), open_database("", tmp_path)
+    await database.start()
+    made = Instance(tmp_path / "one", env, Store(database)), Instance(tmp_path / "two", env, Store(database))
+    yield made
+    for one in made:
+        await one.close()
+    database.close()
+
+
+async def test_other_readers_see_a_delta_table_with_every_version(pair: tuple[Instance, Instance]) -> None:
+    versions = [await pair[0].add("r1", 1), await pair[1].add("r2", 2), await pair[0].add("r3", 3, append=False)]
+
+    assert [pair[0].seen(version) for version in versions] == [[1], [1, 2], [3]]
+    assert [await pair[1].numbers(version.version) for version in versions] == [[1], [1, 2], [3]]
+
+
+async def test_commits_of_two_instances_to_one_table_all_count(pair: tuple[Instance, Instance]) -> None:
+    made = await asyncio.gather(*(pair[number % 2].add(f"r{number}", number) for number in range(8)))
+    ordered = sorted(made, key=lambda version: version.version)
+
+    assert [version.version for version in ordered] == list(range(1, 9))
+    assert sorted(await pair[0].numbers(8)) == list(range(8))
+    for version in ordered:
+        assert pair[1].seen(version) == sorted(await pair[0].numbers(version.version))
+
+
+async def test_two_instances_that_do_the_same_run_add_one_version(pair: tuple[Instance, Instance]) -> None:
+    """Whoever is late finds the version; the files of neither replace those of the other."""
+    first, second = await pair[0].written("r1", 1), await pair[1].written("r1", 1, 2)
+    made = await asyncio.gather(pair[0].data_sets.commit(SCOPE, first), pair[1].data_sets.commit(SCOPE, second))
+
+    assert made[0] == made[1]
+    assert await pair[0].numbers(1) in ([1], [1, 2])
+
+
+async def test_what_was_kept_by_an_instance_that_died_is_committed_by_another(pair: tuple[Instance, Instance]) -> None:
+    new = await pair[0].written("r1", 1, 2)
+    await pair[0].tables.keep(SCOPE, new)
+    found = await pair[1].data_sets.recover(SCOPE, "flights", "r1")
+    assert found
+    version = await pair[1].data_sets.commit(SCOPE, found)
+
+    assert pair[1].seen(version) == [1, 2]
+
+
+async def test_what_a_crash_left_in_the_log_goes_out_with_the_next_commit(pair: tuple[Instance, Instance]) -> None:
+    await pair[0].add("r1", 1)
+    lost = await pair[0].tables.keep(SCOPE, await pair[0].written("r2", 2))
+    await pair[0].tables.write(SCOPE, lost, COLUMNS, lost.files)
+    version = await pair[1].add("r3", 3)
+
+    assert pair[1].seen(version) == await pair[1].numbers(2) == [1, 3]
+
+
+async def test_a_table_is_read_from_its_checkpoint(pair: tuple[Instance, Instance]) -> None:
+    for number in range(103):
+        version = await pair[0].add(f"r{number}", number, append=number > 98)
+    bucket = pair[0].stored.bucket
+    assert bucket
+    log = [item.name.rpartition("/")[2] for item in await bucket.list("tables/acme/default/flights/_delta_log")]
+
+    assert "_last_checkpoint" in log
+    assert pair[1].seen(version) == [98, 99, 100, 101, 102]
+    assert pair[1].seen(await pair[1].add("last", 7)) == [7, 98, 99, 100, 101, 102]
+
+
+async def test_bytes_that_rot_in_the_bucket_are_never_read(pair: tuple[Instance, Instance], server: Program) -> None:
+    await pair[0].add("r1", 1, 2, 3)
+    location = await pair[1].data_sets.locate(SCOPE, "flights", 1)
+    file = next(path for path in objects(server) if path.name == Path(location.files[0].path).name)
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 4
+    file.write_bytes(damaged)
+
+    with pytest.raises(Failure) as caught:
+        await pair[1].numbers(1)
+    assert caught.value.code is Code.DIGEST_MISMATCH
+    with pytest.raises(Failure) as caught:
+        async with pair[1].data_sets.local(SCOPE, location):
+            pytest.fail("damaged rows were given to a child")
+    assert caught.value.code is Code.DIGEST_MISMATCH
+
+
+async def test_what_a_child_did_not_write_is_not_kept(pair: tuple[Instance, Instance]) -> None:
+    new = await pair[0].written("r1", 1)
+    (next((pair[0].tables._folder).rglob("*.parquet"))).write_bytes(b"other bytes")  # type: ignore[attr-defined]
+
+    with pytest.raises(Failure) as caught:
+        await pair[0].tables.keep(SCOPE, new)
+    assert caught.value.code is Code.INTERNAL
+    assert await pair[1].tables.recall(SCOPE, "flights", "r1") is None
+
+
+async def test_a_server_that_dies_in_a_commit_is_waited_for(pair: tuple[Instance, Instance], server: Program) -> None:
+    kept: list[int] = []
+    for number, delay in enumerate((0.0, 0.01, 0.03, 0.06)):
+        new = await pair[0].written(f"r{number}", number)
+        committing = asyncio.ensure_future(pair[0].data_sets.commit(SCOPE, new))
+        await asyncio.sleep(delay)
+        server.kill()
+        await asyncio.sleep(0.3)
+        server.start()
+        async with asyncio.timeout(30):
+            version = await committing
+        kept.append(number)
+
+        assert pair[1].seen(version) == await pair[1].numbers(version.version) == kept
+
+
+async def test_entries_of_the_log_that_come_in_between_are_told_apart(
+    pair: tuple[Instance, Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between reading the log and writing to it another instance writes: what was read is read again."""
+    await pair[0].add("r1", 1)
+    bring, met = tables_s3.S3Tables._bring_log, asyncio.Event()
+
+    async def meet(self: tables_s3.S3Tables, log: str, folder: Path) -> frozenset[str]:
+        there = await bring(self, log, folder)
+        if self is pair[0].tables and not met.is_set():
+            met.set()
+            await pair[1].add("r2", 2)
+        return there
+
+    monkeypatch.setattr(tables_s3.S3Tables, "_bring_log", meet)
+    version = await pair[0].add("r3", 3)
+
+    assert met.is_set()
+    assert (version.version, pair[0].seen(version)) == (3, [1, 2, 3])
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
