@@ -19,7 +19,7 @@ from services.data.datasets.tables import open_tables
 from services.data.schema import Column, ColumnType
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
-from tests.support.servers import PASSWORD, USER, Program
+from tests.support.servers import PASSWORD, USER, Program, address, database
 from tests.support.storages import objects, own_server, settings, storage
 
 pytestmark = pytest.mark.far
@@ -74,13 +74,13 @@ class Instance:
 
 @pytest.fixture
 async def pair(tmp_path: Path, server: Program) -> AsyncIterator[tuple[Instance, Instance]]:
-    env, database = settings("far", server.address), open_database("", tmp_path)
-    await database.start()
-    made = Instance(tmp_path / "one", env, Store(database)), Instance(tmp_path / "two", env, Store(database))
+    env, shared = settings("far", server.address), open_database("", tmp_path)
+    await shared.start()
+    made = Instance(tmp_path / "one", env, Store(shared)), Instance(tmp_path / "two", env, Store(shared))
     yield made
     for one in made:
         await one.close()
-    database.close()
+    shared.close()
 
 
 async def test_other_readers_see_a_delta_table_with_every_version(pair: tuple[Instance, Instance]) -> None:
@@ -98,6 +98,22 @@ async def test_commits_of_two_instances_to_one_table_all_count(pair: tuple[Insta
     assert sorted(await pair[0].numbers(8)) == list(range(8))
     for version in ordered:
         assert pair[1].seen(version) == sorted(await pair[0].numbers(version.version))
+
+
+async def test_commits_of_two_instances_with_pools_of_their_own_all_count(tmp_path: Path, server: Program) -> None:
+    where, env = database(address("postgres")), settings("far", server.address)
+    databases = [open_database(where, tmp_path) for _ in range(2)]
+    for one in databases:
+        await one.start()
+    pair = [Instance(tmp_path / f"{number}", env, Store(one)) for number, one in enumerate(databases)]
+    made = await asyncio.gather(*(pair[number % 2].add(f"r{number}", number) for number in range(8)))
+
+    assert sorted(version.version for version in made) == list(range(1, 9))
+    for version in made:
+        assert pair[0].seen(version) == sorted(await pair[1].numbers(version.version))
+    for instance, one in zip(pair, databases, strict=True):
+        await instance.close()
+        one.close()
 
 
 async def test_two_instances_that_do_the_same_run_add_one_version(pair: tuple[Instance, Instance]) -> None:

@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,18 @@ async def test_a_repeat_opens_no_second_upload(acme: Tenant) -> None:
 
     assert await begin(acme, idempotency_key="one") == first
     assert await begin(acme, idempotency_key="two") != first
+
+
+async def test_repeats_that_come_at_once_leave_one_upload(acme: Tenant) -> None:
+    async def ask() -> pb.Upload | None:
+        with contextlib.suppress(Failure):  # in progress, says one that came too early
+            return await begin(acme, idempotency_key="one")
+        return None
+
+    made = {found.upload for found in await asyncio.gather(*(ask() for _ in range(8))) if found}
+    folder = acme.house.runtime.home / "blobs" / acme.name / "uploads"
+
+    assert [path.name for path in folder.iterdir()] == list(made)
 
 
 @pytest.mark.parametrize("digest", ["sha256:" + "0" * 63, "sha256:" + "G" * 64, "md5:abc", "../../etc/passwd"])

@@ -21,8 +21,9 @@ STEPS = [
 ]
 
 
-async def _fill(home: Path) -> None:
-    async with house(home, "data") as running:
+async def fill(home: Path, **env: str) -> None:
+    """Makes both."""
+    async with house(home, "data", **env) as running:
         await add_version(running, "flights", flights())
         sets = running.stub(FeatureSetsStub, "data")
         await sets.CreateFeatureSet(
@@ -39,7 +40,7 @@ async def _fill(home: Path) -> None:
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("filled") / "home"
-    asyncio.run(_fill(home))
+    asyncio.run(fill(home))
     return home
 
 

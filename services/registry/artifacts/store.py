@@ -33,8 +33,7 @@ class Store:
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when the call has had its effect already: before work that a repeat can be spared."""
-        if once:
-            await self._db.run(once.claim)
+        await self._db.recall(once)
 
     async def begin(self, scope: Scope, upload: Upload, once: Once | None) -> Upload:
         row = {**scope._asdict(), "upload": upload.upload, "create_time": upload.create_time}

@@ -140,7 +140,7 @@ class Store:
         """A version with everything that happens with it. Raises conflict when another came in between."""
 
         def work(connection: Connection) -> DataSetVersion:
-            before = _writable(_get(connection, scope, made.data_set, deleted=True, lock=True))
+            before = _writable(_get(connection, scope, made.data_set, deleted=True))
             if before.latest_version != made.version - 1:
                 raise Failure(Code.CONFLICT, f"{made.data_set} got another version in the meantime")
             time = made.create_time
@@ -171,14 +171,14 @@ class Store:
         lineage.add(connection, scope, parents, child)
 
 
-def _find(connection: Connection, scope: Scope, name: str, lock: bool = False) -> DataSet | None:
-    query = select(data_set).where(within(data_set, scope) & (data_set.c.data_set == name))
-    row = connection.execute(query.with_for_update() if lock else query).first()
+def _find(connection: Connection, scope: Scope, name: str) -> DataSet | None:
+    here = within(data_set, scope) & (data_set.c.data_set == name)
+    row = connection.execute(select(data_set).where(here)).first()
     return _data_set(row) if row else None
 
 
-def _get(connection: Connection, scope: Scope, name: str, deleted: bool = False, lock: bool = False) -> DataSet:
-    found = _find(connection, scope, name, lock)
+def _get(connection: Connection, scope: Scope, name: str, deleted: bool = False) -> DataSet:
+    found = _find(connection, scope, name)
     if found is None or (found.delete_time and not deleted):
         raise NotFound(f"there is no data set {name}")
     return found
