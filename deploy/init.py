@@ -18,6 +18,8 @@ SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
 SERVERS = ("kafka", "postgres", "redis", "s3", "triton")
 HERE = ("localhost", "127.0.0.1")
 _CHECKED = "sslmode=verify-full&sslrootcert=/run/aimass/tls/ca.pem"
+# Whatever the server's own locale is: names sort by their bytes.
+_TEXT = "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'"
 _GROUP = 10001  # of the files when root makes them; the image's user has the same number
 _FIXED = {
     "bus_url": "kafka+ssl://kafka:9092?partitions=12&replication=1",
@@ -91,7 +93,7 @@ def passwords(kept: Secrets) -> None:
     roles, users = "", "user default on nopass resetchannels -@all +ping\n"
     for name in SERVICES:
         database, cache = kept.word(f"postgres_{name}"), kept.word(f"redis_{name}")
-        roles += f"CREATE ROLE {name} LOGIN PASSWORD '{database}';\nCREATE DATABASE {name} OWNER {name};\n"
+        roles += f"CREATE ROLE {name} LOGIN PASSWORD '{database}';\nCREATE DATABASE {name} OWNER {name} {_TEXT};\n"
         digest = hashlib.sha256(cache.encode()).hexdigest()
         users += f"user {name} on #{digest} ~* &* +@all -@admin -@dangerous +info\n"
         texts = _FIXED | {

@@ -97,7 +97,9 @@ def load(kind: type[S], env: Mapping[str, str]) -> S:
             continue
         if name in values:
             raise ConfigError(f"{variable.removesuffix('_FILE')} and {variable}: only one of them may be set")
-        values[name] = _read(variable, env[variable])
+        # A setting may be a file's name itself: then its variable ends so as well.
+        secret = variable.endswith("_FILE") and not name.endswith("_file")
+        values[name] = _read(variable, env[variable]) if secret else env[variable]
     try:
         return kind(**values)
     except ValidationError as error:
@@ -107,8 +109,6 @@ def load(kind: type[S], env: Mapping[str, str]) -> S:
 
 
 def _read(variable: str, value: str) -> str:
-    if not variable.endswith("_FILE"):
-        return value
     try:
         return Path(value).read_text().strip()
     except OSError as error:

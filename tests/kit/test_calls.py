@@ -148,7 +148,7 @@ async def test_a_change_counts_within_a_second_and_a_bad_one_not_at_all(
 
 
 def test_the_table_of_the_deployment_says_what_the_contract_says() -> None:
-    found, plain = CallTable(Path(__file__).parents[2] / "deploy" / "calls.toml"), CallTable()
+    found, plain = CallTable(Path(__file__).parents[2] / "deploy/settings/calls.toml"), CallTable()
     for path in contract.all_methods():
         name = path.removeprefix("/aimass.v1.")
         for caller in ("gateway", "data", "trainer", "registry", "inference", "logs"):

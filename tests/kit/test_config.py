@@ -35,6 +35,10 @@ def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
     assert "s3cret" not in repr(config)
 
 
+def test_a_setting_that_is_a_file_name_stays_one() -> None:
+    assert load(Installation, {"AIMASS_CALLS_FILE": "/etc/calls.toml"}).calls_file == Path("/etc/calls.toml")
+
+
 def test_a_missing_secret_file_is_named() -> None:
     with pytest.raises(ConfigError, match="AIMASS_TEST_PASSWORD_FILE: /none cannot be read"):
         load(Config, {"AIMASS_TEST_PASSWORD_FILE": "/none"})
