@@ -41,5 +41,8 @@ def _loader(config: Config, runtime: Runtime) -> Loader:
         return OnnxRuntimeLoader(config.threads or os.cpu_count() or 1, config.queue)
     from services.inference.engine_triton import TritonServer
     from services.inference.triton.loading import TritonLoader
+    from services.inference.triton.needs import Needs
 
-    return TritonLoader(TritonServer(config.engine, runtime.settings.tls_dir), config.queue)
+    # Instances that name the server in other words do not hear each other.
+    needs = Needs(runtime.cache, f"triton/{config.engine.partition('://')[2]}", runtime.instance)
+    return TritonLoader(TritonServer(config.engine, runtime.settings.tls_dir), config.queue, needs)

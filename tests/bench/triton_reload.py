@@ -19,7 +19,9 @@ from services.inference.domain.engines import Released
 from services.inference.domain.tensors import Tensor
 from services.inference.engine_triton import TritonServer
 from services.inference.triton.loading import TritonLoader
+from services.inference.triton.needs import Needs
 from services.inference.wire import signature_from_wire
+from services.kit.cache import NearCache
 from services.kit.digests import digest_of
 from tests.support import models
 from tests.support.servers import Program, make
@@ -55,12 +57,13 @@ async def reload(loader: TritonLoader, data: bytes, number: int) -> float:
 async def measure(program: Program, megabytes: float, reloads: int) -> None:
     """Prints one size of model."""
     data = models.lookup(int(megabytes * 2**18))
-    loader = TritonLoader(TritonServer(f"triton://{program.address}", None), 64)
+    needs = Needs(NearCache(), "triton", "bench")
+    loader = TritonLoader(TritonServer(f"triton://{program.address}", None), 64, needs)
     print(f"\n{len(data) / 2**20:.1f} MiB, {reloads} reloads\n  before   {sizes(program)}")
     for number in range(1, reloads + 1):
         took = await reload(loader, data, number)
         if number % max(reloads // 10, 1) == 0:
-            await asyncio.sleep(1)  # the process of the version ends by itself
+            await asyncio.sleep(5)  # the process of the version ends by itself
             print(f"  {number:6}   {sizes(program)}   {took:.2f} s")
     await loader.close()
 

@@ -16,7 +16,9 @@ from services.inference.domain.tensors import Tensor, decode, encode
 from services.inference.engine import Engine, Loader
 from services.inference.engine_onnxruntime import OnnxRuntimeLoader
 from services.inference.triton.loading import TritonLoader
+from services.inference.triton.needs import Needs
 from services.inference.wire import signature_from_wire
+from services.kit.cache import NearCache
 from services.kit.digests import digest_of
 from services.kit.errors import Code, Failure, InvalidValue, Unavailable
 from services.kit.timestamps import uuid7
@@ -38,7 +40,8 @@ async def loader(request: pytest.FixtureRequest) -> AsyncIterator[Loader]:
     if request.param == "far":
         from services.inference.engine_triton import TritonServer
 
-        made = TritonLoader(TritonServer(f"triton://{address('triton')}", None), 64)
+        needs = Needs(NearCache(), "triton", "i-1")
+        made = TritonLoader(TritonServer(f"triton://{address('triton')}", None), 64, needs)
     watching = asyncio.ensure_future(made.watch())
     yield made
     watching.cancel()

@@ -11,6 +11,7 @@ from services.inference.domain.engines import Released
 from services.inference.domain.tensors import Values
 from services.inference.triton import trial
 from services.inference.triton.configuration import ONNX, PYTHON, Description, describe, program
+from services.inference.triton.needs import RENEW, Needs
 from services.inference.triton.server import Gone, Server
 from services.inference.triton.version import Placed, TritonVersion
 from services.kit import graphs
@@ -28,9 +29,10 @@ _AT_ONCE = 2  # versions that are pushed at a time: each starts a process there
 class TritonLoader:
     """Every version that this instance has on one server."""
 
-    def __init__(self, server: Server, most: int) -> None:
+    def __init__(self, server: Server, most: int, needs: Needs) -> None:
         """At most `most` calls are under way; more are refused."""
         self.up = False
+        self._needs, self._wanted, self._idle = needs, set[str](), set[str]()
         self._server, self._most, self._calls, self._failed = server, most, 0, 0
         self._versions: dict[str, TritonVersion] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -45,9 +47,15 @@ class TritonLoader:
     async def load(self, name: str, released: Released, read: Callable[[], Awaitable[bytes]]) -> TritonVersion:
         version = TritonVersion(name, released, read, self._server, self)
         async with self._lock(name):
-            await self._place(version)
-            version.up = True
-            self._versions[name] = version
+            self._wanted.add(name)
+            try:
+                await self._say()  # before it is looked for: whoever lets go of it now sees that it is needed
+                await self._place(version)
+                version.up = True
+                self._versions[name] = version
+            finally:
+                if self._versions.get(name) is not version:
+                    self._wanted.discard(name)
         return version
 
     async def changed(self) -> Sequence[TritonVersion]:
@@ -58,9 +66,12 @@ class TritonLoader:
 
     async def watch(self) -> None:
         """Looks at the server for ever: what it has lost comes back, what it cannot answer is said."""
-        compared = 0.0
+        compared = said = 0.0
         while True:
             self._wake.clear()
+            if time.monotonic() - said > RENEW:
+                await self._say()
+                said = time.monotonic()
             # A second try, since a busy machine may be late once.
             if not (await self._server.alive(_PATIENCE) or await self._server.alive(_PATIENCE)):
                 self._down()
@@ -75,6 +86,8 @@ class TritonLoader:
     async def close(self) -> None:
         for task in self._healing.values():
             task.cancel()
+        with contextlib.suppress(Failure):
+            await self._needs.withdraw()
         await self._server.close()
 
     def enter(self) -> None:
@@ -104,10 +117,25 @@ class TritonLoader:
             if self._versions.get(version.name) is not version:
                 return
             del self._versions[version.name]
-            try:
-                await self._server.unload(version.name)
-            except (Failure, Gone) as failure:
-                log.warning("%s is not unloaded: %s", version.name, failure)
+            self._wanted.discard(version.name)
+            await self._say()
+            await self._forget({version.name})
+
+    async def _say(self) -> None:
+        try:
+            await self._needs.say(self._wanted)
+        except Unavailable as failure:  # what others then take away comes back when it is asked for
+            log.debug("what is needed cannot be told: %s", failure.detail)
+
+    async def _forget(self, names: set[str]) -> None:
+        """Takes versions from the server that nobody needs; what cannot be found out now is tried by a later look."""
+        try:
+            needed = await self._needs.of_others() | self._wanted
+            for name in sorted(names - needed):
+                await self._server.unload(name)
+                log.info("%s is taken from Triton", name)
+        except (Failure, Gone) as failure:
+            log.warning("not all versions are taken from Triton: %s", failure)
 
     def _down(self) -> None:
         self.up, self._onnx, self._failed = False, True, 0
@@ -130,6 +158,16 @@ class TritonLoader:
         for version in list(self._versions.values()):
             if not version.up or version.name not in there:
                 self._heal(version)
+        await self._sweep(there)
+
+    async def _sweep(self, there: set[str]) -> None:
+        """Forgets what an instance left behind that died: what one of us pushed and nobody needs at two looks."""
+        if not self._needs.shared:
+            return
+        idle = there - self._wanted - await self._needs.of_others()
+        again = idle & self._idle
+        self._idle = idle
+        await self._forget({name for name in again if await self._server.parameter(name, "digest")})
 
     def _heal(self, version: TritonVersion, broken: bool = False) -> asyncio.Task[None]:
         task = self._healing.get(version.name)
