@@ -434,6 +434,7 @@ class Models:
         files: Sequence[artifacts_pb2.ArtifactFile | Mapping[str, Any]],
         metrics: Mapping[str, float] | None = ...,
         card: str | None = ...,
+        serving: models_pb2.ServingSettings | Mapping[str, Any] | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> models_pb2.ModelVersion:
@@ -1292,6 +1293,7 @@ class AsyncModels:
         files: Sequence[artifacts_pb2.ArtifactFile | Mapping[str, Any]],
         metrics: Mapping[str, float] | None = ...,
         card: str | None = ...,
+        serving: models_pb2.ServingSettings | Mapping[str, Any] | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> models_pb2.ModelVersion:

@@ -1,8 +1,8 @@
 """A Triton server over gRPC: versions in and out through its repository, calls of them, whether it is there."""
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,6 +13,7 @@ from services.inference.domain.tensors import Values, decode, encode
 from services.inference.triton.server import Broken, Gone, Refused
 from services.kit.config import ConfigError
 from services.kit.errors import Code, DeadlineExceeded, Failure, Internal, InvalidValue, Unavailable
+from services.kit.tls import Credentials
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _OPTIONS = (
@@ -32,16 +33,17 @@ _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 class TritonServer:
     """One server. Its failures become ours; its texts are never shown to callers of a model."""
 
-    def __init__(self, url: str, tls: Path | None) -> None:
-        """`url`: triton://host:port or tritons://host:port with certificates in the folder `tls`. Opens nothing yet."""
+    def __init__(self, url: str, credentials: Credentials | None = None) -> None:
+        """`url`: triton://host:port, or tritons://host:port for TLS both ways. Opens nothing. Raises ConfigError."""
         scheme, _, self._address = url.partition("://")
         if scheme not in ("triton", "tritons") or not re.fullmatch(r"[^/,]+:\d+", self._address):
             raise ConfigError("AIMASS_INFERENCE_ENGINE: must be triton://host:port or tritons://host:port")
-        if scheme == "tritons" and tls is None:
+        if scheme == "tritons" and credentials is None:
             raise ConfigError("AIMASS_INFERENCE_ENGINE: tritons:// needs AIMASS_TLS_DIR")
-        self._tls = tls if scheme == "tritons" else None
+        self._credentials = credentials if scheme == "tritons" else None
         self._channel: aio.Channel | None = None
         self._methods: dict[str, Any] = {}
+        self._ending: list[asyncio.Task[None]] = []
 
     async def alive(self, seconds: float) -> bool:
         """Whether it answers within that time."""
@@ -91,9 +93,21 @@ class TritonServer:
         raws = zip(reply.outputs, reply.raw_output_contents, strict=True)
         return {output.name: _values(output, raw) for output, raw in raws}
 
+    async def watch(self) -> None:
+        if self._credentials:
+            await self._credentials.watch(self.renew)
+
+    def renew(self) -> None:
+        """Connects anew for what comes next: certificates have changed."""
+        if self._channel and self._credentials:
+            self._ending.append(asyncio.get_running_loop().create_task(self._channel.close(grace=_LOAD)))
+            self._channel, self._methods = None, {}
+
     async def close(self) -> None:
         if self._channel:
             await self._channel.close()
+        for task in self._ending:
+            task.cancel()
 
     async def _call(self, method: str, request: Any, seconds: float) -> Any:
         call = self._methods.get(method) or self._method(method)
@@ -112,10 +126,10 @@ class TritonServer:
         return self._methods.setdefault(method, found)
 
     def _open(self) -> aio.Channel:
-        if self._tls is None:
+        if self._credentials is None:
             return aio.insecure_channel(self._address, options=_OPTIONS)
-        ca, key, cert = ((self._tls / name).read_bytes() for name in ("ca.pem", "key.pem", "cert.pem"))
-        return aio.secure_channel(self._address, grpc.ssl_channel_credentials(ca, key, cert), options=_OPTIONS)
+        shown, options = self._credentials.channel("triton")
+        return aio.secure_channel(self._address, shown, options=(*_OPTIONS, *options))
 
 
 _Input, _Output = pb.ModelInferRequest.InferInputTensor, pb.ModelInferRequest.InferRequestedOutputTensor

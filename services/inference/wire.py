@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from aimass.v1 import engines_pb2 as pb
 from aimass.v1 import models_pb2, releases_pb2
 from services.inference.domain.batches import Answer, Item
-from services.inference.domain.engines import Engine, Release, Released, State
+from services.inference.domain.engines import Engine, Release, Released, Serving, State
 from services.inference.domain.tensors import Signature, Spec, Tensor
 from services.kit.errors import Failure
 from services.kit.status import detail_of
@@ -45,7 +45,9 @@ def release_from_wire(release: releases_pb2.Release) -> Release:
 
 
 def _released(version: releases_pb2.ReleasedVersion) -> Released:
-    return Released(version.version, version.model_digest, signature_from_wire(version.signature))
+    wants = version.serving
+    serving = Serving(wants.instances, wants.max_batch_rows, wants.batch_delay_us)
+    return Released(version.version, version.model_digest, signature_from_wire(version.signature), serving)
 
 
 def signature_from_wire(signature: models_pb2.Signature) -> Signature:

@@ -58,7 +58,7 @@ async def measure(program: Program, megabytes: float, reloads: int) -> None:
     """Prints one size of model."""
     data = models.lookup(int(megabytes * 2**18))
     needs = Needs(NearCache(), "triton", "bench")
-    loader = TritonLoader(TritonServer(f"triton://{program.address}", None), 64, needs)
+    loader = TritonLoader(TritonServer(f"triton://{program.address}"), 64, needs)
     print(f"\n{len(data) / 2**20:.1f} MiB, {reloads} reloads\n  before   {sizes(program)}")
     for number in range(1, reloads + 1):
         took = await reload(loader, data, number)

@@ -49,7 +49,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 @contextlib.asynccontextmanager
 async def instance(program: Program, cache: NearCache | None = None, name: str = "i-1") -> AsyncIterator[TritonLoader]:
-    server = TritonServer(f"triton://{program.address}", None)
+    server = TritonServer(f"triton://{program.address}")
     loader = TritonLoader(server, 256, Needs(cache or NearCache(), "triton", name))
     watching = asyncio.ensure_future(loader.watch())
     yield loader
@@ -80,7 +80,7 @@ async def ask(version: TritonVersion, seconds: float = 5) -> str:
 
 
 async def names(program: Program) -> set[str]:
-    server = TritonServer(f"triton://{program.address}", None)
+    server = TritonServer(f"triton://{program.address}")
     found = await server.loaded()
     await server.close()
     return found
@@ -153,7 +153,7 @@ async def test_a_version_whose_process_dies_is_brought_back_by_the_call_that_fin
 async def test_a_version_that_somebody_took_away_is_brought_back_without_a_failed_call(triton: Program) -> None:
     async with instance(triton) as loader:
         version = await load(loader)
-        server = TritonServer(f"triton://{triton.address}", None)
+        server = TritonServer(f"triton://{triton.address}")
         await server.unload(version.name)
 
         assert await asyncio.gather(*(ask(version, seconds=30) for _ in range(20))) == ["ok"] * 20
@@ -192,7 +192,7 @@ async def test_what_a_dead_instance_left_behind_goes(triton: Program, monkeypatc
     cache = Shared(clock=lambda: time.time() + later[0])
     async with instance(triton, cache, "i-1") as one:
         kept = await load(one)
-        dead = TritonLoader(TritonServer(f"triton://{triton.address}", None), 256, Needs(cache, "triton", "dead"))
+        dead = TritonLoader(TritonServer(f"triton://{triton.address}"), 256, Needs(cache, "triton", "dead"))
         left = await load(dead, 2, GRAPHS[1])
         await dead._server.close()
         await asyncio.sleep(1)

@@ -41,7 +41,7 @@ async def loader(request: pytest.FixtureRequest) -> AsyncIterator[Loader]:
         from services.inference.engine_triton import TritonServer
 
         needs = Needs(NearCache(), "triton", "i-1")
-        made = TritonLoader(TritonServer(f"triton://{address('triton')}", None), 64, needs)
+        made = TritonLoader(TritonServer(f"triton://{address('triton')}"), 64, needs)
     watching = asyncio.ensure_future(made.watch())
     yield made
     watching.cancel()

@@ -282,3 +282,34 @@ async def test_a_new_version_is_told_with_its_full_state(tmp_path: Path) -> None
         assert (event.version, event.generation) == (made, 1)
     async with house(tmp_path, "registry") as running:
         assert await Tenant(running).version("late", 1) == made
+
+
+async def test_how_a_version_wants_to_be_run_goes_with_it_to_its_release(acme: Tenant) -> None:
+    await create(acme, "late")
+    asked = request("late", model_onnx=await upload(acme.house, models.logistic(), acme.name))
+    asked.serving.CopyFrom(pb.ServingSettings(instances=2, batch_delay_us=500))
+    made = await acme.models().CreateModelVersion(asked)
+    await acme.promote("late", 1)
+
+    assert made.serving == (await acme.version("late", 1)).serving == asked.serving
+    assert (await acme.release("late")).desired.serving == asked.serving
+
+
+@pytest.mark.parametrize("serving", [{"instances": 17}, {"max_batch_rows": -1}, {"batch_delay_us": 100_001}])
+async def test_what_nobody_would_run_is_refused(acme: Tenant, serving: dict[str, int]) -> None:
+    await create(acme, "late")
+    asked = request("late", model_onnx=await upload(acme.house, models.logistic(), acme.name))
+    asked.serving.CopyFrom(pb.ServingSettings(**serving))
+    with pytest.raises(Failure) as refused:
+        await acme.models().CreateModelVersion(asked)
+
+    assert (refused.value.code.text, refused.value.violations[0].pointer) == (
+        "invalid_value",
+        f"/serving/{next(iter(serving))}",
+    )
+
+
+async def test_a_version_that_says_nothing_of_it_has_no_serving_settings(acme: Tenant) -> None:
+    await acme.add("late", models.logistic())
+
+    assert not (await acme.version("late", 1)).HasField("serving")

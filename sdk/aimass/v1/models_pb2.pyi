@@ -110,6 +110,40 @@ class Signature(_message.Message):
 Global___Signature: _TypeAlias = Signature  # noqa: Y015
 
 @_typing.final
+class ServingSettings(_message.Message):
+    """How a version wants to be run where a server of its own runs models; 0: as the server likes. Engines inside the
+    inference service do not need it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCES_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_ROWS_FIELD_NUMBER: _builtins.int
+    BATCH_DELAY_US_FIELD_NUMBER: _builtins.int
+    instances: _builtins.int
+    """Copies, each answering one call at a time; at most 16."""
+    max_batch_rows: _builtins.int
+    """Rows of one call of the engine; at most 100,000."""
+    batch_delay_us: _builtins.int
+    """Microseconds that a call may wait for others to join it; at most 100,000."""
+    def __init__(
+        self,
+        *,
+        instances: _builtins.int = ...,
+        max_batch_rows: _builtins.int = ...,
+        batch_delay_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "batch_delay_us", b"batch_delay_us", "instances", b"instances", "max_batch_rows", b"max_batch_rows"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServingSettings: _TypeAlias = ServingSettings  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     """A model."""
 
@@ -230,6 +264,7 @@ class ModelVersion(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     FEATURE_SET_FIELD_NUMBER: _builtins.int
     DATA_SET_FIELD_NUMBER: _builtins.int
+    SERVING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.int
     stage: Global___Stage.ValueType
@@ -257,6 +292,8 @@ class ModelVersion(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def delete_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def serving(self) -> Global___ServingSettings: ...
     def __init__(
         self,
         *,
@@ -276,9 +313,10 @@ class ModelVersion(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         feature_set: _builtins.str = ...,
         data_set: _builtins.str = ...,
+        serving: Global___ServingSettings | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "create_time", b"create_time", "delete_time", b"delete_time", "signature", b"signature"
+        "create_time", b"create_time", "delete_time", b"delete_time", "serving", b"serving", "signature", b"signature"
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
@@ -308,6 +346,8 @@ class ModelVersion(_message.Message):
         b"model",
         "run",
         b"run",
+        "serving",
+        b"serving",
         "signature",
         b"signature",
         "stage",
@@ -477,6 +517,7 @@ class CreateModelVersionRequest(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    SERVING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     card: _builtins.str
     @_builtins.property
@@ -485,6 +526,8 @@ class CreateModelVersionRequest(_message.Message):
 
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
+    @_builtins.property
+    def serving(self) -> Global___ServingSettings: ...
     def __init__(
         self,
         *,
@@ -492,11 +535,12 @@ class CreateModelVersionRequest(_message.Message):
         files: _abc.Iterable[_artifacts_pb2.ArtifactFile] | None = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         card: _builtins.str = ...,
+        serving: Global___ServingSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "card", b"card", "files", b"files", "metrics", b"metrics", "model", b"model"
+        "card", b"card", "files", b"files", "metrics", b"metrics", "model", b"model", "serving", b"serving"
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -56,6 +56,7 @@ class ReleasedVersion(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    SERVING_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     digest: _builtins.str
     """Of the manifest."""
@@ -63,6 +64,8 @@ class ReleasedVersion(_message.Message):
     """Of model.onnx."""
     @_builtins.property
     def signature(self) -> _models_pb2.Signature: ...
+    @_builtins.property
+    def serving(self) -> _models_pb2.ServingSettings: ...
     def __init__(
         self,
         *,
@@ -70,11 +73,21 @@ class ReleasedVersion(_message.Message):
         digest: _builtins.str = ...,
         model_digest: _builtins.str = ...,
         signature: _models_pb2.Signature | None = ...,
+        serving: _models_pb2.ServingSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["serving", b"serving", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "digest", b"digest", "model_digest", b"model_digest", "signature", b"signature", "version", b"version"
+        "digest",
+        b"digest",
+        "model_digest",
+        b"model_digest",
+        "serving",
+        b"serving",
+        "signature",
+        b"signature",
+        "version",
+        b"version",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 _LOOK, _PATIENCE = 0.25, 0.5  # seconds between looks at the server, and for its answer
 _COMPARE = 10.0  # seconds until what the server has is compared with what it should have
 _AGAIN = 2.0  # seconds until a version that could not be brought back is tried again
-_STRAIGHT = 5  # calls in a row without an answer, after which no more are made
 _TRIAL = 60.0  # seconds for the calls that try a version
 _AT_ONCE = 2  # versions that are pushed at a time: each starts a process there
 
@@ -33,7 +32,7 @@ class TritonLoader:
         """At most `most` calls are under way; more are refused."""
         self.up = False
         self._needs, self._wanted, self._idle = needs, set[str](), set[str]()
-        self._server, self._most, self._calls, self._failed = server, most, 0, 0
+        self._server, self._most, self._calls = server, most, 0
         self._versions: dict[str, TritonVersion] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pushes = asyncio.Semaphore(_AT_ONCE)
@@ -66,6 +65,9 @@ class TritonLoader:
 
     async def watch(self) -> None:
         """Looks at the server for ever: what it has lost comes back, what it cannot answer is said."""
+        await asyncio.gather(self._look(), self._server.watch())
+
+    async def _look(self) -> None:
         compared = said = 0.0
         while True:
             self._wake.clear()
@@ -98,14 +100,8 @@ class TritonLoader:
     def leave(self) -> None:
         self._calls -= 1
 
-    def heard(self, answered: bool) -> None:
-        if answered:
-            self._failed = 0
-            return
-        self._failed += 1
-        if self._failed >= _STRAIGHT:
-            self._down()
-            self._wake.set()
+    def lost(self) -> None:
+        self._wake.set()
 
     async def heal(self, version: TritonVersion, broken: bool) -> None:
         await asyncio.shield(self._heal(version, broken))
@@ -138,13 +134,13 @@ class TritonLoader:
             log.warning("not all versions are taken from Triton: %s", failure)
 
     def _down(self) -> None:
-        self.up, self._onnx, self._failed = False, True, 0
+        self.up, self._onnx = False, True
         for version in self._versions.values():
             self._set(version, False)
 
     def _set(self, version: TritonVersion, up: bool) -> None:
         if version.up != up:
-            version.up = up
+            version.set(up)
             self._news.append(version)
             self._told.set()
 

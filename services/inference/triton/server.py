@@ -41,5 +41,8 @@ class Server(Protocol):
     ) -> dict[str, Values]:
         """The outputs by name. Raises Refused, Gone, unavailable, deadline_exceeded."""
 
+    async def watch(self) -> None:
+        """Keeps the connection fit for ever."""
+
     async def close(self) -> None:
         """Ends the connection."""

@@ -13,8 +13,10 @@ from services.inference.domain.tensors import Signature, Values
 from services.inference.engine import Calls
 from services.inference.triton.configuration import shape_here, shape_there
 from services.inference.triton.server import Broken, Gone, Refused, Server
+from services.kit.breaker import Breaker, Outcome
 from services.kit.errors import Code, DeadlineExceeded, Failure, Unavailable
 
+_PATIENCE = 1.0  # seconds within which any server should have answered
 _Call = Callable[[Sequence[Values], Sequence[str], float], Coroutine[Any, Any, list[Values]]]
 
 
@@ -36,8 +38,8 @@ class Keeper(Protocol):
     def leave(self) -> None:
         """A call has ended."""
 
-    def heard(self, answered: bool) -> None:
-        """Whether the server answered a call at all."""
+    def lost(self) -> None:
+        """A call did not get through."""
 
     async def heal(self, version: "TritonVersion", broken: bool) -> None:
         """Brings a version back that the server has lost, or has but cannot run. Raises unavailable."""
@@ -55,14 +57,14 @@ class TritonVersion:
         self.name, self.released, self.read = name, released, read
         self.calls, self.up = Calls(), False
         self.placed = Placed(released.signature, 0, "")
-        self._server, self._keeper = server, keeper
+        self._server, self._keeper, self._breaker = server, keeper, Breaker()
 
     @property
     def signature(self) -> Signature:
         return self.placed.signature
 
     async def infer(self, items: Sequence[Item]) -> list[Answer]:
-        if not self.up:
+        if not self.up or not self._breaker.admits():
             raise Unavailable("the model's engine is away", retry_after=1)
         self._keeper.enter()
         self.calls.enter()
@@ -76,6 +78,12 @@ class TritonVersion:
         finally:
             self.calls.leave()
             self._keeper.leave()
+
+    def set(self, up: bool) -> None:
+        """Whether it is there; one that came back need not wait for the end of its breaker's time."""
+        self.up = up
+        if up:
+            self._breaker.retry_soon()
 
     async def close(self) -> None:
         await self._keeper.drop(self)
@@ -147,11 +155,28 @@ class TritonVersion:
         left = deadline - time.monotonic()
         if left <= 0:
             raise DeadlineExceeded("the model took too long")
-        try:
-            found = await self._server.infer(self.name, given, outputs, left)
-        except Unavailable:
-            self._keeper.heard(False)
-            raise
-        self._keeper.heard(True)
+        found = await self._told(left, self._server.infer(self.name, given, outputs, left))
         specs = {spec.name: spec for spec in self.signature.outputs}
         return [found[name]._replace(shape=shape_here(specs[name], found[name].shape)) for name in outputs]
+
+    async def _told(self, left: float, call: Coroutine[Any, Any, dict[str, Values]]) -> dict[str, Values]:
+        """What a call gives; how it ended is told to the breaker."""
+        ticket, outcome = self._breaker.begin(), Outcome.UNKNOWN
+        try:
+            found = await call
+            outcome = Outcome.WELL
+            return found
+        except (Refused, Gone):
+            outcome = Outcome.WELL
+            raise
+        except Unavailable:
+            outcome = Outcome.LOST
+            self._keeper.lost()
+            raise
+        except Failure as failure:
+            # What had little time says nothing of the server.
+            if failure.code is Code.INTERNAL or (failure.code is Code.DEADLINE_EXCEEDED and left > _PATIENCE):
+                outcome = Outcome.BADLY
+            raise
+        finally:
+            self._breaker.end(ticket, outcome)

@@ -11,7 +11,7 @@ from services.kit.errors import InvalidValue, Violation
 from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 from services.registry.models.domain import Contents, File
-from services.registry.models.service import Models
+from services.registry.models.service import Models, Wanted
 from services.registry.models.wire import model_to_wire, version_to_wire
 
 
@@ -42,7 +42,9 @@ class ModelsApi:
         if bad := sorted(name for name, value in request.metrics.items() if not math.isfinite(value)):
             raise InvalidValue(f"{bad[0]} is not a number", [Violation(f"/metrics/{n}", "must be finite") for n in bad])
         files, once = _files(request.files), call.once(version_to_wire)
-        added = await self._models.add(call.scope, request.model, files, request.metrics, request.card, once)
+        serving = {field.name: value for field, value in request.serving.ListFields()}
+        contents = Wanted(files, request.metrics, request.card, serving)
+        added = await self._models.add(call.scope, request.model, contents, once)
         return version_to_wire(added)
 
     async def GetModelVersion(self, request: pb.GetModelVersionRequest, call: Call) -> pb.ModelVersion:

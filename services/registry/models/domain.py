@@ -10,6 +10,8 @@ from services.kit.errors import AlreadyExists, Code, FailedPrecondition, Failure
 
 GRAPH = "model.onnx"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
+# The most that a version may ask for of those who run it.
+SERVING = {"instances": 16, "max_batch_rows": 100_000, "batch_delay_us": 100_000}
 MEDIA_TYPES = {".md": "text/markdown", ".txt": "text/plain", ".json": "application/json"}
 
 
@@ -74,6 +76,8 @@ class Contents:
     job: str = ""
     feature_set: str = ""
     data_set: str = ""
+    # How it wants to be run, by name: what SERVING allows.
+    serving: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def graph_digest(self) -> str:
@@ -186,6 +190,14 @@ def check_files(files: Sequence[File]) -> None:
             raise Failure(Code.UNSUPPORTED_FORMAT, f"{name} is neither {GRAPH} nor text, Markdown or JSON")
     if names.count(GRAPH) != 1 or len(set(names)) != len(names):
         raise InvalidValue(f"one file must be {GRAPH}, and no two may have one name", [Violation("/files", "names")])
+
+
+def check_serving(serving: Mapping[str, int]) -> None:
+    """Raises invalid_value for what nobody would run."""
+    for name, value in serving.items():
+        if not 0 <= value <= SERVING[name]:
+            place = [Violation(f"/serving/{name}", f"must be between 0 and {SERVING[name]}")]
+            raise InvalidValue(f"{name} must be between 0 and {SERVING[name]}", place)
 
 
 def media_type(name: str) -> str:

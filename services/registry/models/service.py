@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 import orjson
 
@@ -18,6 +19,15 @@ from services.registry.artifacts.service import Artifacts
 from services.registry.models import domain, events
 from services.registry.models.domain import GRAPH, Contents, File, Model, Stage, Version
 from services.registry.models.store import Store
+
+
+class Wanted(NamedTuple):
+    """What a caller makes a version of."""
+
+    files: Sequence[File]
+    metrics: Mapping[str, float]
+    card: str
+    serving: Mapping[str, int]
 
 
 class Models:
@@ -68,16 +78,15 @@ class Models:
         self,
         scope: Scope,
         name: str,
-        files: Sequence[File],
-        metrics: Mapping[str, float],
-        card: str,
+        wanted: Wanted,
         once: Once | None,
     ) -> Version:
         """A version of uploaded files. Raises not_found, unsupported_format, invalid_value, limit_exceeded."""
         await self._store.recall(once)
-        domain.check_files(files)
+        domain.check_files(wanted.files)
+        domain.check_serving(wanted.serving)
         await self.get(scope, name)
-        files = await self._uploaded(scope, files)
+        files = await self._uploaded(scope, wanted.files)
         async with self._artifacts.local(scope, {file.name: file.digest for file in files}) as local:
             paths = {name: str(path) for name, path in local.items()}
             asked = {"graph": paths.pop(GRAPH), "files": paths}
@@ -85,7 +94,14 @@ class Models:
         listed = [vars(file) for file in sorted(files, key=lambda file: file.name)]
         manifest = orjson.dumps({"files": listed, "signature": seen["signature"]}, option=orjson.OPT_SORT_KEYS)
         digest = await self._artifacts.keep(scope, manifest)
-        contents = Contents(tuple(files), digest, bytes.fromhex(seen["packed"]), dict(metrics), {}, card)
+        contents = Contents(
+            tuple(files),
+            digest,
+            bytes.fromhex(seen["packed"]),
+            dict(wanted.metrics),
+            card=wanted.card,
+            serving=dict(wanted.serving),
+        )
 
         def decide(there: Model | None) -> tuple[Model, Version]:
             model = domain.numbered(domain.found(there, name), self._now())

@@ -3,8 +3,8 @@
 A change is under way from `begin` until it is applied or fails, and has an operation as long; there is one at a time.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -27,6 +27,8 @@ class Released:
     digest: str
     model_digest: str
     signature: bytes
+    # How it wants to be run; never read here.
+    serving: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

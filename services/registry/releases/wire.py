@@ -1,7 +1,7 @@
 """Releases on the wire."""
 
 from aimass.v1 import releases_pb2 as pb
-from aimass.v1.models_pb2 import Signature
+from aimass.v1.models_pb2 import ServingSettings, Signature
 from services.kit.timestamps import to_wire as stamp
 from services.registry.releases.domain import Release, Released, State
 
@@ -36,4 +36,5 @@ def _released(version: Released | None) -> pb.ReleasedVersion | None:
         digest=version.digest,
         model_digest=version.model_digest,
         signature=Signature.FromString(version.signature),
+        serving=ServingSettings(**version.serving) if version.serving else None,
     )
