@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 import secrets
+import string
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Annotated
 import typer
 
 from deploy.authority import Authority, Issued, write
+from services.kit.cache_scripts import permissions
 
 SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
 SERVERS = ("kafka", "postgres", "redis", "s3", "triton")
@@ -95,7 +97,7 @@ def passwords(kept: Secrets) -> None:
         database, cache = kept.word(f"postgres_{name}"), kept.word(f"redis_{name}")
         roles += f"CREATE ROLE {name} LOGIN PASSWORD '{database}';\nCREATE DATABASE {name} OWNER {name} {_TEXT};\n"
         digest = hashlib.sha256(cache.encode()).hexdigest()
-        users += f"user {name} on #{digest} ~* &* +@all -@admin -@dangerous +info\n"
+        users += f"user {name} on #{digest} {permissions()}\n"
         texts = _FIXED | {
             "database_url": f"postgresql+psycopg://{name}:{database}@postgres:5432/{name}?{_CHECKED}",
             "cache_url": f"rediss://{name}:{cache}@redis:6379/0",
@@ -107,8 +109,13 @@ def passwords(kept: Secrets) -> None:
             kept.keep(f"{name}/{file}", text.encode)
     kept.keep("postgres/init.sql", roles.encode)
     kept.keep("redis/users.acl", users.encode)
+    kept.keep("gateway/admin_key", lambda: f"aim_{_letters(8)}_{secrets.token_urlsafe(32)}".encode())
     kept.keep("gateway/pepper", lambda: base64.b64encode(secrets.token_bytes(32)))
     kept.keep("logs/secrets_key", lambda: base64.b64encode(secrets.token_bytes(32)))
+
+
+def _letters(count: int) -> str:
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(count))
 
 
 def make(root: Path, renew: bool = False, group: int | None = None, hosts: list[str] | None = None) -> None:

@@ -28,10 +28,15 @@ class AsyncClient(AsyncServices):
     """As `Client`, for asyncio: calls are awaited, iterators and streams are asynchronous."""
 
     def __init__(
-        self, url: str | None = None, key: str | None = None, project: str = "default", timeout: float | None = None
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        project: str = "default",
+        timeout: float | None = None,
+        ca: str | None = None,
     ) -> None:
         """Address and key are found as `Client` finds them. Raises Failure `no_key`."""
-        self.door, options = opened(url, key, project)
+        self.door, options = opened(url, key, project, ca)
         self._http, self._timeout = httpx2.AsyncClient(**options), timeout
         self._known: dict[tuple[str, int | None], dict[str, Any]] = {}
 

@@ -34,13 +34,19 @@ class Client(Services):
     """
 
     def __init__(
-        self, url: str | None = None, key: str | None = None, project: str = "default", timeout: float | None = None
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        project: str = "default",
+        timeout: float | None = None,
+        ca: str | None = None,
     ) -> None:
         """Address and key: as given; AIMASS_URL and AIMASS_KEY; `aimass login`; the installation in this folder.
 
+        `ca` is a PEM file with the authority of the gateway's certificate: as given, AIMASS_CA, or the system's.
         Raises Failure `no_key` when there is none.
         """
-        self.door, options = opened(url, key, project)
+        self.door, options = opened(url, key, project, ca)
         self._http, self._timeout = httpx2.Client(**options), timeout
         self._known: dict[tuple[str, int | None], dict[str, Any]] = {}
 

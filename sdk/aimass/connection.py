@@ -1,6 +1,7 @@
 """What both clients share of HTTP: the address, the headers of every request, what a broken connection means."""
 
 import os
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,14 +12,17 @@ import httpx2
 from aimass import __version__
 from aimass.door import Door, find
 from aimass.exchange import Answer, Send, Unreachable
+from aimass.failures import Failure
 
 _CONNECT = 5.0  # seconds
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-def opened(url: str | None, key: str | None, project: str, env: Mapping[str, str] = os.environ) -> tuple[Door, Any]:
-    """Where to, and the arguments of the HTTP client. Raises Failure `no_key`."""
-    door = find(url, key, env)
+def opened(
+    url: str | None, key: str | None, project: str, ca: str | None = None, env: Mapping[str, str] = os.environ
+) -> tuple[Door, Any]:
+    """Where to, and the arguments of the HTTP client. Raises Failure `no_key`, or `invalid_value` for a bad `ca`."""
+    door = find(url, key, env, ca)
     local = urlsplit(door.url).hostname in _LOCAL
     headers = {
         "authorization": f"Bearer {door.key}",
@@ -30,7 +34,17 @@ def opened(url: str | None, key: str | None, project: str, env: Mapping[str, str
     options = {"base_url": door.url, "headers": headers, "limits": limits, "trust_env": not local, "http2": False}
     if door.url.startswith("http://"):
         options["verify"] = False  # nothing to verify: spares the 20 ms that reading the certificates takes
+    elif door.ca:
+        options["verify"] = trusting(door.ca)
     return door, options
+
+
+def trusting(ca: str) -> ssl.SSLContext:
+    """Believes the authorities of a PEM file, and no others. Raises Failure `invalid_value`."""
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:  # ssl.SSLError is one
+        raise Failure("invalid_value", f"{ca} is no file of certificates: {error.strerror or error}") from None
 
 
 def request_of(send: Send) -> dict[str, Any]:

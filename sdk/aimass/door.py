@@ -13,11 +13,12 @@ from aimass.failures import Failure
 
 @dataclass(frozen=True)
 class Door:
-    """An address and a key; `origin` says where they were found."""
+    """An address and a key; `origin` says where they were found, `ca` is the file of the authority that is trusted."""
 
     url: str
     key: str
     origin: str = "arguments"
+    ca: str = ""
 
 
 def config_file(env: Mapping[str, str] = os.environ) -> Path:
@@ -31,17 +32,21 @@ def home(env: Mapping[str, str] = os.environ) -> Path:
     return Path(env.get("AIMASS_HOME") or ".aimass")
 
 
-def find(url: str | None = None, key: str | None = None, env: Mapping[str, str] = os.environ) -> Door:
+def find(
+    url: str | None = None, key: str | None = None, env: Mapping[str, str] = os.environ, ca: str | None = None
+) -> Door:
     """The first that is known of: arguments; AIMASS_URL and AIMASS_KEY; the login; the installation in this folder.
 
+    The authority that a certificate must be of: `ca`, AIMASS_CA, that of the login, or those of the system.
     A key is never sent to an address of another origin. Raises Failure `no_key` with what to do.
     """
+    ca = ca or env.get("AIMASS_CA") or None
     if url and key:
-        return _door(url, key, "arguments")
+        return _door(url, key, "arguments", ca or "")
     places = [_environment(env), _login(env), _installation(env)]
     for found in places:
         if found and url in (None, found.url) and (key or found.key):
-            return _door(found.url, key or found.key, found.origin)
+            return _door(found.url, key or found.key, found.origin, ca or found.ca)
     if url or any(found and found.url for found in places):
         raise Failure("no_key", "no key is known for this address: pass one, set AIMASS_KEY, or run `aimass login`")
     raise Failure(
@@ -50,12 +55,12 @@ def find(url: str | None = None, key: str | None = None, env: Mapping[str, str] 
     )
 
 
-def _door(url: str, key: str, origin: str) -> Door:
+def _door(url: str, key: str, origin: str, ca: str) -> Door:
     if not url.startswith(("http://", "https://")):
         raise Failure("invalid_value", f"{url} is no address: it begins with http:// or https://")
     if not key.isascii() or any(character.isspace() for character in key):
         raise Failure("invalid_value", "the key has characters that no key has")
-    return Door(url.rstrip("/"), key, origin)
+    return Door(url.rstrip("/"), key, origin, ca)
 
 
 def _environment(env: Mapping[str, str]) -> Door | None:
@@ -71,7 +76,7 @@ def _login(env: Mapping[str, str]) -> Door | None:
         return None
     except (OSError, ValueError) as error:  # no TOML, or no text
         raise Failure("no_key", f"{config_file(env)} cannot be read: {error}") from None
-    return Door(str(known.get("url", "")), str(known.get("key", "")), str(config_file(env)))
+    return Door(str(known.get("url", "")), str(known.get("key", "")), str(config_file(env)), str(known.get("ca", "")))
 
 
 def _installation(env: Mapping[str, str]) -> Door | None:
@@ -100,5 +105,7 @@ def save(door: Door, env: Mapping[str, str] = os.environ) -> Path:
     aside.unlink(missing_ok=True)
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f"url = {json.dumps(door.url)}\nkey = {json.dumps(door.key)}\n")
+        if door.ca:
+            file.write(f"ca = {json.dumps(str(Path(door.ca).resolve()))}\n")
     aside.replace(path)
     return path

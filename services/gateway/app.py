@@ -1,9 +1,11 @@
 """How the gateway is put together."""
 
+import asyncio
 from importlib.metadata import PackageNotFoundError, version
 
 from aimass.v1 import gateway_events_pb2 as events
 from services.gateway.access.api import AccessApi
+from services.gateway.access.installation import Given
 from services.gateway.access.service import AccessService
 from services.gateway.access.store import AccessStore
 from services.gateway.admission import Admission
@@ -13,6 +15,7 @@ from services.gateway.api.health import Health
 from services.gateway.api.oip_grpc import OipGrpc
 from services.gateway.api.oip_rest import OipRest
 from services.gateway.calls import Calls
+from services.gateway.certificate import Certificate
 from services.gateway.config import Config
 from services.gateway.database import open_database, schema
 from services.gateway.doors import Doors, GrpcDoor, HttpDoor
@@ -29,6 +32,7 @@ from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.service import Traffic
 from services.gateway.traffic.store import TrafficStore
 from services.kit.app import App, Runtime
+from services.kit.config import ConfigError
 from services.kit.db import Database
 from services.kit.inbox import Listener
 
@@ -36,7 +40,8 @@ from services.kit.inbox import Listener
 def build(config: Config, runtime: Runtime) -> App:
     """The gateway: doors for the outside, tenants and keys, predictions."""
     database = open_database(config.database_url.get_secret_value(), runtime.home)
-    access = AccessService(AccessStore(database), runtime.home, runtime.now, runtime.random)
+    given = Given.of(config.pepper.get_secret_value(), config.admin_key.get_secret_value())
+    access = AccessService(AccessStore(database), runtime.home, runtime.now, runtime.random, given)
     admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst))
     journal = Journal(runtime.home / "logs" / "access.log", runtime.telemetry)
     retries = Retries()
@@ -51,8 +56,10 @@ def build(config: Config, runtime: Runtime) -> App:
     names = sorted({method.path.split("/")[1] for method in calls.methods()})
     pool = oip_messages.pool()
     forward.add(inspection.handlers([*names, oip_messages.SERVICE], [pool], runtime.ready), asks=False)
-    doors = Doors(HttpDoor(edge, config), GrpcDoor(forward, config), runtime.home)
-    edge.web = web = Later(lambda: _web(edge, calls), doors.opened)
+    certificate = _certificate(config)
+    rpc = GrpcDoor(forward, forward.underway, config, certificate)
+    doors = Doors(HttpDoor(edge, config, certificate), rpc, runtime.home, secure=certificate is not None)
+    edge.web = web = Later(lambda: _web(edge, calls, doors.leaving), doors.opened)
     access_api = AccessApi(access)
     heard = {events.ApiKeyChanged: access_api.changed, events.TenantChanged: access_api.changed}
     return App(
@@ -91,14 +98,22 @@ def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journ
     return edge
 
 
-def _web(edge: Edge, calls: Calls) -> Asgi:
+def _certificate(config: Config) -> Certificate | None:
+    if config.tls_cert is None and config.tls_key is None:
+        return None
+    if config.tls_cert is None or config.tls_key is None:
+        raise ConfigError("AIMASS_GATEWAY_TLS_CERT, _TLS_KEY: both or neither must be set")
+    return Certificate(config.tls_cert, config.tls_key)
+
+
+def _web(edge: Edge, calls: Calls, leaving: asyncio.Event) -> Asgi:
     from fastapi import FastAPI
 
     from services.gateway.api.documents import Documents
     from services.gateway.api.rest import Rest
 
     web = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    Rest(calls, edge.take).mount(web)
+    Rest(calls, edge.take, leaving).mount(web)
     Documents(calls, _version()).mount(web)
     return web
 

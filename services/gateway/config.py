@@ -1,5 +1,7 @@
 """What the gateway can be told: AIMASS_GATEWAY_<FIELD>."""
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
@@ -19,6 +21,15 @@ class Config(Settings):
     host: str = "127.0.0.1"
     http_port: int = Field(default=8080, ge=0, le=65535)
     grpc_port: int = Field(default=9090, ge=0, le=65535)
+    # PEM files of both doors: certificate with its chain, and key; read again when they change. Empty: plain.
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    # Whether several gateways may listen on the same ports, as when one takes over from another.
+    reuse_port: bool = False
+    # 32 bytes as base64 that keys are hashed with; several gateways share them. Empty: a file in the home folder.
+    pepper: SecretStr = SecretStr("")
+    # The first key of a new installation. Empty: one is made, and written to `admin-key` in the home folder.
+    admin_key: SecretStr = SecretStr("")
     # Names that a `Host` header may give beside loopback and `host`, comma-separated; `*`: any.
     allowed_hosts: str = ""
     # Web origins that may call beside our own, comma-separated: https://console.example.
@@ -30,5 +41,6 @@ class Config(Settings):
     max_connections: int = Field(default=1000, ge=1)
     # Seconds that requests are still accepted after SIGTERM, so that balancers can notice.
     drain_accept_seconds: float = Field(default=2.0, ge=0)
-    # Seconds that a connection which was accepted but has said nothing is waited for after that.
+    # Seconds that a connection which was accepted but has said nothing is waited for after that; one that has said
+    # something is kept for as long after its last answer.
     drain_silent_seconds: float = Field(default=5.0, ge=0)

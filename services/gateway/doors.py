@@ -18,11 +18,14 @@ from uvicorn.config import Config as UvicornConfig
 from uvicorn.server import ServerState
 
 from services.gateway.access.installation import write_secret
+from services.gateway.certificate import Certificate
 from services.gateway.config import Config
 from services.gateway.http_protocol import HttpProtocol
+from services.gateway.listener import Listener
 from services.kit.app import OPERATOR
 from services.kit.config import ConfigError
 from services.kit.rpc import OPTIONS
+from services.kit.underway import Underway
 
 log = logging.getLogger(__name__)
 _TICK = 0.05  # seconds between looks at what is still open
@@ -32,10 +35,10 @@ Idle = Callable[[], bool]
 class HttpDoor:
     """uvicorn's protocol on a socket of ours; the application is the edge."""
 
-    def __init__(self, app: Any, config: Config) -> None:
-        self._app, self._config = app, config
+    def __init__(self, app: Any, config: Config, certificate: Certificate | None = None) -> None:
+        self._app, self._config, self._certificate = app, config, certificate
         self._state = ServerState()
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._clock: asyncio.Task[None] | None = None
         self.address = ""
 
@@ -51,10 +54,12 @@ class HttpDoor:
             logging.getLogger(name).handlers = [logging.NullHandler()]
             logging.getLogger(name).propagate = False
         HttpProtocol.most = self._config.max_connections
-        listening = _bound(self._config.host, self._config.http_port, "AIMASS_GATEWAY_HTTP_PORT")
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: HttpProtocol(config=settings, server_state=self._state, app_state={}), sock=listening, backlog=2048
+        listening = _bound(self._config, self._config.http_port, "AIMASS_GATEWAY_HTTP_PORT")
+        context = self._certificate.context() if self._certificate else None
+        self._listener = Listener(
+            listening, lambda: HttpProtocol(config=settings, server_state=self._state, app_state={}), context
         )
+        await self._listener.open()
         self.address = _address(listening)
         self._clock = asyncio.create_task(self._tell_the_time())
 
@@ -63,19 +68,22 @@ class HttpDoor:
             self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
             await asyncio.sleep(1)
 
-    async def close(self, grace: float) -> None:
-        """Accepts for a while, then waits for connections that have said nothing, then for what is in flight."""
-        if self._server is None or self._clock is None:
+    async def close(self, grace: float, leaving: asyncio.Event) -> None:
+        """Accepts for a while, then waits for connections that may still ask, then for what is in flight.
+
+        `leaving` is set when nothing is accepted any more: streams that only wait end then.
+        """
+        if self._listener is None or self._clock is None:
             return
         await asyncio.sleep(min(self._config.drain_accept_seconds, grace))
-        self._server.close()
-        self._shut()
-        await _until(
-            lambda: not self._silent() and self._idle(), min(self._config.drain_silent_seconds, grace), self._shut
-        )
+        self._listener.close()
+        leaving.set()
+        patience = min(self._config.drain_silent_seconds, grace)
+        await _until(lambda: self._quiet() and self._idle(), patience, lambda: self._shut(patience))
         for connection in self._silent():
             connection.transport.close()
-        await _until(self._idle, grace, self._shut)
+        self._listener.give_up()
+        await _until(self._idle, grace, lambda: self._shut(0))
         for connection in list(self._state.connections):
             connection.transport.abort()
         for task in list(self._state.tasks):
@@ -85,12 +93,15 @@ class HttpDoor:
         with contextlib.suppress(asyncio.CancelledError):
             await self._clock
 
-    def _shut(self) -> None:
+    def _shut(self, patience: float) -> None:
         for connection in list(self._state.connections):
-            connection.shutdown()
+            connection.leave(patience)  # type: ignore[union-attr]
 
     def _idle(self) -> bool:
         return not self._state.tasks and len(self._state.connections) == len(self._silent())
+
+    def _quiet(self) -> bool:
+        return not self._silent() and not (self._listener and self._listener.shaking)
 
     def _silent(self) -> list[Any]:
         return [connection for connection in self._state.connections if not connection.spoke]  # type: ignore[union-attr]
@@ -99,20 +110,31 @@ class HttpDoor:
 class GrpcDoor:
     """A gRPC server with the handlers that are given to it."""
 
-    def __init__(self, handler: grpc.GenericRpcHandler, config: Config) -> None:
-        self._handler, self._config = handler, config
+    def __init__(
+        self,
+        handler: grpc.GenericRpcHandler,
+        underway: Underway,
+        config: Config,
+        certificate: Certificate | None = None,
+    ) -> None:
+        """`underway` has the calls that the handlers answer."""
+        self._handler, self._underway, self._config, self._certificate = handler, underway, config, certificate
         self._server: aio.Server | None = None
         self.address = ""
 
     async def open(self) -> None:
         """Raises ConfigError when the port cannot be had."""
-        # Without reuse a port that another gateway has is refused, not shared.
-        options = [*OPTIONS, ("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 1000)]
-        self._server = aio.server(options=options)
+        # Unless it is wanted, a port that another gateway has is refused, not shared.
+        shared = ("grpc.so_reuseport", int(self._config.reuse_port))
+        self._server = aio.server(options=[*OPTIONS, shared, ("grpc.max_concurrent_streams", 1000)])
         self._server.add_generic_rpc_handlers((self._handler,))
         host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        address = f"{host}:{self._config.grpc_port}"
         try:
-            port = self._server.add_insecure_port(f"{host}:{self._config.grpc_port}")
+            if self._certificate:
+                port = self._server.add_secure_port(address, self._certificate.credentials())
+            else:
+                port = self._server.add_insecure_port(address)
         except RuntimeError:
             port = 0
         if not port:
@@ -127,15 +149,18 @@ class GrpcDoor:
             await asyncio.sleep(accept)
             # Let go of here: a server that is collected after its loop was closed complains.
             server, self._server = self._server, None
-            await server.stop(max(grace - accept, 0))
+            stopping = asyncio.ensure_future(server.stop(max(grace - accept, 0)))
+            await self._underway.end(max(grace - accept, 0), stopping)
+            await stopping
 
 
 class Doors:
     """Both doors as one, opened and closed together. `doors.json` in the home folder says where they are."""
 
-    def __init__(self, http: HttpDoor, rpc: GrpcDoor, home: Path) -> None:
+    def __init__(self, http: HttpDoor, rpc: GrpcDoor, home: Path, secure: bool = False) -> None:
         self._http, self._rpc, self._path = http, rpc, home / "doors.json"
-        self.opened = asyncio.Event()
+        self._scheme = "https" if secure else "http"
+        self.opened, self.leaving = asyncio.Event(), asyncio.Event()
 
     async def open(self) -> None:
         """Raises ConfigError; then neither is open."""
@@ -145,22 +170,25 @@ class Doors:
         except ConfigError:
             await self._rpc.close(0)
             raise
-        content = {"http": f"http://{self._http.address}", "grpc": self._rpc.address}
+        content = {"http": f"{self._scheme}://{self._http.address}", "grpc": self._rpc.address}
         await asyncio.to_thread(write_secret, self._path, orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
         self.opened.set()
         log.info("open at %s and grpc://%s", content["http"], content["grpc"], extra=OPERATOR)
 
     async def close(self, grace: float) -> None:
-        await asyncio.gather(self._http.close(grace), self._rpc.close(grace))
+        await asyncio.gather(self._http.close(grace, self.leaving), self._rpc.close(grace))
         self._path.unlink(missing_ok=True)
 
 
-def _bound(host: str, port: int, setting: str) -> socket.socket:
+def _bound(config: Config, port: int, setting: str) -> socket.socket:
+    host = config.host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if config.reuse_port:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         # Connections inherit it: an answer is not held back to be joined with a next one.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.bind((host, port))

@@ -30,6 +30,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._reading_head = True
         self._refused = False
         self.spoke = False
+        self._answered = 0.0  # when the last answer went out, by the loop's clock
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -112,11 +113,22 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.write(b"".join(lines))
             # Closed at once, a caller who is still sending would see a reset and no answer.
             self._refused = True
-            self.transport.write_eof()
+            if self.transport.can_write_eof():  # TLS has no such thing
+                self.transport.write_eof()
             self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
-    def shutdown(self) -> None:
-        """Ends the connection as soon as what it asked for is answered; one that has said nothing may still ask."""
+    def on_response_complete(self) -> None:
+        self._answered = self.loop.time()
+        super().on_response_complete()
+
+    def leave(self, patience: float) -> None:
+        """Ends the connection as soon as what it asked for is answered.
+
+        One that has said nothing may still ask, and so may one that was answered less than `patience` seconds ago: its
+        caller may be writing the next request already, and would see a reset.
+        """
         if not self.spoke or self._heading:
             return
-        super().shutdown()
+        if self._answered and self.cycle.response_complete and self.loop.time() - self._answered < patience:
+            return
+        self.shutdown()

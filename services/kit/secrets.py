@@ -1,5 +1,7 @@
 """Secrets at rest: sealed with the installation's key, `<home>/keys/secrets.key`, which only its owner can read."""
 
+import base64
+import contextlib
 import os
 from functools import cached_property
 from pathlib import Path
@@ -7,16 +9,30 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from services.kit.config import ConfigError
+
 _NONCE = 12
+_KEY = 32  # bytes
 _VERSION = b"\x01"
+
+
+def key_of(text: str, setting: str) -> bytes:
+    """The 32 bytes that a setting has as base64. Raises ConfigError."""
+    with contextlib.suppress(ValueError):
+        if len(found := base64.b64decode(text, validate=True)) == _KEY:
+            return found
+    raise ConfigError(f"{setting}: must be {_KEY} bytes as base64")
 
 
 class Vault:
     """Seals and opens secrets with AES-256-GCM. Every process of an installation shares the key."""
 
-    def __init__(self, folder: Path) -> None:
-        """The key lies in `folder` as `secrets.key`, mode 0600; it is made when it is first needed."""
-        self._file = folder / "secrets.key"
+    def __init__(self, folder: Path, given: str = "") -> None:
+        """The key is `given` (32 bytes as base64), or lies in `folder` as `secrets.key`, made when it is first needed.
+
+        Raises ConfigError for a given one that is none.
+        """
+        self._file, self._given = folder / "secrets.key", key_of(given, "AIMASS_SECRETS_KEY") if given else b""
 
     def seal(self, secret: bytes, context: str) -> bytes:
         """The secret for a database; it opens with the same context only, so rows cannot be swapped."""
@@ -35,9 +51,9 @@ class Vault:
 
     @cached_property
     def _cipher(self) -> AESGCM:
-        if not self._file.exists():
+        if not self._given and not self._file.exists():
             self._make()
-        return AESGCM(self._file.read_bytes())
+        return AESGCM(self._given or self._file.read_bytes())
 
     def _make(self) -> None:
         """Two processes may come at once: a link appears whole or not at all, and the first one stays."""

@@ -30,7 +30,8 @@ def build(config: Config, runtime: Runtime) -> App:
     search = Search(ingest, Index(store / "index"))
 
     db = open_database(config.database_url.get_secret_value(), runtime.home)
-    egress, vault, now = Egress(runtime.settings.egress_allow), Vault(runtime.home / "keys"), runtime.now
+    egress, now = Egress(runtime.settings.egress_allow), runtime.now
+    vault = Vault(runtime.home / "keys", runtime.settings.secrets_key.get_secret_value())
     kept = SubscriptionStore(db)
     subscriptions = Subscriptions(kept, ingest, search, egress, vault, now)
     deliveries = Deliveries(kept, egress, vault, now, schedule_of(config.webhook_schedule), config.webhook_seconds)

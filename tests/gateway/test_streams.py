@@ -33,7 +33,7 @@ class Source:
 
 
 async def text_of(source: Source, kind: str) -> str:
-    response: Any = await streams.respond(aiter(source), kind, "/v1/x", "r-1")
+    response: Any = await streams.respond(aiter(source), kind, "/v1/x", "r-1", asyncio.Event())
     assert response.headers["cache-control"] == "no-store"
     assert response.media_type == kind
     return b"".join([part async for part in response.body_iterator]).decode()
@@ -103,7 +103,7 @@ async def test_silence_is_filled_with_signs_of_life(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(streams, "_FIRST", 0.01)
     monkeypatch.setattr(streams, "_ALIVE", 0.01)
     parts: list[bytes] = []
-    response: Any = await streams.respond(_late(parts), streams.EVENTS, "/v1/x", "r-1")
+    response: Any = await streams.respond(_late(parts), streams.EVENTS, "/v1/x", "r-1", asyncio.Event())
     async for part in response.body_iterator:
         parts.append(part)
 
@@ -126,7 +126,7 @@ async def test_lines_have_no_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_a_stream_that_is_not_read_to_its_end_is_closed() -> None:
     source = Source(operations("a", "b", "c"))
-    response: Any = await streams.respond(aiter(source), streams.EVENTS, "/v1/x", "r-1")
+    response: Any = await streams.respond(aiter(source), streams.EVENTS, "/v1/x", "r-1", asyncio.Event())
     content = response.body_iterator
     await anext(content)
     assert not source.closed
@@ -180,7 +180,7 @@ async def test_a_caller_who_has_gone_before_the_first_message_leaves_nothing_ope
 ) -> None:
     monkeypatch.setattr(streams, "_FIRST", 0.01)
     source, begun = _Silent(), len(asyncio.all_tasks())
-    response = await streams.respond(aiter(source), kind, "/v1/x", "r-1")
+    response = await streams.respond(aiter(source), kind, "/v1/x", "r-1", asyncio.Event())
     await response({"type": "http", "asgi": {"spec_version": "2.3"}}, _gone, _nowhere)
 
     assert source.closed

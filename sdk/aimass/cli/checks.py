@@ -157,7 +157,7 @@ def gateway(door: Door | Failure) -> Finding:
     if isinstance(door, Failure):
         return Finding(Grade.POOR, "gateway", door.detail)
     try:
-        with Client(door.url, door.key) as client:
+        with Client(door.url, door.key, ca=door.ca or None) as client:
             who = client.run(unary("access", "who_am_i", timeout=3.0))
     except Failure as failure:
         if failure.status:

@@ -38,12 +38,15 @@ def login(
     key: Annotated[
         str, typer.Option(envvar="AIMASS_KEY", help="The key; asked for if not said.", show_default=False)
     ] = "",
+    ca: Annotated[
+        str, typer.Option(envvar="AIMASS_CA", help="PEM file of the authority to trust.", show_default=False)
+    ] = "",
 ) -> None:
     """Keep an address and a key for the next calls, after a look whether they work."""
     secret = key or typer.prompt("Key", hide_input=True)
-    with Client(find(url, secret.strip()).url, secret.strip()) as client:
+    with Client(find(url, secret.strip()).url, secret.strip(), ca=ca or None) as client:
         who = client.access.who_am_i(timeout=10)
-        path = save(Door(client.door.url, client.door.key))
+        path = save(Door(client.door.url, client.door.key, ca=client.door.ca))
     typer.echo(f"{who.principal} of tenant {who.tenant}; kept in {path}, readable by you only")
 
 

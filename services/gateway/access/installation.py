@@ -1,12 +1,32 @@
-"""The two secrets that an installation keeps as files: the pepper of all keys, and the first key."""
+"""The two secrets of an installation: the pepper of all keys, and the first key.
+
+A gateway alone keeps them as files; several are given the same.
+"""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from services.gateway.access.domain import prefix_of
 from services.kit.config import ConfigError
+from services.kit.secrets import key_of
 
 _PEPPER = 32  # bytes
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the settings say; None where the installation makes its own."""
+
+    pepper: bytes | None = None
+    admin_key: str | None = None
+
+    @classmethod
+    def of(cls, pepper: str, admin_key: str) -> "Given":
+        """Raises ConfigError for what is no pepper or no key."""
+        if admin_key and not prefix_of(admin_key):
+            raise ConfigError("AIMASS_GATEWAY_ADMIN_KEY: must be aim_, 8 letters or digits, _, and 43 characters")
+        return cls(key_of(pepper, "AIMASS_GATEWAY_PEPPER") if pepper else None, admin_key or None)
 
 
 def pepper(folder: Path, new: bytes, needed: bool) -> bytes:

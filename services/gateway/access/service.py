@@ -21,6 +21,7 @@ from services.gateway.access.domain import (
     last_administrator,
     prefix_of,
 )
+from services.gateway.access.installation import Given
 from services.gateway.access.keyring import Keyring
 from services.gateway.access.store import AccessStore
 from services.kit import pages
@@ -39,8 +40,15 @@ POLL = 1.0  # seconds
 class AccessService:
     """The use cases; `keyring` is what requests are checked against."""
 
-    def __init__(self, store: AccessStore, home: Path, now: Callable[[], datetime], rng: random.Random) -> None:
-        self._store, self._home, self._now, self._random = store, home, now, rng
+    def __init__(
+        self,
+        store: AccessStore,
+        home: Path,
+        now: Callable[[], datetime],
+        rng: random.Random,
+        given: Given | None = None,
+    ) -> None:
+        self._store, self._home, self._now, self._random, self._given = store, home, now, rng, given or Given()
         self._pepper = b""
         self.keyring = Keyring(b"", now)
 
@@ -50,8 +58,11 @@ class AccessService:
         The key's file is written before its row, so that a start cut in between finds it and goes on.
         """
         tenants, keys = await self._store.everything()
-        fresh = self._random.randbytes(32)
-        self._pepper = await asyncio.to_thread(installation.pepper, self._home / "keys", fresh, bool(keys))
+        fresh, folder = self._random.randbytes(32), self._home / "keys"
+        if self._given.pepper is None:
+            self._pepper = await asyncio.to_thread(installation.pepper, folder, fresh, bool(keys))
+        else:
+            self._pepper = self._given.pepper
         self.keyring = Keyring(self._pepper, self._now)
         if not tenants:
             await self._begin()
@@ -60,12 +71,20 @@ class AccessService:
 
     async def _begin(self) -> None:
         now, path = self._now(), self._home / "admin-key"
-        secret = await asyncio.to_thread(installation.first_secret, path, self._secret())
+        secret = self._given.admin_key
+        if secret is None:
+            secret = await asyncio.to_thread(installation.first_secret, path, self._secret())
         tenants = [Tenant(DEFAULT, "Default", now), Tenant(SYSTEM, "Platform", now)]
         key = ApiKey(prefix_of(secret), DEFAULT, "first administrator", (ALL,), now)
         said = [*(events.tenant_changed(tenant, now) for tenant in tenants), events.key_changed(key, now)]
-        await self._store.begin(tenants, key, digest(self._pepper, secret), said)
-        log.info("the key of the first administrator is in %s", path, extra=OPERATOR)
+        first = await self._store.begin(tenants, key, digest(self._pepper, secret), said)
+        if self._given.admin_key:
+            return
+        if first:
+            log.info("the key of the first administrator is in %s", path, extra=OPERATOR)
+        else:
+            # Another gateway on the same database came first, and has the key.
+            await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def reload(self) -> None:
         """Takes all keys from the database; keeps what is held when it cannot be reached."""

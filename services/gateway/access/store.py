@@ -74,18 +74,19 @@ class AccessStore:
         with tenancy.everybody():
             return await self._db.read(lambda c: (_tenants(c), _keys(c)))
 
-    async def begin(self, tenants: Sequence[Tenant], key: ApiKey, digest: bytes, events: Sequence[Event]) -> None:
-        """The first rows of an installation, in one transaction; nothing if there are tenants already."""
+    async def begin(self, tenants: Sequence[Tenant], key: ApiKey, digest: bytes, events: Sequence[Event]) -> bool:
+        """The first rows of an installation, in one transaction; False, and nothing, if there are tenants already."""
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> bool:
             if connection.execute(select(func.count()).select_from(_tenant)).scalar_one():
-                return
+                return False
             for tenant in tenants:
                 connection.execute(insert(_tenant).values(_tenant_row(tenant)))
             connection.execute(insert(_key).values(_key_row(key, digest)))
             schema.outbox.add(connection, events)
+            return True
 
-        await self._db.run(work)
+        return await self._db.run(work)
 
     async def create_tenant(self, tenant: Tenant, tell: Tell, once: Once | None) -> Tenant:
         """Raises already_exists, also for the name of a deleted one."""

@@ -22,6 +22,7 @@ from services.kit.contract import Method
 from services.kit.errors import Code, Failure, Internal, InvalidValue
 from services.kit.rpc import REPLAYED, SIZE, metadata_of
 from services.kit.status import TRAILER, failure_from, refuse
+from services.kit.underway import Underway
 
 log = logging.getLogger(__name__)
 _HTTP_BODY = "google.api.HttpBody"
@@ -33,6 +34,7 @@ class Forward(grpc.GenericRpcHandler):
 
     def __init__(self, calls: Calls, gate: Admission, journal: Journal) -> None:
         self._calls, self._gate, self._journal = calls, gate, journal
+        self.underway = Underway()
         self._handlers = {method.path: self._handler(method) for method in calls.methods()}
         self._unknown = self._watched("unknown", grpc.stream_stream_rpc_method_handler(_nothing), True)
 
@@ -81,11 +83,12 @@ class Forward(grpc.GenericRpcHandler):
 
         async def single(request: Any, context: Any) -> Any:
             async with self._watch(path, context, admit):
-                return await run(request, context)
+                with self.underway.waiting():
+                    return await run(request, context)
 
         async def many(request: Any, context: Any) -> AsyncIterator[Any]:
             async with self._watch(path, context, admit):
-                async for item in run(request, context):
+                async for item in self.underway.each(run(request, context)):
                     yield item
 
         kinds = ["stream" if many else "unary" for many in (handler.request_streaming, handler.response_streaming)]

@@ -38,9 +38,9 @@ Take = Callable[[Request, int], None]
 class Rest:
     """Endpoints of all routes."""
 
-    def __init__(self, calls: Calls, take: Take) -> None:
-        """`take` takes a call's further cost from the caller's bucket."""
-        self._calls, self._take = calls, take
+    def __init__(self, calls: Calls, take: Take, leaving: asyncio.Event) -> None:
+        """`take` takes a call's further cost from the caller's bucket; `leaving` is set when the door closes."""
+        self._calls, self._take, self._leaving = calls, take, leaving
         self.table = routes.table(calls.methods())
 
     def mount(self, web: FastAPI) -> None:
@@ -72,7 +72,7 @@ class Rest:
             items = self._calls.stream(method, message, caller, _seconds(request), _decoder(method))
             if not offers:
                 return await streams.download(items)
-            return await streams.respond(items, accepted, request.path, request.request_id)
+            return await streams.respond(items, accepted, request.path, request.request_id, self._leaving)
 
     async def _unary(self, method: Method, message: Message, caller: Caller, request: Request) -> Response:
         call = self._calls.unary(method, message, caller, _seconds(request), _decoder(method))

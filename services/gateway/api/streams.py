@@ -11,18 +11,26 @@ from starlette.responses import Response, StreamingResponse
 
 from services.gateway.api import problem
 from services.gateway.api.encoding import encode
-from services.kit.errors import Failure, Internal
+from services.kit.errors import Failure, Internal, Unavailable
 
 log = logging.getLogger(__name__)
 EVENTS, LINES = "text/event-stream", "application/x-ndjson"
 _FIRST = 1.0  # seconds that the first message may take before the answer begins without it
 _ALIVE = 15.0  # seconds of silence after which a comment says that the stream lives
-_END = object()
+_QUIET = 1.0  # seconds of silence that end a stream when the gateway is leaving
+_AGAIN = 0.5  # seconds after which its reader may come again
+_END, _LEFT = object(), object()
 Fail = Callable[[Failure], bytes]
 
 
-async def respond(items: AsyncIterator[Message], kind: str, path: str, request_id: str) -> Response:
-    """A stream as events or lines. A failure before the first message is raised; a later one is the last message."""
+async def respond(
+    items: AsyncIterator[Message], kind: str, path: str, request_id: str, leaving: asyncio.Event
+) -> Response:
+    """A stream as events or lines. A failure before the first message is raised; a later one is the last message.
+
+    Once `leaving` is set, a stream that only waits ends: events with a time after which to come again, lines with a
+    failure that says so.
+    """
 
     def failed(failure: Failure) -> bytes:
         return problem.dump(failure, path, request_id)
@@ -31,15 +39,18 @@ async def respond(items: AsyncIterator[Message], kind: str, path: str, request_i
     await asyncio.wait({pending}, timeout=_FIRST)
     if pending.done() and (error := pending.exception()):
         raise error
-    content = _events(items, pending, failed) if kind == EVENTS else _lines(items, pending, failed)
+    found = _each(items, pending, failed, leaving)
+    content = _events(found) if kind == EVENTS else _lines(found, failed)
     return StreamingResponse(content, media_type=kind, headers={"cache-control": "no-store"})
 
 
-async def _events(items: AsyncIterator[Message], pending: Any, failed: Fail) -> AsyncIterator[bytes]:
-    async with contextlib.aclosing(_each(items, pending, failed)) as found:
+async def _events(items: AsyncGenerator[Any, None]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(items) as found:
         async for item in found:
             if item is None:
                 yield b": alive\n\n"
+            elif item is _LEFT:
+                yield b"retry: %d\n\n" % (_AGAIN * 1000)
             elif isinstance(item, bytes):
                 yield b"event: error\ndata: " + item + b"\n\n"
             else:
@@ -48,20 +59,31 @@ async def _events(items: AsyncIterator[Message], pending: Any, failed: Fail) -> 
                 yield named + b"data: " + encode(item) + b"\n\n"
 
 
-async def _lines(items: AsyncIterator[Message], pending: Any, failed: Fail) -> AsyncIterator[bytes]:
-    async with contextlib.aclosing(_each(items, pending, failed)) as found:
+async def _lines(items: AsyncGenerator[Any, None], failed: Fail) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(items) as found:
         async for item in found:
-            if isinstance(item, bytes):
+            if item is _LEFT:
+                stopping = Unavailable("the gateway is stopping; the stream goes on elsewhere", retry_after=_AGAIN)
+                yield b'{"error":' + failed(stopping) + b"}\n"
+            elif isinstance(item, bytes):
                 yield b'{"error":' + item + b"}\n"
             elif item is not None:
                 yield encode(item) + b"\n"
 
 
-async def _each(items: AsyncIterator[Message], pending: Any, failed: Fail) -> AsyncGenerator[Any, None]:
-    """The messages; None for a while of silence; at a failure its document, as the last one."""
+async def _each(
+    items: AsyncIterator[Message], pending: Any, failed: Fail, leaving: asyncio.Event
+) -> AsyncGenerator[Any, None]:
+    """The messages; None for a while of silence; last the document of a failure, or _LEFT when the gateway does."""
+    left = asyncio.ensure_future(leaving.wait())
     try:
         while True:
-            await asyncio.wait({pending}, timeout=_ALIVE)
+            await asyncio.wait({pending, left}, timeout=_ALIVE, return_when=asyncio.FIRST_COMPLETED)
+            if left.done():
+                await asyncio.wait({pending}, timeout=_QUIET)
+                if not pending.done():
+                    yield _LEFT
+                    return
             if not pending.done():
                 yield None
                 continue
@@ -76,6 +98,7 @@ async def _each(items: AsyncIterator[Message], pending: Any, failed: Fail) -> As
         log.exception("a stream broke")
         yield failed(Internal("internal error"))
     finally:
+        left.cancel()
         pending.cancel()
         with contextlib.suppress(BaseException):
             await pending

@@ -1,0 +1,99 @@
+"""What the public doors show: a certificate and its key, taken anew for each connection when the files change."""
+
+import logging
+import ssl
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from services.kit.config import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class Certificate:
+    """A certificate file (with its chain) and a key file, for both doors."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        """Raises ConfigError when they cannot be used."""
+        self._files = (certificate, key)
+        self._stamp = self._stamps()
+        try:
+            self._context, self._pems = self._load()
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"AIMASS_GATEWAY_TLS_CERT, _TLS_KEY: {_reason(error)}") from None
+
+    def context(self) -> ssl.SSLContext:
+        """For the HTTP door. Each handshake takes the files as they are."""
+        asked = _context()
+        asked.load_cert_chain(*self._files, password=_none)
+
+        def choose(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+            self._look()
+            connection.context = self._context
+
+        asked.sni_callback = choose
+        return asked
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """For the gRPC door, likewise."""
+        shown = self._pems
+
+        def fetch() -> Any:
+            nonlocal shown
+            self._look()
+            if shown == self._pems:
+                return None
+            shown = self._pems
+            return _shown(shown)
+
+        return grpc.dynamic_ssl_server_credentials(_shown(shown), fetch, require_client_authentication=False)
+
+    def _look(self) -> None:
+        if (stamp := self._stamps()) == self._stamp:
+            return
+        try:
+            self._context, self._pems = self._load()
+        except (OSError, ssl.SSLError) as error:
+            # One file after the other is replaced: what does not fit now may fit at the next connection.
+            log.warning("the public certificate stays as it was: %s", _reason(error))
+            return
+        self._stamp = stamp
+        log.info("the public certificate is taken over from %s", self._files[0])
+
+    def _load(self) -> tuple[ssl.SSLContext, tuple[bytes, bytes]]:
+        certificate, key = self._files
+        pems = (key.read_bytes(), certificate.read_bytes())
+        context = _context()
+        context.load_cert_chain(certificate, key, password=_none)
+        return context, pems
+
+    def _stamps(self) -> Any:
+        try:
+            stats = [file.stat() for file in self._files]
+        except OSError:
+            return None
+        return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats]
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _none() -> str:
+    """A key that wants a password is refused, where OpenSSL would ask for one on the terminal."""
+    return ""
+
+
+def _shown(pems: tuple[bytes, bytes]) -> Any:
+    return grpc.ssl_server_certificate_configuration([pems])
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"certificate and key do not fit: {(error.reason or 'no certificate').lower().replace('_', ' ')}"
+    return f"{error.filename} cannot be read: {(error.strerror or '').lower()}"
