@@ -6,6 +6,7 @@ damaged bytes. A name says what the bytes are, so writing a blob a second time c
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from services.kit.bucket_s3 import PIECE, Bucket
 from services.kit.copies import Copies
 from services.kit.digests import digest_of, hash_of, name_of
 from services.kit.errors import Code, Failure, NotFound
+
+log = logging.getLogger(__name__)
 
 
 class S3Blobs:
@@ -48,6 +51,7 @@ class S3Blobs:
         with _missing(digest):
             data = await self._bucket.get(_name(tenant, digest))
         if await asyncio.to_thread(digest_of, data) != digest:
+            log.error("%s of %s has been damaged in its store, or was cut on its way", digest, tenant)
             raise Failure(Code.DIGEST_MISMATCH, f"{digest} has been damaged in its store")
         return data
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import shutil
 import time
@@ -22,6 +23,7 @@ from services.kit.digests import Seen, name_of
 from services.kit.errors import Code, Failure
 from services.kit.timestamps import uuid7
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 Fetch = Callable[[str, Path], Awaitable[None]]
 _AT_ONCE = 8  # fetches of one process
@@ -47,7 +49,8 @@ class Copies:
         `fetch(name, place)` writes the bytes of a file that is not here. Raises what it raises, digest_mismatch when
         they are not those of the digest, and storage_full.
         """
-        view, lock = await self._run(self._open)
+        await self._run(self._prepare)
+        view, lock = self._open()  # at once, not in a thread: what is cancelled in between would stay locked
         try:
             await self._gather(tenant, wanted, view, fetch)
             yield view
@@ -86,13 +89,15 @@ class Copies:
                 raise Failure(Code.STORAGE_FULL, "the disk is full") from error
             raise
 
-    def _open(self) -> tuple[Path, int]:
-        """A folder for one holder, and the descriptor that locks it."""
+    def _prepare(self) -> None:
         for folder in (self._kept, self._held, self._passing):
             folder.mkdir(parents=True, exist_ok=True)
         if not self._swept:
             self._swept = True
             self._sweep()
+
+    def _open(self) -> tuple[Path, int]:
+        """A folder for one holder, and the descriptor that locks it."""
         view = self._held / uuid7()
         view.mkdir()
         lock = os.open(view, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -115,6 +120,7 @@ class Copies:
 
     def _keep(self, passing: Path, kept: Path, digest: str, place: Path) -> None:
         if not self._seen.right(passing, digest):
+            log.error("%s has been damaged in its store, or was cut on its way", kept.relative_to(self._kept))
             raise Failure(Code.DIGEST_MISMATCH, f"{digest} has been damaged in its store")
         passing.chmod(0o444)
         os.link(passing, place)
