@@ -7,24 +7,27 @@ from contextvars import ContextVar
 
 from services.gateway.access.domain import ApiKey
 from services.gateway.access.keyring import Keyring
-from services.gateway.limits import Buckets, Limit, Standing
+from services.gateway.limits import Buckets, Limit, Limiter, Standing
 from services.gateway.screening import request_id
 from services.kit.auth import Principal
-from services.kit.errors import Code, Failure, Unauthenticated
+from services.kit.errors import Code, Failure, Unauthenticated, Unavailable
 
 # Whom the gRPC call of this task was admitted for; its access log line is written when it has ended.
 caller: ContextVar[tuple[Principal, str] | None] = ContextVar("caller", default=None)
 # Which model and version it asked for, and then which version answered.
 asked: ContextVar[tuple[str, str]] = ContextVar("asked", default=("", ""))
+_FEW = 0.1  # of a limit, for attempts without a valid key while gateways count alone
 
 
 class Admission:
     """Checks credentials and takes from buckets."""
 
-    def __init__(self, keyring: Callable[[], Keyring], default: Limit, buckets: Buckets | None = None) -> None:
+    def __init__(self, keyring: Callable[[], Keyring], default: Limit, limiter: Limiter | None = None) -> None:
         """`default` is the limit of keys that have none of their own."""
         self._keyring, self._default = keyring, default
-        self._buckets = Buckets() if buckets is None else buckets  # an empty one is false
+        self._limiter: Limiter = Buckets() if limiter is None else limiter  # an empty one is false
+        self._strangers = Buckets()
+        self._few = Limit(default.rate * _FEW, max(1.0, default.burst * _FEW))
         self._limits: dict[str, tuple[ApiKey, Limit]] = {}
 
     def identify(self, authorization: str, project: str, basic: bool = False) -> Principal:
@@ -52,24 +55,52 @@ class Admission:
         own = key.rate_limit
         self._limits[principal] = key, Limit(own.rate, own.burst) if own else self._default
 
-    def take(self, principal: Principal, cost: float) -> Standing:
-        """Takes from the caller's bucket; the standing says whether there was enough."""
+    def take(self, principal: Principal, cost: float, costly: bool = False) -> Standing | None:
+        """Takes from the caller's bucket; the standing says whether there was enough. None: only `wait` can tell."""
         _, limit = self._limits.get(principal.id, (None, self._default))
-        return self._buckets.take(principal.id, limit, cost)
+        return self._limiter.take(principal.id, limit, cost, costly)
 
-    async def admit(self, metadata: Mapping[str, str], cost: int) -> tuple[Principal, str]:
-        """A gRPC call's caller and request id. Raises unauthenticated, forbidden, rate_limited."""
-        principal = self.identify(metadata.get("authorization", ""), metadata.get("x-project", ""))
+    async def wait(self, principal: Principal, cost: float, costly: bool = False) -> Standing:
+        """Takes from the caller's bucket, which other gateways have to be asked about."""
+        _, limit = self._limits.get(principal.id, (None, self._default))
+        return await self._limiter.wait(principal.id, limit, cost, costly)
+
+    def stranger(self, address: str) -> None:
+        """Notes an attempt without a valid key. Raises rate_limited for an address that makes too many of them.
+
+        Who has a valid key is let in from there all the same. One process alone answers its own house as it is.
+        """
+        if self._limiter.near:
+            return
+        limit = self._few if self._limiter.degraded else self._default
+        standing = self._strangers.take(address, limit)
+        if not standing.admitted:
+            raise Failure(Code.RATE_LIMITED, "too many attempts without a valid key", retry_after=standing.retry_after)
+
+    async def admit(
+        self, metadata: Mapping[str, str], cost: int, costly: bool = False, address: str = ""
+    ) -> tuple[Principal, str]:
+        """A gRPC call's caller and request id. Raises unauthenticated, forbidden, rate_limited, unavailable."""
+        try:
+            principal = self.identify(metadata.get("authorization", ""), metadata.get("x-project", ""))
+        except Unauthenticated:
+            self.stranger(address.rpartition(":")[0])
+            raise
         named = request_id({b"x-request-id": metadata.get("x-request-id", "").encode()})
         caller.set((principal, named))
-        enough(self.take(principal, cost))
+        standing = self.take(principal, cost, costly)
+        enough(await self.wait(principal, cost, costly) if standing is None else standing, costly)
         return principal, named
 
 
-def enough(standing: Standing) -> None:
-    """Raises rate_limited for a call that was not admitted."""
-    if not standing.admitted:
-        raise Failure(Code.RATE_LIMITED, "the key calls too often", retry_after=standing.retry_after)
+def enough(standing: Standing, costly: bool = False) -> None:
+    """Raises rate_limited for a call that was not admitted; unavailable for a costly one that is admitted later."""
+    if standing.admitted:
+        return
+    if costly and standing.degraded:
+        alone = "limits cannot be shared for now, and this gateway's part for costly work is spent"
+        raise Unavailable(alone, retry_after=standing.retry_after)
+    raise Failure(Code.RATE_LIMITED, "the key calls too often", retry_after=standing.retry_after)
 
 
 def _password(encoded: str) -> str:

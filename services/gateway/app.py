@@ -22,7 +22,8 @@ from services.gateway.doors import Doors, GrpcDoor, HttpDoor
 from services.gateway.edge import Asgi, Edge
 from services.gateway.journal import Journal
 from services.gateway.later import Later
-from services.gateway.limits import Limit
+from services.gateway.limits import Buckets, Limit, Limiter
+from services.gateway.limits_shared import SharedBuckets
 from services.gateway.retries import Retries
 from services.gateway.screening import Screen
 from services.gateway.traffic.api import TrafficApi
@@ -42,7 +43,8 @@ def build(config: Config, runtime: Runtime) -> App:
     database = open_database(config.database_url.get_secret_value(), runtime.home)
     given = Given.of(config.pepper.get_secret_value(), config.admin_key.get_secret_value())
     access = AccessService(AccessStore(database), runtime.home, runtime.now, runtime.random, given)
-    admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst))
+    limiter = _limiter(runtime)
+    admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst), limiter)
     journal = Journal(runtime.home / "logs" / "access.log", runtime.telemetry)
     retries = Retries()
     calls = Calls(runtime, access, retries)
@@ -50,6 +52,7 @@ def build(config: Config, runtime: Runtime) -> App:
     traffic = _traffic(runtime, database, RemoteEngines(runtime, instances, retries))
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal)
+    edge.costly = lambda request: calls.costly(request.method, request.path)
     edge.predictions = OipRest(traffic, runtime.ready, _version()).handle
     forward = Forward(calls, admission, journal)
     forward.add(OipGrpc(traffic, admission.admit, runtime.ready, _version()).handlers(), asks=True)
@@ -67,12 +70,16 @@ def build(config: Config, runtime: Runtime) -> App:
         database=database,
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
-        start=[access.start],
-        tasks=[access.watch, journal.write_for_ever, routes.follow, routes.watch, web.warm],
+        start=[access.start, limiter.look],
+        tasks=[access.watch, limiter.follow, journal.write_for_ever, routes.follow, routes.watch, web.warm],
         doors=[doors],
-        close=[journal.close],
+        close=[limiter.close, journal.close],
         ready=routes.ready,
     )
+
+
+def _limiter(runtime: Runtime) -> Limiter:
+    return Buckets() if runtime.cache.near else SharedBuckets(runtime.cache, runtime.instance)
 
 
 def _traffic(runtime: Runtime, database: Database, remote: RemoteEngines) -> Traffic:

@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from google.protobuf.message import Message
@@ -21,6 +21,7 @@ from services.kit.rpc import REPLAYED
 
 # What a caller may say to a service through us; everything else he sends stays outside.
 PASSED = ("idempotency-key", "if-match", "traceparent")
+_FIELD = re.compile(r"{\w+}")
 _PLAIN = re.compile(r"[ -~]*\Z")
 
 
@@ -65,6 +66,15 @@ class Calls:
         """The public methods whose owners this installation has."""
         directory = self._runtime.directory
         return [m for m in contract.all_methods().values() if m.public and (m.owner == ANY or directory.knows(m.owner))]
+
+    def costly(self, verb: str, path: str) -> bool:
+        """Whether a request over HTTP is for what the contract calls costly."""
+        return any(verb == rule_verb and rule.fullmatch(path) for rule_verb, rule in self._costly)
+
+    @cached_property
+    def _costly(self) -> list[tuple[str, re.Pattern[str]]]:
+        found = [method for method in self.methods() if method.verb and method.policy.costly]
+        return [(method.verb, re.compile(_FIELD.sub("[^/]+", method.route))) for method in found]
 
     def built(self, method: Method) -> bool:
         """Whether the owner has the method, as far as can be known from here."""

@@ -16,7 +16,7 @@ from services.gateway.journal import Entry, Journal
 from services.gateway.limits import Standing
 from services.gateway.screening import Screen
 from services.kit.auth import Principal, Scope
-from services.kit.errors import Code, Failure, Internal
+from services.kit.errors import Code, Failure, Internal, Unauthenticated
 
 log = logging.getLogger(__name__)
 SCOPE_KEY = "aimass"  # where the request lies in the ASGI scope
@@ -87,6 +87,8 @@ class Edge:
         # Who answers behind the checks: /v2 and the rest.
         self.predictions: Handler | None = None
         self.web: Asgi | None = None
+        # Whether a request is for work that is refused rather than let through uncounted.
+        self.costly: Callable[[Request], bool] = lambda request: False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         begun = time.perf_counter()
@@ -124,9 +126,15 @@ class Edge:
         if public := self._public.get(request.path):
             await sender.whole(await public(request))
             return
-        self.identify(request)
-        request.standing = self._admission.take(request.principal, 1)
-        enough(request.standing)
+        try:
+            self.identify(request)
+        except Unauthenticated:
+            self._admission.stranger(request.address)
+            raise
+        standing = self._admission.take(request.principal, 1)
+        request.standing = await self._admission.wait(request.principal, 1) if standing is None else standing
+        if not request.standing.admitted:
+            enough(request.standing, request.standing.degraded and self.costly(request))
         if request.path.startswith("/v2") and self.predictions and request.path[3:4] in ("", "/"):
             # Its connection cancels it when the caller hangs up; watching for that here would cost a task each time.
             scope[WORK_KEY] = asyncio.current_task()
@@ -153,11 +161,14 @@ class Edge:
             return False
         return True
 
-    def take(self, request: Request, cost: int) -> None:
-        """Takes more than the one token that every request costs. Raises rate_limited."""
+    async def take(self, request: Request, cost: int, costly: bool) -> None:
+        """Takes more than the one token that every request costs. Raises rate_limited, unavailable."""
         if cost > 1:
-            request.standing = self._admission.take(request.principal, cost - 1)
-            enough(request.standing)
+            standing = self._admission.take(request.principal, cost - 1, costly)
+            if standing is None:
+                standing = await self._admission.wait(request.principal, cost - 1, costly)
+            request.standing = standing
+            enough(standing, costly)
 
     async def _fail(self, request: Request, sender: "_Sender", failure: Failure) -> None:
         if sender.status:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import astuple
 from pathlib import Path
@@ -16,7 +17,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from services.kit import cache_scripts
 from services.kit.allowance import Claim, Grant
-from services.kit.cache_scripts import HASHES, MARKER, group_names, name, text_bytes
+from services.kit.cache_scripts import HASHES, MARKER, group_names, milliseconds, name, text_bytes
 from services.kit.config import ConfigError
 from services.kit.errors import Unavailable
 from services.kit.outage import Outage
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 OLDEST = 7  # the first major version whose scripts may read the clock before they write, and whose ACL knows hashes
 TAKE_BUDGET = 0.025  # seconds that a request may lose to the shared buckets
+_APART = 5.0  # seconds
 _BUDGET, _CONNECT, _CONNECTIONS = 1.0, 2.0, 32  # seconds of all else, and of the start; connections at a time
 
 
@@ -75,18 +77,20 @@ class RedisCache:
         return found.encode() if isinstance(found, str) else found  # never text: nothing is decoded
 
     async def set(self, key: str, value: bytes, seconds: float) -> None:
-        await self._ask(lambda: self._redis.set(name("value", key), value, px=_milliseconds(seconds)))
+        await self._ask(lambda: self._redis.set(name("value", key), value, px=milliseconds(seconds)))
 
     async def delete(self, key: str) -> None:
         await self._ask(lambda: self._redis.delete(name("value", key)))
 
     async def add(self, key: str, seconds: float) -> bool:
-        added, epoch = await self._run_script(cache_scripts.ADD, [name("once", key)], [_milliseconds(seconds)])
+        added, epoch, now = await self._run_script(cache_scripts.ADD, [name("once", key)], [milliseconds(seconds)])
         self._marker = float(epoch)
+        if abs(float(now) - time.time()) > _APART:  # what it remembers may have ended before its time
+            raise Unavailable("the clock of redis is not ours", retry_after=1.0)
         return bool(added)
 
     async def announce(self, group: str, member: str, value: bytes, seconds: float) -> None:
-        said = [text_bytes(member), value, _milliseconds(seconds)]
+        said = [text_bytes(member), value, milliseconds(seconds)]
         await self._run_script(cache_scripts.ANNOUNCE, group_names(group), said)
 
     async def withdraw(self, group: str, member: str) -> None:
@@ -194,7 +198,3 @@ def _connection(url: str, tls: Path | None) -> dict[str, Any]:
         found |= {"ssl_ca_certs": str(tls / "ca.pem")}
         found |= {"ssl_certfile": str(tls / "cert.pem"), "ssl_keyfile": str(tls / "key.pem")}
     return found
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(1, int(seconds * 1000))

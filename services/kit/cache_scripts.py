@@ -24,7 +24,7 @@ return epoch
 # KEYS: the key. ARGV: milliseconds that it is remembered.
 ADD = f"""{_MARKER}
 local added = redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[1])
-return {{added and 1 or 0, epoch}}
+return {{added and 1 or 0, epoch, string.format('%.6f', now)}}
 """
 
 # KEYS: what members said, until when they are there. ARGV: member, value, milliseconds.
@@ -132,6 +132,11 @@ def group_names(group: str) -> list[bytes]:
 def text_bytes(text: str) -> bytes:
     """Any text as bytes, also one that is no Unicode."""
     return text.encode("utf-8", "surrogatepass")
+
+
+def milliseconds(seconds: float) -> int:
+    """At least one."""
+    return max(1, int(seconds * 1000))
 
 
 def permissions() -> str:

@@ -12,7 +12,8 @@ from services.gateway import admission
 from services.gateway.access.domain import ApiKey, RateLimit, Tenant, digest
 from services.gateway.access.keyring import Keyring
 from services.gateway.admission import Admission, enough
-from services.gateway.limits import Buckets, Limit
+from services.gateway.limits import Buckets, Limit, Standing
+from services.kit.auth import Principal
 from services.kit.errors import Code, Failure
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,6 +34,13 @@ def gate(held: Keyring | None = None, rate: float = 1.0, burst: float = 3.0) -> 
     """With a clock that stands still."""
     keyring = held or ring()
     return Admission(lambda: keyring, Limit(rate, burst), Buckets(clock=lambda: 0.0))
+
+
+def taken(admitted: Admission, principal: Principal, cost: float) -> Standing:
+    """What one process tells at once."""
+    standing = admitted.take(principal, cost)
+    assert standing
+    return standing
 
 
 def basic(text: str) -> str:
@@ -95,26 +103,26 @@ def test_a_keys_own_limit_goes_before_the_installations() -> None:
     admitted = gate(ring(rate_limit=RateLimit(1, 2)))
     slow, other = admitted.identify(f"Bearer {SECRET}", ""), admitted.identify(f"Bearer {OTHER}", "")
 
-    assert [admitted.take(slow, 1).admitted for _ in range(3)] == [True, True, False]
-    assert [admitted.take(other, 1).admitted for _ in range(4)] == [True, True, True, False]
+    assert [taken(admitted, slow, 1).admitted for _ in range(3)] == [True, True, False]
+    assert [taken(admitted, other, 1).admitted for _ in range(4)] == [True, True, True, False]
 
 
 def test_projects_of_one_key_share_its_bucket() -> None:
     admitted = gate()
     flights, trains = (admitted.identify(f"Bearer {SECRET}", project) for project in ("flights", "trains"))
 
-    assert [admitted.take(one, 2).admitted for one in (flights, trains)] == [True, False]
+    assert [taken(admitted, one, 2).admitted for one in (flights, trains)] == [True, False]
 
 
 def test_a_changed_limit_holds_from_the_next_call_on() -> None:
     held = ring(rate_limit=RateLimit(1, 1))
     admitted = gate(held)
     caller = admitted.identify(f"Bearer {SECRET}", "")
-    assert [admitted.take(caller, 1).admitted for _ in range(2)] == [True, False]
+    assert [taken(admitted, caller, 1).admitted for _ in range(2)] == [True, False]
 
     held.put(ApiKey("abcdefgh", "acme", "", ("*",), NOW, rate_limit=RateLimit(1, 50), generation=2))
     admitted.identify(f"Bearer {SECRET}", "")
-    assert admitted.take(caller, 1).limit == 50
+    assert taken(admitted, caller, 1).limit == 50
 
 
 async def test_a_call_over_grpc_is_noted_even_when_it_is_refused() -> None:
@@ -142,4 +150,4 @@ async def test_a_name_that_is_not_sane_is_replaced() -> None:
 def test_who_was_admitted_is_let_through() -> None:
     admitted = gate()
 
-    enough(admitted.take(admitted.identify(f"Bearer {SECRET}", ""), 1))
+    enough(taken(admitted, admitted.identify(f"Bearer {SECRET}", ""), 1))

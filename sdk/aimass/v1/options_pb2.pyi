@@ -85,6 +85,7 @@ class MethodPolicy(_message.Message):
     AUDIT_FIELD_NUMBER: _builtins.int
     ETAG_REQUIRED_FIELD_NUMBER: _builtins.int
     CALLERS_FIELD_NUMBER: _builtins.int
+    COSTLY_FIELD_NUMBER: _builtins.int
     permission: _builtins.str
     """The permission the caller needs, as `resource.verb`; empty: any authenticated caller."""
     resource: _builtins.str
@@ -97,6 +98,10 @@ class MethodPolicy(_message.Message):
     """The call is written to the audit trail."""
     etag_required: _builtins.bool
     """The call needs the metadata `if-match` with the etag of the object."""
+    costly: _builtins.bool
+    """It spends what is scarce or paid for. While gateways cannot count together it is refused as `unavailable` once the part
+    of the limit is spent that one gateway has; everything else is then merely limited.
+    """
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
         """The longest a call may take; 10 s if unset."""
@@ -119,6 +124,7 @@ class MethodPolicy(_message.Message):
         audit: _builtins.bool = ...,
         etag_required: _builtins.bool = ...,
         callers: _abc.Iterable[_builtins.str] | None = ...,
+        costly: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -131,6 +137,8 @@ class MethodPolicy(_message.Message):
         b"callers",
         "cost",
         b"cost",
+        "costly",
+        b"costly",
         "deadline",
         b"deadline",
         "effect",

@@ -66,7 +66,8 @@ class Forward(grpc.GenericRpcHandler):
 
     async def _admit(self, method: Method, content: bytes, context: Any) -> tuple[Caller, Message]:
         metadata = metadata_of(context)
-        principal, request_id = await self._gate.admit(metadata, method.policy.cost or 1)
+        policy = method.policy
+        principal, request_id = await self._gate.admit(metadata, policy.cost or 1, policy.costly, context.peer())
         large = any(f.message_type and f.message_type.full_name == _HTTP_BODY for f in method.takes.fields)
         if len(content) > SIZE and not large:
             raise Failure(Code.BODY_TOO_LARGE, f"the message is larger than {SIZE // 2**20} MiB")
@@ -104,7 +105,7 @@ class Forward(grpc.GenericRpcHandler):
         admission.asked.set(("", ""))
         try:
             if admit:
-                await self._gate.admit(metadata_of(context), 1)
+                await self._gate.admit(metadata_of(context), 1, address=context.peer())
             yield
         except aio.AbortError:
             status = _aborted(context)

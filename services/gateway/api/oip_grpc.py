@@ -23,7 +23,7 @@ from services.kit.status import refuse
 
 _SHOWN = 128  # characters of what a caller asked for that the access log shows
 log = logging.getLogger(__name__)
-Admit = Callable[[dict[str, str], int], Awaitable[tuple[Principal, str]]]
+Admit = Callable[[dict[str, str], int, bool, str], Awaitable[tuple[Principal, str]]]
 # Which field of InferTensorContents holds a datatype, and how struct writes it.
 _CONTENTS = {
     "BOOL": ("bool_contents", "?"),
@@ -64,7 +64,7 @@ class OipGrpc:
             metadata = metadata_of(context)
             try:
                 with telemetry.span(f"{SERVICE}/{name}", metadata) as span:
-                    principal, request_id = await self._admit(metadata, 1)
+                    principal, request_id = await self._admit(metadata, 1, False, context.peer())
                     span.set_attribute("request_id", request_id)
                     telemetry.belongs(principal.scope, "gateway")
                     reply, sent = await method(request, principal, request_id, context.time_remaining())

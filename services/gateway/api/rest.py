@@ -32,7 +32,7 @@ JSON = "application/json"
 CHUNK = 16 * 2**20
 _LARGE = 64 * 2**10  # bytes from which on JSON is read and written beside the loop
 _HTTP_BODY = "google.api.HttpBody"
-Take = Callable[[Request, int], None]
+Take = Callable[[Request, int, bool], Awaitable[None]]
 
 
 class Rest:
@@ -59,7 +59,7 @@ class Rest:
         method = entry.verbs.get("GET" if request.method == "HEAD" else request.method)
         if method is None:
             raise problem.NotAllowed(request.method, entry.allowed)
-        self._take(request, method.policy.cost)
+        await self._take(request, method.policy.cost, method.policy.costly)
         caller = Caller(request.principal, request.request_id, request.address, said(_reader(request)))
         with telemetry.span(
             f"{request.method} {entry.template}", _trace(caller), tenant=request.principal.scope.tenant

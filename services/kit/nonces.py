@@ -1,0 +1,61 @@
+"""What was signed is taken once: which nonces were seen, and what holds while nobody can tell."""
+
+import hashlib
+import time
+from collections.abc import Callable
+
+from services.kit.cache import Cache
+from services.kit.errors import Code, Failure, Unavailable
+
+WINDOW = 300.0  # seconds for which a signature is good
+SKEW = 5.0  # seconds by which clocks may differ
+
+
+class Nonces:
+    """Nonces of signers, remembered for as long as a signature is good.
+
+    Nothing is accepted twice: where the memory has a gap, because the cache is away, was emptied or started again, or a
+    clock was set back, a request from before the gap's end counts as seen. What carries an idempotency key has its one
+    effect by the database, so it may pass where only the memory is missing.
+    """
+
+    def __init__(self, cache: Cache, now: Callable[[], float] = time.time, window: float = WINDOW, skew: float = SKEW):
+        """`now` gives Unix seconds."""
+        self._cache, self._now, self._window, self._skew = cache, now, window, skew
+        self._latest = 0.0
+
+    async def accept(self, signer: str, nonce: str, created: float, keyed: bool) -> None:
+        """Takes a request whose signature is right; `created` are Unix seconds, `keyed` says it has an idempotency key.
+
+        Raises signature_stale, replayed, and unavailable where it cannot be told whether it was seen.
+        """
+        now = self._now()
+        self._latest = max(self._latest, now)
+        if not now - self._window <= created <= now + self._skew:
+            raise _stale("the signature is too old, or from the future")
+        try:
+            fresh = await self._cache.add(_key(signer, nonce), self._window + 2 * self._skew)
+        except Unavailable as failure:
+            since = self._cache.away_since
+            if keyed and since is not None and created > since + self._skew:
+                return
+            raise _unsure(failure.retry_after) from None
+        if not fresh:
+            raise Failure(Code.REPLAYED, "the request was seen before")
+        if created <= self._cache.born + self._skew:
+            raise _stale("the signature is older than what is remembered of others")
+        if now < self._latest - self._skew and not keyed:
+            raise _unsure(self._latest - now)  # nonces of this time may have been forgotten already
+
+
+def _key(signer: str, nonce: str) -> str:
+    said = f"{len(signer)}:{signer}{nonce}".encode("utf-8", "surrogatepass")
+    return f"nonce:{hashlib.sha256(said).hexdigest()}"
+
+
+def _stale(detail: str) -> Failure:
+    return Failure(Code.SIGNATURE_STALE, detail)
+
+
+def _unsure(retry_after: float | None) -> Unavailable:
+    return Unavailable("a repeat cannot be told from a first request for now: send an idempotency-key", (), retry_after)
