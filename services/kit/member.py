@@ -15,10 +15,11 @@ from services.kit.rpc import OPTIONS
 if TYPE_CHECKING:
     from services.kit.tls import Credentials
 
-# A peer that is frozen or cut off is noticed within three seconds, and one that swallows connections within two.
+# A peer that is frozen or cut off is noticed within four seconds, and one that swallows connections within two.
 PINGS = [
     ("grpc.keepalive_time_ms", 1000),
-    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.http2.ping_timeout_ms", 3000),  # the one that counts today; a minute when it is not said
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.min_reconnect_backoff_ms", 2000),

@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aimass.v1 import operations_pb2
+from services.kit.errors import FailedPrecondition
 from tests.gateway.serving import DOORS, Serving
 from tests.support import models
 from tests.support.house import House, house, until
 from tests.support.server import free_ports
-from tests.support.servers import address
+from tests.support.servers import address, make
 from tests.support.tenants import Tenant
 
 ROWS = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0, 0, 0, 0]}]}
@@ -30,6 +32,7 @@ class Estate:
     ports: list[int] = field(default_factory=lambda: free_ports(6))
     ends: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     houses: dict[str, House] = field(default_factory=dict)
+    killed: dict[str, House] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -54,10 +57,16 @@ class Estate:
 
     async def stop(self, name: str) -> None:
         """Ends a house as a process that is killed: its connections break, nothing is said."""
-        process = self.houses.pop(name).process
+        self.killed[name] = self.houses.pop(name)
+        process = self.killed[name].process
         for door in process._internal.values():
             await door.close(0)
         await process.runtime.directory.source.close()
+
+    def silence(self, name: str) -> None:
+        """A house that was killed hears nothing any more either."""
+        for task in self.killed[name].runtime._tasks:
+            task.cancel()
 
     async def gateway(self, name: str) -> Serving:
         running = await self.open(name, "gateway", 0, **DOORS)
@@ -68,10 +77,11 @@ class Estate:
 
 
 @contextlib.asynccontextmanager
-async def estate(home: Path, redis: str = "") -> AsyncIterator[Estate]:
+async def estate(home: Path, redis: str = "", gateways: str = "1") -> AsyncIterator[Estate]:
     found = Estate(home, redis)
     async with found.ends:
-        await found.open("registry", "registry", 1)
+        # Where nobody knows which gateways live, it has to be said how many there are.
+        await found.open("registry", "registry", 1, AIMASS_REGISTRY_GATEWAYS=gateways)
         yield found
 
 
@@ -137,3 +147,131 @@ async def test_predictions_survive_an_instance_that_is_killed_under_load(several
 
     assert await asked == {200: 800}
     assert await answers(door, 100) == {200: 100}
+
+
+async def test_predictions_survive_an_instance_that_stops_in_good_order(several: Estate) -> None:
+    for name, port in (("one", 2), ("two", 3)):
+        await several.open(name, "inference", port)
+    door = await several.gateway("gateway")
+    owner = Tenant(several.houses["registry"], "default")
+    await owner.add("late", models.logistic())
+    assert await promoted(owner, 1) == SUCCEEDED
+    asked = asyncio.ensure_future(answers(door, 1200))
+    await asyncio.sleep(0.3)
+    await several.houses["two"].process.stop()
+
+    assert await asked == {200: 1200}
+
+
+async def test_an_instance_that_is_started_later_is_used_within_seconds(several: Estate) -> None:
+    await several.open("one", "inference", 2)
+    door = await several.gateway("gateway")
+    owner = Tenant(several.houses["registry"], "default")
+    await owner.add("late", models.logistic())
+    assert await promoted(owner, 1) == SUCCEEDED
+    late = await several.open("two", "inference", 3)
+    count(late)
+
+    async def used() -> bool:
+        assert await answers(door, 20) == {200: 20}
+        return calls(late) > 0
+
+    await until(used, 10)
+
+
+async def test_a_version_serves_when_one_of_two_instances_cannot_load_it(several: Estate) -> None:
+    for name, port in (("one", 2), ("two", 3)):
+        await several.open(name, "inference", port)
+    door = await several.gateway("gateway")
+    owner = Tenant(several.houses["registry"], "default")
+    await owner.add("late", models.logistic(), models.logistic(seed=1))
+    assert await promoted(owner, 1) == SUCCEEDED
+    break_loading(several.houses["two"])
+
+    assert await promoted(owner, 2) == SUCCEEDED
+    assert await versions(door, 40) == {"2"}
+
+
+async def test_a_version_that_no_instance_can_load_leaves_the_old_one_serving(several: Estate) -> None:
+    for name, port in (("one", 2), ("two", 3)):
+        await several.open(name, "inference", port)
+    door = await several.gateway("gateway")
+    owner = Tenant(several.houses["registry"], "default")
+    await owner.add("late", models.logistic(), models.logistic(seed=1))
+    assert await promoted(owner, 1) == SUCCEEDED
+    for name in ("one", "two"):
+        break_loading(several.houses[name])
+
+    assert await promoted(owner, 2) == operations_pb2.OPERATION_STATE_FAILED
+    assert await versions(door, 40) == {"1"}
+
+
+def break_loading(running: House) -> None:
+    """From now on the instance loads nothing: its machine has had enough."""
+
+    async def load(*_: Any) -> Any:
+        raise FailedPrecondition("no memory")
+
+    api = running.runtime.apps["inference"].rpc["aimass.v1.Engines"]
+    api._inference._catalogue._with.loader.load = load
+
+
+async def versions(door: Serving, times: int) -> set[str]:
+    """The versions that answer."""
+    async with door.client() as client:
+        found = [(await client.post("/v2/models/late/infer", json=ROWS)).json() for _ in range(times)]
+    return {answer["model_version"] for answer in found}
+
+
+@pytest.mark.parametrize("kind", [pytest.param("near"), pytest.param("far", marks=pytest.mark.far)])
+async def test_a_promotion_ends_when_both_gateways_have_switched(tmp_path: Path, kind: str) -> None:
+    redis, gateways = (address("redis"), "1") if kind == "far" else ("", "2")
+    async with estate(tmp_path, redis, gateways) as several:
+        await several.open("one", "inference", 2)
+        doors = [await several.gateway(name) for name in ("first", "second")]
+        owner = Tenant(several.houses["registry"], "default")
+        if redis:
+            await until(lambda: len(several.houses["registry"].runtime.directory.living("gateway") or ()) == 2)
+        await owner.add("late", models.logistic(), models.logistic(seed=1))
+        for number in (1, 2, 1, 2):
+            assert await promoted(owner, number) == SUCCEEDED
+            assert [await versions(door, 2) for door in doors] == [{str(number)}] * 2
+
+
+@pytest.mark.far
+async def test_a_gateway_that_died_is_not_waited_for(tmp_path: Path) -> None:
+    async with estate(tmp_path, address("redis")) as several:
+        await several.open("one", "inference", 2)
+        door = await several.gateway("first")
+        await several.gateway("second")
+        owner = Tenant(several.houses["registry"], "default")
+        await owner.add("late", models.logistic())
+        await until(lambda: len(several.houses["registry"].runtime.directory.living("gateway") or ()) == 2)
+        await several.stop("second")
+        several.silence("second")
+
+        assert await promoted(owner, 1) == SUCCEEDED  # once its lease is over
+        assert await versions(door, 2) == {"1"}
+
+
+@pytest.mark.far
+async def test_predictions_and_promotions_go_on_without_redis(tmp_path: Path) -> None:
+    address("redis")
+    server = make("redis", tmp_path / "redis").start()
+    try:
+        async with estate(tmp_path / "home", server.address) as several:
+            for name, port in (("one", 2), ("two", 3)):
+                await several.open(name, "inference", port)
+            door = await several.gateway("gateway")
+            owner = Tenant(several.houses["registry"], "default")
+            await owner.add("late", models.logistic(), models.logistic(seed=1))
+            assert await promoted(owner, 1) == SUCCEEDED
+            asked = asyncio.ensure_future(answers(door, 400))
+            await asyncio.to_thread(server.kill)
+
+            assert await asked == {200: 400}
+            assert await promoted(owner, 2) == SUCCEEDED
+            await asyncio.sleep(2)
+            assert await versions(door, 20) == {"2"}
+    finally:
+        server.kill()

@@ -1,16 +1,21 @@
 """Calls of a service with several instances: spread, kept from what is broken, and none lost to one that is gone."""
 
 import asyncio
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
 from services.kit.channels import BalancedChannel, SomeChannel
 from services.kit.errors import Code, Disconnected, Failure
+from services.kit.member import Instance
 from services.kit.pool import PATIENCE, Pool
 from tests.support.house import until
+from tests.support.server import ROOT, free_ports
 from tests.support.speakers import Speaker, several, speakers, who
 
 
@@ -223,3 +228,33 @@ async def test_a_call_that_is_given_up_leaves_no_trace(service: Service) -> None
         await call
 
     assert [member.load for member in service.pool.members] == [0, 0]
+
+
+@pytest.fixture
+def process() -> Iterator[tuple[Instance, subprocess.Popen[bytes]]]:
+    """A process with one instance."""
+    [port] = free_ports(1)
+    command = [sys.executable, "-m", "tests.support.speakers", "frozen", str(port)]
+    found = subprocess.Popen(command, cwd=ROOT)
+    yield Instance("frozen", f"127.0.0.1:{port}"), found
+    found.kill()
+    found.wait()
+
+
+async def test_a_frozen_process_takes_only_its_own_calls_with_it(
+    service: Service, process: tuple[Instance, subprocess.Popen[bytes]]
+) -> None:
+    instance, program = process
+    frozen = SomeChannel(service.pool, (instance.id,))
+    service.pool.update([instance, *(one.instance for one in service.instances)])
+    await service.connected(3)
+    program.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(Disconnected):
+        await who(frozen, 60)
+
+    assert time.monotonic() - began < 15  # four seconds, and what a busy machine adds
+    assert set(await several(service.channel, 30)) == {"a", "b"}
+    program.send_signal(signal.SIGCONT)
+    await service.connected(3)
+    assert await who(frozen) == instance.id

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,3 +82,13 @@ async def who(channel: Any, seconds: float = 5) -> str:
 async def several(channel: Any, count: int) -> list[str]:
     """Who answers so many calls, one after the other."""
     return [await who(channel) for _ in range(count)]
+
+
+async def main(name: str, port: int) -> None:
+    """One that runs until its process is ended."""
+    await Speaker(name, port).start()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))

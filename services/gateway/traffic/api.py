@@ -24,6 +24,7 @@ from services.kit.inbox import Delivery, Handler, Inbox, Listener
 log = logging.getLogger(__name__)
 _RETRY = 0.5  # seconds between tries of the first snapshot
 _ANSWER = 5.0  # seconds that an instance may take to say what it has
+_OTHERS = 1.0  # seconds that it may take when another has answered
 _AGAIN = 30.0  # seconds until the table is compared with its sources again, should an event have been lost
 
 
@@ -89,6 +90,8 @@ class TrafficApi:
                 seen = directory.generation
                 await self._traffic.only(self._instances.known())
                 self._traffic.stale.set()
+            if self._instances.joined():
+                self._traffic.stale.set()
             await self._traffic.hurry(time.monotonic())
             await asyncio.sleep(_RETRY)
 
@@ -106,16 +109,29 @@ class TrafficApi:
             scope, release = Scope(found.tenant, found.project), release_from_wire(found.release)
             await traffic.release_changed(scope, release, self._instances.connected())
         self._runtime.channel("inference")  # raises when it is known to be nowhere
-        places = list(self._instances.places())
-        answers = await asyncio.gather(*map(self._ask, places), return_exceptions=True)
-        for place, answer in zip(places, answers, strict=True):
+        answers = await self._answers()
+        for place, answer in answers.items():
             if not isinstance(answer, BaseException):
                 self._instances.met(place, answer.instance)
                 await traffic.take_snapshot(answer.instance, _loaded(answer))
         await traffic.only(self._instances.known())
-        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        failures = [answer for answer in answers.values() if isinstance(answer, BaseException)]
         if len(failures) == len(answers):
             raise failures[0] if failures else Unavailable("no inference instance is there")
+
+    async def _answers(self) -> dict[str, engines_pb2.SnapshotEnginesResponse | BaseException]:
+        """What each place says. When one has answered, the others have little time: they are asked when they come."""
+        asked = {place: asyncio.ensure_future(self._ask(place)) for place in self._instances.places()}
+        try:
+            if asked:
+                await asyncio.wait(asked.values(), timeout=_OTHERS)
+            if not any(task.done() and not task.exception() for task in asked.values()):
+                await asyncio.gather(*asked.values(), return_exceptions=True)
+        finally:
+            for task in asked.values():
+                task.cancel()
+        answers = await asyncio.gather(*asked.values(), return_exceptions=True)
+        return dict(zip(asked, answers, strict=True))
 
     async def _ask(self, place: str) -> engines_pb2.SnapshotEnginesResponse:
         stub = EnginesStub(self._runtime.directory.channel("inference", place))

@@ -13,6 +13,7 @@ class Instances:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._places: dict[str, str] = {}  # by the instance's own id
+        self._reached: frozenset[str] = frozenset()
 
     def places(self) -> Collection[str]:
         """Where instances may be: what discovery calls them."""
@@ -33,11 +34,19 @@ class Instances:
 
     def connected(self) -> frozenset[str]:
         """The ids of those that are known and can be reached now."""
+        reached = self._connected()
+        return frozenset(known for known, place in self._places.items() if place in reached)
+
+    def joined(self) -> bool:
+        """Whether a place can be reached that could not when this was asked last: somebody else may be there now."""
+        before, self._reached = self._reached, self._connected()
+        return bool(self._reached - before)
+
+    def _connected(self) -> frozenset[str]:
         pool = self._directory.pool("inference") if self._directory.knows("inference") else None
         if pool is None:
-            return frozenset(self._places)
-        reached = {member.instance.id for member in pool.members if member.connected}
-        return frozenset(known for known, place in self._places.items() if place in reached)
+            return frozenset((HERE,))
+        return frozenset(member.instance.id for member in pool.members if member.connected)
 
     def at(self, instances: Iterable[str]) -> set[str]:
         """The places of instances, of those that are known."""
