@@ -48,38 +48,19 @@ def build(config: Config, runtime: Runtime) -> App:
     queries = Queries(data_sets, Limits(config.query_seconds, config.query_memory_mib), config.queries_at_once)
     rules = Rules(RuleStore(database, rule_changed), sources, runtime.now)
     extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)
-    extractor = ExtractionRunner(
-        extraction_store,
-        sources,
-        data_sets,
-        schema.operations,
-        runtime.now,
-        runtime.spawn,
-        Limits(config.extraction_seconds, config.extraction_memory_mib),
-        config.extractions_at_once,
-    )
+    # What everything needs that goes on beside requests.
+    around = (schema.operations, schema.tenure, runtime.now, runtime.spawn)
+    limits = Limits(config.extraction_seconds, config.extraction_memory_mib)
+    extractor = ExtractionRunner(extraction_store, sources, data_sets, *around, limits, config.extractions_at_once)
     extractions = Extractions(extraction_store, rules, sources, data_sets, extractor, runtime.now)
     pipeline_store = PipelineStore(database)
-    runner = PipelineRunner(
-        pipeline_store,
-        data_sets,
-        schema.operations,
-        runtime.now,
-        runtime.spawn,
-        Limits(config.pipeline_seconds, config.pipeline_memory_mib),
-        config.pipelines_at_once,
-    )
+    limits = Limits(config.pipeline_seconds, config.pipeline_memory_mib)
+    runner = PipelineRunner(pipeline_store, data_sets, *around, limits, config.pipelines_at_once)
     pipelines = Pipelines(pipeline_store, data_sets, runner, runtime.now)
-    features = FeatureSets(
-        FeatureStore(database),
-        data_sets,
-        runtime.blobs,
-        schema.operations,
-        runtime.now,
-        runtime.spawn,
-        Limits(config.fitting_seconds, config.fitting_memory_mib),
-    )
+    limits = Limits(config.fitting_seconds, config.fitting_memory_mib)
+    features = FeatureSets(FeatureStore(database), data_sets, runtime.blobs, *around, limits)
     schema.operations.on_cancel.append(features.cancel)
+    resumes = [extractor.resume, runner.resume, features.resume]
     return App(
         rpc={
             "aimass.v1.FeatureSets": FeatureSetsApi(features),
@@ -91,7 +72,7 @@ def build(config: Config, runtime: Runtime) -> App:
         },
         database=database,
         schema=schema,
-        start=[extractor.resume, runner.resume, features.resume],
-        tasks=[partial(collect_for_ever, runtime.uploads)],
+        start=resumes,
+        tasks=[partial(collect_for_ever, runtime.uploads), *(partial(schema.tenure.watch, each) for each in resumes)],
         close=[tables.close],
     )

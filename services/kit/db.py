@@ -8,9 +8,11 @@ work that is handed over must change nothing but the database.
 import asyncio
 import itertools
 import re
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -39,18 +41,9 @@ from services.kit.db_sqlite import Sqlite
 from services.kit.errors import Unavailable
 from services.kit.transactions import Kind, Once, Replay, Way, Work
 
-__all__ = [
-    "Database",
-    "Once",
-    "Replay",
-    "UtcDateTime",
-    "database_clock",
-    "newest",
-    "scoped",
-    "upsert",
-    "within",
-]
+__all__ = ["Database", "Once", "Replay", "UtcDateTime", "database_clock", "newest", "scoped", "upsert", "within"]
 T = TypeVar("T")
+_UNLUCKY = 4  # the try from which a transaction waits for its turn
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -99,6 +92,8 @@ class Database:
         self.url, self._migrations = url, migrations
         self.near = url.startswith("sqlite")
         self._kind: Kind = Sqlite(url) if self.near else _far(url, threads)
+        # Those whom others have been too quick for several times go one by one.
+        self._turn = threading.Lock()
         self._threads = ThreadPoolExecutor(self._kind.threads, thread_name_prefix="db")
 
     async def start(self) -> None:
@@ -138,7 +133,7 @@ class Database:
         return await self._do(work, Way.READING)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """The same for statements that need nothing of each other, or lock what they read: never run again."""
+        """The same for statements that need nothing of each other, or lock what they read."""
         return await self._do(work, Way.EACH)
 
     async def recall(self, once: Once | None) -> None:
@@ -153,15 +148,18 @@ class Database:
 
     def _transact(self, work: Work[T]) -> T:
         work.begun = True
-        for tries in itertools.count(1):
-            try:
-                return self._attempt(work)
-            except DBAPIError as error:
-                if (pause := self._kind.pause(error, work, tries)) is None:
-                    if failure := self._kind.named(error, work):
-                        raise failure from error
-                    raise
-            time.sleep(pause)
+        with ExitStack() as turn:
+            for tries in itertools.count(1):
+                if tries == _UNLUCKY:
+                    turn.enter_context(self._turn)
+                try:
+                    return self._attempt(work)
+                except DBAPIError as error:
+                    if (pause := self._kind.pause(error, work, tries)) is None:
+                        if failure := self._kind.named(error, work):
+                            raise failure from error
+                        raise
+                time.sleep(pause)
         raise AssertionError
 
     def _attempt(self, work: Work[T]) -> T:

@@ -17,8 +17,8 @@ from services.kit.transactions import Way, Work
 
 T = TypeVar("T")
 _BUSY = 0.8  # seconds that work may wait for a thread and its connection
-_PATIENCE = 0.3  # seconds of silence after which a server is asked whether it is there
-_TRIES = 12
+_PATIENCE = 0.25  # seconds of silence after which a server is asked whether it is there
+_TRIES = 20
 _MIGRATION = 0x61696D617373  # the key of the advisory lock around changes of the schema
 _SESSION = {
     "statement_timeout": "30s",
@@ -84,7 +84,7 @@ class Postgresql:
         if work.given_up or tries >= _TRIES:
             return None
         if state in _FAITHFUL:
-            return random.uniform(0, min(0.002 * 2**tries, 0.2))
+            return random.uniform(0, min(0.002 * 2**tries, 0.05))
         if state == _TAKEN and work.way is Way.ALONE:
             # Somebody was quicker: run again, the work finds what he wrote. If it does not, it is a bug.
             return 0.0 if tries < 3 else None

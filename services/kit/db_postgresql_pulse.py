@@ -4,7 +4,7 @@ import asyncio
 import time
 
 _QUESTION = (8).to_bytes(4) + (80877103).to_bytes(4)  # SSLRequest: any server says one letter
-_SECONDS = 0.3
+_SECONDS = 0.7
 _FRESH = 0.2  # seconds that an answer holds
 
 
@@ -19,7 +19,7 @@ class Pulse:
         self.missed = False
 
     async def beats(self) -> bool:
-        """The answer of a moment ago, or a new one: at most 0.3 s, and one question for all who ask."""
+        """The answer of a moment ago, or a new one: at most 0.7 s, and one question for all who ask."""
         if not self._host or self._host.startswith("/"):
             return True
         if time.monotonic() - self._asked < _FRESH:

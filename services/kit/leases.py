@@ -18,6 +18,7 @@ from services.kit.errors import Code, Failure
 
 log = logging.getLogger(__name__)
 SECONDS = 5.0  # that a lease lasts unless it is renewed
+_LOOK = 2.0  # seconds between looks for what nobody does any more
 _MARGIN = 0.5  # seconds before the end from which it is not relied on
 
 
@@ -88,22 +89,20 @@ class Tenure:
         self._held.clear()
 
     @property
-    def db(self) -> Database:
-        assert self._db, "bind was not called"
-        return self._db
+    def alone(self) -> bool:
+        """Whether no other process can use the database."""
+        return self._db is None or self._db.near
 
-    @property
     def names(self) -> list[str]:
         """What is held, as far as this process knows."""
         return list(self._held)
 
     async def take(self, names: Iterable[str]) -> set[str]:
         """Those of the names that are this process's now; one that is held already stays. Raises unavailable."""
-        wanted = set(names)
-        if self.db.near or not wanted:
+        wanted, until = set(names), time.monotonic() + self._seconds - _MARGIN
+        if self._db is None or self.alone or not wanted:
             return wanted
-        until = time.monotonic() + self._seconds - _MARGIN
-        taken = await self.db.write(lambda c: self._leases.take(c, wanted, self._owner, self._seconds))
+        taken = await self._db.write(lambda c: self._leases.take(c, wanted, self._owner, self._seconds))
         self._held |= {name: (fence, until) for name, fence in taken.items()}
         for name in wanted - taken.keys():
             self._held.pop(name, None)
@@ -111,11 +110,11 @@ class Tenure:
 
     def holds(self, name: str) -> bool:
         """Whether nobody else can have it at this moment."""
-        return self.db.near or (name in self._held and time.monotonic() < self._held[name][1])
+        return self.alone or (name in self._held and time.monotonic() < self._held[name][1])
 
     def check(self, connection: Connection, name: str) -> None:
         """In the transaction of a write that must not come late. Raises fence_stale."""
-        if not self.db.near:
+        if not self.alone:
             self._leases.check(connection, name, self._held[name][0] if name in self._held else 0)
 
     async def end(self, name: str) -> None:
@@ -127,17 +126,33 @@ class Tenure:
                 log.warning("the lease of %s runs out by itself: %s", name, failure)
 
     async def run(self) -> None:
-        """Renews for ever; gives everything back when it is stopped."""
-        if self.db.near:
-            return
-        try:
-            while True:
-                await asyncio.sleep(self._seconds / 4)
-                await self._renew()
-        finally:
-            held, self._held = list(self._held), {}
-            if held:
-                await self.db.write(lambda c: self._leases.free(c, held, self._owner))
+        """Renews for ever what is held."""
+        while not self.alone:
+            await asyncio.sleep(self._seconds / 4)
+            await self._renew()
+
+    async def watch(self, resume: Callable[[], Awaitable[None]]) -> None:
+        """Looks, for ever, for work that a process left behind, itself included. Who is alone resumes at his start."""
+        while not self.alone:
+            await asyncio.sleep(_LOOK)
+            try:
+                await resume()
+            except Failure as failure:
+                log.warning("nothing is taken up: %s", failure)
+
+    def leaves(self, failure: Failure) -> bool:
+        """Whether work that failed is not over: somebody else does it now, or it goes on when what is away is back."""
+        return not self.alone and failure.code in (Code.FENCE_STALE, Code.UNAVAILABLE)
+
+    async def close(self) -> None:
+        """Gives everything back, once the work is stopped."""
+        held, self._held = list(self._held), {}
+        self.on_loss.clear()  # the schema outlives the services of this process
+        if held and self._db:
+            try:
+                await self._db.write(lambda c: self._leases.free(c, held, self._owner))
+            except Failure as failure:
+                log.warning("leases run out by themselves: %s", failure)
 
     async def _renew(self) -> None:
         before = set(self._held)

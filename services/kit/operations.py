@@ -2,20 +2,21 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from typing import Any
 
 from google.protobuf.any_pb2 import Any as WireAny
 from google.protobuf.message import Message
-from sqlalchemy import MetaData, insert, select, update
+from sqlalchemy import MetaData, Select, insert, select, update
 from sqlalchemy.engine import Connection
 
 from aimass.v1 import operations_pb2 as pb
 from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.db import Database, within
-from services.kit.errors import Failure, NotFound
+from services.kit.errors import Failure, NotFound, Unavailable
 from services.kit.operation_rows import (
     CANCELLED,
     ENDED,
@@ -28,6 +29,8 @@ from services.kit.operation_rows import (
 )
 from services.kit.pages import Page
 from services.kit.timestamps import to_wire, uuid7
+
+log = logging.getLogger(__name__)
 
 
 class Operations:
@@ -115,9 +118,12 @@ class Operations:
         self.set(connection, scope, name, **values)
 
     async def progress(self, scope: Scope, name: str, progress: float, stage: str, message: str = "") -> None:
-        """Says how far the work is; marks it as running."""
+        """Says how far the work is; marks it as running. With the database away nothing is said: the work goes on."""
         values = {"state": RUNNING, "progress": progress, "stage": stage[:100], "message": message[:1000]}
-        await self.db.run(lambda connection: self.set(connection, scope, name, **values))
+        try:
+            await self.db.write(lambda connection: self.set(connection, scope, name, **values))
+        except Unavailable as failure:
+            log.warning("the progress of %s is not kept: %s", name, failure)
         await self.tell()
 
     async def tell(self) -> None:
@@ -137,11 +143,28 @@ class Operations:
     async def cancel(self, scope: Scope, name: str) -> pb.Operation:
         """Marks the wish; those in `on_cancel` are told (scope, operation)."""
         await self.get(scope, name)
-        await self.db.run(lambda connection: self.set(connection, scope, name, cancel_requested=True))
+        await self.db.write(lambda connection: self.set(connection, scope, name, cancel_requested=True))
         for hook in self.on_cancel:
             await hook(scope, name)
         await self.tell()
         return await self.get(scope, name)
+
+    async def listen(self, held: Callable[[], Iterable[str]]) -> None:
+        """Tells `on_cancel`, for ever, of wishes that another process was told and that concern work of this one."""
+        while not self.db.near:
+            await asyncio.sleep(1.0)
+            if names := list(held()):
+                wished = self.table.c.cancel_requested & self.table.c.state.in_((PENDING, RUNNING))
+                query = select(self.table).where(wished & self.table.c.operation.in_(names))
+                try:
+                    await self._pass_on(query)
+                except Failure as failure:
+                    log.warning("wishes to cancel wait: %s", failure)
+
+    async def _pass_on(self, query: Select[Any]) -> None:
+        for row in await self.db.read(lambda connection: connection.execute(query).all()):
+            for hook in self.on_cancel:
+                await hook(Scope(row.tenant, row.project), row.operation)
 
     async def list(self, scope: Scope, page_size: int, page_token: str) -> Page[pb.Operation]:
         """Newest first."""

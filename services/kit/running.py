@@ -123,6 +123,7 @@ class Process:
         runtime = self.runtime
         if app.schema and app.database:
             runtime.spawn(app.schema.tenure.run())
+            runtime.spawn(app.schema.operations.listen(app.schema.tenure.names))
             runtime.spawn(Relay(app.schema.outbox, app.schema.tenure, app.database, runtime.bus).run())
         for index, listener in enumerate(app.listeners):
             group = f"{name}-{runtime.instance}" if listener.broadcast else name
@@ -137,6 +138,9 @@ class Process:
         await runtime.directory.source.withdraw()
         await self._drain(runtime.settings.drain_seconds, runtime.settings.drain_accept_seconds)
         await runtime.stop_tasks()
+        for app in self._apps.values():
+            if app.schema:
+                await app.schema.tenure.close()
         for app in self._apps.values():
             for hook in app.close:
                 await hook()

@@ -94,17 +94,16 @@ def _for(path: str, principal: Principal) -> Principal:
     return replace(principal, id=f"service:{callers[0]}") if callers else principal
 
 
-_made: dict[tuple[Path, str], str] = {}
-
-
 def _databases(home: Path, services: Sequence[str]) -> dict[str, str]:
     """With AIMASS_TEST_POSTGRES_ALL=1 a database on PostgreSQL for each service, the same one when it starts again."""
     if not os.environ.get("AIMASS_TEST_POSTGRES_ALL"):
         return {}
-    for name in services:
-        if (home, name) not in _made:
-            _made[home, name] = servers.database(servers.address("postgres"))
-    return {f"AIMASS_{name.upper()}_DATABASE_URL": _made[home, name] for name in services}
+    home.mkdir(parents=True, exist_ok=True)
+    notes = {name: home / f"{name}.database" for name in services}
+    for note in notes.values():
+        if not note.exists():
+            note.write_text(servers.database(servers.address("postgres")))
+    return {f"AIMASS_{name.upper()}_DATABASE_URL_FILE": str(note) for name, note in notes.items()}
 
 
 @contextlib.asynccontextmanager

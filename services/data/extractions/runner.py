@@ -24,6 +24,7 @@ from services.data.sources.service import Sources
 from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure, Internal
+from services.kit.leases import Tenure
 from services.kit.operations import Operations
 
 log = logging.getLogger(__name__)
@@ -42,27 +43,38 @@ class ExtractionRunner:
         sources: Sources,
         data_sets: DataSets,
         operations: Operations,
+        tenure: Tenure,
         now: Callable[[], datetime],
         spawn: Spawn,
         limits: process.Limits,
         at_once: int,
     ) -> None:
         self._store, self._sources, self._data_sets, self._operations = store, sources, data_sets, operations
-        self._now, self._spawn, self._limits = now, spawn, limits
+        self._tenure, self._now, self._spawn, self._limits = tenure, now, spawn, limits
+        self._running: set[str] = set()
         self._free = asyncio.Semaphore(at_once)
         # Those that can still be stopped, by their operation.
         self._stoppable: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
         operations.on_cancel.append(self.cancel)
+        tenure.on_loss.append(self.leave)
 
     def begin(self, scope: Scope, extraction: Extraction) -> None:
         """Does a run that is kept, beside requests."""
         self._stoppable[extraction.operation] = self._spawn(self._run(scope, extraction))
 
     async def resume(self) -> None:
-        """Takes up what another process left behind."""
-        for scope, extraction in await self._store.unfinished():
-            self.begin(scope, extraction)
+        """Takes up what another process left behind; what a living one does stays with it."""
+        found = [each for each in await self._store.unfinished() if each[1].operation not in self._running]
+        free = await self._tenure.take(extraction.operation for _, extraction in found)
+        for scope, extraction in found:
+            if extraction.operation in free:
+                self.begin(scope, extraction)
+
+    async def leave(self, operation: str) -> None:
+        """Stops the child of a run that another process has taken up."""
+        if task := self._stoppable.pop(operation, None):
+            task.cancel()
 
     async def cancel(self, scope: Scope, operation: str) -> None:
         """Stops the child of a run; one whose version is being added goes to its end."""
@@ -72,7 +84,10 @@ class ExtractionRunner:
 
     async def _run(self, scope: Scope, extraction: Extraction) -> None:
         operation = extraction.operation
+        self._running.add(operation)
         try:
+            if not await self._tenure.take([operation]):
+                return None
             if (await self._operations.get(scope, operation)).cancel_requested:
                 return await self._end(scope, extraction, None)
             async with self._free:
@@ -84,13 +99,18 @@ class ExtractionRunner:
                 raise
             await self._end(scope, extraction, None)
         except Failure as failure:
-            await self._end(scope, extraction, failure)
+            if self._tenure.leaves(failure):
+                log.warning("the extraction %s is left for later: %s", extraction.extraction, failure)
+            else:
+                await self._end(scope, extraction, failure)
         except Exception:
             log.exception("the extraction %s of %s failed", extraction.extraction, extraction.rule)
             await self._end(scope, extraction, Internal("internal error"))
         finally:
             self._stoppable.pop(operation, None)
             self._cancelled.discard(operation)
+            self._running.discard(operation)
+            await self._tenure.end(operation)
         return None
 
     async def _end(self, scope: Scope, extraction: Extraction, failure: Failure | None) -> None:
@@ -109,6 +129,8 @@ class ExtractionRunner:
             try:
                 return await self._store.end(scope, after, failure)
             except Failure as refused:
+                if refused.code is Code.FENCE_STALE:
+                    return log.warning("the extraction %s ends elsewhere: %s", after.extraction, refused)
                 if refused.code not in (Code.STORAGE_FULL, Code.UNAVAILABLE):
                     raise
                 log.warning("the end of the extraction %s is not kept yet: %s", after.extraction, refused)

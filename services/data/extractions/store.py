@@ -151,6 +151,7 @@ class ExtractionStore:
         self._end(connection, scope, after, None)
 
     def _end(self, connection: Connection, scope: Scope, after: Extraction, failure: Failure | None) -> None:
+        schema.tenure.check(connection, after.operation)
         connection.execute(update(_extraction).where(_here(scope, after.extraction)).values(**_values(after)))
         schema.outbox.add(connection, [self._tell(scope, after)])
         done = self._respond(after) if after.state is State.SUCCEEDED else None

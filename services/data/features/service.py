@@ -23,6 +23,7 @@ from services.kit.auth import Scope
 from services.kit.blobs import Blobs
 from services.kit.db import Once
 from services.kit.errors import Failure, Internal
+from services.kit.leases import Tenure
 from services.kit.operations import Operations
 from services.kit.pages import Page
 from services.kit.process import Limits
@@ -41,12 +42,14 @@ class FeatureSets:
         data_sets: DataSets,
         blobs: Blobs,
         operations: Operations,
+        tenure: Tenure,
         now: Callable[[], datetime],
         spawn: Callable[[Any], "asyncio.Task[None]"],
         limits: Limits,
     ) -> None:
         self._store, self._data_sets, self._blobs, self._operations = store, data_sets, blobs, operations
-        self._now, self._spawn, self._limits = now, spawn, limits
+        self._tenure, self._now, self._spawn, self._limits = tenure, now, spawn, limits
+        tenure.on_loss.append(self.leave)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Semaphore(1)  # a fitting takes both cores and much memory
 
@@ -109,12 +112,21 @@ class FeatureSets:
         return operation
 
     async def resume(self) -> None:
-        """Takes up the fittings that a crash or a stop left behind."""
-        for scope, fit in await self._store.unfinished():
+        """Takes up the fittings that a crash or a stop left behind; what a living process fits stays with it."""
+        found = [each for each in await self._store.unfinished() if each[1].operation not in self._running]
+        free = await self._tenure.take(fit.operation for _, fit in found)
+        for scope, fit in found:
+            if fit.operation not in free:
+                continue
             if (await self._operations.get(scope, fit.operation)).cancel_requested:
                 await self._store.give_up(scope, fit, None)
             else:
                 self._start(scope, fit)
+
+    async def leave(self, operation: str) -> None:
+        """Stops a fitting that another process has taken up."""
+        if task := self._running.pop(operation, None):
+            task.cancel()
 
     async def cancel(self, scope: Scope, operation: str) -> None:
         """Stops the fitting behind an operation, if it is one and runs."""
@@ -131,15 +143,22 @@ class FeatureSets:
 
     async def _run(self, scope: Scope, fit: Fit) -> None:
         try:
+            if not await self._tenure.take([fit.operation]):
+                return
             async with self._turn:
                 what = await self._work(scope, fit)
             await self._end(lambda: self._finish(scope, fit, what))
         except Failure as failure:
+            if self._tenure.leaves(failure):
+                log.warning("the fitting of %s is left for later: %s", fit.feature_set, failure)
+                return
             reason = failure
             await self._end(lambda: self._store.give_up(scope, fit, reason))
         except Exception:
             log.exception("fitting %s failed", fit.feature_set)
             await self._end(lambda: self._store.give_up(scope, fit, Internal("internal error")))
+        finally:
+            await self._tenure.end(fit.operation)
 
     async def _end(self, ending: Callable[[], Awaitable[None]]) -> None:
         await ending()

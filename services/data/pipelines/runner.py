@@ -25,6 +25,7 @@ from services.data.sql import CheckedQuery, check_condition, check_query
 from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import Failure, Internal
+from services.kit.leases import Tenure
 from services.kit.operations import Operations
 
 log = logging.getLogger(__name__)
@@ -39,26 +40,36 @@ class PipelineRunner:
         store: Store,
         data_sets: DataSets,
         operations: Operations,
+        tenure: Tenure,
         now: Callable[[], datetime],
         spawn: Spawn,
         limits: process.Limits,
         at_once: int = 2,
     ) -> None:
         self._store, self._data_sets, self._operations, self._now = store, data_sets, operations, now
-        self._spawn, self._limits = spawn, limits
+        self._tenure, self._spawn, self._limits = tenure, spawn, limits
         self._free = asyncio.Semaphore(at_once)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
         operations.on_cancel.append(self.cancel)
+        tenure.on_loss.append(self.leave)
 
     def begin(self, scope: Scope, run: Run) -> None:
         """Takes the steps of a run that is kept, beside requests."""
         self._spawn(self._take(scope, run))
 
     async def resume(self) -> None:
-        """Takes up what another process left behind."""
-        for scope, run in await self._store.unfinished():
-            self.begin(scope, run)
+        """Takes up what another process left behind; what a living one does stays with it."""
+        found = [each for each in await self._store.unfinished() if each[1].operation not in self._tasks]
+        free = await self._tenure.take(run.operation for _, run in found)
+        for scope, run in found:
+            if run.operation in free:
+                self.begin(scope, run)
+
+    async def leave(self, operation: str) -> None:
+        """Stops the child of a run that another process has taken up."""
+        if task := self._tasks.get(operation):
+            task.cancel()
 
     async def cancel(self, scope: Scope, operation: str) -> None:
         """Stops the child of a run; the scope was checked by who found the operation.
@@ -74,6 +85,8 @@ class PipelineRunner:
         assert task
         self._tasks[run.operation] = task
         try:
+            if not await self._tenure.take([run.operation]):
+                return None
             if (await self._operations.get(scope, run.operation)).cancel_requested:
                 return await self._end(scope, run, None)
             async with self._free:
@@ -86,13 +99,17 @@ class PipelineRunner:
                 raise
             await self._end(scope, run, None)
         except Failure as failure:
-            await self._end(scope, run, failure)
+            if self._tenure.leaves(failure):
+                log.warning("the run %s is left for later: %s", run.run, failure)
+            else:
+                await self._end(scope, run, failure)
         except Exception:
             log.exception("the run %s of %s failed", run.run, run.pipeline)
             await self._end(scope, run, Internal("internal error"))
         finally:
             del self._tasks[run.operation]
             self._cancelled.discard(run.operation)
+            await self._tenure.end(run.operation)
         return None
 
     async def _end(self, scope: Scope, run: Run, failure: Failure | None) -> None:

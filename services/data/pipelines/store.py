@@ -165,6 +165,7 @@ class Store:
         In the transaction of the step's version. Raises cancelled when the run has ended in the meantime.
         """
         before = _get_run(connection, scope, name)
+        schema.tenure.check(connection, before.operation)
         if before.state != RUNNING:
             raise Failure(Code.CANCELLED, f"the run {name} has ended")
         step = before.steps[before.next_step]
@@ -183,6 +184,7 @@ class Store:
 
         def work(connection: Connection) -> None:
             before = _get_run(connection, scope, name)
+            schema.tenure.check(connection, before.operation)
             if before.state != RUNNING:
                 return
             _save_run(connection, scope, replace(before, state=FAILED if failure else CANCELLED, end_time=now))

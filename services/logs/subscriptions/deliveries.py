@@ -66,7 +66,7 @@ class Deliveries:
 
     async def _launch(self) -> None:
         try:
-            due = await self._store.due(self._now(), 2 * _EACH)
+            due = await self._store.due(self._now(), 2 * _EACH) if await self._store.leads() else ()
         except Failure as failure:
             log.warning("deliveries wait: %s", failure)
             return

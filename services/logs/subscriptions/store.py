@@ -63,6 +63,7 @@ deliveries = scoped(
     UniqueConstraint("tenant", "project", "subscription", "record", name="delivery_once"),
     Index("delivery_due", "state", "next_attempt_time"),
 )
+_LEAD = "deliveries"
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,10 @@ class Store:
             return made
 
         return await self._db.run(work)
+
+    async def leads(self) -> bool:
+        """Whether this process is the one that sends: of those that share a database one does."""
+        return schema.tenure.holds(_LEAD) or bool(await schema.tenure.take([_LEAD]))
 
     async def due(self, now: datetime, each: int) -> Sequence[Due]:
         """Deliveries whose time has come: at most `each` of a subscription, so that one with many hides no other."""

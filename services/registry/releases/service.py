@@ -164,6 +164,11 @@ class Releases:
         for scope, release in await self._store.under_way():
             await self._store.change(scope, release.model, lambda there: domain.extend(there, deadline))
             await self._follow(scope, release)
+        if await self._store.lead():
+            await self._free()
+
+    async def _free(self) -> None:
+        """Versions that are wanted for nothing may be deleted again: only a process that died leaves such."""
         for scope, model in await self._models.wanted():
             if release_now := await self._store.get(scope, model):
                 await self._follow(scope, release_now)
@@ -175,6 +180,10 @@ class Releases:
         while True:
             await asyncio.sleep(min(_LOOK, self._patience.total_seconds() / 4))
             try:
+                if not self._store.leads():
+                    if not await self._store.lead():
+                        continue
+                    await self._free()
                 await self._settle()
                 for scope, release in await self._store.under_way(overdue_at=self._now()):
                     text = f"no gateway switched within {self._patience.total_seconds():g} s"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from services.kit.auth import Scope
 from services.kit.db import Once
-from services.kit.errors import FailedPrecondition, InvalidValue, Violation
+from services.kit.errors import FailedPrecondition, Failure, InvalidValue, Violation
 from services.kit.pages import Page
 from services.kit.schema import Schema
 from services.kit.timestamps import uuid7
@@ -23,6 +24,7 @@ from services.trainer.jobs.wire import job_to_wire
 from services.trainer.runs.domain import Point
 from services.trainer.runs.service import Runs
 
+log = logging.getLogger(__name__)
 _NUMBERS = ("bool", "int64", "double")
 
 
@@ -189,8 +191,11 @@ class Jobs:
         """Takes back, for ever, jobs whose workers are silent."""
         while True:
             await asyncio.sleep(1.0)
-            if await self._store.expire():
-                await self._changed()
+            try:
+                if await self._store.expire():
+                    await self._changed()
+            except Failure as failure:
+                log.warning("leases of jobs are not watched: %s", failure)
 
 
 def _check_columns(spec: JobSpec, inputs: domain.Inputs, columns: dict[str, str]) -> None:
