@@ -142,6 +142,35 @@ async def test_a_door_takes_over_a_new_authority_without_a_restart(
     await open_one.close()
 
 
+async def test_certificates_and_authority_are_replaced_under_load_and_no_call_fails(
+    address: str, identity: Identity, tmp_path: Path, authority: Authority, serving: Path
+) -> None:
+    other, folder = Authority.new(), certify(tmp_path / "own", authority, "gateway")
+    own = Credentials(folder)
+    channel = RemoteChannel(address, "data", own)
+    watching = asyncio.ensure_future(own.watch(channel.renew))
+    answers: list[str] = []
+
+    async def load() -> None:
+        while not watching.cancelled():
+            answers.append(await over(channel, identity, timeout=5))
+
+    loading = [asyncio.ensure_future(load()) for _ in range(4)]
+    # Both are believed everywhere, then the new one certifies, then it alone is believed.
+    for signer, also in ((authority, other.pem), (other, authority.pem), (other, b"")):
+        for place, name in ((folder, "gateway"), (serving, "data")):
+            certify(place, signer, name, trust=also)
+        await asyncio.sleep(2.5)
+    watching.cancel()
+    await asyncio.gather(*loading)
+    await channel.close()
+
+    assert len(answers) > 100
+    assert set(answers) == {"hello"}
+    with pytest.raises(Failure):
+        await ask(address, identity, certify(tmp_path / "old", authority, "gateway", trust=other.pem))
+
+
 async def test_a_connection_does_not_outlive_its_certificate(
     address: str, identity: Identity, tmp_path: Path, authority: Authority
 ) -> None:
