@@ -1,9 +1,9 @@
-"""Near path against bare uvicorn + onnxruntime: one row per request, closed loop, alternating runs.
+"""Near path against bare uvicorn + onnxruntime, and far path against Triton's own door where there is a Triton: one row
+per request, closed loop, alternating runs.
 
 `python -m tests.bench [seconds per run] [rounds]`. Nothing here is asserted: it prints medians and their ratios.
 """
 
-import contextlib
 import signal
 import statistics
 import sys
@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.bench.peers import Peer, bare, house, triton
 
 CONNECTIONS = (1, 32)
+ON_TRITON = (1, 8, 32, 128)
 FIGURES = ("rps", "p50", "p99")
 
 
@@ -50,13 +51,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nobody who was started is left behind
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(house(Path(folder) / "home")), stack.enter_context(bare(Path(folder)))]
-        if other := triton():
-            peers.append(other)
-        else:
-            print("Triton: skipped, AIMASS_TEST_TRITON=host:port names none")
+    with tempfile.TemporaryDirectory() as folder, house(Path(folder) / "home") as ours, bare(Path(folder)) as other:
         for connections in CONNECTIONS:
+            table(connections, rounds([ours, other], connections, seconds, count))
+    with tempfile.TemporaryDirectory() as folder, triton(Path(folder)) as peers:
+        for connections in ON_TRITON if peers else ():
             table(connections, rounds(peers, connections, seconds, count))
 
 

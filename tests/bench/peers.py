@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 from tests.support.models import logistic
 from tests.support.server import ROOT, free_ports, serving
+from tests.support.servers import Missing, make
 
 COLUMNS = 8
 BODY = json.dumps(
@@ -50,9 +50,9 @@ class Peer:
 
 
 @contextlib.contextmanager
-def house(home: Path) -> Iterator[Peer]:
-    """All our services in one process, with the model released."""
-    with serving(home, False, ROOT, **LIMITS) as server:
+def house(home: Path, name: str = "AI Mass", apart: bool = False, **env: str) -> Iterator[Peer]:
+    """All our services in one process, or in two with gRPC between them, with the model released."""
+    with serving(home, apart, ROOT, "inference", **(LIMITS | env)) as server:
         client: Any = server.client()
         graph = home / "bench.onnx"
         graph.write_bytes(logistic(COLUMNS))
@@ -62,7 +62,7 @@ def house(home: Path) -> Iterator[Peer]:
         client.models.create_model_version(model="bench", files=files)
         client.releases.promote_version(model="bench", version=1).wait(progress=None)
         key = {"Authorization": f"Bearer {server.key}"}
-        yield Peer("AI Mass", "127.0.0.1", server.ports[0], "/v2/models/bench/infer", key)
+        yield Peer(name, "127.0.0.1", server.ports[0], "/v2/models/bench/infer", key)
 
 
 @contextlib.contextmanager
@@ -82,11 +82,23 @@ def bare(home: Path) -> Iterator[Peer]:
         process.wait()
 
 
-def triton() -> Peer | None:
-    """Triton's own HTTP door, with the same graph loaded as `bench`, where somebody says there is one."""
-    address = os.environ.get("AIMASS_TEST_TRITON", "")
-    host, _, port = address.partition(":")
-    return Peer("Triton", host, int(port), "/v2/models/bench/infer", {}) if port else None
+@contextlib.contextmanager
+def triton(home: Path) -> Iterator[list[Peer]]:
+    """We in front of a Triton server, and the same version at its own HTTP door; nobody where there is no Triton."""
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        program = make("triton", home).start()
+    except Missing as missing:
+        print(f"Triton: skipped, {missing}")
+        yield []
+        return
+    try:
+        engine = {"AIMASS_INFERENCE_ENGINE": f"triton://{program.address}"}
+        with house(home / "home", "AI Mass on Triton", True, **engine) as ours:
+            http = int(program.command[program.command.index("triton") + 2])
+            yield [ours, Peer("Triton's HTTP door", "127.0.0.1", http, "/v2/models/default.default.bench.1/infer", {})]
+    finally:
+        program.stop()
 
 
 def _wait(peer: Peer) -> None:

@@ -23,6 +23,7 @@ from services.inference.wire import signature_from_wire
 from services.kit.cache import NearCache
 from services.kit.digests import digest_of
 from services.kit.errors import Failure
+from tests.gateway.serving import serving
 from tests.support import models
 from tests.support.house import until
 from tests.support.servers import Program, address, make
@@ -239,6 +240,38 @@ async def test_a_server_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
             assert await ask(await load(loader)) == "ok"
         finally:
             program.stop()
+
+
+async def test_the_gateway_refuses_with_a_time_while_the_server_is_away_and_goes_on_by_itself(tmp_path: Path) -> None:
+    address("triton")
+    (tmp_path / "triton").mkdir()
+    program = make("triton", tmp_path / "triton").start()
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}
+    paths = ("/v2/models/late/infer", "/v2/models/late/versions/1/infer")
+    try:
+        async with serving(tmp_path / "home", AIMASS_INFERENCE_ENGINE=f"triton://{program.address}") as running:
+            await running.serve("late", GRAPHS[0])
+            before = [(await running.post(path, body)).json()["outputs"] for path in paths]
+            program.kill()
+            await until(lambda: not running.house.runtime.ready(), 5)
+            for path in paths * 10:
+                began = time.monotonic()
+                refused = await running.post(path, body)
+                assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+                assert int(refused.headers["retry-after"]) >= 1
+                assert time.monotonic() - began < 3
+                await asyncio.sleep(0.1)
+
+            await asyncio.to_thread(program.start)
+            await until(running.house.runtime.ready, 10)
+
+            async def answers() -> bool:
+                return (await running.post(paths[1], body)).status_code == 200
+
+            await until(answers, 20)
+            assert [(await running.post(path, body)).json()["outputs"] for path in paths] == before
+    finally:
+        program.stop()
 
 
 async def _code(work: object) -> str:

@@ -144,8 +144,17 @@ async def test_a_version_that_vanished_is_replaced_by_the_one_that_serves_now(ru
     assert (prediction.pinned.version.number, sums(prediction)) == (2, [3])
 
 
-async def test_a_named_version_that_vanished_is_not_found(running: Peers) -> None:
+async def test_a_named_version_that_vanished_while_it_serves_is_waited_for(running: Peers) -> None:
     running.inference.loaded.clear()
+
+    assert await refusal(running, query(1, 2), "1") == (Code.UNAVAILABLE, "late version 1 is being loaded")
+
+
+async def test_a_named_version_that_vanished_and_serves_no_more_is_not_found(running: Peers) -> None:
+    await running.say_release(release("late", 2, LOADING, 2, 1))
+    await running.say_engine("late", 2)
+    await until(lambda: answering(running) == 2)
+    running.inference.loaded.discard(("acme", "late", 1))
 
     assert await refusal(running, query(1, 2), "1") == (Code.NOT_FOUND, "late has no version 1 that is loaded")
 

@@ -37,6 +37,7 @@ class Server:
     env: dict[str, str] = field(default_factory=dict)
     two: bool = False
     root: Path = ROOT  # the checkout whose services run
+    alone: str = "registry"  # which of two has a process of its own
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     ports: list[int] = field(default_factory=lambda: free_ports(12))
 
@@ -71,7 +72,7 @@ class Server:
     def _layout(self) -> list[Sequence[str]]:
         if not self.two:
             return [SERVICES]
-        return [("registry",), tuple(name for name in SERVICES if name != "registry")]
+        return [(self.alone,), tuple(name for name in SERVICES if name != self.alone)]
 
     def _launch(self, names: Sequence[str]) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("AIMASS_")}
@@ -91,10 +92,10 @@ class Server:
         self.processes.append(process)
 
     def _apart(self, names: Sequence[str]) -> dict[str, str]:
-        """The registry alone, without the bus; the rest together, with it."""
+        """One service alone, without the bus; the rest together, with it."""
         listen = {name: f"127.0.0.1:{port}" for name, port in zip(SERVICES, self.ports[3:], strict=False)}
-        alone = "registry" in names
-        elsewhere = [f"{name}={address}" for name, address in listen.items() if (name == "registry") != alone]
+        alone = self.alone in names
+        elsewhere = [f"{name}={address}" for name, address in listen.items() if (name == self.alone) != alone]
         bus = f"127.0.0.1:{self.ports[2]}"
         env = {"AIMASS_DISCOVERY_URL": "static:" + ",".join(elsewhere)}
         env |= {"AIMASS_BUS_URL": f"grpc://{bus}"} if alone else {"AIMASS_BUS_LISTEN": bus}
@@ -140,7 +141,7 @@ def far() -> bool:
 
 
 @contextlib.contextmanager
-def serving(home: Path, two: bool = False, root: Path = ROOT, **env: str) -> Iterator[Any]:
+def serving(home: Path, two: bool = False, root: Path = ROOT, alone: str = "registry", **env: str) -> Iterator[Any]:
     """An installation that is there for a block and leaves no process behind: a Server, or a Fleet where `far`."""
     if far():
         from tests.support.fleet import fleet
@@ -148,7 +149,7 @@ def serving(home: Path, two: bool = False, root: Path = ROOT, **env: str) -> Ite
         with fleet(home, settings=env) as there:
             yield there
         return
-    server = Server(home, env, two, root)
+    server = Server(home, env, two, root, alone=alone)
     try:
         yield server.start()
     finally:

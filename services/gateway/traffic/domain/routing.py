@@ -167,7 +167,8 @@ def pin(route: Route | None, model: str, text: str) -> Pinned:
 def _named(route: Route, model: str, text: str) -> Version:
     number = int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else 0
     version = route.known.get(number)
-    if version is None or not route.ready.get(number):
+    answers = route.answering is not None and route.answering.number == number  # so it comes back
+    if version is None or not (answers or route.ready.get(number)):
         raise NotFound(f"{model} has no version {text[:64]} that is loaded")
     return version
 
