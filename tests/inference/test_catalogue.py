@@ -1,9 +1,11 @@
 """What is loaded follows what releases say, in whatever order news and snapshots come."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,14 @@ import pytest
 from aimass.v1.inference_events_pb2 import EngineChanged
 from services.inference.database import open_database, schema
 from services.inference.domain.engines import Release, Released, State
-from services.inference.engine_onnxruntime import OnnxRuntimeLoader
+from services.inference.engine_onnxruntime import OnnxRuntimeEngine, OnnxRuntimeLoader
 from services.inference.service.catalogue import Catalogue, Key, Surroundings
 from services.inference.store import Store
 from services.inference.wire import release_from_wire
 from services.kit.auth import Scope
 from services.kit.blobs import FolderBlobs
 from services.kit.bus import Event, NearBus
+from services.kit.errors import Unavailable
 from services.kit.relay import Relay
 from tests.support import models
 from tests.support.house import until
@@ -28,13 +31,19 @@ ACME = Scope("acme")
 class Instance:
     """A catalogue on real blobs and a real outbox."""
 
-    def __init__(self, home: Path, keep_previous: bool = True) -> None:
+    def __init__(self, home: Path, loader: OnnxRuntimeLoader | None = None) -> None:
         self.blobs, self.db, self.bus = FolderBlobs(home / "blobs"), open_database("", home), NearBus(home / "bus.db")
         spawn = asyncio.get_running_loop().create_task
+        self.away = False
         surroundings = Surroundings(
-            self.blobs.get, OnnxRuntimeLoader(), Store(self.db), spawn, lambda: datetime.now(UTC), "i-1"
+            self.read, loader or OnnxRuntimeLoader(), Store(self.db), spawn, lambda: datetime.now(UTC), "i-1"
         )
-        self.catalogue = Catalogue(surroundings, keep_previous, unload_seconds=0.02)
+        self.catalogue = Catalogue(surroundings, keep_previous=True, unload_seconds=0.02)
+
+    async def read(self, tenant: str, digest: str) -> bytes:
+        if self.away:
+            raise Unavailable("the store is away")
+        return await self.blobs.get(tenant, digest)
 
     async def version(self, number: int, data: bytes = b"") -> Released:
         from aimass.v1 import releases_pb2 as pb
@@ -49,6 +58,9 @@ class Instance:
     def states(self) -> dict[int, State]:
         return {view.version: view.state for _, view in self.catalogue.views()}
 
+    def is_in(self, state: State) -> bool:
+        return self.states() == {1: state}
+
     async def hear(self, release: Release, again: bool = False) -> None:
         await self.catalogue.hear(ACME, release, again)
         await self.catalogue.settled()
@@ -62,9 +74,37 @@ class Instance:
         return [(message.engine.version, message.engine.state, message.generation) for message in found]
 
 
+class Leaving(OnnxRuntimeLoader):
+    """What a server of its own may do: its versions go and come back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engines: list[OnnxRuntimeEngine] = []
+        self._turned = asyncio.Event()
+
+    async def load(self, name: str, released: Released, read: Callable[[], Awaitable[bytes]]) -> OnnxRuntimeEngine:
+        self.engines.append(await super().load(name, released, read))
+        return self.engines[-1]
+
+    async def changed(self) -> Sequence[OnnxRuntimeEngine]:
+        await self._turned.wait()
+        self._turned.clear()
+        return self.engines
+
+    def turn(self, up: bool) -> None:
+        for engine in self.engines:
+            engine.up = up
+        self._turned.set()
+
+
 @pytest.fixture
 async def instance(tmp_path: Path) -> AsyncIterator[Instance]:
-    made = Instance(tmp_path)
+    async with started(Instance(tmp_path)) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def started(made: Instance) -> AsyncIterator[Instance]:
     await made.db.start()
     schema.tenure.bind(made.db, "one")
     await made.bus.start()
@@ -131,6 +171,42 @@ async def test_a_bug_of_the_loader_is_a_failure_without_its_text(instance: Insta
     ((_, view),) = instance.catalogue.views()
     assert (view.state, view.reason) == (State.FAILED, "internal error")
     assert await instance.told() == [(1, 3, 1)]
+
+
+async def test_a_version_that_cannot_answer_for_a_while_is_told_as_loading_then_as_ready(tmp_path: Path) -> None:
+    async with started(Instance(tmp_path, loader := Leaving())) as instance:
+        await instance.hear(Release("late", 1, desired=await instance.version(1), awaited=True))
+        following = asyncio.ensure_future(instance.catalogue.follow())
+        for up, state in ((False, State.LOADING), (True, State.READY)):
+            loader.turn(up)
+            await until(partial(instance.is_in, state))
+        following.cancel()
+
+        # 2 is ready, 1 is loading.
+        assert await instance.told() == [(1, 2, 1), (1, 1, 1), (1, 2, 1)]
+
+
+async def test_a_version_that_is_down_is_not_told_as_ready_to_a_new_change(tmp_path: Path) -> None:
+    async with started(Instance(tmp_path, loader := Leaving())) as instance:
+        one = await instance.version(1)
+        await instance.hear(Release("late", 1, desired=one, awaited=True))
+        loader.turn(False)
+        await instance.hear(Release("late", 2, desired=one, awaited=True))
+
+        assert await instance.told() == [(1, 2, 1), (1, 1, 2)]
+
+
+async def test_a_store_that_is_away_is_waited_for(instance: Instance) -> None:
+    one = await instance.version(1)
+    path = instance.blobs.path("acme", one.digest)
+    instance.away = True
+    await instance.catalogue.hear(ACME, Release("late", 1, desired=one, awaited=True))
+    await asyncio.sleep(0.1)
+    assert (instance.states(), path.exists()) == ({1: State.LOADING}, True)
+
+    instance.away = False
+    await instance.catalogue.settled()
+    assert instance.states() == {1: State.READY}
 
 
 async def test_what_failed_goes_when_no_release_names_it(instance: Instance) -> None:
