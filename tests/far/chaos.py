@@ -28,7 +28,7 @@ WRITES = [
         "kind": "source",
         "method": "POST",
         "path": "/v1/sources",
-        "body": '{"source": "load-{n}", "files": {"pattern": "load/*.csv", "format": "FILE_FORMAT_CSV"}}',
+        "body": '{"source": "load-{n}", "files": {"upload_digest": "{digest}", "format": "FILE_FORMAT_CSV"}}',
     },
     {
         "kind": "subscription",
@@ -55,10 +55,12 @@ class Day:
     predictions: float
     folder: Path
     count: int = 0
+    digest: str = ""
 
     def prepare(self) -> None:
-        """A released model to ask."""
+        """A released model to ask, and an upload that sources name."""
         with self.fleet.client() as client:
+            self.digest = client.upload(b"id,late\n1,0\n").digest
             graph = self.folder / "chaos.onnx"
             graph.write_bytes(logistic(COLUMNS))
             uploaded = client.upload(graph, to="artifacts")
@@ -76,7 +78,7 @@ class Day:
                 "key": self.fleet.key,
                 "history": str(self.folder / f"history-{self.count}.jsonl"),
                 "seconds": seconds,
-                "writes": WRITES,
+                "writes": [{**write, "body": write["body"].replace("{digest}", self.digest)} for write in WRITES],
                 "writes_per_second": self.writes,
                 "predict": "/v2/models/chaos/infer",
                 "body": BODY,

@@ -50,8 +50,8 @@ def events(client: Client, name: str, prefix: str) -> collections.Counter[str]:
             return found
 
 
-# The event that creating a thing of a kind causes, and what its subject begins with.
-EVENTS = {"source": ("SourceChanged", "sources/"), "tenant": ("TenantChanged", "tenants/")}
+# The event that creating a thing of a kind causes, and what its subject begins with. (Those of a tenant are its own.)
+EVENTS = {"source": ("SourceChanged", "sources/")}
 
 
 def judge(client: Client, history: list[Line], seconds: float = 120) -> list[str]:
