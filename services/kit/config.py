@@ -57,8 +57,8 @@ class Installation(Settings):
     cache_url: SecretStr = SecretStr("")
     # Whether a Redis older than 7 will do: its users cannot be held to our scripts.
     cache_any_version: bool = False
-    # Empty: every service is in this process; static:registry=127.0.0.1:9101,...; dns:registry=registry:9101,...;
-    # redis://host:port/0: leases in Redis, where every process says where it is.
+    # Empty: every service is in this process; static:registry=10.0.0.1:9101|10.0.0.2:9101,...;
+    # dns:registry=registry:9101,...; redis://host:port/0: leases in Redis, where every process says where it is.
     discovery_url: SecretStr = SecretStr("")
     # What others call this machine when `listen` of a service names no address; empty: its host name.
     advertise_host: str = ""

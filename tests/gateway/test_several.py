@@ -3,6 +3,10 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -12,11 +16,12 @@ from typing import Any
 import pytest
 
 from aimass.v1 import operations_pb2
+from services.kit.auth import Scope
 from services.kit.errors import FailedPrecondition
 from tests.gateway.serving import DOORS, Serving
 from tests.support import models
 from tests.support.house import House, house, until
-from tests.support.server import free_ports
+from tests.support.server import ROOT, free_ports
 from tests.support.servers import address, make
 from tests.support.tenants import Tenant
 
@@ -41,19 +46,33 @@ class Estate:
         at = [f"127.0.0.1:{port}" for port in self.ports]
         return f"static:registry={at[1]},inference={at[2]}|{at[3]}"
 
-    async def open(self, name: str, service: str, port: int, **env: str) -> House:
-        """A house for one service on a port; `stop` ends it."""
+    def settings(self, name: str, service: str, port: int) -> dict[str, str]:
+        """The environment of a process that hosts one service on a port."""
         listen = {} if service == "gateway" else {f"AIMASS_{service.upper()}_LISTEN": f"127.0.0.1:{self.ports[port]}"}
         bus = f"127.0.0.1:{self.ports[0]}"
         line = {"AIMASS_BUS_LISTEN": bus} if service == "registry" else {"AIMASS_BUS_URL": f"grpc://{bus}"}
         database = {f"AIMASS_{service.upper()}_DATABASE_URL": f"sqlite:///{self.home}/{name}.db"}
-        env = (
-            {"AIMASS_DISCOVERY_URL": self.where, "AIMASS_DRAIN_ACCEPT_SECONDS": "0.5"} | listen | line | database | env
-        )
-        running = house(self.home, service, **env)
+        known = {"AIMASS_DISCOVERY_URL": self.where, "AIMASS_DRAIN_ACCEPT_SECONDS": "0.5"}
+        return known | listen | line | database
+
+    async def open(self, name: str, service: str, port: int, **env: str) -> House:
+        """A house for one service on a port; `stop` ends it."""
+        running = house(self.home, service, **(self.settings(name, service, port) | env))
         self.houses[name] = await running.__aenter__()
         self.ends.push_async_exit(running)
         return self.houses[name]
+
+    def spawn(self, name: str, service: str, port: int) -> subprocess.Popen[bytes]:
+        """The same in a process of its own; killed at the end at the latest."""
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "sdk")])
+        env = {"PATH": os.environ["PATH"], "AIMASS_HOME": str(self.home), "PYTHONPATH": paths}
+        command = [sys.executable, "-m", "services", service]
+        process = subprocess.Popen(
+            command, env=env | self.settings(name, service, port), stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        self.ends.callback(process.wait)
+        self.ends.callback(process.kill)
+        return process
 
     async def stop(self, name: str) -> None:
         """Ends a house as a process that is killed: its connections break, nothing is said."""
@@ -147,6 +166,25 @@ async def test_predictions_survive_an_instance_that_is_killed_under_load(several
 
     assert await asked == {200: 800}
     assert await answers(door, 100) == {200: 100}
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+async def test_predictions_survive_a_process_that_is_killed_or_frozen(several: Estate, how: signal.Signals) -> None:
+    await several.open("one", "inference", 2)
+    process = several.spawn("two", "inference", 3)
+    door = await several.gateway("gateway")
+    owner = Tenant(several.houses["registry"], "default")
+    await owner.add("late", models.logistic())
+    assert await promoted(owner, 1) == SUCCEEDED
+    directory = door.house.runtime.directory
+    await until(lambda: sum(member.connected for member in directory._pools["inference"].members) == 2)
+    traffic = door.house.runtime.apps["gateway"].tasks[-2].__self__._traffic  # type: ignore[attr-defined]
+    await until(lambda: len(traffic.having(Scope("default"), "late", 1)) == 2)
+    asked = asyncio.ensure_future(answers(door, 800))
+    await asyncio.sleep(0.3)
+    process.send_signal(how)
+
+    assert await asked == {200: 800}
 
 
 async def test_predictions_survive_an_instance_that_stops_in_good_order(several: Estate) -> None:
