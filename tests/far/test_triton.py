@@ -12,6 +12,7 @@ import numpy
 import psutil
 import pytest
 
+from deploy.authority import Authority
 from services.inference.domain.batches import Item
 from services.inference.domain.engines import Released
 from services.inference.domain.tensors import Tensor
@@ -23,8 +24,10 @@ from services.inference.wire import signature_from_wire
 from services.kit.cache import NearCache
 from services.kit.digests import digest_of
 from services.kit.errors import Failure
+from services.kit.tls import Credentials
 from tests.gateway.serving import serving
 from tests.support import models
+from tests.support.certificates import certify
 from tests.support.house import until
 from tests.support.servers import Program, address, make
 
@@ -49,8 +52,10 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 
 @contextlib.asynccontextmanager
-async def instance(program: Program, cache: NearCache | None = None, name: str = "i-1") -> AsyncIterator[TritonLoader]:
-    server = TritonServer(f"triton://{program.address}")
+async def instance(
+    program: Program, cache: NearCache | None = None, name: str = "i-1", credentials: Credentials | None = None
+) -> AsyncIterator[TritonLoader]:
+    server = TritonServer(f"triton{'s' * bool(credentials)}://{program.address}", credentials)
     loader = TritonLoader(server, 256, Needs(cache or NearCache(), "triton", name))
     watching = asyncio.ensure_future(loader.watch())
     yield loader
@@ -270,6 +275,29 @@ async def test_the_gateway_refuses_with_a_time_while_the_server_is_away_and_goes
 
             await until(answers, 20)
             assert [(await running.post(path, body)).json()["outputs"] for path in paths] == before
+    finally:
+        program.stop()
+
+
+async def test_a_server_is_asked_over_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
+    address("triton")
+    (tmp_path / "triton").mkdir()
+    program, authority = make("triton", tmp_path / "triton"), Authority.new()
+    theirs = certify(tmp_path / "theirs", authority, "triton")
+    files = {"server-cert": "cert.pem", "server-key": "key.pem", "root-cert": "ca.pem"}
+    program.command = [*program.command, "--grpc-use-ssl=1", "--grpc-use-ssl-mutual=1"]
+    program.command += [f"--grpc-{option}={theirs / file}" for option, file in files.items()]
+    program.start()
+    ours = Credentials(certify(tmp_path / "ours", authority, "inference"))
+    strangers = Credentials(certify(tmp_path / "strangers", Authority.new(), "inference"))
+    try:
+        async with instance(program, credentials=ours) as loader:
+            version = await load(loader)
+            assert await ask(version) == "ok"
+            loader._server.renew()  # type: ignore[attr-defined]
+            assert await ask(version) == "ok"
+        async with instance(program, credentials=strangers) as loader:
+            assert await _code(load(loader)) == "unavailable"
     finally:
         program.stop()
 
