@@ -143,7 +143,10 @@ class Database:
 
     async def _do(self, work: Callable[[Connection], T], way: Way, once: Once | None = None) -> T:
         asked = Work(work, way, once, tenancy.current())
-        future = asyncio.get_running_loop().run_in_executor(self._threads, self._transact, asked)
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._threads, self._transact, asked)
+        except RuntimeError:
+            raise Unavailable("the database is closed") from None
         return await self._kind.result(future, asked)
 
     def _transact(self, work: Work[T]) -> T:

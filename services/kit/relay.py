@@ -43,6 +43,11 @@ class Relay:
                 log.warning("events wait: %s", failure)
                 await asyncio.sleep(1)
                 continue
+            except Exception:
+                # A bug must not silence a service until somebody looks.
+                log.exception("events wait")
+                await asyncio.sleep(1)
+                continue
             if sent < _BATCH:
                 # The set may come just before the commit that it tells of, so the wait is short as well.
                 idle = _NEAR_LOOK if self._db.near else _FAR_LOOK

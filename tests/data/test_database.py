@@ -14,10 +14,10 @@ FOLDER = Path(__file__).parents[2] / "services" / "data" / "migrations"
 SLICES = ("sources", "rules", "extractions", "datasets", "features", "pipelines")
 
 
-def test_a_migrated_database_is_what_the_stores_say(tmp_path: Path) -> None:
+def test_a_migrated_database_is_what_the_stores_say(db_url: str) -> None:
     for name in SLICES:
         importlib.import_module(f"services.data.{name}.store")
-    engine = create_engine(f"sqlite:///{tmp_path}/data.db")
+    engine = create_engine(db_url)
     migrations.upgrade(engine, FOLDER)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []

@@ -10,9 +10,9 @@ from services.kit.migrations import downgrade, upgrade
 FOLDER = Path(database.__file__).parent / "migrations"
 
 
-def test_a_migrated_database_is_what_the_tables_say(tmp_path: Path) -> None:
+def test_a_migrated_database_is_what_the_tables_say(db_url: str) -> None:
     assert "api_key" in database.schema.metadata.tables, app.__name__  # the app imports every table
-    engine = create_engine(f"sqlite:///{tmp_path}/gateway.db")
+    engine = create_engine(db_url)
     upgrade(engine, FOLDER)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": False})
@@ -20,8 +20,8 @@ def test_a_migrated_database_is_what_the_tables_say(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_migrations_go_both_ways(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path}/gateway.db")
+def test_migrations_go_both_ways(db_url: str) -> None:
+    engine = create_engine(db_url)
     upgrade(engine, FOLDER)
     downgrade(engine, FOLDER, "base")
     left = set(inspect(engine).get_table_names())

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 
 from services.kit.auth import Scope
 from services.kit.db import Database, UtcDateTime, database_clock, newest, scoped, within
+from services.kit.errors import Code, Failure
 
 METADATA = MetaData()
 THING = scoped("thing", METADATA, Column("name", String(63), primary_key=True), Column("time", UtcDateTime))
@@ -98,3 +99,11 @@ async def test_of_many_who_make_what_is_not_there_one_does(things: Database) -> 
         return True
 
     assert sorted(await asyncio.gather(*(things.run(make) for _ in range(20)))) == [False] * 19 + [True]
+
+
+async def test_a_database_that_was_closed_is_away(db: Database) -> None:
+    db.close()
+
+    with pytest.raises(Failure, match="closed") as caught:
+        await db.read(database_clock)
+    assert caught.value.code is Code.UNAVAILABLE

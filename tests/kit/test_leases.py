@@ -123,6 +123,7 @@ async def test_a_process_that_lives_keeps_what_it_has(shared: Database, leases: 
     assert await two.take(["a"]) == set()
     assert one.holds("a")
     await stopped(renewing)
+    await one.close()
     assert await two.take(["a"]) == {"a"}
 
 

@@ -240,3 +240,26 @@ async def test_pages_hold_every_operation_once(db: Database, schema: Schema) -> 
             break
 
     assert found == names[::-1]
+
+
+async def test_a_wish_that_another_process_was_told_is_heard_by_the_one_that_works(made: Made) -> None:
+    schema, db, name = made
+    told: list[str] = []
+
+    async def hear(scope: Scope, operation: str) -> None:
+        told.append(operation)
+
+    if db.near:
+        await schema.operations.listen(lambda: [name])  # nobody else can have been told: it ends at once
+        return
+    schema.operations.on_cancel.append(hear)
+    listening = asyncio.create_task(schema.operations.listen(lambda: [name]))
+    # As another process writes it down.
+    wish = update(schema.operations.table).values(cancel_requested=True)
+    await db.run(lambda c: c.execute(wish) and None)
+    async with asyncio.timeout(10):
+        while not told:
+            await asyncio.sleep(0.02)
+    listening.cancel()
+
+    assert set(told) == {name}

@@ -11,8 +11,8 @@ from services.logs.database import schema
 FOLDER = Path("services/logs/migrations")
 
 
-def test_migrations_make_what_the_stores_expect_and_take_it_back(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path}/logs.db")
+def test_migrations_make_what_the_stores_expect_and_take_it_back(db_url: str) -> None:
+    engine = create_engine(db_url)
     migrations.upgrade(engine, FOLDER)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

@@ -15,8 +15,8 @@ SERVICES = {"registry": registry, "inference": inference}
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_migrated_database_is_what_the_code_says(tmp_path: Path, name: str) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path}/x.db")
+def test_a_migrated_database_is_what_the_code_says(db_url: str, name: str) -> None:
+    engine = create_engine(db_url)
     folder = Path(SERVICES[name].__file__ or "").parent / "migrations"
     upgrade(engine, folder)
     with engine.connect() as connection:

@@ -11,8 +11,8 @@ from services.trainer.database import schema
 FOLDER = Path(services.trainer.app.__file__).parent / "migrations"
 
 
-def test_a_migrated_database_is_what_the_code_expects(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path}/trainer.db")
+def test_a_migrated_database_is_what_the_code_expects(db_url: str) -> None:
+    engine = create_engine(db_url)
     migrations.upgrade(engine, FOLDER)
     with engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), schema.metadata)
@@ -21,8 +21,8 @@ def test_a_migrated_database_is_what_the_code_expects(tmp_path: Path) -> None:
     assert differences == []
 
 
-def test_migrations_go_back(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path}/trainer.db")
+def test_migrations_go_back(db_url: str) -> None:
+    engine = create_engine(db_url)
     migrations.upgrade(engine, FOLDER)
     migrations.downgrade(engine, FOLDER, "base")
     tables = inspect(engine).get_table_names()

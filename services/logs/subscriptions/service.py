@@ -198,7 +198,7 @@ class Subscriptions:
                 scope = Scope(record.tenant, record.project)
                 for one in found.get(scope, ()):
                     if sequence >= one.start and matches(filters[one.filter], record):
-                        delivery = Delivery(uuid7(), one.subscription, record.record, PENDING, 0, 0, "", now, now)
+                        delivery = Delivery(uuid7(), one.subscription, record.record[:64], PENDING, 0, 0, "", now, now)
                         made.append((scope, delivery, message_of(one.subject, one.body, record)))
             return made
 

@@ -1,5 +1,6 @@
 """Where runs and their metric points are kept."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,7 +73,9 @@ class Store:
         rows = [{**scope._asdict(), "run": name, **vars(point)} for point in latest.values()]
         connection.execute(insert(metric_point), rows)
         metrics = connection.execute(select(run.c.metrics).where(_is(scope, name))).scalar_one()
-        last = {point.metric: point.value for point in sorted(latest.values(), key=lambda point: point.step)}
+        in_order = sorted(latest.values(), key=lambda point: point.step)
+        # JSON has no other numbers; the points themselves keep what was measured.
+        last = {point.metric: point.value for point in in_order if math.isfinite(point.value)}
         self.set(connection, scope, name, metrics={**metrics, **last})
 
     async def get(self, scope: Scope, name: str) -> Run:
