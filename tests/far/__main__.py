@@ -5,6 +5,7 @@ be had is said, and its tests are skipped.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,4 +61,5 @@ def _start(name: str, folder: Path, running: list[Program], env: dict[str, str])
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server is left behind
     sys.exit(main(sys.argv[1:]))

@@ -6,6 +6,7 @@ history from outside. It prints what it saw, and ends with 1 when a promise did 
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -202,4 +203,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server is left behind
     sys.exit(main())
