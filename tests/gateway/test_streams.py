@@ -207,3 +207,28 @@ class _Silent(Source):
             yield
         finally:
             self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("kind", "last"),
+    [
+        (streams.EVENTS, "retry: 500\n\n"),
+        (streams.LINES, "the gateway is stopping; the stream goes on elsewhere"),
+    ],
+)
+async def test_a_stream_that_waits_ends_with_a_hint_when_the_gateway_leaves(kind: str, last: str) -> None:
+    leaving = asyncio.Event()
+
+    async def waiting() -> AsyncIterator[Any]:
+        yield operations("a")[0]
+        leaving.set()
+        await asyncio.sleep(0.2)  # not silent for long enough
+        yield operations("b")[0]
+        await asyncio.Event().wait()
+
+    response: Any = await streams.respond(waiting(), kind, "/v1/x", "r-1", leaving)
+    async with asyncio.timeout(5):
+        text = b"".join([part async for part in response.body_iterator]).decode()
+
+    assert '"b"' in text
+    assert last in text[-400:]

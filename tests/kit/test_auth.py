@@ -1,3 +1,5 @@
+import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -5,8 +7,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from services.kit import auth
 from services.kit.auth import Identity, Principal, Scope, grants
 from services.kit.errors import Code, Failure
+from tests.support.house import until
 
 ANN = Principal(Scope("acme", "p"), "key:ann", ("models.*",))
 
@@ -78,3 +82,31 @@ def test_forged_tokens_are_refused_alike(identity: Identity) -> None:
 )
 def test_patterns_grant_what_they_say(pattern: str, permission: str, granted: bool) -> None:
     assert grants(pattern, permission) is granted
+
+
+async def test_keys_of_processes_that_were_killed_are_collected_and_living_ones_stay(tmp_path: Path) -> None:
+    killed, living = Identity("killed", tmp_path), Identity("living", tmp_path)
+    (tmp_path / "secrets.key").write_bytes(b"x")
+    for path in tmp_path.iterdir():
+        os.utime(path, (time.time() - 90_000,) * 2)
+    living._publish()
+    keeping = asyncio.ensure_future(Identity("new", tmp_path).keep())
+    await until(lambda: not (tmp_path / "killed.pub").exists())
+    keeping.cancel()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["living.pub", "new.pub", "secrets.key"]
+    with pytest.raises(Failure):
+        Identity("other", tmp_path).verify(killed.token("data", ANN), "data")
+
+
+async def test_a_key_that_somebody_took_away_is_published_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "_AGAIN", 0.05)
+    one = Identity("one", tmp_path)
+    keeping = asyncio.ensure_future(one.keep())
+    (tmp_path / "one.pub").unlink()
+    await until(lambda: (tmp_path / "one.pub").exists())
+    keeping.cancel()
+
+    assert Identity("two", tmp_path).verify(one.token("data", ANN), "data") == ANN

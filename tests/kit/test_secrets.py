@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from services.kit.config import ConfigError
 from services.kit.secrets import Vault
 
 
@@ -39,3 +40,17 @@ def test_processes_that_start_at_once_share_one_key(tmp_path: Path) -> None:
         sealed = list(threads.map(lambda _: Vault(tmp_path).seal(b"x", ""), range(16)))
 
     assert {Vault(tmp_path).open(text, "") for text in sealed} == {b"x"}
+
+
+def test_a_given_key_is_the_same_everywhere_and_not_written_down(tmp_path: Path) -> None:
+    given = "A" * 43 + "="
+    sealed = Vault(tmp_path / "one", given).seal(b"whsec", "acme/hooks")
+
+    assert Vault(tmp_path / "other", given).open(sealed, "acme/hooks") == b"whsec"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("given", ["short", "A" * 44, "=" * 44, "A" * 100])
+def test_a_given_key_that_is_none_is_refused(tmp_path: Path, given: str) -> None:
+    with pytest.raises(ConfigError, match="AIMASS_SECRETS_KEY: must be 32 bytes as base64"):
+        Vault(tmp_path, given)

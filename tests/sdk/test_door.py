@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from aimass import Failure, door
+from aimass import Client, Failure, door
 
 
 @pytest.fixture
@@ -70,3 +70,19 @@ def test_what_cannot_be_is_refused(url: str, key: str, said: str, env: dict[str,
 @pytest.mark.parametrize("text", [8080, "127.0.0.1:8080", "http://127.0.0.1:8080", "http://127.0.0.1:8080/"])
 def test_a_door_may_be_a_port_an_address_or_a_url(text: object) -> None:
     assert door.address(text) == "http://127.0.0.1:8080"
+
+
+def test_the_authority_to_trust_is_said_or_kept_by_the_login(env: dict[str, str], tmp_path: Path) -> None:
+    assert door.find("https://far", "k", env, ca="mine.pem").ca == "mine.pem"
+    door.save(door.Door("https://far", "k", ca="login.pem"), env)
+    assert door.find(env=env).ca == str(tmp_path / "login.pem")
+    env["AIMASS_CA"] = "environment.pem"
+    assert door.find(env=env).ca == "environment.pem"
+    assert door.find("https://far", "k", env).ca == "environment.pem"
+
+
+def test_an_authority_that_is_none_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    for name in ("ca.pem", "missing.pem"):
+        with pytest.raises(Failure, match=f"{name} is no file of certificates"):
+            Client("https://far", "k", ca=str(tmp_path / name))
