@@ -41,6 +41,5 @@ class Config(Settings):
     max_connections: int = Field(default=1000, ge=1)
     # Seconds that requests are still accepted after SIGTERM, so that balancers can notice.
     drain_accept_seconds: float = Field(default=2.0, ge=0)
-    # Seconds that a connection which was accepted but has said nothing is waited for after that; one that has said
-    # something is kept for as long after its last answer.
+    # Seconds that a connection which was accepted but has said nothing is waited for after that.
     drain_silent_seconds: float = Field(default=5.0, ge=0)

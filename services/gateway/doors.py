@@ -28,6 +28,7 @@ from services.kit.rpc import OPTIONS
 from services.kit.underway import Underway
 
 log = logging.getLogger(__name__)
+_NEXT = 3.0  # seconds after an answer in which its caller is likely to send the next request
 _TICK = 0.05  # seconds between looks at what is still open
 Idle = Callable[[], bool]
 
@@ -79,7 +80,7 @@ class HttpDoor:
         self._listener.close()
         leaving.set()
         patience = min(self._config.drain_silent_seconds, grace)
-        await _until(lambda: self._quiet() and self._idle(), patience, lambda: self._shut(patience))
+        await _until(lambda: self._quiet() and self._idle(), patience, lambda: self._shut(min(patience, _NEXT)))
         for connection in self._silent():
             connection.transport.close()
         self._listener.give_up()

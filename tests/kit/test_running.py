@@ -11,6 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from aimass.v1.models_pb2 import ListModelsRequest
+from aimass.v1.models_pb2_grpc import ModelsStub
+from deploy.authority import Authority
+from services.kit.errors import Forbidden
+from tests.support.certificates import certify
+from tests.support.house import house
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -109,3 +116,33 @@ def test_a_start_says_where_it_is_and_where_the_key_lies(tmp_path: Path) -> None
     assert "open at http://127.0.0.1:" in said[1]
     assert "ready" in said[2]
     assert (tmp_path / "admin-key").read_text().strip() not in "".join(said)
+
+
+def test_a_certificate_for_another_service_stops_the_start(tmp_path: Path, free_port: int) -> None:
+    tls = certify(tmp_path / "tls", Authority.new(), "trainer")
+    listen = f"127.0.0.1:{free_port}"
+    ended = run(tmp_path / "home", "registry", AIMASS_TLS_DIR=str(tls), AIMASS_REGISTRY_LISTEN=listen)
+
+    assert ended.returncode == 2
+    assert "AIMASS_TLS_DIR: the certificate is not for registry" in ended.stderr
+
+
+async def test_processes_with_certificates_and_a_folder_of_keys_serve_together(tmp_path: Path, free_port: int) -> None:
+    authority, listen = Authority.new(), f"127.0.0.1:{free_port}"
+
+    def settings(name: str) -> dict[str, str]:
+        return {
+            "AIMASS_TLS_DIR": str(certify(tmp_path / f"{name}-tls", authority, name)),
+            "AIMASS_KEYS_DIR": str(tmp_path / "keys"),
+        }
+
+    where = {"AIMASS_DISCOVERY_URL": f"static:registry={listen}"}
+    ports = {"AIMASS_GATEWAY_HTTP_PORT": "0", "AIMASS_GATEWAY_GRPC_PORT": "0"}
+    with started(tmp_path / "registry", "registry", AIMASS_REGISTRY_LISTEN=listen, **settings("registry")):
+        async with house(tmp_path / "gateway", "gateway", **where, **ports, **settings("gateway")) as here:
+            stub = here.stub(ModelsStub, "registry")
+            assert not (await stub.ListModels(ListModelsRequest())).models
+        async with house(tmp_path / "logs", "logs", **where, **settings("logs")) as here:
+            stub = here.stub(ModelsStub, "registry")
+            with pytest.raises(Forbidden, match="the certificate is not that of gateway"):
+                await stub.ListModels(ListModelsRequest())
