@@ -67,7 +67,8 @@ class Postgresql:
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection, connection.begin():
+        # Who waited for the lock has to see what the one before him has made.
+        with self.engine.connect().execution_options(way=Way.EACH) as connection, connection.begin():
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION})

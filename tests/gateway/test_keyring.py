@@ -95,3 +95,15 @@ def test_a_secret_is_its_owners_only_from_the_first_byte(tmp_path: Path) -> None
 
     assert stat.S_IMODE((tmp_path / "new" / "secret").stat().st_mode) == 0o600
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["secret"]
+
+
+def test_a_key_that_came_while_all_were_read_is_kept() -> None:
+    held = ring()
+    turn = held.turn
+    other = "aim_ijklmnop_" + "y" * 43
+    held.put(replace(KEY, api_key="ijklmnop"), digest(PEPPER, other))
+    held.replace([TENANT], [(KEY, digest(PEPPER, SECRET))], turn)
+    assert held.identify(other, "default")
+
+    held.replace([TENANT], [(KEY, digest(PEPPER, SECRET))], held.turn)
+    assert code(held, other) is Code.UNAUTHENTICATED

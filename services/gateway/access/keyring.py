@@ -21,6 +21,8 @@ class Held:
     key: ApiKey
     digest: bytes
     principals: dict[str, Principal] = field(default_factory=dict)
+    # The change of the ring that it came with.
+    turn: int = 0
 
 
 class Keyring:
@@ -30,10 +32,17 @@ class Keyring:
         self._pepper, self._now = pepper, now
         self._held: dict[str, Held] = {}
         self._tenants: dict[str, Tenant] = {}
+        # How many changes it has seen.
+        self.turn = 0
 
-    def replace(self, tenants: Iterable[Tenant], keys: Iterable[tuple[ApiKey, bytes]]) -> None:
-        """Holds these from now on, and nothing else; what was read before a change does not undo it."""
-        self._held = {key.api_key: self._newer(key, kept) for key, kept in keys}
+    def replace(self, tenants: Iterable[Tenant], keys: Iterable[tuple[ApiKey, bytes]], turn: int | None = None) -> None:
+        """Holds these from now on, and nothing else; what was read before a change does not undo it.
+
+        `turn` is the ring's before they were read: a key that came since is kept although it is not among them.
+        """
+        since = self.turn if turn is None else turn
+        new = {prefix: held for prefix, held in self._held.items() if held.turn > since}
+        self._held = new | {key.api_key: self._newer(key, kept) for key, kept in keys}
         for tenant in tenants:
             self.tenant(tenant)
 
@@ -44,10 +53,11 @@ class Keyring:
     def put(self, key: ApiKey, kept: bytes | None = None) -> None:
         """Adds a key, or changes one; without a digest the one that is held stays."""
         known = self._held.get(key.api_key)
+        self.turn += 1
         if known and key.generation >= known.key.generation:
-            self._held[key.api_key] = Held(key, kept or known.digest)
+            self._held[key.api_key] = Held(key, kept or known.digest, turn=self.turn)
         elif known is None and kept:
-            self._held[key.api_key] = Held(key, kept)
+            self._held[key.api_key] = Held(key, kept, turn=self.turn)
 
     def tenant(self, tenant: Tenant) -> None:
         """Knows a tenant as it is from now on."""

@@ -74,6 +74,15 @@ class AccessStore:
         with tenancy.everybody():
             return await self._db.read(lambda c: (_tenants(c), _keys(c)))
 
+    async def revision(self) -> tuple[int, ...]:
+        """Other numbers whenever a tenant or a key has changed: rows are never deleted, generations only grow."""
+
+        def work(connection: Connection) -> tuple[int, ...]:
+            counted = [(func.count(), func.coalesce(func.sum(table.c.generation), 0)) for table in (_tenant, _key)]
+            return tuple(int(value) for columns in counted for value in connection.execute(select(*columns)).one())
+
+        return await self._db.run(work)
+
     async def begin(self, tenants: Sequence[Tenant], key: ApiKey, digest: bytes, events: Sequence[Event]) -> bool:
         """The first rows of an installation, in one transaction; False, and nothing, if there are tenants already."""
 

@@ -1,0 +1,158 @@
+"""Several gateways on one database: what one of them revokes, none of them believes any more."""
+
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from services.gateway.access.domain import KeyRequest
+from services.gateway.access.installation import Given
+from services.gateway.access.service import POLL, AccessService
+from services.gateway.access.store import AccessStore
+from services.gateway.database import open_database
+from services.kit.auth import Principal, Scope
+from services.kit.errors import Code, Failure
+from tests.support.house import until
+from tests.support.servers import Missing, Program, address, database, make
+
+pytestmark = pytest.mark.far
+ADMIN = Principal(Scope("default", "default"), "service:test", ("*",))
+SECRET = "aim_abcdefgh_" + "x" * 43
+
+
+class Node:
+    """The access of one gateway, with nothing but the database between it and the others."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        self.database = open_database(url, home)
+        given = Given(bytes(32), SECRET)
+        self.access = AccessService(
+            AccessStore(self.database), home, lambda: datetime.now(UTC), random.SystemRandom(), given
+        )
+        self.watching: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.database.start()
+        await self.access.start()
+        self.watching = asyncio.create_task(self.access.watch())
+
+    async def stop(self) -> None:
+        if self.watching:
+            self.watching.cancel()
+        self.database.close()
+
+    def believes(self, secret: str) -> bool:
+        try:
+            self.access.keyring.identify(secret, "default")
+        except Failure as failure:
+            assert failure.code is Code.UNAUTHENTICATED
+            return False
+        return True
+
+
+async def nodes_at(url: str, folder: Path, count: int) -> list[Node]:
+    """Gateways that start at the same time."""
+    nodes = [Node(url, folder / f"g{number}") for number in range(count)]
+    for number in range(count):
+        (folder / f"g{number}").mkdir()
+    await asyncio.gather(*(node.start() for node in nodes))
+    return nodes
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[list[Node]]:
+    nodes = await nodes_at(database(address("postgres")), tmp_path, 3)
+    yield nodes
+    for node in nodes:
+        await node.stop()
+
+
+async def test_gateways_that_start_together_have_one_first_key(nodes: list[Node]) -> None:
+    assert all(node.believes(SECRET) for node in nodes)
+    assert len(await nodes[0].access._store.everything()) == 2
+    assert len((await nodes[0].access._store.everything())[1]) == 1
+
+
+async def test_a_key_of_one_gateway_is_soon_known_to_all(nodes: list[Node]) -> None:
+    _, secret = await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)))
+    assert nodes[0].believes(secret)
+
+    await until(lambda: all(node.believes(secret) for node in nodes), 5)
+
+
+async def test_a_revoked_key_is_refused_by_every_gateway_within_a_second(nodes: list[Node]) -> None:
+    took = []
+    for turn in range(6):
+        key, secret = await nodes[turn % 3].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)))
+        await until(partial(_all, nodes, secret, True), 5)
+        await asyncio.sleep(random.random() * POLL)
+        await nodes[turn % 3].access.revoke(ADMIN, key.api_key)
+        begun = time.perf_counter()
+        await until(partial(_all, nodes, secret, False), 5)
+        took.append(time.perf_counter() - begun)
+
+    assert max(took) <= 1.0
+
+
+async def test_a_closed_tenant_is_refused_by_every_gateway(nodes: list[Node]) -> None:
+    await nodes[0].access.create_tenant(ADMIN, "acme", "", None)
+    _, secret = await nodes[0].access.create_key(ADMIN, KeyRequest("", tenant="acme", permissions=("*",)))
+    await until(lambda: all(node.believes(secret) for node in nodes), 5)
+
+    await nodes[1].access.close_tenant(ADMIN, "acme", "*")
+    await until(lambda: not any(node.believes(secret) for node in nodes), 2)
+
+
+async def test_a_new_key_works_at_once_and_goes_on_working(nodes: list[Node]) -> None:
+    secrets = []
+    for _ in range(40):
+        secrets.append((await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("*",))))[1])
+        assert all(nodes[0].believes(secret) for secret in secrets)
+
+
+@pytest.fixture
+def server() -> Iterator[Program]:
+    """A PostgreSQL of the test's own, which it may kill."""
+    address("postgres")
+    with tempfile.TemporaryDirectory(prefix="aimass-far-") as folder:
+        try:
+            program = make("postgres", Path(folder) / "server").start()
+        except Missing as missing:
+            pytest.skip(str(missing))
+        yield program
+        program.stop()
+
+
+async def test_while_the_database_is_away_known_keys_work_and_afterwards_changes_are_seen(
+    tmp_path: Path, server: Program
+) -> None:
+    nodes = await nodes_at(server.address, tmp_path, 2)
+    key, secret = await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("*",)))
+    await until(lambda: nodes[1].believes(secret), 5)
+
+    server.kill()
+    await asyncio.sleep(2 * POLL)
+    assert all(node.believes(secret) for node in nodes)
+    server.start()
+    await until(lambda: _revoked(nodes[0], key.api_key), 20)
+    await until(lambda: not nodes[1].believes(secret), 10)
+    for node in nodes:
+        await node.stop()
+
+
+def _all(nodes: list[Node], secret: str, believed: bool) -> bool:
+    return all(node.believes(secret) is believed for node in nodes)
+
+
+async def _revoked(node: Node, prefix: str) -> bool:
+    try:
+        await node.access.revoke(ADMIN, prefix)
+    except Failure:
+        return False
+    return True
