@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 
-from sqlalchemy import BigInteger, Column, MetaData, String, Table, case, delete, select, update
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, case, delete, func, select, update
 from sqlalchemy.engine import Connection
 
 from services.kit.db import Database, UtcDateTime, database_clock, upsert
@@ -19,6 +19,7 @@ from services.kit.errors import Code, Failure
 log = logging.getLogger(__name__)
 SECONDS = 5.0  # that a lease lasts unless it is renewed
 _LOOK = 2.0  # seconds between looks for what nobody does any more
+_PROCESS = "process/"  # what every process that uses the database holds
 _MARGIN = 0.5  # seconds before the end from which it is not relied on
 
 
@@ -65,6 +66,14 @@ class Leases:
         """Gives a name back that will never be taken again."""
         connection.execute(delete(self.table).where((self.table.c.name == name) & (self.table.c.owner == owner)))
 
+    def company(self, connection: Connection, owner: str) -> int:
+        """How many processes live beside one; forgets those that died long ago."""
+        table, now = self.table, database_clock(connection)
+        beside = table.c.name.startswith(_PROCESS) & (table.c.owner != owner)
+        connection.execute(delete(table).where(beside & (table.c.expire_time < now - timedelta(hours=1))))
+        living = select(func.count()).select_from(table).where(beside & (table.c.expire_time > now))
+        return int(connection.execute(living).scalar_one())
+
     def check(self, connection: Connection, name: str, fence: int) -> None:
         """Raises fence_stale when a name has changed hands since a fence was given."""
         query = select(self.table.c.fence).where(self.table.c.name == name)
@@ -80,6 +89,8 @@ class Tenure:
         self._db: Database | None = None
         self._owner = ""
         self._held: dict[str, tuple[int, float]] = {}  # fence, and until when by this process's clock
+        # Whether other processes use the database at this time; nobody knows before the first look.
+        self.in_company = True
         # Told of a name that is in other hands now.
         self.on_loss: list[Callable[[str], Awaitable[None]]] = []
 
@@ -126,10 +137,10 @@ class Tenure:
                 log.warning("the lease of %s runs out by itself: %s", name, failure)
 
     async def run(self) -> None:
-        """Renews for ever what is held."""
+        """Renews for ever what is held, and looks who else is there."""
         while not self.alone:
-            await asyncio.sleep(self._seconds / 4)
             await self._renew()
+            await asyncio.sleep(self._seconds / 4)
 
     async def watch(self, resume: Callable[[], Awaitable[None]]) -> None:
         """Looks, for ever, for work that a process left behind, itself included. Who is alone resumes at his start."""
@@ -155,9 +166,12 @@ class Tenure:
                 log.warning("leases run out by themselves: %s", failure)
 
     async def _renew(self) -> None:
-        before = set(self._held)
+        me = f"{_PROCESS}{self._owner}"
+        before = {me, *self._held}
         try:
             kept = await self.take(before)
+            if self._db:
+                self.in_company = bool(await self._db.write(lambda c: self._leases.company(c, self._owner)))
         except Failure as failure:
             log.warning("leases are not renewed: %s", failure)
             return

@@ -20,7 +20,7 @@ from services.kit.outbox import PARTITIONS, Outbox
 
 log = logging.getLogger(__name__)
 _BATCH = 200
-_NEAR_LOOK, _FAR_LOOK = 0.5, 0.05  # seconds between looks: who shares an outbox hears nothing of what others write
+_OWN_LOOK, _OTHERS_LOOK = 0.5, 0.05  # seconds between looks: of what other processes write nobody hears
 _ASK = 1.0  # seconds between questions for partitions that somebody else has
 
 
@@ -50,7 +50,7 @@ class Relay:
                 continue
             if sent < _BATCH:
                 # The set may come just before the commit that it tells of, so the wait is short as well.
-                idle = _NEAR_LOOK if self._db.near else _FAR_LOOK
+                idle = _OTHERS_LOOK if not self._tenure.alone and self._tenure.in_company else _OWN_LOOK
                 await _wait(news, 0.05 if sent or news.is_set() else idle)
 
     async def flush(self) -> int:

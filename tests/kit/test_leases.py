@@ -159,3 +159,16 @@ async def test_what_has_ended_leaves_no_row(shared: Database, leases: Leases) ->
 async def stopped(task: "asyncio.Task[Any]") -> None:
     task.cancel()
     await asyncio.wait([task], timeout=5)
+
+
+@pytest.mark.far
+async def test_a_process_knows_whether_others_use_the_database(shared: Database, leases: Leases) -> None:
+    one, two = tenure(shared, leases, "one", seconds=1), tenure(shared, leases, "two", seconds=1)
+    working = [asyncio.create_task(one.run())]
+    await until(lambda: not one.in_company)
+    working.append(asyncio.create_task(two.run()))
+    await until(lambda: one.in_company)
+    await stopped(working[1])
+    await two.close()
+    await until(lambda: not one.in_company)
+    await stopped(working[0])

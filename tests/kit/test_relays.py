@@ -118,6 +118,8 @@ async def test_an_event_leaves_soon_although_another_process_wrote_it(
     bus = Taking()
     one = instance("one", shared, tmp_path, schema, bus)
     one.work()
+    other = instance("other", shared, tmp_path, schema, Taking())
+    await other.tenure.take(["process/other"])  # as every process does, again and again
     await until(lambda: one.tenure.holds("outbox/0"))
     delays = []
     elsewhere = Schema("data")  # knows nothing of the relay: nobody wakes it
@@ -128,6 +130,7 @@ async def test_an_event_leaves_soon_although_another_process_wrote_it(
         await until(lambda n=number: len(bus.kept) > n)  # type: ignore[misc]
         delays.append(asyncio.get_running_loop().time() - began)
     await one.stop()
+    other.db.close()
 
     assert min(delays) < 0.2
 
