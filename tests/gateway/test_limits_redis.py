@@ -5,12 +5,13 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from redis.asyncio import Redis
 
 from services.gateway.limits import Limit
 from services.gateway.limits_shared import SharedBuckets
-from services.kit.cache_redis import RedisCache
+from services.kit.cache_redis import TAKE_BUDGET, RedisCache
 from tests.gateway.conftest import gateway_at
 from tests.support.house import until
 from tests.support.servers import Missing, Program, address, make
@@ -34,8 +35,8 @@ def server(tmp_path: Path) -> Iterator[Program]:
 class Load:
     """Gateways on one Redis, calls of one key at them in turn, and what became of them."""
 
-    def __init__(self, server: Program, gateways: int = 2) -> None:
-        self.caches = [RedisCache(server.address) for _ in range(gateways)]
+    def __init__(self, server: Program, gateways: int = 2, budget: float = TAKE_BUDGET) -> None:
+        self.caches = [RedisCache(server.address, budget=budget) for _ in range(gateways)]
         self.gateways = [SharedBuckets(cache, f"g{number}") for number, cache in enumerate(self.caches)]
         # When each call came, whether it was admitted, whether it had to wait for Redis, and seconds that it took.
         self.calls: list[tuple[float, bool, bool, float]] = []
@@ -91,10 +92,13 @@ async def load(server: Program) -> AsyncIterator[Load]:
     await made.stop()
 
 
-async def test_two_gateways_admit_what_one_bucket_would(load: Load) -> None:
+async def test_two_gateways_admit_what_one_bucket_would(server: Program) -> None:
+    load = Load(server, budget=1.0)  # a busy machine must not look like a Redis that is away
+    await load.start()
     await load.run(300, 5)
+    await load.stop()
 
-    assert load.excess() <= 2  # answers are noted later than they were decided
+    assert load.excess() <= 5  # answers are noted later than they were decided
     assert sum(call[1] for call in load.calls) >= 0.9 * (LIMIT.burst + 5 * LIMIT.rate)
 
 
@@ -153,11 +157,10 @@ async def test_a_gateway_says_when_it_is_alone_and_refuses_costly_work_when_its_
     shared = {"AIMASS_CACHE_URL": server.address, "AIMASS_GATEWAY_RATE": "0.01", "AIMASS_GATEWAY_BURST": "40"}
     where = "static:trainer=127.0.0.1:9"
     async with gateway_at(tmp_path / "a", AIMASS_DISCOVERY_URL=where, **shared) as one, one.client() as client:
-        first = await client.get("/v1/tenants")
-        assert first.headers["ratelimit-policy"] == "40;w=4000"
+        await until(lambda: _policy(client, "40;w=4000"))
 
         await asyncio.to_thread(server.kill)
-        await until(lambda: _alone(client))
+        await until(lambda: _policy(client, "40;w=4000;degraded"))
         spent = [(await client.get("/v1/tenants")).status_code for _ in range(60)]
         assert spent.count(200) <= 40
         assert spent[-1] == 429
@@ -166,9 +169,8 @@ async def test_a_gateway_says_when_it_is_alone_and_refuses_costly_work_when_its_
         assert "retry-after" in refused.headers
 
 
-async def _alone(client: object) -> bool:
-    answer = await client.get("/v2/health/live")  # type: ignore[attr-defined]
-    return bool(answer.headers["ratelimit-policy"].endswith(";degraded"))
+async def _policy(client: httpx2.AsyncClient, said: str) -> bool:
+    return bool((await client.get("/v2/health/live")).headers["ratelimit-policy"] == said)
 
 
 async def test_attempts_without_a_key_are_few_while_gateways_are_alone(server: Program, tmp_path: Path) -> None:
@@ -177,7 +179,7 @@ async def test_attempts_without_a_key_are_few_while_gateways_are_alone(server: P
         assert [(await stranger.get("/v1/tenants")).status_code for _ in range(10)] == [401] * 10
 
         await asyncio.to_thread(server.kill)
-        await until(lambda: _alone(known))
+        await until(lambda: _policy(known, "50;w=500;degraded"))
         answers = [(await stranger.get("/v1/tenants")).status_code for _ in range(10)]
         assert answers[-1] == 429
         assert (await known.get("/v1/tenants")).status_code == 200
