@@ -3,10 +3,15 @@ PYTHON ?= python3
 BIN = .venv/bin
 GOOGLEAPIS = $(shell $(BIN)/python -c "import google.api, pathlib; print(pathlib.Path(list(google.api.__path__)[0]).parents[1])")
 
-.PHONY: help setup demo test test-far check proto bench
+# Containers: whoever calls make owns the secrets; root gives them to the group of the image's user.
+COMPOSE = docker compose -f deploy/compose.yaml
+export AIMASS_INIT_USER ?= $(shell id -u):$(shell id -g)
+export AIMASS_SECRETS_GID ?= $(shell if [ $$(id -u) = 0 ]; then echo 10001; else id -g; fi)
+
+.PHONY: help setup demo test test-far check proto bench image up down logs demo-compose test-compose
 
 help: ## Says what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-13s %s\n", $$1, $$2}'
 
 setup: .venv/.all ## Makes .venv with everything that is pinned
 
@@ -44,3 +49,24 @@ proto: setup ## Generates sdk/aimass/v1 and the client's types from proto/
 
 bench: setup ## Ratios against named peers, measured here
 	$(BIN)/python -m tests.bench
+
+image: ## The image of every service
+	$(COMPOSE) build --quiet init
+
+up: image ## The whole system in containers; says where it is and where the first key lies
+	@mkdir -p deploy/secrets deploy/import
+	@$(COMPOSE) run --rm -T --no-deps init >/dev/null
+	$(COMPOSE) up --detach --wait
+	@deploy/where
+
+down: ## Stops the containers; what they keep stays (docker compose -f deploy/compose.yaml down --volumes forgets it)
+	$(COMPOSE) down --timeout 40
+
+logs: ## What the containers say, as they say it
+	$(COMPOSE) logs --follow --tail 100
+
+demo-compose: setup up ## The main job against the containers
+	deploy/demo
+
+test-compose: setup image ## The journeys against containers of their own, which are killed one by one
+	$(BIN)/python -m tests.far.compose

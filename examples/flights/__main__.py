@@ -13,6 +13,7 @@ from rich.markup import escape
 from aimass import Client, Failure
 from examples.flights import data, own_data, report, training, watching
 from examples.flights.company import Company, DataMissing
+from examples.flights.elsewhere import visiting
 from examples.flights.installation import STOPPING, Installation, StartFailed, installed
 from examples.flights.story import Story, Unexpected
 
@@ -43,11 +44,11 @@ def tell(console: Console, installation: Installation, rows: int | None) -> Stor
     with console.status("the services start, the company works"):
         seconds = installation.start()
         company.open()
-    with Client(installation.doors["http"], installation.key) as client:
+    with Client(installation.doors["http"], installation.key, ca=installation.ca or None) as client:
         story = Story(console, installation, company, client, {"start seconds": seconds})
         story.seconds["1. An installation of its own"] = time.monotonic() - began
         story.say(f"{installation.doors['http']} was ready after {seconds:.1f} s, the key lies in")
-        story.say(f"{installation.home}/admin-key")
+        story.say(str(installation.key_file))
         for number, title, step in _steps():
             with story.step(number, title):
                 step(story)
@@ -59,6 +60,7 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help=f"About {QUICK:,} flights.")] = False,
     page: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path("build/flights.html"),
     summary: Annotated[Path | None, typer.Option(help="Where the numbers go, as JSON.")] = None,
+    at: Annotated[Path | None, typer.Option(help="A JSON file that describes an installation that runs.")] = None,
 ) -> None:
     """Raw flights in, watched predictions out. KEEP=1 keeps the installation."""
     console = Console(highlight=False)
@@ -66,14 +68,17 @@ def main(
     keep = os.environ.get("KEEP", "") not in ("", "0")
     console.print("[bold]Which flights will be late?[/]\n\n[bold] 1. An installation of its own[/]")
     try:
-        with installed(keep) as installation:
+        with visiting(at) if at else installed(keep) as installation:
             code = _told(console, installation, rows or (QUICK if quick else None), page, summary)
             if code:
                 raise typer.Exit(code)
+    except StartFailed as error:
+        console.print(f"[red]It went wrong:[/] {escape(str(error))}")
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         console.print("stopped; nothing is left behind")
         raise typer.Exit(130) from None
-    if keep:
+    if keep and not at:
         console.print(f"kept: AIMASS_HOME={installation.home} aimass up")
 
 

@@ -11,8 +11,8 @@ def sources_and_rules(story: Story) -> None:
     """Registers four sources, looks into each, writes one rule of each kind, tests and activates it."""
     client, installation = story.client, story.installation
     client.access.who_am_i()
-    soon(lambda: (installation.home / "logs" / "access.log").stat().st_size)  # a call is in the log a moment later
-    for name, kind in definitions.sources(installation.raw, installation.home).items():
+    soon(lambda: installation.access_log.stat().st_size)  # a call is in the log a moment later
+    for name, kind in definitions.sources(installation.seen, installation.seen_log).items():
         client.sources.create_source(source=name, **kind)
         preview = client.sources.preview_source(source=name, records=20)
         expect(len(preview.records) > 0, f"the preview of {name} is empty")

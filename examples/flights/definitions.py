@@ -1,6 +1,5 @@
 """Sources, rules, the pipeline, the features and the two candidates: everything that a user would write down."""
 
-from pathlib import Path
 from typing import Any
 
 TEXT, WHOLE, NUMBER, TIME = "string", "int64", "double", "timestamp"
@@ -12,13 +11,13 @@ def _columns(**kinds: str) -> list[dict[str, Any]]:
     return [{"name": name, "type": kind} for name, kind in kinds.items()]
 
 
-def sources(raw: Path, home: Path) -> dict[str, dict[str, Any]]:
+def sources(raw: str, log: str) -> dict[str, dict[str, Any]]:
     """One of each kind: a database, CSV files, JSON lines, a log."""
     return {
         "flights-db": {"sql": {"url": f"sqlite:///{raw}/flights.db", "table": "flights", "cursor": "id"}},
         "weather-files": {"files": {"pattern": f"{raw}/weather/*.csv", "format": "csv", "null_values": ["NA"]}},
         "planes-file": {"files": {"pattern": f"{raw}/planes.jsonl", "format": "json_lines"}},
-        "gateway-log": {"files": {"pattern": f"{home}/logs/access.log", "format": "text"}},
+        "gateway-log": {"files": {"pattern": log, "format": "text"}},
     }
 
 

@@ -66,6 +66,7 @@ class Installation:
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     doors: dict[str, str] = field(default_factory=dict)
+    ca: str = ""  # a file with the authority of its certificate; empty: it has none
 
     @property
     def home(self) -> Path:
@@ -77,8 +78,25 @@ class Installation:
         return self.folder / "company"
 
     @property
+    def seen(self) -> str:
+        """What the data service calls that folder."""
+        return str(self.raw)
+
+    @property
+    def access_log(self) -> Path:
+        return self.home / "logs" / "access.log"
+
+    @property
+    def seen_log(self) -> str:
+        return str(self.access_log)
+
+    @property
+    def key_file(self) -> Path:
+        return self.home / "admin-key"
+
+    @property
     def key(self) -> str:
-        return (self.home / "admin-key").read_text().strip()
+        return self.key_file.read_text().strip()
 
     def start(self) -> float:
         """Starts the services and returns how many seconds it took until they were ready. Raises StartFailed."""
@@ -106,11 +124,14 @@ class Installation:
             time.sleep(0.02)
         return time.monotonic() - began
 
+    def connection(self, seconds: float) -> http.client.HTTPConnection:
+        """A plain connection to its HTTP door."""
+        return http.client.HTTPConnection(urlsplit(self.doors["http"]).netloc, timeout=seconds)
+
     def _ready(self) -> bool:
         try:
             self.doors = json.loads((self.home / "doors.json").read_text())
-            place = urlsplit(self.doors["http"])
-            with contextlib.closing(http.client.HTTPConnection(place.netloc, timeout=2)) as connection:
+            with contextlib.closing(self.connection(2)) as connection:
                 connection.request("GET", "/health/ready")
                 return connection.getresponse().status == 200
         except (OSError, json.JSONDecodeError, http.client.HTTPException):

@@ -22,6 +22,7 @@ def _aimass(story: Story, *arguments: str) -> str:
     """Runs the command line and returns what it printed."""
     story.say(f"[dim]$ aimass {' '.join(arguments)}[/]")
     known = {"AIMASS_URL": story.client.door.url, "AIMASS_KEY": story.client.door.key, "COLUMNS": "120"}
+    known |= {"AIMASS_CA": story.client.door.ca} if story.client.door.ca else {}
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIMASS_")} | known
     done = subprocess.run(
         [sys.executable, "-m", "aimass.cli", *arguments], env=env, capture_output=True, text=True, timeout=120

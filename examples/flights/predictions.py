@@ -1,7 +1,7 @@
 """Step 7: predictions by a stock client of the Open Inference Protocol, with the bits that training stored."""
 
 import contextlib
-import http.client
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -83,8 +83,10 @@ def callers(story: Story) -> Iterator[dict[str, Caller]]:
     story.facts["fast key"] = made.secret
     headers = {"authorization": f"Bearer {made.secret}"}
     doors = story.installation.doors
-    rest = tritonclient.http.InferenceServerClient(urlsplit(doors["http"]).netloc, network_timeout=60)
-    rpc = tritonclient.grpc.InferenceServerClient(doors["grpc"])
+    ca = story.installation.ca
+    over = {"ssl": True, "ssl_context_factory": lambda: ssl.create_default_context(cafile=ca)} if ca else {}
+    rest = tritonclient.http.InferenceServerClient(urlsplit(doors["http"]).netloc, network_timeout=60, **over)
+    rpc = tritonclient.grpc.InferenceServerClient(doors["grpc"], ssl=bool(ca), root_certificates=ca or None)
     try:
         yield {"REST": Caller(tritonclient.http, rest, headers), "gRPC": Caller(tritonclient.grpc, rpc, headers)}
     finally:
@@ -203,8 +205,7 @@ def _refusals(caller: Caller, table: pa.Table) -> Iterator[str]:
 def _over_the_limit(story: Story) -> str:
     """A key that may call twice, then once a second, calls three times."""
     made = story.client.access.create_api_key(display_name="slow", rate_limit={"rate": 1.0, "burst": 2.0})
-    door = urlsplit(story.installation.doors["http"]).netloc
-    with contextlib.closing(http.client.HTTPConnection(door, timeout=10)) as connection:
+    with contextlib.closing(story.installation.connection(10)) as connection:
         for _ in range(4):
             connection.request("GET", f"/v2/models/{MODEL}", headers={"Authorization": f"Bearer {made.secret}"})
             answer = connection.getresponse()

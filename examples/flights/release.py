@@ -22,12 +22,13 @@ class Asking:
     url: str
     key: str
     columns: dict[str, list[Any]]
+    ca: str | None = None
     answers: Counter[int] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        with Client(self.url, self.key) as client:
+        with Client(self.url, self.key, ca=self.ca) as client:
             while not self.stop.is_set():
                 try:
                     self.answers[client.predict(MODEL, columns=self.columns).version] += 1
@@ -48,7 +49,8 @@ def switch_under_load(story: Story) -> None:
     story.facts["hook secret"] = hook.signing_secret
     table = stored(story, better).slice(0, 3)
     names = [spec.name for spec in _signature(story).inputs]
-    asking = Asking(story.client.door.url, story.facts["fast key"], {n: table.column(n).to_pylist() for n in names})
+    columns = {name: table.column(name).to_pylist() for name in names}
+    asking = Asking(story.client.door.url, story.facts["fast key"], columns, story.installation.ca or None)
     threads = [threading.Thread(target=asking.run, daemon=True) for _ in range(_ASKING)]
     for thread in threads:
         thread.start()

@@ -16,7 +16,10 @@ _PORTION, _PORTIONS = 1000, 3
 
 def outcomes(story: Story) -> None:
     """Predicts flights, tells how late they really were, and reads how good each version was."""
-    with Client(story.client.door.url, story.facts["fast key"]) as client, story.busy("flights land"):
+    with (
+        Client(story.client.door.url, story.facts["fast key"], ca=story.client.door.ca or None) as client,
+        story.busy("flights land"),
+    ):
         for name in CANDIDATES:
             table = _spread(stored(story, name))
             for part in range(_PORTIONS):

@@ -10,7 +10,8 @@ from typing import Any
 class Sink:
     """Takes every message and keeps its headers and body."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", called: str = "127.0.0.1") -> None:
+        """`called` is the name by which the installation reaches this machine."""
         received = self.received = list[tuple[dict[str, str], bytes]]()
 
         class Handler(BaseHTTPRequestHandler):
@@ -23,8 +24,8 @@ class Sink:
             def log_message(self, *_: Any) -> None:
                 """Says nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._server.server_address[1]}"
+        self._server = ThreadingHTTPServer((host, 0), Handler)
+        self.address = f"{called}:{self._server.server_address[1]}"
         self.url = f"http://{self.address}/promotions"
 
     def __enter__(self) -> "Sink":

@@ -9,7 +9,7 @@ from services.kit.bucket_s3 import Bucket
 from services.kit.copies import Copies
 from services.kit.errors import InvalidValue, NotFound
 
-_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 
 
 class S3Mirrors:

@@ -9,7 +9,7 @@ import pytest
 
 from aimass import Client
 from tests.support import flights
-from tests.support.server import Server, far, free_ports, serving
+from tests.support.server import Server, free_ports, layout, serving
 from tests.support.sink import Sink
 
 
@@ -24,7 +24,9 @@ class Story:
     known: dict[str, Any] = field(default_factory=dict)
 
 
-LAYOUTS = ["real servers"] if far() else ["one process", "two processes"]
+LAYOUTS = {"far": ["real servers"], "compose": ["containers"]}.get(layout(), ["one process", "two processes"])
+# What the installation calls this machine.
+HERE = "host.docker.internal" if layout() == "compose" else "127.0.0.1"
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
@@ -35,10 +37,8 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     (port,) = free_ports(1)
     roots, two = f"{raw}:{folder}/home/logs", request.param == "two processes"
     with (
-        Sink(port) as sink,
-        serving(
-            folder / "home", two=two, AIMASS_DATA_FILE_ROOTS=roots, AIMASS_EGRESS_ALLOW=f"127.0.0.1:{port}"
-        ) as server,
+        Sink(port, HERE) as sink,
+        serving(folder / "home", two=two, AIMASS_DATA_FILE_ROOTS=roots, AIMASS_EGRESS_ALLOW=f"{HERE}:{port}") as server,
         server.client() as client,
     ):
         yield Story(server, client, raw, sink)

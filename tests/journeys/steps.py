@@ -71,6 +71,11 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def trust(server: Any) -> dict[str, Any]:
+    """What a gRPC client is told of a server that shows a certificate."""
+    return {"ssl": True, "root_certificates": server.ca} if getattr(server, "ca", "") else {}
+
+
 def register_sources(client: Client, raw: Path, home: Path) -> None:
     sources: dict[str, dict[str, Any]] = {
         "flights-db": {"sql": {"url": f"sqlite:///{raw}/flights.db", "table": "flights", "cursor": "id"}},

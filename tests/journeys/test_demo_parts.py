@@ -1,16 +1,20 @@
 """The parts of the demo that need no services."""
 
+import json
 import os
 import signal
 import sqlite3
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from examples.flights import pictures
 from examples.flights.company import Company
-from examples.flights.installation import Installation, Stopping
+from examples.flights.elsewhere import visiting
+from examples.flights.installation import Installation, StartFailed, Stopping
 from examples.flights.story import soon
 from examples.flights.webhook import Sink
 
@@ -63,6 +67,48 @@ def test_an_installation_that_never_started_can_be_stopped(tmp_path: Path) -> No
     with Sink() as sink:
         Installation(tmp_path, sink).stop()
         assert sink.url.startswith("http://127.0.0.1:")
+
+
+def described(folder: Path, **more: object) -> Path:
+    said = {"url": "http://127.0.0.1:1", "grpc": "127.0.0.1:2", "ca": "", "folder": str(folder / "import/default")}
+    said |= {"key_file": str(folder / "key"), "seen_as": "/import/default", "callback": "host.docker.internal"}
+    (folder / "key").write_text("aim_key\n")
+    (folder / "there.json").write_text(json.dumps(said | more))
+    return folder / "there.json"
+
+
+def test_an_installation_elsewhere_is_described_by_a_file(tmp_path: Path) -> None:
+    with visiting(described(tmp_path)) as found:
+        assert found.key == "aim_key"
+        assert found.raw == tmp_path / "import/default/company"
+        assert found.seen == "/import/default/company"
+        assert found.seen_log == "/import/default/access.log"
+        assert found.sink.url.startswith("http://host.docker.internal:")
+        found.stop()
+
+
+def test_a_file_that_describes_no_installation_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "there.json").write_text("{}")
+    with pytest.raises(StartFailed, match="describes no installation: 'callback'"), visiting(tmp_path / "there.json"):
+        pass
+
+
+def test_an_installation_elsewhere_is_awaited_and_not_started(tmp_path: Path, free_port: int) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/health/ready" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    url = f"http://127.0.0.1:{free_port}"
+    with ThreadingHTTPServer(("127.0.0.1", free_port), Handler) as gateway:
+        Thread(target=gateway.serve_forever, args=(0.05,), daemon=True).start()
+        with visiting(described(tmp_path, url=url)) as found:
+            assert found.start() < 30
+        gateway.shutdown()
+    assert found.doors == {"http": url, "grpc": "127.0.0.1:2"}
+    assert found.process is None
 
 
 def test_a_signal_waits_for_the_end_of_what_must_be_whole() -> None:

@@ -187,7 +187,7 @@ def test_11_the_stock_grpc_client_gets_the_same_answers(story: Story) -> None:
     import tritonclient.grpc as triton
 
     table = evaluation(story, story.known["trees"].run).slice(0, 100)
-    client = triton.InferenceServerClient(story.server.grpc)
+    client = triton.InferenceServerClient(story.server.grpc, **steps.trust(story.server))
     headers = {"authorization": f"Bearer {story.server.key}"}
     described = client.get_model_metadata("late", headers=headers)
     inputs = []

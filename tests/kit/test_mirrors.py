@@ -20,7 +20,7 @@ async def test_a_folder_is_its_own_mirror(tmp_path: Path) -> None:
 async def test_files_of_a_place_in_the_bucket_are_brought_here(tmp_path: Path) -> None:
     stored = storage(tmp_path, settings("far"))
     assert stored.bucket
-    wanted = {f"run/part-{number}": digest_of(bytes([number]) * number) for number in range(1, 30)}
+    wanted = {f"run/_part-{number}": digest_of(bytes([number]) * number) for number in range(1, 30)}
     for number, name in enumerate(wanted, 1):
         await stored.bucket.put(f"tables/t/{name}", bytes([number]) * number)
     async with stored.mirrors.hold("acme", f"{stored.bucket.uri}/tables/t", wanted) as folder:

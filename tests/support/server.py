@@ -135,14 +135,25 @@ class Server:
         return dict(orjson.loads((self.home / "doors.json").read_bytes()))
 
 
+def layout() -> str:
+    """What this run walks through: `far`, services on real servers, or `compose`, containers; empty: processes."""
+    return os.environ.get("AIMASS_TEST_LAYOUT", "")
+
+
 def far() -> bool:
     """Whether this run walks through services on real servers: `make test-far` does, after all else."""
-    return os.environ.get("AIMASS_TEST_LAYOUT") == "far"
+    return layout() == "far"
 
 
 @contextlib.contextmanager
 def serving(home: Path, two: bool = False, root: Path = ROOT, alone: str = "registry", **env: str) -> Iterator[Any]:
-    """An installation that is there for a block and leaves no process behind: a Server, or a Fleet where `far`."""
+    """An installation that is there for a block and leaves no process behind: a Server, a Fleet or a Stack."""
+    if layout() == "compose":
+        from tests.support.containers import stack
+
+        with stack(home.parent, **env) as stacked:
+            yield stacked
+        return
     if far():
         from tests.support.fleet import fleet
 

@@ -9,7 +9,8 @@ from typing import Any
 class Sink:
     """Takes every POST and keeps it: (headers, body)."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, called: str = "127.0.0.1") -> None:
+        """`called` is the name by which others reach this machine."""
         self.received: list[tuple[dict[str, str], bytes]] = []
         sink = self
 
@@ -23,8 +24,8 @@ class Sink:
             def log_message(self, *_: Any) -> None:
                 """Says nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.url = f"http://127.0.0.1:{port}/hook"
+        self._server = ThreadingHTTPServer(("127.0.0.1" if called == "127.0.0.1" else "0.0.0.0", port), Handler)
+        self.url = f"http://{called}:{port}/hook"
 
     def __enter__(self) -> "Sink":
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

@@ -1,0 +1,145 @@
+"""The containers, tried: `python -m tests.far.compose [pytest arguments]`.
+
+Builds the image, brings a stack of its own up, walks the main job through it, kills its containers one by one under a
+light load, scales it, renews its certificates, takes it down, and says what came of each. Without a container engine
+it says so and is skipped.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.far.compose_load import Load
+from tests.support.containers import Stack
+from tests.support.images import engine
+from tests.support.server import ROOT
+
+STATELESS = ("registry", "data", "trainer", "inference")
+SERVERS = ("redis", "triton", "s3", "kafka", "postgres")
+_LINGER = 3.0  # seconds of load before and after something goes wrong
+
+
+class Report:
+    """What was tried, how it went and how long it took; printed as it happens."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+
+    def run(self, name: str, work: Callable[[], str]) -> None:
+        """One trial; a failed one does not keep the others from happening."""
+        began = time.monotonic()
+        try:
+            said, verdict = work(), "held"
+        except (AssertionError, subprocess.SubprocessError, OSError) as error:
+            said, verdict = str(error).strip()[-1500:], "FAILED"
+            self.failed += 1
+        print(f"{verdict:<6} {time.monotonic() - began:7.1f} s  {name}: {said}", flush=True)
+
+
+def story(arguments: Sequence[str]) -> str:
+    """The journey of the main job, on a stack that the tests bring up themselves."""
+    env = os.environ | {"AIMASS_TEST_LAYOUT": "compose"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", *(arguments or ["tests/journeys/test_story.py"])]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout.strip().splitlines()[-1]
+
+
+def killed(stack: Stack, service: str) -> str:
+    """A container's program is killed under load: it comes back by itself, and nothing acknowledged is lost."""
+    with Load(stack) as load:
+        time.sleep(_LINGER)
+        stack.crash(service)
+        time.sleep(1)
+        seconds = stack.healthy(service)
+        time.sleep(_LINGER)
+    return f"healthy again after {seconds:.1f} s; {load.judged()}"
+
+
+def one_of_two(stack: Stack, service: str) -> str:
+    """One of two containers is killed for good: nobody notices."""
+    with Load(stack) as load:
+        time.sleep(_LINGER)
+        victim = stack.containers(service)[0]
+        subprocess.run(["docker", "kill", victim], capture_output=True, check=True, timeout=60)
+        time.sleep(2 * _LINGER)
+    said = load.judged()
+    assert not load.failures, f"{said}: {load.failures[:3]}"
+    stack.compose("up", "--detach", "--wait", "--scale", "gateway=2", "--scale", "inference=2")
+    return said
+
+
+def scaled(stack: Stack) -> str:
+    """Two gateways at one address, two of inference behind them."""
+    stack.compose("up", "--detach", "--wait", "--scale", "gateway=2", "--scale", "inference=2")
+    counts = {service: len(stack.containers(service)) for service in ("gateway", "inference")}
+    assert counts == {"gateway": 2, "inference": 2}, counts
+    with Load(stack) as load:
+        time.sleep(_LINGER)
+    assert not load.failures, load.failures[:3]
+    return f"{counts}; {load.judged()}"
+
+
+def renewed(stack: Stack) -> str:
+    """New certificates for all while the load goes on; the services are not started again."""
+    before = stack.containers("registry")
+    with Load(stack) as load:
+        stack.compose("run", "--rm", "-T", "--no-deps", "init", "--renew")
+        time.sleep(3 * _LINGER)
+    assert not load.failures, load.failures[:3]
+    assert stack.containers("registry") == before
+    return load.judged()
+
+
+def rolled(stack: Stack, service: str) -> str:
+    """A service is started again under load, one container after the other."""
+    with Load(stack) as load:
+        time.sleep(1)
+        for container in stack.containers(service):
+            subprocess.run(["docker", "restart", "-t", "40", container], capture_output=True, check=True, timeout=90)
+            stack.healthy(service)
+        time.sleep(_LINGER)
+    said = load.judged()
+    assert not load.failures, f"{said}: {load.failures[:3]}"
+    return said
+
+
+def emptied(stack: Stack) -> str:
+    """Down, with its volumes."""
+    stack.remove()
+    left = ["docker", "ps", "-aq", "--filter", f"label=com.docker.compose.project={stack.project}"]
+    found = subprocess.run(left, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert not found, f"{len(found)} containers are left"
+    return "nothing is left"
+
+
+def main(arguments: list[str]) -> int:
+    """How many trials failed; 0 without an engine."""
+    if not engine():
+        print("skipped: no container engine answers")
+        return 0
+    report, began = Report(), time.monotonic()
+    report.run("the main job", lambda: story(arguments))
+    with tempfile.TemporaryDirectory(prefix="aimass-compose-") as folder:
+        stack = Stack(Path(folder) / "stack")
+        try:
+            report.run("start", lambda: f"healthy: {stack.start().url}")
+            for service in (*STATELESS, "logs", *SERVERS, "gateway"):
+                report.run(f"kill -9 of {service}", lambda service=service: killed(stack, service))  # type: ignore[misc]
+            report.run("scale", lambda: scaled(stack))
+            for service in ("gateway", "inference"):
+                report.run(f"one of two {service}", lambda service=service: one_of_two(stack, service))  # type: ignore[misc]
+                report.run(f"rolling restart of {service}", lambda service=service: rolled(stack, service))  # type: ignore[misc]
+            report.run("new certificates", lambda: renewed(stack))
+        finally:
+            report.run("down", lambda: emptied(stack))
+    print(f"{report.failed} of the trials failed, {time.monotonic() - began:.0f} s", flush=True)
+    return min(report.failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
