@@ -4,9 +4,11 @@ The library (3.0) forgets the thread and the sockets of a client whose first con
 connection that is refused. A cluster that is away for an hour is asked thousands of times.
 """
 
+import itertools
 import logging
 import time
 from typing import Any
+from weakref import WeakSet
 
 from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
@@ -16,9 +18,17 @@ _QUIET = 30.0  # seconds between two complaints
 
 
 class _Socket(KafkaNetSocket):  # type: ignore[misc]
-    """A plain connection, by the way that the library has for proxies."""
+    """A plain connection, by the way that the library has for proxies: the URL says whose it is."""
 
     SCHEMES = ("direct",)
+
+    def __init__(self, proxy_url: str) -> None:
+        self._opened = _sockets[proxy_url]
+
+    def socket(self, *arguments: Any, **options: Any) -> Any:
+        made = super().socket(*arguments, **options)
+        self._opened.add(made)
+        return made
 
     async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: Any = None) -> Any:
         try:
@@ -28,16 +38,36 @@ class _Socket(KafkaNetSocket):  # type: ignore[misc]
             raise
 
 
+class _Network(KafkaNetClient):  # type: ignore[misc]
+    """The network side of a client. When it closes, it waits for nothing that it had still to say."""
+
+    def __init__(self, *arguments: Any, proxy_url: str, **options: Any) -> None:
+        self._url = proxy_url
+        super().__init__(*arguments, proxy_url=proxy_url, **options)
+
+    def close(self, node_id: Any = None) -> None:
+        super().close(node_id)
+        if node_id is None:
+            for socket in list(_sockets.pop(self._url, ())):
+                socket.close()
+
+
+_sockets: dict[str, WeakSet[Any]] = {}
+_numbers = itertools.count()
+
+
 def make_client(kind: Any, **settings: Any) -> Any:
     """A client of a class of the library. Blocks; raises KafkaError when no broker answers."""
-    made: list[Any] = []
+    made: list[_Network] = []
+    url = f"direct://{next(_numbers)}"
+    _sockets[url] = WeakSet()
 
-    def network(*arguments: Any, **options: Any) -> Any:
-        made.append(KafkaNetClient(*arguments, **options))
+    def network(*arguments: Any, **options: Any) -> _Network:
+        made.append(_Network(*arguments, **options))
         return made[-1]
 
     try:
-        return kind(kafka_client=network, proxy_url="direct://", **settings)
+        return kind(kafka_client=network, proxy_url=url, **settings)
     except BaseException:
         for one in made:
             one.close()

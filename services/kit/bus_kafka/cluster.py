@@ -1,5 +1,6 @@
 """A Kafka cluster as its URL names it: how clients reach it, and the topics that are made there."""
 
+import contextlib
 import ssl
 import threading
 from collections.abc import Iterable
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
 
 from services.kit.bus import TELEMETRY
@@ -97,6 +98,16 @@ class Cluster:
     def forget(self) -> None:
         """Looks again next time whether topics are there: somebody may have taken one away."""
         self._known = set()
+
+    def places(self, topics: Iterable[str]) -> list[TopicPartition]:
+        """All partitions of topics. Blocks; raises KafkaError."""
+        admin = self.client(KafkaAdminClient, request_timeout_ms=_ASKED)
+        with contextlib.closing(admin):
+            found = admin.describe_topics(list(topics))
+        if lacking := [one["name"] for one in found if one["error_code"] or not one["partitions"]]:
+            self.forget()
+            raise KafkaError(f"there is no {lacking[0]}")
+        return [TopicPartition(one["name"], part["partition_index"]) for one in found for part in one["partitions"]]
 
     def _make(self, wanted: set[str]) -> None:
         admin = self.client(KafkaAdminClient, request_timeout_ms=_ASKED)

@@ -112,7 +112,7 @@ class KafkaReader:
         try:
             if self._consumer is None:
                 self._cluster.make(self._topics)
-                self._consumer = self._assigned() if self._passing else self._subscribed()
+                self._consumer = self._opened()
         except Exception as error:  # also what the library did not foresee: it is made anew
             self._end()
             self._complaints.say(f"{self._group} waits for the bus: {error or type(error).__name__}")
@@ -134,18 +134,17 @@ class KafkaReader:
             return []
         return [event_of(record) for records in found.values() for record in records]
 
-    def _subscribed(self) -> Any:
-        consumer = self._cluster.client(KafkaConsumer, group_id=self._group, **_SETTINGS)
-        consumer.subscribe(self._topics)
-        self._places = {}
-        return consumer
-
-    def _assigned(self) -> Any:
-        consumer = self._cluster.client(KafkaConsumer, group_id=None, **_SETTINGS)
+    def _opened(self) -> Any:
+        consumer = self._cluster.client(KafkaConsumer, group_id=None if self._passing else self._group, **_SETTINGS)
         try:
-            if not self._places:
-                self._places = consumer.end_offsets(self._partitions(consumer), timeout_ms=_COMMIT)
-            self._seek(consumer, self._places)
+            # Asked in a group as well: who joins knowing nothing of its topics is given none of them at first.
+            ends = consumer.end_offsets(self._cluster.places(self._topics), timeout_ms=_COMMIT)
+            if self._passing:
+                self._places = self._places or ends
+                self._seek(consumer, self._places)
+            else:
+                self._places = {}
+                consumer.subscribe(self._topics)
         except BaseException:
             consumer.close(autocommit=False, timeout_ms=_CLOSE)
             raise
@@ -155,16 +154,10 @@ class KafkaReader:
     def _take_new(self) -> None:
         """Partitions that were added are read from their beginning."""
         self._looked = time.monotonic()
-        if new := set(self._partitions(self._consumer)) - self._places.keys():
+        if new := set(self._cluster.places(self._topics)) - self._places.keys():
             now = {place: self._consumer.position(place, timeout_ms=_COMMIT) for place in self._places}
             self._seek(self._consumer, now | dict.fromkeys(new, 0))
             self._places |= dict.fromkeys(new, 0)
-
-    def _partitions(self, consumer: Any) -> list[TopicPartition]:
-        found = [TopicPartition(t, number) for t in self._topics for number in consumer.partitions_for_topic(t) or ()]
-        if not found:
-            raise KafkaError(f"nothing is known of {', '.join(self._topics)}")
-        return found
 
     @staticmethod
     def _seek(consumer: Any, places: dict[TopicPartition, int]) -> None:
