@@ -165,17 +165,23 @@ def test_records_are_bounded() -> None:
     assert len(record.request_id) == 256
 
 
+SAID = {"ce_id": "1", "ce_type": "aimass.v1.SourceChanged", "tenant": "acme"}
+KEY = "acme/default/sources/x"
+
+
 @pytest.mark.parametrize(
-    "event",
+    ("event", "reason"),
     [
-        Event("aimass.data.v1", "k", b"\xff\xff", {"ce_id": "1", "ce_type": "aimass.v1.SourceChanged"}),
-        Event("aimass.data.v1", "k", b"", {"ce_id": "1", "ce_type": "aimass.v1.Nothing"}),
-        Event("aimass.data.v1", "k", b"", {}),
-        Event("aimass.data.v1", "k", b"", {"ce_type": "aimass.v1.SourceChanged"}),
-        Event("aimass.data.v1", "k", b"", {"ce_type": "aimass.v1.SourceChanged", "ce_id": "x" * 65}),
-        telemetry(b"\xff\xff", "Logs"),
-        telemetry(b"", "Profiles"),
+        (Event("aimass.data.v1", KEY, b"\xff\xff", SAID), "unreadable"),
+        (Event("aimass.data.v1", KEY, b"", SAID | {"ce_type": "aimass.v1.Nothing"}), "unreadable"),
+        (Event("aimass.data.v1", KEY, b"", {}), "id"),
+        (Event("aimass.data.v1", KEY, b"", SAID | {"ce_id": ""}), "id"),
+        (Event("aimass.data.v1", KEY, b"", SAID | {"ce_id": "x" * 65}), "id"),
+        (Event("aimass.data.v1", KEY, b"", SAID | {"tenant": ""}), "tenant"),
+        (Event("aimass.data.v1", KEY, b"", SAID | {"tenant": "victim"}), "tenant"),
+        (telemetry(b"\xff\xff", "Logs"), "unreadable"),
+        (telemetry(b"", "Profiles"), "unreadable"),
     ],
 )
-def test_what_cannot_be_read_is_put_aside(event: Event) -> None:
-    assert decode([event]) == ([], [event])
+def test_what_cannot_be_read_is_put_aside_with_its_reason(event: Event, reason: str) -> None:
+    assert decode([event]) == ([], [(event, reason)])

@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 
 from services.kit.bus import TELEMETRY, Bus, Event
 from services.kit.errors import Failure
+from services.kit.inbox import aside
 from services.logs.domain import Record
 from services.logs.ingest.api import cloudevents, otlp
 from services.logs.ingest.service import Batch, Ingest
@@ -34,28 +35,31 @@ class Intake:
         """Takes what comes until it is cancelled."""
         reader = await self._bus.reader(TOPICS, "logs")
         waiting: list[Event] = []
-        while True:
-            try:
-                waiting = waiting or await reader.poll(_POLL)
-                batches, poison = await asyncio.to_thread(decode, waiting)
-                await self._ingest.append(batches)
-                await self._bus.publish([Event(f"{e.topic}.dead", e.key, e.body, e.headers) for e in poison])
-                await reader.commit(waiting)
-                waiting = []
-            except (Failure, OSError) as error:
-                log.warning("records wait: %s", error)
-                await asyncio.sleep(1)
+        try:
+            while True:
+                try:
+                    waiting = waiting or await reader.poll(_POLL)
+                    batches, poison = await asyncio.to_thread(decode, waiting)
+                    await self._ingest.append(batches)
+                    await aside(self._bus, poison)
+                    await reader.commit(waiting)
+                    waiting = []
+                except (Failure, OSError) as error:
+                    log.warning("records wait: %s", error)
+                    await asyncio.sleep(1)
+        finally:
+            await reader.close()
 
 
-def decode(received: Sequence[Event]) -> tuple[list[Batch], list[Event]]:
-    """The records of events, and the events that cannot be read."""
+def decode(received: Sequence[Event]) -> tuple[list[Batch], list[tuple[Event, str]]]:
+    """The records of events, and the events that cannot be read, with the reason."""
     batches, poison = [], []
     for event in received:
         try:
             batches.append(Batch(event.id or f"{event.topic}/{event.partition}/{event.offset}", _records(event)))
         except (DecodeError, ValueError, KeyError, TypeError) as error:
-            log.error("event %s of %s cannot be read: %s", event.id, event.type, type(error).__name__)
-            poison.append(event)
+            log.error("event %s of %s cannot be read: %s", event.id[:64], event.type[:200], type(error).__name__)
+            poison.append((event, "unreadable" if event.topic == TELEMETRY else event.flaw() or "unreadable"))
     return batches, poison
 
 

@@ -19,13 +19,11 @@ from aimass.v1 import (  # noqa: F401 - their messages are found by name
     registry_events_pb2,
     trainer_events_pb2,
 )
-from services.kit.auth import SYSTEM
 from services.kit.bus import Event
 from services.kit.redaction import redact
 from services.logs.domain import Record, Value, bounded, cut, word
 
 _DEEP = 4
-_LONGEST_ID = 64
 
 
 @cache
@@ -34,9 +32,9 @@ def _class(name: str) -> type[Message]:
 
 
 def records(event: Event) -> list[Record]:
-    """One record. Raises KeyError for an unknown type, DecodeError for a broken body, ValueError for an unfit id."""
-    if not 0 < len(event.id) <= _LONGEST_ID:
-        raise ValueError("the event has no id that can be kept")
+    """One record. Raises KeyError for an unknown type, DecodeError for a broken body, ValueError for one of nobody."""
+    if flaw := event.flaw():
+        raise ValueError(f"the event does not say its {flaw}")
     message = _class(event.type).FromString(event.body)
     _strip(message)
     content = MessageToDict(message, preserving_proto_field_name=True)
@@ -50,7 +48,7 @@ def records(event: Event) -> list[Record]:
     version = found.get("version", 0)
     record = Record(
         record=event.id,
-        tenant=scope.tenant or SYSTEM,
+        tenant=scope.tenant,
         project=scope.project,
         time_ns=int(time.timestamp() * 1e6) * 1000,
         kind="event",
