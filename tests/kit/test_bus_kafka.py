@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +15,14 @@ import pytest
 
 from aimass.v1.access_pb2 import Tenant
 from aimass.v1.gateway_events_pb2 import TenantChanged
+from deploy.authority import Authority
 from services.kit import bus_kafka
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.bus_kafka import KafkaBus
+from services.kit.bus_kafka import cluster as cluster_module
 from services.kit.bus_kafka.client import make_client
-from services.kit.bus_kafka.cluster import Place
+from services.kit.bus_kafka.cluster import Cluster, Place
 from services.kit.bus_kafka.records import event_of
 from services.kit.config import ConfigError
 from services.kit.db import Database
@@ -28,6 +32,7 @@ from services.kit.inbox import Delivery, Listener, consume
 from services.kit.schema import Schema
 from services.kit.telemetry import metrics
 from tests.kit.conftest import now
+from tests.support.certificates import certify
 from tests.support.house import until
 from tests.support.servers import address
 
@@ -71,6 +76,64 @@ def test_a_url_that_says_something_else_is_refused_and_not_repeated(rest: str) -
 def test_tls_needs_its_certificates() -> None:
     with pytest.raises(ConfigError, match="needs AIMASS_TLS_DIR"):
         KafkaBus("kafka+ssl://a:9092")
+
+
+def test_tls_without_the_files_is_said_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has no ca\.pem, cert\.pem and key\.pem"):
+        KafkaBus("kafka+ssl://a:9092", tmp_path)
+
+
+async def test_renewed_certificates_are_shown_by_the_next_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_LOOK", 0.0)
+    authority, shown = Authority.new(), list[int]()
+    mine = certify(tmp_path / "registry", authority, "registry")
+    cluster = Cluster("kafka+ssl://localhost:1", mine)
+    assert cluster._context
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        certificate = writer.get_extra_info("peercert")
+        shown.append(int(certificate["serialNumber"], 16))
+        writer.close()
+
+    context = _broker(certify(tmp_path / "kafka", authority, "kafka"))
+    async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        for _ in range(2):
+            ours = cluster._context.context
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=ours, server_hostname="kafka")
+            await reader.read()
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            certify(mine, authority, "registry")
+            cluster.renew()
+
+    assert len(set(shown)) == 2
+
+
+def _broker(folder: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+async def test_half_of_a_renewal_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cluster_module, "_LOOK", 0.0)
+    folder = certify(tmp_path / "registry", Authority.new(), "registry")
+    cluster = Cluster("kafka+ssl://localhost:1", folder)
+    (folder / "key.pem").rename(folder / "key.new")
+    cluster.renew()
+    assert "cannot be read yet" in caplog.text
+    (folder / "key.new").rename(folder / "key.pem")
+    caplog.clear()
+    cluster.renew()
+
+    assert not caplog.text
 
 
 def test_a_record_that_says_nothing_is_an_event_without_an_owner() -> None:

@@ -76,6 +76,7 @@ class KafkaBus:
             if self._producer:
                 self._producer.close()
             self._producer = Producer(self._cluster)
+        self._cluster.renew()
         self._cluster.make({event.topic for event in events})
         self._producer.send(events, report)
 

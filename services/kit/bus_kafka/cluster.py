@@ -1,8 +1,10 @@
 """A Kafka cluster as its URL names it: how clients reach it, and the topics that are made there."""
 
 import contextlib
+import logging
 import ssl
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +19,12 @@ from services.kit.bus_kafka.client import listen_to_library, make_client
 from services.kit.config import ConfigError
 from services.kit.event import LARGEST
 
+log = logging.getLogger("services.kit.bus_kafka")
 _DAY = 24 * 3600 * 1000  # milliseconds
 _BOOTSTRAP = 1500  # milliseconds until a broker that does not answer is away
 _AGE = 30_000  # milliseconds that what is known of a cluster is believed
 _ASKED = 4000  # milliseconds for a question about topics
+_LOOK = 10.0  # seconds between looks for renewed certificates
 _EXISTS = 36  # the protocol's number for a topic that is there
 _ASIDE = ".dead"
 
@@ -58,35 +62,59 @@ def _server(text: str) -> str:
     return text
 
 
+class _Certificates:
+    """One context for all clients, so that those who are there take up renewed files as well."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._looked = folder, float("-inf")
+        self._seen: tuple[float, ...] = ()
+        try:
+            self.context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+            self.renew()
+        except OSError as error:  # an SSLError is one
+            raise ConfigError(f"AIMASS_TLS_DIR: {folder} has no ca.pem, cert.pem and key.pem: {error}") from None
+
+    def renew(self) -> None:
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        self._looked = time.monotonic()
+        parts = [self._folder / name for name in ("ca.pem", "cert.pem", "key.pem")]
+        seen = tuple(part.stat().st_mtime for part in parts)
+        if seen != self._seen:
+            self.context.load_verify_locations(parts[0])
+            self.context.load_cert_chain(parts[1], parts[2])
+            self._seen = seen
+
+
 class Cluster:
     """Makes clients' settings, and topics before they are used."""
 
     def __init__(self, url: str, tls_dir: Path | None) -> None:
         """Connects to nothing. Raises ConfigError."""
-        self.place, self._tls = Place.of(url), tls_dir
+        self.place = Place.of(url)
         if self.place.tls and tls_dir is None:
             raise ConfigError("AIMASS_BUS_URL: kafka+ssl:// needs AIMASS_TLS_DIR")
+        self._context = _Certificates(tls_dir) if self.place.tls and tls_dir else None
         self._known: set[str] = set()
         self._making = threading.Lock()
         listen_to_library()
 
     def client(self, kind: Any, **settings: Any) -> Any:
         """A client of a class of the library. Blocks; raises KafkaError when no broker answers."""
-        return make_client(kind, **self._options(), **settings)
+        self.renew()
+        servers = {"bootstrap_servers": list(self.place.servers), "bootstrap_timeout_ms": _BOOTSTRAP}
+        options = servers | {"reconnect_backoff_max_ms": 1000, "metadata_max_age_ms": _AGE}
+        if self._context:
+            options |= {"security_protocol": "SSL", "ssl_context": self._context.context}
+        return make_client(kind, **options, **settings)
 
-    def _options(self) -> dict[str, Any]:
-        """What every client is made with; certificates are read anew, so that renewed ones count."""
-        found: dict[str, Any] = {
-            "bootstrap_servers": list(self.place.servers),
-            "bootstrap_timeout_ms": _BOOTSTRAP,
-            "reconnect_backoff_max_ms": 1000,
-            "metadata_max_age_ms": _AGE,
-        }
-        if self.place.tls and self._tls:
-            context = ssl.create_default_context(cafile=str(self._tls / "ca.pem"))
-            context.load_cert_chain(self._tls / "cert.pem", self._tls / "key.pem")
-            found |= {"security_protocol": "SSL", "ssl_context": context}
-        return found
+    def renew(self) -> None:
+        """Looks for renewed certificates; connections that are made from then on show them."""
+        if self._context:
+            try:
+                self._context.renew()
+            except OSError as error:  # half of them is there: the next look finds the rest
+                log.warning("renewed certificates cannot be read yet: %s", error)
 
     def make(self, topics: Iterable[str]) -> None:
         """Makes topics that are not there, each with its dead one. Blocks; raises KafkaError."""

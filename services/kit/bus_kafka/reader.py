@@ -124,6 +124,7 @@ class KafkaReader:
         if self.closed or not self._ready():
             return []
         try:
+            self._cluster.renew()
             if self._passing and time.monotonic() - self._looked > _NEW_PARTITIONS:
                 self._take_new()
             found = self._consumer.poll(_SLICE, max_records=limit)
