@@ -26,5 +26,6 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(tmp_path: Path, migrated: Path) -> Path:
     """A copy of it."""
     for database in ("data.db", "bus.db"):
-        shutil.copy(migrated / database, tmp_path)
+        if (migrated / database).exists():  # not where every service has a database on a server
+            shutil.copy(migrated / database, tmp_path)
     return tmp_path

@@ -13,6 +13,7 @@ from aimass.v1 import pipelines_pb2 as pb
 from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from aimass.v1.pipelines_pb2_grpc import PipelinesStub
+from services.data.database import schema
 from services.data.pipelines.domain import Output, Run, Step
 from services.data.pipelines.store import Store
 from services.data.pipelines.wire import run_to_wire
@@ -173,10 +174,17 @@ async def test_a_run_that_has_ended_cannot_be_cancelled(home: House) -> None:
     assert found.state == operations_pb2.OPERATION_STATE_SUCCEEDED
 
 
+async def begun(kept: Store, wanted: Run) -> Run:
+    """A run that this process does."""
+    run, _ = await kept.begin(SCOPE, wanted, None)
+    await schema.tenure.take([run.operation])
+    return run
+
+
 async def test_nothing_is_recorded_for_a_run_that_has_ended(home: House) -> None:
     kept, now = store(home), home.runtime.now()
     wanted = Run("r-ended", "raced", "", "running", (), {}, (), now)
-    run, _ = await kept.begin(SCOPE, wanted, None)
+    run = await begun(kept, wanted)
     await kept.end(SCOPE, run.run, now, None)
     with pytest.raises(Failure, match="the run r-ended has ended") as caught:
         await kept.record_step(SCOPE, run.run, Output("raced-out", 1, 1), None, now, run_to_wire)
@@ -192,7 +200,7 @@ async def test_nothing_is_recorded_for_a_run_that_has_ended(home: House) -> None
 async def test_a_cursor_belongs_to_its_pipeline_and_its_step(home: House) -> None:
     kept, now = store(home), home.runtime.now()
     steps = (Step("one", "", ("raw",), cursor="id"), Step("two", "", ("raw",), cursor="id"))
-    run, _ = await kept.begin(SCOPE, Run("r-cursor", "raced", "", "running", steps, {"raw": 1}, (), now), None)
+    run = await begun(kept, Run("r-cursor", "raced", "", "running", steps, {"raw": 1}, (), now))
     assert await kept.cursor(SCOPE, run, steps[0]) is None
     await kept.record_step(SCOPE, run.run, Output("one", 1, 1), 2**63 - 1, now, run_to_wire)
     await kept.record_step(SCOPE, run.run, Output("two", 1, 1), "it's", now, run_to_wire)
@@ -208,7 +216,7 @@ async def test_a_step_that_saw_nothing_keeps_the_place_it_was_at(home: House) ->
     steps = (Step("kept", "", ("raw",), cursor="id"),)
     for number, cursor in enumerate((7, None)):
         wanted = Run(f"r-kept-{number}", "raced", "", "running", steps, {"raw": 1}, (), now)
-        run, _ = await kept.begin(SCOPE, wanted, None)
+        run = await begun(kept, wanted)
         await kept.record_step(SCOPE, run.run, Output("kept", 1, 1), cursor, now, run_to_wire)
 
     assert await kept.cursor(SCOPE, run, steps[0]) == 7

@@ -94,7 +94,7 @@ def _for(path: str, principal: Principal) -> Principal:
     return replace(principal, id=f"service:{callers[0]}") if callers else principal
 
 
-def _databases(home: Path, services: Sequence[str]) -> dict[str, str]:
+def databases(home: Path, services: Sequence[str]) -> dict[str, str]:
     """With AIMASS_TEST_POSTGRES_ALL=1 a database on PostgreSQL for each service, the same one when it starts again."""
     if not os.environ.get("AIMASS_TEST_POSTGRES_ALL"):
         return {}
@@ -110,7 +110,7 @@ def _databases(home: Path, services: Sequence[str]) -> dict[str, str]:
 async def house(home: Path, *services: str, **env: str) -> AsyncIterator[House]:
     """Runs services on a home folder; settings as keywords: AIMASS_LOGS_X="1"."""
     process = Process(
-        services, {"AIMASS_HOME": str(home), "AIMASS_DRAIN_SECONDS": "1", **_databases(home, services), **env}
+        services, {"AIMASS_HOME": str(home), "AIMASS_DRAIN_SECONDS": "1", **databases(home, services), **env}
     )
     try:
         await process.start()

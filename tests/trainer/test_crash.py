@@ -12,7 +12,7 @@ import pytest
 
 from aimass.v1 import jobs_pb2 as pb
 from aimass.v1.trainer_events_pb2 import TrainingSucceeded
-from tests.support.house import House, house, until
+from tests.support.house import House, databases, house, until
 from tests.trainer.steps import ended, get, run_of, submit
 
 LONG = pb.LightGbm(rounds=2500, leaves=4)  # some seconds
@@ -67,7 +67,12 @@ async def test_a_killed_process_leaves_no_child_and_the_job_goes_on(home: Path, 
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services", "data", "trainer"),
         cwd=ROOT,
-        env={"AIMASS_HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{ROOT}/sdk"},
+        env={
+            "AIMASS_HOME": str(home),
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT}:{ROOT}/sdk",
+            **databases(home, ("data", "trainer")),
+        },
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
