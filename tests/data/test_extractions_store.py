@@ -45,7 +45,9 @@ async def begin(store: ExtractionStore, rule: str = "r", scope: Scope = ACME) ->
     def pin(_: Connection, operation: str) -> tuple[Extraction, Task]:
         return Extraction(uuid7(), rule, 1, "s", "d", operation, schema.operations.now()), TASK
 
-    return (await store.begin(scope, rule, pin, None))[0]
+    begun, _ = await store.begin(scope, rule, pin, None)
+    await schema.tenure.take([begun.operation])  # as who does it has it
+    return begun
 
 
 async def succeed(store: ExtractionStore, run: Extraction, place: str, cursor: Any, scope: Scope = ACME) -> Extraction:
