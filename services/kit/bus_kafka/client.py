@@ -106,3 +106,5 @@ def listen_to_library() -> None:
         library.addHandler(_Library())
         library.setLevel(logging.WARNING)
         library.propagate = False
+        # Its loop has a thread of its own; that it was slow says that the machine is busy.
+        logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
