@@ -1,7 +1,6 @@
 """How the gateway is put together."""
 
 import asyncio
-from importlib.metadata import PackageNotFoundError, version
 
 from aimass.v1 import gateway_events_pb2 as events
 from services.gateway.access.api import AccessApi
@@ -32,6 +31,7 @@ from services.gateway.traffic.engines import Inference, RemoteEngines
 from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.service import Traffic
 from services.gateway.traffic.store import TrafficStore
+from services.kit import telemetry
 from services.kit.app import App, Runtime
 from services.kit.config import ConfigError
 from services.kit.db import Database
@@ -53,9 +53,9 @@ def build(config: Config, runtime: Runtime) -> App:
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal)
     edge.costly = lambda request: calls.costly(request.method, request.path)
-    edge.predictions = OipRest(traffic, runtime.ready, _version()).handle
+    edge.predictions = OipRest(traffic, runtime.ready, telemetry.version()).handle
     forward = Forward(calls, admission, journal)
-    forward.add(OipGrpc(traffic, admission.admit, runtime.ready, _version()).handlers(), asks=True)
+    forward.add(OipGrpc(traffic, admission.admit, runtime.ready, telemetry.version()).handlers(), asks=True)
     names = sorted({method.path.split("/")[1] for method in calls.methods()})
     pool = oip_messages.pool()
     forward.add(inspection.handlers([*names, oip_messages.SERVICE], [pool], runtime.ready), asks=False)
@@ -121,12 +121,5 @@ def _web(edge: Edge, calls: Calls, leaving: asyncio.Event) -> Asgi:
 
     web = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     Rest(calls, edge.take, leaving).mount(web)
-    Documents(calls, _version()).mount(web)
+    Documents(calls, telemetry.version()).mount(web)
     return web
-
-
-def _version() -> str:
-    try:
-        return version("aimass-server")
-    except PackageNotFoundError:
-        return "0"

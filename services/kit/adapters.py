@@ -1,5 +1,6 @@
 """Which adapter of a port an installation uses: its settings say so by URLs. A far one is imported when chosen."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from services.kit.auth import Identity
@@ -13,6 +14,7 @@ from services.kit.uploads import FolderUploads, Uploads
 
 if TYPE_CHECKING:
     from services.kit.bucket_s3 import Bucket
+    from services.kit.telemetry.collector import Collector
     from services.kit.tls import Credentials
 
 
@@ -49,6 +51,15 @@ def bus(settings: Installation, identity: Identity, service: str, credentials: "
 
         return KafkaBus(url, settings.tls_dir)
     raise ConfigError("AIMASS_BUS_URL: must be grpc://host:port or kafka://host:port,...")
+
+
+def collector(env: Mapping[str, str], process: str, instance: str) -> "Collector | None":
+    """Where telemetry goes beside the log centre, as the variables OTEL_* say. Raises ConfigError."""
+    if not any(value and variable.startswith("OTEL_") for variable, value in env.items()):
+        return None
+    from services.kit.telemetry.collectors import collector
+
+    return collector(env, process, instance)
 
 
 def cache(settings: Installation) -> Cache:

@@ -76,6 +76,7 @@ class Runtime:
         source, connect = adapters.source(self.settings, self.identity), connector(self.credentials)
         self.directory = Directory(self.hosted, source, connect, self.calls)
         self.telemetry = Telemetry("-".join(self.hosted)[:60], self.home, self.settings.log_level)
+        self.collector = adapters.collector(env, self.telemetry.process, self.instance)
         self.storage = adapters.storage(self.settings)
         self.blobs, self.uploads, self.mirrors, _ = self.storage
         self.random = random.SystemRandom()

@@ -87,6 +87,11 @@ class Breaker:
         return self._state
 
     @property
+    def shown(self) -> State:
+        """The state as it was left, for figures: looking at it changes nothing."""
+        return self._state
+
+    @property
     def opened_until(self) -> float:
         """Until when it is open, on its clock; says something of an open one only."""
         return self._until

@@ -49,6 +49,9 @@ class Bus(Protocol):
         One that is read `from_end` begins at the end and is passing: nothing is kept for it longer than for others.
         """
 
+    async def lag(self) -> dict[str, int]:
+        """Events that lasting groups have still to commit, by group, as far as this process can know. For figures."""
+
     async def close(self) -> None: ...
 
 
@@ -104,6 +107,9 @@ class NearBus:
             highest[event.topic] = max(highest.get(event.topic, 0), event.offset)
         await self._db.run(lambda connection: bus_log.move(connection, group, highest))
         await self._prune()
+
+    async def lag(self) -> dict[str, int]:
+        return await self._db.read(bus_log.lag)
 
     async def _prune(self) -> None:
         if time.monotonic() - self._pruned > _PRUNE_EVERY:

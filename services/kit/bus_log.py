@@ -83,6 +83,14 @@ def move(connection: Connection, group: str, offsets: Mapping[str, int], passing
         connection.execute(change.on_conflict_do_update(index_elements=["name", "topic"], set_={"offset": forward}))
 
 
+def lag(connection: Connection) -> dict[str, int]:
+    """Records that lasting groups have not committed, by group."""
+    unread = (record.c.topic == group_offset.c.topic) & (record.c.offset > group_offset.c.offset)
+    each = select(group_offset.c.name, func.count(record.c.offset)).outerjoin(record, unread)
+    found = connection.execute(each.where(group_offset.c.passing.is_(False)).group_by(group_offset.c.name))
+    return {name: int(count) for name, count in found}
+
+
 def prune(connection: Connection, now: float) -> None:
     """Forgets records that every lasting group has committed, some time after; and old ones that nobody reads.
 

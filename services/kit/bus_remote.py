@@ -41,6 +41,10 @@ class RemoteBus:
     async def reader(self, topics: Sequence[str], group: str, from_end: bool = False) -> "RemoteReader":
         return RemoteReader(self, list(topics), group, from_end)
 
+    async def lag(self) -> dict[str, int]:
+        """Nothing: the process that holds the log knows."""
+        return {}
+
     def fetch(self, request: pb.FetchRequest) -> Any:
         """The stream of what a group has not committed."""
         return self._stub.Fetch(request, metadata=self.metadata())

@@ -95,6 +95,7 @@ class Database:
         # Those whom others have been too quick for several times go one by one.
         self._turn = threading.Lock()
         self._threads = ThreadPoolExecutor(self._kind.threads, thread_name_prefix="db")
+        self.underway, self.threads = set[asyncio.Future[Any]](), self._kind.threads  # what runs or waits
 
     async def start(self) -> None:
         """Takes the file's lock and brings the schema up to date. Raises unavailable."""
@@ -147,6 +148,8 @@ class Database:
             future = asyncio.get_running_loop().run_in_executor(self._threads, self._transact, asked)
         except RuntimeError:
             raise Unavailable("the database is closed") from None
+        self.underway.add(future)
+        future.add_done_callback(self.underway.discard)
         return await self._kind.result(future, asked)
 
     def _transact(self, work: Work[T]) -> T:

@@ -145,6 +145,11 @@ class Directory:
             return self.local[service]
         return SomeChannel(pool, (instance,), self._calls) if instance else BalancedChannel(pool, self._calls)
 
+    @property
+    def pools(self) -> Collection[Pool]:
+        """Those that have been asked for."""
+        return self._pools.values()
+
     def some(self, pool: Pool, among: Collection[str]) -> SomeChannel:
         """A channel to some instances of a pool, by their ids."""
         return SomeChannel(pool, among, self._calls)

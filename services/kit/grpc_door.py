@@ -8,6 +8,7 @@ from grpc import aio
 
 from services.kit.config import ConfigError
 from services.kit.handlers import Handlers
+from services.kit.health import Health, HealthHandlers
 from services.kit.rpc import OPTIONS, PINGED, Guarded
 from services.kit.underway import Underway
 
@@ -24,10 +25,12 @@ class GrpcDoor:
         guarded: Mapping[str, Guarded],
         ending: Callable[[], None] = lambda: None,
         credentials: "Credentials | None" = None,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`ending` is called before the door closes."""
+        """`ending` is called before the door closes; `ready` says what grpc.health.v1 answers."""
         self._address, self._guarded, self._ending, self._credentials = address, guarded, ending, credentials
-        self._underway = Underway()
+        names = {path.split("/")[1] for path in guarded}
+        self._underway, self._health = Underway(), Health(names, ready)
         # host:port where it is open: port 0 was for any.
         self.address = ""
         self._server: aio.Server | None = None
@@ -36,7 +39,7 @@ class GrpcDoor:
         """Raises ConfigError when the address cannot be had."""
         # gRPC would let two processes listen on one port, and each get some of the other's calls.
         server = aio.server(options=[*OPTIONS, *PINGED, ("grpc.so_reuseport", 0)])
-        server.add_generic_rpc_handlers((self._handlers(),))
+        server.add_generic_rpc_handlers((self._handlers(), HealthHandlers(self._health, self._underway)))
         try:
             if self._credentials:
                 port = server.add_secure_port(self._address, self._credentials.server())

@@ -16,7 +16,9 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    func,
     insert,
+    select,
 )
 from sqlalchemy.engine import Connection
 
@@ -25,6 +27,7 @@ from services.kit.errors import Code, Failure
 from services.kit.event import LARGEST
 
 PARTITIONS = 8  # of every outbox, for ever: a key must not move while events of it wait
+_COUNTED = 10_000
 # Counts for ever; SQLite numbers rows by itself, in a column of this type only.
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
@@ -54,6 +57,14 @@ class Outbox:
             connection.execute(insert(self.table), rows)
             if self._loop and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._news.set)
+
+    def backlog(self, connection: Connection) -> tuple[int, str]:
+        """How many events wait, counted up to 10,000, and the time that the oldest says; empty when none waits."""
+        table = self.table
+        some = select(table.c.id).limit(_COUNTED).subquery()
+        oldest = connection.execute(select(table.c.headers).order_by(table.c.id).limit(1)).scalar()
+        count = connection.execute(select(func.count()).select_from(some)).scalar_one()
+        return int(count), str(orjson.loads(oldest).get("ce_time", "")) if oldest else ""
 
     def listen(self) -> asyncio.Event:
         """Set in this event loop, now and later, when a transaction of this process writes events."""

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TextIO
 
 from services.kit import config
@@ -22,6 +23,7 @@ from services.kit.observation import ObservationDoor
 from services.kit.operations_api import OperationsApi
 from services.kit.relay import Relay
 from services.kit.rpc import guard
+from services.kit.vitals import Vitals
 
 log = logging.getLogger(__name__)
 SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
@@ -60,14 +62,14 @@ class Process:
         self._observed: list[Door] = []
         self._internal: dict[str, GrpcDoor] = {}
         self._public: list[Door] = []
-        self._started = False
+        self._vitals = Vitals(self.runtime, self._apps)
 
     async def start(self) -> None:
         """Opens databases, then the bus, runs what must run before requests, then opens the doors."""
         runtime = self.runtime
         if listen := runtime.settings.observe_listen:
             # First to open and last to close: it tells of the start and of the stop.
-            observed = ObservationDoor(listen, lambda: self._started, lambda: self._started and runtime.ready())
+            observed = ObservationDoor(listen, lambda: self._vitals.started, self._vitals.all_ready)
             await observed.open()
             (runtime.home / "observed").write_text(f"{observed.address}\n")
             self._observed.append(observed)
@@ -79,7 +81,8 @@ class Process:
         await runtime.directory.start()
         await runtime.bus.start()
         await asyncio.gather(*(app.database.start() for app in self._apps.values() if app.database))
-        runtime.telemetry.start(runtime.bus)
+        runtime.telemetry.start(runtime.bus, runtime.collector)
+        runtime.spawn(self._vitals.run())
         for name, inner in self._internal_doors().items():
             await inner.open()
             self._internal[name] = inner
@@ -94,7 +97,7 @@ class Process:
         addresses = {name: self._internal[name].address if name in self._internal else "" for name in self._apps}
         host = runtime.settings.advertise_host
         await runtime.directory.source.announce({name: place(found, host) for name, found in addresses.items()})
-        self._started = True
+        self._vitals.started = True
         log.info("%s ready", ", ".join(self._apps), extra=OPERATOR)
 
     def _internal_doors(self) -> dict[str, GrpcDoor]:
@@ -105,8 +108,8 @@ class Process:
             doors["bus"] = GrpcDoor(runtime.settings.bus_listen, offered, api.end, runtime.credentials)
         for name in self._apps:
             if listen := self._listen(name):
-                methods = runtime.directory.local[name].methods
-                doors[name] = GrpcDoor(listen, methods, credentials=runtime.credentials)
+                methods, ready = runtime.directory.local[name].methods, partial(self._vitals.ready, name)
+                doors[name] = GrpcDoor(listen, methods, credentials=runtime.credentials, ready=ready)
         if runtime.credentials and (missing := sorted(doors.keys() - runtime.credentials.names)):
             raise config.ConfigError(f"AIMASS_TLS_DIR: the certificate is not for {', '.join(missing)}")
         return doors
@@ -158,7 +161,8 @@ class Process:
 
     async def _drain(self, grace: float, accept: float) -> None:
         """Closes the public doors, then those that other processes have had time to leave."""
-        noticed = asyncio.ensure_future(asyncio.sleep(min(accept, grace) if self._internal and self._started else 0))
+        called = self._internal and self._vitals.started
+        noticed = asyncio.ensure_future(asyncio.sleep(min(accept, grace) if called else 0))
         for door in reversed(self._public):
             await door.close(grace)
         await noticed

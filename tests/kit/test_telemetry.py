@@ -45,6 +45,9 @@ class MemoryBus:
     async def reader(self, topics: Sequence[str], group: str, from_end: bool = False) -> Reader:
         raise NotImplementedError
 
+    async def lag(self) -> dict[str, int]:
+        return {}
+
     def spans(self) -> list[OtlpSpan]:
         bodies = [ExportTraceServiceRequest.FromString(e.body) for e in self.events if ".trace." in e.type]
         return [span for body in bodies for span in body.resource_spans[0].scope_spans[0].spans]

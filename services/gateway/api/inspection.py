@@ -1,17 +1,14 @@
 """gRPC reflection and health, for callers who have a key."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
 from google.protobuf.descriptor_pool import Default
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from services.kit.errors import NotFound
-
-_EVERY = 1.0  # seconds between looks of those who watch
+from services.kit.health import NAME, Health
 
 
 class _Collected:
@@ -45,38 +42,12 @@ class Pools:
         return look
 
 
-class Health:
-    """Servicer of grpc.health.v1.Health: a public service is as ready as the process."""
-
-    def __init__(self, names: Iterable[str], ready: Callable[[], bool]) -> None:
-        self._names, self._ready = {"", *names}, ready
-
-    def _status(self) -> Any:
-        serving = health_pb2.HealthCheckResponse.SERVING
-        return health_pb2.HealthCheckResponse(
-            status=serving if self._ready() else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-
-    async def Check(self, request: Any, context: Any) -> Any:
-        if request.service not in self._names:
-            raise NotFound(f"there is no service {request.service[:200]}")
-        return self._status()
-
-    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        last = None
-        while True:
-            status = await self.Check(request, context)
-            if status != last:
-                yield (last := status)
-            await asyncio.sleep(_EVERY)
-
-
 def handlers(
     names: Sequence[str], pools: Sequence[Any], ready: Callable[[], bool]
 ) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
     """Handlers of both services by path; `pools` describe services that are not in the default one."""
     collected = _Collected()
-    services = [*names, reflection.SERVICE_NAME, "grpc.health.v1.Health"]
+    services = [*names, reflection.SERVICE_NAME, NAME]
     servicer = reflection.aio.ReflectionServicer(services, pool=Pools([Default(), *pools]))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, collected)
     health_pb2_grpc.add_HealthServicer_to_server(Health(names, ready), collected)

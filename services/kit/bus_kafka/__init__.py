@@ -88,6 +88,10 @@ class KafkaBus:
             await found.open()
         return found
 
+    async def lag(self) -> dict[str, int]:
+        """Of what this process reads, by the ends that the brokers said last."""
+        return {group: count for reader in self._readers if not reader.closed for group, count in reader.lag.items()}
+
     async def close(self) -> None:
         """Lets go of threads and connections, also when nobody answers."""
         await asyncio.gather(*(reader.close() for reader in self._readers))

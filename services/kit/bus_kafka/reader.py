@@ -66,6 +66,7 @@ class KafkaReader:
         # Of a passing group: where it reads on. Of others: what was committed, so that it never goes back.
         self._places: dict[TopicPartition, int] = {}
         self._looked = 0.0
+        self.lag: dict[str, int] = {}  # events that a lasting group has still to commit
 
     @property
     def closed(self) -> bool:
@@ -133,6 +134,10 @@ class KafkaReader:
             self._complaints.say(f"{self._group} reads again: {error or type(error).__name__}")
             self._closing.wait(_PAUSE)
             return []
+        self._places = {place: records[0].offset for place, records in found.items()} | self._places
+        ends = {place: self._consumer.highwater(place) or 0 for place in self._consumer.assignment()}
+        if not self._passing:
+            self.lag[self._group] = sum(max(0, end - self._places.get(place, end)) for place, end in ends.items())
         return [event_of(record) for records in found.values() for record in records]
 
     def _opened(self) -> Any:

@@ -4,7 +4,7 @@ in files, and as text for a scraper.
 Nothing here blocks a request: what is told waits in bounded queues, and what does not fit is counted and dropped.
 """
 
-from services.kit.telemetry.metrics import REGISTRY, exposition
+from services.kit.telemetry.metrics import REGISTRY, exposition, gauge, version
 from services.kit.telemetry.otlp import encode
 from services.kit.telemetry.pipeline import Telemetry
 from services.kit.telemetry.records import Record
@@ -21,6 +21,8 @@ __all__ = [
     "encode",
     "exposition",
     "failed",
+    "gauge",
     "span",
     "traceparent",
+    "version",
 ]

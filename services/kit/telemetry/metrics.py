@@ -1,10 +1,17 @@
-"""Figures of this process, for a scraper and for the log centre. Labels come from code, so their number is bounded."""
+"""Figures of this process, for a scraper and for the log centre. Labels come from code, so their number is bounded.
 
-from collections.abc import Iterable
+What has a value at any time, such as the depth of a queue, is said with `gauge`, which asks for it when somebody looks.
+"""
+
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from importlib import metadata
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
+from services.kit.telemetry.gauges import Gauges
 from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import Span
 
@@ -13,7 +20,11 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10,
 _MOST = 500  # names of spans that are told apart
 _names: set[str] = set()
 
+_gauges = Gauges()
+gauge = _gauges.gauge
+
 ProcessCollector(registry=REGISTRY)
+REGISTRY.register(_gauges)
 requests = Counter("aimass_requests", "Pieces of work that ended.", ["service", "name", "status"], registry=REGISTRY)
 seconds = Histogram(
     "aimass_request_seconds", "How long they took.", ["service", "name"], buckets=_BUCKETS, registry=REGISTRY
@@ -49,3 +60,19 @@ def observe_predictions(records: Iterable[Record]) -> None:
 def exposition() -> bytes:
     """All figures as the Prometheus text format."""
     return generate_latest(REGISTRY)
+
+
+@cache
+def version() -> str:
+    """The version of the servers; 0 when they are not installed but lie there."""
+    try:
+        return metadata.version("aimass-server")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+def _build() -> Iterator[tuple[Sequence[str], float]]:
+    yield (version(), platform.python_version()), 1.0
+
+
+gauge("aimass_build_info", "What runs here; always 1.", ["version", "python"], _build)

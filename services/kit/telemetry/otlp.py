@@ -1,7 +1,7 @@
 """Spans, records and figures as OTLP requests. Runs in the telemetry thread, off the path of requests."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -21,23 +21,40 @@ _SCOPE = framed(0x0A, framed(0x0A, b"aimass"))
 
 def encode(batch: Sequence[Record]) -> bytes:
     """Records as one ExportLogsServiceRequest."""
-    records = b"".join([framed(0x12, _log(record)) for record in batch])
-    return framed(0x0A, framed(0x12, _SCOPE + records))
+    return request(logs(batch))
 
 
 def encode_spans(batch: Sequence[Span], process: str) -> bytes:
     """Spans as one ExportTraceServiceRequest."""
-    spans = b"".join([framed(0x12, _span(span)) for span in batch])
-    resource = framed(0x0A, attribute(0x0A, "service.name", process))
-    return framed(0x0A, resource + framed(0x12, _SCOPE + spans))
+    return request(traces(batch), resource({"service.name": process}))
+
+
+def logs(batch: Sequence[Record]) -> bytes:
+    """Records as what a request holds beside its resource."""
+    return framed(0x12, _SCOPE + b"".join([framed(0x12, _log(record)) for record in batch]))
+
+
+def traces(batch: Sequence[Span]) -> bytes:
+    """Spans as what a request holds beside its resource."""
+    return framed(0x12, _SCOPE + b"".join([framed(0x12, _span(span)) for span in batch]))
+
+
+def resource(attributes: Mapping[str, str]) -> bytes:
+    """What a process says of itself with every request."""
+    return framed(0x0A, b"".join([attribute(0x0A, key, value) for key, value in attributes.items()]))
+
+
+def request(content: bytes, resource: bytes = b"") -> bytes:
+    """A request of any signal: they are built alike."""
+    return framed(0x0A, resource + content)
 
 
 def encode_metrics(metrics: Iterable[Metric], process: str) -> bytes:
-    """Figures as one ExportMetricsServiceRequest; of a histogram its sum and count, its buckets are for the scraper."""
-    request, now = ExportMetricsServiceRequest(), time.time_ns()
-    resource = request.resource_metrics.add()
-    resource.resource.attributes.append(_pair("service.name", process))
-    scope = resource.scope_metrics.add()
+    """Figures as one ExportMetricsServiceRequest; of a histogram its sum and count: its buckets are for others."""
+    made_of, now = ExportMetricsServiceRequest(), time.time_ns()
+    about = made_of.resource_metrics.add()
+    about.resource.attributes.append(_pair("service.name", process))
+    scope = about.scope_metrics.add()
     for metric in metrics:
         for sample in metric.samples:
             if sample.name.endswith(("_bucket", "_created")):
@@ -51,7 +68,7 @@ def encode_metrics(metrics: Iterable[Metric], process: str) -> bytes:
                 point = made.sum.data_points.add()
             point.time_unix_nano, point.as_double = now, sample.value
             point.attributes.extend(_pair(key, value) for key, value in sample.labels.items())
-    return request.SerializeToString()
+    return made_of.SerializeToString()
 
 
 def _log(record: Record) -> bytes:

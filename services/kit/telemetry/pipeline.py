@@ -5,15 +5,18 @@ import contextlib
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from services.kit.auth import SYSTEM
 from services.kit.bus import TELEMETRY, Bus, Event
 from services.kit.errors import Code, Failure
 from services.kit.telemetry import metrics, spans
+from services.kit.telemetry.collector import Collector
 from services.kit.telemetry.files import ToRecords, process_log
-from services.kit.telemetry.otlp import encode, encode_metrics, encode_spans
+from services.kit.telemetry.otlp import encode_metrics, logs, request, resource, traces
 from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import Span
 from services.kit.timestamps import uuid7
@@ -25,7 +28,7 @@ _BATCH, _BATCH_BYTES = 1_000, 2 * 2**20
 _UNSENT = 50  # encoded batches that wait for a bus that is away
 _EVERY = 0.2  # seconds
 _METRICS_EVERY = 60.0
-_LAST = 2.0  # seconds that a process which stops waits for a bus that is away
+_LAST = 2.0  # seconds that a process which stops waits for a bus that is away, and for a slow collector
 
 
 class Telemetry:
@@ -39,10 +42,12 @@ class Telemetry:
         self._held = 0
         self.dropped = 0
         self._bus: Bus | None = None
+        self._collector: Collector | None = None
         self._task: asyncio.Task[None] | None = None
         self._publishing = asyncio.Lock()
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="telemetry")
-        self._process, self._measured = process, time.monotonic()
+        self.process, self._measured = process, time.monotonic()
+        self._resource = resource({"service.name": process})
         self._handlers: list[logging.Handler] = [process_log(home / "logs", process), ToRecords(self.record)]
         root = logging.getLogger("services")
         root.setLevel(level)
@@ -69,9 +74,11 @@ class Telemetry:
         self.dropped += count
         metrics.dropped.labels(kind).inc(count)
 
-    def start(self, bus: Bus) -> None:
-        """Begins to publish."""
-        self._bus = bus
+    def start(self, bus: Bus, collector: Collector | None = None) -> None:
+        """Begins to publish, and to send the same to a collector."""
+        self._bus, self._collector = bus, collector
+        if collector:
+            collector.start()
         self._task = asyncio.get_running_loop().create_task(self._publish_for_ever())
 
     async def flush(self) -> None:
@@ -95,14 +102,13 @@ class Telemetry:
 
     async def _next(self) -> tuple[list[Event], int]:
         """Events, and how many records and spans are in the new ones."""
-        loop = asyncio.get_running_loop()
         events = [self._unsent.popleft() for _ in range(len(self._unsent))]
         records = self._take()
         if records:
-            events.append(_event(await loop.run_in_executor(self._encoder, self._encode_records, records), "logs"))
+            events.append(_event(await self._encoded("logs", self._encode_records, records), "logs"))
         ended = [self._spans.popleft() for _ in range(min(len(self._spans), _BATCH))]
         if ended:
-            events.append(_event(await loop.run_in_executor(self._encoder, self._encode, ended), "trace"))
+            events.append(_event(await self._encoded("traces", self._encode_spans, ended), "trace"))
         metrics.waiting.labels("record").set(len(self._records))
         metrics.waiting.labels("span").set(len(self._spans))
         return events, len(records) + len(ended)
@@ -117,22 +123,41 @@ class Telemetry:
         self._held -= size
         return taken
 
-    @staticmethod
-    def _encode_records(records: list[Record]) -> bytes:
-        metrics.observe_predictions(records)
-        return encode(records)
+    async def _encoded(self, signal: str, encode: Callable[[Any], tuple[bytes, bytes]], batch: Any) -> bytes:
+        """A batch as a request for the log centre; the collector gets the same with another resource."""
+        loop, collector = asyncio.get_running_loop(), self._collector
 
-    def _encode(self, ended: list[Span]) -> bytes:
+        def both() -> tuple[bytes, bytes]:
+            resource, content = encode(batch)
+            wanted = collector and collector.wants(signal)
+            return request(content, resource), request(content, collector.resource) if collector and wanted else b""
+
+        body, copied = await loop.run_in_executor(self._encoder, both)
+        if collector and copied:
+            collector.add(signal, copied)
+        return body
+
+    @staticmethod
+    def _encode_records(records: list[Record]) -> tuple[bytes, bytes]:
+        metrics.observe_predictions(records)
+        return b"", logs(records)
+
+    def _encode_spans(self, ended: list[Span]) -> tuple[bytes, bytes]:
         metrics.observe(ended)
-        return encode_spans(ended, self._process)
+        return self._resource, traces(ended)
 
     async def measure(self) -> None:
         """Publishes the figures as they stand."""
-        loop = asyncio.get_running_loop()
+        loop, collector = asyncio.get_running_loop(), self._collector
         body = await loop.run_in_executor(
-            self._encoder, lambda: encode_metrics(metrics.REGISTRY.collect(), self._process)
+            self._encoder, lambda: encode_metrics(metrics.REGISTRY.collect(), self.process)
         )
         self._unsent.append(_event(body, "metrics"))
+        if collector and collector.wants("metrics"):
+            from services.kit.telemetry.figures import figures
+
+            content = await loop.run_in_executor(self._encoder, lambda: figures(metrics.REGISTRY.collect()))
+            collector.add("metrics", request(content, collector.resource))
         await self.flush()
 
     async def _publish_for_ever(self) -> None:
@@ -161,6 +186,8 @@ class Telemetry:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST):
                 await self.flush()
+        if self._collector:
+            await self._collector.close(_LAST)
         self._encoder.shutdown()
 
 

@@ -1,0 +1,69 @@
+"""Health as gRPC's own tools ask for it: grpc.health.v1, without a token."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from services.kit.errors import Failure, NotFound
+from services.kit.status import refuse
+from services.kit.underway import Underway
+
+NAME = "grpc.health.v1.Health"
+_EVERY = 1.0  # seconds between looks of those who watch
+
+
+class Health:
+    """Servicer of grpc.health.v1.Health: each service of a door is as ready as the door."""
+
+    def __init__(self, names: Iterable[str], ready: Callable[[], bool]) -> None:
+        self._names, self._ready = {"", *names}, ready
+
+    def _status(self) -> Any:
+        serving = health_pb2.HealthCheckResponse.SERVING
+        return health_pb2.HealthCheckResponse(
+            status=serving if self._ready() else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+
+    async def Check(self, request: Any, context: Any) -> Any:
+        if request.service not in self._names:
+            raise NotFound(f"there is no service {request.service[:200]}")
+        return self._status()
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        last = None
+        while True:
+            status = await self.Check(request, context)
+            if status != last:
+                yield (last := status)
+            await asyncio.sleep(_EVERY)
+
+
+class HealthHandlers(grpc.GenericRpcHandler):
+    """Health of an internal door, for those who let containers and balancers know."""
+
+    def __init__(self, health: Health, underway: Underway) -> None:
+        self._health, self._underway = health, underway
+        codec = (health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString)
+        self._handlers = {
+            f"/{NAME}/Check": grpc.unary_unary_rpc_method_handler(self._check, *codec),
+            f"/{NAME}/Watch": grpc.unary_stream_rpc_method_handler(self._watch, *codec),
+        }
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        return self._handlers.get(details.method)
+
+    async def _check(self, request: Any, context: Any) -> Any:
+        try:
+            return await self._health.Check(request, context)
+        except Failure as failure:
+            return await refuse(context, failure)
+
+    async def _watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for status in self._underway.each(self._health.Watch(request, context)):
+                yield status
+        except Failure as failure:
+            await refuse(context, failure)

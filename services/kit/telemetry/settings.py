@@ -1,0 +1,84 @@
+"""What can be said by the standard variables of OpenTelemetry: where telemetry goes beside the log centre."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from services.kit.config import ConfigError, Settings, load
+
+SIGNALS = ("traces", "metrics", "logs")
+
+
+class OpenTelemetry(Settings):
+    """The ones that we know of them; others are other libraries' and mean nothing here."""
+
+    model_config = SettingsConfigDict(env_prefix="OTEL_")
+
+    # Whether nothing goes to a collector, whatever else is set.
+    sdk_disabled: bool = False
+    # What a process is called at the collector. Empty: aimass, or aimass-<services> when it has only some of them.
+    service_name: str = ""
+    # More attributes of the process: key=value,key=value, values as in URLs.
+    resource_attributes: str = ""
+    # A collector, http://host:port or https://host:port; over HTTP the path of each signal is added. Empty: none.
+    exporter_otlp_endpoint: str = ""
+    # A collector for one signal; over HTTP the whole URL.
+    exporter_otlp_traces_endpoint: str = ""
+    exporter_otlp_metrics_endpoint: str = ""
+    exporter_otlp_logs_endpoint: str = ""
+    # How it is spoken to.
+    exporter_otlp_protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
+    # What is sent along, such as a key: name=value,name=value, values as in URLs.
+    exporter_otlp_headers: SecretStr = SecretStr("")
+    # Milliseconds that a collector may take for a batch.
+    exporter_otlp_timeout: int = Field(default=10_000, gt=0)
+    # Whether batches are compressed.
+    exporter_otlp_compression: Literal["none", "gzip"] = "none"
+    # A PEM file of who may have signed a collector's certificate. Empty: whom the system believes.
+    exporter_otlp_certificate: Path | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is sent along. Raises ConfigError, without what was given."""
+        return _pairs("OTEL_EXPORTER_OTLP_HEADERS", self.exporter_otlp_headers.get_secret_value())
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Attributes of the process. Raises ConfigError."""
+        return _pairs("OTEL_RESOURCE_ATTRIBUTES", self.resource_attributes)
+
+    def endpoint(self, signal: str) -> str:
+        """The URL for a signal; empty when it goes nowhere. Raises ConfigError."""
+        own = str(getattr(self, f"exporter_otlp_{signal}_endpoint"))
+        if self.sdk_disabled or not (found := own or self.exporter_otlp_endpoint):
+            return ""
+        _check(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT" if own else "OTEL_EXPORTER_OTLP_ENDPOINT", found)
+        if own or self.exporter_otlp_protocol == "grpc":
+            return found
+        return f"{found.rstrip('/')}/v1/{signal}"
+
+
+def read(env: Mapping[str, str]) -> OpenTelemetry:
+    """The settings of an environment; an empty variable is one that is not set. Raises ConfigError."""
+    return load(OpenTelemetry, {name: value for name, value in env.items() if value})
+
+
+def _check(variable: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        port, host = 0, ""
+    if not host or port == 0 or parts.scheme not in ("http", "https") or "@" in parts.netloc:
+        raise ConfigError(f"{variable}: must be http://host:port or https://host:port")
+
+
+def _pairs(variable: str, text: str) -> dict[str, str]:
+    split = [part.partition("=") for part in text.split(",") if part.strip()]
+    if not all(key.strip() and sign for key, sign, _ in split):
+        raise ConfigError(f"{variable}: must be key=value,key=value")
+    return {key.strip(): unquote(value.strip()) for key, _, value in split}

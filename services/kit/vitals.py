@@ -1,0 +1,113 @@
+"""What a process is busy with, as gauges: callers and their breakers, databases, outboxes, groups of the bus."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from services.kit.app import App, Runtime
+from services.kit.errors import Failure
+from services.kit.telemetry import gauge
+
+log = logging.getLogger(__name__)
+_EVERY = 15.0  # seconds between looks into databases; what is in memory is read when somebody asks
+Values = Iterator[tuple[Sequence[str], float]]
+
+
+class Vitals:
+    """The gauges of one process, from `show` to `hide`."""
+
+    def __init__(self, runtime: Runtime, apps: Mapping[str, App]) -> None:
+        self._runtime, self._apps = runtime, apps
+        self._hide: list[Callable[[], None]] = []
+        # By service: how many events wait, and since when the oldest does.
+        self._backlog: dict[str, tuple[int, datetime | None]] = {}
+        self._lag: dict[str, int] = {}
+        self.started = False
+
+    def ready(self, name: str) -> bool:
+        """Whether a service of this process can answer now."""
+        return self.started and not self._runtime.draining and self._apps[name].ready()
+
+    def all_ready(self) -> bool:
+        """Whether all of them can."""
+        return self.started and self._runtime.ready()
+
+    def show(self) -> None:
+        """Says them to whoever asks for the figures of this process."""
+        said: Sequence[tuple[str, str, Sequence[str], Callable[[], Values]]] = (
+            ("instances", "Instances of other services, by what calls find.", ("service", "state"), self._instances),
+            ("calls_underway", "Calls of other services that are under way.", ("service",), self._calls),
+            ("database_calls", "Transactions that run or wait.", ("service",), self._database_calls),
+            ("database_threads", "Transactions that can run at a time.", ("service",), self._database_threads),
+            ("outbox_events", "Events that wait to be published, up to 10000.", ("service",), self._depths),
+            ("outbox_age_seconds", "How long the oldest of them has waited.", ("service",), self._ages),
+            ("bus_lag_events", "Events that a group has not committed yet.", ("group",), self._lags),
+            ("ready", "Whether a service can answer.", ("service",), self._readiness),
+        )
+        self._hide = [gauge(f"aimass_{name}", text, labels, read) for name, text, labels, read in said]
+
+    def hide(self) -> None:
+        """Says them no more."""
+        while self._hide:
+            self._hide.pop()()
+
+    async def run(self) -> None:
+        """Shows them until it is cancelled; reads now and then what only databases know."""
+        self.show()
+        try:
+            while True:
+                try:
+                    await self.look()
+                except Failure as failure:
+                    log.info("figures are old: %s", failure)
+                await asyncio.sleep(_EVERY)
+        finally:
+            self.hide()
+
+    async def look(self) -> None:
+        """Reads it now. Raises unavailable; then what was read before stands."""
+        for name, app in self._apps.items():
+            if app.schema and app.database:
+                count, said = await app.database.read(app.schema.outbox.backlog)
+                self._backlog[name] = count, _time(said)
+        self._lag = await self._runtime.bus.lag()
+
+    def _instances(self) -> Values:
+        for pool in tuple(self._runtime.directory.pools):
+            states = Counter(m.breaker.shown.value if m.connected else "away" for m in tuple(pool.members))
+            for state in ("closed", "half_open", "open", "away"):
+                yield (pool.service, state), states[state]
+
+    def _calls(self) -> Values:
+        for pool in tuple(self._runtime.directory.pools):
+            yield (pool.service,), sum(member.load for member in tuple(pool.members))
+
+    def _database_calls(self) -> Values:
+        return (((name,), len(app.database.underway)) for name, app in self._apps.items() if app.database)
+
+    def _database_threads(self) -> Values:
+        return (((name,), app.database.threads) for name, app in self._apps.items() if app.database)
+
+    def _depths(self) -> Values:
+        return (((name,), count) for name, (count, _) in tuple(self._backlog.items()))
+
+    def _ages(self) -> Values:
+        now = time.time()
+        for name, (_, oldest) in tuple(self._backlog.items()):
+            yield (name,), max(0.0, now - oldest.timestamp()) if oldest else 0.0
+
+    def _lags(self) -> Values:
+        return (((group,), count) for group, count in tuple(self._lag.items()))
+
+    def _readiness(self) -> Values:
+        return (((name,), float(self.ready(name))) for name in self._apps)
+
+
+def _time(said: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(said)
+    except ValueError:
+        return None
