@@ -8,7 +8,7 @@ COMPOSE = docker compose -f deploy/compose.yaml
 export AIMASS_INIT_USER ?= $(shell id -u):$(shell id -g)
 export AIMASS_SECRETS_GID ?= $(shell if [ $$(id -u) = 0 ]; then echo 10001; else id -g; fi)
 
-.PHONY: help setup demo test test-far check proto bench image up down logs demo-compose test-compose
+.PHONY: help setup demo test test-far check proto docs bench image up down logs demo-compose test-compose
 
 help: ## Says what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-13s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ proto: setup ## Generates sdk/aimass/v1 and the client's types from proto/
 	gzip -dc sdk/aimass/v1/api.binpb.gz 2>/dev/null | cmp -s - .venv/api.binpb || gzip -9nc .venv/api.binpb > sdk/aimass/v1/api.binpb.gz
 	PYTHONPATH=sdk $(BIN)/python sdk/tools/stubs.py sdk/aimass/services.pyi
 	$(BIN)/ruff format --quiet --no-cache --isolated --line-length 120 sdk/aimass/v1/*.pyi sdk/aimass/services.pyi
+
+docs: setup ## Generates docs/configuration.md from the settings classes
+	PYTHONPATH=.:sdk $(BIN)/python docs/tools/configuration.py docs/configuration.md
 
 bench: setup ## Ratios against named peers, measured here
 	$(BIN)/python -m tests.bench

@@ -81,6 +81,7 @@ class Installation(Settings):
     observe_listen: str = ""
     # host or host:port, comma-separated, that outgoing calls may reach although they are not public.
     egress_allow: str = ""
+    # The least that goes into log files and to the log centre: DEBUG, INFO, WARNING, ERROR.
     log_level: str = "INFO"
     # Seconds that requests in flight may take after SIGTERM.
     drain_seconds: float = 30.0

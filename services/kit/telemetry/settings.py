@@ -20,7 +20,7 @@ class OpenTelemetry(Settings):
 
     # Whether nothing goes to a collector, whatever else is set.
     sdk_disabled: bool = False
-    # What a process is called at the collector. Empty: aimass, or aimass-<services> when it has only some of them.
+    # What a process is called at the collector. Empty: aimass; aimass-<service> when it has one only.
     service_name: str = ""
     # More attributes of the process: key=value,key=value, values as in URLs.
     resource_attributes: str = ""
