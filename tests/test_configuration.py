@@ -21,7 +21,8 @@ def test_the_page_is_fresh() -> None:
 
 def test_every_variable_is_on_the_page() -> None:
     said = set(re.findall(r"`([A-Z0-9_]+)`", PAGE.read_text()))
-    known = {v for kind in (Installation, OpenTelemetry, *settings_of(SERVICES)) for v in kind.variables()}
+    kinds: list[type[Settings]] = [Installation, OpenTelemetry, *settings_of(SERVICES)]
+    known = {variable for kind in kinds for variable in kind.variables()}
 
     assert {variable for variable in known if not (variable.endswith("_FILE") and variable[:-5] in known)} <= said
 

@@ -27,34 +27,36 @@ from services.kit.telemetry.settings import OpenTelemetry
 
 _HEAD = """# Configuration
 
-Everything is said by environment variables, read once at start; an empty list of them is the laptop's setting. This page is made from the
-code by `make docs`.
+Everything is said by environment variables, read once at start; an empty list of them is the laptop's setting. This
+page is made from the code by `make docs`.
 
-A process refuses to start when a variable beginning with `AIMASS_` is one that nothing reads, or has a value that cannot be. It names all
-of them at once. Variables of other programs are left alone.
+A process refuses to start when a variable beginning with `AIMASS_` is one that nothing reads, or has a value that
+cannot be. It names all of them at once. Variables of other programs are left alone.
 
-**Secrets** are marked. They are printed nowhere. Each can be in a file instead: `AIMASS_BUS_URL_FILE=/run/secrets/bus_url` is read in place
-of `AIMASS_BUS_URL`; only one of the two may be set. White space around the content does not count.
+**Secrets** are marked. They are printed nowhere. Each can be in a file instead:
+`AIMASS_BUS_URL_FILE=/run/secrets/bus_url` is read in place of `AIMASS_BUS_URL`; only one of the two may be set. White
+space around the content does not count.
 """
 _CLIENT = """
 ## The client
 
-The `aimass` command and the Python client read these. What is passed as an argument counts more; [the guide](guides/sdk.md) says in which
-order places are asked.
+The `aimass` command and the Python client read these. What is passed as an argument counts more; [the
+guide](guides/sdk.md) says in which order places are asked.
 
 | Variable | Meaning |
 |---|---|
 | `AIMASS_URL`, `AIMASS_KEY` | Where the gateway is, and the key that is shown to it (secret). |
 | `AIMASS_CA` | A PEM file of the authority that the gateway's certificate must be of. Empty: those of the system. |
-| `AIMASS_HOME` | The folder of an installation on this machine, whose gateway and first key are found. Empty: `.aimass` here. |
+| `AIMASS_HOME` | An installation on this machine: its gateway and first key are found. Empty: `.aimass` here. |
 | `XDG_CONFIG_HOME` | Where `aimass login` keeps address and key, in `aimass/config.toml`. Empty: `~/.config`. |
 """
 _OTEL = """
 ## Telemetry for a collector
 
-Logs, spans and figures go to the log centre in any case. Where one of the addresses below is set they go there as well, in OTLP. These are
-the standard variables of OpenTelemetry, as far as they are read; an empty one is one that is not set. A collector that is away costs nothing
-but what it misses: 16 MiB of each signal wait for it, the oldest are dropped and counted in `aimass_telemetry_dropped_total`.
+Logs, spans and figures go to the log centre in any case. Where one of the addresses below is set they go there as
+well, in OTLP. These are the standard variables of OpenTelemetry, as far as they are read; an empty one is one that is
+not set. A collector that is away costs nothing but what it misses: 16 MiB of each signal wait for it, the oldest are
+dropped and counted in `aimass_telemetry_dropped_total`.
 """
 
 
