@@ -10,9 +10,14 @@ def main() -> int:
 
     `python -m services --probe host:port` asks the process that is observed there: 0 if it is ready, else 1.
     `--probe <home>/observed` asks the one with that home folder.
+    `--backup FILE` and `--restore FILE` copy what all services of a stack keep, by the same settings.
     """
     if sys.argv[1:2] == ["--probe"]:
         return 0 if probe((sys.argv[2:3] or [""])[0]) else 1
+    if sys.argv[1:2] in (["--backup"], ["--restore"]):
+        from services.kit.stack import command
+
+        return command(sys.argv[1:])
     return serve(tuple(sys.argv[1:]))
 
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 _BUSY = 0.8  # seconds that work may wait for a thread and its connection
 _PATIENCE = 0.25  # seconds of silence after which a server is asked whether it is there
 _TRIES = 20
-_MIGRATION = 0x61696D617373  # the key of the advisory lock around changes of the schema
+MIGRATION = 0x61696D617373  # the key of the advisory lock around changes of the schema
 _SESSION = {
     "statement_timeout": "30s",
     "lock_timeout": "3s",
@@ -71,7 +71,7 @@ class Postgresql:
         with self.engine.connect().execution_options(way=Way.EACH) as connection, connection.begin():
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SET LOCAL lock_timeout = 0"))
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION})
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION})
             yield connection
 
     def finish(self, connection: Connection) -> None:

@@ -36,10 +36,13 @@ class Leases:
             Column("expire_time", UtcDateTime, nullable=False),
         )
 
-    def take(self, connection: Connection, names: Iterable[str], owner: str, seconds: float) -> dict[str, int]:
+    def take(
+        self, connection: Connection, names: Iterable[str], owner: str, seconds: float, seize: bool = False
+    ) -> dict[str, int]:
         """Takes names that nobody has or whose time is over, and renews the owner's; returns those with their fences.
 
-        Whoever had a name last may renew it late: its fence stays, because nobody else has had it since.
+        Whoever had a name last may renew it late: its fence stays, because nobody else has had it since. `seize` takes
+        also what somebody has, who goes on until he hears of it or his lease would be over.
         """
         table, now = self.table, database_clock(connection)
         until, taken = now + timedelta(seconds=seconds), dict[str, int]()
@@ -50,7 +53,7 @@ class Leases:
             change = change.on_conflict_do_update(
                 index_elements=["name"],
                 set_={"owner": owner, "fence": fence, "expire_time": until},
-                where=mine | (table.c.expire_time <= now),
+                where=None if seize else mine | (table.c.expire_time <= now),
             )
             fence_now = connection.execute(change.returning(table.c.fence)).scalar()
             if fence_now is not None:

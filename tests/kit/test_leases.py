@@ -28,6 +28,13 @@ async def test_a_free_name_is_taken_and_a_held_one_is_not(db: Database, leases: 
     assert await take(db, leases, "two", "b", "c") == {"c": 1}
 
 
+async def test_a_held_name_can_be_seized_and_its_fence_tells(db: Database, leases: Leases) -> None:
+    await take(db, leases, "one", "a")
+
+    assert await db.write(lambda c: leases.take(c, ["a"], "two", 60, seize=True)) == {"a": 2}
+    assert await take(db, leases, "one", "a") == {}
+
+
 async def test_the_owner_renews_with_the_same_fence(db: Database, leases: Leases) -> None:
     await take(db, leases, "one", "a")
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from aimass import Failure, backup
 from aimass.cli.main import build
+from tests.support.server import ROOT
 
 
 @pytest.fixture
@@ -214,3 +215,16 @@ def test_progress_ends_with_the_whole(home: Path, tmp_path: Path) -> None:
 
     assert wrote == sorted(wrote)
     assert wrote[-1] == read[-1] == made.bytes
+
+
+def test_with_the_settings_of_a_stack_it_is_the_stack_that_is_meant(
+    home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file, code = str(tmp_path / "all.aimass"), f"{ROOT}:{ROOT / 'sdk'}"
+    env = {"AIMASS_BLOBS_URL": "s3://bucket?endpoint=http://127.0.0.1:9", "PYTHONPATH": code}
+    done = CliRunner().invoke(build(), ["backup", file], env=env)
+    named = CliRunner().invoke(build(), ["backup", file, "--home", str(home)], env=env)
+
+    assert done.exit_code == 2
+    assert "AIMASS_BUS_URL: must be kafka://" in capfd.readouterr().err
+    assert named.exit_code == 0

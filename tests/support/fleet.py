@@ -95,7 +95,7 @@ class Fleet:
     def start_servers(self, names: Sequence[str] = NAMES) -> "Fleet":
         """Raises Missing when one cannot be had."""
         for name in names:
-            self.servers[name] = make(name, self.folder / name).start()
+            self.servers[name] = make(name, self.folder / name).start(180)
         where = self.servers["postgres"].address
         self.urls = {service: database(where) for service in SERVICES}
         return self
@@ -129,6 +129,11 @@ class Fleet:
         unit = Unit(service, number, home, self._far() | own | self.settings | env, listen, observe, http, grpc)
         self.units.append(unit)
         return unit
+
+    def everything(self) -> dict[str, str]:
+        """The settings of a program that sees what all units keep, beside the log centre's files."""
+        urls = {f"AIMASS_{service.upper()}_DATABASE_URL": url for service, url in self.urls.items()}
+        return self._far() | urls | self.settings | {"AIMASS_HOME": str(self.folder / "logs-0")}
 
     def man(self, **counts: int) -> "Fleet":
         """One unit of each service, or as many as are asked for."""

@@ -1,6 +1,6 @@
 """An installation in one file, and back: consistent while services run, every byte checked by digest."""
 
-from aimass.backup.reading import read
-from aimass.backup.writing import Made, write
+from aimass.backup.reading import Held, held, read
+from aimass.backup.writing import Archive, Made, new, write
 
-__all__ = ["Made", "read", "write"]
+__all__ = ["Archive", "Held", "Made", "held", "new", "read", "write"]

@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -104,18 +105,76 @@ def _write(source: Any, path: Path, member: tarfile.TarInfo) -> tuple[int, str]:
 
 
 def _check(manifest: bytes, found: dict[str, tuple[int, str]], into: Path) -> None:
+    entries = _listed(manifest, found, FORMAT)[1]
+    for name, mode in entries.items():
+        (into / name).chmod(mode & 0o700 | 0o400)
+
+
+def _listed(manifest: bytes, found: dict[str, tuple[int, str]], form: int | str) -> tuple[Any, dict[str, int]]:
+    """What an archive says of itself, and its files with their modes. Raises Failure when that is not what it holds."""
     try:
         listed = orjson.loads(manifest)
         entries = {e["path"]: (e["size"], e["sha256"], int(e["mode"])) for e in listed["files"]}
-        if listed["format"] != FORMAT:
-            raise Failure(
-                "unsupported_format", f"the archive has format {listed['format']}; this program reads {FORMAT}"
-            )
+        if listed["format"] != form:
+            raise Failure("unsupported_format", f"the archive has format {listed['format']}; this program reads {form}")
     except (KeyError, TypeError, ValueError):
         raise Failure("invalid_value", "the archive has no list of what it holds: it was cut off, or is none") from None
-    for name, (size, digest, mode) in entries.items():
+    for name, (size, digest, _) in entries.items():
         if found.get(name) != (size, digest):
             raise Failure("digest_mismatch", f"{name} is not as it was when the archive was written")
-        (into / name).chmod(mode & 0o700 | 0o400)
     if unlisted := sorted(set(found) - set(entries)):
         raise Failure("invalid_value", f"the archive holds {unlisted[0]}, which its list does not name")
+    return listed, {name: mode for name, (_, _, mode) in entries.items()}
+
+
+class Held:
+    """An archive whose every byte was checked, to be read file by file."""
+
+    def __init__(self, tar: tarfile.TarFile, form: int | str) -> None:
+        """Reads all of it. Raises Failure as `read` does."""
+        self._tar, self._files = tar, dict[str, tuple[int, str]]()
+        manifest = b""
+        for member in _members(tar):
+            if manifest:
+                raise Failure("invalid_value", "the archive has something behind its end")
+            source = tar.extractfile(member)
+            assert source
+            if member.name == MANIFEST:
+                manifest = source.read(_LARGEST_MANIFEST)
+            else:
+                digest = hashlib.sha256()
+                while piece := source.read(_CHUNK):
+                    digest.update(piece)
+                self._files[member.name] = member.size, digest.hexdigest()
+        self.said: dict[str, Any] = _listed(manifest, self._files, form)[0]
+        total = sum(size for size, _ in self._files.values())
+        self.made = Made(len(self._files), total, f"sha256:{hashlib.sha256(manifest).hexdigest()}")
+
+    def below(self, folder: str) -> list[str]:
+        """The names that begin with `folder/`, in the order of the archive."""
+        return [name for name in self._files if name.startswith(f"{folder}/")]
+
+    def size(self, name: str) -> int:
+        return self._files[name][0]
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The bytes of a file; checked again, because somebody may have written to the archive since."""
+        source, digest = self._tar.extractfile(name), hashlib.sha256()
+        assert source
+        while piece := source.read(_CHUNK):
+            digest.update(piece)
+            yield piece
+        if digest.hexdigest() != self._files[name][1]:
+            raise Failure("digest_mismatch", f"{name} is not as it was a moment ago")
+
+
+@contextmanager
+def held(file: Path, form: int | str) -> Iterator[Held]:
+    """An archive that is read where it lies. Raises Failure for one that is not as it was written."""
+    if not file.is_file():
+        raise Failure("not_found", f"there is no archive {file}")
+    try:
+        with tarfile.open(file, mode="r:") as tar:
+            yield Held(tar, form)
+    except (tarfile.TarError, EOFError) as error:
+        raise Failure("invalid_value", f"{file} is not an archive of AI Mass: {error}") from None

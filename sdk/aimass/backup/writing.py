@@ -6,8 +6,8 @@ import os
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,7 +34,9 @@ class Made:
 
 
 @dataclass
-class _Archive:
+class Archive:
+    """An archive that is being written: files, and at the end the list of them."""
+
     tar: tarfile.TarFile
     entries: list[dict[str, Any]] = field(default_factory=list)
 
@@ -47,6 +49,13 @@ class _Archive:
         if counted.left:
             raise Failure("conflict", f"{name} became shorter while it was read")
         self.entries.append({"path": name, "size": size, "mode": mode, "sha256": counted.digest.hexdigest()})
+
+    def seal(self, said: Mapping[str, Any]) -> Made:
+        """Adds the list, with what else is `said` in it; nothing comes behind it."""
+        made = len(self.entries), sum(entry["size"] for entry in self.entries)
+        manifest = orjson.dumps({**said, "aimass": __version__, "files": self.entries})
+        self.add(MANIFEST, io.BytesIO(manifest), len(manifest), 0o600)
+        return Made(*made, f"sha256:{hashlib.sha256(manifest).hexdigest()}")
 
 
 class _Counted:
@@ -63,14 +72,16 @@ class _Counted:
         return content
 
 
-def write(home: Path, file: Path, progress: Progress | None = None) -> Made:
-    """Writes an archive of a home folder; services may run. Raises Failure, and leaves nothing then."""
+@contextmanager
+def new(file: Path) -> Iterator[Archive]:
+    """An archive to be filled and sealed; the file is there after the block. Raises Failure, and leaves nothing."""
     if file.exists():
         raise Failure("already_exists", f"{file} is there already")
     aside = file.with_name(f"{file.name}.part")
     try:
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            made = _write(home, out, progress)
+            with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                yield Archive(tar)
             out.flush()
             os.fsync(out.fileno())
         os.link(aside, file)  # fails if somebody made it meanwhile
@@ -82,12 +93,18 @@ def write(home: Path, file: Path, progress: Progress | None = None) -> Made:
         ) from None
     finally:
         aside.unlink(missing_ok=True)
-    return made
 
 
-def _write(home: Path, out: BinaryIO, progress: Progress | None) -> Made:
-    with taken(home) as snapshot, tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        archive, done = _Archive(tar), 0
+def write(home: Path, file: Path, progress: Progress | None = None) -> Made:
+    """Writes an archive of a home folder; services may run. Raises Failure, and leaves nothing then."""
+    with new(file) as archive:
+        _fill(archive, home, progress)
+        return archive.seal({"format": FORMAT})
+
+
+def _fill(archive: Archive, home: Path, progress: Progress | None) -> None:
+    with taken(home) as snapshot:
+        done = 0
         whole = sum(snapshot.files.values()) + sum((home / name).stat().st_size for name in snapshot.databases)
         for name, connection in snapshot.databases.items():
             done += _database(archive, name, connection, (home / name).stat().st_mode & 0o700)
@@ -100,12 +117,9 @@ def _write(home: Path, out: BinaryIO, progress: Progress | None) -> Made:
             done += size
             if progress:
                 progress(done, whole)
-        manifest = orjson.dumps({"format": FORMAT, "aimass": __version__, "files": archive.entries})
-        archive.add(MANIFEST, io.BytesIO(manifest), len(manifest), 0o600)
-    return Made(len(archive.entries) - 1, done, f"sha256:{hashlib.sha256(manifest).hexdigest()}")
 
 
-def _database(archive: _Archive, name: str, connection: sqlite3.Connection, mode: int) -> int:
+def _database(archive: Archive, name: str, connection: sqlite3.Connection, mode: int) -> int:
     with tempfile.TemporaryDirectory(prefix="aimass-backup-") as folder:
         path = Path(folder) / "copy.db"
         with closing(sqlite3.connect(path)) as copy:

@@ -1,0 +1,89 @@
+"""One moment of a stack: six databases in which every event is either waiting or has had its effects.
+
+What relays publish is held back for some seconds, while writes go on. When everybody has read all that was published,
+the databases are looked at; if meanwhile nothing more was published, each event that left an outbox before that has
+been handled, and a bus that is empty afterwards loses nothing.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from sqlalchemy import MetaData, text
+from sqlalchemy.engine import Connection
+
+from services.kit.errors import Unavailable
+from services.kit.leases import Leases
+from services.kit.outbox import PARTITIONS
+from services.kit.stack.copy_postgresql import session
+from services.kit.stack.offsets_kafka import Offsets, counted
+from services.kit.stack.place import Stack
+from services.kit.timestamps import uuid7
+
+_NAMES = tuple(f"outbox/{number}" for number in range(PARTITIONS))
+_LEASE = 10.0  # seconds until relays go on by themselves when a backup has died
+_PAUSE = 0.2
+
+
+@contextmanager
+def moment(stack: Stack, seconds: float = 30.0) -> Iterator[Mapping[str, Connection]]:
+    """A connection to each database that sees it as it was. Raises unavailable when events do not come to rest."""
+    with ExitStack() as seen:
+        with Offsets(stack.bus_url, stack.tls_dir).asking() as offsets, ExitStack() as held:
+            pauses = [held.enter_context(_paused(url)) for url in stack.databases.values()]
+            found = _rest(stack, seen, offsets, pauses, time.monotonic() + seconds)
+        yield found
+
+
+def _rest(
+    stack: Stack, seen: ExitStack, offsets: Offsets, pauses: "list[_Pause]", until: float
+) -> Mapping[str, Connection]:
+    told = offsets.ends()  # of telemetry, what was there at the beginning is waited for
+    while True:
+        for pause in pauses:
+            pause.hold()
+        ends = counted(offsets.ends())
+        late = offsets.behind(told | ends)
+        if not late:
+            with ExitStack() as looks:
+                found = {service: looks.enter_context(_seen(url)) for service, url in stack.databases.items()}
+                if counted(offsets.ends()) == ends:
+                    seen.push(looks.pop_all())
+                    return found
+        if time.monotonic() > until:
+            raise Unavailable(late[0] if late else "events are published without a pause")
+        time.sleep(_PAUSE)
+
+
+@contextmanager
+def _seen(url: str) -> Iterator[Connection]:
+    with session(url, "REPEATABLE READ") as connection:
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        connection.execute(text("SELECT 1 FROM lease LIMIT 1"))  # the moment is that of the first question
+        yield connection
+
+
+class _Pause:
+    """The leases of one database's relays, in our hands."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._owner, self._leases = connection, f"backup-{uuid7()}", Leases(MetaData())
+
+    def hold(self) -> None:
+        self._leases.take(self._connection, _NAMES, self._owner, _LEASE, seize=True)
+        self._connection.commit()
+
+    def end(self) -> None:
+        self._leases.free(self._connection, _NAMES, self._owner)
+        self._connection.commit()
+
+
+@contextmanager
+def _paused(url: str) -> Iterator[_Pause]:
+    with session(url, "READ COMMITTED") as connection:
+        pause = _Pause(connection)
+        pause.hold()
+        try:
+            yield pause
+        finally:
+            pause.end()

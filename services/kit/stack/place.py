@@ -1,0 +1,68 @@
+"""What a whole installation on servers consists of, as the settings of its services say."""
+
+import hashlib
+import hmac
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.kit import adapters
+from services.kit.bucket_s3 import Bucket
+from services.kit.config import ConfigError, Installation, load
+from services.kit.secrets import key_of
+
+SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
+# Secrets that what is kept cannot be used without, by their settings.
+_SECRETS = ("AIMASS_GATEWAY_PEPPER", "AIMASS_SECRETS_KEY")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Six databases by service, the folders of their revisions, a bucket, the log centre's home, a bus."""
+
+    databases: Mapping[str, str]
+    revisions: Mapping[str, Path]
+    bucket: Bucket
+    home: Path
+    bus_url: str
+    tls_dir: Path | None
+    secrets: Mapping[str, str]  # what tells whether a secret is the same one, and not what it is
+
+    @property
+    def records(self) -> Path:
+        return self.home / "logs-store"
+
+
+def stack_of(env: Mapping[str, str]) -> Stack:
+    """Connects to nothing. Raises ConfigError for settings that are not those of a stack."""
+    settings = load(Installation, env)
+    bucket, bus_url = adapters.storage(settings).bucket, settings.bus_url.get_secret_value()
+    if bucket is None:
+        raise ConfigError("AIMASS_BLOBS_URL: must be s3://...; `aimass backup` copies a home folder")
+    if not bus_url.startswith(("kafka://", "kafka+ssl://")):
+        raise ConfigError("AIMASS_BUS_URL: must be kafka://...; `aimass backup` copies a home folder")
+    databases = {service: _database(service, env) for service in SERVICES}
+    root = Path(__file__).parents[2]
+    revisions = {service: root / service / "migrations" for service in SERVICES}
+    home = settings.home.resolve()
+    return Stack(databases, revisions, bucket, home, bus_url, settings.tls_dir, _marks(settings, env))
+
+
+def _database(service: str, env: Mapping[str, str]) -> str:
+    found = load(importlib.import_module(f"services.{service}.config").Config, env).database_url.get_secret_value()
+    if not found.startswith("postgresql"):
+        raise ConfigError(f"AIMASS_{service.upper()}_DATABASE_URL: must be postgresql+psycopg://...")
+    return str(found)
+
+
+def _marks(settings: Installation, env: Mapping[str, str]) -> dict[str, str]:
+    gateway = load(importlib.import_module("services.gateway.config").Config, env)
+    given = dict(zip(_SECRETS, (gateway.pepper, settings.secrets_key), strict=True))
+    if missing := [name for name, secret in given.items() if not secret.get_secret_value()]:
+        raise ConfigError(f"{missing[0]}: must be said; what is kept cannot be used without it")
+    return {name: _mark(key_of(secret.get_secret_value(), name)) for name, secret in given.items()}
+
+
+def _mark(key: bytes) -> str:
+    return hmac.new(key, b"aimass backup", hashlib.sha256).hexdigest()[:32]

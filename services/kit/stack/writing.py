@@ -1,0 +1,110 @@
+"""Writing the archive of a stack."""
+
+import asyncio
+import re
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from aimass.backup import Archive, Made, new
+from services.kit.bucket_s3 import Bucket
+from services.kit.errors import Code, Failure
+from services.kit.stack import copy_postgresql as copy
+from services.kit.stack.moment import moment
+from services.kit.stack.place import Stack
+
+FORMAT = "stack-1"
+# The search index is made anew; what waits in `uploads/` is not ours yet.
+_INDEX = "index"
+_LOG, _LAST = "/_delta_log/", "/_last_checkpoint"
+_BLOB = re.compile(r"blobs/[^/]+/sha256/[0-9a-f]{2}/([0-9a-f]{64})\Z")
+_PART = re.compile(r"tables/.*-([0-9a-f]{16})\.parquet\Z")
+_AHEAD = 6  # objects on their way at a time
+
+
+def write(stack: Stack, file: Path) -> Made:
+    """Writes all that a stack keeps; services run on. Raises Failure, and leaves nothing then."""
+    with new(file) as archive, tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as scratch:
+        with moment(stack) as snapshots:
+            databases = {name: _database(archive, name, snapshots[name], Path(scratch)) for name in snapshots}
+        asyncio.run(_objects(archive, stack.bucket, Path(scratch)))
+        _records(archive, stack.records)
+        return archive.seal({"format": FORMAT, "databases": databases, "secrets": dict(stack.secrets)})
+
+
+def _database(archive: Archive, service: str, connection: Connection, scratch: Path) -> Mapping[str, Any]:
+    tables = copy.tables(connection)
+    for table, columns in tables.items():
+        with tempfile.TemporaryFile(dir=scratch) as rows:
+            copy.dump(connection, table, columns, rows)
+            size = rows.tell()
+            rows.seek(0)
+            archive.add(f"databases/{service}/{table}", rows, size, 0o600)
+    return {"revision": copy.revision(connection), "tables": tables, "counters": copy.counters(connection)}
+
+
+async def _objects(archive: Archive, bucket: Bucket, scratch: Path) -> None:
+    """What the databases name is there by now, and is never changed; more may be there, and does no harm."""
+    names = await _names(bucket)
+    async for name, path in _fetched(bucket, names, scratch):
+        if path:
+            await asyncio.to_thread(_add, archive, name, path)
+        elif not name.startswith("tables/"):
+            raise Failure(Code.CONFLICT, f"{name} went away while it was read")
+        # Of a table only what no version names is taken away.
+
+
+async def _names(bucket: Bucket) -> Sequence[str]:
+    """A table's log first: what it names was there before. The pointer to its last checkpoint is only a hint."""
+    logs = [item.name for item in await bucket.list("tables") if _LOG in item.name]
+    rest = [item.name for item in await bucket.list("tables") if _LOG not in item.name]
+    blobs = [item.name for item in await bucket.list("blobs")]
+    return [name for name in logs if not name.endswith(_LAST)] + rest + blobs
+
+
+async def _fetched(bucket: Bucket, names: Sequence[str], scratch: Path) -> AsyncIterator[tuple[str, Path | None]]:
+    """Each object with a file that has its bytes, in order; no file for one that is gone."""
+    coming: deque[tuple[str, asyncio.Task[Path | None]]] = deque()
+    try:
+        for number, name in enumerate(names):
+            coming.append((name, asyncio.create_task(_fetch(bucket, name, scratch / str(number)))))
+            if len(coming) == _AHEAD:
+                first, task = coming.popleft()
+                yield first, await task
+        while coming:
+            first, task = coming.popleft()
+            yield first, await task
+    finally:
+        for _, task in coming:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in coming), return_exceptions=True)
+
+
+async def _fetch(bucket: Bucket, name: str, path: Path) -> Path | None:
+    try:
+        await bucket.download(name, path)
+    except FileNotFoundError:
+        return None
+    return path
+
+
+def _add(archive: Archive, name: str, path: Path) -> None:
+    with path.open("rb") as content:
+        archive.add(f"objects/{name}", content, path.stat().st_size, 0o600)
+    path.unlink()
+    named = _BLOB.match(name) or _PART.match(name)
+    if named and not archive.entries[-1]["sha256"].startswith(named.group(1)):
+        raise Failure(Code.DIGEST_MISMATCH, f"{name} has been damaged in its store")
+
+
+def _records(archive: Archive, folder: Path) -> None:
+    """Segments only grow: what the database says of them is in the length that they have now."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if name.parts[0] != _INDEX and path.is_file() and not path.is_symlink():
+            with path.open("rb") as content:
+                archive.add(f"logs-store/{name}", content, path.stat().st_size, 0o600)

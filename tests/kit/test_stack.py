@@ -1,0 +1,133 @@
+"""What a stack is, as settings say; and what its archive refuses before a server is asked."""
+
+import base64
+import secrets
+from pathlib import Path
+
+import pytest
+
+from aimass import Failure as Refusal
+from aimass import backup
+from services.kit.config import ConfigError
+from services.kit.errors import Failure
+from services.kit.stack import Stack, command, read, stack_of
+from services.kit.stack.offsets_kafka import counted
+from services.kit.stack.place import SERVICES
+from services.kit.stack.writing import FORMAT
+
+
+def key() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def settings(home: Path, **other: str) -> dict[str, str]:
+    nowhere = "postgresql+psycopg://nobody:word@127.0.0.1:9/none"
+    urls = {f"AIMASS_{service.upper()}_DATABASE_URL": nowhere for service in SERVICES}
+    return {
+        **urls,
+        "AIMASS_HOME": str(home),
+        "AIMASS_BUS_URL": "kafka://127.0.0.1:9",
+        "AIMASS_BLOBS_URL": "s3://far/prefix?endpoint=http://127.0.0.1:9",
+        "AIMASS_GATEWAY_PEPPER": key(),
+        "AIMASS_SECRETS_KEY": key(),
+        **other,
+    }
+
+
+def archive(file: Path, stack: Stack, form: int | str = FORMAT, **said: object) -> Path:
+    with backup.new(file) as made:
+        made.seal({"format": form, "secrets": dict(stack.secrets), "databases": {}, **said})
+    return file
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("AIMASS_BLOBS_URL", ""),
+        ("AIMASS_BUS_URL", ""),
+        ("AIMASS_BUS_URL", "grpc://127.0.0.1:9"),
+        ("AIMASS_DATA_DATABASE_URL", ""),
+        ("AIMASS_LOGS_DATABASE_URL", "sqlite:///logs.db"),
+        ("AIMASS_GATEWAY_PEPPER", ""),
+        ("AIMASS_SECRETS_KEY", ""),
+        ("AIMASS_SECRETS_KEY", "c2hvcnQ="),
+    ],
+)
+def test_what_is_no_stack_is_refused_by_the_name_of_its_setting(tmp_path: Path, setting: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        stack_of(settings(tmp_path, **{setting: value}))
+
+
+def test_an_archive_names_its_secrets_and_does_not_tell_them(tmp_path: Path) -> None:
+    env = settings(tmp_path)
+    marks = stack_of(env).secrets
+
+    assert set(marks) == {"AIMASS_GATEWAY_PEPPER", "AIMASS_SECRETS_KEY"}
+    assert stack_of(env).secrets == marks
+    assert not [mark for mark in marks.values() if mark in str(env)]
+
+
+@pytest.mark.parametrize("setting", ["AIMASS_GATEWAY_PEPPER", "AIMASS_SECRETS_KEY"])
+def test_a_stack_with_another_secret_takes_no_archive(tmp_path: Path, setting: str) -> None:
+    env = settings(tmp_path)
+    file = archive(tmp_path / "all.aimass", stack_of(env))
+
+    with pytest.raises(Failure, match=f"{setting} is not the one"):
+        read(stack_of(env | {setting: key()}), file)
+
+
+def test_the_archive_of_a_home_folder_is_none_of_a_stack_and_the_other_way_round(tmp_path: Path) -> None:
+    stack = stack_of(settings(tmp_path / "home"))
+    with pytest.raises(Refusal, match="unsupported_format"):
+        read(stack, archive(tmp_path / "near", stack, form=1))
+    with pytest.raises(Refusal, match="unsupported_format"):
+        backup.read(archive(tmp_path / "far", stack), tmp_path / "back")
+
+
+def test_a_changed_byte_is_found_before_a_server_is_asked(tmp_path: Path) -> None:
+    stack = stack_of(settings(tmp_path))
+    file = tmp_path / "all.aimass"
+    with backup.new(file) as made:
+        rows = tmp_path / "rows"
+        rows.write_bytes(b"a\tb\n" * 100)
+        with rows.open("rb") as content:
+            made.add("databases/data/source", content, 400, 0o600)
+        made.seal({"format": FORMAT, "secrets": dict(stack.secrets)})
+    content_of = file.read_bytes()
+    file.write_bytes(content_of.replace(b"a\tb", b"a\tc", 1))
+
+    with pytest.raises(Refusal, match="digest_mismatch"):
+        read(stack, file)
+
+
+def test_an_archive_that_is_written_to_while_it_is_read_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "all.aimass"
+    with backup.new(file) as made:
+        (tmp_path / "rows").write_bytes(b"a\tb\n" * 2**18)
+        with (tmp_path / "rows").open("rb") as content:
+            made.add("rows", content, 2**20, 0o600)
+        made.seal({"format": FORMAT})
+
+    with backup.held(file, FORMAT) as held:
+        assert b"".join(held.pieces("rows")) == b"a\tb\n" * 2**18
+        file.write_bytes(file.read_bytes().replace(b"a\tb", b"a\tc"))
+        with pytest.raises(Refusal, match="not as it was a moment ago"):
+            list(held.pieces("rows"))
+
+
+def test_telemetry_does_not_keep_a_backup_from_its_moment() -> None:
+    assert counted({("aimass.telemetry.v1", 0): 7, ("aimass.data.v1", 1): 2}) == {("aimass.data.v1", 1): 2}
+
+
+def test_the_command_says_what_is_wrong_and_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "all.aimass"
+    assert command(["--backup"], {}) == 2
+    assert command(["--backup", str(file)], {"AIMASS_HOME": str(tmp_path)}) == 2
+    assert command(["--restore", str(file)], settings(tmp_path)) == 1
+    assert command(["--backup", str(file)], settings(tmp_path)) == 1
+
+    said = capsys.readouterr().err
+    assert "AIMASS_BLOBS_URL" in said
+    assert "there is no archive" in said
+    assert "kafka cannot be asked" in said
+    assert [path for path in tmp_path.iterdir() if "backup" in path.name or "aimass" in path.name] == []
