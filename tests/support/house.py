@@ -106,11 +106,17 @@ def databases(home: Path, services: Sequence[str]) -> dict[str, str]:
     return {f"AIMASS_{name.upper()}_DATABASE_URL_FILE": str(note) for name, note in notes.items()}
 
 
+def _unsaid(services: Sequence[str], env: dict[str, str]) -> list[str]:
+    """Those whose database the test does not choose itself."""
+    return [name for name in services if f"AIMASS_{name.upper()}_DATABASE_URL" not in env]
+
+
 @contextlib.asynccontextmanager
 async def house(home: Path, *services: str, **env: str) -> AsyncIterator[House]:
     """Runs services on a home folder; settings as keywords: AIMASS_LOGS_X="1"."""
     process = Process(
-        services, {"AIMASS_HOME": str(home), "AIMASS_DRAIN_SECONDS": "1", **databases(home, services), **env}
+        services,
+        {"AIMASS_HOME": str(home), "AIMASS_DRAIN_SECONDS": "1", **databases(home, _unsaid(services, env)), **env},
     )
     try:
         await process.start()
