@@ -30,7 +30,9 @@ class Offsets:
             with contextlib.ExitStack() as held:
                 self._admin = self._cluster.client(KafkaAdminClient, request_timeout_ms=_SECONDS)
                 held.callback(self._admin.close)
-                self._consumer = self._cluster.client(KafkaConsumer, group_id=None, request_timeout_ms=_SECONDS)
+                self._consumer = self._cluster.client(
+                    KafkaConsumer, group_id=None, enable_auto_commit=False, request_timeout_ms=_SECONDS
+                )
                 held.callback(self._consumer.close, autocommit=False, timeout_ms=500)
                 yield self
         except KafkaError as error:
