@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from contextvars import copy_context
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -89,11 +90,9 @@ class Database:
 
     def __init__(self, url: str, migrations: Path, threads: int = 8) -> None:
         """Opens nothing yet; `start` does. `migrations` is the folder of the service's Alembic revisions."""
-        self.url, self._migrations = url, migrations
-        self.near = url.startswith("sqlite")
+        self.url, self._migrations, self.near = url, migrations, url.startswith("sqlite")
         self._kind: Kind = Sqlite(url) if self.near else _far(url, threads)
-        # Those whom others have been too quick for several times go one by one.
-        self._turn = threading.Lock()
+        self._turn = threading.Lock()  # those whom others were too quick for several times go one by one
         self._threads = ThreadPoolExecutor(self._kind.threads, thread_name_prefix="db")
         self.underway, self.threads = set[asyncio.Future[Any]](), self._kind.threads  # what runs or waits
 
@@ -143,9 +142,10 @@ class Database:
             await self.read(once.recall)
 
     async def _do(self, work: Callable[[Connection], T], way: Way, once: Once | None = None) -> T:
-        asked = Work(work, way, once, tenancy.current())
+        asked, loop = Work(work, way, once, tenancy.current()), asyncio.get_running_loop()
         try:
-            future = asyncio.get_running_loop().run_in_executor(self._threads, self._transact, asked)
+            # A copy of the context: events of the transaction go on with the caller's trace.
+            future = loop.run_in_executor(self._threads, copy_context().run, self._transact, asked)
         except RuntimeError:
             raise Unavailable("the database is closed") from None
         self.underway.add(future)

@@ -18,7 +18,7 @@ from services.kit.auth import Scope
 from services.kit.bus import Bus, Event, Reader
 from services.kit.db import Replay, UtcDateTime, upsert
 from services.kit.errors import Code, Failure
-from services.kit.telemetry import failed, metrics, span
+from services.kit.telemetry import Kind, failed, metrics, span
 
 log = logging.getLogger(__name__)
 _BATCH = 200
@@ -127,9 +127,10 @@ def _span(event: Event) -> Iterator[None]:
         "messaging.destination.name": event.topic,
         "messaging.message.id": event.id,
         "messaging.system": event.system,
+        "messaging.operation.type": "process",
     }
     whose = {"tenant": event.scope.tenant, "project": event.scope.project}
-    with span(f"process {event.topic}", event.headers, **said, **whose) as around:
+    with span(f"process {event.topic}", event.headers, Kind.CONSUMER, **said, **whose) as around:
         try:
             yield
         except Replay:

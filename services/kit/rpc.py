@@ -155,7 +155,7 @@ class Guarded:
 
     @contextlib.contextmanager
     def _failures(self, metadata: Mapping[str, str]) -> Any:
-        with telemetry.span(self._name, metadata) as span:
+        with telemetry.span(self._name, metadata, telemetry.Kind.SERVER) as span:
             try:
                 yield
             except Failure as failure:

@@ -105,6 +105,7 @@ async def test_a_span_says_whose_it_is_and_under_whom(told: Telemetry, bus: Memo
         "request_id": "r-1",
         "model": "late",
         "status": "not_found",
+        "error.type": "not_found",
     }
 
 

@@ -49,7 +49,8 @@ class Forward(grpc.GenericRpcHandler):
     def _handler(self, method: Method) -> Handler:
         async def unary(content: bytes, context: Any) -> Any:
             caller, request = await self._admit(method, content, context)
-            with telemetry.span(f"forward {method.path[1:]}", _trace(caller), tenant=caller.principal.scope.tenant):
+            name, tenant = f"forward {method.path[1:]}", caller.principal.scope.tenant
+            with telemetry.span(name, _trace(caller), telemetry.Kind.SERVER, tenant=tenant):
                 reply, replayed = await self._calls.unary(method, request, caller, context.time_remaining(), bytes)
             if replayed:
                 context.set_trailing_metadata(((REPLAYED, "true"),))

@@ -63,7 +63,7 @@ class OipGrpc:
         async def answer(request: Any, context: Any) -> Any:
             metadata = metadata_of(context)
             try:
-                with telemetry.span(f"{SERVICE}/{name}", metadata) as span:
+                with telemetry.span(f"{SERVICE}/{name}", metadata, telemetry.Kind.SERVER) as span:
                     principal, request_id = await self._admit(metadata, 1, False, context.peer())
                     span.set_attribute("request_id", request_id)
                     telemetry.belongs(principal.scope, "gateway")

@@ -61,14 +61,15 @@ class Rest:
             raise problem.NotAllowed(request.method, entry.allowed)
         await self._take(request, method.policy.cost, method.policy.costly)
         caller = Caller(request.principal, request.request_id, request.address, said(_reader(request)))
-        with telemetry.span(
-            f"{request.method} {entry.template}", _trace(caller), tenant=request.principal.scope.tenant
-        ):
+        name, tenant = f"{request.method} {entry.template}", request.principal.scope.tenant
+        with telemetry.span(name, _trace(caller), telemetry.Kind.SERVER, tenant=tenant) as span:
             offers = _offers(method)
             accepted = negotiation.chosen(request.header(b"accept"), offers) if offers else ""
             message = await _message(method, request, web.path_params)
             if not method.descriptor.server_streaming:
-                return await self._unary(method, message, caller, request)
+                response = await self._unary(method, message, caller, request)
+                span.set_attribute("http.response.status_code", response.status_code)
+                return response
             items = self._calls.stream(method, message, caller, _seconds(request), _decoder(method))
             if not offers:
                 return await streams.download(items)

@@ -8,10 +8,11 @@ from services.kit.telemetry.metrics import REGISTRY, exposition, gauge, version
 from services.kit.telemetry.otlp import encode
 from services.kit.telemetry.pipeline import Telemetry
 from services.kit.telemetry.records import Record
-from services.kit.telemetry.spans import Span, belongs, child, current, failed, span, traceparent
+from services.kit.telemetry.spans import Kind, Span, belongs, child, current, failed, span, traceparent
 
 __all__ = [
     "REGISTRY",
+    "Kind",
     "Record",
     "Span",
     "Telemetry",

@@ -4,13 +4,15 @@ What has a value at any time, such as the depth of a queue, is said with `gauge`
 """
 
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
+from services.kit.telemetry import conventions
 from services.kit.telemetry.gauges import Gauges
 from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import Span
@@ -29,6 +31,20 @@ requests = Counter("aimass_requests", "Pieces of work that ended.", ["service", 
 seconds = Histogram(
     "aimass_request_seconds", "How long they took.", ["service", "name"], buckets=_BUCKETS, registry=REGISTRY
 )
+http_seconds = Histogram(
+    "http_server_request_duration_seconds",
+    "How long requests over HTTP took.",
+    ["http_request_method", "http_route", "http_response_status_code"],
+    buckets=_BUCKETS,
+    registry=REGISTRY,
+)
+rpc_seconds = Histogram(
+    "rpc_server_duration_seconds",
+    "How long calls of services took.",
+    ["rpc_system", "rpc_service", "rpc_method", "rpc_grpc_status_code"],
+    buckets=_BUCKETS,
+    registry=REGISTRY,
+)
 dropped = Counter("aimass_telemetry_dropped", "Records and spans that did not fit.", ["kind"], registry=REGISTRY)
 aside = Counter("aimass_events_aside", "Events that were not handled.", ["topic", "reason"], registry=REGISTRY)
 waiting = Gauge("aimass_telemetry_waiting", "Records and spans that wait for the bus.", ["kind"], registry=REGISTRY)
@@ -43,8 +59,21 @@ def observe(spans: Iterable[Span]) -> None:
                 name = "other"
             _names.add(name)
         status = str(span.attributes.get("status", "ok"))[:40]
+        took = (span.end_ns - span.start_ns) / 1e9
         requests.labels(span.service, name, status).inc()
-        seconds.labels(span.service, name).observe((span.end_ns - span.start_ns) / 1e9)
+        seconds.labels(span.service, name).observe(took)
+        if name != "other":
+            _observe_server(conventions.attributes(span) | span.attributes, took)
+
+
+def _observe_server(said: Mapping[str, Any], took: float) -> None:
+    """The same under the names that dashboards of OpenTelemetry know."""
+    if "http.route" in said:
+        labels = (said["http.request.method"], said["http.route"], str(said["http.response.status_code"]))
+        http_seconds.labels(*labels).observe(took)
+    elif "rpc.system" in said:
+        code = str(said["rpc.grpc.status_code"])
+        rpc_seconds.labels("grpc", said["rpc.service"], said["rpc.method"], code).observe(took)
 
 
 def observe_predictions(records: Iterable[Record]) -> None:

@@ -11,6 +11,7 @@ from prometheus_client import Metric
 
 from services.kit.auth import Scope
 from services.kit.redaction import redact
+from services.kit.telemetry import conventions
 from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import Span
 from services.kit.telemetry.wire import attribute, framed, text, varint
@@ -91,19 +92,25 @@ def _about(kind: str, name: str, scope: Scope, service: str, severity: str) -> b
     return severe + b"".join([attribute(0x32, key, value) for key, value in named.items()])
 
 
+_FAILED = b"\x18\x02"  # the code of a status that is an error
+
+
 def _span(span: Span) -> bytes:
     named = {"aimass.tenant": span.scope.tenant, "aimass.project": span.scope.project, "service.name": span.service}
+    also = conventions.attributes(span)
     return b"".join(
         [
             framed(0x0A, span.trace_id.to_bytes(16, "big")),
             framed(0x12, span.span_id.to_bytes(8, "big")),
             framed(0x22, span.parent_id.to_bytes(8, "big")) if span.parent_id else b"",
             framed(0x2A, span.name.encode(errors="replace")),
+            b"\x30" + varint(span.kind),
             b"\x39",
             span.start_ns.to_bytes(8, "little"),
             b"\x41",
             max(span.end_ns, span.start_ns).to_bytes(8, "little"),
-            *(attribute(0x4A, key, value) for source in (named, span.attributes) for key, value in source.items()),
+            *(attribute(0x4A, key, value) for key, value in (named | also | span.attributes).items()),
+            framed(0x7A, _FAILED) if conventions.failed(span) else b"",
         ]
     )
 

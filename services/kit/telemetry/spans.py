@@ -8,15 +8,27 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
+from enum import IntEnum
 from types import TracebackType
 from typing import Any
 
 from services.kit.auth import SYSTEM, Scope
+from services.kit.errors import Failure
 
 _bits = random.Random().getrandbits
 _current: ContextVar["Span | None"] = ContextVar("span", default=None)
 _QUIET = "aimass.v1.Bus/"  # telemetry travels by it: a span of it would beget another
 _sink: Callable[["Span"], None] | None = None
+
+
+class Kind(IntEnum):
+    """On which side of a call a span is, as OpenTelemetry counts them."""
+
+    INTERNAL = 1
+    SERVER = 2
+    CLIENT = 3
+    PRODUCER = 4
+    CONSUMER = 5
 
 
 class Span:
@@ -26,6 +38,7 @@ class Span:
         "_token",
         "attributes",
         "end_ns",
+        "kind",
         "name",
         "parent_id",
         "scope",
@@ -35,8 +48,11 @@ class Span:
         "trace_id",
     )
 
-    def __init__(self, name: str, trace_id: int, parent_id: int, attributes: dict[str, Any]) -> None:
+    def __init__(
+        self, name: str, trace_id: int, parent_id: int, attributes: dict[str, Any], kind: Kind = Kind.INTERNAL
+    ) -> None:
         self.name, self.trace_id, self.parent_id, self.attributes = name, trace_id, parent_id, attributes
+        self.kind = kind
         self.span_id = _bits(64) | 1
         self.start_ns = time.time_ns()
         self.end_ns = 0
@@ -53,6 +69,8 @@ class Span:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.end_ns = time.time_ns()
+        if isinstance(error, Failure):
+            self.attributes.setdefault("status", error.code.text)
         if self._token:
             with contextlib.suppress(ValueError):  # a stream that was closed from another task: its context is gone
                 _current.reset(self._token)
@@ -60,7 +78,7 @@ class Span:
             _sink(self)
 
 
-def span(name: str, metadata: Mapping[str, str] | None = None, **attributes: Any) -> Span:
+def span(name: str, metadata: Mapping[str, str] | None = None, kind: Kind = Kind.INTERNAL, **attributes: Any) -> Span:
     """A span around a block: under the caller's when the metadata has a `traceparent`, else under the current one.
 
     `tenant` and `project` among the attributes say whose it is, as `belongs` does.
@@ -72,7 +90,7 @@ def span(name: str, metadata: Mapping[str, str] | None = None, **attributes: Any
         above = (around.trace_id, around.span_id)
     if above is None:
         above = (_bits(128) | 1, 0)
-    made = Span(name, above[0], above[1], attributes)
+    made = Span(name, above[0], above[1], attributes, kind)
     if around is not None and around.trace_id == made.trace_id:
         made.scope, made.service = around.scope, around.service
         request_id = request_id or around.attributes.get("request_id")

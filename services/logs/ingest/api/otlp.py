@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from services.kit.auth import SYSTEM
 from services.kit.bus import Event
 from services.kit.redaction import redact
+from services.kit.telemetry.conventions import DERIVED
 from services.logs.domain import KINDS, Record, bounded, cut, severity, word
 
 _SCORES = 8 * 2**20
@@ -65,7 +66,7 @@ def _spans(event: Event) -> Iterator[Record]:
     for resource in request.resource_spans:
         shared = _values(resource.resource.attributes)
         for span in (span for scope in resource.scope_spans for span in scope.spans):
-            found = shared | _values(span.attributes)
+            found = {key: value for key, value in (shared | _values(span.attributes)).items() if key not in DERIVED}
             found["duration_ms"] = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6
             status = str(found.get("status", ""))
             yield _record(
