@@ -10,10 +10,12 @@ from aimass import Failure as Refusal
 from aimass import backup
 from services.kit.config import ConfigError
 from services.kit.errors import Failure
+from services.kit.running import Process
 from services.kit.stack import Stack, command, read, stack_of
-from services.kit.stack.offsets_kafka import counted
+from services.kit.stack.offsets_kafka import READERS, counted
 from services.kit.stack.place import SERVICES
 from services.kit.stack.writing import FORMAT
+from services.logs.ingest.api import TOPICS
 
 
 def key() -> str:
@@ -113,6 +115,18 @@ def test_an_archive_that_is_written_to_while_it_is_read_is_noticed(tmp_path: Pat
         file.write_bytes(file.read_bytes().replace(b"a\tb", b"a\tc"))
         with pytest.raises(Refusal, match="not as it was a moment ago"):
             list(held.pieces("rows"))
+
+
+def test_whoever_keeps_offsets_is_waited_for(tmp_path: Path) -> None:
+    process = Process(SERVICES, {"AIMASS_HOME": str(tmp_path / "home")})
+    groups = {"logs": frozenset(TOPICS)}  # it reads everything, by a loop of its own
+    for name, app in process._apps.items():
+        for index, listener in enumerate(app.listeners):
+            if not listener.broadcast:
+                groups[f"{name}-{index}" if index else name] = frozenset(listener.topics)
+    process.runtime.identity.close()
+
+    assert groups == READERS
 
 
 def test_telemetry_does_not_keep_a_backup_from_its_moment() -> None:

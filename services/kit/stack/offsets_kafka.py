@@ -1,9 +1,8 @@
 """How far the groups of an installation have read what is on Kafka."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -15,13 +14,20 @@ from services.kit.errors import Unavailable
 Ends = dict[tuple[str, int], int]
 _SECONDS = 10_000  # milliseconds for a question
 _OURS, _ASIDE = "aimass.", ".dead"
+_SPEAK = ("data", "gateway", "inference", "registry", "trainer")
+# The groups that keep offsets, and what they read; other processes read from the end, and ask for what they missed.
+READERS: Mapping[str, frozenset[str]] = {
+    "logs": frozenset({TELEMETRY, *(f"aimass.{service}.v1" for service in _SPEAK)}),
+    "registry": frozenset({"aimass.trainer.v1"}),
+    "registry-1": frozenset({"aimass.gateway.v1", "aimass.inference.v1"}),
+}
 
 
 class Offsets:
     """Asks; changes nothing. Its methods block."""
 
-    def __init__(self, url: str, tls_dir: Path | None) -> None:
-        self._cluster = Cluster(url, tls_dir)
+    def __init__(self, url: str, tls_dir: Path | None, readers: Mapping[str, frozenset[str]] = READERS) -> None:
+        self._cluster, self._readers = Cluster(url, tls_dir), readers
 
     @contextlib.contextmanager
     def asking(self) -> Iterator["Offsets"]:
@@ -39,48 +45,31 @@ class Offsets:
             raise Unavailable(f"kafka cannot be asked: {error or type(error).__name__}") from None
 
     def ends(self) -> Ends:
-        """Where each partition of our events ends; what nobody could handle is aside and not counted."""
+        """Where each partition ends that has events of ours; what nobody could handle is aside and not counted."""
         topics = [name for name in self._consumer.topics() if name.startswith(_OURS) and not name.endswith(_ASIDE)]
         places = [TopicPartition(t, number) for t in topics for number in self._consumer.partitions_for_topic(t) or ()]
         found = self._consumer.end_offsets(places, timeout_ms=_SECONDS) if places else {}
-        return {(place.topic, place.partition): end for place, end in found.items() if end}
+        first = self._consumer.beginning_offsets(places, timeout_ms=_SECONDS) if places else {}
+        return {(place.topic, place.partition): end for place, end in found.items() if end > first[place]}
 
     def behind(self, ends: Ends) -> list[str]:
-        """What has not been read up to these ends: a sentence for each group and topic."""
-        groups = self._read()
-        late = {
-            f"{group} has not read all of {topic}"
-            for group, (topics, read) in groups.items()
-            for (topic, number), end in ends.items()
-            if topic in topics and read.get((topic, number), 0) < end
-        }
-        known = {topic for topics, _ in groups.values() for topic in topics}
-        return sorted(late | {f"nobody has read {topic}" for topic, _ in ends if topic not in known})
+        """Who has not read up to these ends, whether or not it reads at this time: a sentence for each."""
+        try:
+            return sorted(sentence for group in self._readers for sentence in self._late(group, ends))
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            return [f"kafka does not know its groups at this time: {type(error).__name__}"]
 
-    def _read(self) -> dict[str, tuple[set[str], Ends]]:
-        """Of each group that reads our topics: which, and how far."""
-        names = [_group_name(group) for group in self._admin.list_groups()]
-        if not names:
-            return {}
-        read = {
-            group: {(p.topic, p.partition): o.offset for p, o in offsets.items() if o.offset >= 0}
-            for group, offsets in self._admin.list_group_offsets(names).items()
+    def _late(self, group: str, ends: Ends) -> set[str]:
+        read = self._admin.list_group_offsets(group).get(group, {})
+        done = {(place.topic, place.partition): found.offset for place, found in read.items()}
+        late = {
+            place[0] for place, end in ends.items() if place[0] in self._readers[group] and done.get(place, 0) < end
         }
-        topics = {group: {topic for topic, _ in places} for group, places in read.items()}
-        for group, found in self._admin.describe_groups(names).items():
-            topics.setdefault(group, set()).update(_subscribed(found))
-        ours = {group: {topic for topic in found if topic.startswith(_OURS)} for group, found in topics.items()}
-        return {group: (found, read.get(group, {})) for group, found in ours.items() if found}
+        return {f"{group} has not read all of {topic}" for topic in late}
 
 
 def counted(ends: Ends) -> Ends:
     """Without telemetry, which never ceases and which no state depends on."""
     return {place: end for place, end in ends.items() if place[0] != TELEMETRY}
-
-
-def _group_name(group: Any) -> str:
-    return str(group["group_id"])
-
-
-def _subscribed(group: Any) -> set[str]:
-    return {topic for member in group["members"] for topic in (member["member_metadata"] or {}).get("topics", ())}
