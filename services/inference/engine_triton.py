@@ -1,6 +1,7 @@
 """A Triton server over gRPC: versions in and out through its repository, calls of them, whether it is there."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +13,10 @@ from tritonclient.grpc import service_pb2 as pb
 from services.inference.domain.tensors import Values, decode, encode
 from services.inference.triton.server import Broken, Gone, Refused
 from services.kit.config import ConfigError
-from services.kit.errors import Code, DeadlineExceeded, Failure, Internal, InvalidValue, Unavailable
+from services.kit.errors import Code, DeadlineExceeded, Failure, InvalidValue, Unavailable
 from services.kit.tls import Credentials
 
+log = logging.getLogger(__name__)
 _SERVICE = "/inference.GRPCInferenceService/"
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -162,4 +164,6 @@ def _failure(method: str, error: aio.AioRpcError) -> Exception:
         return Refused(text)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Failure(Code.BODY_TOO_LARGE, "the rows are too many for one call")
-    return Internal(text)
+    # A graph that refuses values says INVALID_ARGUMENT, so this is the server's own trouble: it stops, or it is short.
+    log.warning("triton fails in %s: %s %s", method, code.name, text[:300])
+    return Unavailable("the model's engine fails", retry_after=1)

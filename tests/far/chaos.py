@@ -118,7 +118,7 @@ def away(server: str, freeze: bool = False) -> Callable[[Day, int, float], list[
     def scenario(day: Day, times: int, seconds: float) -> list[str]:
         load, program = day.load(), day.fleet.servers[server]
         time.sleep(5)
-        phases = [("before", time.time())]
+        phases = [("before", time.time() - 5)]
         for _ in range(times):
             phases.append((f"{server} away", time.time()))
             program.freeze() if freeze else program.stop()
@@ -164,6 +164,15 @@ def renew(there: Fleet, unit: Unit) -> None:
     unit.stop()
 
 
+def complain(there: Fleet) -> None:
+    """Prints what the units themselves have to say of what went wrong."""
+    for unit in there.units:
+        for path in (unit.home / "logs").glob("*.log"):
+            lines = [line for line in path.read_text(errors="replace").splitlines() if '"severity": "ERROR"' in line]
+            for line in lines[-3:]:
+                print(f"  {unit.name}: {line[:3000]}")
+
+
 SCENARIOS: dict[str, tuple[Callable[[Day, int, float], list[str]], int, float]] = {
     "kills": (kills, 20, 0.5),
     "kafka": (away("kafka"), 1, 300),
@@ -196,6 +205,8 @@ def main() -> int:
             day.prepare()
             print(f"{said.scenario}: {said.writes:g} writes/s, {said.predictions:g} predictions/s", flush=True)
             wrong = scenario(day, said.times or times, seconds if said.seconds is None else said.seconds)
+            if wrong:
+                complain(there)
     for sentence in wrong:
         print(f"  WRONG: {sentence}")
     print("held" if not wrong else "did not hold")

@@ -57,6 +57,8 @@ EVENTS = {"source": ("SourceChanged", "sources/")}
 def judge(client: Client, history: list[Line], seconds: float = 120) -> list[str]:
     """What is wrong, in sentences; nothing when every promise held. Waits for events that are on their way."""
     wrong: list[str] = []
+    if bugs := [line for line in history if line["status"] in (0, 500, 502)]:
+        wrong.append(f"{len(bugs)} of {len(history)} requests ended without an answer or as internal")
     for kind in sorted({line["kind"] for line in history} - {"prediction"}):
         promised, there = acknowledged(history, kind), listed(client, kind)
         twice = [name for name, count in collections.Counter(there).items() if count > 1]
@@ -92,4 +94,7 @@ def summary(history: list[Line], kind: str = "prediction") -> str:
     took = sorted(line["took"] * 1000 for line in lines if 200 <= line["status"] < 300) or [0.0]
     said = ", ".join(f"{status or 'no answer'}: {count}" for status, count in sorted(statuses.items()))
     p99 = took[len(took) * 99 // 100]
+    refused = sorted(line["refused"] for line in lines if line.get("refused"))
+    if refused:
+        said += f"; {len(refused)} refused first, slowest refusal p99 {refused[len(refused) * 99 // 100]:.2f} s"
     return f"{len(lines)} {kind}s ({said}), p50 {statistics.median(took):.1f} ms, p99 {p99:.0f} ms"

@@ -7,6 +7,7 @@ again until they are answered for good; predictions are sent once.
 
 import asyncio
 import json
+import random
 import sys
 import time
 from collections import deque
@@ -169,16 +170,18 @@ class Load:
         write = self._plan.writes[number % len(self._plan.writes)]
         path, body = (text.replace("{n}", str(number)) for text in (write.path, write.body))
         request = self._request(write.method, path, body, {"Idempotency-Key": f"load-{write.kind}-{number}"})
-        tries, status = 0, 0
+        tries, status, refused = 0, 0, 0.0
         while status not in _FINAL and time.monotonic() - due < _GIVE_UP:
             if tries:
-                await asyncio.sleep(min(0.1 * 2**tries, 1.0))
-            tries += 1
+                await asyncio.sleep(random.uniform(0.5, 1.0) * min(0.1 * 2**tries, 8.0))
+            tries, asked = tries + 1, time.monotonic()
             try:
                 status = await self._door().ask(request)
             except (OSError, TimeoutError):
                 status = 0
-        self._note(write.kind, str(number), status, due, tries)
+            if status not in _FINAL:
+                refused = max(refused, time.monotonic() - asked)
+        self._note(write.kind, str(number), status, due, tries, refused)
 
     def _request(self, method: str, path: str, body: str, more: dict[str, str]) -> bytes:
         content = body.encode()
@@ -191,9 +194,10 @@ class Load:
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 
-    def _note(self, kind: str, name: str, status: int, due: float, tries: int) -> None:
+    def _note(self, kind: str, name: str, status: int, due: float, tries: int, refused: float = 0.0) -> None:
         took = time.monotonic() - due
         line = {"kind": kind, "name": name, "status": status, "at": time.time() - took, "took": took, "tries": tries}
+        line["refused"] = refused  # seconds that the slowest refusal took
         self._history.write(json.dumps(line) + "\n")
 
 

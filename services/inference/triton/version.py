@@ -139,11 +139,10 @@ class TritonVersion:
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await self._keeper.heal(self, broken)
+            return await self._ask(inputs, outputs, deadline)
         except TimeoutError:
             raise DeadlineExceeded("the model took too long") from None
-        try:
-            return await self._ask(inputs, outputs, deadline)
-        except Gone:
+        except Gone:  # also while it is healed: a server that stops or starts says that it is not ready
             raise Unavailable("the model's engine is away", retry_after=1) from None
 
     async def _ask(self, inputs: Sequence[Values], outputs: Sequence[str], deadline: float) -> list[Values]:
