@@ -13,18 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import (
-    CommitFailedError,
-    FencedInstanceIdError,
-    IllegalGenerationError,
-    KafkaError,
-    RebalanceInProgressError,
-    UnknownMemberIdError,
-)
-from kafka.structs import OffsetAndMetadata
+from kafka.errors import KafkaError
 
+from services.kit.bus_kafka.circling import STUCK, Circling
 from services.kit.bus_kafka.client import Complaints
 from services.kit.bus_kafka.cluster import Cluster
+from services.kit.bus_kafka.offsets import commit
 from services.kit.bus_kafka.records import event_of
 from services.kit.errors import Unavailable
 from services.kit.event import Event
@@ -36,9 +30,6 @@ _PAUSE = 1.0  # seconds between tries to open
 _OPEN = 3.0
 _NEW_PARTITIONS = 30.0  # seconds between looks for partitions that were added
 _LONGEST_WORK = 15 * 60_000  # milliseconds between polls
-_MOVED = (
-    CommitFailedError, FencedInstanceIdError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError,
-)  # fmt: skip
 _SETTINGS: dict[str, Any] = {
     "metrics_enabled": False,
     "enable_auto_commit": False,
@@ -62,7 +53,7 @@ class KafkaReader:
         self._consumer: Any = None
         self._polling: asyncio.Future[list[Event]] | None = None
         self._closing = threading.Event()
-        self._complaints = Complaints()
+        self._complaints, self._circling = Complaints(), Circling(self._closing.wait)
         # Of a passing group: where it reads on. Of others: what was committed, so that it never goes back.
         self._places: dict[TopicPartition, int] = {}
         self._looked = 0.0
@@ -85,10 +76,20 @@ class KafkaReader:
                 raise Unavailable(f"{self._group} has stopped to read")
             if self._polling is None:
                 self._polling = asyncio.get_running_loop().run_in_executor(self._thread, self._read, limit)
-            events = await asyncio.shield(self._polling)
-            self._polling = None
-            if events:
+            done, _ = await asyncio.wait({self._polling}, timeout=STUCK)
+            if not done:
+                self._abandon()
+                continue
+            polled, self._polling = self._polling, None
+            if events := polled.result():
                 return events
+
+    def _abandon(self) -> None:
+        """Leaves a consumer that does not return to its thread, and goes on with another of each."""
+        self._complaints.say(f"{self._group} reads again: the consumer has not answered for {STUCK:g} s")
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"kafka-{self._group}"[:40])
+        self._consumer, self._polling = None, None
 
     async def commit(self, events: Sequence[Event]) -> None:
         """Events of partitions that others have by now are theirs to commit. Raises unavailable."""
@@ -124,18 +125,25 @@ class KafkaReader:
     def _read(self, limit: int) -> list[Event]:
         if self.closed or not self._ready():
             return []
+        consumer, began = self._consumer, time.monotonic()
         try:
             self._cluster.renew()
             if self._passing and time.monotonic() - self._looked > _NEW_PARTITIONS:
                 self._take_new()
-            found = self._consumer.poll(_SLICE, max_records=limit)
+            found = consumer.poll(_SLICE, max_records=limit)
+            if self._circling.after(bool(found), time.monotonic() - began):
+                raise KafkaError("the consumer turns in circles")
         except Exception as error:
+            if self._consumer is not consumer:
+                return []  # it was abandoned meanwhile
             self._end()
             self._complaints.say(f"{self._group} reads again: {error or type(error).__name__}")
             self._closing.wait(_PAUSE)
             return []
+        if self._consumer is not consumer:
+            return []
         self._places = {place: records[0].offset for place, records in found.items()} | self._places
-        ends = {place: self._consumer.highwater(place) or 0 for place in self._consumer.assignment()}
+        ends = {place: consumer.highwater(place) or 0 for place in consumer.assignment()}
         if not self._passing:
             self.lag[self._group] = sum(max(0, end - self._places.get(place, end)) for place, end in ends.items())
         return [event_of(record) for records in found.values() for record in records]
@@ -174,22 +182,9 @@ class KafkaReader:
     def _commit(self, ends: dict[TopicPartition, int]) -> None:
         ends = {place: end for place, end in ends.items() if end > self._places.get(place, 0)}
         if not self._passing and ends:
-            ends = self._tell(ends)
+            # One that was made anew since reads on behind what was committed.
+            ends = commit(self._consumer, ends) if self._consumer else {}
         self._places |= ends
-
-    def _tell(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Commits for the group; returns what is committed."""
-        if self._consumer is None:
-            return {}  # made anew since: it reads on behind what was committed
-        mine = {place: end for place, end in ends.items() if place in self._consumer.assignment()}
-        offsets = {place: OffsetAndMetadata(end, "", -1) for place, end in mine.items()}
-        try:
-            self._consumer.commit(offsets, timeout_ms=_COMMIT)
-        except _MOVED:
-            return {}
-        except KafkaError as error:
-            raise Unavailable(f"kafka does not take offsets: {error or type(error).__name__}") from None
-        return mine
 
     def _end(self) -> None:
         consumer, self._consumer = self._consumer, None

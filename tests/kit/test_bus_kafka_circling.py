@@ -1,0 +1,56 @@
+"""A consumer that returns at once, with nothing, is noticed."""
+
+from itertools import count
+
+from services.kit.bus_kafka.circling import Circling
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.paused = 0.0
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+        self.paused += seconds
+
+
+def polls_until_noticed(circling: Circling, took: float, most: int = 1000) -> int:
+    return next((n for n in count(1) if n > most or circling.after(False, took)), 0)
+
+
+def test_one_that_returns_at_once_is_given_up_after_some_seconds() -> None:
+    clock = Clock()
+    circling = Circling(clock.pause, lambda: clock.now)
+
+    assert polls_until_noticed(circling, 0.0) < 1000
+    assert 10 < clock.now < 11
+
+
+def test_it_costs_little_meanwhile() -> None:
+    clock = Clock()
+    circling = Circling(clock.pause, lambda: clock.now)
+
+    assert polls_until_noticed(circling, 0.0) < 250
+
+
+def test_one_that_waits_for_news_is_left_alone() -> None:
+    clock = Clock()
+
+    assert polls_until_noticed(Circling(clock.pause, lambda: clock.now), 0.25) > 1000
+    assert clock.paused == 0
+
+
+def test_one_that_reads_now_and_then_is_left_alone() -> None:
+    clock = Clock()
+    circling = Circling(clock.pause, lambda: clock.now)
+
+    assert not any(circling.after(number % 100 == 0, 0.0) for number in range(1000))
+
+
+def test_the_next_consumer_has_its_own_time() -> None:
+    clock = Clock()
+    circling = Circling(clock.pause, lambda: clock.now)
+    polls_until_noticed(circling, 0.0)
+
+    assert not circling.after(False, 0.0)
