@@ -1,8 +1,8 @@
 """The containers, tried: `python -m tests.far.compose [pytest arguments]`.
 
-Builds the image, brings a stack of its own up, walks the main job through it, kills its containers one by one under a
-light load, scales it, renews its certificates, takes it down, and says what came of each. Without a container engine
-it says so and is skipped.
+Brings a stack of its own up, walks the main job through it, kills its containers one by one under a light load, scales
+it, renews its certificates, takes it down, and says what came of each. `make test-compose` builds the image before.
+Without a container engine it says so and is skipped.
 """
 
 import os
@@ -40,9 +40,9 @@ class Report:
         print(f"{verdict:<6} {time.monotonic() - began:7.1f} s  {name}: {said}", flush=True)
 
 
-def story(arguments: Sequence[str]) -> str:
-    """The journey of the main job, on a stack that the tests bring up themselves."""
-    env = os.environ | {"AIMASS_TEST_LAYOUT": "compose"}
+def story(stack: Stack, arguments: Sequence[str]) -> str:
+    """The journey of the main job; the model that it leaves answers what the load asks."""
+    env = os.environ | {"AIMASS_TEST_LAYOUT": "compose", "AIMASS_TEST_STACK": stack.note()}
     command = [sys.executable, "-m", "pytest", "-q", "-x", *(arguments or ["tests/journeys/test_story.py"])]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
@@ -123,11 +123,11 @@ def main(arguments: list[str]) -> int:
         print("skipped: no container engine answers")
         return 0
     report, began = Report(), time.monotonic()
-    report.run("the main job", lambda: story(arguments))
     with tempfile.TemporaryDirectory(prefix="aimass-compose-") as folder:
         stack = Stack(Path(folder) / "stack")
         try:
             report.run("start", lambda: f"healthy: {stack.start().url}")
+            report.run("the main job", lambda: story(stack, arguments))
             for service in (*STATELESS, "logs", *SERVERS, "gateway"):
                 report.run(f"kill -9 of {service}", lambda service=service: killed(stack, service))  # type: ignore[misc]
             report.run("scale", lambda: scaled(stack))

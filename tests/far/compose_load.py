@@ -1,24 +1,29 @@
-"""A light load through the gateway, as the client library makes it: writes that must stay, and reads."""
+"""A light load through the gateway, as the client library makes it: writes that must stay, reads, predictions."""
 
 import threading
 import time
+from collections import Counter
 from types import TracebackType
 from uuid import uuid4
 
 from aimass import Failure
+from aimass.predictions import Prediction
 from tests.support.containers import Stack
 
 _PAUSE = 0.05  # seconds between two calls of a thread
+# A row for the model that the main job leaves.
+_ROW = {"carrier": ["AA"], "origin": ["JFK"], "hour": [8.0], "distance": [500.0], "temp": [60.0], "seats": [150.0]}
 
 
 class Load:
-    """Models are made and read until the block ends; then what was acknowledged is looked for."""
+    """Models are made, read and asked until the block ends; then what was acknowledged is looked for."""
 
     def __init__(self, stack: Stack) -> None:
         self.failures: list[str] = []
         self._stack, self._made, self._reads = stack, list[str](), 0
+        self._answers = Counter[tuple[int, bytes]]()
         self._stop, self._slowest = threading.Event(), 0.0
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read, self._ask)]
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -44,6 +49,11 @@ class Load:
             while not self._stop.wait(_PAUSE):
                 self._reads += self._try(lambda: client.models.list_models(page_size=1))
 
+    def _ask(self) -> None:
+        with self._stack.client() as client:
+            while not self._stop.wait(_PAUSE):
+                self._try(lambda: self._answers.update([_bits(client.predict("late", columns=_ROW))]))
+
     def _try(self, call: object) -> bool:
         began = time.monotonic()
         try:
@@ -62,7 +72,13 @@ class Load:
             there = {model.model for model in client.models.iterate_models()}
         lost = [name for name in self._made if name not in there]
         assert not lost, f"{len(lost)} of {len(self._made)} acknowledged writes are lost"
+        versions = {version for version, _ in self._answers}
+        assert len(versions) == len(self._answers), "the same row had different answers of one version"
         return (
-            f"{len(self._made)} writes, all there, {self._reads} reads, {len(self.failures)} refused, "
-            f"slowest {self._slowest:.1f} s"
+            f"{len(self._made)} writes, all there, {self._reads} reads, {self._answers.total()} predictions, the same "
+            f"bits, {len(self.failures)} refused, slowest {self._slowest:.1f} s"
         )
+
+
+def _bits(answer: Prediction) -> tuple[int, bytes]:
+    return answer.version, answer["probability"].tobytes()
