@@ -16,7 +16,15 @@ from tests.support.servers import NAMES, Missing, Program, make
 
 JOURNEYS = ("tests/journeys/test_story.py", "tests/journeys/test_crash.py", "tests/journeys/test_tenancy.py")
 # Beside tests/far: the suites of ports, which take both adapters.
-CONTRACTS = ("tests/far", "tests/kit", "tests/data", "tests/trainer", "tests/inference", "tests/gateway")
+CONTRACTS = (
+    "tests/far",
+    "tests/kit",
+    "tests/data",
+    "tests/trainer",
+    "tests/inference",
+    "tests/gateway",
+    "tests/deploy",
+)
 
 
 def main(arguments: list[str]) -> int:
