@@ -1,5 +1,6 @@
 """Runs services: all of them in one process, or those named."""
 
+import os
 import sys
 
 from services.kit.probe import probe
@@ -55,4 +56,8 @@ def serve(names: tuple[str, ...]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything has stopped. A thread in which a library still waits for somebody would be waited for.
+    os._exit(status)
