@@ -24,7 +24,7 @@ _FINAL = frozenset(range(200, 300)) | {400, 401, 403, 404, 405, 415, 422}
 
 @dataclass(frozen=True)
 class Write:
-    """One kind of change: `{n}` in path and body is its number."""
+    """One kind of change: `{n}` in path and body is its name."""
 
     kind: str
     method: str
@@ -46,6 +46,7 @@ class Plan:
     body: str = ""
     predictions_per_second: float = 0.0
     connections: int = 64  # per door
+    run: str = ""  # what the names of its writes begin with
 
 
 class Connection(asyncio.Protocol):
@@ -168,8 +169,9 @@ class Load:
 
     async def _write(self, number: int, due: float) -> None:
         write = self._plan.writes[number % len(self._plan.writes)]
-        path, body = (text.replace("{n}", str(number)) for text in (write.path, write.body))
-        request = self._request(write.method, path, body, {"Idempotency-Key": f"load-{write.kind}-{number}"})
+        name = f"{self._plan.run}{number}"
+        path, body = (text.replace("{n}", name) for text in (write.path, write.body))
+        request = self._request(write.method, path, body, {"Idempotency-Key": f"load-{write.kind}-{name}"})
         tries, status, refused = 0, 0, 0.0
         while status not in _FINAL and time.monotonic() - due < _GIVE_UP:
             if tries:
@@ -181,7 +183,7 @@ class Load:
                 status = 0
             if status not in _FINAL:
                 refused = max(refused, time.monotonic() - asked)
-        self._note(write.kind, str(number), status, due, tries, refused)
+        self._note(write.kind, name, status, due, tries, refused)
 
     def _request(self, method: str, path: str, body: str, more: dict[str, str]) -> bytes:
         content = body.encode()
