@@ -141,15 +141,20 @@ def rolling(day: Day, times: int, seconds: float) -> list[str]:
 
     The log centre has one home and so no successor beside it: what it alone answers is sent again meanwhile.
     """
-    load = day.load()
+    load, spans = day.load(), list[tuple[str, float, float]]()
     time.sleep(3)
     for number in range(times):
         for unit in list(day.fleet.units):
+            began = time.time()
             renew(day.fleet, unit)
+            spans.append((unit.name, began, time.time()))
         print(f"  round {number + 1} of {times}", flush=True)
     time.sleep(2)
     history = load.stop()
     failed = disturbed(history)
+    for name, start, end in spans:
+        if during := [line["status"] for line in failed if start <= line["at"] < end]:
+            print(f"  {name} ({end - start:.1f} s): {len(during)} failed: {sorted(set(during))}")
     said = [f"{len(failed)} requests of {len(history)} failed or had to be sent again"] if failed else []
     return said + day.judge(history)
 
