@@ -84,7 +84,9 @@ class Stack:
 
     def remove(self) -> None:
         """Leaves no container, no volume and no file of it behind."""
-        self.compose("down", "--volumes", "--timeout", "5", check=False)
+        self.compose("kill", check=False)
+        self.compose("rm", "--stop", "--force", "--volumes", check=False)
+        self.compose("down", "--volumes", check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def complaints(self, service: str = "") -> str:
