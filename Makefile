@@ -63,8 +63,7 @@ up: image ## The whole system in containers; says where it is and where the firs
 	@deploy/where
 
 down: ## Stops the containers; what they keep stays (docker compose -f deploy/compose.yaml down --volumes forgets it)
-	$(COMPOSE) rm --stop --force --volumes >/dev/null
-	$(COMPOSE) down
+	deploy/down
 
 logs: ## What the containers say, as they say it
 	$(COMPOSE) logs --follow --tail 100

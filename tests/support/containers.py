@@ -85,9 +85,17 @@ class Stack:
     def remove(self) -> None:
         """Leaves no container, no volume and no file of it behind."""
         self.compose("kill", check=False)
-        self.compose("rm", "--stop", "--force", "--volumes", check=False)
+        homes = self._homes()
         self.compose("down", "--volumes", check=False)
+        # What a container had that was made anew counts as named, and would stay.
+        subprocess.run(["docker", "volume", "rm", "--force", *homes], capture_output=True, check=False, timeout=60)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _homes(self) -> list[str]:
+        listed = '{{range .Mounts}}{{if eq .Type "volume"}}{{println .Name}}{{end}}{{end}}'
+        containers = self.compose("ps", "--all", "--quiet", check=False).split()
+        command = ["docker", "inspect", "-f", listed, *containers]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout.split()
 
     def complaints(self, service: str = "") -> str:
         return self.compose("logs", "--no-color", "--tail", "60", *([service] if service else []), check=False)[-6000:]
