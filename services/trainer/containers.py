@@ -17,6 +17,7 @@ from services.trainer.parcels import pack, unpack
 
 LABEL, UNTIL = "aimass.trainer", "aimass.until"  # who started it; when nobody waits for it any more
 USER = 10001  # of the image
+VOLUME = "/training"  # where its files are inside: `in` and `out`
 _TASKS = 256
 _HEADER = 8  # bytes in front of each piece of output: which stream, and how long
 
@@ -44,10 +45,10 @@ class Container:
         )  # fmt: skip
         engine.create_container(
             self._image, ["-c", entry(self.module)], name=self.name, entrypoint=["python"], user=f"{USER}:{USER}",
-            stdin_open=True, environment=environment(PIPES, limits), volumes=["/work"], labels=self._labels,
+            stdin_open=True, environment=environment(PIPES, limits), volumes=[VOLUME], labels=self._labels,
             working_dir="/tmp", host_config=host, healthcheck={"test": ["NONE"]}, use_config_proxy=False,
         )  # fmt: skip
-        engine.put_archive(self.name, "/work", pack(files, ("in", "out"), USER))
+        engine.put_archive(self.name, VOLUME, pack(files, ("in", "out"), USER))
 
     def start(self, request: bytes) -> None:
         """Starts it and asks it."""
@@ -84,7 +85,7 @@ class Container:
     def fetch(self, names: Collection[str], folder: Path) -> None:
         """Brings what it wrote."""
         if names:
-            stream, _ = self._engine.get_archive(self.name, "/work/out", chunk_size=65536)
+            stream, _ = self._engine.get_archive(self.name, f"{VOLUME}/out", chunk_size=65536)
             unpack(iter(stream), names, folder)
 
     def remove(self) -> None:

@@ -25,7 +25,7 @@ from services.kit.config import ConfigError
 from services.kit.errors import Code, Failure, Internal, Unavailable, Violation
 from services.kit.messages import frame, heard, length_of
 from services.kit.process import Killed, Limits
-from services.trainer.containers import LABEL, UNTIL, Container
+from services.trainer.containers import LABEL, UNTIL, VOLUME, Container
 from services.trainer.runner import WORK, Json, Progress
 
 log = logging.getLogger(__name__)
@@ -198,9 +198,9 @@ def _death(container: Container, state: Json, limits: Limits, complaints: str) -
 def _moved(request: Json) -> tuple[Json, dict[str, Path]]:
     """The request with paths of the container, and the files that belong there by their names in its volume."""
     files = {f"in/{number}": Path(file) for number, file in enumerate(request["files"])}
-    inside = {"files": [f"/work/{name}" for name in files], "folder": "/work/out"}
+    inside = {"files": [f"{VOLUME}/{name}" for name in files], "folder": f"{VOLUME}/out"}
     if request.get("graph"):
-        files["in/graph"], inside["graph"] = Path(request["graph"]), "/work/in/graph"
+        files["in/graph"], inside["graph"] = Path(request["graph"]), f"{VOLUME}/in/graph"
     return {**request, **inside}, files
 
 
