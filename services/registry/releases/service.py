@@ -45,6 +45,8 @@ class Releases:
         self._patience, self._gateways, self._engines, self._now = patience, gateways, engines, now
         # The instances that could not load what a change under way wants, and what the last one said.
         self._failed: dict[tuple[Scope, str, int], dict[str, str]] = {}
+        # Generations under way whose version an instance has loaded: it is not the version that is at fault.
+        self._loaded = set[tuple[Scope, str, int]]()
 
     async def promote(
         self, scope: Scope, model: str, version: int, reason: str, etag: str, once: Once | None
@@ -101,6 +103,7 @@ class Releases:
         """An instance has loaded what a generation wants: noted as progress."""
         release = await self._store.get(scope, model)
         if release and domain.under_way(release, generation):
+            self._loaded.add((scope, model, generation))
             await self._operations.progress(scope, release.operation, 0.6, "switching", f"loaded by {instance}")
 
     async def applied(self, scope: Scope, model: str, gateway: str, generation: int, once: Once | None) -> None:
@@ -130,10 +133,16 @@ class Releases:
         others = {key: said for key, said in self._failed.items() if key[:2] != (scope, model)}
         failed = self._failed.get((scope, model, generation), {}) | {instance: reason}
         self._failed = others | {(scope, model, generation): failed}
-        if self._engines().all_of(failed):
+        if self._engines().living is None and self._hopeless(scope, model, generation):
             await self._fail(scope, model, generation, FailedPrecondition(reason[:900]), once)
-        else:
-            log.warning("%s in %s goes on without %s: %s", model, scope.tenant, instance, reason)
+        else:  # the table of who lives may lack somebody at this moment: `watch` looks again
+            log.warning("%s in %s is not loaded by %s: %s", model, scope.tenant, instance, reason)
+
+    def _hopeless(self, scope: Scope, model: str, generation: int) -> bool:
+        """All instances have said that they cannot load the version of a generation."""
+        key = (scope, model, generation)
+        failed = self._failed.get(key, {})
+        return bool(failed) and key not in self._loaded and self._engines().all_of(failed)
 
     async def cancelled(self, scope: Scope, operation: str) -> None:
         """Somebody wants a change to stop: what served goes on serving."""
@@ -180,6 +189,7 @@ class Releases:
         while True:
             await asyncio.sleep(min(_LOOK, self._patience.total_seconds() / 4))
             try:
+                await self._give_up()
                 if not self._store.leads():
                     if not await self._store.lead():
                         continue
@@ -192,18 +202,24 @@ class Releases:
             except Failure as failure:
                 log.warning("changes of releases are not watched: %s", failure)
 
+    async def _give_up(self) -> None:
+        """Fails changes whose version no instance can load. Only the process that heard the instances knows of them."""
+        if not (self._failed or self._loaded):
+            return
+        waiting = {(scope, release.model, release.generation) for scope, release in await self._store.under_way()}
+        self._failed = {key: failed for key, failed in self._failed.items() if key in waiting}
+        self._loaded &= waiting
+        for key, failed in list(self._failed.items()):
+            if self._hopeless(*key):
+                reason = list(failed.values())[-1]
+                await self._fail(*key, FailedPrecondition(reason[:900]), None)
+
     async def _settle(self) -> None:
         """Where it is known who lives: those that died are not waited for."""
         if self._gateways().living is None:
             return
-        waiting = {(scope, release.model, release.generation) for scope, release in await self._store.under_way()}
-        self._failed = {key: failed for key, failed in self._failed.items() if key in waiting}
-        for scope, model, generation in waiting:
-            await self._decide(scope, model, lambda release: domain.settle(release, self._gateways(), self._now()))
-            failed = self._failed.get((scope, model, generation), {})
-            if failed and self._engines().all_of(failed):
-                reason = list(failed.values())[-1]
-                await self._fail(scope, model, generation, FailedPrecondition(reason[:900]), None)
+        for scope, release in await self._store.under_way():
+            await self._decide(scope, release.model, lambda there: domain.settle(there, self._gateways(), self._now()))
 
     def _change(self, operation: str, reason: str) -> Change:
         now = self._now()
