@@ -19,7 +19,7 @@ from services.data.datasets.domain import (
     WrittenFile,
 )
 from services.data.datasets.quality import ColumnQuality
-from services.data.datasets.tables import Tables, open_tables
+from services.data.datasets.tables import RowRange, Tables, open_tables
 from services.data.schema import Column, ColumnType
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
@@ -84,7 +84,7 @@ async def test_rows_of_several_runs_are_read_in_the_order_that_is_asked_for(
     tables: Tables, start: int, count: int, found: list[int]
 ) -> None:
     first, second = await added(tables, "r1", 1, 2), await added(tables, "r2", 3)
-    rows = await tables.read(SCOPE, "flights", [*second.files, *first.files], COLUMNS, start, count)
+    rows = await tables.read(SCOPE, "flights", RowRange([*second.files, *first.files], COLUMNS, start, count))
 
     assert [row["n"] for row in rows] == found
 

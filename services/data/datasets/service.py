@@ -23,7 +23,7 @@ from services.data.datasets.domain import (
     next_version,
 )
 from services.data.datasets.store import Store
-from services.data.datasets.tables import Tables
+from services.data.datasets.tables import RowRange, Tables
 from services.data.etags import expect
 from services.data.schema import Column, check_columns
 from services.kit import pages
@@ -184,14 +184,14 @@ class DataSets:
         size, (number, start) = pages.size(page_size), _place(version, page_token)
         found, files = await self._store.located(scope, data_set, number)
         chosen = _choose(found, columns)
-        rows = await self._tables.read(scope, data_set, files, chosen, start, size)
+        rows = await self._tables.read(scope, data_set, RowRange(files, chosen, start, size))
         return _page(rows, found.version, start, found.rows)
 
     async def quarantine(self, scope: Scope, data_set: str, version: int, page_size: int, page_token: str) -> Page[Row]:
         """Rows that were put aside when a version was written: record, reason, origin. Raises as `rows` does."""
         size, (number, start) = pages.size(page_size), _place(version, page_token)
         found, files = await self._store.located(scope, data_set, number, quarantine=True)
-        rows = await self._tables.read(scope, data_set, files, QUARANTINE, start, size)
+        rows = await self._tables.read(scope, data_set, RowRange(files, QUARANTINE, start, size))
         return _page(rows, found.version, start, sum(file.rows for file in files))
 
 

@@ -4,28 +4,27 @@ The rows of the database say what a version is; the Delta log tells other reader
 does not know of (a crash came between) is taken over by its own run or undone by the next one, see `delta`.
 """
 
-import asyncio
 import contextlib
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import orjson
 from pydantic import TypeAdapter
 
 from services.data.datasets import delta, rows
 from services.data.datasets.domain import Location, NewVersion, WrittenFile
+from services.data.datasets.threads import FileThreads
 from services.data.schema import Column
 from services.kit.adapters import Storage
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
 
-T = TypeVar("T")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _MANIFEST = "_manifest.json"
 _NEW_VERSION = TypeAdapter(NewVersion)
@@ -56,6 +55,16 @@ def recalled(text: bytes) -> NewVersion:
     return _NEW_VERSION.validate_python(orjson.loads(text))
 
 
+@dataclass(frozen=True)
+class RowRange:
+    """Some columns of `count` rows of files, from row `start` on."""
+
+    files: Sequence[WrittenFile]
+    columns: Sequence[Column]
+    start: int
+    count: int
+
+
 class Tables(Protocol):
     """Keeps tables, a folder of files per run, and a log of versions per table."""
 
@@ -82,16 +91,8 @@ class Tables(Protocol):
     async def discard(self, scope: Scope, data_set: str, run: str) -> None:
         """Forgets the files of a run that was never committed."""
 
-    async def read(
-        self,
-        scope: Scope,
-        data_set: str,
-        files: Sequence[WrittenFile],
-        columns: Sequence[Column],
-        start: int,
-        count: int,
-    ) -> list[dict[str, Any]]:
-        """Rows in stored order as JSON values, from row `start` on: `count` of them, fewer when they are large."""
+    async def read(self, scope: Scope, data_set: str, wanted: RowRange) -> list[dict[str, Any]]:
+        """Rows in stored order as JSON values; fewer than wanted when they are large."""
 
     def local(self, scope: Scope, location: Location) -> AbstractAsyncContextManager[Location]:
         """A version as a folder of this machine that is a Delta table, while the context lasts."""
@@ -104,7 +105,8 @@ class FolderTables:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="tables")
+        self._threads = FileThreads()
+        self._run = self._threads.run
 
     def uri(self, scope: Scope, data_set: str) -> str:
         return str(self._table(scope, data_set))
@@ -129,33 +131,17 @@ class FolderTables:
     async def discard(self, scope: Scope, data_set: str, run: str) -> None:
         await self._run(lambda: shutil.rmtree(self._run_folder(scope, data_set, run), ignore_errors=True))
 
-    async def read(
-        self,
-        scope: Scope,
-        data_set: str,
-        files: Sequence[WrittenFile],
-        columns: Sequence[Column],
-        start: int,
-        count: int,
-    ) -> list[dict[str, Any]]:
+    async def read(self, scope: Scope, data_set: str, wanted: RowRange) -> list[dict[str, Any]]:
         table = self._table(scope, data_set)
-        pairs = [(str(table / file.path), file.rows) for file in files]
-        return await self._run(rows.read, pairs, tuple(columns), start, count)
+        pairs = [(str(table / file.path), file.rows) for file in wanted.files]
+        return await self._run(rows.read, pairs, tuple(wanted.columns), wanted.start, wanted.count)
 
     @contextlib.asynccontextmanager
     async def local(self, scope: Scope, location: Location) -> AsyncIterator[Location]:
         yield location
 
     async def close(self) -> None:
-        self._threads.shutdown()
-
-    async def _run(self, work: Callable[..., T], *args: Any) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-        except OSError as error:
-            if "No space left" in str(error):
-                raise Failure(Code.STORAGE_FULL, "the disk is full") from error
-            raise
+        self._threads.close()
 
     def _table(self, scope: Scope, data_set: str) -> Path:
         return self._folder / name_of(scope, data_set)

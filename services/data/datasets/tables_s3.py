@@ -9,17 +9,17 @@ import asyncio
 import contextlib
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 
 from services.data.datasets import delta, rows
 from services.data.datasets.domain import Location, NewVersion, WrittenFile
-from services.data.datasets.tables import check_run, manifest, name_of, recalled
+from services.data.datasets.tables import RowRange, check_run, manifest, name_of, recalled
+from services.data.datasets.threads import FileThreads
 from services.data.schema import Column
 from services.kit.auth import Scope
 from services.kit.bucket_s3 import Bucket
@@ -28,7 +28,6 @@ from services.kit.errors import Code, Failure, Internal
 from services.kit.mirrors import Mirrors
 from services.kit.timestamps import uuid7
 
-T = TypeVar("T")
 _MANIFEST = "_manifest.json"
 _LOG, _LAST = "_delta_log", "_last_checkpoint"
 _ENTRY = re.compile(r"(\d{20})\.(json|checkpoint\.parquet)\Z")
@@ -41,7 +40,8 @@ class S3Tables:
     def __init__(self, bucket: Bucket, mirrors: Mirrors, folder: Path) -> None:
         """`folder`: of this machine, for what is not in the bucket yet."""
         self._bucket, self._mirrors, self._folder = bucket, mirrors, folder
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="tables")
+        self._threads = FileThreads()
+        self._run = self._threads.run
         self._turn = asyncio.Semaphore(_AT_ONCE)
 
     def uri(self, scope: Scope, data_set: str) -> str:
@@ -84,19 +84,11 @@ class S3Tables:
         prefix = f"{_table(scope, data_set)}/{check_run(run)}"
         await self._bucket.delete([item.name for item in await self._bucket.list(prefix)])
 
-    async def read(
-        self,
-        scope: Scope,
-        data_set: str,
-        files: Sequence[WrittenFile],
-        columns: Sequence[Column],
-        start: int,
-        count: int,
-    ) -> list[dict[str, Any]]:
-        needed, skipped = _page(files, start, count)
+    async def read(self, scope: Scope, data_set: str, wanted: RowRange) -> list[dict[str, Any]]:
+        needed, skipped = _page(wanted)
         async with self._mirrors.hold(scope.tenant, self.uri(scope, data_set), _digests(needed)) as folder:
             pairs = [(str(folder / file.path), file.rows) for file in needed]
-            return await self._run(rows.read, pairs, tuple(columns), start - skipped, count)
+            return await self._run(rows.read, pairs, tuple(wanted.columns), wanted.start - skipped, wanted.count)
 
     @contextlib.asynccontextmanager
     async def local(self, scope: Scope, location: Location) -> AsyncIterator[Location]:
@@ -106,7 +98,7 @@ class S3Tables:
             yield replace(location, uri=str(folder), delta_version=number)
 
     async def close(self) -> None:
-        self._threads.shutdown()
+        self._threads.close()
 
     async def _upload(self, file: Path, table: str, kept: WrittenFile) -> None:
         if await asyncio.to_thread(hash_of, file) != kept.digest:
@@ -165,9 +157,6 @@ class S3Tables:
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
 
-    async def _run(self, work: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-
 
 def _table(scope: Scope, data_set: str) -> str:
     return f"tables/{name_of(scope, data_set)}"
@@ -191,13 +180,13 @@ def _digests(files: Iterable[WrittenFile]) -> dict[str, str]:
     return {file.path: file.digest for file in files}
 
 
-def _page(files: Sequence[WrittenFile], start: int, count: int) -> tuple[list[WrittenFile], int]:
+def _page(wanted: RowRange) -> tuple[list[WrittenFile], int]:
     """The files that hold a page of rows, and how many rows come before them."""
     needed, before, skipped = list[WrittenFile](), 0, 0
-    for file in files:
-        if before + file.rows <= start:
+    for file in wanted.files:
+        if before + file.rows <= wanted.start:
             skipped += file.rows
-        elif before < start + count:
+        elif before < wanted.start + wanted.count:
             needed.append(file)
         before += file.rows
     return needed, skipped
