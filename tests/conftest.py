@@ -4,13 +4,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from tests.support import servers
-
-# A busy machine is no defect: time is measured in tests/bench.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 
 @pytest.fixture

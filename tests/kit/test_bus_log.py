@@ -1,8 +1,9 @@
 """What the near bus keeps, for whom and how long."""
 
+import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -156,19 +157,31 @@ async def test_topics_are_read_in_one_order(near: NearBus) -> None:
     assert pages == [["0", "1"], ["2", "3"], ["4"]]
 
 
-def connection() -> Connection:
+@pytest.fixture(scope="module")
+def tables() -> Iterator[Connection]:
+    """The tables of the log, made once for all examples."""
     engine = create_engine("sqlite://")
-    bus_log.metadata.create_all(engine)
-    return engine.connect()
+    with engine.connect() as connection:
+        bus_log.metadata.create_all(connection)
+        connection.commit()
+        yield connection
+    engine.dispose()
+
+
+@contextlib.contextmanager
+def emptied(tables: Connection) -> Iterator[Connection]:
+    """What an example writes is gone after it."""
+    with tables.begin() as transaction:
+        yield tables
+        transaction.rollback()
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=12))
-def test_a_group_moves_forward_only(offsets: list[int]) -> None:
-    with connection() as opened:
+def test_a_group_moves_forward_only(tables: Connection, offsets: list[int]) -> None:
+    with emptied(tables) as opened:
         for offset in offsets:
             bus_log.move(opened, "g", {TOPIC: offset})
         assert bus_log.open_group(opened, [TOPIC], "g", False) == {TOPIC: max(offsets)}
-    opened.engine.dispose()
 
 
 ages = st.lists(st.tuples(st.sampled_from([TOPIC, TELEMETRY, "x.dead"]), st.floats(0, 10 * DAY)), max_size=12)
@@ -176,9 +189,9 @@ ages = st.lists(st.tuples(st.sampled_from([TOPIC, TELEMETRY, "x.dead"]), st.floa
 
 @given(ages, st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 12)))
 def test_pruning_never_takes_an_event_that_a_group_still_waits_for(
-    told: list[tuple[str, float]], groups: dict[str, int]
+    tables: Connection, told: list[tuple[str, float]], groups: dict[str, int]
 ) -> None:
-    with connection() as opened:
+    with emptied(tables) as opened:
         rows = [
             {"topic": topic, "key": "", "headers": b"", "body": b"", "time": 1e9 - age, "offset": number}
             for number, (topic, age) in zip(itertools.count(1), told, strict=False)
@@ -189,7 +202,6 @@ def test_pruning_never_takes_an_event_that_a_group_still_waits_for(
             bus_log.move(opened, name, {TOPIC: offset})
         bus_log.prune(opened, 1e9)
         kept = set(opened.execute(select(bus_log.record.c.offset)).scalars())
-    opened.engine.dispose()
 
     waiting = {n for n, (t, _) in enumerate(told, 1) if t == TOPIC and groups and n > min(groups.values())}
     young = {n for n, (_, age) in enumerate(told, 1) if age < 600}
