@@ -19,10 +19,18 @@ class Nonces:
     effect by the database, so it may pass where only the memory is missing.
     """
 
-    def __init__(self, cache: Cache, now: Callable[[], float] = time.time, window: float = WINDOW, skew: float = SKEW):
-        """`now` gives Unix seconds."""
-        self._cache, self._now, self._window, self._skew = cache, now, window, skew
-        self._latest = 0.0
+    def __init__(
+        self,
+        cache: Cache,
+        now: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
+        window: float = WINDOW,
+        skew: float = SKEW,
+    ):
+        """`now` gives Unix seconds, `ticks` seconds that nobody sets."""
+        self._cache, self._now, self._ticks, self._window, self._skew = cache, now, ticks, window, skew
+        self._latest = self._doubt = 0.0
+        self._ahead = now() - ticks()
 
     async def accept(self, signer: str, nonce: str, created: float, keyed: bool) -> None:
         """Takes a request whose signature is right; `created` are Unix seconds, `keyed` says it has an idempotency key.
@@ -30,11 +38,11 @@ class Nonces:
         Raises signature_stale, replayed, and unavailable where it cannot be told whether it was seen.
         """
         now = self._now()
-        self._latest = max(self._latest, now)
+        self._mark(now)
         if not now - self._window <= created <= now + self._skew:
             raise _stale("the signature is too old, or from the future")
         try:
-            fresh = await self._cache.add(_key(signer, nonce), self._window + 2 * self._skew)
+            fresh = await self._cache.add(_key(signer, nonce), self._window + 3 * self._skew)
         except Unavailable as failure:
             since = self._cache.away_since
             if keyed and since is not None and created > since + self._skew:
@@ -44,8 +52,17 @@ class Nonces:
             raise Failure(Code.REPLAYED, "the request was seen before")
         if created <= self._cache.born + self._skew:
             raise _stale("the signature is older than what is remembered of others")
-        if now < self._latest - self._skew and not keyed:
-            raise _unsure(self._latest - now)  # nonces of this time may have been forgotten already
+        if created <= self._doubt and not keyed:
+            raise _unsure(max(self._doubt - now, 0.0))
+
+    def _mark(self, now: float) -> None:
+        """Sees that the clock was set back: signatures from before that stay good for longer than nonces are kept."""
+        ahead = now - self._ticks()
+        if ahead < self._ahead - self._skew:
+            self._doubt = self._latest + 2 * self._skew  # the newest that anybody may have taken by then
+            self._ahead = ahead
+        self._ahead = max(self._ahead, ahead)
+        self._latest = max(self._latest, now)
 
 
 def _key(signer: str, nonce: str) -> str:
