@@ -85,7 +85,8 @@ class Installation(Settings):
     log_level: str = "INFO"
     # Seconds that requests in flight may take after SIGTERM.
     drain_seconds: float = 30.0
-    # Seconds that other processes may still begin calls after SIGTERM, so that they can notice.
+    # Seconds that other processes may still begin calls after SIGTERM, so that they can notice; thrice as long while
+    # they do.
     drain_accept_seconds: float = 2.0
 
 

@@ -1,6 +1,7 @@
 """The door for calls of other services."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from services.kit.underway import Underway
 
 if TYPE_CHECKING:
     from services.kit.tls import Credentials
+
+
+_QUIET = 0.5  # seconds without a call, after which nobody seems to call any more
 
 
 class GrpcDoor:
@@ -57,6 +61,14 @@ class GrpcDoor:
         if not (credentials := self._credentials):
             return Handlers(self._guarded, self._underway)
         return Handlers(self._guarded, self._underway, lambda context: credentials.peer(context.auth_context()))
+
+    async def left(self, seconds: float) -> None:
+        """Waits until nobody calls any more, at most so long: who is told elsewhere that it closes has gone by then."""
+        until = time.monotonic() + seconds
+        last = min(until, self._underway.latest + _QUIET)
+        while (left := last - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+            last = min(until, self._underway.latest + _QUIET)
 
     async def close(self, grace: float) -> None:
         """Takes no more calls and cuts none: what does not end within `grace` seconds is told to come again."""

@@ -92,19 +92,25 @@ class Member:
         self.load -= 1
         self._ended.set()
         self.breaker.end(ticket, outcome)
+        if outcome is Outcome.LOST:  # seen here before the watch hears of it, so that the next call goes elsewhere
+            self._see(self._channel.get_state())
 
     async def _watch(self) -> None:
         while True:
             state = self._channel.get_state(try_to_connect=True)
-            connected = state is ChannelConnectivity.READY
-            if connected and not self.connected:
-                self.breaker.retry_soon()
-            elif self.connected and not connected:
-                self.away_since = time.monotonic()
-            if connected != self.connected:
-                self.connected = connected
-                self._news()
+            self._see(state)
             await self._channel.wait_for_state_change(state)
+
+    def _see(self, state: ChannelConnectivity) -> None:
+        connected = state is ChannelConnectivity.READY
+        if connected == self.connected:
+            return
+        if connected:
+            self.breaker.retry_soon()
+        else:
+            self.away_since = time.monotonic()
+        self.connected = connected
+        self._news()
 
     async def close(self, seconds: float = 0.0) -> None:
         """Lets the calls that are under way end within some seconds, then closes the connection."""

@@ -2,6 +2,7 @@
 
 Each call goes to the less busy of two instances that are picked by chance among those that are connected and whose
 breaker lets it through. At most half of the connected ones are kept out by their breakers; a single one may be.
+One that leaves is called for a while when there is no other: whoever comes instead may not be connected yet.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from services.kit.member import Connect, Instance, Member, plain
 PATIENCE = 2.0
 _LOOK = 0.1  # seconds after which a waiting call looks again at the breakers
 _LEAVING = 60.0  # seconds that calls of an instance that has left may still take
+_LINGER = 10.0  # seconds for which it is kept at hand, unless it hangs up
 
 
 class Pool:
@@ -32,7 +34,8 @@ class Pool:
         self._changed = asyncio.Event()
         # It has been called; an instance has been there.
         self._used = self._seen = False
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[Member, asyncio.Task[None]] = {}
+        self._at_hand: list[Member] = []
         self.update(instances)
 
     @property
@@ -40,13 +43,18 @@ class Pool:
         """Those that may be called."""
         return self._members.values()
 
+    @property
+    def leaving(self) -> Collection[Member]:
+        """Those that have left and can still be called."""
+        return [member for member in self._at_hand if member.connected]
+
     def update(self, instances: Iterable[Instance]) -> None:
         """The service has these instances from now on. Calls of those that left may end."""
         wanted = set(instances)
         for instance in [there for there in self._members if there not in wanted]:
-            task = asyncio.get_running_loop().create_task(self._members.pop(instance).close(_LEAVING))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            member = self._members.pop(instance)
+            self._at_hand.append(member)
+            self._leaving[member] = asyncio.get_running_loop().create_task(self._let_go(member))
         for instance in sorted(wanted - self._members.keys()):
             channel = self._connect(instance.address, self.service)
             member = self._members[instance] = Member(instance, channel, self._rules, self._news)
@@ -68,7 +76,7 @@ class Pool:
 
     def choose(self, among: Collection[str] | None = None) -> Member | None:
         """The instance for the next call, of those with these ids; None when none can be called now."""
-        connected = [member for member in self._some(among) if member.connected]
+        connected = self._connected(self.members, among) or self._connected(self._at_hand, among)
         admitted = [member for member in connected if member.breaker.admits()]
         most = max(len(connected) // 2, 1)
         if len(connected) - len(admitted) > most:
@@ -92,6 +100,20 @@ class Pool:
                 if found:
                     return found
         raise Unavailable(f"{self.service} is unavailable", retry_after=1)
+
+    async def _let_go(self, member: Member) -> None:
+        try:
+            until = time.monotonic() + _LINGER
+            while member.connected and (left := until - time.monotonic()) > 0:
+                await self._news_or(left)
+            self._at_hand.remove(member)
+            await member.close(_LEAVING)
+        finally:
+            del self._leaving[member]
+
+    @staticmethod
+    def _connected(members: Iterable[Member], among: Collection[str] | None) -> list[Member]:
+        return [one for one in members if one.connected and (among is None or one.instance.id in among)]
 
     def _some(self, among: Collection[str] | None) -> list[Member]:
         return [member for member in self.members if among is None or member.instance.id in among]
@@ -117,6 +139,8 @@ class Pool:
 
     async def close(self) -> None:
         """Closes all connections; calls under way are cut."""
-        for task in self._leaving:
+        leaving = dict(self._leaving)
+        for task in leaving.values():
             task.cancel()
-        await asyncio.gather(*self._leaving, *(member.close() for member in self.members), return_exceptions=True)
+        await asyncio.gather(*leaving.values(), return_exceptions=True)
+        await asyncio.gather(*(member.close() for member in (*leaving, *self.members)), return_exceptions=True)

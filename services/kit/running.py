@@ -166,6 +166,7 @@ class Process:
         for door in reversed(self._public):
             await door.close(grace)
         await noticed
+        await asyncio.gather(*(door.left(2 * min(accept, grace)) for door in self._internal.values()))
         await asyncio.gather(*(door.close(grace) for door in self._internal.values()))
         for door in self._observed:
             await door.close(grace)

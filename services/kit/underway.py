@@ -20,13 +20,16 @@ class Underway:
         # What each task has waited for its service since, and whether it has more to say afterwards.
         self._waiting: dict[asyncio.Task[Any], tuple[float, bool]] = {}
         self._ended: set[asyncio.Task[Any]] = set()
+        # When the last call began, on the monotonic clock.
+        self.latest = 0.0
 
     @contextlib.contextmanager
     def waiting(self, stream: bool = False) -> Iterator[None]:
         """Around the time in which a call waits for its service. Raises unavailable when it was ended."""
         task = asyncio.current_task()
         assert task
-        self._waiting[task] = time.monotonic(), stream
+        self.latest = time.monotonic()
+        self._waiting[task] = self.latest, stream
         try:
             yield
         except asyncio.CancelledError:

@@ -153,8 +153,10 @@ def rolling(day: Day, times: int, seconds: float) -> list[str]:
     history = load.stop()
     failed = disturbed(history)
     for name, start, end in spans:
-        if during := [line["status"] for line in failed if start <= line["at"] < end]:
-            print(f"  {name} ({end - start:.1f} s): {len(during)} failed: {sorted(set(during))}")
+        if during := [line for line in failed if start <= line["at"] < end]:
+            print(f"  {name} ({end - start:.1f} s): {len(during)} failed from {during[0]['at'] - start:.1f} s on")
+            for words in sorted({f"{line['kind']} {line['status']} {line['said']}" for line in during}):
+                print(f"    {words}")
     said = [f"{len(failed)} requests of {len(history)} failed or had to be sent again"] if failed else []
     return said + day.judge(history)
 

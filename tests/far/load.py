@@ -1,8 +1,8 @@
 """Open-loop load on the public door, in a process of its own: what was sent is sent at its time, whatever comes back.
 
 `python -m tests.far.load` reads a plan as JSON, sends until its standard input closes or the time is over, and writes a
-history of lines: `{"kind", "name", "status", "at", "took", "tries"}`. Writes carry an idempotency key and are sent
-again until they are answered for good; predictions are sent once.
+history of lines: `{"kind", "name", "status", "at", "took", "tries", "refused", "said"}`. Writes carry an idempotency
+key and are sent again until they are answered for good; predictions are sent once.
 """
 
 import asyncio
@@ -20,6 +20,9 @@ import uvloop
 _PATIENCE = 30.0  # seconds for one answer
 _GIVE_UP = 120.0  # seconds until a write that nobody answers is given up
 _FINAL = frozenset(range(200, 300)) | {400, 401, 403, 404, 405, 415, 422}
+
+
+Answer = tuple[int, str]  # the status, and what a refusal says
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Connection(asyncio.Protocol):
     """One keep-alive connection: a request, its answer, the next."""
 
     def __init__(self) -> None:
-        self._buffer, self._answer = b"", cast("asyncio.Future[int] | None", None)
+        self._buffer, self._answer = b"", cast("asyncio.Future[Answer] | None", None)
         self.open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -64,8 +67,8 @@ class Connection(asyncio.Protocol):
         if self._answer and not self._answer.done():
             self._answer.set_exception(ConnectionResetError("the door closed"))
 
-    async def ask(self, request: bytes) -> int:
-        """The status of the answer. Raises ConnectionError, TimeoutError."""
+    async def ask(self, request: bytes) -> Answer:
+        """Raises ConnectionError, TimeoutError."""
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         async with asyncio.timeout(_PATIENCE):
@@ -86,7 +89,8 @@ class Connection(asyncio.Protocol):
             self.open = False
             self._transport.close()
         if self._answer and not self._answer.done():
-            self._answer.set_result(int(head[9:12]))
+            status = int(head[9:12])
+            self._answer.set_result((status, "" if status < 300 else rest[: min(length, 500)].decode(errors="replace")))
 
     def close(self) -> None:
         self.open = False
@@ -101,8 +105,8 @@ class Door:
         self._idle: deque[Connection] = deque()
         self._free = asyncio.Semaphore(most)
 
-    async def ask(self, request: bytes) -> int:
-        """The status. Raises OSError, TimeoutError."""
+    async def ask(self, request: bytes) -> Answer:
+        """Raises OSError, TimeoutError."""
         async with self._free:
             connection = await self._connection()
             try:
@@ -161,29 +165,29 @@ class Load:
 
     async def _predict(self, number: int, due: float) -> None:
         request = self._request("POST", self._plan.predict, self._plan.body, {})
-        try:
-            status = await self._door().ask(request)
-        except (OSError, TimeoutError):
-            status = 0
-        self._note("prediction", str(number), status, due, 1)
+        status, said = await self._ask(request)
+        self._note("prediction", str(number), status, due, 1, said=said)
 
     async def _write(self, number: int, due: float) -> None:
         write = self._plan.writes[number % len(self._plan.writes)]
         name = f"{self._plan.run}{number}"
         path, body = (text.replace("{n}", name) for text in (write.path, write.body))
         request = self._request(write.method, path, body, {"Idempotency-Key": f"load-{write.kind}-{name}"})
-        tries, status, refused = 0, 0, 0.0
+        tries, status, refused, said = 0, 0, 0.0, ""
         while status not in _FINAL and time.monotonic() - due < _GIVE_UP:
             if tries:
                 await asyncio.sleep(random.uniform(0.5, 1.0) * min(0.1 * 2**tries, 8.0))
             tries, asked = tries + 1, time.monotonic()
-            try:
-                status = await self._door().ask(request)
-            except (OSError, TimeoutError):
-                status = 0
+            status, why = await self._ask(request)
             if status not in _FINAL:
-                refused = max(refused, time.monotonic() - asked)
-        self._note(write.kind, name, status, due, tries, refused)
+                refused, said = max(refused, time.monotonic() - asked), why
+        self._note(write.kind, name, status, due, tries, refused, said)
+
+    async def _ask(self, request: bytes) -> Answer:
+        try:
+            return await self._door().ask(request)
+        except (OSError, TimeoutError) as error:
+            return 0, repr(error)
 
     def _request(self, method: str, path: str, body: str, more: dict[str, str]) -> bytes:
         content = body.encode()
@@ -196,10 +200,12 @@ class Load:
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 
-    def _note(self, kind: str, name: str, status: int, due: float, tries: int, refused: float = 0.0) -> None:
+    def _note(
+        self, kind: str, name: str, status: int, due: float, tries: int, refused: float = 0.0, said: str = ""
+    ) -> None:
         took = time.monotonic() - due
         line = {"kind": kind, "name": name, "status": status, "at": time.time() - took, "took": took, "tries": tries}
-        line["refused"] = refused  # seconds that the slowest refusal took
+        line |= {"refused": refused, "said": said}  # seconds that the slowest refusal took, and the last one's words
         self._history.write(json.dumps(line) + "\n")
 
 

@@ -1,6 +1,7 @@
 """All four kinds of calls, over both channels: they answer, fail and end alike."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from functools import cache
 from typing import Any
@@ -166,3 +167,24 @@ def test_declared_methods_are_known_to_the_contract() -> None:
     declare()
 
     assert [method.descriptor.name for method in contract.methods(SERVICE)] == list(KINDS)
+
+
+async def test_a_door_is_left_when_nobody_calls_any_more(identity: Identity, free_port: int) -> None:
+    declare()
+    door = GrpcDoor(f"127.0.0.1:{free_port}", guard({SERVICE: EchoApi()}, identity, "data", now, None))
+    await door.open()
+    channel = RemoteChannel(f"127.0.0.1:{free_port}", "data")
+    began, left = time.monotonic(), list[bool]()
+    await door.left(60)
+    await say(channel, identity, "One", "a")
+    leaving = asyncio.ensure_future(door.left(60))
+    for _ in range(4):
+        await asyncio.wait({leaving}, timeout=0.2)
+        left.append(leaving.done())
+        await say(channel, identity, "One", "a")
+    await leaving
+    await channel.close()
+    await door.close(0)
+
+    assert left == [False] * 4
+    assert 1 < time.monotonic() - began < 30

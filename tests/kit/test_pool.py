@@ -258,3 +258,38 @@ async def test_a_frozen_process_takes_only_its_own_calls_with_it(
     program.send_signal(signal.SIGCONT)
     await service.connected(3)
     assert await who(frozen) == instance.id
+
+
+async def test_one_that_leaves_is_called_until_another_is_connected(service: Service) -> None:
+    await service.connected(2)
+    leaving, late = service.instances
+    await late.stop()
+    await until(lambda: sum(member.connected for member in service.pool.members) == 1)
+    service.pool.update([late.instance])
+
+    assert await several(service.channel, 5) == [leaving.name] * 5
+    assert await who(SomeChannel(service.pool, (leaving.name, late.name))) == leaving.name
+    assert [member.instance for member in service.pool.leaving] == [leaving.instance]
+    await late.start()
+    await until(lambda: any(member.connected for member in service.pool.members))
+    assert set(await several(service.channel, 10)) == {late.name}
+
+
+async def test_one_that_has_left_and_hung_up_is_called_no_more(service: Service) -> None:
+    await service.connected(2)
+    service.pool.update([])
+    for instance in service.instances:
+        await instance.stop()
+    await until(lambda: not service.pool.leaving)
+    began = time.monotonic()
+
+    with pytest.raises(Failure, match="who is unavailable"):
+        await who(service.channel)
+    assert time.monotonic() - began < PATIENCE + 1
+
+
+async def test_new_connections_take_over_without_a_gap(service: Service) -> None:
+    await service.connected(2)
+    for _ in range(5):
+        service.pool.renew()
+        assert set(await several(service.channel, 5)) <= {"a", "b"}

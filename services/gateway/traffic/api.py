@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _RETRY = 0.5  # seconds between tries of the first snapshot
 _ANSWER = 5.0  # seconds that an instance may take to say what it has
 _OTHERS = 1.0  # seconds that it may take when another has answered
+_LOOK = 0.1  # seconds between looks at who is there; one that leaves may close its door two seconds later
 _AGAIN = 30.0  # seconds until the table is compared with its sources again, should an event have been lost
 
 
@@ -79,21 +80,21 @@ class TrafficApi:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):  # not wait_for: that of Python 3.11 can lose a cancellation
                 await stale.wait()
-            await asyncio.sleep(_RETRY)
+            await asyncio.sleep(_LOOK)  # what else turns out at once is asked for together
         stale.clear()
 
     async def watch(self) -> None:
         """Follows the instances that come and go; in one process with inference there is nothing to follow."""
-        directory, seen = self._runtime.directory, -1
+        directory, seen = self._runtime.directory, frozenset[str]()
         while "inference" not in directory.local:
-            if seen != directory.generation:
-                seen = directory.generation
+            if seen != (places := frozenset(self._instances.places())):
+                seen = places
                 await self._traffic.only(self._instances.known())
                 self._traffic.stale.set()
             if self._instances.joined():
                 self._traffic.stale.set()
             await self._traffic.hurry(time.monotonic())
-            await asyncio.sleep(_RETRY)
+            await asyncio.sleep(_LOOK)
 
     async def take_snapshot(self) -> None:
         """Asks for all releases, and each instance for what it has loaded.

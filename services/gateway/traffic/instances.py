@@ -16,10 +16,12 @@ class Instances:
         self._reached: frozenset[str] = frozenset()
 
     def places(self) -> Collection[str]:
-        """Where instances may be: what discovery calls them."""
+        """Where instances may be: what discovery calls them, and those that leave and can still be called."""
         if "inference" in self._directory.local:
             return (HERE,)
-        return [instance.id for instance in self._directory.instances("inference")]
+        pool = self._directory.pool("inference") if self._directory.knows("inference") else None
+        leaving = [member.instance.id for member in pool.leaving] if pool else []
+        return [*(instance.id for instance in self._directory.instances("inference")), *leaving]
 
     def met(self, place: str, instance: str) -> None:
         """The instance at a place has said who it is."""
@@ -27,7 +29,7 @@ class Instances:
         self._places[instance] = place
 
     def known(self) -> frozenset[str]:
-        """The ids of those that are known and that discovery still has."""
+        """The ids of those that are known and are still there."""
         places = set(self.places())
         self._places = {known: where for known, where in self._places.items() if where in places}
         return frozenset(self._places)
