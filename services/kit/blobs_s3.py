@@ -39,13 +39,17 @@ class S3Blobs:
 
     async def adopt(self, tenant: str, file: Path) -> str:
         digest = await asyncio.to_thread(hash_of, file)
+        await self.take(tenant, file, digest)
+        return digest
+
+    async def take(self, tenant: str, file: Path, digest: str) -> None:
+        """`adopt`, of a file whose digest is known."""
         if await asyncio.to_thread(os.path.getsize, file) <= PIECE:
             await self._bucket.create(_name(tenant, digest), await asyncio.to_thread(file.read_bytes))
         elif not await self.exists(tenant, digest):
             # A large object cannot be made conditionally; whoever writes this name writes the same bytes.
             await self._bucket.upload(_name(tenant, digest), file)
         await asyncio.to_thread(file.unlink)
-        return digest
 
     async def get(self, tenant: str, digest: str) -> bytes:
         with _missing(digest):

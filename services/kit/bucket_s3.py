@@ -25,6 +25,7 @@ from services.kit.errors import Unavailable
 log = logging.getLogger(__name__)
 PIECE = 8 * 2**20  # bytes that are moved at once; three pieces of a large file are in memory
 _QUICK, _PIECE_SECONDS = 5.0, 30.0  # what a question, and the moving of one piece, may take
+_AT_ONCE = 1000  # objects that one request may remove
 _RETRIES = {
     "max_retries": 2,
     "retry_timeout": timedelta(seconds=3),
@@ -125,10 +126,11 @@ class Bucket:
 
     async def delete(self, names: Iterable[str]) -> None:
         """Removes objects; those that are not there are no error."""
-        for name in names:
-            async with _within(_QUICK):
+        several = list(names)
+        for start in range(0, len(several), _AT_ONCE):
+            async with _within(_PIECE_SECONDS):
                 with contextlib.suppress(FileNotFoundError):
-                    await obstore.delete_async(self._store, name)
+                    await obstore.delete_async(self._store, several[start : start + _AT_ONCE])
 
 
 def _append(file: Path, piece: bytes) -> None:

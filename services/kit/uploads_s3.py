@@ -2,13 +2,14 @@
 
 A chunk is made conditionally at the end of what is there, so of two writers at one offset one is told where to go on,
 and any process can take the next chunk. Committing reads the chunks, makes the blob and leaves `done`; until then it
-can be done again.
+can be done again. It goes on when whoever asked for it is gone, and who asks again waits for the same work: a large
+upload takes longer than one call may.
 """
 
 import asyncio
 import itertools
+import logging
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from services.kit.blobs_s3 import S3Blobs
 from services.kit.bucket_s3 import Bucket, Stored
@@ -17,6 +18,7 @@ from services.kit.errors import Code, Failure, NotFound
 from services.kit.timestamps import uuid7
 from services.kit.uploads import GRACE, UploadStatus, check_upload
 
+log = logging.getLogger(__name__)
 _BEGUN, _DONE = "begun", "done"
 _MOST = 10_000  # chunks; each is found again when the next one comes
 
@@ -26,6 +28,7 @@ class S3Uploads:
 
     def __init__(self, bucket: Bucket, blobs: S3Blobs) -> None:
         self._bucket, self._blobs = bucket, blobs
+        self._ending: dict[tuple[str, str, str], asyncio.Task[UploadStatus]] = {}
 
     async def begin(self, tenant: str) -> UploadStatus:
         upload = uuid7()
@@ -54,7 +57,7 @@ class S3Uploads:
     async def commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:
         status, chunks = await self._look(tenant, upload)
         if not status.digest:
-            status = await self._end(tenant, upload, digest, chunks)
+            status = await asyncio.shield(self._ended(tenant, upload, digest, chunks))
         if status.digest != digest:
             raise Failure(Code.DIGEST_MISMATCH, f"upload {upload} was committed as {status.digest}")
         return status
@@ -81,18 +84,33 @@ class S3Uploads:
         chunks = [item for item in found if _last(item) != _BEGUN]
         return UploadStatus(upload, sum(chunk.size for chunk in chunks)), chunks
 
+    def _ended(self, tenant: str, upload: str, digest: str, chunks: list[Stored]) -> asyncio.Task[UploadStatus]:
+        """The task that ends an upload, which may run already."""
+        key = tenant, upload, digest
+        if key not in self._ending:
+            task = self._ending[key] = asyncio.create_task(self._end(*key, chunks))
+            task.add_done_callback(lambda done: self._let_go(key, done))
+        return self._ending[key]
+
+    def _let_go(self, key: tuple[str, str, str], done: asyncio.Task[UploadStatus]) -> None:
+        del self._ending[key]
+        if not done.cancelled() and (error := done.exception()):
+            log.info("upload %s is not committed: %s", key[1], error)  # perhaps nobody waits for it any more
+
     async def _end(self, tenant: str, upload: str, digest: str, chunks: list[Stored]) -> UploadStatus:
         """The blob, then the note, then the chunks: what a crash leaves can be committed again or is collected."""
         whole = self._blobs.scratch(tenant) / uuid7()
         await asyncio.to_thread(whole.touch)
         try:
             for chunk in chunks:
-                await self._fetch(upload, chunk, whole)
+                await self._bucket.download(chunk.name, whole)
             size = sum(chunk.size for chunk in chunks)
             if await asyncio.to_thread(hash_of, whole) != digest:
                 await self._forget(tenant, upload)
                 raise Failure(Code.DIGEST_MISMATCH, f"the bytes do not hash to {digest}")
-            await self._blobs.adopt(tenant, whole)
+            await self._blobs.take(tenant, whole, digest)
+        except FileNotFoundError:
+            return await self.status(tenant, upload)  # another process has ended it, or it is forgotten
         finally:
             whole.unlink(missing_ok=True)
         if not await self._bucket.create(_name(tenant, upload, _DONE), f"{size} {digest}".encode()):
@@ -100,16 +118,12 @@ class S3Uploads:
         await self._forget(tenant, upload)
         return UploadStatus(upload, size, digest)
 
-    async def _fetch(self, upload: str, chunk: Stored, whole: Path) -> None:
-        try:
-            await self._bucket.download(chunk.name, whole)
-        except FileNotFoundError:
-            raise NotFound(f"there is no upload {upload}") from None
-
     async def _forget(self, tenant: str, upload: str) -> None:
         """All but the note: first the beginning, so that half an upload is none."""
         found = [item.name for item in await self._bucket.list(_name(tenant, upload)) if _last(item) != _DONE]
-        await self._bucket.delete(sorted(found, key=lambda name: not name.endswith(_BEGUN)))
+        begun = _name(tenant, upload, _BEGUN)
+        await self._bucket.delete([begun])
+        await self._bucket.delete(name for name in found if name != begun)
 
 
 def _name(tenant: str, upload: str, part: str = "") -> str:

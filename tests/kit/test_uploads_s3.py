@@ -33,6 +33,19 @@ def pair(tmp_path: Path, server: Program) -> Iterator[tuple[Storage, Storage]]:
         one.blobs.close()
 
 
+async def begun(uploads: Uploads, *chunks: bytes) -> str:
+    """An upload with these chunks."""
+    upload, size = (await uploads.begin("acme")).upload, 0
+    for chunk in chunks:
+        size = (await uploads.write("acme", upload, size, chunk)).size
+    return upload
+
+
+def parts(home: Path) -> list[Path]:
+    """What a process puts together."""
+    return list((home / "cache" / "scratch").glob("*/*"))
+
+
 class Client:
     """Sends a file in chunks to whichever process answers, and goes on where it is told to."""
 
@@ -100,9 +113,8 @@ async def test_a_server_that_dies_in_a_commit_leaves_an_upload_that_can_be_commi
 ) -> None:
     data = random.Random(3).randbytes(24 * 2**20)
     for delay in (0.0, 0.05, 0.1, 0.2):
-        upload = (await pair[0].uploads.begin("acme")).upload
-        for offset in range(0, len(data), 8 * 2**20):
-            await pair[0].uploads.write("acme", upload, offset, data[offset : offset + 8 * 2**20])
+        pieces = (data[offset : offset + 8 * 2**20] for offset in range(0, len(data), 8 * 2**20))
+        upload = await begun(pair[0].uploads, *pieces)
         committing = asyncio.ensure_future(pair[0].uploads.commit("acme", upload, digest_of(data)))
         await asyncio.sleep(delay)
         server.kill()
@@ -113,6 +125,42 @@ async def test_a_server_that_dies_in_a_commit_leaves_an_upload_that_can_be_commi
         assert (await pair[1].uploads.commit("acme", upload, digest_of(data))).size == len(data)
         assert await pair[1].blobs.get("acme", digest_of(data)) == data
         await pair[1].blobs.delete("acme", digest_of(data))
+
+
+async def test_a_commit_goes_on_when_nobody_waits_for_it(pair: tuple[Storage, Storage], tmp_path: Path) -> None:
+    upload = await begun(pair[0].uploads, bytes(24 * 2**20))
+    committing = asyncio.ensure_future(pair[0].uploads.commit("acme", upload, digest_of(bytes(24 * 2**20))))
+    while not parts(tmp_path / "one"):
+        await asyncio.sleep(0.001)
+    committing.cancel()
+    async with asyncio.timeout(30):
+        while not (status := await pair[1].uploads.status("acme", upload)).digest:
+            await asyncio.sleep(0.05)
+
+    assert status.size == 24 * 2**20
+
+
+async def test_who_commits_again_waits_for_the_work_that_runs(pair: tuple[Storage, Storage], tmp_path: Path) -> None:
+    data = bytes(range(256)) * 2**17
+    upload, most = await begun(pair[0].uploads, data), 0
+    several = [asyncio.ensure_future(pair[0].uploads.commit("acme", upload, digest_of(data))) for _ in range(5)]
+    while not all(one.done() for one in several):
+        most = max(most, len(parts(tmp_path / "one")))
+        await asyncio.sleep(0.005)
+
+    assert {(await one).digest for one in several} == {digest_of(data)}
+    assert most == 1
+
+
+async def test_processes_that_commit_the_same_upload_are_all_told_that_it_is_done(
+    pair: tuple[Storage, Storage],
+) -> None:
+    for seconds in (0.0, 0.02, 0.05, 0.1):
+        upload = await begun(pair[0].uploads, *(bytes(1000) for _ in range(20)))
+        first = asyncio.ensure_future(pair[0].uploads.commit("acme", upload, digest_of(bytes(20000))))
+        await asyncio.sleep(seconds)
+        said = await asyncio.gather(first, pair[1].uploads.commit("acme", upload, digest_of(bytes(20000))))
+        assert [one.size for one in said] == [20000, 20000]
 
 
 async def test_a_committed_upload_leaves_its_note_and_its_bytes_and_nothing_else(
