@@ -88,7 +88,7 @@ class NearBus:
         return NearReader(self, group, positions)
 
     async def fetch(self, positions: dict[str, int], limit: int) -> list[Event]:
-        """Events behind the positions, oldest first; waits for one."""
+        """Events behind the positions, oldest first, as many as fit into a message; waits for one."""
         while True:
             async with self._news:
                 if self._may_have(positions):

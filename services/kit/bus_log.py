@@ -21,6 +21,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import Connection, Row
 
+from services.kit import batches
+
 TELEMETRY = "aimass.telemetry.v1"
 _DAY = 24 * 3600.0
 # Seconds that records stay after every lasting group has them, and seconds that they stay if nobody ever comes.
@@ -67,12 +69,14 @@ def open_group(connection: Connection, topics: Sequence[str], group: str, from_e
 
 
 def after(connection: Connection, positions: Mapping[str, int], limit: int) -> list[Row[Any]]:
-    """Records behind the positions, oldest first."""
+    """Records behind the positions, oldest first: at most `limit`, and no more bytes than a message takes."""
     found: list[Row[Any]] = []
     for topic, position in positions.items():
         where = (record.c.topic == topic) & (record.c.offset > position)
-        found += connection.execute(select(record).where(where).order_by(record.c.offset).limit(limit)).all()
-    return sorted(found, key=lambda row: int(row.offset))[:limit]
+        sized = (record.c.headers, record.c.body)
+        found += connection.execute(batches.oldest(record, record.c.offset, sized, where, limit)).all()
+    found = sorted(found, key=lambda row: int(row.offset))[:limit]
+    return batches.first(found, lambda row: len(row.headers) + len(row.body))
 
 
 def move(connection: Connection, group: str, offsets: Mapping[str, int], passing: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -19,9 +19,11 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    true,
 )
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
+from services.kit import batches
 from services.kit.bus import Event
 from services.kit.errors import Code, Failure
 from services.kit.event import LARGEST
@@ -65,6 +67,13 @@ class Outbox:
         oldest = connection.execute(select(table.c.headers).order_by(table.c.id).limit(1)).scalar()
         count = connection.execute(select(func.count()).select_from(some)).scalar_one()
         return int(count), str(orjson.loads(oldest).get("ce_time", "")) if oldest else ""
+
+    def oldest(self, connection: Connection, partitions: Collection[int], limit: int) -> Sequence[Row[Any]]:
+        """The events of partitions that wait longest, as many as `batches.oldest` says."""
+        table = self.table
+        where = table.c.partition.in_(partitions) if len(partitions) < PARTITIONS else true()
+        query = batches.oldest(table, table.c.id, (table.c.headers, table.c.body), where, limit)
+        return connection.execute(query).all()
 
     def listen(self) -> asyncio.Event:
         """Set in this event loop, now and later, when a transaction of this process writes events."""

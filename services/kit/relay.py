@@ -10,7 +10,7 @@ import contextlib
 import logging
 
 import orjson
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 
 from services.kit.bus import Bus, Event
 from services.kit.db import Database
@@ -31,6 +31,7 @@ class Relay:
         self._outbox, self._tenure, self._db, self._bus = outbox, tenure, db, bus
         self._names = {f"outbox/{number}": number for number in range(PARTITIONS)}
         self._asked = 0.0
+        self._more = False  # whether the last batch left events that waited already
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -48,21 +49,19 @@ class Relay:
                 log.exception("events wait")
                 await asyncio.sleep(1)
                 continue
-            if sent < _BATCH:
+            if not sent or not self._more:
                 # The set may come just before the commit that it tells of, so the wait is short as well.
                 idle = _OTHERS_LOOK if not self._tenure.alone and self._tenure.in_company else _OWN_LOOK
                 await _wait(news, 0.05 if sent or news.is_set() else idle)
 
     async def flush(self) -> int:
-        """Publishes one batch; returns how many."""
+        """Publishes one batch, bounded in number and in bytes; returns how many."""
         mine = await self._mine()
         if not mine:
             return 0
         table = self._outbox.table
-        query = select(table).order_by(table.c.id).limit(_BATCH)
-        if len(mine) < PARTITIONS:
-            query = query.where(table.c.partition.in_(mine))
-        rows = await self._db.read(lambda c: c.execute(query).all())
+        rows = await self._db.read(lambda c: self._outbox.oldest(c, mine, _BATCH))
+        self._more = bool(rows) and (len(rows) == _BATCH or rows[0].waiting > len(rows))
         # Asked again: a process that stood still since has no right to what it read.
         if not rows or not all(self._tenure.holds(name) for name in self._names if self._names[name] in mine):
             return 0

@@ -138,6 +138,14 @@ async def test_a_reader_may_hear_several_topics(bus: Bus, topic: str) -> None:
     assert sorted(await read(await bus.reader([topic, f"{topic}.other"], "g"), 2)) == ["1", "2"]
 
 
+async def test_large_events_that_wait_are_all_read_in_their_order(bus: Bus, topic: str) -> None:
+    """Together they are more than one message of gRPC takes."""
+    for number in range(3):
+        await bus.publish([Event(topic, "k", bytes(7 * 2**20), {"ce_id": str(number)})])
+
+    assert await read(await bus.reader([topic], "g"), 3) == ["0", "1", "2"]
+
+
 async def test_a_reader_from_the_end_sees_what_comes_after(bus: Bus, topic: str) -> None:
     await bus.publish([event(1, topic)])
     reader = await bus.reader([topic], "g", from_end=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from functools import partial
@@ -13,6 +14,7 @@ from sqlalchemy import func, insert, select
 
 from aimass.v1.access_pb2 import Tenant
 from aimass.v1.gateway_events_pb2 import TenantChanged
+from services.kit import batches
 from services.kit import relay as relay_module
 from services.kit.auth import Scope
 from services.kit.bus import Event, NearBus
@@ -106,6 +108,27 @@ async def test_many_events_leave_in_batches_and_in_their_order(
 
     assert sizes == [4, 4, 2, 0]
     assert taking.kept == [event.id for event in events]
+
+
+async def test_large_events_leave_in_smaller_batches(db: Database, schema: Schema) -> None:
+    sizes = [2**20] * 10 + [6 * 2**20, 10]
+    await db.run(lambda c: schema.outbox.add(c, [Event(TOPIC, "k", bytes(size)) for size in sizes]))
+    relay = Relay(schema.outbox, schema.tenure, db, Failing(0))  # type: ignore[arg-type]
+
+    assert [await relay.flush() for _ in range(5)] == [4, 4, 3, 1, 0]
+
+
+async def test_what_one_batch_left_for_its_size_leaves_at_once(
+    db: Database, schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "SIZE", 1)
+    await db.run(lambda c: schema.outbox.add(c, [changed(f"t{n}") for n in range(100)]))
+    taking, began = Failing(0), time.monotonic()
+    relay = asyncio.create_task(Relay(schema.outbox, schema.tenure, db, taking).run())  # type: ignore[arg-type]
+    await until(lambda: len(taking.kept) == 100)
+    relay.cancel()
+
+    assert time.monotonic() - began < 4, "a pause of 50 ms after each would make five seconds"
 
 
 async def test_nothing_to_say_writes_nothing(db: Database, schema: Schema) -> None:

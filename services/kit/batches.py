@@ -1,0 +1,32 @@
+"""Batches that are bounded in bytes, so that each fits into memory, a message, and the patience of a bus."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Integer, Select, Table, func, literal_column, select
+
+SIZE = 4 * 2**20  # bytes from which on a batch takes nothing more; the last one may go beyond
+
+T = TypeVar("T")
+
+
+def first(found: Sequence[T], size: Callable[[T], int]) -> list[T]:
+    """Those at the beginning that make a batch; always one, if there is any."""
+    before = itertools.accumulate(map(size, found), initial=0)
+    return [one for one, sizes in zip(found, before, strict=False) if sizes < SIZE]
+
+
+def oldest(
+    table: Table, order: ColumnElement[int], sized: tuple[ColumnElement[bytes], ...], where: Any, limit: int
+) -> Select[Any]:
+    """The first rows in an order: at most `limit`, none that begins beyond SIZE bytes of the `sized` columns.
+
+    There is always one, if there is any. Each row also says in `waiting` how many there would have been by number.
+    """
+    size = sum((func.length(column, type_=Integer) for column in sized), literal_column("0", Integer))
+    first = select(order.label("place"), size.label("size")).where(where).order_by(order).limit(limit).subquery()
+    before = func.sum(first.c.size).over(order_by=first.c.place) - first.c.size
+    summed = select(first.c.place, before.label("before"), func.count().over().label("waiting")).subquery()
+    query = select(table, summed.c.waiting).join(summed, summed.c.place == order)
+    return query.where(summed.c.before < SIZE).order_by(order)
