@@ -19,7 +19,7 @@ from services.kit.auth import Scope
 from services.kit.bus import TELEMETRY, Event, Reader
 from services.kit.errors import Unavailable
 from services.kit.redaction import redact
-from services.kit.telemetry import Record, Telemetry, metrics, pipeline, spans
+from services.kit.telemetry import Record, Telemetry, metrics, pipeline, spans, unsent
 from services.kit.telemetry.files import process_log
 
 ACME = Scope("acme")
@@ -31,14 +31,14 @@ class MemoryBus:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.away = False
+        self.away, self.most = False, 2**40
 
     async def start(self) -> None: ...
 
     async def close(self) -> None: ...
 
     async def publish(self, events: Sequence[Event]) -> None:
-        if self.away:
+        if self.away or sum(event.size for event in events) > self.most:
             raise Unavailable("the bus is away")
         self.events += events
 
@@ -352,10 +352,22 @@ async def test_a_batch_is_bounded_by_its_bytes(told: Telemetry, bus: MemoryBus) 
     assert max(len(event.body) for event in bus.events) < 4 * 2**20
 
 
+async def test_what_waited_for_the_bus_comes_in_pieces_that_it_takes(told: Telemetry, bus: MemoryBus) -> None:
+    """A bus refuses what is too large, as unavailable: asked with everything again and again, it would for ever."""
+    bus.away = True
+    for _ in range(20):
+        told.record(Record("prediction", "late", "", ACME, {"scores": bytes(1_500_000)}))
+        await told.flush()
+    bus.away, bus.most = False, 16 * 2**20
+    await told.close()
+
+    assert len(bus.logs()) == 20
+
+
 async def test_batches_that_wait_too_long_are_dropped_and_counted(
     told: Telemetry, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_UNSENT", 3)
+    monkeypatch.setattr(unsent, "_MOST", 3)
     bus.away = True
     for number in range(6):
         told.record(Record("log", "x", str(number), ACME))

@@ -12,20 +12,19 @@ from typing import Any
 
 from services.kit.auth import SYSTEM
 from services.kit.bus import TELEMETRY, Bus, Event
-from services.kit.errors import Code, Failure
 from services.kit.telemetry import metrics, spans
 from services.kit.telemetry.collector import Collector
 from services.kit.telemetry.files import ToRecords, process_log
 from services.kit.telemetry.otlp import encode_metrics, logs, request, resource, traces
 from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import Span
+from services.kit.telemetry.unsent import Unsent
 from services.kit.timestamps import uuid7
 
 log = logging.getLogger(__name__)
 _BOUND = 20_000  # records, and spans
 _HELD = 64 * 2**20  # bytes of records
 _BATCH, _BATCH_BYTES = 1_000, 2 * 2**20
-_UNSENT = 50  # encoded batches that wait for a bus that is away
 _EVERY = 0.2  # seconds
 _METRICS_EVERY = 60.0
 _LAST = 2.0  # seconds that a process which stops waits for a bus that is away, and for a slow collector
@@ -38,7 +37,7 @@ class Telemetry:
         """Log records go to `<home>/logs/<process>.log` as JSON lines, rotated at 64 MiB."""
         self._records: deque[Record] = deque()
         self._spans: deque[Span] = deque()
-        self._unsent: deque[Event] = deque()
+        self._unsent = Unsent(self._drop)
         self._held = 0
         self.dropped = 0
         self._bus: Bus | None = None
@@ -86,32 +85,21 @@ class Telemetry:
         async with self._publishing:
             due = len(self._records) + len(self._spans)
             while self._bus and (due > 0 or self._unsent):
-                events, taken = await self._next()
-                due -= taken
-                try:
-                    await self._bus.publish(events)
-                except Failure as failure:
-                    if failure.code is Code.LIMIT_EXCEEDED:
-                        self._drop("batch", len(events))
-                        continue
-                    self._unsent.extend(events)
-                    while len(self._unsent) > _UNSENT:
-                        self._unsent.popleft()
-                        self._drop("batch", 1)
+                due -= await self._encode_next()
+                if not await self._unsent.send(self._bus):
                     return
 
-    async def _next(self) -> tuple[list[Event], int]:
-        """Events, and how many records and spans are in the new ones."""
-        events = [self._unsent.popleft() for _ in range(len(self._unsent))]
+    async def _encode_next(self) -> int:
+        """Makes events of what has waited longest; returns of how many records and spans."""
         records = self._take()
         if records:
-            events.append(_event(await self._encoded("logs", self._encode_records, records), "logs"))
+            self._unsent.add(_event(await self._encoded("logs", self._encode_records, records), "logs"))
         ended = [self._spans.popleft() for _ in range(min(len(self._spans), _BATCH))]
         if ended:
-            events.append(_event(await self._encoded("traces", self._encode_spans, ended), "trace"))
+            self._unsent.add(_event(await self._encoded("traces", self._encode_spans, ended), "trace"))
         metrics.waiting.labels("record").set(len(self._records))
         metrics.waiting.labels("span").set(len(self._spans))
-        return events, len(records) + len(ended)
+        return len(records) + len(ended)
 
     def _take(self) -> list[Record]:
         taken: list[Record] = []
@@ -152,7 +140,7 @@ class Telemetry:
         body = await loop.run_in_executor(
             self._encoder, lambda: encode_metrics(metrics.REGISTRY.collect(), self.process)
         )
-        self._unsent.append(_event(body, "metrics"))
+        self._unsent.add(_event(body, "metrics"))
         if collector and collector.wants("metrics"):
             from services.kit.telemetry.figures import figures
 
