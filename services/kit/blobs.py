@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from services.kit.digests import Seen, digest_of, hash_of, name_of
+from services.kit.disk import on_disk
 from services.kit.errors import Code, Failure, NotFound
 from services.kit.timestamps import uuid7
 
@@ -23,7 +24,8 @@ CHUNK = 2**20
 
 
 class Blobs(Protocol):
-    """Keeps bytes of tenants. Every method raises invalid_value for what is no digest; a far one unavailable."""
+    """Keeps bytes of tenants. Every method raises invalid_value for what is no digest, and storage_full;
+    a far one unavailable."""
 
     def scratch(self, tenant: str) -> Path:
         """A folder of this machine for files that are then taken over with `adopt`."""
@@ -109,8 +111,9 @@ class FolderBlobs:
         self._threads.shutdown()
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
-        """Runs file work in a thread of the store."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args))
+        """Runs file work in a thread of the store. Raises storage_full when its disk is."""
+        with on_disk():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args))
 
     def _existing(self, tenant: str, digest: str) -> Path:
         path = self.path(tenant, digest)

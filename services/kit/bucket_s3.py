@@ -20,6 +20,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedEr
 from obstore.store import S3Store
 
 from services.kit.config import ConfigError
+from services.kit.disk import on_disk
 from services.kit.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -104,10 +105,11 @@ class Bucket:
             yield bytes(piece)
 
     async def download(self, name: str, file: Path) -> None:
-        """Adds the bytes to a file of this machine, which is made if it is not there."""
-        await asyncio.to_thread(file.touch)
-        async for piece in self.read(name):
-            await asyncio.to_thread(_append, file, piece)
+        """Adds the bytes to a file of this machine, which is made if it is not there. Raises storage_full."""
+        with on_disk():
+            await asyncio.to_thread(file.touch)
+            async for piece in self.read(name):
+                await asyncio.to_thread(_append, file, piece)
 
     async def stat(self, name: str) -> Stored:
         """What is known of an object."""

@@ -6,7 +6,6 @@ killed process held is found by its lock and dropped by the next one.
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import logging
 import os
@@ -20,6 +19,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from services.kit.digests import Seen, name_of
+from services.kit.disk import on_disk
 from services.kit.errors import Code, Failure
 from services.kit.timestamps import uuid7
 
@@ -49,10 +49,12 @@ class Copies:
         `fetch(name, place)` writes the bytes of a file that is not here. Raises what it raises, digest_mismatch when
         they are not those of the digest, and storage_full.
         """
-        await self._run(self._prepare)
-        view, lock = self._open()  # at once, not in a thread: what is cancelled in between would stay locked
+        with on_disk():
+            await self._run(self._prepare)
+            view, lock = self._open()  # at once, not in a thread: what is cancelled in between would stay locked
         try:
-            await self._gather(tenant, wanted, view, fetch)
+            with on_disk():
+                await self._gather(tenant, wanted, view, fetch)
             yield view
         finally:
             await asyncio.shield(self._run(_drop, view, lock))
@@ -82,12 +84,7 @@ class Copies:
                 await asyncio.shield(self._run(lambda: passing.unlink(missing_ok=True)))
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args))
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise Failure(Code.STORAGE_FULL, "the disk is full") from error
-            raise
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args))
 
     def _prepare(self) -> None:
         for folder in (self._kept, self._held, self._passing):

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from services.kit.blobs_s3 import S3Blobs
 from services.kit.bucket_s3 import Bucket, Stored
 from services.kit.digests import hash_of
+from services.kit.disk import on_disk
 from services.kit.errors import Code, Failure, NotFound
 from services.kit.timestamps import uuid7
 from services.kit.uploads import GRACE, UploadStatus, check_upload
@@ -100,8 +101,9 @@ class S3Uploads:
     async def _end(self, tenant: str, upload: str, digest: str, chunks: list[Stored]) -> UploadStatus:
         """The blob, then the note, then the chunks: what a crash leaves can be committed again or is collected."""
         whole = self._blobs.scratch(tenant) / uuid7()
-        await asyncio.to_thread(whole.touch)
         try:
+            with on_disk():
+                await asyncio.to_thread(whole.touch)
             for chunk in chunks:
                 await self._bucket.download(chunk.name, whole)
             size = sum(chunk.size for chunk in chunks)

@@ -6,7 +6,7 @@ import pytest
 
 from deploy.authority import Authority
 from services.kit.config import ConfigError
-from services.kit.errors import Unavailable
+from services.kit.errors import Code, Failure, Unavailable
 from tests.support.storages import own_server, settings, storage
 
 
@@ -25,6 +25,18 @@ def test_what_others_are_told_has_no_address_and_no_key(tmp_path: Path) -> None:
 
     assert stored.bucket
     assert stored.bucket.uri == "s3://bucket/some/prefix"
+    stored.blobs.close()
+
+
+@pytest.mark.far
+async def test_a_disk_that_is_full_when_an_object_comes_is_said_so(tmp_path: Path) -> None:
+    stored = storage(tmp_path, settings("far"))
+    assert stored.bucket
+    await stored.bucket.put("some", b"bytes")
+
+    with pytest.raises(Failure) as caught:
+        await stored.bucket.download("some", Path("/dev/full"))
+    assert caught.value.code is Code.STORAGE_FULL
     stored.blobs.close()
 
 

@@ -159,6 +159,19 @@ async def test_a_fetch_that_fails_or_is_broken_off_leaves_nothing(copies: Copies
     assert not left(tmp_path)
 
 
+async def test_a_disk_that_is_full_is_said_so(copies: Copies, tmp_path: Path) -> None:
+    async def fetch(_: str, place: Path) -> None:
+        place.write_bytes(b"1")
+        Path("/dev/full").write_bytes(b"1")
+
+    with pytest.raises(Failure) as caught:
+        async with copies.hold("acme", {"a": digest_of(b"1")}, fetch):
+            pytest.fail("nothing is held")
+
+    assert caught.value.code is Code.STORAGE_FULL
+    assert not left(tmp_path)
+
+
 async def test_what_a_killed_process_held_is_dropped_by_the_next_one(far: Far, tmp_path: Path) -> None:
     for old in (tmp_path / "held" / "gone", tmp_path / "held" / "new"):
         old.mkdir(parents=True)

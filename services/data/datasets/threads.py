@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from services.kit.errors import Code, Failure
+from services.kit.disk import on_disk
 
 T = TypeVar("T")
 _COUNT = 2
@@ -19,12 +19,8 @@ class FileThreads:
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """What the work returns. Raises what it raises; storage_full when the disk is."""
-        try:
+        with on_disk():
             return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-        except OSError as error:
-            if "No space left" in str(error):  # the engine's own errors have no number
-                raise Failure(Code.STORAGE_FULL, "the disk is full") from error
-            raise
 
     def close(self) -> None:
         """Waits for what runs."""

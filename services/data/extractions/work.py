@@ -1,6 +1,5 @@
 """The child of an extraction: reads what is new in a source, writes typed rows and broken records as Parquet files."""
 
-import errno
 import gc
 import hashlib
 import math
@@ -23,7 +22,8 @@ from services.data.reading.kinds import Compiled, FilesSource, SqlSource, compil
 from services.data.reading.places import Place
 from services.data.schema import Column
 from services.kit.child import Child, Json
-from services.kit.errors import Code, FailedPrecondition, Failure
+from services.kit.disk import on_disk
+from services.kit.errors import FailedPrecondition
 
 _PAGE = 32_768  # records that are typed together
 _TELL = 0.25  # seconds between two words on progress
@@ -32,12 +32,8 @@ _TELL = 0.25  # seconds between two words on progress
 def main(request: Json, child: Child) -> Json:
     """Reads from `cursor` on; returns files, counts by reason, statistics, and the cursor of the next run."""
     gc.disable()  # nothing here makes cycles, and looking for them costs a third of the time
-    try:
+    with on_disk():
         return _extract(request, child)
-    except OSError as error:
-        if error.errno == errno.ENOSPC or "No space left" in str(error):
-            raise Failure(Code.STORAGE_FULL, "the disk is full") from None
-        raise
 
 
 def _extract(request: Json, child: Child) -> Json:
