@@ -1,7 +1,7 @@
 """Copies of far files on this machine: verified, kept by digest below a bound, shared by its processes.
 
-Whoever holds files has them as hard links in a folder of his own, so dropping a copy takes nothing from him. What a
-killed process held is found by its lock and dropped by the next one.
+Whoever holds files has them as hard links in a folder of his own, so dropping a copy takes nothing from him. What is
+on its way lies there too. What a killed process held is found by its lock and dropped when others need the space.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Fetch = Callable[[str, Path], Awaitable[None]]
 _AT_ONCE = 8  # fetches of one process
-_FRESH = 3600.0  # seconds in which what is not locked may still be in use: a fetch, or a folder before its lock
+_FRESH = 10.0  # seconds in which a folder may not have its lock yet
 
 
 class Copies:
@@ -35,8 +35,7 @@ class Copies:
 
     def __init__(self, folder: Path, most: int) -> None:
         """`most`: bytes of the copies that nobody holds; what is held may go beyond."""
-        self._kept, self._held, self._passing = folder / "kept", folder / "held", folder / "passing"
-        self._most, self._swept = most, False
+        self._kept, self._held, self._most = folder / "kept", folder / "held", most
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="copies")
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._turn = asyncio.Semaphore(_AT_ONCE)
@@ -66,19 +65,19 @@ class Copies:
         try:
             async with asyncio.TaskGroup() as group:
                 for name, digest in wanted.items():
-                    group.create_task(self._bring(tenant, digest, view / name, partial(fetch, name)))
+                    group.create_task(self._bring(tenant, digest, view, name, fetch))
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
         await self._run(self._evict)
 
-    async def _bring(self, tenant: str, digest: str, place: Path, fetch: Callable[[Path], Awaitable[None]]) -> None:
-        kept = self._kept / name_of(tenant, digest)
+    async def _bring(self, tenant: str, digest: str, view: Path, name: str, fetch: Fetch) -> None:
+        kept, place = self._kept / name_of(tenant, digest), view / name
         async with self._locks.setdefault(str(kept), asyncio.Lock()), self._turn:
             if await self._run(self._link, kept, digest, place):
                 return
-            passing = self._passing / uuid7()
+            passing = view / f".{uuid7()}"
             try:
-                await fetch(passing)
+                await fetch(name, passing)
                 await self._run(self._keep, passing, kept, digest, place)
             finally:
                 await asyncio.shield(self._run(lambda: passing.unlink(missing_ok=True)))
@@ -87,11 +86,8 @@ class Copies:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args))
 
     def _prepare(self) -> None:
-        for folder in (self._kept, self._held, self._passing):
+        for folder in (self._kept, self._held):
             folder.mkdir(parents=True, exist_ok=True)
-        if not self._swept:
-            self._swept = True
-            self._sweep()
 
     def _open(self) -> tuple[Path, int]:
         """A folder for one holder, and the descriptor that locks it."""
@@ -126,6 +122,7 @@ class Copies:
 
     def _evict(self) -> None:
         """Drops the copies that were used longest ago until the rest fits. One that is held would free nothing."""
+        self._sweep()
         found = list(_files(self._kept))
         total = sum(state.st_size for _, state in found)
         for path, state in sorted(found, key=lambda pair: pair[1].st_atime_ns):
@@ -136,15 +133,15 @@ class Copies:
                 total -= state.st_size
 
     def _sweep(self) -> None:
-        """Drops what processes that are gone have left."""
-        for folder in (*self._held.iterdir(), *self._passing.iterdir()):
+        """Drops what processes that are gone have held: nobody has its lock."""
+        for folder in self._held.iterdir():
             with contextlib.suppress(OSError):
                 if time.time() - folder.stat().st_mtime < _FRESH:
                     continue
-                lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+                    shutil.rmtree(folder)
                 finally:
                     os.close(lock)
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +52,36 @@ def kept(folder: Path) -> set[str]:
 
 def left(folder: Path) -> list[Path]:
     """What is neither a copy nor a folder that is always there."""
-    return [*(folder / "held").iterdir(), *(folder / "passing").iterdir()]
+    return [*(folder / "held").iterdir()]
+
+
+def kill_a_holder(folder: Path, data: bytes) -> None:
+    """A process that holds bytes, and is killed while it fetches others."""
+    code = f"""
+import asyncio, pathlib
+from services.kit.copies import Copies
+from services.kit.digests import digest_of
+async def fetch(name, place):
+    place.write_bytes({data!r})
+    if name == "other":
+        print("here", flush=True)
+        await asyncio.sleep(60)
+async def main():
+    async with Copies(pathlib.Path({str(folder)!r}), 100).hold("acme", {{"a": digest_of({data!r})}}, fetch) as view:
+        async with Copies(pathlib.Path({str(folder)!r}), 100).hold("acme", {{"other": digest_of(b"")}}, fetch):
+            pass
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"here\n"
+        process.kill()
+
+
+def grow_older(folder: Path) -> None:
+    """As if nothing had been put into it for a while."""
+    before = time.time() - 15
+    os.utime(folder, (before, before))
 
 
 async def test_a_holder_has_his_files_under_their_names(copies: Copies, far: Far) -> None:
@@ -172,27 +203,25 @@ async def test_a_disk_that_is_full_is_said_so(copies: Copies, tmp_path: Path) ->
     assert not left(tmp_path)
 
 
-async def test_what_a_killed_process_held_is_dropped_by_the_next_one(far: Far, tmp_path: Path) -> None:
-    for old in (tmp_path / "held" / "gone", tmp_path / "held" / "new"):
-        old.mkdir(parents=True)
-        (old / "a").write_bytes(b"1")
-    (tmp_path / "passing").mkdir()
-    (tmp_path / "passing" / "half").write_bytes(b"1")
-    hours_ago = time.time() - 2 * 3600
-    for path in (tmp_path / "held" / "gone", tmp_path / "passing" / "half"):
-        os.utime(path, (hours_ago, hours_ago))
-    copies = Copies(tmp_path, 100)
+async def test_what_a_killed_process_held_or_was_fetching_is_dropped_by_the_next_one(
+    copies: Copies, far: Far, tmp_path: Path
+) -> None:
+    kill_a_holder(tmp_path, b"x" * 80)
     async with copies.hold("acme", {}, far.fetch):
         pass
-    copies.close()
+    assert len(left(tmp_path)) == 2, "they may not have had their locks yet"
+    for folder in left(tmp_path):
+        grow_older(folder)
+    async with copies.hold("acme", {"a": far.add("a", b"y" * 80)}, far.fetch):
+        pass
 
-    assert [path.name for path in left(tmp_path)] == ["new"]
+    assert not left(tmp_path)
+    assert kept(tmp_path) == {digest_of(b"y" * 80)[7:]}
 
 
 async def test_what_a_living_process_holds_is_not_dropped(copies: Copies, far: Far, tmp_path: Path) -> None:
     async with copies.hold("acme", {"a": far.add("a", b"1")}, far.fetch) as folder:
-        hours_ago = time.time() - 2 * 3600
-        os.utime(folder, (hours_ago, hours_ago))
+        grow_older(folder)
         other = Copies(tmp_path, 100)
         async with other.hold("acme", {}, far.fetch):
             pass
