@@ -40,6 +40,7 @@ class Copies:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._seen = Seen()
+        self._more = True  # there may be more than fits
 
     @contextlib.asynccontextmanager
     async def hold(self, tenant: str, wanted: Mapping[str, str], fetch: Fetch) -> AsyncIterator[Path]:
@@ -68,7 +69,10 @@ class Copies:
                     group.create_task(self._bring(tenant, digest, view, name, fetch))
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
-        await self._run(self._evict)
+        if self._more:
+            self._more = False  # what is fetched meanwhile says so again
+            if await self._run(self._evict):
+                self._more = True
 
     async def _bring(self, tenant: str, digest: str, view: Path, name: str, fetch: Fetch) -> None:
         kept, place = self._kept / name_of(tenant, digest), view / name
@@ -80,6 +84,7 @@ class Copies:
                 await fetch(name, passing)
                 await self._run(self._keep, passing, kept, digest, place)
             finally:
+                self._more = True
                 await asyncio.shield(self._run(lambda: passing.unlink(missing_ok=True)))
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
@@ -120,17 +125,21 @@ class Copies:
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.replace(passing, kept)
 
-    def _evict(self) -> None:
-        """Drops the copies that were used longest ago until the rest fits. One that is held would free nothing."""
+    def _evict(self) -> bool:
+        """Drops the copies that were used longest ago until the rest fits; whether there is still more.
+
+        One that is held would free nothing.
+        """
         self._sweep()
         found = list(_files(self._kept))
         total = sum(state.st_size for _, state in found)
         for path, state in sorted(found, key=lambda pair: pair[1].st_atime_ns):
             if total <= self._most:
-                return
+                break
             if state.st_nlink == 1:
                 path.unlink(missing_ok=True)
                 total -= state.st_size
+        return total > self._most
 
     def _sweep(self) -> None:
         """Drops what processes that are gone have held: nobody has its lock."""

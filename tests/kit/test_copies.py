@@ -158,6 +158,18 @@ async def test_what_was_used_longest_ago_goes_first(copies: Copies, far: Far, tm
     assert kept(tmp_path) == {digests["a"][7:], digests["c"][7:]}
 
 
+async def test_who_fetches_nothing_does_not_look_through_all_copies(copies: Copies, far: Far, tmp_path: Path) -> None:
+    wanted = {"a": far.add("a", b"1")}
+    async with copies.hold("acme", wanted, far.fetch):
+        pass
+    (tmp_path / "kept" / "of another process").write_bytes(bytes(200))
+    for _ in range(2):
+        async with copies.hold("acme", wanted, far.fetch):
+            assert "of another process" in kept(tmp_path)
+    async with copies.hold("acme", {"b": far.add("b", b"2")}, far.fetch):
+        assert "of another process" not in kept(tmp_path)
+
+
 async def test_what_somebody_holds_is_not_taken_away(copies: Copies, far: Far, tmp_path: Path) -> None:
     digests = {name: far.add(name, name.encode() * 60) for name in "abc"}
     async with copies.hold("acme", {"a": digests["a"]}, far.fetch) as folder:
