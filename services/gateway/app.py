@@ -62,6 +62,7 @@ def build(config: Config, runtime: Runtime) -> App:
     certificate = _certificate(config)
     rpc = GrpcDoor(forward, forward.underway, config, certificate)
     doors = Doors(HttpDoor(edge, config, certificate), rpc, runtime.home, secure=certificate is not None)
+    doors.ready, doors.stopping = routes.ready, lambda: runtime.draining
     edge.web = web = Later(lambda: _web(edge, calls, doors.leaving), doors.opened)
     access_api = AccessApi(access)
     heard = {events.ApiKeyChanged: access_api.changed, events.TenantChanged: access_api.changed}

@@ -30,6 +30,7 @@ from services.kit.underway import Underway
 log = logging.getLogger(__name__)
 _NEXT = 3.0  # seconds after an answer in which its caller is likely to send the next request
 _TICK = 0.05  # seconds between looks at what is still open
+_KNOCK = 0.5  # seconds that another gateway on our address may take to accept
 Idle = Callable[[], bool]
 
 
@@ -63,6 +64,20 @@ class HttpDoor:
         await self._listener.open()
         self.address = _address(listening)
         self._clock = asyncio.create_task(self._tell_the_time())
+
+    async def taken(self) -> bool:
+        """Whether another gateway accepts connections on the address that we share with it."""
+        config = self._config
+        if not (config.reuse_port and config.http_port):
+            return False
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)
+        try:
+            async with asyncio.timeout(_KNOCK):
+                _, writer = await asyncio.open_connection(here, config.http_port)
+        except OSError:  # a TimeoutError is one: who does not even accept takes no connection from anybody
+            return False
+        writer.transport.abort()
+        return True
 
     async def _tell_the_time(self) -> None:
         while True:
@@ -162,9 +177,19 @@ class Doors:
         self._http, self._rpc, self._path = http, rpc, home / "doors.json"
         self._scheme = "https" if secure else "http"
         self.opened, self.leaving = asyncio.Event(), asyncio.Event()
+        # Whether a gateway that shares its address may begin, and whether it is to stop; set by whoever knows.
+        self.ready: Callable[[], bool] = lambda: True
+        self.stopping: Callable[[], bool] = lambda: False
 
     async def open(self) -> None:
-        """Raises ConfigError; then neither is open."""
+        """Raises ConfigError; then neither is open. While another gateway answers on the same address it waits until it
+        is ready to answer as well: from then on the kernel gives it every second connection."""
+        while not (self.ready() or self.stopping()):
+            if not await self._http.taken():
+                break
+            await asyncio.sleep(_TICK)
+        if self.stopping():
+            return
         await self._rpc.open()
         try:
             await self._http.open()

@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TextIO
 
 from services.kit import config
 from services.kit.app import OPERATOR, App, Door, Runtime
@@ -23,6 +22,7 @@ from services.kit.observation import ObservationDoor
 from services.kit.operations_api import OperationsApi
 from services.kit.relay import Relay
 from services.kit.rpc import guard
+from services.kit.terminal import Terminal
 from services.kit.vitals import Vitals
 
 log = logging.getLogger(__name__)
@@ -172,22 +172,16 @@ class Process:
             await door.close(grace)
 
 
-class _Terminal(logging.StreamHandler[TextIO]):
-    """Shows an operator what was said for him (`extra=OPERATOR`) and every warning; the rest is in the log files."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING or hasattr(record, "operator")
-
-
 async def run(names: Sequence[str], env: Mapping[str, str] = os.environ) -> None:
     """Hosts services until SIGTERM or SIGINT; a second signal stops at once. Says on stdout where they are."""
-    logging.getLogger("services").addHandler(_Terminal(sys.stdout))
+    logging.getLogger("services").addHandler(Terminal(sys.stdout))
     process = Process(names, env)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stopping() -> None:
         if stop.is_set():
             os._exit(130)
+        process.runtime.draining = True  # a start that waits for something ends its waiting
         stop.set()
 
     for sign in (signal.SIGTERM, signal.SIGINT):

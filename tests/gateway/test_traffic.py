@@ -176,7 +176,7 @@ async def test_an_unloaded_version_is_not_asked(running: Peers) -> None:
 
 async def test_a_gateway_waits_for_its_first_snapshot(tmp_path: Path) -> None:
     async with peers(tmp_path) as running:
-        running.api._ready = False
+        running.traffic.whole = False
         del running.runtime.directory.local["registry"].methods["/aimass.v1.Releases/SnapshotReleases"]
         with pytest.raises(Failure, match="there is no method"):
             await running.api.take_snapshot()

@@ -34,7 +34,6 @@ class TrafficApi:
 
     def __init__(self, traffic: Traffic, instances: Instances, runtime: Runtime, inbox: Inbox) -> None:
         self._traffic, self._instances, self._runtime = traffic, instances, runtime
-        self._ready = False
         heard: dict[type[Message], Handler] = {
             registry_events_pb2.ReleaseChanged: self.release_changed,
             inference_events_pb2.EngineChanged: self.engine_changed,
@@ -43,7 +42,7 @@ class TrafficApi:
 
     def ready(self) -> bool:
         """The table has been complete once. From then on it is used as it is, also when its sources are away."""
-        return self._ready
+        return self._traffic.whole
 
     async def release_changed(self, message: registry_events_pb2.ReleaseChanged, delivery: Delivery) -> None:
         expected = self._instances.connected()
@@ -68,10 +67,10 @@ class TrafficApi:
             except ConfigError as error:
                 # A gateway without registry or inference forwards what there is; it has no predictions to be ready for.
                 log.warning("no predictions here: %s", error)
-                self._ready = True
+                self._traffic.whole = True
                 return
             # The listener begins to hear at about the time of the first snapshot, so a second one follows soon.
-            self._ready = True
+            self._traffic.whole = True
             await self._rest(rest)
             rest = _AGAIN
 

@@ -15,7 +15,7 @@ from services.gateway.traffic.domain.tensors import Tensor, check, scores
 from services.gateway.traffic.engines import Item, Unloaded
 from services.gateway.traffic.store import TrafficStore
 from services.kit.auth import Scope
-from services.kit.errors import NotFound
+from services.kit.errors import NotFound, Unavailable
 from services.kit.telemetry import Record, child
 
 _SCORED = 1024  # rows of one request whose scores are told to the log centre
@@ -73,13 +73,20 @@ class Traffic:
         self._late: dict[tuple[Scope, str, int], float] = {}
         # Set when the table turned out to be wrong, so that it is asked for again.
         self.stale = asyncio.Event()
+        # It has been whole once. Before, a model that it does not have may be there all the same.
+        self.whole = False
 
     def route(self, scope: Scope, model: str, version: str) -> Pinned:
         """What answers a request: the release decides unless a version is named.
 
-        Raises not_found, or unavailable for what is still being loaded.
+        Raises not_found, or unavailable for what is still being loaded or not known yet.
         """
-        return routing.pin(self._routes.get((scope, model)), model, version)
+        try:
+            return routing.pin(self._routes.get((scope, model)), model, version)
+        except NotFound:
+            if self.whole:
+                raise
+        raise Unavailable(f"{model} is not known yet: the table of releases is awaited", retry_after=1)
 
     def versions(self, scope: Scope, model: str) -> list[int]:
         """The numbers of a model's versions that are loaded."""
