@@ -175,10 +175,14 @@ class Peers(House):
 
 @contextlib.asynccontextmanager
 async def peers(
-    home: Path, *loaded: tuple[str, str, int], releases: list[pb.Release] | None = None, limits: Limits | None = None
+    home: Path,
+    *loaded: tuple[str, str, int],
+    releases: list[pb.Release] | None = None,
+    limits: Limits | None = None,
+    **env: str,
 ) -> AsyncIterator[Peers]:
-    """A gateway's traffic with its peers; versions that are loaded, and acme's releases."""
-    runtime = Runtime(("gateway", "registry", "inference"), {"AIMASS_HOME": str(home)})
+    """A gateway's traffic with its peers; versions that are loaded, and acme's releases; settings as keywords."""
+    runtime = Runtime(("gateway", "registry", "inference"), {"AIMASS_HOME": str(home)} | env)
     told = [pb.TenantRelease(tenant="acme", project="default", release=one) for one in releases or ()]
     registry, inference = Registry(told), Inference(set(loaded))
     inference.gate.set()

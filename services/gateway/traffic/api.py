@@ -86,13 +86,19 @@ class TrafficApi:
         """Follows the instances that come and go; in one process with inference there is nothing to follow."""
         directory, seen = self._runtime.directory, frozenset[str]()
         while "inference" not in directory.local:
-            if seen != (places := frozenset(self._instances.places())):
-                seen = places
-                await self._traffic.only(self._instances.known())
-                self._traffic.stale.set()
             if self._instances.joined():
                 self._traffic.stale.set()
-            await self._traffic.hurry(time.monotonic())
+            try:
+                if seen != (places := frozenset(self._instances.places())):
+                    await self._traffic.only(self._instances.known())
+                    self._traffic.stale.set()
+                    seen = places
+                await self._traffic.hurry(time.monotonic())
+            except Failure as failure:
+                # The routes have changed, only the registry does not hear of it: the next snapshot tells it again.
+                log.info("the registry is told later: %s", failure)
+                self._traffic.stale.set()
+                await asyncio.sleep(_RETRY)
             await asyncio.sleep(_LOOK)
 
     async def take_snapshot(self) -> None:
