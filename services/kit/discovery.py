@@ -90,6 +90,11 @@ def place(listen: str, advertised: str) -> str:
     return f"{(advertised or socket.gethostname()) if every else host}:{port}" if port else ""
 
 
+def _fixed(table: Table) -> dict[str, tuple[Instance, ...]]:
+    """A table that can be compared with another one."""
+    return {service: tuple(instances) for service, instances in table.items()}
+
+
 class Directory:
     """Channels to services by name. A service of this process is reached without a socket, and by no other way."""
 
@@ -99,20 +104,17 @@ class Directory:
         """`connect` makes a channel to an address of a service; `calls` says what holds for calls."""
         self.local = {name: LocalChannel() for name in hosted}
         self.source, self._connect, self._calls = source, connect, calls or CallTable()
-        self._table: Table = source.table if isinstance(source, Listed) else {}
+        self._table = _fixed(source.table) if isinstance(source, Listed) else {}
         self._pools: dict[str, Pool] = {}
-        # Grows with every change of the table.
-        self.generation = 0
 
     async def start(self) -> None:
         """Begins to listen to its source; goes on without when it is away."""
         await self.source.start(self._told)
 
     def _told(self, table: Table) -> None:
-        if table == self._table:
+        if (said := _fixed(table)) == self._table:
             return
-        self._table = {service: tuple(instances) for service, instances in table.items()}
-        self.generation += 1
+        self._table = said
         for service, pool in self._pools.items():
             pool.update(self.instances(service))
 

@@ -129,3 +129,16 @@ async def test_only_what_listens_can_be_called() -> None:
     assert list(directory.instances("gateway")) == [Instance("h", "10.0.0.1:1")]
     assert directory.living("gateway") is None
     await asyncio.sleep(0)
+
+
+async def test_a_table_that_is_told_again_is_no_news() -> None:
+    async with speakers(1) as [one]:
+        directory = Directory((), Names("who=localhost:1", Zone()))
+        directory._told({"who": [one.instance]})
+        pool = directory.pool("who")
+        assert pool
+        changed = pool._changed
+        directory._told({"who": [one.instance]})
+
+        assert pool._changed is changed
+        await directory.close()
