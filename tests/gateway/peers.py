@@ -21,12 +21,14 @@ from services.gateway.traffic.store import TrafficStore
 from services.kit.app import Runtime
 from services.kit.auth import Scope
 from services.kit.bus import Event
-from services.kit.errors import Code, NotFound
+from services.kit.errors import Code, NotFound, Unavailable
+from services.kit.grpc_door import GrpcDoor
 from services.kit.inbox import consume
 from services.kit.relay import Relay
 from services.kit.rpc import Call, guard
 from services.kit.telemetry import Record
 from tests.support.house import House
+from tests.support.server import free_ports
 
 ACME = Scope("acme")
 LOADING, SERVING, WITHDRAWN = (
@@ -84,22 +86,33 @@ class Inference:
     calls: list[int] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     broken: bool = False
+    name: str = "i1"
+    # Whether it answers what it has loaded, and whether its engine is there.
+    speaks: asyncio.Event = field(default_factory=asyncio.Event)
+    away: bool = False
     ListEngines = None
 
+    def __post_init__(self) -> None:
+        self.gate.set()
+        self.speaks.set()
+
     async def SnapshotEngines(self, request: Any, call: Call) -> engines_pb2.SnapshotEnginesResponse:
+        await self.speaks.wait()
         engines = [
             engines_pb2.TenantEngine(
                 tenant=tenant,
                 project="default",
-                engine=engines_pb2.Engine(instance="i1", model=model, version=number, state=READY),
+                engine=engines_pb2.Engine(instance=self.name, model=model, version=number, state=READY),
             )
             for tenant, model, number in sorted(self.loaded)
         ]
-        return engines_pb2.SnapshotEnginesResponse(instance="i1", engines=engines)
+        return engines_pb2.SnapshotEnginesResponse(instance=self.name, engines=engines)
 
     async def InferMany(self, request: engines_pb2.InferManyRequest, call: Call) -> engines_pb2.InferManyResponse:
         self.calls.append(len(request.items))
         await self.gate.wait()
+        if self.away:
+            raise Unavailable("the model's engine is away", retry_after=1)
         if (call.scope.tenant, request.model, request.version) not in self.loaded:
             raise NotFound("it is not loaded")
         if self.broken and len(request.items) > 1:
@@ -131,8 +144,9 @@ class Peers(House):
         self.records: list[Record] = []
         store = TrafficStore(self.database, schema.outbox)
         instances = Instances(runtime.directory)
-        coalescer = Coalescer(RemoteEngines(runtime, instances, Retries()), limits)
-        self.traffic = Traffic(store, coalescer, self.records.append, runtime.instance, runtime.now)
+        remote = RemoteEngines(runtime, instances, Retries())
+        self.traffic = Traffic(store, Coalescer(remote, limits), self.records.append, runtime.instance, runtime.now)
+        remote.having, remote.lost = self.traffic.having, self.traffic.lost
         self.api = TrafficApi(self.traffic, instances, runtime, schema.inbox)
 
     async def start(self) -> None:
@@ -143,9 +157,11 @@ class Peers(House):
         runtime.spawn(Relay(schema.outbox, schema.tenure, self.database, runtime.bus).run())
         runtime.spawn(consume(runtime.bus, self.api.listener, f"gateway-{runtime.instance}", runtime.now))
         runtime.spawn(self.api.follow())
+        runtime.spawn(self.api.watch())
 
     async def stop(self) -> None:
         await self.runtime.stop_tasks()
+        await self.runtime.directory.close()
         self.database.close()
         await self.runtime.bus.close()
 
@@ -185,7 +201,6 @@ async def peers(
     runtime = Runtime(("gateway", "registry", "inference"), {"AIMASS_HOME": str(home)} | env)
     told = [pb.TenantRelease(tenant="acme", project="default", release=one) for one in releases or ()]
     registry, inference = Registry(told), Inference(set(loaded))
-    inference.gate.set()
     for name, service, servicer in (
         ("registry", "aimass.v1.Releases", registry),
         ("inference", "aimass.v1.Engines", inference),
@@ -197,3 +212,27 @@ async def peers(
         yield running
     finally:
         await running.stop()
+
+
+@contextlib.asynccontextmanager
+async def scattered(
+    home: Path, *loaded: tuple[str, str, int], releases: list[pb.Release]
+) -> AsyncIterator[tuple[Peers, list[Inference]]]:
+    """The same with two inference instances, i0 and i1, at addresses of their own; both have loaded the same."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    env = {"AIMASS_HOME": str(home), "AIMASS_DISCOVERY_URL": f"static:inference={'|'.join(addresses)}"}
+    runtime = Runtime(("gateway", "registry"), env)
+    registry = Registry([pb.TenantRelease(tenant="acme", project="default", release=one) for one in releases])
+    guarded = guard({"aimass.v1.Releases": registry}, runtime.identity, "registry", runtime.now, None)
+    runtime.directory.local["registry"].serve(guarded)
+    found = [Inference(set(loaded), name=f"i{number}") for number in range(2)]
+    async with contextlib.AsyncExitStack() as ends:
+        for address, one in zip(addresses, found, strict=True):
+            offered = guard({"aimass.v1.Engines": one}, runtime.identity, "inference", runtime.now, None)
+            door = GrpcDoor(address, offered)
+            await door.open()
+            ends.push_async_callback(door.close, 0)
+        running = Peers(runtime, registry, found[0], Limits(calls=1))
+        await running.start()
+        ends.push_async_callback(running.stop)
+        yield running, found

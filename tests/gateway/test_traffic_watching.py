@@ -1,4 +1,4 @@
-"""A gateway goes on to watch the inference instances, whatever else is away."""
+"""A gateway with several inference instances, of which one is slow or away."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from services.gateway.traffic.api import release_from_wire
 from services.kit.errors import Unavailable
-from tests.gateway.peers import ACME, SERVING, WITHDRAWN, peers, release
+from tests.gateway.peers import ACME, SERVING, WITHDRAWN, peers, release, scattered
 from tests.support.house import until
 from tests.support.server import free_ports
 
@@ -27,3 +27,14 @@ async def test_instances_are_watched_while_the_database_is_away(tmp_path: Path) 
         await until(lambda: not traffic.having(ACME, "late", 1))
         await asyncio.sleep(0.3)
         assert not watching.done()
+
+
+async def test_an_instance_that_is_slow_to_say_what_it_has_is_missed(tmp_path: Path) -> None:
+    said = [release("late", 1, SERVING, 1, 1)]
+    async with scattered(tmp_path, ("acme", "late", 1), releases=said) as (running, [_, slow]):
+        await until(lambda: len(running.traffic.having(ACME, "late", 1)) == 2)
+        slow.speaks.clear()
+        assert not await running.api.take_snapshot()
+        slow.speaks.set()
+
+        assert await running.api.take_snapshot()

@@ -22,11 +22,12 @@ from services.kit.errors import Failure, Unavailable
 from services.kit.inbox import Delivery, Handler, Inbox, Listener
 
 log = logging.getLogger(__name__)
-_RETRY = 0.5  # seconds between tries of the first snapshot
+_RETRY = 0.5  # seconds between tries of the first snapshot, and until the second; then twice as long each time
 _ANSWER = 5.0  # seconds that an instance may take to say what it has
 _OTHERS = 1.0  # seconds that it may take when another has answered
 _LOOK = 0.1  # seconds between looks at who is there; one that leaves may close its door two seconds later
 _AGAIN = 30.0  # seconds until the table is compared with its sources again, should an event have been lost
+_SLOW = 4.0  # the same while an instance that can be reached did not say in time what it has
 
 
 class TrafficApi:
@@ -59,7 +60,7 @@ class TrafficApi:
         rest = _RETRY
         while True:
             try:
-                await self.take_snapshot()
+                whole = await self.take_snapshot()
             except Failure as failure:
                 log.info("the table of releases waits: %s", failure)
                 await asyncio.sleep(_RETRY)
@@ -69,10 +70,11 @@ class TrafficApi:
                 log.warning("no predictions here: %s", error)
                 self._traffic.whole = True
                 return
-            # The listener begins to hear at about the time of the first snapshot, so a second one follows soon.
+            # The listener begins to hear somewhat later than the first snapshot; how much later is the bus's to say. So
+            # others follow soon, and what it missed is made up for within as long as it took.
             self._traffic.whole = True
             await self._rest(rest)
-            rest = _AGAIN
+            rest = min(2 * rest, _AGAIN if whole else _SLOW)
 
     async def _rest(self, seconds: float) -> None:
         stale = self._traffic.stale
@@ -101,8 +103,8 @@ class TrafficApi:
                 await asyncio.sleep(_RETRY)
             await asyncio.sleep(_LOOK)
 
-    async def take_snapshot(self) -> None:
-        """Asks for all releases, and each instance for what it has loaded.
+    async def take_snapshot(self) -> bool:
+        """Asks for all releases, and each instance for what it has loaded; whether all that can be reached have said.
 
         Raises Failure when the registry is away or no instance answers; of one that does not, what was known goes on.
         """
@@ -121,9 +123,10 @@ class TrafficApi:
                 self._instances.met(place, answer.instance)
                 await traffic.take_snapshot(answer.instance, _loaded(answer))
         await traffic.only(self._instances.known())
-        failures = [answer for answer in answers.values() if isinstance(answer, BaseException)]
+        failures = {place: answer for place, answer in answers.items() if isinstance(answer, BaseException)}
         if len(failures) == len(answers):
-            raise failures[0] if failures else Unavailable("no inference instance is there")
+            raise next(iter(failures.values()), Unavailable("no inference instance is there"))
+        return self._instances.reached().isdisjoint(failures)
 
     async def _answers(self) -> dict[str, engines_pb2.SnapshotEnginesResponse | BaseException]:
         """What each place says. When one has answered, the others have little time: they are asked when they come."""

@@ -36,15 +36,16 @@ class Instances:
 
     def connected(self) -> frozenset[str]:
         """The ids of those that are known and can be reached now."""
-        reached = self._connected()
+        reached = self.reached()
         return frozenset(known for known, place in self._places.items() if place in reached)
 
     def joined(self) -> bool:
         """Whether a place can be reached that could not when this was asked last: somebody else may be there now."""
-        before, self._reached = self._reached, self._connected()
+        before, self._reached = self._reached, self.reached()
         return bool(self._reached - before)
 
-    def _connected(self) -> frozenset[str]:
+    def reached(self) -> frozenset[str]:
+        """The places that can be reached now."""
         pool = self._directory.pool("inference") if self._directory.knows("inference") else None
         if pool is None:
             return frozenset((HERE,))
