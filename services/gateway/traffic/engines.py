@@ -12,7 +12,7 @@ from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.instances import Instances
 from services.kit.app import Runtime
 from services.kit.auth import Principal, Scope
-from services.kit.errors import Disconnected, Failure, Internal, NotFound
+from services.kit.errors import Disconnected, Failure, Internal, NotFound, Unavailable
 from services.kit.status import failure_from
 
 log = logging.getLogger(__name__)
@@ -109,11 +109,14 @@ class RemoteEngines:
             except Unloaded:
                 lacking.add(channel.picked)
                 self.lost(scope, model, version, self._instances.who(channel.picked))
-            except Disconnected:
-                # A prediction changes nothing, so it may be asked for again.
-                if not await self._retries.again(attempt, until):
+            except Unavailable as failure:
+                # A prediction changes nothing, so it may be asked for again: what got lost of anyone, else of another.
+                tried |= {channel.picked} if channel.picked else places
+                others = self._instances.at(self.having(scope, model, version)) - lacking - tried
+                again = bool(others) or isinstance(failure, Disconnected)
+                if not (again and await self._retries.again(attempt, until)):
                     raise
-                tried, attempt = tried | {channel.picked}, attempt + 1
+                attempt += 1
         raise Unloaded
 
     async def _ask(
