@@ -65,6 +65,7 @@ class Member:
     def __init__(self, instance: Instance, channel: aio.Channel, rules: Rules, news: Callable[[], None]) -> None:
         self.instance, self.breaker = instance, Breaker(rules, dice=random.random)
         self.load, self.connected, self.away_since = 0, False, time.monotonic()
+        self.seen = False  # it has been connected
         self._channel, self._news = channel, news
         self._ended = asyncio.Event()
         self._methods: dict[Any, Any] = {}
@@ -74,6 +75,10 @@ class Member:
         """Connects, and stays so as far as it can."""
         if self._watching is None:
             self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    def connecting(self, patience: float, now: float) -> bool:
+        """Whether it may be connected soon: it has been away, or known, for no longer than some seconds."""
+        return not self.connected and now - self.away_since <= patience
 
     def method(self, kind: str, path: str, encode: Any, decode: Any) -> Any:
         """A method of the instance; `kind` is unary_unary and so on."""
@@ -106,6 +111,7 @@ class Member:
         if connected == self.connected:
             return
         if connected:
+            self.seen = True
             self.breaker.retry_soon()
         else:
             self.away_since = time.monotonic()

@@ -15,8 +15,9 @@ from services.kit.breaker import Rules
 from services.kit.errors import Unavailable
 from services.kit.member import Connect, Instance, Member, plain
 
-# Seconds that calls wait for an instance that was there and is away; one that is starting is waited for longer.
-PATIENCE = 2.0
+# Seconds that calls wait for an instance that was there and is away, and for one that is starting. As long as none was
+# ever there they wait for their deadlines.
+PATIENCE, STARTING = 2.0, 5.0
 _LOOK = 0.1  # seconds after which a waiting call looks again at the breakers
 _LEAVING = 60.0  # seconds that calls of an instance that has left may still take
 _LINGER = 10.0  # seconds for which it is kept at hand, unless it hangs up
@@ -119,12 +120,11 @@ class Pool:
         return [member for member in self.members if among is None or member.instance.id in among]
 
     def _hopeless(self, among: Collection[str] | None) -> bool:
-        """Breakers keep out what is connected, or what was there has been away too long."""
-        members = self._some(among)
-        if any(member.connected for member in members):
-            return True
-        away = time.monotonic() - max((member.away_since for member in members), default=0.0)
-        return self._seen and away > PATIENCE
+        """Nobody may still come: breakers keep out what is connected, and the others have been away too long."""
+        members, now = self._some(among), time.monotonic()
+        if any(one.connecting(PATIENCE if one.seen else STARTING, now) for one in members):
+            return False
+        return self._seen or any(member.connected for member in members)
 
     def _news(self) -> None:
         self._seen = self._seen or any(member.connected for member in self.members)

@@ -18,7 +18,6 @@ async def test_a_prediction_that_one_instance_refuses_is_asked_of_another(tmp_pa
         for _ in range(10):
             assert sums(await ask(running, query(1, 2))) == [3]
 
-        assert one.calls
         assert len(other.calls) == 10
 
 

@@ -144,6 +144,44 @@ async def test_a_short_absence_is_waited_out(service: Service) -> None:
     assert await call == "a"
 
 
+async def tripped(service: Service) -> None:
+    """The first instance answers badly, until its breaker keeps it out."""
+    service.instances[0].broken = True
+    assert (await failures(service, 20)) == {"internal": 20}
+
+
+async def test_beside_one_that_is_kept_out_another_that_connects_is_waited_for() -> None:
+    async with speakers(2, started=False) as [one, late]:
+        await one.start()
+        service = Service([one])
+        await tripped(service)
+        service.pool.update([one.instance, late.instance])
+        call = asyncio.ensure_future(who(SomeChannel(service.pool, (one.name, late.name)), 10))
+        await asyncio.sleep(0.2)
+        assert not call.done()
+        await late.start()
+
+        assert await call == late.name
+        await service.pool.close()
+
+
+async def test_a_new_instance_is_waited_for_longer_than_one_that_was_there() -> None:
+    async with speakers(2, started=False) as [one, late]:
+        await one.start()
+        service = Service([one])
+        await service.connected(1)
+        service.pool.update([late.instance])
+        [new] = service.pool.members
+        new.away_since -= PATIENCE + 0.1  # as if this time had passed
+        call = asyncio.ensure_future(who(SomeChannel(service.pool, (late.name,)), 10))
+        await asyncio.sleep(0.2)
+        assert not call.done()
+        await late.start()
+
+        assert await call == late.name
+        await service.pool.close()
+
+
 async def failures(service: Service, count: int) -> Counter[str]:
     """How so many calls end, by code."""
     found: Counter[str] = Counter()
