@@ -140,12 +140,16 @@ async def test_a_run_adds_its_version_once(home: House) -> None:
 
 
 async def test_effects_that_fail_leave_no_version_and_the_run_can_come_again(home: House, stub: Any) -> None:
+    tried: list[int] = []
+
     def fail(connection: Any, version: Any) -> None:
+        tried.append(version.version)
         raise Failure(Code.CONFLICT, "no")
 
     new = await written(home, "flights", FLIGHTS)
     with pytest.raises(Failure, match="no"):
         await data_sets(home).commit(SCOPE, new, fail)
+    assert tried == [1]
     await add(home, "flights", MORE)
     assert (await data_sets(home).commit(SCOPE, new)).version == 2
     assert ids(await stub.ReadRows(pb.ReadRowsRequest(data_set="flights"))) == [1, 2, 3]

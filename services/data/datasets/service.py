@@ -39,6 +39,13 @@ _PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 _PASSING = (Code.CONFLICT, Code.UNAVAILABLE)
 
 
+class _Refused(Exception):
+    """What the effects of a commit refuse: trying again changes nothing."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+
+
 class DataSets:
     """The use cases."""
 
@@ -82,7 +89,9 @@ class DataSets:
         async with self._lock(scope, new.data_set):
             for pause in _PAUSES:
                 try:
-                    return await self._try(scope, new, effects, once)
+                    return await self._try(scope, new, _once_for_all(effects), once)
+                except _Refused as refused:
+                    raise refused.failure from None
                 except Failure as failure:
                     if failure.code not in _PASSING or pause == _PAUSES[-1]:
                         raise
@@ -220,3 +229,14 @@ def _choose(found: DataSetVersion, names: Sequence[str]) -> tuple[Column, ...]:
             text = f"{found.data_set} has no column {name[:60]}"
             raise InvalidValue(text, [Violation(f"/columns/{index}", "is not a column")])
     return tuple(known[name] for name in dict.fromkeys(names)) or found.columns
+
+
+def _once_for_all(effects: Effects | None) -> Effects | None:
+    def run(connection: Connection, version: DataSetVersion) -> None:
+        assert effects
+        try:
+            effects(connection, version)
+        except Failure as failure:
+            raise _Refused(failure) from failure
+
+    return run if effects else None
