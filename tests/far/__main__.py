@@ -1,7 +1,7 @@
 """Starts real servers and runs tests against them: `python -m tests.far [server ...] [-- pytest arguments]`.
 
 All servers if none is named, every far and contract test and then the journeys if no arguments are given. What cannot
-be had is said, and its tests are skipped.
+be had is said, and its tests are skipped. What fails is run once more, and both runs are shown: who fails twice fails.
 """
 
 import os
@@ -11,6 +11,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.support.servers import NAMES, Missing, Program, make
 
@@ -51,7 +53,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _test(arguments: list[str], env: dict[str, str]) -> int:
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], env=env, check=False).returncode
+    command = [sys.executable, "-m", "pytest", *arguments]
+    ended = subprocess.run(command, env=env, check=False).returncode
+    if ended != pytest.ExitCode.TESTS_FAILED:
+        return ended
+    print("FAILED ONCE: what is above; these tests run again now", flush=True)
+    command += ["--last-failed", "--last-failed-no-failures=none"]
+    return subprocess.run(command, env=env, check=False).returncode
 
 
 def _start(name: str, folder: Path, running: list[Program], env: dict[str, str]) -> None:
