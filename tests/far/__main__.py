@@ -17,16 +17,6 @@ import pytest
 from tests.support.servers import NAMES, Missing, Program, make
 
 JOURNEYS = ("tests/journeys/test_story.py", "tests/journeys/test_crash.py", "tests/journeys/test_tenancy.py")
-# Beside tests/far: the suites of ports, which take both adapters.
-CONTRACTS = (
-    "tests/far",
-    "tests/kit",
-    "tests/data",
-    "tests/trainer",
-    "tests/inference",
-    "tests/gateway",
-    "tests/deploy",
-)
 
 
 def main(arguments: list[str]) -> int:
@@ -42,7 +32,7 @@ def main(arguments: list[str]) -> int:
             env = dict(os.environ)
             for name in names:
                 _start(name, Path(folder), running, env)
-            ended = _test(rest or ["-q", "-rs", "-m", "far", *CONTRACTS], env)
+            ended = _test(rest or ["-q", "-rs", "-m", "far"], env)
         finally:
             for program in reversed(running):
                 program.stop()
