@@ -159,6 +159,10 @@ async def consume(bus: Bus, listener: Any, group: str, now: Callable[[], Any]) -
             except Failure as failure:
                 log.warning("%s waits for the bus: %s", group, failure)
                 await asyncio.sleep(1)
+            except Exception:
+                # A bug must not make a service deaf until somebody looks.
+                log.exception("%s waits for the bus", group)
+                await asyncio.sleep(1)
     finally:
         if reader:
             await reader.close()  # so that others of the group need not find out that it is gone

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -312,6 +313,48 @@ def _caught_up(topic: str) -> bool:
                 return True
             time.sleep(0.2)
     return False
+
+
+async def test_a_commit_that_nobody_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from services.kit.bus_kafka import reader as module
+
+    monkeypatch.setattr(module, "STUCK", 0.1)
+    bus, stuck = KafkaBus("kafka://127.0.0.1:1"), threading.Event()
+    reader = await bus.reader(["t"], "g")
+    reader._thread.submit(stuck.wait, 20)
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable, match="does not answer"):
+            await reader.commit([Event("t", "k", b"")])
+        await reader.commit([Event("t", "k", b"")])  # another thread is there
+    stuck.set()
+    await bus.close()
+
+
+@pytest.mark.far
+async def test_a_consumer_that_breaks_while_it_is_waited_for_is_followed_by_another(
+    kafka: KafkaBus, db: Database, schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.kit import contract
+
+    topic = f"aimass.t{uuid.uuid4().hex}.v1"
+    monkeypatch.setattr(contract, "topic", lambda descriptor: topic)
+    seen: list[str] = []
+
+    async def handler(message: TenantChanged, delivery: Delivery) -> None:
+        if not seen:  # its thread and connections are gone when the commit comes
+            await asyncio.to_thread(kafka._readers[0]._consumer._net.close)
+        await db.run(lambda connection: seen.append(message.tenant.tenant), delivery)
+
+    await kafka.publish([changed("a")])
+    listening = asyncio.create_task(consume(kafka, Listener({TenantChanged: handler}, schema.inbox), topic, now))
+    await until(lambda: seen, seconds=30)
+    await kafka.publish([changed("b")])
+    await until(lambda: len(seen) == 2, seconds=30)
+    assert not listening.done()
+    listening.cancel()
+    await asyncio.wait([listening])
+
+    assert seen == ["a", "b"]
 
 
 @pytest.mark.far

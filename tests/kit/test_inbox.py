@@ -226,3 +226,53 @@ async def test_who_stops_listening_closes_his_reader(tmp_path: Path) -> None:
     await bus.close()
 
     assert bus.closed == 1
+
+
+class Broken(NearBus):
+    """A bus with a bug that shows once in each of its calls."""
+
+    left: set[str]
+
+    async def reader(self, topics: Sequence[str], group: str, from_end: bool = False) -> Any:
+        self.fail("reader")
+        return await super().reader(topics, group, from_end)
+
+    async def fetch(self, positions: dict[str, int], limit: int) -> list[Event]:
+        self.fail("fetch")
+        return await super().fetch(positions, limit)
+
+    async def commit(self, group: str, events: Sequence[Event]) -> None:
+        self.fail("commit")
+        await super().commit(group, events)
+
+    def fail(self, call: str) -> None:
+        if call in self.left:
+            self.left.remove(call)
+            raise RuntimeError("nobody foresaw this")
+
+
+async def test_a_bug_in_the_bus_does_not_make_a_service_deaf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep, seen = asyncio.sleep, list[str]()
+    monkeypatch.setattr(inbox_module.asyncio, "sleep", lambda seconds: sleep(min(seconds, 0.01)))  # type: ignore[attr-defined]
+    bus = Broken(tmp_path / "broken.db")
+    bus.left = {"reader", "fetch", "commit"}
+    await bus.start()
+
+    async def handler(message: TenantChanged, delivery: Delivery) -> None:
+        seen.append(message.tenant.tenant)
+
+    await bus.publish([changed("first")])
+    await until_heard(bus, handler, seen)
+    await bus.close()
+
+    assert (seen, bus.left) == (["first", "second"], set())
+
+
+async def until_heard(bus: Broken, handler: Any, seen: list[str]) -> None:
+    listening = asyncio.create_task(consume(bus, Listener({TenantChanged: handler}, Schema("g").inbox), "g", now))
+    await until(lambda: not bus.left or listening.done())
+    await bus.publish([changed("second")])
+    await until(lambda: len(seen) == 2 or listening.done())
+    listening.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await listening

@@ -33,11 +33,12 @@ class Forgetful(NearBus):
     """A bus whose commits are lost the first times, as when the process was killed just before."""
 
     loses = 1
+    error: Exception = Unavailable("the database cannot be reached")
 
     async def commit(self, group: str, events: Sequence[Event]) -> None:
         if self.loses:
             self.loses -= 1
-            raise Unavailable("the database cannot be reached")
+            raise self.error
         await super().commit(group, events)
 
 
@@ -96,6 +97,20 @@ async def test_a_full_disk_and_a_lost_commit_lose_nothing_and_double_nothing(bus
     await stopped(task)
     assert (ingest.refuses, bus.loses) == (0, 0)
     assert await kept(ingest) == ["line 0", "line 1", "line 2"]
+
+
+async def test_a_bug_in_the_bus_does_not_make_the_log_centre_deaf(bus: Forgetful, ingest: Full) -> None:
+    ingest.refuses, bus.error = 0, RuntimeError("nobody foresaw this")
+    await bus.publish([told(0)])
+    task = asyncio.create_task(Intake(bus, ingest).run())
+
+    async def done() -> bool:
+        return task.done() or await committed(bus) == 1
+
+    await until(done)
+    assert not task.done()
+    await stopped(task)
+    assert await kept(ingest) == ["line 0"]
 
 
 async def test_one_who_begins_again_before_the_commit_doubles_nothing(bus: Forgetful, ingest: Full) -> None:

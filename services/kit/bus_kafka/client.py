@@ -4,6 +4,7 @@ The library (3.0) forgets the thread and the sockets of a client whose first con
 connection that is refused. A cluster that is away for an hour is asked thousands of times.
 """
 
+import contextlib
 import itertools
 import logging
 import time
@@ -46,10 +47,12 @@ class _Network(KafkaNetClient):  # type: ignore[misc]
         super().__init__(*arguments, proxy_url=proxy_url, **options)
 
     def close(self, node_id: Any = None) -> None:
-        super().close(node_id)
-        if node_id is None:
-            for socket in list(_sockets.pop(self._url, ())):
-                socket.close()
+        try:
+            super().close(node_id)
+        finally:
+            if node_id is None:
+                for socket in list(_sockets.pop(self._url, ())):
+                    socket.close()
 
 
 _sockets: dict[str, WeakSet[Any]] = {}
@@ -72,6 +75,14 @@ def make_client(kind: Any, **settings: Any) -> Any:
         for one in made:
             one.close()
         raise
+
+
+def end_consumer(consumer: Any, milliseconds: int) -> None:
+    """Closes one that may be broken: what it cannot leave any more it still lets go of."""
+    with contextlib.suppress(Exception):
+        consumer.close(autocommit=False, timeout_ms=milliseconds)
+    with contextlib.suppress(Exception):
+        consumer._client.close()
 
 
 class Complaints:

@@ -1,6 +1,6 @@
-"""Tells Kafka how far a group has come."""
+"""How far a reader has come, and telling Kafka so."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kafka import TopicPartition
@@ -8,13 +8,12 @@ from kafka.errors import (
     CommitFailedError,
     FencedInstanceIdError,
     IllegalGenerationError,
-    KafkaError,
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
 from kafka.structs import OffsetAndMetadata
 
-from services.kit.errors import Unavailable
+from services.kit.event import Event
 
 _PATIENCE = 3000  # milliseconds
 _MOVED = (
@@ -22,14 +21,28 @@ _MOVED = (
 )  # fmt: skip
 
 
+def ends(events: Iterable[Event]) -> dict[TopicPartition, int]:
+    """Where one reads on behind events."""
+    found: dict[TopicPartition, int] = {}
+    for event in events:
+        place = TopicPartition(event.topic, event.partition)
+        found[place] = max(found.get(place, 0), event.offset + 1)
+    return found
+
+
+def seek(consumer: Any, places: Mapping[TopicPartition, int]) -> None:
+    """Has a consumer without a group read on at places."""
+    consumer.assign(list(places))
+    for place, offset in places.items():
+        consumer.seek(place, offset)
+
+
 def commit(consumer: Any, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """What is committed: not what others have been given meanwhile. Raises unavailable."""
+    """What is committed: not what others have been given meanwhile. Raises what the library raises."""
     mine = {place: end for place, end in ends.items() if place in consumer.assignment()}
     offsets = {place: OffsetAndMetadata(end, "", -1) for place, end in mine.items()}
     try:
         consumer.commit(offsets, timeout_ms=_PATIENCE)
     except _MOVED:
         return {}
-    except KafkaError as error:
-        raise Unavailable(f"kafka does not take offsets: {error or type(error).__name__}") from None
     return mine

@@ -10,19 +10,20 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from services.kit.bus_kafka import offsets
 from services.kit.bus_kafka.circling import STUCK, Circling
-from services.kit.bus_kafka.client import Complaints
+from services.kit.bus_kafka.client import Complaints, end_consumer
 from services.kit.bus_kafka.cluster import Cluster
-from services.kit.bus_kafka.offsets import commit
 from services.kit.bus_kafka.records import event_of
 from services.kit.errors import Unavailable
 from services.kit.event import Event
 
+T = TypeVar("T")
 _SLICE = 250  # milliseconds: how long a close may have to wait
 _COMMIT = 3000
 _CLOSE = 500
@@ -76,13 +77,19 @@ class KafkaReader:
                 raise Unavailable(f"{self._group} has stopped to read")
             if self._polling is None:
                 self._polling = asyncio.get_running_loop().run_in_executor(self._thread, self._read, limit)
-            done, _ = await asyncio.wait({self._polling}, timeout=STUCK)
-            if not done:
-                self._abandon()
-                continue
-            polled, self._polling = self._polling, None
-            if events := polled.result():
-                return events
+            with contextlib.suppress(Unavailable):
+                if events := await self._answer(self._polling):
+                    return events
+
+    async def _answer(self, asked: "asyncio.Future[T]") -> T:
+        """What the thread answers. Raises unavailable when it has not for too long: another is in its place then."""
+        done, _ = await asyncio.wait({asked}, timeout=STUCK)
+        if not done:
+            self._abandon()
+            raise Unavailable(f"the consumer of {self._group} does not answer")
+        if asked is self._polling:
+            self._polling = None
+        return asked.result()
 
     def _abandon(self) -> None:
         """Leaves a consumer that does not return to its thread, and goes on with another of each."""
@@ -93,11 +100,8 @@ class KafkaReader:
 
     async def commit(self, events: Sequence[Event]) -> None:
         """Events of partitions that others have by now are theirs to commit. Raises unavailable."""
-        ends: dict[TopicPartition, int] = {}
-        for event in events:
-            place = TopicPartition(event.topic, event.partition)
-            ends[place] = max(ends.get(place, 0), event.offset + 1)
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._commit, ends)
+        ends, loop = offsets.ends(events), asyncio.get_running_loop()
+        await self._answer(loop.run_in_executor(self._thread, self._commit, ends))
 
     async def close(self) -> None:
         """Leaves the group; quick also when the cluster is away."""
@@ -133,6 +137,7 @@ class KafkaReader:
             found = consumer.poll(_SLICE, max_records=limit)
             if self._circling.after(bool(found), time.monotonic() - began):
                 raise KafkaError("the consumer turns in circles")
+            return self._events(consumer, found) if self._consumer is consumer else []
         except Exception as error:
             if self._consumer is not consumer:
                 return []  # it was abandoned meanwhile
@@ -140,8 +145,8 @@ class KafkaReader:
             self._complaints.say(f"{self._group} reads again: {error or type(error).__name__}")
             self._closing.wait(_PAUSE)
             return []
-        if self._consumer is not consumer:
-            return []
+
+    def _events(self, consumer: Any, found: dict[TopicPartition, Any]) -> list[Event]:
         self._places = {place: records[0].offset for place, records in found.items()} | self._places
         ends = {place: consumer.highwater(place) or 0 for place in consumer.assignment()}
         if not self._passing:
@@ -155,12 +160,12 @@ class KafkaReader:
             ends = consumer.end_offsets(self._cluster.places(self._topics), timeout_ms=_COMMIT)
             if self._passing:
                 self._places = self._places or ends
-                self._seek(consumer, self._places)
+                offsets.seek(consumer, self._places)
             else:
                 self._places = {}
                 consumer.subscribe(self._topics)
         except BaseException:
-            consumer.close(autocommit=False, timeout_ms=_CLOSE)
+            end_consumer(consumer, _CLOSE)
             raise
         self._looked = time.monotonic()
         return consumer
@@ -170,24 +175,24 @@ class KafkaReader:
         self._looked = time.monotonic()
         if new := set(self._cluster.places(self._topics)) - self._places.keys():
             now = {place: self._consumer.position(place, timeout_ms=_COMMIT) for place in self._places}
-            self._seek(self._consumer, now | dict.fromkeys(new, 0))
+            offsets.seek(self._consumer, now | dict.fromkeys(new, 0))
             self._places |= dict.fromkeys(new, 0)
 
-    @staticmethod
-    def _seek(consumer: Any, places: dict[TopicPartition, int]) -> None:
-        consumer.assign(list(places))
-        for place, offset in places.items():
-            consumer.seek(place, offset)
-
     def _commit(self, ends: dict[TopicPartition, int]) -> None:
+        consumer = self._consumer
         ends = {place: end for place, end in ends.items() if end > self._places.get(place, 0)}
         if not self._passing and ends:
-            # One that was made anew since reads on behind what was committed.
-            ends = commit(self._consumer, ends) if self._consumer else {}
-        self._places |= ends
+            try:
+                # One that was made anew since reads on behind what was committed.
+                ends = offsets.commit(consumer, ends) if consumer else {}
+            except Exception as error:  # also what the library did not foresee: what is read again is known
+                if self._consumer is consumer:
+                    self._end()
+                raise Unavailable(f"kafka does not take offsets: {error or type(error).__name__}") from None
+        if self._consumer is consumer:
+            self._places |= ends
 
     def _end(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            with contextlib.suppress(Exception):  # it is gone either way
-                consumer.close(autocommit=False, timeout_ms=_CLOSE)
+            end_consumer(consumer, _CLOSE)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from services.kit.bus import TELEMETRY, Bus, Event
+from services.kit.bus import TELEMETRY, Bus, Event, Reader
 from services.kit.errors import Failure
 from services.kit.inbox import aside
 from services.logs.domain import Record
@@ -33,11 +33,12 @@ class Intake:
 
     async def run(self) -> None:
         """Takes what comes until it is cancelled."""
-        reader = await self._bus.reader(TOPICS, "logs")
+        reader: Reader | None = None
         waiting: list[Event] = []
         try:
             while True:
                 try:
+                    reader = reader or await self._bus.reader(TOPICS, "logs")
                     waiting = waiting or await reader.poll(_POLL)
                     batches, poison = await asyncio.to_thread(decode, waiting)
                     await self._ingest.append(batches)
@@ -47,8 +48,13 @@ class Intake:
                 except (Failure, OSError) as error:
                     log.warning("records wait: %s", error)
                     await asyncio.sleep(1)
+                except Exception:
+                    # A bug must not make the log centre deaf until somebody looks.
+                    log.exception("records wait")
+                    await asyncio.sleep(1)
         finally:
-            await reader.close()
+            if reader:
+                await reader.close()
 
 
 def decode(received: Sequence[Event]) -> tuple[list[Batch], list[tuple[Event, str]]]:
