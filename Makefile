@@ -53,8 +53,8 @@ docs: setup ## Generates docs/configuration.md from the settings classes
 bench: setup ## Ratios against named peers, measured here
 	$(BIN)/python -m tests.bench
 
-image: ## The image of every service
-	$(COMPOSE) build --quiet init
+image: ## The image of every service, and Triton's
+	$(COMPOSE) build --quiet
 
 up: image ## The whole system in containers; says where it is and where the first key lies
 	@mkdir -p deploy/secrets deploy/import

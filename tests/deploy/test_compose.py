@@ -1,9 +1,11 @@
 """What the stack promises of every container, read from what compose makes of the file."""
 
+import ast
 import json
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache
 from typing import Any
 
@@ -98,9 +100,25 @@ def test_the_core_does_without_triton() -> None:
     assert services["inference"]["environment"]["AIMASS_INFERENCE_ENGINE"] == ""
 
 
+@pytest.mark.far
+def test_triton_is_built_with_our_packages_in_it() -> None:
+    assert whole()["triton"]["build"]["dockerfile"] == "deploy/triton.Dockerfile"
+
+
+def test_everything_that_our_program_in_triton_imports_is_locked_for_its_image() -> None:
+    tree = ast.parse((ROOT / "services/inference/triton/model.py").read_text())
+    modules = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    foreign = modules - sys.stdlib_module_names - {"triton_python_backend_utils"}
+    locked = re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements/triton.txt").read_text(), re.MULTILINE)
+
+    assert foreign
+    assert foreign <= set(locked)
+    assert "requirements/triton.txt" in (ROOT / "deploy/triton.Dockerfile").read_text()
+
+
 def test_no_secret_is_in_the_files() -> None:
     # Something that is called a secret and is given a value, which is no path.
     given = re.compile(r"(?i)(password|secret|token|key)[a-z_]*\s*[:=]\s*[\"']?[a-z0-9+][a-z0-9+/]{7,}")
-    for path in (FILE, ROOT / "deploy/.env", ROOT / "deploy/core.env", ROOT / "deploy/Dockerfile"):
+    for path in (FILE, *(ROOT / "deploy" / name for name in (".env", "core.env", "Dockerfile", "triton.Dockerfile"))):
         assert not given.search(path.read_text()), path
     assert given.search("POSTGRES_PASSWORD: hunter2hunter2")
