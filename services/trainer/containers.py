@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import docker
 from docker.errors import DockerException, NotFound
 from docker.types import LogConfig, Ulimit
 
 from services.kit.child import PIPES
 from services.kit.process import Limits, entry, environment
 from services.kit.timestamps import uuid7
+from services.trainer.engine import Engine, pieces, reached
 from services.trainer.parcels import pack, unpack
 
 LABEL, UNTIL = "aimass.trainer", "aimass.until"  # who started it; when nobody waits for it any more
@@ -25,9 +25,7 @@ _HEADER = 8  # bytes in front of each piece of output: which stream, and how lon
 class Container:
     """Hardened as far as the engine can; `name` is there before it is."""
 
-    def __init__(
-        self, engine: docker.APIClient, image: str, module: str, limits: Limits, labels: Mapping[str, str]
-    ) -> None:
+    def __init__(self, engine: Engine, image: str, module: str, limits: Limits, labels: Mapping[str, str]) -> None:
         self.name, self.module = f"aimass-training-{uuid7()}", module
         self._engine, self._image, self._limits, self._labels = engine, image, limits, dict(labels)
         self._response: Any = None
@@ -58,7 +56,8 @@ class Container:
         assert self._stream
         self._stream.settimeout(None)
         self._engine.start(self.name)
-        self._stream.sendall(request)
+        with reached():
+            self._stream.sendall(request)
 
     def hear(self) -> tuple[bool, bytes] | None:
         """The next piece of output, and whether it was said (or complained of); nothing when it has ended."""
@@ -86,19 +85,21 @@ class Container:
         """Brings what it wrote."""
         if names:
             stream, _ = self._engine.get_archive(self.name, f"{VOLUME}/out", chunk_size=65536)
-            unpack(iter(stream), names, folder)
+            unpack(pieces(iter(stream)), names, folder)
 
     def remove(self) -> None:
         """Kills it and removes it with its volume."""
-        self.discard(self._engine, self.name)
-        if self._stream:
-            with contextlib.suppress(OSError):
-                self._stream.shutdown(socket.SHUT_RDWR)
-            self._response.close()
-            self._stream.close()
+        try:
+            self.discard(self._engine, self.name)
+        finally:
+            if self._stream:
+                with contextlib.suppress(OSError):
+                    self._stream.shutdown(socket.SHUT_RDWR)
+                self._response.close()
+                self._stream.close()
 
     @staticmethod
-    def discard(engine: docker.APIClient, found: str) -> None:
+    def discard(engine: Engine, found: str) -> None:
         """Removes a container, if it is still there."""
         with contextlib.suppress(NotFound):
             engine.remove_container(found, force=True, v=True)

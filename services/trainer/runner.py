@@ -24,6 +24,9 @@ class Runner(Protocol):
     async def start(self) -> None:
         """Makes sure that work can run. Raises ConfigError when it cannot."""
 
+    async def ready(self) -> None:
+        """Returns when work can begin now. Raises unavailable while it cannot."""
+
     async def run(self, request: Json, limits: Limits, progress: Progress) -> Json:
         """The result. Raises what the work raised, limit_exceeded, unavailable, or internal when it died.
 
@@ -42,6 +45,9 @@ class ProcessRunner:
 
     async def start(self) -> None:
         """Nothing is needed."""
+
+    async def ready(self) -> None:
+        """Always."""
 
     async def run(self, request: Json, limits: Limits, progress: Progress) -> Json:
         return await process.run(self._module, request, limits, progress)

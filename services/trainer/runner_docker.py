@@ -10,7 +10,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +22,12 @@ from docker.utils import kwargs_from_env
 
 from services.kit.child import LENGTH
 from services.kit.config import ConfigError
+from services.kit.disk import on_disk
 from services.kit.errors import Code, Failure, Internal, Unavailable, Violation
 from services.kit.messages import frame, heard, length_of
 from services.kit.process import Killed, Limits
 from services.trainer.containers import LABEL, UNTIL, VOLUME, Container
+from services.trainer.engine import Engine
 from services.trainer.runner import WORK, Json, Progress
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ class DockerRunner:
             raise ConfigError("AIMASS_TRAINER_IMAGE: must be name@sha256:<digest>, or the sha256:<id> of a local image")
         self._image, self._owner, self._module = image, owner, module
         self._hands = ThreadPoolExecutor(4, thread_name_prefix="containers")
-        self._engine: docker.APIClient | None = None
+        self._engine: Engine | None = None
 
     async def start(self) -> None:
         """Looks for the engine and the image, and removes what dead workers left. Raises ConfigError."""
@@ -54,17 +56,18 @@ class DockerRunner:
         except DockerException as error:
             raise ConfigError(f"AIMASS_TRAINER_RUNNER: {self._image} cannot be run: {_said(error)}") from None
 
+    async def ready(self) -> None:
+        """See Runner. Removes what nobody waits for."""
+        with _asked():
+            await self._do(self._sweep, False)
+
     async def run(self, request: Json, limits: Limits, progress: Progress) -> Json:
         """See Runner."""
         inside, files = _moved(request)
-        try:
-            await self._do(self._sweep, False)
+        with _asked(), on_disk():
             labels = {LABEL: self._owner, UNTIL: str(int(time.time() + limits.seconds + _SETTLED))}
             container = Container(self._client(), self._image, self._module, limits, labels)
             return await self._within(container, inside, files, Path(request["folder"]), limits, progress)
-        except DockerException as error:
-            log.warning("the container engine failed: %s", _said(error))
-            raise Unavailable("the container engine is away") from None
 
     async def _within(
         self, container: Container, request: Json, files: dict[str, Path], folder: Path, limits: Limits, hear: Progress
@@ -83,7 +86,7 @@ class DockerRunner:
         except TimeoutError:
             raise Failure(Code.LIMIT_EXCEEDED, f"the work took longer than {limits.seconds:g} s") from None
         finally:
-            gone = loop.run_in_executor(hands, container.remove)
+            gone = loop.run_in_executor(hands, _remove, container)
             hands.shutdown(wait=False)
             ears.shutdown(wait=False)
             await asyncio.shield(gone)
@@ -96,9 +99,9 @@ class DockerRunner:
     async def _do(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._hands, work, *arguments)
 
-    def _client(self) -> docker.APIClient:
+    def _client(self) -> Engine:
         if self._engine is None:
-            self._engine = docker.APIClient(**kwargs_from_env(), version="auto")
+            self._engine = Engine(**kwargs_from_env(), version="auto")
         return self._engine
 
     def _look(self) -> None:
@@ -121,7 +124,25 @@ class DockerRunner:
                 Container.discard(engine, found["Id"])
 
 
-def _ended(engine: docker.APIClient, found: str) -> float:
+@contextlib.contextmanager
+def _asked() -> Iterator[None]:
+    """What the engine fails at is passing: our requests are always the same."""
+    try:
+        yield
+    except DockerException as error:
+        log.warning("the container engine failed: %s", _said(error))
+        raise Unavailable("the container engine is away") from None
+
+
+def _remove(container: Container) -> None:
+    """One that cannot be removed now is found by a later sweep; what it brought is good all the same."""
+    try:
+        container.remove()
+    except DockerException as error:
+        log.warning("%s is not removed yet: %s", container.name, _said(error))
+
+
+def _ended(engine: Engine, found: str) -> float:
     """Seconds since a container ended; 0 for one that runs, has not begun, or is gone."""
     try:
         state = engine.inspect_container(found)["State"]

@@ -163,6 +163,7 @@ class Worker:
                 graph, files = await self._fetch(attempt, location, stack)
                 request = child_request(lease, files, graph, folder, self._threads)
                 limits = Limits(spec.timeout_seconds, spec.memory_mib, threads=self._threads)
+                await _patiently(attempt, "the container engine", self._runner.ready)
                 result = await self._runner.run(request, limits, attempt.hear)
             attempt.stage = "packaging"
             return await self._package(attempt, result, folder)
