@@ -57,7 +57,7 @@ class ObservationDoor:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_PATIENCE):
-                writer.write(self._answer(await _head(reader)))
+                writer.write(await self._answer(await _head(reader)))
                 await writer.drain()
         except (TimeoutError, ConnectionError):
             writer.transport.abort()
@@ -66,18 +66,18 @@ class ObservationDoor:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    def _answer(self, line: bytes) -> bytes:
+    async def _answer(self, line: bytes) -> bytes:
         method, target, version = [*line.split(b" "), b"", b"", b""][:3]
         if not version.startswith(b"HTTP/1."):
             return _response(400, b"bad request")
         if method not in (b"GET", b"HEAD"):
             return _response(405, b"only GET and HEAD")
         path = target.partition(b"?")[0]
-        return _response(*self._look(path), bare=method == b"HEAD")
+        return _response(*await self._look(path), bare=method == b"HEAD")
 
-    def _look(self, path: bytes) -> tuple[int, bytes, str]:
+    async def _look(self, path: bytes) -> tuple[int, bytes, str]:
         if path == b"/metrics":
-            return 200, exposition(), _FIGURES
+            return 200, await asyncio.to_thread(exposition), _FIGURES
         holds = {b"/health/live": lambda: True, b"/health/started": self._started, b"/health/ready": self._ready}
         if path not in holds:
             return 404, b"there is /metrics, /health/live, /health/started and /health/ready", "text/plain"

@@ -3,16 +3,20 @@
 import asyncio
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
 
 from services.kit.config import ConfigError
 from services.kit.observation import ObservationDoor
 from services.kit.probe import probe
+from services.kit.telemetry import REGISTRY
 from tests.support.house import house
 from tests.support.server import free_ports
 
@@ -49,6 +53,32 @@ def get(path: str, method: str = "GET") -> bytes:
 @pytest.mark.parametrize("path", ["/health/live", "/health/started", "/health/ready"])
 async def test_a_process_that_runs_says_so(watched: Watched, path: str) -> None:
     assert (await ask(watched.port, get(path))).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_requests_go_on_while_figures_are_written(watched: Watched) -> None:
+    class Slow(Collector):
+        """Waits for the event loop to turn, as one would that has many figures."""
+
+        turned = False
+        begun, turn = threading.Event(), threading.Event()
+
+        def collect(self) -> Iterable[Metric]:
+            self.begun.set()
+            self.turned = self.turn.wait(2)
+            return []
+
+    slow = Slow()
+    REGISTRY.register(slow)
+    try:
+        asked = asyncio.create_task(ask(watched.port, get("/metrics")))
+        while not slow.begun.is_set():
+            await asyncio.sleep(0.001)
+        slow.turn.set()
+        assert (await asked).startswith(b"HTTP/1.1 200 OK\r\n")
+    finally:
+        REGISTRY.unregister(slow)
+
+    assert slow.turned
 
 
 async def test_one_that_stops_lives_but_is_not_ready(watched: Watched) -> None:
