@@ -37,7 +37,7 @@ def build(config: Config, runtime: Runtime) -> App:
     prefix = NEAR if database.near else f"{runtime.instance}/"
     # At least three signs of life in a lease, and a wish to stop is heard within a second.
     heartbeat = min(config.lease_seconds / 4, 0.5)
-    where = runner(config, owner_of(runtime.home, database.near, runtime.instance))
+    where = runner(config, partial(owner_of, runtime.home, database.near, runtime.instance))
     shared = (runtime.channel, signed, runtime.blobs, runtime.mirrors, heartbeat, config.threads, where)
     workers = [Worker(f"{prefix}{number}", *shared) for number in range(config.workers)]
 

@@ -1,12 +1,14 @@
 """Where a training runs: in a child process of this machine, or in a container (`runner_docker`)."""
 
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
 from services.kit import process
 from services.kit.config import ConfigError
 from services.kit.process import Limits
+from services.kit.timestamps import uuid7
 from services.trainer.config import Config
 
 Json = dict[str, Any]
@@ -56,8 +58,8 @@ class ProcessRunner:
         """Nothing is held."""
 
 
-def runner(config: Config, owner: str) -> Runner:
-    """What the settings choose; `owner` marks what this process starts. Raises ConfigError."""
+def runner(config: Config, owner: Callable[[], str]) -> Runner:
+    """What the settings choose; `owner` says what marks the things that this process starts. Raises ConfigError."""
     if config.runner == "process":
         return ProcessRunner()
     if config.runner != "docker":
@@ -68,7 +70,13 @@ def runner(config: Config, owner: str) -> Runner:
 
 
 def owner_of(home: Path, near: bool, instance: str) -> str:
-    """Who starts work: on a database file that nobody else can hold, always the same; else this process."""
-    from hashlib import sha256
+    """Who starts work: on a database file that nobody else can hold, always the same; else this process.
 
-    return sha256(str(home).encode()).hexdigest()[:16] if near else instance
+    A home is told from one of the same path on another machine, and from a copy of it at another path.
+    """
+    if not near:
+        return instance
+    note = home / "trainer.id"
+    if not note.exists() or not note.read_text():  # a crash may have left it empty
+        note.write_text(uuid7())
+    return sha256(f"{note.read_text()} {home}".encode()).hexdigest()[:16]

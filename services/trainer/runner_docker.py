@@ -40,8 +40,8 @@ _SPOKEN = 2**20  # bytes of complaints that go to our log
 class DockerRunner:
     """The far one. Its image is pinned: `name@sha256:...`, or the id of one that was built on the engine's machine."""
 
-    def __init__(self, image: str, owner: str, module: str = WORK) -> None:
-        """Containers of `owner` that are there before `start` are of the dead. Raises ConfigError."""
+    def __init__(self, image: str, owner: Callable[[], str], module: str = WORK) -> None:
+        """Containers of `owner()` that are there before `start` are of the dead. Raises ConfigError."""
         if not _PINNED.fullmatch(image):
             raise ConfigError("AIMASS_TRAINER_IMAGE: must be name@sha256:<digest>, or the sha256:<id> of a local image")
         self._image, self._owner, self._module = image, owner, module
@@ -65,7 +65,7 @@ class DockerRunner:
         """See Runner."""
         inside, files = _moved(request)
         with _asked(), on_disk():
-            labels = {LABEL: self._owner, UNTIL: str(int(time.time() + limits.seconds + _SETTLED))}
+            labels = {LABEL: await self._do(self._owner), UNTIL: str(int(time.time() + limits.seconds + _SETTLED))}
             container = Container(self._client(), self._image, self._module, limits, labels)
             return await self._within(container, inside, files, Path(request["folder"]), limits, progress)
 
@@ -118,7 +118,7 @@ class DockerRunner:
         engine = self._client()
         for found in engine.containers(all=True, filters={"label": LABEL}):
             labels = found["Labels"]
-            mine = own and labels[LABEL] == self._owner
+            mine = own and labels[LABEL] == self._owner()
             if mine or time.time() > float(labels.get(UNTIL, 0)) or _ended(engine, found["Id"]) > _SETTLED:
                 log.warning("removed a container that a dead worker left: %s", found["Names"][0].lstrip("/"))
                 Container.discard(engine, found["Id"])

@@ -1,9 +1,9 @@
 """Where trainings run: one suite for a child process and for a container, and what only a container keeps apart."""
 
 import asyncio
-import hashlib
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -35,7 +35,7 @@ def containers(owner: str = "tests") -> list[str]:
 def docker_runner(owner: str = "tests", module: str = ENTRY) -> Runner:
     from services.trainer.runner_docker import DockerRunner
 
-    return DockerRunner(built(), owner, module)
+    return DockerRunner(built(), lambda: owner, module)
 
 
 @pytest.fixture(params=[pytest.param("near"), pytest.param("far", marks=pytest.mark.far)])
@@ -203,17 +203,17 @@ async def test_a_job_is_trained_in_a_container(home: Path) -> None:
 @pytest.mark.parametrize("image", ["", "aimass:local", f"aimass@{DIGEST[:-1]}", f"--privileged@{DIGEST}"])
 def test_an_image_that_is_not_pinned_is_refused(image: str) -> None:
     with pytest.raises(ConfigError, match="AIMASS_TRAINER_IMAGE: must be name@sha256"):
-        runner(chosen("docker", image), "tests")
+        runner(chosen("docker", image), lambda: "tests")
 
 
 def test_a_runner_that_nobody_knows_is_refused() -> None:
     with pytest.raises(ConfigError, match="AIMASS_TRAINER_RUNNER: must be process or docker"):
-        runner(chosen("shell"), "tests")
+        runner(chosen("shell"), lambda: "tests")
 
 
 async def test_an_engine_that_is_away_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    found = runner(chosen("docker", DIGEST), "tests")
+    found = runner(chosen("docker", DIGEST), lambda: "tests")
     with pytest.raises(ConfigError, match=r"AIMASS_TRAINER_RUNNER: .* cannot be run"):
         await found.start()
     await found.close()
@@ -222,7 +222,24 @@ async def test_an_engine_that_is_away_stops_the_start(monkeypatch: pytest.Monkey
 def test_whoever_holds_a_database_file_owns_what_ran_for_it(tmp_path: Path) -> None:
     assert owner_of(tmp_path, True, "one") == owner_of(tmp_path, True, "two")
     assert owner_of(tmp_path, False, "one") != owner_of(tmp_path, False, "two")
-    assert hashlib.sha256(str(tmp_path).encode()).hexdigest().startswith(owner_of(tmp_path, True, "one"))
+
+
+def test_homes_of_one_path_on_two_machines_do_not_own_what_the_other_started(tmp_path: Path) -> None:
+    here, elsewhere, home = tmp_path / "here", tmp_path / "elsewhere", tmp_path / "home"
+    here.mkdir()
+    elsewhere.mkdir()
+    owners = set()
+    for machine in (here, elsewhere):
+        home.symlink_to(machine)
+        owners.add(owner_of(home, True, "one"))
+        home.unlink()
+    assert len(owners) == 2
+
+
+def test_a_copy_of_a_home_does_not_own_what_the_first_one_started(tmp_path: Path) -> None:
+    owner = owner_of(tmp_path, True, "one")
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    assert owner_of(tmp_path / "copy", True, "one") != owner
 
 
 async def work_until_killed(image: str, request: str) -> None:
@@ -232,7 +249,7 @@ async def work_until_killed(image: str, request: str) -> None:
     async def tell(_: Any) -> None:
         print("begun", flush=True)
 
-    await DockerRunner(image, "killed", ENTRY).run(json.loads(request), LIMITS, tell)
+    await DockerRunner(image, lambda: "killed", ENTRY).run(json.loads(request), LIMITS, tell)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from aimass.failures import Failure
 
 _WAIT = 10.0  # seconds for a writer to end its transaction
 # Made anew at a start, or of one process only.
-_PASSING = ("doors.json", "logs-store/index")
+_PASSING = ("doors.json", "logs-store/index", "trainer.id")
 _TAILS = (".lock", "-wal", "-shm", "-journal", ".sock", ".part", ".tmp")
 
 
