@@ -22,6 +22,7 @@ from services.kit.errors import Code, Failure
 
 LIFETIME = 60.0  # seconds
 _RENEW = 20.0  # a token is used again until this little of it is left
+_AHEAD = 5.0  # seconds that the clock of another machine may be before ours
 _CACHE = 10_000
 _AGAIN = 3600.0  # seconds between two publications of a process's key
 _DEAD = 86_400.0  # seconds after which a key that was not published again is that of a process that was killed
@@ -126,8 +127,8 @@ class Identity:
         try:
             kid = jwt.get_unverified_header(token).get("kid", "")
             claims = jwt.decode(token, self._find(kid), algorithms=["EdDSA"], audience=audience, options=_REQUIRED)
-            if claims["exp"] - claims["iat"] > LIFETIME + 1:
-                raise ValueError("lives too long")
+            if claims["exp"] - claims["iat"] > LIFETIME + 1 or claims["iat"] > now + _AHEAD:
+                raise ValueError("lives too long, or is not from now")
             scope = Scope(claims["ten"], claims["prj"])
             principal = Principal(scope, claims["sub"], tuple(claims["per"]))
         except (jwt.PyJWTError, KeyError, TypeError, ValueError):
@@ -146,7 +147,7 @@ class Identity:
         return self._public[kid]
 
 
-_REQUIRED: jwt.types.Options = {"require": ["exp", "iat", "aud", "sub"]}
+_REQUIRED: jwt.types.Options = {"require": ["exp", "iat", "aud", "sub"], "verify_iat": False}  # `iat` is checked here
 
 
 def _remember(cache: OrderedDict[K, V], key: K, value: V) -> None:

@@ -52,6 +52,8 @@ def forged(identity: Identity) -> dict[str, str]:
         "no key id": jwt.encode(good, own, "EdDSA"),
         "a path as key id": jwt.encode(good, own, "EdDSA", headers={"kid": "../keys/test"}),
         "expired": jwt.encode(good | {"exp": now - 1}, own, "EdDSA", headers=kid),
+        "made in some seconds": jwt.encode(good | {"iat": now + 7, "exp": now + 50}, own, "EdDSA", headers=kid),
+        "made at no time": jwt.encode(good | {"iat": "now"}, own, "EdDSA", headers=kid),
         "lives for a year": jwt.encode(good | {"exp": now + 10**7}, own, "EdDSA", headers=kid),
         "for another service": jwt.encode(good | {"aud": "logs"}, own, "EdDSA", headers=kid),
         "no tenant": jwt.encode({k: v for k, v in good.items() if k != "ten"}, own, "EdDSA", headers=kid),
@@ -66,6 +68,14 @@ def test_forged_tokens_are_refused_alike(identity: Identity) -> None:
         with pytest.raises(Failure, match="the token is not valid") as caught:
             identity.verify(token, "data")
         assert caught.value.code is Code.TOKEN_INVALID, kind
+
+
+def test_a_machine_whose_clock_is_a_little_ahead_is_believed(identity: Identity) -> None:
+    now = int(time.time())
+    ahead = {"aud": "data", "sub": "key:x", "ten": "acme", "prj": "default", "per": ["*"], "iat": now + 3}
+    token = jwt.encode(ahead | {"exp": now + 63}, identity._key, "EdDSA", headers={"kid": identity.name})
+
+    assert identity.verify(token, "data").id == "key:x"
 
 
 @pytest.mark.parametrize(
