@@ -8,6 +8,7 @@ connection tells whether it is there.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -23,6 +24,7 @@ from services.kit.member import Instance
 
 log = logging.getLogger(__name__)
 LEASE, _RENEW, _LOOK = 10.0, 3.0, 1.0  # seconds
+_AGAIN = 0.25  # seconds after which something that was not said is said again
 # Looks in a row that miss an instance: until it counts as dead, and until it is called no more.
 _DEAD, _GONE = 3, 10
 _GROUP = "discovery"
@@ -92,23 +94,31 @@ class Leases:
         return None
 
     async def announce(self, places: Mapping[str, str]) -> None:
-        self._places = dict(places)
-        await self._say(leaving=False)
-        self._renewing = asyncio.create_task(self._renew())
+        """Returns once it is said, or the cache is known to be away, or has refused for long; then it is said later."""
+        self._places, until = dict(places), time.monotonic() + LEASE
+        said = await self._say(leaving=False)
+        while not said and self._cache.up and time.monotonic() < until:
+            await asyncio.sleep(_AGAIN)
+            said = await self._say(leaving=False)
+        self._renewing = asyncio.create_task(self._renew(said))
 
-    async def _renew(self) -> None:
+    async def _renew(self, said: bool) -> None:
         while True:
-            await asyncio.sleep(_RENEW)
-            await self._say(leaving=False)
+            await asyncio.sleep(_RENEW if said else _AGAIN)
+            said = await self._say(leaving=False)
 
-    async def _say(self, leaving: bool) -> None:
+    async def _say(self, leaving: bool) -> bool:
+        """Whether all of it was said."""
         for service, address in self._places.items():
             member = f"{service}/{self._identity.name}"
             principal = Principal(Scope(SYSTEM), f"service:{service}", ())
             token = self._identity.token(_audience(member, address, leaving), principal)
             said = {"address": address, "version": self._version, "leaving": leaving, "token": token}
-            with contextlib.suppress(Failure):  # the next time comes
+            try:
                 await self._cache.announce(_GROUP, member, orjson.dumps(said), LEASE)
+            except Failure:
+                return False  # the next time comes
+        return True
 
     async def withdraw(self) -> None:
         await _ended(self._renewing)

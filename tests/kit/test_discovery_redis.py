@@ -171,6 +171,19 @@ class Away(NearCache):
     """A cache that can be away, and come back empty."""
 
     away = False
+    # How many announcements it does not take.
+    deaf = 0
+    asked = 0
+
+    @property
+    def up(self) -> bool:  # type: ignore[override]
+        return not self.away
+
+    async def announce(self, group: str, member: str, value: bytes, seconds: float) -> None:
+        self.asked += 1
+        if self.away or self.asked <= self.deaf:
+            raise Unavailable("the cache does not answer")
+        await super().announce(group, member, value, seconds)
 
     async def members(self, group: str) -> dict[str, bytes]:
         if self.away:
@@ -218,3 +231,25 @@ async def test_a_redis_that_is_killed_and_comes_back_costs_nothing(tmp_path: Pat
 
         await until(lambda: set(there(reader)) == {"registry-1", "registry-2"}, 20)
         await machines.close()
+
+
+async def test_who_could_not_be_announced_at_once_is_announced_before_he_counts_as_started(tmp_path: Path) -> None:
+    shared = Away()
+    shared.deaf = 2
+    machines = Machines(tmp_path, lambda: shared)
+    await machines.process("registry-1", registry="10.0.0.1:9101")
+
+    assert list(await shared.members("discovery")) == ["registry/registry-1"]
+    await machines.close()
+
+
+async def test_who_starts_without_the_cache_is_announced_soon_after_it_is_back(tmp_path: Path) -> None:
+    shared = Away()
+    shared.away = True
+    machines = Machines(tmp_path, lambda: shared)
+    async with asyncio.timeout(1):
+        await machines.process("registry-1", registry="10.0.0.1:9101")
+    shared.away = False
+
+    await until(lambda: shared.members("discovery"), 1)
+    await machines.close()
