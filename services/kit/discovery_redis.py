@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -41,6 +41,8 @@ class Leases:
         # By service and id: where, and how many looks have missed it.
         self._seen: dict[tuple[str, str], tuple[Instance, int]] = {}
         self._places: Mapping[str, str] = {}
+        # The services that this process has left.
+        self._left: Collection[str] = ()
         self._refused: set[str] = set()
         self._following: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -123,7 +125,7 @@ class Leases:
     async def withdraw(self) -> None:
         await _ended(self._renewing)
         await self._say(leaving=True)
-        self._places = {}
+        self._left, self._places = tuple(self._places), {}
 
     def living(self, service: str) -> frozenset[str]:
         return frozenset(
@@ -133,6 +135,11 @@ class Leases:
     async def close(self) -> None:
         await _ended(self._renewing)
         await _ended(self._following)
+        with contextlib.suppress(Failure):  # they end by themselves
+            # By now others know; who comes later could not believe it, as this process takes its key back.
+            for service in self._left:
+                await self._cache.withdraw(_GROUP, f"{service}/{self._identity.name}")
+        self._left = ()
         await self._cache.close()
 
 

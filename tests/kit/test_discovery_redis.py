@@ -93,6 +93,15 @@ async def test_one_that_leaves_is_gone_at_the_next_look(machines: Machines) -> N
     assert reader.living("registry") == frozenset()
 
 
+async def test_nothing_is_left_of_a_process_that_has_ended(machines: Machines) -> None:
+    ended = await machines.process("registry-1", registry="10.0.0.1:9101")
+    await ended.source.withdraw()
+    assert await machines.cache.members("discovery")
+    await ended.close()
+
+    assert await machines.cache.members("discovery") == {}
+
+
 async def test_one_whose_lease_is_missing_soon_counts_as_dead_and_is_called_a_little_longer(
     machines: Machines,
 ) -> None:
