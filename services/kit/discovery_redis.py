@@ -35,9 +35,9 @@ class Leases:
 
     leased = True
 
-    def __init__(self, cache: Cache, identity: Identity, version: str = "", look: float = _LOOK) -> None:
+    def __init__(self, cache: Cache, identity: Identity, look: float = _LOOK) -> None:
         """`cache` is its own: started and closed by it."""
-        self._cache, self._identity, self._version, self._every = cache, identity, version, look
+        self._cache, self._identity, self._every = cache, identity, look
         # By service and id: where, and how many looks have missed it.
         self._seen: dict[tuple[str, str], tuple[Instance, int]] = {}
         self._places: Mapping[str, str] = {}
@@ -115,7 +115,7 @@ class Leases:
             member = f"{service}/{self._identity.name}"
             principal = Principal(Scope(SYSTEM), f"service:{service}", ())
             token = self._identity.token(_audience(member, address, leaving), principal)
-            said = {"address": address, "version": self._version, "leaving": leaving, "token": token}
+            said = {"address": address, "leaving": leaving, "token": token}
             try:
                 await self._cache.announce(_GROUP, member, orjson.dumps(said), LEASE)
             except Failure:
