@@ -105,12 +105,17 @@ class Pool:
     async def _let_go(self, member: Member) -> None:
         try:
             until = time.monotonic() + _LINGER
-            while member.connected and (left := until - time.monotonic()) > 0:
+            while self._wanted(member) and (left := until - time.monotonic()) > 0:
                 await self._news_or(left)
             self._at_hand.remove(member)
             await member.close(_LEAVING)
         finally:
             del self._leaving[member]
+
+    def _wanted(self, member: Member) -> bool:
+        """Whether one that leaves may be of use: not beside a newer connection to the same instance."""
+        newer = self._members.get(member.instance)
+        return member.connected and not (newer and newer.connected)
 
     @staticmethod
     def _connected(members: Iterable[Member], among: Collection[str] | None) -> list[Member]:
