@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -20,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 TRUST = "spiffe://aimass/"
 LIFETIME = timedelta(days=90)  # of a certificate
+_SOON = timedelta(days=30)  # before its end a certificate should be made anew
 _OWN_LIFETIME = timedelta(days=3650)
 _EARLIER = timedelta(minutes=5)  # clocks of machines differ
 
@@ -69,6 +71,15 @@ class Authority:
     def issue_public(self, hosts: Sequence[str], lifetime: timedelta = LIFETIME) -> Issued:
         """A certificate for a door to the outside: it says nothing inside."""
         return self._issue(hosts[0], [_host(host) for host in hosts], [ExtendedKeyUsageOID.SERVER_AUTH], lifetime)
+
+    def must_renew(self, certificate: bytes) -> bool:
+        """Whether a certificate, as PEM, is of this authority and ends soon."""
+        try:
+            found = x509.load_pem_x509_certificate(certificate)
+            found.verify_directly_issued_by(self._certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return False  # somebody else's, who renews it himself
+        return found.not_valid_after_utc < datetime.now(UTC) + _SOON
 
     def _issue(
         self,

@@ -68,11 +68,12 @@ def authority(kept: Secrets) -> Authority:
 
 
 def certificates(kept: Secrets, renew: bool, hosts: list[str]) -> None:
-    """A certificate for everyone, and what the gateway shows the outside."""
+    """A certificate for everyone, and what the gateway shows the outside; what ends soon is made anew."""
     signer = authority(kept)
 
     def put(folder: str, make: Callable[[], Issued]) -> None:
-        if renew or not (kept.root / folder / "cert.pem").exists():
+        path = kept.root / folder / "cert.pem"
+        if renew or not path.exists() or signer.must_renew(path.read_bytes()):
             issued = make()
             kept.write(f"{folder}/key.pem", issued.key)
             kept.write(f"{folder}/cert.pem", issued.cert)
@@ -119,7 +120,7 @@ def _letters(count: int) -> str:
 
 
 def make(root: Path, renew: bool = False, group: int | None = None, hosts: list[str] | None = None) -> None:
-    """Everything in deploy/README.md; what is there stays, certificates only without `renew`."""
+    """Everything in deploy/README.md; what is there stays, certificates as long as they last and without `renew`."""
     os.umask(0o027)
     gid = group if group is not None else _GROUP if os.getuid() == 0 else os.getgid()
     kept = Secrets(root)

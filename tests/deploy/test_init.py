@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from deploy import init
+from deploy.authority import Authority, Issued
 from tests.support.server import ROOT
 
 
@@ -50,6 +52,28 @@ def test_a_renewal_makes_certificates_and_keys_of_the_same_authority(made: Path)
     assert changed == {name for name in after if name.endswith(("/cert.pem", "/key.pem", "/keystore.pem"))}
     authority = certificate(made / "authority/ca.pem")
     certificate(made / "registry/tls/cert.pem").verify_directly_issued_by(authority)
+
+
+def put(made: Path, folder: str, issued: Issued) -> None:
+    (made / folder / "cert.pem").write_bytes(issued.cert)
+    (made / folder / "key.pem").write_bytes(issued.key)
+
+
+def test_a_certificate_that_ends_soon_is_made_anew_and_those_of_others_stay(made: Path) -> None:
+    ours = Authority.load(*((made / "authority" / name).read_bytes() for name in ("ca.key", "ca.pem")))
+    soon = timedelta(days=29)
+    put(made, "kafka/tls", ours.issue(["kafka"], lifetime=soon))
+    put(made, "data/tls", ours.issue(["data"], lifetime=timedelta(days=31)))
+    put(made, "gateway/public", Authority.new().issue_public(["example.org"], soon))
+    before = contents(made)
+    init.make(made, group=os.getgid())
+    after = contents(made)
+
+    assert {name for name in after if after[name] != before[name]} == {
+        f"kafka/tls/{name}.pem" for name in ("cert", "key", "keystore")
+    }
+    left = certificate(made / "kafka/tls/cert.pem").not_valid_after_utc - datetime.now(UTC)
+    assert left > timedelta(days=80)
 
 
 def test_nobody_but_owner_and_group_reads_anything_and_the_authoritys_key_is_the_owners(made: Path) -> None:
