@@ -142,7 +142,11 @@ class Credentials:
 def _read(folder: Path) -> Material:
     authority, certificate, key = ((folder / name).read_bytes() for name in _FILES)
     own = x509.load_pem_x509_certificate(certificate)
-    if own.public_key() != load_pem_private_key(key, None).public_key():
+    try:
+        opened = load_pem_private_key(key, None)
+    except TypeError:
+        raise ValueError(f"key.pem in {folder} needs a password, and there is none for it") from None
+    if own.public_key() != opened.public_key():
         raise ValueError(f"cert.pem and key.pem in {folder} do not belong together")
     names = _names(own)
     if not names:

@@ -6,6 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from deploy.authority import Authority
 from services.kit.auth import Identity, Principal, service_principal
@@ -183,6 +189,12 @@ async def test_a_connection_does_not_outlive_its_certificate(
     await channel.close()
 
 
+def lock(file: Path) -> None:
+    """Puts a password on a key."""
+    key, words = load_pem_private_key(file.read_bytes(), None), BestAvailableEncryption(b"password")
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, words))
+
+
 async def test_files_that_do_not_fit_each_other_change_nothing(
     address: str, identity: Identity, tmp_path: Path, authority: Authority, serving: Path
 ) -> None:
@@ -193,6 +205,8 @@ async def test_files_that_do_not_fit_each_other_change_nothing(
     (serving / "cert.pem").write_bytes(b"-----BEGIN")
     assert await ask(address, identity, own) == "hello"
     (serving / "cert.pem").write_bytes(issued.cert)
+    assert await ask(address, identity, own) == "hello"
+    lock(serving / "key.pem")
     assert await ask(address, identity, own) == "hello"
 
 
@@ -215,6 +229,7 @@ async def test_a_change_of_the_files_is_told(tmp_path: Path, authority: Authorit
         ("key.pem", "other", "do not belong together"),
         ("cert.pem", "public", "names no service"),
         ("cert.pem", "-----", "PEM"),
+        ("key.pem", "locked", "needs a password"),
     ],
 )
 def test_a_folder_that_cannot_be_used_stops_the_start(
@@ -225,6 +240,8 @@ def test_a_folder_that_cannot_be_used_stops_the_start(
         (tmp_path / file).unlink()
     elif content == "other":
         (tmp_path / file).write_bytes(authority.issue(["data"]).key)
+    elif content == "locked":
+        lock(tmp_path / file)
     elif content == "public":
         issued = authority.issue_public(["data"])
         (tmp_path / "key.pem").write_bytes(issued.key)
