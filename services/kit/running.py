@@ -69,6 +69,7 @@ class Process:
         runtime = self.runtime
         if listen := runtime.settings.observe_listen:
             # First to open and last to close: it tells of the start and of the stop.
+            (runtime.home / "observed").unlink(missing_ok=True)  # where it was before, somebody else may be by now
             observed = ObservationDoor(listen, lambda: self._vitals.started, self._vitals.all_ready)
             await observed.open()
             (runtime.home / "observed").write_text(f"{observed.address}\n")

@@ -189,3 +189,15 @@ def test_the_probe_of_nobody_fails_soon() -> None:
 @pytest.mark.parametrize("address", ["", "nowhere", "127.0.0.1:x"])
 def test_the_probe_of_what_is_no_address_fails(address: str) -> None:
     assert not probe(address)
+
+
+async def test_a_start_that_fails_leaves_no_address_of_the_process_before(tmp_path: Path, free_port: int) -> None:
+    (tmp_path / "observed").write_text("0.0.0.0:9464\n")
+    door = ObservationDoor(f"127.0.0.1:{free_port}", lambda: True, lambda: True)
+    await door.open()
+    with pytest.raises(ConfigError, match="cannot be listened on"):
+        async with house(tmp_path, "registry", AIMASS_OBSERVE_LISTEN=f"127.0.0.1:{free_port}"):
+            pass
+    await door.close(0)
+
+    assert not (tmp_path / "observed").exists()
