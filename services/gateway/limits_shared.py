@@ -23,6 +23,7 @@ GROUP = "limits"  # where gateways say that they count
 LEASE, EVERY = 10.0, 1.0  # seconds that a gateway counts as live, and between saying so
 SLICE = 5.0  # seconds that a slice may be spent
 PARKED = 1 / 8  # of a burst that slices of idle gateways may keep from the others
+_FAILURES = 3  # slices in a row that the cache did not give in time, after which it counts as away
 _SOONEST = 0.02  # seconds before a bucket that was found empty is asked again
 _ROUNDS = 8  # slices that one call waits for, while others spend what came
 _TICK, _AGAIN = 1.0, 0.1  # seconds between looks at idle slices, and at a cache that is away
@@ -75,7 +76,7 @@ class SharedBuckets:
         self._shares: dict[str, _Share] = {}
         self._number = 0
         self._gateways, self._counted = 1, -math.inf
-        self.degraded = False
+        self.degraded, self._failures = False, 0
         # Whether the log says that it is degraded; since when the cache answers all the same, and who was there then.
         self._told = False
         self._back: float | None = None
@@ -144,9 +145,12 @@ class SharedBuckets:
         try:
             grant = await self._cache.take(f"limit:{key}", claim)
         except Unavailable:
-            self.degraded = True
-            self._news.set()
+            self._failures += 1
+            if self._failures >= _FAILURES or not self._cache.up:
+                self.degraded, self._failures = True, 0
+                self._news.set()
             return
+        self._failures = 0
         share.tokens, share.at, share.epoch, share.view = grant.tokens, now, grant.epoch, math.inf
         if grant.granted:
             share.left, share.until = share.left + grant.granted, now + SLICE

@@ -244,6 +244,17 @@ async def test_while_alone_a_gateway_asks_nobody_and_takes_no_time() -> None:
     assert time.perf_counter() - begun < 0.5
 
 
+@pytest.mark.parametrize(("slow", "alone"), [(1, False), (2, False), (3, True)])
+async def test_a_cache_that_was_slow_thrice_in_a_row_is_away(slow: int, alone: bool) -> None:
+    shared = await world()
+    for _ in range(2):
+        shared.lines[0].slow = slow
+        standing = await shared.call(0, 10)
+        await shared.wait(50)
+
+        assert (standing.admitted, standing.degraded) == (True, alone)
+
+
 async def test_while_alone_answers_say_so() -> None:
     shared = await world()
     assert (await shared.call(0)).policy == b"40;w=2"
