@@ -73,6 +73,9 @@ def build(config: Config, runtime: Runtime) -> App:
         database=database,
         schema=schema,
         start=resumes,
-        tasks=[partial(collect_for_ever, runtime.uploads), *(partial(schema.tenure.watch, each) for each in resumes)],
+        tasks=[
+            partial(collect_for_ever, runtime.uploads, runtime.storage.passing),
+            *(partial(schema.tenure.watch, each) for each in resumes),
+        ],
         close=[tables.close],
     )

@@ -1,6 +1,7 @@
 """Which adapter of a port an installation uses: its settings say so by URLs. A far one is imported when chosen."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from services.kit.auth import Identity
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 
 
 class Storage(NamedTuple):
-    """Where bytes are kept; the bucket when they are kept in one."""
+    """Where bytes are kept; when that is a bucket, it and a folder of this machine for what is on its way to it."""
 
     blobs: Blobs
     uploads: Uploads
     mirrors: Mirrors
     bucket: "Bucket | None" = None
+    passing: Path | None = None
 
 
 def credentials(settings: Installation) -> "Credentials | None":
@@ -92,8 +94,9 @@ def storage(settings: Installation) -> Storage:
     keys = (settings.blobs_access_key.get_secret_value(), settings.blobs_secret_key.get_secret_value())
     bucket = Bucket(url, *keys, settings.tls_dir / "ca.pem" if settings.tls_dir else None)
     copies = Copies(home / "cache" / "blobs", settings.blobs_cache_mib * 2**20)
-    blobs = S3Blobs(bucket, copies, home / "cache" / "scratch")
-    return Storage(blobs, S3Uploads(bucket, blobs), S3Mirrors(bucket, copies), bucket)
+    passing = home / "cache" / "scratch"
+    blobs = S3Blobs(bucket, copies, passing / "blobs")
+    return Storage(blobs, S3Uploads(bucket, blobs), S3Mirrors(bucket, copies), bucket, passing)
 
 
 def source(settings: Installation, identity: Identity) -> Source:

@@ -78,7 +78,7 @@ class Runtime:
         self.telemetry = Telemetry("-".join(self.hosted)[:60], self.home, self.settings.log_level)
         self.collector = adapters.collector(env, self.telemetry.process, self.instance)
         self.storage = adapters.storage(self.settings)
-        self.blobs, self.uploads, self.mirrors, _ = self.storage
+        self.blobs, self.uploads, self.mirrors = self.storage[:3]
         self.random = random.SystemRandom()
         self.draining = False
         self.apps: dict[str, App] = {}

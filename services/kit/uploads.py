@@ -18,6 +18,7 @@ from typing import Protocol
 from services.kit.blobs import FolderBlobs, sync
 from services.kit.digests import hash_of
 from services.kit.errors import Code, Failure, NotFound
+from services.kit.leftovers import clear
 from services.kit.timestamps import uuid7
 
 log = logging.getLogger(__name__)
@@ -57,13 +58,15 @@ class Uploads(Protocol):
         """Forgets what was not committed and has had no chunk for `age` seconds; how many uploads that were."""
 
 
-async def collect_for_ever(uploads: Uploads) -> None:
-    """The task of a process that takes uploads."""
+async def collect_for_ever(uploads: Uploads, passing: Path | None = None) -> None:
+    """The task of a process that takes uploads, or that puts files together in the folder `passing`."""
     while True:
         await asyncio.sleep(_EVERY)
         try:
             if gone := await uploads.collect():
                 log.info("%d uploads were abandoned and are gone", gone)
+            if passing and (gone := await asyncio.to_thread(clear, passing)):
+                log.info("%d files of processes that were killed are gone", gone)
         except (Failure, OSError) as error:
             log.warning("uploads are collected later: %s", error)
 

@@ -139,4 +139,5 @@ async def test_no_name_leaves_its_place(tables: Tables, tmp_path: Path, name: st
         with pytest.raises(Failure) as caught:
             await call
         assert caught.value.code is Code.INVALID_NAME
-    assert [path.name for path in (tmp_path / "tables").iterdir()] == ["acme"]
+    (folder,) = tmp_path.rglob("tables")
+    assert [path.name for path in folder.iterdir()] == ["acme"]

@@ -43,7 +43,7 @@ async def begun(uploads: Uploads, *chunks: bytes) -> str:
 
 def parts(home: Path) -> list[Path]:
     """What a process puts together."""
-    return list((home / "cache" / "scratch").glob("*/*"))
+    return [path for path in (home / "cache" / "scratch").rglob("*") if path.is_file()]
 
 
 class Client:

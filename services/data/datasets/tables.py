@@ -158,12 +158,12 @@ class FolderTables:
 
 
 def open_tables(storage: Storage, folder: Path) -> Tables:
-    """Tables in a folder of this machine, or where the blobs are; then the folder is for what is on its way."""
-    if storage.bucket is None:
+    """Tables in a folder of this machine, or where the blobs are."""
+    if storage.bucket is None or storage.passing is None:
         return FolderTables(folder)
     from services.data.datasets.tables_s3 import S3Tables
 
-    return S3Tables(storage.bucket, storage.mirrors, folder)
+    return S3Tables(storage.bucket, storage.mirrors, storage.passing / "tables")
 
 
 def _keep(folder: Path, new: NewVersion) -> None:
