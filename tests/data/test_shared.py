@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
-from aimass.v1 import operations_pb2
+from aimass.v1 import features_pb2, operations_pb2
+from aimass.v1.features_pb2_grpc import FeatureSetsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from services.data.database import schema
 from services.kit.db import Database
+from services.kit.errors import Code, Failure, Internal
 from services.kit.leases import Tenure
 from tests.data import places
 from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, Tenant
 from tests.support import servers
 from tests.support.house import House, house, until
+from tests.support.tables import add_version, flights
 
 pytestmark = pytest.mark.far
 
@@ -88,3 +91,53 @@ async def undone(running: House, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as dead:
         dead.setattr(api._extractions._runner, "begin", lambda *_: None)
         return str((await tenant.begin("flights")).operation)
+
+
+@pytest.fixture
+async def fitting(running: House, other: Tenure, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The operation of a fitting that another living process does."""
+    await add_version(running, "flights", flights(200))
+    stub = running.stub(FeatureSetsStub, "data")
+    steps = [features_pb2.FeatureStep(column="carrier", transform=features_pb2.TRANSFORM_ONE_HOT)]
+    what: dict[str, Any] = {"feature_set": "late", "data_set": "flights", "label": "late", "key": "id", "steps": steps}
+    await stub.CreateFeatureSet(features_pb2.CreateFeatureSetRequest(**what))
+    with monkeypatch.context() as dead:
+        dead.setattr(features(running), "_start", lambda *_: None)
+        begun = await stub.FitFeatureSet(features_pb2.FitFeatureSetRequest(feature_set="late"))
+        await database(running).write(lambda c: other._leases.take(c, [begun.operation], "other", 60, seize=True))
+        assert await other.take([begun.operation])
+    return str(begun.operation)
+
+
+def features(running: House) -> Any:
+    api: Any = running.runtime.apps["data"].rpc["aimass.v1.FeatureSets"]
+    return api._feature_sets
+
+
+async def test_a_fitting_that_another_process_does_is_left_to_it_to_cancel(
+    running: House, tenant: Tenant, other: Tenure, fitting: str
+) -> None:
+    operations = running.stub(OperationsStub, "data")
+    found = await operations.CancelOperation(operations_pb2.CancelOperationRequest(operation=fitting))
+    assert found.state == operations_pb2.OPERATION_STATE_PENDING
+    assert found.cancel_requested
+
+    await other.close()  # it stops; who takes it up finds the wish
+    await until(lambda: _ended_as(operations, fitting, operations_pb2.OPERATION_STATE_CANCELLED))
+    await until(lambda: fitting not in schema.tenure.names())
+
+
+async def _ended_as(operations: Any, operation: str, state: Any) -> bool:
+    found = await operations.GetOperation(operations_pb2.GetOperationRequest(operation=operation))
+    return bool(found.state == state)
+
+
+async def test_a_fitting_is_ended_by_nobody_who_stood_still_too_long(running: House, fitting: str) -> None:
+    store = features(running)._store
+    ((scope, fit),) = await store.unfinished()
+    for end in (store.give_up(scope, fit, Internal("the child failed")), store.finish(scope, fit, None, None)):
+        with pytest.raises(Failure) as caught:
+            await end
+        assert caught.value.code is Code.FENCE_STALE
+
+    assert await store.unfinished() == [(scope, fit)]

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from services.kit import process
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
 from services.kit.db import Once
-from services.kit.errors import Failure, Internal
+from services.kit.errors import Code, Failure, Internal
 from services.kit.leases import Tenure
 from services.kit.operations import Operations
 from services.kit.pages import Page
@@ -119,7 +119,7 @@ class FeatureSets:
             if fit.operation not in free:
                 continue
             if (await self._operations.get(scope, fit.operation)).cancel_requested:
-                await self._store.give_up(scope, fit, None)
+                await self._obey(scope, fit)
             else:
                 self._start(scope, fit)
 
@@ -129,13 +129,21 @@ class FeatureSets:
             task.cancel()
 
     async def cancel(self, scope: Scope, operation: str) -> None:
-        """Stops the fitting behind an operation, if it is one and runs."""
+        """Stops the fitting behind an operation, if it is one and runs here; another process hears by itself."""
         if (fit := await self._store.fit_of(scope, operation)) is None:
             return
         if task := self._running.pop(operation, None):
             task.cancel()
             await asyncio.wait([task])
-        await self._end(lambda: self._store.give_up(scope, fit, None))
+        if await self._tenure.take([operation]):
+            await self._obey(scope, fit)
+
+    async def _obey(self, scope: Scope, fit: Fit) -> None:
+        """Ends as cancelled what is this process's to end."""
+        try:
+            await self._give_up(scope, fit, None)
+        finally:
+            await self._tenure.end(fit.operation)
 
     def _start(self, scope: Scope, fit: Fit) -> None:
         task = self._running[fit.operation] = self._spawn(self._run(scope, fit))
@@ -143,25 +151,31 @@ class FeatureSets:
 
     async def _run(self, scope: Scope, fit: Fit) -> None:
         try:
-            if not await self._tenure.take([fit.operation]):
+            # Who did it before may have ended it just before he gave it back.
+            if not await self._tenure.take([fit.operation]) or not await self._store.fit_of(scope, fit.operation):
                 return
             async with self._turn:
                 what = await self._work(scope, fit)
-            await self._end(lambda: self._finish(scope, fit, what))
+            await self._finish(scope, fit, what)
+            await self._operations.tell()
         except Failure as failure:
             if self._tenure.leaves(failure):
                 log.warning("the fitting of %s is left for later: %s", fit.feature_set, failure)
                 return
-            reason = failure
-            await self._end(lambda: self._store.give_up(scope, fit, reason))
+            await self._give_up(scope, fit, failure)
         except Exception:
             log.exception("fitting %s failed", fit.feature_set)
-            await self._end(lambda: self._store.give_up(scope, fit, Internal("internal error")))
+            await self._give_up(scope, fit, Internal("internal error"))
         finally:
             await self._tenure.end(fit.operation)
 
-    async def _end(self, ending: Callable[[], Awaitable[None]]) -> None:
-        await ending()
+    async def _give_up(self, scope: Scope, fit: Fit, failure: Failure | None) -> None:
+        try:
+            await self._store.give_up(scope, fit, failure)
+        except Failure as refused:
+            if refused.code is not Code.FENCE_STALE:
+                raise
+            log.warning("the fitting of %s ends elsewhere: %s", fit.feature_set, refused)
         await self._operations.tell()
 
     async def _work(self, scope: Scope, fit: Fit) -> Fitted:

@@ -146,9 +146,13 @@ class Store:
         return [(Scope(row.tenant, row.project), _FIT.validate_python(row.definition)) for row in rows]
 
     async def finish(self, scope: Scope, fit: Fit, decide: Finish, also: Also) -> None:
-        """Ends a fitting once, with its version, event, operation and what `also` writes in one transaction."""
+        """Ends a fitting once, with its version, event, operation and what `also` writes in one transaction.
+
+        Raises fence_stale when another process does it by now.
+        """
 
         def work(connection: Connection) -> None:
+            schema.tenure.check(connection, fit.operation)
             if not connection.execute(delete(feature_set_fit).where(_fit_is(scope, fit.operation))).rowcount:
                 return
             after, version, events, response = decide(_get(connection, scope, fit.feature_set, deleted=True))
@@ -163,10 +167,12 @@ class Store:
         await self._db.run(work)
 
     async def give_up(self, scope: Scope, fit: Fit, failure: Failure | None) -> None:
-        """Ends a fitting without a version: with a failure, or as cancelled."""
+        """Ends a fitting once without a version: with a failure, or as cancelled. Raises fence_stale."""
 
         def work(connection: Connection) -> None:
-            connection.execute(delete(feature_set_fit).where(_fit_is(scope, fit.operation)))
+            schema.tenure.check(connection, fit.operation)
+            if not connection.execute(delete(feature_set_fit).where(_fit_is(scope, fit.operation))).rowcount:
+                return
             schema.operations.end(connection, scope, fit.operation, failure=failure, cancelled=failure is None)
 
         await self._db.run(work)
