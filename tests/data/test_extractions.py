@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from aimass.v1.sources_pb2_grpc import SourcesStub
 from services.kit.errors import Code, Failure
 from tests.data import places
 from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, WEATHER, WEATHER_SOURCE, Tenant, append
-from tests.support.house import House, house
+from tests.support.house import House, house, until
 
 
 @pytest.fixture
@@ -240,3 +241,23 @@ async def test_extractions_are_listed_newest_first_and_are_their_tenants(tenant:
     assert (await refused(other.GetExtraction(pb.GetExtractionRequest(extraction=made[0])))).code is Code.NOT_FOUND
     assert (await refused(other.RunExtraction(pb.RunExtractionRequest(rule="flights")))).code is Code.NOT_FOUND
     assert (await stub.GetExtraction(pb.GetExtractionRequest(extraction=made[0]))).extraction == made[0]
+
+
+async def test_a_run_that_ended_while_it_was_taken_up_is_not_done_again(tenant: Tenant, home: Path) -> None:
+    """Who looks for unfinished runs may read one whose doer ends it and gives it back at that moment."""
+    places.flights(home, rows=5)
+    await tenant.rule("flights", FLIGHTS_SOURCE, FLIGHTS)
+    api: Any = tenant.house.runtime.apps["data"].rpc["aimass.v1.Extractions"]
+    first = await tenant.extract("flights")
+    runner, begun = api._extractions._runner, await tenant.begin("flights")  # which finds nothing new
+    ((scope, found),) = await runner._store.unfinished()
+    await tenant.ended(begun.operation)
+    await until(lambda: not runner._running)
+    before = await runner._store.get(scope, found.extraction)
+    runner.begin(scope, found)
+    await asyncio.wait([runner._stoppable[found.operation]])
+
+    assert await runner._store.get(scope, found.extraction) == before
+    last = await tenant.extract("flights")
+    told = [event.extraction.extraction for event in await tenant.house.heard(ExtractionEnded, 3)]
+    assert told == [first.extraction, found.extraction, last.extraction]

@@ -121,6 +121,21 @@ async def test_a_run_that_fails_leaves_the_cursor_where_it_was(store: Extraction
     assert [told.extraction.error for told in await running.heard(ExtractionEnded, 2)] == ["", "no"]
 
 
+async def test_a_run_that_has_ended_stays_as_it_is(store: ExtractionStore, running: House) -> None:
+    run = await begin(store)
+    after = await succeed(store, run, "files", {"after": 1})
+    await store.end(ACME, domain.ended(run, "no", schema.operations.now()), Internal("no"))
+    with pytest.raises(Failure, match="has ended") as caught:
+        await succeed(store, run, "files", {"after": 2})
+
+    assert caught.value.code is Code.CANCELLED
+    assert await store.get(ACME, run.extraction) == after
+    assert await store.cursor(ACME, "r", "files") == {"after": 1}
+    second = await succeed(store, await begin(store), "files", {"after": 3})
+    told = [event.extraction.extraction for event in await running.heard(ExtractionEnded, 2)]
+    assert told == [run.extraction, second.extraction]
+
+
 async def test_an_end_and_its_cursor_are_kept_together_or_not_at_all(store: ExtractionStore, running: House) -> None:
     run = await begin(store)
     after = domain.succeeded(run, COUNTS, 1, schema.operations.now())

@@ -16,7 +16,7 @@ from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
 from services.data.datasets.service import DataSets
 from services.data.extractions import domain
-from services.data.extractions.domain import Counts, Extraction, Task
+from services.data.extractions.domain import Counts, Extraction, State, Task
 from services.data.extractions.store import ExtractionStore
 from services.data.reading.kinds import Compiled, Definition, SqlSource, compiled_to_json, to_json
 from services.data.schema import Column
@@ -88,6 +88,9 @@ class ExtractionRunner:
         try:
             if not await self._tenure.take([operation]):
                 return None
+            # Who did it before may have ended it just before he gave it back.
+            if (await self._store.get(scope, extraction.extraction)).state is not State.RUNNING:
+                return None
             if (await self._operations.get(scope, operation)).cancel_requested:
                 return await self._end(scope, extraction, None)
             async with self._free:
@@ -119,23 +122,29 @@ class ExtractionRunner:
             failure = Internal("internal error")
         # From here on nobody stops it: a run whose end is not kept would run for ever, and no other could begin.
         self._stoppable.pop(extraction.operation, None)
-        await self._keep_end(scope, domain.ended(extraction, failure.detail if failure else "", self._now()), failure)
-        await self._data_sets.discard(scope, extraction.data_set, extraction.extraction)
+        after = domain.ended(extraction, failure.detail if failure else "", self._now())
+        if await self._keep_end(scope, after, failure):
+            await self._data_sets.discard(scope, extraction.data_set, extraction.extraction)
         await self._operations.tell()
 
-    async def _keep_end(self, scope: Scope, after: Extraction, failure: Failure | None) -> None:
-        """Keeps an end also when the disk that made the run fail is full for the database, too."""
+    async def _keep_end(self, scope: Scope, after: Extraction, failure: Failure | None) -> bool:
+        """Keeps an end also when the disk that made the run fail is full for the database, too.
+
+        False when the run is another process's, whose files must stay.
+        """
         for seconds in itertools.chain(_PATIENCE, itertools.repeat(_PATIENCE[-1])):
             try:
-                return await self._store.end(scope, after, failure)
+                await self._store.end(scope, after, failure)
+                return True
             except Failure as refused:
                 if refused.code is Code.FENCE_STALE:
-                    return log.warning("the extraction %s ends elsewhere: %s", after.extraction, refused)
+                    log.warning("the extraction %s ends elsewhere: %s", after.extraction, refused)
+                    return False
                 if refused.code not in (Code.STORAGE_FULL, Code.UNAVAILABLE):
                     raise
                 log.warning("the end of the extraction %s is not kept yet: %s", after.extraction, refused)
                 await asyncio.sleep(seconds)
-        return None
+        raise AssertionError
 
     async def _extract(self, scope: Scope, extraction: Extraction) -> None:
         task = await self._store.task(scope, extraction.extraction)

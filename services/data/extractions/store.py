@@ -130,8 +130,13 @@ class ExtractionStore:
         return dict(row.cursor) if row else None
 
     async def end(self, scope: Scope, after: Extraction, failure: Failure | None) -> None:
-        """Keeps a run that failed or was cancelled; its cursor stays where it was."""
-        await self._db.run(lambda connection: self._end(connection, scope, after, failure))
+        """Keeps a run that failed or was cancelled; its cursor stays where it was. One that has ended stays."""
+
+        def work(connection: Connection) -> None:
+            if self._runs(connection, scope, after):
+                self._end(connection, scope, after, failure)
+
+        await self._db.run(work)
 
     async def succeed_without_news(
         self, scope: Scope, after: Extraction, place: str, cursor: dict[str, Any], message: str
@@ -142,7 +147,12 @@ class ExtractionStore:
     def succeed(
         self, connection: Connection, scope: Scope, after: Extraction, place: str, cursor: dict[str, Any], message: str
     ) -> None:
-        """Keeps a run's end and where the next one begins, in the caller's transaction."""
+        """Keeps a run's end and where the next one begins, in the caller's transaction.
+
+        Raises cancelled when the run has ended in the meantime.
+        """
+        if not self._runs(connection, scope, after):
+            raise Failure(Code.CANCELLED, f"the extraction {after.extraction} has ended")
         here = within(_cursor, scope) & (_cursor.c.rule == after.rule)
         connection.execute(delete(_cursor).where(here))
         values = {"rule": after.rule, "place": place, "cursor": cursor, "update_time": after.end_time}
@@ -150,8 +160,14 @@ class ExtractionStore:
         schema.operations.set(connection, scope, after.operation, stage="done", message=message[:1000])
         self._end(connection, scope, after, None)
 
-    def _end(self, connection: Connection, scope: Scope, after: Extraction, failure: Failure | None) -> None:
+    @staticmethod
+    def _runs(connection: Connection, scope: Scope, after: Extraction) -> bool:
+        """Whether it has not ended. Raises fence_stale when another process does it by now."""
         schema.tenure.check(connection, after.operation)
+        query = select(_extraction.c.state).where(_here(scope, after.extraction))
+        return bool(connection.execute(query).scalar() == State.RUNNING)
+
+    def _end(self, connection: Connection, scope: Scope, after: Extraction, failure: Failure | None) -> None:
         connection.execute(update(_extraction).where(_here(scope, after.extraction)).values(**_values(after)))
         schema.outbox.add(connection, [self._tell(scope, after)])
         done = self._respond(after) if after.state is State.SUCCEEDED else None
