@@ -54,7 +54,8 @@ class Pool:
         wanted = set(instances)
         for instance in [there for there in self._members if there not in wanted]:
             member = self._members.pop(instance)
-            self._at_hand.append(member)
+            if member.connected:
+                self._at_hand = [*(other for other in self._at_hand if other.instance != instance), member]
             self._leaving[member] = asyncio.get_running_loop().create_task(self._let_go(member))
         for instance in sorted(wanted - self._members.keys()):
             channel = self._connect(instance.address, self.service)
@@ -105,17 +106,17 @@ class Pool:
     async def _let_go(self, member: Member) -> None:
         try:
             until = time.monotonic() + _LINGER
-            while self._wanted(member) and (left := until - time.monotonic()) > 0:
+            while self._useful(member) and (left := until - time.monotonic()) > 0:
                 await self._news_or(left)
-            self._at_hand.remove(member)
+            self._at_hand = [other for other in self._at_hand if other is not member]
             await member.close(_LEAVING)
         finally:
             del self._leaving[member]
 
-    def _wanted(self, member: Member) -> bool:
-        """Whether one that leaves may be of use: not beside a newer connection to the same instance."""
-        newer = self._members.get(member.instance)
-        return member.connected and not (newer and newer.connected)
+    def _useful(self, member: Member) -> bool:
+        """Whether a member that has left can be called and has no newer connection in its place."""
+        again = self._members.get(member.instance)
+        return member.connected and member in self._at_hand and not (again and again.connected)
 
     @staticmethod
     def _connected(members: Iterable[Member], among: Collection[str] | None) -> list[Member]:

@@ -331,3 +331,17 @@ async def test_new_connections_take_over_without_a_gap(service: Service) -> None
     for _ in range(5):
         service.pool.renew()
         assert set(await several(service.channel, 5)) <= {"a", "b"}
+
+
+async def test_of_several_renewals_only_the_last_connection_is_kept_at_hand(service: Service) -> None:
+    await service.connected(2)
+    for _ in range(3):
+        service.pool.renew()
+        await service.connected(2)
+    service.pool.renew()
+    service.pool.renew()
+
+    assert len(service.pool.leaving) == 2
+    assert set(await several(service.channel, 20)) == {"a", "b"}
+    await service.connected(2)
+    await until(lambda: not service.pool.leaving)
