@@ -89,7 +89,7 @@ class Clients:
         assert answer.status_code == 200, answer.text
 
     async def new_connection(self) -> None:
-        async with httpx2.AsyncClient(base_url=self.url, headers=self.headers, timeout=20) as client:
+        async with httpx2.AsyncClient(base_url=self.url, headers=self.headers, timeout=5) as client:
             answer = await client.get("/v1/whoami")
             assert answer.status_code == 200, answer.text
 
@@ -140,7 +140,7 @@ class Clients:
         """All of them at once."""
         options: Any = [("grpc.use_local_subchannel_pool", 1)]
         async with (
-            httpx2.AsyncClient(base_url=self.url, headers=self.headers, timeout=20) as self.kept,
+            httpx2.AsyncClient(base_url=self.url, headers=self.headers, timeout=5) as self.kept,
             aio.insecure_channel(self.address, options=options) as self.channel,
         ):
             kinds = [(self.keep_alive, 0.02), (self.new_connection, 0.02), (self.grpc_call, 0.02)]
