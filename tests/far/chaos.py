@@ -70,8 +70,8 @@ class Day:
             client.models.create_model_version(model="chaos", files=files)
             client.releases.promote_version(model="chaos", version=1).wait()
 
-    def load(self, seconds: float = 3600.0) -> Loading:
-        """Begins the load."""
+    def load(self, seconds: float = 3600.0, waiting: int = 0) -> Loading:
+        """Begins the load, with so many silent connections and streams on each door."""
         self.count += 1
         return Loading(
             {
@@ -85,6 +85,8 @@ class Day:
                 "predict": "/v2/models/chaos/infer",
                 "body": BODY,
                 "predictions_per_second": self.predictions,
+                "grpc": [f"127.0.0.1:{unit.grpc}" for unit in self.fleet.of("gateway")],
+                "waiting": waiting,
             }
         )
 
@@ -141,7 +143,7 @@ def rolling(day: Day, times: int, seconds: float) -> list[str]:
 
     The log centre has one home and so no successor beside it: what it alone answers is sent again meanwhile.
     """
-    load, spans = day.load(), list[tuple[str, float, float]]()
+    load, spans = day.load(waiting=4), list[tuple[str, float, float]]()
     time.sleep(3)
     for number in range(times):
         for unit in list(day.fleet.units):
@@ -157,6 +159,7 @@ def rolling(day: Day, times: int, seconds: float) -> list[str]:
             print(f"  {name} ({end - start:.1f} s): {len(during)} failed from {during[0]['at'] - start:.1f} s on")
             for words in sorted({f"{line['kind']} {line['status']} {line['said']}" for line in during}):
                 print(f"    {words}")
+    print(f"  {summary(history, 'silent')}\n  {summary(history, 'stream')}")
     said = [f"{len(failed)} requests of {len(history)} failed or had to be sent again"] if failed else []
     return said + day.judge(history)
 

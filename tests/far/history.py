@@ -9,6 +9,7 @@ from typing import Any
 from aimass import Client
 
 Line = dict[str, Any]
+READS = frozenset({"prediction", "silent", "stream"})  # kinds of requests that change nothing
 
 
 def acknowledged(history: Iterable[Line], kind: str) -> set[str]:
@@ -59,7 +60,7 @@ def judge(client: Client, history: list[Line], seconds: float = 120) -> list[str
     wrong: list[str] = []
     if bugs := [line for line in history if line["status"] in (0, 500, 502)]:
         wrong.append(f"{len(bugs)} of {len(history)} requests ended without an answer or as internal")
-    for kind in sorted({line["kind"] for line in history} - {"prediction"}):
+    for kind in sorted({line["kind"] for line in history} - READS):
         promised, there = acknowledged(history, kind), listed(client, kind)
         twice = [name for name, count in collections.Counter(there).items() if count > 1]
         if lost := promised - set(there):
@@ -87,7 +88,7 @@ def _judge_events(client: Client, kind: str, there: set[str], seconds: float) ->
 
 def summary(history: list[Line], kind: str = "prediction") -> str:
     """How many were answered how, and how long it took."""
-    lines = [line for line in history if (line["kind"] == "prediction") == (kind == "prediction")]
+    lines = [line for line in history if (line["kind"] if line["kind"] in READS else "write") == kind]
     if not lines:
         return f"no {kind}s"
     statuses = collections.Counter(line["status"] for line in lines)

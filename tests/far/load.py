@@ -17,12 +17,11 @@ from typing import Any, TextIO, cast
 
 import uvloop
 
+from tests.far.waiting import Answer, Waiting
+
 _PATIENCE = 30.0  # seconds for one answer
 _GIVE_UP = 120.0  # seconds until a write that nobody answers is given up
 _FINAL = frozenset(range(200, 300)) | {400, 401, 403, 404, 405, 415, 422}
-
-
-Answer = tuple[int, str]  # the status, and what a refusal says
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,8 @@ class Plan:
     predictions_per_second: float = 0.0
     connections: int = 64  # per door
     run: str = ""  # what the names of its writes begin with
+    grpc: list[str] = field(default_factory=list)  # host:port of each gateway's gRPC door
+    waiting: int = 0  # silent connections per door, and gRPC streams per gRPC door
 
 
 class Connection(asyncio.Protocol):
@@ -144,6 +145,11 @@ class Load:
             streams.append(self._send(stop, plan.writes_per_second, self._write))
         if plan.predictions_per_second and plan.predict:
             streams.append(self._send(stop, plan.predictions_per_second, self._predict))
+        if plan.waiting:
+            waiting = Waiting(
+                plan.key, lambda kind, answer, began: self._note(kind, "", answer[0], began, 1, said=answer[1])
+            )
+            streams.append(waiting.run(stop, plan.doors, plan.grpc, plan.waiting))
         await asyncio.gather(*streams)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_GIVE_UP)

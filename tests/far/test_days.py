@@ -61,7 +61,7 @@ def test_nothing_acknowledged_is_lost_when_each_process_is_killed(day: Day) -> N
 
 
 def test_each_process_is_renewed_without_a_failed_request(day: Day) -> None:
-    load = day.load()
+    load = day.load(waiting=2)
     time.sleep(2)
     for unit in list(day.fleet.units):
         renew(day.fleet, unit)
@@ -69,4 +69,6 @@ def test_each_process_is_renewed_without_a_failed_request(day: Day) -> None:
     history = load.stop()
 
     assert not disturbed(history)
+    assert {"silent", "stream"} <= {line["kind"] for line in history}
+    assert any(line["said"] == "told to come again" for line in history if line["kind"] == "stream")
     assert not day.judge(history)
