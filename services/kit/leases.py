@@ -92,6 +92,8 @@ class Tenure:
         self._db: Database | None = None
         self._owner = ""
         self._held: dict[str, tuple[int, float]] = {}  # fence, and until when by this process's clock
+        # Around what is asked of the database and what is remembered of it: a renewal must not bring back what ended.
+        self._turn = asyncio.Lock()
         # Whether other processes use the database at this time; nobody knows before the first look.
         self.in_company = True
         # Told of a name that is in other hands now.
@@ -101,6 +103,7 @@ class Tenure:
         """Says where leases are kept, and who this process is: a name that never comes again."""
         self._db, self._owner = db, owner
         self._held.clear()
+        self._turn = asyncio.Lock()  # a service that is started again in one process has another event loop
 
     @property
     def alone(self) -> bool:
@@ -113,10 +116,15 @@ class Tenure:
 
     async def take(self, names: Iterable[str]) -> set[str]:
         """Those of the names that are this process's now; one that is held already stays. Raises unavailable."""
-        wanted, until = set(names), time.monotonic() + self._seconds - _MARGIN
+        wanted = set(names)
         if self._db is None or self.alone or not wanted:
             return wanted
-        taken = await self._db.write(lambda c: self._leases.take(c, wanted, self._owner, self._seconds))
+        async with self._turn:
+            return await self._take(self._db, wanted)
+
+    async def _take(self, db: Database, wanted: set[str]) -> set[str]:
+        until = time.monotonic() + self._seconds - _MARGIN
+        taken = await db.write(lambda c: self._leases.take(c, wanted, self._owner, self._seconds))
         self._held |= {name: (fence, until) for name, fence in taken.items()}
         for name in wanted - taken.keys():
             self._held.pop(name, None)
@@ -133,11 +141,12 @@ class Tenure:
 
     async def end(self, name: str) -> None:
         """Gives back what will never be taken again; without the database its time simply runs out."""
-        if self._held.pop(name, None) and self._db:
-            try:
-                await self._db.write(lambda c: self._leases.forget(c, name, self._owner))
-            except Failure as failure:
-                log.warning("the lease of %s runs out by itself: %s", name, failure)
+        async with self._turn:
+            if self._held.pop(name, None) and self._db:
+                try:
+                    await self._db.write(lambda c: self._leases.forget(c, name, self._owner))
+                except Failure as failure:
+                    log.warning("the lease of %s runs out by itself: %s", name, failure)
 
     async def run(self) -> None:
         """Renews for ever what is held, and looks who else is there."""
@@ -169,12 +178,13 @@ class Tenure:
                 log.warning("leases run out by themselves: %s", failure)
 
     async def _renew(self) -> None:
-        me = f"{_PROCESS}{self._owner}"
-        before = {me, *self._held}
+        if (db := self._db) is None:
+            return
         try:
-            kept = await self.take(before)
-            if self._db:
-                self.in_company = bool(await self._db.write(lambda c: self._leases.company(c, self._owner)))
+            async with self._turn:
+                before = {f"{_PROCESS}{self._owner}", *self._held}
+                kept = await self._take(db, before)
+            self.in_company = bool(await db.write(lambda c: self._leases.company(c, self._owner)))
         except Failure as failure:
             log.warning("leases are not renewed: %s", failure)
             return

@@ -1,9 +1,10 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from sqlalchemy.engine import Connection
 
 from services.kit.db import Database
 from services.kit.errors import Code, Failure
@@ -12,6 +13,8 @@ from services.kit.schema import Schema
 from tests.kit.conftest import migrations
 from tests.support import servers
 from tests.support.house import until
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -161,6 +164,36 @@ async def test_what_has_ended_leaves_no_row(shared: Database, leases: Leases) ->
     await one.end("a")
 
     assert await tenure(shared, leases, "two").take(["a"]) == {"a"}
+
+
+class Slow(Database):
+    """A database whose answers take their time, when it is told so."""
+
+    pause = 0.0
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        result = await super().write(work)
+        await asyncio.sleep(self.pause)
+        return result
+
+
+@pytest.mark.far
+async def test_what_ends_while_it_is_renewed_does_not_come_back(
+    shared: Database, leases: Leases, tmp_path: Path
+) -> None:
+    slow = Slow(shared.url, migrations(tmp_path))
+    one = tenure(slow, leases, "one")
+    await one.take(["a", "b"])
+    slow.pause = 0.3
+    renewing = asyncio.create_task(one.run())
+    await asyncio.sleep(0.15)
+    await one.end("a")
+    await asyncio.sleep(0.3)
+    await stopped(renewing)
+    slow.close()
+
+    assert set(one.names()) == {"b", "process/one"}
+    assert await tenure(shared, leases, "two").take(["a", "b"]) == {"a"}
 
 
 async def stopped(task: "asyncio.Task[Any]") -> None:
