@@ -78,8 +78,9 @@ class Leases:
         return int(connection.execute(living).scalar_one())
 
     def check(self, connection: Connection, name: str, fence: int) -> None:
-        """Raises fence_stale when a name has changed hands since a fence was given."""
-        query = select(self.table.c.fence).where(self.table.c.name == name)
+        """Raises fence_stale when a name has changed hands since a fence was given; it stays until the commit."""
+        # Nobody who takes reads in a snapshot, so the database alone would see no conflict.
+        query = select(self.table.c.fence).where(self.table.c.name == name).with_for_update(read=True)
         if connection.execute(query).scalar() != fence:
             raise Failure(Code.FENCE_STALE, f"the lease of {name} is in other hands")
 

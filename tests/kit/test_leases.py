@@ -1,4 +1,6 @@
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,9 +79,9 @@ async def test_a_write_with_an_old_fence_is_refused(db: Database, leases: Leases
     await take(db, leases, "two", "a")
 
     with pytest.raises(Failure) as caught:
-        await db.read(lambda c: leases.check(c, "a", 1))
+        await db.run(lambda c: leases.check(c, "a", 1))
     assert caught.value.code is Code.FENCE_STALE
-    await db.read(lambda c: leases.check(c, "a", 2))
+    await db.run(lambda c: leases.check(c, "a", 2))
 
 
 async def test_of_many_who_want_it_at_once_one_has_it(db: Database, leases: Leases) -> None:
@@ -154,7 +156,7 @@ async def test_a_process_hears_that_it_lost_something(shared: Database, leases: 
 
     assert lost == ["a"]
     with pytest.raises(Failure, match="in other hands"):
-        await shared.read(lambda c: one.check(c, "a"))
+        await shared.run(lambda c: one.check(c, "a"))
 
 
 @pytest.mark.far
@@ -164,6 +166,26 @@ async def test_what_has_ended_leaves_no_row(shared: Database, leases: Leases) ->
     await one.end("a")
 
     assert await tenure(shared, leases, "two").take(["a"]) == {"a"}
+
+
+@pytest.mark.far
+async def test_a_name_does_not_change_hands_between_a_check_and_its_commit(shared: Database, leases: Leases) -> None:
+    await take(shared, leases, "one", "a", seconds=-1)  # its time is over, anybody may take it
+    checked, order = threading.Event(), list[str]()
+
+    def work(connection: Connection) -> None:
+        leases.check(connection, "a", 1)
+        checked.set()
+        time.sleep(0.3)
+        order.append("written")
+
+    writing = asyncio.create_task(shared.run(work))
+    await until(checked.is_set)
+    assert await take(shared, leases, "two", "a") == {"a": 2}
+    order.append("taken")
+    await writing
+
+    assert order == ["written", "taken"]
 
 
 class Slow(Database):
