@@ -24,7 +24,8 @@ class Config(Settings):
     # PEM files of both doors: certificate with its chain, and key; read again when they change. Empty: plain.
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    # Whether several gateways may listen on the same ports, as when one takes over from another.
+    # Whether several gateways may listen on the same ports, as when one takes over from another. Where another one
+    # accepts connections, a gateway opens its doors when it is ready.
     reuse_port: bool = False
     # 32 bytes as base64 that keys are hashed with; several gateways share them. Empty: a file in the home folder.
     pepper: SecretStr = SecretStr("")
