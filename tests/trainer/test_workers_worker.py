@@ -12,12 +12,14 @@ import pytest
 from aimass.v1 import jobs_pb2 as pb
 from aimass.v1 import workers_pb2 as wpb
 from services.kit.auth import Scope
+from services.kit.blobs import FolderBlobs
 from services.trainer.jobs import domain
 from services.trainer.jobs.store import Store
 from services.trainer.runner import ProcessRunner
 from services.trainer.workers.worker import Worker
 from tests.support.house import House, house, until
-from tests.trainer.steps import get, held, lease, submit, trained, workers
+from tests.trainer.steps import ended, get, held, lease, submit, trained, workers
+from tests.trainer.test_store_away import stage
 
 LONG = pb.LightGbm(rounds=10_000)
 
@@ -35,13 +37,24 @@ async def running(home: Path) -> AsyncIterator[House]:
         yield found
 
 
-def worker(running: House, name: str = "mine") -> Worker:
+class Filled(FolderBlobs):
+    """A store whose disk is full until somebody makes room."""
+
+    full = True
+
+    async def adopt(self, tenant: str, file: Path) -> str:
+        if self.full:
+            await self.run(Path("/dev/full").write_bytes, b"x")
+        return await super().adopt(tenant, file)
+
+
+def worker(running: House, name: str = "mine", blobs: FolderBlobs | None = None) -> Worker:
     runtime = running.runtime
 
     def signed(service: str, scope: Scope, *permissions: str) -> Any:
         return runtime.as_service("trainer", service, scope, *permissions)
 
-    return Worker(name, runtime.channel, signed, runtime.blobs, runtime.mirrors, 0.1, 2, ProcessRunner())
+    return Worker(name, runtime.channel, signed, blobs or runtime.blobs, runtime.mirrors, 0.1, 2, ProcessRunner())
 
 
 async def test_a_worker_whose_job_was_given_away_stops_and_says_nothing(running: House) -> None:
@@ -87,6 +100,24 @@ async def test_a_worker_leaves_no_scratch_files(running: House) -> None:
     assert list(running.runtime.blobs.scratch("acme").iterdir()) == []
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_a_training_whose_disk_is_full_is_kept_when_there_is_room_again(running: House) -> None:
+    blobs = Filled(running.runtime.home / "blobs")
+    working = asyncio.ensure_future(worker(running, blobs=blobs).run())
+    job = await submit(running, logistic_regression=pb.LogisticRegression())
+
+    async def waits() -> bool:
+        return await stage(running, job) == "waiting for the store"
+
+    await until(waits)
+    blobs.full = False
+    await ended(running, job.operation)
+    done = await get(running, job.job)
+    assert (done.state, done.attempt) == (pb.JOB_STATE_SUCCEEDED, 1), done.error
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    blobs.close()
 
 
 async def test_two_workers_share_a_queue_and_no_job(running: House) -> None:

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _WAIT = 20  # seconds that a question for work stays open
 _POINTS = 1000  # most in one heartbeat
 # What the data service, a channel or a disk may say for a while; anything else would be said again.
-_PASSING = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.OVERLOADED)
+_PASSING = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.OVERLOADED, Code.STORAGE_FULL)
 T = TypeVar("T")
 Metadata = Callable[[str, Scope, str], Any]
 
