@@ -58,8 +58,10 @@ EVENTS = {"source": ("SourceChanged", "sources/")}
 def judge(client: Client, history: list[Line], seconds: float = 120) -> list[str]:
     """What is wrong, in sentences; nothing when every promise held. Waits for events that are on their way."""
     wrong: list[str] = []
-    if bugs := [line for line in history if line["status"] in (0, 500, 502)]:
-        wrong.append(f"{len(bugs)} of {len(history)} requests ended without an answer or as internal")
+    if silent := [line for line in history if line["status"] == 0]:
+        wrong.append(f"{len(silent)} of {len(history)} requests ended without an answer")
+    if bugs := [line for line in history if line["status"] in (500, 502)]:
+        wrong.append(f"{len(bugs)} of {len(history)} requests ended as internal: {bugs[0]['said'][:200]}")
     for kind in sorted({line["kind"] for line in history} - READS):
         promised, there = acknowledged(history, kind), listed(client, kind)
         twice = [name for name, count in collections.Counter(there).items() if count > 1]

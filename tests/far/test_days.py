@@ -57,7 +57,8 @@ def test_nothing_acknowledged_is_lost_when_each_process_is_killed(day: Day) -> N
     wrong = kills(day, 1, 0.5)
 
     # Whoever asks a gateway that is killed has no answer, and a busy machine is slow to start: neither loses anything.
-    assert not [sentence for sentence in wrong if "lost" in sentence or "twice" in sentence or "events" in sentence]
+    excused = ("ended without an answer", "was ready only after")
+    assert not [sentence for sentence in wrong if not any(words in sentence for words in excused)]
 
 
 def test_each_process_is_renewed_without_a_failed_request(day: Day) -> None:
