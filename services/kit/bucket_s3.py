@@ -93,22 +93,27 @@ class Bucket:
             await obstore.put_async(self._store, name, file, chunk_size=PIECE, max_concurrency=3)
 
     async def get(self, name: str) -> bytes:
-        """All bytes."""
-        return b"".join([piece async for piece in self.read(name)])
+        """All bytes; one request if they are few."""
+        async with _within(_PIECE_SECONDS):
+            found = await obstore.get_async(self._store, name)
+            size: int = found.meta["size"]
+            if size <= PIECE:
+                return bytes(await found.bytes_async())
+        return b"".join([piece async for piece in self.read(name, size)])
 
-    async def read(self, name: str) -> AsyncIterator[bytes]:
-        """The bytes in pieces."""
-        size = (await self.stat(name)).size
+    async def read(self, name: str, size: int = -1) -> AsyncIterator[bytes]:
+        """The bytes in pieces; asks how many there are if that is not known."""
+        size = size if size >= 0 else (await self.stat(name)).size
         for start in range(0, size, PIECE):
             async with _within(_PIECE_SECONDS):
                 piece = await obstore.get_range_async(self._store, name, start=start, end=min(start + PIECE, size))
             yield bytes(piece)
 
-    async def download(self, name: str, file: Path) -> None:
+    async def download(self, name: str, file: Path, size: int = -1) -> None:
         """Adds the bytes to a file of this machine, which is made if it is not there. Raises storage_full."""
         with on_disk():
             await asyncio.to_thread(file.touch)
-            async for piece in self.read(name):
+            async for piece in self.read(name, size):
                 await asyncio.to_thread(_append, file, piece)
 
     async def stat(self, name: str) -> Stored:

@@ -105,7 +105,7 @@ class S3Uploads:
             with on_disk():
                 await asyncio.to_thread(whole.touch)
             for chunk in chunks:
-                await self._bucket.download(chunk.name, whole)
+                await self._bucket.download(chunk.name, whole, chunk.size)
             size = sum(chunk.size for chunk in chunks)
             if await asyncio.to_thread(hash_of, whole) != digest:
                 await self._forget(tenant, upload)
