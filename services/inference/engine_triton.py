@@ -160,10 +160,15 @@ def _failure(method: str, error: aio.AioRpcError) -> Exception:
         return Gone(text)
     if code in _AWAY:
         return Unavailable("the model's engine is away", retry_after=1)
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
+    if code is grpc.StatusCode.INVALID_ARGUMENT or (method == "ModelInfer" and _refuses(code, text)):
         return Refused(text)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Failure(Code.BODY_TOO_LARGE, "the rows are too many for one call")
-    # A graph that refuses values says INVALID_ARGUMENT, so this is the server's own trouble: it stops, or it is short.
+    # What a graph refuses was said before, so this is the server's own trouble: it stops, or it is short.
     log.warning("triton fails in %s: %s %s", method, code.name, text[:300])
     return Unavailable("the model's engine fails", retry_after=1)
+
+
+def _refuses(code: grpc.StatusCode, text: str) -> bool:
+    """Triton's own back end for ONNX says of a graph that refuses values that something internal has failed."""
+    return code is grpc.StatusCode.INTERNAL and text.startswith("onnx runtime error")

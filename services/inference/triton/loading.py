@@ -15,7 +15,7 @@ from services.inference.triton.needs import RENEW, Needs
 from services.inference.triton.server import Gone, Server
 from services.inference.triton.version import Placed, TritonVersion
 from services.kit import graphs
-from services.kit.errors import Code, Failure, InvalidValue, Unavailable
+from services.kit.errors import Code, Failure, Unavailable
 
 log = logging.getLogger(__name__)
 _LOOK, _PATIENCE = 0.25, 0.5  # seconds between looks at the server, and for its answer
@@ -204,7 +204,8 @@ class TritonLoader:
                     log.info("%s runs on Triton's back end %s", version.name, backend)
                     return
                 log.warning("%s is not batch-invariant on Triton's back end %s", version.name, backend)
-            except InvalidValue as failure:
+            except Failure as failure:
+                # Also one of the server's: should it be away, the last way says so.
                 if backend == PYTHON:
                     raise
                 self._onnx = self._onnx and "backend" not in failure.detail

@@ -1,0 +1,98 @@
+"""What a Triton server may do wrong, on one that speaks its protocol: versions stay, and callers are told the truth."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import numpy
+import pytest
+
+from services.inference.domain.batches import Item
+from services.inference.domain.engines import Released
+from services.inference.domain.tensors import Tensor
+from services.inference.engine_triton import TritonServer
+from services.inference.triton.loading import TritonLoader
+from services.inference.triton.needs import Needs
+from services.inference.triton.version import TritonVersion
+from services.inference.wire import signature_from_wire
+from services.kit.cache import NearCache
+from services.kit.digests import digest_of
+from services.kit.errors import Failure
+from tests.support import models
+from tests.support.tritons import Instead, Triton
+
+NAME = "acme.default.late.1"
+LOOKUP = models.lookup()
+
+
+@pytest.fixture
+async def triton() -> AsyncIterator[Triton]:
+    made = await Triton().start()
+    yield made
+    await made.stop()
+
+
+@contextlib.asynccontextmanager
+async def instance(triton: Triton, watched: bool = False) -> AsyncIterator[TritonLoader]:
+    loader = TritonLoader(TritonServer(f"triton://{triton.address}"), 256, Needs(NearCache(), "triton", "i-1"))
+    watching = asyncio.ensure_future(loader.watch()) if watched else None
+    yield loader
+    if watching:
+        watching.cancel()
+    await loader.close()
+
+
+async def load(loader: TritonLoader, data: bytes = LOOKUP, name: str = NAME) -> TritonVersion:
+    async def read() -> bytes:
+        return data
+
+    return await loader.load(name, Released(1, digest_of(data), signature_from_wire(models.signature(data))), read)
+
+
+def i(*indexes: int, seconds: float = 5) -> Item:
+    tensor = Tensor("i", "INT64", (len(indexes),), numpy.array(indexes, "<i8").tobytes())
+    return Item("r", time.monotonic() + seconds, [tensor])
+
+
+async def codes(version: TritonVersion, *items: Item) -> list[str]:
+    try:
+        answers = await version.infer(items)
+    except Failure as failure:
+        return [failure.code.text]
+    return [answer.code.text if isinstance(answer, Failure) else "ok" for answer in answers]
+
+
+def says(code: grpc.StatusCode, text: str, times: int = 1000) -> Instead:
+    """Ends that many calls with a status."""
+    left = [times]
+
+    async def instead(request: Any, context: Any) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            await context.abort(code, text)
+
+    return instead
+
+
+async def test_what_the_back_end_for_graphs_refuses_is_its_requests_alone(triton: Triton) -> None:
+    async with instance(triton) as loader:
+        version = await load(loader)
+        assert triton.backend(NAME) == "onnxruntime"
+        for _ in range(6):  # more than open the breaker
+            assert await codes(version, i(77)) == ["invalid_value"]
+
+        assert await codes(version, i(1), i(77)) == ["ok", "invalid_value"]
+
+
+async def test_what_cannot_be_tried_on_the_back_end_for_graphs_runs_on_the_other(triton: Triton) -> None:
+    async def instead(request: Any, context: Any) -> None:
+        if triton.backend(request.model_name) == "onnxruntime":
+            await context.abort(grpc.StatusCode.INTERNAL, "out of order")
+
+    triton.instead["ModelInfer"] = instead
+    async with instance(triton) as loader:
+        assert await codes(await load(loader), i(1)) == ["ok"]
+        assert triton.backend(NAME) == "python"
