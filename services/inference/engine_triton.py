@@ -154,14 +154,14 @@ def _failure(method: str, error: aio.AioRpcError) -> Exception:
     if method == "RepositoryModelLoad" and code not in _AWAY:
         found = _WHY.search(text)
         return InvalidValue(found[1] if found else "Triton does not load it")
+    if method == "ModelInfer" and _refuses(code, text):
+        return Refused(text)
     if "tub process" in text:
         return Broken(text)
     if code is grpc.StatusCode.NOT_FOUND or "unknown model" in text or "not ready" in text:
         return Gone(text)
     if code in _AWAY:
         return Unavailable("the model's engine is away", retry_after=1)
-    if code is grpc.StatusCode.INVALID_ARGUMENT or (method == "ModelInfer" and _refuses(code, text)):
-        return Refused(text)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Failure(Code.BODY_TOO_LARGE, "the rows are too many for one call")
     # What a graph refuses was said before, so this is the server's own trouble: it stops, or it is short.
@@ -170,5 +170,10 @@ def _failure(method: str, error: aio.AioRpcError) -> Exception:
 
 
 def _refuses(code: grpc.StatusCode, text: str) -> bool:
-    """Triton's own back end for ONNX says of a graph that refuses values that something internal has failed."""
-    return code is grpc.StatusCode.INTERNAL and text.startswith("onnx runtime error")
+    """Whether a graph refused values. Known by code and beginning: the rest of the text has names that its maker chose.
+
+    Triton's own back end for ONNX says that something internal has failed.
+    """
+    if code is grpc.StatusCode.INTERNAL:
+        return text.startswith("onnx runtime error")
+    return code is grpc.StatusCode.INVALID_ARGUMENT

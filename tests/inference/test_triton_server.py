@@ -96,3 +96,23 @@ async def test_what_cannot_be_tried_on_the_back_end_for_graphs_runs_on_the_other
     async with instance(triton) as loader:
         assert await codes(await load(loader), i(1)) == ["ok"]
         assert triton.backend(NAME) == "python"
+
+
+@pytest.mark.parametrize("name", ["Stub process", "not ready", "unknown model"])
+async def test_names_that_a_graph_gives_its_nodes_bring_nothing_back(triton: Triton, name: str) -> None:
+    async with instance(triton) as loader:
+        version = await load(loader)
+        pushed = triton.asked.count("RepositoryModelLoad")
+        for code, begin in ((grpc.StatusCode.INTERNAL, "onnx runtime error 2: "), (grpc.StatusCode.INVALID_ARGUMENT, "")):
+            triton.instead["ModelInfer"] = says(code, f"{begin}Non-zero status code. Name:'{name}'")
+            assert await codes(version, i(77)) == ["invalid_value"]
+
+        assert triton.asked.count("RepositoryModelLoad") == pushed
+
+
+async def test_what_the_server_has_lost_is_brought_back_by_the_call_that_misses_it(triton: Triton) -> None:
+    async with instance(triton) as loader:
+        version = await load(loader)
+        await loader._server.unload(NAME)
+
+        assert await codes(version, i(1)) == ["ok"]
