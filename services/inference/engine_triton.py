@@ -29,6 +29,9 @@ _OPTIONS = (
 )
 _LOAD, _ASK = 120.0, 2.0  # seconds for a version to load, and for a question about it
 _WHY = re.compile(r"(?:Internal|Invalid argument|Unavailable): ([^\n;]*)")
+# Whose time depends on the graph, and what is asked of one version.
+_OF_A_GRAPH = ("ModelInfer", "RepositoryModelLoad")
+_OF_A_VERSION = ("ModelInfer", "ModelReady", "ModelConfig", "RepositoryModelUnload")
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -61,16 +64,16 @@ class TritonServer:
 
     async def parameter(self, name: str, parameter: str) -> str:
         """What the description of a version that is ready says; empty when it is not there. Raises unavailable."""
-        if not (await self._call("ModelReady", pb.ModelReadyRequest(name=name), _ASK)).ready:
-            return ""
         try:
+            if not (await self._call("ModelReady", pb.ModelReadyRequest(name=name), _ASK)).ready:
+                return ""
             config = (await self._call("ModelConfig", pb.ModelConfigRequest(name=name), _ASK)).config
         except Gone:
             return ""
         return str(config.parameters[parameter].string_value)
 
     async def load(self, name: str, config: str, files: Mapping[str, bytes]) -> None:
-        """Raises invalid_value with the reason when it does not load, unavailable."""
+        """Raises invalid_value with the reason when it does not load, deadline_exceeded, unavailable."""
         request = pb.RepositoryModelLoadRequest(model_name=name)
         request.parameters["config"].string_param = config
         for path, data in files.items():
@@ -150,7 +153,9 @@ def _values(output: Any, raw: bytes) -> Values:
 def _failure(method: str, error: aio.AioRpcError) -> Exception:
     code, text = error.code(), error.details() or ""
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineExceeded("the model took too long")
+        if method in _OF_A_GRAPH:
+            return DeadlineExceeded("the model took too long")
+        return Unavailable("the model's engine does not answer in time", retry_after=1)
     if method == "RepositoryModelLoad" and code not in _AWAY:
         found = _WHY.search(text)
         return InvalidValue(found[1] if found else "Triton does not load it")
@@ -158,7 +163,8 @@ def _failure(method: str, error: aio.AioRpcError) -> Exception:
         return Refused(text)
     if "tub process" in text:
         return Broken(text)
-    if code is grpc.StatusCode.NOT_FOUND or "unknown model" in text or "not ready" in text:
+    lost = code is grpc.StatusCode.NOT_FOUND or "unknown model" in text or "not ready" in text
+    if lost and method in _OF_A_VERSION:
         return Gone(text)
     if code in _AWAY:
         return Unavailable("the model's engine is away", retry_after=1)

@@ -20,7 +20,7 @@ from services.inference.triton.version import TritonVersion
 from services.inference.wire import signature_from_wire
 from services.kit.cache import NearCache
 from services.kit.digests import digest_of
-from services.kit.errors import Failure
+from services.kit.errors import Failure, Unavailable
 from tests.support import models
 from tests.support.tritons import Instead, Triton
 
@@ -77,6 +77,10 @@ def says(code: grpc.StatusCode, text: str, times: int = 1000) -> Instead:
     return instead
 
 
+async def hangs(request: Any, context: Any) -> None:
+    await asyncio.sleep(60)
+
+
 async def test_what_the_back_end_for_graphs_refuses_is_its_requests_alone(triton: Triton) -> None:
     async with instance(triton) as loader:
         version = await load(loader)
@@ -116,3 +120,41 @@ async def test_what_the_server_has_lost_is_brought_back_by_the_call_that_misses_
         await loader._server.unload(NAME)
 
         assert await codes(version, i(1)) == ["ok"]
+
+
+@pytest.mark.parametrize("method", ["ModelReady", "ModelConfig", "RepositoryModelLoad"])
+async def test_a_server_that_stops_while_a_version_is_loaded_may_be_asked_again(triton: Triton, method: str) -> None:
+    async with instance(triton) as loader:
+        if method == "ModelConfig":
+            await load(loader)
+        triton.instead[method] = says(grpc.StatusCode.UNAVAILABLE, "Server is not ready", times=2)
+        with contextlib.suppress(Unavailable):
+            await load(loader)
+
+        assert await codes(await load(loader), i(1)) == ["ok"]
+
+
+async def test_a_server_that_is_too_busy_to_say_what_it_has_may_be_asked_again(
+    triton: Triton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.inference.engine_triton._ASK", 0.05)
+    triton.instead["ModelReady"] = hangs
+    async with instance(triton) as loader:
+        with pytest.raises(Unavailable):
+            await load(loader)
+
+
+@pytest.mark.parametrize(("alive", "code"), [(True, "deadline_exceeded"), (False, "unavailable")])
+async def test_time_that_is_over_is_the_graphs_fault_only_if_the_server_has_time_for_others(
+    triton: Triton, monkeypatch: pytest.MonkeyPatch, alive: bool, code: str
+) -> None:
+    monkeypatch.setattr("services.inference.engine_triton._LOAD", 0.05)
+    monkeypatch.setattr("services.inference.triton.loading._PATIENCE", 0.2)
+    triton.instead["RepositoryModelLoad"] = hangs
+    if not alive:
+        triton.instead["ServerLive"] = hangs
+    async with instance(triton) as loader:
+        with pytest.raises(Failure) as failed:
+            await load(loader)
+
+    assert failed.value.code.text == code

@@ -15,7 +15,7 @@ from services.inference.triton.needs import RENEW, Needs
 from services.inference.triton.server import Gone, Server
 from services.inference.triton.version import Placed, TritonVersion
 from services.kit import graphs
-from services.kit.errors import Code, Failure, Unavailable
+from services.kit.errors import Code, DeadlineExceeded, Failure, Unavailable
 
 log = logging.getLogger(__name__)
 _LOOK, _PATIENCE = 0.25, 0.5  # seconds between looks at the server, and for its answer
@@ -52,6 +52,11 @@ class TritonLoader:
                 await self._place(version)
                 version.up = True
                 self._versions[name] = version
+            except DeadlineExceeded as failure:
+                if await self._server.alive(_PATIENCE):
+                    raise
+                # It is not the graph that took too long.
+                raise Unavailable("the model's engine is away", retry_after=1) from failure
             finally:
                 if self._versions.get(name) is not version:
                     self._wanted.discard(name)
@@ -184,9 +189,9 @@ class TritonLoader:
                 await self._place(version)
                 self._set(version, True)
                 log.info("%s is back on Triton", version.name)
-            except Failure as failure:
+            except (Failure, Gone) as failure:
                 self._set(version, False)
-                log.warning("%s cannot be brought back: %s", version.name, failure.detail)
+                log.warning("%s cannot be brought back: %s", version.name, failure)
 
     async def _place(self, version: TritonVersion) -> None:
         """Puts a version on the server in the first way that it can be served."""

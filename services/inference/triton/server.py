@@ -31,10 +31,10 @@ class Server(Protocol):
         """What the description of a version that is ready says; empty when it is not there. Raises unavailable."""
 
     async def load(self, name: str, config: str, files: Mapping[str, bytes]) -> None:
-        """Raises invalid_value with the reason when it does not load, unavailable."""
+        """Raises invalid_value with the reason when it does not load, deadline_exceeded, unavailable."""
 
     async def unload(self, name: str) -> None:
-        """Lets go of a version once what is under way has ended. Raises unavailable."""
+        """Lets go of a version once what is under way has ended. Raises Gone, unavailable."""
 
     async def infer(
         self, name: str, inputs: Sequence[tuple[str, Values]], outputs: Sequence[str], seconds: float
