@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ class TritonServer:
             raise ConfigError("AIMASS_INFERENCE_ENGINE: must be triton://host:port or tritons://host:port")
         if scheme == "tritons" and credentials is None:
             raise ConfigError("AIMASS_INFERENCE_ENGINE: tritons:// needs AIMASS_TLS_DIR")
+        self.answered = 0.0
         self._credentials = credentials if scheme == "tritons" else None
         self._channel: aio.Channel | None = None
         self._methods: dict[str, Any] = {}
@@ -117,9 +119,11 @@ class TritonServer:
     async def _call(self, method: str, request: Any, seconds: float) -> Any:
         call = self._methods.get(method) or self._method(method)
         try:
-            return await call(request, timeout=seconds)
+            reply = await call(request, timeout=seconds)
         except aio.AioRpcError as error:
             raise _failure(method, error) from None
+        self.answered = time.monotonic()
+        return reply
 
     def _method(self, method: str) -> Any:
         if self._channel is None:

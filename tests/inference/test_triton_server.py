@@ -22,6 +22,7 @@ from services.kit.cache import NearCache
 from services.kit.digests import digest_of
 from services.kit.errors import Failure, Unavailable
 from tests.support import models
+from tests.support.house import until
 from tests.support.tritons import Instead, Triton
 
 NAME = "acme.default.late.1"
@@ -158,3 +159,22 @@ async def test_time_that_is_over_is_the_graphs_fault_only_if_the_server_has_time
             await load(loader)
 
     assert failed.value.code.text == code
+
+
+async def test_a_server_that_is_late_to_say_that_it_lives_is_there_while_it_answers_others(
+    triton: Triton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.inference.triton.loading._PATIENCE", 0.1)
+    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
+    async with instance(triton, watched=True) as loader:
+        version = await load(loader)
+        await until(lambda: loader.up)
+        triton.instead["ServerLive"] = hangs
+        triton.asked.clear()
+        while triton.asked.count("ServerLive") < 5:
+            assert await codes(version, i(1)) == ["ok"]
+            await asyncio.sleep(0.01)
+        assert loader.up
+
+        await until(lambda: not loader.up)
+        assert await codes(version, i(1)) == ["unavailable"]

@@ -79,8 +79,7 @@ class TritonLoader:
             if time.monotonic() - said > RENEW:
                 await self._say()
                 said = time.monotonic()
-            # A second try, since a busy machine may be late once.
-            if not (await self._server.alive(_PATIENCE) or await self._server.alive(_PATIENCE)):
+            if not await self._alive():
                 self._down()
             elif not self.up or time.monotonic() - compared > _COMPARE or self._waiting():
                 with contextlib.suppress(Failure):
@@ -89,6 +88,13 @@ class TritonLoader:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK):
                     await self._wake.wait()
+
+    async def _alive(self) -> bool:
+        """A second try, since a busy machine may be late once; and whoever answers others meanwhile is only busy."""
+        began = time.monotonic()
+        if await self._server.alive(_PATIENCE) or await self._server.alive(_PATIENCE):
+            return True
+        return self._server.answered > began
 
     async def close(self) -> None:
         for task in self._healing.values():

@@ -21,6 +21,9 @@ class Refused(Exception):
 class Server(Protocol):
     """One server. Its failures become ours; its texts are never shown to callers of a model."""
 
+    # When it last answered something, on the monotonic clock.
+    answered: float
+
     async def alive(self, seconds: float) -> bool:
         """Whether it answers within that time."""
 
