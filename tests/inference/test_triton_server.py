@@ -108,7 +108,10 @@ async def test_names_that_a_graph_gives_its_nodes_bring_nothing_back(triton: Tri
     async with instance(triton) as loader:
         version = await load(loader)
         pushed = triton.asked.count("RepositoryModelLoad")
-        for code, begin in ((grpc.StatusCode.INTERNAL, "onnx runtime error 2: "), (grpc.StatusCode.INVALID_ARGUMENT, "")):
+        for code, begin in (
+            (grpc.StatusCode.INTERNAL, "onnx runtime error 2: "),
+            (grpc.StatusCode.INVALID_ARGUMENT, ""),
+        ):
             triton.instead["ModelInfer"] = says(code, f"{begin}Non-zero status code. Name:'{name}'")
             assert await codes(version, i(77)) == ["invalid_value"]
 
@@ -178,3 +181,20 @@ async def test_a_server_that_is_late_to_say_that_it_lives_is_there_while_it_answ
 
         await until(lambda: not loader.up)
         assert await codes(version, i(1)) == ["unavailable"]
+
+
+async def test_a_server_that_lives_and_stops_is_looked_at_again(
+    triton: Triton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
+    monkeypatch.setattr("services.inference.triton.loading._COMPARE", 0.01)
+    async with instance(triton, watched=True) as loader:
+        version = await load(loader)
+        await until(lambda: loader.up)
+        triton.instead["ModelStatistics"] = says(grpc.StatusCode.UNAVAILABLE, "Server is not ready", times=3)
+        await asyncio.sleep(0.1)
+        triton.instead["ServerLive"] = says(grpc.StatusCode.UNAVAILABLE, "gone")
+        await until(lambda: not version.up)
+        triton.instead.clear()
+
+        await until(lambda: version.up)

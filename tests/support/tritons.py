@@ -96,5 +96,3 @@ class Triton:
         for name, result in zip(names, results, strict=True):
             reply.outputs.add(name=name, datatype=_NAMES[result.dtype.name], shape=result.shape or (1,))
         return reply
-
-

@@ -82,7 +82,7 @@ class TritonLoader:
             if not await self._alive():
                 self._down()
             elif not self.up or time.monotonic() - compared > _COMPARE or self._waiting():
-                with contextlib.suppress(Failure):
+                with contextlib.suppress(Failure, Gone):
                     await self._compare()
                     compared = time.monotonic()
             with contextlib.suppress(TimeoutError):
