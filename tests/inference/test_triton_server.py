@@ -58,6 +58,10 @@ def i(*indexes: int, seconds: float = 5) -> Item:
     return Item("r", time.monotonic() + seconds, [tensor])
 
 
+def x() -> Item:
+    return Item("r", time.monotonic() + 5, [Tensor("x", "FP32", (1, 1), bytes(4))])
+
+
 async def codes(version: TritonVersion, *items: Item) -> list[str]:
     try:
         answers = await version.infer(items)
@@ -198,3 +202,23 @@ async def test_a_server_that_lives_and_stops_is_looked_at_again(
         triton.instead.clear()
 
         await until(lambda: version.up)
+
+
+async def test_when_a_call_fails_nothing_of_it_is_under_way_any_more(triton: Triton) -> None:
+    begun, ended = [0], [0]
+
+    async def instead(request: Any, context: Any) -> None:
+        begun[0] += 1
+        if begun[0] == 3:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        try:
+            await asyncio.sleep(5)
+        finally:
+            ended[0] += 1
+
+    async with instance(triton) as loader:
+        version = await load(loader, models.dependent())  # whose requests are called for one by one
+        triton.instead["ModelInfer"] = instead
+        assert await codes(version, *(x() for _ in range(3))) == ["unavailable"]
+
+        await until(lambda: ended[0] == 2, 1)

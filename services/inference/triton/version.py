@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from services.inference.domain import batches
 from services.inference.domain.batches import Answer, Batch, Item
@@ -16,6 +16,7 @@ from services.inference.triton.server import Broken, Gone, Refused, Server
 from services.kit.breaker import Breaker, Outcome
 from services.kit.errors import Code, DeadlineExceeded, Failure, Unavailable
 
+T = TypeVar("T")
 _PATIENCE = 1.0  # seconds within which any server should have answered
 _Call = Callable[[Sequence[Values], Sequence[str], float], Coroutine[Any, Any, list[Values]]]
 
@@ -73,7 +74,7 @@ class TritonVersion:
             if len(planned) == 1:
                 await self._answer(planned[0], items, answers)
             else:
-                await asyncio.gather(*(self._answer(batch, items, answers) for batch in planned))
+                await _all(self._answer(batch, items, answers) for batch in planned)
             return answers
         finally:
             self.calls.leave()
@@ -99,7 +100,7 @@ class TritonVersion:
                 batch.refuse(batches.refused(error), answers)
                 return
             # One of them has values that the graph refuses: alone, only that one fails.
-            await asyncio.gather(*(self._answer(single, items, answers) for single in batch.alone()))
+            await _all(self._answer(single, items, answers) for single in batch.alone())
         except Failure as failure:
             if failure.code is not Code.BODY_TOO_LARGE:
                 raise
@@ -128,7 +129,7 @@ class TritonVersion:
             return await call(inputs, outputs, deadline)
         cuts = [(first, min(first + most, rows)) for first in range(0, rows, most)]
         calls = [call([batches.cut(value, *ends) for value in inputs], outputs, deadline) for ends in cuts]
-        return [batches.join(parts) for parts in zip(*await asyncio.gather(*calls), strict=True)]
+        return [batches.join(parts) for parts in zip(*await _all(calls), strict=True)]
 
     async def _call(self, inputs: Sequence[Values], outputs: Sequence[str], deadline: float) -> list[Values]:
         try:
@@ -179,3 +180,13 @@ class TritonVersion:
             raise
         finally:
             self._breaker.end(ticket, outcome)
+
+
+async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What each gives. The first failure ends the others and is raised when none of them is under way any more."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return [task.result() for task in tasks]
