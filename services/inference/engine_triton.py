@@ -128,7 +128,7 @@ class TritonServer:
     def _method(self, method: str) -> Any:
         if self._channel is None:
             self._channel = self._open()
-        kind = {"ServerLive": pb.ServerLiveRequest}.get(method) or getattr(pb, f"{method}Request")
+        kind = getattr(pb, f"{method}Request")
         found = self._channel.unary_unary(
             _SERVICE + method, kind.SerializeToString, getattr(pb, f"{method}Response").FromString
         )

@@ -222,3 +222,51 @@ async def test_when_a_call_fails_nothing_of_it_is_under_way_any_more(triton: Tri
         assert await codes(version, *(x() for _ in range(3))) == ["unavailable"]
 
         await until(lambda: ended[0] == 2, 1)
+
+
+async def test_what_could_not_be_taken_from_a_server_of_ones_own_is_taken_later(
+    triton: Triton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
+    monkeypatch.setattr("services.inference.triton.loading._COMPARE", 0.05)
+    async with instance(triton, watched=True) as loader:
+        version, kept = await load(loader), await load(loader, name="acme.default.kept.1")
+        triton.instead["RepositoryModelUnload"] = says(grpc.StatusCode.UNAVAILABLE, "busy", times=1)
+        await version.close()
+        assert triton.backend(NAME)
+
+        await until(lambda: not triton.backend(NAME))
+        assert await codes(kept, i(1)) == ["ok"]
+
+
+async def test_what_is_loaded_again_after_it_could_not_be_taken_away_stays(
+    triton: Triton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
+    monkeypatch.setattr("services.inference.triton.loading._COMPARE", 0.02)
+    async with instance(triton, watched=True) as loader:
+        version = await load(loader)
+        triton.instead["RepositoryModelUnload"] = says(grpc.StatusCode.UNAVAILABLE, "busy", times=1)
+        await version.close()
+        again = await load(loader)
+        looks = triton.asked.count("ModelStatistics")
+        await until(lambda: triton.asked.count("ModelStatistics") > looks + 3)
+
+        assert triton.asked.count("RepositoryModelUnload") == 1
+        assert await codes(again, i(1)) == ["ok"]
+
+
+async def test_a_push_that_takes_long_does_not_make_more_looks(triton: Triton, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
+    monkeypatch.setattr("services.inference.triton.loading._AGAIN", 0.0)
+    async with instance(triton, watched=True) as loader:
+        version = await load(loader)
+        await until(lambda: loader.up)
+        triton.instead["ServerLive"] = says(grpc.StatusCode.UNAVAILABLE, "gone")
+        await until(lambda: not version.up)
+        await loader._server.unload(NAME)
+        triton.instead = {"RepositoryModelLoad": hangs}
+        triton.asked.clear()
+        await until(lambda: triton.asked.count("ServerLive") > 20)
+
+        assert triton.asked.count("ModelStatistics") == 1

@@ -32,6 +32,8 @@ class TritonLoader:
         """At most `most` calls are under way; more are refused."""
         self.up = False
         self._needs, self._wanted, self._idle = needs, set[str](), set[str]()
+        # What was to be taken from the server and is not yet.
+        self._left = set[str]()
         self._server, self._most, self._calls = server, most, 0
         self._versions: dict[str, TritonVersion] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -81,10 +83,12 @@ class TritonLoader:
                 said = time.monotonic()
             if not await self._alive():
                 self._down()
-            elif not self.up or time.monotonic() - compared > _COMPARE or self._waiting():
+            elif (due := time.monotonic() - compared > _COMPARE) or not self.up or self._waiting():
                 with contextlib.suppress(Failure, Gone):
-                    await self._compare()
-                    compared = time.monotonic()
+                    there = await self._compare()
+                    if due:
+                        compared = time.monotonic()
+                        await self._sweep(there)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK):
                     await self._wake.wait()
@@ -125,6 +129,7 @@ class TritonLoader:
                 return
             del self._versions[version.name]
             self._wanted.discard(version.name)
+            self._tried.pop(version.name, None)
             await self._say()
             await self._forget({version.name})
 
@@ -136,11 +141,15 @@ class TritonLoader:
 
     async def _forget(self, names: set[str]) -> None:
         """Takes versions from the server that nobody needs; what cannot be found out now is tried by a later look."""
+        self._left |= names
         try:
-            needed = await self._needs.of_others() | self._wanted
-            for name in sorted(names - needed):
-                await self._server.unload(name)
-                log.info("%s is taken from Triton", name)
+            needed = await self._needs.of_others()
+            self._left -= needed
+            for name in sorted(self._left):
+                if name not in self._wanted:
+                    await self._server.unload(name)
+                    log.info("%s is taken from Triton", name)
+                self._left.discard(name)
         except (Failure, Gone) as failure:
             log.warning("not all versions are taken from Triton: %s", failure)
 
@@ -157,18 +166,22 @@ class TritonLoader:
 
     def _waiting(self) -> bool:
         now = time.monotonic()
-        return any(not v.up and now - self._tried.get(v.name, 0) > _AGAIN for v in self._versions.values())
+        down = [name for name, v in self._versions.items() if not v.up and name not in self._healing]
+        return any(now - self._tried.get(name, 0) > _AGAIN for name in down)
 
-    async def _compare(self) -> None:
+    async def _compare(self) -> set[str]:
+        """What the server has."""
         there = await self._server.loaded()
         self.up = True
         for version in list(self._versions.values()):
             if not version.up or version.name not in there:
                 self._heal(version)
-        await self._sweep(there)
+        return there
 
     async def _sweep(self, there: set[str]) -> None:
-        """Forgets what an instance left behind that died: what one of us pushed and nobody needs at two looks."""
+        """Forgets what is left, and what an instance left that died: what one of us pushed and nobody needs, twice."""
+        self._left &= there
+        await self._forget(set())
         if not self._needs.shared:
             return
         idle = there - self._wanted - await self._needs.of_others()
@@ -185,7 +198,6 @@ class TritonLoader:
         return task
 
     async def _bring_back(self, version: TritonVersion, broken: bool) -> None:
-        self._tried[version.name] = time.monotonic()
         async with self._lock(version.name):
             if self._versions.get(version.name) is not version:
                 return
@@ -197,6 +209,7 @@ class TritonLoader:
                 log.info("%s is back on Triton", version.name)
             except (Failure, Gone) as failure:
                 self._set(version, False)
+                self._tried[version.name] = time.monotonic()
                 log.warning("%s cannot be brought back: %s", version.name, failure)
 
     async def _place(self, version: TritonVersion) -> None:
