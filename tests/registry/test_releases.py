@@ -234,6 +234,17 @@ async def test_a_failure_of_another_generation_is_not_heard(acme: Tenant) -> Non
     assert (await acme.ended(operation)).state == SUCCEEDED
 
 
+async def test_a_failure_of_another_version_is_not_heard(acme: Tenant) -> None:
+    await with_versions(acme, 2)
+    await acme.serve("late", 1)
+    operation = await acme.promote("late", 2)
+    generation = (await acme.release("late")).generation
+    await acme.engine_failed("late", 1, generation, "it is lost")
+    await acme.engine_failed("late", 2, generation, "out of memory")
+
+    assert (await acme.ended(operation)).error.detail == "late version 2 does not load: out of memory"
+
+
 async def test_a_cancelled_promotion_goes_back(acme: Tenant) -> None:
     await with_versions(acme, 2)
     await acme.serve("late", 1)

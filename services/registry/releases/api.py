@@ -50,11 +50,12 @@ class ReleasesApi:
     async def engine_changed(self, message: EngineChanged, delivery: Delivery) -> None:
         """An instance has loaded a version, or failed to."""
         engine, scope = message.engine, delivery.scope
+        which = engine.model, engine.version, message.generation
         if engine.state == ENGINE_STATE_READY:
-            await self._releases.loaded(scope, engine.model, message.generation, engine.instance)
+            await self._releases.loaded(scope, *which, engine.instance)
         elif engine.state == ENGINE_STATE_FAILED:
             reason = f"{engine.model} version {engine.version} does not load: {engine.reason}"
-            await self._releases.failed(scope, engine.model, message.generation, engine.instance, reason, delivery)
+            await self._releases.failed(scope, *which, engine.instance, reason, delivery)
 
     async def release_applied(self, message: ReleaseApplied, delivery: Delivery) -> None:
         """A gateway answers with a generation from now on."""

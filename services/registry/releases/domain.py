@@ -131,6 +131,11 @@ def under_way(release: Release, generation: int) -> bool:
     return bool(release.operation) and release.generation == generation
 
 
+def waits_for(release: Release, version: int, generation: int) -> bool:
+    """Whether a change that has not ended waits for a version: what instances say of others says nothing of it."""
+    return under_way(release, generation) and number(release.desired) == version
+
+
 def apply(release: Release, gateway: str, generation: int, gateways: Party, now: datetime) -> Release:
     """The release after a gateway has switched to a generation: done once all of them have.
 

@@ -99,10 +99,10 @@ class Releases:
         """Every release of every tenant."""
         return self._store.all()
 
-    async def loaded(self, scope: Scope, model: str, generation: int, instance: str) -> None:
+    async def loaded(self, scope: Scope, model: str, version: int, generation: int, instance: str) -> None:
         """An instance has loaded what a generation wants: noted as progress."""
         release = await self._store.get(scope, model)
-        if release and domain.under_way(release, generation):
+        if release and domain.waits_for(release, version, generation):
             self._loaded.add((scope, model, generation))
             await self._operations.progress(scope, release.operation, 0.6, "switching", f"loaded by {instance}")
 
@@ -124,11 +124,11 @@ class Releases:
             await self._end(scope, await self._store.change(scope, model, decide, once))
 
     async def failed(
-        self, scope: Scope, model: str, generation: int, instance: str, reason: str, once: Once | None
+        self, scope: Scope, model: str, version: int, generation: int, instance: str, reason: str, once: Once | None
     ) -> None:
         """An instance cannot load the version of a generation. When none can, what served goes on serving."""
         release = await self._store.get(scope, model)
-        if release is None or not domain.under_way(release, generation):
+        if release is None or not domain.waits_for(release, version, generation):
             return
         others = {key: said for key, said in self._failed.items() if key[:2] != (scope, model)}
         failed = self._failed.get((scope, model, generation), {}) | {instance: reason}
