@@ -31,14 +31,14 @@ ACME = Scope("acme")
 class Instance:
     """A catalogue on real blobs and a real outbox."""
 
-    def __init__(self, home: Path, loader: OnnxRuntimeLoader | None = None) -> None:
+    def __init__(self, home: Path, loader: OnnxRuntimeLoader | None = None, keep_previous: bool = True) -> None:
         self.blobs, self.db, self.bus = FolderBlobs(home / "blobs"), open_database("", home), NearBus(home / "bus.db")
         spawn = asyncio.get_running_loop().create_task
         self.away = False
         surroundings = Surroundings(
             self.read, loader or OnnxRuntimeLoader(), Store(self.db), spawn, lambda: datetime.now(UTC), "i-1"
         )
-        self.catalogue = Catalogue(surroundings, keep_previous=True, unload_seconds=0.02)
+        self.catalogue = Catalogue(surroundings, keep_previous, unload_seconds=0.02)
 
     async def read(self, tenant: str, digest: str) -> bytes:
         if self.away:
@@ -116,8 +116,8 @@ async def started(made: Instance) -> AsyncIterator[Instance]:
 
 
 async def test_what_is_desired_and_what_serves_is_loaded(instance: Instance) -> None:
-    one, two, three = [await instance.version(number) for number in (1, 2, 3)]
-    await instance.hear(Release("late", 4, desired=two, serving=one, previous=three, awaited=True))
+    one, two = [await instance.version(number) for number in (1, 2)]
+    await instance.hear(Release("late", 4, desired=two, serving=one, awaited=True))
 
     assert instance.states() == {1: State.READY, 2: State.READY}
     assert instance.catalogue.find(Key(ACME, "late", 2))
@@ -250,6 +250,34 @@ async def test_a_version_that_is_named_again_stays(instance: Instance) -> None:
 
     assert instance.states() == {1: State.READY, 2: State.READY}
     assert (await instance.told())[-1] == (1, 2, 3)
+
+
+async def test_the_version_before_is_loaded_as_well_after_what_serves(instance: Instance) -> None:
+    one, two = await instance.version(1), await instance.version(2)
+    await instance.hear(Release("late", 4, desired=two, serving=two, previous=one))
+    assert instance.states() == {2: State.READY}
+
+    await until(lambda: instance.states() == {1: State.READY, 2: State.READY})
+    assert instance.catalogue.find(Key(ACME, "late", 1))
+
+
+async def test_nobody_waits_for_a_version_before_that_cannot_be_had(instance: Instance) -> None:
+    two = await instance.version(2)
+    gone = two._replace(version=1, digest="sha256:" + "0" * 64)
+    await instance.hear(Release("late", 4, desired=two, serving=two, previous=gone))
+    await until(lambda: instance.states() == {1: State.FAILED, 2: State.READY})
+    await instance.hear(Release("late", 5, desired=two, serving=two))
+
+    assert instance.states() == {2: State.READY}
+
+
+async def test_the_version_before_is_not_loaded_where_it_shall_not_be_kept(tmp_path: Path) -> None:
+    async with started(Instance(tmp_path, keep_previous=False)) as instance:
+        one, two = await instance.version(1), await instance.version(2)
+        await instance.hear(Release("late", 4, desired=two, serving=two, previous=one))
+        await asyncio.sleep(0.05)
+
+        assert instance.states() == {2: State.READY}
 
 
 async def test_the_version_before_goes_when_it_shall_not_be_kept(instance: Instance) -> None:

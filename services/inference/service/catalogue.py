@@ -92,10 +92,13 @@ class Catalogue:
         news = known is None or release.generation > known.generation
         for number, released in release.must_have().items():
             await self._want(Key(scope, release.model, number), released, release, again or news)
+        if self._keep and release.previous and release.previous.version not in release.must_have():
+            key = Key(scope, release.model, release.previous.version)
+            self._with.spawn(self._keep_warm(key, release.previous, again or news))
         self._let_go(scope, release)
 
     async def settled(self) -> None:
-        """Returns when nothing is being loaded."""
+        """Returns when nothing is being loaded that has to be."""
         while self._loads:
             await asyncio.gather(*self._loads, return_exceptions=True)
 
@@ -122,6 +125,15 @@ class Catalogue:
         elif entry.engine and (entry.state is State.UNLOADING or entry.told < self._awaited(release, key.version)):
             entry.state = _state(entry.engine)
             await self._tell(key, entry)
+
+    async def _keep_warm(self, key: Key, released: Released, try_again: bool) -> None:
+        """Loads the version before, so that going back to it is at once. What serves comes first."""
+        await self.settled()
+        entry = self._entries.get(key)
+        if self._unnamed(key) or (entry and not (entry.state is State.FAILED and try_again)):
+            return
+        self._entries[key] = Entry(released)
+        await self._load(key, self._entries[key])
 
     @staticmethod
     def _awaited(release: Release, version: int) -> int:
