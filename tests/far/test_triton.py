@@ -264,7 +264,7 @@ async def test_the_gateway_refuses_with_a_time_while_the_server_is_away_and_goes
                 refused = await running.post(path, body)
                 assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
                 assert int(refused.headers["retry-after"]) >= 1
-                assert time.monotonic() - began < 3
+                assert time.monotonic() - began < 1
                 await asyncio.sleep(0.1)
 
             await asyncio.to_thread(program.start)
