@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 from services.kit.timestamps import uuid7
 from services.logs.database import open_database
 from services.logs.subscriptions.domain import DEAD, DELIVERED, PENDING, Delivery, Message, Subscription
-from services.logs.subscriptions.store import Store
+from services.logs.subscriptions.store import Deliver, Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ACME, RIVAL = Scope("acme"), Scope("rival")
@@ -40,8 +40,11 @@ def delivery(number: int, name: str = "hooks", at: datetime = NOW) -> Delivery:
 
 
 async def note(store: Store, *made: Delivery, scope: Scope = ACME, place: tuple[int, int] = (0, 1)) -> int:
-    def match(found: Mapping[Scope, Sequence[Subscription]]) -> Sequence[tuple[Scope, Delivery, Message]]:
-        return [(scope, one, MESSAGE) for one in made if scope in found]
+    def deliver(to: Subscription) -> Sequence[tuple[Delivery, Message]]:
+        return [(one, MESSAGE) for one in made if one.subscription == to.subscription]
+
+    def match(scope: Scope, filters: Iterable[str]) -> Mapping[str, Deliver]:
+        return dict.fromkeys(filters, deliver)
 
     return await store.note("test", place, frozenset([scope]), match)
 
@@ -57,7 +60,7 @@ async def test_a_delivery_and_the_place_are_written_together(store: Store) -> No
 
 
 async def test_a_match_that_fails_notes_no_place(store: Store) -> None:
-    def broken(found: Mapping[Scope, Sequence[Subscription]]) -> Sequence[tuple[Scope, Delivery, Message]]:
+    def broken(scope: Scope, filters: Iterable[str]) -> Mapping[str, Deliver]:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
@@ -157,3 +160,17 @@ async def test_deliveries_are_listed_newest_first_in_pages(store: Store) -> None
     rest = await store.deliveries(ACME, "hooks", 3, first.items[-1].delivery)
     assert [one.delivery for page in (first, rest) for one in page.items] == [one.delivery for one in reversed(made)]
     assert (bool(first.next_token), rest.next_token) == (True, "")
+
+
+async def test_only_subscriptions_whose_filter_matches_are_read_and_each_filter_is_asked_once(store: Store) -> None:
+    for number in range(600):
+        await store.create(ACME, replace(subscription(f"s{number}"), filter=f"word{number % 520}"), b"")
+    await store.create(RIVAL, replace(subscription("theirs"), filter="word1"), b"")
+    asked: list[str] = []
+
+    def match(scope: Scope, filters: Iterable[str]) -> Mapping[str, Deliver]:
+        asked.extend(filters)
+        return {text: lambda to: [(delivery(0, to.subscription), MESSAGE)] for text in asked if text != "word2"}
+
+    assert await store.note("test", (0, 1), frozenset([ACME]), match) == 598
+    assert sorted(asked) == sorted(f"word{number}" for number in range(520))

@@ -5,9 +5,10 @@ import base64
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from urllib.parse import quote
 
 import orjson
@@ -34,7 +35,7 @@ from services.logs.subscriptions.domain import (
     content,
     render,
 )
-from services.logs.subscriptions.store import Store
+from services.logs.subscriptions.store import Deliver, Match, Store
 
 log = logging.getLogger(__name__)
 _FOLLOWER = "subscriptions"
@@ -186,20 +187,18 @@ class Subscriptions:
                 if await self._store.note(_FOLLOWER, position, scopes, self._matching(stored)):
                     self.on_due()
 
-    def _matching(
-        self, stored: Sequence[Stored]
-    ) -> Callable[[Mapping[Scope, Sequence[Subscription]]], Sequence[tuple[Scope, Delivery, Message]]]:
-        now = self._now()
+    def _matching(self, stored: Sequence[Stored]) -> Match:
+        """A filter is asked once for each record, however many subscriptions have it."""
+        records: dict[Scope, list[Stored]] = {}
+        for one in stored:
+            records.setdefault(Scope(one.record.tenant, one.record.project), []).append(one)
 
-        def match(found: Mapping[Scope, Sequence[Subscription]]) -> Sequence[tuple[Scope, Delivery, Message]]:
-            made = []
-            filters = {one.filter: _filter(one) for each in found.values() for one in each}
-            for sequence, record in ((one.sequence, one.record) for one in stored):
-                scope = Scope(record.tenant, record.project)
-                for one in found.get(scope, ()):
-                    if sequence >= one.start and matches(filters[one.filter], record):
-                        delivery = Delivery(uuid7(), one.subscription, record.record[:64], PENDING, 0, 0, "", now, now)
-                        made.append((scope, delivery, message_of(one.subject, one.body, record)))
+        def match(scope: Scope, filters: Iterable[str]) -> Mapping[str, Deliver]:
+            made = {}
+            for text in filters:
+                query = _filter(text)
+                if found := [one for one in records.get(scope, ()) if matches(query, one.record)]:
+                    made[text] = partial(_deliveries, found, self._now())
             return made
 
         return match
@@ -209,13 +208,24 @@ def _scopes(stored: Sequence[Stored]) -> set[Scope]:
     return {Scope(one.record.tenant, one.record.project) for one in stored}
 
 
-def _filter(one: Subscription) -> Query:
+def _filter(text: str) -> Query:
     """One that cannot be read any more must not stop the others: it matches nothing."""
     try:
-        return parse(one.filter)
+        return parse(text)
     except Failure as failure:
-        log.error("the filter of subscription %s cannot be read: %s", one.subscription, failure)
+        log.error("the filter %r of a subscription cannot be read: %s", text, failure)
         return Not(All())
+
+
+def _deliveries(found: Sequence[Stored], now: datetime, to: Subscription) -> Sequence[tuple[Delivery, Message]]:
+    records = [one.record for one in found if one.sequence >= to.start]
+    return [
+        (
+            Delivery(uuid7(), to.subscription, record.record[:64], PENDING, 0, 0, "", now, now),
+            message_of(to.subject, to.body, record),
+        )
+        for record in records
+    ]
 
 
 def context_of(scope: Scope, name: str) -> str:

@@ -1,6 +1,6 @@
 """Subscriptions and deliveries in tables."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -77,7 +77,10 @@ class Due:
     message: Message
 
 
-Match = Callable[[Mapping[Scope, Sequence[Subscription]]], Sequence[tuple[Scope, Delivery, Message]]]
+_FILTERS = 500  # in one question
+# What a subscription gets, and who makes that: of the filters of a scope those that match something.
+Deliver = Callable[[Subscription], Iterable[tuple[Delivery, Message]]]
+Match = Callable[[Scope, Iterable[str]], Mapping[str, Deliver]]
 
 
 class Store:
@@ -141,8 +144,11 @@ class Store:
         """Writes what a match of subscriptions makes, and the place, in one transaction; returns how many are new."""
 
         def work(connection: Connection) -> int:
-            found = {scope: _subscriptions(connection, scope) for scope in scopes}
-            made = sum(_deliver(connection, *each) for each in match(found))
+            made = 0
+            for scope in scopes:
+                filters = match(scope, _filters(connection, scope))
+                for one in _subscriptions(connection, scope, filters):
+                    made += sum(_deliver(connection, scope, *each) for each in filters[one.filter](one))
             note_followed(connection, name, place)
             return made
 
@@ -217,9 +223,17 @@ def _live(connection: Connection, scope: Scope, name: str, deleted: bool) -> Sub
     return _subscription(row)
 
 
-def _subscriptions(connection: Connection, scope: Scope) -> Sequence[Subscription]:
+def _filters(connection: Connection, scope: Scope) -> Sequence[str]:
     here = within(subscriptions, scope) & subscriptions.c.delete_time.is_(None)
-    return [_subscription(row) for row in connection.execute(select(subscriptions).where(here))]
+    return connection.scalars(select(subscriptions.c.filter).where(here).distinct()).all()
+
+
+def _subscriptions(connection: Connection, scope: Scope, filters: Iterable[str]) -> Iterator[Subscription]:
+    here = within(subscriptions, scope) & subscriptions.c.delete_time.is_(None)
+    wanted = sorted(filters)
+    for at in range(0, len(wanted), _FILTERS):
+        some = subscriptions.c.filter.in_(wanted[at : at + _FILTERS])
+        yield from [_subscription(row) for row in connection.execute(select(subscriptions).where(here & some)).all()]
 
 
 def _deliver(connection: Connection, scope: Scope, made: Delivery, message: Message) -> int:
