@@ -100,4 +100,6 @@ def summary(history: list[Line], kind: str = "prediction") -> str:
     refused = sorted(line["refused"] for line in lines if line.get("refused"))
     if refused:
         said += f"; {len(refused)} refused first, slowest refusal p99 {refused[len(refused) * 99 // 100]:.2f} s"
+    for line in [line for line in lines if 400 <= line["status"] < 500][:3]:
+        said += f"; {line['status']} {line['said'][:200]}"
     return f"{len(lines)} {kind}s ({said}), p50 {statistics.median(took):.1f} ms, p99 {p99:.0f} ms"
