@@ -54,3 +54,19 @@ def test_the_next_consumer_has_its_own_time() -> None:
     polls_until_noticed(circling, 0.0)
 
     assert not circling.after(False, 0.0)
+
+
+def test_one_that_keeps_a_processor_busy_is_given_up_soon() -> None:
+    clock = Clock()
+    circling = Circling(clock.pause, lambda: clock.now)
+
+    assert next(n for n in count(1) if circling.after(False, 0.25, 0.1)) == 9
+    assert not circling.after(False, 0.25, 0.1)
+
+
+def test_one_that_works_for_what_it_finds_or_only_for_moments_is_left_alone() -> None:
+    clock = Clock()
+    circling = Circling(clock.pause, lambda: clock.now)
+
+    assert not any(circling.after(number % 8 == 0, 0.25, 0.2) for number in range(1000))
+    assert not any(circling.after(False, 0.25, 0.2 if number % 8 else 0.001) for number in range(1000))

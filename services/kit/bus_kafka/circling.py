@@ -1,7 +1,8 @@
-"""Notices a consumer that gives nothing any more: one that returns at once again and again, or not at all.
+"""Notices a consumer that gives nothing any more: one that returns at once, keeps a processor busy, or never returns.
 
-Seen with kafka-python 3.0 on a busy machine: a consumer whose coordinator was lost kept a processor busy, sent no sign
-of life and left its group, for as long as the process lived. A new one in its place reads on.
+Seen with kafka-python 3.0: the leader of a group joins again because partitions came or went, a poll ends before the
+join does, and the next one takes the group for joined. From then on polls do not wait, no sign of life is sent, and
+the group goes on without it, for as long as the process lives. A new consumer in its place reads on.
 """
 
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 STUCK = 30.0  # seconds: a poll asks for a quarter of one
 _AT_ONCE = 0.05
 _PATIENCE = 10.0
+_BUSY, _BUSY_PATIENCE = 0.1, 2.0  # of the time of a poll that waits by itself, a processor is needed for a hundredth
 
 
 class Circling:
@@ -19,10 +21,19 @@ class Circling:
         """`pause` waits some seconds, so that a consumer that does not wait by itself costs little."""
         self._pause, self._clock = pause, clock
         self._since: float | None = None
+        self._busy = 0.0
 
-    def after(self, found: bool, took: float) -> bool:
-        """A poll took `took` seconds. True when polls have brought nothing, and at once, for too long."""
-        if found or took > _AT_ONCE:
+    def after(self, found: bool, took: float, worked: float = 0.0) -> bool:
+        """A poll took `took` seconds, of which its thread worked for some. True when polls have brought nothing for too
+        long without waiting for it."""
+        if found:
+            self._since, self._busy = None, 0.0
+            return False
+        self._busy = self._busy + took if worked > _BUSY * took else 0.0
+        if self._busy > _BUSY_PATIENCE:
+            self._busy = 0.0
+            return True
+        if took > _AT_ONCE:
             self._since = None
             return False
         now = self._clock()

@@ -129,13 +129,14 @@ class KafkaReader:
     def _read(self, limit: int) -> list[Event]:
         if self.closed or not self._ready():
             return []
-        consumer, began = self._consumer, time.monotonic()
+        consumer = self._consumer
         try:
             self._cluster.renew()
             if self._passing and time.monotonic() - self._looked > _NEW_PARTITIONS:
                 self._take_new()
+            began, worked = time.monotonic(), time.thread_time()
             found = consumer.poll(_SLICE, max_records=limit)
-            if self._circling.after(bool(found), time.monotonic() - began):
+            if self._circling.after(bool(found), time.monotonic() - began, time.thread_time() - worked):
                 raise KafkaError("the consumer turns in circles")
             return self._events(consumer, found) if self._consumer is consumer else []
         except Exception as error:
