@@ -30,7 +30,8 @@ from services.kit.rpc import SIZE
 log = logging.getLogger(__name__)
 JSON = "application/json"
 CHUNK = 16 * 2**20
-_LARGE = 16 * 2**10  # bytes from which on JSON is read and written beside the loop: messages of structs take 0.1 ms per KiB
+# Bytes from which on JSON is read and written beside the loop: a message of structs takes 0.1 ms per KiB.
+_LARGE = 16 * 2**10
 _HTTP_BODY = "google.api.HttpBody"
 Take = Callable[[Request, int, bool], Awaitable[None]]
 
