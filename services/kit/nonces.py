@@ -9,6 +9,7 @@ from services.kit.errors import Code, Failure, Unavailable
 
 WINDOW = 300.0  # seconds for which a signature is good
 SKEW = 5.0  # seconds by which clocks may differ
+_STEP = 1.0  # seconds: two looks at two clocks are never at the same moment, so less is no step of one of them
 
 
 class Nonces:
@@ -30,6 +31,7 @@ class Nonces:
         """`now` gives Unix seconds, `ticks` seconds that nobody sets."""
         self._cache, self._now, self._ticks, self._window, self._skew = cache, now, ticks, window, skew
         self._latest = self._doubt = 0.0
+        self._step = max(skew, _STEP)
         self._ahead = now() - ticks()
 
     async def accept(self, signer: str, nonce: str, created: float, keyed: bool) -> None:
@@ -42,7 +44,7 @@ class Nonces:
         if not now - self._window <= created <= now + self._skew:
             raise _stale("the signature is too old, or from the future")
         try:
-            fresh = await self._cache.add(_key(signer, nonce), self._window + 3 * self._skew)
+            fresh = await self._cache.add(_key(signer, nonce), self._window + self._skew + 2 * self._step)
         except Unavailable as failure:
             since = self._cache.away_since
             if keyed and since is not None and created > since + self._skew:
@@ -58,7 +60,7 @@ class Nonces:
     def _mark(self, now: float) -> None:
         """Sees that the clock was set back: signatures from before that stay good for longer than nonces are kept."""
         ahead = now - self._ticks()
-        if ahead < self._ahead - self._skew:
+        if ahead < self._ahead - self._step:
             self._doubt = self._latest + 2 * self._skew  # the newest that anybody may have taken by then
             self._ahead = ahead
         self._ahead = max(self._ahead, ahead)
