@@ -1,5 +1,6 @@
 """A service of one slice, with a database: what the kit's tests talk to."""
 
+import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from aimass.v1.operations_pb2_grpc import OperationsStub
+from services.kit import contract
 from services.kit.auth import Identity, Principal, Scope
 from services.kit.channels import RemoteChannel
 from services.kit.db import Database
@@ -87,3 +89,16 @@ def admin(identity: Identity) -> Any:
 def as_key(identity: Identity, *permissions: str, scope: Scope = SCOPE) -> tuple[tuple[str, str], ...]:
     """Metadata of a caller with these permissions."""
     return (("authorization", f"Bearer {identity.token('data', Principal(scope, 'key:test', permissions))}"),)
+
+
+@pytest.fixture
+def topic() -> str:
+    """A topic of this test's own: a server keeps what other tests have said."""
+    return f"aimass.t{uuid.uuid4().hex}.v1"
+
+
+@pytest.fixture
+def only_topic(topic: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same, and every event of this test goes there."""
+    monkeypatch.setattr(contract, "topic", lambda descriptor: topic)
+    return topic

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -48,12 +47,6 @@ async def bus(request: pytest.FixtureRequest, near: NearBus, identity: Identity,
         yield remote
         await remote.close()
         await door.close(0)
-
-
-@pytest.fixture
-def topic() -> str:
-    """A topic of this test's own: a server keeps what other tests have said."""
-    return f"aimass.t{uuid.uuid4().hex}.v1"
 
 
 def event(number: int, topic: str = TOPIC) -> Event:

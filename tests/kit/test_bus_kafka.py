@@ -238,16 +238,12 @@ def aside() -> float:
 
 @pytest.mark.far
 async def test_hostile_records_go_aside_and_the_rest_keeps_its_order(
-    kafka: KafkaBus, db: Database, schema: Schema, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaBus, db: Database, schema: Schema, only_topic: str
 ) -> None:
-    from services.kit import contract
-
-    topic = f"aimass.t{uuid.uuid4().hex}.v1"
-    monkeypatch.setattr(contract, "topic", lambda descriptor: topic)
     names = [f"t{n}" for n in range(6)]
     good = [changed(name) for name in names]
     await kafka.publish(good[:3])
-    await asyncio.to_thread(_write_hostile, topic, good[0])
+    await asyncio.to_thread(_write_hostile, only_topic, good[0])
     await kafka.publish([*good[3:], good[0]])  # the last one comes again
 
     seen: list[str] = []
@@ -256,16 +252,16 @@ async def test_hostile_records_go_aside_and_the_rest_keeps_its_order(
         await db.run(lambda connection: seen.append(message.tenant.tenant), delivery)
 
     before = aside()
-    listening = asyncio.create_task(consume(kafka, Listener({TenantChanged: handler}, schema.inbox), topic, now))
+    listening = asyncio.create_task(consume(kafka, Listener({TenantChanged: handler}, schema.inbox), only_topic, now))
     await until(lambda: len(seen) == 6 and aside() - before == 6, seconds=60)
 
-    behind_every_record = await asyncio.to_thread(_caught_up, topic)
+    behind_every_record = await asyncio.to_thread(_caught_up, only_topic)
     listening.cancel()
     await asyncio.wait([listening])
 
     assert seen == names
     assert behind_every_record
-    dead = await kafka.reader([f"{topic}.dead"], f"{topic}-dead")
+    dead = await kafka.reader([f"{only_topic}.dead"], f"{only_topic}-dead")
     found: list[Event] = []
     async with asyncio.timeout(20):
         while len(found) < 5:
@@ -332,12 +328,8 @@ async def test_a_commit_that_nobody_answers_is_given_up(monkeypatch: pytest.Monk
 
 @pytest.mark.far
 async def test_a_consumer_that_breaks_while_it_is_waited_for_is_followed_by_another(
-    kafka: KafkaBus, db: Database, schema: Schema, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaBus, db: Database, schema: Schema, only_topic: str
 ) -> None:
-    from services.kit import contract
-
-    topic = f"aimass.t{uuid.uuid4().hex}.v1"
-    monkeypatch.setattr(contract, "topic", lambda descriptor: topic)
     seen: list[str] = []
 
     async def handler(message: TenantChanged, delivery: Delivery) -> None:
@@ -346,7 +338,7 @@ async def test_a_consumer_that_breaks_while_it_is_waited_for_is_followed_by_anot
         await db.run(lambda connection: seen.append(message.tenant.tenant), delivery)
 
     await kafka.publish([changed("a")])
-    listening = asyncio.create_task(consume(kafka, Listener({TenantChanged: handler}, schema.inbox), topic, now))
+    listening = asyncio.create_task(consume(kafka, Listener({TenantChanged: handler}, schema.inbox), only_topic, now))
     await until(lambda: seen, seconds=30)
     await kafka.publish([changed("b")])
     await until(lambda: len(seen) == 2, seconds=30)
@@ -358,8 +350,7 @@ async def test_a_consumer_that_breaks_while_it_is_waited_for_is_followed_by_anot
 
 
 @pytest.mark.far
-async def test_a_passing_group_leaves_nothing_behind(kafka: KafkaBus) -> None:
-    topic = f"aimass.t{uuid.uuid4().hex}.v1"
+async def test_a_passing_group_leaves_nothing_behind(kafka: KafkaBus, topic: str) -> None:
     reader = await kafka.reader([topic], f"passing-{topic}", from_end=True)
     await kafka.publish([Event(topic, "k", b"x", {"ce_id": "1"})])
     async with asyncio.timeout(20):
@@ -400,13 +391,12 @@ def _described(topic: str) -> tuple[int, dict[str, str]]:
 
 @pytest.mark.far
 async def test_a_partition_that_is_added_is_read_from_its_beginning(
-    kafka: KafkaBus, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaBus, monkeypatch: pytest.MonkeyPatch, topic: str
 ) -> None:
     from services.kit.bus_kafka import cluster, reader
 
     monkeypatch.setattr(reader, "_NEW_PARTITIONS", 0.0)
     monkeypatch.setattr(cluster, "_AGE", 500)
-    topic = f"aimass.t{uuid.uuid4().hex}.v1"
     found = await kafka.reader([topic], "passing", from_end=True)
     await asyncio.to_thread(_add_partition, topic)
     seen: set[int] = set()

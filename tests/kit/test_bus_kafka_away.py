@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import sys
 import time
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -95,19 +94,13 @@ async def working(*works: Any) -> AsyncIterator[None]:
 
 
 async def test_a_broker_that_is_killed_loses_and_doubles_nothing(
-    broker: Program, bus: KafkaBus, db: Database, schema: Schema
+    broker: Program, bus: KafkaBus, db: Database, schema: Schema, only_topic: str
 ) -> None:
     done = await Effects(db).open()
     listener = Listener({TenantChanged: done.handler}, schema.inbox)
-    # On the other database this test has said others, of which some may come again: its inbox knows them, this one not.
-    wanted = range(first := 2 * EVENTS * (time.time_ns() % 10**6), first + EVENTS)
-
-    async def ours() -> list[int]:
-        return [number for number in await done.numbers() if number in wanted]
-
-    async with working(Relay(schema.outbox, schema.tenure, db, bus).run(), consume(bus, listener, "killed", now)):
+    async with working(Relay(schema.outbox, schema.tenure, db, bus).run(), consume(bus, listener, only_topic, now)):
         for start in range(0, EVENTS, 50):
-            await db.run(partial(_say, schema, first + start))
+            await db.run(partial(_say, schema, start))
             if start in (500, 1200):
                 await asyncio.to_thread(broker.kill)
                 if start == 1200:
@@ -116,13 +109,13 @@ async def test_a_broker_that_is_killed_loses_and_doubles_nothing(
         await restart
 
         async def all_are_there() -> bool:
-            return len(await ours()) >= EVENTS
+            return len(await done.numbers()) >= EVENTS
 
         await until(all_are_there, seconds=180)
         await asyncio.sleep(1)  # for what would come twice
-    numbers = await ours()
+    numbers = await done.numbers()
 
-    assert sorted(numbers) == list(wanted)
+    assert sorted(numbers) == list(range(EVENTS))
     assert in_order(numbers)
 
 
@@ -130,8 +123,7 @@ def _say(schema: Schema, start: int, connection: Connection) -> None:
     schema.outbox.add(connection, [changed(number) for number in range(start, start + 50)])
 
 
-async def test_a_frozen_broker_is_waited_for_and_not_by_the_loop(broker: Program, bus: KafkaBus) -> None:
-    topic = f"aimass.t{uuid.uuid4().hex}.v1"
+async def test_a_frozen_broker_is_waited_for_and_not_by_the_loop(broker: Program, bus: KafkaBus, topic: str) -> None:
     await bus.publish([Event(topic, "k", b"0", {"ce_id": "0"})])
     reader = await bus.reader([topic], "frozen")
     assert [event.id for event in await reader.poll(10)] == ["0"]
@@ -151,8 +143,9 @@ async def test_a_frozen_broker_is_waited_for_and_not_by_the_loop(broker: Program
     assert longest < 0.5, "seconds that the loop waited, on any machine"
 
 
-async def test_a_broker_that_is_frozen_for_longer_gets_the_same_again_in_order(broker: Program, bus: KafkaBus) -> None:
-    topic = f"aimass.t{uuid.uuid4().hex}.v1"
+async def test_a_broker_that_is_frozen_for_longer_gets_the_same_again_in_order(
+    broker: Program, bus: KafkaBus, topic: str
+) -> None:
     events = [Event(topic, f"k{n % 5}", str(n).encode(), {"ce_id": str(n)}) for n in range(100)]
     await bus.publish(events[:10])
     broker.freeze()
@@ -176,36 +169,35 @@ async def test_a_broker_that_is_frozen_for_longer_gets_the_same_again_in_order(b
     assert all([n for n in first if n % 5 == key] == list(range(key, 100, 5)) for key in range(5))
 
 
-async def test_a_reader_that_closes_leaves_the_rest_to_another(bus: KafkaBus, db: Database, schema: Schema) -> None:
+async def test_a_reader_that_closes_leaves_the_rest_to_another(
+    bus: KafkaBus, db: Database, schema: Schema, only_topic: str
+) -> None:
     done = await Effects(db).open()
     listener = Listener({TenantChanged: done.handler}, schema.inbox)
-    first = 10 * EVENTS + 1000 * (
-        time.time_ns() % 10**6
-    )  # earlier tests, and this one on another database, said others
-    wanted = range(first, first + 500)
-    group = f"shared-{uuid.uuid4().hex}"
-
-    async def ours() -> list[int]:
-        return [number for number in await done.numbers() if number in wanted]
+    wanted = range(500)
 
     async def some(count: int) -> None:
         async def there() -> bool:
-            return len(await ours()) >= count
+            return len(await done.numbers()) >= count
 
         await until(there, seconds=120)
 
-    async with working(consume(bus, listener, group, now)):
-        async with working(consume(bus, listener, group, now)):
+    async with working(consume(bus, listener, only_topic, now)):
+        async with working(consume(bus, listener, only_topic, now)):
             await bus.publish([changed(number) for number in wanted])
             await some(50)
         await some(len(wanted))
 
-    assert sorted(await ours()) == list(wanted)
-    assert in_order(await ours())
+    numbers = await done.numbers()
+
+    assert sorted(numbers) == list(wanted)
+    assert in_order(numbers)
 
 
-async def test_a_reader_that_is_killed_is_taken_over_from(broker: Program, bus: KafkaBus, tmp_path: Path) -> None:
-    topic, group = f"aimass.t{uuid.uuid4().hex}.v1", "taken-over"
+async def test_a_reader_that_is_killed_is_taken_over_from(
+    broker: Program, bus: KafkaBus, topic: str, tmp_path: Path
+) -> None:
+    group = "taken-over"
     await bus.publish([Event(topic, f"k{n % 9}", b"", {"ce_id": str(n)}) for n in range(300)])
     other = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.kit.reading", f"kafka://{broker.address}", topic, group,

@@ -29,6 +29,13 @@ async def with_versions(tenant: Tenant, count: int) -> Tenant:
     return tenant
 
 
+async def promoting(tenant: Tenant) -> tuple[str, int]:
+    """Version 1 serves, and version 2 is on its way: its operation, and the release's generation."""
+    await with_versions(tenant, 2)
+    await tenant.serve("late", 1)
+    return await tenant.promote("late", 2), (await tenant.release("late")).generation
+
+
 async def stages(tenant: Tenant) -> list[str]:
     request = models_pb2.ListModelVersionsRequest(model="late", show_deleted=True)
     versions = (await tenant.models().ListModelVersions(request)).versions
@@ -208,10 +215,7 @@ async def test_what_is_not_there_cannot_be_promoted(acme: Tenant, model: str, ve
 
 
 async def test_a_failed_load_keeps_the_old_version_serving(acme: Tenant) -> None:
-    await with_versions(acme, 2)
-    await acme.serve("late", 1)
-    operation = await acme.promote("late", 2)
-    generation = (await acme.release("late")).generation
+    operation, generation = await promoting(acme)
     await acme.engine_failed("late", 2, generation, "out of memory")
 
     ended = await acme.ended(operation)
@@ -225,9 +229,7 @@ async def test_a_failed_load_keeps_the_old_version_serving(acme: Tenant) -> None
 
 
 async def test_a_failure_of_another_generation_is_not_heard(acme: Tenant) -> None:
-    await with_versions(acme, 2)
-    await acme.serve("late", 1)
-    operation = await acme.promote("late", 2)
+    operation, _ = await promoting(acme)
     await acme.engine_failed("late", 2, 1, "that was before")
     await acme.switch("late")
 
@@ -235,10 +237,7 @@ async def test_a_failure_of_another_generation_is_not_heard(acme: Tenant) -> Non
 
 
 async def test_a_failure_of_another_version_is_not_heard(acme: Tenant) -> None:
-    await with_versions(acme, 2)
-    await acme.serve("late", 1)
-    operation = await acme.promote("late", 2)
-    generation = (await acme.release("late")).generation
+    operation, generation = await promoting(acme)
     await acme.engine_failed("late", 1, generation, "it is lost")
     await acme.engine_failed("late", 2, generation, "out of memory")
 
