@@ -787,10 +787,11 @@ class Subscriptions:
         webhook: subscriptions_pb2.Webhook | Mapping[str, Any],
         description: str | None = ...,
         template: subscriptions_pb2.Template | Mapping[str, Any] | None = ...,
+        idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> subscriptions_pb2.CreatedSubscription:
-        """Makes a subscription and shows its signing secret, this once. query_invalid, template_invalid,
-        egress_denied: what is wrong."""
+        """Makes a subscription and shows its signing secret, this once and to a repeat with the same key.
+        query_invalid, template_invalid, egress_denied: what is wrong."""
 
     def get_subscription(self, *, subscription: str, timeout: float | None = ...) -> subscriptions_pb2.Subscription:
         """Returns a subscription without its secret."""
@@ -1654,10 +1655,11 @@ class AsyncSubscriptions:
         webhook: subscriptions_pb2.Webhook | Mapping[str, Any],
         description: str | None = ...,
         template: subscriptions_pb2.Template | Mapping[str, Any] | None = ...,
+        idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> subscriptions_pb2.CreatedSubscription:
-        """Makes a subscription and shows its signing secret, this once. query_invalid, template_invalid,
-        egress_denied: what is wrong."""
+        """Makes a subscription and shows its signing secret, this once and to a repeat with the same key.
+        query_invalid, template_invalid, egress_denied: what is wrong."""
 
     async def get_subscription(
         self, *, subscription: str, timeout: float | None = ...

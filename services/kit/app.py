@@ -18,6 +18,7 @@ from services.kit.db import Database
 from services.kit.discovery import Directory
 from services.kit.member import connector
 from services.kit.schema import Schema
+from services.kit.secrets import Vault
 from services.kit.telemetry import Telemetry
 from services.kit.timestamps import uuid7
 
@@ -71,6 +72,7 @@ class Runtime:
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.instance = f"{'all' if len(self.hosted) > 1 else self.hosted[0]}-{uuid7()[-12:]}"
         self.identity = Identity(self.instance, self.settings.keys_dir or self.home / "keys")
+        self.vault = Vault(self.home / "keys", self.settings.secrets_key.get_secret_value())
         self.credentials = adapters.credentials(self.settings)
         self.calls = CallTable(self.settings.calls_file)
         source, connect = adapters.source(self.settings, self.identity), connector(self.credentials)

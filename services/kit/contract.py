@@ -75,6 +75,11 @@ class Method:
     def gives(self) -> Descriptor:
         return self.descriptor.output_type
 
+    @cached_property
+    def shows_secret(self) -> bool:
+        """Its answer has a secret, which nothing may keep as it is."""
+        return any(field.GetOptions().Extensions[options_pb2.field].secret for field in self.gives.fields)
+
     @property
     def long_work(self) -> bool:
         """It answers with an operation."""

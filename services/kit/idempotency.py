@@ -3,6 +3,7 @@
 The row lives in the transaction of the effect, so an effect without its row, or a row without its effect, cannot be.
 """
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from services.kit.db import Replay, UtcDateTime, upsert
 from services.kit.errors import Code, Failure
+from services.kit.secrets import Vault
 
 LIFETIME = timedelta(hours=24)
 _PRUNE_EVERY = 600.0  # seconds
@@ -34,12 +36,32 @@ class IdempotencyTable:
             Column("expire_time", UtcDateTime, nullable=False),
         )
         self._pruned = 0.0
+        self._vault: Vault | None = None
 
-    def once(self, who: str, key: str, request: Message, now: datetime, to_wire: Callable[[Any], Message]) -> "Keyed":
-        """What a keyed call hands to the database: `to_wire` makes the reply to keep out of the use case's result."""
+    def sealing(self, vault: Vault) -> "IdempotencyTable":
+        """The same table for a process that has a vault: answers that show a secret lie in it sealed."""
+        found = copy.copy(self)
+        found._vault = vault
+        return found
+
+    def once(
+        self,
+        who: str,
+        key: str,
+        request: Message,
+        now: datetime,
+        to_wire: Callable[[Any], Message],
+        secret: bool = False,
+    ) -> "Keyed":
+        """What a keyed call hands to the database: `to_wire` makes the reply to keep out of the use case's result.
+
+        A `secret` reply is kept sealed; without a vault it is not kept at all, so this raises RuntimeError.
+        """
+        if secret and not self._vault:
+            raise RuntimeError("an answer with a secret needs a vault")
         scope = hashlib.sha256(f"{who}\0{key}".encode()).hexdigest()
         fingerprint = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
-        return Keyed(self, scope, fingerprint, now, to_wire)
+        return Keyed(self, scope, fingerprint, now, to_wire, self._vault if secret else None)
 
     def prune(self, connection: Connection, now: datetime) -> None:
         """Forgets keys whose time is over, now and then: a look at all of them is in every other call's way."""
@@ -57,6 +79,7 @@ class Keyed:
     _fingerprint: str
     _now: datetime
     _to_wire: Callable[[Any], Message]
+    _vault: Vault | None = None
 
     def recall(self, connection: Connection) -> None:
         """Raises Replay for the same request, key_reused for another one."""
@@ -66,7 +89,7 @@ class Keyed:
             return
         if found.fingerprint != self._fingerprint:
             raise Failure(Code.KEY_REUSED, "the idempotency key was used for another request")
-        raise Replay(found.reply)
+        raise Replay(self._vault.open(found.reply, self._scope) if self._vault else found.reply)
 
     def claim(self, connection: Connection) -> None:
         """The same; of several at a time one goes on, and the others wait for what comes of it."""
@@ -80,6 +103,8 @@ class Keyed:
     def settle(self, connection: Connection, result: Any) -> None:
         """Keeps the answer."""
         table, reply = self._keys.table, self._to_wire(result).SerializeToString()
+        if self._vault:
+            reply = self._vault.seal(reply, self._scope)
         connection.execute(update(table).where(table.c.scope == self._scope).values(reply=reply))
 
     def _row(self, reply: bytes) -> dict[str, Any]:

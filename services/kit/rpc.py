@@ -82,7 +82,7 @@ class Call:
         if len(key) > 255:
             raise Failure(Code.INVALID_VALUE, "the idempotency key must have at most 255 characters")
         who = "\0".join((*self.scope, self.principal.id, self.method.path))
-        return self.keys.once(who, key, self.request, self.now(), to_wire)
+        return self.keys.once(who, key, self.request, self.now(), to_wire, self.method.shows_secret)
 
 
 class Guarded:

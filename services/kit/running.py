@@ -39,7 +39,7 @@ def build(name: str, runtime: Runtime) -> App:
         app.schema.tenure.bind(app.database, runtime.instance)
         servicers["aimass.v1.Operations"] = OperationsApi(app.schema.operations)
         importlib.import_module("aimass.v1.operations_pb2")
-    keys = app.schema.keys if app.schema else None
+    keys = app.schema.keys.sealing(runtime.vault) if app.schema else None
     runtime.directory.local[name].serve(guard(servicers, runtime.identity, name, runtime.now, keys, runtime.calls))
     runtime.apps[name] = app
     return app

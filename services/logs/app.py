@@ -2,7 +2,6 @@
 
 from services.kit.app import App, Runtime
 from services.kit.egress import Egress
-from services.kit.secrets import Vault
 from services.logs.config import Config
 from services.logs.database import open_database, schema
 from services.logs.ingest.api import Intake
@@ -30,8 +29,7 @@ def build(config: Config, runtime: Runtime) -> App:
     search = Search(ingest, Index(store / "index"))
 
     db = open_database(config.database_url.get_secret_value(), runtime.home)
-    egress, now = Egress(runtime.settings.egress_allow), runtime.now
-    vault = Vault(runtime.home / "keys", runtime.settings.secrets_key.get_secret_value())
+    egress, vault, now = Egress(runtime.settings.egress_allow), runtime.vault, runtime.now
     kept = SubscriptionStore(db)
     subscriptions = Subscriptions(kept, ingest, search, egress, vault, now)
     deliveries = Deliveries(kept, egress, vault, now, schedule_of(config.webhook_schedule), config.webhook_seconds)

@@ -1,7 +1,9 @@
 import asyncio
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from aimass.v1.access_pb2 import GetTenantRequest, Tenant
@@ -9,6 +11,7 @@ from services.kit.db import Database, Replay
 from services.kit.errors import Code, Failure
 from services.kit.idempotency import Keyed
 from services.kit.schema import Schema
+from services.kit.secrets import Vault
 from tests.kit.conftest import now
 
 
@@ -52,6 +55,30 @@ async def test_callers_do_not_share_keys(db: Database, schema: Schema) -> None:
     await db.run(lambda connection: "made", keyed(schema))
 
     assert await db.run(lambda connection: "made", keyed(schema, who="bob")) == "made"
+
+
+async def test_an_answer_with_a_secret_opens_for_its_own_key_only(db: Database, schema: Schema, tmp_path: Path) -> None:
+    table = schema.keys.sealing(Vault(tmp_path))
+
+    def shown(key: str) -> Keyed:
+        return table.once("ann", key, GetTenantRequest(tenant="a"), now(), lambda found: Tenant(tenant=found), True)
+
+    for key in ("k", "l"):
+        await db.run(lambda connection: "whsec_1", shown(key))
+    with pytest.raises(Replay) as replay:
+        await db.recall(shown("k"))
+    rows = await db.read(lambda connection: connection.execute(select(table.table)).all())
+    assert Tenant.FromString(replay.value.reply).tenant == "whsec_1"
+    assert not [row for row in rows if b"whsec_1" in row.reply]
+    swap = update(table.table).values(reply=rows[1].reply)
+    await db.run(lambda connection: connection.execute(swap) and None)
+    with pytest.raises(ValueError, match="does not open"):
+        await db.recall(shown("k" if rows[1].scope == shown("l")._scope else "l"))
+
+
+async def test_an_answer_with_a_secret_is_kept_by_nobody_without_a_vault(schema: Schema) -> None:
+    with pytest.raises(RuntimeError, match="needs a vault"):
+        schema.keys.once("ann", "k", GetTenantRequest(), now(), lambda found: Tenant(tenant=found), secret=True)
 
 
 async def test_a_key_is_forgotten_after_a_day(db: Database, schema: Schema) -> None:

@@ -70,6 +70,31 @@ async def test_a_promotion_arrives_signed_and_as_the_template_says(centre: House
         Webhook(other).verify(arrival.body, arrival.headers)
 
 
+async def test_a_repeated_creation_has_one_effect_and_shows_the_same_secret(centre: House, sink: Sink) -> None:
+    stub = stub_of(centre, idempotency_key="hooks-1")
+    first = await stub.CreateSubscription(asked(sink))
+    second = await stub.CreateSubscription(asked(sink))
+
+    assert second == first
+    assert await code_of(stub.CreateSubscription(asked(sink, name="other"))) is Code.KEY_REUSED
+    assert await code_of(stub_of(centre).CreateSubscription(asked(sink))) is Code.ALREADY_EXISTS
+
+
+async def test_a_repeat_after_a_restart_shows_the_same_secret(tmp_path: Path, sink: Sink) -> None:
+    async with logs(tmp_path) as running:
+        first = await stub_of(running, idempotency_key="hooks-1").CreateSubscription(asked(sink))
+    async with logs(tmp_path, AIMASS_EGRESS_ALLOW="") as running:  # what a new one may not do, a repeat is told
+        assert await stub_of(running, idempotency_key="hooks-1").CreateSubscription(asked(sink)) == first
+        assert await code_of(stub_of(running).CreateSubscription(asked(sink, "other"))) is Code.EGRESS_DENIED
+
+
+async def test_a_key_is_one_callers_own(centre: House, sink: Sink) -> None:
+    mine = await stub_of(centre, idempotency_key="hooks-1").CreateSubscription(asked(sink))
+    theirs = await stub_of(centre, tenant="rival", idempotency_key="hooks-1").CreateSubscription(asked(sink))
+
+    assert mine.signing_secret != theirs.signing_secret
+
+
 async def test_without_a_template_the_record_is_sent(centre: House, sink: Sink) -> None:
     await stub_of(centre).CreateSubscription(asked(sink))
     await tell(centre, line("alarm: late", request_id="r-1", rows=7), line("calm"), line("alarm", tenant="rival"))
@@ -269,7 +294,8 @@ async def test_a_preview_says_what_would_have_come(centre: House) -> None:
 
 async def test_the_secret_is_nowhere_in_the_files(tmp_path: Path, sink: Sink) -> None:
     async with logs(tmp_path) as running:
-        secret = (await stub_of(running).CreateSubscription(asked(sink))).signing_secret.removeprefix("whsec_")
+        made = await stub_of(running, idempotency_key="hooks-1").CreateSubscription(asked(sink))
+        secret = made.signing_secret.removeprefix("whsec_")
         await tell(running, line("alarm"))
         await settled(running, DELIVERED)
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

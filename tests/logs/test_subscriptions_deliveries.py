@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from services.kit.errors import Unavailable
 from services.kit.secrets import Vault
 from services.logs.database import open_database
 from services.logs.subscriptions.deliveries import Deliveries
-from services.logs.subscriptions.domain import BLOCKED, DELIVERED, PENDING
+from services.logs.subscriptions.domain import BLOCKED, DELIVERED, PENDING, Created
 from services.logs.subscriptions.service import context_of
 from services.logs.subscriptions.store import Due, Store
 from tests.logs.conftest import Sink, logs
@@ -52,7 +53,7 @@ def sending(store: Store, vault: Vault, schedule: tuple[float, ...] = (0.1,), se
 async def made(store: Store, sink: Sink, vault: Vault, secret: bytes = bytes(24), sealed_for: Scope = ACME) -> None:
     one = subscription()
     sealed = vault.seal(secret, context_of(sealed_for, "hooks"))
-    await store.create(ACME, type(one)(**{**one.__dict__, "url": sink.url}), sealed)
+    await store.create(ACME, Created(replace(one, url=sink.url), "whsec_"), sealed, None)
     await note(store, delivery(1))
 
 

@@ -10,7 +10,7 @@ from services.kit.db import Database
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 from services.kit.timestamps import uuid7
 from services.logs.database import open_database
-from services.logs.subscriptions.domain import DEAD, DELIVERED, PENDING, Delivery, Message, Subscription
+from services.logs.subscriptions.domain import DEAD, DELIVERED, PENDING, Created, Delivery, Message, Subscription
 from services.logs.subscriptions.store import Deliver, Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,6 +39,10 @@ def delivery(number: int, name: str = "hooks", at: datetime = NOW) -> Delivery:
     return Delivery(uuid7(), name, f"r{number}", PENDING, 0, 0, "", NOW, at)
 
 
+async def create(store: Store, one: Subscription | None = None, scope: Scope = ACME) -> None:
+    await store.create(scope, Created(one or subscription(), "whsec_"), b"secret", None)
+
+
 async def note(store: Store, *made: Delivery, scope: Scope = ACME, place: tuple[int, int] = (0, 1)) -> int:
     def deliver(to: Subscription) -> Sequence[tuple[Delivery, Message]]:
         return [(one, MESSAGE) for one in made if one.subscription == to.subscription]
@@ -50,7 +54,7 @@ async def note(store: Store, *made: Delivery, scope: Scope = ACME, place: tuple[
 
 
 async def test_a_delivery_and_the_place_are_written_together(store: Store) -> None:
-    await store.create(ACME, subscription(), b"secret")
+    await create(store)
     assert await store.position("test") == (0, 0)
     assert await note(store, delivery(1), delivery(2), place=(7, 42)) == 2
 
@@ -69,8 +73,8 @@ async def test_a_match_that_fails_notes_no_place(store: Store) -> None:
 
 
 async def test_a_record_that_is_looked_at_again_makes_no_second_delivery(store: Store) -> None:
-    await store.create(ACME, subscription(), b"")
-    await store.create(ACME, subscription("other"), b"")
+    await create(store)
+    await create(store, subscription("other"))
     assert await note(store, delivery(1)) == 1
     assert await note(store, delivery(1), delivery(1, "other"), delivery(2)) == 2
 
@@ -80,7 +84,7 @@ async def test_a_record_that_is_looked_at_again_makes_no_second_delivery(store: 
 
 async def test_one_with_many_hides_no_other(store: Store) -> None:
     for name in ("busy", "calm"):
-        await store.create(ACME, subscription(name), b"")
+        await create(store, subscription(name))
     await note(store, *(delivery(number, "busy") for number in range(50)), delivery(99, "calm"))
 
     due = await store.due(NOW, 4)
@@ -88,7 +92,7 @@ async def test_one_with_many_hides_no_other(store: Store) -> None:
 
 
 async def test_what_is_not_due_waits(store: Store) -> None:
-    await store.create(ACME, subscription(), b"")
+    await create(store)
     await note(store, delivery(1, at=NOW + timedelta(seconds=5)))
 
     assert await store.due(NOW, 8) == []
@@ -96,7 +100,7 @@ async def test_what_is_not_due_waits(store: Store) -> None:
 
 
 async def test_what_is_settled_is_not_sent_again_until_it_is_retried(store: Store) -> None:
-    await store.create(ACME, subscription(), b"")
+    await create(store)
     one = delivery(1)
     await note(store, one)
     await store.settle(ACME, one.delivery, state=DEAD, attempts=3, error="x", next_attempt_time=None)
@@ -108,7 +112,7 @@ async def test_what_is_settled_is_not_sent_again_until_it_is_retried(store: Stor
 
 
 async def test_the_deliveries_of_a_deleted_one_wait(store: Store) -> None:
-    await store.create(ACME, subscription(), b"")
+    await create(store)
     await note(store, delivery(1))
     await store.change(ACME, "hooks", "", lambda old: replace(old, delete_time=NOW))
 
@@ -119,7 +123,7 @@ async def test_the_deliveries_of_a_deleted_one_wait(store: Store) -> None:
 
 
 async def test_a_change_needs_the_present_etag(store: Store) -> None:
-    await store.create(ACME, subscription(), b"")
+    await create(store)
     changed = await store.change(ACME, "hooks", "1", lambda old: replace(old, description="x", generation=2))
     assert changed == await store.get(ACME, "hooks")
 
@@ -129,16 +133,16 @@ async def test_a_change_needs_the_present_etag(store: Store) -> None:
 
 
 async def test_a_name_is_taken_once_in_a_tenant(store: Store) -> None:
-    await store.create(ACME, subscription(), b"")
-    await store.create(RIVAL, subscription(), b"")
+    await create(store)
+    await create(store, scope=RIVAL)
 
     with pytest.raises(AlreadyExists):
-        await store.create(ACME, subscription(), b"")
+        await create(store)
     assert await store.watched() == {ACME, RIVAL}
 
 
 async def test_a_tenant_does_not_touch_anothers(store: Store) -> None:
-    await store.create(ACME, subscription(), b"")
+    await create(store)
     one = delivery(1)
     await note(store, one)
 
@@ -152,7 +156,7 @@ async def test_a_tenant_does_not_touch_anothers(store: Store) -> None:
 
 
 async def test_deliveries_are_listed_newest_first_in_pages(store: Store) -> None:
-    await store.create(ACME, subscription(), b"")
+    await create(store)
     made = sorted((delivery(number) for number in range(5)), key=lambda one: one.delivery)
     await note(store, *made)
 
@@ -164,8 +168,8 @@ async def test_deliveries_are_listed_newest_first_in_pages(store: Store) -> None
 
 async def test_only_subscriptions_whose_filter_matches_are_read_and_each_filter_is_asked_once(store: Store) -> None:
     for number in range(600):
-        await store.create(ACME, replace(subscription(f"s{number}"), filter=f"word{number % 520}"), b"")
-    await store.create(RIVAL, replace(subscription("theirs"), filter="word1"), b"")
+        await create(store, replace(subscription(f"s{number}"), filter=f"word{number % 520}"))
+    await create(store, replace(subscription("theirs"), filter="word1"), RIVAL)
     asked: list[str] = []
 
     def match(scope: Scope, filters: Iterable[str]) -> Mapping[str, Deliver]:

@@ -4,7 +4,7 @@ from aimass.v1 import subscriptions_pb2 as pb
 from services.kit.errors import InvalidValue, Violation
 from services.kit.rpc import Call
 from services.kit.timestamps import to_wire as at
-from services.logs.subscriptions.domain import Delivery, Subscription
+from services.logs.subscriptions.domain import Created, Delivery, Subscription
 from services.logs.subscriptions.service import Change, Subscriptions
 from services.logs.wire import to_wire as record_to_wire
 
@@ -19,8 +19,8 @@ class SubscriptionsApi:
 
     async def CreateSubscription(self, request: pb.CreateSubscriptionRequest, call: Call) -> pb.CreatedSubscription:
         wanted = Change(request.description, request.filter, request.webhook.url, _template(request))
-        made, secret = await self._subscriptions.create(call.scope, request.subscription, wanted)
-        return pb.CreatedSubscription(subscription=to_wire(made), signing_secret=secret)
+        made = await self._subscriptions.create(call.scope, request.subscription, wanted, call.once(created_to_wire))
+        return created_to_wire(made)
 
     async def GetSubscription(self, request: pb.GetSubscriptionRequest, call: Call) -> pb.Subscription:
         return to_wire(await self._subscriptions.get(call.scope, request.subscription))
@@ -94,6 +94,11 @@ def to_wire(one: Subscription) -> pb.Subscription:
         update_time=at(one.update_time),
         delete_time=at(one.delete_time),
     )
+
+
+def created_to_wire(made: Created) -> pb.CreatedSubscription:
+    """A new subscription with its secret."""
+    return pb.CreatedSubscription(subscription=to_wire(made.subscription), signing_secret=made.signing_secret)
 
 
 def delivery_to_wire(one: Delivery) -> pb.Delivery:

@@ -43,6 +43,14 @@ class Subscription:
 
 
 @dataclass(frozen=True)
+class Created:
+    """A new subscription and what its receiver verifies signatures with."""
+
+    subscription: Subscription
+    signing_secret: str
+
+
+@dataclass(frozen=True)
 class Delivery:
     """One message to one receiver."""
 

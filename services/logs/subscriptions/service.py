@@ -15,6 +15,7 @@ import orjson
 
 from services.kit import pages
 from services.kit.auth import Scope
+from services.kit.db import Once
 from services.kit.egress import Egress
 from services.kit.errors import Failure, InvalidValue, Violation
 from services.kit.pages import Page
@@ -28,6 +29,7 @@ from services.logs.search.index import Window
 from services.logs.search.service import Search
 from services.logs.subscriptions.domain import (
     PENDING,
+    Created,
     Delivery,
     Message,
     Subscription,
@@ -73,19 +75,20 @@ class Subscriptions:
         self._egress, self._vault, self._now = egress, vault, now
         self.on_due: Callable[[], None] = lambda: None
 
-    async def create(self, scope: Scope, name: str, wanted: Change) -> tuple[Subscription, str]:
+    async def create(self, scope: Scope, name: str, wanted: Change, once: Once | None) -> Created:
         """A new subscription and its signing secret.
 
         Raises query_invalid, template_invalid, egress_denied, already_exists.
         """
+        await self._store.recall(once)
         subject, body = wanted.template or ("", "")
         now = self._now()
         values = (wanted.description or "", wanted.filter or "", wanted.url or "", subject, body, now, now)
         made = Subscription(name, *values, start=self._ingest.sequence)
         await self._check(made)
         secret = os.urandom(24)
-        sealed = self._vault.seal(secret, context_of(scope, name))
-        return await self._store.create(scope, made, sealed), f"whsec_{base64.b64encode(secret).decode()}"
+        sealed, shown = self._vault.seal(secret, context_of(scope, name)), base64.b64encode(secret).decode()
+        return await self._store.create(scope, Created(made, f"whsec_{shown}"), sealed, once)
 
     async def _check(self, one: Subscription) -> None:
         if not one.filter:

@@ -22,11 +22,11 @@ from sqlalchemy.engine import Connection, Row
 
 from services.kit import pages
 from services.kit.auth import Scope
-from services.kit.db import Database, UtcDateTime, scoped, within
+from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 from services.kit.pages import Page
 from services.logs.database import Place, followed, note_followed, schema
-from services.logs.subscriptions.domain import PENDING, Delivery, Message, Subscription
+from services.logs.subscriptions.domain import PENDING, Created, Delivery, Message, Subscription
 
 subscriptions = scoped(
     "subscription",
@@ -89,16 +89,21 @@ class Store:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def create(self, scope: Scope, made: Subscription, secret: bytes) -> Subscription:
-        """Raises already_exists, also for a deleted one."""
+    async def recall(self, once: Once | None) -> None:
+        """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
+        await self._db.recall(once)
 
-        def work(connection: Connection) -> Subscription:
-            if _row(connection, scope, made.subscription):
-                raise AlreadyExists(f"there is a subscription {made.subscription}")
-            connection.execute(insert(subscriptions).values(**scope._asdict(), **asdict(made), secret=secret))
+    async def create(self, scope: Scope, made: Created, secret: bytes, once: Once | None) -> Created:
+        """Raises already_exists, also for a deleted one."""
+        new = made.subscription
+
+        def work(connection: Connection) -> Created:
+            if _row(connection, scope, new.subscription):
+                raise AlreadyExists(f"there is a subscription {new.subscription}")
+            connection.execute(insert(subscriptions).values(**scope._asdict(), **asdict(new), secret=secret))
             return made
 
-        return await self._db.run(work)
+        return await self._db.run(work, once)
 
     async def get(self, scope: Scope, name: str, deleted: bool = False) -> Subscription:
         """Raises not_found; a deleted one is found if `deleted`."""
