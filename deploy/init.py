@@ -112,7 +112,8 @@ def passwords(kept: Secrets) -> None:
     kept.keep("redis/users.acl", users.encode)
     kept.keep("gateway/admin_key", lambda: f"aim_{_letters(8)}_{secrets.token_urlsafe(32)}".encode())
     kept.keep("gateway/pepper", lambda: base64.b64encode(secrets.token_bytes(32)))
-    kept.keep("logs/secrets_key", lambda: base64.b64encode(secrets.token_bytes(32)))
+    sealing = kept.keep("logs/secrets_key", lambda: base64.b64encode(secrets.token_bytes(32)))
+    kept.keep("gateway/secrets_key", lambda: sealing)
 
 
 def _letters(count: int) -> str:

@@ -68,10 +68,11 @@ class Access:
         permissions: Sequence[str] | None = ...,
         rate_limit: access_pb2.RateLimit | Mapping[str, Any] | None = ...,
         expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:
-        """Makes a key and shows its secret, this once. A key never holds a permission that its maker lacks:
-        forbidden."""
+        """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never
+        holds a permission that its maker lacks: forbidden."""
 
     def get_api_key(self, *, api_key: str, timeout: float | None = ...) -> access_pb2.ApiKey:
         """Returns a key without its secret."""
@@ -790,7 +791,7 @@ class Subscriptions:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> subscriptions_pb2.CreatedSubscription:
-        """Makes a subscription and shows its signing secret, this once and to a repeat with the same key.
+        """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency key.
         query_invalid, template_invalid, egress_denied: what is wrong."""
 
     def get_subscription(self, *, subscription: str, timeout: float | None = ...) -> subscriptions_pb2.Subscription:
@@ -924,10 +925,11 @@ class AsyncAccess:
         permissions: Sequence[str] | None = ...,
         rate_limit: access_pb2.RateLimit | Mapping[str, Any] | None = ...,
         expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:
-        """Makes a key and shows its secret, this once. A key never holds a permission that its maker lacks:
-        forbidden."""
+        """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never
+        holds a permission that its maker lacks: forbidden."""
 
     async def get_api_key(self, *, api_key: str, timeout: float | None = ...) -> access_pb2.ApiKey:
         """Returns a key without its secret."""
@@ -1658,7 +1660,7 @@ class AsyncSubscriptions:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> subscriptions_pb2.CreatedSubscription:
-        """Makes a subscription and shows its signing secret, this once and to a repeat with the same key.
+        """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency key.
         query_invalid, template_invalid, egress_denied: what is wrong."""
 
     async def get_subscription(

@@ -108,6 +108,14 @@ def test_every_service_has_what_its_settings_name_and_no_word_of_another(made: P
         }  # fmt: skip
 
 
+def test_gateways_seal_with_the_key_of_the_log_centres_that_is_there_already(made: Path) -> None:
+    (made / "gateway/secrets_key").unlink()
+    init.make(made, group=os.getgid())
+
+    files = contents(made)
+    assert files["gateway/secrets_key"] == files["logs/secrets_key"]
+
+
 def test_redis_sees_digests_only(made: Path) -> None:
     users = (made / "redis/users.acl").read_bytes()
 

@@ -146,8 +146,23 @@ async def test_a_key_is_shown_once(gateway: Gateway) -> None:
     assert made["secret"][13:] not in json.dumps(read)
 
 
+async def test_a_repeated_creation_of_a_key_makes_one_and_shows_its_secret_again(gateway: Gateway) -> None:
+    headers, wanted = {"idempotency-key": "notebook-1"}, {"display_name": "repeated"}
+    first = await ask(gateway, None, "POST", "/v1/api-keys", json=wanted, headers=headers)
+    second = await ask(gateway, None, "POST", "/v1/api-keys", json=wanted, headers=headers)
+    other = await ask(gateway, None, "POST", "/v1/api-keys", json={}, headers=headers)
+    listed = (await ask(gateway, None, "GET", "/v1/api-keys", params={"page_size": 1000})).json()["api_keys"]
+
+    assert (first.status_code, second.json()) == (200, first.json())
+    assert (other.status_code, other.json()["code"]) == (422, "key_reused")
+    assert [key["display_name"] for key in listed].count("repeated") == 1
+    assert await who(gateway, second.json()["secret"]) == 200
+
+
 async def test_no_secret_is_on_the_disk_but_the_first(gateway: Gateway) -> None:
-    secret = (await gateway.key(display_name="canary"))[13:].encode()
+    headers = {"idempotency-key": "canary-1"}
+    made = await ask(gateway, None, "POST", "/v1/api-keys", json={"display_name": "canary"}, headers=headers)
+    secret = made.json()["secret"][13:].encode()
     kept = [path for path in gateway.home.rglob("*") if path.is_file() and secret in path.read_bytes()]
 
     assert kept == []

@@ -1,6 +1,7 @@
 """Several gateways on one database: what one of them revokes, none of them believes any more."""
 
 import asyncio
+import base64
 import random
 import tempfile
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from aimass.v1 import access_pb2
+from aimass.v1.access_pb2_grpc import AccessStub
 from services.gateway.access.domain import KeyRequest
 from services.gateway.access.installation import Given
 from services.gateway.access.service import POLL, AccessService
@@ -18,7 +21,8 @@ from services.gateway.access.store import AccessStore
 from services.gateway.database import open_database
 from services.kit.auth import Principal, Scope
 from services.kit.errors import Code, Failure
-from tests.support.house import until
+from tests.gateway.conftest import FAST
+from tests.support.house import house, until
 from tests.support.servers import Missing, Program, address, database, make
 
 pytestmark = pytest.mark.far
@@ -80,16 +84,30 @@ async def test_gateways_that_start_together_have_one_first_key(nodes: list[Node]
 
 
 async def test_a_key_of_one_gateway_is_soon_known_to_all(nodes: list[Node]) -> None:
-    _, secret = await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)))
+    _, secret = await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)), None)
     assert nodes[0].believes(secret)
 
     await until(lambda: all(node.believes(secret) for node in nodes), 5)
 
 
+async def test_a_repeat_at_another_gateway_sees_the_secret_that_the_first_one_showed(tmp_path: Path) -> None:
+    key = base64.b64encode(bytes(32)).decode()
+    given = {"AIMASS_GATEWAY_PEPPER": key, "AIMASS_GATEWAY_ADMIN_KEY": SECRET, "AIMASS_SECRETS_KEY": key}
+    given |= {"AIMASS_GATEWAY_DATABASE_URL": database(address("postgres"))}
+    shown = []
+    for number in range(2):
+        async with house(tmp_path / f"h{number}", "gateway", **FAST, **given) as running:
+            stub = running.stub(AccessStub, "gateway", tenant="default", idempotency_key="k")
+            shown.append(await stub.CreateApiKey(access_pb2.CreateApiKeyRequest(display_name="one")))
+
+    assert shown[0].secret
+    assert shown[1] == shown[0]
+
+
 async def test_a_revoked_key_is_refused_by_every_gateway_within_a_second(nodes: list[Node]) -> None:
     took = []
     for turn in range(6):
-        key, secret = await nodes[turn % 3].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)))
+        key, secret = await nodes[turn % 3].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)), None)
         await until(partial(_all, nodes, secret, True), 5)
         await asyncio.sleep(random.random() * POLL)
         await nodes[turn % 3].access.revoke(ADMIN, key.api_key)
@@ -102,7 +120,7 @@ async def test_a_revoked_key_is_refused_by_every_gateway_within_a_second(nodes: 
 
 async def test_a_closed_tenant_is_refused_by_every_gateway(nodes: list[Node]) -> None:
     await nodes[0].access.create_tenant(ADMIN, "acme", "", None)
-    _, secret = await nodes[0].access.create_key(ADMIN, KeyRequest("", tenant="acme", permissions=("*",)))
+    _, secret = await nodes[0].access.create_key(ADMIN, KeyRequest("", tenant="acme", permissions=("*",)), None)
     await until(lambda: all(node.believes(secret) for node in nodes), 5)
 
     await nodes[1].access.close_tenant(ADMIN, "acme", "*")
@@ -112,7 +130,7 @@ async def test_a_closed_tenant_is_refused_by_every_gateway(nodes: list[Node]) ->
 async def test_a_new_key_works_at_once_and_goes_on_working(nodes: list[Node]) -> None:
     secrets = []
     for _ in range(40):
-        secrets.append((await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("*",))))[1])
+        secrets.append((await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("*",)), None)).secret)
         assert all(nodes[0].believes(secret) for secret in secrets)
 
 
@@ -133,7 +151,7 @@ async def test_while_the_database_is_away_known_keys_work_and_afterwards_changes
     tmp_path: Path, server: Program
 ) -> None:
     nodes = await nodes_at(server.address, tmp_path, 2)
-    key, secret = await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("*",)))
+    key, secret = await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("*",)), None)
     await until(lambda: nodes[1].believes(secret), 5)
 
     server.kill()

@@ -135,7 +135,7 @@ class AccessServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Makes a key and shows its secret, this once. A key never holds a permission that its maker lacks: forbidden.
+        """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never holds a permission that its maker lacks: forbidden.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

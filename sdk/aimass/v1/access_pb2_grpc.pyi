@@ -46,7 +46,7 @@ class AccessStub:
     UndeleteTenant: _grpc.UnaryUnaryMultiCallable[_access_pb2.UndeleteTenantRequest, _access_pb2.Tenant]
     """Opens a deleted tenant again."""
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateApiKeyRequest, _access_pb2.CreatedApiKey]
-    """Makes a key and shows its secret, this once. A key never holds a permission that its maker lacks: forbidden."""
+    """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never holds a permission that its maker lacks: forbidden."""
     GetApiKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetApiKeyRequest, _access_pb2.ApiKey]
     """Returns a key without its secret."""
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListApiKeysRequest, _access_pb2.ListApiKeysResponse]
@@ -72,7 +72,7 @@ class AccessAsyncStub(AccessStub):
     UndeleteTenant: _aio.UnaryUnaryMultiCallable[_access_pb2.UndeleteTenantRequest, _access_pb2.Tenant]  # type: ignore[assignment]
     """Opens a deleted tenant again."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateApiKeyRequest, _access_pb2.CreatedApiKey]  # type: ignore[assignment]
-    """Makes a key and shows its secret, this once. A key never holds a permission that its maker lacks: forbidden."""
+    """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never holds a permission that its maker lacks: forbidden."""
     GetApiKey: _aio.UnaryUnaryMultiCallable[_access_pb2.GetApiKeyRequest, _access_pb2.ApiKey]  # type: ignore[assignment]
     """Returns a key without its secret."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_access_pb2.ListApiKeysRequest, _access_pb2.ListApiKeysResponse]  # type: ignore[assignment]
@@ -137,7 +137,7 @@ class AccessServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.CreatedApiKey, _abc.Awaitable[_access_pb2.CreatedApiKey]]:
-        """Makes a key and shows its secret, this once. A key never holds a permission that its maker lacks: forbidden."""
+        """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never holds a permission that its maker lacks: forbidden."""
 
     @_abc_1.abstractmethod
     def GetApiKey(

@@ -87,7 +87,7 @@ class SubscriptionsServicer:
     """
 
     def CreateSubscription(self, request, context):
-        """Makes a subscription and shows its signing secret, this once and to a repeat with the same key. query_invalid, template_invalid, egress_denied: what is wrong.
+        """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency key. query_invalid, template_invalid, egress_denied: what is wrong.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

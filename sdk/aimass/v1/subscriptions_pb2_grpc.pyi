@@ -35,7 +35,7 @@ class SubscriptionsStub:
     CreateSubscription: _grpc.UnaryUnaryMultiCallable[
         _subscriptions_pb2.CreateSubscriptionRequest, _subscriptions_pb2.CreatedSubscription
     ]
-    """Makes a subscription and shows its signing secret, this once and to a repeat with the same key. query_invalid, template_invalid, egress_denied: what is wrong."""
+    """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency key. query_invalid, template_invalid, egress_denied: what is wrong."""
     GetSubscription: _grpc.UnaryUnaryMultiCallable[
         _subscriptions_pb2.GetSubscriptionRequest, _subscriptions_pb2.Subscription
     ]
@@ -75,7 +75,7 @@ class SubscriptionsAsyncStub(SubscriptionsStub):
     CreateSubscription: _aio.UnaryUnaryMultiCallable[
         _subscriptions_pb2.CreateSubscriptionRequest, _subscriptions_pb2.CreatedSubscription
     ]  # type: ignore[assignment]
-    """Makes a subscription and shows its signing secret, this once and to a repeat with the same key. query_invalid, template_invalid, egress_denied: what is wrong."""
+    """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency key. query_invalid, template_invalid, egress_denied: what is wrong."""
     GetSubscription: _aio.UnaryUnaryMultiCallable[
         _subscriptions_pb2.GetSubscriptionRequest, _subscriptions_pb2.Subscription
     ]  # type: ignore[assignment]
@@ -116,7 +116,7 @@ class SubscriptionsServicer(metaclass=_abc_1.ABCMeta):
         request: _subscriptions_pb2.CreateSubscriptionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_subscriptions_pb2.CreatedSubscription, _abc.Awaitable[_subscriptions_pb2.CreatedSubscription]]:
-        """Makes a subscription and shows its signing secret, this once and to a repeat with the same key. query_invalid, template_invalid, egress_denied: what is wrong."""
+        """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency key. query_invalid, template_invalid, egress_denied: what is wrong."""
 
     @_abc_1.abstractmethod
     def GetSubscription(

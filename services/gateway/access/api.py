@@ -4,7 +4,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from aimass.v1 import access_pb2 as pb
 from aimass.v1 import gateway_events_pb2 as events
-from services.gateway.access.domain import KeyRequest, RateLimit
+from services.gateway.access.domain import KeyRequest, NewKey, RateLimit
 from services.gateway.access.events import key_to_wire, tenant_to_wire
 from services.gateway.access.service import AccessService
 from services.kit.inbox import Delivery
@@ -55,8 +55,7 @@ class AccessApi:
             RateLimit(limit.rate, limit.burst) if request.HasField("rate_limit") else None,
             from_wire(request.expire_time),
         )
-        key, secret = await self._access.create_key(call.principal, wanted)
-        return pb.CreatedApiKey(api_key=key_to_wire(key), secret=secret)
+        return created_to_wire(await self._access.create_key(call.principal, wanted, call.once(created_to_wire)))
 
     async def GetApiKey(self, request: pb.GetApiKeyRequest, call: Call) -> pb.ApiKey:
         return key_to_wire(await self._access.key(call.principal, request.api_key))
@@ -72,3 +71,8 @@ class AccessApi:
     async def changed(self, message: events.ApiKeyChanged | events.TenantChanged, delivery: Delivery) -> None:
         """Another gateway, or this one, changed a key or a tenant."""
         await self._access.reload()
+
+
+def created_to_wire(made: NewKey) -> pb.CreatedApiKey:
+    """A new key with its secret."""
+    return pb.CreatedApiKey(api_key=key_to_wire(made.key), secret=made.secret)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from services.kit.errors import Code, Failure, InvalidValue, Violation
 
@@ -59,6 +60,13 @@ class ApiKey:
     def works(self, now: datetime) -> bool:
         """It is neither revoked nor expired."""
         return self.revoke_time is None and (self.expire_time is None or now < self.expire_time)
+
+
+class NewKey(NamedTuple):
+    """A key that was just made, with the secret that is shown to its maker."""
+
+    key: ApiKey
+    secret: str
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from services.gateway.access.domain import (
     SYSTEM,
     ApiKey,
     KeyRequest,
+    NewKey,
     Tenant,
     digest,
     grant,
@@ -160,17 +161,18 @@ class AccessService:
         self.keyring.tenant(tenant)
         return tenant
 
-    async def create_key(self, caller: Principal, wanted: KeyRequest) -> tuple[ApiKey, str]:
-        """A key and its secret, which is kept nowhere. Raises forbidden, not_found, invalid_value."""
+    async def create_key(self, caller: Principal, wanted: KeyRequest, once: Once | None) -> NewKey:
+        """A key and its secret, of which its digest is kept. Raises forbidden, not_found, invalid_value."""
+        await self._store.recall(once)
         maker = self._maker(caller)
         if wanted.tenant:
             self._see(caller, wanted.tenant)
         now, secret = self._now(), self._secret()
         key = grant(maker, wanted, prefix_of(secret), now)
         kept = digest(self._pepper, secret)
-        await self._store.create_key(key, kept, events.key_changed(key, now))
+        made = await self._store.create_key(NewKey(key, secret), kept, events.key_changed(key, now), once)
         self.keyring.put(key, kept)
-        return key, secret
+        return made
 
     async def key(self, caller: Principal, prefix: str) -> ApiKey:
         """Raises not_found."""

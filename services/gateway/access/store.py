@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
-from services.gateway.access.domain import ApiKey, RateLimit, Tenant
+from services.gateway.access.domain import ApiKey, NewKey, RateLimit, Tenant
 from services.gateway.database import schema
 from services.kit import tenancy
 from services.kit.auth import Scope
@@ -151,18 +151,24 @@ class AccessStore:
         with tenancy.everybody():
             return await self._db.run(work)
 
-    async def create_key(self, key: ApiKey, digest: bytes, event: Event) -> None:
-        """Raises not_found when the tenant is not there or closed."""
+    async def recall(self, once: Once | None) -> None:
+        """Raises Replay when a keyed call has had its effect."""
+        await self._db.recall(once)
 
-        def work(connection: Connection) -> None:
+    async def create_key(self, made: NewKey, digest: bytes, event: Event, once: Once | None) -> NewKey:
+        """Raises not_found when the tenant is not there or closed."""
+        key = made.key
+
+        def work(connection: Connection) -> NewKey:
             tenant = _find_tenant(connection, key.tenant)
             if tenant is None or tenant.delete_time:
                 raise NotFound(f"there is no tenant {key.tenant}")
             connection.execute(insert(_key).values(_key_row(key, digest)))
             schema.outbox.add(connection, [event])
+            return made
 
         with tenancy.everybody():
-            await self._db.run(work)
+            return await self._db.run(work, once)
 
     async def key(self, tenant: str, prefix: str) -> ApiKey:
         """Raises not_found, also for another tenant's key."""
