@@ -256,6 +256,23 @@ async def test_what_is_loaded_again_after_it_could_not_be_taken_away_stays(
         assert await codes(again, i(1)) == ["ok"]
 
 
+async def test_what_was_pushed_and_failed_is_taken_from_the_server_again(
+    triton: Triton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
+    monkeypatch.setattr("services.inference.triton.loading._COMPARE", 0.05)
+    async with instance(triton, watched=True) as loader:
+        kept = await load(loader, name="acme.default.kept.1")
+        triton.instead["ModelInfer"] = says(grpc.StatusCode.UNAVAILABLE, "busy")
+        with pytest.raises(Unavailable):
+            await load(loader)
+        triton.instead.clear()
+        assert triton.backend(NAME)
+
+        await until(lambda: not triton.backend(NAME), 2)
+        assert await codes(kept, i(1)) == ["ok"]
+
+
 async def test_a_push_that_takes_long_does_not_make_more_looks(triton: Triton, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
     monkeypatch.setattr("services.inference.triton.loading._AGAIN", 0.0)

@@ -60,8 +60,9 @@ class TritonLoader:
                 # It is not the graph that took too long.
                 raise Unavailable("the model's engine is away", retry_after=1) from failure
             finally:
-                if self._versions.get(name) is not version:
+                if name not in self._versions:
                     self._wanted.discard(name)
+                    self._left.add(name)  # what failed may be on the server all the same
         return version
 
     async def changed(self) -> Sequence[TritonVersion]:
