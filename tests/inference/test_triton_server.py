@@ -36,6 +36,17 @@ async def triton() -> AsyncIterator[Triton]:
     await made.stop()
 
 
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
+
+
+@pytest.fixture
+def quick_sweeps(monkeypatch: pytest.MonkeyPatch, quick_looks: None) -> None:
+    """What the server has is compared with what it should have at every few looks."""
+    monkeypatch.setattr("services.inference.triton.loading._COMPARE", 0.02)
+
+
 @contextlib.asynccontextmanager
 async def instance(triton: Triton, watched: bool = False) -> AsyncIterator[TritonLoader]:
     loader = TritonLoader(TritonServer(f"triton://{triton.address}"), 256, Needs(NearCache(), "triton", "i-1"))
@@ -168,11 +179,11 @@ async def test_time_that_is_over_is_the_graphs_fault_only_if_the_server_has_time
     assert failed.value.code.text == code
 
 
+@pytest.mark.usefixtures("quick_looks")
 async def test_a_server_that_is_late_to_say_that_it_lives_is_there_while_it_answers_others(
     triton: Triton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.inference.triton.loading._PATIENCE", 0.1)
-    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
     async with instance(triton, watched=True) as loader:
         version = await load(loader)
         await until(lambda: loader.up)
@@ -187,11 +198,8 @@ async def test_a_server_that_is_late_to_say_that_it_lives_is_there_while_it_answ
         assert await codes(version, i(1)) == ["unavailable"]
 
 
-async def test_a_server_that_lives_and_stops_is_looked_at_again(
-    triton: Triton, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
-    monkeypatch.setattr("services.inference.triton.loading._COMPARE", 0.01)
+@pytest.mark.usefixtures("quick_sweeps")
+async def test_a_server_that_lives_and_stops_is_looked_at_again(triton: Triton) -> None:
     async with instance(triton, watched=True) as loader:
         version = await load(loader)
         await until(lambda: loader.up)
@@ -224,11 +232,8 @@ async def test_when_a_call_fails_nothing_of_it_is_under_way_any_more(triton: Tri
         await until(lambda: ended[0] == 2, 1)
 
 
-async def test_what_could_not_be_taken_from_a_server_of_ones_own_is_taken_later(
-    triton: Triton, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
-    monkeypatch.setattr("services.inference.triton.loading._COMPARE", 0.05)
+@pytest.mark.usefixtures("quick_sweeps")
+async def test_what_could_not_be_taken_from_a_server_of_ones_own_is_taken_later(triton: Triton) -> None:
     async with instance(triton, watched=True) as loader:
         version, kept = await load(loader), await load(loader, name="acme.default.kept.1")
         triton.instead["RepositoryModelUnload"] = says(grpc.StatusCode.UNAVAILABLE, "busy", times=1)
@@ -239,11 +244,8 @@ async def test_what_could_not_be_taken_from_a_server_of_ones_own_is_taken_later(
         assert await codes(kept, i(1)) == ["ok"]
 
 
-async def test_what_is_loaded_again_after_it_could_not_be_taken_away_stays(
-    triton: Triton, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
-    monkeypatch.setattr("services.inference.triton.loading._COMPARE", 0.02)
+@pytest.mark.usefixtures("quick_sweeps")
+async def test_what_is_loaded_again_after_it_could_not_be_taken_away_stays(triton: Triton) -> None:
     async with instance(triton, watched=True) as loader:
         version = await load(loader)
         triton.instead["RepositoryModelUnload"] = says(grpc.StatusCode.UNAVAILABLE, "busy", times=1)
@@ -256,11 +258,8 @@ async def test_what_is_loaded_again_after_it_could_not_be_taken_away_stays(
         assert await codes(again, i(1)) == ["ok"]
 
 
-async def test_what_was_pushed_and_failed_is_taken_from_the_server_again(
-    triton: Triton, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
-    monkeypatch.setattr("services.inference.triton.loading._COMPARE", 0.05)
+@pytest.mark.usefixtures("quick_sweeps")
+async def test_what_was_pushed_and_failed_is_taken_from_the_server_again(triton: Triton) -> None:
     async with instance(triton, watched=True) as loader:
         kept = await load(loader, name="acme.default.kept.1")
         triton.instead["ModelInfer"] = says(grpc.StatusCode.UNAVAILABLE, "busy")
@@ -273,8 +272,8 @@ async def test_what_was_pushed_and_failed_is_taken_from_the_server_again(
         assert await codes(kept, i(1)) == ["ok"]
 
 
+@pytest.mark.usefixtures("quick_looks")
 async def test_a_push_that_takes_long_does_not_make_more_looks(triton: Triton, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.inference.triton.loading._LOOK", 0.01)
     monkeypatch.setattr("services.inference.triton.loading._AGAIN", 0.0)
     async with instance(triton, watched=True) as loader:
         version = await load(loader)
