@@ -1,5 +1,6 @@
 """What tests of the trainer ask and await."""
 
+import asyncio
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -13,7 +14,7 @@ from aimass.v1.jobs_pb2_grpc import JobsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from aimass.v1.runs_pb2_grpc import RunsStub
 from aimass.v1.workers_pb2_grpc import WorkersStub
-from tests.support.house import House
+from tests.support.house import House, until
 
 TREES = pb.LightGbm(rounds=20)
 
@@ -47,6 +48,32 @@ async def trained(house: House, **values: Any) -> Any:
     job = await submit(house, **values)
     await ended(house, job.operation)
     return await get(house, job.job)
+
+
+async def stage(house: House, job: pb.Job) -> str:
+    """Of the job's operation; nothing while the job does not run."""
+    if (await get(house, job.job)).state != pb.JOB_STATE_RUNNING:
+        return ""
+    asked = opb.GetOperationRequest(operation=job.operation)
+    found: opb.Operation = await house.stub(OperationsStub, "trainer").GetOperation(asked)
+    return found.stage
+
+
+async def waits_for(house: House, job: pb.Job, what: str) -> None:
+    """Returns when the job says that it waits for that."""
+
+    async def waits() -> bool:
+        await asyncio.sleep(0.1)
+        return await stage(house, job) == f"waiting for {what}"
+
+    await until(waits)
+
+
+async def succeeds_at_once(house: House, job: pb.Job) -> None:
+    """The job ends well, and needs no second attempt."""
+    await ended(house, job.operation)
+    done = await get(house, job.job)
+    assert (done.state, done.attempt) == (pb.JOB_STATE_SUCCEEDED, 1), done.error
 
 
 async def run_of(house: House, job: pb.Job) -> Any:

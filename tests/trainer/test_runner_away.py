@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 
-from aimass.v1 import jobs_pb2 as pb
 from services.kit.errors import Code, Failure, Unavailable
 from services.trainer.runner import Runner
-from tests.support.house import house, until
+from tests.support.house import house
 from tests.support.images import built
-from tests.trainer.steps import ended, get, submit
+from tests.trainer.steps import submit, succeeds_at_once, waits_for
 from tests.trainer.test_runner import LIMITS, containers, docker_runner, nothing
-from tests.trainer.test_store_away import stage
 
 pytestmark = pytest.mark.far
 
@@ -133,13 +131,7 @@ async def test_a_job_waits_for_its_engine_and_keeps_its_attempts(proxy: Proxy, h
     async with house(home, "data", "trainer", **settings) as running:
         proxy.hang_up()
         job = await submit(running)
-
-        async def waits() -> bool:
-            return await stage(running, job) == "waiting for the container engine"
-
-        await until(waits)
+        await waits_for(running, job, "the container engine")
         proxy.open = True
-        await ended(running, job.operation)
-        done = await get(running, job.job)
 
-    assert (done.state, done.attempt) == (pb.JOB_STATE_SUCCEEDED, 1), done.error
+        await succeeds_at_once(running, job)

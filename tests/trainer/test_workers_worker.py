@@ -18,8 +18,7 @@ from services.trainer.jobs.store import Store
 from services.trainer.runner import ProcessRunner
 from services.trainer.workers.worker import Worker
 from tests.support.house import House, house, until
-from tests.trainer.steps import ended, get, held, lease, submit, trained, workers
-from tests.trainer.test_store_away import stage
+from tests.trainer.steps import get, held, lease, submit, succeeds_at_once, trained, waits_for, workers
 
 LONG = pb.LightGbm(rounds=10_000)
 
@@ -106,15 +105,10 @@ async def test_a_training_whose_disk_is_full_is_kept_when_there_is_room_again(ru
     blobs = Filled(running.runtime.home / "blobs")
     working = asyncio.ensure_future(worker(running, blobs=blobs).run())
     job = await submit(running, logistic_regression=pb.LogisticRegression())
-
-    async def waits() -> bool:
-        return await stage(running, job) == "waiting for the store"
-
-    await until(waits)
+    await waits_for(running, job, "the store")
     blobs.full = False
-    await ended(running, job.operation)
-    done = await get(running, job.job)
-    assert (done.state, done.attempt) == (pb.JOB_STATE_SUCCEEDED, 1), done.error
+
+    await succeeds_at_once(running, job)
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
     blobs.close()
