@@ -105,6 +105,8 @@ class FolderUploads:
     def _collect(self, before: float) -> int:
         """A file in `scratch`, or a note that is not in its place yet, was left by a crash."""
         gone = 0
+        for scratch in self._blobs.folder.glob("*/scratch"):
+            clear(scratch)  # also what a killed training had in a folder of its own
         for file in (*self._blobs.folder.glob("*/scratch/*"), *self._blobs.folder.glob("*/uploads/*")):
             if file.suffix == ".done" or file.is_dir():
                 continue

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,19 @@ async def test_files_that_a_crash_left_on_their_way_are_collected(near: FolderUp
     await near.collect(age=-5)
 
     assert [path.name for path in folder.scratch("acme").iterdir()] == ["work"]
+
+
+async def test_what_a_killed_training_left_in_a_folder_of_its_own_is_collected(
+    near: FolderUploads, folder: FolderBlobs
+) -> None:
+    for name, days in (("old", 8), ("young", 6)):
+        file = folder.scratch("acme") / name / "model.onnx"
+        file.parent.mkdir()
+        file.write_bytes(b"x")
+        os.utime(file, (0, time.time() - days * 86_400))
+    await near.collect()
+
+    assert [file.parent.name for file in folder.scratch("acme").rglob("*.onnx")] == ["young"]
 
 
 async def test_of_two_writers_at_one_offset_one_is_told_where_to_go_on(uploads: Uploads) -> None:
