@@ -1,8 +1,10 @@
-"""What a full disk is called, whoever writes to it."""
+"""Files of this machine: what is written is on the disk, or it is said why not."""
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from services.kit.errors import Code, Failure
 
@@ -18,3 +20,17 @@ def on_disk() -> Iterator[None]:
         if error.errno in _FULL or "No space left" in str(error):  # errors of Delta's engine have no number
             raise Failure(Code.STORAGE_FULL, "the disk is full") from error
         raise
+
+
+def append(path: Path, data: bytes) -> None:
+    """Adds bytes to a file, and to the disk: all of them, or none when that fails. One writer at a time."""
+    # Without a buffer: what is left in one would be written after all when the file is closed.
+    with open(path, "ab", buffering=0) as file:
+        end, rest = file.tell(), memoryview(data)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            os.truncate(file.fileno(), end)
+            raise

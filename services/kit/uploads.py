@@ -17,6 +17,7 @@ from typing import Protocol
 
 from services.kit.blobs import FolderBlobs, sync
 from services.kit.digests import hash_of
+from services.kit.disk import append
 from services.kit.errors import Code, Failure, NotFound
 from services.kit.leftovers import clear
 from services.kit.timestamps import uuid7
@@ -148,14 +149,7 @@ class FolderUploads:
         if offset != status.size:
             text = f"the chunk begins at {offset}, stored are {status.size} bytes"
             raise Failure(Code.WRONG_OFFSET, text, committed_size=status.size)
-        with open(self._upload(tenant, upload), "ab") as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError as error:
-                os.truncate(file.fileno(), offset)
-                raise Failure(Code.STORAGE_FULL, "the disk is full") from error
+        append(self._upload(tenant, upload), data)
         return UploadStatus(upload, offset + len(data))
 
     def _commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:

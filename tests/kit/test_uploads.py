@@ -1,7 +1,9 @@
 """Uploads and the store behind them, when things go wrong between two steps."""
 
 import asyncio
+import errno
 import os
+import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,20 +121,36 @@ async def test_a_crash_before_the_note_leaves_an_upload_that_can_be_committed(
     assert await folder.get("acme", ABC) == b"abc"
 
 
-async def test_a_full_disk_takes_back_the_chunk_that_did_not_fit(
-    near: FolderUploads, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+async def test_a_disk_that_fails_takes_back_the_chunk_that_it_did_not_keep(
+    near: FolderUploads, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     upload = await begun(near, b"ab")
 
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(uploads_module.os, "fsync", full)  # type: ignore[attr-defined]
-        assert await code_of(near.write("acme", upload, 2, b"c")) is Code.STORAGE_FULL
+        patch.setattr(uploads_module.os, "fsync", fail)  # type: ignore[attr-defined]
+        with pytest.raises((Failure, OSError)) as caught:
+            await near.write("acme", upload, 2, b"c")
+    full = isinstance(caught.value, Failure) and caught.value.code is Code.STORAGE_FULL
+    assert full == (number == errno.ENOSPC)
     assert (await near.status("acme", upload)).size == 2
     await near.write("acme", upload, 2, b"c")
     assert (await near.commit("acme", upload, ABC)).digest == ABC
+
+
+async def test_of_a_chunk_that_does_not_fit_nothing_is_kept(near: FolderUploads) -> None:
+    upload, limits = await begun(near, b"ab"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (CHUNK, limits[1]))
+    try:
+        with pytest.raises((Failure, OSError)):
+            await near.write("acme", upload, 2, b"c" * CHUNK)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert (await near.status("acme", upload)).size == 2
 
 
 @pytest.mark.parametrize("upload", ["", "..", "../uploads", "a/b", "x" * 36, "0" * 36, "\0", "%2e%2e", "*"])
