@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from services.kit.digests import Seen, digest_of, hash_of, name_of
-from services.kit.disk import on_disk
+from services.kit.disk import on_disk, sync
 from services.kit.errors import Code, Failure, NotFound
 from services.kit.timestamps import uuid7
 
@@ -156,15 +156,6 @@ class FolderBlobs:
             sync(place.parent)
         file.unlink(missing_ok=True)
         return digest
-
-
-def sync(path: Path) -> None:
-    """Brings a file, or a folder's list of names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def piece_of(path: Path, offset: int) -> bytes:

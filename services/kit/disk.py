@@ -34,3 +34,12 @@ def append(path: Path, data: bytes) -> None:
         except OSError:
             os.truncate(file.fileno(), end)
             raise
+
+
+def sync(path: Path) -> None:
+    """Brings a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.kit.config import ConfigError
+from services.kit.disk import sync
 
 _NONCE = 12
 _KEY = 32  # bytes
@@ -70,6 +71,4 @@ class Vault:
             pass
         finally:
             passing.unlink()
-        folder = os.open(self._file.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        sync(self._file.parent)

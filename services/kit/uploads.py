@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from services.kit.blobs import FolderBlobs, sync
+from services.kit.blobs import FolderBlobs
 from services.kit.digests import hash_of
-from services.kit.disk import append
+from services.kit.disk import append, sync
 from services.kit.errors import Code, Failure, NotFound
 from services.kit.leftovers import clear
 from services.kit.timestamps import uuid7

@@ -4,7 +4,6 @@ So the same run again finds nothing to do, and what a crashed run left in the lo
 Imports deltalake when it is used.
 """
 
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import orjson
 
 from services.data.datasets.domain import WrittenFile
 from services.data.schema import Column, ColumnType
+from services.kit.disk import sync
 
 # Old versions are read for as long as their rows name them, so nothing of the log may expire.
 _CONFIGURATION = {"delta.logRetentionDuration": "interval 36500 days"}
@@ -136,7 +136,5 @@ def _synced(table: Path) -> int:
     version = int(DeltaTable(str(table)).version())
     log = table / "_delta_log"
     for path in (log / f"{version:020d}.json", log, table):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        sync(path)
     return version

@@ -1,7 +1,6 @@
 """Writes rows to Parquet files that can be committed: synced, of bounded size, with their digests. For children."""
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from services.data.arrow import arrow_schema, fit
 from services.data.datasets.domain import QUARANTINE, WrittenFile
 from services.data.schema import Column
+from services.kit.disk import sync
 
 ROW_GROUP = 8_192  # rows that a reader of one page has to decode
 _FILE = 128 * ROW_GROUP
@@ -39,7 +39,7 @@ class Writer:
         """Ends the files. No rows, no files."""
         self._flush(self._count)
         self._end_file()
-        _sync(self._folder)
+        sync(self._folder)
         return tuple(self._written)
 
     def _flush(self, rows: int) -> None:
@@ -79,7 +79,7 @@ def quarantine_writer(folder: Path) -> Writer:
 
 def written(path: Path, rows: int) -> WrittenFile:
     """A file of a run's folder as it is handed to `commit`; syncs it."""
-    _sync(path)
+    sync(path)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return WrittenFile(f"{path.parent.name}/{path.name}", rows, path.stat().st_size, f"sha256:{digest}")
@@ -93,11 +93,3 @@ def to_json(files: Iterable[WrittenFile]) -> list[dict[str, Any]]:
 def from_json(files: Iterable[dict[str, Any]]) -> tuple[WrittenFile, ...]:
     """What `to_json` was given."""
     return tuple(WrittenFile(**file) for file in files)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

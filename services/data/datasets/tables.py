@@ -23,6 +23,7 @@ from services.data.datasets.threads import FileThreads
 from services.data.schema import Column
 from services.kit.adapters import Storage
 from services.kit.auth import Scope
+from services.kit.disk import sync
 from services.kit.errors import Code, Failure
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
@@ -153,7 +154,7 @@ class FolderTables:
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-        _sync(folder.parent)
+        sync(folder.parent)
         return folder
 
 
@@ -169,9 +170,9 @@ def open_tables(storage: Storage, folder: Path) -> Tables:
 def _keep(folder: Path, new: NewVersion) -> None:
     passing = folder / f"{_MANIFEST}.new"
     passing.write_bytes(manifest(new))
-    _sync(passing)
+    sync(passing)
     os.replace(passing, folder / _MANIFEST)
-    _sync(folder)
+    sync(folder)
 
 
 def _recall(folder: Path) -> NewVersion | None:
@@ -180,11 +181,3 @@ def _recall(folder: Path) -> NewVersion | None:
     except FileNotFoundError:
         return None
     return recalled(text)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,8 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from services.kit.disk import sync
+
 log = logging.getLogger(__name__)
 _MAGIC = b"AML1"
 _HEADER = struct.Struct(
@@ -137,9 +139,7 @@ class Segments:
                 self._file.close()
             self._segment, self._end = self._sequence, 0
             self._file = self._append_to(self._segment)
-            folder = os.open(self._folder, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+            sync(self._folder)
         return Position(self._segment, self._end)
 
     def _append_to(self, segment: int) -> FileIO:
