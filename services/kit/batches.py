@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Integer, Select, Table, func, literal_column, select
+from sqlalchemy import ColumnElement, Integer, Select, Table, bindparam, func, literal_column, select
 
 SIZE = 4 * 2**20  # bytes from which on a batch takes nothing more; the last one may go beyond
 
@@ -17,15 +17,20 @@ def first(found: Sequence[T], size: Callable[[T], int]) -> list[T]:
     return [one for one, sizes in zip(found, before, strict=False) if sizes < SIZE]
 
 
-def oldest(
-    table: Table, order: ColumnElement[int], sized: tuple[ColumnElement[bytes], ...], where: Any, limit: int
-) -> Select[Any]:
-    """The first rows in an order: at most `limit`, none that begins beyond SIZE bytes of the `sized` columns.
+def oldest(table: Table, order: ColumnElement[int], sized: tuple[ColumnElement[bytes], ...], where: Any) -> Select[Any]:
+    """The first rows in an order: at most `limit`, a parameter, none that begins beyond SIZE bytes of `sized` columns.
 
     There is always one, if there is any. Each row also says in `waiting` how many there would have been by number.
+    To be made once: making it costs more than running it.
     """
     size = sum((func.length(column, type_=Integer) for column in sized), literal_column("0", Integer))
-    first = select(order.label("place"), size.label("size")).where(where).order_by(order).limit(limit).subquery()
+    first = (
+        select(order.label("place"), size.label("size"))
+        .where(where)
+        .order_by(order)
+        .limit(bindparam("limit"))
+        .subquery()
+    )
     before = func.sum(first.c.size).over(order_by=first.c.place) - first.c.size
     summed = select(first.c.place, before.label("before"), func.count().over().label("waiting")).subquery()
     query = select(table, summed.c.waiting).join(summed, summed.c.place == order)

@@ -7,6 +7,7 @@ process.
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,14 +92,13 @@ class NearBus:
         """Events behind the positions, oldest first, as many as fit into a message; waits for one."""
         while True:
             async with self._news:
-                if self._may_have(positions):
-                    if rows := await self._db.run(lambda connection: bus_log.after(connection, positions, limit)):
+                ends = self._ends
+                behind = {topic: at for topic, at in positions.items() if ends.get(topic, at + 1) > at}
+                if behind:
+                    if rows := await self._db.read(partial(bus_log.after, positions=behind, limit=limit)):
                         return [_event(row) for row in rows]
-                    self._ends = positions | self._ends
+                    self._ends = behind | self._ends
                 await self._news.wait()
-
-    def _may_have(self, positions: dict[str, int]) -> bool:
-        return any(self._ends.get(topic, position + 1) > position for topic, position in positions.items())
 
     async def commit(self, group: str, events: Sequence[Event]) -> None:
         """Moves a group's offsets forward, never back."""

@@ -12,6 +12,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     delete,
     false,
     func,
@@ -50,6 +51,13 @@ group_offset = Table(
     Column("passing", Boolean, nullable=False, server_default=false()),
 )
 
+_AFTER = batches.oldest(
+    record,
+    record.c.offset,
+    (record.c.headers, record.c.body),
+    (record.c.topic == bindparam("topic")) & (record.c.offset > bindparam("position")),
+)
+
 
 def append(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
     """Adds records at the end, one behind the other; returns the offset of the last one."""
@@ -72,9 +80,7 @@ def after(connection: Connection, positions: Mapping[str, int], limit: int) -> l
     """Records behind the positions, oldest first: at most `limit`, and no more bytes than a message takes."""
     found: list[Row[Any]] = []
     for topic, position in positions.items():
-        where = (record.c.topic == topic) & (record.c.offset > position)
-        sized = (record.c.headers, record.c.body)
-        found += connection.execute(batches.oldest(record, record.c.offset, sized, where, limit)).all()
+        found += connection.execute(_AFTER, {"topic": topic, "position": position, "limit": limit}).all()
     found = sorted(found, key=lambda row: int(row.offset))[:limit]
     return batches.first(found, lambda row: len(row.headers) + len(row.body))
 

@@ -16,6 +16,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    bindparam,
     func,
     insert,
     select,
@@ -49,6 +50,10 @@ class Outbox:
             Column("body", LargeBinary, nullable=False),
             Index("outbox_partition", "partition", "id"),
         )
+        size = (self.table.c.headers, self.table.c.body)
+        some = self.table.c.partition.in_(bindparam("partitions", expanding=True))
+        self._oldest = batches.oldest(self.table, self.table.c.id, size, true())
+        self._oldest_of_some = batches.oldest(self.table, self.table.c.id, size, some)
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -70,10 +75,9 @@ class Outbox:
 
     def oldest(self, connection: Connection, partitions: Collection[int], limit: int) -> Sequence[Row[Any]]:
         """The events of partitions that wait longest, as many as `batches.oldest` says."""
-        table = self.table
-        where = table.c.partition.in_(partitions) if len(partitions) < PARTITIONS else true()
-        query = batches.oldest(table, table.c.id, (table.c.headers, table.c.body), where, limit)
-        return connection.execute(query).all()
+        if len(partitions) == PARTITIONS:
+            return connection.execute(self._oldest, {"limit": limit}).all()
+        return connection.execute(self._oldest_of_some, {"limit": limit, "partitions": list(partitions)}).all()
 
     def listen(self) -> asyncio.Event:
         """Set in this event loop, now and later, when a transaction of this process writes events."""
