@@ -39,7 +39,7 @@ from services.kit.uploads import collect_for_ever
 
 def build(config: Config, runtime: Runtime) -> App:
     """Composes the slices; each takes the services of those before it."""
-    database = open_database(config.database_url.get_secret_value(), runtime.home)
+    database = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     source_store = SourceStore(database, source_changed)
     sources = Sources(source_store, Places(config.file_roots, runtime.home, runtime.blobs), runtime.now)
     uploads = SourceUploads(source_store, runtime.uploads, config.upload_mib * 2**20, runtime.now)

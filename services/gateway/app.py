@@ -40,7 +40,7 @@ from services.kit.inbox import Listener
 
 def build(config: Config, runtime: Runtime) -> App:
     """The gateway: doors for the outside, tenants and keys, predictions."""
-    database = open_database(config.database_url.get_secret_value(), runtime.home)
+    database = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     given = Given.of(config.pepper.get_secret_value(), config.admin_key.get_secret_value())
     access = AccessService(AccessStore(database), runtime.home, runtime.now, runtime.random, given)
     limiter = _limiter(runtime)

@@ -18,7 +18,7 @@ from services.kit.inbox import Listener
 
 def build(config: Config, runtime: Runtime) -> App:
     """Composes the service; opens nothing."""
-    db = open_database(config.database_url.get_secret_value(), runtime.home)
+    db = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     loader = _loader(config, runtime)
     surroundings = Surroundings(runtime.blobs.get, loader, Store(db), runtime.spawn, runtime.now, runtime.instance)
     catalogue = Catalogue(surroundings, config.keep_previous, config.unload_seconds)

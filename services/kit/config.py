@@ -68,7 +68,8 @@ class Installation(Settings):
     blobs_secret_key: SecretStr = SecretStr("")
     # MiB of far blobs and tables that are kept in `home` as copies while nobody uses them.
     blobs_cache_mib: int = 20480
-    # A folder with ca.pem, cert.pem and key.pem: calls between processes are then TLS both ways. Empty: plain.
+    # A folder with ca.pem, cert.pem and key.pem: calls between processes are then TLS both ways, and servers that are
+    # spoken to over TLS are shown the certificate. Empty: plain.
     tls_dir: Path | None = None
     # Where processes publish the keys that their tokens are verified with; several machines share it. Empty: in `home`.
     keys_dir: Path | None = None

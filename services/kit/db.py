@@ -17,30 +17,21 @@ from contextvars import copy_context
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    DateTime,
-    Dialect,
-    MetaData,
-    String,
-    Table,
-    TypeDecorator,
-    and_,
-    func,
-    select,
-    text,
-)
+from sqlalchemy import Column, ColumnElement, Dialect, MetaData, Table, and_, func, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import DateTime, String, TypeDecorator
 
 from services.kit import tenancy
 from services.kit.auth import Scope
 from services.kit.db_sqlite import Sqlite
 from services.kit.errors import Unavailable
 from services.kit.transactions import Kind, Once, Replay, Way, Work
+
+if TYPE_CHECKING:
+    from services.kit.tls import Credentials
 
 __all__ = ["Database", "Once", "Replay", "UtcDateTime", "database_clock", "newest", "scoped", "upsert", "within"]
 T = TypeVar("T")
@@ -88,10 +79,13 @@ def database_clock(connection: Connection) -> datetime:
 class Database:
     """A pool of connections and the threads that use them."""
 
-    def __init__(self, url: str, migrations: Path, threads: int = 8) -> None:
-        """Opens nothing yet; `start` does. `migrations` is the folder of the service's Alembic revisions."""
+    def __init__(self, url: str, migrations: Path, threads: int = 8, credentials: "Credentials | None" = None) -> None:
+        """Opens nothing yet; `start` does. `migrations` is the folder of the service's Alembic revisions.
+
+        A server that the URL says TLS for is shown the certificate of `credentials`.
+        """
         self.url, self._migrations, self.near = url, migrations, url.startswith("sqlite")
-        self._kind: Kind = Sqlite(url) if self.near else _far(url, threads)
+        self._kind: Kind = Sqlite(url) if self.near else _far(url, threads, credentials)
         self._turn = threading.Lock()  # those whom others were too quick for several times go one by one
         self._threads = ThreadPoolExecutor(self._kind.threads, thread_name_prefix="db")
         self.underway, self.threads = set[asyncio.Future[Any]](), self._kind.threads  # what runs or waits
@@ -188,10 +182,10 @@ class Database:
         self._kind.close()
 
 
-def _far(url: str, threads: int) -> Kind:
+def _far(url: str, threads: int, credentials: "Credentials | None") -> Kind:
     from services.kit.db_postgresql import Postgresql
 
-    return Postgresql(url, threads)
+    return Postgresql(url, threads, credentials)
 
 
 def newest(migrations: Path) -> str:

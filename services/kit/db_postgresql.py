@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection, make_url
@@ -12,8 +12,12 @@ from sqlalchemy.exc import DataError, DBAPIError
 
 from services.kit import db_postgresql_schema, tenancy
 from services.kit.db_postgresql_pulse import Pulse
+from services.kit.db_postgresql_tls import show
 from services.kit.errors import Code, Failure, InvalidValue, Unavailable
 from services.kit.transactions import Way, Work
+
+if TYPE_CHECKING:
+    from services.kit.tls import Credentials
 
 T = TypeVar("T")
 _BUSY = 0.8  # seconds that work may wait for a thread and its connection
@@ -53,13 +57,15 @@ _LOCKED = "55P03"
 class Postgresql:
     """A pool with as many connections as threads: who has a thread has a connection."""
 
-    def __init__(self, url: str, threads: int) -> None:
+    def __init__(self, url: str, threads: int, credentials: "Credentials | None" = None) -> None:
         self.threads = threads
         where = make_url(url)
         self.engine = create_engine(
             where, connect_args=_CONNECTION, pool_size=threads, max_overflow=0, pool_timeout=_BUSY, hide_parameters=True
         )
         event.listen(self.engine, "begin", _begin)
+        if credentials:
+            show(self.engine, credentials)
         self._pulse = Pulse(where.host or "", where.port or 5432)
 
     def open(self) -> None:

@@ -58,6 +58,12 @@ class Credentials:
         """The services that this process may be."""
         return self._material.names
 
+    def material(self) -> Material:
+        """What a connection shows that is made now; asked for by threads of any kind."""
+        if time.monotonic() - self._looked >= _LOOK:
+            self._look()
+        return self._material
+
     def server(self) -> grpc.ServerCredentials:
         """For a door: callers must have a certificate of the authority. Each handshake takes the files as they are."""
         shown = self._generation

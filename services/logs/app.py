@@ -28,7 +28,7 @@ def build(config: Config, runtime: Runtime) -> App:
     ingest = Ingest(Segments(store / "records", config.segment_bytes, config.segment_seconds))
     search = Search(ingest, Index(store / "index"))
 
-    db = open_database(config.database_url.get_secret_value(), runtime.home)
+    db = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     egress, vault, now = Egress(runtime.settings.egress_allow), runtime.vault, runtime.now
     kept = SubscriptionStore(db)
     subscriptions = Subscriptions(kept, ingest, search, egress, vault, now)

@@ -1,12 +1,16 @@
 """The logs service's database: its metadata, where it is, and how far those who follow the records have come."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, Column, String, Table, delete, insert, select
 from sqlalchemy.engine import Connection
 
 from services.kit.db import Database
 from services.kit.schema import Schema
+
+if TYPE_CHECKING:
+    from services.kit.tls import Credentials
 
 schema = Schema("logs")
 Place = tuple[int, int]
@@ -19,9 +23,9 @@ _followers = Table(
 )
 
 
-def open_database(url: str, home: Path) -> Database:
-    """The database at a URL, or the SQLite file in the home folder."""
-    return Database(url or f"sqlite:///{home}/logs.db", Path(__file__).parent / "migrations")
+def open_database(url: str, home: Path, credentials: "Credentials | None" = None) -> Database:
+    """The database at a URL, which is shown the credentials, or the SQLite file in the home folder."""
+    return Database(url or f"sqlite:///{home}/logs.db", Path(__file__).parent / "migrations", credentials=credentials)
 
 
 def followed(connection: Connection, name: str) -> Place:

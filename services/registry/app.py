@@ -31,7 +31,7 @@ from services.registry.releases.wire import release_to_wire
 
 def build(config: Config, runtime: Runtime) -> App:
     """Composes the service; opens nothing."""
-    db, now = open_database(config.database_url.get_secret_value(), runtime.home), runtime.now
+    db, now = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials), runtime.now
     artifacts = Artifacts(ArtifactStore(db), runtime.blobs, runtime.uploads, now)
     limits = Limits(config.inspect_seconds, config.inspect_memory_mib)
     models = Models(ModelStore(db), artifacts, limits, config.model_mib * 2**20, now)

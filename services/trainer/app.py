@@ -25,7 +25,7 @@ NEAR = "near/"  # how the workers of the process that holds the database file ar
 
 def build(config: Config, runtime: Runtime) -> App:
     """Composes the slices and the workers of this process."""
-    database = open_database(config.database_url.get_secret_value(), runtime.home)
+    database = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     runs = Runs(RunStore(database), runtime.blobs)
 
     def signed(service: str, scope: Scope, *permissions: str) -> Any:

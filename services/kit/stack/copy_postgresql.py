@@ -12,9 +12,11 @@ from sqlalchemy.pool import NullPool
 
 from services.kit.db import newest
 from services.kit.db_postgresql_schema import finish
+from services.kit.db_postgresql_tls import show
 from services.kit.errors import Code, Failure, Unavailable
 from services.kit.migrations import bring_up
 from services.kit.tenancy import EVERYBODY
+from services.kit.tls import Credentials
 
 _MARK = "restored_from"  # a table that is there until the whole stack is restored
 _REVISION = "alembic_version"
@@ -46,9 +48,11 @@ Columns = dict[str, list[str]]
 
 
 @contextmanager
-def session(url: str, isolation: str) -> Iterator[Connection]:
+def session(url: str, isolation: str, credentials: Credentials | None = None) -> Iterator[Connection]:
     """One connection and its transaction, which is committed by who wants it. Raises unavailable."""
     engine = create_engine(url, poolclass=NullPool, connect_args=_OPTIONS, isolation_level=isolation)
+    if credentials:
+        show(engine, credentials)
     try:
         with engine.connect() as connection:
             yield connection

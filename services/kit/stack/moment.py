@@ -19,6 +19,7 @@ from services.kit.stack.copy_postgresql import session
 from services.kit.stack.offsets_kafka import Offsets, counted
 from services.kit.stack.place import Stack
 from services.kit.timestamps import uuid7
+from services.kit.tls import Credentials
 
 _NAMES = tuple(f"outbox/{number}" for number in range(PARTITIONS))
 _LEASE = 10.0  # seconds until relays go on by themselves when a backup has died
@@ -30,7 +31,7 @@ def moment(stack: Stack, seconds: float = 30.0) -> Iterator[Mapping[str, Connect
     """A connection to each database that sees it as it was. Raises unavailable when events do not come to rest."""
     with ExitStack() as seen:
         with Offsets(stack.bus_url, stack.tls_dir).asking() as offsets, ExitStack() as held:
-            pauses = [held.enter_context(_paused(url)) for url in stack.databases.values()]
+            pauses = [held.enter_context(_paused(url, stack.credentials)) for url in stack.databases.values()]
             found = _rest(stack, seen, offsets, pauses, time.monotonic() + seconds)
         yield found
 
@@ -46,7 +47,10 @@ def _rest(
         late = offsets.behind(told | ends)
         if not late:
             with ExitStack() as looks:
-                found = {service: looks.enter_context(_seen(url)) for service, url in stack.databases.items()}
+                found = {
+                    service: looks.enter_context(_seen(url, stack.credentials))
+                    for service, url in stack.databases.items()
+                }
                 if counted(offsets.ends()) == ends:
                     seen.push(looks.pop_all())
                     return found
@@ -56,8 +60,8 @@ def _rest(
 
 
 @contextmanager
-def _seen(url: str) -> Iterator[Connection]:
-    with session(url, "REPEATABLE READ") as connection:
+def _seen(url: str, credentials: Credentials | None) -> Iterator[Connection]:
+    with session(url, "REPEATABLE READ", credentials) as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
         connection.execute(text("SELECT 1 FROM lease LIMIT 1"))  # the moment is that of the first question
         yield connection
@@ -79,8 +83,8 @@ class _Pause:
 
 
 @contextmanager
-def _paused(url: str) -> Iterator[_Pause]:
-    with session(url, "READ COMMITTED") as connection:
+def _paused(url: str, credentials: Credentials | None) -> Iterator[_Pause]:
+    with session(url, "READ COMMITTED", credentials) as connection:
         pause = _Pause(connection)
         pause.hold()
         try:

@@ -11,6 +11,7 @@ from services.kit import adapters
 from services.kit.bucket_s3 import Bucket
 from services.kit.config import ConfigError, Installation, load
 from services.kit.secrets import key_of
+from services.kit.tls import Credentials
 
 SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
 # Secrets that what is kept cannot be used without, by their settings.
@@ -27,6 +28,7 @@ class Stack:
     home: Path
     bus_url: str
     tls_dir: Path | None
+    credentials: Credentials | None  # what its databases are shown
     secrets: Mapping[str, str]  # what tells whether a secret is the same one, and not what it is
 
     @property
@@ -46,7 +48,8 @@ def stack_of(env: Mapping[str, str]) -> Stack:
     root = Path(__file__).parents[2]
     revisions = {service: root / service / "migrations" for service in SERVICES}
     home = settings.home.resolve()
-    return Stack(databases, revisions, bucket, home, bus_url, settings.tls_dir, _marks(settings, env))
+    shown = adapters.credentials(settings)
+    return Stack(databases, revisions, bucket, home, bus_url, settings.tls_dir, shown, _marks(settings, env))
 
 
 def _database(service: str, env: Mapping[str, str]) -> str:

@@ -30,7 +30,7 @@ def read(stack: Stack, file: Path) -> Made:
     """Puts everything back. Raises Failure, before anything is written for all that can be known before."""
     with held(file, FORMAT) as archive, ExitStack() as opened:
         _check_secrets(stack, archive)
-        connections = {name: opened.enter_context(_locked(stack.databases[name])) for name in SERVICES}
+        connections = {name: opened.enter_context(_locked(stack, name)) for name in SERVICES}
         digest = archive.made.digest
         done = {name for name, connection in connections.items() if copy.restored_from(connection) == digest}
         if done != set(SERVICES):
@@ -56,9 +56,9 @@ def _check_secrets(stack: Stack, archive: Held) -> None:
 
 
 @contextmanager
-def _locked(url: str) -> Iterator[Connection]:
+def _locked(stack: Stack, service: str) -> Iterator[Connection]:
     """A transaction beside which nobody changes the schema: a service that starts waits for its end."""
-    with copy.session(url, "READ COMMITTED") as connection:
+    with copy.session(stack.databases[service], "READ COMMITTED", stack.credentials) as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION})
         yield connection
 
