@@ -74,12 +74,22 @@ class Authority:
 
     def must_renew(self, certificate: bytes) -> bool:
         """Whether a certificate, as PEM, is of this authority and ends soon."""
+        found = self._own(certificate)
+        return found is not None and found.not_valid_after_utc < datetime.now(UTC) + _SOON
+
+    def hosts(self, certificate: bytes) -> list[str]:
+        """The hosts that a certificate of this authority is for; none for somebody else's."""
+        found = self._own(certificate)
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value if found else ()
+        return [str(name.value) for name in names]
+
+    def _own(self, certificate: bytes) -> x509.Certificate | None:
         try:
             found = x509.load_pem_x509_certificate(certificate)
             found.verify_directly_issued_by(self._certificate)
         except (ValueError, TypeError, InvalidSignature):
-            return False  # somebody else's, who renews it himself
-        return found.not_valid_after_utc < datetime.now(UTC) + _SOON
+            return None  # somebody else's, who renews it himself
+        return found
 
     def _issue(
         self,
@@ -118,6 +128,11 @@ def _name(common: str) -> x509.Name:
 
 def _uri(name: str) -> x509.GeneralName:
     return x509.UniformResourceIdentifier(f"{TRUST}{name}")
+
+
+def written(host: str) -> str:
+    """A host name or address as certificates have it."""
+    return str(_host(host).value)
 
 
 def _host(host: str) -> x509.GeneralName:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.authority import Authority, Issued, write
+from deploy.authority import Authority, Issued, write, written
 from services.kit.cache_scripts import permissions
 
 SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
@@ -71,9 +71,9 @@ def certificates(kept: Secrets, renew: bool, hosts: list[str]) -> None:
     """A certificate for everyone, and what the gateway shows the outside; what ends soon is made anew."""
     signer = authority(kept)
 
-    def put(folder: str, make: Callable[[], Issued]) -> None:
+    def put(folder: str, make: Callable[[], Issued], lacking: bool = False) -> None:
         path = kept.root / folder / "cert.pem"
-        if renew or not path.exists() or signer.must_renew(path.read_bytes()):
+        if renew or lacking or not path.exists() or signer.must_renew(path.read_bytes()):
             issued = make()
             kept.write(f"{folder}/key.pem", issued.key)
             kept.write(f"{folder}/cert.pem", issued.cert)
@@ -83,7 +83,10 @@ def certificates(kept: Secrets, renew: bool, hosts: list[str]) -> None:
     for name in (*SERVICES, *SERVERS, "probe"):
         put(f"{name}/tls", partial(signer.issue, [name], HERE))
         kept.keep(f"{name}/tls/ca.pem", lambda: signer.pem)
-    put("gateway/public", lambda: signer.issue_public(["gateway", *HERE, *hosts]))
+    public = kept.root / "gateway/public/cert.pem"
+    before = signer.hosts(public.read_bytes()) if public.exists() else []
+    wanted = dict.fromkeys(["gateway", *HERE, *before, *map(written, hosts)])  # who was told of a host once, goes on
+    put("gateway/public", lambda: signer.issue_public([*wanted]), lacking=bool(before) and len(wanted) > len(before))
     kept.keep("client/ca.pem", lambda: signer.pem)
 
 

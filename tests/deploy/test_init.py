@@ -76,6 +76,33 @@ def test_a_certificate_that_ends_soon_is_made_anew_and_those_of_others_stay(made
     assert left > timedelta(days=80)
 
 
+def hosts(made: Path) -> set[str]:
+    names = certificate(made / "gateway/public/cert.pem").extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    return {str(name.value) for name in names.value}
+
+
+@pytest.mark.parametrize("renew", [True, False])
+def test_a_gateways_new_certificate_is_for_all_that_the_old_one_was_for(made: Path, renew: bool) -> None:
+    ours = Authority.load(*((made / "authority" / name).read_bytes() for name in ("ca.key", "ca.pem")))
+    put(made, "gateway/public", ours.issue_public(["gateway", "ai.example.org", "10.0.0.7"], timedelta(days=29)))
+    init.make(made, renew=renew, group=os.getgid())
+
+    assert hosts(made) == {"gateway", "localhost", "127.0.0.1", "ai.example.org", "10.0.0.7"}
+    assert certificate(made / "gateway/public/cert.pem").not_valid_after_utc > datetime.now(UTC) + timedelta(days=80)
+
+
+def test_a_host_that_is_named_later_is_added_once(made: Path) -> None:
+    for host in ("ai.example.org", "2001:db8:0::7"):
+        init.make(made, group=os.getgid(), hosts=[host])
+    before = contents(made)
+    init.make(made, group=os.getgid(), hosts=["2001:db8:0::7"])
+
+    assert hosts(made) == {"gateway", "localhost", "127.0.0.1", "ai.example.org", "2001:db8::7"}
+    assert contents(made) == before
+
+
 def test_nobody_but_owner_and_group_reads_anything_and_the_authoritys_key_is_the_owners(made: Path) -> None:
     modes = {str(path.relative_to(made)): path.stat().st_mode & 0o777 for path in made.rglob("*")}
 
