@@ -1,6 +1,7 @@
 """The near worker against a queue that the test plays tricks on."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from aimass.v1 import jobs_pb2 as pb
 from aimass.v1 import workers_pb2 as wpb
 from services.kit.auth import Scope
 from services.kit.blobs import FolderBlobs
+from services.kit.errors import Unavailable
 from services.trainer.jobs import domain
 from services.trainer.jobs.store import Store
 from services.trainer.runner import ProcessRunner
@@ -45,6 +47,19 @@ class Filled(FolderBlobs):
         if self.full:
             await self.run(Path("/dev/full").write_bytes, b"x")
         return await super().adopt(tenant, file)
+
+
+class Slow(FolderBlobs):
+    """A store that says late that it cannot be reached."""
+
+    asked = 0
+
+    @contextlib.asynccontextmanager
+    async def local(self, tenant: str, digest: str) -> AsyncIterator[Path]:
+        self.asked += 1
+        await asyncio.sleep(2)
+        raise Unavailable("the object store does not answer in time")
+        yield
 
 
 def worker(running: House, name: str = "mine", blobs: FolderBlobs | None = None) -> Worker:
@@ -109,6 +124,18 @@ async def test_a_training_whose_disk_is_full_is_kept_when_there_is_room_again(ru
     blobs.full = False
 
     await succeeds_at_once(running, job)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    blobs.close()
+
+
+async def test_a_training_waits_no_longer_than_it_may_take_for_a_store_that_is_slow_to_fail(running: House) -> None:
+    blobs = Slow(running.runtime.home / "blobs")
+    working = asyncio.ensure_future(worker(running, blobs=blobs).run())
+    job = await trained(running, timeout_seconds=3)
+
+    assert (job.state, job.error) == (pb.JOB_STATE_FAILED, "the store was away for 3 s")
+    assert blobs.asked <= 2
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
     blobs.close()

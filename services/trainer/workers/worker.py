@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -216,19 +217,20 @@ class Worker:
 
 async def _patiently(attempt: Attempt, what: str, ask: Callable[[], Awaitable[T]]) -> T:
     """An answer of something that may be away for a while: the lease is kept and the question asked again."""
-    stage, seconds = attempt.stage, attempt.lease.spec.timeout_seconds
-    for _ in range(seconds):
+    stage, began, seconds = attempt.stage, time.monotonic(), attempt.lease.spec.timeout_seconds
+    while True:
         try:
             found = await ask()
         except Failure as failure:
             if failure.code not in _PASSING:
                 raise
+            if time.monotonic() - began >= seconds:
+                raise Failure(Code.LIMIT_EXCEEDED, f"{what} was away for {seconds} s") from failure
             attempt.stage = f"waiting for {what}"
             await asyncio.sleep(1)
         else:
             attempt.stage = stage
             return found
-    raise Failure(Code.LIMIT_EXCEEDED, f"{what} was away for {seconds} s")
 
 
 def _reason(failure: Failure) -> str:
