@@ -95,6 +95,8 @@ class Process:
             for door in app.doors:
                 await door.open()
                 self._public.append(door)
+        if runtime.draining:  # it was told to stop while it waited: nobody is to come
+            return
         addresses = {name: self._internal[name].address if name in self._internal else "" for name in self._apps}
         host = runtime.settings.advertise_host
         await runtime.directory.source.announce({name: place(found, host) for name, found in addresses.items()})

@@ -5,6 +5,8 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from services.kit.running import Process
 from tests.gateway.conftest import FAST, gateway_at
 from tests.support.house import until
@@ -68,14 +70,18 @@ async def test_beside_another_gateway_one_that_knows_no_release_takes_no_connect
         await starting
 
 
-async def test_one_that_waits_beside_another_ends_at_once_when_it_is_told_to(tmp_path: Path) -> None:
+async def test_one_that_waits_beside_another_ends_at_once_when_it_is_told_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     env, second = shared(), tmp_path / "second"
     async with gateway_at(tmp_path / "first", **env):
         process, starting = waiting(second, env)
         await until((second / "gateway.db").exists)
+        caplog.clear()
         process.runtime.draining = True
 
         async with asyncio.timeout(5):
             await starting
         assert not (second / "doors.json").exists()
+        assert "gateway ready" not in caplog.text
         await process.stop()
