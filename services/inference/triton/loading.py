@@ -182,13 +182,11 @@ class TritonLoader:
     async def _sweep(self, there: set[str]) -> None:
         """Forgets what is left, and what an instance left that died: what one of us pushed and nobody needs, twice."""
         self._left &= there
-        await self._forget(set())
-        if not self._needs.shared:
-            return
-        idle = there - self._wanted - await self._needs.of_others()
-        again = idle & self._idle
-        self._idle = idle
-        await self._forget({name for name in again if await self._server.parameter(name, "digest")})
+        idle = there - self._wanted - await self._needs.of_others() if self._needs.shared else set()
+        again, self._idle = idle & self._idle, idle
+        ours = {name for name in again if await self._server.parameter(name, "digest")}
+        if ours or self._left:
+            await self._forget(ours)
 
     def _heal(self, version: TritonVersion, broken: bool = False) -> asyncio.Task[None]:
         task = self._healing.get(version.name)
