@@ -59,7 +59,6 @@ def build(config: Config, runtime: Runtime) -> App:
     pipelines = Pipelines(pipeline_store, data_sets, runner, runtime.now)
     limits = Limits(config.fitting_seconds, config.fitting_memory_mib)
     features = FeatureSets(FeatureStore(database), data_sets, runtime.blobs, *around, limits)
-    schema.operations.on_cancel.append(features.cancel)
     resumes = [extractor.resume, runner.resume, features.resume]
     return App(
         rpc={

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
 from services.data.datasets.service import DataSets
 from services.data.extractions import domain
-from services.data.extractions.domain import Counts, Extraction, State, Task
+from services.data.extractions.domain import Counts, Extraction, Task
 from services.data.extractions.store import ExtractionStore
 from services.data.reading.kinds import Compiled, Definition, SqlSource, compiled_to_json, to_json
 from services.data.schema import Column
@@ -24,6 +24,7 @@ from services.data.sources.service import Sources
 from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure, Internal
+from services.kit.leased_work import LeasedWork, Spawn
 from services.kit.leases import Tenure
 from services.kit.operations import Operations
 
@@ -31,10 +32,9 @@ log = logging.getLogger(__name__)
 _WORK, _ATTEMPTS = "services.data.extractions.work", 3
 _PATIENCE = (1.0, 5.0, 30.0)  # seconds before an end that could not be kept is tried again; the last one repeats
 Progress = Callable[[dict[str, Any]], Awaitable[None]]
-Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 
-class ExtractionRunner:
+class ExtractionRunner(LeasedWork[Extraction]):
     """Runs as many at a time as there are children for; others wait."""
 
     def __init__(
@@ -49,109 +49,38 @@ class ExtractionRunner:
         limits: process.Limits,
         at_once: int,
     ) -> None:
-        self._store, self._sources, self._data_sets, self._operations = store, sources, data_sets, operations
-        self._tenure, self._now, self._spawn, self._limits = tenure, now, spawn, limits
-        self._running: set[str] = set()
-        self._free = asyncio.Semaphore(at_once)
-        # Those that can still be stopped, by their operation.
-        self._stoppable: dict[str, asyncio.Task[None]] = {}
-        self._cancelled: set[str] = set()
-        operations.on_cancel.append(self.cancel)
-        tenure.on_loss.append(self.leave)
+        super().__init__(operations, tenure, spawn, at_once)
+        self._store, self._sources, self._data_sets = store, sources, data_sets
+        self._now, self._limits = now, limits
 
-    def begin(self, scope: Scope, extraction: Extraction) -> None:
-        """Does a run that is kept, beside requests."""
-        self._stoppable[extraction.operation] = self._spawn(self._run(scope, extraction))
+    async def _unfinished(self) -> Sequence[tuple[Scope, Extraction]]:
+        return await self._store.unfinished()
 
-    async def resume(self) -> None:
-        """Takes up what another process left behind; what a living one does stays with it."""
-        found = [each for each in await self._store.unfinished() if each[1].operation not in self._running]
-        free = await self._tenure.take(extraction.operation for _, extraction in found)
-        for scope, extraction in found:
-            if extraction.operation in free:
-                self.begin(scope, extraction)
-
-    async def leave(self, operation: str) -> None:
-        """Stops the child of a run that another process has taken up."""
-        if task := self._stoppable.pop(operation, None):
-            task.cancel()
-
-    async def cancel(self, scope: Scope, operation: str) -> None:
-        """Stops the child of a run; one whose version is being added goes to its end."""
-        if task := self._stoppable.pop(operation, None):
-            self._cancelled.add(operation)
-            task.cancel()
-
-    async def _run(self, scope: Scope, extraction: Extraction) -> None:
-        operation = extraction.operation
-        self._running.add(operation)
-        try:
-            if not await self._tenure.take([operation]):
-                return None
-            # Who did it before may have ended it just before he gave it back.
-            if (await self._store.get(scope, extraction.extraction)).state is not State.RUNNING:
-                return None
-            if (await self._operations.get(scope, operation)).cancel_requested:
-                return await self._end(scope, extraction, None)
-            async with self._free:
-                await self._extract(scope, extraction)
-            await self._operations.tell()
-        except asyncio.CancelledError:
-            # Only a wish ends the run: a process that stops leaves it for the next one.
-            if operation not in self._cancelled:
-                raise
-            await self._end(scope, extraction, None)
-        except Failure as failure:
-            if self._tenure.leaves(failure):
-                log.warning("the extraction %s is left for later: %s", extraction.extraction, failure)
-            else:
-                await self._end(scope, extraction, failure)
-        except Exception:
-            log.exception("the extraction %s of %s failed", extraction.extraction, extraction.rule)
-            await self._end(scope, extraction, Internal("internal error"))
-        finally:
-            self._stoppable.pop(operation, None)
-            self._cancelled.discard(operation)
-            self._running.discard(operation)
-            await self._tenure.end(operation)
-        return None
-
-    async def _end(self, scope: Scope, extraction: Extraction, failure: Failure | None) -> None:
+    async def _give_up(self, scope: Scope, extraction: Extraction, failure: Failure | None) -> None:
         if failure and failure.code is Code.INTERNAL:
             log.error("the extraction %s failed: %s %s", extraction.extraction, failure, failure.violations)
             failure = Internal("internal error")
-        # From here on nobody stops it: a run whose end is not kept would run for ever, and no other could begin.
-        self._stoppable.pop(extraction.operation, None)
-        after = domain.ended(extraction, failure.detail if failure else "", self._now())
-        if await self._keep_end(scope, after, failure):
-            await self._data_sets.discard(scope, extraction.data_set, extraction.extraction)
-        await self._operations.tell()
+        await self._keep_end(scope, domain.ended(extraction, failure.detail if failure else "", self._now()), failure)
+        await self._data_sets.discard(scope, extraction.data_set, extraction.extraction)
 
-    async def _keep_end(self, scope: Scope, after: Extraction, failure: Failure | None) -> bool:
-        """Keeps an end also when the disk that made the run fail is full for the database, too.
-
-        False when the run is another process's, whose files must stay.
-        """
+    async def _keep_end(self, scope: Scope, after: Extraction, failure: Failure | None) -> None:
+        """Keeps an end also when the disk that made the run fail is full for the database, too."""
         for seconds in itertools.chain(_PATIENCE, itertools.repeat(_PATIENCE[-1])):
             try:
                 await self._store.end(scope, after, failure)
-                return True
+                return
             except Failure as refused:
-                if refused.code is Code.FENCE_STALE:
-                    log.warning("the extraction %s ends elsewhere: %s", after.extraction, refused)
-                    return False
                 if refused.code not in (Code.STORAGE_FULL, Code.UNAVAILABLE):
                     raise
                 log.warning("the end of the extraction %s is not kept yet: %s", after.extraction, refused)
                 await asyncio.sleep(seconds)
-        raise AssertionError
 
-    async def _extract(self, scope: Scope, extraction: Extraction) -> None:
+    async def _do(self, scope: Scope, extraction: Extraction) -> None:
         task = await self._store.task(scope, extraction.extraction)
         place = place_of(task.definition)
         new = await self._data_sets.recover(scope, extraction.data_set, extraction.extraction)
         new = new or await self._read(scope, extraction, task, place)
-        self._stoppable.pop(extraction.operation, None)
+        self._settle(extraction.operation)
         counts = Counts(**{**new.notes, "notes": tuple(new.notes["notes"])})
         message = _message(counts)
         if not counts.records:

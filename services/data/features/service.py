@@ -1,9 +1,7 @@
 """What one does with feature sets."""
 
-import asyncio
-import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -22,18 +20,18 @@ from services.kit import process
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
 from services.kit.db import Once
-from services.kit.errors import Code, Failure, Internal
+from services.kit.errors import Failure
+from services.kit.leased_work import LeasedWork, Spawn
 from services.kit.leases import Tenure
 from services.kit.operations import Operations
 from services.kit.pages import Page
 from services.kit.process import Limits
 from services.kit.timestamps import uuid7
 
-log = logging.getLogger(__name__)
 _FIT = TypeAdapter(Fit)
 
 
-class FeatureSets:
+class FeatureSets(LeasedWork[Fit]):
     """The use cases. A fitting is a row until it has ended: after a crash `resume` takes it up."""
 
     def __init__(
@@ -44,14 +42,12 @@ class FeatureSets:
         operations: Operations,
         tenure: Tenure,
         now: Callable[[], datetime],
-        spawn: Callable[[Any], "asyncio.Task[None]"],
+        spawn: Spawn,
         limits: Limits,
     ) -> None:
-        self._store, self._data_sets, self._blobs, self._operations = store, data_sets, blobs, operations
-        self._tenure, self._now, self._spawn, self._limits = tenure, now, spawn, limits
-        tenure.on_loss.append(self.leave)
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._turn = asyncio.Semaphore(1)  # a fitting takes both cores and much memory
+        super().__init__(operations, tenure, spawn, at_once=1)  # a fitting takes both cores and much memory
+        self._store, self._data_sets, self._blobs = store, data_sets, blobs
+        self._now, self._limits = now, limits
 
     async def create(self, scope: Scope, made: FeatureSet, once: Once | None) -> FeatureSet:
         """Raises invalid_value, already_exists."""
@@ -108,75 +104,17 @@ class FeatureSets:
             return Fit(operation, name, *what, self._now())
 
         operation = await self._store.begin(scope, fit, name, once)
-        self._start(scope, fit(operation.operation))
+        self.begin(scope, fit(operation.operation))
         return operation
 
-    async def resume(self) -> None:
-        """Takes up the fittings that a crash or a stop left behind; what a living process fits stays with it."""
-        found = [each for each in await self._store.unfinished() if each[1].operation not in self._running]
-        free = await self._tenure.take(fit.operation for _, fit in found)
-        for scope, fit in found:
-            if fit.operation not in free:
-                continue
-            if (await self._operations.get(scope, fit.operation)).cancel_requested:
-                await self._obey(scope, fit)
-            else:
-                self._start(scope, fit)
+    async def _unfinished(self) -> Sequence[tuple[Scope, Fit]]:
+        return await self._store.unfinished()
 
-    async def leave(self, operation: str) -> None:
-        """Stops a fitting that another process has taken up."""
-        if task := self._running.pop(operation, None):
-            task.cancel()
-
-    async def cancel(self, scope: Scope, operation: str) -> None:
-        """Stops the fitting behind an operation, if it is one and runs here; another process hears by itself."""
-        if (fit := await self._store.fit_of(scope, operation)) is None:
-            return
-        if task := self._running.pop(operation, None):
-            task.cancel()
-            await asyncio.wait([task])
-        if await self._tenure.take([operation]):
-            await self._obey(scope, fit)
-
-    async def _obey(self, scope: Scope, fit: Fit) -> None:
-        """Ends as cancelled what is this process's to end."""
-        try:
-            await self._give_up(scope, fit, None)
-        finally:
-            await self._tenure.end(fit.operation)
-
-    def _start(self, scope: Scope, fit: Fit) -> None:
-        task = self._running[fit.operation] = self._spawn(self._run(scope, fit))
-        task.add_done_callback(lambda _: self._running.pop(fit.operation, None))
-
-    async def _run(self, scope: Scope, fit: Fit) -> None:
-        try:
-            # Who did it before may have ended it just before he gave it back.
-            if not await self._tenure.take([fit.operation]) or not await self._store.fit_of(scope, fit.operation):
-                return
-            async with self._turn:
-                what = await self._work(scope, fit)
-            await self._finish(scope, fit, what)
-            await self._operations.tell()
-        except Failure as failure:
-            if self._tenure.leaves(failure):
-                log.warning("the fitting of %s is left for later: %s", fit.feature_set, failure)
-                return
-            await self._give_up(scope, fit, failure)
-        except Exception:
-            log.exception("fitting %s failed", fit.feature_set)
-            await self._give_up(scope, fit, Internal("internal error"))
-        finally:
-            await self._tenure.end(fit.operation)
+    async def _do(self, scope: Scope, fit: Fit) -> None:
+        await self._finish(scope, fit, await self._work(scope, fit))
 
     async def _give_up(self, scope: Scope, fit: Fit, failure: Failure | None) -> None:
-        try:
-            await self._store.give_up(scope, fit, failure)
-        except Failure as refused:
-            if refused.code is not Code.FENCE_STALE:
-                raise
-            log.warning("the fitting of %s ends elsewhere: %s", fit.feature_set, refused)
-        await self._operations.tell()
+        await self._store.give_up(scope, fit, failure)
 
     async def _work(self, scope: Scope, fit: Fit) -> Fitted:
         found = await self._data_sets.locate(scope, fit.data_set, fit.data_set_version)

@@ -6,8 +6,7 @@ one whose child had not is computed again from the same versions.
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -24,15 +23,13 @@ from services.data.schema import Column, ColumnType
 from services.data.sql import CheckedQuery, check_condition, check_query
 from services.kit import process
 from services.kit.auth import Scope
-from services.kit.errors import Failure, Internal
+from services.kit.errors import Failure
+from services.kit.leased_work import LeasedWork, Spawn
 from services.kit.leases import Tenure
 from services.kit.operations import Operations
 
-log = logging.getLogger(__name__)
-Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
-
-class PipelineRunner:
+class PipelineRunner(LeasedWork[Run]):
     """Runs as many at a time as there are children for; others wait."""
 
     def __init__(
@@ -46,79 +43,22 @@ class PipelineRunner:
         limits: process.Limits,
         at_once: int = 2,
     ) -> None:
-        self._store, self._data_sets, self._operations, self._now = store, data_sets, operations, now
-        self._tenure, self._spawn, self._limits = tenure, spawn, limits
-        self._free = asyncio.Semaphore(at_once)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._cancelled: set[str] = set()
-        operations.on_cancel.append(self.cancel)
-        tenure.on_loss.append(self.leave)
+        super().__init__(operations, tenure, spawn, at_once)
+        self._store, self._data_sets, self._now, self._limits = store, data_sets, now, limits
 
-    def begin(self, scope: Scope, run: Run) -> None:
-        """Takes the steps of a run that is kept, beside requests."""
-        self._spawn(self._take(scope, run))
+    async def _unfinished(self) -> Sequence[tuple[Scope, Run]]:
+        return await self._store.unfinished()
 
-    async def resume(self) -> None:
-        """Takes up what another process left behind; what a living one does stays with it."""
-        found = [each for each in await self._store.unfinished() if each[1].operation not in self._tasks]
-        free = await self._tenure.take(run.operation for _, run in found)
-        for scope, run in found:
-            if run.operation in free:
-                self.begin(scope, run)
+    async def _do(self, scope: Scope, run: Run) -> None:
+        for index in range(run.next_step, len(run.steps)):
+            await self._step(scope, run.run, index)
 
-    async def leave(self, operation: str) -> None:
-        """Stops the child of a run that another process has taken up."""
-        if task := self._tasks.get(operation):
-            task.cancel()
-
-    async def cancel(self, scope: Scope, operation: str) -> None:
-        """Stops the child of a run; the scope was checked by who found the operation.
-
-        A run that has not begun yet finds the wish in its operation.
-        """
-        if (task := self._tasks.get(operation)) and operation not in self._cancelled:
-            self._cancelled.add(operation)
-            task.cancel()
-
-    async def _take(self, scope: Scope, run: Run) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks[run.operation] = task
-        try:
-            if not await self._tenure.take([run.operation]):
-                return None
-            if (await self._operations.get(scope, run.operation)).cancel_requested:
-                return await self._end(scope, run, None)
-            async with self._free:
-                for index in range(run.next_step, len(run.steps)):
-                    await self._step(scope, run.run, index)
-            await self._operations.tell()
-        except asyncio.CancelledError:
-            # Only a wish ends the run: a process that stops leaves it for the next one.
-            if run.operation not in self._cancelled:
-                raise
-            await self._end(scope, run, None)
-        except Failure as failure:
-            if self._tenure.leaves(failure):
-                log.warning("the run %s is left for later: %s", run.run, failure)
-            else:
-                await self._end(scope, run, failure)
-        except Exception:
-            log.exception("the run %s of %s failed", run.run, run.pipeline)
-            await self._end(scope, run, Internal("internal error"))
-        finally:
-            del self._tasks[run.operation]
-            self._cancelled.discard(run.operation)
-            await self._tenure.end(run.operation)
-        return None
-
-    async def _end(self, scope: Scope, run: Run, failure: Failure | None) -> None:
+    async def _give_up(self, scope: Scope, run: Run, failure: Failure | None) -> None:
         # First the end, which no commit of this run gets past; then its files.
         await self._store.end(scope, run.run, self._now(), failure)
         latest = await self._store.run(scope, run.run)
         for index in range(latest.next_step, len(run.steps)):
             await self._data_sets.discard(scope, run.steps[index].data_set, run.step_run(index))
-        await self._operations.tell()
 
     async def _step(self, scope: Scope, name: str, index: int) -> None:
         run = await self._store.run(scope, name)

@@ -1,0 +1,135 @@
+"""Long work that one process of a service does at a time: taken up, cancelled, left to others, ended once."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from services.kit.auth import Scope
+from services.kit.errors import Code, Failure, Internal
+from services.kit.leases import Tenure
+from services.kit.operations import Operations
+
+log = logging.getLogger(__name__)
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+_ANSWER = 1.0  # seconds in which who wishes an end hears that it has come
+
+
+class Leased(Protocol):
+    """Work that is kept: its operation is its name, and ends in the same transaction as the work."""
+
+    @property
+    def operation(self) -> str: ...
+
+
+T = TypeVar("T", bound=Leased)
+
+
+class LeasedWork(ABC, Generic[T]):
+    """One kind of work. As many at a time as asked for; others wait."""
+
+    def __init__(self, operations: Operations, tenure: Tenure, spawn: Spawn, at_once: int) -> None:
+        self._operations, self._tenure, self._spawn = operations, tenure, spawn
+        self._free = asyncio.Semaphore(at_once)
+        self._running: dict[str, asyncio.Task[None]] = {}
+        # Those of them that can still be stopped.
+        self._stoppable: dict[str, asyncio.Task[None]] = {}
+        self._cancelled: set[str] = set()
+        operations.on_cancel.append(self.cancel)
+        tenure.on_loss.append(self.leave)
+
+    @abstractmethod
+    async def _unfinished(self) -> Sequence[tuple[Scope, T]]:
+        """What is kept and has not ended, of all tenants."""
+
+    @abstractmethod
+    async def _do(self, scope: Scope, work: T) -> None:
+        """Does it, to its end and its operation's. Whatever it raises is how it ends."""
+
+    @abstractmethod
+    async def _give_up(self, scope: Scope, work: T, failure: Failure | None) -> None:
+        """Ends it and its operation with a failure, or as cancelled. Raises fence_stale when others do it by now."""
+
+    def begin(self, scope: Scope, work: T) -> None:
+        """Does work that is kept, beside requests; what is under way here already is not done twice."""
+        if work.operation not in self._running:
+            self._start(scope, work)
+
+    def _start(self, scope: Scope, work: T) -> None:
+        task = self._spawn(self._run(scope, work))
+        self._running[work.operation] = self._stoppable[work.operation] = task
+        task.add_done_callback(lambda _: self._forget(work.operation))
+
+    def _forget(self, operation: str) -> None:
+        self._settle(operation)
+        self._running.pop(operation, None)
+        self._cancelled.discard(operation)
+
+    def _settle(self, operation: str) -> None:
+        """From here on nobody stops it."""
+        self._stoppable.pop(operation, None)
+
+    async def resume(self) -> None:
+        """Takes up what another process left behind; what a living one does stays with it."""
+        found = [each for each in await self._unfinished() if each[1].operation not in self._running]
+        free = await self._tenure.take(work.operation for _, work in found)
+        for scope, work in found:
+            if work.operation in free:
+                self.begin(scope, work)
+
+    async def leave(self, operation: str) -> None:
+        """Stops what another process has taken up."""
+        if task := self._stoppable.pop(operation, None):
+            task.cancel()
+
+    async def cancel(self, scope: Scope, operation: str) -> None:
+        """Stops what is done here and can be stopped; what nobody does yet finds the wish in its operation."""
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would never hear of it
+        if task := self._stoppable.pop(operation, None):
+            self._cancelled.add(operation)
+            task.cancel()
+            await asyncio.wait({task}, timeout=_ANSWER)
+
+    async def _run(self, scope: Scope, work: T) -> None:
+        try:
+            if await self._tenure.take([work.operation]):
+                await self._obey(scope, work)
+        except asyncio.CancelledError:
+            # Only a wish ends it: a process that stops leaves it for the next one.
+            if work.operation not in self._cancelled:
+                raise
+            await self._end(scope, work, None)
+        except Failure as failure:
+            if self._tenure.leaves(failure):
+                log.warning("%s is left for later: %s", work.operation, failure)
+            else:
+                await self._end(scope, work, failure)
+        except Exception:
+            log.exception("%s failed", work.operation)
+            await self._end(scope, work, Internal("internal error"))
+        finally:
+            await self._tenure.end(work.operation)
+
+    async def _obey(self, scope: Scope, work: T) -> None:
+        kept = await self._operations.get(scope, work.operation)
+        # Who did it before may have ended it just before he gave it back.
+        if kept.HasField("end_time"):
+            return
+        if kept.cancel_requested:
+            await self._end(scope, work, None)
+            return
+        async with self._free:
+            await self._do(scope, work)
+        await self._operations.tell()
+
+    async def _end(self, scope: Scope, work: T, failure: Failure | None) -> None:
+        # A run whose end is not kept would run for ever.
+        self._settle(work.operation)
+        try:
+            await self._give_up(scope, work, failure)
+        except Failure as refused:
+            if refused.code is not Code.FENCE_STALE:
+                raise
+            log.warning("%s ends elsewhere: %s", work.operation, refused)
+        await self._operations.tell()
