@@ -1,6 +1,7 @@
 """Long work that one process of a service does at a time: taken up, cancelled, left to others, ended once."""
 
 import asyncio
+import itertools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
@@ -13,6 +14,7 @@ from services.kit.operations import Operations
 
 log = logging.getLogger(__name__)
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+_PATIENCE = (1.0, 5.0, 30.0)  # seconds before an end that could not be kept is tried again; the last one repeats
 _ANSWER = 1.0  # seconds in which who wishes an end hears that it has come
 
 
@@ -124,12 +126,19 @@ class LeasedWork(ABC, Generic[T]):
         await self._operations.tell()
 
     async def _end(self, scope: Scope, work: T, failure: Failure | None) -> None:
-        # A run whose end is not kept would run for ever.
+        # From here on nobody stops it: work whose end is not kept would run for ever.
         self._settle(work.operation)
-        try:
-            await self._give_up(scope, work, failure)
-        except Failure as refused:
-            if refused.code is not Code.FENCE_STALE:
-                raise
-            log.warning("%s ends elsewhere: %s", work.operation, refused)
+        for seconds in itertools.chain(_PATIENCE, itertools.repeat(_PATIENCE[-1])):
+            try:
+                await self._give_up(scope, work, failure)
+                break
+            except Failure as refused:
+                if refused.code is Code.FENCE_STALE:
+                    log.warning("%s ends elsewhere: %s", work.operation, refused)
+                    break
+                # The disk that made the work fail may be full for the database, too.
+                if refused.code not in (Code.STORAGE_FULL, Code.UNAVAILABLE):
+                    raise
+                log.warning("the end of %s is not kept yet: %s", work.operation, refused)
+                await asyncio.sleep(seconds)
         await self._operations.tell()

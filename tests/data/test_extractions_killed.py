@@ -12,7 +12,7 @@ from aimass.v1 import extractions_pb2 as pb
 from aimass.v1 import operations_pb2
 from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
-from services.data.extractions import runner
+from services.kit import leased_work
 from services.kit.auth import Scope
 from tests.data import places
 from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, Tenant
@@ -85,7 +85,7 @@ async def test_a_run_is_cancelled_between_two_children(tenant: Tenant) -> None:
 async def test_an_end_is_kept_when_the_database_answers_again(
     tenant: Tenant, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runner, "_PATIENCE", (0.02,))
+    monkeypatch.setattr(leased_work, "_PATIENCE", (0.02,))
     database = tenant.house.runtime.apps["data"].database
     assert database
     await database.run(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout = 1") and None)

@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from aimass.v1 import operations_pb2 as pb
+from services.kit import leased_work
 from services.kit.db import Database
 from services.kit.errors import Code, Failure, Unavailable
 from services.kit.leased_work import LeasedWork
@@ -187,6 +188,19 @@ async def test_an_end_that_others_write_is_theirs(doing: Doing) -> None:
     await until(lambda: not doing._running)
 
     assert (await doing.state(work), doing.refused) == ("pending", [])
+
+
+@pytest.mark.parametrize("code", [Code.STORAGE_FULL, Code.UNAVAILABLE])
+async def test_an_end_that_cannot_be_kept_is_kept_later(
+    doing: Doing, monkeypatch: pytest.MonkeyPatch, code: Code
+) -> None:
+    monkeypatch.setattr(leased_work, "_PATIENCE", (0.01,))
+    doing.fails, doing.refused = ValueError("x"), [Failure(code, "not now") for _ in range(3)]
+    doing.go.set()
+    work = await doing.add()
+    doing.begin(SCOPE, work)
+
+    assert (await doing.ended(work)).error.code == "internal"
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ A crash before the child's end leaves nothing but files that nobody names: the r
 A crash after it leaves what the data set was handed (`recover`): the run is completed from that.
 """
 
-import asyncio
 import hashlib
-import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -30,7 +28,6 @@ from services.kit.operations import Operations
 
 log = logging.getLogger(__name__)
 _WORK, _ATTEMPTS = "services.data.extractions.work", 3
-_PATIENCE = (1.0, 5.0, 30.0)  # seconds before an end that could not be kept is tried again; the last one repeats
 Progress = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -60,20 +57,9 @@ class ExtractionRunner(LeasedWork[Extraction]):
         if failure and failure.code is Code.INTERNAL:
             log.error("the extraction %s failed: %s %s", extraction.extraction, failure, failure.violations)
             failure = Internal("internal error")
-        await self._keep_end(scope, domain.ended(extraction, failure.detail if failure else "", self._now()), failure)
+        after = domain.ended(extraction, failure.detail if failure else "", self._now())
+        await self._store.end(scope, after, failure)
         await self._data_sets.discard(scope, extraction.data_set, extraction.extraction)
-
-    async def _keep_end(self, scope: Scope, after: Extraction, failure: Failure | None) -> None:
-        """Keeps an end also when the disk that made the run fail is full for the database, too."""
-        for seconds in itertools.chain(_PATIENCE, itertools.repeat(_PATIENCE[-1])):
-            try:
-                await self._store.end(scope, after, failure)
-                return
-            except Failure as refused:
-                if refused.code not in (Code.STORAGE_FULL, Code.UNAVAILABLE):
-                    raise
-                log.warning("the end of the extraction %s is not kept yet: %s", after.extraction, refused)
-                await asyncio.sleep(seconds)
 
     async def _do(self, scope: Scope, extraction: Extraction) -> None:
         task = await self._store.task(scope, extraction.extraction)
