@@ -28,6 +28,10 @@ setup: .venv/.all ## Makes .venv with everything that is pinned
 demo: $(if $(wildcard .venv/.all),,.venv/.demo) ## Raw flights in, watched predictions out: the main job, in this terminal
 	$(BIN)/python -m examples.flights
 
+# Some two hundred processes start in a test run. None of them shall compile what another has compiled, whatever the
+# environment says: it costs as much as the rest of a start.
+test test-far: export PYTHONDONTWRITEBYTECODE =
+
 test: setup ## Every test that needs no server
 	$(BIN)/python -m pytest -q -n logical --dist loadscope -m "not far"
 
