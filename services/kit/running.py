@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -179,6 +180,8 @@ async def run(names: Sequence[str], env: Mapping[str, str] = os.environ) -> None
     """Hosts services until SIGTERM or SIGINT; a second signal stops at once. Says on stdout where they are."""
     logging.getLogger("services").addHandler(Terminal(sys.stdout))
     process = Process(names, env)
+    gc.freeze()  # modules and what they hold are no garbage, now or later
+    gc.enable()
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stopping() -> None:
