@@ -59,6 +59,18 @@ class Child:
             self._connection.sendall(LENGTH.pack(len(body)) + body)
 
 
+class _Lean:
+    """Hides what would be imported only because it is there: PyArrow takes pandas in with the first array it makes.
+
+    That is half of a short child, and nobody here asks for it.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is not wanted here", name=name)
+
+
 def child(main: Callable[[Json, Child], Json]) -> NoReturn:
     """What a child process does: one request, one result or failure, and the end."""
     import resource
@@ -66,6 +78,7 @@ def child(main: Callable[[Json, Child], Json]) -> NoReturn:
     files = int(os.environ[FILES])
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.meta_path.insert(0, _Lean)
     named = os.environ.pop(SOCKET)
     connection: Connection = Pipes() if named == PIPES else socket.socket(fileno=int(named))
     request = orjson.loads(_exactly(connection, LENGTH.unpack(_exactly(connection, LENGTH.size))[0]))

@@ -38,6 +38,10 @@ def main(request: Json, child: Child) -> Json:
             held = b"x" * (300 * 2**20)
             time.sleep(5)
             return {"held": len(held)}
+        case "make an array":
+            import pyarrow
+
+            return {"array": pyarrow.array([1, None]).to_pylist(), "pandas": "pandas" in sys.modules}
         case "open files":
             return {"files": len([open("/dev/null") for _ in range(10_000)])}
         case _:
@@ -61,6 +65,10 @@ async def test_a_child_answers_and_tells_progress() -> None:
     assert result["echo"] == "é"
     assert "OMP_WAIT_POLICY" in result["environment"]  # threads that wait do not spin
     assert steps == [{"step": 0}, {"step": 1}, {"step": 2}]
+
+
+async def test_a_child_with_an_array_does_not_wait_for_pandas() -> None:
+    assert await run("make an array") == {"array": [1, None], "pandas": False}
 
 
 async def test_a_child_inherits_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
