@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from services.kit.auth import Scope
+from services.kit.bus import Event
 from services.kit.telemetry import Record, Telemetry, pipeline
 from tests.kit.test_telemetry import MemoryBus
 from tests.support.house import until
@@ -82,3 +83,24 @@ async def test_a_process_that_stops_does_not_wait_long_for_a_bus_that_is_away(
 
     async with asyncio.timeout(5):
         await made.close()
+
+
+class Slow(MemoryBus):
+    """A bus that takes its time."""
+
+    asked = 0
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        self.asked += 1
+        await asyncio.sleep(0.1)
+        await super().publish(events)
+
+
+async def test_a_process_that_stops_while_it_publishes_loses_nothing(tmp_path: Path) -> None:
+    bus, made = Slow(), Telemetry("test", tmp_path)
+    made.start(bus)
+    logging.getLogger("services.odd").warning("said last")
+    await until(lambda: bus.asked)
+    await made.close()
+
+    assert [record["body"] for record in bus.logs()] == ["said last"]

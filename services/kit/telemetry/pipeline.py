@@ -167,13 +167,13 @@ class Telemetry:
             handler.close()
         if spans.sink() is self._sink:
             spans.into(None)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST):
+                await self.flush()  # behind what is under way, which would be lost if it were cancelled
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST):
-                await self.flush()
         if self._collector:
             await self._collector.close(_LAST)
         self._encoder.shutdown()
