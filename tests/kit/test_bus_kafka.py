@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -232,8 +232,20 @@ def changed(name: str) -> Event:
     return Event.of(TenantChanged(tenant=Tenant(tenant=name)), Scope("acme"), "tenants", "one", "gateway", now())
 
 
-def aside() -> float:
-    return float(sum(s.value for m in metrics.aside.collect() for s in m.samples if s.name.endswith("_total")))
+def aside(topic: str) -> set[str]:
+    """Why events of a topic were not handled."""
+    found = [s for m in metrics.aside.collect() for s in m.samples if s.name.endswith("_total")]
+    return {s.labels["reason"] for s in found if s.labels["topic"] == topic}
+
+
+async def say(bus: KafkaBus, events: Sequence[Event]) -> None:
+    """As a relay does: what a busy broker did not acknowledge in time, and may have, is said again."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await bus.publish(events)
+            except Unavailable:
+                await asyncio.sleep(1)
 
 
 @pytest.mark.far
@@ -242,18 +254,17 @@ async def test_hostile_records_go_aside_and_the_rest_keeps_its_order(
 ) -> None:
     names = [f"t{n}" for n in range(6)]
     good = [changed(name) for name in names]
-    await kafka.publish(good[:3])
+    await say(kafka, good[:3])
     await asyncio.to_thread(_write_hostile, only_topic, good[0])
-    await kafka.publish([*good[3:], good[0]])  # the last one comes again
+    await say(kafka, [*good[3:], good[0]])  # the last one comes again
 
     seen: list[str] = []
 
     async def handler(message: TenantChanged, delivery: Delivery) -> None:
         await db.run(lambda connection: seen.append(message.tenant.tenant), delivery)
 
-    before = aside()
     listening = asyncio.create_task(consume(kafka, Listener({TenantChanged: handler}, schema.inbox), only_topic, now))
-    await until(lambda: len(seen) == 6 and aside() - before == 6, seconds=60)
+    await until(lambda: len(seen) == 6 and aside(only_topic) == {*_REASONS.values(), "unknown"}, seconds=60)
 
     behind_every_record = await asyncio.to_thread(_caught_up, only_topic)
     listening.cancel()
@@ -262,13 +273,16 @@ async def test_hostile_records_go_aside_and_the_rest_keeps_its_order(
     assert seen == names
     assert behind_every_record
     dead = await kafka.reader([f"{only_topic}.dead"], f"{only_topic}-dead")
-    found: list[Event] = []
+    found: dict[str, Event] = {}  # by id: who was not heard in time says it again
     async with asyncio.timeout(20):
         while len(found) < 5:
-            found += await dead.poll(10)
-    reasons = sorted(event.headers["dead_reason"] for event in found)
-    assert reasons == ["id", "id", "tenant", "tenant", "unreadable"], "and one of an unknown type was passed over"
-    assert max(event.size for event in found) < 10_000, "the 20 MiB stay where they are"
+            found |= {event.id: event for event in await dead.poll(10)}
+    reasons = {name: event.headers["dead_reason"] for name, event in found.items()}
+    assert reasons == _REASONS, "and one of an unknown type was passed over"
+    assert max(event.size for event in found.values()) < 10_000, "the 20 MiB stay where they are"
+
+
+_REASONS = {"bad-schema": "unreadable", "forged": "tenant", "forged-too": "tenant", "\ufffd" * 20: "id", "": "id"}
 
 
 def _write_hostile(topic: str, good: Event) -> None:
