@@ -8,7 +8,7 @@ COMPOSE = docker compose -f deploy/compose.yaml
 export AIMASS_INIT_USER ?= $(shell id -u):$(shell id -g)
 export AIMASS_SECRETS_GID ?= $(shell if [ $$(id -u) = 0 ]; then echo 10001; else id -g; fi)
 
-.PHONY: help setup demo test test-far check proto docs bench image up down logs demo-compose test-compose
+.PHONY: help setup demo test test-far check proto docs bench image up down certificates logs demo-compose test-compose
 
 help: ## Says what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-13s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ up: image ## The whole system in containers; says where it is and where the firs
 
 down: ## Stops the containers; what they keep stays (docker compose -f deploy/compose.yaml down --volumes forgets it)
 	deploy/down
+
+certificates: ## New certificates for those whose end is near; servers take them without a restart, Triton with one
+	@deploy/renew
 
 logs: ## What the containers say, as they say it
 	$(COMPOSE) logs --follow --tail 100

@@ -96,12 +96,14 @@ def passwords(kept: Secrets) -> None:
     kept.keep("postgres/password", kept.word("postgres").encode)
     kept.keep("postgres/env", lambda: f"POSTGRES_PASSWORD={kept.word('postgres')}\n".encode())
     kept.keep("s3/env", lambda: f"ROOT_ACCESS_KEY={access}\nROOT_SECRET_KEY={secret}\n".encode())
+    operator = kept.word("redis_operator")
+    kept.keep("redis/operator", operator.encode)
     roles, users = "", "user default on nopass resetchannels -@all +ping\n"
+    users += f"user operator on #{_digest(operator)} resetchannels -@all +ping +config|set\n"
     for name in SERVICES:
         database, cache = kept.word(f"postgres_{name}"), kept.word(f"redis_{name}")
         roles += f"CREATE ROLE {name} LOGIN PASSWORD '{database}';\nCREATE DATABASE {name} OWNER {name} {_TEXT};\n"
-        digest = hashlib.sha256(cache.encode()).hexdigest()
-        users += f"user {name} on #{digest} {permissions()}\n"
+        users += f"user {name} on #{_digest(cache)} {permissions()}\n"
         texts = _FIXED | {
             "database_url": f"postgresql+psycopg://{name}:{database}@postgres:5432/{name}?{_CHECKED}",
             "cache_url": f"rediss://{name}:{cache}@redis:6379/0",
@@ -117,6 +119,10 @@ def passwords(kept: Secrets) -> None:
     kept.keep("gateway/pepper", lambda: base64.b64encode(secrets.token_bytes(32)))
     sealing = kept.keep("logs/secrets_key", lambda: base64.b64encode(secrets.token_bytes(32)))
     kept.keep("gateway/secrets_key", lambda: sealing)
+
+
+def _digest(word: str) -> str:
+    return hashlib.sha256(word.encode()).hexdigest()
 
 
 def _letters(count: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from deploy.servers import PORTS
 from tests.support.server import ROOT
 
 FILE = ROOT / "deploy/compose.yaml"
@@ -88,6 +89,15 @@ def test_a_container_sees_its_own_secrets_only() -> None:
         mounted = [volume["source"] for volume in service.get("volumes", ()) if "/secrets" in volume.get("source", "")]
         expected = {"init": ["secrets"], "door": [], "prometheus": []}.get(name, [f"secrets/{name}"])
         assert [source.rpartition("/deploy/")[2] for source in mounted] == expected, name
+
+
+@pytest.mark.far
+def test_who_looks_at_certificates_sees_no_key_of_a_server() -> None:
+    looks = described("tools")["certificates"]
+    mounted = {volume["source"].rpartition("/deploy/secrets/")[2] for volume in looks["volumes"]}
+    assert mounted == {"probe", *(f"{server}/tls/cert.pem" for server in PORTS)}
+    assert looks["cap_drop"] == ["ALL"]
+    assert set(looks["networks"]) == {"servers"}
 
 
 @pytest.mark.far

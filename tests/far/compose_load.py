@@ -41,25 +41,25 @@ class Load:
         with self._stack.client() as client:
             while not self._stop.wait(_PAUSE):
                 name = f"m{uuid4().hex[:20]}"
-                if self._try(lambda name=name: client.models.create_model(model=name)):
+                if self._try("write", lambda name=name: client.models.create_model(model=name)):
                     self._made.append(name)
 
     def _read(self) -> None:
         with self._stack.client() as client:
             while not self._stop.wait(_PAUSE):
-                self._reads += self._try(lambda: client.models.list_models(page_size=1))
+                self._reads += self._try("read", lambda: client.models.list_models(page_size=1))
 
     def _ask(self) -> None:
         with self._stack.client() as client:
             while not self._stop.wait(_PAUSE):
-                self._try(lambda: self._answers.update([_bits(client.predict("late", columns=_ROW))]))
+                self._try("prediction", lambda: self._answers.update([_bits(client.predict("late", columns=_ROW))]))
 
-    def _try(self, call: object) -> bool:
+    def _try(self, what: str, call: object) -> bool:
         began = time.monotonic()
         try:
             call()  # type: ignore[operator]
         except Failure as failure:
-            self.failures.append(f"{failure.code}: {failure}")
+            self.failures.append(f"{what}: {failure.code}: {failure}")
             return False
         finally:
             self._slowest = max(self._slowest, time.monotonic() - began)

@@ -97,6 +97,14 @@ class Stack:
         command = ["docker", "inspect", "-f", listed, *containers]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout.split()
 
+    def renew(self) -> str:
+        """What deploy/renew said of new certificates for all. Raises AssertionError with its complaints."""
+        env = os.environ | self._env() | {"COMPOSE_PROJECT_NAME": self.project}
+        command = [str(ROOT / "deploy/renew"), "--renew"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, f"{done.stdout[-1500:]}{done.stderr[-1500:]}"
+        return done.stdout
+
     def complaints(self, service: str = "") -> str:
         return self.compose("logs", "--no-color", "--tail", "60", *([service] if service else []), check=False)[-6000:]
 
@@ -138,6 +146,12 @@ class Stack:
     def containers(self, service: str) -> list[str]:
         """Their ids, running ones only."""
         return self.compose("ps", "-q", service).split()
+
+    def starts(self) -> dict[str, str]:
+        """When each container was started, by its name."""
+        command = ["docker", "inspect", "-f", "{{.Name}} {{.State.StartedAt}}", *self.compose("ps", "-q").split()]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        return dict(line.split() for line in listed.splitlines())
 
     def crash(self, service: str, index: int = 1) -> None:
         """kill -9 of what a container runs."""

@@ -1,0 +1,101 @@
+"""What the servers of a stack show: `python -m deploy.servers kafka redis`. Kafka is told to take what lies there.
+
+Files: ca.pem, cert.pem and key.pem of whoever asks in /run/aimass/tls, and what each should show as
+/run/certificates/<server>.pem. deploy/renew calls it in a container that is on the servers' network.
+"""
+
+import contextlib
+import socket
+import ssl
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography import x509
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError
+
+from services.kit.bus_kafka.cluster import Cluster
+
+PORTS = {"kafka": 9092, "postgres": 5432, "redis": 6379, "s3": 7070, "triton": 8001}
+KEYSTORE = "listener.name.inside.ssl.keystore.location"
+_LIES = "/run/aimass/tls/keystore.pem"  # in the container of the broker
+_ASKED = 10_000  # milliseconds
+_SECONDS = 5.0
+_PAUSE = 0.5
+_POSTGRES = (8).to_bytes(4) + (80877103).to_bytes(4)  # SSLRequest: it begins in the clear
+
+
+class Asking:
+    """Whoever asks: a certificate of the authority, and the authority itself."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError for files that are not there or no certificates."""
+        self.context = ssl.create_default_context(cafile=folder / "ca.pem")
+        self.context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+
+    def shown(self, server: str, host: str, port: int) -> x509.Certificate:
+        """What a server shows to a new connection. Raises OSError for one that shows nothing, or no name of its own."""
+        with socket.create_connection((host, port), _SECONDS) as plain:
+            if server == "postgres":
+                plain.sendall(_POSTGRES)
+                if plain.recv(1) != b"S":
+                    raise OSError("it speaks no TLS")
+            self.context.set_alpn_protocols(["h2"] if server == "triton" else [])
+            with self.context.wrap_socket(plain, server_hostname=server) as line:
+                return x509.load_der_x509_certificate(line.getpeercert(True) or b"")
+
+
+def take(url: str, folder: Path, keystore: str = _LIES) -> None:
+    """Has each broker at a kafka+ssl:// URL read its keystore again. Raises KafkaError."""
+    admin = Cluster(url, folder).client(KafkaAdminClient, request_timeout_ms=_ASKED)
+    with contextlib.closing(admin):
+        for broker in admin.describe_cluster()["brokers"]:
+            name = str(broker["broker_id"])
+            asked = ConfigResource(ConfigResourceType.BROKER, name, {KEYSTORE: keystore})
+            said = admin.alter_configs([asked], raise_on_unknown=False)["broker"][name]
+            if said != "OK":
+                raise KafkaError(f"broker {name} does not take {keystore}: {said}")
+
+
+def wrong(asking: Asking, server: str, expected: x509.Certificate, seconds: float) -> str:
+    """What is wrong with what a server shows, when it has had its time; empty if it is what is expected."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            found = asking.shown(server, server, PORTS[server])
+            said = "" if found == expected else f"it shows {found.serial_number:x}"
+        except OSError as error:
+            said = str(error).lower()
+        if not said or time.monotonic() > until:
+            return said
+        time.sleep(_PAUSE)
+
+
+def main(
+    servers: Annotated[list[str], typer.Argument(help=", ".join(PORTS))],
+    seconds: Annotated[float, typer.Option(help="that they may take")] = 10.0,
+    tls: Annotated[Path, typer.Option(help="ca.pem, cert.pem and key.pem of whoever asks")] = Path("/run/aimass/tls"),
+    certificates: Annotated[Path, typer.Option(help="<server>.pem, as it should be")] = Path("/run/certificates"),
+) -> None:
+    """Says which certificate each server shows; the status is 1 when one of them shows another than it should."""
+    asking, late = Asking(tls), False
+    if "kafka" in servers:
+        try:
+            take(f"kafka+ssl://kafka:{PORTS['kafka']}", tls)
+        except KafkaError as error:
+            print(f"kafka: {error}", file=sys.stderr)
+    for server in servers:
+        expected = x509.load_pem_x509_certificate((certificates / f"{server}.pem").read_bytes())
+        said = wrong(asking, server, expected, seconds)
+        late |= bool(said)
+        wanted = f"{expected.serial_number:x} until {expected.not_valid_after_utc:%Y-%m-%d}"
+        print(f"{server}: {wanted}" + (f" is not shown: {said}" if said else ""), flush=True)
+    raise typer.Exit(int(late))
+
+
+if __name__ == "__main__":
+    typer.run(main)
