@@ -49,6 +49,14 @@ class Admission:
             self._learn(principal.id, key)
         return principal
 
+    def key(self, principal: Principal) -> ApiKey | None:
+        """The key of one who was identified."""
+        return self._keyring().key(principal.id)
+
+    def holds(self, key: ApiKey) -> bool:
+        """Whether a key is still what it was when it was identified, and works."""
+        return self._keyring().holds(key)
+
     def _learn(self, principal: str, key: ApiKey) -> None:
         if len(self._limits) > 100_000:
             self._limits.clear()

@@ -23,6 +23,7 @@ from services.gateway.journal import Journal
 from services.gateway.later import Later
 from services.gateway.limits import Buckets, Limit, Limiter
 from services.gateway.limits_shared import SharedBuckets
+from services.gateway.repeats import Repeats
 from services.gateway.retries import Retries
 from services.gateway.screening import Screen
 from services.gateway.traffic.api import TrafficApi
@@ -53,7 +54,9 @@ def build(config: Config, runtime: Runtime) -> App:
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal)
     edge.costly = lambda request: calls.costly(request.method, request.path)
-    edge.predictions = OipRest(traffic, runtime.ready, telemetry.version()).handle
+    predictions = OipRest(traffic, runtime.ready, telemetry.version())
+    repeats = Repeats(admission, traffic, journal, lambda: runtime.draining)
+    edge.predictions, predictions.learn = predictions.handle, repeats.learn
     forward = Forward(calls, admission, journal)
     forward.add(OipGrpc(traffic, admission.admit, runtime.ready, telemetry.version()).handlers(), asks=True)
     names = sorted({method.path.split("/")[1] for method in calls.methods()})
@@ -61,7 +64,7 @@ def build(config: Config, runtime: Runtime) -> App:
     forward.add(inspection.handlers([*names, oip_messages.SERVICE], [pool], runtime.ready), asks=False)
     certificate = _certificate(config)
     rpc = GrpcDoor(forward, forward.underway, config, certificate)
-    doors = Doors(HttpDoor(edge, config, certificate), rpc, runtime.home, secure=certificate is not None)
+    doors = Doors(HttpDoor(edge, config, certificate, repeats), rpc, runtime.home, secure=certificate is not None)
     doors.ready, doors.stopping = routes.ready, lambda: runtime.draining
     edge.web = web = Later(lambda: _web(edge, calls, doors.leaving), doors.opened)
     access_api = AccessApi(access)

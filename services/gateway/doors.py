@@ -22,6 +22,7 @@ from services.gateway.certificate import Certificate
 from services.gateway.config import Config
 from services.gateway.http_protocol import HttpProtocol
 from services.gateway.listener import Listener
+from services.gateway.repeats import Repeats
 from services.kit.app import OPERATOR
 from services.kit.config import ConfigError
 from services.kit.rpc import OPTIONS
@@ -37,8 +38,11 @@ Idle = Callable[[], bool]
 class HttpDoor:
     """uvicorn's protocol on a socket of ours; the application is the edge."""
 
-    def __init__(self, app: Any, config: Config, certificate: Certificate | None = None) -> None:
-        self._app, self._config, self._certificate = app, config, certificate
+    def __init__(
+        self, app: Any, config: Config, certificate: Certificate | None = None, repeats: Repeats | None = None
+    ) -> None:
+        """`repeats` answers what it knows, past the application."""
+        self._app, self._config, self._certificate, self._repeats = app, config, certificate, repeats
         self._state = ServerState()
         self._listener: Listener | None = None
         self._clock: asyncio.Task[None] | None = None
@@ -58,9 +62,8 @@ class HttpDoor:
         HttpProtocol.most = self._config.max_connections
         listening = _bound(self._config, self._config.http_port, "AIMASS_GATEWAY_HTTP_PORT")
         context = self._certificate.context() if self._certificate else None
-        self._listener = Listener(
-            listening, lambda: HttpProtocol(config=settings, server_state=self._state, app_state={}), context
-        )
+        made: dict[str, Any] = {"config": settings, "server_state": self._state, "repeats": self._repeats}
+        self._listener = Listener(listening, lambda: HttpProtocol(**made, app_state={}), context)
         await self._listener.open()
         self.address = _address(listening)
         self._clock = asyncio.create_task(self._tell_the_time())

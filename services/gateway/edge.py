@@ -70,6 +70,11 @@ class Request:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+def failed(failure: Failure, path: str, request_id: str) -> Response:
+    """A failure as an answer."""
+    return Response(failure.code.http, problem.dump(failure, path, request_id), problem.headers(failure))
+
+
 class Edge:
     """The ASGI application behind the HTTP door."""
 
@@ -173,15 +178,14 @@ class Edge:
     async def _fail(self, request: Request, sender: "_Sender", failure: Failure) -> None:
         if sender.status:
             raise failure  # half an answer is out: the connection has to break, or it would look whole
-        headers = problem.headers(failure)
+        response = failed(failure, request.path, request.request_id)
         if failure.code in (Code.UNAUTHENTICATED, Code.TOKEN_INVALID):
-            headers.append(_BEARER)
+            response.headers.append(_BEARER)
             if _is_page(request):
-                headers.append(_BASIC)
+                response.headers.append(_BASIC)
         if failure.code in _CLOSING:
-            headers.append((b"connection", b"close"))
-        content = problem.dump(failure, request.path, request.request_id)
-        await sender.whole(Response(failure.code.http, content, headers))
+            response.headers.append((b"connection", b"close"))
+        await sender.whole(response)
 
     def _note(self, request: Request, sender: "_Sender", seconds: float) -> None:
         known = None if request.principal is _NOBODY else request.principal

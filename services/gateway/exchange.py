@@ -11,11 +11,16 @@ EXCHANGE_KEY = "aimass.exchange"  # where it lies in the ASGI scope
 class Exchange:
     """What `receive` and `send` would do in two messages each and with a look at every header."""
 
-    __slots__ = ("_cycle",)
+    __slots__ = ("_cycle", "head")
 
-    def __init__(self, cycle: Any) -> None:
-        """`cycle` is uvicorn's."""
-        self._cycle = cycle
+    def __init__(self, cycle: Any, head: bytes = b"") -> None:
+        """`cycle` is uvicorn's; `head` the request's head as it came, without its empty line, if it is known."""
+        self._cycle, self.head = cycle, head
+
+    @property
+    def stays(self) -> bool:
+        """Whether the connection goes on after the answer."""
+        return bool(self._cycle.keep_alive)
 
     def body(self) -> bytes | None:
         """The body if all of it has come, once; else `receive` has to be asked."""

@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol, with bounds on headers and on slow and silent callers, and with problem documents."""
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -11,11 +11,16 @@ from services.gateway.screening import HEADER_BYTES, TARGET
 from services.kit.errors import Code, Failure
 from services.kit.timestamps import uuid7
 
+if TYPE_CHECKING:
+    from services.gateway.repeats import Repeat, Repeats
+
 HEADER_SECONDS = 10.0
 SILENT_SECONDS = 60.0
 LINGER_SECONDS = 1.0
 WORK_KEY = "aimass.work"  # where in the ASGI scope the task lies that ends with the connection
 _MOST = 2 * (HEADER_BYTES + TARGET)  # bytes of a request line and headers, however they are split
+_KNOWN = 2048  # bytes of a head that may be remembered
+_BODY_SECONDS = 0.1  # that a known head waits for its body, until it is read as any other
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -23,8 +28,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     most = 1000  # connections at a time
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, repeats: "Repeats | None" = None, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._repeats = repeats
+        self._repeat: Repeat | None = None  # the one that is being answered
+        self._held = b""  # what came while that was so, or a known head without its body
+        self.leaving = False  # the connection ends with the answer that is under way
+        self._first = b""  # what the request under way began with
+        self._between = True  # the parser has seen the end of a request and nothing of the next one
         self._timer: asyncio.TimerHandle | None = None
         self._heading = 0  # bytes of the headers that are coming in
         self._reading_head = True
@@ -41,6 +52,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait(None)
+        if self._repeat:
+            self._repeat.gone()
         super().connection_lost(exc)
         work: Any = self.scope.get(WORK_KEY) if self.scope else None
         if work:
@@ -54,15 +67,25 @@ class HttpProtocol(HttpToolsProtocol):
     def _too_slow(self) -> None:
         if self._refused or self.transport.is_closing():
             return
-        if self._heading:
+        if self._held:
+            data, self._held = self._held, b""
+            self._read(data)
+        elif self._heading:
             self._refuse(Failure(Code.REQUEST_TIMEOUT, "the headers came too slowly"))
         else:
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         self.spoke = True
-        if self._refused:
+        if self._refused or (self._repeats and self._repeated(data)):
             return
+        if self._held:
+            data, self._held = self._held + data, b""
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        if self._between:
+            self._first = data
         if self._reading_head:
             begins = not self._heading
             self._heading += len(data)
@@ -73,6 +96,69 @@ class HttpProtocol(HttpToolsProtocol):
                 self._wait(HEADER_SECONDS)
         else:
             super().data_received(data)
+
+    def _repeated(self, data: bytes) -> bool:
+        """Whether these bytes need no parser: a request whose head is known, or what comes behind one."""
+        assert self._repeats
+        if self._repeat:
+            self._held += data
+            self.flow.pause_reading()
+            return True
+        if not self._between or self._busy:
+            return False
+        if self._held:
+            self._wait(None)
+            data = self._held + data
+        elif self._repeats.awaits(data):
+            self._held = data
+            self._wait(_BODY_SECONDS)
+            return True
+        self._repeat = self._repeats.take(self, data)
+        if self._repeat is None:
+            return False
+        self._held = b""
+        if self._timer:
+            self._wait(None)
+        return True
+
+    @property
+    def _busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def answer(self, content: bytes, last: bool) -> None:
+        """The answer to the repeat under way; the connection ends with it if it is the `last`."""
+        self._repeat = None
+        if self.transport.is_closing():
+            return
+        self.transport.write(content)
+        self._answered = self.loop.time()
+        self.server_state.total_requests += 1
+        if last:
+            self.transport.close()
+            return
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        if self._held:
+            data, self._held = self._held, b""
+            self.flow.resume_reading()
+            self.data_received(data)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Repeats leave the timer alone, so when it is over there may have been some since."""
+        silent = 0.0 if self._repeat else self.loop.time() - self._answered
+        if silent < self.timeout_keep_alive:
+            left = self.timeout_keep_alive - silent
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        """Ends the connection, after the answer that is under way."""
+        self.leaving = True
+        if not self._repeat:
+            super().shutdown()
 
     def _fits(self, data: bytes) -> bool:
         # A body may follow its headers in one packet, so only what comes before the empty line counts.
@@ -88,10 +174,16 @@ class HttpProtocol(HttpToolsProtocol):
         if self._timer:
             self._wait(None)
         super().on_headers_complete()
-        self.scope[EXCHANGE_KEY] = Exchange(self.cycle)  # type: ignore[literal-required]
+        end = self._first.find(b"\r\n\r\n", 0, _KNOWN)
+        head, self._first = self._first[: max(end, 0)], b""
+        self.scope[EXCHANGE_KEY] = Exchange(self.cycle, head)  # type: ignore[literal-required]
+
+    def on_message_begin(self) -> None:
+        self._between = False
+        super().on_message_begin()
 
     def on_message_complete(self) -> None:
-        self._reading_head, self._heading = True, 0
+        self._reading_head, self._heading, self._between = True, 0, True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -127,8 +219,8 @@ class HttpProtocol(HttpToolsProtocol):
         One that has said nothing may still ask, and so may one that was answered less than `patience` seconds ago: its
         caller may be writing the next request already, and would see a reset.
         """
-        if not self.spoke or self._heading:
+        if not self.spoke or self._heading or self._held:
             return
-        if self._answered and self.cycle.response_complete and self.loop.time() - self._answered < patience:
+        if self._answered and not (self._repeat or self._busy) and self.loop.time() - self._answered < patience:
             return
         self.shutdown()

@@ -73,6 +73,15 @@ class Keyring:
         held = self._held.get(principal.removeprefix("key:"))
         return held.key if held else None
 
+    def holds(self, key: ApiKey) -> bool:
+        """Whether a key that was identified has not changed since, and works."""
+        held = self._held.get(key.api_key)
+        return held is not None and held.key is key and self._works(key)
+
+    def _works(self, key: ApiKey) -> bool:
+        tenant = self._tenants.get(key.tenant)
+        return key.works(self._now()) and tenant is not None and not tenant.delete_time
+
     def identify(self, secret: str, project: str) -> tuple[ApiKey, Principal]:
         """Whose secret this is. Raises unauthenticated, with one text and after the same work for every reason.
 
@@ -83,8 +92,7 @@ class Keyring:
         if not hmac.compare_digest(given, held.digest if held else _NOBODY) or held is None:
             raise Unauthenticated("the key is not valid")
         key = held.key
-        tenant = self._tenants.get(key.tenant)
-        if not key.works(self._now()) or tenant is None or tenant.delete_time:
+        if not self._works(key):
             raise Unauthenticated("the key is not valid")
         return key, held.principals.get(project) or self._principal(held, project)
 

@@ -20,7 +20,7 @@ from services.kit.errors import Code, Failure, InvalidValue, NotFound, Unavailab
 _LONGEST = 60.0
 _JSON = 4 * 2**20
 _BINARY = 16 * 2**20
-_LARGE = 65_536  # bytes of JSON above which reading and writing it leave the event loop
+LARGE = 65_536  # bytes of JSON above which reading and writing it leave the event loop
 _JSON_TYPE = (b"content-type", b"application/json")
 _BINARY_TYPE = (b"content-type", b"application/octet-stream")
 _CONTENT_TYPES = (b"", b"application/json", b"application/octet-stream")
@@ -33,6 +33,9 @@ class OipRest:
     def __init__(self, traffic: Traffic, ready: Callable[[], bool], version: str) -> None:
         """`ready` says whether the process can answer; `version` is the server's own."""
         self._traffic, self._ready, self._version = traffic, ready, version
+        # Told of each request that was answered well: the model and version that it named, and how long its caller
+        # waits.
+        self.learn: Callable[[Request, str, str, float], None] = lambda request, model, version, seconds: None
 
     async def handle(self, request: Request) -> Response:
         """Answers one request. Raises Failure."""
@@ -85,7 +88,7 @@ class OipRest:
             raise NotAllowed(request.method, "POST")
         permit(request.principal)
         request.model, request.version = model, version
-        deadline = time.monotonic() + _seconds(request)
+        deadline = time.monotonic() + (seconds := _seconds(request))
         pinned = self._traffic.route(request.principal.scope, model, version)
         request.version = str(pinned.version.number)
         asked = await _decode(request)
@@ -94,6 +97,7 @@ class OipRest:
         prediction = await self._traffic.predict(principal.scope, pinned, query)
         request.told = True
         request.version = str(prediction.pinned.version.number)
+        self.learn(request, model, version, seconds)
         return await _encode(asked, prediction)
 
 
@@ -135,16 +139,20 @@ async def _decode(request: Request) -> Asked:
         size, content = int(length), await request.body(_BINARY)
     else:
         raise Failure(Code.BAD_FRAMING, "Inference-Header-Content-Length must be a number of bytes")
-    if (len(content) if size is None else size) > _LARGE:
+    if (len(content) if size is None else size) > LARGE:
         return await asyncio.to_thread(decode, content, size)
     return decode(content, size)
 
 
 async def _encode(asked: Asked, prediction: Prediction) -> Response:
-    if sum(len(tensor.raw) for tensor in prediction.outputs) > _LARGE:
-        encoded = await asyncio.to_thread(encode, asked, prediction)
-    else:
-        encoded = encode(asked, prediction)
+    if sum(len(tensor.raw) for tensor in prediction.outputs) > LARGE:
+        return await asyncio.to_thread(answered, asked, prediction)
+    return answered(asked, prediction)
+
+
+def answered(asked: Asked, prediction: Prediction) -> Response:
+    """A prediction as its request wants it."""
+    encoded = encode(asked, prediction)
     headers = [(b"model-version", prediction.pinned.version.label.encode())]
     if not encoded.json_size:
         return Response(200, encoded.body, [_JSON_TYPE, *headers])

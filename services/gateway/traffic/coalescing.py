@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from services.gateway.traffic.domain.tensors import Tensor
@@ -70,9 +71,7 @@ class Coalescer:
 
     async def infer(self, target: Target, item: Item) -> list[Tensor]:
         """The outputs for one item. Raises its own Failure, Unloaded, overloaded or deadline_exceeded."""
-        lane = self._lanes.get(target)
-        if lane is None:
-            lane = self._lanes[target] = _Lane(target)
+        lane = self._lane(target)
         if lane.gathering or self._full(lane):
             size = item.size
             self._refuse_too_many(lane, size)
@@ -91,6 +90,28 @@ class Coalescer:
             lane.gathering = False
             self._landed(lane)
         return await self._answered(lane, waiting)
+
+    def submit(self, target: Target, item: Item) -> asyncio.Future[list[Tensor]]:
+        """The same without a task of the caller's: he cancels the answer when he goes away. Raises overloaded."""
+        lane, size, loop = self._lane(target), item.size, asyncio.get_running_loop()
+        self._refuse_too_many(lane, size)
+        waiting = self._enqueue(lane, item, size)
+        timer = loop.call_later(max(item.deadline - time.monotonic(), 0.0), _expire, lane, waiting)
+        waiting.answer.add_done_callback(lambda _: timer.cancel())
+        if not lane.gathering and not self._full(lane):
+            lane.gathering = True
+            loop.call_soon(self._gathered, lane)
+        return waiting.answer
+
+    def _gathered(self, lane: _Lane) -> None:
+        lane.gathering = False
+        self._leave(lane)
+
+    def _lane(self, target: Target) -> _Lane:
+        lane = self._lanes.get(target)
+        if lane is None:
+            lane = self._lanes[target] = _Lane(target)
+        return lane
 
     def _full(self, lane: _Lane) -> bool:
         calls = self._limits.calls
@@ -119,13 +140,18 @@ class Coalescer:
     def _landed(self, lane: _Lane) -> None:
         """A call has ended: the next one leaves with all that wait, as far as one call may hold."""
         lane.flying -= 1
+        self._leave(lane)
+
+    def _leave(self, lane: _Lane) -> None:
         while lane.waiting and not lane.gathering and not self._full(lane):
             if batch := self._take(lane):
                 lane.flying += 1
                 task = asyncio.get_running_loop().create_task(self._together(lane, batch))
                 self._calls.add(task)
                 task.add_done_callback(self._calls.discard)
-        if not lane.flying and not lane.waiting:
+                if len(batch) == 1:  # nobody else's request ends with his going away
+                    batch[0].answer.add_done_callback(partial(_abandon, task))
+        if not lane.flying and not lane.waiting and not lane.gathering:
             self._lanes.pop(lane.target, None)
 
     def _take(self, lane: _Lane) -> list[_Waiting]:
@@ -176,6 +202,11 @@ class Coalescer:
                 waiting.answer.set_exception(answer)
             else:
                 waiting.answer.set_result(answer)
+
+
+def _abandon(call: asyncio.Task[None], answer: asyncio.Future[list[Tensor]]) -> None:
+    if answer.cancelled():
+        call.cancel()
 
 
 def _expire(lane: _Lane, waiting: _Waiting) -> None:

@@ -43,6 +43,17 @@ class Prediction(NamedTuple):
     outputs: list[Tensor]
 
 
+class Begun(NamedTuple):
+    """A request that was asked: `answer` will have its outputs, or Unloaded, or another failure."""
+
+    pinned: Pinned
+    query: Query
+    trace: str
+    rows: int
+    started: float
+    answer: asyncio.Future[list[Tensor]]
+
+
 class Loaded(NamedTuple):
     """A version that an instance has loaded."""
 
@@ -118,10 +129,26 @@ class Traffic:
         self._tell(scope, pinned, query, trace, rows, outputs, (time.perf_counter() - started) * 1000)
         return Prediction(pinned, outputs)
 
+    def begin(self, scope: Scope, pinned: Pinned, query: Query) -> Begun:
+        """The same in two parts, for who has no task to wait in. Raises invalid_value, overloaded."""
+        started, trace = time.perf_counter(), child(query.traceparent)
+        item = _item(pinned, query, trace)
+        answer = self._coalescer.submit(Target(scope, pinned.model, pinned.version.number), item)
+        return Begun(pinned, query, trace, item.rows, started, answer)
+
+    def end(self, scope: Scope, begun: Begun, outputs: list[Tensor]) -> Prediction:
+        """Counts what was begun, when its outputs are there."""
+        pinned, query, trace, rows, started, _ = begun
+        self._tell(scope, pinned, query, trace, rows, outputs, (time.perf_counter() - started) * 1000)
+        return Prediction(pinned, outputs)
+
+    async def again(self, scope: Scope, begun: Begun) -> Prediction:
+        """What was begun and is Unloaded, by what answers now."""
+        return await self.predict(scope, self._pin_again(scope, begun.pinned), begun.query)
+
     async def _ask(self, scope: Scope, pinned: Pinned, query: Query, trace: str) -> tuple[int, list[Tensor]]:
-        rows = check(pinned.version.signature, query.inputs, query.outputs)
-        item = Item(query.request_id, query.deadline, query.inputs, query.outputs, trace, rows)
-        return rows, await self._coalescer.infer(Target(scope, pinned.model, pinned.version.number), item)
+        item = _item(pinned, query, trace)
+        return item.rows, await self._coalescer.infer(Target(scope, pinned.model, pinned.version.number), item)
 
     def _pin_again(self, scope: Scope, pinned: Pinned) -> Pinned:
         """What answers now that the pinned version is gone; a version that was named has no substitute."""
@@ -220,3 +247,9 @@ class Traffic:
             applied = events.release_applied(scope, self._instance, model, generation, version, self._now())
             await self._store.tell([applied])
             self._routes[key] = routing.report(self._routes[key], generation)
+
+
+def _item(pinned: Pinned, query: Query, trace: str) -> Item:
+    """Raises invalid_value that names what does not fit the version."""
+    rows = check(pinned.version.signature, query.inputs, query.outputs)
+    return Item(query.request_id, query.deadline, query.inputs, query.outputs, trace, rows)

@@ -1,0 +1,220 @@
+"""Predictions whose head has come before, byte for byte, on whatever connection: only their body is read.
+
+A client's program writes the same head for each of its requests. What it said once, it says again: framing, sizes, who
+calls, which model. Reading it anew, and going through messages and a task for each request, costs more than all the
+rest of a prediction's way. Everything that time changes is asked again: whether the key still works, how much it may
+call, which version answers.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from services.gateway import body
+from services.gateway.access.domain import ApiKey
+from services.gateway.admission import Admission
+from services.gateway.api.oip_body import Asked, decode
+from services.gateway.api.oip_rest import LARGE, answered
+from services.gateway.edge import Request, Response, failed
+from services.gateway.journal import Entry, Journal
+from services.gateway.limits import Standing
+from services.gateway.traffic.engines import Unloaded
+from services.gateway.traffic.service import Begun, Prediction, Query, Traffic
+from services.kit.auth import Principal
+from services.kit.errors import Code, Failure, Internal
+from services.kit.timestamps import uuid7
+
+if TYPE_CHECKING:
+    from services.gateway.http_protocol import HttpProtocol
+
+log = logging.getLogger(__name__)
+_END = b"\r\n\r\n"
+_MOST = 4096  # heads that are remembered
+# What makes a head the only one of its kind, or asks for more than an answer.
+_SINGULAR = (b"x-request-id", b"traceparent", b"expect", b"transfer-encoding", b"upgrade")
+
+
+class Known(NamedTuple):
+    """What a head says."""
+
+    path: str
+    model: str
+    version: str  # empty: the release decides
+    length: int  # bytes of the body
+    json_size: int | None
+    seconds: float  # that the caller waits
+    key: ApiKey
+    principal: Principal
+
+
+class Repeats:
+    """The heads that are known."""
+
+    def __init__(self, admission: Admission, traffic: Traffic, journal: Journal, draining: Callable[[], bool]) -> None:
+        self._admission, self._journal = admission, journal
+        self.traffic, self.draining = traffic, draining
+        self._known: dict[bytes, Known] = {}
+
+    def learn(self, request: Request, model: str, version: str, seconds: float) -> None:
+        """Remembers the head of a request that was answered well, if others may have the same."""
+        exchange, headers = request.exchange, request.headers
+        if not exchange or not exchange.head or not exchange.stays or any(name in headers for name in _SINGULAR):
+            return
+        length, key = body.declared(headers), self._admission.key(request.principal)
+        if key is None or request.query or not 0 < length <= LARGE:
+            return
+        while len(self._known) >= _MOST:
+            del self._known[next(iter(self._known))]
+        binary = headers.get(b"inference-header-content-length")
+        json_size = None if binary is None else int(binary)
+        known = Known(request.path, model, version, length, json_size, seconds, key, request.principal)
+        self._known[exchange.head] = known
+
+    def take(self, connection: "HttpProtocol", data: bytes) -> "Repeat | None":
+        """Begins to answer if this is one whole request with a known head; else nothing has happened."""
+        end = data.find(_END)
+        known = self._known.get(data[:end]) if end > 0 else None
+        if known is None or len(data) != end + len(_END) + known.length or self.draining():
+            return None
+        if not self._admission.holds(known.key):
+            del self._known[data[:end]]
+            return None
+        standing = self._admission.take(known.principal, 1)
+        if standing is None or not standing.admitted:
+            return None  # takes nothing; who asks for it in full is told why
+        repeat = Repeat(self, connection, known, standing)
+        repeat.begin(data[end + len(_END) :])
+        return repeat
+
+    def awaits(self, data: bytes) -> bool:
+        """Whether this is a known head alone, as from clients that write the body in a packet of its own."""
+        return data.endswith(_END) and data[: -len(_END)] in self._known
+
+    def note(self, repeat: "Repeat", status: int, size: int, seconds: float, version: str) -> None:
+        """Writes the access log."""
+        known, address = repeat.known, repeat.connection.client
+        self._journal.add(
+            Entry(
+                repeat.request_id,
+                known.principal,
+                "POST",
+                known.path,
+                status,
+                seconds,
+                size,
+                address[0] if address else "",
+                known.model,
+                version,
+                told=status == 200,
+            )
+        )
+
+
+class Repeat:
+    """One request under way."""
+
+    __slots__ = (
+        "_answer",
+        "_asked",
+        "_begun",
+        "_repeats",
+        "_standing",
+        "_started",
+        "_version",
+        "connection",
+        "known",
+        "request_id",
+    )
+
+    def __init__(self, repeats: Repeats, connection: "HttpProtocol", known: Known, standing: Standing) -> None:
+        self._repeats, self.connection, self.known, self._standing = repeats, connection, known, standing
+        self.request_id, self._started = uuid7(), time.perf_counter()
+        self._version = known.version
+        self._asked: Asked | None = None
+        self._begun: Begun | None = None
+        self._answer: asyncio.Future[Any] | None = None
+
+    def begin(self, content: bytes) -> None:
+        """Asks for the prediction; the answer goes out when it is there."""
+        known, traffic = self.known, self._repeats.traffic
+        try:
+            scope = known.principal.scope
+            pinned = traffic.route(scope, known.model, known.version)
+            self._asked = asked = decode(content, known.json_size)
+            deadline = time.monotonic() + known.seconds
+            query = Query(self.request_id, deadline, asked.inputs, asked.outputs, known.principal.id)
+            self._version = str(pinned.version.number)
+            self._begun = begun = traffic.begin(scope, pinned, query)
+        except Exception as error:
+            # On the next turn, as every answer: the connection does not know of this request yet.
+            self._answer = asyncio.get_running_loop().create_future()
+            self._answer.set_exception(error)
+        else:
+            self._answer = begun.answer
+        self._answer.add_done_callback(self._done)
+
+    def gone(self) -> None:
+        """The caller hung up."""
+        if self._answer:
+            self._answer.cancel()
+
+    def _done(self, answer: "asyncio.Future[Any]") -> None:
+        if answer.cancelled():
+            self._note(Code.CANCELLED.http, 0)
+            return
+        error = answer.exception()
+        if isinstance(error, Unloaded) and self._begun:
+            self._later(self._repeats.traffic.again(self.known.principal.scope, self._begun))
+        elif error:
+            self._fail(error)
+        elif isinstance(found := answer.result(), Prediction):
+            self._version = str(found.pinned.version.number)
+            self._encode(found)
+        elif isinstance(found, Response):
+            self._send(found)
+        elif self._begun:
+            self._encode(self._repeats.traffic.end(self.known.principal.scope, self._begun, found))
+
+    def _encode(self, prediction: Prediction) -> None:
+        assert self._asked
+        if sum([len(tensor.raw) for tensor in prediction.outputs]) > LARGE:
+            self._later(asyncio.to_thread(answered, self._asked, prediction))
+            return
+        try:
+            self._send(answered(self._asked, prediction))
+        except Exception as error:
+            self._fail(error)
+
+    def _later(self, work: Any) -> None:
+        self._answer = asyncio.ensure_future(work)
+        self._answer.add_done_callback(self._done)
+
+    def _fail(self, error: BaseException) -> None:
+        failure = error if isinstance(error, Failure) else Internal("internal error")
+        if failure is not error:
+            log.error("unhandled error", exc_info=error, extra={"request_id": self.request_id})
+        self._send(failed(failure, self.known.path, self.request_id))
+
+    def _send(self, response: Response) -> None:
+        content, connection = response.body, self.connection
+        headers = [
+            *connection.server_state.default_headers,
+            *response.headers,
+            (b"content-length", b"%d" % len(content)),
+            (b"x-request-id", self.request_id.encode()),
+            (b"x-content-type-options", b"nosniff"),
+            *self._standing.headers(),
+        ]
+        last = self._repeats.draining() or connection.leaving
+        if last:
+            headers.append((b"connection", b"close"))
+        head = b"".join([b"%b: %b\r\n" % pair for pair in headers])
+        self._note(response.status, len(content))
+        connection.answer(b"".join((STATUS_LINE[response.status], head, b"\r\n", content)), last)
+
+    def _note(self, status: int, size: int) -> None:
+        self._repeats.note(self, status, size, time.perf_counter() - self._started, self._version)
