@@ -3,8 +3,10 @@
 import http.client
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from tests.support.server import free_ports
 from tests.support.servers import Missing, Program, address, make
 
 pytestmark = pytest.mark.far
+# Kafka's ApiVersions, version 0, from a client without a name: anybody may ask.
+_VERSIONS = (10).to_bytes(4) + (18).to_bytes(2) + bytes(2) + (7).to_bytes(4) + b"\xff\xff"
 
 
 @pytest.fixture
@@ -61,6 +65,33 @@ def s3(tmp_path: Path, secrets: Path) -> Iterator[Program]:
     program.stop()
 
 
+@pytest.fixture
+def kafka(tmp_path: Path, secrets: Path) -> Iterator[int]:
+    """The port where it speaks TLS, by settings as deployed."""
+    address("kafka")
+    program, (port,), tls = make("kafka", tmp_path / "kafka"), free_ports(1), secrets / "kafka/tls"
+    plain = int(program.address.rpartition(":")[2])
+    settings = {
+        "listeners": f"PLAINTEXT://127.0.0.1:{plain},INSIDE://localhost:{port},CONTROLLER://127.0.0.1:{plain + 1}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},INSIDE://localhost:{port}",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,INSIDE:SSL",
+        "ssl.client.auth": "required",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(tls / "keystore.pem"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(tls / "ca.pem"),
+    }
+    # The tool writes the broker's settings itself; ours come after them on the command line.
+    more = " ".join(f"--override {name}={value}" for name, value in settings.items())
+    (java := tmp_path / "bin/java").parent.mkdir()
+    java.write_text(f'#!/bin/sh\ncase "$*" in *kafka.Kafka*) set -- "$@" {more} ;; esac\nexec {which("java")} "$@"\n')
+    java.chmod(0o755)
+    program.env |= {"PATH": f"{java.parent}:{os.environ['PATH']}"}
+    started(program)
+    yield port
+    program.stop()
+
+
 def client(port: int, secrets: Path, user: str, word: str) -> "Redis":
     tls = secrets / "probe/tls"
     files = {"ssl_ca_certs": tls / "ca.pem", "ssl_certfile": tls / "cert.pem", "ssl_keyfile": tls / "key.pem"}
@@ -99,6 +130,25 @@ def test_redis_takes_a_renewed_certificate_from_its_operator(redis: int, secrets
 def test_a_service_may_not_change_redis(redis: int, secrets: Path) -> None:
     with client(redis, secrets, "registry", "redis_registry") as service, pytest.raises(NoPermissionError):
         service.execute_command("CONFIG", "SET", "maxmemory", "1mb")
+
+
+async def test_kafka_takes_a_renewed_certificate_each_time_it_is_told(
+    kafka: int, secrets: Path, asking: servers.Asking
+) -> None:
+    with (
+        socket.create_connection(("localhost", kafka), 5) as plain,
+        asking.context.wrap_socket(plain, server_hostname="kafka") as line,
+    ):
+        for _ in range(2):
+            before = asking.shown("kafka", "localhost", kafka)
+            init.make(secrets, renew=True, group=os.getgid())
+            keystore = str(secrets / "kafka/tls/keystore.pem")
+            servers.take(f"kafka+ssl://localhost:{kafka}", secrets / "probe/tls", keystore)
+            await until(lambda: asking.shown("kafka", "localhost", kafka) == lying(secrets, "kafka"), 10)
+            assert lying(secrets, "kafka") != before
+            line.sendall(_VERSIONS)
+            assert len(line.recv(4)) == 4
+            line.recv(65536)
 
 
 async def test_s3_takes_a_renewed_certificate_by_a_signal(s3: Program, secrets: Path, asking: servers.Asking) -> None:

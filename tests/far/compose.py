@@ -1,8 +1,8 @@
 """The containers, tried: `python -m tests.far.compose [pytest arguments]`.
 
 Brings a stack of its own up, walks the main job through it, kills its containers one by one under a light load, scales
-it, renews its certificates, takes it down, and says what came of each. `make test-compose` builds the image before.
-Without a container engine it says so and is skipped.
+it, renews its certificates, sends a stranger to its servers, takes it down, and says what came of each.
+`make test-compose` builds the image before. Without a container engine it says so and is skipped.
 """
 
 import os
@@ -99,6 +99,17 @@ def renewed(stack: Stack) -> str:
     return load.judged()
 
 
+def strange(stack: Stack) -> str:
+    """Who has every password but no certificate, on the servers' network, is let in by none of them."""
+    inside = ["--entrypoint", "python", "--volume", f"{ROOT / 'tests/far/stranger.py'}:/stranger.py:ro"]
+    said = stack.compose("run", "--rm", "-T", "--no-deps", *inside, "backup", "/stranger.py")
+    answers = dict(line.split(": ", 1) for line in said.splitlines())
+    assert answers.keys() == set(SERVERS), said
+    assert "in" not in answers.values(), said
+    assert "requires a valid client certificate" in answers["postgres"], said
+    return "; ".join(f"{server}: {answer}" for server, answer in answers.items())
+
+
 def rolled(stack: Stack, service: str) -> str:
     """A service is started again under load, one container after the other."""
     with Load(stack) as load:
@@ -139,6 +150,7 @@ def main(arguments: list[str]) -> int:
                 report.run(f"one of two {service}", lambda service=service: one_of_two(stack, service))  # type: ignore[misc]
                 report.run(f"rolling restart of {service}", lambda service=service: rolled(stack, service))  # type: ignore[misc]
             report.run("new certificates", lambda: renewed(stack))
+            report.run("a stranger", lambda: strange(stack))
         finally:
             report.run("down", lambda: emptied(stack))
     print(f"{report.failed} of the trials failed, {time.monotonic() - began:.0f} s", flush=True)

@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import socket
-import ssl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +10,12 @@ from typing import NamedTuple
 
 import psycopg
 import pytest
+from cryptography import x509
 from sqlalchemy import text
 from sqlalchemy.engine import Connection, make_url
 
 from deploy.authority import Authority
+from deploy.servers import Asking
 from services.kit import tls as tls_module
 from services.kit.db import Database
 from services.kit.errors import Code, Failure
@@ -190,13 +190,7 @@ async def test_the_server_takes_a_renewed_certificate_and_ends_no_connection(
     db.close()
 
 
-def presented(server: Server) -> str:
+def presented(server: Server) -> x509.Certificate:
     """The certificate that the server shows to a new connection."""
     where = make_url(server.program.address)
-    with socket.create_connection((where.host or "", where.port or 0), 5) as plain:
-        plain.sendall((8).to_bytes(4) + (80877103).to_bytes(4))
-        assert plain.recv(1) == b"S"
-        context = ssl.create_default_context(cafile=server.folder / "ca.pem")
-        context.load_cert_chain(server.folder / "cert.pem", server.folder / "key.pem")
-        with context.wrap_socket(plain, server_hostname="127.0.0.1") as line:
-            return str((line.getpeercert() or {})["serialNumber"])
+    return Asking(server.folder).shown("postgres", where.host or "", where.port or 0)
