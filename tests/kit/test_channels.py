@@ -42,7 +42,7 @@ def declare() -> None:
 
 
 class EchoApi:
-    """Says what it hears; `refuse` is refused, `break` is a bug, `wait` takes long."""
+    """Says what it hears; `refuse` is refused, `break` is a bug, `wait` takes long, `dwell` a moment."""
 
     async def One(self, request: StringValue, call: Call) -> StringValue:
         return StringValue(value=await self._say(request.value))
@@ -65,6 +65,8 @@ class EchoApi:
             raise KeyError("secret")
         if word == "wait":
             await asyncio.sleep(30)
+        if word == "dwell":
+            await asyncio.sleep(0.02)
         return word
 
 

@@ -59,11 +59,15 @@ async def ask(
 
 
 async def over(
-    channel: RemoteChannel, identity: Identity, principal: Principal | None = None, timeout: float = 2
+    channel: RemoteChannel,
+    identity: Identity,
+    principal: Principal | None = None,
+    word: str = "hello",
+    timeout: float = 2,
 ) -> str:
     token = identity.token("data", principal or Principal(SCOPE, "key:test", ("*",)))
     metadata = (("authorization", f"Bearer {token}"),)
-    return (await say(channel, identity, "One", "hello", metadata=metadata, timeout=timeout))[0]
+    return (await say(channel, identity, "One", word, metadata=metadata, timeout=timeout))[0]
 
 
 async def test_the_gateway_speaks_for_keys(
@@ -159,8 +163,9 @@ async def test_certificates_and_authority_are_replaced_under_load_and_no_call_fa
 
     async def load() -> None:
         while not watching.cancelled():
-            answers.append(await over(channel, identity, timeout=5))
+            answers.append(await over(channel, identity, word="dwell", timeout=5))
 
+    # Each call stays for a moment: at any time some are under way, with little work for the machine.
     loading = [asyncio.ensure_future(load()) for _ in range(4)]
     # Both are believed everywhere, then the new one certifies, then it alone is believed.
     for signer, also in ((authority, other.pem), (other, authority.pem), (other, b"")):
@@ -172,7 +177,7 @@ async def test_certificates_and_authority_are_replaced_under_load_and_no_call_fa
     await channel.close()
 
     assert len(answers) > 100
-    assert set(answers) == {"hello"}
+    assert set(answers) == {"dwell"}
     with pytest.raises(Failure):
         await ask(address, identity, certify(tmp_path / "old", authority, "gateway", trust=other.pem))
 
