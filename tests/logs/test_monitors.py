@@ -9,6 +9,7 @@ from aimass.v1.monitors_pb2_grpc import MonitorsStub
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
 from services.kit.telemetry import Record
+from services.logs.ingest.service import Ingest
 from tests.logs.conftest import logs, tell
 from tests.support.house import House, until
 
@@ -109,3 +110,23 @@ async def test_a_permission_is_needed(centre: House) -> None:
         await centre.stub(MonitorsStub, "logs", "quality.get").RecordOutcomes(outcomes(("a", 0, 1)))
 
     assert caught.value.code is Code.FORBIDDEN
+
+
+async def test_a_segment_that_cannot_be_read_is_tried_again(
+    centre: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    look, failed = Ingest.after, list[str]()
+
+    async def broken(self: Ingest, *place: Any) -> Any:
+        found = await look(self, *place)
+        if len(failed) < 2:  # monitors and subscriptions, or one of them twice
+            failed.append("x")
+            raise OSError("input/output error")
+        return found
+
+    monkeypatch.setattr(Ingest, "after", broken)
+    await tell(centre, prediction("broken", 1, 0.9))
+    await until(lambda: len(failed) == 2)
+
+    await measured(centre)
+    assert "input/output error" in caplog.text

@@ -36,6 +36,10 @@ class Monitors:
             except Failure as failure:
                 log.warning("monitors wait: %s", failure)
                 await asyncio.sleep(1)
+            except Exception:
+                # A disk that fails, or a bug: neither may silence them until somebody looks.
+                log.exception("monitors wait")
+                await asyncio.sleep(1)
 
     async def _follow(self) -> None:
         position = Position(*await self._store.position(_FOLLOWER))

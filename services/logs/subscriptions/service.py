@@ -177,6 +177,10 @@ class Subscriptions:
             except Failure as failure:
                 log.warning("subscriptions wait: %s", failure)
                 await asyncio.sleep(1)
+            except Exception:
+                # A disk that fails, or a bug: neither may silence them until somebody looks.
+                log.exception("subscriptions wait")
+                await asyncio.sleep(1)
 
     async def _follow(self) -> None:
         position = Position(*await self._store.position(_FOLLOWER))
