@@ -206,9 +206,11 @@ class Releases:
         """Fails changes whose version no instance can load. Only the process that heard the instances knows of them."""
         if not (self._failed or self._loaded):
             return
+        asked = self._loaded | self._failed.keys()
         waiting = {(scope, release.model, release.generation) for scope, release in await self._store.under_way()}
-        self._failed = {key: failed for key, failed in self._failed.items() if key in waiting}
-        self._loaded &= waiting
+        ended = asked - waiting  # what was said while this was read is of changes that may have begun since
+        self._failed = {key: failed for key, failed in self._failed.items() if key not in ended}
+        self._loaded -= ended
         for key, failed in list(self._failed.items()):
             if self._hopeless(*key):
                 reason = list(failed.values())[-1]
