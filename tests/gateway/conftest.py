@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from services.kit.grpc_door import GrpcDoor
 from tests.gateway.echo import OWNERS, Echo, echoes
-from tests.support.house import House, house
+from tests.support.house import House, house, until
 
 FAST = {
     "AIMASS_GATEWAY_HTTP_PORT": "0",
@@ -82,5 +82,6 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
     quick = {"AIMASS_GATEWAY_RATE": "100000", "AIMASS_GATEWAY_BURST": "100000"}
     async with gateway_at(home, AIMASS_DISCOVERY_URL=f"static:{where}", **quick) as running:
         running.services = services
+        await until(running.house.runtime.ready)  # before, a model that nobody has is not known to be missing
         yield running
     await door.close(0)
