@@ -125,11 +125,11 @@ class HttpProtocol(HttpToolsProtocol):
     def _busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def answer(self, content: bytes, last: bool) -> None:
+    def answer(self, repeat: "Repeat", content: bytes, last: bool) -> None:
         """The answer to the repeat under way; the connection ends with it if it is the `last`."""
-        self._repeat = None
-        if self.transport.is_closing():
+        if self._repeat is not repeat or self.transport.is_closing():
             return
+        self._repeat = None
         self.transport.write(content)
         self._answered = self.loop.time()
         self.server_state.total_requests += 1

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -22,6 +23,7 @@ from services.gateway.api.oip_rest import LARGE, answered
 from services.gateway.edge import Request, Response, failed
 from services.gateway.journal import Entry, Journal
 from services.gateway.limits import Standing
+from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Unloaded
 from services.gateway.traffic.service import Begun, Prediction, Query, Traffic
 from services.kit.auth import Principal
@@ -144,54 +146,55 @@ class Repeat:
         try:
             scope = known.principal.scope
             pinned = traffic.route(scope, known.model, known.version)
+            self._version = str(pinned.version.number)
             self._asked = asked = decode(content, known.json_size)
             deadline = time.monotonic() + known.seconds
             query = Query(self.request_id, deadline, asked.inputs, asked.outputs, known.principal.id)
-            self._version = str(pinned.version.number)
             self._begun = begun = traffic.begin(scope, pinned, query)
         except Exception as error:
             # On the next turn, as every answer: the connection does not know of this request yet.
-            self._answer = asyncio.get_running_loop().create_future()
-            self._answer.set_exception(error)
+            refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            refused.set_exception(error)
+            self._when(refused, self._send)
         else:
-            self._answer = begun.answer
-        self._answer.add_done_callback(self._done)
+            self._when(begun.answer, self._end)
 
     def gone(self) -> None:
         """The caller hung up."""
         if self._answer:
             self._answer.cancel()
 
-    def _done(self, answer: "asyncio.Future[Any]") -> None:
+    def _when(self, answer: "asyncio.Future[Any]", then: Callable[[Any], None]) -> None:
+        self._answer = answer
+        answer.add_done_callback(partial(self._done, then))
+
+    def _done(self, then: Callable[[Any], None], answer: "asyncio.Future[Any]") -> None:
         if answer.cancelled():
             self._note(Code.CANCELLED.http, 0)
             return
         error = answer.exception()
-        if isinstance(error, Unloaded) and self._begun:
-            self._later(self._repeats.traffic.again(self.known.principal.scope, self._begun))
-        elif error:
-            self._fail(error)
-        elif isinstance(found := answer.result(), Prediction):
-            self._version = str(found.pinned.version.number)
-            self._encode(found)
-        elif isinstance(found, Response):
-            self._send(found)
-        elif self._begun:
-            self._encode(self._repeats.traffic.end(self.known.principal.scope, self._begun, found))
+        try:
+            if isinstance(error, Unloaded) and self._begun:
+                again = self._repeats.traffic.again(self.known.principal.scope, self._begun)
+                self._when(asyncio.ensure_future(again), self._encode)
+            elif error:
+                self._fail(error)
+            else:
+                then(answer.result())
+        except Exception as unforeseen:
+            self._fail(unforeseen)
+
+    def _end(self, outputs: list[Tensor]) -> None:
+        assert self._begun
+        self._encode(self._repeats.traffic.end(self.known.principal.scope, self._begun, outputs))
 
     def _encode(self, prediction: Prediction) -> None:
         assert self._asked
+        self._version = str(prediction.pinned.version.number)
         if sum([len(tensor.raw) for tensor in prediction.outputs]) > LARGE:
-            self._later(asyncio.to_thread(answered, self._asked, prediction))
-            return
-        try:
+            self._when(asyncio.ensure_future(asyncio.to_thread(answered, self._asked, prediction)), self._send)
+        else:
             self._send(answered(self._asked, prediction))
-        except Exception as error:
-            self._fail(error)
-
-    def _later(self, work: Any) -> None:
-        self._answer = asyncio.ensure_future(work)
-        self._answer.add_done_callback(self._done)
 
     def _fail(self, error: BaseException) -> None:
         failure = error if isinstance(error, Failure) else Internal("internal error")
@@ -214,7 +217,7 @@ class Repeat:
             headers.append((b"connection", b"close"))
         head = b"".join([b"%b: %b\r\n" % pair for pair in headers])
         self._note(response.status, len(content))
-        connection.answer(b"".join((STATUS_LINE[response.status], head, b"\r\n", content)), last)
+        connection.answer(self, b"".join((STATUS_LINE[response.status], head, b"\r\n", content)), last)
 
     def _note(self, status: int, size: int) -> None:
         self._repeats.note(self, status, size, time.perf_counter() - self._started, self._version)
