@@ -5,3 +5,6 @@ import os
 # Before any library loads: ONNX Runtime else writes an identifier of the machine to the disk and tells its maker what
 # is run here (its Privacy.md names this variable). What runs here is nobody else's business.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# Before gRPC loads: children are started by exec, so it need not look after itself in them, nor say on every terminal
+# that it does not.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

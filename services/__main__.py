@@ -5,6 +5,9 @@ import sys
 
 from services.kit.probe import probe
 
+# Imported only where a setting names a server: those of the extra `far`.
+FAR = ("crc32c", "docker", "kafka", "obstore", "psycopg", "redis", "tritonclient")
+
 
 def main() -> int:
     """`python -m services [name ...]`; 2 for settings that cannot be, 1 for a start that failed.
@@ -52,6 +55,14 @@ def serve(names: tuple[str, ...]) -> int:
             runner.run(run(names))
     except ConfigError as error:
         print(error, file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in FAR:
+            raise
+        print(
+            f"a setting needs the package {error.name}, which is not installed: pip install 'aimass-server[far]'",
+            file=sys.stderr,
+        )
         return 2
     except Failure as failure:
         print(failure, file=sys.stderr)

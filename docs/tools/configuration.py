@@ -31,7 +31,7 @@ Everything is said by environment variables, read once at start; an empty list o
 page is made from the code by `make docs`.
 
 A process refuses to start when a variable beginning with `AIMASS_` is one that nothing reads, or has a value that
-cannot be. It names all of them at once. Variables of other programs are left alone.
+cannot be. It names all of them at once. Variables of other programs and of [the client](#the-client) are left alone.
 
 **Secrets** are marked. They are printed nowhere. Each can be in a file instead:
 `AIMASS_BUS_URL_FILE=/run/secrets/bus_url` is read in place of `AIMASS_BUS_URL`; only one of the two may be set. White
@@ -47,6 +47,7 @@ guide](guides/sdk.md) says in which order places are asked.
 |---|---|
 | `AIMASS_URL`, `AIMASS_KEY` | Where the gateway is, and the key that is shown to it (secret). |
 | `AIMASS_CA` | A PEM file of the authority that the gateway's certificate must be of. Empty: those of the system. |
+| `AIMASS_PROJECT` | The project of the commands; of a program it is an argument. Empty: `default`. |
 | `AIMASS_HOME` | An installation on this machine: its gateway and first key are found. Empty: `.aimass` here. |
 | `XDG_CONFIG_HOME` | Where `aimass login` keeps address and key, in `aimass/config.toml`. Empty: `~/.config`. |
 """
@@ -56,7 +57,7 @@ _OTEL = """
 Logs, spans and figures go to the log centre in any case. Where one of the addresses below is set they go there as
 well, in OTLP. These are the standard variables of OpenTelemetry, as far as they are read; an empty one is one that is
 not set. A collector that is away costs nothing but what it misses: 16 MiB of each signal wait for it, the oldest are
-dropped and counted in `aimass_telemetry_dropped_total`.
+dropped and counted in `aimass_telemetry_dropped_total`. Logs and spans leave at once, figures once a minute.
 """
 
 

@@ -120,8 +120,12 @@ def _read(variable: str, value: str) -> str:
         raise ConfigError(f"{variable}: {value} is no text") from None
 
 
+# What the client and the command line read: services may be started by a shell that has them.
+CLIENT = frozenset({"AIMASS_URL", "AIMASS_KEY", "AIMASS_CA", "AIMASS_PROJECT"})
+
+
 def refuse_unknown(kinds: Iterable[type[Settings]], env: Mapping[str, str]) -> None:
     """Raises ConfigError when an AIMASS_* variable is one that nothing reads: a typing error must not pass unseen."""
-    known = {variable for kind in kinds for variable in kind.variables()}
+    known = CLIENT.union(variable for kind in kinds for variable in kind.variables())
     if unknown := sorted(v for v in env if v.startswith("AIMASS_") and v not in known):
         raise ConfigError(f"unknown settings: {', '.join(unknown)}")

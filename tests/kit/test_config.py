@@ -49,6 +49,11 @@ def test_an_unknown_variable_stops_the_start() -> None:
         refuse_unknown([Installation, Config], {"AIMASS_TEST_PROT": "1", "PATH": "/bin"})
 
 
+def test_a_shell_that_has_the_clients_variables_may_start_services() -> None:
+    said = {"AIMASS_URL": "http://x", "AIMASS_KEY": "k", "AIMASS_CA": "c", "AIMASS_PROJECT": "p"}
+    refuse_unknown([Installation], said)
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(Config, {}).port = 1

@@ -118,6 +118,16 @@ def test_a_start_says_where_it_is_and_where_the_key_lies(tmp_path: Path) -> None
     assert (tmp_path / "admin-key").read_text().strip() not in "".join(said)
 
 
+def test_a_setting_that_needs_a_missing_package_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "redis.py").write_text("raise ModuleNotFoundError('as if it were not there', name='redis')")
+    path = os.pathsep.join(map(str, (tmp_path, ROOT, ROOT / "sdk")))
+    ended = run(tmp_path / "home", "registry", AIMASS_CACHE_URL="redis://127.0.0.1:1/0", PYTHONPATH=path)
+
+    assert ended.returncode == 2
+    assert "the package redis, which is not installed: pip install 'aimass-server[far]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_certificate_for_another_service_stops_the_start(tmp_path: Path, free_port: int) -> None:
     tls = certify(tmp_path / "tls", Authority.new(), "trainer")
     listen = f"127.0.0.1:{free_port}"
