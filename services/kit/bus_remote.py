@@ -1,6 +1,7 @@
 """The near bus of another process, over gRPC, and the servicer that offers ours to others."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _PERMISSIONS = ("bus.publish", "bus.read")
 _PAUSE = 0.2  # seconds between tries to reach a bus that is away
 _AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
+_STALE = 5.0  # seconds after which a refused token may be one that ended while its call waited for the bus
 
 
 class RemoteBus:
@@ -71,22 +73,26 @@ class RemoteReader:
     def __init__(self, bus: RemoteBus, topics: list[str], group: str, from_end: bool) -> None:
         self._bus, self._topics, self._group, self._from_end = bus, topics, group, from_end
         self._stream: Any = None
+        self._begun = 0.0
 
     async def poll(self, limit: int) -> list[Event]:
         """Waits also for a bus that is away; raises what it refuses for another reason."""
         while True:
             if self._stream is None:
                 request = pb.FetchRequest(topics=self._topics, group=self._group, limit=limit, from_end=self._from_end)
-                self._stream = self._bus.fetch(request)
+                self._stream, self._begun = self._bus.fetch(request), time.monotonic()
             try:
                 return [_from_wire(event) for event in (await anext(self._stream)).events]
             except StopAsyncIteration:
                 self._stream = None
             except Failure as failure:
                 self._stream = None
-                if failure.code not in _AWAY:
+                if failure.code not in _AWAY and not self._stale(failure):
                     raise
             await asyncio.sleep(_PAUSE)
+
+    def _stale(self, failure: Failure) -> bool:
+        return failure.code is Code.TOKEN_INVALID and time.monotonic() - self._begun > _STALE
 
     async def commit(self, events: Sequence[Event]) -> None:
         await self._bus.commit(pb.CommitRequest(group=self._group, events=[_place(event) for event in events]))

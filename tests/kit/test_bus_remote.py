@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aimass.v1 import bus_pb2 as pb
-from services.kit import bus_remote
+from services.kit import auth, bus_remote
 from services.kit.app import Door
 from services.kit.auth import Identity
 from services.kit.bus import Event, NearBus, Reader
@@ -202,6 +202,23 @@ async def test_streams_that_end_are_begun_again_where_the_group_is(
 
     assert found == ["0", "1", "2"]
     assert remote.fetches >= 3
+
+
+async def test_a_token_that_ends_while_the_bus_is_waited_for_is_no_refusal(
+    holder: Holder, remote: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "LIFETIME", 1.0)
+    monkeypatch.setattr(bus_remote, "_STALE", 0.5)
+    await holder.close()
+    reader = await remote.reader([TOPIC], "g")
+    async with asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(read(reader, 1))
+        await asyncio.sleep(2.1)
+        await holder.open()
+        assert holder.bus
+        await holder.bus.publish([event(1)])
+
+    assert reading.result() == ["1"]
 
 
 async def test_a_refusal_is_raised_and_not_waited_for(remote: Counting, tmp_path: Path) -> None:
