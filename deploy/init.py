@@ -67,7 +67,15 @@ def authority(kept: Secrets) -> Authority:
     return Authority.load(*((kept.root / "authority" / name).read_bytes() for name in ("ca.key", "ca.pem")))
 
 
-def certificates(kept: Secrets, renew: bool, hosts: list[str]) -> None:
+def combined(words: str) -> str:
+    """The folder of a process that is several at once, such as `logs+bus`. Raises ValueError."""
+    names = sorted({*words.split(",")}, key=(*SERVICES, "bus", *words.split(",")).index)
+    if unknown := [name for name in names if name not in (*SERVICES, "bus")]:
+        raise ValueError(f"no such service: {', '.join(unknown)}; there are {', '.join(SERVICES)}, and bus")
+    return "+".join(names)
+
+
+def certificates(kept: Secrets, renew: bool, hosts: list[str], groups: list[str]) -> None:
     """A certificate for everyone, and what the gateway shows the outside; what ends soon is made anew."""
     signer = authority(kept)
 
@@ -80,8 +88,9 @@ def certificates(kept: Secrets, renew: bool, hosts: list[str]) -> None:
             if folder == "kafka/tls":
                 kept.write(f"{folder}/keystore.pem", issued.key + issued.cert)
 
-    for name in (*SERVICES, *SERVERS, "probe"):
-        put(f"{name}/tls", partial(signer.issue, [name], HERE))
+    groups = sorted({*map(combined, groups), *(path.name for path in kept.root.glob("*+*"))})
+    for name in (*SERVICES, *SERVERS, "probe", *groups):
+        put(f"{name}/tls", partial(signer.issue, name.split("+"), HERE))
         kept.keep(f"{name}/tls/ca.pem", lambda: signer.pem)
     public = kept.root / "gateway/public/cert.pem"
     before = signer.hosts(public.read_bytes()) if public.exists() else []
@@ -129,12 +138,21 @@ def _letters(count: int) -> str:
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(count))
 
 
-def make(root: Path, renew: bool = False, group: int | None = None, hosts: list[str] | None = None) -> None:
-    """Everything in deploy/README.md; what is there stays, certificates as long as they last and without `renew`."""
+def make(
+    root: Path,
+    renew: bool = False,
+    group: int | None = None,
+    hosts: list[str] | None = None,
+    groups: list[str] | None = None,
+) -> None:
+    """Everything in deploy/README.md; what is there stays, certificates as long as they last and without `renew`.
+
+    `groups` are services that one process is together, comma-separated. Raises ValueError for one that there is not.
+    """
     os.umask(0o027)
     gid = group if group is not None else _GROUP if os.getuid() == 0 else os.getgid()
     kept = Secrets(root)
-    certificates(kept, renew, hosts or [])
+    certificates(kept, renew, hosts or [], groups or [])
     passwords(kept)
     kept.write("compose.env", f"AIMASS_SECRETS_GID={gid}\n".encode())
     kept.share(gid)
@@ -145,10 +163,16 @@ def main(
     renew: Annotated[bool, typer.Option(help="new certificates of the same authority")] = False,
     group: Annotated[int | None, typer.Option(help="number of the group that may read them")] = None,
     host: Annotated[list[str] | None, typer.Option(help="a name or address by which clients reach the gateway")] = None,
+    together: Annotated[
+        list[str] | None, typer.Option(help="services of one process, such as data,trainer; `bus` if it offers its bus")
+    ] = None,
 ) -> None:
     """Makes certificates, passwords and URLs; prints none of them."""
     try:
-        make(folder, renew, group, host)
+        make(folder, renew, group, host, together)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
     except OSError as error:
         print(f"{error.filename or folder}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         raise typer.Exit(1) from None

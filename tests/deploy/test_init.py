@@ -11,6 +11,7 @@ from cryptography import x509
 
 from deploy import init
 from deploy.authority import Authority, Issued
+from services.kit.tls import Credentials
 from tests.support.server import ROOT
 
 
@@ -122,6 +123,23 @@ def test_a_service_is_named_by_its_certificate_and_the_public_one_says_nothing_i
     assert inside.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://aimass/trainer"]
     assert "trainer" in inside.get_values_for_type(x509.DNSName)
     assert outside.get_values_for_type(x509.UniformResourceIdentifier) == []
+
+
+def test_services_of_one_process_share_a_certificate_that_is_renewed_with_the_others(made: Path) -> None:
+    init.make(made, group=os.getgid(), groups=["bus,logs"])
+    folder = made / "logs+bus/tls"
+    first = certificate(folder / "cert.pem")
+    said = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    init.make(made, group=os.getgid(), renew=True)
+
+    assert said.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://aimass/logs", "spiffe://aimass/bus"]
+    assert certificate(folder / "cert.pem").serial_number != first.serial_number
+    assert Credentials(folder).names == {"logs", "bus"}
+
+
+def test_a_service_that_there_is_not_gets_no_certificate(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such service: log; there are gateway"):
+        init.make(tmp_path / "s", group=os.getgid(), groups=["log,bus"])
 
 
 def test_every_service_has_what_its_settings_name_and_no_word_of_another(made: Path) -> None:
