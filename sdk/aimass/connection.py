@@ -16,6 +16,8 @@ from aimass.failures import Failure
 
 _CONNECT = 5.0  # seconds
 _LOCAL = ("127.0.0.1", "localhost", "::1")
+# What to do about a gateway with a certificate of its installation's own authority.
+STRANGE = "set AIMASS_CA to the PEM file of that authority, or pass `ca`"
 
 
 def opened(
@@ -75,6 +77,8 @@ def named(url: str) -> Iterator[None]:
     except httpx2.TimeoutException:
         raise Unreachable(f"{url} gave no answer in time", late=True) from None
     except httpx2.ConnectError as error:
+        if "local issuer certificate" in str(error) or "self-signed" in str(error):
+            raise Unreachable(f"{url} has a certificate of an authority that is not known here: {STRANGE}") from None
         raise Unreachable(f"{url} cannot be reached: {error}") from None
     except httpx2.TransportError as error:
         raise Unreachable(f"the connection to {url} broke: {error or type(error).__name__}") from None

@@ -1,7 +1,10 @@
 import fcntl
 import os
 import socket
+import ssl
+import threading
 from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from aimass import door as doors
 from aimass.cli import checks
 from aimass.cli.checks import Finding, Grade
 from aimass.cli.main import build
+from deploy.authority import Authority
 from tests.sdk.conftest import Door
 
 
@@ -91,6 +95,24 @@ def test_a_wrong_key_and_a_gateway_that_is_away_are_told_apart(door: Door, free_
     away = checks.gateway(doors.Door(f"http://127.0.0.1:{free_port}", "k"))
     assert "cannot be reached" in away.found
     assert "aimass up" in away.do
+
+
+def test_a_gateway_of_an_authority_that_is_not_known_is_told_from_one_that_is_away(tmp_path: Path) -> None:
+    authority = Authority.new()
+    issued = authority.issue_public(["127.0.0.1"])
+    (tmp_path / "both.pem").write_bytes(issued.key + issued.cert)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "both.pem")
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        url = f"https://127.0.0.1:{server.server_port}"
+        found = checks.gateway(doors.Door(url, "k"))
+        server.shutdown()
+
+    assert found.found.startswith(f"{url} has a certificate of an authority that is not known here")
+    assert "AIMASS_CA" in found.do
+    assert "aimass up" not in found.do
 
 
 def test_doctor_exits_with_1_when_something_is_bad(tmp_path: Path, env: dict[str, str], free_port: int) -> None:

@@ -61,6 +61,17 @@ def test_a_source_is_made_of_flags(door: Door) -> None:
     }
 
 
+def test_a_key_for_repeats_is_what_the_caller_says(door: Door) -> None:
+    for _ in range(2):
+        door.say({"source": "airports"})
+    run(door, "sources", "create", "airports", "--format", "csv", "--idempotency-key", "first")
+    run(door, "sources", "create", "airports", "--format", "csv")
+
+    assert door.asked[0].headers["idempotency-key"] == "first"
+    assert door.asked[1].headers["idempotency-key"] not in ("", "first")
+    assert "--idempotency-key" not in run(door, "sources", "list", "--help").output
+
+
 def test_json_and_flags_make_one_request(door: Door, tmp_path: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text('{"spec": {"model": "late", "lightgbm": {"rounds": 5}}}')

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aimass.calls import unary
 from aimass.client import Client
+from aimass.connection import STRANGE
 from aimass.door import Door, config_file, find, home
 from aimass.failures import Failure
 
@@ -164,6 +165,8 @@ def gateway(door: Door | Failure) -> Finding:
             do = f"`aimass login {door.url}` with another key"
             return Finding(Grade.BAD, "gateway", f"{door.url} refuses: {failure.detail}", do)
         do = "start it with `aimass up`, or `aimass login` to another one"
+        if failure.detail.endswith(STRANGE):
+            do = f"set AIMASS_CA to the PEM file of its authority, or `aimass login {door.url} --ca FILE`"
         return Finding(Grade.BAD, "gateway", f"{failure.detail} (address from {door.origin})", do)
     return Finding(Grade.GOOD, "gateway", f"{door.url} knows you as {who.principal} of tenant {who.tenant}")
 

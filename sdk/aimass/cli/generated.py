@@ -83,6 +83,9 @@ def _extras(method: Method) -> list[inspect.Parameter]:
     if method.policy.etag_required:
         what = "Only if it has this etag; that of the moment if not said."
         found.append(("etag_", Annotated[str, typer.Option("--etag", help=what)], ""))
+    if method.keyed:
+        what = "A word of yours: the same request with the same one has one effect and one answer."
+        found.append(("idempotency_key_", Annotated[str, typer.Option("--idempotency-key", help=what)], ""))
     if method.long_work:
         what = "Wait for the end and show what came of it."
         found.append(("wait_", Annotated[bool, typer.Option("--wait/--no-wait", help=what)], True))
@@ -103,6 +106,8 @@ def perform(method: Method, found: list[Flag], given: dict[str, Any]) -> None:
     with Client(project=given["project_"]) as client:
         if method.policy.etag_required:
             request["etag"] = given["etag_"] or _etag(client, method, request)
+        if given.get("idempotency_key_"):
+            request["idempotency_key"] = given["idempotency_key_"]
         calls = getattr(client, method.service)
         if given.get("all_"):
             show(_everything(method, getattr(calls, method.iterator)(**request)), form)
