@@ -32,6 +32,7 @@ class Relay:
         self._names = {f"outbox/{number}": number for number in range(PARTITIONS)}
         self._asked = 0.0
         self._more = False  # whether the last batch left events that waited already
+        self._waits = ""  # what was said last of why they wait
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -41,7 +42,7 @@ class Relay:
             try:
                 sent = await self.flush()
             except Failure as failure:
-                log.warning("events wait: %s", failure)
+                self._say(str(failure))
                 await asyncio.sleep(1)
                 continue
             except Exception:
@@ -49,10 +50,17 @@ class Relay:
                 log.exception("events wait")
                 await asyncio.sleep(1)
                 continue
+            self._say("")
             if not sent or not self._more:
                 # The set may come just before the commit that it tells of, so the wait is short as well.
                 idle = _OTHERS_LOOK if not self._tenure.alone and self._tenure.in_company else _OWN_LOOK
                 await _wait(news, 0.05 if sent or news.is_set() else idle)
+
+    def _say(self, waits: str) -> None:
+        """Why events wait, or that they do so no more: once each."""
+        if waits != self._waits:
+            self._waits = waits
+            log.warning(*("events wait: %s", waits) if waits else ("events go out again",))
 
     async def flush(self) -> int:
         """Publishes one batch, bounded in number and in bytes; returns how many."""

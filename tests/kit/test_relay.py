@@ -85,6 +85,18 @@ async def test_a_bus_that_fails_gets_the_same_events_again(db: Database, schema:
     assert failing.kept == ids * (4 if after else 1)
 
 
+async def test_that_events_wait_and_go_out_again_is_said_once_each(
+    db: Database, schema: Schema, caplog: pytest.LogCaptureFixture
+) -> None:
+    await db.run(lambda c: schema.outbox.add(c, [changed("a")]))
+    relay = asyncio.create_task(Relay(schema.outbox, schema.tenure, db, Failing(3)).run())  # type: ignore[arg-type]
+    await until(partial(_empty, db, schema))
+    await until(lambda: "events go out again" in caplog.messages)
+    relay.cancel()
+
+    assert caplog.messages == ["events wait: the bus is away", "events go out again"]
+
+
 async def _empty(db: Database, schema: Schema) -> bool:
     return await waiting(db, schema) == 0
 
