@@ -14,7 +14,7 @@ from tests.bench.peers import Peer, bare, house, triton
 
 CONNECTIONS = (1, 32)
 ON_TRITON = (1, 8, 32, 128)
-FIGURES = ("rps", "p50", "p99")
+FIGURES = ("rps", "p50", "p99", "cpu")
 
 
 def rounds(peers: list[Peer], connections: int, seconds: float, count: int) -> dict[str, dict[str, float]]:
@@ -37,9 +37,9 @@ def rounds(peers: list[Peer], connections: int, seconds: float, count: int) -> d
 def table(connections: int, medians: dict[str, dict[str, float]]) -> None:
     """Prints medians, and the ratio of ours to each peer's."""
     print(f"\n{connections} connection{'s' * (connections > 1)}")
-    print(f"  {'':28}{'rps':>9}{'p50 ms':>9}{'p99 ms':>9}")
+    print(f"  {'':28}{'rps':>9}{'p50 ms':>9}{'p99 ms':>9}{'cpu s/1000':>12}")
     for name, found in medians.items():
-        print(f"  {name:28}{found['rps']:9.0f}{found['p50']:9.3f}{found['p99']:9.3f}")
+        print(f"  {name:28}{found['rps']:9.0f}{found['p50']:9.3f}{found['p99']:9.3f}{found['cpu']:12.3f}")
     ours, *others = medians.items()
     for name, found in others:
         ratios = "".join(f"{ours[1][figure] / found[figure]:9.2f}" for figure in FIGURES)

@@ -5,10 +5,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.support.models import logistic
 from tests.support.server import ROOT, free_ports, serving
@@ -31,6 +33,7 @@ class Peer:
     port: int
     path: str
     headers: dict[str, str]
+    pids: list[int] = field(default_factory=list)  # processes that work for its answers, beside their children
 
     @property
     def request(self) -> bytes:
@@ -40,19 +43,21 @@ class Peer:
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + BODY
 
     def measure(self, connections: int, seconds: float) -> dict[str, float]:
-        """One run of the client."""
+        """One run of the client; `cpu` are seconds of the peer's processes for 1,000 requests."""
         plan = {"host": self.host, "port": self.port, "request": self.request.decode()}
         plan |= {"connections": connections, "seconds": seconds}
         command = [sys.executable, "-m", "tests.bench.load"]
+        before, began = _cpu(self.pids), time.monotonic()
         ended = subprocess.run(command, input=json.dumps(plan).encode(), stdout=subprocess.PIPE, check=True, cwd=ROOT)
         found: dict[str, float] = json.loads(ended.stdout)
-        return found
+        count = found["rps"] * (time.monotonic() - began)
+        return found | {"cpu": (_cpu(self.pids) - before) / max(count, 1) * 1000}
 
 
 @contextlib.contextmanager
-def house(home: Path, name: str = "AI Mass", apart: bool = False, **env: str) -> Iterator[Peer]:
-    """All our services in one process, or in two with gRPC between them, with the model released."""
-    with serving(home, apart, ROOT, "inference", **(LIMITS | env)) as server:
+def house(home: Path, name: str = "AI Mass", alone: Sequence[str] = (), **env: str) -> Iterator[Peer]:
+    """All our services in one process, or some alone with gRPC between them, with the model released."""
+    with serving(home, alone, ROOT, **(LIMITS | env)) as server:
         client: Any = server.client()
         graph = home / "bench.onnx"
         graph.write_bytes(logistic(COLUMNS))
@@ -62,7 +67,8 @@ def house(home: Path, name: str = "AI Mass", apart: bool = False, **env: str) ->
         client.models.create_model_version(model="bench", files=files)
         client.releases.promote_version(model="bench", version=1).wait(progress=None)
         key = {"Authorization": f"Bearer {server.key}"}
-        yield Peer(name, "127.0.0.1", server.ports[0], "/v2/models/bench/infer", key)
+        pids = [process.pid for process in server.processes]
+        yield Peer(name, "127.0.0.1", server.ports[0], "/v2/models/bench/infer", key, pids)
 
 
 @contextlib.contextmanager
@@ -73,7 +79,7 @@ def bare(home: Path) -> Iterator[Peer]:
     graph.write_bytes(logistic(COLUMNS))
     [port] = free_ports(1)
     process = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(graph), str(port)], cwd=ROOT)
-    peer = Peer("bare uvicorn + onnxruntime", "127.0.0.1", port, "/", {})
+    peer = Peer("bare uvicorn + onnxruntime", "127.0.0.1", port, "/", {}, [process.pid])
     try:
         _wait(peer)
         yield peer
@@ -94,9 +100,13 @@ def triton(home: Path) -> Iterator[list[Peer]]:
         return
     try:
         engine = {"AIMASS_INFERENCE_ENGINE": f"triton://{program.address}"}
-        with house(home / "home", "AI Mass on Triton", True, **engine) as ours:
+        # As in production: nobody shares the gateway's process, nor that of inference.
+        with house(home / "home", "AI Mass on Triton", ["gateway", "inference"], **engine) as ours:
             http = int(program.command[program.command.index("triton") + 2])
-            yield [ours, Peer("Triton's HTTP door", "127.0.0.1", http, "/v2/models/default.default.bench.1/infer", {})]
+            pids = [program.process.pid] if program.process else []
+            ours.pids += pids
+            path = "/v2/models/default.default.bench.1/infer"
+            yield [ours, Peer("Triton's HTTP door", "127.0.0.1", http, path, {}, pids)]
     finally:
         program.stop()
 
@@ -111,3 +121,14 @@ def _wait(peer: Peer) -> None:
             return
         time.sleep(0.05)
     raise TimeoutError(f"{peer.name} does not listen")
+
+
+def _cpu(pids: Sequence[int]) -> float:
+    """Seconds that processes and those that they started have had of processors."""
+    total = 0.0
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that has ended works no more
+            process = psutil.Process(pid)
+            for one in (process, *process.children(recursive=True)):
+                total += sum(one.cpu_times()[:2])
+    return total

@@ -38,7 +38,12 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     roots, two = f"{raw}:{folder}/home/logs", request.param == "two processes"
     with (
         Sink(port, HERE) as sink,
-        serving(folder / "home", two=two, AIMASS_DATA_FILE_ROOTS=roots, AIMASS_EGRESS_ALLOW=f"{HERE}:{port}") as server,
+        serving(
+            folder / "home",
+            alone=["registry"] if two else [],
+            AIMASS_DATA_FILE_ROOTS=roots,
+            AIMASS_EGRESS_ALLOW=f"{HERE}:{port}",
+        ) as server,
         server.client() as client,
     ):
         yield Story(server, client, raw, sink)

@@ -31,13 +31,12 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass
 class Server:
-    """One installation in one or two processes, as a user would start it."""
+    """One installation in one process or in several, as a user would start it."""
 
     home: Path
     env: dict[str, str] = field(default_factory=dict)
-    two: bool = False
+    alone: Sequence[str] = ()  # services that have a process of their own
     root: Path = ROOT  # the checkout whose services run
-    alone: str = "registry"  # which of two has a process of its own
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     ports: list[int] = field(default_factory=lambda: free_ports(12))
 
@@ -70,9 +69,7 @@ class Server:
         return self
 
     def _layout(self) -> list[Sequence[str]]:
-        if not self.two:
-            return [SERVICES]
-        return [(self.alone,), tuple(name for name in SERVICES if name != self.alone)]
+        return [*((name,) for name in self.alone), [name for name in SERVICES if name not in self.alone]]
 
     def _launch(self, names: Sequence[str]) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("AIMASS_")}
@@ -81,21 +78,21 @@ class Server:
             "AIMASS_GATEWAY_GRPC_PORT": str(self.ports[1]),
             "PYTHONPATH": os.pathsep.join([str(self.root), str(self.root / "sdk")]),
         }
-        if self.two:
+        if self.alone:
             env |= self._apart(names)
         self.home.mkdir(parents=True, exist_ok=True)
         with open(self.home.with_suffix(".err"), "ab") as errors:
-            command = [sys.executable, "-m", "services", *(names if self.two else ())]
+            command = [sys.executable, "-m", "services", *(names if self.alone else ())]
             process = subprocess.Popen(
                 command, env=env | self.env, stdout=errors, stderr=errors, cwd=self.root, start_new_session=True
             )
         self.processes.append(process)
 
     def _apart(self, names: Sequence[str]) -> dict[str, str]:
-        """One service alone, without the bus; the rest together, with it."""
+        """Services alone, without the bus; the rest together, with it."""
         listen = {name: f"127.0.0.1:{port}" for name, port in zip(SERVICES, self.ports[3:], strict=False)}
-        alone = self.alone in names
-        elsewhere = [f"{name}={address}" for name, address in listen.items() if (name == self.alone) != alone]
+        alone = names[0] in self.alone
+        elsewhere = [f"{name}={address}" for name, address in listen.items() if name not in names]
         bus = f"127.0.0.1:{self.ports[2]}"
         env = {"AIMASS_DISCOVERY_URL": "static:" + ",".join(elsewhere)}
         env |= {"AIMASS_BUS_URL": f"grpc://{bus}"} if alone else {"AIMASS_BUS_LISTEN": bus}
@@ -146,7 +143,7 @@ def far() -> bool:
 
 
 @contextlib.contextmanager
-def serving(home: Path, two: bool = False, root: Path = ROOT, alone: str = "registry", **env: str) -> Iterator[Any]:
+def serving(home: Path, alone: Sequence[str] = (), root: Path = ROOT, **env: str) -> Iterator[Any]:
     """An installation that is there for a block and leaves no process behind: a Server, a Fleet or a Stack."""
     if layout() == "compose":
         from tests.support.containers import stack
@@ -160,7 +157,7 @@ def serving(home: Path, two: bool = False, root: Path = ROOT, alone: str = "regi
         with fleet(home, settings=env) as there:
             yield there
         return
-    server = Server(home, env, two, root, alone=alone)
+    server = Server(home, env, alone, root)
     try:
         yield server.start()
     finally:
