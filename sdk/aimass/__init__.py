@@ -12,9 +12,19 @@ if TYPE_CHECKING:
     from aimass.failures import Failure, Violation
     from aimass.operations import AsyncOperationHandle, OperationHandle
     from aimass.predictions import Prediction
+    from aimass.signing import Signer
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "AsyncOperationHandle", "Client", "Failure", "OperationHandle", "Prediction", "Violation"]
+__all__ = [
+    "AsyncClient",
+    "AsyncOperationHandle",
+    "Client",
+    "Failure",
+    "OperationHandle",
+    "Prediction",
+    "Signer",
+    "Violation",
+]
 _HOMES = {
     "AsyncClient": "async_client",
     "AsyncOperationHandle": "operations",
@@ -22,6 +32,7 @@ _HOMES = {
     "Failure": "failures",
     "OperationHandle": "operations",
     "Prediction": "predictions",
+    "Signer": "signing",
     "Violation": "failures",
 }
 

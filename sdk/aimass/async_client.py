@@ -19,6 +19,7 @@ from aimass.failures import Failure
 from aimass.operations import AsyncOperationHandle
 from aimass.predictions import Prediction
 from aimass.services import AsyncServices
+from aimass.signing import Signer
 from aimass.v1 import monitors_pb2, uploads_pb2
 
 T = TypeVar("T")
@@ -34,9 +35,10 @@ class AsyncClient(AsyncServices):
         project: str = "default",
         timeout: float | None = None,
         ca: str | None = None,
+        signing: str | Signer | None = None,
     ) -> None:
-        """Address and key are found as `Client` finds them. Raises Failure `no_key`."""
-        self.door, options = opened(url, key, project, ca)
+        """Address and key are found, and requests signed, as by `Client`. Raises Failure `no_key`."""
+        self.door, options = opened(url, key, project, ca, signing)
         self._http, self._timeout = httpx2.AsyncClient(**options), timeout
         self._known: dict[tuple[str, int | None], dict[str, Any]] = {}
 

@@ -19,6 +19,7 @@ from aimass.failures import Failure
 from aimass.operations import OperationHandle
 from aimass.predictions import Prediction
 from aimass.services import Services
+from aimass.signing import Signer
 from aimass.v1 import monitors_pb2, uploads_pb2
 
 T = TypeVar("T")
@@ -40,13 +41,15 @@ class Client(Services):
         project: str = "default",
         timeout: float | None = None,
         ca: str | None = None,
+        signing: str | Signer | None = None,
     ) -> None:
         """Address and key: as given; AIMASS_URL and AIMASS_KEY; `aimass login`; the installation in this folder.
 
         `ca` is a PEM file with the authority of the gateway's certificate: as given, AIMASS_CA, or the system's.
+        `signing` signs every request instead of showing a key: a signing secret, or a `Signer`.
         Raises Failure `no_key` when there is none.
         """
-        self.door, options = opened(url, key, project, ca)
+        self.door, options = opened(url, key, project, ca, signing)
         self._http, self._timeout = httpx2.Client(**options), timeout
         self._known: dict[tuple[str, int | None], dict[str, Any]] = {}
 

@@ -13,6 +13,7 @@ from aimass import __version__
 from aimass.door import Door, find
 from aimass.exchange import Answer, Send, Unreachable
 from aimass.failures import Failure
+from aimass.signing import Signer, SigningAuth
 
 _CONNECT = 5.0  # seconds
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -21,24 +22,39 @@ STRANGE = "set AIMASS_CA to the PEM file of that authority, or pass `ca`"
 
 
 def opened(
-    url: str | None, key: str | None, project: str, ca: str | None = None, env: Mapping[str, str] = os.environ
+    url: str | None,
+    key: str | None,
+    project: str,
+    ca: str | None = None,
+    signing: str | Signer | None = None,
+    env: Mapping[str, str] = os.environ,
 ) -> tuple[Door, Any]:
-    """Where to, and the arguments of the HTTP client. Raises Failure `no_key`, or `invalid_value` for a bad `ca`."""
-    door = find(url, key, env, ca)
+    """Where to, and the arguments of the HTTP client; what is signed shows no key.
+
+    Raises Failure `no_key`, or `invalid_value` for a bad `ca` or `signing`.
+    """
+    auth = _signing(signing)
+    door = find(url, key or (auth.signer.key_id if auth else None), env, ca)
     local = urlsplit(door.url).hostname in _LOCAL
-    headers = {
-        "authorization": f"Bearer {door.key}",
-        "x-project": project,
-        "user-agent": f"aimass-python/{__version__}",
-    }
+    headers = {"x-project": project, "user-agent": f"aimass-python/{__version__}"}
+    if not auth:
+        headers["authorization"] = f"Bearer {door.key}"
     limits = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
     # A proxy of the environment is for the outside, never for this machine.
     options = {"base_url": door.url, "headers": headers, "limits": limits, "trust_env": not local, "http2": False}
+    if auth:
+        options["auth"] = auth
     if door.url.startswith("http://"):
         options["verify"] = False  # nothing to verify: spares the 20 ms that reading the certificates takes
     elif door.ca:
         options["verify"] = trusting(door.ca)
     return door, options
+
+
+def _signing(given: str | Signer | None) -> SigningAuth | None:
+    if given is None:
+        return None
+    return SigningAuth(Signer.of(given) if isinstance(given, str) else given)
 
 
 def trusting(ca: str) -> ssl.SSLContext:

@@ -68,6 +68,7 @@ class Access:
         permissions: Sequence[str] | None = ...,
         rate_limit: access_pb2.RateLimit | Mapping[str, Any] | None = ...,
         expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        signing: access_pb2.Signing | Mapping[str, Any] | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:
@@ -925,6 +926,7 @@ class AsyncAccess:
         permissions: Sequence[str] | None = ...,
         rate_limit: access_pb2.RateLimit | Mapping[str, Any] | None = ...,
         expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        signing: access_pb2.Signing | Mapping[str, Any] | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:

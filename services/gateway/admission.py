@@ -9,6 +9,7 @@ from services.gateway.access.domain import ApiKey
 from services.gateway.access.keyring import Keyring
 from services.gateway.limits import Buckets, Limit, Limiter, Standing
 from services.gateway.screening import request_id
+from services.gateway.signatures import Head, Refused, Signatures, Signed
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure, Unauthenticated, Unavailable
 
@@ -22,32 +23,52 @@ _FEW = 0.1  # of a limit, for attempts without a valid key while gateways count 
 class Admission:
     """Checks credentials and takes from buckets."""
 
-    def __init__(self, keyring: Callable[[], Keyring], default: Limit, limiter: Limiter | None = None) -> None:
-        """`default` is the limit of keys that have none of their own."""
+    def __init__(
+        self,
+        keyring: Callable[[], Keyring],
+        default: Limit,
+        limiter: Limiter | None = None,
+        signatures: Signatures | None = None,
+    ) -> None:
+        """`default` is the limit of keys that have none of their own; without `signatures` nothing signed is taken."""
+        self._signatures = signatures
         self._keyring, self._default = keyring, default
         self._limiter: Limiter = Buckets() if limiter is None else limiter  # an empty one is false
         self._strangers = Buckets()
         self._few = Limit(default.rate * _FEW, max(1.0, default.burst * _FEW))
         self._limits: dict[str, tuple[ApiKey, Limit]] = {}
 
-    def identify(self, authorization: str, project: str, basic: bool = False) -> Principal:
+    def identify(
+        self, authorization: str, project: str, basic: bool = False, signed: Signed | None = None
+    ) -> Principal:
         """Who a credential speaks for, in a project; HTTP Basic has the key as password.
 
-        Raises unauthenticated, forbidden, invalid_name.
+        What is `signed` needs no other credential; one that is there has to be the same key. Raises unauthenticated,
+        signature_invalid, forbidden, invalid_name.
         """
-        kind, _, rest = authorization.partition(" ")
-        secret = rest.strip()
-        if basic and kind.lower() == "basic":
-            secret = _password(secret)
-        elif kind.lower() != "bearer":
-            secret = ""
-        if not secret or not secret.isascii():
-            raise Unauthenticated("a key is needed" if not authorization else "the key is not valid")
-        key, principal = self._keyring().identify(secret, project or "default")
+        if signed and not authorization:
+            key, principal = signed.held.key, self._keyring().speaker(signed.held, project or "default")
+        else:
+            key, principal = self._keyring().identify(_secret(authorization, basic), project or "default")
+            if signed and signed.held.key is not key:
+                raise Refused("another key than the one that is shown signed it")
+        if key.signing and key.signing.required and not signed:
+            raise Refused("its key needs a signature")
         known = self._limits.get(principal.id)
         if known is None or known[0] is not key:
             self._learn(principal.id, key)
         return principal
+
+    def signed(self, head: Head) -> Signed:
+        """Whose signature a head has. Raises signature_invalid."""
+        if self._signatures is None:
+            raise Refused("signatures are not taken here")
+        return self._signatures.check(head)
+
+    async def settle(self, signed: Signed, content: bytes, keyed: bool) -> None:
+        """Takes what is signed, once. Raises signature_invalid, unavailable."""
+        assert self._signatures
+        await self._signatures.settle(signed, content, keyed)
 
     def key(self, principal: Principal) -> ApiKey | None:
         """The key of one who was identified."""
@@ -109,6 +130,19 @@ def enough(standing: Standing, costly: bool = False) -> None:
         alone = "limits cannot be shared for now, and this gateway's part for costly work is spent"
         raise Unavailable(alone, retry_after=standing.retry_after)
     raise Failure(Code.RATE_LIMITED, "the key calls too often", retry_after=standing.retry_after)
+
+
+def _secret(authorization: str, basic: bool) -> str:
+    """The key in a credential. Raises unauthenticated."""
+    kind, _, rest = authorization.partition(" ")
+    secret = rest.strip()
+    if basic and kind.lower() == "basic":
+        secret = _password(secret)
+    elif kind.lower() != "bearer":
+        secret = ""
+    if not secret or not secret.isascii():
+        raise Unauthenticated("a key is needed" if not authorization else "the key is not valid")
+    return secret
 
 
 def _password(encoded: str) -> str:

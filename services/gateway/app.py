@@ -26,6 +26,7 @@ from services.gateway.limits_shared import SharedBuckets
 from services.gateway.repeats import Repeats
 from services.gateway.retries import Retries
 from services.gateway.screening import Screen
+from services.gateway.signatures import Signatures
 from services.gateway.traffic.api import TrafficApi
 from services.gateway.traffic.coalescing import Coalescer
 from services.gateway.traffic.engines import Inference, RemoteEngines
@@ -43,9 +44,10 @@ def build(config: Config, runtime: Runtime) -> App:
     """The gateway: doors for the outside, tenants and keys, predictions."""
     database = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     given = Given.of(config.pepper.get_secret_value(), config.admin_key.get_secret_value())
-    access = AccessService(AccessStore(database), runtime.home, runtime.now, runtime.random, given)
+    access = AccessService(AccessStore(database), runtime.home, runtime.now, runtime.random, given, runtime.vault)
     limiter = _limiter(runtime)
-    admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst), limiter)
+    signatures = Signatures(lambda: access.keyring, runtime.vault, runtime.cache, lambda: runtime.now().timestamp())
+    admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst), limiter, signatures)
     journal = Journal(runtime.home / "logs" / "access.log", runtime.telemetry)
     retries = Retries()
     calls = Calls(runtime, access, retries)
@@ -54,6 +56,7 @@ def build(config: Config, runtime: Runtime) -> App:
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal)
     edge.costly = lambda request: calls.costly(request.method, request.path)
+    edge.keyed = lambda request: calls.keyed(request.method, request.path)
     predictions = OipRest(traffic, runtime.ready, telemetry.version())
     repeats = Repeats(admission, traffic, journal, lambda: runtime.draining)
     edge.predictions, predictions.learn = predictions.handle, repeats.learn

@@ -67,4 +67,9 @@ async def _refuse(receive: Receive, headers: Mapping[bytes, bytes], limit: int) 
                         break
         except TimeoutError:
             pass
-    raise Failure(Code.BODY_TOO_LARGE, f"the body is larger than {limit // 2**20} MiB")
+    raise too_large(limit)
+
+
+def too_large(limit: int) -> Failure:
+    """What a body of more than `limit` bytes is refused with."""
+    return Failure(Code.BODY_TOO_LARGE, f"the body is larger than {limit // 2**20} MiB")

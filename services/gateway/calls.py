@@ -71,9 +71,20 @@ class Calls:
         """Whether a request over HTTP is for what the contract calls costly."""
         return any(verb == rule_verb and rule.fullmatch(path) for rule_verb, rule in self._costly)
 
+    def keyed(self, verb: str, path: str) -> bool:
+        """Whether repeats of a request over HTTP are known by an idempotency key."""
+        return any(verb == rule_verb and rule.fullmatch(path) for rule_verb, rule in self._keyed)
+
     @cached_property
     def _costly(self) -> list[tuple[str, re.Pattern[str]]]:
-        found = [method for method in self.methods() if method.verb and method.policy.costly]
+        return self._routes(lambda method: method.policy.costly)
+
+    @cached_property
+    def _keyed(self) -> list[tuple[str, re.Pattern[str]]]:
+        return self._routes(lambda method: method.policy.effect == options_pb2.EFFECT_KEYED)
+
+    def _routes(self, of: Callable[[Method], bool]) -> list[tuple[str, re.Pattern[str]]]:
+        found = [method for method in self.methods() if method.verb and of(method)]
         return [(method.verb, re.compile(_FIELD.sub("[^/]+", method.route))) for method in found]
 
     def built(self, method: Method) -> bool:

@@ -15,6 +15,7 @@ from services.gateway.http_protocol import WORK_KEY
 from services.gateway.journal import Entry, Journal
 from services.gateway.limits import Standing
 from services.gateway.screening import Screen
+from services.gateway.signatures import FIELDS, Head, Refused, Signed
 from services.kit.auth import Principal, Scope
 from services.kit.errors import Code, Failure, Internal, Unauthenticated
 
@@ -24,6 +25,10 @@ _NOBODY = Principal(Scope("", ""), "", ())
 _PAGES = ("/", "/docs", "/openapi.json")
 _BEARER = (b"www-authenticate", b'Bearer realm="aimass"')
 _BASIC = (b"www-authenticate", b'Basic realm="aimass", charset="UTF-8"')
+_WHO = (Code.UNAUTHENTICATED, Code.TOKEN_INVALID, Code.SIGNATURE_INVALID)
+_SIGNED = tuple(name.encode() for name in FIELDS)
+_PORTS = {"http": ":80", "https": ":443"}
+_LONGEST = 16 * 2**20  # bytes of the longest body that any path takes
 _CLOSING = (Code.BODY_TOO_LARGE, Code.REQUEST_TIMEOUT, Code.BAD_FRAMING, Code.HEADERS_TOO_LARGE)
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -55,9 +60,15 @@ class Request:
     # The log centre has a record of it already.
     told: bool = False
     exchange: Exchange | None = None
+    # The body, where it had to be read to find out whether the request is taken.
+    content: bytes | None = None
 
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises body_too_large, request_timeout, bad_framing."""
+        if self.content is not None:
+            if len(self.content) > limit:
+                raise body.too_large(limit)
+            return self.content
         if self.exchange and 0 < body.declared(self.headers) <= limit and (whole := self.exchange.body()) is not None:
             return whole
         return await body.read(self.receive, self.headers, limit)
@@ -94,6 +105,8 @@ class Edge:
         self.web: Asgi | None = None
         # Whether a request is for work that is refused rather than let through uncounted.
         self.costly: Callable[[Request], bool] = lambda request: False
+        # Whether its repeats are known by an idempotency key.
+        self.keyed: Callable[[Request], bool] = lambda request: False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         begun = time.perf_counter()
@@ -132,14 +145,16 @@ class Edge:
             await sender.whole(await public(request))
             return
         try:
-            self.identify(request)
+            signed = self._admission.signed(_head(scope, request)) if _is_signed(request) else None
+            self.identify(request, signed)
+            await self._charge(request)
+            if signed:
+                request.content = await request.body(_LONGEST)
+                keyed = b"idempotency-key" in request.headers and self.keyed(request)
+                await self._admission.settle(signed, request.content, keyed)
         except Unauthenticated:
             self._admission.stranger(request.address)
             raise
-        standing = self._admission.take(request.principal, 1)
-        request.standing = await self._admission.wait(request.principal, 1) if standing is None else standing
-        if not request.standing.admitted:
-            enough(request.standing, request.standing.degraded and self.costly(request))
         if request.path.startswith("/v2") and self.predictions and request.path[3:4] in ("", "/"):
             # Its connection cancels it when the caller hangs up; watching for that here would cost a task each time.
             scope[WORK_KEY] = asyncio.current_task()
@@ -152,11 +167,17 @@ class Edge:
             scope[SCOPE_KEY] = request
             await self.web(scope, request.receive, sender)
 
-    def identify(self, request: Request) -> None:
-        """Sets the request's principal. Raises unauthenticated, forbidden, invalid_name."""
+    async def _charge(self, request: Request) -> None:
+        standing = self._admission.take(request.principal, 1)
+        request.standing = await self._admission.wait(request.principal, 1) if standing is None else standing
+        if not request.standing.admitted:
+            enough(request.standing, request.standing.degraded and self.costly(request))
+
+    def identify(self, request: Request, signed: Signed | None = None) -> None:
+        """Sets the request's principal. Raises unauthenticated, signature_invalid, forbidden, invalid_name."""
         page = _is_page(request)
         authorization = request.header(b"authorization")
-        request.principal = self._admission.identify(authorization, request.header(b"x-project"), page)
+        request.principal = self._admission.identify(authorization, request.header(b"x-project"), page, signed)
 
     def knows(self, request: Request) -> bool:
         """True if the request carries a valid key."""
@@ -179,7 +200,9 @@ class Edge:
         if sender.status:
             raise failure  # half an answer is out: the connection has to break, or it would look whole
         response = failed(failure, request.path, request.request_id)
-        if failure.code in (Code.UNAUTHENTICATED, Code.TOKEN_INVALID):
+        if isinstance(failure, Refused):
+            log.info("a signature is not taken: %s", failure.reason, extra={"request_id": request.request_id})
+        if failure.code in _WHO:
             response.headers.append(_BEARER)
             if _is_page(request):
                 response.headers.append(_BASIC)
@@ -206,6 +229,18 @@ class Edge:
                 request.told,
             )
         )
+
+
+def _is_signed(request: Request) -> bool:
+    return _SIGNED[0] in request.headers or _SIGNED[1] in request.headers
+
+
+def _head(scope: Any, request: Request) -> Head:
+    """The request as it was signed: RFC 9421 has the host without its scheme's own port, and the path undecoded."""
+    host = request.header(b"host").lower().removesuffix(_PORTS.get(scope["scheme"], ""))
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.items()}
+    path, query = scope["raw_path"].decode("latin-1"), request.query.decode("latin-1")
+    return Head(request.method, host, path, query, headers)
 
 
 def _is_page(request: Request) -> bool:

@@ -6,7 +6,7 @@ REDACTED = "[redacted]"
 _KEYS = r"password|passwd|secret|signing_secret|client_secret|api_key|apikey|access_token|refresh_token|private_key"
 # Each pattern keeps what its first group holds, so that a reader still sees what kind of thing stood there.
 _PATTERN = re.compile(
-    r"(?P<a>\b(?:aim|whsec)_)[A-Za-z0-9+/=_.-]{6,}"
+    r"(?P<a>\b(?:aim|aimsig|whsec)_)[A-Za-z0-9+/=_.-]{6,}"
     r"|(?P<b>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{6,}"
     r"|(?P<c>://[^\s/:@]{0,200}:)[^\s/@]{1,500}(?=@)"
     rf"|(?P<d>\b(?:{_KEYS})\"?\s{{0,3}}[=:]\s{{0,3}}\"?)[^\s\"&,;}}]{{1,500}}"

@@ -14,7 +14,7 @@ import pytest
 
 from aimass.v1 import access_pb2
 from aimass.v1.access_pb2_grpc import AccessStub
-from services.gateway.access.domain import KeyRequest
+from services.gateway.access.domain import KeyRequest, Signing
 from services.gateway.access.installation import Given
 from services.gateway.access.service import POLL, AccessService
 from services.gateway.access.store import AccessStore
@@ -83,8 +83,19 @@ async def test_gateways_that_start_together_have_one_first_key(nodes: list[Node]
     assert len((await nodes[0].access._store.everything())[1]) == 1
 
 
+async def test_what_a_key_signs_with_is_soon_known_to_all(nodes: list[Node]) -> None:
+    wanted = [KeyRequest("", signing=signing) for signing in (Signing(True), Signing(False, bytes(range(32))))]
+    for key, _, secret in [await nodes[0].access.create_key(ADMIN, one, None) for one in wanted]:
+        await until(lambda prefix=key.api_key: all(node.access.keyring.has(prefix) for node in nodes), 5)  # type: ignore[misc]
+        held = [node.access.keyring.signer(key.api_key) for node in nodes]
+
+        assert [one and one.key.signing for one in held] == [key.signing] * 3
+        assert key.signing
+        assert bool(secret) is bool(key.signing.sealed) is not bool(key.signing.public_key)
+
+
 async def test_a_key_of_one_gateway_is_soon_known_to_all(nodes: list[Node]) -> None:
-    _, secret = await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)), None)
+    _, secret, _ = await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)), None)
     assert nodes[0].believes(secret)
 
     await until(lambda: all(node.believes(secret) for node in nodes), 5)
@@ -107,7 +118,7 @@ async def test_a_repeat_at_another_gateway_sees_the_secret_that_the_first_one_sh
 async def test_a_revoked_key_is_refused_by_every_gateway_within_a_second(nodes: list[Node]) -> None:
     took = []
     for turn in range(6):
-        key, secret = await nodes[turn % 3].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)), None)
+        key, secret, _ = await nodes[turn % 3].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)), None)
         await until(partial(_all, nodes, secret, True), 5)
         await asyncio.sleep(random.random() * POLL)
         await nodes[turn % 3].access.revoke(ADMIN, key.api_key)
@@ -120,7 +131,7 @@ async def test_a_revoked_key_is_refused_by_every_gateway_within_a_second(nodes: 
 
 async def test_a_closed_tenant_is_refused_by_every_gateway(nodes: list[Node]) -> None:
     await nodes[0].access.create_tenant(ADMIN, "acme", "", None)
-    _, secret = await nodes[0].access.create_key(ADMIN, KeyRequest("", tenant="acme", permissions=("*",)), None)
+    _, secret, _ = await nodes[0].access.create_key(ADMIN, KeyRequest("", tenant="acme", permissions=("*",)), None)
     await until(lambda: all(node.believes(secret) for node in nodes), 5)
 
     await nodes[1].access.close_tenant(ADMIN, "acme", "*")
@@ -151,7 +162,7 @@ async def test_while_the_database_is_away_known_keys_work_and_afterwards_changes
     tmp_path: Path, server: Program
 ) -> None:
     nodes = await nodes_at(server.address, tmp_path, 2)
-    key, secret = await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("*",)), None)
+    key, secret, _ = await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("*",)), None)
     await until(lambda: nodes[1].believes(secret), 5)
 
     server.kill()

@@ -54,7 +54,8 @@ async def test_a_key_of_one_gateway_works_at_another(db: Database, tmp_path: Pat
     await one.start()
     await other.start()
     _, administrator = one.keyring.identify(KEY, "default")
-    _, secret = await one.create_key(administrator, KeyRequest(display_name="a key", permissions=("models.get",)), None)
+    wanted = KeyRequest(display_name="a key", permissions=("models.get",))
+    secret = (await one.create_key(administrator, wanted, None)).secret
     await other.reload()
 
     assert other.keyring.identify(secret, "default")[1].permissions == ("models.get",)

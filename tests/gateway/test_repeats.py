@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from aimass import Signer
 from services.gateway import repeats
 from services.gateway.edge import Edge
 from services.gateway.traffic.engines import Inference
@@ -306,3 +307,16 @@ async def test_the_oldest_heads_are_forgotten(
             assert (await caller.ask())[0] == 200
 
     assert full[PATH] == 5
+
+
+async def test_a_signed_head_is_read_in_full_each_time_and_taken_once(app: Serving, full: Counter[str]) -> None:
+    app.house.runtime.cache.born -= 60  # type: ignore[misc]
+    async with app.client() as admin:
+        wanted = {"signing": {"policy": "SIGNATURE_POLICY_OPTIONAL"}}
+        key = (await admin.post("/v1/api-keys", json=wanted)).json()
+    said = {"host": "localhost"}
+    made = Signer.of(key["signing_secret"]).headers("POST", "localhost", PATH, "", said, BODY)
+    async with Caller(app, key["secret"], PATH, *(f"{name}: {value}" for name, value in made.items())) as caller:
+        assert [(await caller.ask())[0] for _ in range(3)] == [200, 401, 401]
+
+    assert full[PATH] == 3

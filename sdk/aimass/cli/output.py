@@ -19,6 +19,7 @@ _WIDTH = 60  # characters of a value in a table
 _ADVICE = {
     "no_key": "",
     "unauthenticated": "the key is missing or wrong: `aimass login` takes another one",
+    "signature_invalid": "requests of this key have to be signed: the guide on signatures says how",
     "token_invalid": "the key is missing or wrong: `aimass login` takes another one",
     "unavailable": "is it running? `aimass doctor` looks for the reason",
     "rate_limited": "slow down, or ask for a key with a higher limit",
@@ -38,7 +39,7 @@ def exit_code(failure: Failure) -> int:
     """3 when nothing answers, 4 when the caller is not known or may not, 1 for everything else."""
     if failure.code in ("unavailable", "deadline_exceeded") and not failure.status:
         return 3
-    return 4 if failure.code in ("no_key", "unauthenticated", "token_invalid", "forbidden") else 1
+    return 4 if failure.code in ("no_key", "unauthenticated", "signature_invalid", "token_invalid", "forbidden") else 1
 
 
 def explain(failure: Failure) -> None:

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,28 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SignaturePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SignaturePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SignaturePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SIGNATURE_POLICY_UNSPECIFIED: _SignaturePolicy.ValueType  # 0
+    SIGNATURE_POLICY_OPTIONAL: _SignaturePolicy.ValueType  # 1
+    """A signature that is there has to be right; the key alone is believed as well."""
+    SIGNATURE_POLICY_REQUIRED: _SignaturePolicy.ValueType  # 2
+    """Without a signature the key is not believed."""
+
+class SignaturePolicy(_SignaturePolicy, metaclass=_SignaturePolicyEnumTypeWrapper):
+    """How requests of a key are signed."""
+
+SIGNATURE_POLICY_UNSPECIFIED: SignaturePolicy.ValueType  # 0
+SIGNATURE_POLICY_OPTIONAL: SignaturePolicy.ValueType  # 1
+"""A signature that is there has to be right; the key alone is believed as well."""
+SIGNATURE_POLICY_REQUIRED: SignaturePolicy.ValueType  # 2
+"""Without a signature the key is not believed."""
+Global___SignaturePolicy: _TypeAlias = SignaturePolicy  # noqa: Y015
 
 @_typing.final
 class WhoAmIRequest(_message.Message):
@@ -267,6 +290,39 @@ class RateLimit(_message.Message):
 Global___RateLimit: _TypeAlias = RateLimit  # noqa: Y015
 
 @_typing.final
+class Signing(_message.Message):
+    """Signatures of requests (RFC 9421), by the key's id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
+    policy: Global___SignaturePolicy.ValueType
+    public_key: _builtins.bytes
+    """The 32 bytes of an Ed25519 public key, of which the caller alone has the private half. Unset: a secret for
+    hmac-sha256 is made, and shown once.
+    """
+    algorithm: _builtins.str
+    """`hmac-sha256` or `ed25519`."""
+    def __init__(
+        self,
+        *,
+        policy: Global___SignaturePolicy.ValueType = ...,
+        public_key: _builtins.bytes = ...,
+        algorithm: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "algorithm", b"algorithm", "policy", b"policy", "public_key", b"public_key"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Signing: _TypeAlias = Signing  # noqa: Y015
+
+@_typing.final
 class ApiKey(_message.Message):
     """A key, without its secret."""
 
@@ -281,6 +337,7 @@ class ApiKey(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    SIGNING_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
     """The 8 characters after `aim_`."""
     display_name: _builtins.str
@@ -299,6 +356,8 @@ class ApiKey(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def revoke_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def signing(self) -> Global___Signing: ...
     def __init__(
         self,
         *,
@@ -311,6 +370,7 @@ class ApiKey(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        signing: Global___Signing | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "create_time",
@@ -321,6 +381,8 @@ class ApiKey(_message.Message):
         b"rate_limit",
         "revoke_time",
         b"revoke_time",
+        "signing",
+        b"signing",
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
@@ -340,6 +402,8 @@ class ApiKey(_message.Message):
         b"rate_limit",
         "revoke_time",
         b"revoke_time",
+        "signing",
+        b"signing",
         "tenant",
         b"tenant",
     ]  # noqa: Y015
@@ -358,6 +422,7 @@ class CreateApiKeyRequest(_message.Message):
     PERMISSIONS_FIELD_NUMBER: _builtins.int
     RATE_LIMIT_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    SIGNING_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     tenant: _builtins.str
     """The tenant it is for; the caller's own if unset. Another one needs `tenants.create`."""
@@ -373,6 +438,10 @@ class CreateApiKeyRequest(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def signing(self) -> Global___Signing:
+        """Requests are not signed if unset."""
+
     def __init__(
         self,
         *,
@@ -382,8 +451,11 @@ class CreateApiKeyRequest(_message.Message):
         permissions: _abc.Iterable[_builtins.str] | None = ...,
         rate_limit: Global___RateLimit | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        signing: Global___Signing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "rate_limit", b"rate_limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal[
+        "expire_time", b"expire_time", "rate_limit", b"rate_limit", "signing", b"signing"
+    ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
         "display_name",
@@ -396,6 +468,8 @@ class CreateApiKeyRequest(_message.Message):
         b"projects",
         "rate_limit",
         b"rate_limit",
+        "signing",
+        b"signing",
         "tenant",
         b"tenant",
     ]  # noqa: Y015
@@ -412,8 +486,11 @@ class CreatedApiKey(_message.Message):
 
     API_KEY_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
+    SIGNING_SECRET_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
     """`aim_<8>_<43>`, to be sent as `Authorization: Bearer`."""
+    signing_secret: _builtins.str
+    """`aimsig_<8>_<43>`, with which requests are signed by hmac-sha256; empty for keys that are not made for it."""
     @_builtins.property
     def api_key(self) -> Global___ApiKey: ...
     def __init__(
@@ -421,10 +498,13 @@ class CreatedApiKey(_message.Message):
         *,
         api_key: Global___ApiKey | None = ...,
         secret: _builtins.str = ...,
+        signing_secret: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "secret", b"secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "api_key", b"api_key", "secret", b"secret", "signing_secret", b"signing_secret"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,7 +4,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from aimass.v1 import access_pb2 as pb
 from aimass.v1 import gateway_events_pb2 as events
-from services.gateway.access.domain import KeyRequest, NewKey, RateLimit
+from services.gateway.access.domain import KeyRequest, NewKey, RateLimit, Signing
 from services.gateway.access.events import key_to_wire, tenant_to_wire
 from services.gateway.access.service import AccessService
 from services.kit.inbox import Delivery
@@ -54,6 +54,7 @@ class AccessApi:
             tuple(request.permissions),
             RateLimit(limit.rate, limit.burst) if request.HasField("rate_limit") else None,
             from_wire(request.expire_time),
+            _signing(request.signing) if request.HasField("signing") else None,
         )
         return created_to_wire(await self._access.create_key(call.principal, wanted, call.once(created_to_wire)))
 
@@ -74,5 +75,9 @@ class AccessApi:
 
 
 def created_to_wire(made: NewKey) -> pb.CreatedApiKey:
-    """A new key with its secret."""
-    return pb.CreatedApiKey(api_key=key_to_wire(made.key), secret=made.secret)
+    """A new key with its secrets."""
+    return pb.CreatedApiKey(api_key=key_to_wire(made.key), secret=made.secret, signing_secret=made.signing_secret)
+
+
+def _signing(wanted: pb.Signing) -> Signing:
+    return Signing(wanted.policy == pb.SIGNATURE_POLICY_REQUIRED, wanted.public_key)

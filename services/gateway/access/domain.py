@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -38,6 +38,21 @@ class RateLimit:
 
 
 @dataclass(frozen=True)
+class Signing:
+    """How requests of a key are signed: by Ed25519 if it has a public key (32 bytes), else by HMAC with a secret."""
+
+    required: bool
+    public_key: bytes = b""
+    # The secret as the vault keeps it.
+    sealed: bytes = field(default=b"", repr=False)
+
+    @property
+    def algorithm(self) -> str:
+        """As RFC 9421 calls it."""
+        return "ed25519" if self.public_key else "hmac-sha256"
+
+
+@dataclass(frozen=True)
 class ApiKey:
     """A key without its secret. No projects: all of the tenant; no rate limit: the installation's default."""
 
@@ -51,6 +66,7 @@ class ApiKey:
     expire_time: datetime | None = None
     revoke_time: datetime | None = None
     generation: int = 1
+    signing: Signing | None = None
 
     @property
     def administers(self) -> bool:
@@ -63,10 +79,11 @@ class ApiKey:
 
 
 class NewKey(NamedTuple):
-    """A key that was just made, with the secret that is shown to its maker."""
+    """A key that was just made, with the secrets that are shown to its maker."""
 
     key: ApiKey
     secret: str
+    signing_secret: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,12 +96,18 @@ class KeyRequest:
     permissions: tuple[str, ...] = ()
     rate_limit: RateLimit | None = None
     expire_time: datetime | None = None
+    signing: Signing | None = None
 
 
 def prefix_of(secret: str) -> str:
     """The 8 characters that name a key; empty for what is not a key."""
     found = _SECRET.match(secret)
     return found.group(1) if found else ""
+
+
+def sealed_for(prefix: str) -> str:
+    """The context in which a key's signing secret is sealed: it opens for this key only."""
+    return f"signing/{prefix}"
 
 
 def digest(pepper: bytes, secret: str) -> bytes:
@@ -117,7 +140,7 @@ def grant(maker: ApiKey, wanted: KeyRequest, prefix: str, now: datetime) -> ApiK
     own = maker.rate_limit
     if limit and own and (limit.rate > own.rate or limit.burst > own.burst):
         raise Failure(Code.FORBIDDEN, "a key cannot be faster than the key that makes it")
-    return ApiKey(prefix, tenant, wanted.display_name, permissions, now, projects, limit, ends)
+    return ApiKey(prefix, tenant, wanted.display_name, permissions, now, projects, limit, ends, signing=wanted.signing)
 
 
 def _check(wanted: KeyRequest, now: datetime) -> None:
@@ -133,6 +156,8 @@ def _check(wanted: KeyRequest, now: datetime) -> None:
         _invalid("/rate_limit", "needs a rate above 0 and a burst of at least 1, neither above 1,000,000")
     if wanted.expire_time and wanted.expire_time <= now:
         _invalid("/expire_time", "must be in the future")
+    if wanted.signing and len(wanted.signing.public_key) not in (0, 32):
+        _invalid("/signing/public_key", "must be the 32 bytes of an Ed25519 public key")
 
 
 def _invalid(pointer: str, rule: str) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from aimass.v1 import access_pb2 as pb
 from aimass.v1 import gateway_events_pb2 as events
-from services.gateway.access.domain import ApiKey, Tenant
+from services.gateway.access.domain import ApiKey, Signing, Tenant
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.timestamps import to_wire
@@ -37,7 +37,13 @@ def key_to_wire(key: ApiKey) -> pb.ApiKey:
         create_time=to_wire(key.create_time),
         expire_time=to_wire(key.expire_time),
         revoke_time=to_wire(key.revoke_time),
+        signing=_signing(key.signing) if key.signing else None,
     )
+
+
+def _signing(signing: Signing) -> pb.Signing:
+    policy = pb.SIGNATURE_POLICY_REQUIRED if signing.required else pb.SIGNATURE_POLICY_OPTIONAL
+    return pb.Signing(policy=policy, public_key=signing.public_key, algorithm=signing.algorithm)
 
 
 def tenant_changed(tenant: Tenant, now: datetime) -> Event:

@@ -91,10 +91,18 @@ class Keyring:
         given = digest(self._pepper, secret)
         if not hmac.compare_digest(given, held.digest if held else _NOBODY) or held is None:
             raise Unauthenticated("the key is not valid")
-        key = held.key
-        if not self._works(key):
+        if not self._works(held.key):
             raise Unauthenticated("the key is not valid")
-        return key, held.principals.get(project) or self._principal(held, project)
+        return held.key, self.speaker(held, project)
+
+    def signer(self, prefix: str) -> Held | None:
+        """The key that a signed request names, if it is one to sign with, and works."""
+        held = self._held.get(prefix)
+        return held if held and held.key.signing and self._works(held.key) else None
+
+    def speaker(self, held: Held, project: str) -> Principal:
+        """Whom a key speaks for in a project. Raises forbidden, invalid_name."""
+        return held.principals.get(project) or self._principal(held, project)
 
     def _principal(self, held: Held, project: str) -> Principal:
         key = held.key

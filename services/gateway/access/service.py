@@ -5,6 +5,7 @@ import base64
 import logging
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from services.gateway.access.domain import (
     grant,
     last_administrator,
     prefix_of,
+    sealed_for,
 )
 from services.gateway.access.installation import Given
 from services.gateway.access.keyring import Keyring
@@ -31,6 +33,7 @@ from services.kit.auth import Principal
 from services.kit.db import Once
 from services.kit.errors import FailedPrecondition, Failure, Forbidden, NotFound
 from services.kit.pages import Page
+from services.kit.secrets import Vault
 
 log = logging.getLogger(__name__)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -48,8 +51,11 @@ class AccessService:
         now: Callable[[], datetime],
         rng: random.Random,
         given: Given | None = None,
+        vault: Vault | None = None,
     ) -> None:
+        """`vault` seals what requests are signed with; without one, that of the home folder."""
         self._store, self._home, self._now, self._random, self._given = store, home, now, rng, given or Given()
+        self._vault = vault or Vault(home / "keys")
         self._pepper, self._away = b"", False
         self.keyring = Keyring(b"", now)
 
@@ -162,17 +168,28 @@ class AccessService:
         return tenant
 
     async def create_key(self, caller: Principal, wanted: KeyRequest, once: Once | None) -> NewKey:
-        """A key and its secret, of which its digest is kept. Raises forbidden, not_found, invalid_value."""
+        """A key and its secret, of which its digest is kept, and the one to sign with, which is kept sealed.
+
+        Raises forbidden, not_found, invalid_value.
+        """
         await self._store.recall(once)
         maker = self._maker(caller)
         if wanted.tenant:
             self._see(caller, wanted.tenant)
         now, secret = self._now(), self._secret()
-        key = grant(maker, wanted, prefix_of(secret), now)
+        new = await self._with_signing(NewKey(grant(maker, wanted, prefix_of(secret), now), secret))
         kept = digest(self._pepper, secret)
-        made = await self._store.create_key(NewKey(key, secret), kept, events.key_changed(key, now), once)
-        self.keyring.put(key, kept)
+        made = await self._store.create_key(new, kept, events.key_changed(new.key, now), once)
+        self.keyring.put(new.key, kept)
         return made
+
+    async def _with_signing(self, made: NewKey) -> NewKey:
+        key, signing = made.key, made.key.signing
+        if signing is None or signing.public_key:
+            return made
+        secret = f"aimsig_{key.api_key}_{self._tail()}"
+        sealed = await asyncio.to_thread(self._vault.seal, secret.encode(), sealed_for(key.api_key))
+        return NewKey(replace(key, signing=replace(signing, sealed=sealed)), made.secret, secret)
 
     async def key(self, caller: Principal, prefix: str) -> ApiKey:
         """Raises not_found."""
@@ -223,5 +240,7 @@ class AccessService:
         while True:
             prefix = "".join(self._random.choice(_LETTERS) for _ in range(8))
             if not self.keyring.has(prefix):
-                tail = base64.urlsafe_b64encode(self._random.randbytes(32)).decode().rstrip("=")
-                return f"aim_{prefix}_{tail}"
+                return f"aim_{prefix}_{self._tail()}"
+
+    def _tail(self) -> str:
+        return base64.urlsafe_b64encode(self._random.randbytes(32)).decode().rstrip("=")

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Float,
     Index,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
-from services.gateway.access.domain import ApiKey, NewKey, RateLimit, Tenant
+from services.gateway.access.domain import ApiKey, NewKey, RateLimit, Signing, Tenant
 from services.gateway.database import schema
 from services.kit import tenancy
 from services.kit.auth import Scope
@@ -56,6 +57,9 @@ _key = scoped(
     Column("create_time", UtcDateTime, nullable=False),
     Column("expire_time", UtcDateTime),
     Column("revoke_time", UtcDateTime),
+    Column("signs", Boolean),
+    Column("public_key", LargeBinary),
+    Column("signing_secret", LargeBinary),
     Index("api_key_prefix", "api_key", unique=True),
 )
 Stored = tuple[ApiKey, bytes]
@@ -270,7 +274,14 @@ def _key_row(key: ApiKey, digest: bytes) -> dict[str, Any]:
         "create_time": key.create_time,
         "expire_time": key.expire_time,
         "revoke_time": key.revoke_time,
+        **_signing_row(key.signing),
     }
+
+
+def _signing_row(signing: Signing | None) -> dict[str, Any]:
+    if signing is None:
+        return {"signs": None, "public_key": None, "signing_secret": None}
+    return {"signs": signing.required, "public_key": signing.public_key, "signing_secret": signing.sealed}
 
 
 def _as_key(row: Row[Any]) -> ApiKey:
@@ -285,4 +296,5 @@ def _as_key(row: Row[Any]) -> ApiKey:
         row.expire_time,
         row.revoke_time,
         row.generation,
+        None if row.signs is None else Signing(row.signs, row.public_key, row.signing_secret),
     )

@@ -1,0 +1,172 @@
+"""Signed requests (RELIABILITY A5, A6, V12): whose they are, that they are whole, and that they came once."""
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from services.gateway import signing
+from services.gateway.access.domain import ApiKey, sealed_for
+from services.gateway.access.keyring import Held, Keyring
+from services.gateway.signing import Stated
+from services.kit.cache import Cache
+from services.kit.errors import Code, Failure, Unauthenticated, Unavailable
+from services.kit.nonces import SKEW, Nonces
+from services.kit.secrets import Vault
+
+WINDOW = 60.0  # seconds for which a signature is good
+FIELDS = ("signature-input", "signature")
+_NEEDED = frozenset(("@method", "@authority", "@path", "@query"))
+# What changes the meaning of a request has to be signed where it is said.
+_MEANING = ("content-type", "idempotency-key", "if-match", "inference-header-content-length", "x-project")
+_TEXT = "the request is not signed as it has to be"
+_LARGE = 2**20  # bytes from which on a digest is made beside the loop
+_WHOLE = 1.0  # signatures are dated in whole seconds
+_NONCE = range(16, 129)  # characters
+_NOBODY = bytes(32)
+_STRANGER = b"\x58" + b"\x66" * 31  # a point of the curve, so that as much is done for a key that is none
+
+
+class Refused(Unauthenticated):
+    """The one answer to every signature that is not taken; `reason` is for the log and never for the caller."""
+
+    preset = Code.SIGNATURE_INVALID
+    reason = ""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(_TEXT)
+        self.reason = reason
+
+
+class Head(NamedTuple):
+    """A request without its body, as it came. Names of headers are in lower case."""
+
+    method: str
+    authority: str
+    path: str
+    query: str  # without its question mark
+    headers: Mapping[str, str]
+
+    def value(self, component: str) -> str:
+        """Raises Refused for a header that is not there or a component that is not known."""
+        match component:
+            case "@method":
+                return self.method
+            case "@authority":
+                return self.authority
+            case "@path":
+                return self.path or "/"
+            case "@query":
+                return f"?{self.query}"
+        if (found := self.headers.get(component)) is None:
+            raise Refused(f"it covers {component}, which is not there")
+        return found.strip()
+
+
+class Signed(NamedTuple):
+    """A head whose signature is right. Its body has not been looked at."""
+
+    held: Held
+    stated: Stated
+    digest: str  # what the body has to fit; empty: there must be none
+
+
+class Signatures:
+    """Takes each signed request once."""
+
+    def __init__(
+        self,
+        keyring: Callable[[], Keyring],
+        vault: Vault,
+        cache: Cache,
+        now: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`now` gives Unix seconds, `ticks` seconds that nobody sets."""
+        self._keyring, self._vault, self._cache, self._now = keyring, vault, cache, now
+        self._nonces = Nonces(cache, now, ticks, WINDOW)
+        self._secrets: dict[str, tuple[ApiKey, bytes]] = {}
+
+    def check(self, head: Head) -> Signed:
+        """Whose head this is. Raises Refused."""
+        headers = head.headers
+        try:
+            said = signing.stated(headers.get(FIELDS[0], ""), headers.get(FIELDS[1], ""))
+        except ValueError as error:
+            raise Refused(str(error)) from None
+        covered = set(said.components)
+        if lacking := (_NEEDED | {name for name in _MEANING if name in headers}) - covered:
+            raise Refused(f"it does not cover {min(lacking)}")
+        text = signing.base(said.components, said.parameters, head.value)
+        held = self._keyring().signer(said.key_id)
+        if not self._right(held, said, text) or held is None:
+            raise Refused("no key of this id signed it")
+        now = self._now()
+        if not now - WINDOW <= said.created <= now + SKEW or (said.expires is not None and said.expires <= now):
+            raise Refused("it is too old, or from the future")
+        if len(said.nonce) not in _NONCE:
+            raise Refused("its nonce is too short, or too long")
+        return Signed(held, said, headers["content-digest"] if "content-digest" in covered else "")
+
+    def _right(self, held: Held | None, said: Stated, text: bytes) -> bool:
+        """How much work there is shows in the signature that the caller sent, not in the key that he named."""
+        key = held.key if held else None
+        known = key.signing if key else None
+        right = said.algorithm in ("", known.algorithm if known else said.algorithm)
+        if len(said.signature) == 64:
+            return _ed25519(known.public_key if known else b"", said.signature, text) and right
+        secret = self._secret(key) if key and known and not known.public_key else b""
+        expected = hmac.new(secret or _NOBODY, text, hashlib.sha256).digest()
+        return hmac.compare_digest(expected, said.signature) and bool(secret) and right
+
+    def _secret(self, key: ApiKey) -> bytes:
+        known = self._secrets.get(key.api_key)
+        if known is None or known[0] is not key:
+            assert key.signing
+            if len(self._secrets) > 100_000:
+                self._secrets.clear()
+            try:
+                known = key, self._vault.open(key.signing.sealed, sealed_for(key.api_key))
+            except ValueError as error:
+                raise Refused(str(error)) from None
+            self._secrets[key.api_key] = known
+        return known[1]
+
+    async def settle(self, signed: Signed, content: bytes, keyed: bool) -> None:
+        """Takes a request with its body, once; `keyed`: its repeats are known by an idempotency key.
+
+        Raises Refused, and unavailable while nobody can tell whether it came before.
+        """
+        if not signed.digest and content:
+            raise Refused("its body is not covered")
+        if signed.digest and not await _fits(signed.digest, content):
+            raise Refused("its body is another one")
+        young = self._cache.born + SKEW + _WHOLE - self._now()
+        if young >= 0:
+            raise Unavailable("signed requests are taken again in a moment", retry_after=young)
+        try:
+            said = signed.stated
+            await self._nonces.accept(signed.held.key.api_key, said.nonce, said.created, keyed)
+        except Failure as failure:
+            if failure.code.http == Code.UNAVAILABLE.http:
+                raise
+            raise Refused(failure.detail) from None
+
+
+async def _fits(digest: str, content: bytes) -> bool:
+    if len(content) > _LARGE:
+        return await asyncio.to_thread(signing.fits, digest, content)
+    return signing.fits(digest, content)
+
+
+def _ed25519(public_key: bytes, signature: bytes, text: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key or _STRANGER).verify(signature, text)
+    except InvalidSignature:
+        return False
+    return bool(public_key)
