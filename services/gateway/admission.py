@@ -2,22 +2,36 @@
 
 import base64
 import binascii
+import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from typing import NamedTuple
 
 from services.gateway.access.domain import ApiKey
 from services.gateway.access.keyring import Keyring
 from services.gateway.limits import Buckets, Limit, Limiter, Standing
 from services.gateway.screening import request_id
-from services.gateway.signatures import Head, Refused, Signatures, Signed
+from services.gateway.signatures import FIELDS, Head, Refused, Signatures, Signed
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure, Unauthenticated, Unavailable
 
+log = logging.getLogger(__name__)
 # Whom the gRPC call of this task was admitted for; its access log line is written when it has ended.
 caller: ContextVar[tuple[Principal, str] | None] = ContextVar("caller", default=None)
 # Which model and version it asked for, and then which version answered.
 asked: ContextVar[tuple[str, str]] = ContextVar("asked", default=("", ""))
 _FEW = 0.1  # of a limit, for attempts without a valid key while gateways count alone
+
+
+class Sent(NamedTuple):
+    """What a gRPC call says beside its metadata: its method, its one message, whether a key tells its repeats."""
+
+    path: str = ""
+    content: bytes = b""
+    keyed: bool = False
+
+
+_NOTHING = Sent()
 
 
 class Admission:
@@ -32,6 +46,8 @@ class Admission:
     ) -> None:
         """`default` is the limit of keys that have none of their own; without `signatures` nothing signed is taken."""
         self._signatures = signatures
+        # Whether a host is one of ours.
+        self.ours: Callable[[bytes], bool] = lambda host: False
         self._keyring, self._default = keyring, default
         self._limiter: Limiter = Buckets() if limiter is None else limiter  # an empty one is false
         self._strangers = Buckets()
@@ -107,19 +123,35 @@ class Admission:
             raise Failure(Code.RATE_LIMITED, "too many attempts without a valid key", retry_after=standing.retry_after)
 
     async def admit(
-        self, metadata: Mapping[str, str], cost: int, costly: bool = False, address: str = ""
+        self, metadata: Mapping[str, str], cost: int, costly: bool = False, address: str = "", sent: Sent = _NOTHING
     ) -> tuple[Principal, str]:
-        """A gRPC call's caller and request id. Raises unauthenticated, forbidden, rate_limited, unavailable."""
+        """A gRPC call's caller and request id.
+
+        Raises unauthenticated, signature_invalid, forbidden, rate_limited, unavailable.
+        """
+        named = request_id({b"x-request-id": metadata.get("x-request-id", "").encode()})
         try:
-            principal = self.identify(metadata.get("authorization", ""), metadata.get("x-project", ""))
-        except Unauthenticated:
+            signed = self._signed_call(metadata, sent.path) if any(name in metadata for name in FIELDS) else None
+            authorization, project = metadata.get("authorization", ""), metadata.get("x-project", "")
+            principal = self.identify(authorization, project, signed=signed)
+            caller.set((principal, named))
+            standing = self.take(principal, cost, costly)
+            enough(await self.wait(principal, cost, costly) if standing is None else standing, costly)
+            if signed:
+                await self.settle(signed, sent.content, sent.keyed and "idempotency-key" in metadata)
+        except Unauthenticated as failure:
+            if isinstance(failure, Refused):
+                log.info("a signature is not taken: %s", failure.reason, extra={"request_id": named})
             self.stranger(address.rpartition(":")[0])
             raise
-        named = request_id({b"x-request-id": metadata.get("x-request-id", "").encode()})
-        caller.set((principal, named))
-        standing = self.take(principal, cost, costly)
-        enough(await self.wait(principal, cost, costly) if standing is None else standing, costly)
         return principal, named
+
+    def _signed_call(self, metadata: Mapping[str, str], path: str) -> Signed:
+        """A call is signed as the HTTP/2 request that it is; its host, which gRPC keeps for itself, is said again."""
+        host = metadata.get("signed-authority", "")
+        if not self.ours(host.encode("latin-1", "replace")):
+            raise Refused("it is for another host")
+        return self.signed(Head("POST", host, path, "", metadata))
 
 
 def enough(standing: Standing, costly: bool = False) -> None:

@@ -107,6 +107,7 @@ def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journ
     health = Health(runtime.ready, parts)
     screen = Screen([*split(config.allowed_hosts), config.host], split(config.allowed_origins))
     public = {"/health/live": health.live, "/health/ready": health.ready}
+    admission.ours = screen.knows
     edge = Edge(screen, admission, journal, public, lambda: runtime.draining)
     health.known = edge.knows
     return edge

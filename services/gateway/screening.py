@@ -60,14 +60,15 @@ class Screen:
             _once(sent)
         if b"transfer-encoding" in headers and b"content-length" in headers:
             raise Failure(Code.BAD_FRAMING, "the request has two lengths")
-        if not self._knows(headers.get(b"host", b"")):
+        if not self.knows(headers.get(b"host", b"")):
             raise Failure(Code.MISDIRECTED, "this is not the host that the request names")
         if b"origin" in headers or b"sec-fetch-site" in headers:
             self._browser(headers)
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise Failure(Code.UNSUPPORTED_MEDIA_TYPE, "compressed requests are not read")
 
-    def _knows(self, host: bytes) -> bool:
+    def knows(self, host: bytes) -> bool:
+        """Whether a `Host` names this gateway."""
         known = self._known.get(host)
         if known is None:
             name = _PORT.sub("", host.decode("latin-1")).lower()

@@ -12,9 +12,10 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 
+from aimass.v1 import options_pb2
 from aimass.v1.failure_pb2 import FailureDetail
 from services.gateway import admission
-from services.gateway.admission import Admission
+from services.gateway.admission import Admission, Sent
 from services.gateway.calls import Caller, Calls, said
 from services.gateway.journal import Entry, Journal
 from services.kit import telemetry
@@ -68,7 +69,8 @@ class Forward(grpc.GenericRpcHandler):
     async def _admit(self, method: Method, content: bytes, context: Any) -> tuple[Caller, Message]:
         metadata = metadata_of(context)
         policy = method.policy
-        principal, request_id = await self._gate.admit(metadata, policy.cost or 1, policy.costly, context.peer())
+        sent = Sent(method.path, content, policy.effect == options_pb2.EFFECT_KEYED)
+        principal, request_id = await self._gate.admit(metadata, policy.cost or 1, policy.costly, context.peer(), sent)
         large = any(f.message_type and f.message_type.full_name == _HTTP_BODY for f in method.takes.fields)
         if len(content) > SIZE and not large:
             raise Failure(Code.BODY_TOO_LARGE, f"the message is larger than {SIZE // 2**20} MiB")
@@ -84,12 +86,13 @@ class Forward(grpc.GenericRpcHandler):
         run: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
         async def single(request: Any, context: Any) -> Any:
-            async with self._watch(path, context, admit):
+            sent = Sent(path, request.SerializeToString()) if admit and isinstance(request, Message) else Sent(path)
+            async with self._watch(path, context, admit, sent):
                 with self.underway.waiting():
                     return await run(request, context)
 
         async def many(request: Any, context: Any) -> AsyncIterator[Any]:
-            async with self._watch(path, context, admit):
+            async with self._watch(path, context, admit, Sent(path)):
                 async for item in self.underway.each(run(request, context)):
                     yield item
 
@@ -100,13 +103,13 @@ class Forward(grpc.GenericRpcHandler):
         return watched
 
     @contextlib.asynccontextmanager
-    async def _watch(self, path: str, context: Any, admit: bool) -> AsyncIterator[None]:
+    async def _watch(self, path: str, context: Any, admit: bool, sent: Sent) -> AsyncIterator[None]:
         begun, status = time.perf_counter(), 200
         admission.caller.set(None)
         admission.asked.set(("", ""))
         try:
             if admit:
-                await self._gate.admit(metadata_of(context), 1, address=context.peer())
+                await self._gate.admit(metadata_of(context), 1, False, context.peer(), sent)
             yield
         except aio.AbortError:
             status = _aborted(context)

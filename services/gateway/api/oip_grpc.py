@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from services.gateway.admission import asked
+from services.gateway.admission import Sent, asked
 from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permit
 from services.gateway.api.oip_messages import SERVICE, message
 from services.gateway.api.oip_values import framed, wrong
@@ -17,13 +18,13 @@ from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.service import Query, Traffic
 from services.kit import telemetry
 from services.kit.auth import Principal
-from services.kit.errors import Code, Failure, Internal
+from services.kit.errors import Code, Failure, Internal, InvalidValue
 from services.kit.rpc import metadata_of
 from services.kit.status import refuse
 
 _SHOWN = 128  # characters of what a caller asked for that the access log shows
 log = logging.getLogger(__name__)
-Admit = Callable[[dict[str, str], int, bool, str], Awaitable[tuple[Principal, str]]]
+Admit = Callable[[dict[str, str], int, bool, str, Sent], Awaitable[tuple[Principal, str]]]
 # Which field of InferTensorContents holds a datatype, and how struct writes it.
 _CONTENTS = {
     "BOOL": ("bool_contents", "?"),
@@ -60,16 +61,19 @@ class OipGrpc:
         return {f"/{SERVICE}/{name}": self._handler(name, method) for name, method in methods.items()}
 
     def _handler(self, name: str, method: Any) -> Any:
-        async def answer(request: Any, context: Any) -> Any:
+        path, read = f"/{SERVICE}/{name}", message(f"{name}Request").FromString
+
+        async def answer(content: bytes, context: Any) -> Any:
             metadata = metadata_of(context)
             try:
                 with telemetry.span(f"{SERVICE}/{name}", metadata, telemetry.Kind.SERVER) as span:
-                    principal, request_id = await self._admit(metadata, 1, False, context.peer())
+                    sent = Sent(path, content)
+                    principal, request_id = await self._admit(metadata, 1, False, context.peer(), sent)
                     span.set_attribute("request_id", request_id)
                     telemetry.belongs(principal.scope, "gateway")
-                    reply, sent = await method(request, principal, request_id, context.time_remaining())
-                    if sent:
-                        await context.send_initial_metadata((*sent.items(), ("x-request-id", request_id)))
+                    reply, said = await method(_read(read, content), principal, request_id, context.time_remaining())
+                    if said:
+                        await context.send_initial_metadata((*said.items(), ("x-request-id", request_id)))
                     return reply
             except Failure as failure:
                 await refuse(context, failure)
@@ -77,9 +81,8 @@ class OipGrpc:
                 log.exception("unhandled error in %s", name)
                 await refuse(context, Internal("internal error"))
 
-        return grpc.unary_unary_rpc_method_handler(
-            answer, message(f"{name}Request").FromString, lambda reply: reply.SerializeToString()
-        )
+        # The bytes as they came: a signature is over them.
+        return grpc.unary_unary_rpc_method_handler(answer, None, lambda reply: reply.SerializeToString())
 
     def _route(self, principal: Principal, model: str, version: str) -> Pinned:
         """What answers, noted for the access log. Raises not_found, unavailable."""
@@ -138,6 +141,14 @@ class OipGrpc:
             raw_output_contents=[tensor.raw for tensor in prediction.outputs],
         )
         return reply, {"model-version": version.label}
+
+
+def _read(read: Callable[[bytes], Any], content: bytes) -> Any:
+    """The message. Raises invalid_value for bytes that are none."""
+    try:
+        return read(content)
+    except DecodeError:
+        raise InvalidValue("the message is not one of this method") from None
 
 
 def _inputs(request: Any) -> list[Tensor]:
