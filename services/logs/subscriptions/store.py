@@ -11,8 +11,10 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    Select,
     String,
     UniqueConstraint,
+    bindparam,
     func,
     insert,
     select,
@@ -81,6 +83,27 @@ _FILTERS = 500  # in one question
 # What a subscription gets, and who makes that: of the filters of a scope those that match something.
 Deliver = Callable[[Subscription], Iterable[tuple[Delivery, Message]]]
 Match = Callable[[Scope, Iterable[str]], Mapping[str, Deliver]]
+
+
+def _due_deliveries() -> Select[Any]:
+    table = deliveries
+    rank = func.row_number().over(
+        partition_by=(table.c.tenant, table.c.project, table.c.subscription), order_by=table.c.next_attempt_time
+    )
+    ready = (table.c.state == PENDING) & (table.c.next_attempt_time <= bindparam("now"))
+    ranked = select(table, rank.label("rank")).where(ready).subquery()
+    joined = ranked.join(
+        subscriptions,
+        (subscriptions.c.tenant == ranked.c.tenant)
+        & (subscriptions.c.project == ranked.c.project)
+        & (subscriptions.c.subscription == ranked.c.subscription)
+        & subscriptions.c.delete_time.is_(None),
+    )
+    query = select(ranked, subscriptions.c.url, subscriptions.c.secret).select_from(joined)
+    return query.where(ranked.c.rank <= bindparam("each")).limit(1000)
+
+
+_DUE = _due_deliveries()  # made once: it is asked for several times a second, and making it costs more than running it
 
 
 class Store:
@@ -165,23 +188,8 @@ class Store:
 
     async def due(self, now: datetime, each: int) -> Sequence[Due]:
         """Deliveries whose time has come: at most `each` of a subscription, so that one with many hides no other."""
-        table = deliveries
-        rank = func.row_number().over(
-            partition_by=(table.c.tenant, table.c.project, table.c.subscription), order_by=table.c.next_attempt_time
-        )
-        ready = (table.c.state == PENDING) & (table.c.next_attempt_time <= now)
-        ranked = select(table, rank.label("rank")).where(ready).subquery()
-        joined = ranked.join(
-            subscriptions,
-            (subscriptions.c.tenant == ranked.c.tenant)
-            & (subscriptions.c.project == ranked.c.project)
-            & (subscriptions.c.subscription == ranked.c.subscription)
-            & subscriptions.c.delete_time.is_(None),
-        )
-        query = select(ranked, subscriptions.c.url, subscriptions.c.secret).select_from(joined)
-        rows = await self._db.read(
-            lambda connection: connection.execute(query.where(ranked.c.rank <= each).limit(1000)).all()
-        )
+        asked = {"now": now, "each": each}
+        rows = await self._db.read(lambda connection: connection.execute(_DUE, asked).all())
         return [_due(row) for row in rows]
 
     async def settle(self, scope: Scope, delivery: str, **values: Any) -> None:
