@@ -47,6 +47,14 @@ def test_a_route_fits_its_method(method: Method) -> None:
         assert method.policy.etag_required, "update and delete need If-Match"
 
 
+@pytest.mark.parametrize("method", [m for m in METHODS if m.verb and "{" in m.policy.resource], ids=path)
+def test_what_names_a_second_thing_needs_more_than_the_right_on_the_first(method: Method) -> None:
+    own = set(re.findall(r"{(\w+)}", method.policy.resource))
+    named = {f.name for f in method.takes.fields if f.GetOptions().Extensions[options_pb2.field].name}
+
+    assert named <= own or method.policy.names_others
+
+
 @pytest.mark.parametrize("method", [m for m in METHODS if m.descriptor.name.startswith("List")], ids=path)
 def test_every_list_is_paged(method: Method) -> None:
     assert {"page_size", "page_token"} <= set(method.takes.fields_by_name)

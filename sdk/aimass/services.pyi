@@ -21,6 +21,7 @@ from aimass.v1 import (
     operations_pb2,
     pipelines_pb2,
     releases_pb2,
+    roles_pb2,
     rules_pb2,
     runs_pb2,
     sources_pb2,
@@ -69,6 +70,8 @@ class Access:
         rate_limit: access_pb2.RateLimit | Mapping[str, Any] | None = ...,
         expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
         signing: access_pb2.Signing | Mapping[str, Any] | None = ...,
+        roles: Sequence[str] | None = ...,
+        bindings_only: bool | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:
@@ -596,6 +599,94 @@ class Releases:
     ) -> Iterator[releases_pb2.Release]:
         """The same, one after the other, through all pages."""
 
+class Roles:
+    """A tenant's roles and their bindings. `viewer`, `operator`, `developer` and `admin` are built in. Changes count at once on every gateway. Nobody hands out what he lacks himself: forbidden."""
+
+    def create_role(
+        self,
+        *,
+        role: str,
+        permissions: Sequence[str],
+        description: str | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> roles_pb2.Role:
+        """Makes a role. already_exists: the name is taken, also by a deleted one or one that is built in."""
+
+    def get_role(self, *, role: str, timeout: float | None = ...) -> roles_pb2.Role:
+        """Returns a role, also one that is built in."""
+
+    def list_roles(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: float | None = ...,
+    ) -> roles_pb2.ListRolesResponse:
+        """Lists roles by name, with those that are built in, a page at a time."""
+
+    def iterate_roles(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+    ) -> Iterator[roles_pb2.Role]:
+        """The same, one after the other, through all pages."""
+
+    def update_role(
+        self,
+        *,
+        role: str,
+        etag: str,
+        description: str | None = ...,
+        permissions: Sequence[str] | None = ...,
+        update_mask: Sequence[str] | str | None = ...,
+        timeout: float | None = ...,
+    ) -> roles_pb2.Role:
+        """Changes the fields that the mask names. failed_precondition: it is built in."""
+
+    def delete_role(self, *, role: str, etag: str, timeout: float | None = ...) -> roles_pb2.Role:
+        """Takes a role from all who have it. It can be undeleted. failed_precondition: it is built in."""
+
+    def undelete_role(self, *, role: str, timeout: float | None = ...) -> roles_pb2.Role:
+        """Gives a deleted role back to all who had it."""
+
+    def create_binding(
+        self,
+        *,
+        binding: str,
+        role: str,
+        principal: str,
+        projects: Sequence[str] | None = ...,
+        objects: Sequence[str] | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> roles_pb2.Binding:
+        """Gives a role to a key: everywhere, or in some projects, or for some objects. already_exists: the name is
+        taken, also by a deleted one. limit_exceeded: it has 50."""
+
+    def get_binding(self, *, binding: str, timeout: float | None = ...) -> roles_pb2.Binding:
+        """Returns a binding."""
+
+    def list_bindings(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: float | None = ...,
+    ) -> roles_pb2.ListBindingsResponse:
+        """Lists bindings by name, a page at a time."""
+
+    def iterate_bindings(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+    ) -> Iterator[roles_pb2.Binding]:
+        """The same, one after the other, through all pages."""
+
+    def delete_binding(self, *, binding: str, etag: str, timeout: float | None = ...) -> roles_pb2.Binding:
+        """Takes the role back. It can be undeleted."""
+
+    def undelete_binding(self, *, binding: str, timeout: float | None = ...) -> roles_pb2.Binding:
+        """Gives the role again."""
+
 class Rules:
     """Extraction rules. A rule's versions are immutable; one of them is active."""
 
@@ -882,6 +973,7 @@ class Services:
     operations: Operations
     pipelines: Pipelines
     releases: Releases
+    roles: Roles
     rules: Rules
     runs: Runs
     sources: Sources
@@ -927,6 +1019,8 @@ class AsyncAccess:
         rate_limit: access_pb2.RateLimit | Mapping[str, Any] | None = ...,
         expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
         signing: access_pb2.Signing | Mapping[str, Any] | None = ...,
+        roles: Sequence[str] | None = ...,
+        bindings_only: bool | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:
@@ -1462,6 +1556,94 @@ class AsyncReleases:
     ) -> AsyncIterator[releases_pb2.Release]:
         """The same, one after the other, through all pages."""
 
+class AsyncRoles:
+    """A tenant's roles and their bindings. `viewer`, `operator`, `developer` and `admin` are built in. Changes count at once on every gateway. Nobody hands out what he lacks himself: forbidden."""
+
+    async def create_role(
+        self,
+        *,
+        role: str,
+        permissions: Sequence[str],
+        description: str | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> roles_pb2.Role:
+        """Makes a role. already_exists: the name is taken, also by a deleted one or one that is built in."""
+
+    async def get_role(self, *, role: str, timeout: float | None = ...) -> roles_pb2.Role:
+        """Returns a role, also one that is built in."""
+
+    async def list_roles(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: float | None = ...,
+    ) -> roles_pb2.ListRolesResponse:
+        """Lists roles by name, with those that are built in, a page at a time."""
+
+    def iterate_roles(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+    ) -> AsyncIterator[roles_pb2.Role]:
+        """The same, one after the other, through all pages."""
+
+    async def update_role(
+        self,
+        *,
+        role: str,
+        etag: str,
+        description: str | None = ...,
+        permissions: Sequence[str] | None = ...,
+        update_mask: Sequence[str] | str | None = ...,
+        timeout: float | None = ...,
+    ) -> roles_pb2.Role:
+        """Changes the fields that the mask names. failed_precondition: it is built in."""
+
+    async def delete_role(self, *, role: str, etag: str, timeout: float | None = ...) -> roles_pb2.Role:
+        """Takes a role from all who have it. It can be undeleted. failed_precondition: it is built in."""
+
+    async def undelete_role(self, *, role: str, timeout: float | None = ...) -> roles_pb2.Role:
+        """Gives a deleted role back to all who had it."""
+
+    async def create_binding(
+        self,
+        *,
+        binding: str,
+        role: str,
+        principal: str,
+        projects: Sequence[str] | None = ...,
+        objects: Sequence[str] | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> roles_pb2.Binding:
+        """Gives a role to a key: everywhere, or in some projects, or for some objects. already_exists: the name is
+        taken, also by a deleted one. limit_exceeded: it has 50."""
+
+    async def get_binding(self, *, binding: str, timeout: float | None = ...) -> roles_pb2.Binding:
+        """Returns a binding."""
+
+    async def list_bindings(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: float | None = ...,
+    ) -> roles_pb2.ListBindingsResponse:
+        """Lists bindings by name, a page at a time."""
+
+    def iterate_bindings(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+    ) -> AsyncIterator[roles_pb2.Binding]:
+        """The same, one after the other, through all pages."""
+
+    async def delete_binding(self, *, binding: str, etag: str, timeout: float | None = ...) -> roles_pb2.Binding:
+        """Takes the role back. It can be undeleted."""
+
+    async def undelete_binding(self, *, binding: str, timeout: float | None = ...) -> roles_pb2.Binding:
+        """Gives the role again."""
+
 class AsyncRules:
     """Extraction rules. A rule's versions are immutable; one of them is active."""
 
@@ -1754,6 +1936,7 @@ class AsyncServices:
     operations: AsyncOperations
     pipelines: AsyncPipelines
     releases: AsyncReleases
+    roles: AsyncRoles
     rules: AsyncRules
     runs: AsyncRuns
     sources: AsyncSources

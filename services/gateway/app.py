@@ -25,6 +25,9 @@ from services.gateway.limits import Buckets, Limit, Limiter
 from services.gateway.limits_shared import SharedBuckets
 from services.gateway.repeats import Repeats
 from services.gateway.retries import Retries
+from services.gateway.roles.api import RolesApi
+from services.gateway.roles.service import Roles
+from services.gateway.roles.store import RoleStore
 from services.gateway.screening import Screen
 from services.gateway.signatures import Signatures
 from services.gateway.traffic.api import TrafficApi
@@ -44,7 +47,8 @@ def build(config: Config, runtime: Runtime) -> App:
     """The gateway: doors for the outside, tenants and keys, predictions."""
     database = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     given = Given.of(config.pepper.get_secret_value(), config.admin_key.get_secret_value())
-    access = AccessService(AccessStore(database), runtime.home, runtime.now, runtime.random, given, runtime.vault)
+    roles, vault = Roles(RoleStore(database), runtime.now), runtime.vault
+    access = AccessService(AccessStore(database), roles, runtime.home, runtime.now, runtime.random, given, vault)
     limiter = _limiter(runtime)
     signatures = Signatures(lambda: access.keyring, runtime.vault, runtime.cache, lambda: runtime.now().timestamp())
     admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst), limiter, signatures)
@@ -70,10 +74,11 @@ def build(config: Config, runtime: Runtime) -> App:
     doors = Doors(HttpDoor(edge, config, certificate, repeats), rpc, runtime.home, secure=certificate is not None)
     doors.ready, doors.stopping = routes.ready, lambda: runtime.draining
     edge.web = web = Later(lambda: _web(edge, calls, doors.leaving), doors.opened)
-    access_api = AccessApi(access)
-    heard = {events.ApiKeyChanged: access_api.changed, events.TenantChanged: access_api.changed}
+    access_api, roles_api = AccessApi(access), RolesApi(roles)
+    told = (events.ApiKeyChanged, events.TenantChanged, events.RoleChanged, events.BindingChanged)
+    heard = dict.fromkeys(told, access_api.changed)
     return App(
-        rpc={"aimass.v1.Access": access_api},
+        rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": roles_api},
         database=database,
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],

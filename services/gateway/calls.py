@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -14,9 +14,10 @@ from services.gateway.access.service import AccessService
 from services.gateway.retries import ATTEMPT, Retries
 from services.kit import contract
 from services.kit.app import Runtime
-from services.kit.auth import Principal, grants
+from services.kit.auth import Principal, grants, matches
+from services.kit.calls import permit
 from services.kit.contract import ANY, Method
-from services.kit.errors import Code, Disconnected, Failure, InvalidValue, NotFound, Violation
+from services.kit.errors import Code, Disconnected, Failure, Forbidden, InvalidValue, NotFound, Violation
 from services.kit.rpc import REPLAYED
 
 # What a caller may say to a service through us; everything else he sends stays outside.
@@ -47,12 +48,31 @@ def _permissions() -> dict[str, frozenset[str]]:
 
 @lru_cache(maxsize=10_000)
 def narrowed(principal: Principal, audience: str) -> Principal:
-    """The principal with those permissions only that the audience's methods need; the gateway itself sees all."""
-    if audience == "gateway":
-        return principal
+    """The principal with those permissions only that the audience's methods need, and that are for all objects."""
     needed = _permissions().get(audience, frozenset()) | _permissions().get(ANY, frozenset())
-    kept = tuple(p for p in principal.permissions if any(need and grants(p, need) for need in needed))
+    kept = tuple(dict.fromkeys(p for p in principal.permissions if any(need and grants(p, need) for need in needed)))
     return principal if kept == principal.permissions else Principal(principal.scope, principal.id, kept)
+
+
+def speaking(principal: Principal, audience: str, method: Method, request: Message) -> Principal:
+    """Who a call is made for: with the permissions of `narrowed`, and the one for this object if that is what lets it.
+
+    So a token stays small however many objects somebody has rights on.
+    """
+    found, permission = narrowed(principal, audience), method.policy.permission
+    if found.may(permission):
+        return found
+    thing = method.thing(request)
+    if not (held := principal.by(permission, thing)):
+        return found
+    here = next(one for one in held.partition("@")[2].split(",") if matches(one, thing))
+    return replace(found, permissions=(*found.permissions, f"{permission}@{here}"))
+
+
+def admitted(method: Method, audience: str, request: Message, caller: Caller) -> Caller:
+    """The caller as the service sees him. Raises forbidden for one who may not make the call."""
+    permit(method, caller.principal, request)
+    return replace(caller, principal=speaking(caller.principal, audience, method, request))
 
 
 class Calls:
@@ -128,6 +148,7 @@ class Calls:
         self, method: Method, owner: str, request: Message, caller: Caller, timeout: float | None
     ) -> tuple[bytes, Any]:
         """The reply as bytes, and its trailers. What was lost on its way is asked again where that does no harm."""
+        caller = admitted(method, owner, request, caller)
         sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)
         start, attempt = self._stub(owner, method, "unary_unary"), 1
         self._retries.asked()
@@ -146,6 +167,11 @@ class Calls:
     ) -> AsyncIterator[Any]:
         """The replies. Raises Failure. One that broke before its first reply is begun again where that does no harm."""
         owner = self.owner(method, request)
+        try:
+            caller = admitted(method, owner, request, caller)
+        except Forbidden as failure:
+            await self._audit(method, request, caller, failure.code.text)
+            raise
         sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)
         start, attempt, begun = self._stub(owner, method, "unary_stream"), 1, False
         self._retries.asked()
@@ -169,7 +195,7 @@ class Calls:
         return self._stubs[key]
 
     def _metadata(self, owner: str, caller: Caller, attempt: int) -> tuple[tuple[str, str], ...]:
-        own = self._runtime.metadata(owner, narrowed(caller.principal, owner), caller.request_id)
+        own = self._runtime.metadata(owner, caller.principal, caller.request_id)
         # The trace goes on in the span of the gateway, which the channel adds.
         said = ((key, value) for key, value in caller.said.items() if key != "traceparent")
         return (*own, *said) if attempt == 1 else (*own, *said, (ATTEMPT, str(attempt)))

@@ -46,9 +46,16 @@ class Principal:
     id: str
     permissions: tuple[str, ...]
 
-    def may(self, permission: str) -> bool:
-        """True if a pattern grants it; the empty permission is granted to everyone."""
-        return not permission or any(grants(pattern, permission) for pattern in self.permissions)
+    def may(self, permission: str, thing: str = "") -> bool:
+        """True if a pattern grants it; the empty permission is granted to everyone.
+
+        `thing` is the object that it is wanted for, as `models/late`; empty: the right on all is needed.
+        """
+        return not permission or self.by(permission, thing) is not None
+
+    def by(self, permission: str, thing: str = "") -> str | None:
+        """The first pattern that grants a permission; None if none does."""
+        return next((pattern for pattern in self.permissions if grants(pattern, permission, thing)), None)
 
 
 def caller_of(principal: Principal) -> str:
@@ -57,9 +64,21 @@ def caller_of(principal: Principal) -> str:
     return name if kind == "service" else "gateway"
 
 
-def grants(pattern: str, permission: str) -> bool:
-    """`*` grants all, `models.*` all verbs of models, `models.get` itself."""
+def grants(pattern: str, permission: str, thing: str = "") -> bool:
+    """`*` grants all, `models.*` all verbs of models, `models.get` itself.
+
+    `models.get,models.infer@models/fraud-*,models/late` grants both for such objects, and nothing where none is named.
+    """
+    if "@" in pattern:
+        permissions, _, things = pattern.partition("@")
+        here = bool(thing) and any(matches(one, thing) for one in things.split(","))
+        return here and any(grants(one, permission) for one in permissions.split(","))
     return pattern in ("*", permission) or (pattern.endswith(".*") and permission.startswith(pattern[:-1]))
+
+
+def matches(pattern: str, name: str) -> bool:
+    """`late` is itself, `fraud-*` all that begin so."""
+    return pattern == name or (pattern.endswith("*") and name.startswith(pattern[:-1]))
 
 
 class Identity:

@@ -154,3 +154,13 @@ def _unknown(said: _Table) -> set[str]:
     services = {method.owner for method in contract.all_methods().values()} - {ANY} | {EVERYONE}
     named = {caller for entry in said.calls.values() for caller in entry.callers or ()}
     return (said.calls.keys() - patterns) | ((said.breakers.keys() | named) - services)
+
+
+def permit(method: Method, principal: Principal, request: Any) -> None:
+    """Raises forbidden for a caller who may not make a call; nothing is said of the object that it names."""
+    permission = method.policy.permission
+    if principal.may(permission):
+        return
+    # Few have rights on some objects only: what a call is for is worked out for those alone.
+    if request is None or not principal.may(permission, method.thing(request)):
+        raise Forbidden(f"{permission} is not permitted")

@@ -85,6 +85,19 @@ class Method:
         """It answers with an operation."""
         return self.gives.full_name == "aimass.v1.Operation" and not self.path.startswith("/aimass.v1.Operations/")
 
+    def thing(self, request: Message) -> str:
+        """The one object that a right on some objects has to be for; empty: the right on all is needed."""
+        named = self._named
+        if not named or not all(getattr(request, field) for field in named):
+            return ""
+        return self.resource(request)
+
+    @cached_property
+    def _named(self) -> tuple[str, ...]:
+        """The fields that name the object of a call."""
+        policy = self.policy
+        return () if policy.names_others else tuple(re.findall(r"{(\w+)}", policy.resource))
+
     def resource(self, request: Message) -> str:
         """The object a call concerns: models/late."""
         return re.sub(r"{(\w+)}", lambda match: str(getattr(request, match.group(1), "")), self.policy.resource)

@@ -19,10 +19,10 @@ from google.protobuf.message_factory import GetMessageClass
 from aimass.v1 import options_pb2
 from services.kit import contract, fields, telemetry, tenancy
 from services.kit.auth import Identity, Principal, Scope
-from services.kit.calls import CallTable, Peer
+from services.kit.calls import CallTable, Peer, permit
 from services.kit.contract import Method
 from services.kit.db import Replay
-from services.kit.errors import Code, DeadlineExceeded, Failure, Forbidden, Internal, Unauthenticated
+from services.kit.errors import Code, DeadlineExceeded, Failure, Internal, Unauthenticated
 from services.kit.idempotency import IdempotencyTable, Keyed
 
 log = logging.getLogger(__name__)
@@ -116,8 +116,7 @@ class Guarded:
         telemetry.belongs(principal.scope, self._audience)
         policy = self.method.policy
         self._table.admit(self.method, principal, peer)
-        if not principal.may(policy.permission):
-            raise Forbidden(f"{policy.permission} is not permitted")
+        permit(self.method, principal, None if self.client_streams else request)
         if policy.etag_required and "if-match" not in metadata:
             raise Failure(Code.ETAG_REQUIRED, "If-Match with the etag of the object is required")
         if self.method.public and not self.client_streams:

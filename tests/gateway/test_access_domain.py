@@ -9,12 +9,12 @@ from services.gateway.access.domain import (
     ApiKey,
     KeyRequest,
     RateLimit,
-    covers,
     digest,
     grant,
     last_administrator,
     prefix_of,
 )
+from services.gateway.roles.domain import covers
 from services.kit.auth import grants
 from services.kit.errors import Failure
 

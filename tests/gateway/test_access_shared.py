@@ -19,6 +19,9 @@ from services.gateway.access.installation import Given
 from services.gateway.access.service import POLL, AccessService
 from services.gateway.access.store import AccessStore
 from services.gateway.database import open_database
+from services.gateway.roles.domain import Binding, RoleChange
+from services.gateway.roles.service import Roles
+from services.gateway.roles.store import RoleStore
 from services.kit.auth import Principal, Scope
 from services.kit.errors import Code, Failure
 from tests.gateway.conftest import FAST
@@ -30,15 +33,18 @@ ADMIN = Principal(Scope("default", "default"), "service:test", ("*",))
 SECRET = "aim_abcdefgh_" + "x" * 43
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Node:
     """The access of one gateway, with nothing but the database between it and the others."""
 
     def __init__(self, url: str, home: Path) -> None:
         self.database = open_database(url, home)
         given = Given(bytes(32), SECRET)
-        self.access = AccessService(
-            AccessStore(self.database), home, lambda: datetime.now(UTC), random.SystemRandom(), given
-        )
+        self.roles = Roles(RoleStore(self.database), _now)
+        self.access = AccessService(AccessStore(self.database), self.roles, home, _now, random.SystemRandom(), given)
         self.watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -58,6 +64,9 @@ class Node:
             assert failure.code is Code.UNAUTHENTICATED
             return False
         return True
+
+    def may(self, secret: str) -> tuple[str, ...]:
+        return self.access.keyring.identify(secret, "default")[1].permissions if self.believes(secret) else ("none",)
 
 
 async def nodes_at(url: str, folder: Path, count: int) -> list[Node]:
@@ -129,6 +138,31 @@ async def test_a_revoked_key_is_refused_by_every_gateway_within_a_second(nodes: 
     assert max(took) <= 1.0
 
 
+async def test_a_role_that_changes_counts_at_every_gateway_within_a_second(nodes: list[Node]) -> None:
+    await nodes[0].roles.create(ADMIN, "reader", RoleChange(permissions=("models.get",)), None)
+    _, secret, _ = await nodes[0].access.create_key(ADMIN, KeyRequest("", roles=("reader",)), None)
+    await until(lambda: all(node.may(secret) == ("models.get",) for node in nodes), 5)
+
+    for number, permissions in enumerate([("jobs.get",), ("models.get", "runs.get"), ("runs.get",)]):
+        await nodes[number].roles.update(ADMIN, "reader", RoleChange(permissions=permissions), "*")
+        begun = time.perf_counter()
+        await until(partial(_may, nodes, secret, permissions), 5)
+        assert time.perf_counter() - begun <= 1.0
+
+
+async def test_a_binding_counts_at_every_gateway_and_ends_there(nodes: list[Node]) -> None:
+    key, secret, _ = await nodes[0].access.create_key(ADMIN, KeyRequest("", bindings_only=True), None)
+    await nodes[0].roles.create(ADMIN, "getter", RoleChange(permissions=("models.get",)), None)
+    await until(lambda: all(node.believes(secret) for node in nodes), 5)
+    wanted = Binding("b", "default", "getter", f"key:{key.api_key}", (), ("models/late",), _now())
+    await until(lambda: nodes[1].roles.book.role("default", "getter"), 5)
+    await nodes[1].roles.bind(ADMIN, wanted, None)
+
+    await until(partial(_may, nodes, secret, ("models.get@models/late",)), 5)
+    await nodes[2].roles.unbind(ADMIN, "b", "*")
+    await until(partial(_may, nodes, secret, ()), 2)
+
+
 async def test_a_closed_tenant_is_refused_by_every_gateway(nodes: list[Node]) -> None:
     await nodes[0].access.create_tenant(ADMIN, "acme", "", None)
     _, secret, _ = await nodes[0].access.create_key(ADMIN, KeyRequest("", tenant="acme", permissions=("*",)), None)
@@ -173,6 +207,10 @@ async def test_while_the_database_is_away_known_keys_work_and_afterwards_changes
     await until(lambda: not nodes[1].believes(secret), 10)
     for node in nodes:
         await node.stop()
+
+
+def _may(nodes: list[Node], secret: str, permissions: tuple[str, ...]) -> bool:
+    return all(node.may(secret) == permissions for node in nodes)
 
 
 def _all(nodes: list[Node], secret: str, believed: bool) -> bool:

@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
 
-from services.gateway.calls import narrowed, said
-from services.kit.auth import Principal, Scope
+from aimass.v1 import models_pb2
+from services.gateway.calls import narrowed, said, speaking
+from services.kit import contract
+from services.kit.auth import Identity, Principal, Scope
 from services.kit.errors import Failure
 
 
@@ -14,11 +18,30 @@ def test_a_service_sees_what_it_can_use_only() -> None:
 
     assert narrowed(principal, "registry").permissions == ("models.get", "operations.get")
     assert narrowed(principal, "trainer").permissions == ("jobs.*", "operations.get")
-    assert narrowed(principal, "gateway") is principal
+    assert narrowed(principal, "gateway").permissions == ("operations.get",)
 
 
 def test_a_star_stays_a_star() -> None:
     assert narrowed(caller("*"), "logs").permissions == ("*",)
+
+
+def test_a_call_carries_the_right_on_its_object_and_no_other() -> None:
+    method = contract.all_methods()["/aimass.v1.Models/GetModel"]
+    objects = tuple(f"models.get,models.list@models/other,models/fraud-{number}" for number in range(100))
+    found = speaking(caller("jobs.get", *objects), "registry", method, models_pb2.GetModelRequest(model="fraud-7"))
+
+    assert found.permissions == ("models.get@models/fraud-7",)
+
+
+@pytest.mark.parametrize("audience", ["gateway", "data", "trainer", "registry", "inference", "logs"])
+def test_a_token_of_one_who_has_everything_by_name_is_below_4_kib(tmp_path: Path, audience: str) -> None:
+    needed = [method.policy.permission for method in contract.all_methods().values() if method.policy.permission]
+    patterns = [*needed, *(f"{permission.partition('.')[0]}.*" for permission in needed)]
+    objects = [f"{permission}@models/{'a' * 60}{number}*" for permission in needed for number in range(20)]
+    scope = Scope("a" * 63, "b" * 63)
+    principal = Principal(scope, "key:abcd1234", (*patterns, *patterns, *objects))
+
+    assert len(Identity("x" * 40, tmp_path).token(audience, narrowed(principal, audience))) < 4096 - 300
 
 
 def test_what_goes_with_a_call_is_a_short_list() -> None:

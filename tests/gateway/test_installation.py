@@ -13,6 +13,8 @@ from services.gateway.access.installation import Given
 from services.gateway.access.service import AccessService
 from services.gateway.access.store import AccessStore
 from services.gateway.database import open_database, schema
+from services.gateway.roles.service import Roles
+from services.gateway.roles.store import RoleStore
 from services.kit.config import ConfigError
 from services.kit.db import Database
 from services.kit.errors import Unauthenticated
@@ -25,7 +27,12 @@ KEY = "aim_abcdefgh_" + "x" * 43
 
 def access(db: Database, home: Path, given: Given) -> AccessService:
     """The access of a gateway with a home of its own."""
-    return AccessService(AccessStore(db), home, lambda: datetime.now(UTC), random.SystemRandom(), given)
+
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    roles = Roles(RoleStore(db), now)
+    return AccessService(AccessStore(db), roles, home, now, random.SystemRandom(), given)
 
 
 @pytest.fixture(params=["near", pytest.param("far", marks=pytest.mark.far)])

@@ -8,6 +8,8 @@ import pytest
 from services.gateway.access.domain import ApiKey, Tenant, digest
 from services.gateway.access.installation import first_secret, pepper, write_secret
 from services.gateway.access.keyring import Keyring
+from services.gateway.roles.book import Rolebook
+from services.gateway.roles.domain import Role
 from services.kit.config import ConfigError
 from services.kit.errors import Code, Failure
 
@@ -107,3 +109,32 @@ def test_a_key_that_came_while_all_were_read_is_kept() -> None:
 
     held.replace([TENANT], [(KEY, digest(PEPPER, SECRET))], held.turn)
     assert code(held, other) is Code.UNAUTHENTICATED
+
+
+def role(*permissions: str, generation: int = 1) -> Role:
+    return Role("reader", "acme", "", permissions, NOW, NOW, generation=generation)
+
+
+def test_a_key_that_may_something_else_is_another_key_and_all_others_stay() -> None:
+    book = Rolebook()
+    book.take([role("models.get")], [])
+    held = Keyring(PEPPER, lambda: NOW, book)
+    plain, with_role = replace(KEY, api_key="ijklmnop"), replace(KEY, permissions=(), roles=("reader",))
+    held.replace([TENANT], [(with_role, digest(PEPPER, SECRET)), (plain, bytes(32))])
+    before, principal = held.identify(SECRET, "default")
+    book.take([role("jobs.get", generation=2)], [])
+    held.settle("acme")
+
+    assert principal.permissions == ("models.get",)
+    assert not held.holds(before)
+    assert held.holds(plain)
+    assert held.identify(SECRET, "default")[1].permissions == ("jobs.get",)
+
+
+def test_a_role_that_was_read_before_it_changed_does_not_come_back() -> None:
+    book = Rolebook()
+    book.take([replace(role("models.get", generation=2), delete_time=NOW)], [])
+    book.take([role("models.get")], [])
+
+    assert book.role("acme", "reader") is None
+    assert book.grants("acme", "key:abcdefgh", ("reader",)) == ()

@@ -201,6 +201,34 @@ async def test_a_key_that_is_revoked_is_refused(app: Serving) -> None:
         assert (await caller.ask())[0] == 401
 
 
+async def test_a_role_that_changes_counts_for_heads_that_are_known(app: Serving) -> None:
+    async with app.client() as admin:
+        await admin.post("/v1/roles", json={"role": "scorer", "permissions": ["models.infer"]})
+        key = (await admin.post("/v1/api-keys", json={"bindings_only": True})).json()["secret"]
+        where = {"role": "scorer", "principal": f"key:{key[4:12]}", "objects": ["models/lat*"]}
+        await admin.post("/v1/bindings", json={"binding": "scores", **where})
+        async with Caller(app, key) as caller:
+            seen = [(await caller.ask())[0] for _ in range(2)]
+            await admin.patch("/v1/roles/scorer", json={"permissions": ["models.get"]}, headers={"if-match": "*"})
+            seen.append((await caller.ask())[0])
+            await admin.patch("/v1/roles/scorer", json={"permissions": ["models.infer"]}, headers={"if-match": "*"})
+            seen += [(await caller.ask())[0] for _ in range(2)]
+            await admin.delete("/v1/bindings/scores", headers={"if-match": "*"})
+            seen.append((await caller.ask())[0])
+
+    assert seen == [200, 200, 403, 200, 200, 403]
+
+
+async def test_a_role_that_changes_elsewhere_leaves_a_known_head_known(app: Serving, full: Counter[str]) -> None:
+    key = await app.new_key("models.infer")
+    async with app.client() as admin, Caller(app, key) as caller:
+        await caller.ask()
+        await admin.post("/v1/roles", json={"role": "other", "permissions": ["models.get"]})
+        assert (await caller.ask())[0] == 200
+
+    assert full[PATH] == 1
+
+
 async def test_a_limit_counts_repeats(app: Serving) -> None:
     async with app.client() as admin:
         wanted = {"permissions": ["models.infer"], "rate_limit": {"rate": 0.01, "burst": 4}}

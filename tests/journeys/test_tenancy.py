@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from aimass.v1 import options_pb2
 from services.gateway.api import openapi_fixed
 from services.gateway.api.oip_messages import SERVICE, message
+from services.kit.auth import grants
 from services.kit.contract import Method
 from services.kit.status import failure_of
 from tests.support.asking import PUBLIC, Reply, ask_grpc, ask_rest, request_of
@@ -22,17 +23,20 @@ from tests.support.server import Server, serving
 METHODS = list(PUBLIC.values())
 # What answers a stranger with what he has himself: nothing, as he has made nothing.
 OWN = {
-    "WhoAmI", "ListTenants", "ListApiKeys", "ListSources", "ListRules", "ListExtractions", "ListDataSets",
+    "WhoAmI", "ListTenants", "ListApiKeys", "ListRoles", "ListBindings",
+    "ListSources", "ListRules", "ListExtractions", "ListDataSets",
     "ListFeatureSets", "ListPipelines", "ListJobs", "ListRuns", "ListModels", "ListReleases", "ListEngines",
     "ListOperations", "ListSubscriptions", "SearchLogs", "CountLogs", "TailLogs", "PreviewSubscription", "GetQuality",
 }  # fmt: skip
 # What makes a thing of the stranger's own, whatever others have by that name.
 MAKES = {
     "CreateModel", "CreatePipeline", "CreateFeatureSet", "CreateSubscription", "CreateSourceUpload",
-    "CreateArtifactUpload", "RecordOutcomes",
+    "CreateArtifactUpload", "RecordOutcomes", "CreateRole",
 }  # fmt: skip
-# What says it by another code: an upload is a field of a source, and tenants are made by administrators only.
-REFUSED = {"CreateSource": "invalid_value", "CreateTenant": "forbidden"}
+# What says it by another code: uploads and keys are fields of what is made, tenants are made by administrators only.
+REFUSED = {"CreateSource": "invalid_value", "CreateBinding": "invalid_value", "CreateTenant": "forbidden"}
+# `nothing` is a key that waits for bindings.
+ROLES = ("viewer", "operator", "developer", "admin", "nothing")
 # More calls than a test has, and an address for webhooks at which nobody listens.
 MANY, NOBODY = "100000", "127.0.0.1:9"
 
@@ -62,6 +66,22 @@ class House:
             self.keys[permission] = answer.json()["secret"]
         return self.keys[permission]
 
+    def key_with(self, tenant: str, role: str) -> str:
+        """A key of a tenant that has one role, or nothing."""
+        name = f"{tenant} {role}"
+        if name not in self.keys:
+            wanted = {"bindings_only": True} if role == "nothing" else {"roles": [role]}
+            maker = self.keys.get(tenant, self.estate.key)
+            self.keys[name] = self.http.post("/v1/api-keys", json=wanted, headers=bearer(maker)).json()["secret"]
+        return self.keys[name]
+
+    def may(self, role: str, permission: str) -> bool:
+        """Whether a role grants a permission, as the house itself says."""
+        if role == "nothing" or not permission:
+            return not permission
+        found = self.http.get(f"/v1/roles/{role}", headers=bearer(self.estate.key)).json()
+        return any(grants(pattern, permission) for pattern in found["permissions"])
+
 
 def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"} if key else {}
@@ -79,7 +99,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with serving(home, AIMASS_GATEWAY_RATE=MANY, AIMASS_GATEWAY_BURST=MANY, AIMASS_EGRESS_ALLOW=NOBODY) as server:
         estate = Estate(server, new_tenant(server, f"{MARK}-owner"), f"{MARK}-owner")
         estate.make()
-        keys = {"stranger": new_tenant(server, "stranger"), "twin": new_tenant(server, "twin")}
+        keys = {name: new_tenant(server, name) for name in ("stranger", "twin", "maker")}
         with grpc.insecure_channel(server.grpc) as channel, httpx2.Client(base_url=server.url, timeout=30) as http:
             yield House(server, estate, channel, keys, http)
 
@@ -179,6 +199,31 @@ def test_a_key_that_may_do_everything_else_is_refused(house: House, method: Meth
         assert MARK not in reply.detail
 
 
+@each(METHODS)
+def test_each_role_is_let_in_and_refused_as_it_says(house: House, method: Method) -> None:
+    """Every route x every built-in role x its own tenant and another one, over both doors."""
+    permission, safe = method.policy.permission, method.policy.effect == options_pb2.EFFECT_SAFE
+    other = "maker" if name_of(method) in MAKES else "stranger"
+    expected, found = {}, {}
+    for role in ROLES:
+        held = house.may(role, permission)
+        tenants = ["owner", other] if safe or not held else [other]  # who may change something asks for nothing here
+        for tenant in tenants:
+            replies = house.both(method, house.key_with(tenant, role))
+            found[tenant, role] = {_refusal(reply) for reply in replies}
+            expected[tenant, role] = {"" if held else f"{permission} is not permitted"}
+            if held and tenant != "maker":
+                outcome = "ok" if tenant == "owner" or name_of(method) in OWN else "not_found"
+                assert {reply.code for reply in replies} == {REFUSED.get(name_of(method), outcome)}, (role, replies)
+
+    assert found == expected
+
+
+def _refusal(reply: Reply) -> str:
+    """What is said to one who lacks a permission; empty for all else."""
+    return reply.detail if reply.code == "forbidden" and reply.detail.endswith("is not permitted") else ""
+
+
 PREDICTIONS = {
     "/v2": "",
     "/v2/health/live": "",
@@ -214,6 +259,13 @@ def test_a_model_answers_its_tenant_and_project_and_who_may_ask_it(house: House,
     assert elsewhere == ((404, "not_found") if of_a_model else anyone)
     lacking = predict(house, path, house.key_without("models.infer"))
     assert lacking == ((403, "forbidden") if of_a_model else anyone)
+
+
+@pytest.mark.parametrize("path", PREDICTIONS)
+def test_a_model_answers_the_roles_that_may_ask_it(house: House, path: str) -> None:
+    lets_in = {role: house.may(role, "models.infer") or not PREDICTIONS[path] for role in ROLES}
+
+    assert {role: predict(house, path, house.key_with("owner", role))[0] == 200 for role in ROLES} == lets_in
 
 
 @pytest.mark.parametrize("name", ["ModelReady", "ModelMetadata", "ModelInfer"])

@@ -88,10 +88,29 @@ def test_a_machine_whose_clock_is_a_little_ahead_is_believed(identity: Identity)
         ("model.*", "models.get", False),
         ("models.*", "models", False),
         ("", "models.get", False),
+        ("models.get@models/late", "models.get", False),
     ],
 )
 def test_patterns_grant_what_they_say(pattern: str, permission: str, granted: bool) -> None:
     assert grants(pattern, permission) is granted
+
+
+@pytest.mark.parametrize(
+    ("pattern", "thing", "granted"),
+    [
+        ("models.get@models/late", "models/late", True),
+        ("models.get@models/late", "models/later", False),
+        ("models.*@models/fraud-*", "models/fraud-eu", True),
+        ("*@models/fraud-*", "models/late", False),
+        ("jobs.get@models/late", "models/late", False),
+        ("models.get@models/*", "", False),
+        ("models.get", "models/late", True),
+        ("jobs.get,models.*@models/a,models/late", "models/late", True),
+        ("jobs.get,jobs.list@models/a,models/late", "models/late", False),
+    ],
+)
+def test_patterns_for_some_objects_grant_nothing_for_others(pattern: str, thing: str, granted: bool) -> None:
+    assert grants(pattern, "models.get", thing) is granted
 
 
 async def test_keys_of_processes_that_were_killed_are_collected_and_living_ones_stay(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aimass.v1 import access_pb2, data_events_pb2, models_pb2, options_pb2, registry_events_pb2
+from aimass.v1 import access_pb2, data_events_pb2, models_pb2, options_pb2, pipelines_pb2, registry_events_pb2
 from services.kit import contract
 
 
@@ -26,6 +26,19 @@ def test_a_method_without_a_route_has_none() -> None:
     publish = named("Bus/Publish")
 
     assert (publish.verb, publish.route, publish.body, publish.public) == ("", "", "", False)
+
+
+def test_a_right_on_one_object_is_for_what_the_request_names() -> None:
+    assert named("Models/GetModel").thing(models_pb2.GetModelRequest(model="late")) == "models/late"
+    assert named("Models/GetModel").thing(models_pb2.GetModelRequest()) == ""
+    assert named("Models/ListModels").thing(models_pb2.ListModelsRequest()) == ""
+
+
+def test_a_method_that_names_further_objects_has_none_of_its_own() -> None:
+    method = named("Pipelines/CreatePipeline")
+
+    assert method.thing(pipelines_pb2.CreatePipelineRequest(pipeline="late")) == ""
+    assert method.resource(pipelines_pb2.CreatePipelineRequest(pipeline="late")) == "pipelines/late"
 
 
 def test_a_deadline_is_ten_seconds_unless_the_proto_says_so() -> None:

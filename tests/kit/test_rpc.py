@@ -64,6 +64,23 @@ async def test_a_permission_is_needed(operations: Any, identity: Identity) -> No
     assert await code_of(call) is Code.FORBIDDEN
 
 
+@pytest.mark.parametrize(("things", "code"), [("operations/a", Code.NOT_FOUND), ("operations/b*", Code.FORBIDDEN)])
+async def test_the_service_itself_asks_for_the_right_on_the_object(
+    operations: Any, identity: Identity, things: str, code: Code
+) -> None:
+    metadata = as_key(identity, f"operations.get@{things}")
+
+    call = operations.GetOperation(pb.GetOperationRequest(operation="a"), metadata=metadata)
+    assert await code_of(call) is code
+
+
+async def test_a_list_needs_the_right_on_all(operations: Any, identity: Identity) -> None:
+    metadata = as_key(identity, "operations.list@operations/*")
+
+    call = operations.ListOperations(pb.ListOperationsRequest(service="test"), metadata=metadata)
+    assert await code_of(call) is Code.FORBIDDEN
+
+
 async def test_another_tenants_operation_is_not_found(
     operations: Any, admin: Any, db: Database, schema: Schema
 ) -> None:

@@ -26,6 +26,9 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "WhoAmI": lambda of: {},
     "CreateTenant": lambda of: {"tenant": of("tenant")},
     "CreateApiKey": lambda of: {"tenant": of("tenant")},
+    "CreateRole": lambda of: {"role": of("role"), "permissions": ["models.get"]},
+    "UpdateRole": lambda of: {"description": "mine", "update_mask": "description"},
+    "CreateBinding": lambda of: {"binding": of("binding"), "role": of("role"), "principal": f"key:{of('api_key')}"},
     "CreateSource": lambda of: {
         "source": of("source"),
         "files": {"upload_digest": of("digest"), "format": "FILE_FORMAT_CSV"},
@@ -69,6 +72,8 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "CreateArtifactUpload": lambda of: {},
     "ListTenants": lambda of: {},
     "ListApiKeys": lambda of: {},
+    "ListRoles": lambda of: {"show_deleted": True},
+    "ListBindings": lambda of: {"show_deleted": True},
     "ListSources": lambda of: {"show_deleted": True},
     "ListRules": lambda of: {"show_deleted": True},
     "ListExtractions": lambda of: {"rule": of("rule")},

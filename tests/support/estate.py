@@ -43,10 +43,17 @@ class Estate:
         """Makes one of each kind."""
         self.ids |= {"tenant": self.tenant, "api_key": self.key[4:12], "version": 1}
         with self.server.client(self.key) as client:
+            _rights(client, self.ids)
             _tables(client, self.ids)
             _training(client, self.ids)
             _serving(client, self.ids)
             _watching(client, self.ids)
+
+
+def _rights(client: Client, ids: dict[str, Any]) -> None:
+    ids |= {"role": MARK, "binding": MARK}
+    client.roles.create_role(role=MARK, permissions=["models.get"])
+    client.roles.create_binding(binding=MARK, role=MARK, principal=f"key:{ids['api_key']}")
 
 
 def _tables(client: Client, ids: dict[str, Any]) -> None:

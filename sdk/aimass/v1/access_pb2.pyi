@@ -73,7 +73,7 @@ class Principal(_message.Message):
     """`key:<id>` or `service:<name>`."""
     @_builtins.property
     def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Patterns such as `models.*` or `*`."""
+        """Patterns such as `models.*` or `*`; those for some objects only end with them: `models.get,models.infer@models/fraud-*`."""
 
     def __init__(
         self,
@@ -338,6 +338,7 @@ class ApiKey(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
     SIGNING_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
     """The 8 characters after `aim_`."""
     display_name: _builtins.str
@@ -358,6 +359,10 @@ class ApiKey(_message.Message):
     def revoke_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def signing(self) -> Global___Signing: ...
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles that it has everywhere; bindings add others."""
+
     def __init__(
         self,
         *,
@@ -371,6 +376,7 @@ class ApiKey(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
         signing: Global___Signing | None = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "create_time",
@@ -402,6 +408,8 @@ class ApiKey(_message.Message):
         b"rate_limit",
         "revoke_time",
         b"revoke_time",
+        "roles",
+        b"roles",
         "signing",
         b"signing",
         "tenant",
@@ -423,14 +431,18 @@ class CreateApiKeyRequest(_message.Message):
     RATE_LIMIT_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     SIGNING_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    BINDINGS_ONLY_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     tenant: _builtins.str
     """The tenant it is for; the caller's own if unset. Another one needs `tenants.create`."""
+    bindings_only: _builtins.bool
+    """It starts with nothing: it may what bindings say."""
     @_builtins.property
     def projects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Patterns such as `models.*`; the caller's own if unset."""
+        """Patterns such as `models.*`; the caller's own, with his roles, if neither these nor roles are set."""
 
     @_builtins.property
     def rate_limit(self) -> Global___RateLimit:
@@ -442,6 +454,10 @@ class CreateApiKeyRequest(_message.Message):
     def signing(self) -> Global___Signing:
         """Requests are not signed if unset."""
 
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles of the tenant that it has everywhere."""
+
     def __init__(
         self,
         *,
@@ -452,12 +468,16 @@ class CreateApiKeyRequest(_message.Message):
         rate_limit: Global___RateLimit | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         signing: Global___Signing | None = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        bindings_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "expire_time", b"expire_time", "rate_limit", b"rate_limit", "signing", b"signing"
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "bindings_only",
+        b"bindings_only",
         "display_name",
         b"display_name",
         "expire_time",
@@ -468,6 +488,8 @@ class CreateApiKeyRequest(_message.Message):
         b"projects",
         "rate_limit",
         b"rate_limit",
+        "roles",
+        b"roles",
         "signing",
         b"signing",
         "tenant",

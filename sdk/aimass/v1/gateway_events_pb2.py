@@ -23,22 +23,27 @@ _sym_db = _symbol_database.Default()
 
 
 from aimass.v1 import access_pb2 as aimass_dot_v1_dot_access__pb2
+from aimass.v1 import roles_pb2 as aimass_dot_v1_dot_roles__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61imass/v1/gateway_events.proto\x12\taimass.v1\x1a\x16\x61imass/v1/access.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"V\n\x0eReleaseApplied\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\x05\"G\n\rApiKeyChanged\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.aimass.v1.ApiKey\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"F\n\rTenantChanged\x12!\n\x06tenant\x18\x01 \x01(\x0b\x32\x11.aimass.v1.Tenant\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"\xa2\x01\n\x0b\x43\x61llAudited\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\x12\x0f\n\x07outcome\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61imass/v1/gateway_events.proto\x12\taimass.v1\x1a\x16\x61imass/v1/access.proto\x1a\x15\x61imass/v1/roles.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"V\n\x0eReleaseApplied\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\x05\"G\n\rApiKeyChanged\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.aimass.v1.ApiKey\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"F\n\rTenantChanged\x12!\n\x06tenant\x18\x01 \x01(\x0b\x32\x11.aimass.v1.Tenant\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"@\n\x0bRoleChanged\x12\x1d\n\x04role\x18\x01 \x01(\x0b\x32\x0f.aimass.v1.Role\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"I\n\x0e\x42indingChanged\x12#\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x12.aimass.v1.Binding\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"\xa2\x01\n\x0b\x43\x61llAudited\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\x12\x0f\n\x07outcome\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aimass.v1.gateway_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RELEASEAPPLIED']._serialized_start=102
-  _globals['_RELEASEAPPLIED']._serialized_end=188
-  _globals['_APIKEYCHANGED']._serialized_start=190
-  _globals['_APIKEYCHANGED']._serialized_end=261
-  _globals['_TENANTCHANGED']._serialized_start=263
-  _globals['_TENANTCHANGED']._serialized_end=333
-  _globals['_CALLAUDITED']._serialized_start=336
-  _globals['_CALLAUDITED']._serialized_end=498
+  _globals['_RELEASEAPPLIED']._serialized_start=125
+  _globals['_RELEASEAPPLIED']._serialized_end=211
+  _globals['_APIKEYCHANGED']._serialized_start=213
+  _globals['_APIKEYCHANGED']._serialized_end=284
+  _globals['_TENANTCHANGED']._serialized_start=286
+  _globals['_TENANTCHANGED']._serialized_end=356
+  _globals['_ROLECHANGED']._serialized_start=358
+  _globals['_ROLECHANGED']._serialized_end=422
+  _globals['_BINDINGCHANGED']._serialized_start=424
+  _globals['_BINDINGCHANGED']._serialized_end=497
+  _globals['_CALLAUDITED']._serialized_start=500
+  _globals['_CALLAUDITED']._serialized_end=662
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 What gateways say. Topic aimass.gateway.v1."""
 
 from aimass.v1 import access_pb2 as _access_pb2
+from aimass.v1 import roles_pb2 as _roles_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -101,6 +102,56 @@ class TenantChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TenantChanged: _TypeAlias = TenantChanged  # noqa: Y015
+
+@_typing.final
+class RoleChanged(_message.Message):
+    """A role was made, changed, deleted or undeleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    @_builtins.property
+    def role(self) -> _roles_pb2.Role: ...
+    def __init__(
+        self,
+        *,
+        role: _roles_pb2.Role | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoleChanged: _TypeAlias = RoleChanged  # noqa: Y015
+
+@_typing.final
+class BindingChanged(_message.Message):
+    """A binding was made, deleted or undeleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BINDING_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    @_builtins.property
+    def binding(self) -> _roles_pb2.Binding: ...
+    def __init__(
+        self,
+        *,
+        binding: _roles_pb2.Binding | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BindingChanged: _TypeAlias = BindingChanged  # noqa: Y015
 
 @_typing.final
 class CallAudited(_message.Message):

@@ -86,6 +86,7 @@ class MethodPolicy(_message.Message):
     ETAG_REQUIRED_FIELD_NUMBER: _builtins.int
     CALLERS_FIELD_NUMBER: _builtins.int
     COSTLY_FIELD_NUMBER: _builtins.int
+    NAMES_OTHERS_FIELD_NUMBER: _builtins.int
     permission: _builtins.str
     """The permission the caller needs, as `resource.verb`; empty: any authenticated caller."""
     resource: _builtins.str
@@ -102,6 +103,8 @@ class MethodPolicy(_message.Message):
     """It spends what is scarce or paid for. While gateways cannot count together it is refused as `unavailable` once the part
     of the limit is spent that one gateway has; everything else is then merely limited.
     """
+    names_others: _builtins.bool
+    """It names objects beside its resource: a right on some objects is not enough for it, the right on all is needed."""
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
         """The longest a call may take; 10 s if unset."""
@@ -125,6 +128,7 @@ class MethodPolicy(_message.Message):
         etag_required: _builtins.bool = ...,
         callers: _abc.Iterable[_builtins.str] | None = ...,
         costly: _builtins.bool = ...,
+        names_others: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -145,6 +149,8 @@ class MethodPolicy(_message.Message):
         b"effect",
         "etag_required",
         b"etag_required",
+        "names_others",
+        b"names_others",
         "permission",
         b"permission",
         "resource",

@@ -11,6 +11,8 @@ from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 from services.kit.timestamps import from_wire
 
+Changed = events.ApiKeyChanged | events.TenantChanged | events.RoleChanged | events.BindingChanged
+
 
 class AccessApi:
     """Servicer of aimass.v1.Access."""
@@ -24,7 +26,7 @@ class AccessApi:
             tenant=caller.scope.tenant,
             project=caller.scope.project,
             principal=caller.id,
-            permissions=caller.permissions,
+            permissions=self._access.permissions(caller),
         )
 
     async def CreateTenant(self, request: pb.CreateTenantRequest, call: Call) -> pb.Tenant:
@@ -55,6 +57,8 @@ class AccessApi:
             RateLimit(limit.rate, limit.burst) if request.HasField("rate_limit") else None,
             from_wire(request.expire_time),
             _signing(request.signing) if request.HasField("signing") else None,
+            tuple(dict.fromkeys(request.roles)),
+            request.bindings_only,
         )
         return created_to_wire(await self._access.create_key(call.principal, wanted, call.once(created_to_wire)))
 
@@ -69,8 +73,8 @@ class AccessApi:
         await self._access.revoke(call.principal, request.api_key)
         return Empty()
 
-    async def changed(self, message: events.ApiKeyChanged | events.TenantChanged, delivery: Delivery) -> None:
-        """Another gateway, or this one, changed a key or a tenant."""
+    async def changed(self, message: Changed, delivery: Delivery) -> None:
+        """Another gateway, or this one, changed a key, a tenant, a role or a binding."""
         await self._access.reload()
 
 

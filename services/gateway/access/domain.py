@@ -3,11 +3,12 @@
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
+from services.gateway.roles.domain import Grant, Role, lacking
 from services.kit.errors import Code, Failure, InvalidValue, Violation
 
 DEFAULT, SYSTEM = "default", "system"
@@ -67,6 +68,7 @@ class ApiKey:
     revoke_time: datetime | None = None
     generation: int = 1
     signing: Signing | None = None
+    roles: tuple[str, ...] = ()
 
     @property
     def administers(self) -> bool:
@@ -97,6 +99,14 @@ class KeyRequest:
     rate_limit: RateLimit | None = None
     expire_time: datetime | None = None
     signing: Signing | None = None
+    roles: tuple[str, ...] = ()
+    # It starts with nothing.
+    bindings_only: bool = False
+
+    @property
+    def says(self) -> bool:
+        """Whether it says what the key may do."""
+        return bool(self.permissions or self.roles or self.bindings_only)
 
 
 def prefix_of(secret: str) -> str:
@@ -116,23 +126,30 @@ def digest(pepper: bytes, secret: str) -> bytes:
     return hmac.new(pepper, secret.encode(), hashlib.sha256).digest()
 
 
-def covers(held: Iterable[str], wanted: str) -> bool:
-    """True if one of the patterns held grants everything that the wanted pattern grants."""
-    return any(
-        pattern in (ALL, wanted) or (pattern.endswith(".*") and wanted.startswith(pattern[:-1])) for pattern in held
-    )
+def grant(
+    maker: ApiKey,
+    wanted: KeyRequest,
+    prefix: str,
+    now: datetime,
+    held: Sequence[Grant] | None = None,
+    roles: Sequence[Role] = (),
+) -> ApiKey:
+    """The key that `maker` may hand out. Raises invalid_value, invalid_name, or forbidden for more than he has.
 
-
-def grant(maker: ApiKey, wanted: KeyRequest, prefix: str, now: datetime) -> ApiKey:
-    """The key that `maker` may hand out. Raises invalid_value, invalid_name, or forbidden for more than he has."""
+    `held` is what he has, his key's permissions if that is all; `roles` are those that are wanted.
+    """
     _check(wanted, now)
     tenant = wanted.tenant or maker.tenant
-    permissions = wanted.permissions or maker.permissions
-    if lacking := [pattern for pattern in permissions if not covers(maker.permissions, pattern)]:
-        raise Failure(Code.FORBIDDEN, f"the caller's key lacks {lacking[0]} and cannot hand it out")
     projects = wanted.projects or (maker.projects if tenant == maker.tenant else ())
     if maker.projects and (foreign := sorted(set(projects) - set(maker.projects))):
         raise Failure(Code.FORBIDDEN, f"the caller's key is not for project {foreign[0]}")
+    permissions, names = wanted.permissions, wanted.roles
+    if not wanted.says:
+        permissions, names = maker.permissions, maker.roles if tenant == maker.tenant else ()
+    has = (Grant(maker.permissions),) if held is None else held
+    for part in (permissions, *(role.permissions for role in roles)):
+        if lacks := lacking(has, Grant(part, projects)):
+            raise Failure(Code.FORBIDDEN, f"the caller's key lacks {lacks} and cannot hand it out")
     ends = wanted.expire_time or maker.expire_time
     if ends and maker.expire_time and ends > maker.expire_time:
         raise Failure(Code.FORBIDDEN, "a key cannot outlive the key that makes it")
@@ -140,10 +157,13 @@ def grant(maker: ApiKey, wanted: KeyRequest, prefix: str, now: datetime) -> ApiK
     own = maker.rate_limit
     if limit and own and (limit.rate > own.rate or limit.burst > own.burst):
         raise Failure(Code.FORBIDDEN, "a key cannot be faster than the key that makes it")
-    return ApiKey(prefix, tenant, wanted.display_name, permissions, now, projects, limit, ends, signing=wanted.signing)
+    made = ApiKey(prefix, tenant, wanted.display_name, permissions, now, projects, limit, ends)
+    return replace(made, signing=wanted.signing, roles=names)
 
 
 def _check(wanted: KeyRequest, now: datetime) -> None:
+    if wanted.bindings_only and (wanted.permissions or wanted.roles):
+        _invalid("/bindings_only", "must not be set beside permissions or roles")
     for index, pattern in enumerate(wanted.permissions):
         if not _PATTERN.match(pattern):
             _invalid(f"/permissions/{index}", "must be *, models.* or models.get")

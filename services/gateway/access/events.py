@@ -33,6 +33,7 @@ def key_to_wire(key: ApiKey) -> pb.ApiKey:
         tenant=key.tenant,
         projects=key.projects,
         permissions=key.permissions,
+        roles=key.roles,
         rate_limit=pb.RateLimit(rate=limit.rate, burst=limit.burst) if limit else None,
         create_time=to_wire(key.create_time),
         expire_time=to_wire(key.expire_time),

@@ -2,10 +2,12 @@
 
 import hmac
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.gateway.access.domain import ApiKey, Tenant, digest, prefix_of
+from services.gateway.roles.book import Rolebook
+from services.gateway.roles.domain import Grant, in_project, within_projects
 from services.kit.auth import Principal, Scope
 from services.kit.errors import Code, Failure, Unauthenticated
 from services.kit.fields import NAME
@@ -20,6 +22,8 @@ class Held:
 
     key: ApiKey
     digest: bytes
+    # What it may, by itself and by its roles.
+    grants: tuple[Grant, ...]
     principals: dict[str, Principal] = field(default_factory=dict)
     # The change of the ring that it came with.
     turn: int = 0
@@ -28,8 +32,8 @@ class Held:
 class Keyring:
     """Keys by prefix, and tenants by name."""
 
-    def __init__(self, pepper: bytes, now: Callable[[], datetime]) -> None:
-        self._pepper, self._now = pepper, now
+    def __init__(self, pepper: bytes, now: Callable[[], datetime], book: Rolebook | None = None) -> None:
+        self._pepper, self._now, self._book = pepper, now, book or Rolebook()
         self._held: dict[str, Held] = {}
         self._tenants: dict[str, Tenant] = {}
         # How many changes it has seen.
@@ -45,19 +49,30 @@ class Keyring:
         self._held = new | {key.api_key: self._newer(key, kept) for key, kept in keys}
         for tenant in tenants:
             self.tenant(tenant)
+        self.settle()
 
     def _newer(self, key: ApiKey, kept: bytes) -> Held:
         known = self._held.get(key.api_key)
-        return known if known and known.key.generation >= key.generation else Held(key, kept)
+        return known if known and known.key.generation >= key.generation else Held(key, kept, self._grants(key))
+
+    def _grants(self, key: ApiKey) -> tuple[Grant, ...]:
+        own = (Grant(key.permissions),) if key.permissions else ()
+        return (*own, *self._book.grants(key.tenant, f"key:{key.api_key}", key.roles))
+
+    def settle(self, tenant: str = "") -> None:
+        """Looks anew what the keys of a tenant may, or all keys; one that may something else is another key by that."""
+        for prefix, held in list(self._held.items()):
+            if tenant in ("", held.key.tenant) and (grants := self._grants(held.key)) != held.grants:
+                self._held[prefix] = Held(replace(held.key), held.digest, grants, turn=held.turn)
 
     def put(self, key: ApiKey, kept: bytes | None = None) -> None:
         """Adds a key, or changes one; without a digest the one that is held stays."""
         known = self._held.get(key.api_key)
         self.turn += 1
         if known and key.generation >= known.key.generation:
-            self._held[key.api_key] = Held(key, kept or known.digest, turn=self.turn)
+            self._held[key.api_key] = Held(key, kept or known.digest, self._grants(key), turn=self.turn)
         elif known is None and kept:
-            self._held[key.api_key] = Held(key, kept, turn=self.turn)
+            self._held[key.api_key] = Held(key, kept, self._grants(key), turn=self.turn)
 
     def tenant(self, tenant: Tenant) -> None:
         """Knows a tenant as it is from now on."""
@@ -73,8 +88,13 @@ class Keyring:
         held = self._held.get(principal.removeprefix("key:"))
         return held.key if held else None
 
+    def grants(self, principal: str) -> tuple[Grant, ...]:
+        """What a principal `key:<prefix>` may, whatever project it names."""
+        held = self._held.get(principal.removeprefix("key:"))
+        return within_projects(held.grants, held.key.projects) if held else ()
+
     def holds(self, key: ApiKey) -> bool:
-        """Whether a key that was identified has not changed since, and works."""
+        """Whether a key that was identified has not changed since, nor what it may, and works."""
         held = self._held.get(key.api_key)
         return held is not None and held.key is key and self._works(key)
 
@@ -112,6 +132,6 @@ class Keyring:
             raise Failure(Code.FORBIDDEN, f"the key is not for project {project}")
         if len(held.principals) >= _PROJECTS:
             held.principals.clear()
-        principal = Principal(Scope(key.tenant, project), f"key:{key.api_key}", key.permissions)
+        principal = Principal(Scope(key.tenant, project), f"key:{key.api_key}", in_project(held.grants, project))
         held.principals[project] = principal
         return principal

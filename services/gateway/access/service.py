@@ -27,6 +27,8 @@ from services.gateway.access.domain import (
 from services.gateway.access.installation import Given
 from services.gateway.access.keyring import Keyring
 from services.gateway.access.store import AccessStore
+from services.gateway.roles.domain import Grant, Holder, in_project
+from services.gateway.roles.service import Roles
 from services.kit import pages
 from services.kit.app import OPERATOR
 from services.kit.auth import Principal
@@ -47,6 +49,7 @@ class AccessService:
     def __init__(
         self,
         store: AccessStore,
+        roles: Roles,
         home: Path,
         now: Callable[[], datetime],
         rng: random.Random,
@@ -56,8 +59,9 @@ class AccessService:
         """`vault` seals what requests are signed with; without one, that of the home folder."""
         self._store, self._home, self._now, self._random, self._given = store, home, now, rng, given or Given()
         self._vault = vault or Vault(home / "keys")
+        self._roles, roles.holders = roles, self
         self._pepper, self._away = b"", False
-        self.keyring = Keyring(b"", now)
+        self.keyring = Keyring(b"", now, roles.book)
 
     async def start(self) -> None:
         """Loads all keys; makes the tenants `default` and `system` and the first key in an empty database.
@@ -70,7 +74,8 @@ class AccessService:
             self._pepper = await asyncio.to_thread(installation.pepper, folder, fresh, bool(keys))
         else:
             self._pepper = self._given.pepper
-        self.keyring = Keyring(self._pepper, self._now)
+        self.keyring = Keyring(self._pepper, self._now, self._roles.book)
+        await self._roles.load()
         if not tenants:
             await self._begin()
             tenants, keys = await self._store.everything()
@@ -97,6 +102,7 @@ class AccessService:
         """Takes all keys from the database; keeps what is held when it cannot be reached."""
         try:
             turn = self.keyring.turn
+            await self._roles.load()
             self.keyring.replace(*await self._store.everything(), turn)
         except Failure as failure:
             log.warning("keys stay as they were: %s", failure)
@@ -111,8 +117,9 @@ class AccessService:
     async def _renew(self, seen: tuple[int, ...]) -> tuple[int, ...]:
         """Reads what has changed since; says only once that the database is away."""
         try:
-            revision, turn = await self._store.revision(), self.keyring.turn
+            revision, turn = (*await self._store.revision(), *await self._roles.revision()), self.keyring.turn
             if revision != seen:
+                await self._roles.load()
                 self.keyring.replace(*await self._store.everything(), turn)
             self._away = False
             return revision
@@ -177,7 +184,9 @@ class AccessService:
         if wanted.tenant:
             self._see(caller, wanted.tenant)
         now, secret = self._now(), self._secret()
-        new = await self._with_signing(NewKey(grant(maker, wanted, prefix_of(secret), now), secret))
+        roles = self._roles.named(wanted.tenant or maker.tenant, wanted.roles)
+        key = grant(maker, wanted, prefix_of(secret), now, self.holds(caller).grants, roles)
+        new = await self._with_signing(NewKey(key, secret))
         kept = digest(self._pepper, secret)
         made = await self._store.create_key(new, kept, events.key_changed(new.key, now), once)
         self.keyring.put(new.key, kept)
@@ -224,6 +233,25 @@ class AccessService:
                 "the audit trail lacks %s by %s: %s", method, caller.id, failure, extra={"request_id": request_id}
             )
 
+    def holds(self, caller: Principal) -> Holder:
+        """What a caller may hand out, and when his key ends."""
+        known = self.holder(caller.scope.tenant, caller.id)
+        return known or Holder(tuple(_granted(permission) for permission in caller.permissions))
+
+    def holder(self, tenant: str, principal: str) -> Holder | None:
+        """A principal that is a key of a tenant, whether it works or not."""
+        key = self.keyring.key(principal) if principal.startswith("key:") else None
+        return Holder(self.keyring.grants(principal), key.expire_time) if key and key.tenant == tenant else None
+
+    def settle(self, tenant: str = "") -> None:
+        """Roles or bindings of a tenant have changed; empty: of any."""
+        self.keyring.settle(tenant)
+
+    def permissions(self, caller: Principal) -> tuple[str, ...]:
+        """All that a caller may in the project that he named."""
+        known = self.keyring.key(caller.id)
+        return in_project(self.keyring.grants(caller.id), caller.scope.project) if known else caller.permissions
+
     def _maker(self, caller: Principal) -> ApiKey:
         known = self.keyring.key(caller.id)
         # A service or another process's caller has no key here: what its token says is what it has.
@@ -244,3 +272,9 @@ class AccessService:
 
     def _tail(self) -> str:
         return base64.urlsafe_b64encode(self._random.randbytes(32)).decode().rstrip("=")
+
+
+def _granted(permission: str) -> Grant:
+    """What a pattern of a token grants."""
+    names, _, things = permission.partition("@")
+    return Grant(tuple(names.split(",")), objects=tuple(things.split(",")) if things else ())

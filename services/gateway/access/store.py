@@ -51,6 +51,7 @@ _key = scoped(
     Column("digest", LargeBinary, nullable=False),
     Column("projects", JSON, nullable=False),
     Column("permissions", JSON, nullable=False),
+    Column("roles", JSON, nullable=False),
     Column("rate", Float),
     Column("burst", Float),
     Column("generation", Integer, nullable=False),
@@ -268,20 +269,17 @@ def _key_row(key: ApiKey, digest: bytes) -> dict[str, Any]:
         "digest": digest,
         "projects": list(key.projects),
         "permissions": list(key.permissions),
+        "roles": list(key.roles),
         "rate": key.rate_limit.rate if key.rate_limit else None,
         "burst": key.rate_limit.burst if key.rate_limit else None,
         "generation": key.generation,
         "create_time": key.create_time,
         "expire_time": key.expire_time,
         "revoke_time": key.revoke_time,
-        **_signing_row(key.signing),
+        "signs": key.signing.required if key.signing else None,
+        "public_key": key.signing.public_key if key.signing else None,
+        "signing_secret": key.signing.sealed if key.signing else None,
     }
-
-
-def _signing_row(signing: Signing | None) -> dict[str, Any]:
-    if signing is None:
-        return {"signs": None, "public_key": None, "signing_secret": None}
-    return {"signs": signing.required, "public_key": signing.public_key, "signing_secret": signing.sealed}
 
 
 def _as_key(row: Row[Any]) -> ApiKey:
@@ -297,4 +295,5 @@ def _as_key(row: Row[Any]) -> ApiKey:
         row.revoke_time,
         row.generation,
         None if row.signs is None else Signing(row.signs, row.public_key, row.signing_secret),
+        tuple(row.roles),
     )

@@ -11,9 +11,9 @@ PLATFORM = "onnxruntime_onnx"
 DEADLINE = 30.0  # seconds for a prediction when the caller names none
 
 
-def permit(principal: Principal) -> None:
-    """Raises forbidden for a caller who may not ask models."""
-    if not principal.may(INFER):
+def permit(principal: Principal, model: str) -> None:
+    """Raises forbidden for a caller who may not ask a model."""
+    if not principal.may(INFER, f"models/{model}"):
         raise Failure(Code.FORBIDDEN, f"{INFER} is not permitted")
 
 

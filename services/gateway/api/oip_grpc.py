@@ -101,7 +101,7 @@ class OipGrpc:
         return message("ServerMetadataResponse")(**about(self._version)), {}
 
     async def _model_ready(self, request: Any, principal: Principal, *_: Any) -> Any:
-        permit(principal)
+        permit(principal, request.name)
         try:
             pinned = self._route(principal, request.name, request.version)
         except Failure as failure:
@@ -111,7 +111,7 @@ class OipGrpc:
         return message("ModelReadyResponse")(ready=True), {"model-version": pinned.version.label}
 
     async def _model_metadata(self, request: Any, principal: Principal, *_: Any) -> Any:
-        permit(principal)
+        permit(principal, request.name)
         pinned = self._route(principal, request.name, request.version)
         number, signature = pinned.version.number, pinned.version.signature
         loaded = [number] if request.version else self._traffic.versions(principal.scope, request.name)
@@ -125,7 +125,7 @@ class OipGrpc:
         return reply, {"model-version": pinned.version.label}
 
     async def _model_infer(self, request: Any, principal: Principal, request_id: str, remaining: float | None) -> Any:
-        permit(principal)
+        permit(principal, request.model_name)
         pinned = self._route(principal, request.model_name, request.model_version)
         deadline = time.monotonic() + (DEADLINE if remaining is None else min(remaining, DEADLINE))
         names = [output.name for output in request.outputs]

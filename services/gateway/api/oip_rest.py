@@ -66,7 +66,7 @@ class OipRest:
             version, rest = rest[1], rest[2:]
         if rest not in ([], ["ready"]):
             raise NotFound(f"there is no {request.path[:200]}")
-        permit(request.principal)
+        permit(request.principal, model)
         request.model, request.version = model, version
         pinned = self._traffic.route(request.principal.scope, model, version)
         label = (b"model-version", pinned.version.label.encode())
@@ -86,7 +86,7 @@ class OipRest:
     async def _infer(self, request: Request, model: str, version: str) -> Response:
         if request.method != "POST":
             raise NotAllowed(request.method, "POST")
-        permit(request.principal)
+        permit(request.principal, model)
         request.model, request.version = model, version
         deadline = time.monotonic() + (seconds := _seconds(request))
         pinned = self._traffic.route(request.principal.scope, model, version)

@@ -1,0 +1,208 @@
+"""Roles, who has them where, and what that comes to."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, NotFound, Violation
+
+ALL = "*"
+_PERMISSION = re.compile(r"(\*|[a-z][a-z_]*\.(\*|[a-z][a-z_]*))\Z")
+_PROJECT = re.compile(r"([a-z][a-z0-9_-]{0,62}|[a-z][a-z0-9_-]{0,61}\*)\Z")
+_OBJECT = re.compile(r"[a-z][a-z-]{0,62}/([A-Za-z0-9._:/-]{1,80}|[A-Za-z0-9._:/-]{0,79}\*)\Z")
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Role:
+    """A set of permissions with a name; the generation grows with each change."""
+
+    role: str
+    tenant: str
+    description: str
+    permissions: tuple[str, ...]
+    create_time: datetime
+    update_time: datetime
+    delete_time: datetime | None = None
+    generation: int = 1
+    built_in: bool = False
+
+
+@dataclass(frozen=True)
+class Binding:
+    """That a principal has a role. No projects: in all; no objects: for all."""
+
+    binding: str
+    tenant: str
+    role: str
+    principal: str
+    projects: tuple[str, ...]
+    objects: tuple[str, ...]
+    create_time: datetime
+    delete_time: datetime | None = None
+    generation: int = 1
+
+
+class Grant(NamedTuple):
+    """Permissions that somebody has, in some projects and for some objects, or in and for all."""
+
+    permissions: tuple[str, ...]
+    projects: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+
+
+class Holder(NamedTuple):
+    """What somebody may, and when he ends if he does."""
+
+    grants: tuple[Grant, ...]
+    ends: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RoleChange:
+    """What an update sets; None leaves it as it is."""
+
+    description: str | None = None
+    permissions: tuple[str, ...] | None = None
+
+
+def built_in(name: str, permissions: Sequence[str]) -> Role:
+    """A role that every tenant has."""
+    return Role(name, "", f"built in: {name}", tuple(permissions), _NEVER, _NEVER, built_in=True)
+
+
+def in_project(grants: Iterable[Grant], project: str) -> tuple[str, ...]:
+    """The permissions that somebody has in a project, those for all objects first."""
+    here = [grant for grant in grants if not grant.projects or any(_covers(held, project) for held in grant.projects)]
+    whole = dict.fromkeys(permission for grant in here if not grant.objects for permission in grant.permissions)
+    partly = dict.fromkeys(f"{','.join(g.permissions)}@{','.join(g.objects)}" for g in here if g.objects)
+    return (*whole, *partly)
+
+
+def within_projects(grants: Iterable[Grant], projects: Sequence[str]) -> tuple[Grant, ...]:
+    """What is left of grants for who may name some projects only; none named: all of it."""
+    if not projects:
+        return tuple(grants)
+    kept = []
+    for grant in grants:
+        inside = [p for p in projects if not grant.projects or any(_covers(held, p) for held in grant.projects)]
+        if inside:
+            kept.append(grant._replace(projects=tuple(inside)))
+    return tuple(kept)
+
+
+def lacking(held: Sequence[Grant], wanted: Grant) -> str:
+    """The first permission of a grant that who holds others cannot hand out; empty when he has all of it."""
+    places = [(p, t) for p in wanted.projects or ("",) for t in wanted.objects or ("",)]
+    for permission in wanted.permissions:
+        if not all(any(_has(grant, permission, *place) for grant in held) for place in places):
+            return permission
+    return ""
+
+
+def _has(grant: Grant, permission: str, project: str, thing: str) -> bool:
+    """Whether a grant covers a pattern of permissions; an empty project or object stands for all of them."""
+    return (
+        covers(grant.permissions, permission)
+        and (not grant.projects or (bool(project) and any(_covers(held, project) for held in grant.projects)))
+        and (not grant.objects or (bool(thing) and any(_covers(held, thing) for held in grant.objects)))
+    )
+
+
+def covers(held: Iterable[str], wanted: str) -> bool:
+    """True if one of the patterns held grants everything that the wanted pattern grants."""
+    return any(
+        pattern in (ALL, wanted) or (pattern.endswith(".*") and wanted.startswith(pattern[:-1])) for pattern in held
+    )
+
+
+def _covers(held: str, wanted: str) -> bool:
+    """Whether one pattern has all that another has."""
+    return held == wanted or (held.endswith("*") and wanted.startswith(held[:-1]))
+
+
+def check_permissions(permissions: Sequence[str]) -> None:
+    """Raises invalid_value for what no role can hold."""
+    if not permissions:
+        _invalid("/permissions", "must not be empty")
+    _check("permissions", permissions, _PERMISSION, "must be *, models.* or models.get")
+
+
+def check_places(projects: Sequence[str], objects: Sequence[str]) -> None:
+    """Raises invalid_value for what is no pattern of projects or objects."""
+    _check("projects", projects, _PROJECT, "must be a name, or the beginning of one and *")
+    _check("objects", objects, _OBJECT, "must be an object as models/late, or models/fraud-*")
+
+
+def _check(field: str, values: Sequence[str], pattern: re.Pattern[str], rule: str) -> None:
+    for index, value in enumerate(values):
+        if not pattern.match(value):
+            _invalid(f"/{field}/{index}", rule)
+
+
+def _invalid(pointer: str, rule: str) -> None:
+    raise InvalidValue(f"{pointer[1:].replace('/', '.')} {rule}", [Violation(pointer, rule)])
+
+
+def changed(role: Role, change: RoleChange, etag: str, now: datetime) -> Role:
+    """The role after an update. Raises not_found, failed_precondition, etag_mismatch, invalid_value."""
+    live(role)
+    _expect(etag, role.generation, role.role)
+    if change.permissions is not None:
+        check_permissions(change.permissions)
+    return replace(
+        role,
+        description=role.description if change.description is None else change.description,
+        permissions=role.permissions if change.permissions is None else change.permissions,
+        update_time=now,
+        generation=role.generation + 1,
+    )
+
+
+def live(role: Role) -> None:
+    """Raises not_found for a role that is deleted."""
+    if role.delete_time:
+        raise NotFound(f"there is no role {role.role}")
+
+
+def deleted(role: Role, etag: str, now: datetime) -> Role:
+    """The role, away. Raises not_found, etag_mismatch."""
+    live(role)
+    _expect(etag, role.generation, role.role)
+    return replace(role, delete_time=now, update_time=now, generation=role.generation + 1)
+
+
+def undeleted(role: Role, now: datetime) -> Role:
+    """The role, there again; one that is there stays as it is."""
+    if role.delete_time is None:
+        return role
+    return replace(role, delete_time=None, update_time=now, generation=role.generation + 1)
+
+
+def unbound(binding: Binding, etag: str, now: datetime) -> Binding:
+    """The binding, away. Raises not_found, etag_mismatch."""
+    if binding.delete_time:
+        raise NotFound(f"there is no binding {binding.binding}")
+    _expect(etag, binding.generation, binding.binding)
+    return replace(binding, delete_time=now, generation=binding.generation + 1)
+
+
+def bound_again(binding: Binding) -> Binding:
+    """The binding, there again; one that is there stays as it is."""
+    if binding.delete_time is None:
+        return binding
+    return replace(binding, delete_time=None, generation=binding.generation + 1)
+
+
+def own(role: Role) -> Role:
+    """A role that its tenant made. Raises failed_precondition for one that is built in."""
+    if role.built_in:
+        raise FailedPrecondition(f"{role.role} is built in")
+    return role
+
+
+def _expect(etag: str, generation: int, name: str) -> None:
+    if etag not in ("", "*", str(generation)):
+        raise Failure(Code.ETAG_MISMATCH, f"{name} has changed: its etag is {generation}")
