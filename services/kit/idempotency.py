@@ -5,6 +5,7 @@ The row lives in the transaction of the effect, so an effect without its row, or
 
 import copy
 import hashlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from sqlalchemy import Column, LargeBinary, MetaData, String, Table, delete, sel
 from sqlalchemy.engine import Connection
 
 from services.kit.db import Replay, UtcDateTime, upsert
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code, FailedPrecondition, Failure
 from services.kit.secrets import Vault
 
+log = logging.getLogger(__name__)
 LIFETIME = timedelta(hours=24)
 _PRUNE_EVERY = 600.0  # seconds
 
@@ -82,14 +84,25 @@ class Keyed:
     _vault: Vault | None = None
 
     def recall(self, connection: Connection) -> None:
-        """Raises Replay for the same request, key_reused for another one."""
+        """Raises Replay for the same request, key_reused for another one.
+
+        Raises failed_precondition where the answer lies sealed with a key that is not this process's.
+        """
         table = self._keys.table
         found = connection.execute(select(table).where(table.c.scope == self._scope)).first()
         if found is None or found.expire_time < self._now:
             return
         if found.fingerprint != self._fingerprint:
             raise Failure(Code.KEY_REUSED, "the idempotency key was used for another request")
-        raise Replay(self._vault.open(found.reply, self._scope) if self._vault else found.reply)
+        raise Replay(self._opened(found.reply) if self._vault else found.reply)
+
+    def _opened(self, reply: bytes) -> bytes:
+        assert self._vault
+        try:
+            return self._vault.open(reply, self._scope)
+        except ValueError:
+            log.error("a kept answer does not open: AIMASS_SECRETS_KEY was changed, or others have another one")
+            raise FailedPrecondition("the call had its effect; its answer cannot be shown again here") from None
 
     def claim(self, connection: Connection) -> None:
         """The same; of several at a time one goes on, and the others wait for what comes of it."""

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 
 from aimass.v1.access_pb2 import GetTenantRequest, Tenant
 from services.kit.db import Database, Replay
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code, FailedPrecondition, Failure
 from services.kit.idempotency import Keyed
 from services.kit.schema import Schema
 from services.kit.secrets import Vault
@@ -72,8 +72,21 @@ async def test_an_answer_with_a_secret_opens_for_its_own_key_only(db: Database, 
     assert not [row for row in rows if b"whsec_1" in row.reply]
     swap = update(table.table).values(reply=rows[1].reply)
     await db.run(lambda connection: connection.execute(swap) and None)
-    with pytest.raises(ValueError, match="does not open"):
+    with pytest.raises(FailedPrecondition, match="cannot be shown again"):
         await db.recall(shown("k" if rows[1].scope == shown("l")._scope else "l"))
+
+
+async def test_an_answer_that_another_secrets_key_sealed_is_no_bug(
+    db: Database, schema: Schema, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def shown(home: str) -> Keyed:
+        table = schema.keys.sealing(Vault(tmp_path / home))
+        return table.once("ann", "k", GetTenantRequest(), now(), lambda found: Tenant(tenant=found), True)
+
+    await db.run(lambda connection: "whsec_1", shown("one"))
+    with pytest.raises(FailedPrecondition, match="had its effect"):
+        await db.recall(shown("other"))
+    assert "AIMASS_SECRETS_KEY" in caplog.text
 
 
 async def test_an_answer_with_a_secret_is_kept_by_nobody_without_a_vault(schema: Schema) -> None:
