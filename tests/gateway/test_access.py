@@ -283,9 +283,9 @@ async def test_changes_and_audited_calls_are_told(gateway: Gateway) -> None:
     key = await gateway.tenant("kappa")
     await ask(gateway, key, "POST", "/v1/tenants", json={"tenant": "no"}, headers={"x-request-id": "audit-1"})
 
-    audited = (await _all(gateway, events.CallAudited, "audit-1"))[0]
-    changed = await _all(gateway, events.TenantChanged, "kappa")
-    keys = await _all(gateway, events.ApiKeyChanged, key[4:12])
+    audited = (await heard(gateway, events.CallAudited, "audit-1"))[0]
+    changed = await heard(gateway, events.TenantChanged, "kappa")
+    keys = await heard(gateway, events.ApiKeyChanged, key[4:12])
     assert (audited.method, audited.outcome, audited.resource) == (
         "aimass.v1.Access/CreateTenant",
         "forbidden",
@@ -296,7 +296,7 @@ async def test_changes_and_audited_calls_are_told(gateway: Gateway) -> None:
     assert keys[0].generation == 1
 
 
-async def _all(gateway: Gateway, kind: Any, text: str) -> list[Any]:
+async def heard(gateway: Gateway, kind: Any, text: str) -> list[Any]:
     count = 1
     while True:
         found = [message for message in await gateway.house.heard(kind, count) if text in str(message)]

@@ -5,10 +5,12 @@ from typing import Any
 import grpc
 import pytest
 
+from aimass.v1 import gateway_events_pb2 as events
 from aimass.v1 import models_pb2
 from aimass.v1.models_pb2_grpc import ModelsStub
 from services.kit.status import failure_of
 from tests.gateway.conftest import Gateway
+from tests.gateway.test_access import heard
 from tests.gateway.test_roles import ask, made, status
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -88,6 +90,27 @@ async def test_it_is_the_same_over_grpc(gateway: Gateway) -> None:
                 codes[name] = failure_of(error, "gateway").code.text
 
     assert codes == {"fraud-eu": "ok", "late": "forbidden"}
+
+
+@pytest.mark.parametrize("path", ["/v1/models/late", "/v1/logs:tail?query=a"])
+async def test_what_is_refused_is_in_the_audit_trail_also_of_streams(gateway: Gateway, path: str) -> None:
+    key = await gateway.key(bindings_only=True)
+    named = f"refused-{len(path)}"
+
+    assert await status(gateway, key, path, x_request_id=named) == 403
+    told = (await heard(gateway, events.CallAudited, named))[0]
+    assert (told.outcome, told.principal) == ("forbidden", f"key:{key[4:12]}")
+
+
+async def test_roles_and_bindings_that_change_are_told(gateway: Gateway) -> None:
+    await bound(gateway, "told-of", "viewer", objects=["models/late"])
+    await made(gateway, "told-role", "models.get")
+    await ask(gateway, None, "DELETE", "/v1/roles/told-role", if_match="*")
+
+    [binding] = await heard(gateway, events.BindingChanged, "told-of")
+    assert (binding.generation, list(binding.binding.objects)) == (1, ["models/late"])
+    role = (await heard(gateway, events.RoleChanged, "told-role"))[0]
+    assert (role.generation, list(role.role.permissions)) == (1, ["models.get"])
 
 
 async def test_the_service_is_told_of_this_object_only(gateway: Gateway) -> None:
