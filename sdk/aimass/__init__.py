@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from aimass.failures import Failure, Violation
     from aimass.operations import AsyncOperationHandle, OperationHandle
     from aimass.predictions import Prediction
+    from aimass.receipts import Receipt
     from aimass.signing import Signer
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "Failure",
     "OperationHandle",
     "Prediction",
+    "Receipt",
     "Signer",
     "Violation",
 ]
@@ -32,6 +34,7 @@ _HOMES = {
     "Failure": "failures",
     "OperationHandle": "operations",
     "Prediction": "predictions",
+    "Receipt": "receipts",
     "Signer": "signing",
     "Violation": "failures",
 }

@@ -18,6 +18,7 @@ from aimass.exchange import Answer, Plan, Sleep, Unreachable
 from aimass.failures import Failure
 from aimass.operations import AsyncOperationHandle
 from aimass.predictions import Prediction
+from aimass.receipts import Keep
 from aimass.services import AsyncServices
 from aimass.signing import Signer
 from aimass.v1 import monitors_pb2, uploads_pb2
@@ -36,10 +37,12 @@ class AsyncClient(AsyncServices):
         timeout: float | None = None,
         ca: str | None = None,
         signing: str | Signer | None = None,
+        receipts: Keep | None = None,
     ) -> None:
         """Address and key are found, and requests signed, as by `Client`. Raises Failure `no_key`."""
         self.door, options = opened(url, key, project, ca, signing)
         self._http, self._timeout = httpx2.AsyncClient(**options), timeout
+        self._keep = receipts
         self._known: dict[tuple[str, int | None], dict[str, Any]] = {}
 
     async def __aenter__(self) -> "AsyncClient":
@@ -65,7 +68,7 @@ class AsyncClient(AsyncServices):
                     continue
                 try:
                     with named(self.door.url):
-                        answer = answer_of(await self._http.request(**request_of(step)))
+                        answer = answer_of(await self._http.request(**request_of(step, self._keep)), self._keep)
                 except Unreachable as error:
                     step = plan.throw(error)
                 else:

@@ -18,6 +18,7 @@ from aimass.exchange import Answer, Plan, Sleep, Unreachable
 from aimass.failures import Failure
 from aimass.operations import OperationHandle
 from aimass.predictions import Prediction
+from aimass.receipts import Keep
 from aimass.services import Services
 from aimass.signing import Signer
 from aimass.v1 import monitors_pb2, uploads_pb2
@@ -42,15 +43,18 @@ class Client(Services):
         timeout: float | None = None,
         ca: str | None = None,
         signing: str | Signer | None = None,
+        receipts: Keep | None = None,
     ) -> None:
         """Address and key: as given; AIMASS_URL and AIMASS_KEY; `aimass login`; the installation in this folder.
 
         `ca` is a PEM file with the authority of the gateway's certificate: as given, AIMASS_CA, or the system's.
-        `signing` signs every request instead of showing a key: a signing secret, or a `Signer`.
+        `signing` signs every request instead of showing a key: a signing secret, or a `Signer`. `receipts` is given the
+        receipt of each answer that does not stream, with the bytes of the request and of the answer.
         Raises Failure `no_key` when there is none.
         """
         self.door, options = opened(url, key, project, ca, signing)
         self._http, self._timeout = httpx2.Client(**options), timeout
+        self._keep = receipts
         self._known: dict[tuple[str, int | None], dict[str, Any]] = {}
 
     def __enter__(self) -> "Client":
@@ -76,7 +80,7 @@ class Client(Services):
                     continue
                 try:
                     with named(self.door.url):
-                        answer = answer_of(self._http.request(**request_of(step)))
+                        answer = answer_of(self._http.request(**request_of(step, self._keep)), self._keep)
                 except Unreachable as error:
                     step = plan.throw(error)
                 else:

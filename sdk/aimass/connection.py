@@ -13,6 +13,7 @@ from aimass import __version__
 from aimass.door import Door, find
 from aimass.exchange import Answer, Send, Unreachable
 from aimass.failures import Failure
+from aimass.receipts import Keep, Receipt, asking
 from aimass.signing import Signer, SigningAuth
 
 _CONNECT = 5.0  # seconds
@@ -65,21 +66,23 @@ def trusting(ca: str) -> ssl.SSLContext:
         raise Failure("invalid_value", f"{ca} is no file of certificates: {error.strerror or error}") from None
 
 
-def request_of(send: Send) -> dict[str, Any]:
-    """A step of a plan as the HTTP client's arguments."""
+def request_of(send: Send, keep: Keep | None = None) -> dict[str, Any]:
+    """A step of a plan as the HTTP client's arguments; `keep` wants a receipt."""
     timeout = httpx2.Timeout(max(send.seconds, 0.01), connect=min(_CONNECT, max(send.seconds, 0.01)))
     return {
         "method": send.method,
         "url": send.path,
         "params": send.query or None,
-        "headers": dict(send.headers),
+        "headers": dict(send.headers) | (asking(send.content or b"") if keep else {}),
         "content": send.content,
         "timeout": timeout,
     }
 
 
-def answer_of(response: Any) -> Answer:
-    """A response that was read."""
+def answer_of(response: Any, keep: Keep | None = None) -> Answer:
+    """A response that was read; `keep` is given its receipt."""
+    if keep and (receipt := Receipt.of(response)):
+        keep(receipt, response.request.content, response.content)
     return Answer(response.status_code, response.headers, response.content)
 
 

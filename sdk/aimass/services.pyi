@@ -36,6 +36,10 @@ class Access:
     def who_am_i(self, *, timeout: float | None = ...) -> access_pb2.Principal:
         """Says who the caller is. Works with any valid key."""
 
+    def get_receipt_key(self, *, timeout: float | None = ...) -> access_pb2.ReceiptKey:
+        """The public key by which receipts of this installation are verified; its private half never leaves the
+        gateways."""
+
     def create_tenant(
         self, *, tenant: str, display_name: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
     ) -> access_pb2.Tenant:
@@ -984,6 +988,10 @@ class AsyncAccess:
 
     async def who_am_i(self, *, timeout: float | None = ...) -> access_pb2.Principal:
         """Says who the caller is. Works with any valid key."""
+
+    async def get_receipt_key(self, *, timeout: float | None = ...) -> access_pb2.ReceiptKey:
+        """The public key by which receipts of this installation are verified; its private half never leaves the
+        gateways."""
 
     async def create_tenant(
         self, *, tenant: str, display_name: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...

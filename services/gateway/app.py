@@ -23,6 +23,7 @@ from services.gateway.journal import Journal
 from services.gateway.later import Later
 from services.gateway.limits import Buckets, Limit, Limiter
 from services.gateway.limits_shared import SharedBuckets
+from services.gateway.receipts import Receipts
 from services.gateway.repeats import Repeats
 from services.gateway.retries import Retries
 from services.gateway.roles.api import RolesApi
@@ -60,6 +61,7 @@ def build(config: Config, runtime: Runtime) -> App:
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal)
     edge.costly = lambda request: calls.costly(request.method, request.path)
+    edge.receipts = receipts = Receipts(runtime.vault, lambda: runtime.now().timestamp())
     edge.keyed = lambda request: calls.keyed(request.method, request.path)
     predictions = OipRest(traffic, runtime.ready, telemetry.version())
     repeats = Repeats(admission, traffic, journal, lambda: runtime.draining)
@@ -74,7 +76,7 @@ def build(config: Config, runtime: Runtime) -> App:
     doors = Doors(HttpDoor(edge, config, certificate, repeats), rpc, runtime.home, secure=certificate is not None)
     doors.ready, doors.stopping = routes.ready, lambda: runtime.draining
     edge.web = web = Later(lambda: _web(edge, calls, doors.leaving), doors.opened)
-    access_api, roles_api = AccessApi(access), RolesApi(roles)
+    access_api, roles_api = AccessApi(access, receipts), RolesApi(roles)
     told = (events.ApiKeyChanged, events.TenantChanged, events.RoleChanged, events.BindingChanged)
     heard = dict.fromkeys(told, access_api.changed)
     return App(

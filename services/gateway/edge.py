@@ -14,6 +14,7 @@ from services.gateway.exchange import EXCHANGE_KEY, Exchange
 from services.gateway.http_protocol import WORK_KEY
 from services.gateway.journal import Entry, Journal
 from services.gateway.limits import Standing
+from services.gateway.receipts import ASKS, Receipt, Receipts
 from services.gateway.screening import Screen
 from services.gateway.signatures import FIELDS, Head, Refused, Signed
 from services.kit.auth import Principal, Scope
@@ -26,8 +27,7 @@ _PAGES = ("/", "/docs", "/openapi.json")
 _BEARER = (b"www-authenticate", b'Bearer realm="aimass"')
 _BASIC = (b"www-authenticate", b'Basic realm="aimass", charset="UTF-8"')
 _WHO = (Code.UNAUTHENTICATED, Code.TOKEN_INVALID, Code.SIGNATURE_INVALID)
-_SIGNED = tuple(name.encode() for name in FIELDS)
-_PORTS = {"http": ":80", "https": ":443"}
+_SIGNED, _ASKS = tuple(name.encode() for name in FIELDS), ASKS.encode()
 _LONGEST = 16 * 2**20  # bytes of the longest body that any path takes
 _CLOSING = (Code.BODY_TOO_LARGE, Code.REQUEST_TIMEOUT, Code.BAD_FRAMING, Code.HEADERS_TOO_LARGE)
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
@@ -62,6 +62,8 @@ class Request:
     exchange: Exchange | None = None
     # The body, where it had to be read to find out whether the request is taken.
     content: bytes | None = None
+    # What makes the answer's receipt, for those who ask for one.
+    receipt: Receipt | None = None
 
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises body_too_large, request_timeout, bad_framing."""
@@ -107,6 +109,8 @@ class Edge:
         self.costly: Callable[[Request], bool] = lambda request: False
         # Whether its repeats are known by an idempotency key.
         self.keyed: Callable[[Request], bool] = lambda request: False
+        # Makes receipts, where they are made.
+        self.receipts: Receipts | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         begun = time.perf_counter()
@@ -145,13 +149,7 @@ class Edge:
             await sender.whole(await public(request))
             return
         try:
-            signed = self._admission.signed(_head(scope, request)) if _is_signed(request) else None
-            self.identify(request, signed)
-            await self._charge(request)
-            if signed:
-                request.content = await request.body(_LONGEST)
-                keyed = b"idempotency-key" in request.headers and self.keyed(request)
-                await self._admission.settle(signed, request.content, keyed)
+            await self._let_in(scope, request)
         except Unauthenticated:
             self._admission.stranger(request.address)
             raise
@@ -166,6 +164,22 @@ class Edge:
         elif self.web:
             scope[SCOPE_KEY] = request
             await self.web(scope, request.receive, sender)
+
+    async def _let_in(self, scope: Any, request: Request) -> None:
+        headers = request.headers
+        is_signed, asks = _SIGNED[0] in headers or _SIGNED[1] in headers, _ASKS in headers
+        head = Head.of_http(scope, headers) if is_signed or asks else None
+        signed = self._admission.signed(head) if head and is_signed else None
+        self.identify(request, signed)
+        await self._charge(request)
+        if head is None:
+            return
+        request.content = await request.body(_LONGEST)
+        if signed:
+            keyed = b"idempotency-key" in headers and self.keyed(request)
+            await self._admission.settle(signed, request.content, keyed)
+        if asks and self.receipts and request.method != "HEAD":
+            request.receipt = self.receipts.asked(head, request.content)
 
     async def _charge(self, request: Request) -> None:
         standing = self._admission.take(request.principal, 1)
@@ -231,18 +245,6 @@ class Edge:
         )
 
 
-def _is_signed(request: Request) -> bool:
-    return _SIGNED[0] in request.headers or _SIGNED[1] in request.headers
-
-
-def _head(scope: Any, request: Request) -> Head:
-    """The request as it was signed: RFC 9421 has the host without its scheme's own port, and the path undecoded."""
-    host = request.header(b"host").lower().removesuffix(_PORTS.get(scope["scheme"], ""))
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers.items()}
-    path, query = scope["raw_path"].decode("latin-1"), request.query.decode("latin-1")
-    return Head(request.method, host, path, query, headers)
-
-
 def _is_page(request: Request) -> bool:
     return request.method in ("GET", "HEAD") and (request.path in _PAGES or request.path.startswith("/docs/"))
 
@@ -250,28 +252,42 @@ def _is_page(request: Request) -> bool:
 class _Sender:
     """Sends answers with the headers that all of them have, and remembers what was sent."""
 
-    __slots__ = ("_draining", "_request", "_send", "size", "status")
+    __slots__ = ("_draining", "_held", "_request", "_send", "size", "status")
 
     def __init__(self, send: Any, request: Request, draining: Callable[[], bool]) -> None:
         self._send, self._request, self._draining = send, request, draining
         self.status = self.size = 0
+        self._held: Any = None  # the beginning of an answer that needs its end for a receipt
 
     async def __call__(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message["headers"], *self._own()]
             self.status = message["status"]
+            if self._request.receipt:
+                self._held = message
+                return
         else:
             self.size += len(message.get("body", b""))
+            if self._held:
+                begun, self._held = self._held, None
+                if not message.get("more_body"):  # what streams has no receipt
+                    begun["headers"] += self._receipt(self.status, begun["headers"], message.get("body", b""))
+                await self._send(begun)
         await self._send(message)
 
     async def whole(self, response: Response) -> None:
         content = response.body
         self.status, self.size = response.status, len(content)
         headers = [*response.headers, (b"content-length", b"%d" % len(content)), *self._own()]
+        headers += self._receipt(response.status, headers, content)
         if self._request.exchange and await self._request.exchange.answer(response.status, headers, content):
             return
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": content})
+
+    def _receipt(self, status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> list[tuple[bytes, bytes]]:
+        receipt = self._request.receipt
+        return receipt.headers(status, headers, content) if receipt else []
 
     def _own(self) -> list[tuple[bytes, bytes]]:
         request = self._request

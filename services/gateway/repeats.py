@@ -37,7 +37,10 @@ log = logging.getLogger(__name__)
 _END = b"\r\n\r\n"
 _MOST = 4096  # heads that are remembered
 # What makes a head the only one of its kind, or asks for more than an answer.
-_SINGULAR = (b"x-request-id", b"traceparent", b"expect", b"transfer-encoding", b"upgrade", b"signature-input")
+_SINGULAR = (
+    *(b"x-request-id", b"traceparent", b"expect", b"transfer-encoding", b"upgrade"),
+    *(b"signature-input", b"signature", b"x-receipt"),
+)
 
 
 class Known(NamedTuple):

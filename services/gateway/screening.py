@@ -12,7 +12,7 @@ HEADER_BYTES = 32 * 2**10
 TARGET = 16 * 2**10  # bytes of path and query
 _ONCE = (
     *(b"host", b"authorization", b"content-length", b"content-type", b"x-project", b"idempotency-key", b"if-match"),
-    *(b"content-digest", b"inference-header-content-length", b"signature", b"signature-input"),
+    *(b"content-digest", b"inference-header-content-length", b"signature", b"signature-input", b"x-receipt"),
 )
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]|::1)\Z", re.IGNORECASE)

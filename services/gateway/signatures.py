@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from services.gateway import signing
 from services.gateway.access.domain import ApiKey, sealed_for
@@ -24,6 +24,7 @@ _MEANING = ("content-type", "idempotency-key", "if-match", "inference-header-con
 _TEXT = "the request is not signed as it has to be"
 _LARGE = 2**20  # bytes from which on a digest is made beside the loop
 _WHOLE = 1.0  # signatures are dated in whole seconds
+_PORTS = {"http": ":80", "https": ":443"}
 _NONCE = range(16, 129)  # characters
 _NOBODY = bytes(32)
 _STRANGER = b"\x58" + b"\x66" * 31  # a point of the curve, so that as much is done for a key that is none
@@ -48,6 +49,14 @@ class Head(NamedTuple):
     path: str
     query: str  # without its question mark
     headers: Mapping[str, str]
+
+    @classmethod
+    def of_http(cls, scope: Any, headers: Mapping[bytes, bytes]) -> "Head":
+        """As RFC 9421 has it: the host without the port of its scheme, the path as it is written."""
+        said = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+        host = said.get("host", "").lower().removesuffix(_PORTS.get(scope["scheme"], ""))
+        path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+        return cls(scope["method"], host, path, query, said)
 
     def value(self, component: str) -> str:
         """Raises Refused for a header that is not there or a component that is not known."""

@@ -65,8 +65,19 @@ def stated(field: str, signature: str) -> Stated:
 
 def base(components: tuple[str, ...], parameters: str, value: Callable[[str], str]) -> bytes:
     """What is signed (RFC 9421, section 2.5); `value` gives that of a component."""
-    lines = [f'"{name}": {value(name)}\n' for name in components]
+    lines = [f"{identifier(name)}: {value(name)}\n" for name in components]
     return f'{"".join(lines)}"@signature-params": {parameters}'.encode("latin-1")
+
+
+def identifier(component: str) -> str:
+    """A component as it is written: `@method;req` is the method of the request that an answer belongs to."""
+    name, _, of = component.partition(";")
+    return f'"{name}";{of}' if of else f'"{name}"'
+
+
+def digest(content: bytes) -> str:
+    """The `Content-Digest` of a body."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
 
 
 def fits(digest: str, content: bytes) -> bool:

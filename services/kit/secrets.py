@@ -50,11 +50,22 @@ class Vault:
         except InvalidTag:
             raise ValueError("the secret does not open with this key") from None
 
+    def derive(self, purpose: str) -> bytes:
+        """32 bytes for one purpose, the same in every process that has the key, and telling nothing of it (HKDF)."""
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        return HKDF(SHA256(), _KEY, None, purpose.encode()).derive(self._key)
+
     @cached_property
-    def _cipher(self) -> AESGCM:
+    def _key(self) -> bytes:
         if not self._given and not self._file.exists():
             self._make()
-        return AESGCM(self._given or self._file.read_bytes())
+        return self._given or self._file.read_bytes()
+
+    @cached_property
+    def _cipher(self) -> AESGCM:
+        return AESGCM(self._key)
 
     def _make(self) -> None:
         """Two processes may come at once: a link appears whole or not at all, and the first one stays."""

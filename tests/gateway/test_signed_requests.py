@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from grpc import aio
 
 from aimass import AsyncClient, Client, Failure, Signer
+from aimass.receipts import asking
 from aimass.v1 import access_pb2
 from aimass.v1.access_pb2_grpc import AccessStub
 from tests.gateway.conftest import Gateway, gateway_at
@@ -251,3 +252,13 @@ async def test_after_a_restart_nothing_from_before_is_taken(tmp_path: Path) -> N
 async def test_a_secret_that_is_none_is_said_before_anything_is_sent() -> None:
     with pytest.raises(Failure, match="aimsig_"):
         Client("http://127.0.0.1:1", signing="aim_abcdefgh_" + "x" * 43)
+
+
+async def test_an_answer_that_streams_has_no_receipt_and_one_that_is_whole_has(signing: Gateway) -> None:
+    async with signing.client(accept="application/x-ndjson", **asking(b"")) as client:
+        streamed = await client.get("/v1/logs:tail")
+    async with signing.client(**asking(b"")) as client:
+        whole = await client.get("/v1/models/late")
+
+    assert (streamed.status_code, "signature" in streamed.headers) == (200, False)
+    assert (whole.status_code, "signature" in whole.headers) == (200, True)

@@ -54,3 +54,11 @@ def test_a_given_key_is_the_same_everywhere_and_not_written_down(tmp_path: Path)
 def test_a_given_key_that_is_none_is_refused(tmp_path: Path, given: str) -> None:
     with pytest.raises(ConfigError, match="AIMASS_SECRETS_KEY: must be 32 bytes as base64"):
         Vault(tmp_path, given)
+
+
+def test_what_is_derived_is_one_for_each_purpose_and_key(tmp_path: Path) -> None:
+    vault, given = Vault(tmp_path / "keys"), "A" * 43 + "="
+
+    assert vault.derive("a") == Vault(tmp_path / "keys").derive("a")
+    assert len({vault.derive("a"), vault.derive("b"), Vault(tmp_path, given).derive("a"), bytes(32)}) == 4
+    assert len(vault.derive("a")) == 32

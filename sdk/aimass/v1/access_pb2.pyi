@@ -58,6 +58,53 @@ class WhoAmIRequest(_message.Message):
 Global___WhoAmIRequest: _TypeAlias = WhoAmIRequest  # noqa: Y015
 
 @_typing.final
+class GetReceiptKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReceiptKeyRequest: _TypeAlias = GetReceiptKeyRequest  # noqa: Y015
+
+@_typing.final
+class ReceiptKey(_message.Message):
+    """What receipts are verified with. It stays the same for as long as the installation's key for secrets does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The first 16 hexadecimal digits of the public key's SHA-256, which receipts name."""
+    public_key: _builtins.bytes
+    """32 bytes."""
+    algorithm: _builtins.str
+    """`ed25519`."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        public_key: _builtins.bytes = ...,
+        algorithm: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "algorithm", b"algorithm", "key_id", b"key_id", "public_key", b"public_key"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceiptKey: _TypeAlias = ReceiptKey  # noqa: Y015
+
+@_typing.final
 class Principal(_message.Message):
     """Who a caller is."""
 

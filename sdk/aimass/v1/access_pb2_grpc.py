@@ -41,6 +41,11 @@ class AccessStub:
                 request_serializer=aimass_dot_v1_dot_access__pb2.WhoAmIRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_access__pb2.Principal.FromString,
                 _registered_method=True)
+        self.GetReceiptKey = channel.unary_unary(
+                '/aimass.v1.Access/GetReceiptKey',
+                request_serializer=aimass_dot_v1_dot_access__pb2.GetReceiptKeyRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_access__pb2.ReceiptKey.FromString,
+                _registered_method=True)
         self.CreateTenant = channel.unary_unary(
                 '/aimass.v1.Access/CreateTenant',
                 request_serializer=aimass_dot_v1_dot_access__pb2.CreateTenantRequest.SerializeToString,
@@ -94,6 +99,13 @@ class AccessServicer:
 
     def WhoAmI(self, request, context):
         """Says who the caller is. Works with any valid key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReceiptKey(self, request, context):
+        """The public key by which receipts of this installation are verified; its private half never leaves the gateways.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,6 +182,11 @@ def add_AccessServicer_to_server(servicer, server):
                     request_deserializer=aimass_dot_v1_dot_access__pb2.WhoAmIRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_access__pb2.Principal.SerializeToString,
             ),
+            'GetReceiptKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReceiptKey,
+                    request_deserializer=aimass_dot_v1_dot_access__pb2.GetReceiptKeyRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_access__pb2.ReceiptKey.SerializeToString,
+            ),
             'CreateTenant': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateTenant,
                     request_deserializer=aimass_dot_v1_dot_access__pb2.CreateTenantRequest.FromString,
@@ -244,6 +261,33 @@ class Access:
             '/aimass.v1.Access/WhoAmI',
             aimass_dot_v1_dot_access__pb2.WhoAmIRequest.SerializeToString,
             aimass_dot_v1_dot_access__pb2.Principal.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReceiptKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Access/GetReceiptKey',
+            aimass_dot_v1_dot_access__pb2.GetReceiptKeyRequest.SerializeToString,
+            aimass_dot_v1_dot_access__pb2.ReceiptKey.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class AccessStub:
     def __new__(cls, channel: _aio.Channel) -> AccessAsyncStub: ...
     WhoAmI: _grpc.UnaryUnaryMultiCallable[_access_pb2.WhoAmIRequest, _access_pb2.Principal]
     """Says who the caller is. Works with any valid key."""
+    GetReceiptKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetReceiptKeyRequest, _access_pb2.ReceiptKey]
+    """The public key by which receipts of this installation are verified; its private half never leaves the gateways."""
     CreateTenant: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateTenantRequest, _access_pb2.Tenant]
     """Makes a tenant. already_exists: the name is taken, also by a deleted one."""
     GetTenant: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetTenantRequest, _access_pb2.Tenant]
@@ -61,6 +63,8 @@ class AccessAsyncStub(AccessStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     WhoAmI: _aio.UnaryUnaryMultiCallable[_access_pb2.WhoAmIRequest, _access_pb2.Principal]  # type: ignore[assignment]
     """Says who the caller is. Works with any valid key."""
+    GetReceiptKey: _aio.UnaryUnaryMultiCallable[_access_pb2.GetReceiptKeyRequest, _access_pb2.ReceiptKey]  # type: ignore[assignment]
+    """The public key by which receipts of this installation are verified; its private half never leaves the gateways."""
     CreateTenant: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateTenantRequest, _access_pb2.Tenant]  # type: ignore[assignment]
     """Makes a tenant. already_exists: the name is taken, also by a deleted one."""
     GetTenant: _aio.UnaryUnaryMultiCallable[_access_pb2.GetTenantRequest, _access_pb2.Tenant]  # type: ignore[assignment]
@@ -90,6 +94,14 @@ class AccessServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.Principal, _abc.Awaitable[_access_pb2.Principal]]:
         """Says who the caller is. Works with any valid key."""
+
+    @_abc_1.abstractmethod
+    def GetReceiptKey(
+        self,
+        request: _access_pb2.GetReceiptKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.ReceiptKey, _abc.Awaitable[_access_pb2.ReceiptKey]]:
+        """The public key by which receipts of this installation are verified; its private half never leaves the gateways."""
 
     @_abc_1.abstractmethod
     def CreateTenant(

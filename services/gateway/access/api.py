@@ -1,5 +1,7 @@
 """The RPCs of Access, and what other gateways say of keys and tenants."""
 
+from typing import Protocol
+
 from google.protobuf.empty_pb2 import Empty
 
 from aimass.v1 import access_pb2 as pb
@@ -14,11 +16,21 @@ from services.kit.timestamps import from_wire
 Changed = events.ApiKeyChanged | events.TenantChanged | events.RoleChanged | events.BindingChanged
 
 
+class ReceiptKey(Protocol):
+    """What receipts are verified with."""
+
+    @property
+    def key_id(self) -> str: ...
+
+    @property
+    def public_key(self) -> bytes: ...
+
+
 class AccessApi:
     """Servicer of aimass.v1.Access."""
 
-    def __init__(self, access: AccessService) -> None:
-        self._access = access
+    def __init__(self, access: AccessService, receipts: ReceiptKey) -> None:
+        self._access, self._receipts = access, receipts
 
     async def WhoAmI(self, request: pb.WhoAmIRequest, call: Call) -> pb.Principal:
         caller = call.principal
@@ -28,6 +40,10 @@ class AccessApi:
             principal=caller.id,
             permissions=self._access.permissions(caller),
         )
+
+    async def GetReceiptKey(self, request: pb.GetReceiptKeyRequest, call: Call) -> pb.ReceiptKey:
+        found = self._receipts
+        return pb.ReceiptKey(key_id=found.key_id, public_key=found.public_key, algorithm="ed25519")
 
     async def CreateTenant(self, request: pb.CreateTenantRequest, call: Call) -> pb.Tenant:
         once = call.once(tenant_to_wire)

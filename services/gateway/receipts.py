@@ -1,0 +1,82 @@
+"""Answers that are signed for those who ask for it: what was asked and what was answered, for anyone to verify."""
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from services.gateway import signing
+from services.gateway.signatures import Head
+from services.kit.errors import Code, Failure, InvalidValue
+from services.kit.secrets import Vault
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+ASKS = "x-receipt"
+_REQUEST = ("@method;req", "@authority;req", "@path;req", "@query;req")
+_DIGEST = "content-digest"
+
+
+class Receipts:
+    """Signs with the installation's key, the same at every gateway: it is derived from the key of the secrets."""
+
+    def __init__(self, vault: Vault, now: Callable[[], float]) -> None:
+        """`now` gives Unix seconds."""
+        self._vault, self.now = vault, now
+
+    @cached_property
+    def _private(self) -> "Ed25519PrivateKey":
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        return Ed25519PrivateKey.from_private_bytes(self._vault.derive("receipts"))
+
+    @cached_property
+    def public_key(self) -> bytes:
+        """32 bytes."""
+        return self._private.public_key().public_bytes_raw()
+
+    @cached_property
+    def key_id(self) -> str:
+        """The name that receipts give the key."""
+        return hashlib.sha256(self.public_key).hexdigest()[:16]
+
+    def sign(self, text: bytes) -> bytes:
+        """64 bytes."""
+        return self._private.sign(text)
+
+    def asked(self, head: Head, content: bytes) -> "Receipt":
+        """A receipt for the answer to a request. Raises invalid_value for a body without digest, digest_mismatch."""
+        given = head.headers.get(_DIGEST)
+        if content and given is None:
+            raise InvalidValue("a receipt needs the Content-Digest of the request's body")
+        if given is not None and not signing.fits(given, content):
+            raise Failure(Code.DIGEST_MISMATCH, "the body is not the one of its Content-Digest")
+        return Receipt(self, head)
+
+
+class Receipt:
+    """One answer's, once there is one."""
+
+    def __init__(self, receipts: Receipts, head: Head) -> None:
+        self._receipts, self._head = receipts, head
+
+    def headers(self, status: int, said: Iterable[tuple[bytes, bytes]], content: bytes) -> list[tuple[bytes, bytes]]:
+        """What the answer says beside `said`, by RFC 9421: a signature over it and over its request."""
+        told = {name.decode("latin-1"): value.decode("latin-1") for name, value in said}
+        values = {"@status": str(status), _DIGEST: signing.digest(content)}
+        values |= {name: told[name] for name in ("x-request-id", "model-version") if name in told}
+        values |= {name: self._head.value(name.partition(";")[0]) for name in _REQUEST}
+        if _DIGEST in self._head.headers:
+            values[f"{_DIGEST};req"] = self._head.value(_DIGEST)
+        components = " ".join(signing.identifier(name) for name in values)
+        receipts = self._receipts
+        made = f'created={int(receipts.now())};keyid="{receipts.key_id}";alg="ed25519";tag="receipt"'
+        parameters = f"({components});{made}"
+        signature = receipts.sign(signing.base(tuple(values), parameters, values.__getitem__))
+        return [
+            (b"content-digest", values[_DIGEST].encode()),
+            (b"signature-input", f"receipt={parameters}".encode("latin-1")),
+            (b"signature", b"receipt=:" + base64.b64encode(signature) + b":"),
+        ]
