@@ -269,7 +269,7 @@ async def test_after_a_restart_nothing_from_before_is_taken_and_soon_everything_
     world.signatures = Signatures(lambda: world.ring, world.vault, world.cache, world.now, world.ticks)
 
     assert [await world.refused(head, keyed=True) for head in heads] == ["unavailable"] * 3
-    world.wait(SKEW + 1)
+    world.wait(SKEW + 2)
     stale = "the signature is older than what is remembered of others"
     assert [await world.refused(head, keyed=True) for head in heads] == [stale] * 3
     assert await world.refused(world.sign()) is None
@@ -297,7 +297,7 @@ async def test_nothing_is_taken_twice_through_a_restart_of_redis(server: Program
     cache = RedisCache(server.address)
     await cache.start()
     world = World(tmp_path, cache)
-    await until(lambda: time.time() > cache.born + SKEW + 1, 20)
+    await until(lambda: time.time() > cache.born + SKEW + 2, 20)
     heads = [world.sign("curve") for _ in range(10)]
     assert [await world.refused(head) for head in heads] == [None] * 10
 
@@ -308,7 +308,7 @@ async def test_nothing_is_taken_twice_through_a_restart_of_redis(server: Program
     server.start()
     await until(lambda: cache.up)
     assert None not in [await world.refused(head, keyed=True) for head in heads]
-    await until(lambda: time.time() > cache.born + SKEW + 1, 20)
+    await until(lambda: time.time() > cache.born + SKEW + 2, 20)
     assert None not in [await world.refused(head, keyed=True) for head in heads]
     assert await world.refused(world.sign("curve")) is None
     await cache.close()
