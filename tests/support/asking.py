@@ -24,6 +24,7 @@ Fields = dict[str, Any]
 # What a request says beside the ids in its path. A method whose path holds no id has to be here to be asked at all.
 MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "WhoAmI": lambda of: {},
+    "GetReceiptKey": lambda of: {},
     "CreateTenant": lambda of: {"tenant": of("tenant")},
     "CreateApiKey": lambda of: {"tenant": of("tenant")},
     "CreateRole": lambda of: {"role": of("role"), "permissions": ["models.get"]},
