@@ -3,12 +3,14 @@
 import asyncio
 import hashlib
 import hmac
+import os
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from services.gateway import signing
-from services.gateway.access.domain import ApiKey, sealed_for
+from services.gateway.access.domain import ApiKey, Signing, sealed_for
 from services.gateway.access.keyring import Held, Keyring
 from services.gateway.signing import Stated
 from services.kit.cache import Cache
@@ -26,8 +28,9 @@ _LARGE = 2**20  # bytes from which on a digest is made beside the loop
 _WHOLE = 1.0  # signatures are dated in whole seconds
 _PORTS = {"http": ":80", "https": ":443"}
 _NONCE = range(16, 129)  # characters
-_NOBODY = bytes(32)
-_STRANGER = b"\x58" + b"\x66" * 31  # a point of the curve, so that as much is done for a key that is none
+# For a key that is none as much is done as for one: with a public key that is a point of the curve, and a secret.
+_STRANGER = b"\x58" + b"\x66" * 31
+_UNKNOWN = ApiKey("", "", "", (), datetime(1970, 1, 1, tzinfo=UTC), signing=Signing(False))
 
 
 class Refused(Unauthenticated):
@@ -96,7 +99,8 @@ class Signatures:
         """`now` gives Unix seconds, `ticks` seconds that nobody sets."""
         self._keyring, self._vault, self._cache, self._now = keyring, vault, cache, now
         self._nonces = Nonces(cache, now, ticks, WINDOW)
-        self._secrets: dict[str, tuple[ApiKey, bytes]] = {}
+        self._none = _UNKNOWN, os.urandom(32)
+        self._secrets: dict[str, tuple[ApiKey, bytes]] = {"": self._none}
 
     def check(self, head: Head) -> Signed:
         """Whose head this is. Raises Refused."""
@@ -121,21 +125,24 @@ class Signatures:
 
     def _right(self, held: Held | None, said: Stated, text: bytes) -> bool:
         """How much work there is shows in the signature that the caller sent, not in the key that he named."""
-        key = held.key if held else None
-        known = key.signing if key else None
-        right = said.algorithm in ("", known.algorithm if known else said.algorithm)
+        key = held.key if held else _UNKNOWN
+        known = key.signing
+        assert known
+        named = said.algorithm in ("", known.algorithm)
         if len(said.signature) == 64:
-            return _ed25519(known.public_key if known else b"", said.signature, text) and right
-        secret = self._secret(key) if key and known and not known.public_key else b""
-        expected = hmac.new(secret or _NOBODY, text, hashlib.sha256).digest()
-        return hmac.compare_digest(expected, said.signature) and bool(secret) and right
+            right = _ed25519(known.public_key or _STRANGER, said.signature, text) and bool(known.public_key)
+        else:
+            secret = self._secret(_UNKNOWN if known.public_key else key)
+            expected = hmac.new(secret, text, hashlib.sha256).digest()
+            right = hmac.compare_digest(expected, said.signature) and not known.public_key
+        return right and named and held is not None
 
     def _secret(self, key: ApiKey) -> bytes:
         known = self._secrets.get(key.api_key)
         if known is None or known[0] is not key:
             assert key.signing
             if len(self._secrets) > 100_000:
-                self._secrets.clear()
+                self._secrets = {"": self._none}
             try:
                 known = key, self._vault.open(key.signing.sealed, sealed_for(key.api_key))
             except ValueError as error:
@@ -175,7 +182,7 @@ def _ed25519(public_key: bytes, signature: bytes, text: bytes) -> bool:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        Ed25519PublicKey.from_public_bytes(public_key or _STRANGER).verify(signature, text)
-    except InvalidSignature:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text)
+    except (InvalidSignature, ValueError):
         return False
-    return bool(public_key)
+    return True

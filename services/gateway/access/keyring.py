@@ -3,7 +3,7 @@
 import hmac
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from services.gateway.access.domain import ApiKey, Tenant, digest, prefix_of
 from services.gateway.roles.book import Rolebook
@@ -27,6 +27,9 @@ class Held:
     principals: dict[str, Principal] = field(default_factory=dict)
     # The change of the ring that it came with.
     turn: int = 0
+
+
+_NONE = Held(ApiKey("", "", "", (), datetime(1970, 1, 1, tzinfo=UTC)), b"", ())
 
 
 class Keyring:
@@ -116,9 +119,10 @@ class Keyring:
         return held.key, self.speaker(held, project)
 
     def signer(self, prefix: str) -> Held | None:
-        """The key that a signed request names, if it is one to sign with, and works."""
-        held = self._held.get(prefix)
-        return held if held and held.key.signing and self._works(held.key) else None
+        """The key that a signed request names, if it is one to sign with, and works; the same work if there is none."""
+        held = self._held.get(prefix, _NONE)
+        works = self._works(held.key)
+        return held if works and held.key.signing else None
 
     def speaker(self, held: Held, project: str) -> Principal:
         """Whom a key speaks for in a project. Raises forbidden, invalid_name."""
