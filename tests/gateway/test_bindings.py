@@ -77,6 +77,16 @@ async def test_lists_and_whatever_names_further_objects_need_the_right_on_all(ga
     assert (await ask(gateway, key, "POST", "/v1/sources:preview", {"source": "any"})).status_code == 403
 
 
+async def test_long_work_is_watched_by_who_has_operations_as_well(gateway: Gateway) -> None:
+    blind = await bound(gateway, "starts", "operator", objects=["models/late"])
+    seeing = await bound(gateway, "starts-and-sees", "operator", objects=["models/late", "operations/*"])
+
+    for key, seen in ((blind, 403), (seeing, 200)):
+        begun = await ask(gateway, key, "POST", "/v1/models/late/versions/1:promote", {})
+        assert begun.status_code == 202, begun.text
+        assert await status(gateway, key, "/v1/operations/trainer-0198") == seen
+
+
 async def test_it_is_the_same_over_grpc(gateway: Gateway) -> None:
     key = await bound(gateway, "over-grpc", "viewer", objects=["models/fraud-*"])
     codes = {}
