@@ -76,13 +76,13 @@ class Admission:
         return principal
 
     def signed(self, head: Head) -> Signed:
-        """Whose signature a head has. Raises signature_invalid."""
+        """Whose signature a head has. Raises signature_invalid, signature_stale."""
         if self._signatures is None:
             raise Refused("signatures are not taken here")
         return self._signatures.check(head)
 
     async def settle(self, signed: Signed, content: bytes, keyed: bool) -> None:
-        """Takes what is signed, once. Raises signature_invalid, unavailable."""
+        """Takes what is signed, once. Raises as `Signatures.settle`."""
         assert self._signatures
         await self._signatures.settle(signed, content, keyed)
 

@@ -26,7 +26,7 @@ _NOBODY = Principal(Scope("", ""), "", ())
 _PAGES = ("/", "/docs", "/openapi.json")
 _BEARER = (b"www-authenticate", b'Bearer realm="aimass"')
 _BASIC = (b"www-authenticate", b'Basic realm="aimass", charset="UTF-8"')
-_WHO = (Code.UNAUTHENTICATED, Code.TOKEN_INVALID, Code.SIGNATURE_INVALID)
+_WHO = (Code.UNAUTHENTICATED, Code.TOKEN_INVALID, Code.SIGNATURE_INVALID, Code.SIGNATURE_STALE)
 _SIGNED, _ASKS = tuple(name.encode() for name in FIELDS), ASKS.encode()
 _LONGEST = 16 * 2**20  # bytes of the longest body that any path takes
 _CLOSING = (Code.BODY_TOO_LARGE, Code.REQUEST_TIMEOUT, Code.BAD_FRAMING, Code.HEADERS_TOO_LARGE)

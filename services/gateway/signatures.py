@@ -34,7 +34,7 @@ _UNKNOWN = ApiKey("", "", "", (), datetime(1970, 1, 1, tzinfo=UTC), signing=Sign
 
 
 class Refused(Unauthenticated):
-    """The one answer to every signature that is not taken; `reason` is for the log and never for the caller."""
+    """The one answer to who has not shown whose he is; `reason` is for the log and never for the caller."""
 
     preset = Code.SIGNATURE_INVALID
     reason = ""
@@ -103,7 +103,7 @@ class Signatures:
         self._secrets: dict[str, tuple[ApiKey, bytes]] = {"": self._none}
 
     def check(self, head: Head) -> Signed:
-        """Whose head this is. Raises Refused."""
+        """Whose head this is. Raises Refused, and signature_stale to who has signed rightly."""
         headers = head.headers
         try:
             said = signing.stated(headers.get(FIELDS[0], ""), headers.get(FIELDS[1], ""))
@@ -118,7 +118,7 @@ class Signatures:
             raise Refused("no key of this id signed it")
         now = self._now()
         if not now - WINDOW <= said.created <= now + SKEW or (said.expires is not None and said.expires <= now):
-            raise Refused("it is too old, or from the future")
+            raise Failure(Code.SIGNATURE_STALE, "the signature is too old, or from the future")
         if len(said.nonce) not in _NONCE:
             raise Refused("its nonce is too short, or too long")
         return Signed(held, said, headers["content-digest"] if "content-digest" in covered else "")
@@ -153,22 +153,18 @@ class Signatures:
     async def settle(self, signed: Signed, content: bytes, keyed: bool) -> None:
         """Takes a request with its body, once; `keyed`: its repeats are known by an idempotency key.
 
-        Raises Refused, and unavailable while nobody can tell whether it came before.
+        Raises Refused for another body, digest_required, replayed, signature_stale, and unavailable while nobody can
+        tell whether it came before.
         """
         if not signed.digest and content:
-            raise Refused("its body is not covered")
+            raise Failure(Code.DIGEST_REQUIRED, "the request has a body: its signature has to cover content-digest")
         if signed.digest and not await _fits(signed.digest, content):
             raise Refused("its body is another one")
         young = self._cache.born + SKEW + _WHOLE - self._now()
         if young >= 0:
             raise Unavailable("signed requests are taken again in a moment", retry_after=young)
-        try:
-            said = signed.stated
-            await self._nonces.accept(signed.held.key.api_key, said.nonce, said.created, keyed)
-        except Failure as failure:
-            if failure.code.http == Code.UNAVAILABLE.http:
-                raise
-            raise Refused(failure.detail) from None
+        said = signed.stated
+        await self._nonces.accept(signed.held.key.api_key, said.nonce, said.created, keyed)
 
 
 async def _fits(digest: str, content: bytes) -> bool:

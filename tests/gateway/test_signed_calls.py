@@ -115,8 +115,8 @@ async def test_a_captured_call_has_one_effect(
     other = models_pb2.CreateModelRequest(model="other")
     assert await refusal(stub.CreateModel(other, metadata=metadata)) == REFUSED
     assert (await stub.CreateModel(MODEL, metadata=metadata)).model == "late"
+    assert (await refusal(stub.CreateModel(MODEL, metadata=metadata)))[0] == "replayed"
     for call in (
-        stub.CreateModel(MODEL, metadata=metadata),
         stub.CreateModel(models_pb2.CreateModelRequest(), metadata=metadata),
         stub.DeleteModel(models_pb2.DeleteModelRequest(model="late"), metadata=metadata),
         stub.CreateModel(MODEL, metadata=[*metadata, ("x-project", "lab")]),

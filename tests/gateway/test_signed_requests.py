@@ -64,7 +64,7 @@ class Captured:
 
 def refusal(answer: httpx2.Response) -> tuple[int, str, str]:
     problem = answer.json()
-    assert "www-authenticate" in answer.headers
+    assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
     return answer.status_code, problem["code"], problem["detail"]
 
 
@@ -200,7 +200,8 @@ async def test_a_captured_request_has_one_effect(signing: Gateway) -> None:
     ]
 
     assert first.status_code == 200, first.text
-    assert {refusal(answer) for answer in others} == {REFUSED}
+    assert refusal(others[0])[:2] == (409, "replayed")
+    assert {refusal(answer) for answer in others[1:]} == {REFUSED}
     assert len(signing.services["aimass.v1.Sources"].seen) == before + 1
 
 
@@ -210,7 +211,7 @@ async def test_of_many_at_a_time_one_is_taken(signing: Gateway) -> None:
 
     answers = await asyncio.gather(*(captured.send() for _ in range(20)))
 
-    assert sorted(answer.status_code for answer in answers) == [200] + [401] * 19
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 19
 
 
 async def test_a_path_is_signed_as_it_is_written(signing: Gateway) -> None:
@@ -246,7 +247,8 @@ async def test_after_a_restart_nothing_from_before_is_taken(tmp_path: Path) -> N
         assert all(float(answer.headers["retry-after"]) >= 1 for answer in answers)
         async with AsyncClient(running.doors["http"], signing=secret) as client:
             assert (await client.access.who_am_i()).tenant == "default"  # it comes again by itself
-        assert [refusal(await one.send()) for one in captured] == [REFUSED] * 3
+        stale = (401, "signature_stale", "the signature is older than what is remembered of others")
+        assert [refusal(await one.send()) for one in captured] == [stale] * 3
 
 
 async def test_a_secret_that_is_none_is_said_before_anything_is_sent() -> None:

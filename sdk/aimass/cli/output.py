@@ -16,10 +16,12 @@ from aimass.failures import Failure
 
 CONSOLE = Console(stderr=True, highlight=False)  # what is said about the work; results go to stdout
 _WIDTH = 60  # characters of a value in a table
+_WHO = ("no_key", "unauthenticated", "signature_invalid", "signature_stale", "token_invalid", "forbidden")
 _ADVICE = {
     "no_key": "",
     "unauthenticated": "the key is missing or wrong: `aimass login` takes another one",
     "signature_invalid": "requests of this key have to be signed: the guide on signatures says how",
+    "signature_stale": "a clock is wrong, of this machine or of the gateway, or the request lay for a minute",
     "token_invalid": "the key is missing or wrong: `aimass login` takes another one",
     "unavailable": "is it running? `aimass doctor` looks for the reason",
     "rate_limited": "slow down, or ask for a key with a higher limit",
@@ -39,7 +41,7 @@ def exit_code(failure: Failure) -> int:
     """3 when nothing answers, 4 when the caller is not known or may not, 1 for everything else."""
     if failure.code in ("unavailable", "deadline_exceeded") and not failure.status:
         return 3
-    return 4 if failure.code in ("no_key", "unauthenticated", "signature_invalid", "token_invalid", "forbidden") else 1
+    return 4 if failure.code in _WHO else 1
 
 
 def explain(failure: Failure) -> None:
