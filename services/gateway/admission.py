@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from services.gateway.access.domain import ApiKey
 from services.gateway.access.keyring import Keyring
+from services.gateway.issuers.bearers import Bearers
+from services.gateway.issuers.tokens import Distrusted, Keyless, refused
 from services.gateway.limits import Buckets, Limit, Limiter, Standing
 from services.gateway.screening import request_id
 from services.gateway.signatures import FIELDS, Head, Refused, Signatures, Signed
@@ -43,9 +45,13 @@ class Admission:
         default: Limit,
         limiter: Limiter | None = None,
         signatures: Signatures | None = None,
+        bearers: Bearers | None = None,
     ) -> None:
-        """`default` is the limit of keys that have none of their own; without `signatures` nothing signed is taken."""
-        self._signatures = signatures
+        """`default` is the limit of those who have none of their own.
+
+        Without `signatures` nothing signed is taken, without `bearers` no token of an issuer.
+        """
+        self._signatures, self._bearers = signatures, bearers
         # Whether a host is one of ours.
         self.ours: Callable[[bytes], bool] = lambda host: False
         self._keyring, self._default = keyring, default
@@ -60,12 +66,17 @@ class Admission:
         """Who a credential speaks for, in a project; HTTP Basic has the key as password.
 
         What is `signed` needs no other credential; one that is there has to be the same key. Raises unauthenticated,
-        signature_invalid, forbidden, invalid_name.
+        signature_invalid, forbidden, invalid_name; Keyless for a token that may be taken after `learn`.
         """
         if signed and not authorization:
             key, principal = signed.held.key, self._keyring().speaker(signed.held, project or "default")
         else:
-            key, principal = self._keyring().identify(_secret(authorization, basic), project or "default")
+            secret = _secret(authorization, basic)
+            if self._bearers and "." in secret:
+                if signed:
+                    raise Refused("another credential than its key is shown")
+                return self._bearers.identify(secret, project or "default")
+            key, principal = self._keyring().identify(secret, project or "default")
             if signed and signed.held.key is not key:
                 raise Refused("another key than the one that is shown signed it")
         if key.signing and key.signing.required and not signed:
@@ -74,6 +85,11 @@ class Admission:
         if known is None or known[0] is not key:
             self._learn(principal.id, key)
         return principal
+
+    async def learn(self, failure: Keyless) -> None:
+        """Asks a token's issuer for its keys. Raises unavailable."""
+        assert self._bearers
+        await self._bearers.learn(failure)
 
     def signed(self, head: Head) -> Signed:
         """Whose signature a head has. Raises signature_invalid, signature_stale."""
@@ -87,7 +103,7 @@ class Admission:
         await self._signatures.settle(signed, content, keyed)
 
     def key(self, principal: Principal) -> ApiKey | None:
-        """The key of one who was identified."""
+        """The key of one who was identified; None for one who has none."""
         return self._keyring().key(principal.id)
 
     def holds(self, key: ApiKey) -> bool:
@@ -133,15 +149,18 @@ class Admission:
         try:
             signed = self._signed_call(metadata, sent.path) if any(name in metadata for name in FIELDS) else None
             authorization, project = metadata.get("authorization", ""), metadata.get("x-project", "")
-            principal = self.identify(authorization, project, signed=signed)
+            try:
+                principal = self.identify(authorization, project, signed=signed)
+            except Keyless as failure:
+                await self.learn(failure)
+                principal = self.identify(authorization, project, signed=signed)
             caller.set((principal, named))
             standing = self.take(principal, cost, costly)
             enough(await self.wait(principal, cost, costly) if standing is None else standing, costly)
             if signed:
                 await self.settle(signed, sent.content, sent.keyed and "idempotency-key" in metadata)
         except Unauthenticated as failure:
-            if isinstance(failure, Refused):
-                log.info("a signature is not taken: %s", failure.reason, extra={"request_id": named})
+            told(failure, named)
             self.stranger(address.rpartition(":")[0])
             raise
         return principal, named
@@ -152,6 +171,15 @@ class Admission:
         if not self.ours(host.encode("latin-1", "replace")):
             raise Refused("it is for another host")
         return self.signed(Head("POST", host, path, "", metadata))
+
+
+def told(failure: Failure, request: str) -> None:
+    """Writes why a credential is not taken into the log, which the caller is not told."""
+    if isinstance(failure, Refused):
+        log.info("a signature is not taken: %s", failure.reason, extra={"request_id": request})
+    elif isinstance(failure, Distrusted):
+        refused.inc()
+        log.info("a token is not taken: %s", failure.reason, extra={"request_id": request})
 
 
 def enough(standing: Standing, costly: bool = False) -> None:

@@ -19,6 +19,8 @@ from services.gateway.config import Config
 from services.gateway.database import open_database, schema
 from services.gateway.doors import Doors, GrpcDoor, HttpDoor
 from services.gateway.edge import Asgi, Edge
+from services.gateway.issuers.bearers import Bearers
+from services.gateway.issuers.table import IssuerTable
 from services.gateway.journal import Journal
 from services.gateway.later import Later
 from services.gateway.limits import Buckets, Limit, Limiter
@@ -41,6 +43,7 @@ from services.kit import telemetry
 from services.kit.app import App, Runtime
 from services.kit.config import ConfigError
 from services.kit.db import Database
+from services.kit.egress import Egress
 from services.kit.inbox import Listener
 
 
@@ -52,7 +55,8 @@ def build(config: Config, runtime: Runtime) -> App:
     access = AccessService(AccessStore(database), roles, runtime.home, runtime.now, runtime.random, given, vault)
     limiter = _limiter(runtime)
     signatures = Signatures(lambda: access.keyring, runtime.vault, runtime.cache, lambda: runtime.now().timestamp())
-    admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst), limiter, signatures)
+    bearers = _bearers(config, runtime, access)
+    admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst), limiter, signatures, bearers)
     journal = Journal(runtime.home / "logs" / "access.log", runtime.telemetry)
     retries = Retries()
     calls = Calls(runtime, access, retries)
@@ -85,11 +89,19 @@ def build(config: Config, runtime: Runtime) -> App:
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
         start=[access.start, limiter.look],
-        tasks=[access.watch, limiter.follow, journal.write_for_ever, routes.follow, routes.watch, web.warm],
+        tasks=[access.watch, limiter.follow, journal.write_for_ever, routes.follow, routes.watch, web.warm]
+        + ([bearers.follow] if bearers else []),
         doors=[doors],
-        close=[limiter.close, journal.close],
+        close=[limiter.close, journal.close, *([bearers.close] if bearers else [])],
         ready=routes.ready,
     )
+
+
+def _bearers(config: Config, runtime: Runtime, access: AccessService) -> Bearers | None:
+    if config.issuers_file is None:
+        return None
+    egress = Egress(runtime.settings.egress_allow)
+    return Bearers(IssuerTable(config.issuers_file), egress, lambda: access.keyring, lambda: runtime.now().timestamp())
 
 
 def _limiter(runtime: Runtime) -> Limiter:

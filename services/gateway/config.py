@@ -31,6 +31,8 @@ class Config(Settings):
     pepper: SecretStr = SecretStr("")
     # The first key of a new installation. Empty: one is made, and written to `admin-key` in the home folder.
     admin_key: SecretStr = SecretStr("")
+    # A TOML file with the issuers (OpenID Connect) whose tokens are taken; read again when it changes. Empty: none.
+    issuers_file: Path | None = None
     # Names that a `Host` header may give beside loopback and `host`, comma-separated; `*`: any.
     allowed_hosts: str = ""
     # Web origins that may call beside our own, comma-separated: https://console.example.

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.gateway import body, screening
-from services.gateway.admission import Admission, enough
+from services.gateway.admission import Admission, enough, told
 from services.gateway.api import problem
 from services.gateway.exchange import EXCHANGE_KEY, Exchange
 from services.gateway.http_protocol import WORK_KEY
+from services.gateway.issuers.tokens import Keyless
 from services.gateway.journal import Entry, Journal
 from services.gateway.limits import Standing
 from services.gateway.receipts import ASKS, Receipt, Receipts
 from services.gateway.screening import Screen
-from services.gateway.signatures import FIELDS, Head, Refused, Signed
+from services.gateway.signatures import FIELDS, Head, Signed
 from services.kit.auth import Principal, Scope
 from services.kit.errors import Code, Failure, Internal, Unauthenticated
 
@@ -170,7 +171,11 @@ class Edge:
         is_signed, asks = _SIGNED[0] in headers or _SIGNED[1] in headers, _ASKS in headers
         head = Head.of_http(scope, headers) if is_signed or asks else None
         signed = self._admission.signed(head) if head and is_signed else None
-        self.identify(request, signed)
+        try:
+            self.identify(request, signed)
+        except Keyless as failure:
+            await self._admission.learn(failure)
+            self.identify(request, signed)
         await self._charge(request)
         if head is None:
             return
@@ -205,21 +210,16 @@ class Edge:
         """Takes more than the one token that every request costs. Raises rate_limited, unavailable."""
         if cost > 1:
             standing = self._admission.take(request.principal, cost - 1, costly)
-            if standing is None:
-                standing = await self._admission.wait(request.principal, cost - 1, costly)
-            request.standing = standing
-            enough(standing, costly)
+            request.standing = standing or await self._admission.wait(request.principal, cost - 1, costly)
+            enough(request.standing, costly)
 
     async def _fail(self, request: Request, sender: "_Sender", failure: Failure) -> None:
         if sender.status:
             raise failure  # half an answer is out: the connection has to break, or it would look whole
         response = failed(failure, request.path, request.request_id)
-        if isinstance(failure, Refused):
-            log.info("a signature is not taken: %s", failure.reason, extra={"request_id": request.request_id})
+        told(failure, request.request_id)
         if failure.code in _WHO:
-            response.headers.append(_BEARER)
-            if _is_page(request):
-                response.headers.append(_BASIC)
+            response.headers += [_BEARER, _BASIC] if _is_page(request) else [_BEARER]
         if failure.code in _CLOSING:
             response.headers.append((b"connection", b"close"))
         await sender.whole(response)

@@ -40,7 +40,7 @@ class Scope(NamedTuple):
 
 @dataclass(frozen=True)
 class Principal:
-    """Who a call is made for: `key:<id>` or `service:<name>`, and what it may do."""
+    """Who a call is made for: `key:<id>`, `user:<issuer>:<subject>` or `service:<name>`, and what it may do."""
 
     scope: Scope
     id: str

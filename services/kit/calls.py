@@ -71,8 +71,8 @@ class CallTable:
 
     def admit(self, method: Method, principal: Principal, peer: Peer) -> None:
         """Raises forbidden unless who calls may, and what its token says fits the certificate that came with it."""
-        if not principal.id.startswith(("service:", "key:")):
-            raise Forbidden("the token is neither for a service nor for a key")
+        if not principal.id.startswith(("service:", "key:", "user:")):
+            raise Forbidden("the token is neither for a service nor for a key or a user")
         caller = caller_of(principal)
         if peer is not None and caller not in peer:
             raise Forbidden(f"the certificate is not that of {caller}")

@@ -18,6 +18,7 @@ from services.gateway import repeats
 from services.gateway.edge import Edge
 from services.gateway.traffic.engines import Inference
 from services.kit.errors import Unavailable
+from tests.gateway.issuing import Issuer, rsa_key, write
 from tests.gateway.serving import Serving, serving
 from tests.support.house import until
 from tests.support.models import logistic
@@ -199,6 +200,20 @@ async def test_a_key_that_is_revoked_is_refused(app: Serving) -> None:
         assert [(await caller.ask())[0] for _ in range(2)] == [200, 200]
         await admin.delete(f"/v1/api-keys/{key.split('_')[1]}")
         assert (await caller.ask())[0] == 401
+
+
+async def test_a_head_with_a_token_is_read_each_time(tmp_path: Path, full: Counter[str]) -> None:
+    issuer = Issuer()
+    issuer.keys["one"] = rsa_key()
+    file = write(tmp_path / "issuers.toml", issuer.entry())
+    told = {"AIMASS_GATEWAY_ISSUERS_FILE": str(file), "AIMASS_EGRESS_ALLOW": f"127.0.0.1:{issuer.port}"}
+    async with serving(tmp_path / "home", **told) as app:
+        await app.serve("late", logistic(4, 1))
+        async with Caller(app, issuer.token()) as caller:
+            seen = [(await caller.ask())[0] for _ in range(3)]
+    issuer.close()
+
+    assert (seen, full[PATH]) == ([200] * 3, 3)
 
 
 async def test_a_role_that_changes_counts_for_heads_that_are_known(app: Serving) -> None:

@@ -212,6 +212,13 @@ async def test_a_key_that_ends_widens_no_role_and_binds_no_key_that_does_not(gat
     assert narrowed.status_code == 200
 
 
+async def test_an_admin_by_role_makes_no_key_that_administers_the_installation(gateway: Gateway) -> None:
+    key = await gateway.key(roles=["admin"])
+    answer = await ask(gateway, key, "POST", "/v1/api-keys", {"permissions": ["*"]})
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
 async def test_an_admin_of_the_first_tenant_by_role_does_not_administer_the_installation(gateway: Gateway) -> None:
     key = await gateway.key(roles=["admin"])
 

@@ -96,9 +96,9 @@ def test_breakers_have_rules_by_service_and_for_all(file: Path) -> None:
     assert CallTable().breaker("registry") == {}
 
 
-@pytest.mark.parametrize("principal", ["someone", "", "user:me"])
-def test_a_token_is_for_a_service_or_a_key(principal: str) -> None:
-    with pytest.raises(Forbidden, match="neither for a service nor for a key"):
+@pytest.mark.parametrize("principal", ["someone", "", "user", "users:me"])
+def test_a_token_is_for_a_service_a_key_or_a_user(principal: str) -> None:
+    with pytest.raises(Forbidden, match="neither for a service nor for a key or a user"):
         CallTable().admit(
             contract.all_methods()["/aimass.v1.Models/GetModel"], Principal(SCOPE, principal, ("*",)), None
         )

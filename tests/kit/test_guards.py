@@ -125,9 +125,15 @@ async def test_a_change_needs_an_etag(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize(
     ("who", "code"),
-    [("service:trainer", None), ("key:test", None), ("user:ann", Code.FORBIDDEN), ("", Code.FORBIDDEN)],
+    [
+        ("service:trainer", None),
+        ("key:test", None),
+        ("user:corp:ann", None),
+        ("ann", Code.FORBIDDEN),
+        ("", Code.FORBIDDEN),
+    ],
 )
-async def test_internal_methods_are_for_services_and_keys(ledger: Ledger, who: str, code: Code | None) -> None:
+async def test_internal_methods_are_for_services_keys_and_users(ledger: Ledger, who: str, code: Code | None) -> None:
     call = ledger.call("Inside", who=who)
 
     assert (await code_of(call) if code else (await call).value) == (code or "acme/default")

@@ -1,7 +1,7 @@
 """All keys of the installation in memory: a request asks no database, and keys work on while it is away."""
 
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -39,8 +39,8 @@ class Keyring:
         self._pepper, self._now, self._book = pepper, now, book or Rolebook()
         self._held: dict[str, Held] = {}
         self._tenants: dict[str, Tenant] = {}
-        # How many changes it has seen.
-        self.turn = 0
+        # How many changes it has seen, and how often what somebody may was looked at anew.
+        self.turn = self.settled = 0
 
     def replace(self, tenants: Iterable[Tenant], keys: Iterable[tuple[ApiKey, bytes]], turn: int | None = None) -> None:
         """Holds these from now on, and nothing else; what was read before a change does not undo it.
@@ -64,6 +64,7 @@ class Keyring:
 
     def settle(self, tenant: str = "") -> None:
         """Looks anew what the keys of a tenant may, or all keys; one that may something else is another key by that."""
+        self.settled += 1
         for prefix, held in list(self._held.items()):
             if tenant in ("", held.key.tenant) and (grants := self._grants(held.key)) != held.grants:
                 self._held[prefix] = Held(replace(held.key), held.digest, grants, turn=held.turn)
@@ -82,6 +83,11 @@ class Keyring:
         known = self._tenants.get(tenant.tenant)
         if known is None or tenant.generation >= known.generation:
             self._tenants[tenant.tenant] = tenant
+
+    def opened(self, tenant: str) -> bool:
+        """Whether there is such a tenant."""
+        known = self._tenants.get(tenant)
+        return known is not None and not known.delete_time
 
     def has(self, prefix: str) -> bool:
         return prefix in self._held
@@ -102,8 +108,7 @@ class Keyring:
         return held is not None and held.key is key and self._works(key)
 
     def _works(self, key: ApiKey) -> bool:
-        tenant = self._tenants.get(key.tenant)
-        return key.works(self._now()) and tenant is not None and not tenant.delete_time
+        return key.works(self._now()) and self.opened(key.tenant)
 
     def identify(self, secret: str, project: str) -> tuple[ApiKey, Principal]:
         """Whose secret this is. Raises unauthenticated, with one text and after the same work for every reason.
@@ -128,10 +133,14 @@ class Keyring:
         """Whom a key speaks for in a project. Raises forbidden, invalid_name."""
         return held.principals.get(project) or self._principal(held, project)
 
+    def user(self, tenant: str, name: str, roles: Sequence[str], project: str) -> Principal:
+        """Who has roles of a tenant and no key, in a project. Raises invalid_name."""
+        _check(project)
+        return Principal(Scope(tenant, project), name, in_project(self._book.grants(tenant, name, roles), project))
+
     def _principal(self, held: Held, project: str) -> Principal:
         key = held.key
-        if not NAME.match(project):
-            raise Failure(Code.INVALID_NAME, "X-Project must be a name: [a-z][a-z0-9_-]{0,62}")
+        _check(project)
         if key.projects and project not in key.projects:
             raise Failure(Code.FORBIDDEN, f"the key is not for project {project}")
         if len(held.principals) >= _PROJECTS:
@@ -139,3 +148,8 @@ class Keyring:
         principal = Principal(Scope(key.tenant, project), f"key:{key.api_key}", in_project(held.grants, project))
         held.principals[project] = principal
         return principal
+
+
+def _check(project: str) -> None:
+    if not NAME.match(project):
+        raise Failure(Code.INVALID_NAME, "X-Project must be a name: [a-z][a-z0-9_-]{0,62}")

@@ -186,6 +186,8 @@ class AccessService:
         now, secret = self._now(), self._secret()
         roles = self._roles.named(wanted.tenant or maker.tenant, wanted.roles)
         key = grant(maker, wanted, prefix_of(secret), now, self.holds(caller).grants, roles)
+        if key.administers and not self._administers(caller):
+            raise Forbidden("keys that administer the installation are made by those who do")
         new = await self._with_signing(NewKey(key, secret))
         kept = digest(self._pepper, secret)
         made = await self._store.create_key(new, kept, events.key_changed(new.key, now), once)
@@ -258,7 +260,8 @@ class AccessService:
         return known or ApiKey("", caller.scope.tenant, caller.id, caller.permissions, self._now())
 
     def _administers(self, caller: Principal) -> bool:
-        return self._maker(caller).administers
+        # What a user has comes from roles, and they never administer the installation.
+        return not caller.id.startswith("user:") and self._maker(caller).administers
 
     def _see(self, caller: Principal, tenant: str) -> None:
         if tenant != caller.scope.tenant and not self._administers(caller):

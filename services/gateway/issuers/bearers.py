@@ -1,0 +1,106 @@
+"""Callers who show tokens of issuers: each token is verified once, and what it says is asked again each time."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.gateway.access.keyring import Keyring
+from services.gateway.issuers import tokens
+from services.gateway.issuers.keyset import KeySet
+from services.gateway.issuers.table import IssuerTable
+from services.gateway.issuers.tokens import Claims, Distrusted, Keyless
+from services.kit.auth import Principal
+from services.kit.egress import Egress
+from services.kit.errors import Unavailable
+
+_LOOK = 0.5  # seconds between two looks at the file and at what is due
+_MOST = 10_000  # tokens that are remembered
+_PROJECTS = 64  # principals that are kept for one token
+
+
+@dataclass(slots=True)
+class _Known:
+    """A token that was verified, and the principals it spoke for since roles last changed."""
+
+    claims: Claims
+    settled: int = -1
+    principals: dict[str, Principal] = field(default_factory=dict)
+
+
+class Bearers:
+    """Says whom a token speaks for."""
+
+    def __init__(
+        self, table: IssuerTable, egress: Egress, keyring: Callable[[], Keyring], now: Callable[[], float]
+    ) -> None:
+        """`now` gives Unix seconds; roles and tenants are those of the keyring."""
+        self._table, self._egress, self._keyring, self._now = table, egress, keyring, now
+        self._sets: dict[str, KeySet] = {}
+        # By digest: the tokens themselves are kept nowhere.
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._arrange()
+
+    def identify(self, token: str, project: str) -> Principal:
+        """Whom a token speaks for in a project. Raises Distrusted; invalid_name for a project that is no name."""
+        digest, now = hashlib.sha256(token.encode()).digest(), self._now()
+        known = self._known.get(digest)
+        if known is None:
+            known = _Known(tokens.read(token, self._table.issuers, self._keys, now))
+            self._known[digest] = known
+            if len(self._known) > _MOST:
+                self._known.popitem(last=False)
+        elif known.claims.ends <= now:
+            del self._known[digest]
+            raise Distrusted("it has expired")
+        return self._speaker(known, project)
+
+    def _speaker(self, known: _Known, project: str) -> Principal:
+        ring, claims = self._keyring(), known.claims
+        if not ring.opened(claims.tenant):
+            raise Distrusted("its tenant is closed")
+        if known.settled != ring.settled or len(known.principals) >= _PROJECTS:
+            known.principals.clear()
+            known.settled = ring.settled
+        if (principal := known.principals.get(project)) is None:
+            principal = ring.user(claims.tenant, claims.principal, claims.roles, project)
+            known.principals[project] = principal
+        return principal
+
+    async def learn(self, failure: Keyless) -> None:
+        """Asks an issuer for the key that a token names. Raises unavailable while nothing is known of the issuer."""
+        if keys := self._sets.get(failure.issuer):
+            await keys.ask()
+            if not keys.keys:
+                raise Unavailable("the issuer of the token cannot be reached", retry_after=5.0)
+
+    async def follow(self) -> None:
+        """Follows the file and the issuers, for ever."""
+        while True:
+            if self._table.look():
+                self._arrange()
+            for keys in self._sets.values():
+                keys.renew()
+            await asyncio.sleep(_LOOK)
+
+    async def close(self) -> None:
+        """Asks nobody any more."""
+        await asyncio.gather(*(keys.close() for keys in self._sets.values()))
+        await self._egress.close()
+
+    def _keys(self, name: str) -> Mapping[str, Any]:
+        return self._sets[name].keys
+
+    def _arrange(self) -> None:
+        """The issuers are others from now on: what was believed is looked at again."""
+        for name, issuer in self._table.issuers.items():
+            known = self._sets.get(name)
+            if known is None or not known.serves(issuer):
+                if known:
+                    known.stop()
+                self._sets[name] = KeySet(name, issuer, self._egress, self._known.clear)
+        for name in self._sets.keys() - self._table.issuers.keys():
+            self._sets.pop(name).stop()
+        self._known.clear()

@@ -1,0 +1,147 @@
+"""Tokens of issuers (RELIABILITY A4, V11): whose they are, and that they were made for us, now, with the right key."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jwt
+from prometheus_client import Counter
+
+from services.gateway.issuers import strict
+from services.gateway.issuers.table import Issuer
+from services.kit.errors import Unauthenticated
+from services.kit.telemetry import REGISTRY
+
+_LONGEST = 16 * 2**10  # characters
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
+_SUBJECT = re.compile(r"[!-~]{1,255}\Z")
+# Keys that come with the message, meanings that must be understood, other forms of the payload.
+_NEVER = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc", "epk", "cty"})
+_TYPES = ("jwt", "at+jwt", "application/at+jwt")
+_MOST = 1000  # groups that are looked at
+refused = Counter("aimass_tokens_refused", "Tokens of issuers that were not taken.", registry=REGISTRY)
+
+
+class Distrusted(Unauthenticated):
+    """The one answer to every token that is not taken, the same as to a wrong key; `reason` is for the log only."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the key is not valid")
+        self.reason = reason
+
+
+class Keyless(Distrusted):
+    """The issuer is not known to have the key that a token names."""
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__("no key of its issuer has this id")
+        self.issuer = issuer
+
+
+class Claims(NamedTuple):
+    """What a token that is taken says."""
+
+    principal: str
+    tenant: str
+    roles: tuple[str, ...]
+    ends: float  # Unix seconds
+
+
+class _Parts(NamedTuple):
+    algorithm: str
+    kid: str
+    claims: dict[str, Any]
+
+
+def read(token: str, issuers: Mapping[str, Issuer], keys: Callable[[str], Mapping[str, Any]], now: float) -> Claims:
+    """What a token says; `keys` are those of an issuer by its name. Raises Distrusted."""
+    parts = _parts(token)
+    name, issuer = _issuer(parts.claims, issuers)
+    if parts.algorithm != issuer.algorithm:
+        raise Distrusted("its algorithm is not that of its issuer")
+    if (key := keys(name).get(parts.kid)) is None:
+        raise Keyless(name)
+    try:
+        jwt.PyJWS(algorithms=[issuer.algorithm]).decode(token, key, algorithms=[issuer.algorithm])
+    except (jwt.PyJWTError, ValueError, TypeError):
+        raise Distrusted("its issuer has not signed it") from None
+    ends = _times(parts.claims, issuer, now)
+    return Claims(f"user:{name}:{_subject(parts.claims)}", issuer.tenant, _roles(parts.claims, issuer), ends)
+
+
+def _parts(token: str) -> _Parts:
+    if len(token) > _LONGEST or not _TOKEN.match(token):
+        raise Distrusted("it is no token, or too long")
+    try:
+        head, payload, _ = [strict.unpadded(part) for part in token.split(".")]
+        header, claims = strict.document(head), strict.document(payload)
+    except ValueError:
+        raise Distrusted("it is not written as tokens are") from None
+    if _NEVER & header.keys():
+        raise Distrusted("its header says more than it may")
+    algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
+    if not isinstance(algorithm, str) or not isinstance(kid, str) or not strict.KID.match(kid):
+        raise Distrusted("it does not say its algorithm and its key")
+    if not isinstance(kind, str) or kind.lower() not in _TYPES:
+        raise Distrusted("it is not of a kind that is shown to services")
+    return _Parts(algorithm, kid, claims)
+
+
+def _issuer(claims: Mapping[str, Any], issuers: Mapping[str, Issuer]) -> tuple[str, Issuer]:
+    said = claims.get("aud")
+    audiences = said if isinstance(said, list) else [said]
+    found = [
+        (name, issuer)
+        for name, issuer in issuers.items()
+        if issuer.url == claims.get("iss") and issuer.audience in audiences
+    ]
+    if len(found) != 1:
+        raise Distrusted("it is of no issuer that is known, or not for us, or for two of us")
+    return found[0]
+
+
+def _times(claims: Mapping[str, Any], issuer: Issuer, now: float) -> float:
+    """When it ends here."""
+    ends, made, begins = (_time(claims, name) for name in ("exp", "iat", "nbf"))
+    if ends is None or made is None:
+        raise Distrusted("it does not say when it was made and when it ends")
+    if ends + issuer.leeway <= now:
+        raise Distrusted("it has expired")
+    if max(made, made if begins is None else begins) > now + issuer.leeway:
+        raise Distrusted("it is from the future")
+    if not 0 < ends - made <= issuer.longest or ends - now > issuer.longest + issuer.leeway:
+        raise Distrusted("it lives too long")
+    return ends + issuer.leeway
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float | None:
+    """Unix seconds."""
+    if name not in claims:
+        return None
+    found = claims[name]
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < 2**53:
+        raise Distrusted(f"its {name} is no time")
+    return float(found)
+
+
+def _subject(claims: Mapping[str, Any]) -> str:
+    found = claims.get("sub")
+    if not isinstance(found, str) or not _SUBJECT.match(found):
+        raise Distrusted("it does not say for whom it is")
+    if "cnf" in claims:
+        raise Distrusted("it is bound to a key that the caller has to prove")
+    return found
+
+
+def _roles(claims: Mapping[str, Any], issuer: Issuer) -> tuple[str, ...]:
+    path = issuer.groups_claim
+    found: Any = claims
+    for name in (path,) if isinstance(path, str) else path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return tuple(dict.fromkeys(role for group in _groups(found) for role in issuer.groups.get(group, ())))
+
+
+def _groups(said: Any) -> Iterable[str]:
+    """A list of names, or names with spaces between them, as in `scope`."""
+    names = said.split() if isinstance(said, str) else said
+    return [name for name in names if isinstance(name, str)][:_MOST] if isinstance(names, list) else []
