@@ -145,7 +145,7 @@ def test_base64url_has_one_spelling(content: bytes) -> None:
 
 @given(st.text(max_size=200))
 def test_what_is_no_token_is_refused_and_nothing_else_happens(text: str) -> None:
-    with pytest.raises(Distrusted, match="the key is not valid"):
+    with pytest.raises(Distrusted, match="the token is not valid"):
         tokens.read(text, {"corp": issuer()}, lambda _: {}, NOW)
 
 

@@ -9,7 +9,7 @@ from prometheus_client import Counter
 
 from services.gateway.issuers import strict
 from services.gateway.issuers.table import Issuer
-from services.kit.errors import Unauthenticated
+from services.kit.errors import Code, Unauthenticated
 from services.kit.telemetry import REGISTRY
 
 _LONGEST = 16 * 2**10  # characters
@@ -23,10 +23,12 @@ refused = Counter("aimass_tokens_refused", "Tokens of issuers that were not take
 
 
 class Distrusted(Unauthenticated):
-    """The one answer to every token that is not taken, the same as to a wrong key; `reason` is for the log only."""
+    """The one answer to every token that is not taken; `reason` is for the log only."""
+
+    preset = Code.TOKEN_INVALID
 
     def __init__(self, reason: str) -> None:
-        super().__init__("the key is not valid")
+        super().__init__("the token is not valid")
         self.reason = reason
 
 
