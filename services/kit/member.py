@@ -36,6 +36,7 @@ class Instance(NamedTuple):
 
 
 Connect = Callable[[str, str], aio.Channel]
+_SETTLES = 0.1  # seconds after which a channel whose call was lost says whether its connection is there
 
 
 def plain(address: str, service: str) -> aio.Channel:
@@ -66,6 +67,7 @@ class Member:
         self.instance, self.breaker = instance, Breaker(rules, dice=random.random)
         self.load, self.connected, self.away_since = 0, False, time.monotonic()
         self.seen = False  # it has been connected
+        self._closed = False
         self._channel, self._news = channel, news
         self._ended = asyncio.Event()
         self._methods: dict[Any, Any] = {}
@@ -97,8 +99,20 @@ class Member:
         self.load -= 1
         self._ended.set()
         self.breaker.end(ticket, outcome)
-        if outcome is Outcome.LOST:  # seen here before the watch hears of it, so that the next call goes elsewhere
-            self._see(self._channel.get_state())
+        if outcome is Outcome.LOST:
+            self._doubt()
+
+    def _doubt(self) -> None:
+        """The next call goes elsewhere: a channel says a while after its calls that its connection is gone."""
+        if self.connected:
+            self.connected, self.away_since = False, time.monotonic()
+            self._news()
+            asyncio.get_running_loop().call_later(_SETTLES, self._settle)
+
+    def _settle(self) -> None:
+        if not self._closed and not self.connected and self._channel.get_state() is ChannelConnectivity.READY:
+            self.connected = True
+            self._news()
 
     async def _watch(self) -> None:
         while True:
@@ -127,6 +141,7 @@ class Member:
                         await self._ended.wait()
                         self._ended.clear()
         finally:
+            self._closed = True
             if self._watching:
                 self._watching.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

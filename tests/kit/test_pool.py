@@ -279,6 +279,19 @@ def process() -> Iterator[tuple[Instance, subprocess.Popen[bytes]]]:
     found.wait()
 
 
+async def test_who_lost_a_call_is_not_the_next_one_and_soon_called_again(service: Service) -> None:
+    first = service.instances[0]
+    await service.connected(2)
+    first.lost = True
+    with pytest.raises(Disconnected):
+        await who(SomeChannel(service.pool, (first.name,)))
+
+    assert first.name not in await several(service.channel, 10)
+    first.lost = False
+    await until(lambda: len([one for one in service.pool.members if one.connected]) == 2)
+    assert first.name in await several(service.channel, 30)
+
+
 async def test_a_frozen_process_takes_only_its_own_calls_with_it(
     service: Service, process: tuple[Instance, subprocess.Popen[bytes]]
 ) -> None:

@@ -19,12 +19,16 @@ PATH = "/aimass.test.Who/Who"
 
 @dataclass
 class Speaker:
-    """One instance. It answers with its name, `broken` with an error; `gate` holds its calls back."""
+    """One instance. It answers with its name, `broken` with an error; `gate` holds its calls back.
+
+    What is `lost` ends as when its connection breaks, and the connection is there all the same.
+    """
 
     name: str
     port: int
     calls: int = 0
     broken: bool = False
+    lost: bool = False
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     server: aio.Server | None = None
 
@@ -54,6 +58,8 @@ class Speaker:
     async def _answer(self, request: bytes, context: Any) -> bytes:
         self.calls += 1
         await self.gate.wait()
+        if self.lost:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
         if self.broken:
             await context.abort(grpc.StatusCode.INTERNAL, "broken")
         return self.name.encode()
