@@ -43,7 +43,7 @@ def after(kind: type, name: str) -> None:
 async def while_computing(*_: Any) -> None:
     """Kills this process when its child has begun."""
     child = asyncio.ensure_future(RUN(*_))
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.05)  # it imports for several times as long
     assert not child.done()
     die()
 
