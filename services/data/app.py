@@ -73,7 +73,7 @@ def build(config: Config, runtime: Runtime) -> App:
         schema=schema,
         start=resumes,
         tasks=[
-            partial(collect_for_ever, runtime.uploads, runtime.storage.passing),
+            partial(collect_for_ever, runtime.uploads),
             *(partial(schema.tenure.watch, each) for each in resumes),
         ],
         close=[tables.close],

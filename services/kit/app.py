@@ -16,6 +16,7 @@ from services.kit.calls import CallTable
 from services.kit.config import Installation
 from services.kit.db import Database
 from services.kit.discovery import Directory
+from services.kit.leftovers import clear_for_ever
 from services.kit.member import connector
 from services.kit.schema import Schema
 from services.kit.secrets import Vault
@@ -116,6 +117,13 @@ class Runtime:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    def look_after_files(self) -> None:
+        """Starts the tasks that read again what others write, keep what others read, and clear what the dead left."""
+        self.spawn(self.calls.watch(self.directory.rule))
+        self.spawn(self.identity.keep())
+        if self.storage.passing:
+            self.spawn(clear_for_ever(self.storage.passing))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

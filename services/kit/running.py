@@ -75,10 +75,9 @@ class Process:
             await observed.open()
             (runtime.home / "observed").write_text(f"{observed.address}\n")
             self._observed.append(observed)
-        runtime.spawn(runtime.calls.watch(runtime.directory.rule))
+        runtime.look_after_files()
         if runtime.credentials:
             runtime.spawn(runtime.credentials.watch(self._renew))
-        runtime.spawn(runtime.identity.keep())
         await runtime.cache.start()
         await runtime.directory.start()
         await runtime.bus.start()

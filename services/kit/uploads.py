@@ -19,12 +19,11 @@ from services.kit.blobs import FolderBlobs
 from services.kit.digests import hash_of
 from services.kit.disk import append, sync
 from services.kit.errors import Code, Failure, NotFound
-from services.kit.leftovers import clear
+from services.kit.leftovers import EVERY, clear
 from services.kit.timestamps import uuid7
 
 log = logging.getLogger(__name__)
 GRACE = 24 * 3600.0  # seconds after its last chunk that an upload may still be gone on with
-_EVERY = 3600.0  # seconds between two collections
 _UPLOAD = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 
 
@@ -59,15 +58,13 @@ class Uploads(Protocol):
         """Forgets what was not committed and has had no chunk for `age` seconds; how many uploads that were."""
 
 
-async def collect_for_ever(uploads: Uploads, passing: Path | None = None) -> None:
-    """The task of a process that takes uploads, or that puts files together in the folder `passing`."""
+async def collect_for_ever(uploads: Uploads) -> None:
+    """The task of a service that takes uploads."""
     while True:
-        await asyncio.sleep(_EVERY)
+        await asyncio.sleep(EVERY)
         try:
             if gone := await uploads.collect():
                 log.info("%d uploads were abandoned and are gone", gone)
-            if passing and (gone := await asyncio.to_thread(clear, passing)):
-                log.info("%d files of processes that were killed are gone", gone)
         except (Failure, OSError) as error:
             log.warning("uploads are collected later: %s", error)
 

@@ -57,7 +57,7 @@ def build(config: Config, runtime: Runtime) -> App:
             ),
         ],
         start=[releases.resume],
-        tasks=[releases.watch, partial(collect_for_ever, runtime.uploads, runtime.storage.passing)],
+        tasks=[releases.watch, partial(collect_for_ever, runtime.uploads)],
     )
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from services.kit.app import App, Runtime
 from services.kit.auth import Scope
-from services.kit.uploads import collect_for_ever
 from services.trainer.config import Config
 from services.trainer.database import open_database, schema
 from services.trainer.jobs.api import JobsApi
@@ -55,10 +54,6 @@ def build(config: Config, runtime: Runtime) -> App:
         database=database,
         schema=schema,
         start=[recover, *([where.start] if workers else [])],
-        tasks=[
-            jobs.watch,
-            partial(collect_for_ever, runtime.uploads, runtime.storage.passing),
-            *(worker.run for worker in workers),
-        ],
+        tasks=[jobs.watch, *(worker.run for worker in workers)],
         close=[where.close],
     )

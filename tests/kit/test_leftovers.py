@@ -1,10 +1,11 @@
 """What killed processes have left behind."""
 
+import asyncio
 import os
 import time
 from pathlib import Path
 
-from services.kit.leftovers import AGE, clear
+from services.kit.leftovers import AGE, clear, clear_for_ever
 
 
 def make(path: Path, days: float = 0) -> Path:
@@ -63,3 +64,14 @@ def test_what_a_link_leads_to_is_not_touched(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_has_nothing(tmp_path: Path) -> None:
     assert clear(tmp_path / "none") == 0
     assert AGE > 4 * 86_400, "a training may wait for a day, thrice, and then work for a day"
+
+
+async def test_a_process_looks_again_and_again(tmp_path: Path) -> None:
+    looking = asyncio.create_task(clear_for_ever(tmp_path, every=0.01))
+    for name in ("first.parquet", "second.parquet"):
+        left = make(tmp_path / name, 8)
+        async with asyncio.timeout(10):
+            while left.exists():
+                await asyncio.sleep(0.01)
+
+    looking.cancel()
