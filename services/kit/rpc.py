@@ -67,7 +67,7 @@ class Call:
     @property
     def etag(self) -> str:
         """The etag that the caller last saw, without quotes; empty if he said none."""
-        return self.metadata.get("if-match", "").removeprefix("W/").strip('"')
+        return _etag(self.metadata)
 
     def remaining(self) -> float:
         """Seconds until the caller gives up."""
@@ -83,6 +83,10 @@ class Call:
             raise Failure(Code.INVALID_VALUE, "the idempotency key must have at most 255 characters")
         who = "\0".join((*self.scope, self.principal.id, self.method.path))
         return self.keys.once(who, key, self.request, self.now(), to_wire, self.method.shows_secret)
+
+
+def _etag(metadata: Mapping[str, str]) -> str:
+    return metadata.get("if-match", "").removeprefix("W/").strip('"')
 
 
 class Guarded:
@@ -117,7 +121,7 @@ class Guarded:
         policy = self.method.policy
         self._table.admit(self.method, principal, peer)
         permit(self.method, principal, None if self.client_streams else request)
-        if policy.etag_required and "if-match" not in metadata:
+        if policy.etag_required and not _etag(metadata):
             raise Failure(Code.ETAG_REQUIRED, "If-Match with the etag of the object is required")
         if self.method.public and not self.client_streams:
             fields.check(request)

@@ -110,16 +110,15 @@ async def test_a_method_that_forgets_its_key_is_a_bug_and_not_a_silent_double(le
     assert (await ledger.call("Careless", "a")).value == "a", "without a key there is nothing to forget"
 
 
-@pytest.mark.parametrize(
-    ("sent", "seen"), [('"7"', "7"), ("7", "7"), ('W/"7"', "7"), ('""', ""), ("", ""), ('"a b"', "a b"), ("*", "*")]
-)
+@pytest.mark.parametrize(("sent", "seen"), [('"7"', "7"), ("7", "7"), ('W/"7"', "7"), ('"a b"', "a b"), ("*", "*")])
 async def test_an_etag_comes_without_its_quotes(ledger: Ledger, sent: str, seen: str) -> None:
     assert (await ledger.call("Change", if_match=sent)).value == seen
 
 
-async def test_a_change_needs_an_etag(ledger: Ledger) -> None:
+@pytest.mark.parametrize("sent", [{}, {"if_match": ""}, {"if_match": '""'}, {"if_match": 'W/""'}])
+async def test_a_change_needs_an_etag(ledger: Ledger, sent: dict[str, str]) -> None:
     with pytest.raises(Failure, match="If-Match with the etag of the object is required") as caught:
-        await ledger.call("Change")
+        await ledger.call("Change", **sent)
     assert (caught.value.code, caught.value.code.http) == (Code.ETAG_REQUIRED, 428)
 
 
