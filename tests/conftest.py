@@ -33,3 +33,16 @@ def db_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "near":
         return f"sqlite:///{tmp_path}/data.db"
     return servers.database(servers.address("postgres"))
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[servers.Program]:
+    """A Redis of the test's own, which it may kill, freeze and start again."""
+    servers.address("redis")  # skips where no far tests are wanted
+    try:
+        program = servers.make("redis", tmp_path / "redis").start()
+    except servers.Missing as missing:
+        pytest.skip(str(missing))
+    yield program
+    program.thaw()
+    program.stop()

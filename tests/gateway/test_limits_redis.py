@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
@@ -14,22 +14,10 @@ from services.gateway.limits_shared import SharedBuckets
 from services.kit.cache_redis import TAKE_BUDGET, RedisCache
 from tests.gateway.conftest import gateway_at
 from tests.support.house import until
-from tests.support.servers import Missing, Program, address, make
+from tests.support.servers import Program
 
 pytestmark = pytest.mark.far
 LIMIT = Limit(100, 200)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Program]:
-    address("redis")
-    try:
-        program = make("redis", tmp_path / "redis").start()
-    except Missing as missing:
-        pytest.skip(str(missing))
-    yield program
-    program.thaw()
-    program.stop()
 
 
 class Load:
@@ -85,15 +73,15 @@ class Load:
 
 
 @pytest.fixture
-async def load(server: Program) -> AsyncIterator[Load]:
-    made = Load(server)
+async def load(redis_server: Program) -> AsyncIterator[Load]:
+    made = Load(redis_server)
     await made.start()
     yield made
     await made.stop()
 
 
-async def test_two_gateways_admit_what_one_bucket_would(server: Program) -> None:
-    load = Load(server, budget=1.0)  # a busy machine must not look like a Redis that is away
+async def test_two_gateways_admit_what_one_bucket_would(redis_server: Program) -> None:
+    load = Load(redis_server, budget=1.0)  # a busy machine must not look like a Redis that is away
     await load.start()
     await load.run(300, 5)
     await load.stop()
@@ -103,9 +91,11 @@ async def test_two_gateways_admit_what_one_bucket_would(server: Program) -> None
 
 
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
-async def test_calls_within_the_limit_do_not_notice_that_redis_is_away(server: Program, load: Load, fault: str) -> None:
+async def test_calls_within_the_limit_do_not_notice_that_redis_is_away(
+    redis_server: Program, load: Load, fault: str
+) -> None:
     await load.run(80, 2)
-    getattr(server, fault)()
+    getattr(redis_server, fault)()
     away = time.monotonic()
     await load.run(80, 4)
 
@@ -116,12 +106,12 @@ async def test_calls_within_the_limit_do_not_notice_that_redis_is_away(server: P
 
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
 async def test_a_load_above_the_limit_gains_nothing_by_redis_being_away(
-    server: Program, load: Load, fault: str
+    redis_server: Program, load: Load, fault: str
 ) -> None:
     await load.run(300, 2)
-    getattr(server, fault)()
+    getattr(redis_server, fault)()
     await load.run(300, 4)
-    server.thaw() if fault == "freeze" else server.start()
+    redis_server.thaw() if fault == "freeze" else redis_server.start()
     begun = time.monotonic()
     while any(gateway.degraded for gateway in load.gateways):
         await load.run(300, 1)
@@ -131,9 +121,9 @@ async def test_a_load_above_the_limit_gains_nothing_by_redis_being_away(
     assert load.excess() <= 0.1 * (LIMIT.burst + 60 * LIMIT.rate)
 
 
-async def test_emptying_redis_gives_no_second_burst(server: Program, load: Load) -> None:
+async def test_emptying_redis_gives_no_second_burst(redis_server: Program, load: Load) -> None:
     await load.run(300, 3)
-    async with Redis.from_url(server.address, protocol=2) as client:
+    async with Redis.from_url(redis_server.address, protocol=2) as client:
         for _ in range(5):
             await client.flushall()
             await load.run(300, 0.5)
@@ -141,25 +131,25 @@ async def test_emptying_redis_gives_no_second_burst(server: Program, load: Load)
     assert load.excess() <= 0.1 * (LIMIT.burst + 60 * LIMIT.rate)
 
 
-async def test_a_restart_of_redis_gives_no_second_burst(server: Program, load: Load) -> None:
+async def test_a_restart_of_redis_gives_no_second_burst(redis_server: Program, load: Load) -> None:
     await load.run(300, 3)
     running = asyncio.create_task(load.run(300, 4))
-    await asyncio.to_thread(server.stop)
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(redis_server.stop)
+    await asyncio.to_thread(redis_server.start)
     await running
 
     assert load.excess() <= 0.1 * (LIMIT.burst + 60 * LIMIT.rate)
 
 
 async def test_a_gateway_says_when_it_is_alone_and_refuses_costly_work_when_its_part_is_spent(
-    server: Program, tmp_path: Path
+    redis_server: Program, tmp_path: Path
 ) -> None:
-    shared = {"AIMASS_CACHE_URL": server.address, "AIMASS_GATEWAY_RATE": "0.01", "AIMASS_GATEWAY_BURST": "40"}
+    shared = {"AIMASS_CACHE_URL": redis_server.address, "AIMASS_GATEWAY_RATE": "0.01", "AIMASS_GATEWAY_BURST": "40"}
     where = "static:trainer=127.0.0.1:9"
     async with gateway_at(tmp_path / "a", AIMASS_DISCOVERY_URL=where, **shared) as one, one.client() as client:
         await until(lambda: _policy(client, "40;w=4000"))
 
-        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(redis_server.kill)
         await until(lambda: _policy(client, "40;w=4000;degraded"))
         spent = [(await client.get("/v1/tenants")).status_code for _ in range(60)]
         assert spent.count(200) <= 40
@@ -173,12 +163,12 @@ async def _policy(client: httpx2.AsyncClient, said: str) -> bool:
     return bool((await client.get("/v2/health/live")).headers["ratelimit-policy"] == said)
 
 
-async def test_attempts_without_a_key_are_few_while_gateways_are_alone(server: Program, tmp_path: Path) -> None:
-    few = {"AIMASS_CACHE_URL": server.address, "AIMASS_GATEWAY_RATE": "0.1", "AIMASS_GATEWAY_BURST": "50"}
+async def test_attempts_without_a_key_are_few_while_gateways_are_alone(redis_server: Program, tmp_path: Path) -> None:
+    few = {"AIMASS_CACHE_URL": redis_server.address, "AIMASS_GATEWAY_RATE": "0.1", "AIMASS_GATEWAY_BURST": "50"}
     async with gateway_at(tmp_path / "a", **few) as one, one.client("wrong") as stranger, one.client() as known:
         assert [(await stranger.get("/v1/tenants")).status_code for _ in range(10)] == [401] * 10
 
-        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(redis_server.kill)
         await until(lambda: _policy(known, "50;w=500;degraded"))
         answers = [(await stranger.get("/v1/tenants")).status_code for _ in range(10)]
         assert answers[-1] == 429

@@ -4,7 +4,6 @@ import base64
 import hmac
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +23,7 @@ from services.kit.errors import Code, Failure
 from services.kit.nonces import SKEW
 from services.kit.secrets import Vault
 from tests.support.house import until
-from tests.support.servers import Missing, Program, address, make
+from tests.support.servers import Program
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEXT = "the request is not signed as it has to be"
@@ -280,31 +279,20 @@ async def test_a_secret_that_does_not_open_signs_nothing(world: World, tmp_path:
     assert await world.refused(world.sign()) == "the secret does not open with this key"
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Program]:
-    address("redis")
-    try:
-        program = make("redis", tmp_path / "redis").start()
-    except Missing as missing:
-        pytest.skip(str(missing))
-    yield program
-    program.stop()
-
-
 @pytest.mark.far
-async def test_nothing_is_taken_twice_through_a_restart_of_redis(server: Program, tmp_path: Path) -> None:
-    cache = RedisCache(server.address)
+async def test_nothing_is_taken_twice_through_a_restart_of_redis(redis_server: Program, tmp_path: Path) -> None:
+    cache = RedisCache(redis_server.address)
     await cache.start()
     world = World(tmp_path, cache)
     await until(lambda: time.time() > cache.born + SKEW + 2, 20)
     heads = [world.sign("curve") for _ in range(10)]
     assert [await world.refused(head) for head in heads] == [None] * 10
 
-    server.kill()
+    redis_server.kill()
     for keyed in (False, True):
         assert [await world.refused(head, keyed=keyed) for head in heads] == ["unavailable"] * 10
 
-    server.start()
+    redis_server.start()
     await until(lambda: cache.up)
     assert None not in [await world.refused(head, keyed=True) for head in heads]
     await until(lambda: time.time() > cache.born + SKEW + 2, 20)

@@ -2,8 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +14,7 @@ from services.kit.cache_redis import RedisCache
 from services.kit.errors import Code, Failure, Unavailable
 from services.kit.nonces import SKEW, WINDOW, Nonces
 from tests.support.house import until
-from tests.support.servers import Missing, Program, address, make
+from tests.support.servers import Program
 
 START = 1_000_000.0
 
@@ -205,39 +204,28 @@ async def test_no_history_of_the_memory_lets_a_request_without_a_key_in_twice(ac
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Program]:
-    address("redis")
-    try:
-        program = make("redis", tmp_path / "redis").start()
-    except Missing as missing:
-        pytest.skip(str(missing))
-    yield program
-    program.stop()
-
-
-@pytest.fixture
-async def cache(server: Program) -> AsyncIterator[RedisCache]:
-    made = RedisCache(server.address)
+async def cache(redis_server: Program) -> AsyncIterator[RedisCache]:
+    made = RedisCache(redis_server.address)
     await made.start()
     yield made
     await made.close()
 
 
 @pytest.mark.far
-async def test_nothing_is_replayed_through_a_restart_of_redis(server: Program, cache: RedisCache) -> None:
+async def test_nothing_is_replayed_through_a_restart_of_redis(redis_server: Program, cache: RedisCache) -> None:
     nonces = Nonces(cache, skew=0.0)
     await until(lambda: time.time() > cache.born)
     created = [time.time() for _ in range(20)]
     for number, at in enumerate(created):
         assert await refused(nonces, str(number), at) is None
 
-    server.kill()
+    redis_server.kill()
     for number, at in enumerate(created):
         for keyed in (False, True):
             assert await refused(nonces, str(number), at, keyed) is Code.UNAVAILABLE
     assert await refused(nonces, "during", time.time(), keyed=True) is None
 
-    server.start()
+    redis_server.start()
     await until(lambda: cache.up)
     for number, at in enumerate(created):
         assert await refused(nonces, str(number), at, keyed=True) in (Code.REPLAYED, Code.SIGNATURE_STALE)
@@ -246,12 +234,12 @@ async def test_nothing_is_replayed_through_a_restart_of_redis(server: Program, c
 
 
 @pytest.mark.far
-async def test_nothing_is_replayed_when_redis_was_emptied(server: Program, cache: RedisCache) -> None:
+async def test_nothing_is_replayed_when_redis_was_emptied(redis_server: Program, cache: RedisCache) -> None:
     nonces = Nonces(cache, skew=0.0)
     await until(lambda: time.time() > cache.born)
     created = time.time()
     assert await refused(nonces, "n", created) is None
-    async with Redis.from_url(server.address, protocol=2) as client:
+    async with Redis.from_url(redis_server.address, protocol=2) as client:
         await client.flushall()
 
     assert await refused(nonces, "n", created, keyed=True) is Code.SIGNATURE_STALE
