@@ -77,6 +77,9 @@ async def test_calls_of_every_shape_are_signed(gateway: Gateway, signers: dict[s
         assert gateway.services["aimass.v1.Models"].seen[-1].scope.project == "lab"
         assert [record async for record in logs.TailLogs(logs_pb2.TailLogsRequest())]
         assert (await health.Check(health_pb2.HealthCheckRequest(service="aimass.v1.Models"))).status
+        watched: Any = health.Watch(health_pb2.HealthCheckRequest(service="aimass.v1.Models"))
+        assert (await watched.read()).status
+        watched.cancel()
         asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
         listed: Any = reflection_pb2_grpc.ServerReflectionStub(opened).ServerReflectionInfo(asked)
         assert [reply async for reply in listed]
@@ -139,7 +142,8 @@ async def test_a_call_for_another_host_is_refused(channel: aio.Channel, signers:
 
 
 async def test_bytes_that_are_no_message_are_said_to_be_none(channel: aio.Channel, gateway: Gateway) -> None:
-    infer: Any = channel.unary_unary(f"/{SERVICE}/ModelInfer")
     metadata = (("authorization", f"Bearer {gateway.admin}"),)
 
-    assert (await refusal(infer(b"\xff\xff", metadata=metadata)))[0] == "invalid_value"
+    for path in (f"/{SERVICE}/ModelInfer", "/aimass.v1.Models/CreateModel", "/grpc.health.v1.Health/Check"):
+        call: Any = channel.unary_unary(path)
+        assert (await refusal(call(b"\xff\xff", metadata=metadata)))[0] == "invalid_value"

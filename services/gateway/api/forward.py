@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -74,10 +74,7 @@ class Forward(grpc.GenericRpcHandler):
         large = any(f.message_type and f.message_type.full_name == _HTTP_BODY for f in method.takes.fields)
         if len(content) > SIZE and not large:
             raise Failure(Code.BODY_TOO_LARGE, f"the message is larger than {SIZE // 2**20} MiB")
-        try:
-            request = GetMessageClass(method.takes).FromString(content)
-        except DecodeError:
-            raise InvalidValue("the message is not one of this method") from None
+        request = read(GetMessageClass(method.takes).FromString, content)
         given = said(lambda name: metadata.get(name, ""))
         return Caller(principal, request_id, context.peer(), given), request
 
@@ -85,21 +82,23 @@ class Forward(grpc.GenericRpcHandler):
         """The handler with failures turned into statuses, and a line in the access log for each call."""
         run: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
+        # One message stays the bytes that came until it is known whose they are: a signature is over them.
+        whole = handler.request_deserializer if admit and not handler.request_streaming else None
+
         async def single(request: Any, context: Any) -> Any:
-            sent = Sent(path, request.SerializeToString()) if admit and isinstance(request, Message) else Sent(path)
-            async with self._watch(path, context, admit, sent):
+            async with self._watch(path, context, admit, Sent(path, request if whole else b"")):
                 with self.underway.waiting():
-                    return await run(request, context)
+                    return await run(read(whole, request) if whole else request, context)
 
         async def many(request: Any, context: Any) -> AsyncIterator[Any]:
-            async with self._watch(path, context, admit, Sent(path)):
-                async for item in self.underway.each(run(request, context)):
+            async with self._watch(path, context, admit, Sent(path, request if whole else b"")):
+                async for item in self.underway.each(run(read(whole, request) if whole else request, context)):
                     yield item
 
         kinds = ["stream" if many else "unary" for many in (handler.request_streaming, handler.response_streaming)]
         make = getattr(grpc, f"{'_'.join(kinds)}_rpc_method_handler")
         behavior = many if handler.response_streaming else single
-        watched: Handler = make(behavior, handler.request_deserializer, handler.response_serializer)
+        watched: Handler = make(behavior, None if whole else handler.request_deserializer, handler.response_serializer)
         return watched
 
     @contextlib.asynccontextmanager
@@ -132,6 +131,14 @@ class Forward(grpc.GenericRpcHandler):
         model, version = admission.asked.get()
         entry = Entry(request_id, principal, "GRPC", path, status, seconds, 0, context.peer(), model, version)
         self._journal.add(entry)
+
+
+def read(parse: Callable[[bytes], Any], content: bytes) -> Any:
+    """A call's message. Raises invalid_value for bytes that are none."""
+    try:
+        return parse(content)
+    except DecodeError:
+        raise InvalidValue("the message is not one of this method") from None
 
 
 async def _nothing(requests: Any, context: Any) -> AsyncIterator[Any]:

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from services.gateway.admission import Sent, asked
+from services.gateway.api.forward import read
 from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permit
 from services.gateway.api.oip_messages import SERVICE, message
 from services.gateway.api.oip_values import framed, wrong
@@ -18,7 +18,7 @@ from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.service import Query, Traffic
 from services.kit import telemetry
 from services.kit.auth import Principal
-from services.kit.errors import Code, Failure, Internal, InvalidValue
+from services.kit.errors import Code, Failure, Internal
 from services.kit.rpc import metadata_of
 from services.kit.status import refuse
 
@@ -61,7 +61,7 @@ class OipGrpc:
         return {f"/{SERVICE}/{name}": self._handler(name, method) for name, method in methods.items()}
 
     def _handler(self, name: str, method: Any) -> Any:
-        path, read = f"/{SERVICE}/{name}", message(f"{name}Request").FromString
+        path, parse = f"/{SERVICE}/{name}", message(f"{name}Request").FromString
 
         async def answer(content: bytes, context: Any) -> Any:
             metadata = metadata_of(context)
@@ -71,7 +71,7 @@ class OipGrpc:
                     principal, request_id = await self._admit(metadata, 1, False, context.peer(), sent)
                     span.set_attribute("request_id", request_id)
                     telemetry.belongs(principal.scope, "gateway")
-                    reply, said = await method(_read(read, content), principal, request_id, context.time_remaining())
+                    reply, said = await method(read(parse, content), principal, request_id, context.time_remaining())
                     if said:
                         await context.send_initial_metadata((*said.items(), ("x-request-id", request_id)))
                     return reply
@@ -141,14 +141,6 @@ class OipGrpc:
             raw_output_contents=[tensor.raw for tensor in prediction.outputs],
         )
         return reply, {"model-version": version.label}
-
-
-def _read(read: Callable[[bytes], Any], content: bytes) -> Any:
-    """The message. Raises invalid_value for bytes that are none."""
-    try:
-        return read(content)
-    except DecodeError:
-        raise InvalidValue("the message is not one of this method") from None
 
 
 def _inputs(request: Any) -> list[Tensor]:
