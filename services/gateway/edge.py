@@ -4,19 +4,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from services.gateway import body, screening
 from services.gateway.admission import Admission, enough, told
-from services.gateway.api import problem
-from services.gateway.exchange import EXCHANGE_KEY, Exchange
+from services.gateway.exchange import EXCHANGE_KEY
 from services.gateway.http_protocol import WORK_KEY
 from services.gateway.issuers.tokens import Keyless
 from services.gateway.journal import Entry, Journal
-from services.gateway.limits import Standing
-from services.gateway.receipts import ASKS, Receipt, Receipts
+from services.gateway.receipts import ASKS, Receipts
+from services.gateway.request import Handler, Request, failed
 from services.gateway.screening import Screen
+from services.gateway.sender import Sender
 from services.gateway.signatures import FIELDS, Head, Signed
 from services.kit.auth import Principal, Scope
 from services.kit.errors import Code, Failure, Internal, Unauthenticated
@@ -32,61 +31,6 @@ _SIGNED, _ASKS = tuple(name.encode() for name in FIELDS), ASKS.encode()
 _LONGEST = 16 * 2**20  # bytes of the longest body that any path takes
 _CLOSING = (Code.BODY_TOO_LARGE, Code.REQUEST_TIMEOUT, Code.BAD_FRAMING, Code.HEADERS_TOO_LARGE)
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class Response:
-    """A whole answer."""
-
-    status: int
-    body: bytes
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Request:
-    """A request of a caller that was let in. A handler says which model and version answered it."""
-
-    method: str
-    path: str
-    query: bytes
-    headers: dict[bytes, bytes]
-    principal: Principal
-    request_id: str
-    receive: body.Receive
-    address: str = ""
-    model: str = ""
-    version: str = ""
-    standing: Standing | None = None
-    # The log centre has a record of it already.
-    told: bool = False
-    exchange: Exchange | None = None
-    # The body, where it had to be read to find out whether the request is taken.
-    content: bytes | None = None
-    # What makes the answer's receipt, for those who ask for one.
-    receipt: Receipt | None = None
-
-    async def body(self, limit: int) -> bytes:
-        """The whole body. Raises body_too_large, request_timeout, bad_framing."""
-        if self.content is not None:
-            if len(self.content) > limit:
-                raise body.too_large(limit)
-            return self.content
-        if self.exchange and 0 < body.declared(self.headers) <= limit and (whole := self.exchange.body()) is not None:
-            return whole
-        return await body.read(self.receive, self.headers, limit)
-
-    def header(self, name: bytes) -> str:
-        """A header's text, empty when it is not there."""
-        return self.headers.get(name, b"").decode("latin-1")
-
-
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-def failed(failure: Failure, path: str, request_id: str) -> Response:
-    """A failure as an answer."""
-    return Response(failure.code.http, problem.dump(failure, path, request_id), problem.headers(failure))
 
 
 class Edge:
@@ -129,7 +73,7 @@ class Edge:
             client[0] if client else "",
             exchange=scope.get(EXCHANGE_KEY),
         )
-        sender = _Sender(send, request, self._draining)
+        sender = Sender(send, request, self._draining)
         try:
             await self._answer(scope, request, sender)
         except Failure as failure:
@@ -143,7 +87,7 @@ class Edge:
         finally:
             self._note(request, sender, time.perf_counter() - begun)
 
-    async def _answer(self, scope: Any, request: Request, sender: "_Sender") -> None:
+    async def _answer(self, scope: Any, request: Request, sender: Sender) -> None:
         target = len(scope["raw_path"]) + len(request.query)
         self._screen.check(target, scope["headers"], request.headers)
         if public := self._public.get(request.path):
@@ -213,7 +157,7 @@ class Edge:
             request.standing = standing or await self._admission.wait(request.principal, cost - 1, costly)
             enough(request.standing, costly)
 
-    async def _fail(self, request: Request, sender: "_Sender", failure: Failure) -> None:
+    async def _fail(self, request: Request, sender: Sender, failure: Failure) -> None:
         if sender.status:
             raise failure  # half an answer is out: the connection has to break, or it would look whole
         response = failed(failure, request.path, request.request_id)
@@ -224,7 +168,7 @@ class Edge:
             response.headers.append((b"connection", b"close"))
         await sender.whole(response)
 
-    def _note(self, request: Request, sender: "_Sender", seconds: float) -> None:
+    def _note(self, request: Request, sender: Sender, seconds: float) -> None:
         known = None if request.principal is _NOBODY else request.principal
         if known is None and request.path in self._public and sender.status < 400:
             return  # probes would fill the log
@@ -247,53 +191,3 @@ class Edge:
 
 def _is_page(request: Request) -> bool:
     return request.method in ("GET", "HEAD") and (request.path in _PAGES or request.path.startswith("/docs/"))
-
-
-class _Sender:
-    """Sends answers with the headers that all of them have, and remembers what was sent."""
-
-    __slots__ = ("_draining", "_held", "_request", "_send", "size", "status")
-
-    def __init__(self, send: Any, request: Request, draining: Callable[[], bool]) -> None:
-        self._send, self._request, self._draining = send, request, draining
-        self.status = self.size = 0
-        self._held: Any = None  # the beginning of an answer that needs its end for a receipt
-
-    async def __call__(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *self._own()]
-            self.status = message["status"]
-            if self._request.receipt:
-                self._held = message
-                return
-        else:
-            self.size += len(message.get("body", b""))
-            if self._held:
-                begun, self._held = self._held, None
-                if not message.get("more_body"):  # what streams has no receipt
-                    begun["headers"] += self._receipt(self.status, begun["headers"], message.get("body", b""))
-                await self._send(begun)
-        await self._send(message)
-
-    async def whole(self, response: Response) -> None:
-        content = response.body
-        self.status, self.size = response.status, len(content)
-        headers = [*response.headers, (b"content-length", b"%d" % len(content)), *self._own()]
-        headers += self._receipt(response.status, headers, content)
-        if self._request.exchange and await self._request.exchange.answer(response.status, headers, content):
-            return
-        await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": content})
-
-    def _receipt(self, status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> list[tuple[bytes, bytes]]:
-        receipt = self._request.receipt
-        return receipt.headers(status, headers, content) if receipt else []
-
-    def _own(self) -> list[tuple[bytes, bytes]]:
-        request = self._request
-        found = [(b"x-request-id", request.request_id.encode()), (b"x-content-type-options", b"nosniff")]
-        if request.standing:
-            found += request.standing.headers()
-        if self._draining():
-            found.append((b"connection", b"close"))
-        return found

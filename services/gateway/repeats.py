@@ -20,9 +20,9 @@ from services.gateway.access.domain import ApiKey
 from services.gateway.admission import Admission
 from services.gateway.api.oip_body import Asked, decode
 from services.gateway.api.oip_rest import LARGE, answered
-from services.gateway.edge import Request, Response, failed
 from services.gateway.journal import Entry, Journal
 from services.gateway.limits import Standing
+from services.gateway.request import Request, Response, failed
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Unloaded
 from services.gateway.traffic.service import Begun, Prediction, Query, Traffic

@@ -13,7 +13,8 @@ from grpc import aio
 from aimass.v1 import models_pb2, operations_pb2
 from aimass.v1.models_pb2_grpc import ModelsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
-from services.gateway.edge import Edge, Request, Response
+from services.gateway.edge import Edge
+from services.gateway.request import Request, Response
 from tests.gateway.conftest import Gateway
 from tests.support.house import until
 

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from services.gateway.api.problem import NotAllowed
-from services.gateway.edge import Request, Response
+from services.gateway.request import Request, Response
 from services.kit.errors import Unavailable
 
 

@@ -13,7 +13,7 @@ from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permi
 from services.gateway.api.oip_body import Asked, decode, encode
 from services.gateway.api.oip_values import dump
 from services.gateway.api.problem import NotAllowed
-from services.gateway.edge import Request, Response
+from services.gateway.request import Request, Response
 from services.gateway.traffic.service import Prediction, Query, Traffic
 from services.kit.errors import Code, Failure, InvalidValue, NotFound, Unavailable
 

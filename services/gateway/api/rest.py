@@ -21,7 +21,8 @@ from services.gateway.api import negotiation, problem, routes, streams
 from services.gateway.api.decoding import Decoder, parse
 from services.gateway.api.encoding import encode
 from services.gateway.calls import Caller, Calls, said
-from services.gateway.edge import SCOPE_KEY, Request
+from services.gateway.edge import SCOPE_KEY
+from services.gateway.request import Request
 from services.kit import telemetry
 from services.kit.contract import Method
 from services.kit.errors import Code, Failure, Internal, InvalidValue, NotFound

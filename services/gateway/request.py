@@ -1,0 +1,67 @@
+"""A request that was let in, and an answer to it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from services.gateway import body
+from services.gateway.api import problem
+from services.gateway.exchange import Exchange
+from services.gateway.limits import Standing
+from services.gateway.receipts import Receipt
+from services.kit.auth import Principal
+from services.kit.errors import Failure
+
+
+@dataclass(slots=True)
+class Response:
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Request:
+    """A request of a caller that was let in. A handler says which model and version answered it."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: dict[bytes, bytes]
+    principal: Principal
+    request_id: str
+    receive: body.Receive
+    address: str = ""
+    model: str = ""
+    version: str = ""
+    standing: Standing | None = None
+    # The log centre has a record of it already.
+    told: bool = False
+    exchange: Exchange | None = None
+    # The body, where it had to be read to find out whether the request is taken.
+    content: bytes | None = None
+    # What makes the answer's receipt, for those who ask for one.
+    receipt: Receipt | None = None
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body. Raises body_too_large, request_timeout, bad_framing."""
+        if self.content is not None:
+            if len(self.content) > limit:
+                raise body.too_large(limit)
+            return self.content
+        if self.exchange and 0 < body.declared(self.headers) <= limit and (whole := self.exchange.body()) is not None:
+            return whole
+        return await body.read(self.receive, self.headers, limit)
+
+    def header(self, name: bytes) -> str:
+        """A header's text, empty when it is not there."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def failed(failure: Failure, path: str, request_id: str) -> Response:
+    """A failure as an answer."""
+    return Response(failure.code.http, problem.dump(failure, path, request_id), problem.headers(failure))
