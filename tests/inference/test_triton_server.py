@@ -20,7 +20,7 @@ from services.inference.triton.version import TritonVersion
 from services.inference.wire import signature_from_wire
 from services.kit.cache import NearCache
 from services.kit.digests import digest_of
-from services.kit.errors import Failure, Unavailable
+from services.kit.errors import DeadlineExceeded, Failure, Unavailable
 from tests.support import models
 from tests.support.house import until
 from tests.support.tritons import Instead, Triton
@@ -251,10 +251,10 @@ async def test_what_is_loaded_again_after_it_could_not_be_taken_away_stays(trito
         triton.instead["RepositoryModelUnload"] = says(grpc.StatusCode.UNAVAILABLE, "busy", times=1)
         await version.close()
         again = await load(loader)
-        looks = triton.asked.count("ModelStatistics")
+        looks, taken = triton.asked.count("ModelStatistics"), triton.asked.count("RepositoryModelUnload")
         await until(lambda: triton.asked.count("ModelStatistics") > looks + 3)
 
-        assert triton.asked.count("RepositoryModelUnload") == 1
+        assert triton.asked.count("RepositoryModelUnload") == taken
         assert await codes(again, i(1)) == ["ok"]
 
 
@@ -270,6 +270,47 @@ async def test_what_was_pushed_and_failed_is_taken_from_the_server_again(triton:
 
         await until(lambda: not triton.backend(NAME), 2)
         assert await codes(kept, i(1)) == ["ok"]
+
+
+@pytest.mark.usefixtures("quick_sweeps")
+async def test_a_push_that_the_server_ends_after_it_was_given_up_is_taken_away(
+    triton: Triton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.inference.engine_triton._LOAD", 0.2)
+    pushed: list[Any] = []
+
+    async def late(request: Any, context: Any) -> None:
+        pushed.append(request)
+        await asyncio.sleep(30)
+
+    async with instance(triton, watched=True) as loader:
+        kept = await load(loader, name="acme.default.kept.1")
+        triton.instead["RepositoryModelLoad"] = late
+        with pytest.raises(DeadlineExceeded):
+            await load(loader)
+        looks = triton.asked.count("ModelStatistics")
+        await until(lambda: triton.asked.count("ModelStatistics") > looks + 3)
+        await triton.put(pushed[-1])
+
+        await until(lambda: not triton.backend(NAME), 5)
+        assert await codes(kept, i(1)) == ["ok"]
+
+
+@pytest.mark.usefixtures("quick_sweeps")
+async def test_a_version_that_cannot_be_taken_away_keeps_no_other_there(triton: Triton) -> None:
+    async def busy(request: Any, context: Any) -> None:
+        if request.model_name == NAME:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
+
+    other = "acme.default.other.1"
+    async with instance(triton, watched=True) as loader:
+        versions = [await load(loader), await load(loader, name=other)]
+        triton.instead["RepositoryModelUnload"] = busy
+        for version in versions:
+            await version.close()
+
+        await until(lambda: not triton.backend(other), 5)
+        assert triton.backend(NAME)
 
 
 @pytest.mark.usefixtures("quick_looks")

@@ -42,6 +42,10 @@ class Triton:
         """What a version runs on; empty when it is not there."""
         return str(self._configs[name]["backend"]) if name in self._configs else ""
 
+    async def put(self, request: Any) -> None:
+        """Loads what was asked for, whether or not somebody still waits for it."""
+        await self._RepositoryModelLoad(request, None)
+
     def _handler(self, name: str) -> Any:
         async def answer(request: Any, context: Any) -> Any:
             self.asked.append(name)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
 from weakref import WeakValueDictionary
 
 from services.inference.domain.engines import Released
@@ -22,6 +22,7 @@ _LOOK, _PATIENCE = 0.25, 0.5  # seconds between looks at the server, and for its
 _COMPARE = 10.0  # seconds until what the server has is compared with what it should have
 _AGAIN = 2.0  # seconds until a version that could not be brought back is tried again
 _TRIAL = 60.0  # seconds for the calls that try a version
+_LATE = 600.0  # seconds in which the server may still end a push that was given up
 _AT_ONCE = 2  # versions that are pushed at a time: each starts a process there
 
 
@@ -32,8 +33,8 @@ class TritonLoader:
         """At most `most` calls are under way; more are refused."""
         self.up = False
         self._needs, self._wanted, self._idle = needs, set[str](), set[str]()
-        # What was to be taken from the server and is not yet.
-        self._left = set[str]()
+        # What was to be taken from the server and is not yet, or may still come there; and since when.
+        self._left: dict[str, float] = {}
         self._server, self._most, self._calls = server, most, 0
         self._versions: dict[str, TritonVersion] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -62,7 +63,7 @@ class TritonLoader:
             finally:
                 if name not in self._versions:
                     self._wanted.discard(name)
-                    self._left.add(name)  # what failed may be on the server all the same
+                    self._left[name] = time.monotonic()  # what failed may be on the server, or come there later
         return version
 
     async def changed(self) -> Sequence[TritonVersion]:
@@ -140,19 +141,27 @@ class TritonLoader:
         except Unavailable as failure:  # what others then take away comes back when it is asked for
             log.debug("what is needed cannot be told: %s", failure.detail)
 
-    async def _forget(self, names: set[str]) -> None:
+    async def _forget(self, names: Set[str]) -> None:
         """Takes versions from the server that nobody needs; what cannot be found out now is tried by a later look."""
-        self._left |= names
+        self._left |= dict.fromkeys(names, time.monotonic())
         try:
             needed = await self._needs.of_others()
-            self._left -= needed
-            for name in sorted(self._left):
-                if name not in self._wanted:
-                    await self._server.unload(name)
-                    log.info("%s is taken from Triton", name)
-                self._left.discard(name)
+        except Failure as failure:
+            log.warning("nothing is taken from Triton: %s", failure)
+            return
+        for name in sorted(names):
+            if name not in needed and name not in self._wanted and not await self._unloaded(name):
+                continue
+            self._left.pop(name, None)
+
+    async def _unloaded(self, name: str) -> bool:
+        try:
+            await self._server.unload(name)
         except (Failure, Gone) as failure:
-            log.warning("not all versions are taken from Triton: %s", failure)
+            log.warning("%s is not taken from Triton: %s", name, failure)
+            return False
+        log.info("%s is taken from Triton", name)
+        return True
 
     def _down(self) -> None:
         self.up, self._onnx = False, True
@@ -181,12 +190,13 @@ class TritonLoader:
 
     async def _sweep(self, there: set[str]) -> None:
         """Forgets what is left, and what an instance left that died: what one of us pushed and nobody needs, twice."""
-        self._left &= there
+        now = time.monotonic()
+        self._left = {name: since for name, since in self._left.items() if name in there or now - since < _LATE}
         idle = there - self._wanted - await self._needs.of_others() if self._needs.shared else set()
         again, self._idle = idle & self._idle, idle
         ours = {name for name in again if await self._server.parameter(name, "digest")}
-        if ours or self._left:
-            await self._forget(ours)
+        if gone := ours | (self._left.keys() & there):
+            await self._forget(gone)
 
     def _heal(self, version: TritonVersion, broken: bool = False) -> asyncio.Task[None]:
         task = self._healing.get(version.name)
