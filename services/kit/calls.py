@@ -5,21 +5,18 @@ run.
 """
 
 import asyncio
-import logging
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.kit import contract
 from services.kit.auth import Principal, caller_of
-from services.kit.config import ConfigError
 from services.kit.contract import ANY, Method
 from services.kit.errors import Forbidden
+from services.kit.toml_table import TomlTable
 
-log = logging.getLogger(__name__)
 _LOOK = 0.5  # seconds between two looks at the file
 EVERYONE = "*"
 # The services that a caller may be, as its certificate says; None when the call came by no wire, or by a plain one.
@@ -61,8 +58,8 @@ class CallTable:
 
     def __init__(self, file: Path | None = None) -> None:
         """Without a file the contract's word holds. Raises ConfigError for a file that is no table."""
-        self._file, self._stamp = file, _stamp(file)
-        self._said = _read(file) if file else _Table()
+        self._table = TomlTable("the table of calls", "AIMASS_CALLS_FILE", file, _Table, _wrong) if file else None
+        self._said = self._table.said if self._table else _Table()
         self._known: dict[str, tuple[float, frozenset[str] | None]] = {}
 
     def deadline(self, method: Method) -> float:
@@ -87,23 +84,11 @@ class CallTable:
 
     async def watch(self, changed: Callable[[], None] = lambda: None) -> None:
         """Takes over what the file says, for ever. A file that is no table is named in the log and changes nothing."""
-        while self._file:
+        while self._table:
             await asyncio.sleep(_LOOK)
-            if self._look(self._file):
+            if self._table.look():
+                self._said, self._known = self._table.said, {}
                 changed()
-
-    def _look(self, file: Path) -> bool:
-        if (stamp := _stamp(file)) == self._stamp:
-            return False
-        self._stamp = stamp
-        try:
-            self._said = _read(file)
-        except ConfigError as error:
-            log.error("the table of calls stays as it was: %s", error)
-            return False
-        self._known = {}
-        log.info("the table of calls is taken over from %s", file)
-        return True
 
     def _find(self, method: Method) -> tuple[float, frozenset[str] | None]:
         if (found := self._known.get(method.path)) is None:
@@ -124,27 +109,9 @@ class CallTable:
         return deadline, declared or None
 
 
-def _stamp(file: Path | None) -> Any:
-    try:
-        found = file.stat() if file else None
-    except OSError:
-        return None
-    return found and (found.st_mtime_ns, found.st_size, found.st_ino)
-
-
-def _read(file: Path) -> _Table:
-    try:
-        said = _Table.model_validate(tomllib.loads(file.read_text()))
-    except OSError as error:
-        raise ConfigError(f"AIMASS_CALLS_FILE: {file} cannot be read: {(error.strerror or '').lower()}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"AIMASS_CALLS_FILE: {file} is no TOML: {str(error).lower()}") from None
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
-        raise ConfigError(f"AIMASS_CALLS_FILE: {file}: {wrong}") from None
-    if unknown := sorted(_unknown(said)):
-        raise ConfigError(f"AIMASS_CALLS_FILE: {file}: there is no {', '.join(unknown)}")
-    return said
+def _wrong(said: _Table) -> str:
+    unknown = sorted(_unknown(said))
+    return f"there is no {', '.join(unknown)}" if unknown else ""
 
 
 def _unknown(said: _Table) -> set[str]:

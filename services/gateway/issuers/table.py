@@ -1,15 +1,12 @@
 """The issuers whose tokens are taken: AIMASS_GATEWAY_ISSUERS_FILE, which may change while the gateway runs."""
 
-import logging
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from services.kit.config import ConfigError
+from services.kit.toml_table import TomlTable
 
-log = logging.getLogger(__name__)
 SETTING = "AIMASS_GATEWAY_ISSUERS_FILE"
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}\z")]
@@ -49,50 +46,23 @@ class IssuerTable:
 
     def __init__(self, file: Path) -> None:
         """Raises ConfigError for a file that is no table."""
-        self._file, self._stamp = file, _stamp(file)
-        self.issuers = _read(file)
+        self._table = TomlTable("the table of issuers", SETTING, file, _File, _wrong)
+
+    @property
+    def issuers(self) -> dict[str, Issuer]:
+        return self._table.said.issuers
 
     def look(self) -> bool:
         """Takes over what the file says now; True if that is something else. What is no table changes nothing."""
-        if (stamp := _stamp(self._file)) == self._stamp:
-            return False
-        self._stamp = stamp
-        try:
-            self.issuers = _read(self._file)
-        except ConfigError as error:
-            log.error("the issuers stay as they were: %s", error)
-            return False
-        log.info("the issuers are taken over from %s", self._file)
-        return True
+        return self._table.look()
 
 
-def _stamp(file: Path) -> Any:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _read(file: Path) -> dict[str, Issuer]:
-    try:
-        found = _File.model_validate(tomllib.loads(file.read_text())).issuers
-    except OSError as error:
-        raise ConfigError(f"{SETTING}: {file} cannot be read: {(error.strerror or '').lower()}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{SETTING}: {file} is no TOML: {str(error).lower()}") from None
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
-        raise ConfigError(f"{SETTING}: {file}: {wrong}") from None
-    _check(file, found)
-    return found
-
-
-def _check(file: Path, issuers: dict[str, Issuer]) -> None:
+def _wrong(said: _File) -> str:
     seen = set[tuple[str, str]]()
-    for name, issuer in issuers.items():
+    for name, issuer in said.issuers.items():
         if issuer.tenant == "system":
-            raise ConfigError(f"{SETTING}: {file}: issuers.{name}.tenant: system is the platform's own")
+            return f"issuers.{name}.tenant: system is the platform's own"
         if (issuer.url, issuer.audience) in seen:
-            raise ConfigError(f"{SETTING}: {file}: issuers.{name}: another issuer has the same url and audience")
+            return f"issuers.{name}: another issuer has the same url and audience"
         seen.add((issuer.url, issuer.audience))
+    return ""
