@@ -444,6 +444,7 @@ class Models:
         metrics: Mapping[str, float] | None = ...,
         card: str | None = ...,
         serving: models_pb2.ServingSettings | Mapping[str, Any] | None = ...,
+        labels: Mapping[str, str] | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> models_pb2.ModelVersion:
@@ -1401,6 +1402,7 @@ class AsyncModels:
         metrics: Mapping[str, float] | None = ...,
         card: str | None = ...,
         serving: models_pb2.ServingSettings | Mapping[str, Any] | None = ...,
+        labels: Mapping[str, str] | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> models_pb2.ModelVersion:

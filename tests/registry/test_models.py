@@ -284,9 +284,13 @@ async def test_a_new_version_is_told_with_its_full_state(tmp_path: Path) -> None
         assert await Tenant(running).version("late", 1) == made
 
 
+async def uploaded(tenant: Tenant) -> pb.CreateModelVersionRequest:
+    await create(tenant, "late")
+    return request("late", model_onnx=await upload(tenant.house, models.logistic(), tenant.name))
+
+
 async def test_how_a_version_wants_to_be_run_goes_with_it_to_its_release(acme: Tenant) -> None:
-    await create(acme, "late")
-    asked = request("late", model_onnx=await upload(acme.house, models.logistic(), acme.name))
+    asked = await uploaded(acme)
     asked.serving.CopyFrom(pb.ServingSettings(instances=2, batch_delay_us=500))
     made = await acme.models().CreateModelVersion(asked)
     await acme.promote("late", 1)
@@ -297,8 +301,7 @@ async def test_how_a_version_wants_to_be_run_goes_with_it_to_its_release(acme: T
 
 @pytest.mark.parametrize("serving", [{"instances": 17}, {"max_batch_rows": -1}, {"batch_delay_us": 100_001}])
 async def test_what_nobody_would_run_is_refused(acme: Tenant, serving: dict[str, int]) -> None:
-    await create(acme, "late")
-    asked = request("late", model_onnx=await upload(acme.house, models.logistic(), acme.name))
+    asked = await uploaded(acme)
     asked.serving.CopyFrom(pb.ServingSettings(**serving))
     with pytest.raises(Failure) as refused:
         await acme.models().CreateModelVersion(asked)
@@ -307,6 +310,24 @@ async def test_what_nobody_would_run_is_refused(acme: Tenant, serving: dict[str,
         "invalid_value",
         f"/serving/{next(iter(serving))}",
     )
+
+
+async def test_a_version_keeps_its_labels(acme: Tenant) -> None:
+    asked = await uploaded(acme)
+    asked.labels.update({"risk": "high", "team": "fraud.eu"})
+    made = await acme.models().CreateModelVersion(asked)
+
+    assert made.labels == (await acme.version("late", 1)).labels == {"risk": "high", "team": "fraud.eu"}
+
+
+@pytest.mark.parametrize(("label", "text"), [("Risk", "high"), ("risk", "very high"), ("risk", ""), ("", "high")])
+async def test_what_is_no_label_is_refused(acme: Tenant, label: str, text: str) -> None:
+    asked = await uploaded(acme)
+    asked.labels[label] = text
+    with pytest.raises(Failure) as failure:
+        await acme.models().CreateModelVersion(asked)
+
+    assert (failure.value.code.text, failure.value.violations[0].pointer) == ("invalid_value", f"/labels/{label}")
 
 
 async def test_a_version_that_says_nothing_of_it_has_no_serving_settings(acme: Tenant) -> None:

@@ -61,12 +61,17 @@ async def test_a_promotion_serves_when_a_gateway_has_switched(acme: Tenant) -> N
 
 
 async def test_a_release_says_enough_to_load_it(acme: Tenant) -> None:
-    await with_versions(acme, 1)
+    await acme.trained("late", models.logistic(), labels={"risk": "high"})
+    await until(lambda: there(acme))
     await acme.serve("late", 1)
     version, serving = await acme.version("late", 1), (await acme.release("late")).serving
 
     assert (serving.digest, serving.model_digest) == (version.digest, version.files[0].digest)
-    assert serving.signature == version.signature
+    assert (serving.signature, dict(serving.labels)) == (version.signature, {"risk": "high"})
+
+
+async def there(tenant: Tenant) -> bool:
+    return await code_of(tenant.version("late", 1)) == "ok"
 
 
 async def test_the_old_version_retires_and_a_rollback_brings_it_back(acme: Tenant) -> None:

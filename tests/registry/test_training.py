@@ -35,12 +35,13 @@ async def test_a_version_keeps_what_the_trainer_said(acme: Tenant) -> None:
         card="# Late",
         feature_set="late@3",
         data_set="flights@2",
+        labels={"risk": "high"},
     )
     await until(lambda: count(acme))
     made = await acme.version("late", 1)
 
     assert (made.job, made.run, made.stage, made.card) == (job, job, pb.STAGE_CANDIDATE, "# Late")
-    assert (made.feature_set, made.data_set) == ("late@3", "flights@2")
+    assert (made.feature_set, made.data_set, dict(made.labels)) == ("late@3", "flights@2", {"risk": "high"})
     assert (dict(made.metrics), dict(made.environment)) == ({"auc": 0.68}, {"lightgbm": "4.7.0"})
     assert made.signature == models.signature(models.logistic())
     assert made.digest == digest_of(f"{made.files[0].digest} {job}".encode())

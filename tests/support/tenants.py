@@ -44,12 +44,15 @@ class Tenant:
         """The number of a new version."""
         return await models.register(self.house, model, data, self.name)
 
-    async def trained(self, model: str, data: bytes, job: str = "", **fields: Any) -> str:
+    async def trained(
+        self, model: str, data: bytes, job: str = "", labels: dict[str, str] | None = None, **fields: Any
+    ) -> str:
         """What the trainer does at the end of a job: stores its files and says so; returns the job."""
         blobs, job = self.house.runtime.blobs, job or uuid7()
         digest = await blobs.put(self.name, data)
+        spec = JobSpec(model=model, feature_set=model, feature_set_version=1, labels=labels)
         event = TrainingSucceeded(
-            job=Job(job=job, run=job, spec=JobSpec(model=model, feature_set=model, feature_set_version=1)),
+            job=Job(job=job, run=job, spec=spec),
             manifest_digest=await blobs.put(self.name, f"{digest} {job}".encode()),
             artifacts=[RunArtifact(name="model.onnx", digest=digest, size=len(data))],
             signature=models.signature(data),

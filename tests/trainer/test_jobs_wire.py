@@ -23,7 +23,8 @@ from tests.trainer.steps import spec
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 LINEAR = LogisticRegression(0.5, 7)
-SPEC = JobSpec("late", "f", 1, 2, RowRange("month", None, 9), RowRange("month", 10, None), LINEAR, 3, True, 4, 5, 256)
+PARTS = RowRange("month", None, 9), RowRange("month", 10, None)
+SPEC = JobSpec("late", "f", 1, 2, *PARTS, LINEAR, 3, True, 4, 5, 256, {"risk": "high"})
 INPUTS = Inputs("flights", "sha256:0", (("hour", "int64"),), ("hour",), "late", "id")
 JOB = Job("j", SPEC, INPUTS, "r", NOW, "trainer-1")
 

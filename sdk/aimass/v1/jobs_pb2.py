@@ -29,13 +29,15 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61imass/v1/jobs.proto\x12\taimass.v1\x1a\x18\x61imass/v1/features.proto\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"[\n\x08LightGbm\x12\x0e\n\x06rounds\x18\x01 \x01(\x05\x12\x0e\n\x06leaves\x18\x02 \x01(\x05\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\x18\n\x10min_data_in_leaf\x18\x04 \x01(\x05\"3\n\x12LogisticRegression\x12\t\n\x01\x63\x18\x01 \x01(\x01\x12\x12\n\niterations\x18\x02 \x01(\x05\"\xbc\x03\n\x07JobSpec\x12\x1d\n\x05model\x18\x01 \x01(\tB\x0e\xf2\xe0\x18\n\x10\x01\x42\x06\"late\"\x12#\n\x0b\x66\x65\x61ture_set\x18\x02 \x01(\tB\x0e\xf2\xe0\x18\n\x10\x01\x42\x06\"late\"\x12\x1b\n\x13\x66\x65\x61ture_set_version\x18\x03 \x01(\x05\x12\x18\n\x10\x64\x61ta_set_version\x18\x04 \x01(\x05\x12*\n\x05train\x18\x05 \x01(\x0b\x32\x13.aimass.v1.RowRangeB\x06\xf2\xe0\x18\x02\x08\x01\x12-\n\x08\x65valuate\x18\x06 \x01(\x0b\x32\x13.aimass.v1.RowRangeB\x06\xf2\xe0\x18\x02\x08\x01\x12\'\n\x08lightgbm\x18\x07 \x01(\x0b\x32\x13.aimass.v1.LightGbmH\x00\x12<\n\x13logistic_regression\x18\x08 \x01(\x0b\x32\x1d.aimass.v1.LogisticRegressionH\x00\x12\x0c\n\x04seed\x18\t \x01(\x03\x12\x16\n\x0epermute_labels\x18\n \x01(\x08\x12\x14\n\x0cmax_attempts\x18\x0b \x01(\x05\x12\x17\n\x0ftimeout_seconds\x18\x0c \x01(\x05\x12\x12\n\nmemory_mib\x18\r \x01(\x05\x42\x0b\n\testimator\"\xcf\x03\n\x03Job\x12\x0b\n\x03job\x18\x01 \x01(\t\x12 \n\x04spec\x18\x02 \x01(\x0b\x32\x12.aimass.v1.JobSpec\x12\"\n\x05state\x18\x03 \x01(\x0e\x32\x13.aimass.v1.JobState\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x10\n\x08progress\x18\x05 \x01(\x01\x12\r\n\x05stage\x18\x06 \x01(\t\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0b\n\x03run\x18\x08 \x01(\t\x12\x11\n\toperation\x18\t \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\n \x01(\x08\x12\x13\n\x0bwaiting_for\x18\x0b \x01(\t\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65lete_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fmanifest_digest\x18\x11 \x01(\t\"<\n\x10SubmitJobRequest\x12(\n\x04spec\x18\x01 \x01(\x0b\x32\x12.aimass.v1.JobSpecB\x06\xf2\xe0\x18\x02\x08\x01\"&\n\rGetJobRequest\x12\x15\n\x03job\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 $\"g\n\x0fListJobsRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x10\x01\x18\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x14\n\x0cshow_deleted\x18\x04 \x01(\x08\"I\n\x10ListJobsResponse\x12\x1c\n\x04jobs\x18\x01 \x03(\x0b\x32\x0e.aimass.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x10\x43\x61ncelJobRequest\x12\x15\n\x03job\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 $\")\n\x10\x44\x65leteJobRequest\x12\x15\n\x03job\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 $\"+\n\x12UndeleteJobRequest\x12\x15\n\x03job\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 $*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\xdf\x05\n\x04Jobs\x12t\n\tSubmitJob\x12\x1b.aimass.v1.SubmitJobRequest\x1a\x14.aimass.v1.Operation\"4\xea\xe0\x18\x1d\n\x0bjobs.submit\x12\x04jobs\x18\x03 \x01(\x14\x38\x01P\x01\x82\xd3\xe4\x93\x02\r\"\x08/v1/jobs:\x01*\x12h\n\x06GetJob\x12\x18.aimass.v1.GetJobRequest\x1a\x0e.aimass.v1.Job\"4\xea\xe0\x18\x1a\n\x08jobs.get\x12\njobs/{job}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/jobs/{job}\x12n\n\x08ListJobs\x12\x1a.aimass.v1.ListJobsRequest\x1a\x1b.aimass.v1.ListJobsResponse\")\xea\xe0\x18\x15\n\tjobs.list\x12\x04jobs\x18\x01 \x01\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12}\n\tCancelJob\x12\x1b.aimass.v1.CancelJobRequest\x1a\x0e.aimass.v1.Job\"C\xea\xe0\x18\x1f\n\x0bjobs.cancel\x12\njobs/{job}\x18\x02 \x01\x38\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/jobs/{job}:cancel:\x01*\x12u\n\tDeleteJob\x12\x1b.aimass.v1.DeleteJobRequest\x1a\x0e.aimass.v1.Job\";\xea\xe0\x18!\n\x0bjobs.delete\x12\njobs/{job}\x18\x02 \x01\x38\x01@\x01\x82\xd3\xe4\x93\x02\x10*\x0e/v1/jobs/{job}\x12\x83\x01\n\x0bUndeleteJob\x12\x1d.aimass.v1.UndeleteJobRequest\x1a\x0e.aimass.v1.Job\"E\xea\xe0\x18\x1f\n\x0bjobs.delete\x12\njobs/{job}\x18\x02 \x01\x38\x01\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/jobs/{job}:undelete:\x01*\x1a\x0b\xe2\xe0\x18\x07trainerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61imass/v1/jobs.proto\x12\taimass.v1\x1a\x18\x61imass/v1/features.proto\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"[\n\x08LightGbm\x12\x0e\n\x06rounds\x18\x01 \x01(\x05\x12\x0e\n\x06leaves\x18\x02 \x01(\x05\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\x18\n\x10min_data_in_leaf\x18\x04 \x01(\x05\"3\n\x12LogisticRegression\x12\t\n\x01\x63\x18\x01 \x01(\x01\x12\x12\n\niterations\x18\x02 \x01(\x05\"\xa5\x04\n\x07JobSpec\x12\x1d\n\x05model\x18\x01 \x01(\tB\x0e\xf2\xe0\x18\n\x10\x01\x42\x06\"late\"\x12#\n\x0b\x66\x65\x61ture_set\x18\x02 \x01(\tB\x0e\xf2\xe0\x18\n\x10\x01\x42\x06\"late\"\x12\x1b\n\x13\x66\x65\x61ture_set_version\x18\x03 \x01(\x05\x12\x18\n\x10\x64\x61ta_set_version\x18\x04 \x01(\x05\x12*\n\x05train\x18\x05 \x01(\x0b\x32\x13.aimass.v1.RowRangeB\x06\xf2\xe0\x18\x02\x08\x01\x12-\n\x08\x65valuate\x18\x06 \x01(\x0b\x32\x13.aimass.v1.RowRangeB\x06\xf2\xe0\x18\x02\x08\x01\x12\'\n\x08lightgbm\x18\x07 \x01(\x0b\x32\x13.aimass.v1.LightGbmH\x00\x12<\n\x13logistic_regression\x18\x08 \x01(\x0b\x32\x1d.aimass.v1.LogisticRegressionH\x00\x12\x0c\n\x04seed\x18\t \x01(\x03\x12\x16\n\x0epermute_labels\x18\n \x01(\x08\x12\x14\n\x0cmax_attempts\x18\x0b \x01(\x05\x12\x17\n\x0ftimeout_seconds\x18\x0c \x01(\x05\x12\x12\n\nmemory_mib\x18\r \x01(\x05\x12\x38\n\x06labels\x18\x0e \x03(\x0b\x32\x1e.aimass.v1.JobSpec.LabelsEntryB\x08\xf2\xe0\x18\x04 ?(\x14\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\testimator\"\xcf\x03\n\x03Job\x12\x0b\n\x03job\x18\x01 \x01(\t\x12 \n\x04spec\x18\x02 \x01(\x0b\x32\x12.aimass.v1.JobSpec\x12\"\n\x05state\x18\x03 \x01(\x0e\x32\x13.aimass.v1.JobState\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x10\n\x08progress\x18\x05 \x01(\x01\x12\r\n\x05stage\x18\x06 \x01(\t\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0b\n\x03run\x18\x08 \x01(\t\x12\x11\n\toperation\x18\t \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\n \x01(\x08\x12\x13\n\x0bwaiting_for\x18\x0b \x01(\t\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65lete_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fmanifest_digest\x18\x11 \x01(\t\"<\n\x10SubmitJobRequest\x12(\n\x04spec\x18\x01 \x01(\x0b\x32\x12.aimass.v1.JobSpecB\x06\xf2\xe0\x18\x02\x08\x01\"&\n\rGetJobRequest\x12\x15\n\x03job\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 $\"g\n\x0fListJobsRequest\x12\x17\n\x05model\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x10\x01\x18\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x14\n\x0cshow_deleted\x18\x04 \x01(\x08\"I\n\x10ListJobsResponse\x12\x1c\n\x04jobs\x18\x01 \x03(\x0b\x32\x0e.aimass.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x10\x43\x61ncelJobRequest\x12\x15\n\x03job\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 $\")\n\x10\x44\x65leteJobRequest\x12\x15\n\x03job\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 $\"+\n\x12UndeleteJobRequest\x12\x15\n\x03job\x18\x01 \x01(\tB\x08\xf2\xe0\x18\x04\x08\x01 $*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\xdf\x05\n\x04Jobs\x12t\n\tSubmitJob\x12\x1b.aimass.v1.SubmitJobRequest\x1a\x14.aimass.v1.Operation\"4\xea\xe0\x18\x1d\n\x0bjobs.submit\x12\x04jobs\x18\x03 \x01(\x14\x38\x01P\x01\x82\xd3\xe4\x93\x02\r\"\x08/v1/jobs:\x01*\x12h\n\x06GetJob\x12\x18.aimass.v1.GetJobRequest\x1a\x0e.aimass.v1.Job\"4\xea\xe0\x18\x1a\n\x08jobs.get\x12\njobs/{job}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/jobs/{job}\x12n\n\x08ListJobs\x12\x1a.aimass.v1.ListJobsRequest\x1a\x1b.aimass.v1.ListJobsResponse\")\xea\xe0\x18\x15\n\tjobs.list\x12\x04jobs\x18\x01 \x01\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12}\n\tCancelJob\x12\x1b.aimass.v1.CancelJobRequest\x1a\x0e.aimass.v1.Job\"C\xea\xe0\x18\x1f\n\x0bjobs.cancel\x12\njobs/{job}\x18\x02 \x01\x38\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/jobs/{job}:cancel:\x01*\x12u\n\tDeleteJob\x12\x1b.aimass.v1.DeleteJobRequest\x1a\x0e.aimass.v1.Job\";\xea\xe0\x18!\n\x0bjobs.delete\x12\njobs/{job}\x18\x02 \x01\x38\x01@\x01\x82\xd3\xe4\x93\x02\x10*\x0e/v1/jobs/{job}\x12\x83\x01\n\x0bUndeleteJob\x12\x1d.aimass.v1.UndeleteJobRequest\x1a\x0e.aimass.v1.Job\"E\xea\xe0\x18\x1f\n\x0bjobs.delete\x12\njobs/{job}\x18\x02 \x01\x38\x01\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/jobs/{job}:undelete:\x01*\x1a\x0b\xe2\xe0\x18\x07trainerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aimass.v1.jobs_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_JOBSPEC_LABELSENTRY']._loaded_options = None
+  _globals['_JOBSPEC_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_JOBSPEC'].fields_by_name['model']._loaded_options = None
   _globals['_JOBSPEC'].fields_by_name['model']._serialized_options = b'\362\340\030\n\020\001B\006\"late\"'
   _globals['_JOBSPEC'].fields_by_name['feature_set']._loaded_options = None
@@ -44,6 +46,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBSPEC'].fields_by_name['train']._serialized_options = b'\362\340\030\002\010\001'
   _globals['_JOBSPEC'].fields_by_name['evaluate']._loaded_options = None
   _globals['_JOBSPEC'].fields_by_name['evaluate']._serialized_options = b'\362\340\030\002\010\001'
+  _globals['_JOBSPEC'].fields_by_name['labels']._loaded_options = None
+  _globals['_JOBSPEC'].fields_by_name['labels']._serialized_options = b'\362\340\030\004 ?(\024'
   _globals['_SUBMITJOBREQUEST'].fields_by_name['spec']._loaded_options = None
   _globals['_SUBMITJOBREQUEST'].fields_by_name['spec']._serialized_options = b'\362\340\030\002\010\001'
   _globals['_GETJOBREQUEST'].fields_by_name['job']._loaded_options = None
@@ -70,30 +74,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBS'].methods_by_name['DeleteJob']._serialized_options = b'\352\340\030!\n\013jobs.delete\022\njobs/{job}\030\002 \0018\001@\001\202\323\344\223\002\020*\016/v1/jobs/{job}'
   _globals['_JOBS'].methods_by_name['UndeleteJob']._loaded_options = None
   _globals['_JOBS'].methods_by_name['UndeleteJob']._serialized_options = b'\352\340\030\037\n\013jobs.delete\022\njobs/{job}\030\002 \0018\001\202\323\344\223\002\034\"\027/v1/jobs/{job}:undelete:\001*'
-  _globals['_JOBSTATE']._serialized_start=1650
-  _globals['_JOBSTATE']._serialized_end=1804
+  _globals['_JOBSTATE']._serialized_start=1755
+  _globals['_JOBSTATE']._serialized_end=1909
   _globals['_LIGHTGBM']._serialized_start=177
   _globals['_LIGHTGBM']._serialized_end=268
   _globals['_LOGISTICREGRESSION']._serialized_start=270
   _globals['_LOGISTICREGRESSION']._serialized_end=321
   _globals['_JOBSPEC']._serialized_start=324
-  _globals['_JOBSPEC']._serialized_end=768
-  _globals['_JOB']._serialized_start=771
-  _globals['_JOB']._serialized_end=1234
-  _globals['_SUBMITJOBREQUEST']._serialized_start=1236
-  _globals['_SUBMITJOBREQUEST']._serialized_end=1296
-  _globals['_GETJOBREQUEST']._serialized_start=1298
-  _globals['_GETJOBREQUEST']._serialized_end=1336
-  _globals['_LISTJOBSREQUEST']._serialized_start=1338
-  _globals['_LISTJOBSREQUEST']._serialized_end=1441
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1443
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1516
-  _globals['_CANCELJOBREQUEST']._serialized_start=1518
-  _globals['_CANCELJOBREQUEST']._serialized_end=1559
-  _globals['_DELETEJOBREQUEST']._serialized_start=1561
-  _globals['_DELETEJOBREQUEST']._serialized_end=1602
-  _globals['_UNDELETEJOBREQUEST']._serialized_start=1604
-  _globals['_UNDELETEJOBREQUEST']._serialized_end=1647
-  _globals['_JOBS']._serialized_start=1807
-  _globals['_JOBS']._serialized_end=2542
+  _globals['_JOBSPEC']._serialized_end=873
+  _globals['_JOBSPEC_LABELSENTRY']._serialized_start=815
+  _globals['_JOBSPEC_LABELSENTRY']._serialized_end=860
+  _globals['_JOB']._serialized_start=876
+  _globals['_JOB']._serialized_end=1339
+  _globals['_SUBMITJOBREQUEST']._serialized_start=1341
+  _globals['_SUBMITJOBREQUEST']._serialized_end=1401
+  _globals['_GETJOBREQUEST']._serialized_start=1403
+  _globals['_GETJOBREQUEST']._serialized_end=1441
+  _globals['_LISTJOBSREQUEST']._serialized_start=1443
+  _globals['_LISTJOBSREQUEST']._serialized_end=1546
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1548
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1621
+  _globals['_CANCELJOBREQUEST']._serialized_start=1623
+  _globals['_CANCELJOBREQUEST']._serialized_end=1664
+  _globals['_DELETEJOBREQUEST']._serialized_start=1666
+  _globals['_DELETEJOBREQUEST']._serialized_end=1707
+  _globals['_UNDELETEJOBREQUEST']._serialized_start=1709
+  _globals['_UNDELETEJOBREQUEST']._serialized_end=1752
+  _globals['_JOBS']._serialized_start=1912
+  _globals['_JOBS']._serialized_end=2647
 # @@protoc_insertion_point(module_scope)

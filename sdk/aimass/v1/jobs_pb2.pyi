@@ -119,6 +119,26 @@ class JobSpec(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     FEATURE_SET_FIELD_NUMBER: _builtins.int
     FEATURE_SET_VERSION_FIELD_NUMBER: _builtins.int
@@ -132,6 +152,7 @@ class JobSpec(_message.Message):
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     MEMORY_MIB_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model that the result becomes a version of."""
     feature_set: _builtins.str
@@ -157,6 +178,10 @@ class JobSpec(_message.Message):
     def lightgbm(self) -> Global___LightGbm: ...
     @_builtins.property
     def logistic_regression(self) -> Global___LogisticRegression: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Of the version that the result becomes: names with values of at most 63 letters, digits, `.`, `_` and `-`."""
+
     def __init__(
         self,
         *,
@@ -173,6 +198,7 @@ class JobSpec(_message.Message):
         max_attempts: _builtins.int = ...,
         timeout_seconds: _builtins.int = ...,
         memory_mib: _builtins.int = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "estimator",
@@ -198,6 +224,8 @@ class JobSpec(_message.Message):
         b"feature_set",
         "feature_set_version",
         b"feature_set_version",
+        "labels",
+        b"labels",
         "lightgbm",
         b"lightgbm",
         "logistic_regression",

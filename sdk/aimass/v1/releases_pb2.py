@@ -29,13 +29,15 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61imass/v1/releases.proto\x12\taimass.v1\x1a\x16\x61imass/v1/models.proto\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x01\n\x0fReleasedVersion\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\'\n\tsignature\x18\x04 \x01(\x0b\x32\x14.aimass.v1.Signature\x12+\n\x07serving\x18\x05 \x01(\x0b\x32\x1a.aimass.v1.ServingSettings\"\xbe\x02\n\x07Release\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.aimass.v1.ReleaseState\x12+\n\x07\x64\x65sired\x18\x04 \x01(\x0b\x32\x1a.aimass.v1.ReleasedVersion\x12+\n\x07serving\x18\x05 \x01(\x0b\x32\x1a.aimass.v1.ReleasedVersion\x12,\n\x08previous\x18\x06 \x01(\x0b\x32\x1a.aimass.v1.ReleasedVersion\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x11\n\toperation\x18\n \x01(\t\"U\n\rTenantRelease\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12#\n\x07release\x18\x03 \x01(\x0b\x32\x12.aimass.v1.Release\"|\n\x15PromoteVersionRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x07version\x18\x02 \x01(\x05\x42\x06\xf2\xe0\x18\x02\x08\x01\x12%\n\x06reason\x18\x03 \x01(\tB\x15\xf2\xe0\x18\x11 \xf4\x03\x42\x0c\"better AUC\"\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\"H\n\x16RollbackReleaseRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x06reason\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \xf4\x03\"H\n\x16WithdrawReleaseRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x06reason\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \xf4\x03\"*\n\x11GetReleaseRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"<\n\x13ListReleasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"U\n\x14ListReleasesResponse\x12$\n\x08releases\x18\x01 \x03(\x0b\x32\x12.aimass.v1.Release\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x19\n\x17SnapshotReleasesRequest*\x80\x01\n\x0cReleaseState\x12\x1d\n\x19RELEASE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15RELEASE_STATE_LOADING\x10\x01\x12\x19\n\x15RELEASE_STATE_SERVING\x10\x02\x12\x1b\n\x17RELEASE_STATE_WITHDRAWN\x10\x03\x32\xb3\x07\n\x08Releases\x12\xae\x01\n\x0ePromoteVersion\x12 .aimass.v1.PromoteVersionRequest\x1a\x14.aimass.v1.Operation\"d\xea\xe0\x18(\n\x10versions.promote\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02\x32\"-/v1/models/{model}/versions/{version}:promote:\x01*\x12\x9e\x01\n\x0fRollbackRelease\x12!.aimass.v1.RollbackReleaseRequest\x1a\x14.aimass.v1.Operation\"R\xea\xe0\x18(\n\x10versions.promote\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:rollback:\x01*\x12\x9e\x01\n\x0fWithdrawRelease\x12!.aimass.v1.WithdrawReleaseRequest\x1a\x14.aimass.v1.Operation\"R\xea\xe0\x18(\n\x10versions.promote\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:withdraw:\x01*\x12\x88\x01\n\nGetRelease\x12\x1c.aimass.v1.GetReleaseRequest\x1a\x12.aimass.v1.Release\"H\xea\xe0\x18\"\n\x0creleases.get\x12\x0emodels/{model}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/models/{model}/release\x12\x86\x01\n\x0cListReleases\x12\x1e.aimass.v1.ListReleasesRequest\x1a\x1f.aimass.v1.ListReleasesResponse\"5\xea\xe0\x18\x1d\n\rreleases.list\x12\x08releases\x18\x01 \x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/releases\x12\x91\x01\n\x10SnapshotReleases\x12\".aimass.v1.SnapshotReleasesRequest\x1a\x18.aimass.v1.TenantRelease\"=\xea\xe0\x18\x39\n\x11releases.snapshot\x12\x08releases\x18\x01 \x02\x32\x02\x08<J\x07gatewayJ\tinference0\x01\x1a\x0c\xe2\xe0\x18\x08registryb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61imass/v1/releases.proto\x12\taimass.v1\x1a\x16\x61imass/v1/models.proto\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x02\n\x0fReleasedVersion\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\'\n\tsignature\x18\x04 \x01(\x0b\x32\x14.aimass.v1.Signature\x12+\n\x07serving\x18\x05 \x01(\x0b\x32\x1a.aimass.v1.ServingSettings\x12\x36\n\x06labels\x18\x06 \x03(\x0b\x32&.aimass.v1.ReleasedVersion.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbe\x02\n\x07Release\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.aimass.v1.ReleaseState\x12+\n\x07\x64\x65sired\x18\x04 \x01(\x0b\x32\x1a.aimass.v1.ReleasedVersion\x12+\n\x07serving\x18\x05 \x01(\x0b\x32\x1a.aimass.v1.ReleasedVersion\x12,\n\x08previous\x18\x06 \x01(\x0b\x32\x1a.aimass.v1.ReleasedVersion\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x11\n\toperation\x18\n \x01(\t\"U\n\rTenantRelease\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12#\n\x07release\x18\x03 \x01(\x0b\x32\x12.aimass.v1.Release\"|\n\x15PromoteVersionRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x07version\x18\x02 \x01(\x05\x42\x06\xf2\xe0\x18\x02\x08\x01\x12%\n\x06reason\x18\x03 \x01(\tB\x15\xf2\xe0\x18\x11 \xf4\x03\x42\x0c\"better AUC\"\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\"H\n\x16RollbackReleaseRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x06reason\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \xf4\x03\"H\n\x16WithdrawReleaseRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x06reason\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \xf4\x03\"*\n\x11GetReleaseRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"<\n\x13ListReleasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"U\n\x14ListReleasesResponse\x12$\n\x08releases\x18\x01 \x03(\x0b\x32\x12.aimass.v1.Release\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x19\n\x17SnapshotReleasesRequest*\x80\x01\n\x0cReleaseState\x12\x1d\n\x19RELEASE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15RELEASE_STATE_LOADING\x10\x01\x12\x19\n\x15RELEASE_STATE_SERVING\x10\x02\x12\x1b\n\x17RELEASE_STATE_WITHDRAWN\x10\x03\x32\xb3\x07\n\x08Releases\x12\xae\x01\n\x0ePromoteVersion\x12 .aimass.v1.PromoteVersionRequest\x1a\x14.aimass.v1.Operation\"d\xea\xe0\x18(\n\x10versions.promote\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02\x32\"-/v1/models/{model}/versions/{version}:promote:\x01*\x12\x9e\x01\n\x0fRollbackRelease\x12!.aimass.v1.RollbackReleaseRequest\x1a\x14.aimass.v1.Operation\"R\xea\xe0\x18(\n\x10versions.promote\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:rollback:\x01*\x12\x9e\x01\n\x0fWithdrawRelease\x12!.aimass.v1.WithdrawReleaseRequest\x1a\x14.aimass.v1.Operation\"R\xea\xe0\x18(\n\x10versions.promote\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:withdraw:\x01*\x12\x88\x01\n\nGetRelease\x12\x1c.aimass.v1.GetReleaseRequest\x1a\x12.aimass.v1.Release\"H\xea\xe0\x18\"\n\x0creleases.get\x12\x0emodels/{model}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/models/{model}/release\x12\x86\x01\n\x0cListReleases\x12\x1e.aimass.v1.ListReleasesRequest\x1a\x1f.aimass.v1.ListReleasesResponse\"5\xea\xe0\x18\x1d\n\rreleases.list\x12\x08releases\x18\x01 \x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/releases\x12\x91\x01\n\x10SnapshotReleases\x12\".aimass.v1.SnapshotReleasesRequest\x1a\x18.aimass.v1.TenantRelease\"=\xea\xe0\x18\x39\n\x11releases.snapshot\x12\x08releases\x18\x01 \x02\x32\x02\x08<J\x07gatewayJ\tinference0\x01\x1a\x0c\xe2\xe0\x18\x08registryb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aimass.v1.releases_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_RELEASEDVERSION_LABELSENTRY']._loaded_options = None
+  _globals['_RELEASEDVERSION_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_PROMOTEVERSIONREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_PROMOTEVERSIONREQUEST'].fields_by_name['model']._serialized_options = b'\362\340\030\002\020\001'
   _globals['_PROMOTEVERSIONREQUEST'].fields_by_name['version']._loaded_options = None
@@ -66,28 +68,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASES'].methods_by_name['ListReleases']._serialized_options = b'\352\340\030\035\n\rreleases.list\022\010releases\030\001 \001\202\323\344\223\002\016\022\014/v1/releases'
   _globals['_RELEASES'].methods_by_name['SnapshotReleases']._loaded_options = None
   _globals['_RELEASES'].methods_by_name['SnapshotReleases']._serialized_options = b'\352\340\0309\n\021releases.snapshot\022\010releases\030\001 \0022\002\010<J\007gatewayJ\tinference'
-  _globals['_RELEASESTATE']._serialized_start=1243
-  _globals['_RELEASESTATE']._serialized_end=1371
+  _globals['_RELEASESTATE']._serialized_start=1346
+  _globals['_RELEASESTATE']._serialized_end=1474
   _globals['_RELEASEDVERSION']._serialized_start=180
-  _globals['_RELEASEDVERSION']._serialized_end=338
-  _globals['_RELEASE']._serialized_start=341
-  _globals['_RELEASE']._serialized_end=659
-  _globals['_TENANTRELEASE']._serialized_start=661
-  _globals['_TENANTRELEASE']._serialized_end=746
-  _globals['_PROMOTEVERSIONREQUEST']._serialized_start=748
-  _globals['_PROMOTEVERSIONREQUEST']._serialized_end=872
-  _globals['_ROLLBACKRELEASEREQUEST']._serialized_start=874
-  _globals['_ROLLBACKRELEASEREQUEST']._serialized_end=946
-  _globals['_WITHDRAWRELEASEREQUEST']._serialized_start=948
-  _globals['_WITHDRAWRELEASEREQUEST']._serialized_end=1020
-  _globals['_GETRELEASEREQUEST']._serialized_start=1022
-  _globals['_GETRELEASEREQUEST']._serialized_end=1064
-  _globals['_LISTRELEASESREQUEST']._serialized_start=1066
-  _globals['_LISTRELEASESREQUEST']._serialized_end=1126
-  _globals['_LISTRELEASESRESPONSE']._serialized_start=1128
-  _globals['_LISTRELEASESRESPONSE']._serialized_end=1213
-  _globals['_SNAPSHOTRELEASESREQUEST']._serialized_start=1215
-  _globals['_SNAPSHOTRELEASESREQUEST']._serialized_end=1240
-  _globals['_RELEASES']._serialized_start=1374
-  _globals['_RELEASES']._serialized_end=2321
+  _globals['_RELEASEDVERSION']._serialized_end=441
+  _globals['_RELEASEDVERSION_LABELSENTRY']._serialized_start=396
+  _globals['_RELEASEDVERSION_LABELSENTRY']._serialized_end=441
+  _globals['_RELEASE']._serialized_start=444
+  _globals['_RELEASE']._serialized_end=762
+  _globals['_TENANTRELEASE']._serialized_start=764
+  _globals['_TENANTRELEASE']._serialized_end=849
+  _globals['_PROMOTEVERSIONREQUEST']._serialized_start=851
+  _globals['_PROMOTEVERSIONREQUEST']._serialized_end=975
+  _globals['_ROLLBACKRELEASEREQUEST']._serialized_start=977
+  _globals['_ROLLBACKRELEASEREQUEST']._serialized_end=1049
+  _globals['_WITHDRAWRELEASEREQUEST']._serialized_start=1051
+  _globals['_WITHDRAWRELEASEREQUEST']._serialized_end=1123
+  _globals['_GETRELEASEREQUEST']._serialized_start=1125
+  _globals['_GETRELEASEREQUEST']._serialized_end=1167
+  _globals['_LISTRELEASESREQUEST']._serialized_start=1169
+  _globals['_LISTRELEASESREQUEST']._serialized_end=1229
+  _globals['_LISTRELEASESRESPONSE']._serialized_start=1231
+  _globals['_LISTRELEASESRESPONSE']._serialized_end=1316
+  _globals['_SNAPSHOTRELEASESREQUEST']._serialized_start=1318
+  _globals['_SNAPSHOTRELEASESREQUEST']._serialized_end=1343
+  _globals['_RELEASES']._serialized_start=1477
+  _globals['_RELEASES']._serialized_end=2424
 # @@protoc_insertion_point(module_scope)

@@ -176,7 +176,7 @@ def _version(version: releases_pb2.ReleasedVersion) -> Version | None:
     if not version.version:
         return None
     signature = Signature(_specs(version.signature.inputs), _specs(version.signature.outputs))
-    return Version(version.version, version.digest, signature)
+    return Version(version.version, version.digest, signature, dict(version.labels))
 
 
 def _specs(specs: Iterable[models_pb2.TensorSpec]) -> tuple[TensorSpec, ...]:

@@ -43,7 +43,7 @@ class ModelsApi:
             raise InvalidValue(f"{bad[0]} is not a number", [Violation(f"/metrics/{n}", "must be finite") for n in bad])
         files, once = _files(request.files), call.once(version_to_wire)
         serving = {field.name: value for field, value in request.serving.ListFields()}
-        contents = Wanted(files, request.metrics, request.card, serving)
+        contents = Wanted(files, request.metrics, request.card, serving, request.labels)
         added = await self._models.add(call.scope, request.model, contents, once)
         return version_to_wire(added)
 
@@ -77,6 +77,7 @@ class ModelsApi:
             job=job.job,
             feature_set=message.feature_set or f"{job.spec.feature_set}@{job.spec.feature_set_version}",
             data_set=message.data_set,
+            labels=dict(job.spec.labels),
         )
         await self._models.trained(delivery.scope, job.spec.model, contents, delivery)
 

@@ -12,6 +12,7 @@ GRAPH = "model.onnx"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 # The most that a version may ask for of those who run it.
 SERVING = {"instances": 16, "max_batch_rows": 100_000, "batch_delay_us": 100_000}
+_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[A-Za-z0-9._-]{1,63}\Z")
 MEDIA_TYPES = {".md": "text/markdown", ".txt": "text/plain", ".json": "application/json"}
 
 
@@ -78,6 +79,8 @@ class Contents:
     data_set: str = ""
     # How it wants to be run, by name: what SERVING allows.
     serving: Mapping[str, int] = field(default_factory=dict)
+    # What it is, for those who decide on it by its kind.
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def graph_digest(self) -> str:
@@ -198,6 +201,15 @@ def check_serving(serving: Mapping[str, int]) -> None:
         if not 0 <= value <= SERVING[name]:
             place = [Violation(f"/serving/{name}", f"must be between 0 and {SERVING[name]}")]
             raise InvalidValue(f"{name} must be between 0 and {SERVING[name]}", place)
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Raises invalid_value for what is no label."""
+    for name, value in labels.items():
+        if not _LABEL.match(f"{name}={value}"):
+            rule = "must be a name with a value of 1 to 63 letters, digits, dots, underscores and dashes"
+            at = name.replace("~", "~0").replace("/", "~1")
+            raise InvalidValue(f"label {name[:63]!r} {rule}", [Violation(f"/labels/{at}", rule)])
 
 
 def media_type(name: str) -> str:

@@ -28,6 +28,7 @@ class Wanted(NamedTuple):
     metrics: Mapping[str, float]
     card: str
     serving: Mapping[str, int]
+    labels: Mapping[str, str]
 
 
 class Models:
@@ -85,6 +86,7 @@ class Models:
         await self._store.recall(once)
         domain.check_files(wanted.files)
         domain.check_serving(wanted.serving)
+        domain.check_labels(wanted.labels)
         await self.get(scope, name)
         files = await self._uploaded(scope, wanted.files)
         async with self._artifacts.local(scope, {file.name: file.digest for file in files}) as local:
@@ -101,6 +103,7 @@ class Models:
             dict(wanted.metrics),
             card=wanted.card,
             serving=dict(wanted.serving),
+            labels=dict(wanted.labels),
         )
 
         def decide(there: Model | None) -> tuple[Model, Version]:

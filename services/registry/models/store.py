@@ -59,6 +59,7 @@ _version = scoped(
     Column("feature_set", String(100), nullable=False),
     Column("data_set", String(100), nullable=False),
     Column("serving", JSON, nullable=False, server_default="{}"),
+    Column("labels", JSON, nullable=False, server_default="{}"),
     Column("create_time", UtcDateTime, nullable=False),
     Column("delete_time", UtcDateTime),
     UniqueConstraint("tenant", "project", "job", name="version_job"),

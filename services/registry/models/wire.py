@@ -44,6 +44,7 @@ def version_to_wire(version: Version) -> pb.ModelVersion:
         feature_set=made_of.feature_set,
         data_set=made_of.data_set,
         serving=pb.ServingSettings(**made_of.serving) if made_of.serving else None,
+        labels=made_of.labels,
         etag=version.etag,
         create_time=stamp(version.create_time),
         delete_time=stamp(version.delete_time),

@@ -29,6 +29,8 @@ class Released:
     signature: bytes
     # How it wants to be run; never read here.
     serving: Mapping[str, int] = field(default_factory=dict)
+    # What it is, for those who decide on it; never read here.
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -261,4 +261,5 @@ def _places(release: Release | None) -> tuple[int, int]:
 
 def _released(version: Version) -> Released:
     made_of = version.contents
-    return Released(version.version, made_of.digest, made_of.graph_digest, made_of.signature, made_of.serving)
+    digests = made_of.digest, made_of.graph_digest
+    return Released(version.version, *digests, made_of.signature, made_of.serving, made_of.labels)

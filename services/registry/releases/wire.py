@@ -37,4 +37,5 @@ def _released(version: Released | None) -> pb.ReleasedVersion | None:
         model_digest=version.model_digest,
         signature=Signature.FromString(version.signature),
         serving=ServingSettings(**version.serving) if version.serving else None,
+        labels=version.labels,
     )

@@ -1,6 +1,7 @@
 """What a job means: submitted, queued, leased with a fence, ended once."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
 
 MOST_ATTEMPTS = 10
+_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[A-Za-z0-9._-]{1,63}\Z")
 
 
 class JobState(StrEnum):
@@ -87,6 +89,7 @@ class JobSpec:
     max_attempts: int = 3
     timeout_seconds: int = 3600
     memory_mib: int = 2048
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,10 @@ def _broken(spec: JobSpec) -> Iterator[Violation]:
         ends = (-math.inf if rows.start is None else rows.start, math.inf if rows.end is None else rows.end)
         if not ends[0] <= ends[1]:
             yield Violation(f"/spec/{name}", "must not end before it begins")
+    for label, text in spec.labels.items():
+        if not _LABEL.match(f"{label}={text}"):
+            rule = "must be a name with a value of 1 to 63 letters, digits, dots, underscores and dashes"
+            yield Violation(f"/spec/labels/{label.replace('~', '~0').replace('/', '~1')}", rule)
     if _overlap(spec):
         yield Violation("/spec/evaluate", "must have no rows in common with train")
 

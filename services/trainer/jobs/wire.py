@@ -24,6 +24,7 @@ def spec_from_wire(spec: pb.JobSpec) -> JobSpec:
         max_attempts=spec.max_attempts or 3,
         timeout_seconds=spec.timeout_seconds or 3600,
         memory_mib=spec.memory_mib or 2048,
+        labels=dict(spec.labels),
     )
 
 
@@ -59,6 +60,7 @@ def spec_to_wire(spec: JobSpec) -> pb.JobSpec:
         max_attempts=spec.max_attempts,
         timeout_seconds=spec.timeout_seconds,
         memory_mib=spec.memory_mib,
+        labels=spec.labels,
         **how,
     )
 

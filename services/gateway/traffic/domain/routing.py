@@ -14,11 +14,12 @@ _RETRY = 1.0  # seconds until it makes sense to ask again for a version that is 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of a model: its number, the digest of its manifest, what it takes and gives."""
+    """A version of a model: its number, the digest of its manifest, what it takes and gives, what it is."""
 
     number: int
     digest: str
     signature: Signature
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
