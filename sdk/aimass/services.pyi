@@ -665,8 +665,8 @@ class Roles:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> roles_pb2.Binding:
-        """Gives a role to a key: everywhere, or in some projects, or for some objects. already_exists: the name is
-        taken, also by a deleted one. limit_exceeded: it has 50."""
+        """Gives a role to a key, or to a user or a group of an issuer: everywhere, or in some projects, or for some
+        objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50."""
 
     def get_binding(self, *, binding: str, timeout: float | None = ...) -> roles_pb2.Binding:
         """Returns a binding."""
@@ -1627,8 +1627,8 @@ class AsyncRoles:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> roles_pb2.Binding:
-        """Gives a role to a key: everywhere, or in some projects, or for some objects. already_exists: the name is
-        taken, also by a deleted one. limit_exceeded: it has 50."""
+        """Gives a role to a key, or to a user or a group of an issuer: everywhere, or in some projects, or for some
+        objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50."""
 
     async def get_binding(self, *, binding: str, timeout: float | None = ...) -> roles_pb2.Binding:
         """Returns a binding."""

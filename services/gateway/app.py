@@ -55,7 +55,8 @@ def build(config: Config, runtime: Runtime) -> App:
     access = AccessService(AccessStore(database), roles, runtime.home, runtime.now, runtime.random, given, vault)
     limiter = _limiter(runtime)
     signatures = Signatures(lambda: access.keyring, runtime.vault, runtime.cache, lambda: runtime.now().timestamp())
-    bearers = _bearers(config, runtime, access)
+    if bearers := _bearers(config, runtime, access):
+        access.issued = bearers.knows
     admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst), limiter, signatures, bearers)
     journal = Journal(runtime.home / "logs" / "access.log", runtime.telemetry)
     retries = Retries()

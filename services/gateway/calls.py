@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from aimass.v1 import options_pb2
+from services.gateway.access import guests
 from services.gateway.access.service import AccessService
 from services.gateway.retries import ATTEMPT, Retries
 from services.kit import contract
@@ -48,12 +49,7 @@ def _permissions() -> dict[str, frozenset[str]]:
 
 @lru_cache(maxsize=10_000)
 def narrowed(principal: Principal, audience: str) -> Principal:
-    """The principal with those permissions only that the audience's methods need, and that are for all objects.
-
-    What a user hands out is settled in the gateway by what its token says: there it keeps all of them.
-    """
-    if audience == "gateway" and principal.id.startswith("user:"):
-        return principal
+    """The principal with those permissions only that the audience's methods need, and that are for all objects."""
     needed = _permissions().get(audience, frozenset()) | _permissions().get(ANY, frozenset())
     kept = tuple(dict.fromkeys(p for p in principal.permissions if any(need and grants(p, need) for need in needed)))
     return principal if kept == principal.permissions else Principal(principal.scope, principal.id, kept)
@@ -139,7 +135,8 @@ class Calls:
         """The reply, and whether it is the repeated answer to an idempotency key. Raises Failure."""
         outcome = "internal"
         try:
-            reply, trailers = await self._answer(method, self.owner(method, request), request, caller, timeout)
+            with guests.speaking(caller.principal):
+                reply, trailers = await self._answer(method, self.owner(method, request), request, caller, timeout)
             decoded = decode(reply)
             outcome = "ok"
             return decoded, any(key == REPLAYED for key, _ in trailers)

@@ -163,6 +163,23 @@ async def test_a_binding_counts_at_every_gateway_and_ends_there(nodes: list[Node
     await until(partial(_may, nodes, secret, ()), 2)
 
 
+async def test_a_binding_of_a_group_counts_at_every_gateway_and_ends_there_within_a_second(nodes: list[Node]) -> None:
+    nodes[0].access.issued = lambda tenant, who: who == "group:corp:staff"
+    await nodes[0].roles.bind(ADMIN, Binding("g", "default", "viewer", "group:corp:staff", (), (), _now()), None)
+
+    def seen(node: Node) -> tuple[str, ...]:
+        return node.access.keyring.guest("default", ("user:corp:ann", "group:corp:staff"), (), "lab").permissions
+
+    await until(lambda: all("models.get" in seen(node) for node in nodes), 5)
+    turns = [node.access.keyring.settled for node in nodes]
+    await nodes[0].roles.unbind(ADMIN, "g", "*")
+    begun = time.perf_counter()
+    await until(lambda: not any(seen(node) for node in nodes), 5)
+
+    assert time.perf_counter() - begun <= 1.0
+    assert all(node.access.keyring.settled > turn for node, turn in zip(nodes, turns, strict=True))
+
+
 async def test_a_closed_tenant_is_refused_by_every_gateway(nodes: list[Node]) -> None:
     await nodes[0].access.create_tenant(ADMIN, "acme", "", None)
     _, secret, _ = await nodes[0].access.create_key(ADMIN, KeyRequest("", tenant="acme", permissions=("*",)), None)

@@ -117,7 +117,7 @@ class Principal(_message.Message):
     tenant: _builtins.str
     project: _builtins.str
     principal: _builtins.str
-    """`key:<id>` or `service:<name>`."""
+    """`key:<id>`, `user:<issuer>:<subject>` or `service:<name>`."""
     @_builtins.property
     def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Patterns such as `models.*` or `*`; those for some objects only end with them: `models.get,models.infer@models/fraud-*`."""
@@ -346,6 +346,7 @@ class Signing(_message.Message):
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     ALGORITHM_FIELD_NUMBER: _builtins.int
     policy: Global___SignaturePolicy.ValueType
+    """Whether requests of the key have to be signed: optional, or required."""
     public_key: _builtins.bytes
     """The 32 bytes of an Ed25519 public key, of which the caller alone has the private half. Unset: a secret for
     hmac-sha256 is made, and shown once.

@@ -105,7 +105,7 @@ class Binding(_message.Message):
     binding: _builtins.str
     role: _builtins.str
     principal: _builtins.str
-    """`key:<the 8 characters after aim_>`."""
+    """`key:<the 8 characters after aim_>`, `user:<issuer>:<subject>` or `group:<issuer>:<group>`."""
     etag: _builtins.str
     @_builtins.property
     def projects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -139,7 +139,7 @@ class RolesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateBinding(self, request, context):
-        """Gives a role to a key: everywhere, or in some projects, or for some objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50.
+        """Gives a role to a key, or to a user or a group of an issuer: everywhere, or in some projects, or for some objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

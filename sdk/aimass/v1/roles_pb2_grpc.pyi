@@ -45,7 +45,7 @@ class RolesStub:
     UndeleteRole: _grpc.UnaryUnaryMultiCallable[_roles_pb2.UndeleteRoleRequest, _roles_pb2.Role]
     """Gives a deleted role back to all who had it."""
     CreateBinding: _grpc.UnaryUnaryMultiCallable[_roles_pb2.CreateBindingRequest, _roles_pb2.Binding]
-    """Gives a role to a key: everywhere, or in some projects, or for some objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50."""
+    """Gives a role to a key, or to a user or a group of an issuer: everywhere, or in some projects, or for some objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50."""
     GetBinding: _grpc.UnaryUnaryMultiCallable[_roles_pb2.GetBindingRequest, _roles_pb2.Binding]
     """Returns a binding."""
     ListBindings: _grpc.UnaryUnaryMultiCallable[_roles_pb2.ListBindingsRequest, _roles_pb2.ListBindingsResponse]
@@ -73,7 +73,7 @@ class RolesAsyncStub(RolesStub):
     UndeleteRole: _aio.UnaryUnaryMultiCallable[_roles_pb2.UndeleteRoleRequest, _roles_pb2.Role]  # type: ignore[assignment]
     """Gives a deleted role back to all who had it."""
     CreateBinding: _aio.UnaryUnaryMultiCallable[_roles_pb2.CreateBindingRequest, _roles_pb2.Binding]  # type: ignore[assignment]
-    """Gives a role to a key: everywhere, or in some projects, or for some objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50."""
+    """Gives a role to a key, or to a user or a group of an issuer: everywhere, or in some projects, or for some objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50."""
     GetBinding: _aio.UnaryUnaryMultiCallable[_roles_pb2.GetBindingRequest, _roles_pb2.Binding]  # type: ignore[assignment]
     """Returns a binding."""
     ListBindings: _aio.UnaryUnaryMultiCallable[_roles_pb2.ListBindingsRequest, _roles_pb2.ListBindingsResponse]  # type: ignore[assignment]
@@ -140,7 +140,7 @@ class RolesServicer(metaclass=_abc_1.ABCMeta):
         request: _roles_pb2.CreateBindingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_roles_pb2.Binding, _abc.Awaitable[_roles_pb2.Binding]]:
-        """Gives a role to a key: everywhere, or in some projects, or for some objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50."""
+        """Gives a role to a key, or to a user or a group of an issuer: everywhere, or in some projects, or for some objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50."""
 
     @_abc_1.abstractmethod
     def GetBinding(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from services.gateway.access.domain import ApiKey, Tenant, digest, prefix_of
+from services.gateway.access.guests import Guest
 from services.gateway.roles.book import Rolebook
 from services.gateway.roles.domain import Grant, in_project, within_projects
 from services.kit.auth import Principal, Scope
@@ -133,10 +134,11 @@ class Keyring:
         """Whom a key speaks for in a project. Raises forbidden, invalid_name."""
         return held.principals.get(project) or self._principal(held, project)
 
-    def user(self, tenant: str, name: str, roles: Sequence[str], project: str) -> Principal:
-        """Who has roles of a tenant and no key, in a project. Raises invalid_name."""
+    def guest(self, tenant: str, names: Sequence[str], roles: Sequence[str], project: str) -> Guest:
+        """Who has roles of a tenant and no key, in a project; bindings name him or his groups. Raises invalid_name."""
         _check(project)
-        return Principal(Scope(tenant, project), name, in_project(self._book.grants(tenant, name, roles), project))
+        grants = tuple(dict.fromkeys(self._book.grants(tenant, names[0], roles, names[1:])))
+        return Guest(Scope(tenant, project), names[0], in_project(grants, project), grants)
 
     def _principal(self, held: Held, project: str) -> Principal:
         key = held.key

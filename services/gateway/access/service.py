@@ -24,10 +24,11 @@ from services.gateway.access.domain import (
     prefix_of,
     sealed_for,
 )
+from services.gateway.access.guests import guest
 from services.gateway.access.installation import Given
 from services.gateway.access.keyring import Keyring
 from services.gateway.access.store import AccessStore
-from services.gateway.roles.domain import Grant, Holder, in_project
+from services.gateway.roles.domain import Grant, Holder, everywhere, in_project
 from services.gateway.roles.service import Roles
 from services.kit import pages
 from services.kit.app import OPERATOR
@@ -61,6 +62,8 @@ class AccessService:
         self._vault = vault or Vault(home / "keys")
         self._roles, roles.holders = roles, self
         self._pepper, self._away = b"", False
+        # Whether a principal is a user or a group of an issuer of a tenant.
+        self.issued: Callable[[str, str], bool] = lambda tenant, principal: False
         self.keyring = Keyring(b"", now, roles.book)
 
     async def start(self) -> None:
@@ -237,11 +240,15 @@ class AccessService:
 
     def holds(self, caller: Principal) -> Holder:
         """What a caller may hand out, and when his key ends."""
+        if here := guest(caller):
+            return Holder(here.grants)
         known = self.holder(caller.scope.tenant, caller.id)
         return known or Holder(tuple(_granted(permission) for permission in caller.permissions))
 
     def holder(self, tenant: str, principal: str) -> Holder | None:
-        """A principal that is a key of a tenant, whether it works or not."""
+        """A principal that is a key of a tenant, whether it works or not, or that an issuer of the tenant may name."""
+        if self.issued(tenant, principal):
+            return Holder(())
         key = self.keyring.key(principal) if principal.startswith("key:") else None
         return Holder(self.keyring.grants(principal), key.expire_time) if key and key.tenant == tenant else None
 
@@ -251,13 +258,16 @@ class AccessService:
 
     def permissions(self, caller: Principal) -> tuple[str, ...]:
         """All that a caller may in the project that he named."""
+        if here := guest(caller):
+            return here.permissions
         known = self.keyring.key(caller.id)
         return in_project(self.keyring.grants(caller.id), caller.scope.project) if known else caller.permissions
 
     def _maker(self, caller: Principal) -> ApiKey:
-        known = self.keyring.key(caller.id)
+        known, here = self.keyring.key(caller.id), guest(caller)
         # A service or another process's caller has no key here: what its token says is what it has.
-        return known or ApiKey("", caller.scope.tenant, caller.id, caller.permissions, self._now())
+        held = everywhere(here.grants) if here else caller.permissions
+        return known or ApiKey("", caller.scope.tenant, caller.id, held, self._now())
 
     def _administers(self, caller: Principal) -> bool:
         # What a user has comes from roles, and they never administer the installation.

@@ -65,9 +65,17 @@ class Bearers:
             known.principals.clear()
             known.settled = ring.settled
         if (principal := known.principals.get(project)) is None:
-            principal = ring.user(claims.tenant, claims.principal, claims.roles, project)
+            names = (claims.principal, *claims.groups)
+            principal = ring.guest(claims.tenant, names, claims.roles, project)
             known.principals[project] = principal
         return principal
+
+    def knows(self, tenant: str, principal: str) -> bool:
+        """Whether a principal is a user or a group of an issuer of a tenant, as far as can be known from here."""
+        kind, name, who = (*principal.split(":", 2), "", "")[:3]
+        written = tokens.SUBJECT.match(who) if kind == "user" else kind == "group" and tokens.named(who)
+        issuer = self._table.issuers.get(name) if written else None
+        return issuer is not None and issuer.tenant == tenant
 
     async def learn(self, failure: Keyless) -> None:
         """Asks an issuer for the key that a token names. Raises unavailable while nothing is known of the issuer."""

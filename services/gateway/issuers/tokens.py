@@ -1,7 +1,7 @@
 """Tokens of issuers (RELIABILITY A4, V11): whose they are, and that they were made for us, now, with the right key."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jwt
@@ -14,11 +14,12 @@ from services.kit.telemetry import REGISTRY
 
 _LONGEST = 16 * 2**10  # characters
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
-_SUBJECT = re.compile(r"[!-~]{1,255}\Z")
+SUBJECT = re.compile(r"[!-~]{1,255}\Z")
 # Keys that come with the message, meanings that must be understood, other forms of the payload.
 _NEVER = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc", "epk", "cty"})
 _TYPES = ("jwt", "at+jwt", "application/at+jwt")
 _MOST = 1000  # groups that are looked at
+_NAME = 255  # characters of a group that bindings can name
 refused = Counter("aimass_tokens_refused", "Tokens of issuers that were not taken.", registry=REGISTRY)
 
 
@@ -47,6 +48,8 @@ class Claims(NamedTuple):
     tenant: str
     roles: tuple[str, ...]
     ends: float  # Unix seconds
+    # As bindings name them.
+    groups: tuple[str, ...] = ()
 
 
 class _Parts(NamedTuple):
@@ -68,7 +71,10 @@ def read(token: str, issuers: Mapping[str, Issuer], keys: Callable[[str], Mappin
     except (jwt.PyJWTError, ValueError, TypeError):
         raise Distrusted("its issuer has not signed it") from None
     ends = _times(parts.claims, issuer, now)
-    return Claims(f"user:{name}:{_subject(parts.claims)}", issuer.tenant, _roles(parts.claims, issuer), ends)
+    groups = _groups(_said(parts.claims, issuer.groups_claim))
+    roles = tuple(dict.fromkeys(role for group in groups for role in issuer.groups.get(group, ())))
+    bound = tuple(f"group:{name}:{group}" for group in groups if named(group))
+    return Claims(f"user:{name}:{_subject(parts.claims)}", issuer.tenant, roles, ends, bound)
 
 
 def _parts(token: str) -> _Parts:
@@ -128,22 +134,28 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
 
 def _subject(claims: Mapping[str, Any]) -> str:
     found = claims.get("sub")
-    if not isinstance(found, str) or not _SUBJECT.match(found):
+    if not isinstance(found, str) or not SUBJECT.match(found):
         raise Distrusted("it does not say for whom it is")
     if "cnf" in claims:
         raise Distrusted("it is bound to a key that the caller has to prove")
     return found
 
 
-def _roles(claims: Mapping[str, Any], issuer: Issuer) -> tuple[str, ...]:
-    path = issuer.groups_claim
+def named(group: str) -> bool:
+    """Whether bindings can name a group: nothing in it looks like nothing, or like another one's end."""
+    return 0 < len(group) <= _NAME and group.isprintable()
+
+
+def _said(claims: Mapping[str, Any], path: str | tuple[str, ...]) -> Any:
+    """What a claim says, or the one to which a way of names leads; None where there is none."""
     found: Any = claims
     for name in (path,) if isinstance(path, str) else path:
         found = found.get(name) if isinstance(found, dict) else None
-    return tuple(dict.fromkeys(role for group in _groups(found) for role in issuer.groups.get(group, ())))
+    return found
 
 
-def _groups(said: Any) -> Iterable[str]:
-    """A list of names, or names with spaces between them, as in `scope`."""
+def _groups(said: Any) -> list[str]:
+    """A list of names, or names with spaces between them, as in `scope`; each once."""
     names = said.split() if isinstance(said, str) else said
-    return [name for name in names if isinstance(name, str)][:_MOST] if isinstance(names, list) else []
+    found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return list(dict.fromkeys(found))[:_MOST]

@@ -30,14 +30,13 @@ class Rolebook:
         found = builtin.roles().get(name) or self._roles.get((tenant, name))
         return found if found and not found.delete_time else None
 
-    def bindings(self, tenant: str, principal: str) -> int:
-        """How many bindings a principal has."""
-        return sum(not found.delete_time for found in self._bindings.get(tenant, {}).get(principal, {}).values())
-
-    def grants(self, tenant: str, principal: str, roles: Sequence[str]) -> tuple[Grant, ...]:
-        """What a principal has by the roles that it was given and by its bindings."""
+    def grants(
+        self, tenant: str, principal: str, roles: Sequence[str], groups: Sequence[str] = ()
+    ) -> tuple[Grant, ...]:
+        """What a principal has by the roles that it was given, by its bindings, and by those of its groups."""
         found = [Grant(role.permissions) for name in roles if (role := self.role(tenant, name))]
-        for binding in self._bindings.get(tenant, {}).get(principal, {}).values():
+        of = self._bindings.get(tenant, {})
+        for binding in [binding for name in (principal, *groups) if name in of for binding in of[name].values()]:
             role = None if binding.delete_time else self.role(tenant, binding.role)
             if role:
                 found.append(Grant(role.permissions, binding.projects, binding.objects))

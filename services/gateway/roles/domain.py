@@ -81,6 +81,12 @@ def in_project(grants: Iterable[Grant], project: str) -> tuple[str, ...]:
     return (*whole, *partly)
 
 
+def everywhere(grants: Iterable[Grant]) -> tuple[str, ...]:
+    """The permissions that somebody has in all projects and for all objects."""
+    whole = [grant for grant in grants if not grant.projects and not grant.objects]
+    return tuple(dict.fromkeys(permission for grant in whole for permission in grant.permissions))
+
+
 def within_projects(grants: Iterable[Grant], projects: Sequence[str]) -> tuple[Grant, ...]:
     """What is left of grants for who may name some projects only; none named: all of it."""
     if not projects:

@@ -11,14 +11,12 @@ from services.gateway.roles.store import RoleStore
 from services.kit import pages
 from services.kit.auth import Principal
 from services.kit.db import Once
-from services.kit.errors import AlreadyExists, Code, Failure, Forbidden, InvalidValue, NotFound, Violation
+from services.kit.errors import AlreadyExists, Forbidden, InvalidValue, NotFound, Violation
 from services.kit.pages import Page
-
-_MOST = 50  # bindings of one principal: each is looked at when it calls
 
 
 class Holders(Protocol):
-    """Those who have roles: keys."""
+    """Those who have roles: keys, and users and groups of issuers."""
 
     def holds(self, caller: Principal) -> Holder:
         """What a caller may hand out."""
@@ -99,7 +97,7 @@ class Roles:
         return await self._change(caller, name, work)
 
     async def bind(self, caller: Principal, wanted: Binding, once: Once | None) -> Binding:
-        """Raises already_exists, invalid_value, forbidden."""
+        """Raises already_exists, invalid_value, forbidden, limit_exceeded."""
         await self._store.recall(once)
         domain.check_places(wanted.projects, wanted.objects)
         self._give(caller, wanted)
@@ -125,7 +123,7 @@ class Roles:
         return await self._rebind(caller, name, now, lambda binding: domain.unbound(binding, etag, now))
 
     async def bind_again(self, caller: Principal, name: str) -> Binding:
-        """Gives the role again. Raises not_found, forbidden, invalid_value."""
+        """Gives the role again. Raises not_found, forbidden, invalid_value, limit_exceeded."""
 
         def work(binding: Binding) -> Binding:
             if binding.delete_time:
@@ -153,14 +151,12 @@ class Roles:
         """Raises invalid_value, forbidden for a binding that the caller may not make."""
         found = self._holders.holder(binding.tenant, binding.principal)
         if found is None:
-            rule = "must be a key of the tenant, as key:abcd1234"
+            rule = "must be a key of the tenant (key:abcd1234), or of an issuer of it (user:corp:ann, group:corp:staff)"
             raise InvalidValue(f"principal {rule}", [Violation("/principal", rule)])
         role = self.book.role(binding.tenant, binding.role)
         if role is None:
             raise InvalidValue(f"there is no role {binding.role}", [Violation("/role", "must be a role")])
         self._hand_out(caller, Grant(role.permissions, binding.projects, binding.objects))
-        if self.book.bindings(binding.tenant, binding.principal) >= _MOST:
-            raise Failure(Code.LIMIT_EXCEEDED, f"{binding.principal} has {_MOST} bindings, and no more are possible")
         ends = self._holders.holds(caller).ends
         if ends and (found.ends is None or found.ends > ends):
             raise Forbidden("what a key gives cannot outlive it")

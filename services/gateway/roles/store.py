@@ -17,7 +17,7 @@ from services.kit import tenancy
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
-from services.kit.errors import AlreadyExists, NotFound
+from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 
 _role = scoped(
     "role",
@@ -35,13 +35,14 @@ _binding = scoped(
     schema.metadata,
     Column("binding", String(63), primary_key=True),
     Column("role", String(63), nullable=False),
-    Column("principal", String(100), nullable=False),
+    Column("principal", String(400), nullable=False),
     Column("projects", JSON, nullable=False),
     Column("objects", JSON, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("create_time", UtcDateTime, nullable=False),
     Column("delete_time", UtcDateTime),
 )
+MOST = 50  # bindings of one principal: each is looked at when it calls
 RoleTell = Callable[[Role, datetime], Event]
 BindingTell = Callable[[Binding, datetime], Event]
 
@@ -114,11 +115,12 @@ class RoleStore:
         return await self._db.run(work)
 
     async def create_binding(self, binding: Binding, event: Event, once: Once | None) -> Binding:
-        """Raises already_exists, also for a deleted one."""
+        """Raises already_exists, also for a deleted one; limit_exceeded."""
 
         def work(connection: Connection) -> Binding:
             if connection.execute(_one(_binding, binding.tenant, binding.binding)).first():
                 raise AlreadyExists(f"there is a binding {binding.binding}, or there was one")
+            _room(connection, binding)
             connection.execute(insert(_binding).values(_binding_row(binding)))
             schema.outbox.add(connection, [event])
             return binding
@@ -140,12 +142,14 @@ class RoleStore:
     async def change_binding(
         self, tenant: str, name: str, now: datetime, change: Callable[[Binding], Binding], tell: BindingTell
     ) -> Binding:
-        """Raises not_found, and what `change` raises; says nothing of one that stays as it is."""
+        """Raises not_found, limit_exceeded, and what `change` raises; says nothing of one that stays as it is."""
 
         def work(connection: Connection) -> Binding:
             old = _find_binding(connection, tenant, name)
             if (new := change(old)) is old:
                 return old
+            if not new.delete_time:
+                _room(connection, new)
             connection.execute(update(_binding).where(_at(_binding, tenant, name)).values(_binding_row(new)))
             schema.outbox.add(connection, [tell(new, now)])
             return new
@@ -173,6 +177,15 @@ def _find_binding(connection: Connection, tenant: str, name: str) -> Binding:
     if row is None:
         raise NotFound(f"there is no binding {name}")
     return _as_binding(row)
+
+
+def _room(connection: Connection, wanted: Binding) -> None:
+    """Counted where it is written: gateways that bind at the same time come to no more. Raises limit_exceeded."""
+    bound = within(_binding, Scope(wanted.tenant)) & (_binding.c.principal == wanted.principal)
+    bound &= _binding.c.delete_time.is_(None) & (_binding.c.binding != wanted.binding)
+    found = connection.execute(select(func.count()).select_from(_binding).where(bound)).scalar_one()
+    if found >= MOST:
+        raise Failure(Code.LIMIT_EXCEEDED, f"{wanted.principal} has {MOST} bindings, and no more are possible")
 
 
 def _role_row(role: Role) -> dict[str, Any]:
