@@ -45,4 +45,5 @@ def _loader(config: Config, runtime: Runtime) -> Loader:
 
     # Instances that name the server in other words do not hear each other.
     needs = Needs(runtime.cache, f"triton/{config.engine.partition('://')[2]}", runtime.instance)
-    return TritonLoader(TritonServer(config.engine, runtime.credentials), config.queue, needs)
+    server = TritonServer(config.engine, runtime.credentials, config.engine_http)
+    return TritonLoader(server, config.queue, needs)

@@ -18,6 +18,9 @@ class Config(Settings):
     # What runs models. Empty: ONNX Runtime in this process; triton://host:port: a Triton server, over gRPC;
     # tritons://host:port: the same with the certificates of AIMASS_TLS_DIR.
     engine: str = ""
+    # host:port of the HTTP door of the same triton:// server: calls of versions go there, in the clear, for less than
+    # half of what they cost over gRPC. Empty: they go over gRPC.
+    engine_http: str = ""
     # Calls that engines of this process answer at a time; 0: one per processor.
     threads: int = Field(0, ge=0)
     # Calls that may wait for a thread, or be under way to Triton; more are refused.

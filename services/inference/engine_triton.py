@@ -12,6 +12,7 @@ from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 
 from services.inference.domain.tensors import Values, decode, encode
+from services.inference.triton.http import HttpDoor
 from services.inference.triton.server import Broken, Gone, Refused
 from services.kit.config import ConfigError
 from services.kit.errors import Code, DeadlineExceeded, Failure, InvalidValue, Unavailable
@@ -39,13 +40,19 @@ _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 class TritonServer:
     """One server. Its failures become ours; its texts are never shown to callers of a model."""
 
-    def __init__(self, url: str, credentials: Credentials | None = None) -> None:
-        """`url`: triton://host:port, or tritons://host:port for TLS both ways. Opens nothing. Raises ConfigError."""
+    def __init__(self, url: str, credentials: Credentials | None = None, http: str = "") -> None:
+        """`url`: triton://host:port, or tritons://host:port for TLS both ways. `http`: its HTTP door, host:port.
+
+        Opens nothing. Raises ConfigError.
+        """
         scheme, _, self._address = url.partition("://")
         if scheme not in ("triton", "tritons") or not re.fullmatch(r"[^/,]+:\d+", self._address):
             raise ConfigError("AIMASS_INFERENCE_ENGINE: must be triton://host:port or tritons://host:port")
         if scheme == "tritons" and credentials is None:
             raise ConfigError("AIMASS_INFERENCE_ENGINE: tritons:// needs AIMASS_TLS_DIR")
+        if http and (scheme == "tritons" or not re.fullmatch(r"[^/,]+:\d+", http)):
+            raise ConfigError("AIMASS_INFERENCE_ENGINE_HTTP: must be host:port, and goes with triton:// only")
+        self._http = HttpDoor(http) if http else None
         self.answered = 0.0
         self._credentials = credentials if scheme == "tritons" else None
         self._channel: aio.Channel | None = None
@@ -90,6 +97,12 @@ class TritonServer:
         self, name: str, inputs: Sequence[tuple[str, Values]], outputs: Sequence[str], seconds: float
     ) -> dict[str, Values]:
         """The outputs by name. Raises Refused, Gone, unavailable, deadline_exceeded."""
+        if self._http:
+            until = time.monotonic() + seconds
+            if found := await self._http.infer(name, inputs, outputs, seconds):
+                self.answered = time.monotonic()
+                return found
+            seconds = max(until - time.monotonic(), 0.001)
         request = pb.ModelInferRequest(
             model_name=name,
             inputs=[_Input(name=n, datatype=v.datatype, shape=v.shape) for n, v in inputs],
@@ -111,6 +124,8 @@ class TritonServer:
             self._channel, self._methods = None, {}
 
     async def close(self) -> None:
+        if self._http:
+            self._http.close()
         if self._channel:
             await self._channel.close()
         for task in self._ending:

@@ -99,14 +99,17 @@ def triton(home: Path) -> Iterator[list[Peer]]:
         yield []
         return
     try:
-        engine = {"AIMASS_INFERENCE_ENGINE": f"triton://{program.address}"}
+        door = program.doors["triton_http"]
+        engine = {
+            "AIMASS_INFERENCE_ENGINE": f"triton://{program.address}",
+            "AIMASS_INFERENCE_ENGINE_HTTP": door,
+        }
         # As in production: nobody shares the gateway's process, nor that of inference.
         with house(home / "home", "AI Mass on Triton", ["gateway", "inference"], **engine) as ours:
-            http = int(program.command[program.command.index("triton") + 2])
             pids = [program.process.pid] if program.process else []
             ours.pids += pids
             path = "/v2/models/default.default.bench.1/infer"
-            yield [ours, Peer("Triton's HTTP door", "127.0.0.1", http, path, {}, pids)]
+            yield [ours, Peer("Triton's HTTP door", "127.0.0.1", int(door.rpartition(":")[2]), path, {}, pids)]
     finally:
         program.stop()
 

@@ -63,6 +63,7 @@ def _start(name: str, folder: Path, running: list[Program], env: dict[str, str])
         print(f"{name}: cannot be had: {error}", flush=True)
         return
     env[variable] = running[-1].address
+    env |= {f"AIMASS_TEST_{door.upper()}": where for door, where in running[-1].doors.items()}
     print(f"{name}: started in {time.monotonic() - began:.1f} s", flush=True)
 
 

@@ -33,15 +33,16 @@ _numbers = count(1)
 @pytest_asyncio.fixture(
     scope="module",
     loop_scope="module",
-    params=[pytest.param("near"), pytest.param("far", marks=pytest.mark.far)],
+    params=[pytest.param("near"), *(pytest.param(name, marks=pytest.mark.far) for name in ("far", "far, by HTTP"))],
 )
 async def loader(request: pytest.FixtureRequest) -> AsyncIterator[Loader]:
     made: Loader = OnnxRuntimeLoader(2, 64)
-    if request.param == "far":
+    if request.param != "near":
         from services.inference.engine_triton import TritonServer
 
         needs = Needs(NearCache(), "triton", "i-1")
-        made = TritonLoader(TritonServer(f"triton://{address('triton')}"), 64, needs)
+        http = address("triton_http") if "HTTP" in request.param else ""
+        made = TritonLoader(TritonServer(f"triton://{address('triton')}", http=http), 64, needs)
     watching = asyncio.ensure_future(made.watch())
     yield made
     watching.cancel()

@@ -50,6 +50,8 @@ class Program:
     answers: Callable[[], bool]
     env: dict[str, str] = field(default_factory=dict)
     user: str | None = None
+    # Of a server with two doors: where the other one is, by what `address` calls it.
+    doors: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, seconds: float = 60) -> "Program":
@@ -221,7 +223,8 @@ def _triton(folder: Path) -> Program:
     command = _tool("triton", str(folder / "models"), str(http), str(grpc), str(metrics), "--log-error=true")
     # Two servers of one machine must not share the names of their shared memory.
     command += [f"--backend-config=python,shm-region-prefix-name=far{http}"]
-    return Program("triton", command, f"127.0.0.1:{grpc}", folder, lambda: _triton_answers(http))
+    doors = {"triton_http": f"127.0.0.1:{http}"}
+    return Program("triton", command, f"127.0.0.1:{grpc}", folder, lambda: _triton_answers(http), doors=doors)
 
 
 def _triton_answers(http: int) -> bool:
