@@ -46,7 +46,7 @@ CHOKE = {
     "multiprocessing": (),
     "httpx2": ("services/kit/egress.py",),
     "httpcore2": ("services/kit/egress.py",),
-    "re2": ("services/data/reading/patterns.py",),
+    "re2": ("services/kit/patterns.py",),
     "sqlglot": ("services/data/sql/", "services/data/reading/select.py"),
     "alembic": ("services/kit/migrations.py",),
 }

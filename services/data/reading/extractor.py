@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from services.data.reading import paths, patterns
+from services.data.reading import paths
 from services.data.reading.kinds import Compiled, RuleColumn
 from services.data.reading.values import Misfit, Value, parse
 from services.data.schema import ColumnType
+from services.kit import patterns
 
 Row = tuple[Value, ...]
 Pick = Callable[[Any], Sequence[Any] | None]

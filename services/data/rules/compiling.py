@@ -1,6 +1,6 @@
 """Checks a rule against its source and brings it into the form that runs."""
 
-from services.data.reading import paths, patterns, samples, select
+from services.data.reading import paths, samples, select
 from services.data.reading.kinds import (
     Compiled,
     Definition,
@@ -14,6 +14,7 @@ from services.data.reading.kinds import (
 from services.data.reading.places import Place
 from services.data.rules.domain import misfit
 from services.data.schema import Column, check_columns
+from services.kit import patterns
 from services.kit.errors import InvalidValue
 
 

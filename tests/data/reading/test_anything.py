@@ -10,11 +10,12 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.data.reading import extractor, folders, lines, paths, patterns, select, sqlite, vectors
+from services.data.reading import extractor, folders, lines, paths, select, sqlite, vectors
 from services.data.reading.extractor import Refusal
 from services.data.reading.kinds import Compiled, FileFormat, FilesSource, RuleColumn, SqlRule, SqlSource
 from services.data.reading.sqlite import Table
 from services.data.schema import ColumnType
+from services.kit import patterns
 from services.kit.errors import Code, Failure
 
 ROOT = Path("/data/acme")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from services.kit.errors import Code, Failure
@@ -23,7 +23,22 @@ def compiled(pattern: str) -> Any:
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
         # RE2 would take the first and leave the others empty.
         raise Failure(Code.PATTERN_UNSUPPORTED, f"the pattern names the group {twice[0][:80]} twice")
+    return _compile(pattern, re2.Options())
+
+
+@cache
+def octets(pattern: bytes) -> Any:
+    """A pattern of our own, for text of one byte a character: a place in it is a place in the bytes."""
+    import re2
+
     options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    return _compile(pattern, options)
+
+
+def _compile(pattern: str | bytes, options: Any) -> Any:
+    import re2
+
     options.max_mem, options.log_errors = _MEMORY, False
     try:
         return re2.compile(pattern, options)

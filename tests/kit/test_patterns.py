@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from services.data.reading import patterns
+from services.kit import patterns
 from services.kit.errors import Code, Failure
 
 

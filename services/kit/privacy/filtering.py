@@ -1,0 +1,157 @@
+"""What is done with personal data: taken out, made into a token that can still be joined, or not taken at all."""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from services.kit import patterns
+from services.kit.errors import Code, Failure, InvalidValue, Violation
+from services.kit.privacy import addresses, identities, names, payments, phones
+from services.kit.privacy.finds import DIGITS, Detector, Find, apart
+from services.kit.privacy.folding import Folded, fold
+
+# By name, those first that are surest of what they find: it is theirs where two find the same.
+DETECTORS: Mapping[str, Detector] = {
+    "iban": payments.accounts,
+    "card": payments.cards,
+    "national_id": identities.identities,
+    "email": addresses.emails,
+    "ip": addresses.machines,
+    "phone": phones.numbers,
+    "name": names.people,
+}
+_NUMBERS, _FEWEST = frozenset({"iban", "card", "national_id", "phone"}), 6  # digits that each of them has
+_DIGITS = 16  # of a hash: 64 bits
+
+
+class Action(Enum):
+    """What is done with what a detector finds."""
+
+    MASK = "mask"
+    HASH = "hash"
+    REFUSE = "refuse"
+
+
+class Rule(NamedTuple):
+    """A detector and what is done with what it finds; one of a tenant's own has a pattern."""
+
+    detector: str
+    action: Action
+    pattern: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Rules that are asked together, each detector once."""
+
+    rules: tuple[Rule, ...]
+
+    @property
+    def lenient(self) -> "Rules":
+        """The same where nothing can be refused any more, as in a log: masked instead."""
+        return Rules(tuple(r._replace(action=Action.MASK) if r.action is Action.REFUSE else r for r in self.rules))
+
+
+def joined(rules: Sequence[Rules]) -> Rules:
+    """All rules of several: of two for one detector the stricter one (refuse, mask, hash)."""
+    order = (Action.REFUSE, Action.MASK, Action.HASH)
+    found: dict[tuple[str, str], Rule] = {}
+    for rule in (rule for one in rules for rule in one.rules):
+        known = found.get((rule.detector, rule.pattern))
+        if known is None or order.index(rule.action) < order.index(known.action):
+            found[rule.detector, rule.pattern] = rule
+    return Rules(tuple(found.values()))
+
+
+def check(detector: str, pattern: str) -> None:
+    """Raises pattern_unsupported for a pattern that is none, invalid_value for one that finds nothing in everything."""
+    if not pattern:
+        if detector not in DETECTORS:
+            rule = f"must be one of {', '.join(DETECTORS)}, or have a pattern"
+            raise InvalidValue(f"detector {rule}", [Violation("/detector", rule)])
+        return
+    if detector in DETECTORS:
+        raise InvalidValue(f"{detector} is built in", [Violation("/pattern", "must be empty for a built-in detector")])
+    if patterns.compiled(pattern).search("") is not None:
+        raise Failure(
+            Code.PATTERN_UNSUPPORTED, "the pattern finds the empty text", [Violation("/pattern", "must need a letter")]
+        )
+
+
+class Filter:
+    """Rules at work for one tenant."""
+
+    __slots__ = ("_actions", "_detectors", "_key", "_wordy")
+
+    def __init__(self, rules: Rules, key: Callable[[], bytes]) -> None:
+        """`key` gives the tenant's key for hashes."""
+        self._key = key
+        self._actions = {rule.detector: rule.action for rule in rules.rules}
+        own = [_own(rule) for rule in rules.rules if rule.pattern]
+        known = [name for name in DETECTORS if name in self._actions]
+        self._detectors = [*own, *(DETECTORS[name] for name in known)]
+        self._wordy = [*own, *(DETECTORS[name] for name in known if name not in _NUMBERS)]
+
+    def __call__(self, text: str, at: str = "") -> str:
+        """The text without what its rules take out. Raises invalid_value at a JSON pointer for what they refuse."""
+        if not text:
+            return text
+        found = self.finds(text)
+        if not found:
+            return text
+        parts, place = list[str](), 0
+        for find in found:
+            parts += (text[place : find.start], self._instead(find, at))
+            place = find.end
+        return "".join([*parts, text[place:]])
+
+    def finds(self, text: str) -> list[Find]:
+        """What is in a text, in its order, without overlaps. Takes time linear in its length."""
+        folded, taken = fold(text), list[Find]()
+        plenty = len(folded.seen) - len(folded.seen.translate(None, DIGITS)) >= _FEWEST
+        for detector in self._detectors if plenty else self._wordy:
+            if found := list(detector(folded)):
+                taken = _added(taken, found)
+        return taken
+
+    def _instead(self, find: Find, at: str) -> str:
+        action = self._actions[find.detector]
+        if action is Action.REFUSE:
+            rule = f"must hold nothing that the detector {find.detector} finds"
+            raise InvalidValue(f"{at[1:].replace('/', '.') or 'the text'} {rule}", [Violation(at, rule)])
+        if action is Action.HASH:
+            return f"[{find.detector}:{self._hash(find)}]"
+        return f"[{find.detector}]"
+
+    def _hash(self, find: Find) -> str:
+        said = f"{find.detector}\0{find.value}".encode(errors="surrogatepass")
+        return hmac.new(self._key(), said, hashlib.sha256).hexdigest()[:_DIGITS]
+
+
+def _own(rule: Rule) -> Detector:
+    expression = patterns.compiled(rule.pattern)
+
+    def found(folded: Folded) -> Iterator[Find]:
+        # A lone surrogate has no bytes that RE2 could read.
+        for match in expression.finditer(folded.text.encode(errors="replace").decode()):
+            start, end = match.span()
+            if end > start:
+                yield Find(start, end, rule.detector, folded.text[start:end])
+
+    return found
+
+
+def _added(taken: list[Find], found: list[Find]) -> list[Find]:
+    """What is found beside what others have taken already."""
+    if not taken:
+        return apart(found)
+    kept, place = list[Find](), 0
+    for find in apart(found):
+        while place < len(taken) and taken[place].end <= find.start:
+            place += 1
+        if place == len(taken) or taken[place].start >= find.end:
+            kept.append(find)
+    return sorted([*taken, *kept])
