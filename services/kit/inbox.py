@@ -18,14 +18,13 @@ from services.kit.auth import Scope
 from services.kit.bus import Bus, Event, Reader
 from services.kit.db import Replay, UtcDateTime, upsert
 from services.kit.errors import Code, Failure
+from services.kit.pace import Pace
 from services.kit.telemetry import Kind, failed, metrics, span
 
 log = logging.getLogger(__name__)
-_BATCH = 200
-_TRIES = 5
+_BATCH, _TRIES = 200, 5
 _AWAY = (Code.UNAVAILABLE, Code.OVERLOADED)
-_PATIENCE = 300.0  # seconds that an event waits for something that is away, such as the database
-_LONGEST_PAUSE = 5.0
+_PATIENCE, _LONGEST_PAUSE = 300.0, 5.0  # seconds that an event waits for what is away, and between two tries
 _KEEP = timedelta(days=14)  # twice what a bus keeps
 
 
@@ -143,8 +142,7 @@ def _span(event: Event) -> Iterator[None]:
 async def consume(bus: Bus, listener: Any, group: str, now: Callable[[], Any]) -> None:
     """Reads for ever. An event that keeps failing goes to `<topic>.dead`, so that it blocks no other."""
     reader: Reader | None = None
-    events: list[Event] = []
-    handled = 0
+    events, handled, pace = list[Event](), 0, Pace()
     try:
         while True:
             try:
@@ -155,6 +153,8 @@ async def consume(bus: Bus, listener: Any, group: str, now: Callable[[], Any]) -
                     await _deliver(bus, listener, event, now)
                     handled += 1
                 await reader.commit(events)
+                if len(events) < _BATCH:
+                    await pace.wait()
                 events, handled = [], 0
             except Failure as failure:
                 log.warning("%s waits for the bus: %s", group, failure)

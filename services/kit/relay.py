@@ -17,6 +17,7 @@ from services.kit.db import Database
 from services.kit.errors import Failure
 from services.kit.leases import Tenure
 from services.kit.outbox import PARTITIONS, Outbox
+from services.kit.pace import Pace
 
 log = logging.getLogger(__name__)
 _BATCH = 200
@@ -32,6 +33,7 @@ class Relay:
         self._names = {f"outbox/{number}": number for number in range(PARTITIONS)}
         self._asked = 0.0
         self._more = False  # whether the last batch left events that waited already
+        self._pace = Pace()
         self._waits = ""  # what was said last of why they wait
 
     async def run(self) -> None:
@@ -55,6 +57,8 @@ class Relay:
                 # The set may come just before the commit that it tells of, so the wait is short as well.
                 idle = _OTHERS_LOOK if not self._tenure.alone and self._tenure.in_company else _OWN_LOOK
                 await _wait(news, 0.05 if sent or news.is_set() else idle)
+                if sent:
+                    await self._pace.wait()
 
     def _say(self, waits: str) -> None:
         """Why events wait, or that they do so no more: once each."""

@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,8 @@ from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 from services.kit.timestamps import uuid7
 from services.logs.database import open_database
 from services.logs.subscriptions.domain import DEAD, DELIVERED, PENDING, Created, Delivery, Message, Subscription
-from services.logs.subscriptions.store import Deliver, Store
+from services.logs.subscriptions.store import Store
+from services.logs.subscriptions.watched import Watched
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ACME, RIVAL = Scope("acme"), Scope("rival")
@@ -26,9 +27,23 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
     made.close()
 
 
+class Clock:
+    """A time that a test sets."""
+
+    at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
 @pytest.fixture
-async def store(db: Database) -> Store:
-    return Store(db)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(db: Database, clock: Clock) -> Store:
+    return Store(db, Watched(clock))
 
 
 def subscription(name: str = "hooks", start: int = 0) -> Subscription:
@@ -47,10 +62,8 @@ async def note(store: Store, *made: Delivery, scope: Scope = ACME, place: tuple[
     def deliver(to: Subscription) -> Sequence[tuple[Delivery, Message]]:
         return [(one, MESSAGE) for one in made if one.subscription == to.subscription]
 
-    def match(scope: Scope, filters: Iterable[str]) -> Mapping[str, Deliver]:
-        return dict.fromkeys(filters, deliver)
-
-    return await store.note("test", place, frozenset([scope]), match)
+    filters = (await store.watched()).get(scope, ())
+    return await store.note("test", place, {scope: dict.fromkeys(filters, deliver)})
 
 
 async def test_a_delivery_and_the_place_are_written_together(store: Store) -> None:
@@ -64,11 +77,12 @@ async def test_a_delivery_and_the_place_are_written_together(store: Store) -> No
 
 
 async def test_a_match_that_fails_notes_no_place(store: Store) -> None:
-    def broken(scope: Scope, filters: Iterable[str]) -> Mapping[str, Deliver]:
+    def broken(to: Subscription) -> Sequence[tuple[Delivery, Message]]:
         raise RuntimeError("no")
 
+    await create(store)
     with pytest.raises(RuntimeError):
-        await store.note("test", (7, 42), frozenset([ACME]), broken)
+        await store.note("test", (7, 42), {ACME: {subscription().filter: broken}})
     assert await store.position("test") == (0, 0)
 
 
@@ -117,7 +131,6 @@ async def test_the_deliveries_of_a_deleted_one_wait(store: Store) -> None:
     await store.change(ACME, "hooks", "", lambda old: replace(old, delete_time=NOW))
 
     assert await store.due(NOW, 8) == []
-    assert await store.watched() == frozenset()
     await store.change(ACME, "hooks", "", lambda old: replace(old, delete_time=None), deleted=True)
     assert len(await store.due(NOW, 8)) == 1
 
@@ -138,7 +151,7 @@ async def test_a_name_is_taken_once_in_a_tenant(store: Store) -> None:
 
     with pytest.raises(AlreadyExists):
         await create(store)
-    assert await store.watched() == {ACME, RIVAL}
+    assert (await store.watched()).keys() == {ACME, RIVAL}
 
 
 async def test_a_tenant_does_not_touch_anothers(store: Store) -> None:
@@ -166,15 +179,36 @@ async def test_deliveries_are_listed_newest_first_in_pages(store: Store) -> None
     assert (bool(first.next_token), rest.next_token) == (True, "")
 
 
-async def test_only_subscriptions_whose_filter_matches_are_read_and_each_filter_is_asked_once(store: Store) -> None:
+async def test_only_subscriptions_whose_filter_matches_get_something_and_each_filter_is_watched_once(
+    store: Store,
+) -> None:
     for number in range(600):
         await create(store, replace(subscription(f"s{number}"), filter=f"word{number % 520}"))
     await create(store, replace(subscription("theirs"), filter="word1"), RIVAL)
-    asked: list[str] = []
+    filters = (await store.watched())[ACME]
+    assert sorted(filters) == sorted(f"word{number}" for number in range(520))
 
-    def match(scope: Scope, filters: Iterable[str]) -> Mapping[str, Deliver]:
-        asked.extend(filters)
-        return {text: lambda to: [(delivery(0, to.subscription), MESSAGE)] for text in asked if text != "word2"}
+    def deliver(to: Subscription) -> Sequence[tuple[Delivery, Message]]:
+        return [(delivery(0, to.subscription), MESSAGE)]
 
-    assert await store.note("test", (0, 1), frozenset([ACME]), match) == 598
-    assert sorted(asked) == sorted(f"word{number}" for number in range(520))
+    matched = {ACME: {text: deliver for text in filters if text != "word2"}}
+    assert await store.note("test", (0, 1), matched) == 598
+
+
+async def test_a_filter_is_watched_from_its_beginning_and_not_for_ever(store: Store, clock: Clock) -> None:
+    await store.watched()
+    await create(store)
+    assert await store.watched() == {ACME: (subscription().filter,)}
+
+    await store.change(ACME, "hooks", "", lambda old: replace(old, filter="kind:metric"))
+    assert set((await store.watched())[ACME]) == {subscription().filter, "kind:metric"}
+    clock.at += 100
+    assert await store.watched() == {ACME: ("kind:metric",)}
+
+
+async def test_a_deleted_one_is_watched_no_more_after_a_while(store: Store, clock: Clock) -> None:
+    await create(store)
+    await store.change(ACME, "hooks", "", lambda old: replace(old, delete_time=NOW))
+    clock.at += 100
+
+    assert await store.watched() == {}

@@ -12,6 +12,7 @@ from services.logs.encoding import pack, unpack
 from services.logs.ingest.segments import Frame, Position, Segments
 
 _FRESH = 4_000  # records that are kept decoded for those who follow closely
+_TOGETHER = 1_000  # records from which one who follows gets no more at a time
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,19 @@ class Ingest:
         while True:
             news = self._news
             if position in self._fresh:
-                return self._fresh[position]
+                return self._since(position)
             found, position = await asyncio.get_running_loop().run_in_executor(self._thread, self._read, position)
             if found:
                 return found, position
             await news.wait()
+
+    def _since(self, position: Position) -> tuple[list[Stored], Position]:
+        """All that is decoded behind a position, as far as it goes without a gap."""
+        found: list[Stored] = []
+        while len(found) < _TOGETHER and (fresh := self._fresh.get(position)):
+            stored, position = fresh
+            found += stored
+        return found, position
 
     def _read(self, position: Position) -> tuple[list[Stored], Position]:
         frames, after = self._segments.read(position)

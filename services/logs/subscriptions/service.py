@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from urllib.parse import quote
 
 import orjson
@@ -37,7 +37,7 @@ from services.logs.subscriptions.domain import (
     content,
     render,
 )
-from services.logs.subscriptions.store import Deliver, Match, Store
+from services.logs.subscriptions.store import Deliver, Matched, Store
 
 log = logging.getLogger(__name__)
 _FOLLOWER = "subscriptions"
@@ -188,33 +188,29 @@ class Subscriptions:
         while True:
             stored, position = await self._ingest.after(position)
             watched = await self._store.watched()
-            scopes = watched & await asyncio.to_thread(_scopes, stored) if watched else watched
-            if scopes or time.monotonic() - noted > _NOTE_EVERY:
+            # In a thread, as all that goes through records one by one: requests must not wait for it.
+            matched = await asyncio.to_thread(_matched, watched, stored, self._now()) if watched else {}
+            if matched or time.monotonic() - noted > _NOTE_EVERY:
                 noted = time.monotonic()
-                if await self._store.note(_FOLLOWER, position, scopes, self._matching(stored)):
+                if await self._store.note(_FOLLOWER, position, matched):
                     self.on_due()
 
-    def _matching(self, stored: Sequence[Stored]) -> Match:
-        """A filter is asked once for each record, however many subscriptions have it."""
-        records: dict[Scope, list[Stored]] = {}
-        for one in stored:
-            records.setdefault(Scope(one.record.tenant, one.record.project), []).append(one)
 
-        def match(scope: Scope, filters: Iterable[str]) -> Mapping[str, Deliver]:
-            made = {}
-            for text in filters:
-                query = _filter(text)
-                if found := [one for one in records.get(scope, ()) if matches(query, one.record)]:
-                    made[text] = partial(_deliveries, found, self._now())
-            return made
-
-        return match
+def _matched(watched: Mapping[Scope, Iterable[str]], stored: Sequence[Stored], now: datetime) -> Matched:
+    """What the filters of each scope match. One is asked once for each record, however many subscriptions have it."""
+    records: dict[Scope, list[Stored]] = {}
+    for one in stored:
+        records.setdefault(Scope(one.record.tenant, one.record.project), []).append(one)
+    made: dict[Scope, dict[str, Deliver]] = {}
+    for scope in watched.keys() & records.keys():
+        for text in watched[scope]:
+            query = _filter(text)
+            if found := [one for one in records[scope] if matches(query, one.record)]:
+                made.setdefault(scope, {})[text] = partial(_deliveries, found, now)
+    return made
 
 
-def _scopes(stored: Sequence[Stored]) -> set[Scope]:
-    return {Scope(one.record.tenant, one.record.project) for one in stored}
-
-
+@lru_cache(maxsize=1024)
 def _filter(text: str) -> Query:
     """One that cannot be read any more must not stop the others: it matches nothing."""
     try:

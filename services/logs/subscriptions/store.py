@@ -29,6 +29,7 @@ from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 from services.kit.pages import Page
 from services.logs.database import Place, followed, note_followed, schema
 from services.logs.subscriptions.domain import PENDING, Created, Delivery, Message, Subscription
+from services.logs.subscriptions.watched import Watched
 
 subscriptions = scoped(
     "subscription",
@@ -80,9 +81,9 @@ class Due:
 
 
 _FILTERS = 500  # in one question
-# What a subscription gets, and who makes that: of the filters of a scope those that match something.
+# What a subscription gets; and that by the filters that match something, of each scope.
 Deliver = Callable[[Subscription], Iterable[tuple[Delivery, Message]]]
-Match = Callable[[Scope, Iterable[str]], Mapping[str, Deliver]]
+Matched = Mapping[Scope, Mapping[str, Deliver]]
 
 
 def _due_deliveries() -> Select[Any]:
@@ -103,14 +104,19 @@ def _due_deliveries() -> Select[Any]:
     return query.where(ranked.c.rank <= bindparam("each")).limit(1000)
 
 
+_WATCHED = (
+    select(subscriptions.c.tenant, subscriptions.c.project, subscriptions.c.filter)
+    .where(subscriptions.c.delete_time.is_(None))
+    .distinct()
+)
 _DUE = _due_deliveries()  # made once: it is asked for several times a second, and making it costs more than running it
 
 
 class Store:
     """The only SQL of subscriptions."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    def __init__(self, db: Database, watched: Watched | None = None) -> None:
+        self._db, self._watched = db, watched or Watched()
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
@@ -126,6 +132,7 @@ class Store:
             connection.execute(insert(subscriptions).values(**scope._asdict(), **asdict(new), secret=secret))
             return made
 
+        self._watched.comes(scope, new.filter)
         return await self._db.run(work, once)
 
     async def get(self, scope: Scope, name: str, deleted: bool = False) -> Subscription:
@@ -152,6 +159,7 @@ class Store:
             if etag and etag != old.etag:
                 raise Failure(Code.ETAG_MISMATCH, f"{name} has changed: its etag is {old.etag}")
             new = change(old)
+            self._watched.comes(scope, new.filter)
             here = within(subscriptions, scope) & (subscriptions.c.subscription == name)
             connection.execute(update(subscriptions).where(here).values(asdict(new)))
             return new
@@ -162,19 +170,21 @@ class Store:
         """Up to where a follower has come."""
         return await self._db.read(lambda connection: followed(connection, name))
 
-    async def watched(self) -> frozenset[Scope]:
-        """Tenants and projects that have a subscription."""
-        query = select(subscriptions.c.tenant, subscriptions.c.project).where(subscriptions.c.delete_time.is_(None))
-        rows = await self._db.read(lambda connection: connection.execute(query.distinct()).all())
-        return frozenset(Scope(row.tenant, row.project) for row in rows)
+    async def watched(self) -> Mapping[Scope, Sequence[str]]:
+        """The filters of all subscriptions, by tenant and project; for some seconds also those that went."""
+        alone = schema.tenure.alone or not schema.tenure.in_company
+        if not alone or self._watched.old:
+            began = self._watched.clock()
+            rows = await self._db.read(lambda connection: connection.execute(_WATCHED).all())
+            self._watched.read([(Scope(row.tenant, row.project), row.filter) for row in rows], began)
+        return self._watched.filters()
 
-    async def note(self, name: str, place: Place, scopes: frozenset[Scope], match: Match) -> int:
-        """Writes what a match of subscriptions makes, and the place, in one transaction; returns how many are new."""
+    async def note(self, name: str, place: Place, matched: Matched) -> int:
+        """Writes what came of matches, and the place, in one transaction; returns how many are new."""
 
         def work(connection: Connection) -> int:
             made = 0
-            for scope in scopes:
-                filters = match(scope, _filters(connection, scope))
+            for scope, filters in matched.items():
                 for one in _subscriptions(connection, scope, filters):
                     made += sum(_deliver(connection, scope, *each) for each in filters[one.filter](one))
             note_followed(connection, name, place)
@@ -234,11 +244,6 @@ def _live(connection: Connection, scope: Scope, name: str, deleted: bool) -> Sub
     if row is None or (row.delete_time and not deleted):
         raise NotFound(f"there is no subscription {name}")
     return _subscription(row)
-
-
-def _filters(connection: Connection, scope: Scope) -> Sequence[str]:
-    here = within(subscriptions, scope) & subscriptions.c.delete_time.is_(None)
-    return connection.scalars(select(subscriptions.c.filter).where(here).distinct()).all()
 
 
 def _subscriptions(connection: Connection, scope: Scope, filters: Iterable[str]) -> Iterator[Subscription]:

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from services.kit.bus import TELEMETRY, Bus, Event, Reader
 from services.kit.errors import Failure
 from services.kit.inbox import aside
+from services.kit.pace import Pace
 from services.logs.domain import Record
 from services.logs.ingest.api import cloudevents, otlp
 from services.logs.ingest.service import Batch, Ingest
@@ -35,6 +36,7 @@ class Intake:
         """Takes what comes until it is cancelled."""
         reader: Reader | None = None
         waiting: list[Event] = []
+        pace = Pace()
         try:
             while True:
                 try:
@@ -44,7 +46,9 @@ class Intake:
                     await self._ingest.append(batches)
                     await aside(self._bus, poison)
                     await reader.commit(waiting)
-                    waiting = []
+                    more, waiting = len(waiting) >= _POLL, []
+                    if not more:
+                        await pace.wait()
                 except (Failure, OSError) as error:
                     log.warning("records wait: %s", error)
                     await asyncio.sleep(1)
