@@ -18,7 +18,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from services.gateway import body
 from services.gateway.access.domain import ApiKey
 from services.gateway.admission import Admission
-from services.gateway.api.oip_body import Asked, decode
+from services.gateway.api.oip_body import Asked
+from services.gateway.api.oip_forms import Forms
 from services.gateway.api.oip_rest import LARGE, answered
 from services.gateway.journal import Entry, Journal
 from services.gateway.limits import Standing
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _END = b"\r\n\r\n"
 _MOST = 4096  # heads that are remembered
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
 # What makes a head the only one of its kind, or asks for more than an answer.
 _SINGULAR = (
     *(b"x-request-id", b"traceparent", b"expect", b"transfer-encoding", b"upgrade"),
@@ -50,7 +52,7 @@ class Known(NamedTuple):
     model: str
     version: str  # empty: the release decides
     length: int  # bytes of the body
-    json_size: int | None
+    forms: Forms  # of the bodies
     seconds: float  # that the caller waits
     key: ApiKey
     principal: Principal
@@ -63,6 +65,9 @@ class Repeats:
         self._admission, self._journal = admission, journal
         self.traffic, self.draining = traffic, draining
         self._known: dict[bytes, Known] = {}
+        # What answers begin with, for as long as the door's own headers stay as they are: a second.
+        self._heads: dict[Any, bytes] = {}
+        self._own: Any = None
 
     def learn(self, request: Request, model: str, version: str, seconds: float) -> None:
         """Remembers the head of a request that was answered well, if others may have the same."""
@@ -75,8 +80,8 @@ class Repeats:
         while len(self._known) >= _MOST:
             del self._known[next(iter(self._known))]
         binary = headers.get(b"inference-header-content-length")
-        json_size = None if binary is None else int(binary)
-        known = Known(request.path, model, version, length, json_size, seconds, key, request.principal)
+        forms = Forms(None if binary is None else int(binary))
+        known = Known(request.path, model, version, length, forms, seconds, key, request.principal)
         self._known[exchange.head] = known
 
     def take(self, connection: "HttpProtocol", data: bytes) -> "Repeat | None":
@@ -98,6 +103,16 @@ class Repeats:
     def awaits(self, data: bytes) -> bool:
         """Whether this is a known head alone, as from clients that write the body in a packet of its own."""
         return data.endswith(_END) and data[: -len(_END)] in self._known
+
+    def head(self, own: list[tuple[bytes, bytes]], response: Response) -> bytes:
+        """What an answer begins with; `own` are the headers that the door gives all answers."""
+        if own is not self._own:
+            self._own, self._heads = own, {}
+        about = (response.status, *response.headers)
+        if (found := self._heads.get(about)) is None:
+            lines = [b"%b: %b\r\n" % pair for pair in (*own, *response.headers, _NOSNIFF)]
+            found = self._heads[about] = b"".join((STATUS_LINE[response.status], *lines))
+        return found
 
     def note(self, repeat: "Repeat", status: int, size: int, seconds: float, version: str) -> None:
         """Writes the access log."""
@@ -150,9 +165,10 @@ class Repeat:
             scope = known.principal.scope
             pinned = traffic.route(scope, known.model, known.version)
             self._version = str(pinned.version.number)
-            self._asked = asked = decode(content, known.json_size)
+            asked, fit = known.forms.decode(content)
+            self._asked = asked
             deadline = time.monotonic() + known.seconds
-            query = Query(self.request_id, deadline, asked.inputs, asked.outputs, known.principal.id)
+            query = Query(self.request_id, deadline, asked.inputs, asked.outputs, known.principal.id, fit=fit)
             self._begun = begun = traffic.begin(scope, pinned, query)
         except Exception as error:
             # On the next turn, as every answer: the connection does not know of this request yet.
@@ -207,20 +223,16 @@ class Repeat:
 
     def _send(self, response: Response) -> None:
         content, connection = response.body, self.connection
-        headers = [
-            *connection.server_state.default_headers,
-            *response.headers,
-            (b"content-length", b"%d" % len(content)),
-            (b"x-request-id", self.request_id.encode()),
-            (b"x-content-type-options", b"nosniff"),
-            *self._standing.headers(),
-        ]
         last = self._repeats.draining() or connection.leaving
-        if last:
-            headers.append((b"connection", b"close"))
-        head = b"".join([b"%b: %b\r\n" % pair for pair in headers])
+        parts = [
+            self._repeats.head(connection.server_state.default_headers, response),
+            b"content-length: %d\r\nx-request-id: %b\r\n" % (len(content), self.request_id.encode()),
+            *[b"%b: %b\r\n" % pair for pair in self._standing.headers()],
+            b"connection: close\r\n\r\n" if last else b"\r\n",
+            content,
+        ]
         self._note(response.status, len(content))
-        connection.answer(self, b"".join((STATUS_LINE[response.status], head, b"\r\n", content)), last)
+        connection.answer(self, b"".join(parts), last)
 
     def _note(self, status: int, size: int) -> None:
         self._repeats.note(self, status, size, time.perf_counter() - self._started, self._version)

@@ -1,6 +1,7 @@
 """Bodies of the Open Inference Protocol over HTTP: requests and answers, JSON with or without binary parts."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -144,19 +145,29 @@ class _Inputs:
 
 def encode(asked: Asked, prediction: Prediction) -> Encoded:
     """An answer, each output as its request wants it."""
-    outputs: list[dict[str, Any]] = []
     binary: list[bytes] = []
-    for tensor in prediction.outputs:
-        part: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-        if asked.binary.get(tensor.name, asked.binary[None]):
-            part["parameters"] = {"binary_data_size": len(tensor.raw)}
-            binary.append(tensor.raw)
-        else:
-            part["data"] = unpack(tensor)
-        outputs.append(part)
     pinned = prediction.pinned
-    document = {"model_name": pinned.model, "model_version": str(pinned.version.number), "outputs": outputs}
-    if asked.id is not None:
-        document["id"] = asked.id
-    text = dump(document)
-    return Encoded(b"".join((text, *binary)), len(text)) if binary else Encoded(text, 0)
+    text, between = [_beginning(pinned.model, pinned.version.number)], b""
+    for tensor in prediction.outputs:
+        about = _about(tensor.name, tensor.datatype, tensor.shape)
+        if asked.binary.get(tensor.name, asked.binary[None]):
+            binary.append(tensor.raw)
+            text += (between, about, b'"parameters":{"binary_data_size":%d}}' % len(tensor.raw))
+        else:
+            text += (between, about, b'"data":', dump(unpack(tensor)), b"}")
+        between = b","
+    text.append(b"]}" if asked.id is None else b'],"id":%b}' % dump(asked.id))
+    whole = b"".join(text)
+    return Encoded(b"".join((whole, *binary)), len(whole)) if binary else Encoded(whole, 0)
+
+
+@lru_cache(maxsize=4096)
+def _beginning(model: str, number: int) -> bytes:
+    """What all answers of a version begin with."""
+    return dump({"model_name": model, "model_version": str(number)})[:-1] + b',"outputs":['
+
+
+@lru_cache(maxsize=4096)
+def _about(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    """What stands before the values of an output."""
+    return dump({"name": name, "datatype": datatype, "shape": shape})[:-1] + b","

@@ -11,7 +11,7 @@ from services.gateway.traffic import events
 from services.gateway.traffic.coalescing import Coalescer, Target
 from services.gateway.traffic.domain import routing
 from services.gateway.traffic.domain.routing import Pinned, Release, Route
-from services.gateway.traffic.domain.tensors import Tensor, check, scores
+from services.gateway.traffic.domain.tensors import Fit, Tensor, check, scores
 from services.gateway.traffic.engines import Item, Unloaded
 from services.gateway.traffic.store import TrafficStore
 from services.kit.auth import Scope
@@ -34,6 +34,8 @@ class Query(NamedTuple):
     principal: str = ""
     # The caller's trace, if he is in one.
     traceparent: str = ""
+    # What is known of the fitting of inputs that differ from others in their values only.
+    fit: Fit | None = None
 
 
 class Prediction(NamedTuple):
@@ -251,5 +253,5 @@ class Traffic:
 
 def _item(pinned: Pinned, query: Query, trace: str) -> Item:
     """Raises invalid_value that names what does not fit the version."""
-    rows = check(pinned.version.signature, query.inputs, query.outputs)
+    rows = (query.fit.check if query.fit else check)(pinned.version.signature, query.inputs, query.outputs)
     return Item(query.request_id, query.deadline, query.inputs, query.outputs, trace, rows)

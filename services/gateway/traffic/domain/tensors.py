@@ -54,6 +54,23 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
 
 
+class Fit:
+    """What was found of inputs that come again with other values: names, types, shapes and sizes stay as they are."""
+
+    __slots__ = ("_rows", "_signature")
+
+    def __init__(self) -> None:
+        self._signature: Signature | None = None
+        self._rows = 0
+
+    def check(self, signature: Signature, inputs: Sequence[Tensor], outputs: Sequence[str]) -> int:
+        """As `check`, which is asked for each signature once."""
+        if self._signature is not signature:
+            self._rows = check(signature, inputs, outputs)
+            self._signature = signature
+        return self._rows
+
+
 def check(signature: Signature, inputs: Sequence[Tensor], outputs: Sequence[str]) -> int:
     """The number of rows of inputs that fit. Raises invalid_value that names each input that does not."""
     if not outputs and len(inputs) == len(signature.inputs) and (rows := _fitting(signature.inputs, inputs)):
