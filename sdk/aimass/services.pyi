@@ -76,6 +76,8 @@ class Access:
         signing: access_pb2.Signing | Mapping[str, Any] | None = ...,
         roles: Sequence[str] | None = ...,
         bindings_only: bool | None = ...,
+        addresses: Sequence[str] | None = ...,
+        models: Sequence[str] | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:
@@ -94,6 +96,40 @@ class Access:
         self, *, page_size: int | None = ..., timeout: float | None = ...
     ) -> Iterator[access_pb2.ApiKey]:
         """The same, one after the other, through all pages."""
+
+    def update_api_key(
+        self,
+        *,
+        api_key: str,
+        etag: str,
+        display_name: str | None = ...,
+        expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        rate_limit: access_pb2.RateLimit | Mapping[str, Any] | None = ...,
+        signing: access_pb2.Signing | Mapping[str, Any] | None = ...,
+        projects: Sequence[str] | None = ...,
+        permissions: Sequence[str] | None = ...,
+        roles: Sequence[str] | None = ...,
+        addresses: Sequence[str] | None = ...,
+        models: Sequence[str] | None = ...,
+        update_mask: Sequence[str] | str | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> access_pb2.CreatedApiKey:
+        """Changes the fields that the mask names. The key that comes of it has to be one that the caller could make:
+        forbidden. failed_precondition: it is revoked, or the last one that administers the installation and would not
+        do so for ever and from everywhere. Shows the secret to sign with, if one is made."""
+
+    def rotate_api_key(
+        self,
+        *,
+        api_key: str,
+        old_expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> access_pb2.CreatedApiKey:
+        """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key. The one
+        before works until the given time. The key has to be one that the caller could make: forbidden.
+        failed_precondition: it is revoked."""
 
     def revoke_api_key(self, *, api_key: str, timeout: float | None = ...) -> empty_pb2.Empty:
         """Revokes a key, for good: within a second no worker accepts it."""
@@ -1030,6 +1066,8 @@ class AsyncAccess:
         signing: access_pb2.Signing | Mapping[str, Any] | None = ...,
         roles: Sequence[str] | None = ...,
         bindings_only: bool | None = ...,
+        addresses: Sequence[str] | None = ...,
+        models: Sequence[str] | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:
@@ -1048,6 +1086,40 @@ class AsyncAccess:
         self, *, page_size: int | None = ..., timeout: float | None = ...
     ) -> AsyncIterator[access_pb2.ApiKey]:
         """The same, one after the other, through all pages."""
+
+    async def update_api_key(
+        self,
+        *,
+        api_key: str,
+        etag: str,
+        display_name: str | None = ...,
+        expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        rate_limit: access_pb2.RateLimit | Mapping[str, Any] | None = ...,
+        signing: access_pb2.Signing | Mapping[str, Any] | None = ...,
+        projects: Sequence[str] | None = ...,
+        permissions: Sequence[str] | None = ...,
+        roles: Sequence[str] | None = ...,
+        addresses: Sequence[str] | None = ...,
+        models: Sequence[str] | None = ...,
+        update_mask: Sequence[str] | str | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> access_pb2.CreatedApiKey:
+        """Changes the fields that the mask names. The key that comes of it has to be one that the caller could make:
+        forbidden. failed_precondition: it is revoked, or the last one that administers the installation and would not
+        do so for ever and from everywhere. Shows the secret to sign with, if one is made."""
+
+    async def rotate_api_key(
+        self,
+        *,
+        api_key: str,
+        old_expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> access_pb2.CreatedApiKey:
+        """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key. The one
+        before works until the given time. The key has to be one that the caller could make: forbidden.
+        failed_precondition: it is revoked."""
 
     async def revoke_api_key(self, *, api_key: str, timeout: float | None = ...) -> empty_pb2.Empty:
         """Revokes a key, for good: within a second no worker accepts it."""

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from services.gateway.access import networks
 from services.gateway.access.domain import ApiKey
-from services.gateway.access.keyring import Keyring
+from services.gateway.access.keyring import Elsewhere, Keyring
 from services.gateway.issuers.bearers import Bearers
 from services.gateway.issuers.tokens import Distrusted, Keyless, refused
 from services.gateway.limits import Buckets, Limit, Limiter, Standing
@@ -61,22 +62,22 @@ class Admission:
         self._limits: dict[str, tuple[ApiKey, Limit]] = {}
 
     def identify(
-        self, authorization: str, project: str, basic: bool = False, signed: Signed | None = None
+        self, authorization: str, project: str, basic: bool = False, signed: Signed | None = None, address: str = ""
     ) -> Principal:
-        """Who a credential speaks for, in a project; HTTP Basic has the key as password.
+        """Who a credential speaks for, in a project; HTTP Basic has the key as password. `address` is where he is.
 
         What is `signed` needs no other credential; one that is there has to be the same key. Raises unauthenticated,
         signature_invalid, forbidden, invalid_name; Keyless for a token that may be taken after `learn`.
         """
         if signed and not authorization:
-            key, principal = signed.held.key, self._keyring().speaker(signed.held, project or "default")
+            key, principal = signed.held.key, self._keyring().speaker(signed.held, project or "default", address)
         else:
             secret = _secret(authorization, basic)
             if self._bearers and "." in secret:
                 if signed:
                     raise Refused("another credential than its key is shown")
                 return self._bearers.identify(secret, project or "default")
-            key, principal = self._keyring().identify(secret, project or "default")
+            key, principal = self._keyring().identify(secret, project or "default", address)
             if signed and signed.held.key is not key:
                 raise Refused("another key than the one that is shown signed it")
         if key.signing and key.signing.required and not signed:
@@ -102,9 +103,10 @@ class Admission:
         assert self._signatures
         await self._signatures.settle(signed, content, keyed)
 
-    def key(self, principal: Principal) -> ApiKey | None:
-        """The key of one who was identified; None for one who has none."""
-        return self._keyring().key(principal.id)
+    def lasting(self, principal: Principal) -> ApiKey | None:
+        """The key of one who was identified, if that goes for every request that he makes with it until it changes."""
+        key = self._keyring().lasting(principal)
+        return key if key and not key.addresses else None
 
     def holds(self, key: ApiKey) -> bool:
         """Whether a key is still what it was when it was identified, and works."""
@@ -146,14 +148,15 @@ class Admission:
         Raises unauthenticated, signature_invalid, forbidden, rate_limited, unavailable.
         """
         named = request_id({b"x-request-id": metadata.get("x-request-id", "").encode()})
+        where = networks.host(address)
         try:
             signed = self._signed_call(metadata, sent.path) if any(name in metadata for name in FIELDS) else None
             authorization, project = metadata.get("authorization", ""), metadata.get("x-project", "")
             try:
-                principal = self.identify(authorization, project, signed=signed)
+                principal = self.identify(authorization, project, signed=signed, address=where)
             except Keyless as failure:
                 await self.learn(failure)
-                principal = self.identify(authorization, project, signed=signed)
+                principal = self.identify(authorization, project, signed=signed, address=where)
             caller.set((principal, named))
             standing = self.take(principal, cost, costly)
             enough(await self.wait(principal, cost, costly) if standing is None else standing, costly)
@@ -177,6 +180,8 @@ def told(failure: Failure, request: str) -> None:
     """Writes why a credential is not taken into the log, which the caller is not told."""
     if isinstance(failure, Refused):
         log.info("a signature is not taken: %s", failure.reason, extra={"request_id": request})
+    elif isinstance(failure, Elsewhere):
+        log.info("a key is not taken: %s", failure.reason, extra={"request_id": request})
     elif isinstance(failure, Distrusted):
         refused.inc()
         log.info("a token is not taken: %s", failure.reason, extra={"request_id": request})

@@ -5,6 +5,7 @@ import asyncio
 from aimass.v1 import gateway_events_pb2 as events
 from services.gateway.access.api import AccessApi
 from services.gateway.access.installation import Given
+from services.gateway.access.keeping import Keeping
 from services.gateway.access.service import AccessService
 from services.gateway.access.store import AccessStore
 from services.gateway.admission import Admission
@@ -52,7 +53,8 @@ def build(config: Config, runtime: Runtime) -> App:
     database = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     given = Given.of(config.pepper.get_secret_value(), config.admin_key.get_secret_value())
     roles, vault = Roles(RoleStore(database), runtime.now), runtime.vault
-    access = AccessService(AccessStore(database), roles, runtime.home, runtime.now, runtime.random, given, vault)
+    store = AccessStore(database)
+    access = AccessService(store, roles, runtime.home, runtime.now, runtime.random, given, vault)
     limiter = _limiter(runtime)
     signatures = Signatures(lambda: access.keyring, runtime.vault, runtime.cache, lambda: runtime.now().timestamp())
     if bearers := _bearers(config, runtime, access):
@@ -81,7 +83,7 @@ def build(config: Config, runtime: Runtime) -> App:
     doors = Doors(HttpDoor(edge, config, certificate, repeats), rpc, runtime.home, secure=certificate is not None)
     doors.ready, doors.stopping = routes.ready, lambda: runtime.draining
     edge.web = web = Later(lambda: _web(edge, calls, doors.leaving), doors.opened)
-    access_api, roles_api = AccessApi(access, receipts), RolesApi(roles)
+    access_api, roles_api = AccessApi(access, Keeping(access, store, runtime.now), receipts), RolesApi(roles)
     told = (events.ApiKeyChanged, events.TenantChanged, events.RoleChanged, events.BindingChanged)
     heard = dict.fromkeys(told, access_api.changed)
     return App(

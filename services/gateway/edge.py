@@ -140,7 +140,8 @@ class Edge:
         """Sets the request's principal. Raises unauthenticated, signature_invalid, forbidden, invalid_name."""
         page = _is_page(request)
         authorization = request.header(b"authorization")
-        request.principal = self._admission.identify(authorization, request.header(b"x-project"), page, signed)
+        project = request.header(b"x-project")
+        request.principal = self._admission.identify(authorization, project, page, signed, request.address)
 
     def knows(self, request: Request) -> bool:
         """True if the request carries a valid key."""

@@ -74,7 +74,7 @@ class Repeats:
         exchange, headers = request.exchange, request.headers
         if not exchange or not exchange.head or not exchange.stays or any(name in headers for name in _SINGULAR):
             return
-        length, key = body.declared(headers), self._admission.key(request.principal)
+        length, key = body.declared(headers), self._admission.lasting(request.principal)
         if key is None or request.query or not 0 < length <= LARGE:
             return
         while len(self._known) >= _MOST:

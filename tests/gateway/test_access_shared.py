@@ -6,7 +6,7 @@ import random
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from aimass.v1 import access_pb2
 from aimass.v1.access_pb2_grpc import AccessStub
 from services.gateway.access.domain import KeyRequest, Signing
 from services.gateway.access.installation import Given
+from services.gateway.access.keeping import Keeping
 from services.gateway.access.service import POLL, AccessService
 from services.gateway.access.store import AccessStore
 from services.gateway.database import open_database
@@ -44,7 +45,9 @@ class Node:
         self.database = open_database(url, home)
         given = Given(bytes(32), SECRET)
         self.roles = Roles(RoleStore(self.database), _now)
-        self.access = AccessService(AccessStore(self.database), self.roles, home, _now, random.SystemRandom(), given)
+        store = AccessStore(self.database)
+        self.access = AccessService(store, self.roles, home, _now, random.SystemRandom(), given)
+        self.keeping = Keeping(self.access, store, _now)
         self.watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -57,9 +60,9 @@ class Node:
             self.watching.cancel()
         self.database.close()
 
-    def believes(self, secret: str) -> bool:
+    def believes(self, secret: str, address: str = "") -> bool:
         try:
-            self.access.keyring.identify(secret, "default")
+            self.access.keyring.identify(secret, "default", address)
         except Failure as failure:
             assert failure.code is Code.UNAUTHENTICATED
             return False
@@ -130,12 +133,53 @@ async def test_a_revoked_key_is_refused_by_every_gateway_within_a_second(nodes: 
         key, secret, _ = await nodes[turn % 3].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)), None)
         await until(partial(_all, nodes, secret, True), 5)
         await asyncio.sleep(random.random() * POLL)
-        await nodes[turn % 3].access.revoke(ADMIN, key.api_key)
+        await nodes[turn % 3].keeping.revoke(ADMIN, key.api_key)
         begun = time.perf_counter()
         await until(partial(_all, nodes, secret, False), 5)
         took.append(time.perf_counter() - begun)
 
     assert max(took) <= 1.0
+
+
+async def test_a_rotated_secret_is_soon_known_to_all_and_the_one_before_ends_everywhere(nodes: list[Node]) -> None:
+    key, old, _ = await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)), None)
+    await until(partial(_all, nodes, old, True), 5)
+    ends = _now() + timedelta(seconds=3)
+    new = (await nodes[1].keeping.rotate(ADMIN, key.api_key, ends, None)).secret
+    begun = time.perf_counter()
+    await until(partial(_all, nodes, new, True), 5)
+
+    assert time.perf_counter() - begun <= 1.0
+    assert all(node.believes(old) for node in nodes)
+    await nodes[2].keeping.update(ADMIN, key.api_key, KeyRequest("renamed"), {"display_name"}, "*", None)
+    assert all(node.believes(new) for node in nodes)
+    await asyncio.sleep((ends - _now()).total_seconds())
+    assert not any(node.believes(old) for node in nodes)
+    assert all(node.believes(new) for node in nodes)
+
+
+async def test_two_gateways_that_rotate_at_once_leave_one_secret_and_all_know_which(nodes: list[Node]) -> None:
+    key, _, _ = await nodes[0].access.create_key(ADMIN, KeyRequest("", permissions=("models.*",)), None)
+    await until(lambda: all(node.access.keyring.has(key.api_key) for node in nodes), 5)
+    made = await asyncio.gather(*(node.keeping.rotate(ADMIN, key.api_key, None, None) for node in nodes))
+    last = max(made, key=lambda one: one.key.generation)
+
+    assert sorted(one.key.generation for one in made) == [2, 3, 4]
+    await until(partial(_all, nodes, last.secret, True), 5)
+    assert not any(node.believes(one.secret) for node in nodes for one in made if one is not last)
+
+
+async def test_where_a_key_is_believed_changes_everywhere_within_a_second(nodes: list[Node]) -> None:
+    wanted = KeyRequest("", permissions=("models.*",), addresses=("10.0.0.0/8",))
+    key, secret, _ = await nodes[0].access.create_key(ADMIN, wanted, None)
+    await until(lambda: all(node.believes(secret, "10.1.1.1") for node in nodes), 5)
+    assert not any(node.believes(secret, "10.1.1.1.evil") or node.believes(secret, "11.0.0.1") for node in nodes)
+    await nodes[1].keeping.update(ADMIN, key.api_key, KeyRequest("", addresses=("::1",)), {"addresses"}, "*", None)
+    begun = time.perf_counter()
+    await until(lambda: not any(node.believes(secret, "10.1.1.1") for node in nodes), 5)
+
+    assert time.perf_counter() - begun <= 1.0
+    assert all(node.believes(secret, "::1") for node in nodes)
 
 
 async def test_a_role_that_changes_counts_at_every_gateway_within_a_second(nodes: list[Node]) -> None:
@@ -236,7 +280,7 @@ def _all(nodes: list[Node], secret: str, believed: bool) -> bool:
 
 async def _revoked(node: Node, prefix: str) -> bool:
     try:
-        await node.access.revoke(ADMIN, prefix)
+        await node.keeping.revoke(ADMIN, prefix)
     except Failure:
         return False
     return True

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,54 @@ async def test_a_key_that_is_revoked_is_refused(app: Serving) -> None:
         assert [(await caller.ask())[0] for _ in range(2)] == [200, 200]
         await admin.delete(f"/v1/api-keys/{key.split('_')[1]}")
         assert (await caller.ask())[0] == 401
+
+
+async def changed(app: Serving, verb: str, path: str, body: Any, **headers: str) -> Any:
+    async with app.client(**{name.replace("_", "-"): value for name, value in headers.items()}) as admin:
+        answer = await admin.request(verb, path, json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+async def test_a_head_with_a_secret_that_was_replaced_ends_in_its_time(app: Serving, full: Counter[str]) -> None:
+    key = (await changed(app, "POST", "/v1/api-keys", {"permissions": ["models.infer"]}))["secret"]
+    until = datetime.now(UTC) + timedelta(seconds=2)
+    async with Caller(app, key, PATH, "X-Of: replaced") as caller:
+        seen = [(await caller.ask())[0] for _ in range(3)]
+        wanted = {"old_expire_time": until.isoformat()}
+        new = (await changed(app, "POST", f"/v1/api-keys/{key[4:12]}:rotate", wanted))["secret"]
+        full.clear()
+        seen += [(await caller.ask())[0] for _ in range(3)]
+        read = full[PATH]
+        await asyncio.sleep(max(0.0, (until - datetime.now(UTC)).total_seconds()))
+        seen += [(await caller.ask())[0] for _ in range(2)]
+    full.clear()
+    async with Caller(app, new, PATH, "X-Of: replaced") as caller:
+        after = [(await caller.ask())[0] for _ in range(3)]
+
+    assert (seen, after) == ([200] * 6 + [401] * 2, [200] * 3)
+    assert (read, full[PATH]) == (3, 1)
+
+
+async def test_a_head_of_a_key_for_some_addresses_is_read_each_time(app: Serving, full: Counter[str]) -> None:
+    wanted = {"permissions": ["models.infer"], "addresses": ["127.0.0.0/8"]}
+    key = (await changed(app, "POST", "/v1/api-keys", wanted))["secret"]
+    async with Caller(app, key, PATH, "X-Of: placed") as caller:
+        seen = [(await caller.ask())[0] for _ in range(3)]
+        await changed(app, "PATCH", f"/v1/api-keys/{key[4:12]}", {"addresses": ["10.0.0.0/8"]}, if_match="*")
+        seen.append((await caller.ask())[0])
+
+    assert (seen, full[PATH]) == ([200] * 3 + [401], 4)
+
+
+async def test_a_known_head_of_a_key_that_is_for_other_models_now_is_refused(app: Serving) -> None:
+    key = (await changed(app, "POST", "/v1/api-keys", {"models": ["late"]}))["secret"]
+    async with Caller(app, key, PATH, "X-Of: models") as caller:
+        seen = [(await caller.ask())[0] for _ in range(2)]
+        await changed(app, "PATCH", f"/v1/api-keys/{key[4:12]}", {"models": ["fraud-*"]}, if_match="*")
+        seen.append((await caller.ask())[0])
+
+    assert seen == [200, 200, 403]
 
 
 async def test_a_head_with_a_token_is_read_each_time(tmp_path: Path, full: Counter[str]) -> None:

@@ -27,6 +27,7 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "GetReceiptKey": lambda of: {},
     "CreateTenant": lambda of: {"tenant": of("tenant")},
     "CreateApiKey": lambda of: {"tenant": of("tenant")},
+    "UpdateApiKey": lambda of: {"display_name": "mine", "update_mask": "displayName"},
     "CreateRole": lambda of: {"role": of("role"), "permissions": ["models.get"]},
     "UpdateRole": lambda of: {"description": "mine", "update_mask": "description"},
     "CreateBinding": lambda of: {"binding": of("binding"), "role": of("role"), "principal": f"key:{of('api_key')}"},

@@ -5,6 +5,7 @@ Who may come in: tenants and API keys."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -31,6 +32,8 @@ class _SignaturePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Signa
     """A signature that is there has to be right; the key alone is believed as well."""
     SIGNATURE_POLICY_REQUIRED: _SignaturePolicy.ValueType  # 2
     """Without a signature the key is not believed."""
+    SIGNATURE_POLICY_NONE: _SignaturePolicy.ValueType  # 3
+    """Requests of the key are not signed: what it signed with is forgotten."""
 
 class SignaturePolicy(_SignaturePolicy, metaclass=_SignaturePolicyEnumTypeWrapper):
     """How requests of a key are signed."""
@@ -40,6 +43,8 @@ SIGNATURE_POLICY_OPTIONAL: SignaturePolicy.ValueType  # 1
 """A signature that is there has to be right; the key alone is believed as well."""
 SIGNATURE_POLICY_REQUIRED: SignaturePolicy.ValueType  # 2
 """Without a signature the key is not believed."""
+SIGNATURE_POLICY_NONE: SignaturePolicy.ValueType  # 3
+"""Requests of the key are not signed: what it signed with is forgotten."""
 Global___SignaturePolicy: _TypeAlias = SignaturePolicy  # noqa: Y015
 
 @_typing.final
@@ -346,10 +351,10 @@ class Signing(_message.Message):
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     ALGORITHM_FIELD_NUMBER: _builtins.int
     policy: Global___SignaturePolicy.ValueType
-    """Whether requests of the key have to be signed: optional, or required."""
+    """Whether requests of the key are signed: they may be (optional), have to be (required), or are not (none)."""
     public_key: _builtins.bytes
     """The 32 bytes of an Ed25519 public key, of which the caller alone has the private half. Unset: a secret for
-    hmac-sha256 is made, and shown once.
+    hmac-sha256 is made, and shown once; a key that signs already goes on with what it has.
     """
     algorithm: _builtins.str
     """`hmac-sha256` or `ed25519`."""
@@ -387,10 +392,16 @@ class ApiKey(_message.Message):
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
     SIGNING_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    ROTATE_TIME_FIELD_NUMBER: _builtins.int
+    OLD_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
     """The 8 characters after `aim_`."""
     display_name: _builtins.str
     tenant: _builtins.str
+    etag: _builtins.str
     @_builtins.property
     def projects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The projects it may name; empty: all of the tenant."""
@@ -411,6 +422,22 @@ class ApiKey(_message.Message):
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Roles that it has everywhere; bindings add others."""
 
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses and networks from which it is believed; empty: all."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models, or patterns such as `fraud-*`, that all it may is for; empty: it is for everything."""
+
+    @_builtins.property
+    def rotate_time(self) -> _timestamp_pb2.Timestamp:
+        """When its secret was last replaced."""
+
+    @_builtins.property
+    def old_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when the secret before this one works as well."""
+
     def __init__(
         self,
         *,
@@ -425,29 +452,46 @@ class ApiKey(_message.Message):
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
         signing: Global___Signing | None = ...,
         roles: _abc.Iterable[_builtins.str] | None = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        rotate_time: _timestamp_pb2.Timestamp | None = ...,
+        old_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "create_time",
         b"create_time",
         "expire_time",
         b"expire_time",
+        "old_expire_time",
+        b"old_expire_time",
         "rate_limit",
         b"rate_limit",
         "revoke_time",
         b"revoke_time",
+        "rotate_time",
+        b"rotate_time",
         "signing",
         b"signing",
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "addresses",
+        b"addresses",
         "api_key",
         b"api_key",
         "create_time",
         b"create_time",
         "display_name",
         b"display_name",
+        "etag",
+        b"etag",
         "expire_time",
         b"expire_time",
+        "models",
+        b"models",
+        "old_expire_time",
+        b"old_expire_time",
         "permissions",
         b"permissions",
         "projects",
@@ -458,6 +502,8 @@ class ApiKey(_message.Message):
         b"revoke_time",
         "roles",
         b"roles",
+        "rotate_time",
+        b"rotate_time",
         "signing",
         b"signing",
         "tenant",
@@ -481,6 +527,8 @@ class CreateApiKeyRequest(_message.Message):
     SIGNING_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
     BINDINGS_ONLY_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     tenant: _builtins.str
     """The tenant it is for; the caller's own if unset. Another one needs `tenants.create`."""
@@ -506,6 +554,14 @@ class CreateApiKeyRequest(_message.Message):
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Roles of the tenant that it has everywhere."""
 
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses and networks (10.0.0.0/8, 2001:db8::/32) from which it is believed: where the connection comes from, as the gateway sees it. The maker's own if unset."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models, or patterns such as `fraud-*`, that all it may is for, and nothing else: no lists, no data. The maker's own if unset."""
+
     def __init__(
         self,
         *,
@@ -518,18 +574,24 @@ class CreateApiKeyRequest(_message.Message):
         signing: Global___Signing | None = ...,
         roles: _abc.Iterable[_builtins.str] | None = ...,
         bindings_only: _builtins.bool = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "expire_time", b"expire_time", "rate_limit", b"rate_limit", "signing", b"signing"
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "addresses",
+        b"addresses",
         "bindings_only",
         b"bindings_only",
         "display_name",
         b"display_name",
         "expire_time",
         b"expire_time",
+        "models",
+        b"models",
         "permissions",
         b"permissions",
         "projects",
@@ -549,8 +611,124 @@ class CreateApiKeyRequest(_message.Message):
 Global___CreateApiKeyRequest: _TypeAlias = CreateApiKeyRequest  # noqa: Y015
 
 @_typing.final
+class UpdateApiKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    API_KEY_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    RATE_LIMIT_FIELD_NUMBER: _builtins.int
+    SIGNING_FIELD_NUMBER: _builtins.int
+    PROJECTS_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    api_key: _builtins.str
+    display_name: _builtins.str
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """It does not end if the mask names it and it is unset."""
+
+    @_builtins.property
+    def rate_limit(self) -> Global___RateLimit:
+        """The installation's default if the mask names it and it is unset."""
+
+    @_builtins.property
+    def signing(self) -> Global___Signing: ...
+    @_builtins.property
+    def projects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns such as `models.*`."""
+
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Any of the above; whatever is set, if there is no mask."""
+
+    def __init__(
+        self,
+        *,
+        api_key: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        rate_limit: Global___RateLimit | None = ...,
+        signing: Global___Signing | None = ...,
+        projects: _abc.Iterable[_builtins.str] | None = ...,
+        permissions: _abc.Iterable[_builtins.str] | None = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal[
+        "expire_time", b"expire_time", "rate_limit", b"rate_limit", "signing", b"signing", "update_mask", b"update_mask"
+    ]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "addresses",
+        b"addresses",
+        "api_key",
+        b"api_key",
+        "display_name",
+        b"display_name",
+        "expire_time",
+        b"expire_time",
+        "models",
+        b"models",
+        "permissions",
+        b"permissions",
+        "projects",
+        b"projects",
+        "rate_limit",
+        b"rate_limit",
+        "roles",
+        b"roles",
+        "signing",
+        b"signing",
+        "update_mask",
+        b"update_mask",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateApiKeyRequest: _TypeAlias = UpdateApiKeyRequest  # noqa: Y015
+
+@_typing.final
+class RotateApiKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    API_KEY_FIELD_NUMBER: _builtins.int
+    OLD_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    api_key: _builtins.str
+    @_builtins.property
+    def old_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when the secret before works as well, at most 90 days from now; it ends at once if unset."""
+
+    def __init__(
+        self,
+        *,
+        api_key: _builtins.str = ...,
+        old_expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["old_expire_time", b"old_expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "old_expire_time", b"old_expire_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateApiKeyRequest: _TypeAlias = RotateApiKeyRequest  # noqa: Y015
+
+@_typing.final
 class CreatedApiKey(_message.Message):
-    """A new key with its secret, shown once."""
+    """A key with the secrets that were made for it just now, shown once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -558,7 +736,7 @@ class CreatedApiKey(_message.Message):
     SECRET_FIELD_NUMBER: _builtins.int
     SIGNING_SECRET_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
-    """`aim_<8>_<43>`, to be sent as `Authorization: Bearer`."""
+    """`aim_<8>_<43>`, to be sent as `Authorization: Bearer`; empty where the key keeps the one that it has."""
     signing_secret: _builtins.str
     """`aimsig_<8>_<43>`, with which requests are signed by hmac-sha256; empty for keys that are not made for it."""
     @_builtins.property

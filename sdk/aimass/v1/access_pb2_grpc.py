@@ -86,6 +86,16 @@ class AccessStub:
                 request_serializer=aimass_dot_v1_dot_access__pb2.ListApiKeysRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_access__pb2.ListApiKeysResponse.FromString,
                 _registered_method=True)
+        self.UpdateApiKey = channel.unary_unary(
+                '/aimass.v1.Access/UpdateApiKey',
+                request_serializer=aimass_dot_v1_dot_access__pb2.UpdateApiKeyRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_access__pb2.CreatedApiKey.FromString,
+                _registered_method=True)
+        self.RotateApiKey = channel.unary_unary(
+                '/aimass.v1.Access/RotateApiKey',
+                request_serializer=aimass_dot_v1_dot_access__pb2.RotateApiKeyRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_access__pb2.CreatedApiKey.FromString,
+                _registered_method=True)
         self.RevokeApiKey = channel.unary_unary(
                 '/aimass.v1.Access/RevokeApiKey',
                 request_serializer=aimass_dot_v1_dot_access__pb2.RevokeApiKeyRequest.SerializeToString,
@@ -167,6 +177,20 @@ class AccessServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateApiKey(self, request, context):
+        """Changes the fields that the mask names. The key that comes of it has to be one that the caller could make: forbidden. failed_precondition: it is revoked, or the last one that administers the installation and would not do so for ever and from everywhere. Shows the secret to sign with, if one is made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateApiKey(self, request, context):
+        """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key. The one before works until the given time. The key has to be one that the caller could make: forbidden. failed_precondition: it is revoked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevokeApiKey(self, request, context):
         """Revokes a key, for good: within a second no worker accepts it.
         """
@@ -226,6 +250,16 @@ def add_AccessServicer_to_server(servicer, server):
                     servicer.ListApiKeys,
                     request_deserializer=aimass_dot_v1_dot_access__pb2.ListApiKeysRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_access__pb2.ListApiKeysResponse.SerializeToString,
+            ),
+            'UpdateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateApiKey,
+                    request_deserializer=aimass_dot_v1_dot_access__pb2.UpdateApiKeyRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_access__pb2.CreatedApiKey.SerializeToString,
+            ),
+            'RotateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateApiKey,
+                    request_deserializer=aimass_dot_v1_dot_access__pb2.RotateApiKeyRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_access__pb2.CreatedApiKey.SerializeToString,
             ),
             'RevokeApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeApiKey,
@@ -504,6 +538,60 @@ class Access:
             '/aimass.v1.Access/ListApiKeys',
             aimass_dot_v1_dot_access__pb2.ListApiKeysRequest.SerializeToString,
             aimass_dot_v1_dot_access__pb2.ListApiKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Access/UpdateApiKey',
+            aimass_dot_v1_dot_access__pb2.UpdateApiKeyRequest.SerializeToString,
+            aimass_dot_v1_dot_access__pb2.CreatedApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Access/RotateApiKey',
+            aimass_dot_v1_dot_access__pb2.RotateApiKeyRequest.SerializeToString,
+            aimass_dot_v1_dot_access__pb2.CreatedApiKey.FromString,
             options,
             channel_credentials,
             insecure,

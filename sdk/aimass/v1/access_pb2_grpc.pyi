@@ -53,6 +53,10 @@ class AccessStub:
     """Returns a key without its secret."""
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListApiKeysRequest, _access_pb2.ListApiKeysResponse]
     """Lists the tenant's keys, oldest first, a page at a time."""
+    UpdateApiKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.UpdateApiKeyRequest, _access_pb2.CreatedApiKey]
+    """Changes the fields that the mask names. The key that comes of it has to be one that the caller could make: forbidden. failed_precondition: it is revoked, or the last one that administers the installation and would not do so for ever and from everywhere. Shows the secret to sign with, if one is made."""
+    RotateApiKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.RotateApiKeyRequest, _access_pb2.CreatedApiKey]
+    """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key. The one before works until the given time. The key has to be one that the caller could make: forbidden. failed_precondition: it is revoked."""
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.RevokeApiKeyRequest, _empty_pb2.Empty]
     """Revokes a key, for good: within a second no worker accepts it."""
 
@@ -81,6 +85,10 @@ class AccessAsyncStub(AccessStub):
     """Returns a key without its secret."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_access_pb2.ListApiKeysRequest, _access_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists the tenant's keys, oldest first, a page at a time."""
+    UpdateApiKey: _aio.UnaryUnaryMultiCallable[_access_pb2.UpdateApiKeyRequest, _access_pb2.CreatedApiKey]  # type: ignore[assignment]
+    """Changes the fields that the mask names. The key that comes of it has to be one that the caller could make: forbidden. failed_precondition: it is revoked, or the last one that administers the installation and would not do so for ever and from everywhere. Shows the secret to sign with, if one is made."""
+    RotateApiKey: _aio.UnaryUnaryMultiCallable[_access_pb2.RotateApiKeyRequest, _access_pb2.CreatedApiKey]  # type: ignore[assignment]
+    """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key. The one before works until the given time. The key has to be one that the caller could make: forbidden. failed_precondition: it is revoked."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_access_pb2.RevokeApiKeyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Revokes a key, for good: within a second no worker accepts it."""
 
@@ -166,6 +174,22 @@ class AccessServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.ListApiKeysResponse, _abc.Awaitable[_access_pb2.ListApiKeysResponse]]:
         """Lists the tenant's keys, oldest first, a page at a time."""
+
+    @_abc_1.abstractmethod
+    def UpdateApiKey(
+        self,
+        request: _access_pb2.UpdateApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.CreatedApiKey, _abc.Awaitable[_access_pb2.CreatedApiKey]]:
+        """Changes the fields that the mask names. The key that comes of it has to be one that the caller could make: forbidden. failed_precondition: it is revoked, or the last one that administers the installation and would not do so for ever and from everywhere. Shows the secret to sign with, if one is made."""
+
+    @_abc_1.abstractmethod
+    def RotateApiKey(
+        self,
+        request: _access_pb2.RotateApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.CreatedApiKey, _abc.Awaitable[_access_pb2.CreatedApiKey]]:
+        """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key. The one before works until the given time. The key has to be one that the caller could make: forbidden. failed_precondition: it is revoked."""
 
     @_abc_1.abstractmethod
     def RevokeApiKey(

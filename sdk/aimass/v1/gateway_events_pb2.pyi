@@ -55,7 +55,7 @@ Global___ReleaseApplied: _TypeAlias = ReleaseApplied  # noqa: Y015
 
 @_typing.final
 class ApiKeyChanged(_message.Message):
-    """A key was made or revoked."""
+    """A key was made, changed, rotated or revoked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -1,14 +1,18 @@
 """The RPCs of Access, and what other gateways say of keys and tenants."""
 
+from dataclasses import replace
 from typing import Protocol
 
 from google.protobuf.empty_pb2 import Empty
 
 from aimass.v1 import access_pb2 as pb
 from aimass.v1 import gateway_events_pb2 as events
+from services.gateway.access.changes import FIELDS
 from services.gateway.access.domain import KeyRequest, NewKey, RateLimit, Signing
 from services.gateway.access.events import key_to_wire, tenant_to_wire
+from services.gateway.access.keeping import Keeping
 from services.gateway.access.service import AccessService
+from services.kit.errors import InvalidValue, Violation
 from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 from services.kit.timestamps import from_wire
@@ -29,8 +33,8 @@ class ReceiptKey(Protocol):
 class AccessApi:
     """Servicer of aimass.v1.Access."""
 
-    def __init__(self, access: AccessService, receipts: ReceiptKey) -> None:
-        self._access, self._receipts = access, receipts
+    def __init__(self, access: AccessService, keeping: Keeping, receipts: ReceiptKey) -> None:
+        self._access, self._keeping, self._receipts = access, keeping, receipts
 
     async def WhoAmI(self, request: pb.WhoAmIRequest, call: Call) -> pb.Principal:
         caller = call.principal
@@ -64,19 +68,18 @@ class AccessApi:
         return tenant_to_wire(await self._access.open_tenant(call.principal, request.tenant))
 
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, call: Call) -> pb.CreatedApiKey:
-        limit = request.rate_limit
-        wanted = KeyRequest(
-            request.display_name,
-            request.tenant,
-            tuple(request.projects),
-            tuple(request.permissions),
-            RateLimit(limit.rate, limit.burst) if request.HasField("rate_limit") else None,
-            from_wire(request.expire_time),
-            _signing(request.signing) if request.HasField("signing") else None,
-            tuple(dict.fromkeys(request.roles)),
-            request.bindings_only,
-        )
+        wanted = replace(_wanted(request), tenant=request.tenant, bindings_only=request.bindings_only)
         return created_to_wire(await self._access.create_key(call.principal, wanted, call.once(created_to_wire)))
+
+    async def UpdateApiKey(self, request: pb.UpdateApiKeyRequest, call: Call) -> pb.CreatedApiKey:
+        fields = _fields(request)
+        once, who = call.once(created_to_wire), call.principal
+        made = await self._keeping.update(who, request.api_key, _wanted(request), fields, call.etag, once)
+        return created_to_wire(made)
+
+    async def RotateApiKey(self, request: pb.RotateApiKeyRequest, call: Call) -> pb.CreatedApiKey:
+        until, once = from_wire(request.old_expire_time), call.once(created_to_wire)
+        return created_to_wire(await self._keeping.rotate(call.principal, request.api_key, until, once))
 
     async def GetApiKey(self, request: pb.GetApiKeyRequest, call: Call) -> pb.ApiKey:
         return key_to_wire(await self._access.key(call.principal, request.api_key))
@@ -86,7 +89,7 @@ class AccessApi:
         return pb.ListApiKeysResponse(api_keys=map(key_to_wire, page.items), next_page_token=page.next_token)
 
     async def RevokeApiKey(self, request: pb.RevokeApiKeyRequest, call: Call) -> Empty:
-        await self._access.revoke(call.principal, request.api_key)
+        await self._keeping.revoke(call.principal, request.api_key)
         return Empty()
 
     async def changed(self, message: Changed, delivery: Delivery) -> None:
@@ -95,9 +98,35 @@ class AccessApi:
 
 
 def created_to_wire(made: NewKey) -> pb.CreatedApiKey:
-    """A new key with its secrets."""
+    """A key with the secrets that were just made for it."""
     return pb.CreatedApiKey(api_key=key_to_wire(made.key), secret=made.secret, signing_secret=made.signing_secret)
 
 
-def _signing(wanted: pb.Signing) -> Signing:
+def _wanted(request: pb.CreateApiKeyRequest | pb.UpdateApiKeyRequest) -> KeyRequest:
+    limit = request.rate_limit
+    return KeyRequest(
+        request.display_name,
+        projects=tuple(request.projects),
+        permissions=tuple(request.permissions),
+        rate_limit=RateLimit(limit.rate, limit.burst) if request.HasField("rate_limit") else None,
+        expire_time=from_wire(request.expire_time),
+        signing=_signing(request.signing) if request.HasField("signing") else None,
+        roles=tuple(dict.fromkeys(request.roles)),
+        addresses=tuple(dict.fromkeys(request.addresses)),
+        models=tuple(dict.fromkeys(request.models)),
+    )
+
+
+def _fields(request: pb.UpdateApiKeyRequest) -> set[str]:
+    """What the mask names; without a mask whatever is set."""
+    asked = set(request.update_mask.paths)
+    if unknown := sorted(asked - set(FIELDS)):
+        rule = f"must name one of {', '.join(FIELDS)}"
+        raise InvalidValue(f"{unknown[0]} cannot be changed", [Violation("/update_mask", rule)])
+    return asked or {field.name for field, _ in request.ListFields()} & set(FIELDS)
+
+
+def _signing(wanted: pb.Signing) -> Signing | None:
+    if wanted.policy == pb.SIGNATURE_POLICY_NONE:
+        return None
     return Signing(wanted.policy == pb.SIGNATURE_POLICY_REQUIRED, wanted.public_key)

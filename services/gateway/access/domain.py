@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
+from services.gateway.access import networks
 from services.gateway.roles.domain import Grant, Role, lacking
 from services.kit.errors import Code, Failure, InvalidValue, Violation
 
@@ -16,6 +17,7 @@ ALL = "*"
 _SECRET = re.compile(r"aim_([a-z0-9]{8})_[A-Za-z0-9_-]{43}\Z")
 _PATTERN = re.compile(r"(\*|[a-z][a-z_]*\.(\*|[a-z][a-z_]*))\Z")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
+_MODEL = re.compile(r"([a-z][a-z0-9_-]{0,62}|[a-z][a-z0-9_-]{0,61}\*)\Z")
 _FASTEST = 1_000_000.0
 
 
@@ -54,8 +56,19 @@ class Signing:
 
 
 @dataclass(frozen=True)
+class Replaced:
+    """The secret that a key had before: what it hashes to, and until when it works."""
+
+    digest: bytes = field(repr=False)
+    until: datetime
+
+
+@dataclass(frozen=True)
 class ApiKey:
-    """A key without its secret. No projects: all of the tenant; no rate limit: the installation's default."""
+    """A key without its secret. No projects: all of the tenant; no rate limit: the installation's default.
+
+    No addresses: believed from everywhere; no models: it may what it may, and otherwise of these models only.
+    """
 
     api_key: str
     tenant: str
@@ -69,15 +82,29 @@ class ApiKey:
     generation: int = 1
     signing: Signing | None = None
     roles: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    replaced: Replaced | None = None
+    rotate_time: datetime | None = None
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """The objects that it is for; empty: all."""
+        return tuple(f"models/{model}" for model in self.models)
 
     @property
     def administers(self) -> bool:
         """It may make tenants, and keys for them; a key for some projects would reach the others by that."""
-        return self.tenant in (DEFAULT, SYSTEM) and ALL in self.permissions and not self.projects
+        bounded = self.projects or self.models
+        return self.tenant in (DEFAULT, SYSTEM) and ALL in self.permissions and not bounded
 
     def works(self, now: datetime) -> bool:
         """It is neither revoked nor expired."""
         return self.revoke_time is None and (self.expire_time is None or now < self.expire_time)
+
+    def believed(self, address: str) -> bool:
+        """Whether who shows it may be where he is."""
+        return not self.addresses or networks.inside(self.addresses, address)
 
 
 class NewKey(NamedTuple):
@@ -102,6 +129,8 @@ class KeyRequest:
     roles: tuple[str, ...] = ()
     # It starts with nothing.
     bindings_only: bool = False
+    addresses: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
 
     @property
     def says(self) -> bool:
@@ -138,7 +167,7 @@ def grant(
 
     `held` is what he has, his key's permissions if that is all; `roles` are those that are wanted.
     """
-    _check(wanted, now)
+    check(wanted, now)
     tenant = wanted.tenant or maker.tenant
     projects = wanted.projects or (maker.projects if tenant == maker.tenant else ())
     if maker.projects and (foreign := sorted(set(projects) - set(maker.projects))):
@@ -146,22 +175,34 @@ def grant(
     permissions, names = wanted.permissions, wanted.roles
     if not wanted.says:
         permissions, names = maker.permissions, maker.roles if tenant == maker.tenant else ()
+    limit, ends = wanted.rate_limit or maker.rate_limit, wanted.expire_time or maker.expire_time
+    made = ApiKey(prefix, tenant, wanted.display_name, permissions, now, projects, limit, ends, signing=wanted.signing)
+    made = replace(
+        made, roles=names, addresses=wanted.addresses or maker.addresses, models=wanted.models or maker.models
+    )
     has = (Grant(maker.permissions),) if held is None else held
-    for part in (permissions, *(role.permissions for role in roles)):
-        if lacks := lacking(has, Grant(part, projects)):
+    parts = (permissions, *(role.permissions for role in roles))
+    within_reach(maker, has, made, [Grant(part, projects, made.objects) for part in parts])
+    return made
+
+
+def within_reach(maker: ApiKey, has: Sequence[Grant], key: ApiKey, grants: Sequence[Grant]) -> None:
+    """Raises forbidden for a key that gives more than its maker has; `grants` are what it may."""
+    for part in grants:
+        if lacks := lacking(has, part):
             raise Failure(Code.FORBIDDEN, f"the caller's key lacks {lacks} and cannot hand it out")
-    ends = wanted.expire_time or maker.expire_time
-    if ends and maker.expire_time and ends > maker.expire_time:
+    if maker.expire_time and (key.expire_time is None or key.expire_time > maker.expire_time):
         raise Failure(Code.FORBIDDEN, "a key cannot outlive the key that makes it")
-    limit = wanted.rate_limit or maker.rate_limit
-    own = maker.rate_limit
-    if limit and own and (limit.rate > own.rate or limit.burst > own.burst):
+    limit, own = key.rate_limit, maker.rate_limit
+    if own and (limit is None or limit.rate > own.rate or limit.burst > own.burst):
         raise Failure(Code.FORBIDDEN, "a key cannot be faster than the key that makes it")
-    made = ApiKey(prefix, tenant, wanted.display_name, permissions, now, projects, limit, ends)
-    return replace(made, signing=wanted.signing, roles=names)
+    outside = networks.within(key.addresses or networks.ALL, maker.addresses) if maker.addresses else ""
+    if outside:
+        raise Failure(Code.FORBIDDEN, f"the caller's key is not believed from {outside}")
 
 
-def _check(wanted: KeyRequest, now: datetime) -> None:
+def check(wanted: KeyRequest, now: datetime) -> None:
+    """Raises invalid_value, invalid_name for what no key can be."""
     if wanted.bindings_only and (wanted.permissions or wanted.roles):
         _invalid("/bindings_only", "must not be set beside permissions or roles")
     for index, pattern in enumerate(wanted.permissions):
@@ -176,6 +217,14 @@ def _check(wanted: KeyRequest, now: datetime) -> None:
         _invalid("/rate_limit", "needs a rate above 0 and a burst of at least 1, neither above 1,000,000")
     if wanted.expire_time and wanted.expire_time <= now:
         _invalid("/expire_time", "must be in the future")
+    for index, address in enumerate(wanted.addresses):
+        try:
+            networks.check(address)
+        except ValueError:
+            _invalid(f"/addresses/{index}", "must be an address, or a network as 10.0.0.0/8")
+    for index, model in enumerate(wanted.models):
+        if not _MODEL.match(model):
+            _invalid(f"/models/{index}", "must be a model, or the beginning of one and *")
     if wanted.signing and len(wanted.signing.public_key) not in (0, 32):
         _invalid("/signing/public_key", "must be the 32 bytes of an Ed25519 public key")
 

@@ -39,6 +39,11 @@ def key_to_wire(key: ApiKey) -> pb.ApiKey:
         expire_time=to_wire(key.expire_time),
         revoke_time=to_wire(key.revoke_time),
         signing=_signing(key.signing) if key.signing else None,
+        addresses=key.addresses,
+        models=key.models,
+        rotate_time=to_wire(key.rotate_time),
+        old_expire_time=to_wire(key.replaced.until) if key.replaced else None,
+        etag=str(key.generation),
     )
 
 

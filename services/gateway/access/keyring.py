@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from services.gateway.access.domain import ApiKey, Tenant, digest, prefix_of
 from services.gateway.access.guests import Guest
 from services.gateway.roles.book import Rolebook
-from services.gateway.roles.domain import Grant, in_project, within_projects
+from services.gateway.roles.domain import Grant, in_project, within_objects, within_projects
 from services.kit.auth import Principal, Scope
 from services.kit.errors import Code, Failure, Unauthenticated
 from services.kit.fields import NAME
@@ -31,6 +31,14 @@ class Held:
 
 
 _NONE = Held(ApiKey("", "", "", (), datetime(1970, 1, 1, tzinfo=UTC)), b"", ())
+
+
+class Elsewhere(Unauthenticated):
+    """A key that is not believed from where it is shown: told as if it were none. `reason` is for the log only."""
+
+    def __init__(self, key: ApiKey, address: str) -> None:
+        super().__init__("the key is not valid")
+        self.reason = f"{key.api_key} is not for {address or 'an address that is not known'}"
 
 
 class Keyring:
@@ -61,7 +69,8 @@ class Keyring:
 
     def _grants(self, key: ApiKey) -> tuple[Grant, ...]:
         own = (Grant(key.permissions),) if key.permissions else ()
-        return (*own, *self._book.grants(key.tenant, f"key:{key.api_key}", key.roles))
+        found = (*own, *self._book.grants(key.tenant, f"key:{key.api_key}", key.roles))
+        return within_objects(found, key.objects)
 
     def settle(self, tenant: str = "") -> None:
         """Looks anew what the keys of a tenant may, or all keys; one that may something else is another key by that."""
@@ -103,6 +112,18 @@ class Keyring:
         held = self._held.get(principal.removeprefix("key:"))
         return within_projects(held.grants, held.key.projects) if held else ()
 
+    def would(self, key: ApiKey) -> tuple[Grant, ...]:
+        """What a key may once it is as it is said here, whatever project it names."""
+        return within_projects(self._grants(key), key.projects)
+
+    def lasting(self, principal: Principal) -> ApiKey | None:
+        """The key of one who was identified, if nothing but a change of the key takes that back.
+
+        None for who showed a secret that was replaced, or has no key.
+        """
+        held = self._held.get(principal.id.removeprefix("key:"))
+        return held.key if held and held.principals.get(principal.scope.project) is principal else None
+
     def holds(self, key: ApiKey) -> bool:
         """Whether a key that was identified has not changed since, nor what it may, and works."""
         held = self._held.get(key.api_key)
@@ -111,18 +132,27 @@ class Keyring:
     def _works(self, key: ApiKey) -> bool:
         return key.works(self._now()) and self.opened(key.tenant)
 
-    def identify(self, secret: str, project: str) -> tuple[ApiKey, Principal]:
+    def identify(self, secret: str, project: str, address: str = "") -> tuple[ApiKey, Principal]:
         """Whose secret this is. Raises unauthenticated, with one text and after the same work for every reason.
 
         Raises forbidden or invalid_name for a project that the key is not for or that is no name.
         """
         held = self._held.get(prefix_of(secret))
         given = digest(self._pepper, secret)
-        if not hmac.compare_digest(given, held.digest if held else _NOBODY) or held is None:
+        present = hmac.compare_digest(given, held.digest if held else _NOBODY)
+        former = not present and self._former(held or _NONE, given)
+        if held is None or not (present or former) or not self._works(held.key):
             raise Unauthenticated("the key is not valid")
-        if not self._works(held.key):
-            raise Unauthenticated("the key is not valid")
-        return held.key, self.speaker(held, project)
+        if former:
+            _here(held.key, address)
+            return held.key, self._principal(held, project)
+        return held.key, self.speaker(held, project, address)
+
+    def _former(self, held: Held, given: bytes) -> bool:
+        """Whether this is the secret that a key had before, while it still works; the same work if there was none."""
+        before = held.key.replaced
+        same = hmac.compare_digest(given, before.digest if before else _NOBODY)
+        return same and before is not None and self._now() < before.until
 
     def signer(self, prefix: str) -> Held | None:
         """The key that a signed request names, if it is one to sign with, and works; the same work if there is none."""
@@ -130,9 +160,15 @@ class Keyring:
         works = self._works(held.key)
         return held if works and held.key.signing else None
 
-    def speaker(self, held: Held, project: str) -> Principal:
-        """Whom a key speaks for in a project. Raises forbidden, invalid_name."""
-        return held.principals.get(project) or self._principal(held, project)
+    def speaker(self, held: Held, project: str, address: str = "") -> Principal:
+        """Whom a key that is shown from an address speaks for. Raises unauthenticated, forbidden, invalid_name."""
+        if held.key.addresses:
+            _here(held.key, address)
+        if (known := held.principals.get(project)) is None:
+            if len(held.principals) >= _PROJECTS:
+                held.principals.clear()
+            known = held.principals[project] = self._principal(held, project)
+        return known
 
     def guest(self, tenant: str, names: Sequence[str], roles: Sequence[str], project: str) -> Guest:
         """Who has roles of a tenant and no key, in a project; bindings name him or his groups. Raises invalid_name."""
@@ -145,11 +181,12 @@ class Keyring:
         _check(project)
         if key.projects and project not in key.projects:
             raise Failure(Code.FORBIDDEN, f"the key is not for project {project}")
-        if len(held.principals) >= _PROJECTS:
-            held.principals.clear()
-        principal = Principal(Scope(key.tenant, project), f"key:{key.api_key}", in_project(held.grants, project))
-        held.principals[project] = principal
-        return principal
+        return Principal(Scope(key.tenant, project), f"key:{key.api_key}", in_project(held.grants, project))
+
+
+def _here(key: ApiKey, address: str) -> None:
+    if not key.believed(address):
+        raise Elsewhere(key, address)
 
 
 def _check(project: str) -> None:

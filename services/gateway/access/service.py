@@ -20,7 +20,6 @@ from services.gateway.access.domain import (
     Tenant,
     digest,
     grant,
-    last_administrator,
     prefix_of,
     sealed_for,
 )
@@ -28,7 +27,7 @@ from services.gateway.access.guests import guest
 from services.gateway.access.installation import Given
 from services.gateway.access.keyring import Keyring
 from services.gateway.access.store import AccessStore
-from services.gateway.roles.domain import Grant, Holder, everywhere, in_project
+from services.gateway.roles.domain import Grant, Holder, Role, everywhere, in_project
 from services.gateway.roles.service import Roles
 from services.kit import pages
 from services.kit.app import OPERATOR
@@ -61,7 +60,8 @@ class AccessService:
         self._store, self._home, self._now, self._random, self._given = store, home, now, rng, given or Given()
         self._vault = vault or Vault(home / "keys")
         self._roles, roles.holders = roles, self
-        self._pepper, self._away = b"", False
+        # What secrets are hashed with.
+        self.pepper, self._away = b"", False
         # Whether a principal is a user or a group of an issuer of a tenant.
         self.issued: Callable[[str, str], bool] = lambda tenant, principal: False
         self.keyring = Keyring(b"", now, roles.book)
@@ -74,10 +74,10 @@ class AccessService:
         tenants, keys = await self._store.everything()
         fresh, folder = self._random.randbytes(32), self._home / "keys"
         if self._given.pepper is None:
-            self._pepper = await asyncio.to_thread(installation.pepper, folder, fresh, bool(keys))
+            self.pepper = await asyncio.to_thread(installation.pepper, folder, fresh, bool(keys))
         else:
-            self._pepper = self._given.pepper
-        self.keyring = Keyring(self._pepper, self._now, self._roles.book)
+            self.pepper = self._given.pepper
+        self.keyring = Keyring(self.pepper, self._now, self._roles.book)
         await self._roles.load()
         if not tenants:
             await self._begin()
@@ -88,11 +88,11 @@ class AccessService:
         now, path = self._now(), self._home / "admin-key"
         secret = self._given.admin_key
         if secret is None:
-            secret = await asyncio.to_thread(installation.first_secret, path, self._secret())
+            secret = await asyncio.to_thread(installation.first_secret, path, self.secret(self._prefix()))
         tenants = [Tenant(DEFAULT, "Default", now), Tenant(SYSTEM, "Platform", now)]
         key = ApiKey(prefix_of(secret), DEFAULT, "first administrator", (ALL,), now)
         said = [*(events.tenant_changed(tenant, now) for tenant in tenants), events.key_changed(key, now)]
-        first = await self._store.begin(tenants, key, digest(self._pepper, secret), said)
+        first = await self._store.begin(tenants, key, digest(self.pepper, secret), said)
         if self._given.admin_key:
             return
         if first:
@@ -134,7 +134,7 @@ class AccessService:
 
     async def create_tenant(self, caller: Principal, name: str, display_name: str, once: Once | None) -> Tenant:
         """Raises forbidden, already_exists."""
-        if not self._administers(caller):
+        if not self.administers(caller):
             raise Forbidden("tenants are made by administrators of the installation")
         now = self._now()
         made = Tenant(name, display_name, now)
@@ -150,7 +150,7 @@ class AccessService:
     async def tenants(self, caller: Principal, page_size: int, page_token: str) -> Page[Tenant]:
         """All for an administrator, the caller's own for others."""
         size, last = pages.size(page_size), pages.after(page_token, str)
-        if not self._administers(caller):
+        if not self.administers(caller):
             return Page((await self._store.tenant(caller.scope.tenant),))
         found = await self._store.tenants(str(last[0]) if last else "", size + 1)
         return pages.cut(found, size, lambda tenant: (tenant.tenant,))
@@ -158,7 +158,7 @@ class AccessService:
     async def close_tenant(self, caller: Principal, name: str, etag: str) -> Tenant:
         """Its keys stop at once. Raises not_found, forbidden, etag_mismatch, failed_precondition."""
         self._see(caller, name)
-        if not self._administers(caller):
+        if not self.administers(caller):
             raise Forbidden("tenants are closed by administrators of the installation")
         if name in (DEFAULT, SYSTEM):
             raise FailedPrecondition(f"{name} is needed by the installation")
@@ -170,7 +170,7 @@ class AccessService:
     async def open_tenant(self, caller: Principal, name: str) -> Tenant:
         """Raises not_found, forbidden."""
         self._see(caller, name)
-        if not self._administers(caller):
+        if not self.administers(caller):
             raise Forbidden("tenants are opened by administrators of the installation")
         now = self._now()
         tenant = await self._store.open_tenant(name, lambda t: events.tenant_changed(t, now))
@@ -183,27 +183,31 @@ class AccessService:
         Raises forbidden, not_found, invalid_value.
         """
         await self._store.recall(once)
-        maker = self._maker(caller)
+        maker = self.maker(caller)
         if wanted.tenant:
             self._see(caller, wanted.tenant)
-        now, secret = self._now(), self._secret()
-        roles = self._roles.named(wanted.tenant or maker.tenant, wanted.roles)
+        now, secret = self._now(), self.secret(self._prefix())
+        roles = self.named(wanted.tenant or maker.tenant, wanted.roles)
         key = grant(maker, wanted, prefix_of(secret), now, self.holds(caller).grants, roles)
-        if key.administers and not self._administers(caller):
+        if key.administers and not self.administers(caller):
             raise Forbidden("keys that administer the installation are made by those who do")
-        new = await self._with_signing(NewKey(key, secret))
-        kept = digest(self._pepper, secret)
+        new = await asyncio.to_thread(self.sealed, NewKey(key, secret), self.signing_secret(key.api_key))
+        kept = digest(self.pepper, secret)
         made = await self._store.create_key(new, kept, events.key_changed(new.key, now), once)
         self.keyring.put(new.key, kept)
         return made
 
-    async def _with_signing(self, made: NewKey) -> NewKey:
+    def sealed(self, made: NewKey, secret: str) -> NewKey:
+        """The key with a secret to sign with, if it is one that needs it and has none."""
         key, signing = made.key, made.key.signing
-        if signing is None or signing.public_key:
+        if signing is None or signing.public_key or signing.sealed:
             return made
-        secret = f"aimsig_{key.api_key}_{self._tail()}"
-        sealed = await asyncio.to_thread(self._vault.seal, secret.encode(), sealed_for(key.api_key))
+        sealed = self._vault.seal(secret.encode(), sealed_for(key.api_key))
         return NewKey(replace(key, signing=replace(signing, sealed=sealed)), made.secret, secret)
+
+    def named(self, tenant: str, names: Sequence[str]) -> tuple[Role, ...]:
+        """Roles that a tenant has. Raises invalid_value."""
+        return self._roles.named(tenant, names)
 
     async def key(self, caller: Principal, prefix: str) -> ApiKey:
         """Raises not_found."""
@@ -215,18 +219,6 @@ class AccessService:
         after = (_EPOCH + timedelta(microseconds=min(int(last[0]), 2**57)), str(last[1])) if last else None
         found = await self._store.keys(caller.scope.tenant, after, size + 1)
         return pages.cut(found, size, lambda k: ((k.create_time - _EPOCH) // timedelta(microseconds=1), k.api_key))
-
-    async def revoke(self, caller: Principal, prefix: str) -> None:
-        """Raises not_found, failed_precondition for the last key that administers."""
-        now = self._now()
-
-        def may(key: ApiKey, all_keys: Sequence[ApiKey]) -> None:
-            if last_administrator(all_keys, key.api_key, now):
-                raise FailedPrecondition(f"{prefix} is the last key that administers: make another one first")
-
-        tenant = caller.scope.tenant
-        key = await self._store.revoke(tenant, prefix, now, may, lambda k: events.key_changed(k, now))
-        self.keyring.put(key)
 
     async def audited(self, caller: Principal, request_id: str, method: str, resource: str, **told: str) -> None:
         """Writes an audited call to the trail; `told` are its outcome and the caller's address."""
@@ -263,25 +255,34 @@ class AccessService:
         known = self.keyring.key(caller.id)
         return in_project(self.keyring.grants(caller.id), caller.scope.project) if known else caller.permissions
 
-    def _maker(self, caller: Principal) -> ApiKey:
+    def maker(self, caller: Principal) -> ApiKey:
+        """The key by which a caller makes others."""
         known, here = self.keyring.key(caller.id), guest(caller)
         # A service or another process's caller has no key here: what its token says is what it has.
         held = everywhere(here.grants) if here else caller.permissions
         return known or ApiKey("", caller.scope.tenant, caller.id, held, self._now())
 
-    def _administers(self, caller: Principal) -> bool:
+    def administers(self, caller: Principal) -> bool:
+        """Whether a caller may make tenants, and keys for them."""
         # What a user has comes from roles, and they never administer the installation.
-        return not caller.id.startswith("user:") and self._maker(caller).administers
+        return not caller.id.startswith("user:") and self.maker(caller).administers
 
     def _see(self, caller: Principal, tenant: str) -> None:
-        if tenant != caller.scope.tenant and not self._administers(caller):
+        if tenant != caller.scope.tenant and not self.administers(caller):
             raise NotFound(f"there is no tenant {tenant}")
 
-    def _secret(self) -> str:
-        while True:
-            prefix = "".join(self._random.choice(_LETTERS) for _ in range(8))
-            if not self.keyring.has(prefix):
-                return f"aim_{prefix}_{self._tail()}"
+    def secret(self, prefix: str) -> str:
+        """A new secret of a key."""
+        return f"aim_{prefix}_{self._tail()}"
+
+    def signing_secret(self, prefix: str) -> str:
+        """A new secret for a key to sign with."""
+        return f"aimsig_{prefix}_{self._tail()}"
+
+    def _prefix(self) -> str:
+        while self.keyring.has(found := "".join(self._random.choice(_LETTERS) for _ in range(8))):
+            pass
+        return found
 
     def _tail(self) -> str:
         return base64.urlsafe_b64encode(self._random.randbytes(32)).decode().rstrip("=")

@@ -99,6 +99,19 @@ def within_projects(grants: Iterable[Grant], projects: Sequence[str]) -> tuple[G
     return tuple(kept)
 
 
+def within_objects(grants: Iterable[Grant], objects: Sequence[str]) -> tuple[Grant, ...]:
+    """What is left of grants for who is for some objects only; none named: all of it."""
+    if not objects:
+        return tuple(grants)
+    kept = []
+    for grant in grants:
+        pairs = [(held, wanted) for held in grant.objects for wanted in objects] or [(one, one) for one in objects]
+        inside = [a if _covers(b, a) else b for a, b in pairs if _covers(a, b) or _covers(b, a)]
+        if inside:
+            kept.append(grant._replace(objects=tuple(dict.fromkeys(inside))))
+    return tuple(kept)
+
+
 def lacking(held: Sequence[Grant], wanted: Grant) -> str:
     """The first permission of a grant that who holds others cannot hand out; empty when he has all of it."""
     places = [(p, t) for p in wanted.projects or ("",) for t in wanted.objects or ("",)]
