@@ -1,5 +1,6 @@
 """Calls of the house's services for callers from outside: to the owner, in the caller's name, within the deadline."""
 
+import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,6 +13,9 @@ from google.protobuf.message import Message
 from aimass.v1 import options_pb2
 from services.gateway.access import guests
 from services.gateway.access.service import AccessService
+from services.gateway.overload import gate as gates
+from services.gateway.overload.gate import Gate, Passage
+from services.gateway.overload.priority import HEADER, lowered, priority
 from services.gateway.retries import ATTEMPT, Retries
 from services.kit import contract
 from services.kit.app import Runtime
@@ -22,7 +26,9 @@ from services.kit.errors import Code, Disconnected, Failure, Forbidden, InvalidV
 from services.kit.rpc import REPLAYED
 
 # What a caller may say to a service through us; everything else he sends stays outside.
-PASSED = ("idempotency-key", "if-match", "traceparent")
+PASSED = ("idempotency-key", "if-match", "traceparent", HEADER)
+# The trace goes on in the span of the gateway, which the channel adds; what goes first is settled here.
+_OURS = ("traceparent", HEADER)
 _FIELD = re.compile(r"{\w+}")
 _PLAIN = re.compile(r"[ -~]*\Z")
 
@@ -82,6 +88,8 @@ class Calls:
     def __init__(self, runtime: Runtime, access: AccessService, retries: Retries) -> None:
         self._runtime, self._access, self._retries = runtime, access, retries
         self._stubs: dict[tuple[str, str], Any] = {}
+        # By service: how many calls at once it bears.
+        self.gates: dict[str, Gate] = {}
 
     def methods(self) -> list[Method]:
         """The public methods whose owners this installation has."""
@@ -157,8 +165,9 @@ class Calls:
         while True:
             metadata = self._metadata(owner, caller, attempt)
             try:
-                call = start(sent, timeout=max(until - time.monotonic(), 0.001), metadata=metadata)
-                return await call, await call.trailing_metadata() or ()
+                async with self._through(owner, method, caller, until):
+                    call = start(sent, timeout=max(until - time.monotonic(), 0.001), metadata=metadata)
+                    return await call, await call.trailing_metadata() or ()
             except Disconnected:
                 if not repeatable(method, caller.said) or not await self._retries.again(attempt, until):
                     raise
@@ -180,15 +189,29 @@ class Calls:
         while True:
             metadata = self._metadata(owner, caller, attempt)
             try:
-                async for item in start(sent, timeout=max(until - time.monotonic(), 0.001), metadata=metadata):
-                    begun = True
-                    yield decode(item)
+                async with self._through(owner, method, caller, until) as passage:
+                    async for item in start(sent, timeout=max(until - time.monotonic(), 0.001), metadata=metadata):
+                        if not begun and passage:
+                            passage.end()  # what streams keeps nobody out
+                        begun = True
+                        yield decode(item)
                 return
             except Disconnected:
                 safe = repeatable(method, caller.said) and not begun
                 if not safe or not await self._retries.again(attempt, until):
                     raise
                 attempt += 1
+
+    def _through(
+        self, owner: str, method: Method, caller: Caller, until: float
+    ) -> contextlib.AbstractAsyncContextManager[Passage | None]:
+        """The gate of a service. Raises overloaded, deadline_exceeded."""
+        first = lowered(priority(method), caller.said.get(HEADER, ""))
+        if method.policy.waits:
+            return contextlib.nullcontext()
+        if (gate := self.gates.get(owner)) is None:
+            gate = self.gates[owner] = Gate(owner, gates.SERVICE)
+        return gate.call(method.path, first, until)
 
     def _stub(self, owner: str, method: Method, kind: str) -> Any:
         key = (owner, method.path)
@@ -198,8 +221,7 @@ class Calls:
 
     def _metadata(self, owner: str, caller: Caller, attempt: int) -> tuple[tuple[str, str], ...]:
         own = self._runtime.metadata(owner, caller.principal, caller.request_id)
-        # The trace goes on in the span of the gateway, which the channel adds.
-        said = ((key, value) for key, value in caller.said.items() if key != "traceparent")
+        said = ((key, value) for key, value in caller.said.items() if key not in _OURS)
         return (*own, *said) if attempt == 1 else (*own, *said, (ATTEMPT, str(attempt)))
 
     async def _audit(self, method: Method, request: Message, caller: Caller, outcome: str) -> None:

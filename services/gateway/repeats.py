@@ -23,6 +23,7 @@ from services.gateway.api.oip_forms import Forms
 from services.gateway.api.oip_rest import LARGE, answered
 from services.gateway.journal import Entry, Journal
 from services.gateway.limits import Standing
+from services.gateway.overload.priority import Priority
 from services.gateway.request import Request, Response, failed
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Unloaded
@@ -56,6 +57,7 @@ class Known(NamedTuple):
     seconds: float  # that the caller waits
     key: ApiKey
     principal: Principal
+    priority: Priority
 
 
 class Repeats:
@@ -69,7 +71,7 @@ class Repeats:
         self._heads: dict[Any, bytes] = {}
         self._own: Any = None
 
-    def learn(self, request: Request, model: str, version: str, seconds: float) -> None:
+    def learn(self, request: Request, model: str, version: str, seconds: float, priority: Priority) -> None:
         """Remembers the head of a request that was answered well, if others may have the same."""
         exchange, headers = request.exchange, request.headers
         if not exchange or not exchange.head or not exchange.stays or any(name in headers for name in _SINGULAR):
@@ -81,7 +83,7 @@ class Repeats:
             del self._known[next(iter(self._known))]
         binary = headers.get(b"inference-header-content-length")
         forms = Forms(None if binary is None else int(binary))
-        known = Known(request.path, model, version, length, forms, seconds, key, request.principal)
+        known = Known(request.path, model, version, length, forms, seconds, key, request.principal, priority)
         self._known[exchange.head] = known
 
     def take(self, connection: "HttpProtocol", data: bytes) -> "Repeat | None":
@@ -165,10 +167,12 @@ class Repeat:
             scope = known.principal.scope
             pinned = traffic.route(scope, known.model, known.version)
             self._version = str(pinned.version.number)
+            deadline = time.monotonic() + known.seconds
+            traffic.screen(scope, pinned, deadline, known.priority)
             asked, fit = known.forms.decode(content)
             self._asked = asked
-            deadline = time.monotonic() + known.seconds
-            query = Query(self.request_id, deadline, asked.inputs, asked.outputs, known.principal.id, fit=fit)
+            who, first = known.principal.id, known.priority
+            query = Query(self.request_id, deadline, asked.inputs, asked.outputs, who, fit=fit, priority=first)
             self._begun = begun = traffic.begin(scope, pinned, query)
         except Exception as error:
             # On the next turn, as every answer: the connection does not know of this request yet.

@@ -27,9 +27,11 @@ class Handlers(grpc.GenericRpcHandler):
 
 
 def _handler(guarded: Guarded, underway: Underway, who: Who) -> Any:
-    async def unary(request: Any, context: Any) -> Any:
+    async def unary(content: Any, context: Any) -> Any:
         try:
             metadata, left = metadata_of(context), context.time_remaining()
+            guarded.timely(left)
+            request = content if guarded.client_streams else guarded.request_class.FromString(content)
             with underway.waiting():
                 reply, trailers = await guarded.unary(request, metadata, left, who(context))
         except Failure as failure:
@@ -48,8 +50,9 @@ def _handler(guarded: Guarded, underway: Underway, who: Who) -> Any:
 
     kind = f"{'stream' if guarded.client_streams else 'unary'}_{'stream' if guarded.server_streams else 'unary'}"
     make = getattr(grpc, f"{kind}_rpc_method_handler")
-    codec = (guarded.request_class.FromString, _serialize)
-    return make(stream if guarded.server_streams else unary, *codec)
+    # One message of a call that may be of no use any more stays unread until that is known.
+    late = None if not (guarded.client_streams or guarded.server_streams) else guarded.request_class.FromString
+    return make(stream if guarded.server_streams else unary, late, _serialize)
 
 
 def _serialize(message: Message) -> bytes:

@@ -91,6 +91,7 @@ class LocalCall:
         return self._run().__await__()
 
     async def _run(self) -> Any:
+        self._method.timely(self._timeout)
         request = self._request(self._method.request_class.FromString)
         reply, self._trailers = await self._method.unary(request, _headers(self._metadata), self._timeout)
         return self._decode(reply.SerializeToString())

@@ -5,7 +5,6 @@ fields, deadline, repeats.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,8 +21,10 @@ from services.kit.auth import Identity, Principal, Scope
 from services.kit.calls import CallTable, Peer, permit
 from services.kit.contract import Method
 from services.kit.db import Replay
-from services.kit.errors import Code, DeadlineExceeded, Failure, Internal, Unauthenticated
+from services.kit.errors import Code, DeadlineExceeded, Failure, Unauthenticated
 from services.kit.idempotency import IdempotencyTable, Keyed
+from services.kit.outcome import outcome
+from services.kit.tempo import Tempo
 
 log = logging.getLogger(__name__)
 REPLAYED = "idempotency-replayed"
@@ -110,6 +111,7 @@ class Guarded:
         self.client_streams = bool(method.descriptor.client_streaming)
         self.server_streams = bool(method.descriptor.server_streaming)
         self._name = method.path[1:]
+        self._tempo = Tempo()
 
     def admit(self, request: Any, metadata: Mapping[str, str], timeout: float | None, peer: Peer = None) -> Call:
         """The call, if its caller may make it and the request keeps its rules."""
@@ -129,16 +131,26 @@ class Guarded:
         deadline = time.monotonic() + (min(longest, timeout) if timeout else longest)
         return Call(self.method, principal, request, metadata, self._now, self._keys, deadline)
 
+    def timely(self, timeout: float | None) -> None:
+        """Raises deadline_exceeded for a call that would be answered when its caller has given up.
+
+        Asked before the request is read: what is of no use shall cost nothing.
+        """
+        if timeout is not None and not self.method.policy.waits and self._tempo.hopeless(timeout):
+            raise DeadlineExceeded(f"{self._name} takes longer than the time that is left")
+
     async def unary(
         self, request: Any, metadata: Mapping[str, str], timeout: float | None, peer: Peer = None
     ) -> tuple[Any, dict[str, str]]:
         """The reply and its trailers; raises Failure only."""
-        with self._failures(metadata):
+        with outcome(self._name, self._audience, metadata):
             call = self.admit(request, metadata, timeout, peer)
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(call.remaining()):
                     with tenancy.of(call.scope.tenant):
                         reply = await self._run(request, call)
+                self._tempo.took(time.monotonic() - began)
             except Replay as replay:
                 return self.reply_class.FromString(replay.reply), {REPLAYED: "true"}
             keyed = self.method.policy.effect == options_pb2.EFFECT_KEYED
@@ -150,31 +162,11 @@ class Guarded:
         self, request: Any, metadata: Mapping[str, str], timeout: float | None, peer: Peer = None
     ) -> AsyncIterator[Any]:
         """The replies; raises Failure only."""
-        with self._failures(metadata):
+        with outcome(self._name, self._audience, metadata):
             call = self.admit(request, metadata, timeout, peer)
             async with asyncio.timeout(call.remaining()):
                 async for item in tenancy.each(call.scope.tenant, self._run(request, call)):
                     yield item
-
-    @contextlib.contextmanager
-    def _failures(self, metadata: Mapping[str, str]) -> Any:
-        with telemetry.span(self._name, metadata, telemetry.Kind.SERVER) as span:
-            try:
-                yield
-            except Failure as failure:
-                telemetry.failed(span, failure.code.text)
-                raise
-            except TimeoutError:
-                telemetry.failed(span, "deadline_exceeded")
-                raise DeadlineExceeded(f"{self._audience} took too long") from None
-            except (asyncio.CancelledError, GeneratorExit):
-                raise
-            except Exception:
-                telemetry.failed(span, "internal")
-                log.exception(
-                    "unhandled error in %s", self._name, extra={"request_id": metadata.get("x-request-id", "")}
-                )
-                raise Internal("internal error") from None
 
 
 def guard(

@@ -13,9 +13,10 @@ from aimass.v1 import releases_pb2 as pb
 from services.gateway.database import open_database, schema
 from services.gateway.retries import Retries
 from services.gateway.traffic.api import TrafficApi
-from services.gateway.traffic.coalescing import Coalescer, Limits
+from services.gateway.traffic.coalescing import Coalescer
 from services.gateway.traffic.engines import RemoteEngines
 from services.gateway.traffic.instances import Instances
+from services.gateway.traffic.lanes import Limits
 from services.gateway.traffic.service import Traffic
 from services.gateway.traffic.store import TrafficStore
 from services.kit.app import Runtime

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.traffic.coalescing import Limits
 from services.gateway.traffic.domain.tensors import Tensor
+from services.gateway.traffic.lanes import Limits
 from services.gateway.traffic.service import Prediction, Query
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure

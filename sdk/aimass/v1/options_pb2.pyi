@@ -70,6 +70,38 @@ AUDIENCE_INTERNAL: Audience.ValueType  # 2
 """Services only; the gateway has no route to it."""
 Global___Audience: _TypeAlias = Audience  # noqa: Y015
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    PRIORITY_ADMIN: _Priority.ValueType  # 1
+    """Administration and health."""
+    PRIORITY_INTERACTIVE: _Priority.ValueType  # 2
+    """Somebody waits for the answer, as for a prediction."""
+    PRIORITY_WRITE: _Priority.ValueType  # 3
+    PRIORITY_BATCH: _Priority.ValueType  # 4
+    PRIORITY_SEARCH: _Priority.ValueType  # 5
+    """What looks through much."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """What goes first when not everything can. Unset: by owner and effect; what the gateway owns is for administration, what
+    is costly is batch work, what changes something a write, all else interactive.
+    """
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+PRIORITY_ADMIN: Priority.ValueType  # 1
+"""Administration and health."""
+PRIORITY_INTERACTIVE: Priority.ValueType  # 2
+"""Somebody waits for the answer, as for a prediction."""
+PRIORITY_WRITE: Priority.ValueType  # 3
+PRIORITY_BATCH: Priority.ValueType  # 4
+PRIORITY_SEARCH: Priority.ValueType  # 5
+"""What looks through much."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 @_typing.final
 class MethodPolicy(_message.Message):
     """Who may call a method, what it touches and what it may take."""
@@ -87,6 +119,8 @@ class MethodPolicy(_message.Message):
     CALLERS_FIELD_NUMBER: _builtins.int
     COSTLY_FIELD_NUMBER: _builtins.int
     NAMES_OTHERS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
     permission: _builtins.str
     """The permission the caller needs, as `resource.verb`; empty: any authenticated caller."""
     resource: _builtins.str
@@ -105,6 +139,10 @@ class MethodPolicy(_message.Message):
     """
     names_others: _builtins.bool
     """It names objects beside its resource: a right on some objects is not enough for it, the right on all is needed."""
+    priority: Global___Priority.ValueType
+    """Whether it goes before others when there is too much to do. A caller may lower it, never raise it."""
+    waits: _builtins.bool
+    """It waits for something: how long it takes says nothing of its service, and it keeps nobody else out."""
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
         """The longest a call may take; 10 s if unset."""
@@ -129,6 +167,8 @@ class MethodPolicy(_message.Message):
         callers: _abc.Iterable[_builtins.str] | None = ...,
         costly: _builtins.bool = ...,
         names_others: _builtins.bool = ...,
+        priority: Global___Priority.ValueType = ...,
+        waits: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -153,8 +193,12 @@ class MethodPolicy(_message.Message):
         b"names_others",
         "permission",
         b"permission",
+        "priority",
+        b"priority",
         "resource",
         b"resource",
+        "waits",
+        b"waits",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -4,7 +4,7 @@ import logging
 import struct
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -13,6 +13,7 @@ from services.gateway.api.forward import read
 from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permit
 from services.gateway.api.oip_messages import SERVICE, message
 from services.gateway.api.oip_values import framed, wrong
+from services.gateway.overload.priority import HEADER, Priority, lowered
 from services.gateway.traffic.domain.routing import Pinned
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.service import Query, Traffic
@@ -39,6 +40,13 @@ _CONTENTS = {
     "FP32": ("fp32_contents", "f"),
     "FP64": ("fp64_contents", "d"),
 }
+
+
+class _Wish(NamedTuple):
+    """What a caller says beside the message: seconds that he waits, before whom."""
+
+    remaining: float | None
+    priority: str
 
 
 class OipGrpc:
@@ -71,7 +79,8 @@ class OipGrpc:
                     principal, request_id = await self._admit(metadata, 1, False, context.peer(), sent)
                     span.set_attribute("request_id", request_id)
                     telemetry.belongs(principal.scope, "gateway")
-                    reply, said = await method(read(parse, content), principal, request_id, context.time_remaining())
+                    wish = _Wish(context.time_remaining(), metadata.get(HEADER, ""))
+                    reply, said = await method(read(parse, content), principal, request_id, wish)
                     if said:
                         await context.send_initial_metadata((*said.items(), ("x-request-id", request_id)))
                     return reply
@@ -124,12 +133,14 @@ class OipGrpc:
         )
         return reply, {"model-version": pinned.version.label}
 
-    async def _model_infer(self, request: Any, principal: Principal, request_id: str, remaining: float | None) -> Any:
+    async def _model_infer(self, request: Any, principal: Principal, request_id: str, wish: "_Wish") -> Any:
         permit(principal, request.model_name)
+        remaining, first = wish.remaining, lowered(Priority.INTERACTIVE, wish.priority)
         pinned = self._route(principal, request.model_name, request.model_version)
         deadline = time.monotonic() + (DEADLINE if remaining is None else min(remaining, DEADLINE))
+        self._traffic.screen(principal.scope, pinned, deadline, first)
         names = [output.name for output in request.outputs]
-        query = Query(request_id, deadline, _inputs(request), names, principal.id)
+        query = Query(request_id, deadline, _inputs(request), names, principal.id, priority=first)
         prediction = await self._traffic.predict(principal.scope, pinned, query)
         version = prediction.pinned.version
         asked.set((request.model_name[:_SHOWN], str(version.number)))

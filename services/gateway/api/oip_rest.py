@@ -13,11 +13,13 @@ from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permi
 from services.gateway.api.oip_body import Asked, decode, encode
 from services.gateway.api.oip_values import dump
 from services.gateway.api.problem import NotAllowed
+from services.gateway.overload.priority import HEADER, Priority, lowered
 from services.gateway.request import Request, Response
 from services.gateway.traffic.service import Prediction, Query, Traffic
 from services.kit.errors import Code, Failure, InvalidValue, NotFound, Unavailable
 
 _LONGEST = 60.0
+_FIRST = HEADER.encode()
 _JSON = 4 * 2**20
 _BINARY = 16 * 2**20
 LARGE = 65_536  # bytes of JSON above which reading and writing it leave the event loop
@@ -33,9 +35,9 @@ class OipRest:
     def __init__(self, traffic: Traffic, ready: Callable[[], bool], version: str) -> None:
         """`ready` says whether the process can answer; `version` is the server's own."""
         self._traffic, self._ready, self._version = traffic, ready, version
-        # Told of each request that was answered well: the model and version that it named, and how long its caller
-        # waits.
-        self.learn: Callable[[Request, str, str, float], None] = lambda request, model, version, seconds: None
+        # Told of each request that was answered well: the model and version that it named, how long its caller waits,
+        # and before whom.
+        self.learn: Callable[[Request, str, str, float, Priority], None] = lambda *_: None
 
     async def handle(self, request: Request) -> Response:
         """Answers one request. Raises Failure."""
@@ -89,15 +91,17 @@ class OipRest:
         permit(request.principal, model)
         request.model, request.version = model, version
         deadline = time.monotonic() + (seconds := _seconds(request))
+        first = lowered(Priority.INTERACTIVE, request.header(_FIRST))
         pinned = self._traffic.route(request.principal.scope, model, version)
         request.version = str(pinned.version.number)
+        self._traffic.screen(request.principal.scope, pinned, deadline, first)
         asked = await _decode(request)
         principal, trace = request.principal, request.header(b"traceparent")
-        query = Query(request.request_id, deadline, asked.inputs, asked.outputs, principal.id, trace)
+        query = Query(request.request_id, deadline, asked.inputs, asked.outputs, principal.id, trace, priority=first)
         prediction = await self._traffic.predict(principal.scope, pinned, query)
         request.told = True
         request.version = str(prediction.pinned.version.number)
-        self.learn(request, model, version, seconds)
+        self.learn(request, model, version, seconds, first)
         return await _encode(asked, prediction)
 
 

@@ -1,176 +1,210 @@
 """Requests that wait for the same version leave together in the next call.
 
 A request that finds no call under way leaves at once, so nothing is delayed at concurrency 1; under load the price of a
-call is shared by all that came in one turn of the event loop or while the last call was in flight.
+call is shared by all that came in one turn of the event loop or while the last call was in flight. How many may be in
+calls at once, and as many again wait, is found out from how long calls take: for each version, and for all together.
 """
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
 
+from services.gateway.overload.gradient import Gradient
+from services.gateway.overload.priority import Priority
+from services.gateway.overload.refusal import hopeless, overloaded, weary
+from services.gateway.traffic import lanes
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Engines, Item
-from services.kit.auth import Scope
+from services.gateway.traffic.lanes import POOL, Lane, Limits, Target, Waiting, kind
 from services.kit.errors import Code, DeadlineExceeded, Failure
 
-
-class Target(NamedTuple):
-    """What requests must have in common to share a call."""
-
-    scope: Scope
-    model: str
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one call and of what may wait."""
-
-    # Of one call; one item alone may be larger.
-    items: int = 1_000
-    bytes: int = 8 * 2**20
-    rows: int = 10_000
-    # Calls of one version under way at once, for each instance that has it.
-    calls: int = 2
-    # What may wait: requests of one version, bytes of all.
-    waiting: int = 2_000
-    waiting_bytes: int = 128 * 2**20
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    item: Item
-    size: int
-    answer: asyncio.Future[list[Tensor]]
-
-
-@dataclass(slots=True)
-class _Lane:
-    target: Target
-    flying: int = 0
-    # A call is about to leave: who comes now joins it.
-    gathering: bool = False
-    waiting: deque[_Waiting] = field(default_factory=deque)
+_LANES = 4_096  # versions of which is remembered how their calls fare
+_PLAIN = Priority.INTERACTIVE
 
 
 class Coalescer:
     """The lanes, one for each version that is being asked."""
 
     def __init__(
-        self, engines: Engines, limits: Limits | None = None, width: Callable[[Target], int] = lambda target: 1
+        self,
+        engines: Engines,
+        limits: Limits | None = None,
+        width: Callable[[Target], int] = lambda target: 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`width`: how many instances have a version."""
-        self._engines, self._limits, self._width = engines, limits or Limits(), width
-        self._lanes: dict[Target, _Lane] = {}
+        """`width`: how many instances have a version; `clock` is that of deadlines."""
+        self._engines, self._limits, self._width, self._clock = engines, limits or Limits(), width, clock
+        self._lanes: dict[Target, Lane] = {}
         self._waiting_bytes = 0
         self._calls: set[asyncio.Task[None]] = set()
+        # Of all versions: how many calls their instances bear, and how many are under way.
+        self.pool, self._flying = Gradient(POOL, clock), 0
+        # Lanes that wait for calls of others to end.
+        self._held: dict[Lane, None] = {}
 
-    async def infer(self, target: Target, item: Item) -> list[Tensor]:
+    def screen(self, target: Target, deadline: float, priority: Priority = _PLAIN) -> None:
+        """Raises what a request would be refused with now, before anybody reads it: overloaded, deadline_exceeded."""
+        if (lane := self._lanes.get(target)) is None:
+            return
+        if lane.gradient.hopeless(1, deadline - self._clock()):
+            raise hopeless(target.model)
+        line = lane.line
+        if line.count >= self._room(lane) and priority >= line.last():
+            raise overloaded(target.model)
+
+    async def infer(self, target: Target, item: Item, priority: Priority = _PLAIN) -> list[Tensor]:
         """The outputs for one item. Raises its own Failure, Unloaded, overloaded or deadline_exceeded."""
         lane = self._lane(target)
         if lane.gathering or self._full(lane):
-            size = item.size
-            self._refuse_too_many(lane, size)
-            return await self._answered(lane, self._enqueue(lane, item, size))
-        lane.flying += 1
+            return await self._answered(lane, self._enqueue(lane, item, priority))
+        self._refuse_hopeless(lane, item)
         lane.gathering = True
+        self._begin(lane)
         try:
             # Those that came in the same turn of the event loop join: an engine that answers on the loop blocks it.
             await asyncio.sleep(0)
             lane.gathering = False
-            if not lane.waiting:
+            if not lane.line.count or lane.line.count >= self._room(lane):
                 # In the caller's own task: his going away cancels nobody else's request.
-                return _value((await self._engines.infer(*target, (item,)))[0])
-            waiting = self._enqueue(lane, item, item.size)
+                return _value((await self._ask(lane, (item,)))[0])
+            waiting = self._enqueue(lane, item, priority)
         finally:
             lane.gathering = False
             self._landed(lane)
         return await self._answered(lane, waiting)
 
-    def submit(self, target: Target, item: Item) -> asyncio.Future[list[Tensor]]:
-        """The same without a task of the caller's: he cancels the answer when he goes away. Raises overloaded."""
-        lane, size, loop = self._lane(target), item.size, asyncio.get_running_loop()
-        self._refuse_too_many(lane, size)
-        waiting = self._enqueue(lane, item, size)
-        timer = loop.call_later(max(item.deadline - time.monotonic(), 0.0), _expire, lane, waiting)
-        waiting.answer.add_done_callback(lambda _: timer.cancel())
+    def submit(self, target: Target, item: Item, priority: Priority = _PLAIN) -> asyncio.Future[list[Tensor]]:
+        """The same without a task of the caller's: he cancels the answer when he goes away.
+
+        Raises overloaded, deadline_exceeded.
+        """
+        lane, loop = self._lane(target), asyncio.get_running_loop()
+        waiting = self._enqueue(lane, item, priority)
+        timer = loop.call_later(max(item.deadline - self._clock(), 0.0), _expire, lane, waiting)
+
+        def done(_: object) -> None:
+            timer.cancel()
+            self._leave_line(lane, waiting)
+
+        waiting.answer.add_done_callback(done)
         if not lane.gathering and not self._full(lane):
             lane.gathering = True
             loop.call_soon(self._gathered, lane)
         return waiting.answer
 
-    def _gathered(self, lane: _Lane) -> None:
+    def _gathered(self, lane: Lane) -> None:
         lane.gathering = False
         self._leave(lane)
 
-    def _lane(self, target: Target) -> _Lane:
+    def _lane(self, target: Target) -> Lane:
         lane = self._lanes.get(target)
         if lane is None:
-            lane = self._lanes[target] = _Lane(target)
+            lane = self._lanes[target] = Lane(target, Gradient(lanes.VERSION, self._clock))
         return lane
 
-    def _full(self, lane: _Lane) -> bool:
+    def _full(self, lane: Lane) -> bool:
+        """Whether no call of a lane may begin now: it has enough, or all lanes together have."""
+        if self._flying >= self.pool.limit:
+            return True
+        if lane.flying and lane.busy >= lane.gradient.limit:
+            return True
         calls = self._limits.calls
         return lane.flying >= calls and lane.flying >= calls * self._width(lane.target)
 
-    def _refuse_too_many(self, lane: _Lane, size: int) -> None:
-        limits = self._limits
-        if len(lane.waiting) >= limits.waiting or self._waiting_bytes + size > limits.waiting_bytes:
-            raise Failure(Code.OVERLOADED, f"{lane.target.model} has too many requests waiting", retry_after=1)
+    def _room(self, lane: Lane) -> int:
+        return min(lane.gradient.limit, self._limits.waiting)
 
-    def _enqueue(self, lane: _Lane, item: Item, size: int) -> _Waiting:
-        waiting = _Waiting(item, size, asyncio.get_running_loop().create_future())
-        lane.waiting.append(waiting)
+    def _refuse_hopeless(self, lane: Lane, item: Item) -> None:
+        if lane.gradient.hopeless(kind(item.rows, 1), item.deadline - self._clock()):
+            raise hopeless(lane.target.model)
+
+    def _enqueue(self, lane: Lane, item: Item, priority: Priority) -> Waiting:
+        """Lets a request wait. Raises overloaded, deadline_exceeded."""
+        self._refuse_hopeless(lane, item)
+        size, model = item.size, lane.target.model
+        if self._waiting_bytes + size > self._limits.waiting_bytes:
+            raise overloaded(model)
+        gradient, room = lane.gradient, self._room(lane)
+        waiting = Waiting(item, size, priority, weary(self._clock(), gradient.typical(kind(item.rows, 1))))
+        if out := lane.line.enter(waiting, room):
+            if out is waiting:
+                raise overloaded(model)
+            self._waiting_bytes -= out.size
+            _refuse((out,), overloaded(model))
         self._waiting_bytes += size
+        if self._flying >= self.pool.limit:
+            self._held[lane] = None
         return waiting
 
-    async def _answered(self, lane: _Lane, waiting: _Waiting) -> list[Tensor]:
-        left = waiting.item.deadline - time.monotonic()
+    def _leave_line(self, lane: Lane, waiting: Waiting) -> None:
+        if lane.line.leave(waiting):
+            self._waiting_bytes -= waiting.size
+
+    async def _answered(self, lane: Lane, waiting: Waiting) -> list[Tensor]:
+        left = waiting.item.deadline - self._clock()
         # A timer of its own is a tenth of what asyncio.timeout costs.
         timer = asyncio.get_running_loop().call_later(max(left, 0.0), _expire, lane, waiting)
         try:
             return await waiting.answer
         finally:
             timer.cancel()
+            self._leave_line(lane, waiting)
 
-    def _landed(self, lane: _Lane) -> None:
+    def _begin(self, lane: Lane) -> None:
+        lane.flying += 1
+        self._flying += 1
+
+    def _landed(self, lane: Lane) -> None:
         """A call has ended: the next one leaves with all that wait, as far as one call may hold."""
         lane.flying -= 1
-        self._leave(lane)
+        self._flying -= 1
+        if not self._held:
+            self._leave(lane)
+            return
+        self._held[lane] = None
+        while self._held and self._flying < self.pool.limit:
+            next_one = min(self._held, key=lambda held: held.line.urgency())
+            del self._held[next_one]
+            self._leave(next_one)
 
-    def _leave(self, lane: _Lane) -> None:
-        while lane.waiting and not lane.gathering and not self._full(lane):
+    def _leave(self, lane: Lane) -> None:
+        while surplus := lane.line.surplus(self._room(lane), self._clock()):
+            self._leave_line(lane, surplus)
+            _refuse((surplus,), overloaded(lane.target.model))
+        while lane.line.count and not lane.gathering and not self._full(lane):
             if batch := self._take(lane):
-                lane.flying += 1
+                self._begin(lane)
                 task = asyncio.get_running_loop().create_task(self._together(lane, batch))
                 self._calls.add(task)
                 task.add_done_callback(self._calls.discard)
                 if len(batch) == 1:  # nobody else's request ends with his going away
                     batch[0].answer.add_done_callback(partial(_abandon, task))
-        if not lane.flying and not lane.waiting and not lane.gathering:
+        if lane.line.count and self._flying >= self.pool.limit:
+            self._held[lane] = None
+        elif not (lane.flying or lane.line.count or lane.gathering) and len(self._lanes) > _LANES:
             self._lanes.pop(lane.target, None)
 
-    def _take(self, lane: _Lane) -> list[_Waiting]:
-        batch: list[_Waiting] = []
+    def _take(self, lane: Lane) -> list[Waiting]:
+        batch: list[Waiting] = []
         size = rows = 0
-        limits = self._limits
-        while lane.waiting and len(batch) < limits.items:
-            waiting = lane.waiting[0]
+        limits, line, gradient, now = self._limits, lane.line, lane.gradient, self._clock()
+        room, most = self._room(lane), min(limits.items, lane.batch, max(gradient.limit - lane.busy, 1))
+        while len(batch) < most and (waiting := line.next(room)):
             item = waiting.item
             if batch and (size + waiting.size > limits.bytes or rows + item.rows > limits.rows):
                 break
-            lane.waiting.popleft()
-            self._waiting_bytes -= waiting.size
-            if not waiting.answer.done():  # its caller may have gone or run out of time
-                batch.append(waiting)
-                size, rows = size + waiting.size, rows + item.rows
+            self._leave_line(lane, waiting)
+            if waiting.answer.done():  # its caller may have gone or run out of time
+                continue
+            if gradient.hopeless(kind(item.rows, 1), item.deadline - now):
+                _refuse((waiting,), hopeless(lane.target.model))
+                continue
+            batch.append(waiting)
+            size, rows = size + waiting.size, rows + item.rows
         return batch
 
-    async def _together(self, lane: _Lane, batch: Sequence[_Waiting]) -> None:
+    async def _together(self, lane: Lane, batch: Sequence[Waiting]) -> None:
         try:
             await self._answer(lane, batch)
         except asyncio.CancelledError:
@@ -182,9 +216,9 @@ class Coalescer:
         finally:
             self._landed(lane)
 
-    async def _answer(self, lane: _Lane, batch: Sequence[_Waiting]) -> None:
+    async def _answer(self, lane: Lane, batch: Sequence[Waiting]) -> None:
         try:
-            answers = await self._engines.infer(*lane.target, [waiting.item for waiting in batch])
+            answers = await self._ask(lane, [waiting.item for waiting in batch])
         except Failure as failure:
             # What only broke because it was together (an answer larger than a message) is asked for one by one.
             if len(batch) == 1 or failure.code not in (Code.BODY_TOO_LARGE, Code.INTERNAL):
@@ -203,17 +237,34 @@ class Coalescer:
             else:
                 waiting.answer.set_result(answer)
 
+    async def _ask(self, lane: Lane, items: Sequence[Item]) -> list[Answer]:
+        """One call, and what it says of how many may be under way."""
+        gradient, began, calls = lane.gradient, self._clock(), self._flying
+        lane.busy += len(items)
+        busy = lane.busy
+        try:
+            answers = await self._engines.infer(*lane.target, items)
+        except Failure as failure:
+            if failure.code is Code.OVERLOADED:
+                gradient.refused(began)
+            raise
+        finally:
+            lane.busy -= len(items)
+        slowness = lane.answered(items, began, busy + lane.line.count)
+        self.pool.felt(slowness, began, calls)
+        return answers
+
 
 def _abandon(call: asyncio.Task[None], answer: asyncio.Future[list[Tensor]]) -> None:
     if answer.cancelled():
         call.cancel()
 
 
-def _expire(lane: _Lane, waiting: _Waiting) -> None:
+def _expire(lane: Lane, waiting: Waiting) -> None:
     _refuse((waiting,), DeadlineExceeded(f"{lane.target.model} took too long"))
 
 
-def _refuse(batch: Iterable[_Waiting], error: Exception) -> None:
+def _refuse(batch: Iterable[Waiting], error: Exception) -> None:
     for waiting in batch:
         if not waiting.answer.done():
             waiting.answer.set_exception(error)

@@ -7,12 +7,14 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
+from services.gateway.overload.priority import Priority
 from services.gateway.traffic import events
-from services.gateway.traffic.coalescing import Coalescer, Target
+from services.gateway.traffic.coalescing import Coalescer
 from services.gateway.traffic.domain import routing
 from services.gateway.traffic.domain.routing import Pinned, Release, Route
 from services.gateway.traffic.domain.tensors import Fit, Tensor, check, scores
 from services.gateway.traffic.engines import Item, Unloaded
+from services.gateway.traffic.lanes import Target
 from services.gateway.traffic.store import TrafficStore
 from services.kit.auth import Scope
 from services.kit.errors import NotFound, Unavailable
@@ -36,6 +38,7 @@ class Query(NamedTuple):
     traceparent: str = ""
     # What is known of the fitting of inputs that differ from others in their values only.
     fit: Fit | None = None
+    priority: Priority = Priority.INTERACTIVE
 
 
 class Prediction(NamedTuple):
@@ -106,6 +109,10 @@ class Traffic:
         route = self._routes.get((scope, model), _NOTHING)
         return sorted(number for number in route.ready if number in route.known)
 
+    def screen(self, scope: Scope, pinned: Pinned, deadline: float, priority: Priority) -> None:
+        """Refuses what cannot be answered now before it is read. Raises overloaded, deadline_exceeded."""
+        self._coalescer.screen(Target(scope, pinned.model, pinned.version.number), deadline, priority)
+
     def having(self, scope: Scope, model: str, version: int) -> frozenset[str]:
         """The instances that have a version loaded."""
         return self._routes.get((scope, model), _NOTHING).ready.get(version, frozenset())
@@ -135,7 +142,7 @@ class Traffic:
         """The same in two parts, for who has no task to wait in. Raises invalid_value, overloaded."""
         started, trace = time.perf_counter(), child(query.traceparent)
         item = _item(pinned, query, trace)
-        answer = self._coalescer.submit(Target(scope, pinned.model, pinned.version.number), item)
+        answer = self._coalescer.submit(Target(scope, pinned.model, pinned.version.number), item, query.priority)
         return Begun(pinned, query, trace, item.rows, started, answer)
 
     def end(self, scope: Scope, begun: Begun, outputs: list[Tensor]) -> Prediction:
@@ -149,8 +156,8 @@ class Traffic:
         return await self.predict(scope, self._pin_again(scope, begun.pinned), begun.query)
 
     async def _ask(self, scope: Scope, pinned: Pinned, query: Query, trace: str) -> tuple[int, list[Tensor]]:
-        item = _item(pinned, query, trace)
-        return item.rows, await self._coalescer.infer(Target(scope, pinned.model, pinned.version.number), item)
+        item, target = _item(pinned, query, trace), Target(scope, pinned.model, pinned.version.number)
+        return item.rows, await self._coalescer.infer(target, item, query.priority)
 
     def _pin_again(self, scope: Scope, pinned: Pinned) -> Pinned:
         """What answers now that the pinned version is gone; a version that was named has no substitute."""

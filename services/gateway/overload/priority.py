@@ -1,0 +1,53 @@
+"""What goes first when not everything can."""
+
+from enum import IntEnum
+from functools import cache
+
+from aimass.v1 import options_pb2
+from services.kit.contract import Method
+from services.kit.errors import InvalidValue, Violation
+
+HEADER = "x-priority"  # by which a caller lowers his own
+
+
+class Priority(IntEnum):
+    """The most urgent first."""
+
+    ADMIN = 0
+    INTERACTIVE = 1
+    WRITE = 2
+    BATCH = 3
+    SEARCH = 4
+
+
+_NAMES = {one.name.lower(): one for one in Priority}
+_SAID = {
+    options_pb2.PRIORITY_ADMIN: Priority.ADMIN,
+    options_pb2.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
+    options_pb2.PRIORITY_WRITE: Priority.WRITE,
+    options_pb2.PRIORITY_BATCH: Priority.BATCH,
+    options_pb2.PRIORITY_SEARCH: Priority.SEARCH,
+}
+
+
+@cache
+def priority(method: Method) -> Priority:
+    """Of a call: what the contract says, else by whose it is and what it does."""
+    policy = method.policy
+    if (said := _SAID.get(policy.priority)) is not None:
+        return said
+    if method.owner == "gateway":
+        return Priority.ADMIN
+    if policy.costly:
+        return Priority.BATCH
+    return Priority.INTERACTIVE if policy.effect == options_pb2.EFFECT_SAFE else Priority.WRITE
+
+
+def lowered(own: Priority, said: str) -> Priority:
+    """The priority of a call whose caller said one, if any: it is never raised. Raises invalid_value."""
+    if not said:
+        return own
+    if (wanted := _NAMES.get(said.lower())) is None:
+        rule = f"must be one of {', '.join(_NAMES)}"
+        raise InvalidValue(f"X-Priority {rule}", [Violation("/x-priority", rule)])
+    return max(own, wanted)

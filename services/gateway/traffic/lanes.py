@@ -1,0 +1,83 @@
+"""Where requests for one version wait, and what is known of how its calls fare."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from services.gateway.overload.gradient import TOLERANCE, Bounds, Gradient
+from services.gateway.overload.line import Line
+from services.gateway.overload.priority import Priority
+from services.gateway.traffic.domain.tensors import Tensor
+from services.gateway.traffic.engines import Item
+from services.kit.auth import Scope
+
+# Requests of one version.
+VERSION = Bounds(least=4, most=2_000, start=256, quick=0.01)
+_BATCH, _SMALLEST = 32, 8
+# Calls of all versions.
+POOL = Bounds(least=16, most=1_000, start=64, quick=0.01)
+
+
+class Target(NamedTuple):
+    """What requests must have in common to share a call."""
+
+    scope: Scope
+    model: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one call and of what may wait."""
+
+    # Of one call; one item alone may be larger.
+    items: int = 1_000
+    bytes: int = 8 * 2**20
+    rows: int = 10_000
+    # Calls of one version under way at once, for each instance that has it.
+    calls: int = 2
+    # What may wait at most: requests of one version, bytes of all.
+    waiting: int = 2_000
+    waiting_bytes: int = 128 * 2**20
+
+
+class Waiting:
+    """A request that waits for a call."""
+
+    __slots__ = ("answer", "item", "priority", "size", "weary")
+
+    def __init__(self, item: Item, size: int, priority: Priority, weary: float) -> None:
+        self.item, self.size, self.priority, self.weary = item, size, priority, weary
+        self.answer: asyncio.Future[list[Tensor]] = asyncio.get_running_loop().create_future()
+
+
+class Lane:
+    """The requests for one version."""
+
+    __slots__ = ("batch", "busy", "flying", "gathering", "gradient", "line", "target")
+
+    def __init__(self, target: Target, gradient: Gradient) -> None:
+        self.target, self.gradient = target, gradient
+        # Calls under way, and the requests in them.
+        self.flying = self.busy = 0
+        # A call is about to leave: who comes now joins it.
+        self.gathering = False
+        self.line: Line[Waiting] = Line()
+        # Requests that one call may hold: it grows while large calls take no longer than small ones.
+        self.batch = _BATCH
+
+    def answered(self, items: Sequence[Item], began: float, busy: int) -> float:
+        """Takes in a call that was answered. How many times as long as it should it took."""
+        many = len(items)
+        slowness = self.gradient.ended(kind(sum([item.rows for item in items]), many), began, busy)
+        if slowness > TOLERANCE:
+            self.batch = max(min(self.batch, many) // 2, _SMALLEST)
+        elif 2 * many >= self.batch:
+            self.batch *= 2
+        return slowness
+
+
+def kind(rows: int, items: int) -> int:
+    """What calls are compared by: the size of the requests in them, not how many they are."""
+    return (rows // items).bit_length()

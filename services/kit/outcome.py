@@ -1,0 +1,31 @@
+"""How a call of a service ends: with a span that says how, and for its caller with nothing but a failure."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+
+from services.kit import telemetry
+from services.kit.errors import DeadlineExceeded, Failure, Internal
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def outcome(name: str, service: str, metadata: Mapping[str, str]) -> Iterator[None]:
+    """Lets failures through; what is none was a bug, and is in the log only. Raises deadline_exceeded for a timeout."""
+    with telemetry.span(name, metadata, telemetry.Kind.SERVER) as span:
+        try:
+            yield
+        except Failure as failure:
+            telemetry.failed(span, failure.code.text)
+            raise
+        except TimeoutError:
+            telemetry.failed(span, "deadline_exceeded")
+            raise DeadlineExceeded(f"{service} took too long") from None
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except Exception:
+            telemetry.failed(span, "internal")
+            log.exception("unhandled error in %s", name, extra={"request_id": metadata.get("x-request-id", "")})
+            raise Internal("internal error") from None

@@ -1,0 +1,170 @@
+"""Predictions when there are too many: seeded stories of the coalescer on a clock of their own."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from services.gateway.overload.priority import Priority
+from services.gateway.traffic.coalescing import Coalescer
+from services.gateway.traffic.domain.tensors import Tensor
+from services.gateway.traffic.engines import Answer, Item
+from services.gateway.traffic.lanes import Target
+from services.kit.auth import Scope
+from services.kit.errors import Code, Failure
+from tests.support.virtual import simulate
+
+LATE = Target(Scope("acme"), "late", 1)
+BATCH = Priority.BATCH
+
+
+class Engine:
+    """One thread that takes some seconds for each row, and a little for each call."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.rows = seconds, 0
+        self._free = asyncio.Lock()
+
+    async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
+        async with self._free:
+            await asyncio.sleep(0.0005 + self.seconds * len(items))
+        self.rows += len(items)
+        return [[Tensor("y", "FP32", (1, 1), b"....")] for _ in items]
+
+
+class Story:
+    """Callers who come by chance."""
+
+    def __init__(self, seconds: float, seed: int) -> None:
+        self.loop, self.dice = asyncio.get_running_loop(), random.Random(seed)
+        self.engine = Engine(seconds)
+        self.coalescer = Coalescer(self.engine, clock=self.loop.time)
+        self.ends: Counter[str] = Counter()
+        self.took: dict[str, list[float]] = {"ok": [], "overloaded": [], "deadline_exceeded": []}
+        self.waiting = 0
+
+    async def ask(self, patience: float, priority: Priority = Priority.INTERACTIVE) -> str:
+        came = self.loop.time()
+        item = Item("", came + patience, [Tensor("x", "FP32", (1, 1), b"....")], (), "", 1)
+        try:
+            self.coalescer.screen(LATE, item.deadline, priority)
+            if self.dice.random() < 0.5:
+                await self.coalescer.submit(LATE, item, priority)
+            else:
+                await self.coalescer.infer(LATE, item, priority)
+            end = "ok"
+        except Failure as failure:
+            end = failure.code.text
+        self.ends[end] += 1
+        self.took[end].append(self.loop.time() - came)
+        return end
+
+    async def offer(self, rate: float, seconds: float, patience: float = 10.0) -> int:
+        """Callers at a rate; how many were answered in a second."""
+        tasks, until, before = [], self.loop.time() + seconds, self.ends["ok"]
+        while self.loop.time() < until:
+            tasks.append(asyncio.create_task(self.ask(patience)))
+            await asyncio.sleep(self.dice.expovariate(rate))
+            lane = self.coalescer._lanes[LATE]
+            self.waiting = max(self.waiting, lane.line.count - lane.gradient.limit)
+        rate = (self.ends["ok"] - before) / seconds
+        await asyncio.gather(*tasks)
+        return int(rate)
+
+    def p99(self, end: str) -> float:
+        found = sorted(self.took[end])
+        return found[len(found) * 99 // 100] if found else 0.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("times", [2, 5])
+@pytest.mark.parametrize("seconds", [0.005, 0.05])
+def test_too_many_requests_cost_neither_those_that_are_answered_nor_much_time(
+    seed: int, times: int, seconds: float
+) -> None:
+    async def story() -> tuple[float, float, float, float, float]:
+        told = Story(seconds, seed)
+        peak = 1 / seconds
+        await told.offer(0.7 * peak, 20)
+        calm = told.p99("ok")
+        told.took["ok"].clear()
+        await told.offer(times * peak, 5)  # until it is known how many it bears
+        for found in told.took.values():
+            found.clear()
+        goodput = await told.offer(times * peak, 30)
+        assert told.waiting <= 0
+        return goodput / peak, told.p99("ok"), calm, told.p99("overloaded"), told.ends["overloaded"]
+
+    goodput, p99, calm, refusal, refused = simulate(story())
+    assert goodput >= 0.9
+    assert p99 <= max(4 * calm, 60 * seconds)
+    assert refusal <= max(4 * calm, 60 * seconds)
+    assert refused > 100
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_a_storm_everything_is_as_before_within_ten_seconds(seed: int) -> None:
+    async def story() -> tuple[float, float]:
+        told = Story(0.02, seed)
+        await told.offer(35, 20)
+        calm = told.p99("ok")
+        await told.offer(250, 20)
+        await told.offer(35, 10)
+        told.took["ok"].clear()
+        await told.offer(35, 20)
+        return told.p99("ok"), calm
+
+    p99, calm = simulate(story())
+    assert p99 <= 2 * calm
+
+
+def test_what_cannot_be_answered_in_time_is_not_begun() -> None:
+    async def story() -> tuple[str, int, float]:
+        told = Story(0.2, 1)
+        for _ in range(10):
+            await told.ask(10)
+        told.engine.rows = 0
+        return await told.ask(0.05), told.engine.rows, told.took["deadline_exceeded"][0]
+
+    assert simulate(story()) == ("deadline_exceeded", 0, 0.0)
+
+
+def test_predictions_come_before_batch_work() -> None:
+    async def story() -> tuple[Counter[str], Counter[str]]:
+        told, ends = Story(0.01, 3), {Priority.INTERACTIVE: Counter[str](), BATCH: Counter[str]()}
+
+        async def ask(priority: Priority) -> None:
+            ends[priority][await told.ask(10, priority)] += 1
+
+        tasks = []
+        for n in range(6000):
+            tasks.append(asyncio.create_task(ask(BATCH if n % 4 else Priority.INTERACTIVE)))
+            await asyncio.sleep(told.dice.expovariate(200))
+        await asyncio.gather(*tasks)
+        return ends[Priority.INTERACTIVE], ends[BATCH]
+
+    interactive, batch = simulate(story())
+    assert interactive["ok"] >= 0.95 * interactive.total()
+    assert batch["overloaded"] >= 0.3 * batch.total()
+
+
+def test_one_version_does_not_take_all_calls_of_the_pool() -> None:
+    async def story() -> dict[str, int]:
+        told = Story(0.01, 5)
+        told.coalescer.pool.limit = 1
+
+        async def ask(model: str) -> None:
+            item = Item("", told.loop.time() + 10, [Tensor("x", "FP32", (1, 1), b"....")], (), "", 1)
+            try:
+                await told.coalescer.infer(LATE._replace(model=model), item)
+                told.ends[model] += 1
+            except Failure as failure:
+                assert failure.code is Code.OVERLOADED
+
+        tasks = [asyncio.create_task(ask(f"m{n % 10}")) for n in range(200)]
+        await asyncio.gather(*tasks)
+        return dict(told.ends)
+
+    assert simulate(story()) == {f"m{n}": 20 for n in range(10)}
