@@ -92,7 +92,7 @@ def build(config: Config, runtime: Runtime) -> App:
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
         start=[access.start, limiter.look],
-        tasks=[access.watch, limiter.follow, journal.write_for_ever, routes.follow, routes.watch, web.warm]
+        tasks=[access.following.watch, limiter.follow, journal.write_for_ever, routes.follow, routes.watch, web.warm]
         + ([bearers.follow] if bearers else []),
         doors=[doors],
         close=[limiter.close, journal.close, *([bearers.close] if bearers else [])],

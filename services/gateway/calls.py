@@ -228,7 +228,7 @@ class Calls:
         if method.policy.audit or outcome == Code.FORBIDDEN.text:
             resource = method.resource(request)[:300]
             told = {"outcome": outcome, "address": caller.address}
-            await self._access.audited(caller.principal, caller.request_id, method.path[1:], resource, **told)
+            await self._access.trail.add(caller.principal, caller.request_id, method.path[1:], resource, **told)
 
 
 def repeatable(method: Method, given: Mapping[str, str]) -> bool:

@@ -28,7 +28,7 @@ from services.kit import tenancy
 from services.kit.auth import Scope
 from services.kit.db_sqlite import Sqlite
 from services.kit.errors import Unavailable
-from services.kit.transactions import Kind, Once, Replay, Way, Work
+from services.kit.transactions import Kind, Once, Replay, Way, Work, working
 
 if TYPE_CHECKING:
     from services.kit.tls import Credentials
@@ -164,6 +164,7 @@ class Database:
 
     def _attempt(self, work: Work[T]) -> T:
         work.sent = work.claimed = False
+        working(work)
         with self._kind.connect(work) as connection, connection.begin():
             if work.once:
                 work.once.claim(connection)
@@ -174,6 +175,8 @@ class Database:
             if work.given_up:
                 raise Unavailable("nobody waits for it any more")
             work.sent = True
+        for tell in work.then:
+            tell()
         return result
 
     def close(self) -> None:

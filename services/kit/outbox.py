@@ -28,6 +28,7 @@ from services.kit import batches
 from services.kit.bus import Event
 from services.kit.errors import Code, Failure
 from services.kit.event import LARGEST
+from services.kit.transactions import once_committed
 
 PARTITIONS = 8  # of every outbox, for ever: a key must not move while events of it wait
 _COUNTED = 10_000
@@ -62,8 +63,11 @@ class Outbox:
         rows = [_row(event) for event in events]
         if rows:
             connection.execute(insert(self.table), rows)
-            if self._loop and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._news.set)
+            once_committed(self._tell)
+
+    def _tell(self) -> None:
+        if self._loop and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._news.set)
 
     def backlog(self, connection: Connection) -> tuple[int, str]:
         """How many events wait, counted up to 10,000, and the time that the oldest says; empty when none waits."""

@@ -54,11 +54,9 @@ class Relay:
                 continue
             self._say("")
             if not sent or not self._more:
-                # The set may come just before the commit that it tells of, so the wait is short as well.
                 idle = _OTHERS_LOOK if not self._tenure.alone and self._tenure.in_company else _OWN_LOOK
-                await _wait(news, 0.05 if sent or news.is_set() else idle)
-                if sent:
-                    await self._pace.wait()
+                await _wait(news, idle)
+                await self._pace.wait()
 
     def _say(self, waits: str) -> None:
         """Why events wait, or that they do so no more: once each."""
@@ -96,4 +94,3 @@ async def _wait(news: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):  # not wait_for: Python 3.11's can lose a cancellation
             await news.wait()
-        await asyncio.sleep(0.005)  # lets the transaction commit

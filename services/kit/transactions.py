@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -59,7 +60,25 @@ class Work(Generic[T]):
     begun: bool = False  # a thread has taken it up
     claimed: bool = False  # `once` is not a repeat
     sent: bool = False  # the commit is on its way: its outcome is not known until it is answered
+    then: list[Callable[[], None]] = field(default_factory=list)  # done once it is committed
     given_up: bool = False  # its caller has been told that it failed: it must not be committed
+
+
+_working: ContextVar["Work[Any] | None"] = ContextVar("work", default=None)
+
+
+def working(work: Work[Any]) -> None:
+    """Says which work the rest of this context does."""
+    work.then.clear()
+    _working.set(work)
+
+
+def once_committed(tell: Callable[[], None]) -> None:
+    """Does something when the transaction that is under way is committed, and not if it is not; at once if none is."""
+    if work := _working.get():
+        work.then.append(tell)
+    else:
+        tell()
 
 
 class Kind(Protocol):

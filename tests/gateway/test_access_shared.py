@@ -14,10 +14,12 @@ import pytest
 
 from aimass.v1 import access_pb2
 from aimass.v1.access_pb2_grpc import AccessStub
-from services.gateway.access.domain import KeyRequest, Signing
+from services.gateway.access.domain import KeyRequest, Signing, Tenant
+from services.gateway.access.events import tenant_changed
+from services.gateway.access.following import POLL
 from services.gateway.access.installation import Given
 from services.gateway.access.keeping import Keeping
-from services.gateway.access.service import POLL, AccessService
+from services.gateway.access.service import AccessService
 from services.gateway.access.store import AccessStore
 from services.gateway.database import open_database
 from services.gateway.roles.domain import Binding, RoleChange
@@ -53,7 +55,7 @@ class Node:
     async def start(self) -> None:
         await self.database.start()
         await self.access.start()
-        self.watching = asyncio.create_task(self.access.watch())
+        self.watching = asyncio.create_task(self.access.following.watch())
 
     async def stop(self) -> None:
         if self.watching:
@@ -284,3 +286,45 @@ async def _revoked(node: Node, prefix: str) -> bool:
     except Failure:
         return False
     return True
+
+
+async def test_a_tenant_of_one_gateway_is_soon_known_to_all_by_looking_for_it_alone(nodes: list[Node]) -> None:
+    await asyncio.sleep(2 * POLL)  # all have looked for the first time, when everything is read
+    asked = [node.access._store for node in nodes]
+    for store in asked:
+        store.everything = None  # type: ignore[method-assign,assignment]
+    await nodes[0].access.create_tenant(ADMIN, "acme", "", None)
+    assert nodes[0].access.keyring.opened("acme")
+
+    await until(lambda: all(node.access.keyring.opened("acme") for node in nodes), 5)
+
+
+async def test_a_tenant_made_by_a_clock_that_is_behind_is_known_as_well(nodes: list[Node]) -> None:
+    await asyncio.sleep(2 * POLL)
+    old = Tenant("acme", "", _now() - timedelta(days=1))
+    await nodes[0].access._store.create_tenant(old, lambda tenant: tenant_changed(tenant, _now()), None)
+
+    await until(lambda: all(node.access.keyring.opened("acme") for node in nodes), 5)
+
+
+async def test_a_tenant_that_is_closed_by_one_gateway_is_soon_closed_for_all(nodes: list[Node]) -> None:
+    await nodes[0].access.create_tenant(ADMIN, "acme", "", None)
+    await until(lambda: all(node.access.keyring.opened("acme") for node in nodes), 5)
+    await nodes[1].access.close_tenant(ADMIN, "acme", "*")
+
+    begun = time.perf_counter()
+    await until(lambda: not any(node.access.keyring.opened("acme") for node in nodes), 5)
+    assert time.perf_counter() - begun <= 1.0
+
+
+async def test_what_an_event_tells_is_read_only_where_it_is_not_known(nodes: list[Node]) -> None:
+    await nodes[0].access.create_tenant(ADMIN, "acme", "", None)
+    key, secret, _ = await nodes[0].access.create_key(ADMIN, KeyRequest("", tenant="acme"), None)
+    nodes[0].access.following._store = None  # type: ignore[assignment]
+    await nodes[0].access.following.heard_of_tenant("acme", 1)
+    await nodes[0].access.following.heard_of_key(key.api_key, 1)
+
+    await nodes[1].access.following.heard_of_tenant("acme", 1)
+    assert nodes[1].access.keyring.opened("acme")
+    await nodes[1].access.following.heard_of_key(key.api_key, 1)
+    assert nodes[1].believes(secret)

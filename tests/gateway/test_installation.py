@@ -63,7 +63,7 @@ async def test_a_key_of_one_gateway_works_at_another(db: Database, tmp_path: Pat
     _, administrator = one.keyring.identify(KEY, "default")
     wanted = KeyRequest(display_name="a key", permissions=("models.get",))
     secret = (await one.create_key(administrator, wanted, None)).secret
-    await other.reload()
+    await other.following.reload()
 
     assert other.keyring.identify(secret, "default")[1].permissions == ("models.get",)
     assert not list(tmp_path.glob("*/admin-key")), "what was given is not written down"

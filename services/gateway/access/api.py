@@ -94,7 +94,13 @@ class AccessApi:
 
     async def changed(self, message: Changed, delivery: Delivery) -> None:
         """Another gateway, or this one, changed a key, a tenant, a role or a binding."""
-        await self._access.reload()
+        following = self._access.following
+        if isinstance(message, events.TenantChanged):
+            await following.heard_of_tenant(message.tenant.tenant, message.generation)
+        elif isinstance(message, events.ApiKeyChanged):
+            await following.heard_of_key(message.api_key.api_key, message.generation)
+        else:
+            await following.reload()
 
 
 def created_to_wire(made: NewKey) -> pb.CreatedApiKey:

@@ -30,7 +30,8 @@ class Held:
     turn: int = 0
 
 
-_NONE = Held(ApiKey("", "", "", (), datetime(1970, 1, 1, tzinfo=UTC)), b"", ())
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NONE = Held(ApiKey("", "", "", (), EPOCH), b"", ())
 
 
 class Elsewhere(Unauthenticated):
@@ -50,6 +51,7 @@ class Keyring:
         self._tenants: dict[str, Tenant] = {}
         # How many changes it has seen, and how often what somebody may was looked at anew.
         self.turn = self.settled = 0
+        self.newest = EPOCH  # the time that the newest tenant was made at
 
     def replace(self, tenants: Iterable[Tenant], keys: Iterable[tuple[ApiKey, bytes]], turn: int | None = None) -> None:
         """Holds these from now on, and nothing else; what was read before a change does not undo it.
@@ -93,6 +95,22 @@ class Keyring:
         known = self._tenants.get(tenant.tenant)
         if known is None or tenant.generation >= known.generation:
             self._tenants[tenant.tenant] = tenant
+            self.newest = max(self.newest, tenant.create_time)
+
+    @property
+    def tenants(self) -> int:
+        """How many tenants it knows."""
+        return len(self._tenants)
+
+    def knows_tenant(self, name: str, generation: int) -> bool:
+        """Whether it knows a tenant as it is since a generation, or as it became later."""
+        known = self._tenants.get(name)
+        return known is not None and known.generation >= generation
+
+    def knows_key(self, prefix: str, generation: int) -> bool:
+        """Whether it knows a key as it is since a generation, or as it became later."""
+        held = self._held.get(prefix)
+        return held is not None and held.key.generation >= generation
 
     def opened(self, tenant: str) -> bool:
         """Whether there is such a tenant."""

@@ -23,24 +23,25 @@ from services.gateway.access.domain import (
     prefix_of,
     sealed_for,
 )
+from services.gateway.access.following import Following
 from services.gateway.access.guests import guest
 from services.gateway.access.installation import Given
 from services.gateway.access.keyring import Keyring
 from services.gateway.access.store import AccessStore
+from services.gateway.access.trail import Trail
 from services.gateway.roles.domain import Grant, Holder, Role, everywhere, in_project
 from services.gateway.roles.service import Roles
 from services.kit import pages
 from services.kit.app import OPERATOR
 from services.kit.auth import Principal
 from services.kit.db import Once
-from services.kit.errors import FailedPrecondition, Failure, Forbidden, NotFound
+from services.kit.errors import FailedPrecondition, Forbidden, NotFound
 from services.kit.pages import Page
 from services.kit.secrets import Vault
 
 log = logging.getLogger(__name__)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-POLL = 0.5  # seconds; a revocation counts everywhere after one, although no event tells of it
 
 
 class AccessService:
@@ -61,10 +62,12 @@ class AccessService:
         self._vault = vault or Vault(home / "keys")
         self._roles, roles.holders = roles, self
         # What secrets are hashed with.
-        self.pepper, self._away = b"", False
+        self.pepper = b""
         # Whether a principal is a user or a group of an issuer of a tenant.
         self.issued: Callable[[str, str], bool] = lambda tenant, principal: False
         self.keyring = Keyring(b"", now, roles.book)
+        self.following = Following(store, roles, lambda: self.keyring)
+        self.trail = Trail(store.publish, now)
 
     async def start(self) -> None:
         """Loads all keys; makes the tenants `default` and `system` and the first key in an empty database.
@@ -101,45 +104,15 @@ class AccessService:
             # Another gateway on the same database came first, and has the key.
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
-    async def reload(self) -> None:
-        """Takes all keys from the database; keeps what is held when it cannot be reached."""
-        try:
-            turn = self.keyring.turn
-            await self._roles.load()
-            self.keyring.replace(*await self._store.everything(), turn)
-        except Failure as failure:
-            log.warning("keys stay as they were: %s", failure)
-
-    async def watch(self) -> None:
-        """Asks the database for keys of other gateways, for ever. A database that one process holds needs no asking."""
-        seen: tuple[int, ...] = ()
-        while not self._store.near:
-            await asyncio.sleep(POLL)
-            seen = await self._renew(seen)
-
-    async def _renew(self, seen: tuple[int, ...]) -> tuple[int, ...]:
-        """Reads what has changed since; says only once that the database is away."""
-        try:
-            revision, turn = (*await self._store.revision(), *await self._roles.revision()), self.keyring.turn
-            if revision != seen:
-                await self._roles.load()
-                self.keyring.replace(*await self._store.everything(), turn)
-            self._away = False
-            return revision
-        except Failure as failure:
-            if not self._away:
-                log.warning("keys stay as they were: %s", failure)
-            self._away = True
-            return seen
-
     async def create_tenant(self, caller: Principal, name: str, display_name: str, once: Once | None) -> Tenant:
         """Raises forbidden, already_exists."""
         if not self.administers(caller):
             raise Forbidden("tenants are made by administrators of the installation")
         now = self._now()
         made = Tenant(name, display_name, now)
-        tenant = await self._store.create_tenant(made, lambda t: events.tenant_changed(t, now), once)
-        self.keyring.tenant(tenant)
+        with self.following.making():
+            tenant = await self._store.create_tenant(made, lambda t: events.tenant_changed(t, now), once)
+            self.keyring.tenant(tenant)
         return tenant
 
     async def tenant(self, caller: Principal, name: str) -> Tenant:
@@ -219,16 +192,6 @@ class AccessService:
         after = (_EPOCH + timedelta(microseconds=min(int(last[0]), 2**57)), str(last[1])) if last else None
         found = await self._store.keys(caller.scope.tenant, after, size + 1)
         return pages.cut(found, size, lambda k: ((k.create_time - _EPOCH) // timedelta(microseconds=1), k.api_key))
-
-    async def audited(self, caller: Principal, request_id: str, method: str, resource: str, **told: str) -> None:
-        """Writes an audited call to the trail; `told` are its outcome and the caller's address."""
-        told |= {"request_id": request_id, "principal": caller.id, "method": method, "resource": resource}
-        try:
-            await self._store.publish([events.call_audited(caller.scope, told, self._now())])
-        except Failure as failure:
-            log.error(
-                "the audit trail lacks %s by %s: %s", method, caller.id, failure, extra={"request_id": request_id}
-            )
 
     def holds(self, caller: Principal) -> Holder:
         """What a caller may hand out, and when his key ends."""

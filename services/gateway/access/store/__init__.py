@@ -7,6 +7,7 @@ methods work for everybody, and `service` decides who may call them.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import and_, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
@@ -23,6 +24,25 @@ from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 
 # Of a key, what its secret hashes to, and all keys: the key as it is from now on, and what its secret hashes to then.
 Change = Callable[[ApiKey, bytes, Sequence[ApiKey]], tuple[NewKey, bytes]]
+_REVISION = select(
+    *(
+        figure
+        for table in (tenant_table, key_table)
+        for figure in (
+            select(func.count()).select_from(table).scalar_subquery(),
+            select(func.coalesce(func.sum(table.c.generation - 1), 0)).scalar_subquery(),
+        )
+    )
+)
+
+
+class Revision(NamedTuple):
+    """How many tenants and keys there are, and how often some were changed since they were made."""
+
+    tenants: int
+    tenant_changes: int
+    keys: int
+    key_changes: int
 
 
 class AccessStore:
@@ -37,15 +57,22 @@ class AccessStore:
         with tenancy.everybody():
             return await self._db.read(lambda c: (rows.tenants(c), rows.keys(c)))
 
-    async def revision(self) -> tuple[int, ...]:
+    async def revision(self) -> Revision:
         """Other numbers whenever a tenant or a key has changed: rows are never deleted, generations only grow."""
+        with tenancy.everybody():
+            found = await self._db.read(lambda c: c.execute(_REVISION).one())
+        return Revision(*(int(value) for value in found))
 
-        def work(connection: Connection) -> tuple[int, ...]:
-            tables = tenant_table, key_table
-            counted = [(func.count(), func.coalesce(func.sum(table.c.generation), 0)) for table in tables]
-            return tuple(int(value) for columns in counted for value in connection.execute(select(*columns)).one())
+    async def find_tenant(self, name: str) -> Tenant | None:
+        """Also a deleted one."""
+        with tenancy.everybody():
+            return await self._db.read(lambda c: rows.find_tenant(c, name))
 
-        return await self._db.run(work)
+    async def tenants_since(self, time: datetime) -> list[Tenant]:
+        """Those that say they were made then or later, also deleted ones."""
+        query = select(tenant_table).where(tenant_table.c.create_time >= time)
+        with tenancy.everybody():
+            return await self._db.read(lambda c: [rows.as_tenant(row) for row in c.execute(query)])
 
     async def begin(self, tenants: Sequence[Tenant], key: ApiKey, digest: bytes, events: Sequence[Event]) -> bool:
         """The first rows of an installation, in one transaction; False, and nothing, if there are tenants already."""
@@ -76,8 +103,7 @@ class AccessStore:
 
     async def tenant(self, name: str) -> Tenant:
         """Raises not_found, also for a deleted one."""
-        with tenancy.everybody():
-            found = await self._db.read(lambda c: rows.find_tenant(c, name))
+        found = await self.find_tenant(name)
         if found is None or found.delete_time:
             raise NotFound(f"there is no tenant {name}")
         return found
