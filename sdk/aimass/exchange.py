@@ -14,6 +14,7 @@ from aimass.failures import Failure, of_problem
 T = TypeVar("T")
 _FIRST, _LONGEST = 0.1, 5.0  # seconds between tries
 _AGAIN = (429, 503)
+_NEVER = ("quota_exceeded",)  # a budget does not grow while one waits
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def exchange(send: Send, budget: float) -> Plan[Answer]:
             if answer.status < 400:
                 return answer
             failure = of_problem(answer.status, answer.content, answer.headers)
-            if answer.status not in _AGAIN:
+            if answer.status not in _AGAIN or failure.code in _NEVER:
                 raise failure
         except Unreachable as error:
             failure = Failure("deadline_exceeded" if error.late else "unavailable", str(error), retry_after=None)

@@ -20,6 +20,7 @@ from aimass.v1 import (
     monitors_pb2,
     operations_pb2,
     pipelines_pb2,
+    quotas_pb2,
     releases_pb2,
     roles_pb2,
     rules_pb2,
@@ -599,6 +600,87 @@ class Pipelines:
     def undelete_pipeline(self, *, pipeline: str, timeout: float | None = ...) -> pipelines_pb2.Pipeline:
         """Brings a deleted pipeline back."""
 
+class Prices:
+    """What things cost. A list of prices is never changed: a later one takes its place."""
+
+    def create_price_list(
+        self,
+        *,
+        currency: str,
+        prices: Sequence[quotas_pb2.Price | Mapping[str, Any]],
+        valid_from: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> quotas_pb2.PriceList:
+        """Adds a list of prices that holds from a time on. forbidden: prices are made by administrators of the
+        installation."""
+
+    def list_price_lists(
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+    ) -> quotas_pb2.ListPriceListsResponse:
+        """Lists all that ever held or will, by version, a page at a time."""
+
+    def iterate_price_lists(
+        self, *, page_size: int | None = ..., timeout: float | None = ...
+    ) -> Iterator[quotas_pb2.PriceList]:
+        """The same, one after the other, through all pages."""
+
+class Quotas:
+    """Budgets of a tenant, its projects and its keys. A use counts on all that are for its key, its project and its tenant: each of them must have room, or it is refused as quota_exceeded and takes nothing. Changes count on every gateway within a second. Who has a budget of his own changes none: forbidden."""
+
+    def create_quota(
+        self,
+        *,
+        quota: str,
+        subject: str,
+        meter: str | int,
+        period: str | int,
+        tenant: str | None = ...,
+        amount: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> quotas_pb2.Quota:
+        """Sets a budget; what was used in its period before counts. already_exists: the name is taken, also by a
+        deleted one. forbidden: a budget of the whole tenant is set by administrators of the installation, that of a
+        project by who may do so in it."""
+
+    def get_quota(self, *, quota: str, tenant: str | None = ..., timeout: float | None = ...) -> quotas_pb2.Quota:
+        """Returns a budget with what is spent and reserved of it."""
+
+    def list_quotas(
+        self,
+        *,
+        tenant: str | None = ...,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: float | None = ...,
+    ) -> quotas_pb2.ListQuotasResponse:
+        """Lists budgets by name, a page at a time."""
+
+    def iterate_quotas(
+        self,
+        *,
+        tenant: str | None = ...,
+        page_size: int | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: float | None = ...,
+    ) -> Iterator[quotas_pb2.Quota]:
+        """The same, one after the other, through all pages."""
+
+    def update_quota(
+        self, *, quota: str, etag: str, tenant: str | None = ..., amount: int | None = ..., timeout: float | None = ...
+    ) -> quotas_pb2.Quota:
+        """Sets another amount. What is spent stays spent."""
+
+    def delete_quota(
+        self, *, quota: str, etag: str, tenant: str | None = ..., timeout: float | None = ...
+    ) -> quotas_pb2.Quota:
+        """Takes a budget away. It can be undeleted."""
+
+    def undelete_quota(self, *, quota: str, tenant: str | None = ..., timeout: float | None = ...) -> quotas_pb2.Quota:
+        """Brings a deleted budget back; what was used meanwhile counts."""
+
 class Releases:
     """Releases: one per model. A change of the desired version is a handshake: loaded and warmed, switched, serving."""
 
@@ -998,6 +1080,45 @@ class Subscriptions:
     ) -> subscriptions_pb2.Delivery:
         """Tries a delivery again at once, also a dead one."""
 
+class Usage:
+    """What was used, as the ledger has it: predictions and trainings alike."""
+
+    def list_usage(
+        self,
+        *,
+        tenant: str | None = ...,
+        all_projects: bool | None = ...,
+        group_by: Sequence[str] | None = ...,
+        period: str | int | None = ...,
+        start_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        end_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        principal: str | None = ...,
+        model: str | None = ...,
+        kind: str | None = ...,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        timeout: float | None = ...,
+    ) -> quotas_pb2.ListUsageResponse:
+        """Sums up what was used by key, project, model, kind and time, as far as asked, a page at a time: of the
+        caller's project, or of all if he has the right in all. What is under way comes some seconds later."""
+
+    def iterate_usage(
+        self,
+        *,
+        tenant: str | None = ...,
+        all_projects: bool | None = ...,
+        group_by: Sequence[str] | None = ...,
+        period: str | int | None = ...,
+        start_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        end_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        principal: str | None = ...,
+        model: str | None = ...,
+        kind: str | None = ...,
+        page_size: int | None = ...,
+        timeout: float | None = ...,
+    ) -> Iterator[quotas_pb2.UsageRow]:
+        """The same, one after the other, through all pages."""
+
 class Services:
     """The services as attributes of a client."""
 
@@ -1013,12 +1134,15 @@ class Services:
     monitors: Monitors
     operations: Operations
     pipelines: Pipelines
+    prices: Prices
+    quotas: Quotas
     releases: Releases
     roles: Roles
     rules: Rules
     runs: Runs
     sources: Sources
     subscriptions: Subscriptions
+    usage: Usage
 
 class AsyncAccess:
     """The gateway owns tenants and keys. Tenants are made by callers with `tenants.*` in tenant `system`'s admin key only."""
@@ -1597,6 +1721,89 @@ class AsyncPipelines:
     async def undelete_pipeline(self, *, pipeline: str, timeout: float | None = ...) -> pipelines_pb2.Pipeline:
         """Brings a deleted pipeline back."""
 
+class AsyncPrices:
+    """What things cost. A list of prices is never changed: a later one takes its place."""
+
+    async def create_price_list(
+        self,
+        *,
+        currency: str,
+        prices: Sequence[quotas_pb2.Price | Mapping[str, Any]],
+        valid_from: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> quotas_pb2.PriceList:
+        """Adds a list of prices that holds from a time on. forbidden: prices are made by administrators of the
+        installation."""
+
+    async def list_price_lists(
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+    ) -> quotas_pb2.ListPriceListsResponse:
+        """Lists all that ever held or will, by version, a page at a time."""
+
+    def iterate_price_lists(
+        self, *, page_size: int | None = ..., timeout: float | None = ...
+    ) -> AsyncIterator[quotas_pb2.PriceList]:
+        """The same, one after the other, through all pages."""
+
+class AsyncQuotas:
+    """Budgets of a tenant, its projects and its keys. A use counts on all that are for its key, its project and its tenant: each of them must have room, or it is refused as quota_exceeded and takes nothing. Changes count on every gateway within a second. Who has a budget of his own changes none: forbidden."""
+
+    async def create_quota(
+        self,
+        *,
+        quota: str,
+        subject: str,
+        meter: str | int,
+        period: str | int,
+        tenant: str | None = ...,
+        amount: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> quotas_pb2.Quota:
+        """Sets a budget; what was used in its period before counts. already_exists: the name is taken, also by a
+        deleted one. forbidden: a budget of the whole tenant is set by administrators of the installation, that of a
+        project by who may do so in it."""
+
+    async def get_quota(self, *, quota: str, tenant: str | None = ..., timeout: float | None = ...) -> quotas_pb2.Quota:
+        """Returns a budget with what is spent and reserved of it."""
+
+    async def list_quotas(
+        self,
+        *,
+        tenant: str | None = ...,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: float | None = ...,
+    ) -> quotas_pb2.ListQuotasResponse:
+        """Lists budgets by name, a page at a time."""
+
+    def iterate_quotas(
+        self,
+        *,
+        tenant: str | None = ...,
+        page_size: int | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: float | None = ...,
+    ) -> AsyncIterator[quotas_pb2.Quota]:
+        """The same, one after the other, through all pages."""
+
+    async def update_quota(
+        self, *, quota: str, etag: str, tenant: str | None = ..., amount: int | None = ..., timeout: float | None = ...
+    ) -> quotas_pb2.Quota:
+        """Sets another amount. What is spent stays spent."""
+
+    async def delete_quota(
+        self, *, quota: str, etag: str, tenant: str | None = ..., timeout: float | None = ...
+    ) -> quotas_pb2.Quota:
+        """Takes a budget away. It can be undeleted."""
+
+    async def undelete_quota(
+        self, *, quota: str, tenant: str | None = ..., timeout: float | None = ...
+    ) -> quotas_pb2.Quota:
+        """Brings a deleted budget back; what was used meanwhile counts."""
+
 class AsyncReleases:
     """Releases: one per model. A change of the desired version is a handshake: loaded and warmed, switched, serving."""
 
@@ -2002,6 +2209,45 @@ class AsyncSubscriptions:
     ) -> subscriptions_pb2.Delivery:
         """Tries a delivery again at once, also a dead one."""
 
+class AsyncUsage:
+    """What was used, as the ledger has it: predictions and trainings alike."""
+
+    async def list_usage(
+        self,
+        *,
+        tenant: str | None = ...,
+        all_projects: bool | None = ...,
+        group_by: Sequence[str] | None = ...,
+        period: str | int | None = ...,
+        start_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        end_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        principal: str | None = ...,
+        model: str | None = ...,
+        kind: str | None = ...,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        timeout: float | None = ...,
+    ) -> quotas_pb2.ListUsageResponse:
+        """Sums up what was used by key, project, model, kind and time, as far as asked, a page at a time: of the
+        caller's project, or of all if he has the right in all. What is under way comes some seconds later."""
+
+    def iterate_usage(
+        self,
+        *,
+        tenant: str | None = ...,
+        all_projects: bool | None = ...,
+        group_by: Sequence[str] | None = ...,
+        period: str | int | None = ...,
+        start_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        end_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        principal: str | None = ...,
+        model: str | None = ...,
+        kind: str | None = ...,
+        page_size: int | None = ...,
+        timeout: float | None = ...,
+    ) -> AsyncIterator[quotas_pb2.UsageRow]:
+        """The same, one after the other, through all pages."""
+
 class AsyncServices:
     """The services as attributes of a client."""
 
@@ -2017,9 +2263,12 @@ class AsyncServices:
     monitors: AsyncMonitors
     operations: AsyncOperations
     pipelines: AsyncPipelines
+    prices: AsyncPrices
+    quotas: AsyncQuotas
     releases: AsyncReleases
     roles: AsyncRoles
     rules: AsyncRules
     runs: AsyncRuns
     sources: AsyncSources
     subscriptions: AsyncSubscriptions
+    usage: AsyncUsage

@@ -24,6 +24,7 @@ from services.gateway.issuers.bearers import Bearers
 from services.gateway.issuers.table import IssuerTable
 from services.gateway.journal import Journal
 from services.gateway.later import Later
+from services.gateway.ledger.books import Books
 from services.gateway.limits import Buckets, Limit, Limiter
 from services.gateway.limits_shared import SharedBuckets
 from services.gateway.receipts import Receipts
@@ -59,12 +60,14 @@ def build(config: Config, runtime: Runtime) -> App:
     signatures = Signatures(lambda: access.keyring, runtime.vault, runtime.cache, lambda: runtime.now().timestamp())
     if bearers := _bearers(config, runtime, access):
         access.issued = bearers.knows
+    books = Books(database, access, runtime)
     admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst), limiter, signatures, bearers)
     journal = Journal(runtime.home / "logs" / "access.log", runtime.telemetry)
     retries = Retries()
     calls = Calls(runtime, access, retries)
     instances = Instances(runtime.directory)
     traffic = _traffic(runtime, database, RemoteEngines(runtime, instances, retries))
+    traffic.spending = books.spending
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal)
     edge.costly = lambda request: calls.costly(request.method, request.path)
@@ -85,17 +88,25 @@ def build(config: Config, runtime: Runtime) -> App:
     edge.web = web = Later(lambda: _web(edge, calls, doors.leaving), doors.opened)
     access_api, roles_api = AccessApi(access, Keeping(access, store, runtime.now), receipts), RolesApi(roles)
     told = (events.ApiKeyChanged, events.TenantChanged, events.RoleChanged, events.BindingChanged)
-    heard = dict.fromkeys(told, access_api.changed)
+    heard = dict.fromkeys(told, access_api.changed) | books.heard
     return App(
-        rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": roles_api},
+        rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": roles_api, **books.rpc},
         database=database,
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
-        start=[access.start, limiter.look],
-        tasks=[access.following.watch, limiter.follow, journal.write_for_ever, routes.follow, routes.watch, web.warm]
+        start=[access.start, *books.start, limiter.look],
+        tasks=[
+            access.following.watch,
+            *books.tasks,
+            limiter.follow,
+            journal.write_for_ever,
+            routes.follow,
+            routes.watch,
+            web.warm,
+        ]
         + ([bearers.follow] if bearers else []),
         doors=[doors],
-        close=[limiter.close, journal.close, *([bearers.close] if bearers else [])],
+        close=[limiter.close, books.spending.close, journal.close, *([bearers.close] if bearers else [])],
         ready=routes.ready,
     )
 

@@ -174,13 +174,15 @@ class Repeat:
             who, first = known.principal.id, known.priority
             query = Query(self.request_id, deadline, asked.inputs, asked.outputs, who, fit=fit, priority=first)
             self._begun = begun = traffic.begin(scope, pinned, query)
+            if begun is None:  # it has to wait for what its caller may use
+                answer: asyncio.Future[Any] = asyncio.ensure_future(traffic.predict(scope, pinned, query))
         except Exception as error:
             # On the next turn, as every answer: the connection does not know of this request yet.
             refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             refused.set_exception(error)
             self._when(refused, self._send)
         else:
-            self._when(begun.answer, self._end)
+            self._when(begun.answer if begun else answer, self._end if begun else self._encode)
 
     def gone(self) -> None:
         """The caller hung up."""

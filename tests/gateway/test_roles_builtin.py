@@ -32,7 +32,7 @@ def test_an_operator_makes_and_removes_nothing_that_has_a_name() -> None:
 
 
 def test_who_may_what_is_for_admins() -> None:
-    secret = {p for p in NEEDED if p.split(".")[0] in ("tenants", "api_keys", "roles", "bindings")}
+    secret = {p for p in NEEDED if p.split(".")[0] in ("tenants", "api_keys", "roles", "bindings", "quotas")}
 
     assert secret
     assert not has("developer") & secret
@@ -40,7 +40,7 @@ def test_who_may_what_is_for_admins() -> None:
 
 def test_all_that_is_not_about_who_may_what_belongs_to_a_role_below_admin() -> None:
     """A new verb in the contract has to be given to one of them here, or by decision to none."""
-    about = ("tenants.", "api_keys.", "roles.", "bindings.")
+    about = ("tenants.", "api_keys.", "roles.", "bindings.", "quotas.")
 
     assert {p for p in NEEDED if not p.startswith(about)} == has("developer") - {"models.infer"}
 

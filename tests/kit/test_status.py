@@ -133,6 +133,7 @@ def test_every_code_has_a_status_of_a_failure_on_both_protocols(code: Code) -> N
         (Code.INVALID_VALUE, 422),
         (Code.ETAG_REQUIRED, 428),
         (Code.RATE_LIMITED, 429),
+        (Code.QUOTA_EXCEEDED, 429),
         (Code.STORAGE_FULL, 507),
     ],
 )

@@ -69,6 +69,13 @@ def test_a_refusal_is_not_tried_again(clock: Clock, status: int) -> None:
     assert steps == [GET]
 
 
+def test_a_budget_that_is_spent_is_not_asked_again(clock: Clock) -> None:
+    found, steps = drive(exchange.exchange(GET, 60), iter([problem(429, "quota_exceeded")]), clock)
+
+    assert (found.code, found.status) == ("quota_exceeded", 429)
+    assert steps == [GET]
+
+
 @pytest.mark.parametrize(
     "first",
     [problem(503, "unavailable"), problem(429, "rate_limited"), Unreachable("away"), Unreachable("late", late=True)],

@@ -24,6 +24,7 @@ _ADVICE = {
     "signature_stale": "a clock is wrong, of this machine or of the gateway, or the request lay for a minute",
     "token_invalid": "the key is missing or wrong: `aimass login` takes another one",
     "unavailable": "is it running? `aimass doctor` looks for the reason",
+    "quota_exceeded": "a budget is spent: `aimass quotas list` shows which, and who administers them can raise it",
     "rate_limited": "slow down, or ask for a key with a higher limit",
     "etag_mismatch": "somebody changed it meanwhile: look at it again, then repeat",
     "forbidden": "the key may not do this: `aimass access who-am-i` shows what it may",

@@ -4,6 +4,7 @@ isort:skip_file
 What gateways say. Topic aimass.gateway.v1."""
 
 from aimass.v1 import access_pb2 as _access_pb2
+from aimass.v1 import quotas_pb2 as _quotas_pb2
 from aimass.v1 import roles_pb2 as _roles_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -208,3 +209,78 @@ class CallAudited(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CallAudited: _TypeAlias = CallAudited  # noqa: Y015
+
+@_typing.final
+class QuotaChanged(_message.Message):
+    """A budget was set, changed, deleted or undeleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTA_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    @_builtins.property
+    def quota(self) -> _quotas_pb2.Quota: ...
+    def __init__(
+        self,
+        *,
+        quota: _quotas_pb2.Quota | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quota", b"quota"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "quota", b"quota"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuotaChanged: _TypeAlias = QuotaChanged  # noqa: Y015
+
+@_typing.final
+class UsageSettled(_message.Message):
+    """A line of the ledger was settled, once and for good. What it cost is in it: an invoice is a sum of these."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    @_builtins.property
+    def entry(self) -> _quotas_pb2.LedgerEntry: ...
+    def __init__(
+        self,
+        *,
+        entry: _quotas_pb2.LedgerEntry | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageSettled: _TypeAlias = UsageSettled  # noqa: Y015
+
+@_typing.final
+class PriceListCreated(_message.Message):
+    """There is another list of prices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_LIST_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    @_builtins.property
+    def price_list(self) -> _quotas_pb2.PriceList: ...
+    def __init__(
+        self,
+        *,
+        price_list: _quotas_pb2.PriceList | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price_list", b"price_list"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "price_list", b"price_list"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PriceListCreated: _TypeAlias = PriceListCreated  # noqa: Y015

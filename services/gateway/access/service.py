@@ -65,6 +65,8 @@ class AccessService:
         self.pepper = b""
         # Whether a principal is a user or a group of an issuer of a tenant.
         self.issued: Callable[[str, str], bool] = lambda tenant, principal: False
+        # Whether a principal of a tenant has a budget of his own.
+        self.budgeted: Callable[[str, str], bool] = lambda tenant, principal: False
         self.keyring = Keyring(b"", now, roles.book)
         self.following = Following(store, roles, lambda: self.keyring)
         self.trail = Trail(store.publish, now)
@@ -157,6 +159,8 @@ class AccessService:
         """
         await self._store.recall(once)
         maker = self.maker(caller)
+        if self.budgeted(caller.scope.tenant, caller.id):
+            raise Forbidden("a key with a budget makes no keys: they would have none")
         if wanted.tenant:
             self._see(caller, wanted.tenant)
         now, secret = self._now(), self.secret(self._prefix())

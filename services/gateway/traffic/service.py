@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
+from services.gateway.ledger.spending import Spending
 from services.gateway.overload.priority import Priority
 from services.gateway.traffic import events
 from services.gateway.traffic.coalescing import Coalescer
@@ -87,6 +88,8 @@ class Traffic:
         self._touched: set[tuple[str, Loaded]] = set()
         # Since when a version that is loaded somewhere waits for more instances, on the monotonic clock.
         self._late: dict[tuple[Scope, str, int], float] = {}
+        # What counts what is used; without it nothing is.
+        self.spending: Spending | None = None
         # Set when the table turned out to be wrong, so that it is asked for again.
         self.stale = asyncio.Event()
         # It has been whole once. Before, a model that it does not have may be there all the same.
@@ -124,25 +127,45 @@ class Traffic:
         self.stale.set()
 
     async def predict(self, scope: Scope, pinned: Pinned, query: Query) -> Prediction:
-        """The outputs for one request. Raises invalid_value that names the input, or what the engine says."""
+        """The outputs for one request.
+
+        Raises invalid_value that names the input, quota_exceeded, or what the engine says.
+        """
         started = time.perf_counter()
         trace = child(query.traceparent)
+        item, hold = _item(pinned, query, trace), None
+        if self.spending is not None:
+            hold = await self.spending.wait(scope, query.principal, pinned.model, item.rows)
         try:
-            rows, outputs = await self._ask(scope, pinned, query, trace)
-        except Unloaded:
-            pinned = self._pin_again(scope, pinned)
-            try:
-                rows, outputs = await self._ask(scope, pinned, query, trace)
-            except Unloaded:
-                raise NotFound(f"{pinned.model} has no version {pinned.version.number} that is loaded") from None
-        self._tell(scope, pinned, query, trace, rows, outputs, (time.perf_counter() - started) * 1000)
+            pinned, outputs = await self._outputs(scope, pinned, query, item)
+        except BaseException:
+            if hold is not None:
+                hold.release()
+            raise
+        if hold is not None:
+            hold.spend()
+        self._tell(scope, pinned, query, trace, item.rows, outputs, (time.perf_counter() - started) * 1000)
         return Prediction(pinned, outputs)
 
-    def begin(self, scope: Scope, pinned: Pinned, query: Query) -> Begun:
-        """The same in two parts, for who has no task to wait in. Raises invalid_value, overloaded."""
+    def begin(self, scope: Scope, pinned: Pinned, query: Query) -> Begun | None:
+        """The same in two parts, for who has no task to wait in; None for what only `predict` can do.
+
+        Raises invalid_value, quota_exceeded, overloaded.
+        """
         started, trace = time.perf_counter(), child(query.traceparent)
-        item = _item(pinned, query, trace)
-        answer = self._coalescer.submit(Target(scope, pinned.model, pinned.version.number), item, query.priority)
+        item, hold = _item(pinned, query, trace), None
+        if self.spending is not None:
+            hold = self.spending.take(scope, query.principal, pinned.model, item.rows)
+            if hold is None:
+                return None
+        try:
+            answer = self._coalescer.submit(Target(scope, pinned.model, pinned.version.number), item, query.priority)
+        except BaseException:
+            if hold is not None:
+                hold.release()
+            raise
+        if hold is not None:
+            answer.add_done_callback(hold.ended)
         return Begun(pinned, query, trace, item.rows, started, answer)
 
     def end(self, scope: Scope, begun: Begun, outputs: list[Tensor]) -> Prediction:
@@ -155,9 +178,20 @@ class Traffic:
         """What was begun and is Unloaded, by what answers now."""
         return await self.predict(scope, self._pin_again(scope, begun.pinned), begun.query)
 
-    async def _ask(self, scope: Scope, pinned: Pinned, query: Query, trace: str) -> tuple[int, list[Tensor]]:
-        item, target = _item(pinned, query, trace), Target(scope, pinned.model, pinned.version.number)
-        return item.rows, await self._coalescer.infer(target, item, query.priority)
+    async def _outputs(self, scope: Scope, pinned: Pinned, query: Query, item: Item) -> tuple[Pinned, list[Tensor]]:
+        """What answered, and what it said."""
+        try:
+            return pinned, await self._ask(scope, pinned, item, query.priority)
+        except Unloaded:
+            pinned = self._pin_again(scope, pinned)
+        try:
+            return pinned, await self._ask(scope, pinned, _item(pinned, query, item.traceparent), query.priority)
+        except Unloaded:
+            raise NotFound(f"{pinned.model} has no version {pinned.version.number} that is loaded") from None
+
+    async def _ask(self, scope: Scope, pinned: Pinned, item: Item, priority: Priority) -> list[Tensor]:
+        target = Target(scope, pinned.model, pinned.version.number)
+        return await self._coalescer.infer(target, item, priority)
 
     def _pin_again(self, scope: Scope, pinned: Pinned) -> Pinned:
         """What answers now that the pinned version is gone; a version that was named has no substitute."""

@@ -1,0 +1,141 @@
+"""What one caller uses of one model, counted in memory: slices of the ledger, and what nobody had to reserve."""
+
+import asyncio
+import math
+from typing import Any, NamedTuple
+
+from services.gateway.ledger.domain import Amounts, Entry
+from services.kit.auth import Scope
+from services.kit.errors import Failure
+
+_FEWEST, _MOST = 16, 100_000  # requests of a slice
+_ROWS = 10_000_000  # rows of a slice
+QUICK = 2.0  # seconds in which a slice that is spent was too small
+
+
+class Owner(NamedTuple):
+    """Whose use is counted together."""
+
+    scope: Scope
+    principal: str
+    model: str
+
+
+class Slice:
+    """Requests and rows that may be used without asking; without an entry any number, which nobody reserved."""
+
+    __slots__ = ("began", "entry", "flying", "requests", "rows", "size", "until", "used_requests", "used_rows")
+
+    def __init__(self, entry: Entry | None, began: float, until: float) -> None:
+        self.entry, self.began, self.until = entry, began, until
+        self.requests: float = entry.reserved.requests if entry else math.inf
+        self.rows: float = entry.reserved.rows if entry else math.inf
+        self.size = self.requests, self.rows
+        self.used_requests = self.used_rows = self.flying = 0
+
+    @property
+    def low(self) -> bool:
+        """Half of it is gone."""
+        return self.requests * 2 < self.size[0] or self.rows * 2 < self.size[1]
+
+    def used(self) -> Amounts:
+        """What was used up to now; what is under way may still come to nothing."""
+        return Amounts(self.used_requests, self.used_rows)
+
+
+class Hold(NamedTuple):
+    """What one request took, until it is known whether it came to something."""
+
+    part: Slice
+    rows: int
+
+    def spend(self) -> None:
+        """It was used."""
+        part, rows = self
+        part.flying -= 1
+        part.used_requests += 1
+        part.used_rows += rows
+
+    def release(self) -> None:
+        """It came to nothing."""
+        part, rows = self
+        part.flying -= 1
+        part.requests += 1
+        part.rows += rows
+
+    def ended(self, answer: "asyncio.Future[Any]") -> None:
+        """Its answer is there, or will not come."""
+        if answer.cancelled() or answer.exception() is not None:
+            self.release()
+        else:
+            self.spend()
+
+
+class Account:
+    """The slices of one owner: the one that is spent, the next, and those whose requests have not all ended."""
+
+    __slots__ = (
+        "away", "ended", "last", "limited", "next", "owner", "refusal", "refused", "size", "slice", "tally", "turn",
+        "waiting", "wanted",
+    )  # fmt: skip
+
+    def __init__(self, owner: Owner, now: float) -> None:
+        self.owner = owner
+        self.slice: Slice | None = None
+        self.next: Slice | None = None
+        self.ended: list[Slice] = []
+        self.tally = Slice(None, now, math.inf)
+        self.limited, self.turn = False, -1
+        # Requests and rows of the next slice.
+        self.size, self.last = (_FEWEST, _FEWEST), now
+        # Rows that a request waits for; 0: the slice is wished for ahead of need; None: none is wished for.
+        self.wanted: int | None = None
+        self.waiting: asyncio.Future[None] | None = None
+        # Until when requests of so many rows or more are refused without asking, and how.
+        self.refusal: Failure | None = None
+        self.refused, self.away = (0.0, 0), 0.0
+
+    def take(self, rows: int, now: float) -> Slice | None:
+        """The slice that a request of some rows was taken from; None when none has so much."""
+        part = self.slice
+        if part is not None and part.requests >= 1 and part.rows >= rows and now < part.until:
+            part.requests -= 1
+            part.rows -= rows
+            part.flying += 1
+            return part
+        if self.next is not None:
+            self.turn_over(now)
+            return self.take(rows, now)
+        return None
+
+    def turn_over(self, now: float) -> None:
+        """Goes on with the next slice, if there is one; its size follows how long this one lasted."""
+        if self.slice is not None:
+            self._resize(self.slice, now)
+            self.ended.append(self.slice)
+        self.slice, self.next = self.next, None
+
+    def _resize(self, part: Slice, now: float) -> None:
+        spent = part.used_requests + part.flying
+        rows = max(self.size[1] // max(self.size[0], 1), -(-part.used_rows // max(part.used_requests, 1)), 1)
+        requests = self.size[0]
+        if part.low and now - part.began < QUICK:
+            requests = min(requests * 2, _MOST)
+        elif spent * 4 < part.size[0]:
+            requests = max(requests // 2, _FEWEST)
+        self.size = requests, min(requests * rows, _ROWS)
+
+    def put(self, part: Slice) -> None:
+        """Takes in a slice that was reserved."""
+        if self.slice is None:
+            self.slice = part
+        elif self.next is None:
+            self.next = part
+        else:
+            self.ended.append(part)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing of it is left to be settled, and nobody waits."""
+        nothing = self.slice is None and self.next is None and not self.ended and self.waiting is None
+        return nothing and self.wanted is None and not self.tally.flying and not self.tally.used_requests

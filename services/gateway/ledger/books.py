@@ -1,0 +1,38 @@
+"""How the ledger is put together, and how it hangs together with who may come in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.message import Message
+
+from aimass.v1 import gateway_events_pb2 as pb
+from services.gateway.access.service import AccessService
+from services.gateway.ledger.api import PricesApi, QuotasApi, UsageApi
+from services.gateway.ledger.events import usage_settled
+from services.gateway.ledger.service import Ledger
+from services.gateway.ledger.spending import Spending
+from services.gateway.ledger.store.entries import Entries
+from services.gateway.ledger.store.quotas import Quotas
+from services.gateway.ledger.store.report import Report
+from services.kit.app import Runtime
+from services.kit.db import Database
+from services.kit.inbox import Handler
+
+
+class Books:
+    """What the gateway's application takes of the ledger."""
+
+    def __init__(self, database: Database, access: AccessService, runtime: Runtime) -> None:
+        self.entries = Entries(database, usage_settled)
+        ledger = Ledger(Quotas(database), Report(database), runtime.now, access.holds, access.administers)
+        self.spending = Spending(self.entries, ledger.book, runtime.instance)
+        access.budgeted = ledger.book.has
+        quotas = QuotasApi(ledger)
+        self.rpc: Mapping[str, Any] = {
+            "aimass.v1.Quotas": quotas,
+            "aimass.v1.Usage": UsageApi(ledger),
+            "aimass.v1.Prices": PricesApi(ledger),
+        }
+        self.heard: dict[type[Message], Handler] = {pb.QuotaChanged: quotas.changed}
+        self.start = [ledger.load, self.entries.begin]
+        self.tasks = [ledger.watch, self.entries.watch, self.spending.run]

@@ -1,0 +1,267 @@
+"""What predictions use: slices of the ledger are reserved ahead, spent in memory, and settled many at a time.
+
+A slice is a line of the ledger that is committed before anything of it is spent. Whom a budget limits waits for his
+first slice; whom nothing limits never waits: what he uses before his slice is there, or while the database is away,
+is counted and written when it can be.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from services.gateway.ledger.account import Account, Hold, Owner, Slice
+from services.gateway.ledger.book import Quotabook
+from services.gateway.ledger.domain import SERVING, Amounts, Claim, Entry
+from services.kit.auth import Scope
+from services.kit.errors import Code, Failure, Unavailable
+from services.kit.timestamps import uuid7
+
+log = logging.getLogger(__name__)
+LEASE = 120.0  # seconds after which a slice that nobody settled is charged in full
+_MARGIN = 20.0  # seconds before that from which it is not spent
+SETTLE = 2.0  # seconds after which a slice that is in use is settled, and of rest after which any is
+TICK = 0.25  # seconds between looks at what is to be settled
+_AGAIN = 1.0  # seconds until a database that is away is asked again
+_REFUSED = 0.5  # seconds that a refusal holds without asking
+_PATIENCE = 5.0  # seconds that a request waits for a slice
+_FORGET = 5.0  # seconds of rest after which an account is forgotten
+Used = Sequence[tuple[Entry, Amounts]]
+
+
+class Lines(Protocol):
+    """The ledger."""
+
+    def reserve(self, claims: Sequence[Claim]) -> Awaitable[list[Entry | Failure]]:
+        """A line for each claim, or why there is none. Raises unavailable."""
+
+    def settle(self, used: Used, tallies: Sequence[Entry]) -> Awaitable[list[Entry]]:
+        """Charges what was used. Raises unavailable."""
+
+
+class Spending:
+    """The accounts of this gateway."""
+
+    def __init__(
+        self, lines: Lines, book: Quotabook, instance: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`instance` is this gateway; `clock` gives seconds and never goes back."""
+        self._lines, self._book, self._instance, self._clock = lines, book, instance, clock
+        self._accounts: dict[tuple[Scope, str, str], Account] = {}
+        self._wishes: dict[Owner, Account] = {}
+        # What could not be written yet.
+        self._used: list[tuple[Entry, Amounts]] = []
+        self._tallies: list[Entry] = []
+        self._news = asyncio.Event()
+        self._away = False
+
+    def take(self, scope: Scope, principal: str, model: str, rows: int) -> Hold | None:
+        """Takes a request and its rows; None where only `wait` can tell. Raises quota_exceeded, unavailable."""
+        now = self._clock()
+        account = self._accounts.get((scope, principal, model))
+        if account is None:
+            account = self._open(Owner(scope, principal, model), now)
+        account.last = now
+        part = account.take(rows, now)
+        if part is not None:
+            if account.wanted is None and account.next is None and part.low:
+                self._wish(account, 0, now)
+            return Hold(part, rows)
+        if account.turn != self._book.turn:
+            account.turn = self._book.turn
+            account.limited, account.refusal = self._book.limits(scope.tenant, scope.project, principal), None
+        if account.limited:
+            if account.refusal is not None and now < account.refused[0] and rows >= account.refused[1]:
+                told = account.refusal
+                raise Failure(told.code, told.detail, retry_after=told.retry_after)
+            return None
+        account.tally.flying += 1
+        if account.wanted is None:
+            self._wish(account, 0, now)
+        return Hold(account.tally, rows)
+
+    async def wait(self, scope: Scope, principal: str, model: str, rows: int) -> Hold:
+        """Takes, and waits for a slice when there is none. Raises quota_exceeded, unavailable."""
+        if (hold := self.take(scope, principal, model, rows)) is not None:
+            return hold
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                while True:  # others may spend what came
+                    if (hold := self.take(scope, principal, model, rows)) is not None:
+                        return hold
+                    account = self._accounts[scope, principal, model]
+                    account.wanted = max(account.wanted or 0, rows)
+                    self._wishes[account.owner] = account
+                    self._news.set()
+                    if account.waiting is None:
+                        account.waiting = asyncio.get_running_loop().create_future()
+                    await asyncio.shield(account.waiting)
+        raise Unavailable(f"the budget for {model} cannot be asked for now", retry_after=1)
+
+    def _open(self, owner: Owner, now: float) -> Account:
+        account = self._accounts[owner] = Account(owner, now)
+        self._news.set()
+        return account
+
+    def _wish(self, account: Account, rows: int, now: float) -> None:
+        """A slice ahead of need, unless there was none a moment ago."""
+        if now >= account.away and now >= account.refused[0]:
+            account.wanted = rows
+            self._wishes[account.owner] = account
+            self._news.set()
+
+    async def run(self) -> None:
+        """Reserves and settles for ever."""
+        swept = self._clock()
+        while True:
+            if not self._wishes:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TICK if self._accounts or self._used or self._tallies else None):
+                        await self._news.wait()
+            self._news.clear()
+            await self.reserve()
+            if self._clock() - swept >= TICK:
+                await self.sweep()
+                swept = self._clock()
+
+    async def reserve(self) -> None:
+        """Reserves a slice for each account that wishes for one.
+
+        Who is refused while he still holds something, for this model or another, gives that back and asks again.
+        """
+        wishes, self._wishes = list(self._wishes.values()), {}
+        if not wishes:
+            return
+        refused = await self._reserve(wishes)
+        again = [account for account in refused if account.waiting is not None and self._give_back(account)]
+        if again:
+            await self._write()
+            await self._reserve(again)
+        for account in wishes:
+            account.wanted = None
+            if account.waiting is not None:
+                account.waiting.set_result(None)
+                account.waiting = None
+
+    def _give_back(self, refused: Account) -> bool:
+        """Puts what somebody holds and does not use now where it is written from; False if that is nothing."""
+        now, before = self._clock(), len(self._used)
+        for account in self._accounts.values():
+            if account.owner[:2] == refused.owner[:2]:
+                account.turn_over(now)
+                account.turn_over(now)
+                self._collect(account, now)
+        return len(self._used) > before
+
+    async def _reserve(self, wishes: Sequence[Account]) -> list[Account]:
+        """Asks the ledger; returns those whom it refused."""
+        began, claims = self._clock(), [self._claim(account) for account in wishes]
+        try:
+            found: Sequence[Entry | Failure] = await self._lines.reserve(claims)
+            self._back()
+        except BaseException as error:
+            # A line that was made all the same is given back.
+            self._used += [(claim.entry, Amounts()) for claim in claims]
+            if not isinstance(error, Failure):
+                raise
+            self._gone(error)
+            found = [error] * len(wishes)
+        for account, claim, entry in zip(wishes, claims, found, strict=True):
+            self._reserved(account, claim, entry, began)
+        return [account for account in wishes if account.refusal and account.refusal.code is Code.QUOTA_EXCEEDED]
+
+    def _claim(self, account: Account) -> Claim:
+        scope, principal, model = account.owner
+        requests, rows = account.size
+        least = Amounts(1, max(account.wanted or 0, 1))
+        wanted = Amounts(requests, max(rows, least.rows))
+        where = (uuid7(), scope.tenant, scope.project, principal, SERVING, model)
+        return Claim(Entry(*where, reserved=wanted, owner=self._instance), least, LEASE)
+
+    def _reserved(self, account: Account, claim: Claim, entry: Entry | Failure, began: float) -> None:
+        now = self._clock()
+        if isinstance(entry, Entry):
+            account.put(Slice(entry, now, began + LEASE - _MARGIN))
+            account.refusal, account.refused = None, (0.0, 0)
+        elif account.waiting is None:
+            account.away = now + _REFUSED  # what was wished for ahead may be had when it is needed
+        elif entry.code is Code.QUOTA_EXCEEDED:
+            account.refusal, account.refused = entry, (now + _REFUSED, claim.least.rows)
+        else:
+            account.refusal, account.refused, account.away = entry, (now + _AGAIN, 0), now + _AGAIN
+
+    async def sweep(self) -> None:
+        """Settles what has ended or has been open for long, and forgets accounts that rest."""
+        now = self._clock()
+        for key, account in list(self._accounts.items()):
+            self._age(account, now)
+            self._collect(account, now)
+            if now - account.last > _FORGET and account.idle:
+                del self._accounts[key]
+        await self._write()
+
+    def _age(self, account: Account, now: float) -> None:
+        part = account.slice
+        if part is None:
+            return
+        if now - account.last > SETTLE:
+            account.turn_over(now)
+            account.turn_over(now)
+        elif now - part.began > SETTLE and (part.used_requests or part.flying):
+            if account.next is not None or now - part.began > 2 * SETTLE:
+                account.turn_over(now)
+            elif account.wanted is None:
+                self._wish(account, 0, now)
+
+    def _collect(self, account: Account, now: float) -> None:
+        """Puts what can be settled where it is written from."""
+        for part in [part for part in account.ended if not part.flying or now >= part.until]:
+            account.ended.remove(part)
+            assert part.entry
+            # What is under way at the end of its time is charged: it will have been used.
+            taken = Amounts(int(part.size[0] - part.requests), int(part.size[1] - part.rows))
+            self._used.append((part.entry, taken))
+        tally = account.tally
+        if tally.used_requests:
+            scope, principal, model = account.owner
+            where = (uuid7(), scope.tenant, scope.project, principal, SERVING, model)
+            self._tallies.append(Entry(*where, reserved=Amounts(), owner=self._instance, used=tally.used()))
+            tally.used_requests = tally.used_rows = 0
+
+    async def _write(self) -> None:
+        used, tallies = self._used[:], self._tallies[:]
+        if not used and not tallies:
+            return
+        try:
+            await self._lines.settle(used, tallies)
+        except Failure as failure:
+            self._gone(failure)
+            return
+        self._back()
+        del self._used[: len(used)], self._tallies[: len(tallies)]
+
+    def _gone(self, failure: Failure) -> None:
+        if not self._away:
+            log.warning("the ledger is not written for now: %s", failure)
+        self._away = True
+
+    def _back(self) -> None:
+        if self._away:
+            log.warning("the ledger is written again")
+        self._away = False
+
+    async def close(self) -> None:
+        """Settles everything. What cannot be written now is charged in full by who finds it."""
+        now = self._clock()
+        for account in self._accounts.values():
+            account.turn_over(now)
+            account.turn_over(now)
+            for part in account.ended:
+                part.until = now
+            self._collect(account, now)
+        await self._write()
+        if self._used or self._tallies:
+            lost = sum(entry.used.requests for entry in self._tallies)
+            log.error("the ledger misses %d requests, and %d slices are charged in full", lost, len(self._used))

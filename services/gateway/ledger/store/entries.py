@@ -1,0 +1,180 @@
+"""The ledger: lines are reserved, and then settled or released, each once, whoever tries it how often."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, insert, select, update
+from sqlalchemy.engine import Connection
+
+from services.gateway.database import schema
+from services.gateway.ledger import domain
+from services.gateway.ledger.domain import SERVING, Amounts, Balance, Claim, Entry, Quota, State
+from services.gateway.ledger.store import balances
+from services.gateway.ledger.store.tables import as_entry, entry_row, ledger
+from services.kit import tenancy
+from services.kit.auth import Scope
+from services.kit.bus import Event
+from services.kit.db import Database, Once, database_clock, within
+from services.kit.errors import Failure
+
+log = logging.getLogger(__name__)
+_NOTHING = Amounts()
+_PART = 8  # a reservation takes at most so much of what is left, so that others have something to take
+_ONCE = 500  # lines that one transaction charges
+Tell = Callable[[Entry], Event]
+Clock = Callable[[Connection], datetime]
+
+
+_LOOK = 10.0  # seconds between looks for lines whose holder is gone
+
+
+class Entries:
+    """The only SQL on the ledger's lines. They are of many tenants at once: the platform's own work."""
+
+    def __init__(self, db: Database, tell: Tell, clock: Clock = database_clock) -> None:
+        """`tell` makes the event of a line that was settled."""
+        self._db, self._tell, self._clock = db, tell, clock
+        self.near = db.near
+
+    async def reserve(self, claims: Sequence[Claim]) -> list[Entry | Failure]:
+        """A line for each claim, with as much as could be reserved; quota_exceeded for one that has no room.
+
+        A claim that was made before has its line already. Raises unavailable.
+        """
+
+        def work(connection: Connection) -> list[Entry | Failure]:
+            now = self._clock(connection)
+            return [self._reserve(connection, claim, now) for claim in claims]
+
+        with tenancy.everybody():
+            return await self._db.run(work)
+
+    def _reserve(self, connection: Connection, claim: Claim, now: datetime) -> Entry | Failure:
+        wanted, prices = claim.entry, balances.prices_at(connection, now)
+        if known := connection.execute(_one(wanted)).first():
+            return as_entry(known)
+        subjects = domain.subjects(wanted.project, wanted.principal)
+        rooms: list[tuple[Quota, Balance]] = []
+        for quota in balances.quotas_on(connection, wanted.tenant, subjects):
+            begun = domain.start(quota.period, now)
+            rooms.append((quota, balances.of(connection, quota, begun, keep=True)))
+        least = domain.priced(claim.least, wanted.kind, prices)
+        for quota, balance in rooms:
+            if least.of(quota.meter) > max(quota.amount - balance.spent - balance.reserved, 0):
+                return domain.exceeded(quota, balance, least.of(quota.meter), now)
+        granted = domain.priced(wanted.reserved, wanted.kind, prices)
+        while granted != least and any(_too_much(granted, *room) for room in rooms):
+            granted = domain.priced(domain.smaller(granted, claim.least), wanted.kind, prices)
+        until = now + timedelta(seconds=claim.seconds)
+        made = replace(wanted, reserved=granted, create_time=now, expire_time=until, prices=_version(prices))
+        connection.execute(insert(ledger).values(entry_row(made)))
+        balances.move(connection, made, granted, _NOTHING)
+        return made
+
+    async def settle(
+        self, used: Iterable[tuple[Entry, Amounts]], tallies: Iterable[Entry] = (), once: Once | None = None
+    ) -> list[Entry]:
+        """Charges what was used of reserved lines and gives back the rest; adds lines that nobody reserved.
+
+        A line that is no longer reserved stays as it is: somebody has charged it in full. Returns what was charged.
+        """
+        said, more = list(used), list(tallies)
+
+        def work(connection: Connection) -> list[Entry]:
+            now = self._clock(connection)
+            done = [found for entry, amounts in said if (found := self._settle(connection, entry, amounts, now))]
+            return done + [found for entry in more if (found := self._add(connection, entry, now))]
+
+        with tenancy.everybody():
+            return await self._db.run(work, once)
+
+    def _settle(
+        self, connection: Connection, entry: Entry, used: Amounts, now: datetime, estimated: bool = False
+    ) -> Entry | None:
+        row = connection.execute(_one(entry).with_for_update()).first()
+        if row is None or (known := as_entry(row)).state is not State.RESERVED:
+            return None
+        cost = domain.priced(used, known.kind, balances.prices_of(connection, known.prices))
+        state = State.SETTLED if any(used) else State.RELEASED
+        settled = replace(known, state=state, used=cost, estimated=estimated, settle_time=now, expire_time=None)
+        self._put(connection, settled)
+        balances.move(connection, known, _less(known.reserved), cost)
+        return settled if state is State.SETTLED else None
+
+    def _put(self, connection: Connection, entry: Entry) -> None:
+        place = within(ledger, Scope(entry.tenant, entry.project)) & (ledger.c.entry == entry.entry)
+        connection.execute(update(ledger).where(place).values(entry_row(entry)))
+        if entry.state is State.SETTLED:
+            schema.outbox.add(connection, [self._tell(entry)])
+
+    def _add(self, connection: Connection, entry: Entry, now: datetime) -> Entry | None:
+        """A line of what was used without a reservation; one that is there already stays."""
+        if connection.execute(_one(entry)).first():
+            return None
+        prices = balances.prices_at(connection, now)
+        used = domain.priced(entry.used, entry.kind, prices)
+        made = replace(entry, state=State.SETTLED, used=used, create_time=now, settle_time=now, prices=_version(prices))
+        connection.execute(insert(ledger).values(entry_row(made)))
+        balances.move(connection, made, _NOTHING, used)
+        schema.outbox.add(connection, [self._tell(made)])
+        return made
+
+    async def begin(self) -> None:
+        """Ends what a process before left behind, before the first request."""
+        await self.recover(self.near)
+
+    async def watch(self) -> None:
+        """Ends, for ever, what others leave behind."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            try:
+                if ended := await self.recover(False):
+                    log.warning("%d lines of the ledger were ended for holders that are gone", ended)
+            except Failure as failure:
+                log.info("lines of the ledger are not watched: %s", failure)
+
+    async def recover(self, everything: bool) -> int:
+        """Ends lines whose holder is gone: their time is over, or nobody else can hold the database (`everything`).
+
+        What serving reserved is charged in full and marked estimated, all else released. Returns how many there were.
+        """
+
+        def work(connection: Connection) -> int:
+            now = self._clock(connection)
+            lost = ledger.c.expire_time <= now
+            if everything:
+                lost |= ledger.c.kind == SERVING
+            query = select(ledger).where((ledger.c.state == State.RESERVED.value) & lost).limit(_ONCE)
+            rows = connection.execute(query.with_for_update(skip_locked=True)).all()
+            for row in rows:
+                entry = as_entry(row)
+                used = entry.reserved if entry.kind == SERVING else _NOTHING
+                self._settle(connection, entry, used, now, estimated=True)
+            return len(rows)
+
+        total = 0
+        with tenancy.everybody():
+            while ended := await self._db.run(work):
+                total += ended
+        return total
+
+
+def _one(entry: Entry) -> Select[Any]:
+    here = within(ledger, Scope(entry.tenant, entry.project)) & (ledger.c.entry == entry.entry)
+    return select(ledger).where(here)
+
+
+def _less(amounts: Amounts) -> Amounts:
+    return Amounts(*(-amount for amount in amounts))
+
+
+def _too_much(wanted: Amounts, quota: Quota, balance: Balance) -> bool:
+    return wanted.of(quota.meter) > max(quota.amount - balance.spent - balance.reserved, 0) // _PART
+
+
+def _version(prices: domain.PriceList | None) -> int:
+    return prices.version if prices else 0
