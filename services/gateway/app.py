@@ -66,7 +66,8 @@ def build(config: Config, runtime: Runtime) -> App:
     retries = Retries()
     calls = Calls(runtime, access, retries)
     instances = Instances(runtime.directory)
-    traffic = _traffic(runtime, database, RemoteEngines(runtime, instances, retries))
+    remote = RemoteEngines(runtime, instances, retries)
+    traffic = _traffic(runtime, database, remote)
     traffic.spending = books.spending
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal)
@@ -106,7 +107,7 @@ def build(config: Config, runtime: Runtime) -> App:
         ]
         + ([bearers.follow] if bearers else []),
         doors=[doors],
-        close=[limiter.close, books.spending.close, journal.close, *([bearers.close] if bearers else [])],
+        close=[remote.close, limiter.close, books.spending.close, journal.close, *([bearers.close] if bearers else [])],
         ready=routes.ready,
     )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from aimass.v1 import engines_pb2 as pb
 from aimass.v1.registry_events_pb2 import ReleaseChanged
@@ -18,6 +19,8 @@ class EnginesApi:
 
     def __init__(self, inference: Inference, instance: str) -> None:
         self._inference, self._instance = inference, instance
+        # Where on this host InferMany is taken as frames; 0: nowhere.
+        self.frames_port: Callable[[], int] = lambda: 0
 
     async def ListEngines(self, request: pb.ListEnginesRequest, call: Call) -> pb.ListEnginesResponse:
         page = self._inference.page(call.scope, request.page_size, request.page_token)
@@ -30,7 +33,7 @@ class EnginesApi:
             pb.TenantEngine(tenant=scope.tenant, project=scope.project, engine=engine_to_wire(engine))
             for scope, engine in self._inference.all()
         ]
-        return pb.SnapshotEnginesResponse(instance=self._instance, engines=engines)
+        return pb.SnapshotEnginesResponse(instance=self._instance, engines=engines, frames_port=self.frames_port())
 
     async def InferMany(self, request: pb.InferManyRequest, call: Call) -> pb.InferManyResponse:
         now = time.monotonic()

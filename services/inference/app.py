@@ -13,7 +13,10 @@ from services.inference.service.catalogue import Catalogue, Surroundings
 from services.inference.service.inference import Inference
 from services.inference.store import Store
 from services.kit.app import App, Runtime
+from services.kit.frames_door import FramesDoor
 from services.kit.inbox import Listener
+
+_ENGINES = "aimass.v1.Engines"
 
 
 def build(config: Config, runtime: Runtime) -> App:
@@ -24,16 +27,29 @@ def build(config: Config, runtime: Runtime) -> App:
     catalogue = Catalogue(surroundings, config.keep_previous, config.unload_seconds)
     inference = Inference(catalogue, RemoteRegistry(runtime), config.resync_seconds)
     api = EnginesApi(inference, runtime.instance)
+    frames = _frames(config, runtime, api)
     return App(
-        rpc={"aimass.v1.Engines": api},
+        rpc={_ENGINES: api},
         near={"infer": inference.infer},
         database=db,
         schema=schema,
         listeners=[Listener({ReleaseChanged: api.release_changed}, schema.inbox, broadcast=True)],
         tasks=[loader.watch, inference.follow, catalogue.follow],
+        doors=[frames] if frames else [],
         close=[inference.close],
         ready=lambda: inference.ready,
     )
+
+
+def _frames(config: Config, runtime: Runtime, api: EnginesApi) -> FramesDoor | None:
+    """The door of calls of versions beside the one of gRPC; where there is TLS they stay with the latter."""
+    host, _, port = config.listen.rpartition(":")
+    if not port or runtime.credentials or config.frames_port < 0:
+        return None
+    local = runtime.directory.local["inference"]
+    door = FramesDoor(host, config.frames_port, lambda: local.methods[f"/{_ENGINES}/InferMany"])
+    api.frames_port = lambda: door.port
+    return door
 
 
 def _loader(config: Config, runtime: Runtime) -> Loader:

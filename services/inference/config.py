@@ -13,6 +13,9 @@ class Config(Settings):
 
     # host:port where other processes reach it; empty: nowhere.
     listen: str = ""
+    # The port beside it where gateways call versions by frames, for a fraction of what they cost over gRPC. 0: any that
+    # is free; -1: none. Without AIMASS_TLS_DIR only; who cannot reach it calls over gRPC.
+    frames_port: int = Field(0, ge=-1, le=65535)
     # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
     database_url: SecretStr = SecretStr("")
     # What runs models. Empty: ONNX Runtime in this process; triton://host:port: a Triton server, over gRPC;

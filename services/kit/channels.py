@@ -1,15 +1,17 @@
 """Channels to services in other processes: calls find an instance, statuses become failures, all have deadlines."""
 
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from grpc import StatusCode, aio
 
 from services.kit import contract, telemetry
 from services.kit.breaker import Outcome
 from services.kit.calls import CallTable
-from services.kit.errors import Code
+from services.kit.errors import Code, DeadlineExceeded, Disconnected, Failure
+from services.kit.frames import Line
 from services.kit.member import Instance, Member, connector
 from services.kit.pool import Pool
 from services.kit.status import TRAILER, failure_of
@@ -17,6 +19,7 @@ from services.kit.status import TRAILER, failure_of
 if TYPE_CHECKING:
     from services.kit.tls import Credentials
 
+Metadata = Iterable[tuple[str, str]]
 _HOP = 0.01  # seconds of a deadline that the way takes
 _FAIR = 1.0  # seconds that a call must have had for its timeout to say something of the instance
 
@@ -144,6 +147,27 @@ class RemoteCall:
 
     async def trailing_metadata(self) -> Any:
         return await self._call.trailing_metadata()
+
+
+async def framed(line: Line, member: Member, metadata: Metadata, message: bytes, timeout: float) -> bytes:
+    """The reply to a message by a line to an instance. Raises its failure, deadline_exceeded, or Disconnected."""
+    line.alive = lambda: member.connected
+    ticket, outcome, seconds = member.begin(), Outcome.UNKNOWN, _left(time.monotonic() + timeout)
+    try:
+        reply = await line.call(orjson.dumps(dict(_traced(metadata))), message, seconds)
+        outcome = Outcome.WELL
+        return reply
+    except Disconnected:
+        outcome = Outcome.LOST
+        raise
+    except DeadlineExceeded:
+        outcome = Outcome.BADLY if seconds >= _FAIR else Outcome.UNKNOWN
+        raise
+    except Failure as failure:
+        outcome = Outcome.BADLY if failure.code is Code.INTERNAL else Outcome.WELL
+        raise
+    finally:
+        member.end(ticket, outcome)
 
 
 def _outcome(error: Any, seconds: float) -> Outcome:

@@ -18,6 +18,7 @@ import pytest
 from aimass.v1 import operations_pb2
 from services.kit.auth import Scope
 from services.kit.errors import FailedPrecondition
+from services.kit.frames import Line
 from tests.gateway.serving import DOORS, Serving
 from tests.support import models
 from tests.support.house import House, house, until
@@ -185,6 +186,28 @@ async def test_predictions_survive_a_process_that_is_killed_or_frozen(several: E
     process.send_signal(how)
 
     assert await asked == {200: 800}
+
+
+async def test_predictions_go_by_frames_where_they_are_taken(several: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    await several.open("one", "inference", 2)
+    count(several.houses["one"])
+    door = await several.gateway("gateway")
+    owner = Tenant(several.houses["registry"], "default")
+    await owner.add("late", models.logistic())
+    assert await promoted(owner, 1) == SUCCEEDED
+    await answers(door, 8)  # the first ones go over gRPC, until the line is there
+    framed = [0]
+    call = Line.call
+
+    async def counted(self: Line, *args: Any) -> bytes:
+        framed[0] += 1
+        return await call(self, *args)
+
+    monkeypatch.setattr(Line, "call", counted)
+    before = calls(several.houses["one"])
+
+    assert await answers(door, 40) == {200: 40}
+    assert framed[0] == calls(several.houses["one"]) - before > 0
 
 
 async def test_predictions_survive_an_instance_that_stops_in_good_order(several: Estate) -> None:

@@ -191,7 +191,10 @@ class SnapshotEnginesResponse(_message.Message):
 
     INSTANCE_FIELD_NUMBER: _builtins.int
     ENGINES_FIELD_NUMBER: _builtins.int
+    FRAMES_PORT_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
+    frames_port: _builtins.int
+    """Where on its host it takes InferMany as frames; 0: nowhere."""
     @_builtins.property
     def engines(self) -> _containers.RepeatedCompositeFieldContainer[Global___TenantEngine]: ...
     def __init__(
@@ -199,10 +202,13 @@ class SnapshotEnginesResponse(_message.Message):
         *,
         instance: _builtins.str = ...,
         engines: _abc.Iterable[Global___TenantEngine] | None = ...,
+        frames_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engines", b"engines", "instance", b"instance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "engines", b"engines", "frames_port", b"frames_port", "instance", b"instance"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -120,7 +120,7 @@ class TrafficApi:
         answers = await self._answers()
         for place, answer in answers.items():
             if not isinstance(answer, BaseException):
-                self._instances.met(place, answer.instance)
+                self._instances.met(place, answer.instance, answer.frames_port)
                 await traffic.take_snapshot(answer.instance, _loaded(answer))
         await traffic.only(self._instances.known())
         failures = {place: answer for place, answer in answers.items() if isinstance(answer, BaseException)}

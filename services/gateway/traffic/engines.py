@@ -12,7 +12,10 @@ from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.instances import Instances
 from services.kit.app import Runtime
 from services.kit.auth import Principal, Scope
+from services.kit.channels import Metadata, SomeChannel, framed
 from services.kit.errors import Disconnected, Failure, Internal, NotFound, Unavailable
+from services.kit.frames import Line, Lines
+from services.kit.member import Member
 from services.kit.status import failure_from
 
 log = logging.getLogger(__name__)
@@ -91,6 +94,7 @@ class RemoteEngines:
 
     def __init__(self, runtime: Runtime, instances: Instances, retries: Retries) -> None:
         self._runtime, self._instances, self._retries = runtime, instances, retries
+        self._lines = Lines("inference")
         # Who has a version loaded, and what to tell of one who turned out not to; set by whoever knows.
         self.having: Callable[[Scope, str, int], Collection[str]] = lambda scope, model, version: ()
         self.lost: Callable[[Scope, str, int, str], None] = lambda scope, model, version, instance: None
@@ -133,11 +137,28 @@ class RemoteEngines:
         request = pb.InferManyRequest(model=model, version=version, items=[_to_wire(item, now) for item in items])
         timeout = max(item.deadline for item in items) - now
         try:
-            call = channel.unary_unary(_PATH, _ENCODE, _DECODE)
-            reply = await call(request, timeout=max(timeout, 0.001), metadata=metadata)
+            reply = await self._call(channel, request, max(timeout, 0.001), metadata)
         except NotFound:
             raise Unloaded from None
         return [_from_wire(result) for result in reply.results]
+
+    async def _call(self, channel: Any, request: pb.InferManyRequest, timeout: float, metadata: Metadata) -> Any:
+        """The reply: by frames where the instance takes them, else over gRPC."""
+        if isinstance(channel, SomeChannel):
+            member = await channel.member(timeout)
+            if line := self._line(member):
+                return _DECODE(await framed(line, member, metadata, request.SerializeToString(), timeout))
+        call = channel.unary_unary(_PATH, _ENCODE, _DECODE)
+        return await call(request, timeout=timeout, metadata=metadata)
+
+    def _line(self, member: Member) -> Line | None:
+        if not (port := self._instances.frames_port(member.instance.id)):
+            return None
+        return self._lines.to(member.instance.address.rpartition(":")[0].strip("[]"), port)
+
+    async def close(self) -> None:
+        """Ends the lines."""
+        await self._lines.close()
 
 
 def _to_wire(item: Item, now: float) -> pb.InferItem:

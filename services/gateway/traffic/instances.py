@@ -13,6 +13,7 @@ class Instances:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._places: dict[str, str] = {}  # by the instance's own id
+        self._ports: dict[str, int] = {}  # of the doors for frames, by place
         self._reached: frozenset[str] = frozenset()
 
     def places(self) -> Collection[str]:
@@ -23,8 +24,9 @@ class Instances:
         leaving = [member.instance.id for member in pool.leaving] if pool else []
         return [*(instance.id for instance in self._directory.instances("inference")), *leaving]
 
-    def met(self, place: str, instance: str) -> None:
-        """The instance at a place has said who it is."""
+    def met(self, place: str, instance: str, frames_port: int = 0) -> None:
+        """The instance at a place has said who it is, and where on its host it takes frames."""
+        self._ports[place] = frames_port
         self._places = {known: where for known, where in self._places.items() if where != place}
         self._places[instance] = place
 
@@ -32,7 +34,12 @@ class Instances:
         """The ids of those that are known and are still there."""
         places = set(self.places())
         self._places = {known: where for known, where in self._places.items() if where in places}
+        self._ports = {place: port for place, port in self._ports.items() if place in places}
         return frozenset(self._places)
+
+    def frames_port(self, place: str) -> int:
+        """Where on its host the instance at a place takes frames; 0: nowhere, as far as is known."""
+        return self._ports.get(place, 0)
 
     def connected(self) -> frozenset[str]:
         """The ids of those that are known and can be reached now."""
