@@ -66,8 +66,7 @@ def build(config: Config, runtime: Runtime) -> App:
     retries = Retries()
     calls = Calls(runtime, access, retries)
     instances = Instances(runtime.directory)
-    remote = RemoteEngines(runtime, instances, retries)
-    traffic = _traffic(runtime, database, remote)
+    traffic, remote = _traffic(runtime, database, RemoteEngines(runtime, instances, retries))
     traffic.spending = books.spending
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal)
@@ -96,16 +95,8 @@ def build(config: Config, runtime: Runtime) -> App:
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
         start=[access.start, *books.start, limiter.look],
-        tasks=[
-            access.following.watch,
-            *books.tasks,
-            limiter.follow,
-            journal.write_for_ever,
-            routes.follow,
-            routes.watch,
-            web.warm,
-        ]
-        + ([bearers.follow] if bearers else []),
+        tasks=[access.following.watch, *books.tasks, limiter.follow, journal.write_for_ever]
+        + [routes.follow, routes.watch, web.warm, *([bearers.follow] if bearers else [])],
         doors=[doors],
         close=[remote.close, limiter.close, books.spending.close, journal.close, *([bearers.close] if bearers else [])],
         ready=routes.ready,
@@ -123,12 +114,12 @@ def _limiter(runtime: Runtime) -> Limiter:
     return Buckets() if runtime.cache.near else SharedBuckets(runtime.cache, runtime.instance)
 
 
-def _traffic(runtime: Runtime, database: Database, remote: RemoteEngines) -> Traffic:
+def _traffic(runtime: Runtime, database: Database, remote: RemoteEngines) -> tuple[Traffic, RemoteEngines]:
     store = TrafficStore(database, schema.outbox)
     coalescer = Coalescer(Inference(runtime, remote), width=lambda target: len(traffic.having(*target)))
     traffic = Traffic(store, coalescer, runtime.telemetry.record, runtime.instance, runtime.now)
     remote.having, remote.lost = traffic.having, traffic.lost
-    return traffic
+    return traffic, remote
 
 
 def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journal) -> Edge:
