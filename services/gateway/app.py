@@ -89,14 +89,14 @@ def build(config: Config, runtime: Runtime) -> App:
     access_api, roles_api = AccessApi(access, Keeping(access, store, runtime.now), receipts), RolesApi(roles)
     told = (events.ApiKeyChanged, events.TenantChanged, events.RoleChanged, events.BindingChanged)
     heard = dict.fromkeys(told, access_api.changed) | books.heard
+    follow = [*([bearers.follow] if bearers else []), routes.follow, routes.watch]
     return App(
         rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": roles_api, **books.rpc},
         database=database,
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
         start=[access.start, *books.start, limiter.look],
-        tasks=[access.following.watch, *books.tasks, limiter.follow, journal.write_for_ever]
-        + [routes.follow, routes.watch, web.warm, *([bearers.follow] if bearers else [])],
+        tasks=[access.following.watch, *books.tasks, limiter.follow, journal.write_for_ever, *follow, web.warm],
         doors=[doors],
         close=[remote.close, limiter.close, books.spending.close, journal.close, *([bearers.close] if bearers else [])],
         ready=routes.ready,
