@@ -38,9 +38,10 @@ class AsyncClient(AsyncServices):
         ca: str | None = None,
         signing: str | Signer | None = None,
         receipts: Keep | None = None,
+        certificate: str | None = None,
     ) -> None:
         """Address and key are found, and requests signed, as by `Client`. Raises Failure `no_key`."""
-        self.door, options = opened(url, key, project, ca, signing)
+        self.door, options = opened(url, key, project, ca, signing, certificate=certificate)
         self._http, self._timeout = httpx2.AsyncClient(**options), timeout
         self._keep = receipts
         self._known: dict[tuple[str, int | None], dict[str, Any]] = {}

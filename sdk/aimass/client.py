@@ -44,15 +44,17 @@ class Client(Services):
         ca: str | None = None,
         signing: str | Signer | None = None,
         receipts: Keep | None = None,
+        certificate: str | None = None,
     ) -> None:
         """Address and key: as given; AIMASS_URL and AIMASS_KEY; `aimass login`; the installation in this folder.
 
         `ca` is a PEM file with the authority of the gateway's certificate: as given, AIMASS_CA, or the system's.
         `signing` signs every request instead of showing a key: a signing secret, or a `Signer`. `receipts` is given the
         receipt of each answer that does not stream, with the bytes of the request and of the answer.
+        `certificate` is a PEM file with a certificate and its key to show; `key` may then be the name of a key only.
         Raises Failure `no_key` when there is none.
         """
-        self.door, options = opened(url, key, project, ca, signing)
+        self.door, options = opened(url, key, project, ca, signing, certificate=certificate)
         self._http, self._timeout = httpx2.Client(**options), timeout
         self._keep = receipts
         self._known: dict[tuple[str, int | None], dict[str, Any]] = {}

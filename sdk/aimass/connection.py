@@ -1,6 +1,7 @@
 """What both clients share of HTTP: the address, the headers of every request, what a broken connection means."""
 
 import os
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from aimass.receipts import Keep, Receipt, asking
 from aimass.signing import Signer, SigningAuth
 
 _CONNECT = 5.0  # seconds
+_NAME = re.compile(r"[a-z0-9]{8}\Z")  # of a key, without its secret
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 # What to do about a gateway with a certificate of its installation's own authority.
 STRANGE = "set AIMASS_CA to the PEM file of that authority, or pass `ca`"
@@ -29,17 +31,19 @@ def opened(
     ca: str | None = None,
     signing: str | Signer | None = None,
     env: Mapping[str, str] = os.environ,
+    certificate: str | None = None,
 ) -> tuple[Door, Any]:
     """Where to, and the arguments of the HTTP client; what is signed shows no key.
 
-    Raises Failure `no_key`, or `invalid_value` for a bad `ca` or `signing`.
+    Raises Failure `no_key`, or `invalid_value` for a bad `ca`, `signing` or `certificate`.
     """
     auth = _signing(signing)
     door = find(url, key or (auth.signer.key_id if auth else None), env, ca)
     local = urlsplit(door.url).hostname in _LOCAL
     headers = {"x-project": project, "user-agent": f"aimass-python/{__version__}"}
     if not auth:
-        headers["authorization"] = f"Bearer {door.key}"
+        named = certificate is not None and _NAME.match(door.key)
+        headers["authorization"] = f"{'Certificate' if named else 'Bearer'} {door.key}"
     limits = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
     # A proxy of the environment is for the outside, never for this machine.
     options = {"base_url": door.url, "headers": headers, "limits": limits, "trust_env": not local, "http2": False}
@@ -47,6 +51,8 @@ def opened(
         options["auth"] = auth
     if door.url.startswith("http://"):
         options["verify"] = False  # nothing to verify: spares the 20 ms that reading the certificates takes
+    elif certificate:
+        options["verify"] = showing(certificate, door.ca)
     elif door.ca:
         options["verify"] = trusting(door.ca)
     return door, options
@@ -64,6 +70,17 @@ def trusting(ca: str) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca)
     except OSError as error:  # ssl.SSLError is one
         raise Failure("invalid_value", f"{ca} is no file of certificates: {error.strerror or error}") from None
+
+
+def showing(certificate: str, ca: str) -> ssl.SSLContext:
+    """The same, or the system's authorities, with a certificate to show. Raises Failure `invalid_value`."""
+    context = trusting(ca) if ca else ssl.create_default_context()
+    try:
+        context.load_cert_chain(certificate)
+    except OSError as error:
+        text = f"{certificate} is no certificate with its key: {error.strerror or error}"
+        raise Failure("invalid_value", text) from None
+    return context
 
 
 def request_of(send: Send, keep: Keep | None = None) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class Access:
         bindings_only: bool | None = ...,
         addresses: Sequence[str] | None = ...,
         models: Sequence[str] | None = ...,
+        certificates: Sequence[str] | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:
@@ -112,6 +113,7 @@ class Access:
         roles: Sequence[str] | None = ...,
         addresses: Sequence[str] | None = ...,
         models: Sequence[str] | None = ...,
+        certificates: Sequence[str] | None = ...,
         update_mask: Sequence[str] | str | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
@@ -1192,6 +1194,7 @@ class AsyncAccess:
         bindings_only: bool | None = ...,
         addresses: Sequence[str] | None = ...,
         models: Sequence[str] | None = ...,
+        certificates: Sequence[str] | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:
@@ -1225,6 +1228,7 @@ class AsyncAccess:
         roles: Sequence[str] | None = ...,
         addresses: Sequence[str] | None = ...,
         models: Sequence[str] | None = ...,
+        certificates: Sequence[str] | None = ...,
         update_mask: Sequence[str] | str | None = ...,
         idempotency_key: str = ...,
         timeout: float | None = ...,

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import logging
+import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from services.gateway.access import networks
 from services.gateway.access.domain import ApiKey
 from services.gateway.access.keyring import Elsewhere, Keyring
+from services.gateway.access.origin import Origin
 from services.gateway.issuers.bearers import Bearers
 from services.gateway.issuers.tokens import Distrusted, Keyless, refused
 from services.gateway.limits import Buckets, Limit, Limiter, Standing
@@ -23,6 +25,10 @@ log = logging.getLogger(__name__)
 caller: ContextVar[tuple[Principal, str] | None] = ContextVar("caller", default=None)
 # Which model and version it asked for, and then which version answered.
 asked: ContextVar[tuple[str, str]] = ContextVar("asked", default=("", ""))
+# Before the name of a key, in place of its secret: no secret begins so.
+CERTIFIED = "certificate "
+_KEY = re.compile(r"[a-z0-9]{8}\Z")
+_NOWHERE = Origin()
 _FEW = 0.1  # of a limit, for attempts without a valid key while gateways count alone
 
 
@@ -32,6 +38,8 @@ class Sent(NamedTuple):
     path: str = ""
     content: bytes = b""
     keyed: bool = False
+    # The client certificate of its connection, as DER, when that is asked for.
+    certificate: Callable[[], bytes] = lambda: b""
 
 
 _NOTHING = Sent()
@@ -62,22 +70,29 @@ class Admission:
         self._limits: dict[str, tuple[ApiKey, Limit]] = {}
 
     def identify(
-        self, authorization: str, project: str, basic: bool = False, signed: Signed | None = None, address: str = ""
+        self,
+        authorization: str,
+        project: str,
+        basic: bool = False,
+        signed: Signed | None = None,
+        origin: Origin = _NOWHERE,
     ) -> Principal:
-        """Who a credential speaks for, in a project; HTTP Basic has the key as password. `address` is where he is.
+        """Who a credential speaks for, in a project; HTTP Basic has the key as password. `origin` is where he is.
 
         What is `signed` needs no other credential; one that is there has to be the same key. Raises unauthenticated,
         signature_invalid, forbidden, invalid_name; Keyless for a token that may be taken after `learn`.
         """
         if signed and not authorization:
-            key, principal = signed.held.key, self._keyring().speaker(signed.held, project or "default", address)
+            key, principal = signed.held.key, self._keyring().speaker(signed.held, project or "default", origin)
         else:
             secret = _secret(authorization, basic)
             if self._bearers and "." in secret:
                 if signed:
                     raise Refused("another credential than its key is shown")
                 return self._bearers.identify(secret, project or "default")
-            key, principal = self._keyring().identify(secret, project or "default", address)
+            ring, named = self._keyring(), secret.removeprefix(CERTIFIED)
+            find = ring.identify if named == secret else ring.certified
+            key, principal = find(named, project or "default", origin)
             if signed and signed.held.key is not key:
                 raise Refused("another key than the one that is shown signed it")
         if key.signing and key.signing.required and not signed:
@@ -106,7 +121,7 @@ class Admission:
     def lasting(self, principal: Principal) -> ApiKey | None:
         """The key of one who was identified, if that goes for every request that he makes with it until it changes."""
         key = self._keyring().lasting(principal)
-        return key if key and not key.addresses else None
+        return key if key and not key.addresses and not key.certificates else None
 
     def holds(self, key: ApiKey) -> bool:
         """Whether a key is still what it was when it was identified, and works."""
@@ -148,15 +163,15 @@ class Admission:
         Raises unauthenticated, signature_invalid, forbidden, rate_limited, unavailable.
         """
         named = request_id({b"x-request-id": metadata.get("x-request-id", "").encode()})
-        where = networks.host(address)
+        where = Origin(networks.host(address), sent.certificate)
         try:
             signed = self._signed_call(metadata, sent.path) if any(name in metadata for name in FIELDS) else None
             authorization, project = metadata.get("authorization", ""), metadata.get("x-project", "")
             try:
-                principal = self.identify(authorization, project, signed=signed, address=where)
+                principal = self.identify(authorization, project, signed=signed, origin=where)
             except Keyless as failure:
                 await self.learn(failure)
-                principal = self.identify(authorization, project, signed=signed, address=where)
+                principal = self.identify(authorization, project, signed=signed, origin=where)
             caller.set((principal, named))
             standing = self.take(principal, cost, costly)
             enough(await self.wait(principal, cost, costly) if standing is None else standing, costly)
@@ -198,9 +213,11 @@ def enough(standing: Standing, costly: bool = False) -> None:
 
 
 def _secret(authorization: str, basic: bool) -> str:
-    """The key in a credential. Raises unauthenticated."""
+    """The key in a credential, or the name of one that a certificate is shown for. Raises unauthenticated."""
     kind, _, rest = authorization.partition(" ")
     secret = rest.strip()
+    if kind.lower() == "certificate" and _KEY.match(secret):
+        return f"{CERTIFIED}{secret}"
     if basic and kind.lower() == "basic":
         secret = _password(secret)
     elif kind.lower() != "bearer":

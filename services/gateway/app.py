@@ -58,8 +58,7 @@ def build(config: Config, runtime: Runtime) -> App:
     access = AccessService(store, roles, runtime.home, runtime.now, runtime.random, given, vault)
     limiter = _limiter(runtime)
     signatures = Signatures(lambda: access.keyring, runtime.vault, runtime.cache, lambda: runtime.now().timestamp())
-    if bearers := _bearers(config, runtime, access):
-        access.issued = bearers.knows
+    bearers = _bearers(config, runtime, access)
     books = Books(database, access, runtime)
     admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst), limiter, signatures, bearers)
     journal = Journal(runtime.home / "logs" / "access.log", runtime.telemetry)
@@ -106,8 +105,10 @@ def build(config: Config, runtime: Runtime) -> App:
 def _bearers(config: Config, runtime: Runtime, access: AccessService) -> Bearers | None:
     if config.issuers_file is None:
         return None
-    egress = Egress(runtime.settings.egress_allow)
-    return Bearers(IssuerTable(config.issuers_file), egress, lambda: access.keyring, lambda: runtime.now().timestamp())
+    egress, now = Egress(runtime.settings.egress_allow), lambda: runtime.now().timestamp()
+    bearers = Bearers(IssuerTable(config.issuers_file), egress, lambda: access.keyring, now)
+    access.issued = bearers.knows
+    return bearers
 
 
 def _limiter(runtime: Runtime) -> Limiter:
@@ -139,11 +140,15 @@ def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journ
 
 
 def _certificate(config: Config) -> Certificate | None:
+    if config.client_ca and config.tls_cert is None:
+        raise ConfigError("AIMASS_GATEWAY_CLIENT_CA: needs AIMASS_GATEWAY_TLS_CERT and _TLS_KEY")
+    if config.certified_grpc_port is not None and config.client_ca is None:
+        raise ConfigError("AIMASS_GATEWAY_CERTIFIED_GRPC_PORT: needs AIMASS_GATEWAY_CLIENT_CA")
     if config.tls_cert is None and config.tls_key is None:
         return None
     if config.tls_cert is None or config.tls_key is None:
         raise ConfigError("AIMASS_GATEWAY_TLS_CERT, _TLS_KEY: both or neither must be set")
-    return Certificate(config.tls_cert, config.tls_key)
+    return Certificate(config.tls_cert, config.tls_key, config.client_ca)
 
 
 def _web(edge: Edge, calls: Calls, leaving: asyncio.Event) -> Asgi:

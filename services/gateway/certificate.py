@@ -10,23 +10,25 @@ import grpc
 from services.kit.config import ConfigError
 
 log = logging.getLogger(__name__)
+_Pems = tuple[bytes, bytes, bytes]  # key, certificate, authorities of clients
 
 
 class Certificate:
-    """A certificate file (with its chain) and a key file, for both doors."""
+    """A certificate file (with its chain) and a key file, for both doors; and whose certificates clients may show."""
 
-    def __init__(self, certificate: Path, key: Path) -> None:
-        """Raises ConfigError when they cannot be used."""
-        self._files = (certificate, key)
+    def __init__(self, certificate: Path, key: Path, clients: Path | None = None) -> None:
+        """`clients` has the authorities of client certificates. Raises ConfigError for files that cannot be used."""
+        self._files, self._clients = (certificate, key), clients
         self._stamp = self._stamps()
         try:
             self._context, self._pems = self._load()
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"AIMASS_GATEWAY_TLS_CERT, _TLS_KEY: {_reason(error)}") from None
+            names = "_TLS_KEY, _CLIENT_CA" if clients else "_TLS_KEY"
+            raise ConfigError(f"AIMASS_GATEWAY_TLS_CERT, {names}: {_reason(error)}") from None
 
     def context(self) -> ssl.SSLContext:
         """For the HTTP door. Each handshake takes the files as they are."""
-        asked = _context()
+        asked = _context(self._clients)
         asked.load_cert_chain(*self._files, password=_none)
 
         def choose(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
@@ -36,8 +38,8 @@ class Certificate:
         asked.sni_callback = choose
         return asked
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """For the gRPC door, likewise."""
+    def credentials(self, certified: bool = False) -> grpc.ServerCredentials:
+        """For the gRPC door, likewise. gRPC asks for certificates of all clients (`certified`) or of none."""
         shown = self._pems
 
         def fetch() -> Any:
@@ -46,9 +48,11 @@ class Certificate:
             if shown == self._pems:
                 return None
             shown = self._pems
-            return _shown(shown)
+            return _shown(shown, certified)
 
-        return grpc.dynamic_ssl_server_credentials(_shown(shown), fetch, require_client_authentication=False)
+        return grpc.dynamic_ssl_server_credentials(
+            _shown(shown, certified), fetch, require_client_authentication=certified
+        )
 
     def _look(self) -> None:
         if (stamp := self._stamps()) == self._stamp:
@@ -62,25 +66,30 @@ class Certificate:
         self._stamp = stamp
         log.info("the public certificate is taken over from %s", self._files[0])
 
-    def _load(self) -> tuple[ssl.SSLContext, tuple[bytes, bytes]]:
+    def _load(self) -> tuple[ssl.SSLContext, _Pems]:
         certificate, key = self._files
-        pems = (key.read_bytes(), certificate.read_bytes())
-        context = _context()
+        pems = (key.read_bytes(), certificate.read_bytes(), self._clients.read_bytes() if self._clients else b"")
+        context = _context(self._clients)
         context.load_cert_chain(certificate, key, password=_none)
         return context, pems
 
     def _stamps(self) -> Any:
         try:
-            stats = [file.stat() for file in self._files]
+            stats = [file.stat() for file in (*self._files, self._clients) if file]
         except OSError:
             return None
         return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats]
 
 
-def _context() -> ssl.SSLContext:
+def _context(clients: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    if clients:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(clients)
+        # A session that is taken up again would bring along a certificate that nobody looks at anew.
+        context.num_tickets, context.options = 0, context.options | ssl.OP_NO_TICKET
     return context
 
 
@@ -89,8 +98,9 @@ def _none() -> str:
     return ""
 
 
-def _shown(pems: tuple[bytes, bytes]) -> Any:
-    return grpc.ssl_server_certificate_configuration([pems])
+def _shown(pems: _Pems, certified: bool) -> Any:
+    key, certificate, clients = pems
+    return grpc.ssl_server_certificate_configuration([(key, certificate)], clients if certified else None)
 
 
 def _reason(error: OSError) -> str:

@@ -24,6 +24,11 @@ class Config(Settings):
     # PEM files of both doors: certificate with its chain, and key; read again when they change. Empty: plain.
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    # A PEM file with the authorities of client certificates, which may be shown then; read again when it changes.
+    client_ca: Path | None = None
+    # A second gRPC door, for clients with certificates only: gRPC asks for one from everybody or from nobody. 0: a free
+    # port; empty: none.
+    certified_grpc_port: int | None = Field(default=None, ge=0, le=65535)
     # Whether several gateways may listen on the same ports, as when one takes over from another. Where another one
     # accepts connections, a gateway opens its doors when it is ready.
     reuse_port: bool = False

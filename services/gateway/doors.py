@@ -139,27 +139,34 @@ class GrpcDoor:
         """`underway` has the calls that the handlers answer."""
         self._handler, self._underway, self._config, self._certificate = handler, underway, config, certificate
         self._server: aio.Server | None = None
-        self.address = ""
+        # The second one is for clients with certificates; empty: there is none.
+        self.address = self.certified = ""
 
     async def open(self) -> None:
-        """Raises ConfigError when the port cannot be had."""
+        """Raises ConfigError when a port cannot be had."""
         # Unless it is wanted, a port that another gateway has is refused, not shared.
         shared = ("grpc.so_reuseport", int(self._config.reuse_port))
         self._server = aio.server(options=[*OPTIONS, shared, ("grpc.max_concurrent_streams", 1000)])
         self._server.add_generic_rpc_handlers((self._handler,))
-        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
-        address = f"{host}:{self._config.grpc_port}"
-        try:
-            if self._certificate:
-                port = self._server.add_secure_port(address, self._certificate.credentials())
-            else:
-                port = self._server.add_insecure_port(address)
-        except RuntimeError:
-            port = 0
-        if not port:
-            raise _taken("AIMASS_GATEWAY_GRPC_PORT", self._config.host, self._config.grpc_port)
+        config, certificate = self._config, self._certificate
+        shown = certificate.credentials() if certificate else None
+        self.address = self._add(self._server, config.grpc_port, "AIMASS_GATEWAY_GRPC_PORT", shown)
+        if certificate and config.certified_grpc_port is not None:
+            shown, name = certificate.credentials(certified=True), "AIMASS_GATEWAY_CERTIFIED_GRPC_PORT"
+            self.certified = self._add(self._server, config.certified_grpc_port, name, shown)
         await self._server.start()
-        self.address = f"{host}:{port}"
+
+    def _add(self, server: aio.Server, port: int, setting: str, shown: grpc.ServerCredentials | None) -> str:
+        """The address of another port."""
+        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        try:
+            address = f"{host}:{port}"
+            got = server.add_secure_port(address, shown) if shown else server.add_insecure_port(address)
+        except RuntimeError:
+            got = 0
+        if not got:
+            raise _taken(setting, self._config.host, port)
+        return f"{host}:{got}"
 
     async def close(self, grace: float) -> None:
         """Accepts for a while, then lets calls in flight end."""
@@ -200,6 +207,8 @@ class Doors:
             await self._rpc.close(0)
             raise
         content = {"http": f"{self._scheme}://{self._http.address}", "grpc": self._rpc.address}
+        if self._rpc.certified:
+            content["grpc_certified"] = self._rpc.certified
         await asyncio.to_thread(write_secret, self._path, orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
         self.opened.set()
         log.info("open at %s and grpc://%s", content["http"], content["grpc"], extra=OPERATOR)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from services.gateway import body, screening
+from services.gateway.access.origin import Origin
 from services.gateway.admission import Admission, enough, told
 from services.gateway.exchange import EXCHANGE_KEY
 from services.gateway.http_protocol import WORK_KEY
@@ -141,7 +142,8 @@ class Edge:
         page = _is_page(request)
         authorization = request.header(b"authorization")
         project = request.header(b"x-project")
-        request.principal = self._admission.identify(authorization, project, page, signed, request.address)
+        origin = Origin(request.address, request.certificate)
+        request.principal = self._admission.identify(authorization, project, page, signed, origin)
 
     def knows(self, request: Request) -> bool:
         """True if the request carries a valid key."""

@@ -22,6 +22,11 @@ class Exchange:
         """Whether the connection goes on after the answer."""
         return bool(self._cycle.keep_alive)
 
+    def certificate(self) -> bytes:
+        """The certificate that the client proved to have, as DER; empty for none."""
+        tls = self._cycle.transport.get_extra_info("ssl_object")
+        return (tls.getpeercert(True) if tls else None) or b""
+
     def body(self) -> bytes | None:
         """The body if all of it has come, once; else `receive` has to be asked."""
         cycle = self._cycle

@@ -54,6 +54,10 @@ class Request:
             return whole
         return await body.read(self.receive, self.headers, limit)
 
+    def certificate(self) -> bytes:
+        """The client certificate of its connection, as DER; empty for none."""
+        return self.exchange.certificate() if self.exchange else b""
+
     def header(self, name: bytes) -> str:
         """A header's text, empty when it is not there."""
         return self.headers.get(name, b"").decode("latin-1")

@@ -397,6 +397,7 @@ class ApiKey(_message.Message):
     ROTATE_TIME_FIELD_NUMBER: _builtins.int
     OLD_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
     """The 8 characters after `aim_`."""
     display_name: _builtins.str
@@ -438,6 +439,10 @@ class ApiKey(_message.Message):
     def old_expire_time(self) -> _timestamp_pb2.Timestamp:
         """Until when the secret before this one works as well."""
 
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Subjects of client certificates (`uri:`, `dns:`, `email:`, `sha256:`), one of which the connection has to show; empty: none is needed."""
+
     def __init__(
         self,
         *,
@@ -457,6 +462,7 @@ class ApiKey(_message.Message):
         rotate_time: _timestamp_pb2.Timestamp | None = ...,
         old_expire_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        certificates: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "create_time",
@@ -480,6 +486,8 @@ class ApiKey(_message.Message):
         b"addresses",
         "api_key",
         b"api_key",
+        "certificates",
+        b"certificates",
         "create_time",
         b"create_time",
         "display_name",
@@ -529,6 +537,7 @@ class CreateApiKeyRequest(_message.Message):
     BINDINGS_ONLY_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     tenant: _builtins.str
     """The tenant it is for; the caller's own if unset. Another one needs `tenants.create`."""
@@ -562,6 +571,10 @@ class CreateApiKeyRequest(_message.Message):
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models, or patterns such as `fraud-*`, that all it may is for, and nothing else: no lists, no data. The maker's own if unset."""
 
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Subjects of client certificates, one of which the connection has to show: `uri:spiffe://acme/scorer`, `dns:scorer.acme.example`, `email:ann@acme.example`, or `sha256:` and the 64 hexadecimal digits of its fingerprint. The secret alone is not believed then. The maker's own if unset."""
+
     def __init__(
         self,
         *,
@@ -576,6 +589,7 @@ class CreateApiKeyRequest(_message.Message):
         bindings_only: _builtins.bool = ...,
         addresses: _abc.Iterable[_builtins.str] | None = ...,
         models: _abc.Iterable[_builtins.str] | None = ...,
+        certificates: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "expire_time", b"expire_time", "rate_limit", b"rate_limit", "signing", b"signing"
@@ -586,6 +600,8 @@ class CreateApiKeyRequest(_message.Message):
         b"addresses",
         "bindings_only",
         b"bindings_only",
+        "certificates",
+        b"certificates",
         "display_name",
         b"display_name",
         "expire_time",
@@ -624,6 +640,7 @@ class UpdateApiKeyRequest(_message.Message):
     ROLES_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
     display_name: _builtins.str
@@ -650,6 +667,8 @@ class UpdateApiKeyRequest(_message.Message):
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
+    def certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Any of the above; whatever is set, if there is no mask."""
 
@@ -666,6 +685,7 @@ class UpdateApiKeyRequest(_message.Message):
         roles: _abc.Iterable[_builtins.str] | None = ...,
         addresses: _abc.Iterable[_builtins.str] | None = ...,
         models: _abc.Iterable[_builtins.str] | None = ...,
+        certificates: _abc.Iterable[_builtins.str] | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
@@ -677,6 +697,8 @@ class UpdateApiKeyRequest(_message.Message):
         b"addresses",
         "api_key",
         b"api_key",
+        "certificates",
+        b"certificates",
         "display_name",
         b"display_name",
         "expire_time",

@@ -120,6 +120,7 @@ def _wanted(request: pb.CreateApiKeyRequest | pb.UpdateApiKeyRequest) -> KeyRequ
         roles=tuple(dict.fromkeys(request.roles)),
         addresses=tuple(dict.fromkeys(request.addresses)),
         models=tuple(dict.fromkeys(request.models)),
+        certificates=tuple(dict.fromkeys(request.certificates)),
     )
 
 

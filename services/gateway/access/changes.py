@@ -9,7 +9,7 @@ from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue,
 
 FIELDS = (
     *("display_name", "expire_time", "rate_limit", "signing"),
-    *("projects", "permissions", "roles", "addresses", "models"),
+    *("projects", "permissions", "roles", "addresses", "models", "certificates"),
 )
 _OVERLAP = timedelta(days=90)
 
@@ -52,7 +52,8 @@ def keep_administrator(before: ApiKey, after: ApiKey, keys: Sequence[ApiKey], no
     """Raises failed_precondition if nobody would administer the installation, later or from elsewhere."""
     if not last_administrator(keys, before.api_key, now):
         return
-    if not after.administers or (after.expire_time, after.addresses) != (before.expire_time, before.addresses):
+    there = [(key.expire_time, key.addresses, key.certificates) for key in (before, after)]
+    if not after.administers or there[0] != there[1]:
         raise FailedPrecondition(f"{before.api_key} is the last key that administers: make another one first")
 
 

@@ -18,6 +18,7 @@ _SECRET = re.compile(r"aim_([a-z0-9]{8})_[A-Za-z0-9_-]{43}\Z")
 _PATTERN = re.compile(r"(\*|[a-z][a-z_]*\.(\*|[a-z][a-z_]*))\Z")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 _MODEL = re.compile(r"([a-z][a-z0-9_-]{0,62}|[a-z][a-z0-9_-]{0,61}\*)\Z")
+_CERTIFICATE = re.compile(r"(uri:[!-~]{1,500}|dns:[a-z0-9_.-]{1,253}|email:[!-~]{1,254}|sha256:[0-9a-f]{64})\Z")
 _FASTEST = 1_000_000.0
 
 
@@ -86,6 +87,8 @@ class ApiKey:
     models: tuple[str, ...] = ()
     replaced: Replaced | None = None
     rotate_time: datetime | None = None
+    # Subjects of client certificates, one of which has to be shown.
+    certificates: tuple[str, ...] = ()
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -131,6 +134,7 @@ class KeyRequest:
     bindings_only: bool = False
     addresses: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = ()
 
     @property
     def says(self) -> bool:
@@ -180,6 +184,7 @@ def grant(
     made = replace(
         made, roles=names, addresses=wanted.addresses or maker.addresses, models=wanted.models or maker.models
     )
+    made = replace(made, certificates=wanted.certificates or maker.certificates)
     has = (Grant(maker.permissions),) if held is None else held
     parts = (permissions, *(role.permissions for role in roles))
     within_reach(maker, has, made, [Grant(part, projects, made.objects) for part in parts])
@@ -199,6 +204,23 @@ def within_reach(maker: ApiKey, has: Sequence[Grant], key: ApiKey, grants: Seque
     outside = networks.within(key.addresses or networks.ALL, maker.addresses) if maker.addresses else ""
     if outside:
         raise Failure(Code.FORBIDDEN, f"the caller's key is not believed from {outside}")
+    if maker.certificates and not 0 < len(key.certificates) == len(set(key.certificates) & set(maker.certificates)):
+        raise Failure(Code.FORBIDDEN, "the caller's key is for its certificates, and so are those that it makes")
+
+
+def _check_places(wanted: KeyRequest) -> None:
+    for index, address in enumerate(wanted.addresses):
+        try:
+            networks.check(address)
+        except ValueError:
+            _invalid(f"/addresses/{index}", "must be an address, or a network as 10.0.0.0/8")
+    for index, model in enumerate(wanted.models):
+        if not _MODEL.match(model):
+            _invalid(f"/models/{index}", "must be a model, or the beginning of one and *")
+    for index, subject in enumerate(wanted.certificates):
+        if not _CERTIFICATE.match(subject):
+            rule = "must be uri:..., dns:..., email:... or sha256: and 64 hexadecimal digits"
+            _invalid(f"/certificates/{index}", rule)
 
 
 def check(wanted: KeyRequest, now: datetime) -> None:
@@ -217,14 +239,7 @@ def check(wanted: KeyRequest, now: datetime) -> None:
         _invalid("/rate_limit", "needs a rate above 0 and a burst of at least 1, neither above 1,000,000")
     if wanted.expire_time and wanted.expire_time <= now:
         _invalid("/expire_time", "must be in the future")
-    for index, address in enumerate(wanted.addresses):
-        try:
-            networks.check(address)
-        except ValueError:
-            _invalid(f"/addresses/{index}", "must be an address, or a network as 10.0.0.0/8")
-    for index, model in enumerate(wanted.models):
-        if not _MODEL.match(model):
-            _invalid(f"/models/{index}", "must be a model, or the beginning of one and *")
+    _check_places(wanted)
     if wanted.signing and len(wanted.signing.public_key) not in (0, 32):
         _invalid("/signing/public_key", "must be the 32 bytes of an Ed25519 public key")
 

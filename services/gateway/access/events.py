@@ -41,6 +41,7 @@ def key_to_wire(key: ApiKey) -> pb.ApiKey:
         signing=_signing(key.signing) if key.signing else None,
         addresses=key.addresses,
         models=key.models,
+        certificates=key.certificates,
         rotate_time=to_wire(key.rotate_time),
         old_expire_time=to_wire(key.replaced.until) if key.replaced else None,
         etag=str(key.generation),

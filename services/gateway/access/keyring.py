@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from services.gateway.access.domain import ApiKey, Tenant, digest, prefix_of
 from services.gateway.access.guests import Guest
+from services.gateway.access.origin import Origin
 from services.gateway.roles.book import Rolebook
 from services.gateway.roles.domain import Grant, in_project, within_objects, within_projects
 from services.kit.auth import Principal, Scope
@@ -15,6 +16,7 @@ from services.kit.fields import NAME
 
 _PROJECTS = 64  # principals that are kept for one key
 _NOBODY = bytes(32)
+_NOWHERE = Origin()
 
 
 @dataclass(slots=True)
@@ -37,9 +39,9 @@ _NONE = Held(ApiKey("", "", "", (), EPOCH), b"", ())
 class Elsewhere(Unauthenticated):
     """A key that is not believed from where it is shown: told as if it were none. `reason` is for the log only."""
 
-    def __init__(self, key: ApiKey, address: str) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__("the key is not valid")
-        self.reason = f"{key.api_key} is not for {address or 'an address that is not known'}"
+        self.reason = reason
 
 
 class Keyring:
@@ -150,7 +152,7 @@ class Keyring:
     def _works(self, key: ApiKey) -> bool:
         return key.works(self._now()) and self.opened(key.tenant)
 
-    def identify(self, secret: str, project: str, address: str = "") -> tuple[ApiKey, Principal]:
+    def identify(self, secret: str, project: str, origin: Origin = _NOWHERE) -> tuple[ApiKey, Principal]:
         """Whose secret this is. Raises unauthenticated, with one text and after the same work for every reason.
 
         Raises forbidden or invalid_name for a project that the key is not for or that is no name.
@@ -162,9 +164,16 @@ class Keyring:
         if held is None or not (present or former) or not self._works(held.key):
             raise Unauthenticated("the key is not valid")
         if former:
-            _here(held.key, address)
+            self._here(held.key, origin)
             return held.key, self._principal(held, project)
-        return held.key, self.speaker(held, project, address)
+        return held.key, self.speaker(held, project, origin)
+
+    def certified(self, prefix: str, project: str, origin: Origin) -> tuple[ApiKey, Principal]:
+        """The key that is named, if a certificate of its is shown. Raises unauthenticated, forbidden, invalid_name."""
+        held = self._held.get(prefix)
+        if held is None or not held.key.certificates or not self._works(held.key):
+            raise Elsewhere("it names no key that is for certificates")
+        return held.key, self.speaker(held, project, origin)
 
     def _former(self, held: Held, given: bytes) -> bool:
         """Whether this is the secret that a key had before, while it still works; the same work if there was none."""
@@ -178,10 +187,10 @@ class Keyring:
         works = self._works(held.key)
         return held if works and held.key.signing else None
 
-    def speaker(self, held: Held, project: str, address: str = "") -> Principal:
-        """Whom a key that is shown from an address speaks for. Raises unauthenticated, forbidden, invalid_name."""
-        if held.key.addresses:
-            _here(held.key, address)
+    def speaker(self, held: Held, project: str, origin: Origin = _NOWHERE) -> Principal:
+        """Whom a key that is shown from somewhere speaks for. Raises unauthenticated, forbidden, invalid_name."""
+        if held.key.addresses or held.key.certificates:
+            self._here(held.key, origin)
         if (known := held.principals.get(project)) is None:
             if len(held.principals) >= _PROJECTS:
                 held.principals.clear()
@@ -194,17 +203,18 @@ class Keyring:
         grants = tuple(dict.fromkeys(self._book.grants(tenant, names[0], roles, names[1:])))
         return Guest(Scope(tenant, project), names[0], in_project(grants, project), grants)
 
+    def _here(self, key: ApiKey, origin: Origin) -> None:
+        if not key.believed(origin.address):
+            raise Elsewhere(f"{key.api_key} is not for {origin.address or 'an address that is not known'}")
+        if key.certificates and not origin.proves(key.certificates, self._now()):
+            raise Elsewhere(f"{key.api_key} needs one of its certificates")
+
     def _principal(self, held: Held, project: str) -> Principal:
         key = held.key
         _check(project)
         if key.projects and project not in key.projects:
             raise Failure(Code.FORBIDDEN, f"the key is not for project {project}")
         return Principal(Scope(key.tenant, project), f"key:{key.api_key}", in_project(held.grants, project))
-
-
-def _here(key: ApiKey, address: str) -> None:
-    if not key.believed(address):
-        raise Elsewhere(key, address)
 
 
 def _check(project: str) -> None:

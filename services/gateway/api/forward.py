@@ -15,6 +15,7 @@ from grpc import aio
 from aimass.v1 import options_pb2
 from aimass.v1.failure_pb2 import FailureDetail
 from services.gateway import admission
+from services.gateway.access.origin import called
 from services.gateway.admission import Admission, Sent
 from services.gateway.calls import Caller, Calls, said
 from services.gateway.journal import Entry, Journal
@@ -69,7 +70,8 @@ class Forward(grpc.GenericRpcHandler):
     async def _admit(self, method: Method, content: bytes, context: Any) -> tuple[Caller, Message]:
         metadata = metadata_of(context)
         policy = method.policy
-        sent = Sent(method.path, content, policy.effect == options_pb2.EFFECT_KEYED)
+        keyed = policy.effect == options_pb2.EFFECT_KEYED
+        sent = Sent(method.path, content, keyed, lambda: called(context))
         principal, request_id = await self._gate.admit(metadata, policy.cost or 1, policy.costly, context.peer(), sent)
         large = any(f.message_type and f.message_type.full_name == _HTTP_BODY for f in method.takes.fields)
         if len(content) > SIZE and not large:
@@ -108,6 +110,7 @@ class Forward(grpc.GenericRpcHandler):
         admission.asked.set(("", ""))
         try:
             if admit:
+                sent = sent._replace(certificate=lambda: called(context))
                 await self._gate.admit(metadata_of(context), 1, False, context.peer(), sent)
             yield
         except aio.AbortError:

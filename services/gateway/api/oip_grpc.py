@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from services.gateway.access.origin import called
 from services.gateway.admission import Sent, asked
 from services.gateway.api.forward import read
 from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permit
@@ -75,7 +76,7 @@ class OipGrpc:
             metadata = metadata_of(context)
             try:
                 with telemetry.span(f"{SERVICE}/{name}", metadata, telemetry.Kind.SERVER) as span:
-                    sent = Sent(path, content)
+                    sent = Sent(path, content, certificate=lambda: called(context))
                     principal, request_id = await self._admit(metadata, 1, False, context.peer(), sent)
                     span.set_attribute("request_id", request_id)
                     telemetry.belongs(principal.scope, "gateway")

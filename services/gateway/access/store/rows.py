@@ -47,6 +47,7 @@ key_table = scoped(
     Column("old_digest", LargeBinary),
     Column("old_expire_time", UtcDateTime),
     Column("rotate_time", UtcDateTime),
+    Column("certificates", JSON, nullable=False),
     Index("api_key_prefix", "api_key", unique=True),
 )
 Stored = tuple[ApiKey, bytes]
@@ -128,6 +129,7 @@ def key_row(key: ApiKey, digest: bytes) -> dict[str, Any]:
         "old_digest": key.replaced.digest if key.replaced else None,
         "old_expire_time": key.replaced.until if key.replaced else None,
         "rotate_time": key.rotate_time,
+        "certificates": list(key.certificates),
     }
 
 
@@ -150,4 +152,5 @@ def as_key(row: Row[Any]) -> ApiKey:
         tuple(row.models),
         Replaced(row.old_digest, row.old_expire_time) if row.old_digest else None,
         row.rotate_time,
+        tuple(row.certificates),
     )
