@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 caller: ContextVar[tuple[Principal, str] | None] = ContextVar("caller", default=None)
 # Which model and version it asked for, and then which version answered.
 asked: ContextVar[tuple[str, str]] = ContextVar("asked", default=("", ""))
+# What answered in place of that version.
+degraded: ContextVar[str] = ContextVar("degraded", default="")
 # Before the name of a key, in place of its secret: no secret begins so.
 CERTIFIED = "certificate "
 _KEY = re.compile(r"[a-z0-9]{8}\Z")

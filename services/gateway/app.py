@@ -35,12 +35,14 @@ from services.gateway.roles.service import Roles
 from services.gateway.roles.store import RoleStore
 from services.gateway.screening import Screen
 from services.gateway.signatures import Signatures
+from services.gateway.traffic.answers import Answers
 from services.gateway.traffic.api import TrafficApi
 from services.gateway.traffic.coalescing import Coalescer
 from services.gateway.traffic.engines import Inference, RemoteEngines
 from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.service import Traffic
 from services.gateway.traffic.store import TrafficStore
+from services.gateway.traffic.substitutes import Substitutes
 from services.kit import telemetry
 from services.kit.app import App, Runtime
 from services.kit.config import ConfigError
@@ -88,7 +90,7 @@ def build(config: Config, runtime: Runtime) -> App:
     access_api, roles_api = AccessApi(access, Keeping(access, store, runtime.now), receipts), RolesApi(roles)
     told = (events.ApiKeyChanged, events.TenantChanged, events.RoleChanged, events.BindingChanged)
     heard = dict.fromkeys(told, access_api.changed) | books.heard
-    follow = [*([bearers.follow] if bearers else []), routes.follow, routes.watch]
+    follow = [*([bearers.follow, traffic.substitutes.share] if bearers else []), routes.follow, routes.watch]
     return App(
         rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": roles_api, **books.rpc},
         database=database,
@@ -118,7 +120,8 @@ def _limiter(runtime: Runtime) -> Limiter:
 def _traffic(runtime: Runtime, database: Database, remote: RemoteEngines) -> tuple[Traffic, RemoteEngines]:
     store = TrafficStore(database, schema.outbox)
     coalescer = Coalescer(Inference(runtime, remote), width=lambda target: len(traffic.having(*target)))
-    traffic = Traffic(store, coalescer, runtime.telemetry.record, runtime.instance, runtime.now)
+    instead = Substitutes(Answers(runtime.cache))
+    traffic = Traffic(store, coalescer, runtime.telemetry.record, runtime.instance, runtime.now, instead)
     remote.having, remote.lost = traffic.having, traffic.lost
     return traffic, remote
 

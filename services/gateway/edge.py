@@ -188,6 +188,7 @@ class Edge:
                 request.model,
                 request.version,
                 request.told,
+                request.degraded,
             )
         )
 

@@ -38,6 +38,8 @@ class Entry:
     version: str = ""
     # The log centre hears of it by another record; here it is a line in the file only.
     told: bool = False
+    # What answered in place of the version that was asked.
+    degraded: str = ""
 
 
 class Journal:
@@ -114,6 +116,8 @@ def _line(at: int, entry: Entry) -> bytes:
     }
     if entry.model:
         fields |= {"model": entry.model, "version": entry.version}
+    if entry.degraded:
+        fields["degraded"] = entry.degraded
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -133,6 +137,8 @@ def _record(at: int, entry: Entry) -> Record:
     }
     if entry.model:
         attributes |= {"model": entry.model, "version": entry.version}
+    if entry.degraded:
+        attributes["degraded"] = entry.degraded
     severity = "ERROR" if entry.status >= 500 else "WARNING" if entry.status >= 400 else "INFO"
     text = f"{entry.method} {attributes['path']} {entry.status}"
     scope = entry.principal.scope if entry.principal else Scope(SYSTEM)

@@ -25,6 +25,7 @@ from services.gateway.journal import Entry, Journal
 from services.gateway.limits import Standing
 from services.gateway.overload.priority import Priority
 from services.gateway.request import Request, Response, failed
+from services.gateway.traffic.domain.routing import Pinned
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Unloaded
 from services.gateway.traffic.service import Begun, Prediction, Query, Traffic
@@ -116,7 +117,7 @@ class Repeats:
             found = self._heads[about] = b"".join((STATUS_LINE[response.status], *lines))
         return found
 
-    def note(self, repeat: "Repeat", status: int, size: int, seconds: float, version: str) -> None:
+    def note(self, repeat: "Repeat", status: int, size: int, seconds: float, version: str, degraded: str) -> None:
         """Writes the access log."""
         known, address = repeat.known, repeat.connection.client
         self._journal.add(
@@ -132,6 +133,7 @@ class Repeats:
                 known.model,
                 version,
                 told=status == 200,
+                degraded=degraded,
             )
         )
 
@@ -143,6 +145,8 @@ class Repeat:
         "_answer",
         "_asked",
         "_begun",
+        "_degraded",
+        "_question",
         "_repeats",
         "_standing",
         "_started",
@@ -158,6 +162,8 @@ class Repeat:
         self._version = known.version
         self._asked: Asked | None = None
         self._begun: Begun | None = None
+        self._question: tuple[Pinned, Query] | None = None
+        self._degraded = ""
         self._answer: asyncio.Future[Any] | None = None
 
     def begin(self, content: bytes) -> None:
@@ -165,7 +171,7 @@ class Repeat:
         known, traffic = self.known, self._repeats.traffic
         try:
             scope = known.principal.scope
-            pinned = traffic.route(scope, known.model, known.version)
+            pinned = traffic.route(scope, known.model, known.version, instead=True)
             self._version = str(pinned.version.number)
             deadline = time.monotonic() + known.seconds
             traffic.screen(scope, pinned, deadline, known.priority)
@@ -173,6 +179,7 @@ class Repeat:
             self._asked = asked
             who, first = known.principal.id, known.priority
             query = Query(self.request_id, deadline, asked.inputs, asked.outputs, who, fit=fit, priority=first)
+            self._question = pinned, query
             self._begun = begun = traffic.begin(scope, pinned, query)
             if begun is None:  # it has to wait for what its caller may use
                 answer: asyncio.Future[Any] = asyncio.ensure_future(traffic.predict(scope, pinned, query))
@@ -200,14 +207,24 @@ class Repeat:
         error = answer.exception()
         try:
             if isinstance(error, Unloaded) and self._begun:
+                self._question = None
                 again = self._repeats.traffic.again(self.known.principal.scope, self._begun)
                 self._when(asyncio.ensure_future(again), self._encode)
             elif error:
-                self._fail(error)
+                self._replace(error)
             else:
                 then(answer.result())
         except Exception as unforeseen:
             self._fail(unforeseen)
+
+    def _replace(self, error: BaseException) -> None:
+        """Somebody else may answer, if there is anybody and he was not asked already."""
+        asked, self._question = self._question, None
+        if asked and isinstance(error, Failure) and asked[0].version.ladder:
+            instead = self._repeats.traffic.instead(self.known.principal.scope, *asked, error)
+            self._when(asyncio.ensure_future(instead), self._encode)
+        else:
+            self._fail(error)
 
     def _end(self, outputs: list[Tensor]) -> None:
         assert self._begun
@@ -215,7 +232,7 @@ class Repeat:
 
     def _encode(self, prediction: Prediction) -> None:
         assert self._asked
-        self._version = str(prediction.pinned.version.number)
+        self._version, self._degraded = str(prediction.pinned.version.number), prediction.degraded
         if sum([len(tensor.raw) for tensor in prediction.outputs]) > LARGE:
             self._when(asyncio.ensure_future(asyncio.to_thread(answered, self._asked, prediction)), self._send)
         else:
@@ -241,4 +258,5 @@ class Repeat:
         connection.answer(self, b"".join(parts), last)
 
     def _note(self, status: int, size: int) -> None:
-        self._repeats.note(self, status, size, time.perf_counter() - self._started, self._version)
+        took = time.perf_counter() - self._started
+        self._repeats.note(self, status, size, took, self._version, self._degraded)

@@ -38,6 +38,8 @@ class Request:
     standing: Standing | None = None
     # The log centre has a record of it already.
     told: bool = False
+    # What answered in place of the version that was asked.
+    degraded: str = ""
     exchange: Exchange | None = None
     # The body, where it had to be read to find out whether the request is taken.
     content: bytes | None = None

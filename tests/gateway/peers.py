@@ -12,6 +12,7 @@ from aimass.v1 import engines_pb2, gateway_events_pb2, inference_events_pb2, mod
 from aimass.v1 import releases_pb2 as pb
 from services.gateway.database import open_database, schema
 from services.gateway.retries import Retries
+from services.gateway.traffic.answers import Answers
 from services.gateway.traffic.api import TrafficApi
 from services.gateway.traffic.coalescing import Coalescer
 from services.gateway.traffic.engines import RemoteEngines
@@ -19,6 +20,7 @@ from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.lanes import Limits
 from services.gateway.traffic.service import Traffic
 from services.gateway.traffic.store import TrafficStore
+from services.gateway.traffic.substitutes import Substitutes
 from services.kit.app import Runtime
 from services.kit.auth import Scope
 from services.kit.bus import Event
@@ -146,7 +148,9 @@ class Peers(House):
         store = TrafficStore(self.database, schema.outbox)
         instances = Instances(runtime.directory)
         remote = RemoteEngines(runtime, instances, Retries())
-        self.traffic = Traffic(store, Coalescer(remote, limits), self.records.append, runtime.instance, runtime.now)
+        coalescer, self.answers = Coalescer(remote, limits), Answers(runtime.cache)
+        instead, record = Substitutes(self.answers), self.records.append
+        self.traffic = Traffic(store, coalescer, record, runtime.instance, runtime.now, instead)
         remote.having, remote.lost = self.traffic.having, self.traffic.lost
         self.api = TrafficApi(self.traffic, instances, runtime, schema.inbox)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from aimass.v1 import access_pb2, releases_pb2
+from aimass.v1 import access_pb2, models_pb2, releases_pb2
 from aimass.v1.access_pb2_grpc import AccessStub
 from aimass.v1.releases_pb2_grpc import ReleasesStub
 from tests.support.house import House, house, until
@@ -32,9 +32,10 @@ class Serving:
         self.doors: dict[str, str] = json.loads((running.runtime.home / "doors.json").read_text())
         self.key = (running.runtime.home / "admin-key").read_text().strip()
 
-    async def serve(self, model: str, graph: bytes) -> int:
-        """Registers a graph and promotes it; returns when the gateway answers with it."""
-        number = await register(self.house, model, graph, tenant="default")
+    async def serve(self, model: str, graph: bytes, **settings: Any) -> int:
+        """Registers a graph, with serving settings, and promotes it; returns when the gateway answers with it."""
+        serving = models_pb2.ServingSettings(**settings)
+        number = await register(self.house, model, graph, tenant="default", serving=serving)
         await self.promote(model, number)
         return number
 

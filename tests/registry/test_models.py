@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -299,8 +300,26 @@ async def test_how_a_version_wants_to_be_run_goes_with_it_to_its_release(acme: T
     assert (await acme.release("late")).desired.serving == asked.serving
 
 
-@pytest.mark.parametrize("serving", [{"instances": 17}, {"max_batch_rows": -1}, {"batch_delay_us": 100_001}])
-async def test_what_nobody_would_run_is_refused(acme: Tenant, serving: dict[str, int]) -> None:
+async def test_a_version_says_what_answers_while_it_cannot(acme: Tenant) -> None:
+    asked = await uploaded(acme)
+    asked.serving.CopyFrom(pb.ServingSettings(cached_seconds=60, previous_version=True, smaller_model="tiny"))
+    await acme.models().CreateModelVersion(asked)
+    await acme.promote("late", 1)
+
+    assert (await acme.release("late")).desired.serving == asked.serving
+
+
+@pytest.mark.parametrize(
+    "serving",
+    [
+        {"instances": 17},
+        {"max_batch_rows": -1},
+        {"batch_delay_us": 100_001},
+        {"cached_seconds": 86_401},
+        {"smaller_model": "late"},
+    ],
+)
+async def test_what_nobody_would_run_is_refused(acme: Tenant, serving: dict[str, Any]) -> None:
     asked = await uploaded(acme)
     asked.serving.CopyFrom(pb.ServingSettings(**serving))
     with pytest.raises(Failure) as refused:

@@ -132,7 +132,9 @@ async def upload(house: House, data: bytes, tenant: str = "acme") -> str:
     return str(done.digest)
 
 
-async def register(house: House, model: str, data: bytes, tenant: str = "acme") -> int:
+async def register(
+    house: House, model: str, data: bytes, tenant: str = "acme", serving: models_pb2.ServingSettings | None = None
+) -> int:
     """Uploads a graph and adds it as a version, making the model if need be; returns the version's number."""
     models = house.stub(ModelsStub, "registry", tenant=tenant)
     try:
@@ -141,5 +143,5 @@ async def register(house: House, model: str, data: bytes, tenant: str = "acme") 
         if failure.code is not Code.ALREADY_EXISTS:
             raise
     file = artifacts_pb2.ArtifactFile(name="model.onnx", digest=await upload(house, data, tenant))
-    request = models_pb2.CreateModelVersionRequest(model=model, files=[file])
+    request = models_pb2.CreateModelVersionRequest(model=model, files=[file], serving=serving)
     return int((await models.CreateModelVersion(request)).version)

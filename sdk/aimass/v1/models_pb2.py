@@ -28,7 +28,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61imass/v1/models.proto\x12\taimass.v1\x1a\x19\x61imass/v1/artifacts.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"`\n\nTensorSpec\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xf2\xe0\x18\x05\x08\x01 \x80\x01\x12\"\n\x08\x64\x61tatype\x18\x02 \x01(\tB\x10\xf2\xe0\x18\x0c\x08\x01 \x08\x42\x06\"FP32\"\x12\x15\n\x05shape\x18\x03 \x03(\x03\x42\x06\xf2\xe0\x18\x02(\x08\"\xa1\x01\n\tSignature\x12.\n\x06inputs\x18\x01 \x03(\x0b\x32\x15.aimass.v1.TensorSpecB\x07\xf2\xe0\x18\x03(\xd0\x0f\x12.\n\x07outputs\x18\x02 \x03(\x0b\x32\x15.aimass.v1.TensorSpecB\x06\xf2\xe0\x18\x02(d\x12\x17\n\x0f\x62\x61tch_invariant\x18\x03 \x01(\x08\x12\x1b\n\nchecked_on\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03 \xc8\x01\"T\n\x0fServingSettings\x12\x11\n\tinstances\x18\x01 \x01(\x05\x12\x16\n\x0emax_batch_rows\x18\x02 \x01(\x05\x12\x16\n\x0e\x62\x61tch_delay_us\x18\x03 \x01(\x05\"\xe4\x01\n\x05Model\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x16\n\x0elatest_version\x18\x03 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65lete_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xda\x05\n\x0cModelVersion\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x1f\n\x05stage\x18\x03 \x01(\x0e\x32\x10.aimass.v1.Stage\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12&\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x17.aimass.v1.ArtifactFile\x12\'\n\tsignature\x18\x06 \x01(\x0b\x32\x14.aimass.v1.Signature\x12\x35\n\x07metrics\x18\x07 \x03(\x0b\x32$.aimass.v1.ModelVersion.MetricsEntry\x12=\n\x0b\x65nvironment\x18\x08 \x03(\x0b\x32(.aimass.v1.ModelVersion.EnvironmentEntry\x12\x0c\n\x04\x63\x61rd\x18\t \x01(\t\x12\x0b\n\x03run\x18\n \x01(\t\x12\x0b\n\x03job\x18\x0b \x01(\t\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65lete_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x66\x65\x61ture_set\x18\x0f \x01(\t\x12\x10\n\x08\x64\x61ta_set\x18\x10 \x01(\t\x12+\n\x07serving\x18\x11 \x01(\x0b\x32\x1a.aimass.v1.ServingSettings\x12\x33\n\x06labels\x18\x12 \x03(\x0b\x32#.aimass.v1.ModelVersion.LabelsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x12\x43reateModelRequest\x12\x1d\n\x05model\x18\x01 \x01(\tB\x0e\xf2\xe0\x18\n\x10\x01\x42\x06\"late\"\x12\x1c\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \xe8\x07\"(\n\x0fGetModelRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"P\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x0cshow_deleted\x18\x03 \x01(\x08\"O\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.aimass.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x12\x44\x65leteModelRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"-\n\x14UndeleteModelRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"\xa0\x03\n\x19\x43reateModelVersionRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x30\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.aimass.v1.ArtifactFileB\x08\xf2\xe0\x18\x04\x08\x01(\x14\x12J\n\x07metrics\x18\x03 \x03(\x0b\x32\x31.aimass.v1.CreateModelVersionRequest.MetricsEntryB\x06\xf2\xe0\x18\x02(d\x12\x16\n\x04\x63\x61rd\x18\x04 \x01(\tB\x08\xf2\xe0\x18\x04 \xa0\x8d\x06\x12+\n\x07serving\x18\x05 \x01(\x0b\x32\x1a.aimass.v1.ServingSettings\x12J\n\x06labels\x18\x06 \x03(\x0b\x32\x30.aimass.v1.CreateModelVersionRequest.LabelsEntryB\x08\xf2\xe0\x18\x04 ?(\x14\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x16GetModelVersionRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x07version\x18\x02 \x01(\x05\x42\x06\xf2\xe0\x18\x02\x08\x01\"n\n\x18ListModelVersionsRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x14\n\x0cshow_deleted\x18\x04 \x01(\x08\"_\n\x19ListModelVersionsResponse\x12)\n\x08versions\x18\x01 \x03(\x0b\x32\x17.aimass.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x19\x44\x65leteModelVersionRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x07version\x18\x02 \x01(\x05\x42\x06\xf2\xe0\x18\x02\x08\x01\"M\n\x1bUndeleteModelVersionRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x07version\x18\x02 \x01(\x05\x42\x06\xf2\xe0\x18\x02\x08\x01*l\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTAGE_CANDIDATE\x10\x01\x12\x11\n\rSTAGE_SERVING\x10\x02\x12\x11\n\rSTAGE_RETIRED\x10\x03\x12\x11\n\rSTAGE_DELETED\x10\x04\x32\x9d\x0c\n\x06Models\x12~\n\x0b\x43reateModel\x12\x1d.aimass.v1.CreateModelRequest\x1a\x10.aimass.v1.Model\">\xea\xe0\x18%\n\rmodels.create\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02\x0f\"\n/v1/models:\x01*\x12x\n\x08GetModel\x12\x1a.aimass.v1.GetModelRequest\x1a\x10.aimass.v1.Model\">\xea\xe0\x18 \n\nmodels.get\x12\x0emodels/{model}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/models/{model}\x12z\n\nListModels\x12\x1c.aimass.v1.ListModelsRequest\x1a\x1d.aimass.v1.ListModelsResponse\"/\xea\xe0\x18\x19\n\x0bmodels.list\x12\x06models\x18\x01 \x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12\x85\x01\n\x0b\x44\x65leteModel\x12\x1d.aimass.v1.DeleteModelRequest\x1a\x10.aimass.v1.Model\"E\xea\xe0\x18\'\n\rmodels.delete\x12\x0emodels/{model}\x18\x02 \x01\x38\x01@\x01\x82\xd3\xe4\x93\x02\x14*\x12/v1/models/{model}\x12\x93\x01\n\rUndeleteModel\x12\x1f.aimass.v1.UndeleteModelRequest\x1a\x10.aimass.v1.Model\"O\xea\xe0\x18%\n\rmodels.delete\x12\x0emodels/{model}\x18\x02 \x01\x38\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:undelete:\x01*\x12\xac\x01\n\x12\x43reateModelVersion\x12$.aimass.v1.CreateModelVersionRequest\x1a\x17.aimass.v1.ModelVersion\"W\xea\xe0\x18-\n\x0fversions.create\x12\x0emodels/{model}\x18\x03 \x01\x32\x02\x08<8\x01X\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}/versions:\x01*\x12\xa2\x01\n\x0fGetModelVersion\x12!.aimass.v1.GetModelVersionRequest\x1a\x17.aimass.v1.ModelVersion\"S\xea\xe0\x18\"\n\x0cversions.get\x12\x0emodels/{model}\x18\x01 \x01\x82\xd3\xe4\x93\x02\'\x12%/v1/models/{model}/versions/{version}\x12\xaa\x01\n\x11ListModelVersions\x12#.aimass.v1.ListModelVersionsRequest\x1a$.aimass.v1.ListModelVersionsResponse\"J\xea\xe0\x18#\n\rversions.list\x12\x0emodels/{model}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/models/{model}/versions\x12\xaf\x01\n\x12\x44\x65leteModelVersion\x12$.aimass.v1.DeleteModelVersionRequest\x1a\x17.aimass.v1.ModelVersion\"Z\xea\xe0\x18)\n\x0fversions.delete\x12\x0emodels/{model}\x18\x02 \x01\x38\x01@\x01\x82\xd3\xe4\x93\x02\'*%/v1/models/{model}/versions/{version}\x12\xbd\x01\n\x14UndeleteModelVersion\x12&.aimass.v1.UndeleteModelVersionRequest\x1a\x17.aimass.v1.ModelVersion\"d\xea\xe0\x18\'\n\x0fversions.delete\x12\x0emodels/{model}\x18\x02 \x01\x38\x01\x82\xd3\xe4\x93\x02\x33\"./v1/models/{model}/versions/{version}:undelete:\x01*\x1a\x0c\xe2\xe0\x18\x08registryb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61imass/v1/models.proto\x12\taimass.v1\x1a\x19\x61imass/v1/artifacts.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"`\n\nTensorSpec\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xf2\xe0\x18\x05\x08\x01 \x80\x01\x12\"\n\x08\x64\x61tatype\x18\x02 \x01(\tB\x10\xf2\xe0\x18\x0c\x08\x01 \x08\x42\x06\"FP32\"\x12\x15\n\x05shape\x18\x03 \x03(\x03\x42\x06\xf2\xe0\x18\x02(\x08\"\xa1\x01\n\tSignature\x12.\n\x06inputs\x18\x01 \x03(\x0b\x32\x15.aimass.v1.TensorSpecB\x07\xf2\xe0\x18\x03(\xd0\x0f\x12.\n\x07outputs\x18\x02 \x03(\x0b\x32\x15.aimass.v1.TensorSpecB\x06\xf2\xe0\x18\x02(d\x12\x17\n\x0f\x62\x61tch_invariant\x18\x03 \x01(\x08\x12\x1b\n\nchecked_on\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03 \xc8\x01\"\xa7\x01\n\x0fServingSettings\x12\x11\n\tinstances\x18\x01 \x01(\x05\x12\x16\n\x0emax_batch_rows\x18\x02 \x01(\x05\x12\x16\n\x0e\x62\x61tch_delay_us\x18\x03 \x01(\x05\x12\x16\n\x0e\x63\x61\x63hed_seconds\x18\x04 \x01(\x05\x12\x18\n\x10previous_version\x18\x05 \x01(\x08\x12\x1f\n\rsmaller_model\x18\x06 \x01(\tB\x08\xf2\xe0\x18\x04\x10\x01\x18\x01\"\xe4\x01\n\x05Model\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x16\n\x0elatest_version\x18\x03 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65lete_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xda\x05\n\x0cModelVersion\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x1f\n\x05stage\x18\x03 \x01(\x0e\x32\x10.aimass.v1.Stage\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12&\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x17.aimass.v1.ArtifactFile\x12\'\n\tsignature\x18\x06 \x01(\x0b\x32\x14.aimass.v1.Signature\x12\x35\n\x07metrics\x18\x07 \x03(\x0b\x32$.aimass.v1.ModelVersion.MetricsEntry\x12=\n\x0b\x65nvironment\x18\x08 \x03(\x0b\x32(.aimass.v1.ModelVersion.EnvironmentEntry\x12\x0c\n\x04\x63\x61rd\x18\t \x01(\t\x12\x0b\n\x03run\x18\n \x01(\t\x12\x0b\n\x03job\x18\x0b \x01(\t\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65lete_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x66\x65\x61ture_set\x18\x0f \x01(\t\x12\x10\n\x08\x64\x61ta_set\x18\x10 \x01(\t\x12+\n\x07serving\x18\x11 \x01(\x0b\x32\x1a.aimass.v1.ServingSettings\x12\x33\n\x06labels\x18\x12 \x03(\x0b\x32#.aimass.v1.ModelVersion.LabelsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x12\x43reateModelRequest\x12\x1d\n\x05model\x18\x01 \x01(\tB\x0e\xf2\xe0\x18\n\x10\x01\x42\x06\"late\"\x12\x1c\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \xe8\x07\"(\n\x0fGetModelRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"P\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x0cshow_deleted\x18\x03 \x01(\x08\"O\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.aimass.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x12\x44\x65leteModelRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"-\n\x14UndeleteModelRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"\xa0\x03\n\x19\x43reateModelVersionRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x30\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x17.aimass.v1.ArtifactFileB\x08\xf2\xe0\x18\x04\x08\x01(\x14\x12J\n\x07metrics\x18\x03 \x03(\x0b\x32\x31.aimass.v1.CreateModelVersionRequest.MetricsEntryB\x06\xf2\xe0\x18\x02(d\x12\x16\n\x04\x63\x61rd\x18\x04 \x01(\tB\x08\xf2\xe0\x18\x04 \xa0\x8d\x06\x12+\n\x07serving\x18\x05 \x01(\x0b\x32\x1a.aimass.v1.ServingSettings\x12J\n\x06labels\x18\x06 \x03(\x0b\x32\x30.aimass.v1.CreateModelVersionRequest.LabelsEntryB\x08\xf2\xe0\x18\x04 ?(\x14\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x16GetModelVersionRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x07version\x18\x02 \x01(\x05\x42\x06\xf2\xe0\x18\x02\x08\x01\"n\n\x18ListModelVersionsRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x14\n\x0cshow_deleted\x18\x04 \x01(\x08\"_\n\x19ListModelVersionsResponse\x12)\n\x08versions\x18\x01 \x03(\x0b\x32\x17.aimass.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x19\x44\x65leteModelVersionRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x07version\x18\x02 \x01(\x05\x42\x06\xf2\xe0\x18\x02\x08\x01\"M\n\x1bUndeleteModelVersionRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x07version\x18\x02 \x01(\x05\x42\x06\xf2\xe0\x18\x02\x08\x01*l\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTAGE_CANDIDATE\x10\x01\x12\x11\n\rSTAGE_SERVING\x10\x02\x12\x11\n\rSTAGE_RETIRED\x10\x03\x12\x11\n\rSTAGE_DELETED\x10\x04\x32\x9d\x0c\n\x06Models\x12~\n\x0b\x43reateModel\x12\x1d.aimass.v1.CreateModelRequest\x1a\x10.aimass.v1.Model\">\xea\xe0\x18%\n\rmodels.create\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02\x0f\"\n/v1/models:\x01*\x12x\n\x08GetModel\x12\x1a.aimass.v1.GetModelRequest\x1a\x10.aimass.v1.Model\">\xea\xe0\x18 \n\nmodels.get\x12\x0emodels/{model}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/models/{model}\x12z\n\nListModels\x12\x1c.aimass.v1.ListModelsRequest\x1a\x1d.aimass.v1.ListModelsResponse\"/\xea\xe0\x18\x19\n\x0bmodels.list\x12\x06models\x18\x01 \x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12\x85\x01\n\x0b\x44\x65leteModel\x12\x1d.aimass.v1.DeleteModelRequest\x1a\x10.aimass.v1.Model\"E\xea\xe0\x18\'\n\rmodels.delete\x12\x0emodels/{model}\x18\x02 \x01\x38\x01@\x01\x82\xd3\xe4\x93\x02\x14*\x12/v1/models/{model}\x12\x93\x01\n\rUndeleteModel\x12\x1f.aimass.v1.UndeleteModelRequest\x1a\x10.aimass.v1.Model\"O\xea\xe0\x18%\n\rmodels.delete\x12\x0emodels/{model}\x18\x02 \x01\x38\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:undelete:\x01*\x12\xac\x01\n\x12\x43reateModelVersion\x12$.aimass.v1.CreateModelVersionRequest\x1a\x17.aimass.v1.ModelVersion\"W\xea\xe0\x18-\n\x0fversions.create\x12\x0emodels/{model}\x18\x03 \x01\x32\x02\x08<8\x01X\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}/versions:\x01*\x12\xa2\x01\n\x0fGetModelVersion\x12!.aimass.v1.GetModelVersionRequest\x1a\x17.aimass.v1.ModelVersion\"S\xea\xe0\x18\"\n\x0cversions.get\x12\x0emodels/{model}\x18\x01 \x01\x82\xd3\xe4\x93\x02\'\x12%/v1/models/{model}/versions/{version}\x12\xaa\x01\n\x11ListModelVersions\x12#.aimass.v1.ListModelVersionsRequest\x1a$.aimass.v1.ListModelVersionsResponse\"J\xea\xe0\x18#\n\rversions.list\x12\x0emodels/{model}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/models/{model}/versions\x12\xaf\x01\n\x12\x44\x65leteModelVersion\x12$.aimass.v1.DeleteModelVersionRequest\x1a\x17.aimass.v1.ModelVersion\"Z\xea\xe0\x18)\n\x0fversions.delete\x12\x0emodels/{model}\x18\x02 \x01\x38\x01@\x01\x82\xd3\xe4\x93\x02\'*%/v1/models/{model}/versions/{version}\x12\xbd\x01\n\x14UndeleteModelVersion\x12&.aimass.v1.UndeleteModelVersionRequest\x1a\x17.aimass.v1.ModelVersion\"d\xea\xe0\x18\'\n\x0fversions.delete\x12\x0emodels/{model}\x18\x02 \x01\x38\x01\x82\xd3\xe4\x93\x02\x33\"./v1/models/{model}/versions/{version}:undelete:\x01*\x1a\x0c\xe2\xe0\x18\x08registryb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNATURE'].fields_by_name['outputs']._serialized_options = b'\362\340\030\002(d'
   _globals['_SIGNATURE'].fields_by_name['checked_on']._loaded_options = None
   _globals['_SIGNATURE'].fields_by_name['checked_on']._serialized_options = b'\362\340\030\003 \310\001'
+  _globals['_SERVINGSETTINGS'].fields_by_name['smaller_model']._loaded_options = None
+  _globals['_SERVINGSETTINGS'].fields_by_name['smaller_model']._serialized_options = b'\362\340\030\004\020\001\030\001'
   _globals['_MODELVERSION_METRICSENTRY']._loaded_options = None
   _globals['_MODELVERSION_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_MODELVERSION_ENVIRONMENTENTRY']._loaded_options = None
@@ -113,52 +115,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELS'].methods_by_name['DeleteModelVersion']._serialized_options = b'\352\340\030)\n\017versions.delete\022\016models/{model}\030\002 \0018\001@\001\202\323\344\223\002\'*%/v1/models/{model}/versions/{version}'
   _globals['_MODELS'].methods_by_name['UndeleteModelVersion']._loaded_options = None
   _globals['_MODELS'].methods_by_name['UndeleteModelVersion']._serialized_options = b'\352\340\030\'\n\017versions.delete\022\016models/{model}\030\002 \0018\001\202\323\344\223\0023\"./v1/models/{model}/versions/{version}:undelete:\001*'
-  _globals['_STAGE']._serialized_start=2702
-  _globals['_STAGE']._serialized_end=2810
+  _globals['_STAGE']._serialized_start=2786
+  _globals['_STAGE']._serialized_end=2894
   _globals['_TENSORSPEC']._serialized_start=152
   _globals['_TENSORSPEC']._serialized_end=248
   _globals['_SIGNATURE']._serialized_start=251
   _globals['_SIGNATURE']._serialized_end=412
-  _globals['_SERVINGSETTINGS']._serialized_start=414
-  _globals['_SERVINGSETTINGS']._serialized_end=498
-  _globals['_MODEL']._serialized_start=501
-  _globals['_MODEL']._serialized_end=729
-  _globals['_MODELVERSION']._serialized_start=732
-  _globals['_MODELVERSION']._serialized_end=1462
-  _globals['_MODELVERSION_METRICSENTRY']._serialized_start=1317
-  _globals['_MODELVERSION_METRICSENTRY']._serialized_end=1363
-  _globals['_MODELVERSION_ENVIRONMENTENTRY']._serialized_start=1365
-  _globals['_MODELVERSION_ENVIRONMENTENTRY']._serialized_end=1415
-  _globals['_MODELVERSION_LABELSENTRY']._serialized_start=1417
-  _globals['_MODELVERSION_LABELSENTRY']._serialized_end=1462
-  _globals['_CREATEMODELREQUEST']._serialized_start=1464
-  _globals['_CREATEMODELREQUEST']._serialized_end=1545
-  _globals['_GETMODELREQUEST']._serialized_start=1547
-  _globals['_GETMODELREQUEST']._serialized_end=1587
-  _globals['_LISTMODELSREQUEST']._serialized_start=1589
-  _globals['_LISTMODELSREQUEST']._serialized_end=1669
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1671
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1750
-  _globals['_DELETEMODELREQUEST']._serialized_start=1752
-  _globals['_DELETEMODELREQUEST']._serialized_end=1795
-  _globals['_UNDELETEMODELREQUEST']._serialized_start=1797
-  _globals['_UNDELETEMODELREQUEST']._serialized_end=1842
-  _globals['_CREATEMODELVERSIONREQUEST']._serialized_start=1845
-  _globals['_CREATEMODELVERSIONREQUEST']._serialized_end=2261
-  _globals['_CREATEMODELVERSIONREQUEST_METRICSENTRY']._serialized_start=1317
-  _globals['_CREATEMODELVERSIONREQUEST_METRICSENTRY']._serialized_end=1363
-  _globals['_CREATEMODELVERSIONREQUEST_LABELSENTRY']._serialized_start=1417
-  _globals['_CREATEMODELVERSIONREQUEST_LABELSENTRY']._serialized_end=1462
-  _globals['_GETMODELVERSIONREQUEST']._serialized_start=2263
-  _globals['_GETMODELVERSIONREQUEST']._serialized_end=2335
-  _globals['_LISTMODELVERSIONSREQUEST']._serialized_start=2337
-  _globals['_LISTMODELVERSIONSREQUEST']._serialized_end=2447
-  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=2449
-  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=2544
-  _globals['_DELETEMODELVERSIONREQUEST']._serialized_start=2546
-  _globals['_DELETEMODELVERSIONREQUEST']._serialized_end=2621
-  _globals['_UNDELETEMODELVERSIONREQUEST']._serialized_start=2623
-  _globals['_UNDELETEMODELVERSIONREQUEST']._serialized_end=2700
-  _globals['_MODELS']._serialized_start=2813
-  _globals['_MODELS']._serialized_end=4378
+  _globals['_SERVINGSETTINGS']._serialized_start=415
+  _globals['_SERVINGSETTINGS']._serialized_end=582
+  _globals['_MODEL']._serialized_start=585
+  _globals['_MODEL']._serialized_end=813
+  _globals['_MODELVERSION']._serialized_start=816
+  _globals['_MODELVERSION']._serialized_end=1546
+  _globals['_MODELVERSION_METRICSENTRY']._serialized_start=1401
+  _globals['_MODELVERSION_METRICSENTRY']._serialized_end=1447
+  _globals['_MODELVERSION_ENVIRONMENTENTRY']._serialized_start=1449
+  _globals['_MODELVERSION_ENVIRONMENTENTRY']._serialized_end=1499
+  _globals['_MODELVERSION_LABELSENTRY']._serialized_start=1501
+  _globals['_MODELVERSION_LABELSENTRY']._serialized_end=1546
+  _globals['_CREATEMODELREQUEST']._serialized_start=1548
+  _globals['_CREATEMODELREQUEST']._serialized_end=1629
+  _globals['_GETMODELREQUEST']._serialized_start=1631
+  _globals['_GETMODELREQUEST']._serialized_end=1671
+  _globals['_LISTMODELSREQUEST']._serialized_start=1673
+  _globals['_LISTMODELSREQUEST']._serialized_end=1753
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1755
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1834
+  _globals['_DELETEMODELREQUEST']._serialized_start=1836
+  _globals['_DELETEMODELREQUEST']._serialized_end=1879
+  _globals['_UNDELETEMODELREQUEST']._serialized_start=1881
+  _globals['_UNDELETEMODELREQUEST']._serialized_end=1926
+  _globals['_CREATEMODELVERSIONREQUEST']._serialized_start=1929
+  _globals['_CREATEMODELVERSIONREQUEST']._serialized_end=2345
+  _globals['_CREATEMODELVERSIONREQUEST_METRICSENTRY']._serialized_start=1401
+  _globals['_CREATEMODELVERSIONREQUEST_METRICSENTRY']._serialized_end=1447
+  _globals['_CREATEMODELVERSIONREQUEST_LABELSENTRY']._serialized_start=1501
+  _globals['_CREATEMODELVERSIONREQUEST_LABELSENTRY']._serialized_end=1546
+  _globals['_GETMODELVERSIONREQUEST']._serialized_start=2347
+  _globals['_GETMODELVERSIONREQUEST']._serialized_end=2419
+  _globals['_LISTMODELVERSIONSREQUEST']._serialized_start=2421
+  _globals['_LISTMODELVERSIONSREQUEST']._serialized_end=2531
+  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=2533
+  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=2628
+  _globals['_DELETEMODELVERSIONREQUEST']._serialized_start=2630
+  _globals['_DELETEMODELVERSIONREQUEST']._serialized_end=2705
+  _globals['_UNDELETEMODELVERSIONREQUEST']._serialized_start=2707
+  _globals['_UNDELETEMODELVERSIONREQUEST']._serialized_end=2784
+  _globals['_MODELS']._serialized_start=2897
+  _globals['_MODELS']._serialized_end=4462
 # @@protoc_insertion_point(module_scope)

@@ -120,23 +120,50 @@ class ServingSettings(_message.Message):
     INSTANCES_FIELD_NUMBER: _builtins.int
     MAX_BATCH_ROWS_FIELD_NUMBER: _builtins.int
     BATCH_DELAY_US_FIELD_NUMBER: _builtins.int
+    CACHED_SECONDS_FIELD_NUMBER: _builtins.int
+    PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
+    SMALLER_MODEL_FIELD_NUMBER: _builtins.int
     instances: _builtins.int
     """Copies, each answering one call at a time; at most 16."""
     max_batch_rows: _builtins.int
     """Rows of one call of the engine; at most 100,000."""
     batch_delay_us: _builtins.int
     """Microseconds that a call may wait for others to join it; at most 100,000."""
+    cached_seconds: _builtins.int
+    """What answers while this version cannot because there is too much to do or nobody there, in this order. An answer has
+    the header or metadata `Degraded`: `cached`, `previous-version` or `smaller-model`. Without any such request is refused.
+
+    Seconds for which an answer is given again to the same question, byte for byte; at most 86,400; 0: none is kept.
+    """
+    previous_version: _builtins.bool
+    """The version that served before this one, unless a request names its version."""
+    smaller_model: _builtins.str
+    """The version of another model that serves, if it takes the same inputs and a request names no version."""
     def __init__(
         self,
         *,
         instances: _builtins.int = ...,
         max_batch_rows: _builtins.int = ...,
         batch_delay_us: _builtins.int = ...,
+        cached_seconds: _builtins.int = ...,
+        previous_version: _builtins.bool = ...,
+        smaller_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "batch_delay_us", b"batch_delay_us", "instances", b"instances", "max_batch_rows", b"max_batch_rows"
+        "batch_delay_us",
+        b"batch_delay_us",
+        "cached_seconds",
+        b"cached_seconds",
+        "instances",
+        b"instances",
+        "max_batch_rows",
+        b"max_batch_rows",
+        "previous_version",
+        b"previous_version",
+        "smaller_model",
+        b"smaller_model",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -108,6 +108,7 @@ class Forward(grpc.GenericRpcHandler):
         begun, status = time.perf_counter(), 200
         admission.caller.set(None)
         admission.asked.set(("", ""))
+        admission.degraded.set("")
         try:
             if admit:
                 sent = sent._replace(certificate=lambda: called(context))
@@ -133,6 +134,7 @@ class Forward(grpc.GenericRpcHandler):
         principal, request_id = admission.caller.get() or (None, "")
         model, version = admission.asked.get()
         entry = Entry(request_id, principal, "GRPC", path, status, seconds, 0, context.peer(), model, version)
+        entry.degraded = admission.degraded.get()
         self._journal.add(entry)
 
 

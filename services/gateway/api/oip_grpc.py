@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from services.gateway.access.origin import called
-from services.gateway.admission import Sent, asked
+from services.gateway.admission import Sent, asked, degraded
 from services.gateway.api.forward import read
 from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permit
 from services.gateway.api.oip_messages import SERVICE, message
@@ -94,10 +94,10 @@ class OipGrpc:
         # The bytes as they came: a signature is over them.
         return grpc.unary_unary_rpc_method_handler(answer, None, lambda reply: reply.SerializeToString())
 
-    def _route(self, principal: Principal, model: str, version: str) -> Pinned:
+    def _route(self, principal: Principal, model: str, version: str, instead: bool = False) -> Pinned:
         """What answers, noted for the access log. Raises not_found, unavailable."""
         asked.set((model[:_SHOWN], version[:_SHOWN]))
-        pinned = self._traffic.route(principal.scope, model, version)
+        pinned = self._traffic.route(principal.scope, model, version, instead)
         asked.set((model, str(pinned.version.number)))
         return pinned
 
@@ -137,7 +137,7 @@ class OipGrpc:
     async def _model_infer(self, request: Any, principal: Principal, request_id: str, wish: "_Wish") -> Any:
         permit(principal, request.model_name)
         remaining, first = wish.remaining, lowered(Priority.INTERACTIVE, wish.priority)
-        pinned = self._route(principal, request.model_name, request.model_version)
+        pinned = self._route(principal, request.model_name, request.model_version, instead=True)
         deadline = time.monotonic() + (DEADLINE if remaining is None else min(remaining, DEADLINE))
         self._traffic.screen(principal.scope, pinned, deadline, first)
         names = [output.name for output in request.outputs]
@@ -145,14 +145,16 @@ class OipGrpc:
         prediction = await self._traffic.predict(principal.scope, pinned, query)
         version = prediction.pinned.version
         asked.set((request.model_name[:_SHOWN], str(version.number)))
+        degraded.set(prediction.degraded)
         reply = message("ModelInferResponse")(
-            model_name=request.model_name,
+            model_name=prediction.pinned.model,
             model_version=str(version.number),
             id=request.id,
             outputs=[{"name": t.name, "datatype": t.datatype, "shape": t.shape} for t in prediction.outputs],
             raw_output_contents=[tensor.raw for tensor in prediction.outputs],
         )
-        return reply, {"model-version": version.label}
+        marks = {"degraded": prediction.degraded} if prediction.degraded else {}
+        return reply, {"model-version": version.label} | marks
 
 
 def _inputs(request: Any) -> list[Tensor]:

@@ -92,7 +92,7 @@ class OipRest:
         request.model, request.version = model, version
         deadline = time.monotonic() + (seconds := _seconds(request))
         first = lowered(Priority.INTERACTIVE, request.header(_FIRST))
-        pinned = self._traffic.route(request.principal.scope, model, version)
+        pinned = self._traffic.route(request.principal.scope, model, version, instead=True)
         request.version = str(pinned.version.number)
         self._traffic.screen(request.principal.scope, pinned, deadline, first)
         asked = await _decode(request)
@@ -100,7 +100,7 @@ class OipRest:
         query = Query(request.request_id, deadline, asked.inputs, asked.outputs, principal.id, trace, priority=first)
         prediction = await self._traffic.predict(principal.scope, pinned, query)
         request.told = True
-        request.version = str(prediction.pinned.version.number)
+        request.version, request.degraded = str(prediction.pinned.version.number), prediction.degraded
         self.learn(request, model, version, seconds, first)
         return await _encode(asked, prediction)
 
@@ -158,6 +158,8 @@ def answered(asked: Asked, prediction: Prediction) -> Response:
     """A prediction as its request wants it."""
     encoded = encode(asked, prediction)
     headers = [(b"model-version", prediction.pinned.version.label.encode())]
+    if prediction.degraded:
+        headers.append((b"degraded", prediction.degraded.encode()))
     if not encoded.json_size:
         return Response(200, encoded.body, [_JSON_TYPE, *headers])
     headers.append((b"inference-header-content-length", str(encoded.json_size).encode()))

@@ -11,10 +11,12 @@ from google.protobuf.message import Message
 from aimass.v1 import engines_pb2, inference_events_pb2, models_pb2, registry_events_pb2, releases_pb2
 from aimass.v1.engines_pb2_grpc import EnginesStub
 from aimass.v1.releases_pb2_grpc import ReleasesStub
+from services.gateway.traffic.domain.ladder import Ladder
 from services.gateway.traffic.domain.routing import Release, Version
 from services.gateway.traffic.domain.tensors import Signature, TensorSpec
 from services.gateway.traffic.instances import Instances
-from services.gateway.traffic.service import Loaded, Traffic
+from services.gateway.traffic.service import Traffic
+from services.gateway.traffic.table import Loaded
 from services.kit.app import Runtime
 from services.kit.auth import SYSTEM, Scope
 from services.kit.config import ConfigError
@@ -176,7 +178,11 @@ def _version(version: releases_pb2.ReleasedVersion) -> Version | None:
     if not version.version:
         return None
     signature = Signature(_specs(version.signature.inputs), _specs(version.signature.outputs))
-    return Version(version.version, version.digest, signature, dict(version.labels))
+    return Version(version.version, version.digest, signature, dict(version.labels), _ladder(version.serving))
+
+
+def _ladder(serving: models_pb2.ServingSettings) -> Ladder:
+    return Ladder(serving.cached_seconds, serving.previous_version, serving.smaller_model)
 
 
 def _specs(specs: Iterable[models_pb2.TensorSpec]) -> tuple[TensorSpec, ...]:

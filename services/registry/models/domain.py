@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from services.kit.errors import AlreadyExists, Code, FailedPrecondition, Failure, InvalidValue, NotFound, Violation
 
 GRAPH = "model.onnx"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 # The most that a version may ask for of those who run it.
-SERVING = {"instances": 16, "max_batch_rows": 100_000, "batch_delay_us": 100_000}
+SERVING = {"instances": 16, "max_batch_rows": 100_000, "batch_delay_us": 100_000, "cached_seconds": 86_400}
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[A-Za-z0-9._-]{1,63}\Z")
 MEDIA_TYPES = {".md": "text/markdown", ".txt": "text/plain", ".json": "application/json"}
 
@@ -77,8 +78,8 @@ class Contents:
     job: str = ""
     feature_set: str = ""
     data_set: str = ""
-    # How it wants to be run, by name: what SERVING allows.
-    serving: Mapping[str, int] = field(default_factory=dict)
+    # How it wants to be run, by name: what SERVING allows, and what answers instead.
+    serving: Mapping[str, Any] = field(default_factory=dict)
     # What it is, for those who decide on it by its kind.
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -195,10 +196,12 @@ def check_files(files: Sequence[File]) -> None:
         raise InvalidValue(f"one file must be {GRAPH}, and no two may have one name", [Violation("/files", "names")])
 
 
-def check_serving(serving: Mapping[str, int]) -> None:
+def check_serving(model: str, serving: Mapping[str, Any]) -> None:
     """Raises invalid_value for what nobody would run."""
+    if serving.get("smaller_model") == model:
+        raise InvalidValue(f"{model} is no smaller model than itself", [Violation("/serving/smaller_model", "another")])
     for name, value in serving.items():
-        if not 0 <= value <= SERVING[name]:
+        if name in SERVING and not (isinstance(value, int) and 0 <= value <= SERVING[name]):
             place = [Violation(f"/serving/{name}", f"must be between 0 and {SERVING[name]}")]
             raise InvalidValue(f"{name} must be between 0 and {SERVING[name]}", place)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,7 +27,7 @@ class Wanted(NamedTuple):
     files: Sequence[File]
     metrics: Mapping[str, float]
     card: str
-    serving: Mapping[str, int]
+    serving: Mapping[str, Any]
     labels: Mapping[str, str]
 
 
@@ -85,7 +85,7 @@ class Models:
         """A version of uploaded files. Raises not_found, unsupported_format, invalid_value, limit_exceeded."""
         await self._store.recall(once)
         domain.check_files(wanted.files)
-        domain.check_serving(wanted.serving)
+        domain.check_serving(name, wanted.serving)
         domain.check_labels(wanted.labels)
         await self.get(scope, name)
         files = await self._uploaded(scope, wanted.files)

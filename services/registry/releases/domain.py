@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from services.kit.errors import Code, FailedPrecondition, Failure, NotFound
 
@@ -28,7 +29,7 @@ class Released:
     model_digest: str
     signature: bytes
     # How it wants to be run; never read here.
-    serving: Mapping[str, int] = field(default_factory=dict)
+    serving: Mapping[str, Any] = field(default_factory=dict)
     # What it is, for those who decide on it; never read here.
     labels: Mapping[str, str] = field(default_factory=dict)
 

@@ -6,6 +6,7 @@ A `Route` is never changed, only replaced, so a request that was pinned on one k
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from services.gateway.traffic.domain.ladder import NO_LADDER, Ladder
 from services.gateway.traffic.domain.tensors import Signature
 from services.kit.errors import NotFound, Unavailable
 
@@ -20,6 +21,7 @@ class Version:
     digest: str
     signature: Signature
     labels: Mapping[str, str] = field(default_factory=dict)
+    ladder: Ladder = NO_LADDER
 
     @property
     def label(self) -> str:
@@ -69,6 +71,8 @@ class Pinned:
     version: Version
     # The caller named the version, so no other may answer.
     named: bool
+    # Nobody has it loaded, only others may answer for it.
+    away: bool = False
 
 
 def hear(route: Route, release: Release, instances: frozenset[str] = frozenset()) -> Route:
@@ -155,14 +159,32 @@ def unreported(route: Route) -> int:
     return 0 if waits else release.generation
 
 
-def pin(route: Route | None, model: str, text: str) -> Pinned:
-    """The version that answers a request. Raises not_found, or unavailable for one that is still being loaded."""
+def pin(route: Route | None, model: str, text: str, instead: bool = False) -> Pinned:
+    """The version that answers a request. Raises not_found, or unavailable for one that is still being loaded.
+
+    `instead`: one that is not loaded and says who else may answer is `away`.
+    """
     if route is None or route.release is None:
         raise NotFound(f"there is no model {model}")
     version = _named(route, model, text) if text else _released(route, model)
     if not route.ready.get(version.number):
-        raise Unavailable(f"{model} version {version.number} is being loaded", retry_after=_RETRY)
+        if instead and version.ladder:
+            return Pinned(model, version, bool(text), away=True)
+        raise absent(model, version)
     return Pinned(model, version, bool(text))
+
+
+def absent(model: str, version: Version) -> Unavailable:
+    """A version is there and nobody has it loaded."""
+    return Unavailable(f"{model} version {version.number} is being loaded", retry_after=_RETRY)
+
+
+def before(route: Route | None, pinned: Pinned) -> Pinned | None:
+    """The version that served before a pinned one, if it is loaded and no version was named."""
+    version = route.release.previous if route and route.release else None
+    if version is None or pinned.named or version.number == pinned.version.number:
+        return None
+    return Pinned(pinned.model, version, False) if route and route.ready.get(version.number) else None
 
 
 def _named(route: Route, model: str, text: str) -> Version:

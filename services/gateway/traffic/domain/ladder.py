@@ -1,0 +1,35 @@
+"""What answers while a version cannot: said by who made it, step by step, each marked in the reply."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services.kit.errors import Code
+
+# What keeps a version from answering that another one may do better at.
+AWAY = (Code.OVERLOADED, Code.UNAVAILABLE)
+
+
+class Step(StrEnum):
+    """As replies, the access log and figures name it, in the order in which they are tried."""
+
+    CACHED = "cached"
+    PREVIOUS = "previous-version"
+    SMALLER = "smaller-model"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """The steps of a version. Without any it is false."""
+
+    # Seconds for which answers are kept; 0: none are.
+    cached_seconds: int = 0
+    previous_version: bool = False
+    # Empty: none.
+    smaller_model: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.cached_seconds or self.previous_version or self.smaller_model)
+
+
+NO_LADDER = Ladder()

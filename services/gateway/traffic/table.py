@@ -1,0 +1,146 @@
+"""The table of routes: what the registry wants, and what instances have, as this gateway heard it."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple
+
+from services.gateway.traffic import events
+from services.gateway.traffic.domain import routing
+from services.gateway.traffic.domain.routing import Pinned, Release, Route
+from services.gateway.traffic.store import TrafficStore
+from services.kit.auth import Scope
+from services.kit.errors import NotFound, Unavailable
+
+_NOTHING = Route()
+PATIENCE = 10.0  # seconds that a version waits for more instances once one has it
+
+
+class Loaded(NamedTuple):
+    """A version that an instance has loaded."""
+
+    scope: Scope
+    model: str
+    version: int
+
+
+class Table:
+    """The table."""
+
+    def __init__(self, store: TrafficStore, instance: str, now: Callable[[], datetime]) -> None:
+        """`instance` is this gateway."""
+        self._store, self._instance, self._now = store, instance, now
+        self._routes: dict[tuple[Scope, str], Route] = {}
+        # The inference instances that can be asked.
+        self._instances: frozenset[str] = frozenset()
+        self._touched: set[tuple[str, Loaded]] = set()
+        # Since when a version that is loaded somewhere waits for more instances, on the monotonic clock.
+        self._late: dict[tuple[Scope, str, int], float] = {}
+        # Set when the table turned out to be wrong, so that it is asked for again.
+        self.stale = asyncio.Event()
+        # It has been whole once. Before, a model that it does not have may be there all the same.
+        self.whole = False
+
+    def route(self, scope: Scope, model: str, version: str, instead: bool = False) -> Pinned:
+        """What answers a request: the release decides unless a version is named; `instead` as for `routing.pin`.
+
+        Raises not_found, or unavailable for what is still being loaded or not known yet.
+        """
+        try:
+            return routing.pin(self._routes.get((scope, model)), model, version, instead)
+        except NotFound:
+            if self.whole:
+                raise
+        raise Unavailable(f"{model} is not known yet: the table of releases is awaited", retry_after=1)
+
+    def versions(self, scope: Scope, model: str) -> list[int]:
+        """The numbers of a model's versions that are loaded."""
+        route = self._routes.get((scope, model), _NOTHING)
+        return sorted(number for number in route.ready if number in route.known)
+
+    def having(self, scope: Scope, model: str, version: int) -> frozenset[str]:
+        """The instances that have a version loaded."""
+        return self._routes.get((scope, model), _NOTHING).ready.get(version, frozenset())
+
+    def lost(self, scope: Scope, model: str, version: int, instance: str) -> None:
+        """An instance turned out not to have a version."""
+        if route := self._routes.get((scope, model)):
+            self._routes[scope, model] = routing.load(route, version, instance, False)
+        self.stale.set()
+
+    def _pin_again(self, scope: Scope, pinned: Pinned) -> Pinned:
+        """What answers now that the pinned version is gone; a version that was named has no substitute."""
+        key, number = (scope, pinned.model), pinned.version.number
+        self._routes[key] = routing.lose(self._routes[key], number)
+        self.stale.set()
+        return self.route(scope, pinned.model, str(number) if pinned.named else "", instead=True)
+
+    async def release_changed(self, scope: Scope, release: Release, instances: frozenset[str]) -> None:
+        """Takes in what the registry wants; `instances` are expected to load what is new in it."""
+        await self._replace(scope, release.model, lambda route: routing.hear(route, release, instances))
+
+    async def engine_changed(self, loaded: Loaded, instance: str, ready: bool, failed: bool = False) -> None:
+        """Takes in that an instance has loaded a version, could not, or has let go of it."""
+        if instance not in self._instances:
+            self.stale.set()  # where it is shows when it is asked
+            return
+        self._touched.add((instance, loaded))
+        scope, model, version = loaded
+
+        def change(route: Route) -> Route:
+            return routing.fail(route, version, instance) if failed else routing.load(route, version, instance, ready)
+
+        await self._replace(scope, model, change)
+
+    def begin_snapshot(self) -> None:
+        """From now on what is heard of versions is newer than the snapshot that is about to be asked for."""
+        self._touched.clear()
+
+    async def take_snapshot(self, instance: str, engines: Iterable[Loaded]) -> None:
+        """Takes in everything that an instance has loaded: what the table has of it beside is gone."""
+        self._instances |= {instance}
+        taken: dict[tuple[Scope, str], set[int]] = {key: set() for key in self._routes}
+        for scope, model, version in engines:
+            taken.setdefault((scope, model), set()).add(version)
+        for (scope, model), ready in taken.items():
+            await self._replace(scope, model, self._correction(scope, model, instance, ready))
+
+    def _correction(self, scope: Scope, model: str, instance: str, ready: set[int]) -> Callable[[Route], Route]:
+        def correct(route: Route) -> Route:
+            for number in {*route.ready, *ready}:
+                if (instance, Loaded(scope, model, number)) not in self._touched:
+                    route = routing.load(route, number, instance, number in ready)
+            return route
+
+        return correct
+
+    async def only(self, instances: frozenset[str]) -> None:
+        """Takes in that there are no other instances than these."""
+        self._instances = instances
+        for (scope, model), route in list(self._routes.items()):
+            gone = frozenset().union(route.wanted, *route.ready.values()) - instances
+            if gone:
+                await self._replace(scope, model, partial(routing.leave, instances=gone))
+
+    async def hurry(self, now: float) -> None:
+        """Switches to versions that are loaded somewhere and have waited long enough for more instances."""
+        waiting = {
+            (*key, route.release.generation): key
+            for key, route in self._routes.items()
+            if route.release and routing.late(route)
+        }
+        self._late = {one: self._late.get(one, now) for one in waiting}
+        for one, since in self._late.items():
+            if now - since >= PATIENCE:
+                await self._replace(*waiting[one], routing.hurry)
+
+    async def _replace(self, scope: Scope, model: str, change: Callable[[Route], Route]) -> None:
+        """Puts a new route in place, then tells the registry what is applied by it."""
+        key = (scope, model)
+        route = self._routes[key] = change(self._routes.get(key, _NOTHING))
+        if generation := routing.unreported(route):
+            version = route.answering.number if route.answering else 0
+            applied = events.release_applied(scope, self._instance, model, generation, version, self._now())
+            await self._store.tell([applied])
+            self._routes[key] = routing.report(self._routes[key], generation)
