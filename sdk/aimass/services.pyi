@@ -15,6 +15,7 @@ from aimass.v1 import (
     extractions_pb2,
     features_pb2,
     jobs_pb2,
+    limits_pb2,
     logs_pb2,
     models_pb2,
     monitors_pb2,
@@ -396,6 +397,49 @@ class Jobs:
 
     def undelete_job(self, *, job: str, timeout: float | None = ...) -> jobs_pb2.Job:
         """Brings a deleted job back."""
+
+class Limits:
+    """A tenant's limits, beside the `rate_limit` of each key. Each is a token bucket; a request is admitted by all that concern it or takes from none: rate_limited names the one that is spent. Changes count within a second on every gateway."""
+
+    def set_limit(
+        self,
+        *,
+        limit: str,
+        level: str | int,
+        rate: float,
+        burst: float,
+        tenant: str | None = ...,
+        counts: str | int | None = ...,
+        in_project: str | None = ...,
+        object: str | None = ...,
+        etag: str | None = ...,
+        timeout: float | None = ...,
+    ) -> limits_pb2.Limit:
+        """Makes a limit, or changes one: then `etag` or If-Match has its etag, or etag_required. What is wanted
+        already stays as it is. forbidden: the installation has set it. limit_exceeded: the tenant has 100."""
+
+    def get_limit(self, *, limit: str, tenant: str | None = ..., timeout: float | None = ...) -> limits_pb2.Limit:
+        """Returns a limit, also one that the installation has set."""
+
+    def list_limits(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        tenant: str | None = ...,
+        timeout: float | None = ...,
+    ) -> limits_pb2.ListLimitsResponse:
+        """Lists limits by name, a page at a time."""
+
+    def iterate_limits(
+        self, *, page_size: int | None = ..., tenant: str | None = ..., timeout: float | None = ...
+    ) -> Iterator[limits_pb2.Limit]:
+        """The same, one after the other, through all pages."""
+
+    def delete_limit(
+        self, *, limit: str, etag: str, tenant: str | None = ..., timeout: float | None = ...
+    ) -> limits_pb2.Limit:
+        """Takes a limit away. forbidden: the installation has set it."""
 
 class Logs:
     """Search over what the log centre received. A caller sees his own tenant's records only. The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*` at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`. At most 64 terms, 16 levels of brackets, and two characters before a `*`."""
@@ -1131,6 +1175,7 @@ class Services:
     extractions: Extractions
     feature_sets: FeatureSets
     jobs: Jobs
+    limits: Limits
     logs: Logs
     models: Models
     monitors: Monitors
@@ -1515,6 +1560,49 @@ class AsyncJobs:
 
     async def undelete_job(self, *, job: str, timeout: float | None = ...) -> jobs_pb2.Job:
         """Brings a deleted job back."""
+
+class AsyncLimits:
+    """A tenant's limits, beside the `rate_limit` of each key. Each is a token bucket; a request is admitted by all that concern it or takes from none: rate_limited names the one that is spent. Changes count within a second on every gateway."""
+
+    async def set_limit(
+        self,
+        *,
+        limit: str,
+        level: str | int,
+        rate: float,
+        burst: float,
+        tenant: str | None = ...,
+        counts: str | int | None = ...,
+        in_project: str | None = ...,
+        object: str | None = ...,
+        etag: str | None = ...,
+        timeout: float | None = ...,
+    ) -> limits_pb2.Limit:
+        """Makes a limit, or changes one: then `etag` or If-Match has its etag, or etag_required. What is wanted
+        already stays as it is. forbidden: the installation has set it. limit_exceeded: the tenant has 100."""
+
+    async def get_limit(self, *, limit: str, tenant: str | None = ..., timeout: float | None = ...) -> limits_pb2.Limit:
+        """Returns a limit, also one that the installation has set."""
+
+    async def list_limits(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        tenant: str | None = ...,
+        timeout: float | None = ...,
+    ) -> limits_pb2.ListLimitsResponse:
+        """Lists limits by name, a page at a time."""
+
+    def iterate_limits(
+        self, *, page_size: int | None = ..., tenant: str | None = ..., timeout: float | None = ...
+    ) -> AsyncIterator[limits_pb2.Limit]:
+        """The same, one after the other, through all pages."""
+
+    async def delete_limit(
+        self, *, limit: str, etag: str, tenant: str | None = ..., timeout: float | None = ...
+    ) -> limits_pb2.Limit:
+        """Takes a limit away. forbidden: the installation has set it."""
 
 class AsyncLogs:
     """Search over what the log centre received. A caller sees his own tenant's records only. The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*` at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`. At most 64 terms, 16 levels of brackets, and two characters before a `*`."""
@@ -2262,6 +2350,7 @@ class AsyncServices:
     extractions: AsyncExtractions
     feature_sets: AsyncFeatureSets
     jobs: AsyncJobs
+    limits: AsyncLimits
     logs: AsyncLogs
     models: AsyncModels
     monitors: AsyncMonitors

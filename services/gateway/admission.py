@@ -12,13 +12,15 @@ from services.gateway.access import networks
 from services.gateway.access.domain import ApiKey
 from services.gateway.access.keyring import Elsewhere, Keyring
 from services.gateway.access.origin import Origin
+from services.gateway.charging import Charge, enough, stated
 from services.gateway.issuers.bearers import Bearers
 from services.gateway.issuers.tokens import Distrusted, Keyless, refused
-from services.gateway.limits import Buckets, Limit, Limiter, Standing
+from services.gateway.limiting.book import Levels
+from services.gateway.limits import Buckets, Limit, Limiter
 from services.gateway.screening import request_id
 from services.gateway.signatures import FIELDS, Head, Refused, Signatures, Signed
 from services.kit.auth import Principal
-from services.kit.errors import Code, Failure, Unauthenticated, Unavailable
+from services.kit.errors import Code, Failure, Unauthenticated
 
 log = logging.getLogger(__name__)
 # Whom the gRPC call of this task was admitted for; its access log line is written when it has ended.
@@ -31,6 +33,9 @@ degraded: ContextVar[str] = ContextVar("degraded", default="")
 CERTIFIED = "certificate "
 _KEY = re.compile(r"[a-z0-9]{8}\Z")
 _NOWHERE = Origin()
+# What it has taken from buckets.
+charged: ContextVar[Charge | None] = ContextVar("charged", default=None)
+_LIMITS = ("/v1/limits", "/aimass.v1.Limits/")
 _FEW = 0.1  # of a limit, for attempts without a valid key while gateways count alone
 
 
@@ -65,6 +70,8 @@ class Admission:
         self._signatures, self._bearers = signatures, bearers
         # Whether a host is one of ours.
         self.ours: Callable[[bytes], bool] = lambda host: False
+        # A tenant's limits, if it has any.
+        self.levels: Callable[[str], Levels | None] = lambda tenant: None
         self._keyring, self._default = keyring, default
         self._limiter: Limiter = Buckets() if limiter is None else limiter  # an empty one is false
         self._strangers = Buckets()
@@ -135,15 +142,17 @@ class Admission:
         own = key.rate_limit
         self._limits[principal] = key, Limit(own.rate, own.burst) if own else self._default
 
-    def take(self, principal: Principal, cost: float, costly: bool = False) -> Standing | None:
-        """Takes from the caller's bucket; the standing says whether there was enough. None: only `wait` can tell."""
-        _, limit = self._limits.get(principal.id, (None, self._default))
-        return self._limiter.take(principal.id, limit, cost, costly)
+    def charge(self, principal: Principal, about: str = "") -> Charge:
+        """What takes from the buckets that a request of a caller concerns; nothing is taken yet.
 
-    async def wait(self, principal: Principal, cost: float, costly: bool = False) -> Standing:
-        """Takes from the caller's bucket, which other gateways have to be asked about."""
+        Who may set limits is kept from what is `about` them, a path of HTTP or gRPC, by his own bucket alone: else a
+        limit that is spent could not be mended.
+        """
         _, limit = self._limits.get(principal.id, (None, self._default))
-        return await self._limiter.wait(principal.id, limit, cost, costly)
+        levels = self.levels(principal.scope.tenant)
+        if levels and about.startswith(_LIMITS) and principal.may("limits.write"):
+            levels = None
+        return Charge(self._limiter, levels, principal, limit)
 
     def stranger(self, address: str) -> None:
         """Notes an attempt without a valid key. Raises rate_limited for an address that makes too many of them.
@@ -175,8 +184,10 @@ class Admission:
                 await self.learn(failure)
                 principal = self.identify(authorization, project, signed=signed, origin=where)
             caller.set((principal, named))
-            standing = self.take(principal, cost, costly)
-            enough(await self.wait(principal, cost, costly) if standing is None else standing, costly)
+            charge = self.charge(principal, sent.path)
+            enough(charge.begin(cost, costly) or await charge.wait(cost, costly), costly)
+            charge.size, charge.tokens = len(sent.content), stated(metadata.get("x-tokens", ""))
+            charged.set(charge)
             if signed:
                 await self.settle(signed, sent.content, sent.keyed and "idempotency-key" in metadata)
         except Unauthenticated as failure:
@@ -202,16 +213,6 @@ def told(failure: Failure, request: str) -> None:
     elif isinstance(failure, Distrusted):
         refused.inc()
         log.info("a token is not taken: %s", failure.reason, extra={"request_id": request})
-
-
-def enough(standing: Standing, costly: bool = False) -> None:
-    """Raises rate_limited for a call that was not admitted; unavailable for a costly one that is admitted later."""
-    if standing.admitted:
-        return
-    if costly and standing.degraded:
-        alone = "limits cannot be shared for now, and this gateway's part for costly work is spent"
-        raise Unavailable(alone, retry_after=standing.retry_after)
-    raise Failure(Code.RATE_LIMITED, "the key calls too often", retry_after=standing.retry_after)
 
 
 def _secret(authorization: str, basic: bool) -> str:

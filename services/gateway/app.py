@@ -25,6 +25,10 @@ from services.gateway.issuers.table import IssuerTable
 from services.gateway.journal import Journal
 from services.gateway.later import Later
 from services.gateway.ledger.books import Books
+from services.gateway.limiting.api import LimitsApi
+from services.gateway.limiting.domain import PREDICTIONS
+from services.gateway.limiting.service import Limiting
+from services.gateway.limiting.store import LimitStore
 from services.gateway.limits import Buckets, Limit, Limiter
 from services.gateway.limits_shared import SharedBuckets
 from services.gateway.receipts import Receipts
@@ -63,6 +67,8 @@ def build(config: Config, runtime: Runtime) -> App:
     bearers = _bearers(config, runtime, access)
     books = Books(database, access, runtime)
     admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst), limiter, signatures, bearers)
+    limiting = Limiting(LimitStore(database), access, lambda: _limited(calls), runtime.now)
+    admission.levels = limiting.book.levels
     journal = Journal(runtime.home / "logs" / "access.log", runtime.telemetry)
     retries = Retries()
     calls = Calls(runtime, access, retries)
@@ -87,21 +93,28 @@ def build(config: Config, runtime: Runtime) -> App:
     doors = Doors(HttpDoor(edge, config, certificate, repeats), rpc, runtime.home, secure=certificate is not None)
     doors.ready, doors.stopping = routes.ready, lambda: runtime.draining
     edge.web = web = Later(lambda: _web(edge, calls, doors.leaving), doors.opened)
-    access_api, roles_api = AccessApi(access, Keeping(access, store, runtime.now), receipts), RolesApi(roles)
+    access_api, limits_api = AccessApi(access, Keeping(access, store, runtime.now), receipts), LimitsApi(limiting)
+    roles_api = RolesApi(roles)
     told = (events.ApiKeyChanged, events.TenantChanged, events.RoleChanged, events.BindingChanged)
-    heard = dict.fromkeys(told, access_api.changed) | books.heard
+    heard = dict.fromkeys(told, access_api.changed) | {events.LimitChanged: limits_api.changed} | books.heard
     follow = [*([bearers.follow, traffic.substitutes.share] if bearers else []), routes.follow, routes.watch]
+    follow.append(limiting.watch)
     return App(
-        rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": roles_api, **books.rpc},
+        rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": roles_api, "aimass.v1.Limits": limits_api, **books.rpc},
         database=database,
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
-        start=[access.start, *books.start, limiter.look],
+        start=[access.start, limiting.start, *books.start, limiter.look],
         tasks=[access.following.watch, *books.tasks, limiter.follow, journal.write_for_ever, *follow, web.warm],
         doors=[doors],
         close=[remote.close, limiter.close, books.spending.close, journal.close, *([bearers.close] if bearers else [])],
         ready=routes.ready,
     )
+
+
+def _limited(calls: Calls) -> list[str]:
+    """The routes that can have limits."""
+    return [PREDICTIONS, *(method.path[1:] for method in calls.methods())]
 
 
 def _bearers(config: Config, runtime: Runtime, access: AccessService) -> Bearers | None:

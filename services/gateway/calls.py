@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from aimass.v1 import options_pb2
 from services.gateway.access import guests
 from services.gateway.access.service import AccessService
+from services.gateway.charging import Charge
 from services.gateway.overload import gate as gates
 from services.gateway.overload.gate import Gate, Passage
 from services.gateway.overload.priority import HEADER, lowered, priority
@@ -42,6 +43,8 @@ class Caller:
     address: str = ""
     # Names of PASSED.
     said: Mapping[str, str] = field(default_factory=dict)
+    # What the call has taken from buckets.
+    charge: Charge | None = None
 
 
 @lru_cache(maxsize=1)
@@ -159,6 +162,8 @@ class Calls:
     ) -> tuple[bytes, Any]:
         """The reply as bytes, and its trailers. What was lost on its way is asked again where that does no harm."""
         caller = admitted(method, owner, request, caller)
+        if caller.charge:
+            await caller.charge.take(method.path[1:], costly=method.policy.costly)
         sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)
         start, attempt = self._stub(owner, method, "unary_unary"), 1
         self._retries.asked()
@@ -183,6 +188,8 @@ class Calls:
         except Forbidden as failure:
             await self._audit(method, request, caller, failure.code.text)
             raise
+        if caller.charge:
+            await caller.charge.take(method.path[1:], costly=method.policy.costly)
         sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)
         start, attempt, begun = self._stub(owner, method, "unary_stream"), 1, False
         self._retries.asked()

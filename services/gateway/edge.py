@@ -8,7 +8,8 @@ from typing import Any
 
 from services.gateway import body, screening
 from services.gateway.access.origin import Origin
-from services.gateway.admission import Admission, enough, told
+from services.gateway.admission import Admission, told
+from services.gateway.charging import enough
 from services.gateway.exchange import EXCHANGE_KEY
 from services.gateway.http_protocol import WORK_KEY
 from services.gateway.issuers.tokens import Keyless
@@ -132,10 +133,10 @@ class Edge:
             request.receipt = self.receipts.asked(head, request.content)
 
     async def _charge(self, request: Request) -> None:
-        standing = self._admission.take(request.principal, 1)
-        request.standing = await self._admission.wait(request.principal, 1) if standing is None else standing
-        if not request.standing.admitted:
-            enough(request.standing, request.standing.degraded and self.costly(request))
+        charge = request.charge = self._admission.charge(request.principal, request.path)
+        standing = charge.begin() or await charge.wait()
+        if not standing.admitted:
+            enough(standing, standing.degraded and self.costly(request))
 
     def identify(self, request: Request, signed: Signed | None = None) -> None:
         """Sets the request's principal. Raises unauthenticated, signature_invalid, forbidden, invalid_name."""
@@ -155,10 +156,8 @@ class Edge:
 
     async def take(self, request: Request, cost: int, costly: bool) -> None:
         """Takes more than the one token that every request costs. Raises rate_limited, unavailable."""
-        if cost > 1:
-            standing = self._admission.take(request.principal, cost - 1, costly)
-            request.standing = standing or await self._admission.wait(request.principal, cost - 1, costly)
-            enough(request.standing, costly)
+        if cost > 1 and request.charge:
+            await request.charge.more(cost - 1, costly)
 
     async def _fail(self, request: Request, sender: Sender, failure: Failure) -> None:
         if sender.status:

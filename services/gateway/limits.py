@@ -1,26 +1,48 @@
-"""How often a key may call: token buckets, local to the process."""
+"""How often a key may call, and how much a tenant, a route or a model takes: token buckets, local to the process."""
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
+PARKED = 1 / 8  # of a burst that slices of idle gateways may keep from the others
+# How the draft of the RateLimit fields calls what is counted; requests go without saying.
+_UNITS = {"requests": b"", "bytes": b';qu="content-bytes"'}
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A bucket holds `burst` tokens and regains `rate` of them each second."""
+    """A bucket holds `burst` tokens and regains `rate` of them each second; each stands for one of what it counts."""
 
     rate: float
     burst: float
+    # What answers call it.
+    name: str = "key"
+    counts: str = "requests"
+
+
+class Taking(NamedTuple):
+    """What a call costs in one bucket."""
+
+    key: str
+    limit: Limit
+    cost: float
 
 
 @lru_cache(maxsize=1000)
 def policy(limit: Limit, degraded: bool = False) -> bytes:
     """What `RateLimit-Policy` says: as many tokens in as many seconds, and whether this gateway alone counts them."""
     seconds = max(1, math.ceil(min(limit.burst / limit.rate, 1e9)))
-    return b"%d;w=%d%s" % (int(limit.burst), seconds, b";degraded" if degraded else b"")
+    unit = _UNITS.get(limit.counts, b';qu="%b"' % limit.counts.encode())
+    said = limit.name.encode(), int(limit.burst), seconds, unit, b";degraded" if degraded else b""
+    return b'"%b";q=%d;w=%d%b%b' % said
+
+
+def payable(limit: Limit) -> float:
+    """The most that one call can cost: what more there is may lie with other gateways."""
+    return limit.burst if limit.burst * PARKED < 1 else limit.burst * (1 - PARKED)
 
 
 class Standing(NamedTuple):
@@ -34,17 +56,27 @@ class Standing(NamedTuple):
     # Seconds until the call would be admitted; 0 when it was.
     retry_after: float
     policy: bytes
+    of: Limit
     # Decided without the other gateways, by this one's part of the limit.
     degraded: bool = False
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The RateLimit fields of an answer."""
+        """The RateLimit fields of an answer: those of the draft, and the single ones that came before them."""
+        name = self.policy.partition(b";")[0]
         return [
+            (b"ratelimit", b"%b;r=%d;t=%d" % (name, self.remaining, self.reset)),
             (b"ratelimit-limit", b"%d" % self.limit),
             (b"ratelimit-remaining", b"%d" % self.remaining),
             (b"ratelimit-reset", b"%d" % self.reset),
             (b"ratelimit-policy", self.policy),
         ]
+
+
+def tightest(standings: Sequence[Standing]) -> Standing:
+    """The one that says most: which refuses longest, or else has least left of what it holds."""
+    if all(standing.admitted for standing in standings):
+        return min(standings, key=lambda standing: standing.remaining / standing.limit)
+    return max((standing for standing in standings if not standing.admitted), key=lambda one: one.retry_after)
 
 
 class Limiter(Protocol):
@@ -60,12 +92,21 @@ class Limiter(Protocol):
     def take(self, key: str, limit: Limit, cost: float = 1.0, costly: bool = False) -> Standing | None:
         """Takes `cost` tokens, or none if there are fewer; None where only `wait` can tell.
 
-        While degraded, the part of a limit may be smaller than a call's cost: then the part is what it costs, unless it
-        is `costly`.
+        While degraded, the part of a limit may be smaller than a call's cost: then the part is enough, unless it is
+        `costly`.
         """
 
     async def wait(self, key: str, limit: Limit, cost: float = 1.0, costly: bool = False) -> Standing:
         """The same, and asks those who count with us."""
+
+    def take_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing | None:
+        """Takes from all of some buckets, or from none if one has too little; tells of the tightest."""
+
+    async def wait_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing:
+        """The same, and asks those who count with us."""
+
+    def give_back(self, takings: Sequence[Taking]) -> None:
+        """Undoes what was taken a moment ago; what cannot be given back for certain is lost."""
 
     async def look(self) -> None:
         """Learns who counts with us, before the first call."""
@@ -82,6 +123,19 @@ class _Bucket:
 
     def __init__(self, limit: Limit, at: float) -> None:
         self.limit, self.tokens, self.at, self.policy = limit, limit.burst, at, policy(limit)
+
+    def fill(self, limit: Limit, now: float) -> None:
+        known = self.limit
+        self.tokens = min(known.burst, self.tokens + (now - self.at) * known.rate)
+        self.at = now
+        if known is not limit and known != limit:
+            self.limit, self.tokens, self.policy = limit, min(self.tokens, limit.burst), policy(limit)
+
+    def standing(self, admitted: bool, cost: float) -> Standing:
+        limit, tokens = self.limit, self.tokens
+        missing = 0.0 if admitted else (cost - tokens) / limit.rate
+        full = math.ceil((limit.burst - tokens) / limit.rate)
+        return Standing(admitted, int(limit.burst), int(tokens), full, missing, self.policy, limit)
 
 
 class Buckets:
@@ -120,28 +174,48 @@ class Buckets:
         now, cost = self._clock(), min(cost, limit.burst)
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._add(key, limit, now)
-        elif bucket.limit is not limit and bucket.limit != limit:
-            bucket.limit, bucket.tokens = limit, min(bucket.tokens, limit.burst)
-            bucket.policy = policy(limit)
-        bucket.tokens = min(limit.burst, bucket.tokens + (now - bucket.at) * limit.rate)
-        bucket.at = now
-        admitted = bucket.tokens >= cost
-        if admitted:
+            self._make_room(now, 1)
+            bucket = self._buckets[key] = _Bucket(limit, now)
+        bucket.fill(limit, now)
+        if admitted := bucket.tokens >= cost:
             bucket.tokens -= cost
-        missing = 0.0 if admitted else (cost - bucket.tokens) / limit.rate
-        full = math.ceil((limit.burst - bucket.tokens) / limit.rate)
-        return Standing(admitted, int(limit.burst), int(bucket.tokens), full, missing, bucket.policy)
+        return bucket.standing(admitted, cost)
 
-    def _add(self, key: str, limit: Limit, now: float) -> _Bucket:
-        if len(self._buckets) >= self._most:
-            self._prune(now)
-        bucket = self._buckets[key] = _Bucket(limit, now)
-        return bucket
+    async def wait_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing:
+        """There is nobody to ask."""
+        return self.take_all(takings)
 
-    def _prune(self, now: float) -> None:
+    def take_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing:
+        """Each key is there once."""
+        now = self._clock()
+        if new := sum(key not in self._buckets for key, _, _ in takings):
+            self._make_room(now, new)
+        found = []
+        for key, limit, cost in takings:
+            bucket = self._buckets.get(key) or _Bucket(limit, now)
+            bucket.fill(limit, now)
+            self._buckets[key] = bucket
+            found.append((bucket, min(cost, limit.burst)))
+        short = [bucket.standing(False, cost) for bucket, cost in found if bucket.tokens < cost]
+        if short:
+            return tightest(short)
+        for bucket, cost in found:
+            bucket.tokens -= cost
+        return tightest([bucket.standing(True, cost) for bucket, cost in found])
+
+    def give_back(self, takings: Sequence[Taking]) -> None:
+        """A bucket that is not there any more is full."""
+        now = self._clock()
+        for key, limit, cost in takings:
+            if bucket := self._buckets.get(key):
+                bucket.fill(limit, now)
+                bucket.tokens = min(limit.burst, bucket.tokens + min(cost, limit.burst))
+
+    def _make_room(self, now: float, more: int) -> None:
+        if len(self._buckets) + more <= self._most:
+            return
         # A bucket that has filled up again is the same as none.
         kept = {k: b for k, b in self._buckets.items() if b.tokens + (now - b.at) * b.limit.rate < b.limit.burst}
-        if len(kept) >= self._most:
+        if len(kept) + more > self._most:
             kept = dict(sorted(kept.items(), key=lambda pair: pair[1].at)[self._most // 10 :])
         self._buckets = kept

@@ -8,11 +8,12 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import Gauge
 
-from services.gateway.limits import Limit, Standing, policy
+from services.gateway.limits import PARKED, Limit, Standing, Taking, payable, tightest
+from services.gateway.limits_share import SLICE, Share
 from services.kit.allowance import Claim
 from services.kit.cache import Cache
 from services.kit.errors import Unavailable
@@ -21,8 +22,6 @@ from services.kit.telemetry import REGISTRY
 log = logging.getLogger(__name__)
 GROUP = "limits"  # where gateways say that they count
 LEASE, EVERY = 10.0, 1.0  # seconds that a gateway counts as live, and between saying so
-SLICE = 5.0  # seconds that a slice may be spent
-PARKED = 1 / 8  # of a burst that slices of idle gateways may keep from the others
 _FAILURES = 3  # slices in a row that the cache did not give in time, after which it counts as away
 _SOONEST = 0.02  # seconds before a bucket that was found empty is asked again
 _ROUNDS = 8  # slices that one call waits for, while others spend what came
@@ -31,36 +30,6 @@ _SLOW = 0.05  # seconds; a cache that takes longer to say who is there is as goo
 _REJOIN = 32.0  # seconds within which every gateway that lives has found a cache that is back
 _CLOSING = 0.5  # seconds in which a gateway that ends hands back what it has
 _degraded = Gauge("aimass_limits_degraded", "Whether limits are counted by this gateway alone.", registry=REGISTRY)
-
-
-class _Share:
-    """What this gateway has of one key's bucket."""
-
-    __slots__ = (
-        "at", "claiming", "epoch", "last", "least", "left", "limit", "local", "local_at", "refused", "slice", "tokens",
-        "until", "view", "waiting",
-    )  # fmt: skip
-
-    def __init__(self, limit: Limit, now: float) -> None:
-        self.limit = limit
-        # The slice: tokens, until when they may be spent, how many came with it, and when one was spent last.
-        self.left = self.until = self.slice = 0.0
-        self.last = now
-        # The bucket as the cache told of it: tokens, and when that was. Nothing was told yet: it may be full.
-        self.tokens, self.at, self.epoch = limit.burst, now, ""
-        # What others of this gateway told while it was alone; nobody can have left more.
-        self.view = math.inf
-        # Until when calls that cost `least` or more are refused without asking.
-        self.refused, self.least = 0.0, 0.0
-        # While the cache is away: tokens of this gateway's part.
-        self.local: float | None = None
-        self.local_at = 0.0
-        self.claiming: asyncio.Task[None] | None = None
-        self.waiting = 0.0
-
-    def guess(self, now: float) -> float:
-        """At most so many tokens are in the bucket, as far as is known here."""
-        return min(self.limit.burst, self.tokens + (now - self.at) * self.limit.rate)
 
 
 class SharedBuckets:
@@ -73,7 +42,7 @@ class SharedBuckets:
     ) -> None:
         """`name` is this gateway's own; `clock` gives seconds and never goes back."""
         self._cache, self._name, self._clock, self._most = cache, name, clock, most
-        self._shares: dict[str, _Share] = {}
+        self._shares: dict[str, Share] = {}
         self._number = 0
         self._gateways, self._counted = 1, -math.inf
         self.degraded, self._failures = False, 0
@@ -90,60 +59,99 @@ class SharedBuckets:
     def take(self, key: str, limit: Limit, cost: float = 1.0, costly: bool = False) -> Standing | None:
         """A cost above seven eighths of the burst counts as that: the rest may lie with other gateways."""
         now = self._clock()
-        share = self._shares.get(key) or self._add(key, limit, now)
-        if share.limit is not limit and share.limit != limit:
-            share.limit = limit
-        if self.degraded:
-            return self._alone(share, now, cost, costly)
-        if share.local is not None:
-            self._rejoin(share, now)
-        cost = min(cost, limit.burst * (1 - PARKED))
-        if share.until <= now:
-            share.left = 0.0
-        if share.left >= cost:
-            share.left -= cost
-            share.last = now
-            if share.left < share.slice / 2 and now >= share.refused:
-                self._claim(key, share, 0.0)
-            return _standing(share, now, True, 0.0)
-        if now < share.refused and cost >= share.least:
-            return _standing(share, now, False, share.refused - now)
-        return None
+        share = self._shares.get(key)
+        known = share and share.limit is limit and share.local is None and not self.degraded
+        if not (share and known and share.has(now, cost)):
+            return self.take_all([Taking(key, limit, cost)], costly)
+        share.spend(now, cost)
+        self._ahead(key, share, now)
+        return share.standing(now, True, 0.0)
 
     async def wait(self, key: str, limit: Limit, cost: float = 1.0, costly: bool = False) -> Standing:
         """Takes, and asks the cache for a slice when there is none; many calls wait for one answer."""
+        return await self.wait_all([Taking(key, limit, cost)], costly)
+
+    def take_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing | None:
+        """Spends from all slices, or from none."""
+        now = self._clock()
+        if new := sum(key not in self._shares for key, _, _ in takings):
+            self._make_room(now, new)
+        found = [(self._share(key, limit, now), cost) for key, limit, cost in takings]
+        if self.degraded:
+            return self._alone(found, now, costly)
+        short, refused = False, []
+        for share, cost in found:
+            if not share.has(now, cost):
+                short = True
+                if share.refuses(now, cost):
+                    refused.append(share.standing(now, False, share.refused - now))
+        if refused:
+            return tightest(refused)
+        if short:
+            return None
+        for (key, _, _), (share, cost) in zip(takings, found, strict=True):
+            share.spend(now, cost)
+            self._ahead(key, share, now)
+        return tightest([share.standing(now, True, 0.0) for share, _ in found])
+
+    async def wait_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing:
+        """Takes, and asks the cache for the slices that are missing, all at once; many calls wait for one answer."""
         for _ in range(_ROUNDS):
-            if (standing := self.take(key, limit, cost, costly)) is not None:
+            if (standing := self.take_all(takings, costly)) is not None:
                 return standing
-            share = self._shares[key]
-            share.waiting += cost
+            now = self._clock()
+            short = [t for t in takings if not self._shares[t.key].has(now, t.cost)]
+            waiting = [(self._shares[key], min(cost, payable(limit))) for key, limit, cost in short]
+            for share, cost in waiting:
+                share.waiting += cost
             try:
-                await asyncio.shield(self._claim(key, share, min(cost, limit.burst * (1 - PARKED))))
+                await asyncio.shield(self._claim(short))
             finally:
-                share.waiting -= cost
-        return _standing(self._shares[key], self._clock(), False, _SOONEST)
+                for share, cost in waiting:
+                    share.waiting -= cost
+        now = self._clock()
+        return tightest([self._share(key, limit, now).standing(now, False, _SOONEST) for key, limit, _ in takings])
 
-    def _claim(self, key: str, share: _Share, cost: float) -> asyncio.Task[None]:
-        """The claim that is under way, or a new one; without a cost it is made ahead of need."""
-        if share.claiming is None or share.claiming.done():
-            share.claiming = asyncio.get_running_loop().create_task(self._ask(key, share, cost))
-        return share.claiming
+    def give_back(self, takings: Sequence[Taking]) -> None:
+        """What was taken from a slice goes back into it while it lasts."""
+        now = self._clock()
+        for key, _, cost in takings:
+            if share := self._shares.get(key):
+                share.give_back(now, cost, self._gateways)
 
-    async def _ask(self, key: str, share: _Share, cost: float) -> None:
-        now, limit, self._number = self._clock(), share.limit, self._number + 1
-        left = share.left = share.left if share.until > now else 0.0
-        part = limit.burst * PARKED / self._gateways
-        part = part if part >= 1 else 0.0
-        want, least = (max(part, share.waiting), max(cost - left, 0.0)) if cost else (part - left, 1.0)
-        if want <= 0:
+    def _share(self, key: str, limit: Limit, now: float) -> Share:
+        share = self._shares.get(key) or self._add(key, limit, now)
+        share.limit = limit
+        if share.local is not None and not self.degraded:
+            share.rejoin(now, self._gateways)
+        return share
+
+    def _ahead(self, key: str, share: Share, now: float) -> None:
+        """Asks for the next slice before this one is spent."""
+        if share.left < share.slice / 2 and now >= share.refused and not share.asking:
+            share.claiming = asyncio.get_running_loop().create_task(self._ask([Taking(key, share.limit, 0.0)]))
+
+    def _claim(self, short: Sequence[Taking]) -> asyncio.Task[None]:
+        """A claim of these that is under way, or a new one of all of them."""
+        shares = [self._shares[key] for key, _, _ in short]
+        for share in shares:
+            if share.claiming is not None and not share.claiming.done():
+                return share.claiming
+        claiming = asyncio.get_running_loop().create_task(self._ask(short))
+        for share in shares:
+            share.claiming = claiming
+        return claiming
+
+    async def _ask(self, wanted: Sequence[Taking]) -> None:
+        """Claims slices; without a cost a slice is claimed ahead of need."""
+        now, self._number = self._clock(), self._number + 1
+        asked = [(taking, self._shares[taking.key]) for taking in wanted if taking.key in self._shares]
+        claims = [self._claim_of(share, taking.cost, now) for taking, share in asked]
+        if not claims or any(claim.want <= 0 for claim in claims):
             return
-        view = min(share.view, share.guess(now)) if share.epoch else share.view
-        claim = Claim(
-            self._name, self._number, limit.rate, limit.burst, want, min(least, want), left, 0.0, SLICE,
-            share.epoch, view,
-        )  # fmt: skip
         try:
-            grant = await self._cache.take(f"limit:{key}", claim)
+            named = [(f"limit:{taking.key}", claim) for (taking, _), claim in zip(asked, claims, strict=True)]
+            grants = await self._cache.take_all(named)
         except Unavailable:
             self._failures += 1
             if self._failures >= _FAILURES or not self._cache.up:
@@ -151,48 +159,55 @@ class SharedBuckets:
                 self._news.set()
             return
         self._failures = 0
-        share.tokens, share.at, share.epoch, share.view = grant.tokens, now, grant.epoch, math.inf
-        if grant.granted:
-            share.left, share.until = share.left + grant.granted, now + SLICE
-            share.slice = share.left if part else 0.0
-        else:
-            share.refused, share.least = now + max(grant.retry_after, _SOONEST), max(cost, 1.0)
+        for (taking, share), grant in zip(asked, grants, strict=True):
+            share.tokens, share.at, share.epoch, share.view = grant.tokens, now, grant.epoch, math.inf
+            if grant.granted:
+                share.granted(grant.granted, now, self._part(share.limit) > 0)
+            elif grant.retry_after or len(asked) == 1:  # else another one was too empty
+                share.refused = now + max(grant.retry_after, _SOONEST)
+                share.least = max(min(taking.cost, payable(share.limit)), 1.0)
 
-    def _alone(self, share: _Share, now: float, cost: float, costly: bool) -> Standing:
-        """Counts on this gateway only, from what was left and with its part of the rate."""
-        limit, room = share.limit, max(share.limit.burst / self._gateways, 1.0)
-        if share.local is None:
-            left = share.left if share.until > now else 0.0
-            share.local, share.local_at, share.left = min(room, share.guess(now) / self._gateways + left), now, 0.0
-        share.local = min(room, share.local + (now - share.local_at) * limit.rate / self._gateways)
-        share.local_at = now
-        cost = min(cost, limit.burst if costly else room)
-        admitted = share.local >= cost
-        if admitted:
-            share.local -= cost
-        wait = 0.0 if admitted else (cost - share.local) * self._gateways / limit.rate
-        full = math.ceil((room - share.local) * self._gateways / limit.rate)
-        return Standing(
-            admitted, int(limit.burst), int(share.local), full, wait, policy(limit, degraded=True), degraded=True
-        )
+    def _claim_of(self, share: Share, cost: float, now: float) -> Claim:
+        limit, left = share.limit, share.claimed(now)
+        part, cost = self._part(limit), min(cost, payable(limit))
+        want, least = (max(part, share.waiting), max(cost - left, 0.0)) if cost else (part - left, 1.0)
+        view = min(share.view, share.guess(now)) if share.epoch else share.view
+        return Claim(
+            self._name, self._number, limit.rate, limit.burst, want, min(least, want), left, 0.0, SLICE,
+            share.epoch, view,
+        )  # fmt: skip
 
-    def _rejoin(self, share: _Share, now: float) -> None:
-        """Back with the others: the bucket has grown meanwhile, so it is told what is left of this gateway's part."""
-        local = (share.local or 0.0) + (now - share.local_at) * share.limit.rate / self._gateways
-        share.view, share.epoch, share.local = min(share.limit.burst, local * self._gateways), "", None
-        share.left = share.until = share.refused = 0.0
+    def _part(self, limit: Limit) -> float:
+        """What may lie here for calls to come."""
+        part = limit.burst * PARKED / self._gateways
+        return part if part >= 1 else 0.0
 
-    def _add(self, key: str, limit: Limit, now: float) -> _Share:
-        if len(self._shares) >= self._most:
-            self._prune(now)
-        share = self._shares[key] = _Share(limit, now)
+    def _alone(self, found: Sequence[tuple[Share, float]], now: float, costly: bool) -> Standing:
+        """Counts on this gateway only."""
+        gateways, short = self._gateways, []
+        for share, cost in found:
+            share.go_alone(now, gateways)
+            needed = share.needs(cost, gateways, costly)
+            if (share.local or 0.0) < needed:
+                short.append(share.standing_alone(False, needed, gateways))
+        if short:
+            return tightest(short)
+        for share, cost in found:
+            share.spend_alone(cost)
+        return tightest([share.standing_alone(True, 0.0, gateways) for share, _ in found])
+
+    def _add(self, key: str, limit: Limit, now: float) -> Share:
+        self._make_room(now, 1)
+        share = self._shares[key] = Share(limit, now)
         return share
 
-    def _prune(self, now: float) -> None:
+    def _make_room(self, now: float, more: int) -> None:
+        if len(self._shares) + more <= self._most:
+            return
         # One whose bucket must be full again, and who holds nothing of it, knows nothing that matters.
         full = {k for k, s in self._shares.items() if s.guess(now) >= s.limit.burst and s.until <= now and not s.local}
         kept = {key: share for key, share in self._shares.items() if key not in full}
-        if len(kept) >= self._most:
+        if len(kept) + more > self._most:
             kept = dict(sorted(kept.items(), key=lambda pair: pair[1].last)[self._most // 10 :])
         self._shares = kept
 
@@ -255,13 +270,14 @@ class SharedBuckets:
         now = self._clock()
         idle = [k for k, s in self._shares.items() if s.left and s.until > now and now - s.last > SLICE / 2]
         for key in idle:
-            await self._give_back(key, self._shares[key])
+            await self._hand_back(key, self._shares[key])
 
-    async def _give_back(self, key: str, share: _Share) -> None:
-        if self.degraded or (share.claiming and not share.claiming.done()):
+    async def _hand_back(self, key: str, share: Share) -> None:
+        if self.degraded or share.asking:
             return
         self._number += 1
-        back, share.left, now = share.left, 0.0, self._clock()
+        back, now = share.left, self._clock()
+        share.left = share.most = 0.0
         limit = share.limit
         claim = Claim(self._name, self._number, limit.rate, limit.burst, back=back, seconds=SLICE, epoch=share.epoch)
         try:
@@ -278,14 +294,7 @@ class SharedBuckets:
                 await asyncio.gather(*(share.claiming for share in self._shares.values() if share.claiming))
                 for key, share in self._shares.items():
                     if share.left and share.until > now:
-                        await self._give_back(key, share)
+                        await self._hand_back(key, share)
                 await self._cache.withdraw(GROUP, self._name)
         except (TimeoutError, Unavailable):
             log.info("slices of shared limits were not handed back: they end by themselves")
-
-
-def _standing(share: _Share, now: float, admitted: bool, wait: float) -> Standing:
-    limit = share.limit
-    there = min(limit.burst, share.guess(now) + share.left)
-    full = math.ceil((limit.burst - there) / limit.rate)
-    return Standing(admitted, int(limit.burst), int(there), full, wait, policy(limit))

@@ -21,8 +21,8 @@ from services.gateway.admission import Admission
 from services.gateway.api.oip_body import Asked
 from services.gateway.api.oip_forms import Forms
 from services.gateway.api.oip_rest import LARGE, answered
+from services.gateway.charging import Charge
 from services.gateway.journal import Entry, Journal
-from services.gateway.limits import Standing
 from services.gateway.overload.priority import Priority
 from services.gateway.request import Request, Response, failed
 from services.gateway.traffic.domain.routing import Pinned
@@ -59,6 +59,7 @@ class Known(NamedTuple):
     key: ApiKey
     principal: Principal
     priority: Priority
+    tokens: int  # that the caller states
 
 
 class Repeats:
@@ -84,7 +85,8 @@ class Repeats:
             del self._known[next(iter(self._known))]
         binary = headers.get(b"inference-header-content-length")
         forms = Forms(None if binary is None else int(binary))
-        known = Known(request.path, model, version, length, forms, seconds, key, request.principal, priority)
+        said = priority, request.charge.tokens if request.charge else 0
+        known = Known(request.path, model, version, length, forms, seconds, key, request.principal, *said)
         self._known[exchange.head] = known
 
     def take(self, connection: "HttpProtocol", data: bytes) -> "Repeat | None":
@@ -96,10 +98,12 @@ class Repeats:
         if not self._admission.holds(known.key):
             del self._known[data[:end]]
             return None
-        standing = self._admission.take(known.principal, 1)
+        charge = self._admission.charge(known.principal)
+        standing = charge.begin()
         if standing is None or not standing.admitted:
             return None  # takes nothing; who asks for it in full is told why
-        repeat = Repeat(self, connection, known, standing)
+        charge.size, charge.tokens = known.length, known.tokens
+        repeat = Repeat(self, connection, known, charge)
         repeat.begin(data[end + len(_END) :])
         return repeat
 
@@ -145,10 +149,10 @@ class Repeat:
         "_answer",
         "_asked",
         "_begun",
+        "_charge",
         "_degraded",
         "_question",
         "_repeats",
-        "_standing",
         "_started",
         "_version",
         "connection",
@@ -156,8 +160,8 @@ class Repeat:
         "request_id",
     )
 
-    def __init__(self, repeats: Repeats, connection: "HttpProtocol", known: Known, standing: Standing) -> None:
-        self._repeats, self.connection, self.known, self._standing = repeats, connection, known, standing
+    def __init__(self, repeats: Repeats, connection: "HttpProtocol", known: Known, charge: Charge) -> None:
+        self._repeats, self.connection, self.known, self._charge = repeats, connection, known, charge
         self.request_id, self._started = uuid7(), time.perf_counter()
         self._version = known.version
         self._asked: Asked | None = None
@@ -177,8 +181,8 @@ class Repeat:
             traffic.screen(scope, pinned, deadline, known.priority)
             asked, fit = known.forms.decode(content)
             self._asked = asked
-            who, first = known.principal.id, known.priority
-            query = Query(self.request_id, deadline, asked.inputs, asked.outputs, who, fit=fit, priority=first)
+            who, first, charge = known.principal.id, known.priority, self._charge
+            query = Query(self.request_id, deadline, asked.inputs, asked.outputs, who, "", fit, first, charge)
             self._question = pinned, query
             self._begun = begun = traffic.begin(scope, pinned, query)
             if begun is None:  # it has to wait for what its caller may use
@@ -246,11 +250,12 @@ class Repeat:
 
     def _send(self, response: Response) -> None:
         content, connection = response.body, self.connection
-        last = self._repeats.draining() or connection.leaving
+        last, standing = self._repeats.draining() or connection.leaving, self._charge.standing
+        assert standing
         parts = [
             self._repeats.head(connection.server_state.default_headers, response),
             b"content-length: %d\r\nx-request-id: %b\r\n" % (len(content), self.request_id.encode()),
-            *[b"%b: %b\r\n" % pair for pair in self._standing.headers()],
+            *[b"%b: %b\r\n" % pair for pair in standing.headers()],
             b"connection: close\r\n\r\n" if last else b"\r\n",
             content,
         ]

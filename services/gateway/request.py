@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from services.gateway import body
 from services.gateway.api import problem
+from services.gateway.charging import Charge
 from services.gateway.exchange import Exchange
 from services.gateway.limits import Standing
 from services.gateway.receipts import Receipt
@@ -35,7 +36,8 @@ class Request:
     address: str = ""
     model: str = ""
     version: str = ""
-    standing: Standing | None = None
+    # What it has taken from buckets.
+    charge: Charge | None = None
     # The log centre has a record of it already.
     told: bool = False
     # What answered in place of the version that was asked.
@@ -46,8 +48,19 @@ class Request:
     # What makes the answer's receipt, for those who ask for one.
     receipt: Receipt | None = None
 
+    @property
+    def standing(self) -> Standing | None:
+        """What its caller has left."""
+        return self.charge.standing if self.charge else None
+
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises body_too_large, request_timeout, bad_framing."""
+        content = await self._body(limit)
+        if self.charge:
+            self.charge.size = len(content)
+        return content
+
+    async def _body(self, limit: int) -> bytes:
         if self.content is not None:
             if len(self.content) > limit:
                 raise body.too_large(limit)

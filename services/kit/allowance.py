@@ -5,6 +5,7 @@ burst + rate * t. A slice ends after its seconds; what is left of it then is los
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,27 +53,30 @@ class Pot:
 
     def claim(self, claim: Claim, now: float, epoch: str) -> Grant:
         """Grants what there is. `now` are seconds of the clock that all claims are told by."""
+        return claim_all([(self, claim)], now, epoch)[0]
+
+    def _look(self, claim: Claim, now: float, epoch: str) -> tuple[float, float]:
+        """The tokens that a claim finds, and the seconds until it finds enough; below 0: a later claim came first."""
         held = self._pass(claim, now)
         amount, _, number = self._held.get(claim.holder, (0.0, 0.0, 0))
         if number >= claim.number:
-            return Grant(0.0, self._tokens, 0.0, epoch)
+            return self._tokens, -1.0
         held -= amount
         tokens = self._tokens + min(claim.back, amount)
         if claim.epoch != epoch:
             tokens = min(tokens, claim.view)
         room = max(0.0, claim.burst - held - claim.left)
-        tokens = min(tokens, room)
-        least, granted, wait = min(claim.least, claim.burst), 0.0, 0.0
-        if claim.want > 0 and tokens >= least:
-            granted = min(claim.want, tokens)
-        elif claim.want > 0:
+        tokens, least, wait = min(tokens, room), min(claim.least, claim.burst), 0.0
+        if claim.want > 0 and tokens < least:
             wait = (least - tokens) / claim.rate
             if room < least:  # others hold it: until the first of them must have let go
                 others = [until for holder, (_, until, _) in self._held.items() if holder != claim.holder]
                 wait = max(wait, min(others, default=now) - now)
+        return tokens, wait
+
+    def _settle(self, claim: Claim, now: float, tokens: float, granted: float) -> None:
         self._tokens = tokens - granted
         self._held[claim.holder] = claim.left + granted, now + claim.seconds, claim.number
-        return Grant(granted, self._tokens, wait, epoch)
 
     def idle(self, rate: float, burst: float, now: float) -> bool:
         """Whether it is the same as a new one."""
@@ -98,3 +102,16 @@ class Pot:
         grown = self._tokens + max(0.0, until - self._at) * claim.rate
         self._tokens = max(0.0, min(claim.burst - held, grown))
         self._at = max(self._at, until)
+
+
+def claim_all(asked: Sequence[tuple[Pot, Claim]], now: float, epoch: str) -> list[Grant]:
+    """Grants of each pot what there is, or nothing of any if one of them has too little. One pot is there once."""
+    found = [pot._look(claim, now, epoch) for pot, claim in asked]
+    if any(wait < 0 for _, wait in found):
+        return [Grant(0.0, tokens, 0.0, epoch) for tokens, _ in found]
+    enough, grants = not any(wait for _, wait in found), []
+    for (pot, claim), (tokens, wait) in zip(asked, found, strict=True):
+        granted = max(0.0, min(claim.want, tokens)) if enough else 0.0
+        pot._settle(claim, now, tokens, granted)
+        grants.append(Grant(granted, tokens - granted, wait, epoch))
+    return grants

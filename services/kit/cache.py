@@ -3,10 +3,10 @@ adapter, for one process. Nothing in it has to be there tomorrow: what must not 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from services.kit.allowance import Claim, Grant, Pot
+from services.kit.allowance import Claim, Grant, Pot, claim_all
 from services.kit.errors import Unavailable
 
 _PRUNE_EVERY = 60.0  # seconds
@@ -55,6 +55,9 @@ class Cache(Protocol):
 
     async def take(self, key: str, claim: Claim) -> Grant:
         """A slice of a shared bucket, which is full when first used."""
+
+    async def take_all(self, claims: Sequence[tuple[str, Claim]]) -> list[Grant]:
+        """Slices of some shared buckets, or none of any if one of them has too little."""
 
     async def close(self) -> None: ...
 
@@ -106,12 +109,17 @@ class NearCache:
         return {member: value for member, (value, _) in live.items()}
 
     async def take(self, key: str, claim: Claim) -> Grant:
+        return (await self.take_all([(key, claim)]))[0]
+
+    async def take_all(self, claims: Sequence[tuple[str, Claim]]) -> list[Grant]:
         self._prune()
-        now = self._clock()
-        known = self._pots.get(key)
-        pot = known[0] if known else Pot(claim.burst, now)
-        self._pots[key] = pot, claim.rate, claim.burst
-        return pot.claim(claim, now, str(self.born))
+        now, asked = self._clock(), []
+        for key, claim in claims:
+            known = self._pots.get(key)
+            pot = known[0] if known else Pot(claim.burst, now)
+            self._pots[key] = pot, claim.rate, claim.burst
+            asked.append((pot, claim))
+        return claim_all(asked, now, str(self.born))
 
     async def close(self) -> None:
         """Nothing is held."""

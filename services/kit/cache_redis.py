@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import astuple
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from services.kit import cache_scripts
 from services.kit.allowance import Claim, Grant
-from services.kit.cache_scripts import HASHES, MARKER, group_names, milliseconds, name, text_bytes
+from services.kit.cache_scripts import HASHES, MARKER, granted, group_names, milliseconds, name, said, text_bytes
 from services.kit.config import ConfigError
 from services.kit.errors import Unavailable
 from services.kit.outage import Outage
@@ -90,8 +89,8 @@ class RedisCache:
         return bool(added)
 
     async def announce(self, group: str, member: str, value: bytes, seconds: float) -> None:
-        said = [text_bytes(member), value, milliseconds(seconds)]
-        await self._run_script(cache_scripts.ANNOUNCE, group_names(group), said)
+        values = [text_bytes(member), value, milliseconds(seconds)]
+        await self._run_script(cache_scripts.ANNOUNCE, group_names(group), values)
 
     async def withdraw(self, group: str, member: str) -> None:
         await self._run_script(cache_scripts.WITHDRAW, group_names(group), [text_bytes(member)])
@@ -102,14 +101,13 @@ class RedisCache:
         return dict(zip(names, flat[1::2], strict=True))
 
     async def take(self, key: str, claim: Claim) -> Grant:
-        run, _, marker = claim.epoch.partition("/")
-        values = list(astuple(claim))
-        values[0] = text_bytes(claim.holder)
-        values[9] = marker if run == self._run else ""
-        found = await self._run_script(cache_scripts.TAKE, [name("pot", key)], values, self._budget)
-        self._marker = float(found[3])
-        granted, tokens, wait = map(float, found[:3])
-        return Grant(granted, tokens, wait, f"{self._run}/{found[3].decode()}")
+        return (await self.take_all([(key, claim)]))[0]
+
+    async def take_all(self, claims: Sequence[tuple[str, Claim]]) -> list[Grant]:
+        pots, values = [name("pot", key) for key, _ in claims], said(claims, self._run)
+        found = await self._run_script(cache_scripts.TAKE, pots, values, self._budget)
+        self._marker = float(found[-1])
+        return granted(found, self._run)
 
     async def close(self) -> None:
         if self._probing:
@@ -177,16 +175,16 @@ class RedisCache:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        said = dict(line.split(":", 1) for line in lines if ":" in line)
-        self._check(said)
-        self._run = said["run_id"]
-        self._started_at = int(said["server_time_usec"]) / 1e6 - int(said["uptime_in_seconds"])
+        told = dict(line.split(":", 1) for line in lines if ":" in line)
+        self._check(told)
+        self._run = told["run_id"]
+        self._started_at = int(told["server_time_usec"]) / 1e6 - int(told["uptime_in_seconds"])
 
-    def _check(self, said: dict[str, str]) -> None:
-        if int(said["redis_version"].partition(".")[0]) < OLDEST and not self._any_version:
-            raise _Unfit(f"redis is {said['redis_version']}, which is older than {OLDEST}")
-        if said["maxmemory_policy"].startswith("allkeys") or said["maxmemory_policy"] == "volatile-ttl":
-            raise _Unfit(f"redis forgets what it should keep: maxmemory-policy is {said['maxmemory_policy']}")
+    def _check(self, told: dict[str, str]) -> None:
+        if int(told["redis_version"].partition(".")[0]) < OLDEST and not self._any_version:
+            raise _Unfit(f"redis is {told['redis_version']}, which is older than {OLDEST}")
+        if told["maxmemory_policy"].startswith("allkeys") or told["maxmemory_policy"] == "volatile-ttl":
+            raise _Unfit(f"redis forgets what it should keep: maxmemory-policy is {told['maxmemory_policy']}")
 
 
 def _connection(url: str, tls: Path | None) -> dict[str, Any]:

@@ -5,6 +5,11 @@ emptied, and the script that notices makes a new one.
 """
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any
+
+from services.kit.allowance import Claim, Grant
 
 MARKER = b"aimass:born"
 _MARKER = """
@@ -50,73 +55,107 @@ end
 return redis.call('HGETALL', KEYS[1])
 """
 
-# A claim of `allowance`, whose Pot has the same rules in words. KEYS: the pot, a hash with the fields t (tokens), a (as
-# of when) and h<holder> ("amount until number"). ARGV: the fields of the claim in their order.
+# Claims of `allowance`, whose claim_all has the same rules in words: all of them are granted or none. KEYS: the pots,
+# each a hash with the fields t (tokens), a (as of when) and h<holder> ("amount until number"). ARGV: the 11 fields of
+# each claim in their order.
 TAKE = f"""{_MARKER}
-local mine, number = 'h' .. ARGV[1], tonumber(ARGV[2])
-local rate, burst = tonumber(ARGV[3]), tonumber(ARGV[4])
-local want, least, left, back = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local seconds, view = tonumber(ARGV[9]), tonumber(ARGV[11])
-local tokens, at, held, slices, own = burst, now, 0, {{}}, {{amount = 0, number = 0}}
--- A clock that was set back must not make slices last longer.
-local past = math.max(0, tonumber(redis.call('HGET', KEYS[1], 'a') or now) - now)
-local state = redis.call('HGETALL', KEYS[1])
-for i = 1, #state, 2 do
-  local field, value = state[i], state[i + 1]
-  if field == 't' then tokens = tonumber(value)
-  elseif field == 'a' then at = tonumber(value) - past
-  else
-    local amount, till, turn = string.match(value, '^(%S+) (%S+) (%S+)$')
-    local slice = {{field = field, amount = tonumber(amount), number = tonumber(turn)}}
-    slice.till = tonumber(till) - past
-    slices[#slices + 1] = slice
-    held = held + slice.amount
+local claims, late, enough = {{}}, false, true
+for pot = 1, #KEYS - 1 do
+  local function said(i) return ARGV[pot * 11 - 11 + i] end
+  local c = {{mine = 'h' .. said(1), rate = tonumber(said(3)), burst = tonumber(said(4)), wait = 0, over = {{}}}}
+  local number, want, least = tonumber(said(2)), tonumber(said(5)), tonumber(said(6))
+  local left, back, held, slices, own = tonumber(said(7)), tonumber(said(8)), 0, {{}}, {{amount = 0, number = 0}}
+  local tokens, at = c.burst, now
+  -- A clock that was set back must not make slices last longer.
+  local past = math.max(0, tonumber(redis.call('HGET', KEYS[pot], 'a') or now) - now)
+  local state = redis.call('HGETALL', KEYS[pot])
+  for i = 1, #state, 2 do
+    local field, value = state[i], state[i + 1]
+    if field == 't' then tokens = tonumber(value)
+    elseif field == 'a' then at = tonumber(value) - past
+    else
+      local amount, till, turn = string.match(value, '^(%S+) (%S+) (%S+)$')
+      local slice = {{field = field, amount = tonumber(amount), number = tonumber(turn)}}
+      slice.till = tonumber(till) - past
+      slices[#slices + 1] = slice
+      held = held + slice.amount
+    end
   end
+  local function fill(till)
+    local grown = tokens + math.max(0, till - at) * c.rate
+    tokens = math.max(0, math.min(c.burst - held, grown))
+    at = math.max(at, till)
+  end
+  table.sort(slices, function(a, b) return a.till < b.till end)
+  local first
+  for _, slice in ipairs(slices) do
+    if slice.till <= now then
+      fill(slice.till)
+      held = held - slice.amount
+      c.over[#c.over + 1] = slice.field
+    elseif slice.field == c.mine then own = slice
+    elseif not first then first = slice.till end
+  end
+  fill(now)
+  if own.number >= number then late = true
+  else
+    held = held - own.amount
+    tokens = tokens + math.min(back, own.amount)
+    if said(10) ~= epoch then tokens = math.min(tokens, tonumber(said(11))) end
+    local room = math.max(0, c.burst - held - left)
+    tokens = math.min(tokens, room)
+    least = math.min(least, c.burst)
+    if want > 0 and tokens < least then
+      c.wait = (least - tokens) / c.rate
+      if room < least then c.wait = math.max(c.wait, (first or now) - now) end
+      enough = false
+    end
+  end
+  c.tokens, c.want, c.left, c.number, c.seconds = tokens, want, left, number, tonumber(said(9))
+  claims[pot] = c
 end
-local function fill(till)
-  local grown = tokens + math.max(0, till - at) * rate
-  tokens = math.max(0, math.min(burst - held, grown))
-  at = math.max(at, till)
+local reply = {{}}
+for pot, c in ipairs(claims) do
+  local granted = 0
+  if late then c.wait = 0
+  else
+    if enough then granted = math.max(0, math.min(c.want, c.tokens)) end
+    c.tokens = c.tokens - granted
+    if #c.over > 0 then redis.call('HDEL', KEYS[pot], unpack(c.over)) end
+    local slice = string.format('%.17g %.6f %d', c.left + granted, now + c.seconds, c.number)
+    redis.call('HSET', KEYS[pot], 't', string.format('%.17g', c.tokens), 'a', string.format('%.6f', now), c.mine, slice)
+    local idle = math.min(1e12, math.max((c.burst - c.tokens) / c.rate, c.seconds) * 1000 + 1000)
+    redis.call('PEXPIRE', KEYS[pot], string.format('%.0f', idle))
+  end
+  for _, value in ipairs({{granted, c.tokens, c.wait}}) do reply[#reply + 1] = string.format('%.17g', value) end
 end
-table.sort(slices, function(a, b) return a.till < b.till end)
-local first
-for _, slice in ipairs(slices) do
-  if slice.till <= now then
-    fill(slice.till)
-    held = held - slice.amount
-    redis.call('HDEL', KEYS[1], slice.field)
-  elseif slice.field == mine then own = slice
-  elseif not first then first = slice.till end
-end
-fill(now)
-local function reply(granted, wait)
-  return {{string.format('%.17g', granted), string.format('%.17g', tokens), string.format('%.17g', wait), epoch}}
-end
-if own.number >= number then return reply(0, 0) end
-held = held - own.amount
-tokens = tokens + math.min(back, own.amount)
-if ARGV[10] ~= epoch then tokens = math.min(tokens, view) end
-local room = math.max(0, burst - held - left)
-tokens = math.min(tokens, room)
-least = math.min(least, burst)
-local granted, wait = 0, 0
-if want > 0 and tokens >= least then granted = math.min(want, tokens)
-elseif want > 0 then
-  wait = (least - tokens) / rate
-  if room < least then wait = math.max(wait, (first or now) - now) end
-end
-tokens = tokens - granted
-local slice = string.format('%.17g %.6f %d', left + granted, now + seconds, number)
-redis.call('HSET', KEYS[1], 't', string.format('%.17g', tokens), 'a', string.format('%.6f', now), mine, slice)
-local idle = math.min(1e12, math.max((burst - tokens) / rate, seconds) * 1000 + 1000)
-redis.call('PEXPIRE', KEYS[1], string.format('%.0f', idle))
-return reply(granted, wait)
+reply[#reply + 1] = epoch
+return reply
 """
 
 HASHES = {
     text: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     for text in (BORN, ADD, ANNOUNCE, WITHDRAW, MEMBERS, TAKE)
 }
+
+
+def said(claims: Sequence[tuple[str, Claim]], run: str) -> list[Any]:
+    """The values of claims for TAKE, told to the run of Redis that its epochs begin with."""
+    values: list[Any] = []
+    for _, claim in claims:
+        known, _, marker = claim.epoch.partition("/")
+        fields = list(astuple(claim))
+        fields[0], fields[9] = text_bytes(claim.holder), marker if known == run else ""
+        values += fields
+    return values
+
+
+def granted(reply: Sequence[bytes], run: str) -> list[Grant]:
+    """What TAKE answers."""
+    *found, marker = reply
+    numbers, epoch = list(map(float, found)), f"{run}/{marker.decode()}"
+    shown = zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
+    return [Grant(amount, tokens, wait, epoch) for amount, tokens, wait in shown]
 
 
 def name(kind: str, key: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 from services.gateway.limits import Limit, Standing
 from services.gateway.limits_shared import SharedBuckets
@@ -50,16 +51,16 @@ class Line(NearCache):
         self._cross()
         await self._server.withdraw(group, member)
 
-    async def take(self, key: str, claim: Claim) -> Grant:
+    async def take_all(self, claims: Sequence[tuple[str, Claim]]) -> list[Grant]:
         self._cross()
         await asyncio.sleep(0)
         if self.slow:
             self.slow -= 1
             raise Unavailable("redis does not answer")
-        grant = await self._server.take(key, claim)
+        grants = await self._server.take_all(claims)
         if self.loses:
             raise Unavailable("redis does not answer")
-        return grant
+        return grants
 
 
 class World:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from services.gateway import admission
 from services.gateway.access.domain import ApiKey, RateLimit, Tenant, digest
 from services.gateway.access.keyring import Keyring
-from services.gateway.admission import Admission, enough
+from services.gateway.admission import Admission
+from services.gateway.charging import enough
 from services.gateway.limits import Buckets, Limit, Standing
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure
@@ -38,7 +39,7 @@ def gate(held: Keyring | None = None, rate: float = 1.0, burst: float = 3.0) -> 
 
 def taken(admitted: Admission, principal: Principal, cost: float) -> Standing:
     """What one process tells at once."""
-    standing = admitted.take(principal, cost)
+    standing = admitted.charge(principal).begin(cost)
     assert standing
     return standing
 

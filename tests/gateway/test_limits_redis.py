@@ -147,10 +147,10 @@ async def test_a_gateway_says_when_it_is_alone_and_refuses_costly_work_when_its_
     shared = {"AIMASS_CACHE_URL": redis_server.address, "AIMASS_GATEWAY_RATE": "0.01", "AIMASS_GATEWAY_BURST": "40"}
     where = "static:trainer=127.0.0.1:9"
     async with gateway_at(tmp_path / "a", AIMASS_DISCOVERY_URL=where, **shared) as one, one.client() as client:
-        await until(lambda: _policy(client, "40;w=4000"))
+        await until(lambda: _policy(client, '"key";q=40;w=4000'))
 
         await asyncio.to_thread(redis_server.kill)
-        await until(lambda: _policy(client, "40;w=4000;degraded"))
+        await until(lambda: _policy(client, '"key";q=40;w=4000;degraded'))
         spent = [(await client.get("/v1/tenants")).status_code for _ in range(60)]
         assert spent.count(200) <= 40
         assert spent[-1] == 429
@@ -169,7 +169,7 @@ async def test_attempts_without_a_key_are_few_while_gateways_are_alone(redis_ser
         assert [(await stranger.get("/v1/tenants")).status_code for _ in range(10)] == [401] * 10
 
         await asyncio.to_thread(redis_server.kill)
-        await until(lambda: _policy(known, "50;w=500;degraded"))
+        await until(lambda: _policy(known, '"key";q=50;w=500;degraded'))
         answers = [(await stranger.get("/v1/tenants")).status_code for _ in range(10)]
         assert answers[-1] == 429
         assert (await known.get("/v1/tenants")).status_code == 200

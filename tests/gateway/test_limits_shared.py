@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.limits import Limit
-from services.gateway.limits_shared import PARKED, SLICE, SharedBuckets
+from services.gateway.limits import PARKED, Limit
+from services.gateway.limits_share import SLICE
+from services.gateway.limits_shared import SharedBuckets
 from tests.gateway.gateways import World
 
 LIMIT = Limit(20, 40)
@@ -257,13 +258,13 @@ async def test_a_cache_that_was_slow_thrice_in_a_row_is_away(slow: int, alone: b
 
 async def test_while_alone_answers_say_so() -> None:
     shared = await world()
-    assert (await shared.call(0)).policy == b"40;w=2"
+    assert (await shared.call(0)).policy == b'"key";q=40;w=2'
 
     shared.cut()
     await shared.wait(4)
     standing = await shared.call(0)
     assert standing.degraded
-    assert (standing.policy, standing.limit) == (b"40;w=2;degraded", 40)
+    assert (standing.policy, standing.limit) == (b'"key";q=40;w=2;degraded', 40)
     assert dict(standing.headers())[b"ratelimit-policy"].endswith(b";degraded")
 
 

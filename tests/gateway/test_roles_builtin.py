@@ -35,12 +35,12 @@ def test_who_may_what_is_for_admins() -> None:
     secret = {p for p in NEEDED if p.split(".")[0] in ("tenants", "api_keys", "roles", "bindings", "quotas")}
 
     assert secret
-    assert not has("developer") & secret
+    assert not has("developer") & {*secret, "limits.write"}
 
 
 def test_all_that_is_not_about_who_may_what_belongs_to_a_role_below_admin() -> None:
     """A new verb in the contract has to be given to one of them here, or by decision to none."""
-    about = ("tenants.", "api_keys.", "roles.", "bindings.", "quotas.")
+    about = ("tenants.", "api_keys.", "roles.", "bindings.", "quotas.", "limits.write")
 
     assert {p for p in NEEDED if not p.startswith(about)} == has("developer") - {"models.infer"}
 
@@ -49,6 +49,7 @@ def test_all_that_is_not_about_who_may_what_belongs_to_a_role_below_admin() -> N
     ("role", "permission", "held"),
     [
         ("viewer", "models.get", True),
+        ("viewer", "limits.read", True),
         ("viewer", "models.infer", False),
         ("viewer", "rules.test", False),
         ("operator", "models.infer", True),

@@ -74,6 +74,8 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "CreateArtifactUpload": lambda of: {},
     "ListTenants": lambda of: {},
     "ListApiKeys": lambda of: {},
+    "SetLimit": lambda of: {"limit": of("limit"), "level": "LIMIT_LEVEL_TENANT", "rate": 1e6, "burst": 1e6},
+    "ListLimits": lambda of: {},
     "ListRoles": lambda of: {"show_deleted": True},
     "ListBindings": lambda of: {"show_deleted": True},
     "ListSources": lambda of: {"show_deleted": True},

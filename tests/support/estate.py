@@ -51,7 +51,8 @@ class Estate:
 
 
 def _rights(client: Client, ids: dict[str, Any]) -> None:
-    ids |= {"role": MARK, "binding": MARK}
+    ids |= {"role": MARK, "binding": MARK, "limit": MARK}
+    client.limits.set_limit(limit=MARK, level="LIMIT_LEVEL_TENANT", rate=1e6, burst=1e6)
     client.roles.create_role(role=MARK, permissions=["models.get"])
     client.roles.create_binding(binding=MARK, role=MARK, principal=f"key:{ids['api_key']}")
 

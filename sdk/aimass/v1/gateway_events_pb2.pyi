@@ -4,6 +4,7 @@ isort:skip_file
 What gateways say. Topic aimass.gateway.v1."""
 
 from aimass.v1 import access_pb2 as _access_pb2
+from aimass.v1 import limits_pb2 as _limits_pb2
 from aimass.v1 import quotas_pb2 as _quotas_pb2
 from aimass.v1 import roles_pb2 as _roles_pb2
 from google.protobuf import descriptor as _descriptor
@@ -153,6 +154,31 @@ class BindingChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BindingChanged: _TypeAlias = BindingChanged  # noqa: Y015
+
+@_typing.final
+class LimitChanged(_message.Message):
+    """A limit was set or deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    @_builtins.property
+    def limit(self) -> _limits_pb2.Limit: ...
+    def __init__(
+        self,
+        *,
+        limit: _limits_pb2.Limit | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitChanged: _TypeAlias = LimitChanged  # noqa: Y015
 
 @_typing.final
 class CallAudited(_message.Message):

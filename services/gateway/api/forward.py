@@ -78,7 +78,7 @@ class Forward(grpc.GenericRpcHandler):
             raise Failure(Code.BODY_TOO_LARGE, f"the message is larger than {SIZE // 2**20} MiB")
         request = read(GetMessageClass(method.takes).FromString, content)
         given = said(lambda name: metadata.get(name, ""))
-        return Caller(principal, request_id, context.peer(), given), request
+        return Caller(principal, request_id, context.peer(), given, admission.charged.get()), request
 
     def _watched(self, path: str, handler: Handler, admit: bool) -> Handler:
         """The handler with failures turned into statuses, and a line in the access log for each call."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from services.gateway.access.origin import called
-from services.gateway.admission import Sent, asked, degraded
+from services.gateway.admission import Sent, asked, charged, degraded
 from services.gateway.api.forward import read
 from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permit
 from services.gateway.api.oip_messages import SERVICE, message
@@ -141,7 +141,8 @@ class OipGrpc:
         deadline = time.monotonic() + (DEADLINE if remaining is None else min(remaining, DEADLINE))
         self._traffic.screen(principal.scope, pinned, deadline, first)
         names = [output.name for output in request.outputs]
-        query = Query(request_id, deadline, _inputs(request), names, principal.id, priority=first)
+        inputs, who, charge = _inputs(request), principal.id, charged.get()
+        query = Query(request_id, deadline, inputs, names, who, priority=first, charge=charge)
         prediction = await self._traffic.predict(principal.scope, pinned, query)
         version = prediction.pinned.version
         asked.set((request.model_name[:_SHOWN], str(version.number)))

@@ -13,6 +13,7 @@ from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permi
 from services.gateway.api.oip_body import Asked, decode, encode
 from services.gateway.api.oip_values import dump
 from services.gateway.api.problem import NotAllowed
+from services.gateway.charging import stated
 from services.gateway.overload.priority import HEADER, Priority, lowered
 from services.gateway.request import Request, Response
 from services.gateway.traffic.service import Prediction, Query, Traffic
@@ -96,8 +97,11 @@ class OipRest:
         request.version = str(pinned.version.number)
         self._traffic.screen(request.principal.scope, pinned, deadline, first)
         asked = await _decode(request)
-        principal, trace = request.principal, request.header(b"traceparent")
-        query = Query(request.request_id, deadline, asked.inputs, asked.outputs, principal.id, trace, priority=first)
+        principal, trace, charge = request.principal, request.header(b"traceparent"), request.charge
+        if charge:
+            charge.tokens = stated(request.header(b"x-tokens"))
+        who, named = principal.id, request.request_id
+        query = Query(named, deadline, asked.inputs, asked.outputs, who, trace, priority=first, charge=charge)
         prediction = await self._traffic.predict(principal.scope, pinned, query)
         request.told = True
         request.version, request.degraded = str(prediction.pinned.version.number), prediction.degraded

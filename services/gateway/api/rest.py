@@ -62,7 +62,8 @@ class Rest:
         if method is None:
             raise problem.NotAllowed(request.method, entry.allowed)
         await self._take(request, method.policy.cost, method.policy.costly)
-        caller = Caller(request.principal, request.request_id, request.address, said(_reader(request)))
+        own = request.principal, request.request_id, request.address
+        caller = Caller(*own, said(_reader(request)), request.charge)
         name, tenant = f"{request.method} {entry.template}", request.principal.scope.tenant
         with telemetry.span(name, _trace(caller), telemetry.Kind.SERVER, tenant=tenant) as span:
             offers = _offers(method)

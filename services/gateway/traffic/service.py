@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from services.gateway.charging import Charge
 from services.gateway.ledger.spending import Spending
+from services.gateway.limiting.domain import PREDICTIONS
 from services.gateway.overload.priority import Priority
 from services.gateway.traffic.answers import Question
 from services.gateway.traffic.coalescing import Coalescer
@@ -39,6 +41,8 @@ class Query(NamedTuple):
     # What is known of the fitting of inputs that differ from others in their values only.
     fit: Fit | None = None
     priority: Priority = Priority.INTERACTIVE
+    # What it has taken from buckets.
+    charge: Charge | None = None
 
 
 class Prediction(NamedTuple):
@@ -87,7 +91,7 @@ class Traffic(Table):
     async def predict(self, scope: Scope, pinned: Pinned, query: Query) -> Prediction:
         """The outputs for one request.
 
-        Raises invalid_value that names the input, quota_exceeded, or what the engine says.
+        Raises invalid_value that names the input, rate_limited, quota_exceeded, or what the engine says.
         """
         try:
             return await self._predict(scope, pinned, query)
@@ -119,9 +123,10 @@ class Traffic(Table):
         return Prediction(found.pinned, found.outputs, found.step)
 
     async def _predict(self, scope: Scope, pinned: Pinned, query: Query) -> Prediction:
-        started = time.perf_counter()
-        trace = child(query.traceparent)
+        started, trace = time.perf_counter(), child(query.traceparent)
         item, hold = _item(pinned, query, trace), None
+        if query.charge and query.charge.concerns(PREDICTIONS, pinned.model):
+            await query.charge.take(PREDICTIONS, pinned.model, item.rows)
         if self.spending is not None:
             hold = await self.spending.wait(scope, query.principal, pinned.model, item.rows)
         try:
@@ -136,10 +141,9 @@ class Traffic(Table):
         return Prediction(pinned, outputs)
 
     def begin(self, scope: Scope, pinned: Pinned, query: Query) -> Begun | None:
-        """The same in two parts, for who has no task to wait in; None for what only `predict` can do.
-
-        Raises invalid_value, quota_exceeded, overloaded.
-        """
+        """The same in two parts, for who has no task to wait in; None for what only `predict` can do."""
+        if query.charge and query.charge.concerns(PREDICTIONS, pinned.model):
+            return None
         started, trace = time.perf_counter(), child(query.traceparent)
         item, hold = _item(pinned, query, trace), None
         if self.spending is not None:

@@ -1,0 +1,126 @@
+"""What one request takes: from its key's bucket, and from those of its tenant's limits; from all or from none."""
+
+from collections.abc import Sequence
+
+from services.gateway.limiting.book import Levels
+from services.gateway.limiting.domain import BYTES, REQUESTS, ROWS, TOKENS
+from services.gateway.limits import Limit, Limiter, Standing, Taking, payable, tightest
+from services.kit.auth import Principal
+from services.kit.errors import Code, Failure, InvalidValue, Unavailable, Violation
+
+_MOST = 10**9  # tokens that one request can state
+
+
+class Charge:
+    """What a request has taken, beginning with what is known from its head.
+
+    What its route, its model and its content cost is taken when that is known. If that is refused, what was taken
+    before is given back.
+    """
+
+    __slots__ = ("_first", "_levels", "_limit", "_limiter", "_own", "_then", "principal", "size", "standing", "tokens")
+
+    def __init__(self, limiter: Limiter, levels: Levels | None, principal: Principal, limit: Limit) -> None:
+        """`limit` is the caller's own, `levels` those of his tenant, if it has any."""
+        self._limiter, self._levels, self._limit, self.principal = limiter, levels, limit, principal
+        # What was taken: from the caller's own bucket, with it, and later.
+        self._own = 0.0
+        self._first: Sequence[Taking] = ()
+        self._then: Sequence[Taking] = ()
+        self.standing: Standing | None = None
+        # Bytes of the body, and tokens that the caller states.
+        self.size = self.tokens = 0
+
+    def begin(self, cost: float = 1.0, costly: bool = False) -> Standing | None:
+        """Takes from the caller's bucket and what else is known to be concerned; None: only `wait` can tell."""
+        more = self._levels.first(self.principal) if self._levels else ()
+        if more:
+            return self._begun(cost, more, self._limiter.take_all([self._of_caller(cost), *more], costly))
+        return self._begun(cost, (), self._limiter.take(self.principal.id, self._limit, cost, costly))
+
+    async def wait(self, cost: float = 1.0, costly: bool = False) -> Standing:
+        """The same, and asks the other gateways."""
+        more = self._levels.first(self.principal) if self._levels else ()
+        standing = await self._limiter.wait_all([self._of_caller(cost), *more], costly)
+        self._begun(cost, more, standing)
+        return standing
+
+    def _begun(self, cost: float, more: Sequence[Taking], standing: Standing | None) -> Standing | None:
+        self.standing = standing
+        if standing is not None and standing.admitted:
+            self._own, self._first = cost, more
+        return standing
+
+    def _of_caller(self, cost: float) -> Taking:
+        return Taking(self.principal.id, self._limit, cost)
+
+    async def more(self, cost: float, costly: bool) -> None:
+        """Takes more from the caller's bucket. Raises rate_limited, unavailable."""
+        await self._add([self._of_caller(cost)], costly)
+        self._own += cost
+
+    def concerns(self, route: str, model: str = "") -> bool:
+        """Whether there are limits that `take` asks."""
+        return self._levels is not None and bool(self._levels.then(self.principal, route, model))
+
+    async def take(self, route: str, model: str = "", rows: int = 0, costly: bool = False) -> None:
+        """Takes, once, what is only known with the route, the model and the content.
+
+        Raises rate_limited, unavailable; limit_exceeded for what no full bucket could pay.
+        """
+        if self._levels is None:
+            return
+        costs = {REQUESTS: 1, ROWS: rows, BYTES: self.size, TOKENS: self.tokens}
+        found = self._levels.then(self.principal, route, model)
+        takings = [Taking(key, limit, costs[counts]) for key, limit, counts in found if costs[counts]]
+        for _, limit, cost in takings:
+            if cost > payable(limit):
+                self.give_back()
+                most = f"the limit {limit.name} lets one request have {payable(limit):.15g}"
+                raise Failure(Code.LIMIT_EXCEEDED, f"{cost:.15g} {limit.counts} are too many at once: {most}")
+        if takings:
+            await self._add(takings, costly)
+            self._then = takings
+
+    async def _add(self, takings: Sequence[Taking], costly: bool) -> None:
+        before = self.standing
+        standing = self._limiter.take_all(takings, costly)
+        self.standing = standing = standing or await self._limiter.wait_all(takings, costly)
+        if not standing.admitted:
+            self.give_back()
+            enough(standing, costly)
+        if before:
+            self.standing = tightest([before, standing])
+
+    def give_back(self) -> None:
+        """Undoes what was taken: the request is refused by another bucket."""
+        own = [self._of_caller(self._own)] if self._own else []
+        self._limiter.give_back([*own, *self._first, *self._then])
+        self._own, self._first, self._then = 0.0, (), ()
+
+
+def stated(text: str) -> int:
+    """The tokens that a caller states. Raises invalid_value."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MOST):
+        rule = "must be a whole number of tokens, at most 1,000,000,000"
+        raise InvalidValue(f"X-Tokens {rule}", [Violation("/x-tokens", rule)])
+    return int(text)
+
+
+def enough(standing: Standing, costly: bool = False) -> None:
+    """Raises rate_limited for a call that was not admitted; unavailable for a costly one that is admitted later."""
+    if standing.admitted:
+        return
+    if costly and standing.degraded:
+        alone = "limits cannot be shared for now, and this gateway's part for costly work is spent"
+        raise Unavailable(alone, retry_after=standing.retry_after)
+    raise Failure(Code.RATE_LIMITED, _spent(standing.of), retry_after=standing.retry_after)
+
+
+def _spent(limit: Limit) -> str:
+    if limit.name == "key":
+        return "the key calls too often"
+    said = f"{limit.rate:.15g} {limit.counts} a second, and {limit.burst:.15g} at once"
+    return f"the limit {limit.name} is spent: it admits {said}"
