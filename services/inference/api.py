@@ -7,7 +7,14 @@ from collections.abc import Callable
 from aimass.v1 import engines_pb2 as pb
 from aimass.v1.registry_events_pb2 import ReleaseChanged
 from services.inference.service.inference import Inference
-from services.inference.wire import answer_to_wire, engine_to_wire, item_from_wire, release_from_wire
+from services.inference.wire import (
+    answer_to_wire,
+    engine_to_wire,
+    item_from_wire,
+    joined_from_wire,
+    release_from_wire,
+    tensor_to_wire,
+)
 from services.kit.auth import SYSTEM
 from services.kit.errors import Forbidden
 from services.kit.inbox import Delivery
@@ -38,10 +45,19 @@ class EnginesApi:
     async def InferMany(self, request: pb.InferManyRequest, call: Call) -> pb.InferManyResponse:
         now = time.monotonic()
         latest = now + call.remaining()
+        if request.HasField("joined"):
+            await asyncio.sleep(0)
+            joined = joined_from_wire(request.joined, now, latest)
+            whole, answers = await self._inference.infer_joined(call.scope, request.model, request.version, joined)
+            if whole is not None:
+                return pb.InferManyResponse(joined=map(tensor_to_wire, whole))
+            return pb.InferManyResponse(results=[answer_to_wire("", answer) for answer in answers])
         items = [item_from_wire(item, now, latest) for item in request.items]
         await asyncio.sleep(0)  # callers in a row must not keep the loop from everybody else
         answers = await self._inference.infer(call.scope, request.model, request.version, items)
-        return pb.InferManyResponse(results=map(answer_to_wire, items, answers))
+        return pb.InferManyResponse(
+            results=[answer_to_wire(item.request_id, answer) for item, answer in zip(items, answers, strict=True)]
+        )
 
     async def release_changed(self, message: ReleaseChanged, delivery: Delivery) -> None:
         """What should serve or what serves has changed."""

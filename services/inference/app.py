@@ -30,7 +30,7 @@ def build(config: Config, runtime: Runtime) -> App:
     frames = _frames(config, runtime, api)
     return App(
         rpc={_ENGINES: api},
-        near={"infer": inference.infer},
+        near={"infer": inference.infer, "infer_joined": inference.infer_joined},
         database=db,
         schema=schema,
         listeners=[Listener({ReleaseChanged: api.release_changed}, schema.inbox, broadcast=True)],

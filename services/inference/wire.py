@@ -1,13 +1,13 @@
 """Engines, releases and tensors between the domain and the wire."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from aimass.v1 import engines_pb2 as pb
 from aimass.v1 import models_pb2, releases_pb2
-from services.inference.domain.batches import Answer, Item
+from services.inference.domain.batches import Answer, Item, Joined
 from services.inference.domain.engines import Engine, Release, Released, Serving, State
 from services.inference.domain.tensors import Signature, Spec, Tensor
-from services.kit.errors import Failure
+from services.kit.errors import Failure, InvalidValue
 from services.kit.status import detail_of
 from services.kit.timestamps import to_wire as stamp
 
@@ -67,13 +67,28 @@ def _specs(specs: Sequence[models_pb2.TensorSpec]) -> tuple[Spec, ...]:
 def item_from_wire(item: pb.InferItem, now: float, latest: float) -> Item:
     """A caller's request; its deadline is at most `latest`, on the clock of `now`."""
     deadline = min(now + item.deadline_ms / 1000, latest) if item.deadline_ms else latest
-    inputs = [Tensor(t.name, t.datatype, tuple(t.shape), t.raw) for t in item.inputs]
-    return Item(item.request_id, deadline, inputs, tuple(item.outputs))
+    return Item(item.request_id, deadline, _tensors(item.inputs), tuple(item.outputs))
 
 
-def answer_to_wire(item: Item, answer: Answer) -> pb.InferResult:
+def joined_from_wire(joined: pb.InferJoined, now: float, latest: float) -> Joined:
+    """Callers' requests in one. Raises invalid_value when something of one of them is missing."""
+    rows, deadlines = list(joined.rows), [min(now + left / 1000, latest) for left in joined.deadlines_ms]
+    if len(rows) != len(deadlines) or not rows or min(rows) < 1 or not joined.inputs:
+        raise InvalidValue("each request that is joined has rows and a deadline")
+    return Joined(rows, deadlines, _tensors(joined.inputs), tuple(joined.outputs))
+
+
+def _tensors(tensors: Iterable[pb.Tensor]) -> list[Tensor]:
+    return [Tensor(t.name, t.datatype, tuple(t.shape), t.raw) for t in tensors]
+
+
+def tensor_to_wire(tensor: Tensor) -> pb.Tensor:
+    """A tensor as it travels."""
+    return pb.Tensor(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape, raw=tensor.raw)
+
+
+def answer_to_wire(request_id: str, answer: Answer) -> pb.InferResult:
     """What one caller gets."""
     if isinstance(answer, Failure):
-        return pb.InferResult(request_id=item.request_id, failure=detail_of(answer), failure_text=answer.detail)
-    outputs = [pb.Tensor(name=t.name, datatype=t.datatype, shape=t.shape, raw=t.raw) for t in answer]
-    return pb.InferResult(request_id=item.request_id, outputs=outputs)
+        return pb.InferResult(request_id=request_id, failure=detail_of(answer), failure_text=answer.detail)
+    return pb.InferResult(request_id=request_id, outputs=map(tensor_to_wire, answer))

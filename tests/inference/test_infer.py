@@ -159,3 +159,53 @@ async def test_a_permission_is_needed(tenant: Tenant) -> None:
     call = tenant.engines("models.get").InferMany(pb.InferManyRequest(model="late", version=1))
 
     assert await code_of(call) == "forbidden"
+
+
+async def joined(
+    tenant: Tenant, model: str, rows: list[int], *inputs: pb.Tensor, **fields: object
+) -> pb.InferManyResponse:
+    left = fields.pop("left", [5000] * len(rows))
+    table = pb.InferJoined(rows=rows, deadlines_ms=left, inputs=inputs, **fields)  # type: ignore[arg-type]
+    request = pb.InferManyRequest(model=model, version=1, joined=table)
+    reply: pb.InferManyResponse = await tenant.engines().InferMany(request)
+    return reply
+
+
+def tensor(values: numpy.ndarray, name: str, datatype: str) -> pb.Tensor:
+    return pb.Tensor(name=name, datatype=datatype, shape=values.shape, raw=values.tobytes())
+
+
+async def test_joined_requests_give_the_bytes_of_the_requests(tenant: Tenant) -> None:
+    reply = await joined(tenant, "late", [1, 2, 4], tensor(ROWS[:7], "x", "FP32"))
+
+    assert not reply.results
+    assert [(t.name, list(t.shape)) for t in reply.joined] == [("probability", [7, 1])]
+    assert reply.joined[0].raw == raws(await tenant.infer("late", 1, item(ROWS[:7])))
+
+
+async def test_of_joined_requests_the_one_that_is_refused_fails_alone(tenant: Tenant) -> None:
+    reply = await joined(tenant, "table", [1, 1, 2], tensor(numpy.array([1, 77, 2, 3], "<i8"), "i", "INT64"))
+
+    assert not reply.joined
+    assert [result.failure.code for result in reply.results] == ["", "invalid_value", ""]
+    assert reply.results[2].outputs[0].raw == numpy.array([0.5, 0.75], "<f4").tobytes()
+
+
+async def test_of_joined_requests_the_one_that_comes_too_late_fails_alone(tenant: Tenant) -> None:
+    reply = await joined(tenant, "late", [1, 1], tensor(ROWS[:2], "x", "FP32"), left=[-5, 5000])
+
+    assert [result.failure.code for result in reply.results] == ["deadline_exceeded", ""]
+
+
+@pytest.mark.parametrize(
+    ("rows", "left"),
+    [([2, 2], [9, 9]), ([1, 1], [9]), ([0, 3], [9, 9]), ([], [])],
+    ids=["more", "no time", "none", "empty"],
+)
+async def test_joined_requests_that_are_not_their_rows_are_refused(
+    tenant: Tenant, rows: list[int], left: list[int]
+) -> None:
+    with pytest.raises(Failure) as caught:
+        await joined(tenant, "late", rows, tensor(ROWS[:3], "x", "FP32"), left=[n * 1000 for n in left])
+
+    assert caught.value.code.text == "invalid_value"

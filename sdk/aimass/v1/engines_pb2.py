@@ -28,13 +28,17 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61imass/v1/engines.proto\x12\taimass.v1\x1a\x17\x61imass/v1/failure.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x01\n\x06\x45ngine\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.aimass.v1.EngineState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12.\n\nready_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tin_flight\x18\x07 \x01(\x05\";\n\x12ListEnginesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x13ListEnginesResponse\x12\"\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x11.aimass.v1.Engine\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x18\n\x16SnapshotEnginesRequest\"R\n\x0cTenantEngine\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12!\n\x06\x65ngine\x18\x03 \x01(\x0b\x32\x11.aimass.v1.Engine\"j\n\x17SnapshotEnginesResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12(\n\x07\x65ngines\x18\x02 \x03(\x0b\x32\x17.aimass.v1.TenantEngine\x12\x13\n\x0b\x66rames_port\x18\x03 \x01(\x05\"D\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0b\n\x03raw\x18\x04 \x01(\x0c\"}\n\tInferItem\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\x05\x12!\n\x06inputs\x18\x03 \x03(\x0b\x32\x11.aimass.v1.Tensor\x12\x0f\n\x07outputs\x18\x04 \x03(\t\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\"`\n\x10InferManyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12,\n\x05items\x18\x03 \x03(\x0b\x32\x14.aimass.v1.InferItemB\x07\xf2\xe0\x18\x03(\xe8\x07\"\x86\x01\n\x0bInferResult\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x07outputs\x18\x02 \x03(\x0b\x32\x11.aimass.v1.Tensor\x12)\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x18.aimass.v1.FailureDetail\x12\x14\n\x0c\x66\x61ilure_text\x18\x04 \x01(\t\"<\n\x11InferManyResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.aimass.v1.InferResult*\x92\x01\n\x0b\x45ngineState\x12\x1c\n\x18\x45NGINE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45NGINE_STATE_LOADING\x10\x01\x12\x16\n\x12\x45NGINE_STATE_READY\x10\x02\x12\x17\n\x13\x45NGINE_STATE_FAILED\x10\x03\x12\x1a\n\x16\x45NGINE_STATE_UNLOADING\x10\x04\x32\xa1\x03\n\x07\x45ngines\x12\x80\x01\n\x0bListEngines\x12\x1d.aimass.v1.ListEnginesRequest\x1a\x1e.aimass.v1.ListEnginesResponse\"2\xea\xe0\x18\x1b\n\x0c\x65ngines.list\x12\x07\x65ngines\x18\x01 \x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/engines\x12\x86\x01\n\x0fSnapshotEngines\x12!.aimass.v1.SnapshotEnginesRequest\x1a\".aimass.v1.SnapshotEnginesResponse\",\xea\xe0\x18(\n\x10\x65ngines.snapshot\x12\x07\x65ngines\x18\x01 \x02J\x07gateway\x12{\n\tInferMany\x12\x1b.aimass.v1.InferManyRequest\x1a\x1c.aimass.v1.InferManyResponse\"3\xea\xe0\x18/\n\x0cmodels.infer\x12\x0emodels/{model}\x18\x01 \x02\x32\x02\x08<J\x07gateway\x1a\r\xe2\xe0\x18\tinferenceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61imass/v1/engines.proto\x12\taimass.v1\x1a\x17\x61imass/v1/failure.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x01\n\x06\x45ngine\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.aimass.v1.EngineState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12.\n\nready_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tin_flight\x18\x07 \x01(\x05\";\n\x12ListEnginesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x13ListEnginesResponse\x12\"\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x11.aimass.v1.Engine\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x18\n\x16SnapshotEnginesRequest\"R\n\x0cTenantEngine\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12!\n\x06\x65ngine\x18\x03 \x01(\x0b\x32\x11.aimass.v1.Engine\"j\n\x17SnapshotEnginesResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12(\n\x07\x65ngines\x18\x02 \x03(\x0b\x32\x17.aimass.v1.TenantEngine\x12\x13\n\x0b\x66rames_port\x18\x03 \x01(\x05\"D\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0b\n\x03raw\x18\x04 \x01(\x0c\"}\n\tInferItem\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\x05\x12!\n\x06inputs\x18\x03 \x03(\x0b\x32\x11.aimass.v1.Tensor\x12\x0f\n\x07outputs\x18\x04 \x03(\t\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\"w\n\x0bInferJoined\x12\x15\n\x04rows\x18\x01 \x03(\x05\x42\x07\xf2\xe0\x18\x03(\xe8\x07\x12\x1d\n\x0c\x64\x65\x61\x64lines_ms\x18\x02 \x03(\x05\x42\x07\xf2\xe0\x18\x03(\xe8\x07\x12!\n\x06inputs\x18\x03 \x03(\x0b\x32\x11.aimass.v1.Tensor\x12\x0f\n\x07outputs\x18\x04 \x03(\t\"\x88\x01\n\x10InferManyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12,\n\x05items\x18\x03 \x03(\x0b\x32\x14.aimass.v1.InferItemB\x07\xf2\xe0\x18\x03(\xe8\x07\x12&\n\x06joined\x18\x04 \x01(\x0b\x32\x16.aimass.v1.InferJoined\"\x86\x01\n\x0bInferResult\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x07outputs\x18\x02 \x03(\x0b\x32\x11.aimass.v1.Tensor\x12)\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x18.aimass.v1.FailureDetail\x12\x14\n\x0c\x66\x61ilure_text\x18\x04 \x01(\t\"_\n\x11InferManyResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.aimass.v1.InferResult\x12!\n\x06joined\x18\x02 \x03(\x0b\x32\x11.aimass.v1.Tensor*\x92\x01\n\x0b\x45ngineState\x12\x1c\n\x18\x45NGINE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45NGINE_STATE_LOADING\x10\x01\x12\x16\n\x12\x45NGINE_STATE_READY\x10\x02\x12\x17\n\x13\x45NGINE_STATE_FAILED\x10\x03\x12\x1a\n\x16\x45NGINE_STATE_UNLOADING\x10\x04\x32\xa1\x03\n\x07\x45ngines\x12\x80\x01\n\x0bListEngines\x12\x1d.aimass.v1.ListEnginesRequest\x1a\x1e.aimass.v1.ListEnginesResponse\"2\xea\xe0\x18\x1b\n\x0c\x65ngines.list\x12\x07\x65ngines\x18\x01 \x01\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/engines\x12\x86\x01\n\x0fSnapshotEngines\x12!.aimass.v1.SnapshotEnginesRequest\x1a\".aimass.v1.SnapshotEnginesResponse\",\xea\xe0\x18(\n\x10\x65ngines.snapshot\x12\x07\x65ngines\x18\x01 \x02J\x07gateway\x12{\n\tInferMany\x12\x1b.aimass.v1.InferManyRequest\x1a\x1c.aimass.v1.InferManyResponse\"3\xea\xe0\x18/\n\x0cmodels.infer\x12\x0emodels/{model}\x18\x01 \x02\x32\x02\x08<J\x07gateway\x1a\r\xe2\xe0\x18\tinferenceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aimass.v1.engines_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_INFERJOINED'].fields_by_name['rows']._loaded_options = None
+  _globals['_INFERJOINED'].fields_by_name['rows']._serialized_options = b'\362\340\030\003(\350\007'
+  _globals['_INFERJOINED'].fields_by_name['deadlines_ms']._loaded_options = None
+  _globals['_INFERJOINED'].fields_by_name['deadlines_ms']._serialized_options = b'\362\340\030\003(\350\007'
   _globals['_INFERMANYREQUEST'].fields_by_name['items']._loaded_options = None
   _globals['_INFERMANYREQUEST'].fields_by_name['items']._serialized_options = b'\362\340\030\003(\350\007'
   _globals['_ENGINES']._loaded_options = None
@@ -45,8 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENGINES'].methods_by_name['SnapshotEngines']._serialized_options = b'\352\340\030(\n\020engines.snapshot\022\007engines\030\001 \002J\007gateway'
   _globals['_ENGINES'].methods_by_name['InferMany']._loaded_options = None
   _globals['_ENGINES'].methods_by_name['InferMany']._serialized_options = b'\352\340\030/\n\014models.infer\022\016models/{model}\030\001 \0022\002\010<J\007gateway'
-  _globals['_ENGINESTATE']._serialized_start=1192
-  _globals['_ENGINESTATE']._serialized_end=1338
+  _globals['_ENGINESTATE']._serialized_start=1389
+  _globals['_ENGINESTATE']._serialized_end=1535
   _globals['_ENGINE']._serialized_start=152
   _globals['_ENGINE']._serialized_end=332
   _globals['_LISTENGINESREQUEST']._serialized_start=334
@@ -63,12 +67,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENSOR']._serialized_end=765
   _globals['_INFERITEM']._serialized_start=767
   _globals['_INFERITEM']._serialized_end=892
-  _globals['_INFERMANYREQUEST']._serialized_start=894
-  _globals['_INFERMANYREQUEST']._serialized_end=990
-  _globals['_INFERRESULT']._serialized_start=993
-  _globals['_INFERRESULT']._serialized_end=1127
-  _globals['_INFERMANYRESPONSE']._serialized_start=1129
-  _globals['_INFERMANYRESPONSE']._serialized_end=1189
-  _globals['_ENGINES']._serialized_start=1341
-  _globals['_ENGINES']._serialized_end=1758
+  _globals['_INFERJOINED']._serialized_start=894
+  _globals['_INFERJOINED']._serialized_end=1013
+  _globals['_INFERMANYREQUEST']._serialized_start=1016
+  _globals['_INFERMANYREQUEST']._serialized_end=1152
+  _globals['_INFERRESULT']._serialized_start=1155
+  _globals['_INFERRESULT']._serialized_end=1289
+  _globals['_INFERMANYRESPONSE']._serialized_start=1291
+  _globals['_INFERMANYRESPONSE']._serialized_end=1386
+  _globals['_ENGINES']._serialized_start=1538
+  _globals['_ENGINES']._serialized_end=1955
 # @@protoc_insertion_point(module_scope)

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from aimass.v1 import engines_pb2 as pb
 from services.gateway.retries import ATTEMPT, Retries
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.instances import Instances
+from services.gateway.traffic.joining import Joined, join, split
 from services.kit.app import Runtime
 from services.kit.auth import Principal, Scope
 from services.kit.channels import Metadata, SomeChannel, framed
@@ -60,12 +61,16 @@ class NearEngines:
     Its items and tensors have the shape of ours. It keeps their deadlines; whose the scope is our own door has checked.
     """
 
-    def __init__(self, run: Callable[..., Awaitable[list[Any]]]) -> None:
-        self._run = run
+    def __init__(self, run: Callable[..., Awaitable[list[Any]]], joined: Callable[..., Awaitable[Any]]) -> None:
+        """`joined` runs what is one table, as `join` makes it."""
+        self._run, self._joined = run, joined
 
     async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
         try:
-            return await self._run(scope, model, version, items)
+            if (table := join(items)) is None:
+                return await self._run(scope, model, version, items)
+            whole, answers = await self._joined(scope, model, version, table)
+            return answers if whole is None else list(split(table.rows, whole))
         except NotFound:
             raise Unloaded from None
         except (Failure, asyncio.CancelledError):
@@ -84,8 +89,8 @@ class Inference:
 
     async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
         if self._found is None:
-            run = self._runtime.near("inference", "infer")
-            self._found = NearEngines(run) if run else self._remote
+            run, joined = self._runtime.near("inference", "infer"), self._runtime.near("inference", "infer_joined")
+            self._found = NearEngines(run, joined) if run and joined else self._remote
         return await self._found.infer(scope, model, version, items)
 
 
@@ -133,23 +138,32 @@ class RemoteEngines:
             metadata = (*metadata, ("traceparent", items[0].traceparent))
         if attempt > 1:
             metadata = (*metadata, (ATTEMPT, str(attempt)))
-        now = time.monotonic()
-        request = pb.InferManyRequest(model=model, version=version, items=[_to_wire(item, now) for item in items])
-        timeout = max(item.deadline for item in items) - now
         try:
-            reply = await self._call(channel, request, max(timeout, 0.001), metadata)
+            return await self._call(channel, pb.InferManyRequest(model=model, version=version), items, metadata)
         except NotFound:
             raise Unloaded from None
-        return [_from_wire(result) for result in reply.results]
 
-    async def _call(self, channel: Any, request: pb.InferManyRequest, timeout: float, metadata: Metadata) -> Any:
-        """The reply: by frames where the instance takes them, else over gRPC."""
-        if isinstance(channel, SomeChannel):
-            member = await channel.member(timeout)
-            if line := self._line(member):
-                return _DECODE(await framed(line, member, metadata, request.SerializeToString(), timeout))
-        call = channel.unary_unary(_PATH, _ENCODE, _DECODE)
-        return await call(request, timeout=timeout, metadata=metadata)
+    async def _call(
+        self, channel: Any, request: pb.InferManyRequest, items: Sequence[Item], metadata: Metadata
+    ) -> list[Answer]:
+        """By frames where the instance takes them, and as one table where that can be; else over gRPC."""
+        now = time.monotonic()
+        timeout = max(max([item.deadline for item in items]) - now, 0.001)
+        member = await channel.member(timeout) if isinstance(channel, SomeChannel) else None
+        line = self._line(member) if member else None
+        table = join(items) if line else None
+        if table:
+            request.joined.CopyFrom(_joined_to_wire(table, now))
+        else:
+            request.items.extend([_to_wire(item, now) for item in items])
+        if line and member:
+            reply = _DECODE(await framed(line, member, metadata, request.SerializeToString(), timeout))
+        else:
+            call = channel.unary_unary(_PATH, _ENCODE, _DECODE)
+            reply = await call(request, timeout=timeout, metadata=metadata)
+        if table and reply.joined:
+            return list(split(table.rows, _tensors(reply.joined)))
+        return [_from_wire(result) for result in reply.results]
 
     def _line(self, member: Member) -> Line | None:
         if not (port := self._instances.frames_port(member.instance.id)):
@@ -165,13 +179,27 @@ def _to_wire(item: Item, now: float) -> pb.InferItem:
     return pb.InferItem(
         request_id=item.request_id,
         deadline_ms=max(int((item.deadline - now) * 1000), 1),
-        inputs=[pb.Tensor(name=t.name, datatype=t.datatype, shape=t.shape, raw=t.raw) for t in item.inputs],
+        inputs=_to_tensors(item.inputs),
         outputs=item.outputs,
         traceparent=item.traceparent,
     )
 
 
+def _joined_to_wire(table: Joined, now: float) -> pb.InferJoined:
+    left = [max(int((deadline - now) * 1000), 1) for deadline in table.deadlines]
+    inputs = _to_tensors(table.inputs)
+    return pb.InferJoined(rows=table.rows, deadlines_ms=left, inputs=inputs, outputs=table.outputs)
+
+
+def _to_tensors(tensors: Iterable[Tensor]) -> list[pb.Tensor]:
+    return [pb.Tensor(name=t.name, datatype=t.datatype, shape=t.shape, raw=t.raw) for t in tensors]
+
+
+def _tensors(tensors: Iterable[pb.Tensor]) -> list[Tensor]:
+    return [Tensor(t.name, t.datatype, tuple(t.shape), t.raw) for t in tensors]
+
+
 def _from_wire(result: pb.InferResult) -> Answer:
     if result.HasField("failure"):
         return failure_from(result.failure, result.failure_text)
-    return [Tensor(t.name, t.datatype, tuple(t.shape), t.raw) for t in result.outputs]
+    return _tensors(result.outputs)

@@ -22,6 +22,26 @@ class Item(NamedTuple):
     outputs: Sequence[str] = ()
 
 
+class Joined(NamedTuple):
+    """Requests that differ in their rows only: how many each has, until when, and the rows one after the other."""
+
+    rows: Sequence[int]
+    deadlines: Sequence[float]
+    inputs: Sequence[Tensor]
+    outputs: Sequence[str]
+
+    def apart(self) -> list[Item]:
+        """The requests one by one. Raises invalid_value for tensors that are not their rows."""
+        total, items, first = sum(self.rows), list[Item](), 0
+        if not all(t.shape[:1] == (total,) and total and not len(t.raw) % total for t in self.inputs):
+            raise InvalidValue("the rows are not those of the requests")
+        for count, deadline in zip(self.rows, self.deadlines, strict=True):
+            inputs = [_slice(tensor, first, first + count, total) for tensor in self.inputs]
+            items.append(Item("", deadline, inputs, self.outputs))
+            first += count
+        return items
+
+
 Answer = list[Tensor] | Failure
 # Values by input in the order of the signature, names of outputs -> values by output. Raises anything.
 Run = Callable[[Sequence[Values], Sequence[str]], list[Values]]
@@ -65,6 +85,12 @@ class Batch(NamedTuple):
         return [_alone(part) for part in self.parts]
 
 
+def _slice(tensor: Tensor, first: int, last: int, rows: int) -> Tensor:
+    width = len(tensor.raw) // rows
+    shape = (last - first, *tensor.shape[1:])
+    return Tensor(tensor.name, tensor.datatype, shape, tensor.raw[first * width : last * width])
+
+
 def plan(signature: Signature, items: Sequence[Item], now: float) -> tuple[list[Answer], list[Batch]]:
     """What is to be run, and the answers in the order of the items: those that are known, and places for the others."""
     answers: list[Answer] = [DeadlineExceeded("the time for the request was over before it was run")] * len(items)
@@ -91,6 +117,15 @@ def plan(signature: Signature, items: Sequence[Item], now: float) -> tuple[list[
 def joinable(signature: Signature) -> bool:
     """Whether rows of several requests may run together."""
     return signature.batch_invariant and all(spec.shape[:1] == (-1,) for spec in signature.inputs)
+
+
+def whole(signature: Signature, joined: Joined, now: float) -> Item | None:
+    """What was joined as one request, if it may run and be taken apart as such."""
+    wanted = [spec for spec in signature.outputs if not joined.outputs or spec.name in joined.outputs]
+    rows = all(spec.shape[:1] == (-1,) and spec.datatype != "BYTES" for spec in wanted)
+    if not (rows and joinable(signature) and joined.deadlines and min(joined.deadlines) > now):
+        return None
+    return Item("", max(joined.deadlines), joined.inputs, joined.outputs)
 
 
 def answer(run: Run, signature: Signature, items: Sequence[Item], now: float) -> list[Answer]:

@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 
-from services.inference.domain.batches import Answer, Item
+from services.inference.domain import batches
+from services.inference.domain.batches import Answer, Item, Joined
 from services.inference.domain.engines import Engine as View
 from services.inference.domain.engines import Release
+from services.inference.domain.tensors import Tensor
+from services.inference.engine import Engine
 from services.inference.registry import Registry
 from services.inference.service.catalogue import Catalogue, Key
 from services.kit import pages
@@ -33,10 +37,25 @@ class Inference:
 
     async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
         """An answer for each item. Raises not_found when the version is not loaded, unavailable, overloaded."""
+        return await self._engine(scope, model, version).infer(items)
+
+    async def infer_joined(
+        self, scope: Scope, model: str, version: int, joined: Joined
+    ) -> tuple[list[Tensor] | None, list[Answer]]:
+        """The rows of all when all went well; else None, and an answer for each request. Raises the same."""
+        engine, joined = self._engine(scope, model, version), Joined(*joined)
+        if item := batches.whole(engine.signature, joined, time.monotonic()):
+            (answer,) = await engine.infer([item])
+            total = sum(joined.rows)
+            if not isinstance(answer, Failure) and all(tensor.shape[:1] == (total,) for tensor in answer):
+                return answer, []
+        return None, await engine.infer(joined.apart())
+
+    def _engine(self, scope: Scope, model: str, version: int) -> Engine:
         entry = self._catalogue.find(Key(scope, model, version))
         if entry is None or entry.engine is None:
             raise NotFound(f"{model} has no version {version} that is loaded")
-        return await entry.engine.infer(items)
+        return entry.engine
 
     def page(self, scope: Scope, page_size: int, page_token: str) -> Page[View]:
         """The scope's versions by model and number."""
