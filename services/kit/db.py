@@ -130,10 +130,14 @@ class Database:
         """The same for statements that need nothing of each other, or lock what they read."""
         return await self._do(work, Way.EACH)
 
+    async def ask(self, work: Callable[[Connection], T]) -> T:
+        """The same for one statement on a table that is no tenant's: a third of the price of a transaction."""
+        return await self._do(work, Way.ONE)
+
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
         if once:
-            await self.read(once.recall)
+            await self.ask(once.recall)
 
     async def _do(self, work: Callable[[Connection], T], way: Way, once: Once | None = None) -> T:
         asked, loop = Work(work, way, once, tenancy.current()), asyncio.get_running_loop()
@@ -175,8 +179,7 @@ class Database:
             if work.given_up:
                 raise Unavailable("nobody waits for it any more")
             work.sent = True
-        for tell in work.then:
-            tell()
+        work.committed()
         return result
 
     def close(self) -> None:

@@ -148,7 +148,8 @@ def _begin(connection: Connection) -> None:
     """One message: the transaction, and whose it is."""
     options = connection.get_execution_options()
     way, tenant = options.get("way", Way.ALONE), options.get("tenant", tenancy.EVERYBODY).replace("'", "''")
-    connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL {way.value}; SET LOCAL aimass.tenant = '{tenant}'")
+    if way is not Way.ONE:
+        connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL {way.value}; SET LOCAL aimass.tenant = '{tenant}'")
 
 
 def _state(error: DBAPIError) -> str:

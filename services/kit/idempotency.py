@@ -13,12 +13,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import Column, LargeBinary, MetaData, String, Table, delete, select, update
+from sqlalchemy import Column, LargeBinary, MetaData, String, Table, bindparam, delete, select, update
 from sqlalchemy.engine import Connection
 
-from services.kit.db import Replay, UtcDateTime, upsert
+from services.kit.db import Replay, UtcDateTime
 from services.kit.errors import Code, FailedPrecondition, Failure
 from services.kit.secrets import Vault
+from services.kit.statements import Claim
 
 log = logging.getLogger(__name__)
 LIFETIME = timedelta(hours=24)
@@ -37,6 +38,11 @@ class IdempotencyTable:
             Column("reply", LargeBinary, nullable=False),
             Column("expire_time", UtcDateTime, nullable=False),
         )
+        here = self.table.c.scope == bindparam("here")
+        self.find = select(self.table).where(here)
+        self.again = update(self.table).where(here)
+        self.answer = update(self.table).where(here).values(reply=bindparam("answer"))
+        self.claim = Claim(self.table)
         self._pruned = 0.0
         self._vault: Vault | None = None
 
@@ -88,8 +94,7 @@ class Keyed:
 
         Raises failed_precondition where the answer lies sealed with a key that is not this process's.
         """
-        table = self._keys.table
-        found = connection.execute(select(table).where(table.c.scope == self._scope)).first()
+        found = connection.execute(self._keys.find, {"here": self._scope}).first()
         if found is None or found.expire_time < self._now:
             return
         if found.fingerprint != self._fingerprint:
@@ -107,18 +112,17 @@ class Keyed:
     def claim(self, connection: Connection) -> None:
         """The same; of several at a time one goes on, and the others wait for what comes of it."""
         self._keys.prune(connection, self._now)
-        table, row = self._keys.table, self._row(b"")
-        new = upsert(connection, table).values(row).on_conflict_do_nothing().returning(table.c.scope)
-        if connection.execute(new).first() is None:
+        row = self._row(b"")
+        if not self._keys.claim.first(connection, row):
             self.recall(connection)
-            connection.execute(update(table).where(table.c.scope == self._scope).values(row))
+            connection.execute(self._keys.again, row | {"here": self._scope})
 
     def settle(self, connection: Connection, result: Any) -> None:
         """Keeps the answer."""
-        table, reply = self._keys.table, self._to_wire(result).SerializeToString()
+        reply = self._to_wire(result).SerializeToString()
         if self._vault:
             reply = self._vault.seal(reply, self._scope)
-        connection.execute(update(table).where(table.c.scope == self._scope).values(reply=reply))
+        connection.execute(self._keys.answer, {"here": self._scope, "answer": reply})
 
     def _row(self, reply: bytes) -> dict[str, Any]:
         expire_time = self._now + LIFETIME

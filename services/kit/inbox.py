@@ -16,9 +16,10 @@ from sqlalchemy.engine import Connection
 from services.kit import contract, tenancy
 from services.kit.auth import Scope
 from services.kit.bus import Bus, Event, Reader
-from services.kit.db import Replay, UtcDateTime, upsert
+from services.kit.db import Replay, UtcDateTime
 from services.kit.errors import Code, Failure
 from services.kit.pace import Pace
+from services.kit.statements import Claim
 from services.kit.telemetry import Kind, failed, metrics, span
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Inbox:
             Column("time", UtcDateTime, nullable=False, index=True),
         )
         self._pruned = 0.0
+        self.claim = Claim(self.table)
 
     def prune(self, connection: Connection, now: Any) -> None:
         """Forgets old ids, at most once an hour."""
@@ -65,10 +67,8 @@ class Delivery:
             raise Replay(b"")
 
     def claim(self, connection: Connection) -> None:
-        table, now = self._inbox.table, self._now()
-        self._inbox.prune(connection, now)
-        row = upsert(connection, table).values(event=self.event.id, time=now).on_conflict_do_nothing()
-        if connection.execute(row.returning(table.c.event)).first() is None:
+        self._inbox.prune(connection, now := self._now())
+        if not self._inbox.claim.first(connection, {"event": self.event.id, "time": now}):
             raise Replay(b"")
 
     def settle(self, connection: Connection, result: Any) -> None:

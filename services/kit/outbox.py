@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     bindparam,
+    delete,
     func,
     insert,
     select,
@@ -55,6 +56,8 @@ class Outbox:
         some = self.table.c.partition.in_(bindparam("partitions", expanding=True))
         self._oldest = batches.oldest(self.table, self.table.c.id, size, true())
         self._oldest_of_some = batches.oldest(self.table, self.table.c.id, size, some)
+        self._add = insert(self.table).inline()  # nobody asks for the numbers
+        self._remove = delete(self.table).where(self.table.c.id.in_(bindparam("ids", expanding=True)))
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -62,7 +65,7 @@ class Outbox:
         """Writes events in the caller's transaction. Raises limit_exceeded for one that no bus takes."""
         rows = [_row(event) for event in events]
         if rows:
-            connection.execute(insert(self.table), rows)
+            connection.execute(self._add, rows if len(rows) > 1 else rows[0])
             once_committed(self._tell)
 
     def _tell(self) -> None:
@@ -82,6 +85,10 @@ class Outbox:
         if len(partitions) == PARTITIONS:
             return connection.execute(self._oldest, {"limit": limit}).all()
         return connection.execute(self._oldest_of_some, {"limit": limit, "partitions": list(partitions)}).all()
+
+    def remove(self, connection: Connection, ids: Sequence[int]) -> None:
+        """Forgets events that are published."""
+        connection.execute(self._remove, {"ids": ids})
 
     def listen(self) -> asyncio.Event:
         """Set in this event loop, now and later, when a transaction of this process writes events."""

@@ -10,7 +10,6 @@ import contextlib
 import logging
 
 import orjson
-from sqlalchemy import delete
 
 from services.kit.bus import Bus, Event
 from services.kit.db import Database
@@ -69,15 +68,14 @@ class Relay:
         mine = await self._mine()
         if not mine:
             return 0
-        table = self._outbox.table
-        rows = await self._db.read(lambda c: self._outbox.oldest(c, mine, _BATCH))
+        rows = await self._db.ask(lambda c: self._outbox.oldest(c, mine, _BATCH))
         self._more = bool(rows) and (len(rows) == _BATCH or rows[0].waiting > len(rows))
         # Asked again: a process that stood still since has no right to what it read.
         if not rows or not all(self._tenure.holds(name) for name in self._names if self._names[name] in mine):
             return 0
         await self._bus.publish([Event(row.topic, row.key, row.body, orjson.loads(row.headers)) for row in rows])
         ids = [row.id for row in rows]
-        await self._db.write(lambda c: c.execute(delete(table).where(table.c.id.in_(ids))) and None)
+        await self._db.ask(lambda c: self._outbox.remove(c, ids))
         return len(rows)
 
     async def _mine(self) -> set[int]:

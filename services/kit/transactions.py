@@ -47,6 +47,8 @@ class Way(Enum):
     READING = "REPEATABLE READ READ ONLY"
     # Each statement its own moment: for statements that need nothing of each other, or lock what they read.
     EACH = "READ COMMITTED"
+    # One statement, which is a transaction by itself: on tables that are no tenant's, of others it sees no row.
+    ONE = ""
 
 
 @dataclass
@@ -62,6 +64,11 @@ class Work(Generic[T]):
     sent: bool = False  # the commit is on its way: its outcome is not known until it is answered
     then: list[Callable[[], None]] = field(default_factory=list)  # done once it is committed
     given_up: bool = False  # its caller has been told that it failed: it must not be committed
+
+    def committed(self) -> None:
+        """Does what was to be done then."""
+        for do in self.then:
+            do()
 
 
 _working: ContextVar["Work[Any] | None"] = ContextVar("work", default=None)

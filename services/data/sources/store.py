@@ -17,6 +17,7 @@ from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, NotFound
 from services.kit.pages import Page
+from services.kit.statements import one
 
 _source = scoped(
     "source",
@@ -37,6 +38,8 @@ _upload = scoped(
     Column("create_time", UtcDateTime, nullable=False),
     Index("upload_digest", "tenant", "project", "digest"),
 )
+_ONE, _NEW = one(_source, "source"), insert(_source)
+_DIGEST = one(_upload, "digest").limit(1)
 
 
 class SourceStore:
@@ -56,7 +59,7 @@ class SourceStore:
         def work(connection: Connection) -> Source:
             if _load(connection, scope, source.source):
                 raise AlreadyExists(f"the source {source.source} exists already")
-            connection.execute(insert(_source).values(**scope._asdict(), **_values(source)))
+            connection.execute(_NEW, scope._asdict() | _values(source))
             schema.outbox.add(connection, [self._tell(scope, source)])
             return source
 
@@ -126,13 +129,12 @@ class SourceStore:
 
     async def has_digest(self, scope: Scope, digest: str) -> bool:
         """True if this project has committed an upload of this digest."""
-        query = select(_upload.c.upload).where(within(_upload, scope) & (_upload.c.digest == digest)).limit(1)
-        return await self._db.read(lambda connection: connection.execute(query).first()) is not None
+        asked = {**scope._asdict(), "digest": digest}
+        return await self._db.read(lambda connection: connection.execute(_DIGEST, asked).first()) is not None
 
 
 def _load(connection: Connection, scope: Scope, name: str) -> Source | None:
-    here = within(_source, scope) & (_source.c.source == name)
-    row = connection.execute(select(_source).where(here)).first()
+    row = connection.execute(_ONE, {**scope._asdict(), "source": name}).first()
     return _read(row) if row else None
 
 

@@ -27,6 +27,7 @@ from services.kit.auth import Scope
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 from services.kit.pages import Page
+from services.kit.statements import one
 from services.logs.database import Place, followed, note_followed, schema
 from services.logs.subscriptions.domain import PENDING, Created, Delivery, Message, Subscription
 from services.logs.subscriptions.watched import Watched
@@ -109,6 +110,7 @@ _WATCHED = (
     .where(subscriptions.c.delete_time.is_(None))
     .distinct()
 )
+_ONE, _NEW = one(subscriptions, "subscription"), insert(subscriptions)
 _DUE = _due_deliveries()  # made once: it is asked for several times a second, and making it costs more than running it
 
 
@@ -129,7 +131,7 @@ class Store:
         def work(connection: Connection) -> Created:
             if _row(connection, scope, new.subscription):
                 raise AlreadyExists(f"there is a subscription {new.subscription}")
-            connection.execute(insert(subscriptions).values(**scope._asdict(), **asdict(new), secret=secret))
+            connection.execute(_NEW, scope._asdict() | asdict(new) | {"secret": secret})
             return made
 
         self._watched.comes(scope, new.filter)
@@ -185,8 +187,8 @@ class Store:
         def work(connection: Connection) -> int:
             made = 0
             for scope, filters in matched.items():
-                for one in _subscriptions(connection, scope, filters):
-                    made += sum(_deliver(connection, scope, *each) for each in filters[one.filter](one))
+                for to in _subscriptions(connection, scope, filters):
+                    made += sum(_deliver(connection, scope, *each) for each in filters[to.filter](to))
             note_followed(connection, name, place)
             return made
 
@@ -235,8 +237,7 @@ class Store:
 
 
 def _row(connection: Connection, scope: Scope, name: str) -> Row[Any] | None:
-    here = within(subscriptions, scope) & (subscriptions.c.subscription == name)
-    return connection.execute(select(subscriptions).where(here)).first()
+    return connection.execute(_ONE, {**scope._asdict(), "subscription": name}).first()
 
 
 def _live(connection: Connection, scope: Scope, name: str, deleted: bool) -> Subscription:

@@ -25,6 +25,7 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.pages import Page
+from services.kit.statements import one
 from services.registry.database import schema
 from services.registry.models.domain import Contents, File, Model, Stage, Version
 
@@ -64,6 +65,7 @@ _version = scoped(
     Column("delete_time", UtcDateTime),
     UniqueConstraint("tenant", "project", "job", name="version_job"),
 )
+_ONE_MODEL, _VERSIONS, _NEW_MODEL = one(_model, "model"), one(_version, "model"), insert(_model)
 Tell = Callable[[Sequence[Version]], list[Event]]
 
 
@@ -172,14 +174,12 @@ class Store:
 
 
 def _load(connection: Connection, scope: Scope, name: str) -> Model | None:
-    here = within(_model, scope) & (_model.c.model == name)
-    row = connection.execute(select(_model).where(here)).first()
+    row = connection.execute(_ONE_MODEL, {**scope._asdict(), "model": name}).first()
     return _to_model(row) if row else None
 
 
 def _versions(connection: Connection, scope: Scope, name: str) -> list[Version]:
-    here = within(_version, scope) & (_version.c.model == name)
-    return [_to_version(row) for row in connection.execute(select(_version).where(here))]
+    return [_to_version(row) for row in connection.execute(_VERSIONS, {**scope._asdict(), "model": name})]
 
 
 def _of_job(connection: Connection, scope: Scope, job: str) -> Version | None:
@@ -189,7 +189,7 @@ def _of_job(connection: Connection, scope: Scope, job: str) -> Version | None:
 
 def _save_model(connection: Connection, scope: Scope, before: Model | None, after: Model) -> None:
     if before is None:
-        connection.execute(insert(_model).values(**scope._asdict(), **asdict(after)))
+        connection.execute(_NEW_MODEL, scope._asdict() | asdict(after))
     elif after != before:
         here = within(_model, scope) & (_model.c.model == after.model)
         connection.execute(update(_model).where(here).values(asdict(after)))

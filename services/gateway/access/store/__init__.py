@@ -24,6 +24,7 @@ from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 
 # Of a key, what its secret hashes to, and all keys: the key as it is from now on, and what its secret hashes to then.
 Change = Callable[[ApiKey, bytes, Sequence[ApiKey]], tuple[NewKey, bytes]]
+_NEW_TENANT = insert(tenant_table)
 _REVISION = select(
     *(
         figure
@@ -94,7 +95,7 @@ class AccessStore:
         def work(connection: Connection) -> Tenant:
             if rows.find_tenant(connection, tenant.tenant):
                 raise AlreadyExists(f"there is a tenant {tenant.tenant}, or there was one")
-            connection.execute(insert(tenant_table).values(rows.tenant_row(tenant)))
+            connection.execute(_NEW_TENANT, rows.tenant_row(tenant))
             schema.outbox.add(connection, [tell(tenant)])
             return tenant
 

@@ -13,6 +13,7 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import UtcDateTime, scoped, within
 from services.kit.errors import NotFound
+from services.kit.statements import one
 
 tenant_table = scoped(
     "tenant",
@@ -50,6 +51,7 @@ key_table = scoped(
     Column("certificates", JSON, nullable=False),
     Index("api_key_prefix", "api_key", unique=True),
 )
+_ONE_TENANT = one(tenant_table)
 Stored = tuple[ApiKey, bytes]
 Tell = Callable[[Any], Event]
 
@@ -67,7 +69,7 @@ def keys(connection: Connection) -> list[Stored]:
 
 def find_tenant(connection: Connection, name: str) -> Tenant | None:
     """A tenant, also a deleted one."""
-    row = connection.execute(select(tenant_table).where(within(tenant_table, Scope(name)))).first()
+    row = connection.execute(_ONE_TENANT, Scope(name)._asdict()).first()
     return as_tenant(row) if row else None
 
 
