@@ -21,6 +21,7 @@ from aimass.v1 import (
     monitors_pb2,
     operations_pb2,
     pipelines_pb2,
+    policies_pb2,
     quotas_pb2,
     releases_pb2,
     roles_pb2,
@@ -57,9 +58,7 @@ class Access:
 
     def iterate_tenants(
         self, *, page_size: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[access_pb2.Tenant]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[access_pb2.Tenant]: ...
     def delete_tenant(self, *, tenant: str, etag: str, timeout: float | None = ...) -> access_pb2.Tenant:
         """Closes a tenant: its keys stop working at once, its data stays and can be undeleted."""
 
@@ -97,9 +96,7 @@ class Access:
 
     def iterate_api_keys(
         self, *, page_size: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[access_pb2.ApiKey]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[access_pb2.ApiKey]: ...
     def update_api_key(
         self,
         *,
@@ -179,9 +176,7 @@ class DataSets:
 
     def iterate_data_sets(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> Iterator[datasets_pb2.DataSet]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[datasets_pb2.DataSet]: ...
     def get_data_set_version(
         self, *, data_set: str, version: int | None = ..., timeout: float | None = ...
     ) -> datasets_pb2.DataSetVersion:
@@ -194,9 +189,7 @@ class DataSets:
 
     def iterate_data_set_versions(
         self, *, data_set: str, page_size: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[datasets_pb2.DataSetVersion]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[datasets_pb2.DataSetVersion]: ...
     def read_rows(
         self,
         *,
@@ -217,9 +210,7 @@ class DataSets:
         columns: Sequence[str] | None = ...,
         page_size: int | None = ...,
         timeout: float | None = ...,
-    ) -> Iterator[struct_pb2.Struct]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[struct_pb2.Struct]: ...
     def list_quarantine(
         self,
         *,
@@ -233,9 +224,7 @@ class DataSets:
 
     def iterate_quarantine(
         self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[datasets_pb2.QuarantinedRow]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[datasets_pb2.QuarantinedRow]: ...
     def query_data_sets(
         self,
         *,
@@ -267,8 +256,7 @@ class Engines:
 
     def iterate_engines(
         self, *, page_size: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[engines_pb2.Engine]:
-        """The same, one after the other, through all pages."""
+    ) -> Iterator[engines_pb2.Engine]: ...
 
 class Extractions:
     """Extraction runs."""
@@ -294,8 +282,7 @@ class Extractions:
 
     def iterate_extractions(
         self, *, rule: str | None = ..., page_size: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[extractions_pb2.Extraction]:
-        """The same, one after the other, through all pages."""
+    ) -> Iterator[extractions_pb2.Extraction]: ...
 
 class FeatureSets:
     """Feature sets. Fitting makes an immutable version: constants, one graph, its digest."""
@@ -329,9 +316,7 @@ class FeatureSets:
 
     def iterate_feature_sets(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> Iterator[features_pb2.FeatureSet]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[features_pb2.FeatureSet]: ...
     def fit_feature_set(
         self,
         *,
@@ -385,9 +370,7 @@ class Jobs:
         page_size: int | None = ...,
         show_deleted: bool | None = ...,
         timeout: float | None = ...,
-    ) -> Iterator[jobs_pb2.Job]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[jobs_pb2.Job]: ...
     def cancel_job(self, *, job: str, timeout: float | None = ...) -> jobs_pb2.Job:
         """Asks a job to stop: an intent that its worker honours. A second call changes nothing."""
 
@@ -433,9 +416,7 @@ class Limits:
 
     def iterate_limits(
         self, *, page_size: int | None = ..., tenant: str | None = ..., timeout: float | None = ...
-    ) -> Iterator[limits_pb2.Limit]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[limits_pb2.Limit]: ...
     def delete_limit(
         self, *, limit: str, etag: str, tenant: str | None = ..., timeout: float | None = ...
     ) -> limits_pb2.Limit:
@@ -465,9 +446,7 @@ class Logs:
         until: datetime | timestamp_pb2.Timestamp | str | None = ...,
         page_size: int | None = ...,
         timeout: float | None = ...,
-    ) -> Iterator[logs_pb2.LogRecord]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[logs_pb2.LogRecord]: ...
     def count_logs(
         self,
         *,
@@ -510,9 +489,7 @@ class Models:
 
     def iterate_models(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> Iterator[models_pb2.Model]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[models_pb2.Model]: ...
     def delete_model(self, *, model: str, etag: str, timeout: float | None = ...) -> models_pb2.Model:
         """Hides a model and its versions. failed_precondition: one of them serves. It can be undeleted."""
 
@@ -550,9 +527,7 @@ class Models:
 
     def iterate_model_versions(
         self, *, model: str, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> Iterator[models_pb2.ModelVersion]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[models_pb2.ModelVersion]: ...
     def delete_model_version(
         self, *, model: str, version: int, etag: str, timeout: float | None = ...
     ) -> models_pb2.ModelVersion:
@@ -588,9 +563,7 @@ class Operations:
 
     def iterate_operations(
         self, *, service: str, page_size: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[operations_pb2.Operation]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[operations_pb2.Operation]: ...
     def cancel_operation(self, *, operation: str, timeout: float | None = ...) -> operations_pb2.Operation:
         """Asks an operation to stop. It may still succeed; watch it to learn how it ended. A second call changes
         nothing."""
@@ -632,9 +605,7 @@ class Pipelines:
 
     def iterate_pipelines(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> Iterator[pipelines_pb2.Pipeline]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[pipelines_pb2.Pipeline]: ...
     def run_pipeline(
         self, *, pipeline: str, idempotency_key: str = ..., timeout: float | None = ...
     ) -> OperationHandle[pipelines_pb2.PipelineRun]:
@@ -645,6 +616,53 @@ class Pipelines:
 
     def undelete_pipeline(self, *, pipeline: str, timeout: float | None = ...) -> pipelines_pb2.Pipeline:
         """Brings a deleted pipeline back."""
+
+class Policies:
+    """A tenant's policies: versions of rules, of which one is active. Rules refuse what roles permit and never permit anything."""
+
+    def create_policy_version(
+        self,
+        *,
+        description: str | None = ...,
+        rules: Sequence[policies_pb2.PolicyRule | Mapping[str, Any]] | None = ...,
+        examples: Sequence[policies_pb2.PolicyExample | Mapping[str, Any]] | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> policies_pb2.PolicyVersion:
+        """Makes a version, which never changes and counts when it is activated. limit_exceeded: there are 10,000."""
+
+    def get_policy_version(self, *, version: int, timeout: float | None = ...) -> policies_pb2.PolicyVersion:
+        """Returns a version."""
+
+    def list_policy_versions(
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+    ) -> policies_pb2.ListPolicyVersionsResponse:
+        """Lists the versions, newest first, a page at a time."""
+
+    def iterate_policy_versions(
+        self, *, page_size: int | None = ..., timeout: float | None = ...
+    ) -> Iterator[policies_pb2.PolicyVersion]: ...
+    def get_policies(self, *, timeout: float | None = ...) -> policies_pb2.ActivePolicies:
+        """Returns which version is active; version 0: none ever was."""
+
+    def test_policies(self, *, version: int, timeout: float | None = ...) -> policies_pb2.TestPoliciesResponse:
+        """Tries the examples of a version, which may then be activated."""
+
+    def activate_policies(
+        self, *, version: int, etag: str | None = ..., timeout: float | None = ...
+    ) -> policies_pb2.ActivePolicies:
+        """Makes a version count, an older one as well, everywhere within a second. failed_precondition: it was not
+        tested, an example comes out otherwise, or it would refuse the caller to activate another."""
+
+    def explain_decision(
+        self,
+        *,
+        request: policies_pb2.PolicyRequest | Mapping[str, Any],
+        version: int | None = ...,
+        timeout: float | None = ...,
+    ) -> policies_pb2.DecisionExplanation:
+        """Says what would be decided on a request and why: what gives the permission, and what each rule compares it
+        to."""
 
 class Prices:
     """What things cost. A list of prices is never changed: a later one takes its place."""
@@ -668,8 +686,7 @@ class Prices:
 
     def iterate_price_lists(
         self, *, page_size: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[quotas_pb2.PriceList]:
-        """The same, one after the other, through all pages."""
+    ) -> Iterator[quotas_pb2.PriceList]: ...
 
 class Quotas:
     """Budgets of a tenant, its projects and its keys. A use counts on all that are for its key, its project and its tenant: each of them must have room, or it is refused as quota_exceeded and takes nothing. Changes count on every gateway within a second. Who has a budget of his own changes none: forbidden."""
@@ -711,9 +728,7 @@ class Quotas:
         page_size: int | None = ...,
         show_deleted: bool | None = ...,
         timeout: float | None = ...,
-    ) -> Iterator[quotas_pb2.Quota]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[quotas_pb2.Quota]: ...
     def update_quota(
         self, *, quota: str, etag: str, tenant: str | None = ..., amount: int | None = ..., timeout: float | None = ...
     ) -> quotas_pb2.Quota:
@@ -765,8 +780,7 @@ class Releases:
 
     def iterate_releases(
         self, *, page_size: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[releases_pb2.Release]:
-        """The same, one after the other, through all pages."""
+    ) -> Iterator[releases_pb2.Release]: ...
 
 class Roles:
     """A tenant's roles and their bindings. `viewer`, `operator`, `developer` and `admin` are built in. Changes count at once on every gateway. Nobody hands out what he lacks himself: forbidden."""
@@ -797,9 +811,7 @@ class Roles:
 
     def iterate_roles(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> Iterator[roles_pb2.Role]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[roles_pb2.Role]: ...
     def update_role(
         self,
         *,
@@ -847,9 +859,7 @@ class Roles:
 
     def iterate_bindings(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> Iterator[roles_pb2.Binding]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[roles_pb2.Binding]: ...
     def delete_binding(self, *, binding: str, etag: str, timeout: float | None = ...) -> roles_pb2.Binding:
         """Takes the role back. It can be undeleted."""
 
@@ -897,9 +907,7 @@ class Rules:
 
     def iterate_rules(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> Iterator[rules_pb2.Rule]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[rules_pb2.Rule]: ...
     def test_rule(
         self, *, rule: str, version: int | None = ..., records: int | None = ..., timeout: float | None = ...
     ) -> rules_pb2.TestRuleResponse:
@@ -935,9 +943,7 @@ class Runs:
 
     def iterate_runs(
         self, *, model: str | None = ..., page_size: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[runs_pb2.Run]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[runs_pb2.Run]: ...
     def list_metric_points(
         self,
         *,
@@ -951,9 +957,7 @@ class Runs:
 
     def iterate_metric_points(
         self, *, run: str, metric: str, page_size: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[workers_pb2.MetricPoint]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[workers_pb2.MetricPoint]: ...
     def download_run_artifact(
         self, *, run: str, artifact: str, offset: int | None = ..., timeout: float | None = ...
     ) -> Iterator[bytes]:
@@ -990,9 +994,7 @@ class Sources:
 
     def iterate_sources(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> Iterator[sources_pb2.Source]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[sources_pb2.Source]: ...
     def update_source(
         self,
         *,
@@ -1070,9 +1072,7 @@ class Subscriptions:
 
     def iterate_subscriptions(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> Iterator[subscriptions_pb2.Subscription]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[subscriptions_pb2.Subscription]: ...
     def update_subscription(
         self,
         *,
@@ -1118,9 +1118,7 @@ class Subscriptions:
 
     def iterate_deliveries(
         self, *, subscription: str, page_size: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[subscriptions_pb2.Delivery]:
-        """The same, one after the other, through all pages."""
-
+    ) -> Iterator[subscriptions_pb2.Delivery]: ...
     def retry_delivery(
         self, *, subscription: str, delivery: str, timeout: float | None = ...
     ) -> subscriptions_pb2.Delivery:
@@ -1162,8 +1160,7 @@ class Usage:
         kind: str | None = ...,
         page_size: int | None = ...,
         timeout: float | None = ...,
-    ) -> Iterator[quotas_pb2.UsageRow]:
-        """The same, one after the other, through all pages."""
+    ) -> Iterator[quotas_pb2.UsageRow]: ...
 
 class Services:
     """The services as attributes of a client."""
@@ -1181,6 +1178,7 @@ class Services:
     monitors: Monitors
     operations: Operations
     pipelines: Pipelines
+    policies: Policies
     prices: Prices
     quotas: Quotas
     releases: Releases
@@ -1195,7 +1193,7 @@ class AsyncAccess:
     """The gateway owns tenants and keys. Tenants are made by callers with `tenants.*` in tenant `system`'s admin key only."""
 
     async def who_am_i(self, *, timeout: float | None = ...) -> access_pb2.Principal:
-        """Says who the caller is. Works with any valid key."""
+        """Says who the caller is."""
 
     async def get_receipt_key(self, *, timeout: float | None = ...) -> access_pb2.ReceiptKey:
         """The public key by which receipts of this installation are verified; its private half never leaves the
@@ -1204,10 +1202,10 @@ class AsyncAccess:
     async def create_tenant(
         self, *, tenant: str, display_name: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
     ) -> access_pb2.Tenant:
-        """Makes a tenant. already_exists: the name is taken, also by a deleted one."""
+        """Makes a tenant."""
 
     async def get_tenant(self, *, tenant: str, timeout: float | None = ...) -> access_pb2.Tenant:
-        """Returns a tenant. not_found: none of this name, or not the caller's."""
+        """Returns a tenant."""
 
     async def list_tenants(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
@@ -1216,9 +1214,7 @@ class AsyncAccess:
 
     def iterate_tenants(
         self, *, page_size: int | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[access_pb2.Tenant]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[access_pb2.Tenant]: ...
     async def delete_tenant(self, *, tenant: str, etag: str, timeout: float | None = ...) -> access_pb2.Tenant:
         """Closes a tenant: its keys stop working at once, its data stays and can be undeleted."""
 
@@ -1243,8 +1239,7 @@ class AsyncAccess:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:
-        """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never
-        holds a permission that its maker lacks: forbidden."""
+        """Makes a key and shows its secret, this once and to a repeat with the same idempotency key."""
 
     async def get_api_key(self, *, api_key: str, timeout: float | None = ...) -> access_pb2.ApiKey:
         """Returns a key without its secret."""
@@ -1256,9 +1251,7 @@ class AsyncAccess:
 
     def iterate_api_keys(
         self, *, page_size: int | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[access_pb2.ApiKey]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[access_pb2.ApiKey]: ...
     async def update_api_key(
         self,
         *,
@@ -1278,9 +1271,7 @@ class AsyncAccess:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:
-        """Changes the fields that the mask names. The key that comes of it has to be one that the caller could make:
-        forbidden. failed_precondition: it is revoked, or the last one that administers the installation and would not
-        do so for ever and from everywhere. Shows the secret to sign with, if one is made."""
+        """Changes the fields that the mask names."""
 
     async def rotate_api_key(
         self,
@@ -1290,9 +1281,7 @@ class AsyncAccess:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> access_pb2.CreatedApiKey:
-        """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key. The one
-        before works until the given time. The key has to be one that the caller could make: forbidden.
-        failed_precondition: it is revoked."""
+        """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key."""
 
     async def revoke_api_key(self, *, api_key: str, timeout: float | None = ...) -> empty_pb2.Empty:
         """Revokes a key, for good: within a second no worker accepts it."""
@@ -1311,18 +1300,17 @@ class AsyncArtifacts:
     async def write_artifact_upload(
         self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: float | None = ...
     ) -> uploads_pb2.Upload:
-        """Stores a chunk. wrong_offset: not where the last one ended; committed_size says where that is."""
+        """Stores a chunk."""
 
     async def commit_artifact_upload(
         self, *, upload: str, digest: str, timeout: float | None = ...
     ) -> uploads_pb2.Upload:
-        """Ends an upload. digest_mismatch: the bytes are not those the caller meant; nothing is kept."""
+        """Ends an upload."""
 
     def download_artifact(
         self, *, digest: str, offset: int | None = ..., timeout: float | None = ...
     ) -> AsyncIterator[bytes]:
-        """Downloads the bytes of a digest from `offset` on. Only what a version of the caller's names, or an upload
-        of his committed."""
+        """Downloads the bytes of a digest from `offset` on."""
 
 class AsyncDataSets:
     """Data sets. A version, once written, always reads the same."""
@@ -1342,9 +1330,7 @@ class AsyncDataSets:
 
     def iterate_data_sets(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[datasets_pb2.DataSet]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[datasets_pb2.DataSet]: ...
     async def get_data_set_version(
         self, *, data_set: str, version: int | None = ..., timeout: float | None = ...
     ) -> datasets_pb2.DataSetVersion:
@@ -1357,9 +1343,7 @@ class AsyncDataSets:
 
     def iterate_data_set_versions(
         self, *, data_set: str, page_size: int | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[datasets_pb2.DataSetVersion]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[datasets_pb2.DataSetVersion]: ...
     async def read_rows(
         self,
         *,
@@ -1380,9 +1364,7 @@ class AsyncDataSets:
         columns: Sequence[str] | None = ...,
         page_size: int | None = ...,
         timeout: float | None = ...,
-    ) -> AsyncIterator[struct_pb2.Struct]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[struct_pb2.Struct]: ...
     async def list_quarantine(
         self,
         *,
@@ -1396,9 +1378,7 @@ class AsyncDataSets:
 
     def iterate_quarantine(
         self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[datasets_pb2.QuarantinedRow]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[datasets_pb2.QuarantinedRow]: ...
     async def query_data_sets(
         self,
         *,
@@ -1407,7 +1387,7 @@ class AsyncDataSets:
         max_rows: int | None = ...,
         timeout: float | None = ...,
     ) -> datasets_pb2.QueryDataSetsResponse:
-        """Answers a SELECT over named versions. sql_not_allowed: it does more than read the tables it was given."""
+        """Answers a SELECT over named versions."""
 
     async def get_lineage(
         self, *, data_set: str, version: int | None = ..., timeout: float | None = ...
@@ -1415,7 +1395,7 @@ class AsyncDataSets:
         """Returns what a version came from and what came of it: sources, rules, versions, feature sets."""
 
     async def delete_data_set(self, *, data_set: str, etag: str, timeout: float | None = ...) -> datasets_pb2.DataSet:
-        """Hides a data set with all its versions. It can be undeleted."""
+        """Hides a data set with all its versions."""
 
     async def undelete_data_set(self, *, data_set: str, timeout: float | None = ...) -> datasets_pb2.DataSet:
         """Brings a deleted data set back."""
@@ -1430,8 +1410,7 @@ class AsyncEngines:
 
     def iterate_engines(
         self, *, page_size: int | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[engines_pb2.Engine]:
-        """The same, one after the other, through all pages."""
+    ) -> AsyncIterator[engines_pb2.Engine]: ...
 
 class AsyncExtractions:
     """Extraction runs."""
@@ -1439,8 +1418,7 @@ class AsyncExtractions:
     async def run_extraction(
         self, *, rule: str, idempotency_key: str = ..., timeout: float | None = ...
     ) -> AsyncOperationHandle[extractions_pb2.Extraction]:
-        """Reads what is new in a rule's source and adds a version to the rule's data set. Ends with an Extraction.
-        failed_precondition: the rule has no active version."""
+        """Reads what is new in a rule's source and adds a version to the rule's data set."""
 
     async def get_extraction(self, *, extraction: str, timeout: float | None = ...) -> extractions_pb2.Extraction:
         """Returns an extraction."""
@@ -1457,8 +1435,7 @@ class AsyncExtractions:
 
     def iterate_extractions(
         self, *, rule: str | None = ..., page_size: int | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[extractions_pb2.Extraction]:
-        """The same, one after the other, through all pages."""
+    ) -> AsyncIterator[extractions_pb2.Extraction]: ...
 
 class AsyncFeatureSets:
     """Feature sets. Fitting makes an immutable version: constants, one graph, its digest."""
@@ -1475,7 +1452,7 @@ class AsyncFeatureSets:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> features_pb2.FeatureSet:
-        """Makes a feature set, not fitted. invalid_value: a step names no column or makes no sense."""
+        """Makes a feature set, not fitted."""
 
     async def get_feature_set(self, *, feature_set: str, timeout: float | None = ...) -> features_pb2.FeatureSet:
         """Returns a feature set."""
@@ -1492,9 +1469,7 @@ class AsyncFeatureSets:
 
     def iterate_feature_sets(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[features_pb2.FeatureSet]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[features_pb2.FeatureSet]: ...
     async def fit_feature_set(
         self,
         *,
@@ -1504,7 +1479,7 @@ class AsyncFeatureSets:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> AsyncOperationHandle[features_pb2.FeatureSetVersion]:
-        """Fits the steps on the training rows of a data-set version. Ends with a FeatureSetVersion."""
+        """Fits the steps on the training rows of a data-set version."""
 
     async def get_feature_set_version(
         self, *, feature_set: str, version: int | None = ..., timeout: float | None = ...
@@ -1514,7 +1489,7 @@ class AsyncFeatureSets:
     async def delete_feature_set(
         self, *, feature_set: str, etag: str, timeout: float | None = ...
     ) -> features_pb2.FeatureSet:
-        """Hides a feature set; models made from it keep working. It can be undeleted."""
+        """Hides a feature set; models made from it keep working."""
 
     async def undelete_feature_set(self, *, feature_set: str, timeout: float | None = ...) -> features_pb2.FeatureSet:
         """Brings a deleted feature set back."""
@@ -1525,7 +1500,7 @@ class AsyncJobs:
     async def submit_job(
         self, *, spec: jobs_pb2.JobSpec | Mapping[str, Any], idempotency_key: str = ..., timeout: float | None = ...
     ) -> AsyncOperationHandle[jobs_pb2.Job]:
-        """Puts a job into the queue. Ends with a Job. not_found: the feature set or the data set is not there."""
+        """Puts a job into the queue."""
 
     async def get_job(self, *, job: str, timeout: float | None = ...) -> jobs_pb2.Job:
         """Returns a job."""
@@ -1548,15 +1523,12 @@ class AsyncJobs:
         page_size: int | None = ...,
         show_deleted: bool | None = ...,
         timeout: float | None = ...,
-    ) -> AsyncIterator[jobs_pb2.Job]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[jobs_pb2.Job]: ...
     async def cancel_job(self, *, job: str, timeout: float | None = ...) -> jobs_pb2.Job:
-        """Asks a job to stop: an intent that its worker honours. A second call changes nothing."""
+        """Asks a job to stop: an intent that its worker honours."""
 
     async def delete_job(self, *, job: str, etag: str, timeout: float | None = ...) -> jobs_pb2.Job:
-        """Hides an ended job; its run and version stay. failed_precondition: it has not ended. It can be
-        undeleted."""
+        """Hides an ended job; its run and version stay."""
 
     async def undelete_job(self, *, job: str, timeout: float | None = ...) -> jobs_pb2.Job:
         """Brings a deleted job back."""
@@ -1578,8 +1550,7 @@ class AsyncLimits:
         etag: str | None = ...,
         timeout: float | None = ...,
     ) -> limits_pb2.Limit:
-        """Makes a limit, or changes one: then `etag` or If-Match has its etag, or etag_required. What is wanted
-        already stays as it is. forbidden: the installation has set it. limit_exceeded: the tenant has 100."""
+        """Makes a limit, or changes one: then `etag` or If-Match has its etag, or etag_required."""
 
     async def get_limit(self, *, limit: str, tenant: str | None = ..., timeout: float | None = ...) -> limits_pb2.Limit:
         """Returns a limit, also one that the installation has set."""
@@ -1596,13 +1567,11 @@ class AsyncLimits:
 
     def iterate_limits(
         self, *, page_size: int | None = ..., tenant: str | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[limits_pb2.Limit]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[limits_pb2.Limit]: ...
     async def delete_limit(
         self, *, limit: str, etag: str, tenant: str | None = ..., timeout: float | None = ...
     ) -> limits_pb2.Limit:
-        """Takes a limit away. forbidden: the installation has set it."""
+        """Takes a limit away."""
 
 class AsyncLogs:
     """Search over what the log centre received. A caller sees his own tenant's records only. The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*` at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`. At most 64 terms, 16 levels of brackets, and two characters before a `*`."""
@@ -1617,8 +1586,7 @@ class AsyncLogs:
         page_token: str | None = ...,
         timeout: float | None = ...,
     ) -> logs_pb2.SearchLogsResponse:
-        """Finds records, newest first, a page at a time. query_invalid: where the query goes wrong. query_too_costly:
-        too many terms."""
+        """Finds records, newest first, a page at a time."""
 
     def iterate_logs(
         self,
@@ -1628,9 +1596,7 @@ class AsyncLogs:
         until: datetime | timestamp_pb2.Timestamp | str | None = ...,
         page_size: int | None = ...,
         timeout: float | None = ...,
-    ) -> AsyncIterator[logs_pb2.LogRecord]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[logs_pb2.LogRecord]: ...
     async def count_logs(
         self,
         *,
@@ -1641,14 +1607,13 @@ class AsyncLogs:
         split_by: str | None = ...,
         timeout: float | None = ...,
     ) -> logs_pb2.CountLogsResponse:
-        """Counts records over time, in steps, split by a field if one is given. query_too_costly: more than 10,000
-        buckets."""
+        """Counts records over time, in steps, split by a field if one is given."""
 
     def tail_logs(self, *, query: str | None = ..., timeout: float | None = ...) -> AsyncIterator[logs_pb2.LogRecord]:
-        """Streams records that match as they come in. A reader who is slow misses some rather than hold up others."""
+        """Streams records that match as they come in."""
 
     async def get_trace(self, *, request_id: str, timeout: float | None = ...) -> logs_pb2.Trace:
-        """Returns the spans of one request, oldest first. not_found: none with this id."""
+        """Returns the spans of one request, oldest first."""
 
 class AsyncModels:
     """Models. A version is immutable and numbered; numbers are never used again."""
@@ -1656,7 +1621,7 @@ class AsyncModels:
     async def create_model(
         self, *, model: str, description: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
     ) -> models_pb2.Model:
-        """Makes a model. Jobs make theirs by themselves."""
+        """Makes a model."""
 
     async def get_model(self, *, model: str, timeout: float | None = ...) -> models_pb2.Model:
         """Returns a model."""
@@ -1673,11 +1638,9 @@ class AsyncModels:
 
     def iterate_models(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[models_pb2.Model]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[models_pb2.Model]: ...
     async def delete_model(self, *, model: str, etag: str, timeout: float | None = ...) -> models_pb2.Model:
-        """Hides a model and its versions. failed_precondition: one of them serves. It can be undeleted."""
+        """Hides a model and its versions."""
 
     async def undelete_model(self, *, model: str, timeout: float | None = ...) -> models_pb2.Model:
         """Brings a deleted model back."""
@@ -1694,8 +1657,7 @@ class AsyncModels:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> models_pb2.ModelVersion:
-        """Adds a version from uploaded files. unsupported_format: a file is not of an allowed format; invalid_value:
-        a file is not uploaded, or the graph does not load or is not what its signature says."""
+        """Adds a version from uploaded files."""
 
     async def get_model_version(
         self, *, model: str, version: int, timeout: float | None = ...
@@ -1715,13 +1677,11 @@ class AsyncModels:
 
     def iterate_model_versions(
         self, *, model: str, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[models_pb2.ModelVersion]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[models_pb2.ModelVersion]: ...
     async def delete_model_version(
         self, *, model: str, version: int, etag: str, timeout: float | None = ...
     ) -> models_pb2.ModelVersion:
-        """Hides a version. failed_precondition: it serves or is about to. It can be undeleted."""
+        """Hides a version."""
 
     async def undelete_model_version(
         self, *, model: str, version: int, timeout: float | None = ...
@@ -1734,8 +1694,7 @@ class AsyncMonitors:
     async def record_outcomes(
         self, *, model: str, outcomes: Sequence[monitors_pb2.Outcome | Mapping[str, Any]], timeout: float | None = ...
     ) -> monitors_pb2.RecordOutcomesResponse:
-        """Records what really happened. The same outcome twice counts once; one that differs from the first is
-        refused as conflict."""
+        """Records what really happened."""
 
     async def get_quality(self, *, model: str, timeout: float | None = ...) -> monitors_pb2.GetQualityResponse:
         """Measures each version on the predictions that have an outcome."""
@@ -1744,7 +1703,7 @@ class AsyncOperations:
     """Every service has its own; the id of an operation says which: `data-0198...`."""
 
     async def get_operation(self, *, operation: str, timeout: float | None = ...) -> operations_pb2.Operation:
-        """Returns an operation as it stands. not_found: none with this id."""
+        """Returns an operation as it stands."""
 
     async def list_operations(
         self, *, service: str, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
@@ -1753,12 +1712,9 @@ class AsyncOperations:
 
     def iterate_operations(
         self, *, service: str, page_size: int | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[operations_pb2.Operation]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[operations_pb2.Operation]: ...
     async def cancel_operation(self, *, operation: str, timeout: float | None = ...) -> operations_pb2.Operation:
-        """Asks an operation to stop. It may still succeed; watch it to learn how it ended. A second call changes
-        nothing."""
+        """Asks an operation to stop."""
 
     async def wait_operation(
         self, *, operation: str, timeout: timedelta | duration_pb2.Duration | float | None = ...
@@ -1782,7 +1738,7 @@ class AsyncPipelines:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> pipelines_pb2.Pipeline:
-        """Makes a pipeline. sql_not_allowed: a step does more than read its inputs."""
+        """Makes a pipeline."""
 
     async def get_pipeline(self, *, pipeline: str, timeout: float | None = ...) -> pipelines_pb2.Pipeline:
         """Returns a pipeline."""
@@ -1799,19 +1755,63 @@ class AsyncPipelines:
 
     def iterate_pipelines(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[pipelines_pb2.Pipeline]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[pipelines_pb2.Pipeline]: ...
     async def run_pipeline(
         self, *, pipeline: str, idempotency_key: str = ..., timeout: float | None = ...
     ) -> AsyncOperationHandle[pipelines_pb2.PipelineRun]:
-        """Runs the steps in order. Ends with a PipelineRun. failed_precondition: an input has no version yet."""
+        """Runs the steps in order."""
 
     async def delete_pipeline(self, *, pipeline: str, etag: str, timeout: float | None = ...) -> pipelines_pb2.Pipeline:
-        """Hides a pipeline; what it wrote stays. It can be undeleted."""
+        """Hides a pipeline; what it wrote stays."""
 
     async def undelete_pipeline(self, *, pipeline: str, timeout: float | None = ...) -> pipelines_pb2.Pipeline:
         """Brings a deleted pipeline back."""
+
+class AsyncPolicies:
+    """A tenant's policies: versions of rules, of which one is active. Rules refuse what roles permit and never permit anything."""
+
+    async def create_policy_version(
+        self,
+        *,
+        description: str | None = ...,
+        rules: Sequence[policies_pb2.PolicyRule | Mapping[str, Any]] | None = ...,
+        examples: Sequence[policies_pb2.PolicyExample | Mapping[str, Any]] | None = ...,
+        idempotency_key: str = ...,
+        timeout: float | None = ...,
+    ) -> policies_pb2.PolicyVersion:
+        """Makes a version, which never changes and counts when it is activated."""
+
+    async def get_policy_version(self, *, version: int, timeout: float | None = ...) -> policies_pb2.PolicyVersion:
+        """Returns a version."""
+
+    async def list_policy_versions(
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+    ) -> policies_pb2.ListPolicyVersionsResponse:
+        """Lists the versions, newest first, a page at a time."""
+
+    def iterate_policy_versions(
+        self, *, page_size: int | None = ..., timeout: float | None = ...
+    ) -> AsyncIterator[policies_pb2.PolicyVersion]: ...
+    async def get_policies(self, *, timeout: float | None = ...) -> policies_pb2.ActivePolicies:
+        """Returns which version is active; version 0: none ever was."""
+
+    async def test_policies(self, *, version: int, timeout: float | None = ...) -> policies_pb2.TestPoliciesResponse:
+        """Tries the examples of a version, which may then be activated."""
+
+    async def activate_policies(
+        self, *, version: int, etag: str | None = ..., timeout: float | None = ...
+    ) -> policies_pb2.ActivePolicies:
+        """Makes a version count, an older one as well, everywhere within a second."""
+
+    async def explain_decision(
+        self,
+        *,
+        request: policies_pb2.PolicyRequest | Mapping[str, Any],
+        version: int | None = ...,
+        timeout: float | None = ...,
+    ) -> policies_pb2.DecisionExplanation:
+        """Says what would be decided on a request and why: what gives the permission, and what each rule compares it
+        to."""
 
 class AsyncPrices:
     """What things cost. A list of prices is never changed: a later one takes its place."""
@@ -1825,8 +1825,7 @@ class AsyncPrices:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> quotas_pb2.PriceList:
-        """Adds a list of prices that holds from a time on. forbidden: prices are made by administrators of the
-        installation."""
+        """Adds a list of prices that holds from a time on."""
 
     async def list_price_lists(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
@@ -1835,8 +1834,7 @@ class AsyncPrices:
 
     def iterate_price_lists(
         self, *, page_size: int | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[quotas_pb2.PriceList]:
-        """The same, one after the other, through all pages."""
+    ) -> AsyncIterator[quotas_pb2.PriceList]: ...
 
 class AsyncQuotas:
     """Budgets of a tenant, its projects and its keys. A use counts on all that are for its key, its project and its tenant: each of them must have room, or it is refused as quota_exceeded and takes nothing. Changes count on every gateway within a second. Who has a budget of his own changes none: forbidden."""
@@ -1853,9 +1851,7 @@ class AsyncQuotas:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> quotas_pb2.Quota:
-        """Sets a budget; what was used in its period before counts. already_exists: the name is taken, also by a
-        deleted one. forbidden: a budget of the whole tenant is set by administrators of the installation, that of a
-        project by who may do so in it."""
+        """Sets a budget; what was used in its period before counts."""
 
     async def get_quota(self, *, quota: str, tenant: str | None = ..., timeout: float | None = ...) -> quotas_pb2.Quota:
         """Returns a budget with what is spent and reserved of it."""
@@ -1878,18 +1874,16 @@ class AsyncQuotas:
         page_size: int | None = ...,
         show_deleted: bool | None = ...,
         timeout: float | None = ...,
-    ) -> AsyncIterator[quotas_pb2.Quota]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[quotas_pb2.Quota]: ...
     async def update_quota(
         self, *, quota: str, etag: str, tenant: str | None = ..., amount: int | None = ..., timeout: float | None = ...
     ) -> quotas_pb2.Quota:
-        """Sets another amount. What is spent stays spent."""
+        """Sets another amount."""
 
     async def delete_quota(
         self, *, quota: str, etag: str, tenant: str | None = ..., timeout: float | None = ...
     ) -> quotas_pb2.Quota:
-        """Takes a budget away. It can be undeleted."""
+        """Takes a budget away."""
 
     async def undelete_quota(
         self, *, quota: str, tenant: str | None = ..., timeout: float | None = ...
@@ -1909,23 +1903,20 @@ class AsyncReleases:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> AsyncOperationHandle[releases_pb2.Release]:
-        """Makes a version serve. Ends with a Release when every live gateway has switched; when the version cannot be
-        loaded it fails with the reason and the old version goes on serving. in_progress: another change is under
-        way."""
+        """Makes a version serve."""
 
     async def rollback_release(
         self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
     ) -> AsyncOperationHandle[Any]:
-        """Makes the version serve that served before. Ends as PromoteVersion does. failed_precondition: none served
-        before."""
+        """Makes the version serve that served before."""
 
     async def withdraw_release(
         self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
     ) -> AsyncOperationHandle[releases_pb2.Release]:
-        """Takes a model out of service; its versions stay. Ends with a Release."""
+        """Takes a model out of service; its versions stay."""
 
     async def get_release(self, *, model: str, timeout: float | None = ...) -> releases_pb2.Release:
-        """Returns the release of a model. not_found: nothing of it was ever promoted."""
+        """Returns the release of a model."""
 
     async def list_releases(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
@@ -1934,8 +1925,7 @@ class AsyncReleases:
 
     def iterate_releases(
         self, *, page_size: int | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[releases_pb2.Release]:
-        """The same, one after the other, through all pages."""
+    ) -> AsyncIterator[releases_pb2.Release]: ...
 
 class AsyncRoles:
     """A tenant's roles and their bindings. `viewer`, `operator`, `developer` and `admin` are built in. Changes count at once on every gateway. Nobody hands out what he lacks himself: forbidden."""
@@ -1949,7 +1939,7 @@ class AsyncRoles:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> roles_pb2.Role:
-        """Makes a role. already_exists: the name is taken, also by a deleted one or one that is built in."""
+        """Makes a role."""
 
     async def get_role(self, *, role: str, timeout: float | None = ...) -> roles_pb2.Role:
         """Returns a role, also one that is built in."""
@@ -1966,9 +1956,7 @@ class AsyncRoles:
 
     def iterate_roles(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[roles_pb2.Role]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[roles_pb2.Role]: ...
     async def update_role(
         self,
         *,
@@ -1979,10 +1967,10 @@ class AsyncRoles:
         update_mask: Sequence[str] | str | None = ...,
         timeout: float | None = ...,
     ) -> roles_pb2.Role:
-        """Changes the fields that the mask names. failed_precondition: it is built in."""
+        """Changes the fields that the mask names."""
 
     async def delete_role(self, *, role: str, etag: str, timeout: float | None = ...) -> roles_pb2.Role:
-        """Takes a role from all who have it. It can be undeleted. failed_precondition: it is built in."""
+        """Takes a role from all who have it."""
 
     async def undelete_role(self, *, role: str, timeout: float | None = ...) -> roles_pb2.Role:
         """Gives a deleted role back to all who had it."""
@@ -1999,7 +1987,7 @@ class AsyncRoles:
         timeout: float | None = ...,
     ) -> roles_pb2.Binding:
         """Gives a role to a key, or to a user or a group of an issuer: everywhere, or in some projects, or for some
-        objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50."""
+        objects."""
 
     async def get_binding(self, *, binding: str, timeout: float | None = ...) -> roles_pb2.Binding:
         """Returns a binding."""
@@ -2016,11 +2004,9 @@ class AsyncRoles:
 
     def iterate_bindings(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[roles_pb2.Binding]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[roles_pb2.Binding]: ...
     async def delete_binding(self, *, binding: str, etag: str, timeout: float | None = ...) -> roles_pb2.Binding:
-        """Takes the role back. It can be undeleted."""
+        """Takes the role back."""
 
     async def undelete_binding(self, *, binding: str, timeout: float | None = ...) -> roles_pb2.Binding:
         """Gives the role again."""
@@ -2038,8 +2024,7 @@ class AsyncRules:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> rules_pb2.Rule:
-        """Makes a rule with its version 1, not active. sql_not_allowed, pattern_unsupported, invalid_value: what is
-        wrong with it."""
+        """Makes a rule with its version 1, not active."""
 
     async def create_rule_version(
         self,
@@ -2066,9 +2051,7 @@ class AsyncRules:
 
     def iterate_rules(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[rules_pb2.Rule]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[rules_pb2.Rule]: ...
     async def test_rule(
         self, *, rule: str, version: int | None = ..., records: int | None = ..., timeout: float | None = ...
     ) -> rules_pb2.TestRuleResponse:
@@ -2081,7 +2064,7 @@ class AsyncRules:
         """Makes one version the one that extractions use."""
 
     async def delete_rule(self, *, rule: str, etag: str, timeout: float | None = ...) -> rules_pb2.Rule:
-        """Hides a rule; its data set stays. It can be undeleted."""
+        """Hides a rule; its data set stays."""
 
     async def undelete_rule(self, *, rule: str, timeout: float | None = ...) -> rules_pb2.Rule:
         """Brings a deleted rule back."""
@@ -2104,9 +2087,7 @@ class AsyncRuns:
 
     def iterate_runs(
         self, *, model: str | None = ..., page_size: int | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[runs_pb2.Run]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[runs_pb2.Run]: ...
     async def list_metric_points(
         self,
         *,
@@ -2120,9 +2101,7 @@ class AsyncRuns:
 
     def iterate_metric_points(
         self, *, run: str, metric: str, page_size: int | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[workers_pb2.MetricPoint]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[workers_pb2.MetricPoint]: ...
     def download_run_artifact(
         self, *, run: str, artifact: str, offset: int | None = ..., timeout: float | None = ...
     ) -> AsyncIterator[bytes]:
@@ -2141,11 +2120,10 @@ class AsyncSources:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> sources_pb2.Source:
-        """Registers a source after looking whether it can be opened. invalid_value: it cannot, with the reason.
-        egress_denied: it lies outside what the operator allows. already_exists: the name is taken."""
+        """Registers a source after looking whether it can be opened."""
 
     async def get_source(self, *, source: str, timeout: float | None = ...) -> sources_pb2.Source:
-        """Returns a source. not_found: none of this name."""
+        """Returns a source."""
 
     async def list_sources(
         self,
@@ -2159,9 +2137,7 @@ class AsyncSources:
 
     def iterate_sources(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[sources_pb2.Source]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[sources_pb2.Source]: ...
     async def update_source(
         self,
         *,
@@ -2173,10 +2149,10 @@ class AsyncSources:
         update_mask: Sequence[str] | str | None = ...,
         timeout: float | None = ...,
     ) -> sources_pb2.Source:
-        """Changes the fields that the mask names. etag_mismatch: somebody else changed it first."""
+        """Changes the fields that the mask names."""
 
     async def delete_source(self, *, source: str, etag: str, timeout: float | None = ...) -> sources_pb2.Source:
-        """Hides a source; what was extracted from it stays. It can be undeleted."""
+        """Hides a source; what was extracted from it stays."""
 
     async def undelete_source(self, *, source: str, timeout: float | None = ...) -> sources_pb2.Source:
         """Brings a deleted source back."""
@@ -2190,13 +2166,12 @@ class AsyncSources:
         records: int | None = ...,
         timeout: float | None = ...,
     ) -> sources_pb2.PreviewSourceResponse:
-        """Reads the first records of a source as they are, with the schema that they suggest. Works on a saved source
-        and on one that is only described."""
+        """Reads the first records of a source as they are, with the schema that they suggest."""
 
     async def create_source_upload(
         self, *, idempotency_key: str = ..., timeout: float | None = ...
     ) -> uploads_pb2.Upload:
-        """Opens an upload. Chunks are written at their offset, then the whole is committed by digest."""
+        """Opens an upload."""
 
     async def get_source_upload(self, *, upload: str, timeout: float | None = ...) -> uploads_pb2.Upload:
         """Says how much of an upload is stored."""
@@ -2204,12 +2179,12 @@ class AsyncSources:
     async def write_source_upload(
         self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: float | None = ...
     ) -> uploads_pb2.Upload:
-        """Stores a chunk. wrong_offset: not where the last one ended; committed_size says where that is."""
+        """Stores a chunk."""
 
     async def commit_source_upload(
         self, *, upload: str, digest: str, timeout: float | None = ...
     ) -> uploads_pb2.Upload:
-        """Ends an upload. digest_mismatch: the bytes are not those the caller meant; nothing is kept."""
+        """Ends an upload."""
 
 class AsyncSubscriptions:
     """Subscriptions. Deliveries are signed as Standard Webhooks say, kept until the receiver takes them, tried 5 s to 24 h."""
@@ -2225,8 +2200,8 @@ class AsyncSubscriptions:
         idempotency_key: str = ...,
         timeout: float | None = ...,
     ) -> subscriptions_pb2.CreatedSubscription:
-        """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency key.
-        query_invalid, template_invalid, egress_denied: what is wrong."""
+        """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency
+        key."""
 
     async def get_subscription(
         self, *, subscription: str, timeout: float | None = ...
@@ -2245,9 +2220,7 @@ class AsyncSubscriptions:
 
     def iterate_subscriptions(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[subscriptions_pb2.Subscription]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[subscriptions_pb2.Subscription]: ...
     async def update_subscription(
         self,
         *,
@@ -2265,7 +2238,7 @@ class AsyncSubscriptions:
     async def delete_subscription(
         self, *, subscription: str, etag: str, timeout: float | None = ...
     ) -> subscriptions_pb2.Subscription:
-        """Stops a subscription. It can be undeleted; what happened in between is not delivered."""
+        """Stops a subscription."""
 
     async def undelete_subscription(
         self, *, subscription: str, timeout: float | None = ...
@@ -2293,9 +2266,7 @@ class AsyncSubscriptions:
 
     def iterate_deliveries(
         self, *, subscription: str, page_size: int | None = ..., timeout: float | None = ...
-    ) -> AsyncIterator[subscriptions_pb2.Delivery]:
-        """The same, one after the other, through all pages."""
-
+    ) -> AsyncIterator[subscriptions_pb2.Delivery]: ...
     async def retry_delivery(
         self, *, subscription: str, delivery: str, timeout: float | None = ...
     ) -> subscriptions_pb2.Delivery:
@@ -2321,7 +2292,7 @@ class AsyncUsage:
         timeout: float | None = ...,
     ) -> quotas_pb2.ListUsageResponse:
         """Sums up what was used by key, project, model, kind and time, as far as asked, a page at a time: of the
-        caller's project, or of all if he has the right in all. What is under way comes some seconds later."""
+        caller's project, or of all if he has the right in all."""
 
     def iterate_usage(
         self,
@@ -2337,8 +2308,7 @@ class AsyncUsage:
         kind: str | None = ...,
         page_size: int | None = ...,
         timeout: float | None = ...,
-    ) -> AsyncIterator[quotas_pb2.UsageRow]:
-        """The same, one after the other, through all pages."""
+    ) -> AsyncIterator[quotas_pb2.UsageRow]: ...
 
 class AsyncServices:
     """The services as attributes of a client."""
@@ -2356,6 +2326,7 @@ class AsyncServices:
     monitors: AsyncMonitors
     operations: AsyncOperations
     pipelines: AsyncPipelines
+    policies: AsyncPolicies
     prices: AsyncPrices
     quotas: AsyncQuotas
     releases: AsyncReleases

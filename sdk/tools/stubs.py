@@ -103,6 +103,8 @@ def _messages() -> list[Descriptor]:
 def lines(method: Method, prefix: str) -> list[str]:
     """The declarations of one method: itself, and its iterator."""
     said = contract.comments().get(method.descriptor.full_name, "")
+    if prefix:  # the rest is said once, at the client that blocks
+        said = said.partition(". ")[0].rstrip(".") + "."
     streams = method.raw or method.streams
     wait = "async def" if prefix and not streams else "def"
     document = textwrap.indent(textwrap.fill(f'"""{said}"""', 110), " " * 8)
@@ -110,8 +112,7 @@ def lines(method: Method, prefix: str) -> list[str]:
     if method.items:
         assert method.items.message_type
         items = f"{'AsyncIterator' if prefix else 'Iterator'}[{message(method.items.message_type)}]"
-        found += [f"    def {method.iterator}({arguments(method, True)}) -> {items}:"]
-        found += ['        """The same, one after the other, through all pages."""', ""]
+        found += [f"    def {method.iterator}({arguments(method, True)}) -> {items}: ...", ""]  # through all pages
     return found
 
 

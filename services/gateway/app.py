@@ -2,6 +2,8 @@
 
 import asyncio
 
+from google.protobuf.message import Message
+
 from aimass.v1 import gateway_events_pb2 as events
 from services.gateway.access.api import AccessApi
 from services.gateway.access.installation import Given
@@ -31,6 +33,7 @@ from services.gateway.limiting.service import Limiting
 from services.gateway.limiting.store import LimitStore
 from services.gateway.limits import Buckets, Limit, Limiter
 from services.gateway.limits_shared import SharedBuckets
+from services.gateway.policies.statutes import Statutes
 from services.gateway.receipts import Receipts
 from services.gateway.repeats import Repeats
 from services.gateway.retries import Retries
@@ -52,7 +55,7 @@ from services.kit.app import App, Runtime
 from services.kit.config import ConfigError
 from services.kit.db import Database
 from services.kit.egress import Egress
-from services.kit.inbox import Listener
+from services.kit.inbox import Handler, Listener
 
 
 def build(config: Config, runtime: Runtime) -> App:
@@ -65,7 +68,7 @@ def build(config: Config, runtime: Runtime) -> App:
     limiter = _limiter(runtime)
     signatures = Signatures(lambda: access.keyring, runtime.vault, runtime.cache, lambda: runtime.now().timestamp())
     bearers = _bearers(config, runtime, access)
-    books = Books(database, access, runtime)
+    books, statutes = Books(database, access, runtime), Statutes(database, access, runtime)
     admission = Admission(lambda: access.keyring, Limit(config.rate, config.burst), limiter, signatures, bearers)
     limiting = Limiting(LimitStore(database), access, lambda: _limited(calls), runtime.now)
     admission.levels = limiting.book.levels
@@ -75,6 +78,7 @@ def build(config: Config, runtime: Runtime) -> App:
     instances = Instances(runtime.directory)
     traffic, remote = _traffic(runtime, database, RemoteEngines(runtime, instances, retries))
     traffic.spending = books.spending
+    traffic.guards = calls.guards = statutes.guards
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal)
     edge.costly = lambda request: calls.costly(request.method, request.path)
@@ -96,18 +100,22 @@ def build(config: Config, runtime: Runtime) -> App:
     access_api, limits_api = AccessApi(access, Keeping(access, store, runtime.now), receipts), LimitsApi(limiting)
     roles_api = RolesApi(roles)
     told = (events.ApiKeyChanged, events.TenantChanged, events.RoleChanged, events.BindingChanged)
-    heard = dict.fromkeys(told, access_api.changed) | {events.LimitChanged: limits_api.changed} | books.heard
+    heard: dict[type[Message], Handler] = dict.fromkeys(told, access_api.changed)
+    heard |= {events.LimitChanged: limits_api.changed} | books.heard | statutes.heard
+    tasks = [access.following.watch, *books.tasks, *statutes.tasks]
+    more = {"aimass.v1.Limits": limits_api, **books.rpc, **statutes.rpc}
     follow = [*([bearers.follow, traffic.substitutes.share] if bearers else []), routes.follow, routes.watch]
     follow.append(limiting.watch)
     return App(
-        rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": roles_api, "aimass.v1.Limits": limits_api, **books.rpc},
+        rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": roles_api, **more},
         database=database,
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
-        start=[access.start, limiting.start, *books.start, limiter.look],
-        tasks=[access.following.watch, *books.tasks, limiter.follow, journal.write_for_ever, *follow, web.warm],
+        start=[access.start, limiting.start, *books.start, *statutes.start, limiter.look],
+        tasks=[*tasks, limiter.follow, journal.write_for_ever, *follow, web.warm],
         doors=[doors],
-        close=[remote.close, limiter.close, books.spending.close, journal.close, *([bearers.close] if bearers else [])],
+        close=[*statutes.close, remote.close, limiter.close, books.spending.close, journal.close]
+        + ([bearers.close] if bearers else []),
         ready=routes.ready,
     )
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
@@ -17,6 +17,7 @@ from services.gateway.charging import Charge
 from services.gateway.overload import gate as gates
 from services.gateway.overload.gate import Gate, Passage
 from services.gateway.overload.priority import HEADER, lowered, priority
+from services.gateway.policies.guard import calling_from
 from services.gateway.retries import ATTEMPT, Retries
 from services.kit import contract
 from services.kit.app import Runtime
@@ -85,12 +86,21 @@ def admitted(method: Method, audience: str, request: Message, caller: Caller) ->
     return replace(caller, principal=speaking(caller.principal, audience, method, request))
 
 
+class Guard(Protocol):
+    """The policies of a tenant."""
+
+    def call(self, method: Method, request: Message, principal: Principal, address: str) -> None:
+        """Raises forbidden for a call that they refuse."""
+
+
 class Calls:
     """The way from a door to a service."""
 
     def __init__(self, runtime: Runtime, access: AccessService, retries: Retries) -> None:
         self._runtime, self._access, self._retries = runtime, access, retries
         self._stubs: dict[tuple[str, str], Any] = {}
+        # The policies of the tenants that have some.
+        self.guards: Mapping[str, Guard] = {}
         # By service: how many calls at once it bears.
         self.gates: dict[str, Gate] = {}
 
@@ -146,7 +156,7 @@ class Calls:
         """The reply, and whether it is the repeated answer to an idempotency key. Raises Failure."""
         outcome = "internal"
         try:
-            with guests.speaking(caller.principal):
+            with guests.speaking(caller.principal), calling_from(caller.address):
                 reply, trailers = await self._answer(method, self.owner(method, request), request, caller, timeout)
             decoded = decode(reply)
             outcome = "ok"
@@ -161,7 +171,7 @@ class Calls:
         self, method: Method, owner: str, request: Message, caller: Caller, timeout: float | None
     ) -> tuple[bytes, Any]:
         """The reply as bytes, and its trailers. What was lost on its way is asked again where that does no harm."""
-        caller = admitted(method, owner, request, caller)
+        caller = self._admitted(method, owner, request, caller)
         if caller.charge:
             await caller.charge.take(method.path[1:], costly=method.policy.costly)
         sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)
@@ -184,7 +194,7 @@ class Calls:
         """The replies. Raises Failure. One that broke before its first reply is begun again where that does no harm."""
         owner = self.owner(method, request)
         try:
-            caller = admitted(method, owner, request, caller)
+            caller = self._admitted(method, owner, request, caller)
         except Forbidden as failure:
             await self._audit(method, request, caller, failure.code.text)
             raise
@@ -208,6 +218,13 @@ class Calls:
                 if not safe or not await self._retries.again(attempt, until):
                     raise
                 attempt += 1
+
+    def _admitted(self, method: Method, owner: str, request: Message, caller: Caller) -> Caller:
+        """The caller as the service sees him. Raises forbidden for one who may not make the call."""
+        found = admitted(method, owner, request, caller)
+        if guard := self.guards.get(caller.principal.scope.tenant):
+            guard.call(method, request, caller.principal, caller.address)
+        return found
 
     def _through(
         self, owner: str, method: Method, caller: Caller, until: float

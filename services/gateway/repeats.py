@@ -182,7 +182,9 @@ class Repeat:
             asked, fit = known.forms.decode(content)
             self._asked = asked
             who, first, charge = known.principal.id, known.priority, self._charge
-            query = Query(self.request_id, deadline, asked.inputs, asked.outputs, who, "", fit, first, charge)
+            peer = self.connection.client
+            more = "", fit, first, charge, known.principal, peer[0] if peer else ""
+            query = Query(self.request_id, deadline, asked.inputs, asked.outputs, who, *more)
             self._question = pinned, query
             self._begun = begun = traffic.begin(scope, pinned, query)
             if begun is None:  # it has to wait for what its caller may use

@@ -10,7 +10,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -45,6 +45,9 @@ class Principal:
     scope: Scope
     id: str
     permissions: tuple[str, ...]
+    # The names of the roles and groups that he has there, as far as the gateway knows: no token carries them.
+    roles: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    groups: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def may(self, permission: str, thing: str = "") -> bool:
         """True if a pattern grants it; the empty permission is granted to everyone.

@@ -87,6 +87,10 @@ class Method:
 
     def thing(self, request: Message) -> str:
         """The one object that a right on some objects has to be for; empty: the right on all is needed."""
+        return "" if self.policy.names_others else self.about(request)
+
+    def about(self, request: Message) -> str:
+        """The object that a call names first, whatever it names beside; empty: none."""
         named = self._named
         if not named or not all(getattr(request, field) for field in named):
             return ""
@@ -95,8 +99,7 @@ class Method:
     @cached_property
     def _named(self) -> tuple[str, ...]:
         """The fields that name the object of a call."""
-        policy = self.policy
-        return () if policy.names_others else tuple(re.findall(r"{(\w+)}", policy.resource))
+        return tuple(re.findall(r"{(\w+)}", self.policy.resource))
 
     def resource(self, request: Message) -> str:
         """The object a call concerns: models/late."""

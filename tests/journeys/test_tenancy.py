@@ -24,6 +24,7 @@ METHODS = list(PUBLIC.values())
 # What answers a stranger with what he has himself, nothing, as he has made nothing, or with what is the house's.
 OWN = {
     "WhoAmI", "GetReceiptKey", "ListTenants", "ListApiKeys", "ListRoles", "ListBindings", "ListLimits",
+    "GetPolicies", "ListPolicyVersions", "ExplainDecision",
     "ListSources", "ListRules", "ListExtractions", "ListDataSets",
     "ListFeatureSets", "ListPipelines", "ListJobs", "ListRuns", "ListModels", "ListReleases", "ListEngines",
     "ListOperations", "ListSubscriptions", "SearchLogs", "CountLogs", "TailLogs", "PreviewSubscription", "GetQuality",
@@ -31,7 +32,7 @@ OWN = {
 # What makes a thing of the stranger's own, whatever others have by that name.
 MAKES = {
     "CreateModel", "CreatePipeline", "CreateFeatureSet", "CreateSubscription", "CreateSourceUpload",
-    "CreateArtifactUpload", "RecordOutcomes", "CreateRole", "SetLimit",
+    "CreateArtifactUpload", "RecordOutcomes", "CreateRole", "SetLimit", "CreatePolicyVersion",
 }  # fmt: skip
 # What says it by another code: uploads and keys are fields of what is made, tenants are made by administrators only.
 REFUSED = {"CreateSource": "invalid_value", "CreateBinding": "invalid_value", "CreateTenant": "forbidden"}

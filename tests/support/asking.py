@@ -31,6 +31,11 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "CreateRole": lambda of: {"role": of("role"), "permissions": ["models.get"]},
     "UpdateRole": lambda of: {"description": "mine", "update_mask": "description"},
     "CreateBinding": lambda of: {"binding": of("binding"), "role": of("role"), "principal": f"key:{of('api_key')}"},
+    "CreatePolicyVersion": lambda of: {"description": "mine"},
+    "GetPolicies": lambda of: {},
+    "ExplainDecision": lambda of: {
+        "request": {"principal": "key:abcd1234", "permission": "models.get", "time": "2030-01-01T00:00:00Z"}
+    },
     "CreateSource": lambda of: {
         "source": of("source"),
         "files": {"upload_digest": of("digest"), "format": "FILE_FORMAT_CSV"},
@@ -78,6 +83,7 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "ListLimits": lambda of: {},
     "ListRoles": lambda of: {"show_deleted": True},
     "ListBindings": lambda of: {"show_deleted": True},
+    "ListPolicyVersions": lambda of: {},
     "ListSources": lambda of: {"show_deleted": True},
     "ListRules": lambda of: {"show_deleted": True},
     "ListExtractions": lambda of: {"rule": of("rule")},

@@ -55,6 +55,9 @@ def _rights(client: Client, ids: dict[str, Any]) -> None:
     client.limits.set_limit(limit=MARK, level="LIMIT_LEVEL_TENANT", rate=1e6, burst=1e6)
     client.roles.create_role(role=MARK, permissions=["models.get"])
     client.roles.create_binding(binding=MARK, role=MARK, principal=f"key:{ids['api_key']}")
+    client.policies.create_policy_version(description=MARK)
+    client.policies.test_policies(version=1)
+    client.policies.activate_policies(version=1)
 
 
 def _tables(client: Client, ids: dict[str, Any]) -> None:

@@ -133,7 +133,12 @@ async def upload(house: House, data: bytes, tenant: str = "acme") -> str:
 
 
 async def register(
-    house: House, model: str, data: bytes, tenant: str = "acme", serving: models_pb2.ServingSettings | None = None
+    house: House,
+    model: str,
+    data: bytes,
+    tenant: str = "acme",
+    serving: models_pb2.ServingSettings | None = None,
+    labels: dict[str, str] | None = None,
 ) -> int:
     """Uploads a graph and adds it as a version, making the model if need be; returns the version's number."""
     models = house.stub(ModelsStub, "registry", tenant=tenant)
@@ -143,5 +148,5 @@ async def register(
         if failure.code is not Code.ALREADY_EXISTS:
             raise
     file = artifacts_pb2.ArtifactFile(name="model.onnx", digest=await upload(house, data, tenant))
-    request = models_pb2.CreateModelVersionRequest(model=model, files=[file], serving=serving)
+    request = models_pb2.CreateModelVersionRequest(model=model, files=[file], serving=serving, labels=labels)
     return int((await models.CreateModelVersion(request)).version)

@@ -5,6 +5,7 @@ What gateways say. Topic aimass.gateway.v1."""
 
 from aimass.v1 import access_pb2 as _access_pb2
 from aimass.v1 import limits_pb2 as _limits_pb2
+from aimass.v1 import policies_pb2 as _policies_pb2
 from aimass.v1 import quotas_pb2 as _quotas_pb2
 from aimass.v1 import roles_pb2 as _roles_pb2
 from google.protobuf import descriptor as _descriptor
@@ -179,6 +180,31 @@ class LimitChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LimitChanged: _TypeAlias = LimitChanged  # noqa: Y015
+
+@_typing.final
+class PoliciesChanged(_message.Message):
+    """Another version of a tenant's policies counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICIES_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    @_builtins.property
+    def policies(self) -> _policies_pb2.ActivePolicies: ...
+    def __init__(
+        self,
+        *,
+        policies: _policies_pb2.ActivePolicies | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policies", b"policies"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "policies", b"policies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PoliciesChanged: _TypeAlias = PoliciesChanged  # noqa: Y015
 
 @_typing.final
 class CallAudited(_message.Message):

@@ -9,7 +9,7 @@ from services.gateway.access.domain import ApiKey, Tenant, digest, prefix_of
 from services.gateway.access.guests import Guest
 from services.gateway.access.origin import Origin
 from services.gateway.roles.book import Rolebook
-from services.gateway.roles.domain import Grant, in_project, within_objects, within_projects
+from services.gateway.roles.domain import Grant, in_project, roles_in, within_objects, within_projects
 from services.kit.auth import Principal, Scope
 from services.kit.errors import Code, Failure, Unauthenticated
 from services.kit.fields import NAME
@@ -132,6 +132,15 @@ class Keyring:
         held = self._held.get(principal.removeprefix("key:"))
         return within_projects(held.grants, held.key.projects) if held else ()
 
+    def given(
+        self, tenant: str, principal: str, roles: Sequence[str] = (), groups: Sequence[str] = ()
+    ) -> tuple[Grant, ...]:
+        """What a principal of a tenant has: a key by itself, others by the roles and groups that are named."""
+        held = self._held.get(principal.removeprefix("key:"))
+        if principal.startswith("key:"):
+            return self.grants(principal) if held and held.key.tenant == tenant else ()
+        return tuple(dict.fromkeys(self._book.grants(tenant, principal, roles, groups)))
+
     def would(self, key: ApiKey) -> tuple[Grant, ...]:
         """What a key may once it is as it is said here, whatever project it names."""
         return within_projects(self._grants(key), key.projects)
@@ -201,7 +210,8 @@ class Keyring:
         """Who has roles of a tenant and no key, in a project; bindings name him or his groups. Raises invalid_name."""
         _check(project)
         grants = tuple(dict.fromkeys(self._book.grants(tenant, names[0], roles, names[1:])))
-        return Guest(Scope(tenant, project), names[0], in_project(grants, project), grants)
+        speaks = Scope(tenant, project), names[0], in_project(grants, project)
+        return Guest(*speaks, roles_in(grants, project), tuple(names[1:]), grants)
 
     def _here(self, key: ApiKey, origin: Origin) -> None:
         if not key.believed(origin.address):
@@ -214,7 +224,8 @@ class Keyring:
         _check(project)
         if key.projects and project not in key.projects:
             raise Failure(Code.FORBIDDEN, f"the key is not for project {project}")
-        return Principal(Scope(key.tenant, project), f"key:{key.api_key}", in_project(held.grants, project))
+        speaks = Scope(key.tenant, project), f"key:{key.api_key}", in_project(held.grants, project)
+        return Principal(*speaks, roles_in(held.grants, project))
 
 
 def _check(project: str) -> None:

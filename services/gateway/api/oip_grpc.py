@@ -44,10 +44,11 @@ _CONTENTS = {
 
 
 class _Wish(NamedTuple):
-    """What a caller says beside the message: seconds that he waits, before whom."""
+    """What a caller says beside the message: seconds that he waits, before whom, from where."""
 
     remaining: float | None
     priority: str
+    peer: str
 
 
 class OipGrpc:
@@ -80,7 +81,7 @@ class OipGrpc:
                     principal, request_id = await self._admit(metadata, 1, False, context.peer(), sent)
                     span.set_attribute("request_id", request_id)
                     telemetry.belongs(principal.scope, "gateway")
-                    wish = _Wish(context.time_remaining(), metadata.get(HEADER, ""))
+                    wish = _Wish(context.time_remaining(), metadata.get(HEADER, ""), context.peer())
                     reply, said = await method(read(parse, content), principal, request_id, wish)
                     if said:
                         await context.send_initial_metadata((*said.items(), ("x-request-id", request_id)))
@@ -110,7 +111,7 @@ class OipGrpc:
     async def _server_metadata(self, _request: Any, *_: Any) -> Any:
         return message("ServerMetadataResponse")(**about(self._version)), {}
 
-    async def _model_ready(self, request: Any, principal: Principal, *_: Any) -> Any:
+    async def _model_ready(self, request: Any, principal: Principal, _id: str, wish: "_Wish") -> Any:
         permit(principal, request.name)
         try:
             pinned = self._route(principal, request.name, request.version)
@@ -118,11 +119,13 @@ class OipGrpc:
             if failure.code is not Code.UNAVAILABLE:
                 raise
             return message("ModelReadyResponse")(ready=False), {}
+        self._traffic.look(principal, pinned, wish.peer, "ModelReady")
         return message("ModelReadyResponse")(ready=True), {"model-version": pinned.version.label}
 
-    async def _model_metadata(self, request: Any, principal: Principal, *_: Any) -> Any:
+    async def _model_metadata(self, request: Any, principal: Principal, _id: str, wish: "_Wish") -> Any:
         permit(principal, request.name)
         pinned = self._route(principal, request.name, request.version)
+        self._traffic.look(principal, pinned, wish.peer, "ModelMetadata")
         number, signature = pinned.version.number, pinned.version.signature
         loaded = [number] if request.version else self._traffic.versions(principal.scope, request.name)
         reply = message("ModelMetadataResponse")(
@@ -142,7 +145,8 @@ class OipGrpc:
         self._traffic.screen(principal.scope, pinned, deadline, first)
         names = [output.name for output in request.outputs]
         inputs, who, charge = _inputs(request), principal.id, charged.get()
-        query = Query(request_id, deadline, inputs, names, who, priority=first, charge=charge)
+        more = "", None, first, charge, principal, wish.peer
+        query = Query(request_id, deadline, inputs, names, who, *more)
         prediction = await self._traffic.predict(principal.scope, pinned, query)
         version = prediction.pinned.version
         asked.set((request.model_name[:_SHOWN], str(version.number)))

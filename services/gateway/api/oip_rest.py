@@ -72,6 +72,8 @@ class OipRest:
         permit(request.principal, model)
         request.model, request.version = model, version
         pinned = self._traffic.route(request.principal.scope, model, version)
+        method = "ModelReady" if rest else "ModelMetadata"
+        self._traffic.look(request.principal, pinned, request.address, method)
         label = (b"model-version", pinned.version.label.encode())
         if rest:
             return _read({"name": model, "ready": True}, label)
@@ -101,7 +103,8 @@ class OipRest:
         if charge:
             charge.tokens = stated(request.header(b"x-tokens"))
         who, named = principal.id, request.request_id
-        query = Query(named, deadline, asked.inputs, asked.outputs, who, trace, priority=first, charge=charge)
+        more = None, first, charge, principal, request.address
+        query = Query(named, deadline, asked.inputs, asked.outputs, who, trace, *more)
         prediction = await self._traffic.predict(principal.scope, pinned, query)
         request.told = True
         request.version, request.degraded = str(prediction.pinned.version.number), prediction.degraded

@@ -34,10 +34,10 @@ class Rolebook:
         self, tenant: str, principal: str, roles: Sequence[str], groups: Sequence[str] = ()
     ) -> tuple[Grant, ...]:
         """What a principal has by the roles that it was given, by its bindings, and by those of its groups."""
-        found = [Grant(role.permissions) for name in roles if (role := self.role(tenant, name))]
+        found = [Grant(role.permissions, role=name) for name in roles if (role := self.role(tenant, name))]
         of = self._bindings.get(tenant, {})
         for binding in [binding for name in (principal, *groups) if name in of for binding in of[name].values()]:
             role = None if binding.delete_time else self.role(tenant, binding.role)
             if role:
-                found.append(Grant(role.permissions, binding.projects, binding.objects))
+                found.append(Grant(role.permissions, binding.projects, binding.objects, role.role, binding.binding))
         return tuple(found)

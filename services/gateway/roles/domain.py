@@ -51,6 +51,9 @@ class Grant(NamedTuple):
     permissions: tuple[str, ...]
     projects: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
+    # What they come from; empty: the holder has them by himself.
+    role: str = ""
+    binding: str = ""
 
 
 class Holder(NamedTuple):
@@ -75,10 +78,20 @@ def built_in(name: str, permissions: Sequence[str]) -> Role:
 
 def in_project(grants: Iterable[Grant], project: str) -> tuple[str, ...]:
     """The permissions that somebody has in a project, those for all objects first."""
-    here = [grant for grant in grants if not grant.projects or any(_covers(held, project) for held in grant.projects)]
-    whole = dict.fromkeys(permission for grant in here if not grant.objects for permission in grant.permissions)
-    partly = dict.fromkeys(f"{','.join(g.permissions)}@{','.join(g.objects)}" for g in here if g.objects)
+    found = here(grants, project)
+    whole = dict.fromkeys(permission for grant in found if not grant.objects for permission in grant.permissions)
+    partly = dict.fromkeys(f"{','.join(g.permissions)}@{','.join(g.objects)}" for g in found if g.objects)
     return (*whole, *partly)
+
+
+def here(grants: Iterable[Grant], project: str) -> list[Grant]:
+    """The grants that count in a project."""
+    return [grant for grant in grants if not grant.projects or any(_covers(held, project) for held in grant.projects)]
+
+
+def roles_in(grants: Iterable[Grant], project: str) -> tuple[str, ...]:
+    """The names of the roles that somebody has in a project."""
+    return tuple(dict.fromkeys(grant.role for grant in here(grants, project) if grant.role))
 
 
 def everywhere(grants: Iterable[Grant]) -> tuple[str, ...]:

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from services.gateway.charging import Charge
 from services.gateway.ledger.spending import Spending
@@ -20,7 +20,7 @@ from services.gateway.traffic.lanes import Target
 from services.gateway.traffic.store import TrafficStore
 from services.gateway.traffic.substitutes import Substitutes
 from services.gateway.traffic.table import Table
-from services.kit.auth import Scope
+from services.kit.auth import Principal, Scope
 from services.kit.errors import Failure, NotFound
 from services.kit.telemetry import Record, child
 
@@ -43,6 +43,9 @@ class Query(NamedTuple):
     priority: Priority = Priority.INTERACTIVE
     # What it has taken from buckets.
     charge: Charge | None = None
+    # Whom the policies of his tenant are asked about, and where he calls from.
+    caller: Principal | None = None
+    address: str = ""
 
 
 class Prediction(NamedTuple):
@@ -65,6 +68,13 @@ class Begun(NamedTuple):
     answer: asyncio.Future[list[Tensor]]
 
 
+class Guard(Protocol):
+    """The policies of a tenant."""
+
+    def prediction(self, query: Query, pinned: Pinned, method: str = "ModelInfer") -> None:
+        """Raises forbidden for a request of the Open Inference Protocol that they refuse."""
+
+
 class Traffic(Table):
     """Predictions through the table of routes."""
 
@@ -80,8 +90,19 @@ class Traffic(Table):
         """`instance` is this gateway."""
         super().__init__(store, instance, now)
         self._coalescer, self._record, self.substitutes = coalescer, record, substitutes
+        # The policies of the tenants that have some.
+        self.guards: Mapping[str, Guard] = {}
         # What counts what is used; without it nothing is.
         self.spending: Spending | None = None
+
+    def look(self, principal: Principal, pinned: Pinned, address: str, method: str) -> None:
+        """Raises forbidden for who may not look at a model by the policies of his tenant."""
+        if guard := self.guards.get(principal.scope.tenant):
+            guard.prediction(Query("", 0.0, (), caller=principal, address=address), pinned, method)
+
+    def _guard(self, scope: Scope, pinned: Pinned, query: Query) -> None:
+        if guard := self.guards.get(scope.tenant):
+            guard.prediction(query, pinned)
 
     def screen(self, scope: Scope, pinned: Pinned, deadline: float, priority: Priority) -> None:
         """Refuses what cannot be answered now before it is read. Raises overloaded, deadline_exceeded."""
@@ -91,8 +112,9 @@ class Traffic(Table):
     async def predict(self, scope: Scope, pinned: Pinned, query: Query) -> Prediction:
         """The outputs for one request.
 
-        Raises invalid_value that names the input, rate_limited, quota_exceeded, or what the engine says.
+        Raises forbidden, invalid_value that names the input, rate_limited, quota_exceeded, or what the engine says.
         """
+        self._guard(scope, pinned, query)
         try:
             return await self._predict(scope, pinned, query)
         except Failure as failure:
@@ -108,6 +130,7 @@ class Traffic(Table):
             hold = await self.spending.wait(scope, query.principal, pinned.model, rows)
 
         async def ask(other: Pinned) -> list[Tensor]:
+            self._guard(scope, other, query)
             return await self._ask(scope, other, _item(other, query._replace(fit=None), trace), query.priority)
 
         found = None
@@ -142,6 +165,7 @@ class Traffic(Table):
 
     def begin(self, scope: Scope, pinned: Pinned, query: Query) -> Begun | None:
         """The same in two parts, for who has no task to wait in; None for what only `predict` can do."""
+        self._guard(scope, pinned, query)
         if query.charge and query.charge.concerns(PREDICTIONS, pinned.model):
             return None
         started, trace = time.perf_counter(), child(query.traceparent)
@@ -178,6 +202,7 @@ class Traffic(Table):
             return pinned, await self._ask(scope, pinned, item, query.priority)
         except Unloaded:
             pinned = self._pin_again(scope, pinned)
+        self._guard(scope, pinned, query)
         try:
             return pinned, await self._ask(scope, pinned, _item(pinned, query, item.traceparent), query.priority)
         except Unloaded:

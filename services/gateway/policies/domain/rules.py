@@ -1,0 +1,173 @@
+"""What rules say. Of each list one must fit, of each rule all that it says; what is empty fits everything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+ANY = "*"  # a label's value that any other is
+
+
+class Effect(StrEnum):
+    """What a rule does with what it is about: refuses where its conditions hold, or where they do not."""
+
+    DENY = "deny"
+    ALLOW_ONLY = "allow_only"
+
+
+@dataclass(frozen=True)
+class Who:
+    """Whom a rule is about."""
+
+    principals: tuple[str, ...] = ()
+    except_principals: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class What:
+    """What a rule is about."""
+
+    permissions: tuple[str, ...] = ()
+    except_permissions: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Hours:
+    """A part of a day, as `09:00` and `17:30`."""
+
+    start: str
+    end: str
+
+    @property
+    def minutes(self) -> tuple[int, int]:
+        """From the first minute to the one after the last."""
+        first, last = (int(text[:2]) * 60 + int(text[3:]) for text in (self.start, self.end))
+        return first, last
+
+
+@dataclass(frozen=True)
+class When:
+    """A time: days and hours on the clock of a zone, and the moments between two."""
+
+    zone: str = ""
+    days: tuple[str, ...] = ()
+    hours: tuple[Hours, ...] = ()
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Range:
+    """From the least to the most, both included; most 0: without an end."""
+
+    least: int = 0
+    most: int = 0
+
+    def has(self, value: int) -> bool:
+        return self.least <= value and (not self.most or value <= self.most)
+
+    def __str__(self) -> str:
+        return f"{self.least} to {self.most}" if self.most else f"at least {self.least}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule: what it is about, and its conditions."""
+
+    name: str
+    effect: Effect
+    who: Who = Who()
+    what: What = What()
+    when: When = When()
+    networks: tuple[str, ...] = ()
+    rows: Range | None = None
+    bytes: Range | None = None
+    cost: Range | None = None
+    description: str = ""
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it has conditions."""
+        return bool(self.when != When() or self.networks or self.rows or self.bytes or self.cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A request as rules see it."""
+
+    principal: str
+    permission: str
+    time: datetime
+    method: str = ""
+    thing: str = ""
+    project: str = "default"
+    roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    address: str = ""
+    rows: int = 0
+    bytes: int = 0
+    cost: int = 1
+
+    @property
+    def kind(self) -> str:
+        """`key` or `user`."""
+        return self.principal.partition(":")[0]
+
+    @property
+    def model(self) -> str:
+        """The model that it is about; empty: none."""
+        return self.thing[7:] if self.thing.startswith("models/") else ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """What must come out for a request. Without a time it is for the one of the test."""
+
+    name: str
+    facts: Facts
+    allowed: bool
+    timeless: bool = False
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What about a rule is likely not meant."""
+
+    rule: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a tenant's policies."""
+
+    tenant: str
+    version: int
+    description: str
+    rules: tuple[Rule, ...]
+    examples: tuple[Example, ...]
+    doubts: tuple[Doubt, ...]
+    principal: str
+    create_time: datetime
+    test_time: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Active:
+    """Which version of a tenant's policies counts; 0: none."""
+
+    tenant: str
+    version: int = 0
+    principal: str = ""
+    activate_time: datetime | None = None
+    generation: int = 0

@@ -1,0 +1,97 @@
+"""What stands between callers and what they ask for: the rules that count in their tenant."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any
+
+from services.gateway.policies.domain.compiled import Compiled, peer
+from services.gateway.policies.domain.doubts import Kind
+from services.gateway.policies.domain.rules import Facts
+from services.gateway.traffic.domain.routing import Pinned
+from services.gateway.traffic.service import Query
+from services.kit import contract
+from services.kit.auth import Principal
+from services.kit.contract import Method
+from services.kit.errors import Forbidden
+
+INFER = "models.infer"
+INFERENCE = "inference.GRPCInferenceService"
+# Where the call comes from that a use case of the gateway runs for.
+calling: ContextVar[str] = ContextVar("calling", default="")
+Refused = Callable[[Principal, str, Facts, str], None]
+
+
+@contextlib.contextmanager
+def calling_from(address: str) -> Iterator[None]:
+    """While a use case of the gateway runs for a call from an address."""
+    token = calling.set(address)
+    try:
+        yield
+    finally:
+        calling.reset(token)
+
+
+class Guard:
+    """The rules of a tenant, asked for each request: time and place change although the caller does not."""
+
+    def __init__(self, compiled: Compiled, now: Callable[[], datetime], refused: Refused) -> None:
+        """`refused` is told of each prediction that is refused; calls are audited where they are made."""
+        self.compiled, self._now, self._refused = compiled, now, refused
+
+    def prediction(self, query: Query, pinned: Pinned, method: str = "ModelInfer") -> None:
+        """Raises forbidden for a request of the Open Inference Protocol that a rule refuses."""
+        if query.caller is None:
+            return
+        facts = self._facts(
+            query.caller,
+            query.address,
+            permission=INFER,
+            method=f"{INFERENCE}/{method}",
+            thing=f"models/{pinned.model}",
+            labels=pinned.version.labels,
+            rows=max([tensor.shape[0] for tensor in query.inputs if tensor.shape], default=0),
+            bytes=sum([len(tensor.raw) for tensor in query.inputs]),
+        )
+        if rule := self.compiled.refusing(facts):
+            self._refused(query.caller, query.request_id, facts, rule)
+            raise refusal(rule)
+
+    def call(self, method: Method, request: Any, principal: Principal, address: str) -> None:
+        """Raises forbidden for a call that a rule refuses."""
+        facts = self._facts(
+            principal,
+            address,
+            permission=method.policy.permission,
+            method=method.path[1:],
+            thing=method.about(request),
+            bytes=request.ByteSize(),
+            cost=method.policy.cost or 1,
+        )
+        if rule := self.compiled.refusing(facts):
+            raise refusal(rule)
+
+    def _facts(self, principal: Principal, address: str, **more: Any) -> Facts:
+        return Facts(
+            principal=principal.id,
+            time=self._now(),
+            project=principal.scope.project,
+            roles=principal.roles,
+            groups=principal.groups,
+            address=peer(address),
+            **more,
+        )
+
+
+def kinds() -> Sequence[Kind]:
+    """The requests that there are."""
+    public = [method for method in contract.all_methods().values() if method.public]
+    calls = [Kind(m.policy.permission, m.path[1:], m.policy.resource, m.policy.cost or 1) for m in public]
+    models = ("ModelInfer", "ModelReady", "ModelMetadata")
+    return [*calls, *(Kind(INFER, f"{INFERENCE}/{name}", "models/{model}", prediction=True) for name in models)]
+
+
+def refusal(rule: str) -> Forbidden:
+    """What callers are told."""
+    return Forbidden(f"the policy rule {rule} refuses it")

@@ -1,0 +1,32 @@
+"""How policies are put together, and how they hang together with who may come in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.message import Message
+
+from aimass.v1 import gateway_events_pb2 as pb
+from services.gateway.access.service import AccessService
+from services.gateway.policies import guard
+from services.gateway.policies.api import PoliciesApi
+from services.gateway.policies.refusals import Refusals
+from services.gateway.policies.service import Policies
+from services.gateway.policies.store import PolicyStore
+from services.kit.app import Runtime
+from services.kit.db import Database
+from services.kit.inbox import Handler
+
+
+class Statutes:
+    """What the gateway's application takes of policies."""
+
+    def __init__(self, database: Database, access: AccessService, runtime: Runtime) -> None:
+        refusals = Refusals(access.trail.add)
+        store, kinds = PolicyStore(database), guard.kinds
+        policies = Policies(store, lambda: access.keyring, kinds, runtime.now, refusals.note)
+        self.guards, api = policies.guards, PoliciesApi(policies)
+        self.rpc: Mapping[str, Any] = {"aimass.v1.Policies": api}
+        self.heard: dict[type[Message], Handler] = {pb.PoliciesChanged: api.changed}
+        self.start = [policies.load]
+        self.tasks = [policies.watch, refusals.tell_for_ever]
+        self.close = [refusals.tell]
