@@ -3,6 +3,7 @@
 import random
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -34,6 +35,11 @@ def uuid7() -> str:
     global _last
     # Every request has one, so this asks the system for the time only. `random` seeds itself anew in a fork.
     _last = stamp = max(_last + 1, time.time_ns() * 4096 // 1_000_000)
-    value = (stamp >> 12 & (2**48 - 1)) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << 62 | random.getrandbits(62)
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    rest = random.getrandbits(62)
+    return f"{_beginning(stamp >> 12)}{stamp & 0xFFF:03x}-{0x8000 | rest >> 48:04x}-{rest & 0xFFFFFFFFFFFF:012x}"
+
+
+@lru_cache(maxsize=4)
+def _beginning(milliseconds: int) -> str:
+    text = f"{milliseconds & 0xFFFFFFFFFFFF:012x}"
+    return f"{text[:8]}-{text[8:]}-7"

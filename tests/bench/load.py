@@ -84,6 +84,7 @@ async def run(plan: Plan) -> dict[str, float]:
     await asyncio.gather(*(protocol.done for _, protocol in made))
     took = sorted(tally.seconds)
     return {
+        "count": float(len(took)),
         "rps": len(took) / (time.perf_counter() - begun),
         "p50": took[len(took) // 2] * 1000,
         "p99": took[len(took) * 99 // 100] * 1000,

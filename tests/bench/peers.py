@@ -47,11 +47,10 @@ class Peer:
         plan = {"host": self.host, "port": self.port, "request": self.request.decode()}
         plan |= {"connections": connections, "seconds": seconds}
         command = [sys.executable, "-m", "tests.bench.load"]
-        before, began = _cpu(self.pids), time.monotonic()
+        before = _cpu(self.pids)
         ended = subprocess.run(command, input=json.dumps(plan).encode(), stdout=subprocess.PIPE, check=True, cwd=ROOT)
         found: dict[str, float] = json.loads(ended.stdout)
-        count = found["rps"] * (time.monotonic() - began)
-        return found | {"cpu": (_cpu(self.pids) - before) / max(count, 1) * 1000}
+        return found | {"cpu": (_cpu(self.pids) - before) / max(found["count"], 1) * 1000}
 
 
 @contextlib.contextmanager
@@ -81,7 +80,7 @@ def bare(home: Path) -> Iterator[Peer]:
     process = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(graph), str(port)], cwd=ROOT)
     peer = Peer("bare uvicorn + onnxruntime", "127.0.0.1", port, "/", {}, [process.pid])
     try:
-        _wait(peer)
+        wait(peer)
         yield peer
     finally:
         process.kill()
@@ -114,7 +113,8 @@ def triton(home: Path) -> Iterator[list[Peer]]:
         program.stop()
 
 
-def _wait(peer: Peer) -> None:
+def wait(peer: Peer) -> None:
+    """Returns when it listens. Raises TimeoutError."""
     for _ in range(200):
         with contextlib.suppress(subprocess.CalledProcessError):
             command = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1)"

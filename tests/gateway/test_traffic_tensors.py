@@ -87,3 +87,12 @@ def test_scores_are_at_most_so_many() -> None:
 
 def test_without_a_floating_output_there_are_no_scores() -> None:
     assert scores([Tensor("label", "INT64", (2,), bytes(16))], 9) == b""
+
+
+@pytest.mark.parametrize(("datatype", "form"), [("FP32", "f"), ("FP64", "d")])
+@pytest.mark.parametrize("columns", [1, 3])
+def test_the_score_of_one_row_is_its_last_value(datatype: str, form: str, columns: int) -> None:
+    values = [0.25 * place for place in range(columns)]
+    one = Tensor("p", datatype, (1, columns), struct.pack(f"<{columns}{form}", *values))
+
+    assert scores([one], 1024) == struct.pack("<d", values[-1])
