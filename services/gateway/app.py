@@ -14,6 +14,8 @@ from services.gateway.admission import Admission
 from services.gateway.api import inspection, oip_messages
 from services.gateway.api.forward import Forward
 from services.gateway.api.health import Health
+from services.gateway.api.logins import PATH as LOGINS
+from services.gateway.api.logins import Logins
 from services.gateway.api.oip_grpc import OipGrpc
 from services.gateway.api.oip_rest import OipRest
 from services.gateway.calls import Calls
@@ -80,7 +82,7 @@ def build(config: Config, runtime: Runtime) -> App:
     traffic.spending = books.spending
     traffic.guards = calls.guards = statutes.guards
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
-    edge = _edge(config, runtime, admission, journal)
+    edge = _edge(config, runtime, admission, journal, bearers)
     edge.costly = lambda request: calls.costly(request.method, request.path)
     edge.receipts = receipts = Receipts(runtime.vault, lambda: runtime.now().timestamp())
     edge.keyed = lambda request: calls.keyed(request.method, request.path)
@@ -147,7 +149,7 @@ def _traffic(runtime: Runtime, database: Database, remote: RemoteEngines) -> tup
     return traffic, remote
 
 
-def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journal) -> Edge:
+def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journal, bearers: Bearers | None) -> Edge:
     def parts() -> dict[str, bool]:
         return {name: app.ready() for name, app in runtime.apps.items()}
 
@@ -156,7 +158,8 @@ def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journ
 
     health = Health(runtime.ready, parts)
     screen = Screen([*split(config.allowed_hosts), config.host], split(config.allowed_origins))
-    public = {"/health/live": health.live, "/health/ready": health.ready}
+    logins = Logins(lambda: bearers.issuers if bearers else {})
+    public = {"/health/live": health.live, "/health/ready": health.ready, LOGINS: logins.handle}
     admission.ours = screen.knows
     edge = Edge(screen, admission, journal, public, lambda: runtime.draining)
     health.known = edge.knows

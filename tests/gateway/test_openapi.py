@@ -96,11 +96,11 @@ def test_uploads_downloads_and_streams_have_their_content_types(document: dict[s
     assert list(stream) == ["text/event-stream", "application/x-ndjson"]
 
 
-def test_a_key_is_needed_everywhere_but_for_health(document: dict[str, Any]) -> None:
+def test_a_key_is_needed_everywhere_but_for_health_and_for_logging_in(document: dict[str, Any]) -> None:
     opened = {path for path, verbs in document["paths"].items() for v in verbs.values() if v.get("security") == []}
 
     assert document["security"] == [{"key": []}]
-    assert opened == {"/health/live", "/health/ready"}
+    assert opened == {"/health/live", "/health/ready", "/v1/login"}
 
 
 def test_permissions_and_problems_are_told(document: dict[str, Any]) -> None:

@@ -41,9 +41,17 @@ def login(
     ca: Annotated[
         str, typer.Option(envvar="AIMASS_CA", help="PEM file of the authority to trust.", show_default=False)
     ] = "",
+    issuer: Annotated[
+        str, typer.Option(help="Log in with this issuer in the browser; its token takes the place of a key.")
+    ] = "",
 ) -> None:
     """Keep an address and a key for the next calls, after a look whether they work."""
-    secret = key or typer.prompt("Key", hide_input=True)
+    if issuer:
+        from aimass.cli.browser import logged_in  # few commands need it
+
+        secret = logged_in(find(url, "token").url, issuer, ca)
+    else:
+        secret = key or typer.prompt("Key", hide_input=True)
     with Client(find(url, secret.strip()).url, secret.strip(), ca=ca or None) as client:
         who = client.access.who_am_i(timeout=10)
         path = save(Door(client.door.url, client.door.key, ca=client.door.ca))

@@ -88,6 +88,7 @@ SCHEMAS: Json = {
 }
 TAGS: list[Json] = [
     {"name": "Predictions", "description": "The Open Inference Protocol, version 2."},
+    {"name": "Login", "description": "With whom people log in; the tokens that they get are shown in place of keys."},
     {"name": "Health", "description": "Whether the process lives and whether it can answer."},
 ]
 _PROBLEM = {"$ref": "#/components/responses/Problem"}
@@ -158,6 +159,9 @@ PATHS: Json = {
         "VersionReady", "Predictions", "Whether a version can predict", _READY, parameters=_named("model", "version")
     ),
     f"{_VERSION}/infer": _infer("InferVersion", "model", "version"),
+    "/v1/login": _get(
+        "Logins", "Login", "The issuers that people log in with", {"issuers": {"type": "array"}}, security=[]
+    ),
     "/health/live": _get("Live", "Health", "Whether the process lives", {"status": TEXT}, security=[]),
     "/health/ready": _get("Ready", "Health", "Whether the process can answer", {"status": TEXT}, security=[]),
 }

@@ -10,7 +10,7 @@ from typing import Any
 from services.gateway.access.keyring import Keyring
 from services.gateway.issuers import tokens
 from services.gateway.issuers.keyset import KeySet
-from services.gateway.issuers.table import IssuerTable
+from services.gateway.issuers.table import Issuer, IssuerTable
 from services.gateway.issuers.tokens import Claims, Distrusted, Keyless
 from services.kit.auth import Principal
 from services.kit.egress import Egress
@@ -76,6 +76,11 @@ class Bearers:
         written = tokens.SUBJECT.match(who) if kind == "user" else kind == "group" and tokens.named(who)
         issuer = self._table.issuers.get(name) if written else None
         return issuer is not None and issuer.tenant == tenant
+
+    @property
+    def issuers(self) -> Mapping[str, Issuer]:
+        """Those whose tokens are taken, by name."""
+        return self._table.issuers
 
     async def learn(self, failure: Keyless) -> None:
         """Asks an issuer for the key that a token names. Raises unavailable while nothing is known of the issuer."""

@@ -10,7 +10,18 @@ from services.kit.toml_table import TomlTable
 SETTING = "AIMASS_GATEWAY_ISSUERS_FILE"
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}\z")]
+Scope = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,200}\z")]
 Text = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class Login(BaseModel):
+    """How people log in with an issuer: as a public client of it, from their own machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    client_id: Text
+    # What is asked for; whatever makes the issuer say our audience belongs here.
+    scopes: Annotated[tuple[Scope, ...], Field(max_length=32)] = ("openid",)
 
 
 class Issuer(BaseModel):
@@ -33,6 +44,8 @@ class Issuer(BaseModel):
     groups_claim: Text | Annotated[tuple[Text, ...], Field(min_length=1, max_length=8)] = "groups"
     # The roles of the tenant that a group has.
     groups: dict[Text, tuple[Name, ...]] = {}
+    # Nobody logs in with it if it is not there.
+    login: Login | None = None
 
 
 class _File(BaseModel):

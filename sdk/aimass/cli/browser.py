@@ -1,0 +1,106 @@
+"""The way of a login through the user's browser and back to this machine."""
+
+import threading
+import webbrowser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import typer
+
+from aimass.failures import Failure
+from aimass.login import Login, Stray, offer, refused
+
+_PATIENCE = 300.0  # seconds that the user has in his browser
+_SILENT = 5.0  # seconds that a connection may say nothing
+_DONE = "You are logged in. This window can be closed."
+_NOT = "That did not work. The terminal says why."
+
+
+def logged_in(gateway: str, name: str, ca: str = "", patience: float = _PATIENCE) -> str:
+    """The token of a user who logs in with an issuer of the gateway, now. Raises Failure."""
+    chosen = offer(gateway, name, ca)
+    with _Back(("127.0.0.1", 0), _Answer) as back:
+        back.login = login = Login.of(chosen, f"http://127.0.0.1:{back.server_port}/callback")
+        threading.Thread(target=back.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            typer.echo(f"Log in with your browser, if it does not open by itself at\n{login.address}", err=True)
+            webbrowser.open(login.address)
+            return login.token(back.wait(patience))
+        finally:
+            back.shutdown()
+
+
+class _Back(ThreadingHTTPServer):
+    """Listens on this machine until the browser comes back: once."""
+
+    login: Login
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._once, self._came = threading.Lock(), threading.Event()
+        self._found: str | Failure | None = None
+
+    def take(self, query: dict[str, list[str]]) -> bool:
+        """Whether what came back is a code; raises Stray for what is no answer, or not the first one."""
+        with self._once:
+            if self._found is not None:
+                raise Stray
+            try:
+                self._found = self.login.code(query)
+            except Failure as failure:
+                self._found = failure
+            return isinstance(self._found, str)
+
+    def answered(self) -> None:
+        """The browser knows how it went."""
+        self._came.set()
+
+    def wait(self, patience: float) -> str:
+        """The code that came back. Raises Failure for what else came, or nothing."""
+        self._came.wait(patience)
+        if self._found is None:
+            raise refused("nobody logged in in time")
+        if isinstance(self._found, Failure):
+            raise self._found
+        return self._found
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that breaks is no concern of the login."""
+
+
+class _Answer(BaseHTTPRequestHandler):
+    timeout = _SILENT
+
+    def do_GET(self) -> None:
+        """Takes the code, and says in the browser how it went."""
+        back, place = self.server, urlsplit(self.path)
+        assert isinstance(back, _Back)
+        try:
+            if place.path != "/callback" or self.headers.get("host") != f"127.0.0.1:{back.server_port}":
+                raise Stray
+            went = back.take(parse_qs(place.query, keep_blank_values=True))
+        except Stray:
+            self._say(404, "There is nothing here.")
+            return
+        try:
+            self._say(200 if went else 400, _DONE if went else _NOT)
+        finally:
+            back.answered()
+
+    def _say(self, status: int, text: str) -> None:
+        self.send_response(status)
+        for name, value in {
+            "content-type": "text/plain; charset=utf-8",
+            "content-length": str(len(text)),
+            "content-security-policy": "default-src 'none'",
+            "referrer-policy": "no-referrer",
+            "cache-control": "no-store",
+            "connection": "close",
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: Any) -> None:
+        """The code is in what would be logged."""

@@ -1,0 +1,30 @@
+"""With whom people log in: what a client has to know of the issuers before it has anything to show."""
+
+from collections.abc import Callable, Mapping
+
+import orjson
+
+from services.gateway.api.problem import NotAllowed
+from services.gateway.issuers.table import Issuer
+from services.gateway.request import Request, Response
+
+PATH = "/v1/login"
+
+
+class Logins:
+    """Answers without a key."""
+
+    def __init__(self, issuers: Callable[[], Mapping[str, Issuer]]) -> None:
+        self._issuers = issuers
+
+    async def handle(self, request: Request) -> Response:
+        """The issuers that people log in with, by name."""
+        if request.method not in ("GET", "HEAD"):
+            raise NotAllowed(request.method, "GET, HEAD")
+        found = [
+            {"issuer": name, "url": one.url, "client_id": one.login.client_id, "scopes": one.login.scopes}
+            for name, one in self._issuers().items()
+            if one.login
+        ]
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+        return Response(200, orjson.dumps({"issuers": found}), headers)
