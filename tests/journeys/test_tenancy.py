@@ -25,6 +25,7 @@ METHODS = list(PUBLIC.values())
 OWN = {
     "WhoAmI", "GetReceiptKey", "ListTenants", "ListApiKeys", "ListRoles", "ListBindings", "ListLimits",
     "GetPolicies", "ListPolicyVersions", "ExplainDecision",
+    "ListQuotas", "ListUsage", "ListPriceLists",
     "ListSources", "ListRules", "ListExtractions", "ListDataSets",
     "ListFeatureSets", "ListPipelines", "ListJobs", "ListRuns", "ListModels", "ListReleases", "ListEngines",
     "ListOperations", "ListSubscriptions", "SearchLogs", "CountLogs", "TailLogs", "PreviewSubscription", "GetQuality",
@@ -33,9 +34,15 @@ OWN = {
 MAKES = {
     "CreateModel", "CreatePipeline", "CreateFeatureSet", "CreateSubscription", "CreateSourceUpload",
     "CreateArtifactUpload", "RecordOutcomes", "CreateRole", "SetLimit", "CreatePolicyVersion",
+    "CreateQuota",
 }  # fmt: skip
 # What says it by another code: uploads and keys are fields of what is made, tenants are made by administrators only.
-REFUSED = {"CreateSource": "invalid_value", "CreateBinding": "invalid_value", "CreateTenant": "forbidden"}
+REFUSED = {
+    "CreateSource": "invalid_value",
+    "CreateBinding": "invalid_value",
+    "CreateTenant": "forbidden",
+    "CreatePriceList": "forbidden",
+}
 # `nothing` is a key that waits for bindings.
 ROLES = ("viewer", "operator", "developer", "admin", "nothing")
 # More calls than a test has, and an address for webhooks at which nobody listens.

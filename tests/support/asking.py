@@ -36,6 +36,15 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "ExplainDecision": lambda of: {
         "request": {"principal": "key:abcd1234", "permission": "models.get", "time": "2030-01-01T00:00:00Z"}
     },
+    "CreateQuota": lambda of: {
+        "quota": of("quota"),
+        "subject": "project:default",
+        "meter": "METER_ROWS",
+        "period": "PERIOD_DAY",
+        "amount": 10**9,
+    },
+    "UpdateQuota": lambda of: {"amount": 20},
+    "CreatePriceList": lambda of: {"currency": "EUR", "prices": [{"meter": "METER_ROWS", "micros": 5}]},
     "CreateSource": lambda of: {
         "source": of("source"),
         "files": {"upload_digest": of("digest"), "format": "FILE_FORMAT_CSV"},
@@ -82,6 +91,9 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "SetLimit": lambda of: {"limit": of("limit"), "level": "LIMIT_LEVEL_TENANT", "rate": 1e6, "burst": 1e6},
     "ListLimits": lambda of: {},
     "ListRoles": lambda of: {"show_deleted": True},
+    "ListQuotas": lambda of: {"show_deleted": True},
+    "ListUsage": lambda of: {},
+    "ListPriceLists": lambda of: {},
     "ListBindings": lambda of: {"show_deleted": True},
     "ListPolicyVersions": lambda of: {},
     "ListSources": lambda of: {"show_deleted": True},

@@ -54,6 +54,9 @@ def _rights(client: Client, ids: dict[str, Any]) -> None:
     ids |= {"role": MARK, "binding": MARK, "limit": MARK}
     client.limits.set_limit(limit=MARK, level="LIMIT_LEVEL_TENANT", rate=1e6, burst=1e6)
     client.roles.create_role(role=MARK, permissions=["models.get"])
+    ids["quota"] = MARK
+    subject = f"user:{MARK}"
+    client.quotas.create_quota(quota=MARK, subject=subject, meter="METER_ROWS", period="PERIOD_DAY", amount=10)
     client.roles.create_binding(binding=MARK, role=MARK, principal=f"key:{ids['api_key']}")
     client.policies.create_policy_version(description=MARK)
     client.policies.test_policies(version=1)

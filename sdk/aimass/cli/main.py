@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from aimass import contract
 from aimass.cli import generated, installation, work
 from aimass.cli.backup_commands import backup, restore
+from aimass.cli.invoicing import invoice
 from aimass.cli.output import CONSOLE, exit_code, explain
 from aimass.failures import Failure
 
@@ -52,7 +53,7 @@ def build() -> typer.Typer:
             backup,
             restore,
         ),
-        "Work": (work.upload, work.extract, work.predict),
+        "Work": (work.upload, work.extract, work.predict, invoice),
     }
     for panel, commands in panels.items():
         for command in commands:

@@ -1,0 +1,62 @@
+"""An invoice out of nothing but events: what `UsageSettled` said of a month, each line of the ledger once."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aimass.client import Client
+
+_QUERY = "kind:event AND name:UsageSettled"
+_PAGE = 1000
+_KEY = ("project", "principal", "model", "kind")
+_USED = ("requests", "rows", "cpu_milliseconds", "money_micros")
+
+
+@dataclass
+class Item:
+    """What one caller used of one model in one way."""
+
+    project: str
+    principal: str
+    model: str
+    kind: str
+    entries: int = 0
+    # Of these so many were charged in full, because nobody said what was used.
+    estimated: int = 0
+    requests: int = 0
+    rows: int = 0
+    cpu_milliseconds: int = 0
+    money_micros: int = 0
+
+
+def rebuild(events: Iterable[Mapping[str, str]], month: str) -> list[Item]:
+    """The items of a month (`2026-11`, UTC) by what events say; one that comes twice counts once.
+
+    An event is a mapping of paths as `entry.used.rows` to values, as the log centre has them; a path that is not
+    there is nothing.
+    """
+    seen, items = set[str](), dict[tuple[str, ...], Item]()
+    for event in events:
+        if event["entry.entry"] in seen or not event["entry.create_time"].startswith(f"{month}-"):
+            continue
+        seen.add(event["entry.entry"])
+        project, principal, model, kind = (event.get(f"entry.{name}", "") for name in _KEY)
+        item = items.setdefault((project, principal, model, kind), Item(project, principal, model, kind))
+        item.entries += 1
+        item.estimated += event.get("entry.estimated", "").lower() == "true"
+        for name in _USED:
+            setattr(item, name, getattr(item, name) + int(event.get(f"entry.used.{name}", 0)))
+    return [items[key] for key in sorted(items)]
+
+
+def events(client: Client, month: str) -> Iterable[Mapping[str, str]]:
+    """The events of the client's project from the beginning of a month on, out of the log centre."""
+    begun = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+    asked: dict[str, Any] = {"query": _QUERY, "since": begun, "page_size": _PAGE}
+    token = ""
+    while True:
+        page = client.logs.search_logs(**asked, page_token=token)
+        yield from (record.attributes for record in page.records)
+        if not (token := page.next_page_token):
+            return

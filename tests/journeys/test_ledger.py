@@ -1,0 +1,105 @@
+"""What was used, through kill -9 of all processes: nothing is lost, and the events say the same as the ledger."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from aimass import Client, Failure, invoice
+from tests.journeys.test_crash import until
+from tests.support.estate import MARK, Estate
+from tests.support.server import Server, serving
+
+MONTH = f"{datetime.now(UTC):%Y-%m}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("ledger") / "home", AIMASS_EGRESS_ALLOW="127.0.0.1:9") as found:
+        Estate(found, found.key, "default").make()
+        yield found
+
+
+def key_of(client: Client) -> tuple[str, str]:
+    """A key that may predict, and who that is."""
+    made = client.access.create_api_key(permissions=["models.infer"])
+    return made.secret, f"key:{made.api_key.api_key}"
+
+
+def predict(server: Server, secret: str, times: int, rows: int = 2) -> int:
+    """Asks so often; returns how often it was answered."""
+    done = 0
+    with server.client(secret) as caller:
+        for _ in range(times):
+            try:
+                caller.predict(MARK, columns={"hour": [7.0] * rows})
+                done += 1
+            except Failure as failure:
+                assert failure.code == "quota_exceeded"
+    return done
+
+
+def usage(client: Client, who: str) -> Any:
+    """What the ledger says; None while it says nothing."""
+    rows = client.usage.list_usage(principal=who).rows
+    return rows[0] if rows else None
+
+
+def invoiced(client: Client, who: str) -> tuple[int, int, int]:
+    """Requests, rows and lines that the events say."""
+    found = [item for item in invoice.rebuild(invoice.events(client, MONTH), MONTH) if item.principal == who]
+    return sum(item.requests for item in found), sum(item.rows for item in found), sum(item.entries for item in found)
+
+
+def agreed(client: Client, who: str) -> bool:
+    ledger = usage(client, who)
+    return bool(invoiced(client, who) == (ledger.used.requests, ledger.used.rows, ledger.entries))
+
+
+def test_what_was_used_is_settled_and_said(server: Server) -> None:
+    with server.client() as client:
+        secret, who = key_of(client)
+        assert predict(server, secret, 20) == 20
+        until(lambda: (found := usage(client, who)) and found.used.requests >= 20)
+        found = usage(client, who)
+        until(lambda: agreed(client, who))
+
+    assert (found.used.requests, found.used.rows, found.estimated.requests) == (20, 40, 0)
+
+
+def test_what_lay_in_slices_at_a_kill_is_charged_in_full_and_never_beyond_the_budget(server: Server) -> None:
+    with server.client() as client:
+        secret, who = key_of(client)
+        client.quotas.create_quota(
+            quota="through-a-kill", subject=who, meter="METER_REQUESTS", period="PERIOD_MONTH", amount=100
+        )
+        before = predict(server, secret, 30)
+    server.kill()
+    server.start()
+    with server.client() as client:
+        until(lambda: usage(client, who))
+        after_kill, standing = usage(client, who), client.quotas.get_quota(quota="through-a-kill")
+        rest = predict(server, secret, 120)
+        until(lambda: usage(client, who).used.requests == after_kill.used.requests + rest)
+        until(lambda: agreed(client, who))
+        end = client.quotas.get_quota(quota="through-a-kill")
+
+    assert before == 30
+    assert after_kill.used.requests >= 30, "nothing that was answered is lost"
+    assert after_kill.estimated.requests > 0, "nobody said how much of the slice was used"
+    assert (standing.spent, standing.reserved) == (after_kill.used.requests, 0)
+    assert after_kill.used.requests + rest == end.spent == 100
+
+
+def test_a_stop_settles_what_was_used(server: Server) -> None:
+    with server.client() as client:
+        secret, who = key_of(client)
+        assert predict(server, secret, 7) == 7
+    server.stop()
+    server.start()
+    with server.client() as client:
+        found = usage(client, who)
+        until(lambda: agreed(client, who))
+
+    assert (found.used.requests, found.estimated.requests) == (7, 0)
