@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.gateway.limiting.book import Levels
 from services.gateway.limiting.domain import BYTES, REQUESTS, ROWS, TOKENS
-from services.gateway.limits import Limit, Limiter, Standing, Taking, payable, tightest
+from services.gateway.limits import Limit, Limiter, Standing, Taken, Taking, payable, tightest
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure, InvalidValue, Unavailable, Violation
 
@@ -18,38 +18,38 @@ class Charge:
     before is given back.
     """
 
-    __slots__ = ("_first", "_levels", "_limit", "_limiter", "_own", "_then", "principal", "size", "standing", "tokens")
+    __slots__ = ("_levels", "_limit", "_limiter", "_taken", "principal", "size", "standing", "tokens")
 
     def __init__(self, limiter: Limiter, levels: Levels | None, principal: Principal, limit: Limit) -> None:
         """`limit` is the caller's own, `levels` those of his tenant, if it has any."""
         self._limiter, self._levels, self._limit, self.principal = limiter, levels, limit, principal
-        # What was taken: from the caller's own bucket, with it, and later.
-        self._own = 0.0
-        self._first: Sequence[Taking] = ()
-        self._then: Sequence[Taking] = ()
+        # What could be given back.
+        self._taken: list[Taken] = []
         self.standing: Standing | None = None
         # Bytes of the body, and tokens that the caller states.
         self.size = self.tokens = 0
 
     def begin(self, cost: float = 1.0, costly: bool = False) -> Standing | None:
         """Takes from the caller's bucket and what else is known to be concerned; None: only `wait` can tell."""
-        more = self._levels.first(self.principal) if self._levels else ()
-        if more:
-            return self._begun(cost, more, self._limiter.take_all([self._of_caller(cost), *more], costly))
-        return self._begun(cost, (), self._limiter.take(self.principal.id, self._limit, cost, costly))
+        if self._levels is None:
+            self.standing = self._limiter.take(self.principal.id, self._limit, cost, costly)
+            return self.standing
+        takings = [self._of_caller(cost), *self._levels.first(self.principal)]
+        self.standing = standing = self._limiter.take_all(takings, costly)
+        self._note(takings, standing)
+        return standing
 
     async def wait(self, cost: float = 1.0, costly: bool = False) -> Standing:
         """The same, and asks the other gateways."""
         more = self._levels.first(self.principal) if self._levels else ()
-        standing = await self._limiter.wait_all([self._of_caller(cost), *more], costly)
-        self._begun(cost, more, standing)
+        takings = [self._of_caller(cost), *more]
+        self.standing = standing = await self._limiter.wait_all(takings, costly)
+        self._note(takings, standing)
         return standing
 
-    def _begun(self, cost: float, more: Sequence[Taking], standing: Standing | None) -> Standing | None:
-        self.standing = standing
+    def _note(self, takings: Sequence[Taking], standing: Standing | None) -> None:
         if standing is not None and standing.admitted:
-            self._own, self._first = cost, more
-        return standing
+            self._taken += self._limiter.receipt(takings)
 
     def _of_caller(self, cost: float) -> Taking:
         return Taking(self.principal.id, self._limit, cost)
@@ -57,7 +57,6 @@ class Charge:
     async def more(self, cost: float, costly: bool) -> None:
         """Takes more from the caller's bucket. Raises rate_limited, unavailable."""
         await self._add([self._of_caller(cost)], costly)
-        self._own += cost
 
     def concerns(self, route: str, model: str = "") -> bool:
         """Whether there are limits that `take` asks."""
@@ -80,7 +79,6 @@ class Charge:
                 raise Failure(Code.LIMIT_EXCEEDED, f"{cost:.15g} {limit.counts} are too many at once: {most}")
         if takings:
             await self._add(takings, costly)
-            self._then = takings
 
     async def _add(self, takings: Sequence[Taking], costly: bool) -> None:
         before = self.standing
@@ -89,14 +87,14 @@ class Charge:
         if not standing.admitted:
             self.give_back()
             enough(standing, costly)
+        self._note(takings, standing)
         if before:
             self.standing = tightest([before, standing])
 
     def give_back(self) -> None:
         """Undoes what was taken: the request is refused by another bucket."""
-        own = [self._of_caller(self._own)] if self._own else []
-        self._limiter.give_back([*own, *self._first, *self._then])
-        self._own, self._first, self._then = 0.0, (), ()
+        self._limiter.give_back(self._taken)
+        self._taken = []
 
 
 def stated(text: str) -> int:

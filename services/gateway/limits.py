@@ -31,6 +31,17 @@ class Taking(NamedTuple):
     cost: float
 
 
+class Taken(NamedTuple):
+    """What was taken, when, what that left in the bucket less all that was ever given back to it, and the bucket."""
+
+    key: str
+    limit: Limit
+    cost: float
+    at: float = 0.0
+    left: float = 0.0
+    bucket: object = None
+
+
 @lru_cache(maxsize=1000)
 def policy(limit: Limit, degraded: bool = False) -> bytes:
     """What `RateLimit-Policy` says: as many tokens in as many seconds, and whether this gateway alone counts them."""
@@ -105,8 +116,11 @@ class Limiter(Protocol):
     async def wait_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing:
         """The same, and asks those who count with us."""
 
-    def give_back(self, takings: Sequence[Taking]) -> None:
-        """Undoes what was taken a moment ago; what cannot be given back for certain is lost."""
+    def receipt(self, takings: Sequence[Taking]) -> Sequence[Taken]:
+        """What was just taken, in a form in which it can be given back."""
+
+    def give_back(self, taken: Sequence[Taken]) -> None:
+        """Undoes what was taken; what cannot be given back for certain is lost."""
 
     async def look(self) -> None:
         """Learns who counts with us, before the first call."""
@@ -119,10 +133,11 @@ class Limiter(Protocol):
 
 
 class _Bucket:
-    __slots__ = ("at", "limit", "policy", "tokens")
+    __slots__ = ("at", "limit", "policy", "returned", "tokens")
 
     def __init__(self, limit: Limit, at: float) -> None:
         self.limit, self.tokens, self.at, self.policy = limit, limit.burst, at, policy(limit)
+        self.returned = 0.0
 
     def fill(self, limit: Limit, now: float) -> None:
         known = self.limit
@@ -203,13 +218,25 @@ class Buckets:
             bucket.tokens -= cost
         return tightest([bucket.standing(True, cost) for bucket, cost in found])
 
-    def give_back(self, takings: Sequence[Taking]) -> None:
-        """A bucket that is not there any more is full."""
+    def receipt(self, takings: Sequence[Taking]) -> Sequence[Taken]:
+        """As the buckets are now."""
+        found = [(taking, self._buckets[taking.key]) for taking in takings]
+        return [Taken(*taking, bucket.at, bucket.tokens - bucket.returned, bucket) for taking, bucket in found]
+
+    def give_back(self, taken: Sequence[Taken]) -> None:
+        """Each bucket has then at most what it would have had.
+
+        Without the taking it may have run over meanwhile: by no more than it has regained since, and was given back.
+        """
         now = self._clock()
-        for key, limit, cost in takings:
-            if bucket := self._buckets.get(key):
-                bucket.fill(limit, now)
-                bucket.tokens = min(limit.burst, bucket.tokens + min(cost, limit.burst))
+        for key, limit, cost, at, left, of in taken:
+            bucket = self._buckets.get(key)
+            if bucket is None or bucket is not of:
+                continue  # it was full and is forgotten, or another one by now
+            bucket.fill(limit, now)
+            room = limit.burst - left - bucket.returned - (now - at) * limit.rate
+            back = min(max(0.0, min(cost, limit.burst, room)), limit.burst - bucket.tokens)
+            bucket.tokens, bucket.returned = bucket.tokens + back, bucket.returned + back
 
     def _make_room(self, now: float, more: int) -> None:
         if len(self._buckets) + more <= self._most:

@@ -4,6 +4,7 @@ import asyncio
 import math
 
 from services.gateway.limits import Limit, Standing, payable, policy
+from services.kit.allowance import Claim
 
 SLICE = 5.0  # seconds that a slice may be spent
 
@@ -62,6 +63,15 @@ class Share:
         """What is left of the slice when more is asked for: that much and no more is told to be kept."""
         self.left = self.most = self.left if self.until > now else 0.0
         return self.left
+
+    def claim(self, holder: str, number: int, cost: float, part: float, now: float) -> Claim:
+        """What is asked for to pay a call, or ahead of need without a cost; `part` may lie here for others to come."""
+        limit, left, cost = self.limit, self.claimed(now), min(cost, payable(self.limit))
+        want, least = (max(part, self.waiting), max(cost - left, 0.0)) if cost else (part - left, 1.0)
+        view = min(self.view, self.guess(now)) if self.epoch else self.view
+        return Claim(
+            holder, number, limit.rate, limit.burst, want, min(least, want), left, 0.0, SLICE, self.epoch, view
+        )
 
     def granted(self, amount: float, now: float, parked: bool) -> None:
         """Takes more, asked for at `now`; `parked`: some of it may lie here for others to come."""

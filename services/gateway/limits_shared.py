@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import Gauge
 
-from services.gateway.limits import PARKED, Limit, Standing, Taking, payable, tightest
+from services.gateway.limits import PARKED, Limit, Standing, Taken, Taking, payable, tightest
 from services.gateway.limits_share import SLICE, Share
 from services.kit.allowance import Claim
 from services.kit.cache import Cache
@@ -112,10 +112,14 @@ class SharedBuckets:
         now = self._clock()
         return tightest([self._share(key, limit, now).standing(now, False, _SOONEST) for key, limit, _ in takings])
 
-    def give_back(self, takings: Sequence[Taking]) -> None:
+    def receipt(self, takings: Sequence[Taking]) -> Sequence[Taken]:
+        """A slice knows itself what goes back into it."""
+        return [Taken(*taking) for taking in takings]
+
+    def give_back(self, taken: Sequence[Taken]) -> None:
         """What was taken from a slice goes back into it while it lasts."""
         now = self._clock()
-        for key, _, cost in takings:
+        for key, _, cost, *_ in taken:
             if share := self._shares.get(key):
                 share.give_back(now, cost, self._gateways)
 
@@ -146,7 +150,8 @@ class SharedBuckets:
         """Claims slices; without a cost a slice is claimed ahead of need."""
         now, self._number = self._clock(), self._number + 1
         asked = [(taking, self._shares[taking.key]) for taking in wanted if taking.key in self._shares]
-        claims = [self._claim_of(share, taking.cost, now) for taking, share in asked]
+        own = self._name, self._number
+        claims = [share.claim(*own, taking.cost, self._part(share.limit), now) for taking, share in asked]
         if not claims or any(claim.want <= 0 for claim in claims):
             return
         try:
@@ -166,16 +171,6 @@ class SharedBuckets:
             elif grant.retry_after or len(asked) == 1:  # else another one was too empty
                 share.refused = now + max(grant.retry_after, _SOONEST)
                 share.least = max(min(taking.cost, payable(share.limit)), 1.0)
-
-    def _claim_of(self, share: Share, cost: float, now: float) -> Claim:
-        limit, left = share.limit, share.claimed(now)
-        part, cost = self._part(limit), min(cost, payable(limit))
-        want, least = (max(part, share.waiting), max(cost - left, 0.0)) if cost else (part - left, 1.0)
-        view = min(share.view, share.guess(now)) if share.epoch else share.view
-        return Claim(
-            self._name, self._number, limit.rate, limit.burst, want, min(least, want), left, 0.0, SLICE,
-            share.epoch, view,
-        )  # fmt: skip
 
     def _part(self, limit: Limit) -> float:
         """What may lie here for calls to come."""

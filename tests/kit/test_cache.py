@@ -231,3 +231,29 @@ async def test_all_holders_together_spend_no_more_than_burst_and_rate(
         for begin, _ in spent:
             together = sum(amount for at, amount in spent if at >= begin)
             assert together <= burst + rate * (clock.now - begin) + 1e-6
+
+
+async def test_slices_of_several_buckets_are_granted_together(cache: Cache, name: str) -> None:
+    one, two = await cache.take_all([(name, claim(want=4)), (f"{name}x", claim(want=6))])
+    rest = [(await cache.take(key, claim(2, "two", want=10))).granted for key in (name, f"{name}x")]
+
+    assert (one.granted, two.granted) == (4, 6)
+    assert [round(granted) for granted in rest] == [6, 4]
+
+
+async def test_none_is_granted_where_one_bucket_has_too_little(cache: Cache, name: str) -> None:
+    await cache.take(f"{name}x", claim(holder="other", want=8))
+    one, two = await cache.take_all([(name, claim(want=4)), (f"{name}x", claim(want=6, least=6))])
+    after = await cache.take(name, claim(2, "two", want=10))
+
+    assert (one.granted, two.granted, one.retry_after) == (0, 0, 0)
+    assert two.retry_after > 0
+    assert after.granted == 10  # the first kept nothing of it
+
+
+async def test_claims_of_several_buckets_that_come_late_do_nothing(cache: Cache, name: str) -> None:
+    await cache.take(f"{name}x", claim(5, want=4))
+    late = await cache.take_all([(name, claim(3, want=4)), (f"{name}x", claim(3, want=4, back=4))])
+
+    assert [grant.granted for grant in late] == [0, 0]
+    assert [round((await cache.take(key, claim(9, "two", want=10))).granted) for key in (name, f"{name}x")] == [10, 6]
