@@ -126,9 +126,9 @@ class Database:
         """The same for work that only looks: cheaper, and never in anybody's way."""
         return await self._do(work, Way.READING)
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        """The same for statements that need nothing of each other, or lock what they read."""
-        return await self._do(work, Way.EACH)
+    async def write(self, work: Callable[[Connection], T], once: Once | None = None) -> T:
+        """The same as `run` for statements that need nothing of each other, or lock what they read."""
+        return await self._do(work, Way.EACH, once)
 
     async def ask(self, work: Callable[[Connection], T]) -> T:
         """The same for one statement on a table that is no tenant's: a third of the price of a transaction."""

@@ -40,7 +40,7 @@ class IdempotencyTable:
         )
         here = self.table.c.scope == bindparam("here")
         self.find = select(self.table).where(here)
-        self.again = update(self.table).where(here)
+        self.again = update(self.table).where(here & (self.table.c.expire_time < bindparam("now")))
         self.answer = update(self.table).where(here).values(reply=bindparam("answer"))
         self.claim = Claim(self.table)
         self._pruned = 0.0
@@ -112,10 +112,12 @@ class Keyed:
     def claim(self, connection: Connection) -> None:
         """The same; of several at a time one goes on, and the others wait for what comes of it."""
         self._keys.prune(connection, self._now)
-        row = self._row(b"")
-        if not self._keys.claim.first(connection, row):
+        row, stale = self._row(b""), {"here": self._scope, "now": self._now}
+        # One whose time is over is taken by one of several, or was just forgotten.
+        while not self._keys.claim.first(connection, row):
             self.recall(connection)
-            connection.execute(self._keys.again, row | {"here": self._scope})
+            if connection.execute(self._keys.again, row | stale).rowcount:
+                return
 
     def settle(self, connection: Connection, result: Any) -> None:
         """Keeps the answer."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 class Pace:
     """Lets some pieces begin one behind the other, and then one every so many seconds."""
 
-    def __init__(self, every: float = 0.05, at_once: int = 10, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, every: float = 0.1, at_once: int = 10, clock: Callable[[], float] = time.monotonic) -> None:
         """Those that did not come are made up for later: up to `at_once` of them."""
         self._every, self._slack, self._clock = every, every * (at_once - 1), clock
         self._due = float("-inf")  # when the next piece would begin if all kept to the pace

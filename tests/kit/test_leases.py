@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy.engine import Connection
 
-from services.kit.db import Database
+from services.kit.db import Database, Once
 from services.kit.errors import Code, Failure
 from services.kit.leases import Leases, Tenure
 from services.kit.schema import Schema
@@ -193,8 +193,8 @@ class Slow(Database):
 
     pause = 0.0
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        result = await super().write(work)
+    async def write(self, work: Callable[[Connection], T], once: Once | None = None) -> T:
+        result = await super().write(work, once)
         await asyncio.sleep(self.pause)
         return result
 

@@ -17,7 +17,7 @@ from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, NotFound
 from services.kit.pages import Page
-from services.kit.statements import one
+from services.kit.statements import Claim, one
 
 _source = scoped(
     "source",
@@ -38,7 +38,7 @@ _upload = scoped(
     Column("create_time", UtcDateTime, nullable=False),
     Index("upload_digest", "tenant", "project", "digest"),
 )
-_ONE, _NEW = one(_source, "source"), insert(_source)
+_ONE, _NEW = one(_source, "source"), Claim(_source)
 _DIGEST = one(_upload, "digest").limit(1)
 
 
@@ -57,13 +57,12 @@ class SourceStore:
         """Keeps a new source. Raises already_exists, also for the name of a deleted one."""
 
         def work(connection: Connection) -> Source:
-            if _load(connection, scope, source.source):
+            if not _NEW.first(connection, scope._asdict() | _values(source)):
                 raise AlreadyExists(f"the source {source.source} exists already")
-            connection.execute(_NEW, scope._asdict() | _values(source))
             schema.outbox.add(connection, [self._tell(scope, source)])
             return source
 
-        return await self._db.run(work, once)
+        return await self._db.write(work, once)
 
     async def get(self, scope: Scope, name: str) -> Source:
         """Raises not_found, also for a deleted one."""

@@ -13,7 +13,7 @@ from services.kit.pace import Pace
 
 log = logging.getLogger(__name__)
 _TOGETHER = 200  # lines in a transaction
-_EVERY = 0.02  # seconds between transactions, where many call
+_EVERY = 0.04  # seconds between transactions, where many call
 _AWAY = (Code.UNAVAILABLE, Code.STORAGE_FULL)
 
 

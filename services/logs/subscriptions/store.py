@@ -27,7 +27,7 @@ from services.kit.auth import Scope
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 from services.kit.pages import Page
-from services.kit.statements import one
+from services.kit.statements import Claim, one
 from services.logs.database import Place, followed, note_followed, schema
 from services.logs.subscriptions.domain import PENDING, Created, Delivery, Message, Subscription
 from services.logs.subscriptions.watched import Watched
@@ -110,7 +110,7 @@ _WATCHED = (
     .where(subscriptions.c.delete_time.is_(None))
     .distinct()
 )
-_ONE, _NEW = one(subscriptions, "subscription"), insert(subscriptions)
+_ONE, _NEW = one(subscriptions, "subscription"), Claim(subscriptions)
 _DUE = _due_deliveries()  # made once: it is asked for several times a second, and making it costs more than running it
 
 
@@ -129,13 +129,12 @@ class Store:
         new = made.subscription
 
         def work(connection: Connection) -> Created:
-            if _row(connection, scope, new.subscription):
+            if not _NEW.first(connection, scope._asdict() | asdict(new) | {"secret": secret}):
                 raise AlreadyExists(f"there is a subscription {new.subscription}")
-            connection.execute(_NEW, scope._asdict() | asdict(new) | {"secret": secret})
             return made
 
         self._watched.comes(scope, new.filter)
-        return await self._db.run(work, once)
+        return await self._db.write(work, once)
 
     async def get(self, scope: Scope, name: str, deleted: bool = False) -> Subscription:
         """Raises not_found; a deleted one is found if `deleted`."""

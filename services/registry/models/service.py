@@ -43,12 +43,8 @@ class Models:
 
     async def create(self, scope: Scope, name: str, description: str, once: Once | None) -> Model:
         """Raises already_exists."""
-
-        def decide(there: Model | None, _: list[Version]) -> Model:
-            domain.must_be_new(there, name)
-            return Model(name, description, self._now(), self._now())
-
-        return await self._store.change_model(scope, name, decide, once)
+        now = self._now()
+        return await self._store.add_model(scope, Model(name, description, now, now), once)
 
     async def get(self, scope: Scope, name: str) -> Model:
         """Raises not_found."""

@@ -25,9 +25,9 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.pages import Page
-from services.kit.statements import one
+from services.kit.statements import Claim, one
 from services.registry.database import schema
-from services.registry.models.domain import Contents, File, Model, Stage, Version
+from services.registry.models.domain import Contents, File, Model, Stage, Version, must_be_new
 
 _model = scoped(
     "model",
@@ -65,7 +65,7 @@ _version = scoped(
     Column("delete_time", UtcDateTime),
     UniqueConstraint("tenant", "project", "job", name="version_job"),
 )
-_ONE_MODEL, _VERSIONS, _NEW_MODEL = one(_model, "model"), one(_version, "model"), insert(_model)
+_ONE_MODEL, _VERSIONS, _NEW_MODEL = one(_model, "model"), one(_version, "model"), Claim(_model)
 Tell = Callable[[Sequence[Version]], list[Event]]
 
 
@@ -79,8 +79,18 @@ class Store:
         """Raises Replay when the call has had its effect already: before work that a repeat can be spared."""
         await self._db.recall(once)
 
+    async def add_model(self, scope: Scope, model: Model, once: Once | None) -> Model:
+        """Saves a new model. Raises already_exists."""
+
+        def work(connection: Connection) -> Model:
+            if not _NEW_MODEL.first(connection, scope._asdict() | asdict(model)):
+                must_be_new(_load(connection, scope, model.model) or model, model.model)
+            return model
+
+        return await self._db.write(work, once)
+
     async def change_model(
-        self, scope: Scope, name: str, decide: Callable[[Model | None, list[Version]], Model], once: Once | None = None
+        self, scope: Scope, name: str, decide: Callable[[Model | None, list[Version]], Model]
     ) -> Model:
         """Loads a model and its versions, decides, saves the model."""
 
@@ -90,7 +100,7 @@ class Store:
             _save_model(connection, scope, before, after)
             return after
 
-        return await self._db.run(work, once)
+        return await self._db.run(work)
 
     async def add_version(
         self,
@@ -189,7 +199,7 @@ def _of_job(connection: Connection, scope: Scope, job: str) -> Version | None:
 
 def _save_model(connection: Connection, scope: Scope, before: Model | None, after: Model) -> None:
     if before is None:
-        connection.execute(_NEW_MODEL, scope._asdict() | asdict(after))
+        connection.execute(insert(_model), scope._asdict() | asdict(after))
     elif after != before:
         here = within(_model, scope) & (_model.c.model == after.model)
         connection.execute(update(_model).where(here).values(asdict(after)))

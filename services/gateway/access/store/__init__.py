@@ -21,10 +21,11 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
+from services.kit.statements import Claim
 
 # Of a key, what its secret hashes to, and all keys: the key as it is from now on, and what its secret hashes to then.
 Change = Callable[[ApiKey, bytes, Sequence[ApiKey]], tuple[NewKey, bytes]]
-_NEW_TENANT = insert(tenant_table)
+_NEW_TENANT = Claim(tenant_table)
 _REVISION = select(
     *(
         figure
@@ -93,14 +94,13 @@ class AccessStore:
         """Raises already_exists, also for the name of a deleted one."""
 
         def work(connection: Connection) -> Tenant:
-            if rows.find_tenant(connection, tenant.tenant):
+            if not _NEW_TENANT.first(connection, rows.tenant_row(tenant)):
                 raise AlreadyExists(f"there is a tenant {tenant.tenant}, or there was one")
-            connection.execute(_NEW_TENANT, rows.tenant_row(tenant))
             schema.outbox.add(connection, [tell(tenant)])
             return tenant
 
         with tenancy.everybody():
-            return await self._db.run(work, once)
+            return await self._db.write(work, once)
 
     async def tenant(self, name: str) -> Tenant:
         """Raises not_found, also for a deleted one."""
