@@ -54,13 +54,15 @@ class Peer:
 
 
 @contextlib.contextmanager
-def house(home: Path, name: str = "AI Mass", alone: Sequence[str] = (), **env: str) -> Iterator[Peer]:
+def house(
+    home: Path, name: str = "AI Mass", alone: Sequence[str] = (), graph: bytes = b"", **env: str
+) -> Iterator[Peer]:
     """All our services in one process, or some alone with gRPC between them, with the model released."""
     with serving(home, alone, ROOT, **(LIMITS | env)) as server:
         client: Any = server.client()
-        graph = home / "bench.onnx"
-        graph.write_bytes(logistic(COLUMNS))
-        uploaded = client.upload(graph, to="artifacts")
+        file = home / "bench.onnx"
+        file.write_bytes(graph or logistic(COLUMNS))
+        uploaded = client.upload(file, to="artifacts")
         client.models.create_model(model="bench")
         files = [{"name": "model.onnx", "digest": uploaded.digest}]
         client.models.create_model_version(model="bench", files=files)
@@ -104,7 +106,7 @@ def triton(home: Path) -> Iterator[list[Peer]]:
             "AIMASS_INFERENCE_ENGINE_HTTP": door,
         }
         # As in production: nobody shares the gateway's process, nor that of inference.
-        with house(home / "home", "AI Mass on Triton", ["gateway", "inference"], **engine) as ours:
+        with house(home / "home", "AI Mass on Triton", ["gateway", "inference"], b"", **engine) as ours:
             pids = [program.process.pid] if program.process else []
             ours.pids += pids
             path = "/v2/models/default.default.bench.1/infer"

@@ -14,6 +14,7 @@ from services.gateway.overload import gate as gates
 from services.gateway.overload.gradient import Bounds, Gradient
 from services.gateway.overload.priority import Priority, lowered, priority
 from services.gateway.traffic import lanes
+from services.gateway.traffic.coalescing import Coalescer
 from services.gateway.traffic.engines import Inference
 from services.kit import contract
 from services.kit.errors import InvalidValue
@@ -41,21 +42,29 @@ class Held:
     """Keeps all calls of engines waiting until it is let go."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.begun, self.go, run = 0, asyncio.Event(), Inference.infer
+        self.begun = self.waiting = 0
+        self.go, run, enqueue = asyncio.Event(), Inference.infer, Coalescer._enqueue
 
         async def slow(inference: Inference, *asked: Any) -> Any:
             self.begun += 1
             await self.go.wait()
             return await run(inference, *asked)
 
+        def waits(coalescer: Coalescer, *asked: Any) -> Any:
+            found = enqueue(coalescer, *asked)
+            self.waiting += 1
+            return found
+
         monkeypatch.setattr(Inference, "infer", slow)
+        monkeypatch.setattr(Coalescer, "_enqueue", waits)
 
     async def fill(self, app: Serving, **headers: str) -> list["asyncio.Task[Any]"]:
         """One prediction is under way, and one with some headers waits."""
         tasks = [asyncio.create_task(app.post(PATH, ROW))]
         await until(lambda: self.begun == 1)
+        before = self.waiting
         tasks.append(asyncio.create_task(app.post(PATH, ROW, **headers)))
-        await asyncio.sleep(0.2)
+        await until(lambda: self.waiting > before)
         return tasks
 
 

@@ -57,6 +57,8 @@ class Gradient:
         """`clock` is in seconds."""
         self.bounds, self._clock = bounds or Bounds(), clock
         self._limit = float(self.bounds.start)
+        # It does not go below this; whoever knows the upstream better may say more than the least.
+        self.floor = self.bounds.least
         # Whole calls that may be under way at once.
         self.limit = self.bounds.start
         self._kinds: dict[Hashable, _Kind] = {}
@@ -125,5 +127,5 @@ class Gradient:
             self._set(self._limit + math.sqrt(self._limit))
 
     def _set(self, limit: float) -> None:
-        self._limit = min(max(limit, self.bounds.least), self.bounds.most)
+        self._limit = min(max(limit, self.floor), self.bounds.most)
         self.limit = int(self._limit)

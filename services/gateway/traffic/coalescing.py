@@ -250,7 +250,7 @@ class Coalescer:
             raise
         finally:
             lane.busy -= len(items)
-        slowness = lane.answered(items, began, busy + lane.line.count)
+        slowness = lane.answered(items, began, self._clock(), busy + lane.line.count)
         self.pool.felt(slowness, began, calls)
         return answers
 

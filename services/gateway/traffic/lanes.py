@@ -14,7 +14,11 @@ from services.kit.auth import Scope
 
 # Requests of one version.
 VERSION = Bounds(least=4, most=2_000, start=256, quick=0.01)
-_BATCH, _SMALLEST = 32, 8
+_BATCH = 32
+# Of the time of one request in a call of half the size, at which the larger call is worth it.
+_WORTH = 0.8
+_DOWN, _UP = 0.5, 0.02  # of what a call says anew
+_CALLS = 2  # as large as is worth it, that are under way at least
 # Calls of all versions.
 POOL = Bounds(least=16, most=1_000, start=64, quick=0.01)
 
@@ -55,7 +59,7 @@ class Waiting:
 class Lane:
     """The requests for one version."""
 
-    __slots__ = ("batch", "busy", "flying", "gathering", "gradient", "line", "target")
+    __slots__ = ("_each", "batch", "busy", "flying", "gathering", "gradient", "line", "target")
 
     def __init__(self, target: Target, gradient: Gradient) -> None:
         self.target, self.gradient = target, gradient
@@ -66,16 +70,30 @@ class Lane:
         self.line: Line[Waiting] = Line()
         # Requests that one call may hold: it grows while large calls take no longer than small ones.
         self.batch = _BATCH
+        # Seconds of one request in calls of 1, 2 to 3, 4 to 7 ... requests; 0: not known.
+        self._each = [0.0] * 12
 
-    def answered(self, items: Sequence[Item], began: float, busy: int) -> float:
+    def answered(self, items: Sequence[Item], began: float, now: float, busy: int) -> float:
         """Takes in a call that was answered. How many times as long as it should it took."""
         many = len(items)
         slowness = self.gradient.ended(kind(sum([item.rows for item in items]), many), began, busy)
-        if slowness > TOLERANCE:
-            self.batch = max(min(self.batch, many) // 2, _SMALLEST)
-        elif 2 * many >= self.batch:
+        seconds = now - began
+        if slowness <= TOLERANCE and 2 * many >= self.batch:
             self.batch *= 2
+        self._weigh(many, seconds / many)
         return slowness
+
+    def _weigh(self, many: int, each: float) -> None:
+        """Where large calls cost little more than small ones, fewer requests would be slower and no faster answered."""
+        size, known = min(many.bit_length(), len(self._each)) - 1, self._each
+        # What a call takes behind others says little of its size, so it goes up slowly.
+        share = _DOWN if each < known[size] else _UP
+        known[size] += (each - known[size]) * (share if known[size] else 1.0)
+        best = 0
+        for larger in range(1, len(known)):
+            if known[larger] and known[best] and known[larger] <= known[best] * _WORTH ** (larger - best):
+                best = larger
+        self.gradient.floor = max(self.gradient.bounds.least, _CALLS << best if best else 0)
 
 
 def kind(rows: int, items: int) -> int:
