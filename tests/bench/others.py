@@ -5,6 +5,7 @@ had here is said and left out. Nothing is asserted.
 """
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.__main__ import rounds, table
-from tests.bench.peers import COLUMNS, Peer, house, wait
+from tests.bench.peers import BODY, COLUMNS, Peer, house, wait
 from tests.support.models import logistic
 from tests.support.server import free_ports
 from tests.support.servers import Missing
@@ -22,6 +23,7 @@ from tests.support.servers import Missing
 ENVIRONMENTS = Path(tempfile.gettempdir()) / "aimass-bench"
 SERVERS = Path(__file__).parent / "servers"
 CONNECTIONS = (1, 32)
+CHAT = b'{"model":"bench","messages":[{"role":"user","content":"1"}]}'
 _PATIENCE = 900  # seconds that an environment may take
 
 
@@ -34,12 +36,15 @@ class Other:
     script: str
     ports: int
     path: str
+    body: bytes = BODY
 
 
 OTHERS = (
     Other("LitServe", ("litserve",), "lit.py", 1, "/predict"),
     Other("MLServer", ("mlserver",), "ml.py", 3, "/v2/models/bench/infer"),
     Other("KServe", ("kserve",), "kube.py", 2, "/v2/models/bench/infer"),
+    # A gateway of another kind: keys and forwarding in Python, and nothing is computed behind it.
+    Other("LiteLLM, stub upstream", ("litellm[proxy]",), "llm.py", 2, "/v1/chat/completions", CHAT),
 )
 
 
@@ -67,10 +72,10 @@ def serving(other: Other, home: Path) -> Iterator[Peer]:
     graph = home / "bench.onnx"
     graph.write_bytes(logistic(COLUMNS))
     python, ports = environment(other), [str(port) for port in free_ports(other.ports)]
-    with open(home / f"{other.name}.log", "wb") as log:
+    with open(home / f"{other.script}.log", "wb") as log:
         command = [str(python), str(SERVERS / other.script), str(graph), *ports]
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=home, start_new_session=True)
-    peer = Peer(other.name, "127.0.0.1", int(ports[0]), other.path, {}, [process.pid])
+    peer = Peer(other.name, "127.0.0.1", int(ports[0]), other.path, {}, [process.pid], other.body)
     try:
         try:
             wait(peer)
@@ -80,16 +85,19 @@ def serving(other: Other, home: Path) -> Iterator[Peer]:
             raise Missing("it does not listen") from None
         yield peer
     except Missing as missing:
-        said = (home / f"{other.name}.log").read_text(errors="replace").strip()[-200:]
+        said = (home / f"{other.script}.log").read_text(errors="replace").strip()[-200:]
         raise Missing(f"{missing}: {said}") from None
     finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends it and all that it has started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
 
 
 def main() -> None:

@@ -34,13 +34,14 @@ class Peer:
     path: str
     headers: dict[str, str]
     pids: list[int] = field(default_factory=list)  # processes that work for its answers, beside their children
+    body: bytes = BODY
 
     @property
     def request(self) -> bytes:
         """The whole HTTP request."""
-        own = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": str(len(BODY))}
+        own = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": str(len(self.body))}
         lines = [f"POST {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in (own | self.headers).items())]
-        return "\r\n".join(lines).encode() + b"\r\n\r\n" + BODY
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
 
     def measure(self, connections: int, seconds: float) -> dict[str, float]:
         """One run of the client; `cpu` are seconds of the peer's processes for 1,000 requests."""
