@@ -22,6 +22,7 @@ from aimass.v1 import (
     operations_pb2,
     pipelines_pb2,
     policies_pb2,
+    privacy_pb2,
     quotas_pb2,
     releases_pb2,
     roles_pb2,
@@ -33,36 +34,39 @@ from aimass.v1 import (
     workers_pb2,
 )
 
+Fields = Mapping[str, Any]  # of a message, by name
+Seconds = float | None
+
 class Access:
     """The gateway owns tenants and keys. Tenants are made by callers with `tenants.*` in tenant `system`'s admin key only."""
 
-    def who_am_i(self, *, timeout: float | None = ...) -> access_pb2.Principal:
+    def who_am_i(self, *, timeout: Seconds = ...) -> access_pb2.Principal:
         """Says who the caller is. Works with any valid key."""
 
-    def get_receipt_key(self, *, timeout: float | None = ...) -> access_pb2.ReceiptKey:
+    def get_receipt_key(self, *, timeout: Seconds = ...) -> access_pb2.ReceiptKey:
         """The public key by which receipts of this installation are verified; its private half never leaves the
         gateways."""
 
     def create_tenant(
-        self, *, tenant: str, display_name: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
+        self, *, tenant: str, display_name: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> access_pb2.Tenant:
         """Makes a tenant. already_exists: the name is taken, also by a deleted one."""
 
-    def get_tenant(self, *, tenant: str, timeout: float | None = ...) -> access_pb2.Tenant:
+    def get_tenant(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.Tenant:
         """Returns a tenant. not_found: none of this name, or not the caller's."""
 
     def list_tenants(
-        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> access_pb2.ListTenantsResponse:
         """Lists tenants by name, a page at a time."""
 
     def iterate_tenants(
-        self, *, page_size: int | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[access_pb2.Tenant]: ...
-    def delete_tenant(self, *, tenant: str, etag: str, timeout: float | None = ...) -> access_pb2.Tenant:
+    def delete_tenant(self, *, tenant: str, etag: str, timeout: Seconds = ...) -> access_pb2.Tenant:
         """Closes a tenant: its keys stop working at once, its data stays and can be undeleted."""
 
-    def undelete_tenant(self, *, tenant: str, timeout: float | None = ...) -> access_pb2.Tenant:
+    def undelete_tenant(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.Tenant:
         """Opens a deleted tenant again."""
 
     def create_api_key(
@@ -72,30 +76,30 @@ class Access:
         tenant: str | None = ...,
         projects: Sequence[str] | None = ...,
         permissions: Sequence[str] | None = ...,
-        rate_limit: access_pb2.RateLimit | Mapping[str, Any] | None = ...,
+        rate_limit: access_pb2.RateLimit | Fields | None = ...,
         expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
-        signing: access_pb2.Signing | Mapping[str, Any] | None = ...,
+        signing: access_pb2.Signing | Fields | None = ...,
         roles: Sequence[str] | None = ...,
         bindings_only: bool | None = ...,
         addresses: Sequence[str] | None = ...,
         models: Sequence[str] | None = ...,
         certificates: Sequence[str] | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> access_pb2.CreatedApiKey:
         """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never
         holds a permission that its maker lacks: forbidden."""
 
-    def get_api_key(self, *, api_key: str, timeout: float | None = ...) -> access_pb2.ApiKey:
+    def get_api_key(self, *, api_key: str, timeout: Seconds = ...) -> access_pb2.ApiKey:
         """Returns a key without its secret."""
 
     def list_api_keys(
-        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> access_pb2.ListApiKeysResponse:
         """Lists the tenant's keys, oldest first, a page at a time."""
 
     def iterate_api_keys(
-        self, *, page_size: int | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[access_pb2.ApiKey]: ...
     def update_api_key(
         self,
@@ -104,8 +108,8 @@ class Access:
         etag: str,
         display_name: str | None = ...,
         expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
-        rate_limit: access_pb2.RateLimit | Mapping[str, Any] | None = ...,
-        signing: access_pb2.Signing | Mapping[str, Any] | None = ...,
+        rate_limit: access_pb2.RateLimit | Fields | None = ...,
+        signing: access_pb2.Signing | Fields | None = ...,
         projects: Sequence[str] | None = ...,
         permissions: Sequence[str] | None = ...,
         roles: Sequence[str] | None = ...,
@@ -114,7 +118,7 @@ class Access:
         certificates: Sequence[str] | None = ...,
         update_mask: Sequence[str] | str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> access_pb2.CreatedApiKey:
         """Changes the fields that the mask names. The key that comes of it has to be one that the caller could make:
         forbidden. failed_precondition: it is revoked, or the last one that administers the installation and would not
@@ -126,42 +130,40 @@ class Access:
         api_key: str,
         old_expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> access_pb2.CreatedApiKey:
         """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key. The one
         before works until the given time. The key has to be one that the caller could make: forbidden.
         failed_precondition: it is revoked."""
 
-    def revoke_api_key(self, *, api_key: str, timeout: float | None = ...) -> empty_pb2.Empty:
+    def revoke_api_key(self, *, api_key: str, timeout: Seconds = ...) -> empty_pb2.Empty:
         """Revokes a key, for good: within a second no worker accepts it."""
 
 class Artifacts:
     """Resumable uploads and downloads. Every digest is verified on write and on read."""
 
-    def create_artifact_upload(self, *, idempotency_key: str = ..., timeout: float | None = ...) -> uploads_pb2.Upload:
+    def create_artifact_upload(self, *, idempotency_key: str = ..., timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Opens an upload."""
 
-    def get_artifact_upload(self, *, upload: str, timeout: float | None = ...) -> uploads_pb2.Upload:
+    def get_artifact_upload(self, *, upload: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Says how much of an upload is stored."""
 
     def write_artifact_upload(
-        self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: float | None = ...
+        self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: Seconds = ...
     ) -> uploads_pb2.Upload:
         """Stores a chunk. wrong_offset: not where the last one ended; committed_size says where that is."""
 
-    def commit_artifact_upload(self, *, upload: str, digest: str, timeout: float | None = ...) -> uploads_pb2.Upload:
+    def commit_artifact_upload(self, *, upload: str, digest: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Ends an upload. digest_mismatch: the bytes are not those the caller meant; nothing is kept."""
 
-    def download_artifact(
-        self, *, digest: str, offset: int | None = ..., timeout: float | None = ...
-    ) -> Iterator[bytes]:
+    def download_artifact(self, *, digest: str, offset: int | None = ..., timeout: Seconds = ...) -> Iterator[bytes]:
         """Downloads the bytes of a digest from `offset` on. Only what a version of the caller's names, or an upload
         of his committed."""
 
 class DataSets:
     """Data sets. A version, once written, always reads the same."""
 
-    def get_data_set(self, *, data_set: str, timeout: float | None = ...) -> datasets_pb2.DataSet:
+    def get_data_set(self, *, data_set: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
         """Returns a data set."""
 
     def list_data_sets(
@@ -170,25 +172,25 @@ class DataSets:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> datasets_pb2.ListDataSetsResponse:
         """Lists data sets by name, a page at a time."""
 
     def iterate_data_sets(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[datasets_pb2.DataSet]: ...
     def get_data_set_version(
-        self, *, data_set: str, version: int | None = ..., timeout: float | None = ...
+        self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...
     ) -> datasets_pb2.DataSetVersion:
         """Returns a version with schema, quality report and lineage; the newest for version 0."""
 
     def list_data_set_versions(
-        self, *, data_set: str, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, data_set: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> datasets_pb2.ListDataSetVersionsResponse:
         """Lists the versions, newest first, a page at a time."""
 
     def iterate_data_set_versions(
-        self, *, data_set: str, page_size: int | None = ..., timeout: float | None = ...
+        self, *, data_set: str, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[datasets_pb2.DataSetVersion]: ...
     def read_rows(
         self,
@@ -198,7 +200,7 @@ class DataSets:
         columns: Sequence[str] | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> datasets_pb2.ReadRowsResponse:
         """Reads rows of a version in their stored order, a page at a time."""
 
@@ -209,7 +211,7 @@ class DataSets:
         version: int | None = ...,
         columns: Sequence[str] | None = ...,
         page_size: int | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> Iterator[struct_pb2.Struct]: ...
     def list_quarantine(
         self,
@@ -218,56 +220,54 @@ class DataSets:
         version: int | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> datasets_pb2.ListQuarantineResponse:
         """Lists rows that were put aside when the version was written, with the rule each one broke."""
 
     def iterate_quarantine(
-        self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: float | None = ...
+        self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[datasets_pb2.QuarantinedRow]: ...
     def query_data_sets(
         self,
         *,
         sql: str,
-        tables: Sequence[datasets_pb2.QueryTable | Mapping[str, Any]],
+        tables: Sequence[datasets_pb2.QueryTable | Fields],
         max_rows: int | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> datasets_pb2.QueryDataSetsResponse:
         """Answers a SELECT over named versions. sql_not_allowed: it does more than read the tables it was given."""
 
-    def get_lineage(
-        self, *, data_set: str, version: int | None = ..., timeout: float | None = ...
-    ) -> datasets_pb2.Lineage:
+    def get_lineage(self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...) -> datasets_pb2.Lineage:
         """Returns what a version came from and what came of it: sources, rules, versions, feature sets."""
 
-    def delete_data_set(self, *, data_set: str, etag: str, timeout: float | None = ...) -> datasets_pb2.DataSet:
+    def delete_data_set(self, *, data_set: str, etag: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
         """Hides a data set with all its versions. It can be undeleted."""
 
-    def undelete_data_set(self, *, data_set: str, timeout: float | None = ...) -> datasets_pb2.DataSet:
+    def undelete_data_set(self, *, data_set: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
         """Brings a deleted data set back."""
 
 class Engines:
     """What is loaded where, and the hot path."""
 
     def list_engines(
-        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> engines_pb2.ListEnginesResponse:
         """Lists the caller's versions that are loaded, by model and version, a page at a time."""
 
     def iterate_engines(
-        self, *, page_size: int | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[engines_pb2.Engine]: ...
 
 class Extractions:
     """Extraction runs."""
 
     def run_extraction(
-        self, *, rule: str, idempotency_key: str = ..., timeout: float | None = ...
+        self, *, rule: str, idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[extractions_pb2.Extraction]:
         """Reads what is new in a rule's source and adds a version to the rule's data set. Ends with an Extraction.
         failed_precondition: the rule has no active version."""
 
-    def get_extraction(self, *, extraction: str, timeout: float | None = ...) -> extractions_pb2.Extraction:
+    def get_extraction(self, *, extraction: str, timeout: Seconds = ...) -> extractions_pb2.Extraction:
         """Returns an extraction."""
 
     def list_extractions(
@@ -276,12 +276,12 @@ class Extractions:
         rule: str | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> extractions_pb2.ListExtractionsResponse:
         """Lists extractions, newest first, a page at a time."""
 
     def iterate_extractions(
-        self, *, rule: str | None = ..., page_size: int | None = ..., timeout: float | None = ...
+        self, *, rule: str | None = ..., page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[extractions_pb2.Extraction]: ...
 
 class FeatureSets:
@@ -294,14 +294,14 @@ class FeatureSets:
         data_set: str,
         label: str,
         key: str,
-        steps: Sequence[features_pb2.FeatureStep | Mapping[str, Any]],
+        steps: Sequence[features_pb2.FeatureStep | Fields],
         description: str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> features_pb2.FeatureSet:
         """Makes a feature set, not fitted. invalid_value: a step names no column or makes no sense."""
 
-    def get_feature_set(self, *, feature_set: str, timeout: float | None = ...) -> features_pb2.FeatureSet:
+    def get_feature_set(self, *, feature_set: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
         """Returns a feature set."""
 
     def list_feature_sets(
@@ -310,46 +310,44 @@ class FeatureSets:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> features_pb2.ListFeatureSetsResponse:
         """Lists feature sets by name, a page at a time."""
 
     def iterate_feature_sets(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[features_pb2.FeatureSet]: ...
     def fit_feature_set(
         self,
         *,
         feature_set: str,
         data_set_version: int | None = ...,
-        train: features_pb2.RowRange | Mapping[str, Any] | None = ...,
+        train: features_pb2.RowRange | Fields | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> OperationHandle[features_pb2.FeatureSetVersion]:
         """Fits the steps on the training rows of a data-set version. Ends with a FeatureSetVersion."""
 
     def get_feature_set_version(
-        self, *, feature_set: str, version: int | None = ..., timeout: float | None = ...
+        self, *, feature_set: str, version: int | None = ..., timeout: Seconds = ...
     ) -> features_pb2.FeatureSetVersion:
         """Returns a fitted version; the newest for version 0."""
 
-    def delete_feature_set(
-        self, *, feature_set: str, etag: str, timeout: float | None = ...
-    ) -> features_pb2.FeatureSet:
+    def delete_feature_set(self, *, feature_set: str, etag: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
         """Hides a feature set; models made from it keep working. It can be undeleted."""
 
-    def undelete_feature_set(self, *, feature_set: str, timeout: float | None = ...) -> features_pb2.FeatureSet:
+    def undelete_feature_set(self, *, feature_set: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
         """Brings a deleted feature set back."""
 
 class Jobs:
     """Jobs: submitted, queued, leased by a worker, run, ended once."""
 
     def submit_job(
-        self, *, spec: jobs_pb2.JobSpec | Mapping[str, Any], idempotency_key: str = ..., timeout: float | None = ...
+        self, *, spec: jobs_pb2.JobSpec | Fields, idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[jobs_pb2.Job]:
         """Puts a job into the queue. Ends with a Job. not_found: the feature set or the data set is not there."""
 
-    def get_job(self, *, job: str, timeout: float | None = ...) -> jobs_pb2.Job:
+    def get_job(self, *, job: str, timeout: Seconds = ...) -> jobs_pb2.Job:
         """Returns a job."""
 
     def list_jobs(
@@ -359,7 +357,7 @@ class Jobs:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> jobs_pb2.ListJobsResponse:
         """Lists jobs, newest first, a page at a time."""
 
@@ -369,16 +367,16 @@ class Jobs:
         model: str | None = ...,
         page_size: int | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> Iterator[jobs_pb2.Job]: ...
-    def cancel_job(self, *, job: str, timeout: float | None = ...) -> jobs_pb2.Job:
+    def cancel_job(self, *, job: str, timeout: Seconds = ...) -> jobs_pb2.Job:
         """Asks a job to stop: an intent that its worker honours. A second call changes nothing."""
 
-    def delete_job(self, *, job: str, etag: str, timeout: float | None = ...) -> jobs_pb2.Job:
+    def delete_job(self, *, job: str, etag: str, timeout: Seconds = ...) -> jobs_pb2.Job:
         """Hides an ended job; its run and version stay. failed_precondition: it has not ended. It can be
         undeleted."""
 
-    def undelete_job(self, *, job: str, timeout: float | None = ...) -> jobs_pb2.Job:
+    def undelete_job(self, *, job: str, timeout: Seconds = ...) -> jobs_pb2.Job:
         """Brings a deleted job back."""
 
 class Limits:
@@ -396,12 +394,12 @@ class Limits:
         in_project: str | None = ...,
         object: str | None = ...,
         etag: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> limits_pb2.Limit:
         """Makes a limit, or changes one: then `etag` or If-Match has its etag, or etag_required. What is wanted
         already stays as it is. forbidden: the installation has set it. limit_exceeded: the tenant has 100."""
 
-    def get_limit(self, *, limit: str, tenant: str | None = ..., timeout: float | None = ...) -> limits_pb2.Limit:
+    def get_limit(self, *, limit: str, tenant: str | None = ..., timeout: Seconds = ...) -> limits_pb2.Limit:
         """Returns a limit, also one that the installation has set."""
 
     def list_limits(
@@ -410,15 +408,15 @@ class Limits:
         page_size: int | None = ...,
         page_token: str | None = ...,
         tenant: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> limits_pb2.ListLimitsResponse:
         """Lists limits by name, a page at a time."""
 
     def iterate_limits(
-        self, *, page_size: int | None = ..., tenant: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., tenant: str | None = ..., timeout: Seconds = ...
     ) -> Iterator[limits_pb2.Limit]: ...
     def delete_limit(
-        self, *, limit: str, etag: str, tenant: str | None = ..., timeout: float | None = ...
+        self, *, limit: str, etag: str, tenant: str | None = ..., timeout: Seconds = ...
     ) -> limits_pb2.Limit:
         """Takes a limit away. forbidden: the installation has set it."""
 
@@ -433,7 +431,7 @@ class Logs:
         until: datetime | timestamp_pb2.Timestamp | str | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> logs_pb2.SearchLogsResponse:
         """Finds records, newest first, a page at a time. query_invalid: where the query goes wrong. query_too_costly:
         too many terms."""
@@ -445,7 +443,7 @@ class Logs:
         since: datetime | timestamp_pb2.Timestamp | str | None = ...,
         until: datetime | timestamp_pb2.Timestamp | str | None = ...,
         page_size: int | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> Iterator[logs_pb2.LogRecord]: ...
     def count_logs(
         self,
@@ -455,26 +453,26 @@ class Logs:
         until: datetime | timestamp_pb2.Timestamp | str | None = ...,
         step_seconds: int | None = ...,
         split_by: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> logs_pb2.CountLogsResponse:
         """Counts records over time, in steps, split by a field if one is given. query_too_costly: more than 10,000
         buckets."""
 
-    def tail_logs(self, *, query: str | None = ..., timeout: float | None = ...) -> Iterator[logs_pb2.LogRecord]:
+    def tail_logs(self, *, query: str | None = ..., timeout: Seconds = ...) -> Iterator[logs_pb2.LogRecord]:
         """Streams records that match as they come in. A reader who is slow misses some rather than hold up others."""
 
-    def get_trace(self, *, request_id: str, timeout: float | None = ...) -> logs_pb2.Trace:
+    def get_trace(self, *, request_id: str, timeout: Seconds = ...) -> logs_pb2.Trace:
         """Returns the spans of one request, oldest first. not_found: none with this id."""
 
 class Models:
     """Models. A version is immutable and numbered; numbers are never used again."""
 
     def create_model(
-        self, *, model: str, description: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
+        self, *, model: str, description: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> models_pb2.Model:
         """Makes a model. Jobs make theirs by themselves."""
 
-    def get_model(self, *, model: str, timeout: float | None = ...) -> models_pb2.Model:
+    def get_model(self, *, model: str, timeout: Seconds = ...) -> models_pb2.Model:
         """Returns a model."""
 
     def list_models(
@@ -483,35 +481,35 @@ class Models:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> models_pb2.ListModelsResponse:
         """Lists models by name, a page at a time."""
 
     def iterate_models(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[models_pb2.Model]: ...
-    def delete_model(self, *, model: str, etag: str, timeout: float | None = ...) -> models_pb2.Model:
+    def delete_model(self, *, model: str, etag: str, timeout: Seconds = ...) -> models_pb2.Model:
         """Hides a model and its versions. failed_precondition: one of them serves. It can be undeleted."""
 
-    def undelete_model(self, *, model: str, timeout: float | None = ...) -> models_pb2.Model:
+    def undelete_model(self, *, model: str, timeout: Seconds = ...) -> models_pb2.Model:
         """Brings a deleted model back."""
 
     def create_model_version(
         self,
         *,
         model: str,
-        files: Sequence[artifacts_pb2.ArtifactFile | Mapping[str, Any]],
+        files: Sequence[artifacts_pb2.ArtifactFile | Fields],
         metrics: Mapping[str, float] | None = ...,
         card: str | None = ...,
-        serving: models_pb2.ServingSettings | Mapping[str, Any] | None = ...,
+        serving: models_pb2.ServingSettings | Fields | None = ...,
         labels: Mapping[str, str] | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> models_pb2.ModelVersion:
         """Adds a version from uploaded files. unsupported_format: a file is not of an allowed format; invalid_value:
         a file is not uploaded, or the graph does not load or is not what its signature says."""
 
-    def get_model_version(self, *, model: str, version: int, timeout: float | None = ...) -> models_pb2.ModelVersion:
+    def get_model_version(self, *, model: str, version: int, timeout: Seconds = ...) -> models_pb2.ModelVersion:
         """Returns a version."""
 
     def list_model_versions(
@@ -521,50 +519,48 @@ class Models:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> models_pb2.ListModelVersionsResponse:
         """Lists the versions, newest first, a page at a time."""
 
     def iterate_model_versions(
-        self, *, model: str, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, model: str, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[models_pb2.ModelVersion]: ...
     def delete_model_version(
-        self, *, model: str, version: int, etag: str, timeout: float | None = ...
+        self, *, model: str, version: int, etag: str, timeout: Seconds = ...
     ) -> models_pb2.ModelVersion:
         """Hides a version. failed_precondition: it serves or is about to. It can be undeleted."""
 
-    def undelete_model_version(
-        self, *, model: str, version: int, timeout: float | None = ...
-    ) -> models_pb2.ModelVersion:
+    def undelete_model_version(self, *, model: str, version: int, timeout: Seconds = ...) -> models_pb2.ModelVersion:
         """Brings a deleted version back, as a candidate."""
 
 class Monitors:
     """Live quality: predictions joined with outcomes that come later, by request id and row."""
 
     def record_outcomes(
-        self, *, model: str, outcomes: Sequence[monitors_pb2.Outcome | Mapping[str, Any]], timeout: float | None = ...
+        self, *, model: str, outcomes: Sequence[monitors_pb2.Outcome | Fields], timeout: Seconds = ...
     ) -> monitors_pb2.RecordOutcomesResponse:
         """Records what really happened. The same outcome twice counts once; one that differs from the first is
         refused as conflict."""
 
-    def get_quality(self, *, model: str, timeout: float | None = ...) -> monitors_pb2.GetQualityResponse:
+    def get_quality(self, *, model: str, timeout: Seconds = ...) -> monitors_pb2.GetQualityResponse:
         """Measures each version on the predictions that have an outcome."""
 
 class Operations:
     """Every service has its own; the id of an operation says which: `data-0198...`."""
 
-    def get_operation(self, *, operation: str, timeout: float | None = ...) -> operations_pb2.Operation:
+    def get_operation(self, *, operation: str, timeout: Seconds = ...) -> operations_pb2.Operation:
         """Returns an operation as it stands. not_found: none with this id."""
 
     def list_operations(
-        self, *, service: str, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, service: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> operations_pb2.ListOperationsResponse:
         """Lists the operations of one service, newest first, a page at a time."""
 
     def iterate_operations(
-        self, *, service: str, page_size: int | None = ..., timeout: float | None = ...
+        self, *, service: str, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[operations_pb2.Operation]: ...
-    def cancel_operation(self, *, operation: str, timeout: float | None = ...) -> operations_pb2.Operation:
+    def cancel_operation(self, *, operation: str, timeout: Seconds = ...) -> operations_pb2.Operation:
         """Asks an operation to stop. It may still succeed; watch it to learn how it ended. A second call changes
         nothing."""
 
@@ -573,7 +569,7 @@ class Operations:
     ) -> operations_pb2.Operation:
         """Returns the operation when it has ended or the timeout has passed, whichever is first."""
 
-    def stream_operation(self, *, operation: str, timeout: float | None = ...) -> Iterator[operations_pb2.Operation]:
+    def stream_operation(self, *, operation: str, timeout: Seconds = ...) -> Iterator[operations_pb2.Operation]:
         """Streams the operation: as it stands, then each change, until it has ended."""
 
 class Pipelines:
@@ -583,14 +579,14 @@ class Pipelines:
         self,
         *,
         pipeline: str,
-        steps: Sequence[pipelines_pb2.PipelineStep | Mapping[str, Any]],
+        steps: Sequence[pipelines_pb2.PipelineStep | Fields],
         description: str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> pipelines_pb2.Pipeline:
         """Makes a pipeline. sql_not_allowed: a step does more than read its inputs."""
 
-    def get_pipeline(self, *, pipeline: str, timeout: float | None = ...) -> pipelines_pb2.Pipeline:
+    def get_pipeline(self, *, pipeline: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
         """Returns a pipeline."""
 
     def list_pipelines(
@@ -599,22 +595,22 @@ class Pipelines:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> pipelines_pb2.ListPipelinesResponse:
         """Lists pipelines by name, a page at a time."""
 
     def iterate_pipelines(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[pipelines_pb2.Pipeline]: ...
     def run_pipeline(
-        self, *, pipeline: str, idempotency_key: str = ..., timeout: float | None = ...
+        self, *, pipeline: str, idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[pipelines_pb2.PipelineRun]:
         """Runs the steps in order. Ends with a PipelineRun. failed_precondition: an input has no version yet."""
 
-    def delete_pipeline(self, *, pipeline: str, etag: str, timeout: float | None = ...) -> pipelines_pb2.Pipeline:
+    def delete_pipeline(self, *, pipeline: str, etag: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
         """Hides a pipeline; what it wrote stays. It can be undeleted."""
 
-    def undelete_pipeline(self, *, pipeline: str, timeout: float | None = ...) -> pipelines_pb2.Pipeline:
+    def undelete_pipeline(self, *, pipeline: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
         """Brings a deleted pipeline back."""
 
 class Policies:
@@ -624,42 +620,38 @@ class Policies:
         self,
         *,
         description: str | None = ...,
-        rules: Sequence[policies_pb2.PolicyRule | Mapping[str, Any]] | None = ...,
-        examples: Sequence[policies_pb2.PolicyExample | Mapping[str, Any]] | None = ...,
+        rules: Sequence[policies_pb2.PolicyRule | Fields] | None = ...,
+        examples: Sequence[policies_pb2.PolicyExample | Fields] | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> policies_pb2.PolicyVersion:
         """Makes a version, which never changes and counts when it is activated. limit_exceeded: there are 10,000."""
 
-    def get_policy_version(self, *, version: int, timeout: float | None = ...) -> policies_pb2.PolicyVersion:
+    def get_policy_version(self, *, version: int, timeout: Seconds = ...) -> policies_pb2.PolicyVersion:
         """Returns a version."""
 
     def list_policy_versions(
-        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.ListPolicyVersionsResponse:
         """Lists the versions, newest first, a page at a time."""
 
     def iterate_policy_versions(
-        self, *, page_size: int | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[policies_pb2.PolicyVersion]: ...
-    def get_policies(self, *, timeout: float | None = ...) -> policies_pb2.ActivePolicies:
+    def get_policies(self, *, timeout: Seconds = ...) -> policies_pb2.ActivePolicies:
         """Returns which version is active; version 0: none ever was."""
 
-    def test_policies(self, *, version: int, timeout: float | None = ...) -> policies_pb2.TestPoliciesResponse:
+    def test_policies(self, *, version: int, timeout: Seconds = ...) -> policies_pb2.TestPoliciesResponse:
         """Tries the examples of a version, which may then be activated."""
 
     def activate_policies(
-        self, *, version: int, etag: str | None = ..., timeout: float | None = ...
+        self, *, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.ActivePolicies:
         """Makes a version count, an older one as well, everywhere within a second. failed_precondition: it was not
         tested, an example comes out otherwise, or it would refuse the caller to activate another."""
 
     def explain_decision(
-        self,
-        *,
-        request: policies_pb2.PolicyRequest | Mapping[str, Any],
-        version: int | None = ...,
-        timeout: float | None = ...,
+        self, *, request: policies_pb2.PolicyRequest | Fields, version: int | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.DecisionExplanation:
         """Says what would be decided on a request and why: what gives the permission, and what each rule compares it
         to."""
@@ -671,22 +663,81 @@ class Prices:
         self,
         *,
         currency: str,
-        prices: Sequence[quotas_pb2.Price | Mapping[str, Any]],
+        prices: Sequence[quotas_pb2.Price | Fields],
         valid_from: datetime | timestamp_pb2.Timestamp | str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> quotas_pb2.PriceList:
         """Adds a list of prices that holds from a time on. forbidden: prices are made by administrators of the
         installation."""
 
     def list_price_lists(
-        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> quotas_pb2.ListPriceListsResponse:
         """Lists all that ever held or will, by version, a page at a time."""
 
     def iterate_price_lists(
-        self, *, page_size: int | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[quotas_pb2.PriceList]: ...
+
+class PrivacyFilters:
+    """A tenant's filters. A change counts at once at this gateway, and within a second everywhere."""
+
+    def create_privacy_filter(
+        self,
+        *,
+        privacy_filter: str,
+        rules: Sequence[privacy_pb2.PrivacyRule | Fields],
+        description: str | None = ...,
+        methods: Sequence[str] | None = ...,
+        models: Sequence[str] | None = ...,
+        streams: Sequence[str] | None = ...,
+        answers: bool | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> privacy_pb2.PrivacyFilter:
+        """Makes a filter. already_exists: the name is taken, also by a deleted one. pattern_unsupported: a pattern is
+        none of RE2. limit_exceeded: the tenant has 20."""
+
+    def get_privacy_filter(self, *, privacy_filter: str, timeout: Seconds = ...) -> privacy_pb2.PrivacyFilter:
+        """Returns a filter."""
+
+    def list_privacy_filters(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: Seconds = ...,
+    ) -> privacy_pb2.ListPrivacyFiltersResponse:
+        """Lists filters by name, a page at a time."""
+
+    def iterate_privacy_filters(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
+    ) -> Iterator[privacy_pb2.PrivacyFilter]: ...
+    def update_privacy_filter(
+        self,
+        *,
+        privacy_filter: str,
+        etag: str,
+        description: str | None = ...,
+        methods: Sequence[str] | None = ...,
+        models: Sequence[str] | None = ...,
+        streams: Sequence[str] | None = ...,
+        answers: bool | None = ...,
+        rules: Sequence[privacy_pb2.PrivacyRule | Fields] | None = ...,
+        update_mask: Sequence[str] | str | None = ...,
+        timeout: Seconds = ...,
+    ) -> privacy_pb2.PrivacyFilter:
+        """Changes the fields that the mask names. pattern_unsupported: a pattern is none of RE2."""
+
+    def delete_privacy_filter(
+        self, *, privacy_filter: str, etag: str, timeout: Seconds = ...
+    ) -> privacy_pb2.PrivacyFilter:
+        """Ends a filter. It can be undeleted."""
+
+    def undelete_privacy_filter(self, *, privacy_filter: str, timeout: Seconds = ...) -> privacy_pb2.PrivacyFilter:
+        """Brings a deleted filter back."""
 
 class Quotas:
     """Budgets of a tenant, its projects and its keys. A use counts on all that are for its key, its project and its tenant: each of them must have room, or it is refused as quota_exceeded and takes nothing. Changes count on every gateway within a second. Who has a budget of his own changes none: forbidden."""
@@ -701,13 +752,13 @@ class Quotas:
         tenant: str | None = ...,
         amount: int | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> quotas_pb2.Quota:
         """Sets a budget; what was used in its period before counts. already_exists: the name is taken, also by a
         deleted one. forbidden: a budget of the whole tenant is set by administrators of the installation, that of a
         project by who may do so in it."""
 
-    def get_quota(self, *, quota: str, tenant: str | None = ..., timeout: float | None = ...) -> quotas_pb2.Quota:
+    def get_quota(self, *, quota: str, tenant: str | None = ..., timeout: Seconds = ...) -> quotas_pb2.Quota:
         """Returns a budget with what is spent and reserved of it."""
 
     def list_quotas(
@@ -717,7 +768,7 @@ class Quotas:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> quotas_pb2.ListQuotasResponse:
         """Lists budgets by name, a page at a time."""
 
@@ -727,19 +778,19 @@ class Quotas:
         tenant: str | None = ...,
         page_size: int | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> Iterator[quotas_pb2.Quota]: ...
     def update_quota(
-        self, *, quota: str, etag: str, tenant: str | None = ..., amount: int | None = ..., timeout: float | None = ...
+        self, *, quota: str, etag: str, tenant: str | None = ..., amount: int | None = ..., timeout: Seconds = ...
     ) -> quotas_pb2.Quota:
         """Sets another amount. What is spent stays spent."""
 
     def delete_quota(
-        self, *, quota: str, etag: str, tenant: str | None = ..., timeout: float | None = ...
+        self, *, quota: str, etag: str, tenant: str | None = ..., timeout: Seconds = ...
     ) -> quotas_pb2.Quota:
         """Takes a budget away. It can be undeleted."""
 
-    def undelete_quota(self, *, quota: str, tenant: str | None = ..., timeout: float | None = ...) -> quotas_pb2.Quota:
+    def undelete_quota(self, *, quota: str, tenant: str | None = ..., timeout: Seconds = ...) -> quotas_pb2.Quota:
         """Brings a deleted budget back; what was used meanwhile counts."""
 
 class Releases:
@@ -753,33 +804,33 @@ class Releases:
         reason: str | None = ...,
         etag: str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> OperationHandle[releases_pb2.Release]:
         """Makes a version serve. Ends with a Release when every live gateway has switched; when the version cannot be
         loaded it fails with the reason and the old version goes on serving. in_progress: another change is under
         way."""
 
     def rollback_release(
-        self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
+        self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[Any]:
         """Makes the version serve that served before. Ends as PromoteVersion does. failed_precondition: none served
         before."""
 
     def withdraw_release(
-        self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
+        self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[releases_pb2.Release]:
         """Takes a model out of service; its versions stay. Ends with a Release."""
 
-    def get_release(self, *, model: str, timeout: float | None = ...) -> releases_pb2.Release:
+    def get_release(self, *, model: str, timeout: Seconds = ...) -> releases_pb2.Release:
         """Returns the release of a model. not_found: nothing of it was ever promoted."""
 
     def list_releases(
-        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> releases_pb2.ListReleasesResponse:
         """Lists releases by model, a page at a time."""
 
     def iterate_releases(
-        self, *, page_size: int | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[releases_pb2.Release]: ...
 
 class Roles:
@@ -792,11 +843,11 @@ class Roles:
         permissions: Sequence[str],
         description: str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> roles_pb2.Role:
         """Makes a role. already_exists: the name is taken, also by a deleted one or one that is built in."""
 
-    def get_role(self, *, role: str, timeout: float | None = ...) -> roles_pb2.Role:
+    def get_role(self, *, role: str, timeout: Seconds = ...) -> roles_pb2.Role:
         """Returns a role, also one that is built in."""
 
     def list_roles(
@@ -805,12 +856,12 @@ class Roles:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> roles_pb2.ListRolesResponse:
         """Lists roles by name, with those that are built in, a page at a time."""
 
     def iterate_roles(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[roles_pb2.Role]: ...
     def update_role(
         self,
@@ -820,14 +871,14 @@ class Roles:
         description: str | None = ...,
         permissions: Sequence[str] | None = ...,
         update_mask: Sequence[str] | str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> roles_pb2.Role:
         """Changes the fields that the mask names. failed_precondition: it is built in."""
 
-    def delete_role(self, *, role: str, etag: str, timeout: float | None = ...) -> roles_pb2.Role:
+    def delete_role(self, *, role: str, etag: str, timeout: Seconds = ...) -> roles_pb2.Role:
         """Takes a role from all who have it. It can be undeleted. failed_precondition: it is built in."""
 
-    def undelete_role(self, *, role: str, timeout: float | None = ...) -> roles_pb2.Role:
+    def undelete_role(self, *, role: str, timeout: Seconds = ...) -> roles_pb2.Role:
         """Gives a deleted role back to all who had it."""
 
     def create_binding(
@@ -839,12 +890,12 @@ class Roles:
         projects: Sequence[str] | None = ...,
         objects: Sequence[str] | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> roles_pb2.Binding:
         """Gives a role to a key, or to a user or a group of an issuer: everywhere, or in some projects, or for some
         objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50."""
 
-    def get_binding(self, *, binding: str, timeout: float | None = ...) -> roles_pb2.Binding:
+    def get_binding(self, *, binding: str, timeout: Seconds = ...) -> roles_pb2.Binding:
         """Returns a binding."""
 
     def list_bindings(
@@ -853,17 +904,17 @@ class Roles:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> roles_pb2.ListBindingsResponse:
         """Lists bindings by name, a page at a time."""
 
     def iterate_bindings(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[roles_pb2.Binding]: ...
-    def delete_binding(self, *, binding: str, etag: str, timeout: float | None = ...) -> roles_pb2.Binding:
+    def delete_binding(self, *, binding: str, etag: str, timeout: Seconds = ...) -> roles_pb2.Binding:
         """Takes the role back. It can be undeleted."""
 
-    def undelete_binding(self, *, binding: str, timeout: float | None = ...) -> roles_pb2.Binding:
+    def undelete_binding(self, *, binding: str, timeout: Seconds = ...) -> roles_pb2.Binding:
         """Gives the role again."""
 
 class Rules:
@@ -874,10 +925,10 @@ class Rules:
         *,
         rule: str,
         source: str,
-        definition: rules_pb2.RuleDefinition | Mapping[str, Any],
+        definition: rules_pb2.RuleDefinition | Fields,
         data_set: str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> rules_pb2.Rule:
         """Makes a rule with its version 1, not active. sql_not_allowed, pattern_unsupported, invalid_value: what is
         wrong with it."""
@@ -886,13 +937,13 @@ class Rules:
         self,
         *,
         rule: str,
-        definition: rules_pb2.RuleDefinition | Mapping[str, Any],
+        definition: rules_pb2.RuleDefinition | Fields,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> rules_pb2.Rule:
         """Adds the next version to a rule; the active one stays active."""
 
-    def get_rule(self, *, rule: str, version: int | None = ..., timeout: float | None = ...) -> rules_pb2.Rule:
+    def get_rule(self, *, rule: str, version: int | None = ..., timeout: Seconds = ...) -> rules_pb2.Rule:
         """Returns a rule with the definition of one version, the newest if unset."""
 
     def list_rules(
@@ -901,34 +952,34 @@ class Rules:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> rules_pb2.ListRulesResponse:
         """Lists rules by name, a page at a time."""
 
     def iterate_rules(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[rules_pb2.Rule]: ...
     def test_rule(
-        self, *, rule: str, version: int | None = ..., records: int | None = ..., timeout: float | None = ...
+        self, *, rule: str, version: int | None = ..., records: int | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.TestRuleResponse:
         """Runs a version on a sample of its source: how many records it covers, the rows, and what it refuses and
         why."""
 
     def activate_rule(
-        self, *, rule: str, version: int, etag: str | None = ..., timeout: float | None = ...
+        self, *, rule: str, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.Rule:
         """Makes one version the one that extractions use."""
 
-    def delete_rule(self, *, rule: str, etag: str, timeout: float | None = ...) -> rules_pb2.Rule:
+    def delete_rule(self, *, rule: str, etag: str, timeout: Seconds = ...) -> rules_pb2.Rule:
         """Hides a rule; its data set stays. It can be undeleted."""
 
-    def undelete_rule(self, *, rule: str, timeout: float | None = ...) -> rules_pb2.Rule:
+    def undelete_rule(self, *, rule: str, timeout: Seconds = ...) -> rules_pb2.Rule:
         """Brings a deleted rule back."""
 
 class Runs:
     """Runs: one for each job, with parameters, metrics and files."""
 
-    def get_run(self, *, run: str, timeout: float | None = ...) -> runs_pb2.Run:
+    def get_run(self, *, run: str, timeout: Seconds = ...) -> runs_pb2.Run:
         """Returns a run with its last metrics and its files."""
 
     def list_runs(
@@ -937,12 +988,12 @@ class Runs:
         model: str | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> runs_pb2.ListRunsResponse:
         """Lists runs, newest first, a page at a time."""
 
     def iterate_runs(
-        self, *, model: str | None = ..., page_size: int | None = ..., timeout: float | None = ...
+        self, *, model: str | None = ..., page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[runs_pb2.Run]: ...
     def list_metric_points(
         self,
@@ -951,15 +1002,15 @@ class Runs:
         metric: str,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> runs_pb2.ListMetricPointsResponse:
         """Lists the points of a metric by step, a page at a time."""
 
     def iterate_metric_points(
-        self, *, run: str, metric: str, page_size: int | None = ..., timeout: float | None = ...
+        self, *, run: str, metric: str, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[workers_pb2.MetricPoint]: ...
     def download_run_artifact(
-        self, *, run: str, artifact: str, offset: int | None = ..., timeout: float | None = ...
+        self, *, run: str, artifact: str, offset: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[bytes]:
         """Downloads a file of a run: its bytes from `offset` on."""
 
@@ -971,15 +1022,15 @@ class Sources:
         *,
         source: str,
         description: str | None = ...,
-        sql: sources_pb2.SqlSource | Mapping[str, Any] | None = ...,
-        files: sources_pb2.FilesSource | Mapping[str, Any] | None = ...,
+        sql: sources_pb2.SqlSource | Fields | None = ...,
+        files: sources_pb2.FilesSource | Fields | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> sources_pb2.Source:
         """Registers a source after looking whether it can be opened. invalid_value: it cannot, with the reason.
         egress_denied: it lies outside what the operator allows. already_exists: the name is taken."""
 
-    def get_source(self, *, source: str, timeout: float | None = ...) -> sources_pb2.Source:
+    def get_source(self, *, source: str, timeout: Seconds = ...) -> sources_pb2.Source:
         """Returns a source. not_found: none of this name."""
 
     def list_sources(
@@ -988,12 +1039,12 @@ class Sources:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> sources_pb2.ListSourcesResponse:
         """Lists sources by name, a page at a time."""
 
     def iterate_sources(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[sources_pb2.Source]: ...
     def update_source(
         self,
@@ -1001,43 +1052,43 @@ class Sources:
         source: str,
         etag: str,
         description: str | None = ...,
-        sql: sources_pb2.SqlSource | Mapping[str, Any] | None = ...,
-        files: sources_pb2.FilesSource | Mapping[str, Any] | None = ...,
+        sql: sources_pb2.SqlSource | Fields | None = ...,
+        files: sources_pb2.FilesSource | Fields | None = ...,
         update_mask: Sequence[str] | str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> sources_pb2.Source:
         """Changes the fields that the mask names. etag_mismatch: somebody else changed it first."""
 
-    def delete_source(self, *, source: str, etag: str, timeout: float | None = ...) -> sources_pb2.Source:
+    def delete_source(self, *, source: str, etag: str, timeout: Seconds = ...) -> sources_pb2.Source:
         """Hides a source; what was extracted from it stays. It can be undeleted."""
 
-    def undelete_source(self, *, source: str, timeout: float | None = ...) -> sources_pb2.Source:
+    def undelete_source(self, *, source: str, timeout: Seconds = ...) -> sources_pb2.Source:
         """Brings a deleted source back."""
 
     def preview_source(
         self,
         *,
         source: str | None = ...,
-        sql: sources_pb2.SqlSource | Mapping[str, Any] | None = ...,
-        files: sources_pb2.FilesSource | Mapping[str, Any] | None = ...,
+        sql: sources_pb2.SqlSource | Fields | None = ...,
+        files: sources_pb2.FilesSource | Fields | None = ...,
         records: int | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> sources_pb2.PreviewSourceResponse:
         """Reads the first records of a source as they are, with the schema that they suggest. Works on a saved source
         and on one that is only described."""
 
-    def create_source_upload(self, *, idempotency_key: str = ..., timeout: float | None = ...) -> uploads_pb2.Upload:
+    def create_source_upload(self, *, idempotency_key: str = ..., timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Opens an upload. Chunks are written at their offset, then the whole is committed by digest."""
 
-    def get_source_upload(self, *, upload: str, timeout: float | None = ...) -> uploads_pb2.Upload:
+    def get_source_upload(self, *, upload: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Says how much of an upload is stored."""
 
     def write_source_upload(
-        self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: float | None = ...
+        self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: Seconds = ...
     ) -> uploads_pb2.Upload:
         """Stores a chunk. wrong_offset: not where the last one ended; committed_size says where that is."""
 
-    def commit_source_upload(self, *, upload: str, digest: str, timeout: float | None = ...) -> uploads_pb2.Upload:
+    def commit_source_upload(self, *, upload: str, digest: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Ends an upload. digest_mismatch: the bytes are not those the caller meant; nothing is kept."""
 
 class Subscriptions:
@@ -1048,16 +1099,16 @@ class Subscriptions:
         *,
         subscription: str,
         filter: str,
-        webhook: subscriptions_pb2.Webhook | Mapping[str, Any],
+        webhook: subscriptions_pb2.Webhook | Fields,
         description: str | None = ...,
-        template: subscriptions_pb2.Template | Mapping[str, Any] | None = ...,
+        template: subscriptions_pb2.Template | Fields | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> subscriptions_pb2.CreatedSubscription:
         """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency key.
         query_invalid, template_invalid, egress_denied: what is wrong."""
 
-    def get_subscription(self, *, subscription: str, timeout: float | None = ...) -> subscriptions_pb2.Subscription:
+    def get_subscription(self, *, subscription: str, timeout: Seconds = ...) -> subscriptions_pb2.Subscription:
         """Returns a subscription without its secret."""
 
     def list_subscriptions(
@@ -1066,12 +1117,12 @@ class Subscriptions:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> subscriptions_pb2.ListSubscriptionsResponse:
         """Lists subscriptions by name, a page at a time."""
 
     def iterate_subscriptions(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[subscriptions_pb2.Subscription]: ...
     def update_subscription(
         self,
@@ -1080,48 +1131,35 @@ class Subscriptions:
         etag: str,
         description: str | None = ...,
         filter: str | None = ...,
-        webhook: subscriptions_pb2.Webhook | Mapping[str, Any] | None = ...,
-        template: subscriptions_pb2.Template | Mapping[str, Any] | None = ...,
+        webhook: subscriptions_pb2.Webhook | Fields | None = ...,
+        template: subscriptions_pb2.Template | Fields | None = ...,
         update_mask: Sequence[str] | str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> subscriptions_pb2.Subscription:
         """Changes the fields that the mask names."""
 
     def delete_subscription(
-        self, *, subscription: str, etag: str, timeout: float | None = ...
+        self, *, subscription: str, etag: str, timeout: Seconds = ...
     ) -> subscriptions_pb2.Subscription:
         """Stops a subscription. It can be undeleted; what happened in between is not delivered."""
 
-    def undelete_subscription(
-        self, *, subscription: str, timeout: float | None = ...
-    ) -> subscriptions_pb2.Subscription:
+    def undelete_subscription(self, *, subscription: str, timeout: Seconds = ...) -> subscriptions_pb2.Subscription:
         """Brings a deleted subscription back."""
 
     def preview_subscription(
-        self,
-        *,
-        filter: str,
-        template: subscriptions_pb2.Template | Mapping[str, Any] | None = ...,
-        timeout: float | None = ...,
+        self, *, filter: str, template: subscriptions_pb2.Template | Fields | None = ..., timeout: Seconds = ...
     ) -> subscriptions_pb2.PreviewSubscriptionResponse:
         """Says what a filter would have matched in the last hour and how its template would read."""
 
     def list_deliveries(
-        self,
-        *,
-        subscription: str,
-        page_size: int | None = ...,
-        page_token: str | None = ...,
-        timeout: float | None = ...,
+        self, *, subscription: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> subscriptions_pb2.ListDeliveriesResponse:
         """Lists deliveries, newest first, a page at a time."""
 
     def iterate_deliveries(
-        self, *, subscription: str, page_size: int | None = ..., timeout: float | None = ...
+        self, *, subscription: str, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[subscriptions_pb2.Delivery]: ...
-    def retry_delivery(
-        self, *, subscription: str, delivery: str, timeout: float | None = ...
-    ) -> subscriptions_pb2.Delivery:
+    def retry_delivery(self, *, subscription: str, delivery: str, timeout: Seconds = ...) -> subscriptions_pb2.Delivery:
         """Tries a delivery again at once, also a dead one."""
 
 class Usage:
@@ -1141,7 +1179,7 @@ class Usage:
         kind: str | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> quotas_pb2.ListUsageResponse:
         """Sums up what was used by key, project, model, kind and time, as far as asked, a page at a time: of the
         caller's project, or of all if he has the right in all. What is under way comes some seconds later."""
@@ -1159,7 +1197,7 @@ class Usage:
         model: str | None = ...,
         kind: str | None = ...,
         page_size: int | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> Iterator[quotas_pb2.UsageRow]: ...
 
 class Services:
@@ -1180,6 +1218,7 @@ class Services:
     pipelines: Pipelines
     policies: Policies
     prices: Prices
+    privacy_filters: PrivacyFilters
     quotas: Quotas
     releases: Releases
     roles: Roles
@@ -1192,33 +1231,33 @@ class Services:
 class AsyncAccess:
     """The gateway owns tenants and keys. Tenants are made by callers with `tenants.*` in tenant `system`'s admin key only."""
 
-    async def who_am_i(self, *, timeout: float | None = ...) -> access_pb2.Principal:
+    async def who_am_i(self, *, timeout: Seconds = ...) -> access_pb2.Principal:
         """Says who the caller is."""
 
-    async def get_receipt_key(self, *, timeout: float | None = ...) -> access_pb2.ReceiptKey:
+    async def get_receipt_key(self, *, timeout: Seconds = ...) -> access_pb2.ReceiptKey:
         """The public key by which receipts of this installation are verified; its private half never leaves the
         gateways."""
 
     async def create_tenant(
-        self, *, tenant: str, display_name: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
+        self, *, tenant: str, display_name: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> access_pb2.Tenant:
         """Makes a tenant."""
 
-    async def get_tenant(self, *, tenant: str, timeout: float | None = ...) -> access_pb2.Tenant:
+    async def get_tenant(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.Tenant:
         """Returns a tenant."""
 
     async def list_tenants(
-        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> access_pb2.ListTenantsResponse:
         """Lists tenants by name, a page at a time."""
 
     def iterate_tenants(
-        self, *, page_size: int | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[access_pb2.Tenant]: ...
-    async def delete_tenant(self, *, tenant: str, etag: str, timeout: float | None = ...) -> access_pb2.Tenant:
+    async def delete_tenant(self, *, tenant: str, etag: str, timeout: Seconds = ...) -> access_pb2.Tenant:
         """Closes a tenant: its keys stop working at once, its data stays and can be undeleted."""
 
-    async def undelete_tenant(self, *, tenant: str, timeout: float | None = ...) -> access_pb2.Tenant:
+    async def undelete_tenant(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.Tenant:
         """Opens a deleted tenant again."""
 
     async def create_api_key(
@@ -1228,29 +1267,29 @@ class AsyncAccess:
         tenant: str | None = ...,
         projects: Sequence[str] | None = ...,
         permissions: Sequence[str] | None = ...,
-        rate_limit: access_pb2.RateLimit | Mapping[str, Any] | None = ...,
+        rate_limit: access_pb2.RateLimit | Fields | None = ...,
         expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
-        signing: access_pb2.Signing | Mapping[str, Any] | None = ...,
+        signing: access_pb2.Signing | Fields | None = ...,
         roles: Sequence[str] | None = ...,
         bindings_only: bool | None = ...,
         addresses: Sequence[str] | None = ...,
         models: Sequence[str] | None = ...,
         certificates: Sequence[str] | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> access_pb2.CreatedApiKey:
         """Makes a key and shows its secret, this once and to a repeat with the same idempotency key."""
 
-    async def get_api_key(self, *, api_key: str, timeout: float | None = ...) -> access_pb2.ApiKey:
+    async def get_api_key(self, *, api_key: str, timeout: Seconds = ...) -> access_pb2.ApiKey:
         """Returns a key without its secret."""
 
     async def list_api_keys(
-        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> access_pb2.ListApiKeysResponse:
         """Lists the tenant's keys, oldest first, a page at a time."""
 
     def iterate_api_keys(
-        self, *, page_size: int | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[access_pb2.ApiKey]: ...
     async def update_api_key(
         self,
@@ -1259,8 +1298,8 @@ class AsyncAccess:
         etag: str,
         display_name: str | None = ...,
         expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
-        rate_limit: access_pb2.RateLimit | Mapping[str, Any] | None = ...,
-        signing: access_pb2.Signing | Mapping[str, Any] | None = ...,
+        rate_limit: access_pb2.RateLimit | Fields | None = ...,
+        signing: access_pb2.Signing | Fields | None = ...,
         projects: Sequence[str] | None = ...,
         permissions: Sequence[str] | None = ...,
         roles: Sequence[str] | None = ...,
@@ -1269,7 +1308,7 @@ class AsyncAccess:
         certificates: Sequence[str] | None = ...,
         update_mask: Sequence[str] | str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> access_pb2.CreatedApiKey:
         """Changes the fields that the mask names."""
 
@@ -1279,43 +1318,39 @@ class AsyncAccess:
         api_key: str,
         old_expire_time: datetime | timestamp_pb2.Timestamp | str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> access_pb2.CreatedApiKey:
         """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key."""
 
-    async def revoke_api_key(self, *, api_key: str, timeout: float | None = ...) -> empty_pb2.Empty:
+    async def revoke_api_key(self, *, api_key: str, timeout: Seconds = ...) -> empty_pb2.Empty:
         """Revokes a key, for good: within a second no worker accepts it."""
 
 class AsyncArtifacts:
     """Resumable uploads and downloads. Every digest is verified on write and on read."""
 
-    async def create_artifact_upload(
-        self, *, idempotency_key: str = ..., timeout: float | None = ...
-    ) -> uploads_pb2.Upload:
+    async def create_artifact_upload(self, *, idempotency_key: str = ..., timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Opens an upload."""
 
-    async def get_artifact_upload(self, *, upload: str, timeout: float | None = ...) -> uploads_pb2.Upload:
+    async def get_artifact_upload(self, *, upload: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Says how much of an upload is stored."""
 
     async def write_artifact_upload(
-        self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: float | None = ...
+        self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: Seconds = ...
     ) -> uploads_pb2.Upload:
         """Stores a chunk."""
 
-    async def commit_artifact_upload(
-        self, *, upload: str, digest: str, timeout: float | None = ...
-    ) -> uploads_pb2.Upload:
+    async def commit_artifact_upload(self, *, upload: str, digest: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Ends an upload."""
 
     def download_artifact(
-        self, *, digest: str, offset: int | None = ..., timeout: float | None = ...
+        self, *, digest: str, offset: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[bytes]:
         """Downloads the bytes of a digest from `offset` on."""
 
 class AsyncDataSets:
     """Data sets. A version, once written, always reads the same."""
 
-    async def get_data_set(self, *, data_set: str, timeout: float | None = ...) -> datasets_pb2.DataSet:
+    async def get_data_set(self, *, data_set: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
         """Returns a data set."""
 
     async def list_data_sets(
@@ -1324,25 +1359,25 @@ class AsyncDataSets:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> datasets_pb2.ListDataSetsResponse:
         """Lists data sets by name, a page at a time."""
 
     def iterate_data_sets(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[datasets_pb2.DataSet]: ...
     async def get_data_set_version(
-        self, *, data_set: str, version: int | None = ..., timeout: float | None = ...
+        self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...
     ) -> datasets_pb2.DataSetVersion:
         """Returns a version with schema, quality report and lineage; the newest for version 0."""
 
     async def list_data_set_versions(
-        self, *, data_set: str, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, data_set: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> datasets_pb2.ListDataSetVersionsResponse:
         """Lists the versions, newest first, a page at a time."""
 
     def iterate_data_set_versions(
-        self, *, data_set: str, page_size: int | None = ..., timeout: float | None = ...
+        self, *, data_set: str, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[datasets_pb2.DataSetVersion]: ...
     async def read_rows(
         self,
@@ -1352,7 +1387,7 @@ class AsyncDataSets:
         columns: Sequence[str] | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> datasets_pb2.ReadRowsResponse:
         """Reads rows of a version in their stored order, a page at a time."""
 
@@ -1363,7 +1398,7 @@ class AsyncDataSets:
         version: int | None = ...,
         columns: Sequence[str] | None = ...,
         page_size: int | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> AsyncIterator[struct_pb2.Struct]: ...
     async def list_quarantine(
         self,
@@ -1372,55 +1407,55 @@ class AsyncDataSets:
         version: int | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> datasets_pb2.ListQuarantineResponse:
         """Lists rows that were put aside when the version was written, with the rule each one broke."""
 
     def iterate_quarantine(
-        self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: float | None = ...
+        self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[datasets_pb2.QuarantinedRow]: ...
     async def query_data_sets(
         self,
         *,
         sql: str,
-        tables: Sequence[datasets_pb2.QueryTable | Mapping[str, Any]],
+        tables: Sequence[datasets_pb2.QueryTable | Fields],
         max_rows: int | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> datasets_pb2.QueryDataSetsResponse:
         """Answers a SELECT over named versions."""
 
     async def get_lineage(
-        self, *, data_set: str, version: int | None = ..., timeout: float | None = ...
+        self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...
     ) -> datasets_pb2.Lineage:
         """Returns what a version came from and what came of it: sources, rules, versions, feature sets."""
 
-    async def delete_data_set(self, *, data_set: str, etag: str, timeout: float | None = ...) -> datasets_pb2.DataSet:
+    async def delete_data_set(self, *, data_set: str, etag: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
         """Hides a data set with all its versions."""
 
-    async def undelete_data_set(self, *, data_set: str, timeout: float | None = ...) -> datasets_pb2.DataSet:
+    async def undelete_data_set(self, *, data_set: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
         """Brings a deleted data set back."""
 
 class AsyncEngines:
     """What is loaded where, and the hot path."""
 
     async def list_engines(
-        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> engines_pb2.ListEnginesResponse:
         """Lists the caller's versions that are loaded, by model and version, a page at a time."""
 
     def iterate_engines(
-        self, *, page_size: int | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[engines_pb2.Engine]: ...
 
 class AsyncExtractions:
     """Extraction runs."""
 
     async def run_extraction(
-        self, *, rule: str, idempotency_key: str = ..., timeout: float | None = ...
+        self, *, rule: str, idempotency_key: str = ..., timeout: Seconds = ...
     ) -> AsyncOperationHandle[extractions_pb2.Extraction]:
         """Reads what is new in a rule's source and adds a version to the rule's data set."""
 
-    async def get_extraction(self, *, extraction: str, timeout: float | None = ...) -> extractions_pb2.Extraction:
+    async def get_extraction(self, *, extraction: str, timeout: Seconds = ...) -> extractions_pb2.Extraction:
         """Returns an extraction."""
 
     async def list_extractions(
@@ -1429,12 +1464,12 @@ class AsyncExtractions:
         rule: str | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> extractions_pb2.ListExtractionsResponse:
         """Lists extractions, newest first, a page at a time."""
 
     def iterate_extractions(
-        self, *, rule: str | None = ..., page_size: int | None = ..., timeout: float | None = ...
+        self, *, rule: str | None = ..., page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[extractions_pb2.Extraction]: ...
 
 class AsyncFeatureSets:
@@ -1447,14 +1482,14 @@ class AsyncFeatureSets:
         data_set: str,
         label: str,
         key: str,
-        steps: Sequence[features_pb2.FeatureStep | Mapping[str, Any]],
+        steps: Sequence[features_pb2.FeatureStep | Fields],
         description: str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> features_pb2.FeatureSet:
         """Makes a feature set, not fitted."""
 
-    async def get_feature_set(self, *, feature_set: str, timeout: float | None = ...) -> features_pb2.FeatureSet:
+    async def get_feature_set(self, *, feature_set: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
         """Returns a feature set."""
 
     async def list_feature_sets(
@@ -1463,46 +1498,46 @@ class AsyncFeatureSets:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> features_pb2.ListFeatureSetsResponse:
         """Lists feature sets by name, a page at a time."""
 
     def iterate_feature_sets(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[features_pb2.FeatureSet]: ...
     async def fit_feature_set(
         self,
         *,
         feature_set: str,
         data_set_version: int | None = ...,
-        train: features_pb2.RowRange | Mapping[str, Any] | None = ...,
+        train: features_pb2.RowRange | Fields | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> AsyncOperationHandle[features_pb2.FeatureSetVersion]:
         """Fits the steps on the training rows of a data-set version."""
 
     async def get_feature_set_version(
-        self, *, feature_set: str, version: int | None = ..., timeout: float | None = ...
+        self, *, feature_set: str, version: int | None = ..., timeout: Seconds = ...
     ) -> features_pb2.FeatureSetVersion:
         """Returns a fitted version; the newest for version 0."""
 
     async def delete_feature_set(
-        self, *, feature_set: str, etag: str, timeout: float | None = ...
+        self, *, feature_set: str, etag: str, timeout: Seconds = ...
     ) -> features_pb2.FeatureSet:
         """Hides a feature set; models made from it keep working."""
 
-    async def undelete_feature_set(self, *, feature_set: str, timeout: float | None = ...) -> features_pb2.FeatureSet:
+    async def undelete_feature_set(self, *, feature_set: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
         """Brings a deleted feature set back."""
 
 class AsyncJobs:
     """Jobs: submitted, queued, leased by a worker, run, ended once."""
 
     async def submit_job(
-        self, *, spec: jobs_pb2.JobSpec | Mapping[str, Any], idempotency_key: str = ..., timeout: float | None = ...
+        self, *, spec: jobs_pb2.JobSpec | Fields, idempotency_key: str = ..., timeout: Seconds = ...
     ) -> AsyncOperationHandle[jobs_pb2.Job]:
         """Puts a job into the queue."""
 
-    async def get_job(self, *, job: str, timeout: float | None = ...) -> jobs_pb2.Job:
+    async def get_job(self, *, job: str, timeout: Seconds = ...) -> jobs_pb2.Job:
         """Returns a job."""
 
     async def list_jobs(
@@ -1512,7 +1547,7 @@ class AsyncJobs:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> jobs_pb2.ListJobsResponse:
         """Lists jobs, newest first, a page at a time."""
 
@@ -1522,15 +1557,15 @@ class AsyncJobs:
         model: str | None = ...,
         page_size: int | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> AsyncIterator[jobs_pb2.Job]: ...
-    async def cancel_job(self, *, job: str, timeout: float | None = ...) -> jobs_pb2.Job:
+    async def cancel_job(self, *, job: str, timeout: Seconds = ...) -> jobs_pb2.Job:
         """Asks a job to stop: an intent that its worker honours."""
 
-    async def delete_job(self, *, job: str, etag: str, timeout: float | None = ...) -> jobs_pb2.Job:
+    async def delete_job(self, *, job: str, etag: str, timeout: Seconds = ...) -> jobs_pb2.Job:
         """Hides an ended job; its run and version stay."""
 
-    async def undelete_job(self, *, job: str, timeout: float | None = ...) -> jobs_pb2.Job:
+    async def undelete_job(self, *, job: str, timeout: Seconds = ...) -> jobs_pb2.Job:
         """Brings a deleted job back."""
 
 class AsyncLimits:
@@ -1548,11 +1583,11 @@ class AsyncLimits:
         in_project: str | None = ...,
         object: str | None = ...,
         etag: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> limits_pb2.Limit:
         """Makes a limit, or changes one: then `etag` or If-Match has its etag, or etag_required."""
 
-    async def get_limit(self, *, limit: str, tenant: str | None = ..., timeout: float | None = ...) -> limits_pb2.Limit:
+    async def get_limit(self, *, limit: str, tenant: str | None = ..., timeout: Seconds = ...) -> limits_pb2.Limit:
         """Returns a limit, also one that the installation has set."""
 
     async def list_limits(
@@ -1561,15 +1596,15 @@ class AsyncLimits:
         page_size: int | None = ...,
         page_token: str | None = ...,
         tenant: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> limits_pb2.ListLimitsResponse:
         """Lists limits by name, a page at a time."""
 
     def iterate_limits(
-        self, *, page_size: int | None = ..., tenant: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., tenant: str | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[limits_pb2.Limit]: ...
     async def delete_limit(
-        self, *, limit: str, etag: str, tenant: str | None = ..., timeout: float | None = ...
+        self, *, limit: str, etag: str, tenant: str | None = ..., timeout: Seconds = ...
     ) -> limits_pb2.Limit:
         """Takes a limit away."""
 
@@ -1584,7 +1619,7 @@ class AsyncLogs:
         until: datetime | timestamp_pb2.Timestamp | str | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> logs_pb2.SearchLogsResponse:
         """Finds records, newest first, a page at a time."""
 
@@ -1595,7 +1630,7 @@ class AsyncLogs:
         since: datetime | timestamp_pb2.Timestamp | str | None = ...,
         until: datetime | timestamp_pb2.Timestamp | str | None = ...,
         page_size: int | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> AsyncIterator[logs_pb2.LogRecord]: ...
     async def count_logs(
         self,
@@ -1605,25 +1640,25 @@ class AsyncLogs:
         until: datetime | timestamp_pb2.Timestamp | str | None = ...,
         step_seconds: int | None = ...,
         split_by: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> logs_pb2.CountLogsResponse:
         """Counts records over time, in steps, split by a field if one is given."""
 
-    def tail_logs(self, *, query: str | None = ..., timeout: float | None = ...) -> AsyncIterator[logs_pb2.LogRecord]:
+    def tail_logs(self, *, query: str | None = ..., timeout: Seconds = ...) -> AsyncIterator[logs_pb2.LogRecord]:
         """Streams records that match as they come in."""
 
-    async def get_trace(self, *, request_id: str, timeout: float | None = ...) -> logs_pb2.Trace:
+    async def get_trace(self, *, request_id: str, timeout: Seconds = ...) -> logs_pb2.Trace:
         """Returns the spans of one request, oldest first."""
 
 class AsyncModels:
     """Models. A version is immutable and numbered; numbers are never used again."""
 
     async def create_model(
-        self, *, model: str, description: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
+        self, *, model: str, description: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> models_pb2.Model:
         """Makes a model."""
 
-    async def get_model(self, *, model: str, timeout: float | None = ...) -> models_pb2.Model:
+    async def get_model(self, *, model: str, timeout: Seconds = ...) -> models_pb2.Model:
         """Returns a model."""
 
     async def list_models(
@@ -1632,36 +1667,34 @@ class AsyncModels:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> models_pb2.ListModelsResponse:
         """Lists models by name, a page at a time."""
 
     def iterate_models(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[models_pb2.Model]: ...
-    async def delete_model(self, *, model: str, etag: str, timeout: float | None = ...) -> models_pb2.Model:
+    async def delete_model(self, *, model: str, etag: str, timeout: Seconds = ...) -> models_pb2.Model:
         """Hides a model and its versions."""
 
-    async def undelete_model(self, *, model: str, timeout: float | None = ...) -> models_pb2.Model:
+    async def undelete_model(self, *, model: str, timeout: Seconds = ...) -> models_pb2.Model:
         """Brings a deleted model back."""
 
     async def create_model_version(
         self,
         *,
         model: str,
-        files: Sequence[artifacts_pb2.ArtifactFile | Mapping[str, Any]],
+        files: Sequence[artifacts_pb2.ArtifactFile | Fields],
         metrics: Mapping[str, float] | None = ...,
         card: str | None = ...,
-        serving: models_pb2.ServingSettings | Mapping[str, Any] | None = ...,
+        serving: models_pb2.ServingSettings | Fields | None = ...,
         labels: Mapping[str, str] | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> models_pb2.ModelVersion:
         """Adds a version from uploaded files."""
 
-    async def get_model_version(
-        self, *, model: str, version: int, timeout: float | None = ...
-    ) -> models_pb2.ModelVersion:
+    async def get_model_version(self, *, model: str, version: int, timeout: Seconds = ...) -> models_pb2.ModelVersion:
         """Returns a version."""
 
     async def list_model_versions(
@@ -1671,20 +1704,20 @@ class AsyncModels:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> models_pb2.ListModelVersionsResponse:
         """Lists the versions, newest first, a page at a time."""
 
     def iterate_model_versions(
-        self, *, model: str, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, model: str, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[models_pb2.ModelVersion]: ...
     async def delete_model_version(
-        self, *, model: str, version: int, etag: str, timeout: float | None = ...
+        self, *, model: str, version: int, etag: str, timeout: Seconds = ...
     ) -> models_pb2.ModelVersion:
         """Hides a version."""
 
     async def undelete_model_version(
-        self, *, model: str, version: int, timeout: float | None = ...
+        self, *, model: str, version: int, timeout: Seconds = ...
     ) -> models_pb2.ModelVersion:
         """Brings a deleted version back, as a candidate."""
 
@@ -1692,28 +1725,28 @@ class AsyncMonitors:
     """Live quality: predictions joined with outcomes that come later, by request id and row."""
 
     async def record_outcomes(
-        self, *, model: str, outcomes: Sequence[monitors_pb2.Outcome | Mapping[str, Any]], timeout: float | None = ...
+        self, *, model: str, outcomes: Sequence[monitors_pb2.Outcome | Fields], timeout: Seconds = ...
     ) -> monitors_pb2.RecordOutcomesResponse:
         """Records what really happened."""
 
-    async def get_quality(self, *, model: str, timeout: float | None = ...) -> monitors_pb2.GetQualityResponse:
+    async def get_quality(self, *, model: str, timeout: Seconds = ...) -> monitors_pb2.GetQualityResponse:
         """Measures each version on the predictions that have an outcome."""
 
 class AsyncOperations:
     """Every service has its own; the id of an operation says which: `data-0198...`."""
 
-    async def get_operation(self, *, operation: str, timeout: float | None = ...) -> operations_pb2.Operation:
+    async def get_operation(self, *, operation: str, timeout: Seconds = ...) -> operations_pb2.Operation:
         """Returns an operation as it stands."""
 
     async def list_operations(
-        self, *, service: str, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, service: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> operations_pb2.ListOperationsResponse:
         """Lists the operations of one service, newest first, a page at a time."""
 
     def iterate_operations(
-        self, *, service: str, page_size: int | None = ..., timeout: float | None = ...
+        self, *, service: str, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[operations_pb2.Operation]: ...
-    async def cancel_operation(self, *, operation: str, timeout: float | None = ...) -> operations_pb2.Operation:
+    async def cancel_operation(self, *, operation: str, timeout: Seconds = ...) -> operations_pb2.Operation:
         """Asks an operation to stop."""
 
     async def wait_operation(
@@ -1721,9 +1754,7 @@ class AsyncOperations:
     ) -> operations_pb2.Operation:
         """Returns the operation when it has ended or the timeout has passed, whichever is first."""
 
-    def stream_operation(
-        self, *, operation: str, timeout: float | None = ...
-    ) -> AsyncIterator[operations_pb2.Operation]:
+    def stream_operation(self, *, operation: str, timeout: Seconds = ...) -> AsyncIterator[operations_pb2.Operation]:
         """Streams the operation: as it stands, then each change, until it has ended."""
 
 class AsyncPipelines:
@@ -1733,14 +1764,14 @@ class AsyncPipelines:
         self,
         *,
         pipeline: str,
-        steps: Sequence[pipelines_pb2.PipelineStep | Mapping[str, Any]],
+        steps: Sequence[pipelines_pb2.PipelineStep | Fields],
         description: str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> pipelines_pb2.Pipeline:
         """Makes a pipeline."""
 
-    async def get_pipeline(self, *, pipeline: str, timeout: float | None = ...) -> pipelines_pb2.Pipeline:
+    async def get_pipeline(self, *, pipeline: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
         """Returns a pipeline."""
 
     async def list_pipelines(
@@ -1749,22 +1780,22 @@ class AsyncPipelines:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> pipelines_pb2.ListPipelinesResponse:
         """Lists pipelines by name, a page at a time."""
 
     def iterate_pipelines(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[pipelines_pb2.Pipeline]: ...
     async def run_pipeline(
-        self, *, pipeline: str, idempotency_key: str = ..., timeout: float | None = ...
+        self, *, pipeline: str, idempotency_key: str = ..., timeout: Seconds = ...
     ) -> AsyncOperationHandle[pipelines_pb2.PipelineRun]:
         """Runs the steps in order."""
 
-    async def delete_pipeline(self, *, pipeline: str, etag: str, timeout: float | None = ...) -> pipelines_pb2.Pipeline:
+    async def delete_pipeline(self, *, pipeline: str, etag: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
         """Hides a pipeline; what it wrote stays."""
 
-    async def undelete_pipeline(self, *, pipeline: str, timeout: float | None = ...) -> pipelines_pb2.Pipeline:
+    async def undelete_pipeline(self, *, pipeline: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
         """Brings a deleted pipeline back."""
 
 class AsyncPolicies:
@@ -1774,41 +1805,37 @@ class AsyncPolicies:
         self,
         *,
         description: str | None = ...,
-        rules: Sequence[policies_pb2.PolicyRule | Mapping[str, Any]] | None = ...,
-        examples: Sequence[policies_pb2.PolicyExample | Mapping[str, Any]] | None = ...,
+        rules: Sequence[policies_pb2.PolicyRule | Fields] | None = ...,
+        examples: Sequence[policies_pb2.PolicyExample | Fields] | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> policies_pb2.PolicyVersion:
         """Makes a version, which never changes and counts when it is activated."""
 
-    async def get_policy_version(self, *, version: int, timeout: float | None = ...) -> policies_pb2.PolicyVersion:
+    async def get_policy_version(self, *, version: int, timeout: Seconds = ...) -> policies_pb2.PolicyVersion:
         """Returns a version."""
 
     async def list_policy_versions(
-        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.ListPolicyVersionsResponse:
         """Lists the versions, newest first, a page at a time."""
 
     def iterate_policy_versions(
-        self, *, page_size: int | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[policies_pb2.PolicyVersion]: ...
-    async def get_policies(self, *, timeout: float | None = ...) -> policies_pb2.ActivePolicies:
+    async def get_policies(self, *, timeout: Seconds = ...) -> policies_pb2.ActivePolicies:
         """Returns which version is active; version 0: none ever was."""
 
-    async def test_policies(self, *, version: int, timeout: float | None = ...) -> policies_pb2.TestPoliciesResponse:
+    async def test_policies(self, *, version: int, timeout: Seconds = ...) -> policies_pb2.TestPoliciesResponse:
         """Tries the examples of a version, which may then be activated."""
 
     async def activate_policies(
-        self, *, version: int, etag: str | None = ..., timeout: float | None = ...
+        self, *, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.ActivePolicies:
         """Makes a version count, an older one as well, everywhere within a second."""
 
     async def explain_decision(
-        self,
-        *,
-        request: policies_pb2.PolicyRequest | Mapping[str, Any],
-        version: int | None = ...,
-        timeout: float | None = ...,
+        self, *, request: policies_pb2.PolicyRequest | Fields, version: int | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.DecisionExplanation:
         """Says what would be decided on a request and why: what gives the permission, and what each rule compares it
         to."""
@@ -1820,21 +1847,81 @@ class AsyncPrices:
         self,
         *,
         currency: str,
-        prices: Sequence[quotas_pb2.Price | Mapping[str, Any]],
+        prices: Sequence[quotas_pb2.Price | Fields],
         valid_from: datetime | timestamp_pb2.Timestamp | str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> quotas_pb2.PriceList:
         """Adds a list of prices that holds from a time on."""
 
     async def list_price_lists(
-        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> quotas_pb2.ListPriceListsResponse:
         """Lists all that ever held or will, by version, a page at a time."""
 
     def iterate_price_lists(
-        self, *, page_size: int | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[quotas_pb2.PriceList]: ...
+
+class AsyncPrivacyFilters:
+    """A tenant's filters. A change counts at once at this gateway, and within a second everywhere."""
+
+    async def create_privacy_filter(
+        self,
+        *,
+        privacy_filter: str,
+        rules: Sequence[privacy_pb2.PrivacyRule | Fields],
+        description: str | None = ...,
+        methods: Sequence[str] | None = ...,
+        models: Sequence[str] | None = ...,
+        streams: Sequence[str] | None = ...,
+        answers: bool | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> privacy_pb2.PrivacyFilter:
+        """Makes a filter."""
+
+    async def get_privacy_filter(self, *, privacy_filter: str, timeout: Seconds = ...) -> privacy_pb2.PrivacyFilter:
+        """Returns a filter."""
+
+    async def list_privacy_filters(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: Seconds = ...,
+    ) -> privacy_pb2.ListPrivacyFiltersResponse:
+        """Lists filters by name, a page at a time."""
+
+    def iterate_privacy_filters(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[privacy_pb2.PrivacyFilter]: ...
+    async def update_privacy_filter(
+        self,
+        *,
+        privacy_filter: str,
+        etag: str,
+        description: str | None = ...,
+        methods: Sequence[str] | None = ...,
+        models: Sequence[str] | None = ...,
+        streams: Sequence[str] | None = ...,
+        answers: bool | None = ...,
+        rules: Sequence[privacy_pb2.PrivacyRule | Fields] | None = ...,
+        update_mask: Sequence[str] | str | None = ...,
+        timeout: Seconds = ...,
+    ) -> privacy_pb2.PrivacyFilter:
+        """Changes the fields that the mask names."""
+
+    async def delete_privacy_filter(
+        self, *, privacy_filter: str, etag: str, timeout: Seconds = ...
+    ) -> privacy_pb2.PrivacyFilter:
+        """Ends a filter."""
+
+    async def undelete_privacy_filter(
+        self, *, privacy_filter: str, timeout: Seconds = ...
+    ) -> privacy_pb2.PrivacyFilter:
+        """Brings a deleted filter back."""
 
 class AsyncQuotas:
     """Budgets of a tenant, its projects and its keys. A use counts on all that are for its key, its project and its tenant: each of them must have room, or it is refused as quota_exceeded and takes nothing. Changes count on every gateway within a second. Who has a budget of his own changes none: forbidden."""
@@ -1849,11 +1936,11 @@ class AsyncQuotas:
         tenant: str | None = ...,
         amount: int | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> quotas_pb2.Quota:
         """Sets a budget; what was used in its period before counts."""
 
-    async def get_quota(self, *, quota: str, tenant: str | None = ..., timeout: float | None = ...) -> quotas_pb2.Quota:
+    async def get_quota(self, *, quota: str, tenant: str | None = ..., timeout: Seconds = ...) -> quotas_pb2.Quota:
         """Returns a budget with what is spent and reserved of it."""
 
     async def list_quotas(
@@ -1863,7 +1950,7 @@ class AsyncQuotas:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> quotas_pb2.ListQuotasResponse:
         """Lists budgets by name, a page at a time."""
 
@@ -1873,21 +1960,19 @@ class AsyncQuotas:
         tenant: str | None = ...,
         page_size: int | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> AsyncIterator[quotas_pb2.Quota]: ...
     async def update_quota(
-        self, *, quota: str, etag: str, tenant: str | None = ..., amount: int | None = ..., timeout: float | None = ...
+        self, *, quota: str, etag: str, tenant: str | None = ..., amount: int | None = ..., timeout: Seconds = ...
     ) -> quotas_pb2.Quota:
         """Sets another amount."""
 
     async def delete_quota(
-        self, *, quota: str, etag: str, tenant: str | None = ..., timeout: float | None = ...
+        self, *, quota: str, etag: str, tenant: str | None = ..., timeout: Seconds = ...
     ) -> quotas_pb2.Quota:
         """Takes a budget away."""
 
-    async def undelete_quota(
-        self, *, quota: str, tenant: str | None = ..., timeout: float | None = ...
-    ) -> quotas_pb2.Quota:
+    async def undelete_quota(self, *, quota: str, tenant: str | None = ..., timeout: Seconds = ...) -> quotas_pb2.Quota:
         """Brings a deleted budget back; what was used meanwhile counts."""
 
 class AsyncReleases:
@@ -1901,30 +1986,30 @@ class AsyncReleases:
         reason: str | None = ...,
         etag: str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> AsyncOperationHandle[releases_pb2.Release]:
         """Makes a version serve."""
 
     async def rollback_release(
-        self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
+        self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> AsyncOperationHandle[Any]:
         """Makes the version serve that served before."""
 
     async def withdraw_release(
-        self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: float | None = ...
+        self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> AsyncOperationHandle[releases_pb2.Release]:
         """Takes a model out of service; its versions stay."""
 
-    async def get_release(self, *, model: str, timeout: float | None = ...) -> releases_pb2.Release:
+    async def get_release(self, *, model: str, timeout: Seconds = ...) -> releases_pb2.Release:
         """Returns the release of a model."""
 
     async def list_releases(
-        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> releases_pb2.ListReleasesResponse:
         """Lists releases by model, a page at a time."""
 
     def iterate_releases(
-        self, *, page_size: int | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[releases_pb2.Release]: ...
 
 class AsyncRoles:
@@ -1937,11 +2022,11 @@ class AsyncRoles:
         permissions: Sequence[str],
         description: str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> roles_pb2.Role:
         """Makes a role."""
 
-    async def get_role(self, *, role: str, timeout: float | None = ...) -> roles_pb2.Role:
+    async def get_role(self, *, role: str, timeout: Seconds = ...) -> roles_pb2.Role:
         """Returns a role, also one that is built in."""
 
     async def list_roles(
@@ -1950,12 +2035,12 @@ class AsyncRoles:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> roles_pb2.ListRolesResponse:
         """Lists roles by name, with those that are built in, a page at a time."""
 
     def iterate_roles(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[roles_pb2.Role]: ...
     async def update_role(
         self,
@@ -1965,14 +2050,14 @@ class AsyncRoles:
         description: str | None = ...,
         permissions: Sequence[str] | None = ...,
         update_mask: Sequence[str] | str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> roles_pb2.Role:
         """Changes the fields that the mask names."""
 
-    async def delete_role(self, *, role: str, etag: str, timeout: float | None = ...) -> roles_pb2.Role:
+    async def delete_role(self, *, role: str, etag: str, timeout: Seconds = ...) -> roles_pb2.Role:
         """Takes a role from all who have it."""
 
-    async def undelete_role(self, *, role: str, timeout: float | None = ...) -> roles_pb2.Role:
+    async def undelete_role(self, *, role: str, timeout: Seconds = ...) -> roles_pb2.Role:
         """Gives a deleted role back to all who had it."""
 
     async def create_binding(
@@ -1984,12 +2069,12 @@ class AsyncRoles:
         projects: Sequence[str] | None = ...,
         objects: Sequence[str] | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> roles_pb2.Binding:
         """Gives a role to a key, or to a user or a group of an issuer: everywhere, or in some projects, or for some
         objects."""
 
-    async def get_binding(self, *, binding: str, timeout: float | None = ...) -> roles_pb2.Binding:
+    async def get_binding(self, *, binding: str, timeout: Seconds = ...) -> roles_pb2.Binding:
         """Returns a binding."""
 
     async def list_bindings(
@@ -1998,17 +2083,17 @@ class AsyncRoles:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> roles_pb2.ListBindingsResponse:
         """Lists bindings by name, a page at a time."""
 
     def iterate_bindings(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[roles_pb2.Binding]: ...
-    async def delete_binding(self, *, binding: str, etag: str, timeout: float | None = ...) -> roles_pb2.Binding:
+    async def delete_binding(self, *, binding: str, etag: str, timeout: Seconds = ...) -> roles_pb2.Binding:
         """Takes the role back."""
 
-    async def undelete_binding(self, *, binding: str, timeout: float | None = ...) -> roles_pb2.Binding:
+    async def undelete_binding(self, *, binding: str, timeout: Seconds = ...) -> roles_pb2.Binding:
         """Gives the role again."""
 
 class AsyncRules:
@@ -2019,10 +2104,10 @@ class AsyncRules:
         *,
         rule: str,
         source: str,
-        definition: rules_pb2.RuleDefinition | Mapping[str, Any],
+        definition: rules_pb2.RuleDefinition | Fields,
         data_set: str | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> rules_pb2.Rule:
         """Makes a rule with its version 1, not active."""
 
@@ -2030,13 +2115,13 @@ class AsyncRules:
         self,
         *,
         rule: str,
-        definition: rules_pb2.RuleDefinition | Mapping[str, Any],
+        definition: rules_pb2.RuleDefinition | Fields,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> rules_pb2.Rule:
         """Adds the next version to a rule; the active one stays active."""
 
-    async def get_rule(self, *, rule: str, version: int | None = ..., timeout: float | None = ...) -> rules_pb2.Rule:
+    async def get_rule(self, *, rule: str, version: int | None = ..., timeout: Seconds = ...) -> rules_pb2.Rule:
         """Returns a rule with the definition of one version, the newest if unset."""
 
     async def list_rules(
@@ -2045,34 +2130,34 @@ class AsyncRules:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> rules_pb2.ListRulesResponse:
         """Lists rules by name, a page at a time."""
 
     def iterate_rules(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[rules_pb2.Rule]: ...
     async def test_rule(
-        self, *, rule: str, version: int | None = ..., records: int | None = ..., timeout: float | None = ...
+        self, *, rule: str, version: int | None = ..., records: int | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.TestRuleResponse:
         """Runs a version on a sample of its source: how many records it covers, the rows, and what it refuses and
         why."""
 
     async def activate_rule(
-        self, *, rule: str, version: int, etag: str | None = ..., timeout: float | None = ...
+        self, *, rule: str, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.Rule:
         """Makes one version the one that extractions use."""
 
-    async def delete_rule(self, *, rule: str, etag: str, timeout: float | None = ...) -> rules_pb2.Rule:
+    async def delete_rule(self, *, rule: str, etag: str, timeout: Seconds = ...) -> rules_pb2.Rule:
         """Hides a rule; its data set stays."""
 
-    async def undelete_rule(self, *, rule: str, timeout: float | None = ...) -> rules_pb2.Rule:
+    async def undelete_rule(self, *, rule: str, timeout: Seconds = ...) -> rules_pb2.Rule:
         """Brings a deleted rule back."""
 
 class AsyncRuns:
     """Runs: one for each job, with parameters, metrics and files."""
 
-    async def get_run(self, *, run: str, timeout: float | None = ...) -> runs_pb2.Run:
+    async def get_run(self, *, run: str, timeout: Seconds = ...) -> runs_pb2.Run:
         """Returns a run with its last metrics and its files."""
 
     async def list_runs(
@@ -2081,12 +2166,12 @@ class AsyncRuns:
         model: str | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> runs_pb2.ListRunsResponse:
         """Lists runs, newest first, a page at a time."""
 
     def iterate_runs(
-        self, *, model: str | None = ..., page_size: int | None = ..., timeout: float | None = ...
+        self, *, model: str | None = ..., page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[runs_pb2.Run]: ...
     async def list_metric_points(
         self,
@@ -2095,15 +2180,15 @@ class AsyncRuns:
         metric: str,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> runs_pb2.ListMetricPointsResponse:
         """Lists the points of a metric by step, a page at a time."""
 
     def iterate_metric_points(
-        self, *, run: str, metric: str, page_size: int | None = ..., timeout: float | None = ...
+        self, *, run: str, metric: str, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[workers_pb2.MetricPoint]: ...
     def download_run_artifact(
-        self, *, run: str, artifact: str, offset: int | None = ..., timeout: float | None = ...
+        self, *, run: str, artifact: str, offset: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[bytes]:
         """Downloads a file of a run: its bytes from `offset` on."""
 
@@ -2115,14 +2200,14 @@ class AsyncSources:
         *,
         source: str,
         description: str | None = ...,
-        sql: sources_pb2.SqlSource | Mapping[str, Any] | None = ...,
-        files: sources_pb2.FilesSource | Mapping[str, Any] | None = ...,
+        sql: sources_pb2.SqlSource | Fields | None = ...,
+        files: sources_pb2.FilesSource | Fields | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> sources_pb2.Source:
         """Registers a source after looking whether it can be opened."""
 
-    async def get_source(self, *, source: str, timeout: float | None = ...) -> sources_pb2.Source:
+    async def get_source(self, *, source: str, timeout: Seconds = ...) -> sources_pb2.Source:
         """Returns a source."""
 
     async def list_sources(
@@ -2131,12 +2216,12 @@ class AsyncSources:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> sources_pb2.ListSourcesResponse:
         """Lists sources by name, a page at a time."""
 
     def iterate_sources(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[sources_pb2.Source]: ...
     async def update_source(
         self,
@@ -2144,46 +2229,42 @@ class AsyncSources:
         source: str,
         etag: str,
         description: str | None = ...,
-        sql: sources_pb2.SqlSource | Mapping[str, Any] | None = ...,
-        files: sources_pb2.FilesSource | Mapping[str, Any] | None = ...,
+        sql: sources_pb2.SqlSource | Fields | None = ...,
+        files: sources_pb2.FilesSource | Fields | None = ...,
         update_mask: Sequence[str] | str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> sources_pb2.Source:
         """Changes the fields that the mask names."""
 
-    async def delete_source(self, *, source: str, etag: str, timeout: float | None = ...) -> sources_pb2.Source:
+    async def delete_source(self, *, source: str, etag: str, timeout: Seconds = ...) -> sources_pb2.Source:
         """Hides a source; what was extracted from it stays."""
 
-    async def undelete_source(self, *, source: str, timeout: float | None = ...) -> sources_pb2.Source:
+    async def undelete_source(self, *, source: str, timeout: Seconds = ...) -> sources_pb2.Source:
         """Brings a deleted source back."""
 
     async def preview_source(
         self,
         *,
         source: str | None = ...,
-        sql: sources_pb2.SqlSource | Mapping[str, Any] | None = ...,
-        files: sources_pb2.FilesSource | Mapping[str, Any] | None = ...,
+        sql: sources_pb2.SqlSource | Fields | None = ...,
+        files: sources_pb2.FilesSource | Fields | None = ...,
         records: int | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> sources_pb2.PreviewSourceResponse:
         """Reads the first records of a source as they are, with the schema that they suggest."""
 
-    async def create_source_upload(
-        self, *, idempotency_key: str = ..., timeout: float | None = ...
-    ) -> uploads_pb2.Upload:
+    async def create_source_upload(self, *, idempotency_key: str = ..., timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Opens an upload."""
 
-    async def get_source_upload(self, *, upload: str, timeout: float | None = ...) -> uploads_pb2.Upload:
+    async def get_source_upload(self, *, upload: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Says how much of an upload is stored."""
 
     async def write_source_upload(
-        self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: float | None = ...
+        self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: Seconds = ...
     ) -> uploads_pb2.Upload:
         """Stores a chunk."""
 
-    async def commit_source_upload(
-        self, *, upload: str, digest: str, timeout: float | None = ...
-    ) -> uploads_pb2.Upload:
+    async def commit_source_upload(self, *, upload: str, digest: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Ends an upload."""
 
 class AsyncSubscriptions:
@@ -2194,18 +2275,16 @@ class AsyncSubscriptions:
         *,
         subscription: str,
         filter: str,
-        webhook: subscriptions_pb2.Webhook | Mapping[str, Any],
+        webhook: subscriptions_pb2.Webhook | Fields,
         description: str | None = ...,
-        template: subscriptions_pb2.Template | Mapping[str, Any] | None = ...,
+        template: subscriptions_pb2.Template | Fields | None = ...,
         idempotency_key: str = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> subscriptions_pb2.CreatedSubscription:
         """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency
         key."""
 
-    async def get_subscription(
-        self, *, subscription: str, timeout: float | None = ...
-    ) -> subscriptions_pb2.Subscription:
+    async def get_subscription(self, *, subscription: str, timeout: Seconds = ...) -> subscriptions_pb2.Subscription:
         """Returns a subscription without its secret."""
 
     async def list_subscriptions(
@@ -2214,12 +2293,12 @@ class AsyncSubscriptions:
         page_size: int | None = ...,
         page_token: str | None = ...,
         show_deleted: bool | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> subscriptions_pb2.ListSubscriptionsResponse:
         """Lists subscriptions by name, a page at a time."""
 
     def iterate_subscriptions(
-        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: float | None = ...
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[subscriptions_pb2.Subscription]: ...
     async def update_subscription(
         self,
@@ -2228,47 +2307,38 @@ class AsyncSubscriptions:
         etag: str,
         description: str | None = ...,
         filter: str | None = ...,
-        webhook: subscriptions_pb2.Webhook | Mapping[str, Any] | None = ...,
-        template: subscriptions_pb2.Template | Mapping[str, Any] | None = ...,
+        webhook: subscriptions_pb2.Webhook | Fields | None = ...,
+        template: subscriptions_pb2.Template | Fields | None = ...,
         update_mask: Sequence[str] | str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> subscriptions_pb2.Subscription:
         """Changes the fields that the mask names."""
 
     async def delete_subscription(
-        self, *, subscription: str, etag: str, timeout: float | None = ...
+        self, *, subscription: str, etag: str, timeout: Seconds = ...
     ) -> subscriptions_pb2.Subscription:
         """Stops a subscription."""
 
     async def undelete_subscription(
-        self, *, subscription: str, timeout: float | None = ...
+        self, *, subscription: str, timeout: Seconds = ...
     ) -> subscriptions_pb2.Subscription:
         """Brings a deleted subscription back."""
 
     async def preview_subscription(
-        self,
-        *,
-        filter: str,
-        template: subscriptions_pb2.Template | Mapping[str, Any] | None = ...,
-        timeout: float | None = ...,
+        self, *, filter: str, template: subscriptions_pb2.Template | Fields | None = ..., timeout: Seconds = ...
     ) -> subscriptions_pb2.PreviewSubscriptionResponse:
         """Says what a filter would have matched in the last hour and how its template would read."""
 
     async def list_deliveries(
-        self,
-        *,
-        subscription: str,
-        page_size: int | None = ...,
-        page_token: str | None = ...,
-        timeout: float | None = ...,
+        self, *, subscription: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> subscriptions_pb2.ListDeliveriesResponse:
         """Lists deliveries, newest first, a page at a time."""
 
     def iterate_deliveries(
-        self, *, subscription: str, page_size: int | None = ..., timeout: float | None = ...
+        self, *, subscription: str, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[subscriptions_pb2.Delivery]: ...
     async def retry_delivery(
-        self, *, subscription: str, delivery: str, timeout: float | None = ...
+        self, *, subscription: str, delivery: str, timeout: Seconds = ...
     ) -> subscriptions_pb2.Delivery:
         """Tries a delivery again at once, also a dead one."""
 
@@ -2289,7 +2359,7 @@ class AsyncUsage:
         kind: str | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> quotas_pb2.ListUsageResponse:
         """Sums up what was used by key, project, model, kind and time, as far as asked, a page at a time: of the
         caller's project, or of all if he has the right in all."""
@@ -2307,7 +2377,7 @@ class AsyncUsage:
         model: str | None = ...,
         kind: str | None = ...,
         page_size: int | None = ...,
-        timeout: float | None = ...,
+        timeout: Seconds = ...,
     ) -> AsyncIterator[quotas_pb2.UsageRow]: ...
 
 class AsyncServices:
@@ -2328,6 +2398,7 @@ class AsyncServices:
     pipelines: AsyncPipelines
     policies: AsyncPolicies
     prices: AsyncPrices
+    privacy_filters: AsyncPrivacyFilters
     quotas: AsyncQuotas
     releases: AsyncReleases
     roles: AsyncRoles

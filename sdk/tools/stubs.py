@@ -38,6 +38,10 @@ from google.protobuf import duration_pb2, empty_pb2, struct_pb2, timestamp_pb2
 from aimass.operations import AsyncOperationHandle, OperationHandle
 '''
 
+_SHORT = """Fields = Mapping[str, Any]  # of a message, by name
+Seconds = float | None
+"""
+
 
 def message(descriptor: Descriptor) -> str:
     """The generated class of a message: models_pb2.Model."""
@@ -48,7 +52,7 @@ def value(field: FieldDescriptor) -> str:
     """What an argument may be, one of it."""
     if field.message_type:
         special = _SPECIAL.get(field.message_type.full_name)
-        return special or f"{message(field.message_type)} | Mapping[str, Any]"
+        return special or f"{message(field.message_type)} | Fields"
     if field.enum_type:
         return "str | int"
     return "bytes" if field.type == FieldDescriptor.TYPE_BYTES else _SCALARS.get(field.cpp_type, "int")
@@ -76,7 +80,7 @@ def arguments(method: Method, paged: bool) -> str:
     if method.keyed:
         found.append("idempotency_key: str = ...")
     if "timeout" not in method.takes.fields_by_name:
-        found.append("timeout: float | None = ...")
+        found.append("timeout: Seconds = ...")
     found.sort(key=lambda text: "= ..." in text)
     return ", ".join(["self", "*", *found])
 
@@ -135,7 +139,9 @@ def text() -> str:
         body.append("")
     used = sorted(set(re.findall(r"\b(\w+_pb2)\.", "\n".join(body))) - _GOOGLE)
     imports = f"from aimass.v1 import {', '.join(used)}\n" if used else ""
-    return "\n".join([_HEAD + imports, *body])
+    return "\n".join(
+        [_HEAD + imports, "Fields = Mapping[str, Any]  # of a message, by name", "Seconds = float | None", "", *body]
+    )
 
 
 if __name__ == "__main__":

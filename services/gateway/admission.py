@@ -17,6 +17,7 @@ from services.gateway.issuers.bearers import Bearers
 from services.gateway.issuers.tokens import Distrusted, Keyless, refused
 from services.gateway.limiting.book import Levels
 from services.gateway.limits import Buckets, Limit, Limiter
+from services.gateway.privacy.cleaner import Cleaner
 from services.gateway.screening import request_id
 from services.gateway.signatures import FIELDS, Head, Refused, Signatures, Signed
 from services.kit.auth import Principal
@@ -68,6 +69,8 @@ class Admission:
         Without `signatures` nothing signed is taken, without `bearers` no token of an issuer.
         """
         self._signatures, self._bearers = signatures, bearers
+        # Filters what is written down of calls.
+        self.cleaner: Cleaner | None = None
         # Whether a host is one of ours.
         self.ours: Callable[[bytes], bool] = lambda host: False
         # A tenant's limits, if it has any.
@@ -183,6 +186,8 @@ class Admission:
             except Keyless as failure:
                 await self.learn(failure)
                 principal = self.identify(authorization, project, signed=signed, origin=where)
+            if self.cleaner:
+                named = self.cleaner.named(principal.scope.tenant, named)
             caller.set((principal, named))
             charge = self.charge(principal, sent.path)
             enough(charge.begin(cost, costly) or await charge.wait(cost, costly), costly)
@@ -195,6 +200,16 @@ class Admission:
             self.stranger(address.rpartition(":")[0])
             raise
         return principal, named
+
+    def told(self, failure: Failure) -> Failure:
+        """A failure as the caller of this task's gRPC call is told of it."""
+        known = caller.get()
+        return self.cleaner.failure(known[0].scope.tenant, failure) if self.cleaner and known else failure
+
+    def text(self, text: str) -> str:
+        """A text as it is written down of this task's gRPC call."""
+        known = caller.get()
+        return self.cleaner.text(known[0].scope.tenant, text) if self.cleaner and known and text else text
 
     def _signed_call(self, metadata: Mapping[str, str], path: str) -> Signed:
         """A call is signed as the HTTP/2 request that it is; its host, which gRPC keeps for itself, is said again."""

@@ -1,6 +1,8 @@
 """How the gateway is put together."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -36,6 +38,7 @@ from services.gateway.limiting.store import LimitStore
 from services.gateway.limits import Buckets, Limit, Limiter
 from services.gateway.limits_shared import SharedBuckets
 from services.gateway.policies.statutes import Statutes
+from services.gateway.privacy.filters import Filters
 from services.gateway.receipts import Receipts
 from services.gateway.repeats import Repeats
 from services.gateway.retries import Retries
@@ -84,36 +87,35 @@ def build(config: Config, runtime: Runtime) -> App:
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal, bearers)
     edge.costly = lambda request: calls.costly(request.method, request.path)
-    edge.receipts = receipts = Receipts(runtime.vault, lambda: runtime.now().timestamp())
+    edge.receipts = receipts = Receipts(vault, lambda: runtime.now().timestamp())
     edge.keyed = lambda request: calls.keyed(request.method, request.path)
     predictions = OipRest(traffic, runtime.ready, telemetry.version())
     repeats = Repeats(admission, traffic, journal, lambda: runtime.draining)
     edge.predictions, predictions.learn = predictions.handle, repeats.learn
-    forward = Forward(calls, admission, journal)
-    forward.add(OipGrpc(traffic, admission.admit, runtime.ready, telemetry.version()).handlers(), asks=True)
-    names = sorted({method.path.split("/")[1] for method in calls.methods()})
-    pool = oip_messages.pool()
-    forward.add(inspection.handlers([*names, oip_messages.SERVICE], [pool], runtime.ready), asks=False)
+    privacy = Filters(database, runtime)
+    edge.cleaner = admission.cleaner = calls.cleaner = traffic.cleaner = privacy.cleaner
+    forward, version = Forward(calls, admission, journal), telemetry.version()
+    forward.add(OipGrpc(traffic, admission.admit, runtime.ready, version, admission.told).handlers(), asks=True)
+    forward.add(_inspection(calls, runtime), asks=False)
     certificate = _certificate(config)
     rpc = GrpcDoor(forward, forward.underway, config, certificate)
     doors = Doors(HttpDoor(edge, config, certificate, repeats), rpc, runtime.home, secure=certificate is not None)
     doors.ready, doors.stopping = routes.ready, lambda: runtime.draining
     edge.web = web = Later(lambda: _web(edge, calls, doors.leaving), doors.opened)
     access_api, limits_api = AccessApi(access, Keeping(access, store, runtime.now), receipts), LimitsApi(limiting)
-    roles_api = RolesApi(roles)
     told = (events.ApiKeyChanged, events.TenantChanged, events.RoleChanged, events.BindingChanged)
     heard: dict[type[Message], Handler] = dict.fromkeys(told, access_api.changed)
-    heard |= {events.LimitChanged: limits_api.changed} | books.heard | statutes.heard
+    heard |= {events.LimitChanged: limits_api.changed} | books.heard | statutes.heard | privacy.heard
     tasks = [access.following.watch, *books.tasks, *statutes.tasks]
-    more = {"aimass.v1.Limits": limits_api, **books.rpc, **statutes.rpc}
-    follow = [*([bearers.follow, traffic.substitutes.share] if bearers else []), routes.follow, routes.watch]
-    follow.append(limiting.watch)
+    more = {"aimass.v1.Limits": limits_api, **books.rpc, **statutes.rpc, **privacy.rpc}
+    follow = [bearers.follow, traffic.substitutes.share] if bearers else []
+    follow += [routes.follow, routes.watch, limiting.watch, privacy.watch]
     return App(
-        rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": roles_api, **more},
+        rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": RolesApi(roles), **more},
         database=database,
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
-        start=[access.start, limiting.start, *books.start, *statutes.start, limiter.look],
+        start=[access.start, limiting.start, *books.start, *statutes.start, privacy.start, limiter.look],
         tasks=[*tasks, limiter.follow, journal.write_for_ever, *follow, web.warm],
         doors=[doors],
         close=[*statutes.close, remote.close, limiter.close, books.spending.close, journal.close]
@@ -125,6 +127,11 @@ def build(config: Config, runtime: Runtime) -> App:
 def _limited(calls: Calls) -> list[str]:
     """The routes that can have limits."""
     return [PREDICTIONS, *(method.path[1:] for method in calls.methods())]
+
+
+def _inspection(calls: Calls, runtime: Runtime) -> Mapping[str, Any]:
+    names = sorted({method.path.split("/")[1] for method in calls.methods()})
+    return inspection.handlers([*names, oip_messages.SERVICE], [oip_messages.pool()], runtime.ready)
 
 
 def _bearers(config: Config, runtime: Runtime, access: AccessService) -> Bearers | None:

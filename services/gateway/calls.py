@@ -18,6 +18,7 @@ from services.gateway.overload import gate as gates
 from services.gateway.overload.gate import Gate, Passage
 from services.gateway.overload.priority import HEADER, lowered, priority
 from services.gateway.policies.guard import calling_from
+from services.gateway.privacy.cleaner import Cleaner
 from services.gateway.retries import ATTEMPT, Retries
 from services.kit import contract
 from services.kit.app import Runtime
@@ -103,6 +104,8 @@ class Calls:
         self.guards: Mapping[str, Guard] = {}
         # By service: how many calls at once it bears.
         self.gates: dict[str, Gate] = {}
+        # Filters requests, answers, and what is written down of them.
+        self.cleaner: Cleaner | None = None
 
     def methods(self) -> list[Method]:
         """The public methods whose owners this installation has."""
@@ -158,11 +161,14 @@ class Calls:
         try:
             with guests.speaking(caller.principal), calling_from(caller.address):
                 reply, trailers = await self._answer(method, self.owner(method, request), request, caller, timeout)
+            if self.cleaner:
+                reply = await self.cleaner.answer(method, reply, caller.principal.scope.tenant)
             decoded = decode(reply)
             outcome = "ok"
             return decoded, any(key == REPLAYED for key, _ in trailers)
         except Failure as failure:
             outcome = failure.code.text
+            self._cleaned(failure, caller)
             raise
         finally:
             await self._audit(method, request, caller, outcome)
@@ -174,6 +180,8 @@ class Calls:
         caller = self._admitted(method, owner, request, caller)
         if caller.charge:
             await caller.charge.take(method.path[1:], costly=method.policy.costly)
+        if self.cleaner:
+            await self.cleaner.request(method, request, caller.principal.scope.tenant)
         sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)
         start, attempt = self._stub(owner, method, "unary_unary"), 1
         self._retries.asked()
@@ -200,6 +208,8 @@ class Calls:
             raise
         if caller.charge:
             await caller.charge.take(method.path[1:], costly=method.policy.costly)
+        if self.cleaner:
+            await self.cleaner.request(method, request, caller.principal.scope.tenant)
         sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)
         start, attempt, begun = self._stub(owner, method, "unary_stream"), 1, False
         self._retries.asked()
@@ -211,6 +221,8 @@ class Calls:
                         if not begun and passage:
                             passage.end()  # what streams keeps nobody out
                         begun = True
+                        if self.cleaner:
+                            item = await self.cleaner.answer(method, item, caller.principal.scope.tenant)
                         yield decode(item)
                 return
             except Disconnected:
@@ -218,6 +230,13 @@ class Calls:
                 if not safe or not await self._retries.again(attempt, until):
                     raise
                 attempt += 1
+            except Failure as failure:
+                self._cleaned(failure, caller)
+                raise
+
+    def _cleaned(self, failure: Failure, caller: Caller) -> None:
+        if self.cleaner:
+            self.cleaner.failure(caller.principal.scope.tenant, failure)
 
     def _admitted(self, method: Method, owner: str, request: Message, caller: Caller) -> Caller:
         """The caller as the service sees him. Raises forbidden for one who may not make the call."""
@@ -251,6 +270,8 @@ class Calls:
     async def _audit(self, method: Method, request: Message, caller: Caller, outcome: str) -> None:
         if method.policy.audit or outcome == Code.FORBIDDEN.text:
             resource = method.resource(request)[:300]
+            if self.cleaner:
+                resource = self.cleaner.text(caller.principal.scope.tenant, resource)
             told = {"outcome": outcome, "address": caller.address}
             await self._access.trail.add(caller.principal, caller.request_id, method.path[1:], resource, **told)
 

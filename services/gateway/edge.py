@@ -14,6 +14,7 @@ from services.gateway.exchange import EXCHANGE_KEY
 from services.gateway.http_protocol import WORK_KEY
 from services.gateway.issuers.tokens import Keyless
 from services.gateway.journal import Entry, Journal
+from services.gateway.privacy.cleaner import Cleaner
 from services.gateway.receipts import ASKS, Receipts
 from services.gateway.request import Handler, Request, failed
 from services.gateway.screening import Screen
@@ -56,6 +57,8 @@ class Edge:
         self.costly: Callable[[Request], bool] = lambda request: False
         # Whether its repeats are known by an idempotency key.
         self.keyed: Callable[[Request], bool] = lambda request: False
+        # Filters what is written down of requests.
+        self.cleaner: Cleaner | None = None
         # Makes receipts, where they are made.
         self.receipts: Receipts | None = None
 
@@ -145,6 +148,9 @@ class Edge:
         project = request.header(b"x-project")
         origin = Origin(request.address, request.certificate)
         request.principal = self._admission.identify(authorization, project, page, signed, origin)
+        if self.cleaner and (clean := self.cleaner.recorded(request.principal.scope.tenant)):
+            request.clean = clean
+            request.request_id = self.cleaner.named(request.principal.scope.tenant, request.request_id)
 
     def knows(self, request: Request) -> bool:
         """True if the request carries a valid key."""
@@ -162,7 +168,7 @@ class Edge:
     async def _fail(self, request: Request, sender: Sender, failure: Failure) -> None:
         if sender.status:
             raise failure  # half an answer is out: the connection has to break, or it would look whole
-        response = failed(failure, request.path, request.request_id)
+        response = failed(request.told_of(failure), request.shown, request.request_id)
         told(failure, request.request_id)
         if failure.code in _WHO:
             response.headers += [_BEARER, _BASIC] if _is_page(request) else [_BEARER]
@@ -174,18 +180,19 @@ class Edge:
         known = None if request.principal is _NOBODY else request.principal
         if known is None and request.path in self._public and sender.status < 400:
             return  # probes would fill the log
+        clean = request.clean or str
         self._journal.add(
             Entry(
                 request.request_id,
                 known,
                 request.method,
-                request.path,
+                request.shown,
                 sender.status,
                 seconds,
                 sender.size,
                 request.address,
-                request.model,
-                request.version,
+                clean(request.model),
+                clean(request.version),
                 request.told,
                 request.degraded,
             )

@@ -8,6 +8,7 @@ from services.gateway.api import problem
 from services.gateway.charging import Charge
 from services.gateway.exchange import Exchange
 from services.gateway.limits import Standing
+from services.gateway.privacy.cleaner import worded
 from services.gateway.receipts import Receipt
 from services.kit.auth import Principal
 from services.kit.errors import Failure
@@ -45,6 +46,8 @@ class Request:
     exchange: Exchange | None = None
     # The body, where it had to be read to find out whether the request is taken.
     content: bytes | None = None
+    # Takes personal data out of what is written down of it, where its tenant has a filter.
+    clean: Callable[[str], str] | None = None
     # What makes the answer's receipt, for those who ask for one.
     receipt: Receipt | None = None
 
@@ -52,6 +55,15 @@ class Request:
     def standing(self) -> Standing | None:
         """What its caller has left."""
         return self.charge.standing if self.charge else None
+
+    @property
+    def shown(self) -> str:
+        """The path as it is written down."""
+        return self.clean(self.path) if self.clean else self.path
+
+    def told_of(self, failure: Failure) -> Failure:
+        """A failure as its caller is told of it."""
+        return worded(failure, self.clean) if self.clean else failure
 
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises body_too_large, request_timeout, bad_framing."""

@@ -10,6 +10,8 @@ from services.logs.ingest.service import Ingest
 from services.logs.monitors.api import MonitorsApi
 from services.logs.monitors.service import Monitors
 from services.logs.monitors.store import Store as MonitorStore
+from services.logs.privacy.service import Privacy
+from services.logs.privacy.store import PrivacyStore
 from services.logs.search.api import LogsApi
 from services.logs.search.index import Index
 from services.logs.search.service import Search
@@ -25,16 +27,19 @@ __all__ = ["Config", "build"]
 def build(config: Config, runtime: Runtime) -> App:
     """The log centre of a process."""
     store = runtime.home / "logs-store"
-    ingest = Ingest(Segments(store / "records", config.segment_bytes, config.segment_seconds))
+    db = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
+    privacy = Privacy(PrivacyStore(db), runtime.vault.derive)
+    ingest = Ingest(Segments(store / "records", config.segment_bytes, config.segment_seconds), privacy.clean)
     search = Search(ingest, Index(store / "index"))
 
-    db = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     egress, vault, now = Egress(runtime.settings.egress_allow), runtime.vault, runtime.now
     kept = SubscriptionStore(db)
     subscriptions = Subscriptions(kept, ingest, search, egress, vault, now)
     deliveries = Deliveries(kept, egress, vault, now, schedule_of(config.webhook_schedule), config.webhook_seconds)
     subscriptions.on_due = deliveries.wake
     monitors = Monitors(MonitorStore(db), ingest, now)
+
+    intake = Intake(runtime.bus, ingest, privacy.hear)
 
     async def close_ingest() -> None:
         ingest.close()
@@ -47,7 +52,7 @@ def build(config: Config, runtime: Runtime) -> App:
         },
         database=db,
         schema=schema,
-        start=[ingest.open],
-        tasks=[Intake(runtime.bus, ingest).run, search.follow, subscriptions.follow, deliveries.run, monitors.follow],
+        start=[privacy.load, ingest.open],
+        tasks=[intake.run, search.follow, subscriptions.follow, deliveries.run, monitors.follow],
         close=[egress.close, search.close, close_ingest],
     )

@@ -26,7 +26,7 @@ OWN = {
     "WhoAmI", "GetReceiptKey", "ListTenants", "ListApiKeys", "ListRoles", "ListBindings", "ListLimits",
     "GetPolicies", "ListPolicyVersions", "ExplainDecision",
     "ListQuotas", "ListUsage", "ListPriceLists",
-    "ListSources", "ListRules", "ListExtractions", "ListDataSets",
+    "ListSources", "ListRules", "ListExtractions", "ListDataSets", "ListPrivacyFilters",
     "ListFeatureSets", "ListPipelines", "ListJobs", "ListRuns", "ListModels", "ListReleases", "ListEngines",
     "ListOperations", "ListSubscriptions", "SearchLogs", "CountLogs", "TailLogs", "PreviewSubscription", "GetQuality",
 }  # fmt: skip
@@ -34,7 +34,7 @@ OWN = {
 MAKES = {
     "CreateModel", "CreatePipeline", "CreateFeatureSet", "CreateSubscription", "CreateSourceUpload",
     "CreateArtifactUpload", "RecordOutcomes", "CreateRole", "SetLimit", "CreatePolicyVersion",
-    "CreateQuota",
+    "CreateQuota", "CreatePrivacyFilter",
 }  # fmt: skip
 # What says it by another code: uploads and keys are fields of what is made, tenants are made by administrators only.
 REFUSED = {

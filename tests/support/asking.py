@@ -20,6 +20,7 @@ _FILES = [{"name": "model.onnx"}]
 _DEFINITION = {"file": {"columns": [{"name": "id", "type": "COLUMN_TYPE_INT64"}]}}
 _STEP = {"column": "hour", "transform": "TRANSFORM_IDENTITY"}
 _HOOK = {"url": f"http://127.0.0.1:9/{MARK}"}
+_MASKED = {"detector": "email", "action": "PRIVACY_ACTION_MASK"}
 Fields = dict[str, Any]
 # What a request says beside the ids in its path. A method whose path holds no id has to be here to be asked at all.
 MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
@@ -45,6 +46,8 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     },
     "UpdateQuota": lambda of: {"amount": 20},
     "CreatePriceList": lambda of: {"currency": "EUR", "prices": [{"meter": "METER_ROWS", "micros": 5}]},
+    "CreatePrivacyFilter": lambda of: {"privacy_filter": of("privacy_filter"), "models": ["*"], "rules": [_MASKED]},
+    "UpdatePrivacyFilter": lambda of: {"description": "mine", "update_mask": "description"},
     "CreateSource": lambda of: {
         "source": of("source"),
         "files": {"upload_digest": of("digest"), "format": "FILE_FORMAT_CSV"},
@@ -90,6 +93,7 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "ListApiKeys": lambda of: {},
     "SetLimit": lambda of: {"limit": of("limit"), "level": "LIMIT_LEVEL_TENANT", "rate": 1e6, "burst": 1e6},
     "ListLimits": lambda of: {},
+    "ListPrivacyFilters": lambda of: {"show_deleted": True},
     "ListRoles": lambda of: {"show_deleted": True},
     "ListQuotas": lambda of: {"show_deleted": True},
     "ListUsage": lambda of: {},

@@ -51,8 +51,10 @@ class Estate:
 
 
 def _rights(client: Client, ids: dict[str, Any]) -> None:
-    ids |= {"role": MARK, "binding": MARK, "limit": MARK}
+    ids |= {"role": MARK, "binding": MARK, "limit": MARK, "privacy_filter": MARK}
     client.limits.set_limit(limit=MARK, level="LIMIT_LEVEL_TENANT", rate=1e6, burst=1e6)
+    rules = [{"detector": MARK, "pattern": "nobody-says-this", "action": "PRIVACY_ACTION_MASK"}]
+    client.privacy_filters.create_privacy_filter(privacy_filter=MARK, streams=["trainer/none"], rules=rules)
     client.roles.create_role(role=MARK, permissions=["models.get"])
     ids["quota"] = MARK
     subject = f"user:{MARK}"

@@ -6,6 +6,7 @@ What gateways say. Topic aimass.gateway.v1."""
 from aimass.v1 import access_pb2 as _access_pb2
 from aimass.v1 import limits_pb2 as _limits_pb2
 from aimass.v1 import policies_pb2 as _policies_pb2
+from aimass.v1 import privacy_pb2 as _privacy_pb2
 from aimass.v1 import quotas_pb2 as _quotas_pb2
 from aimass.v1 import roles_pb2 as _roles_pb2
 from google.protobuf import descriptor as _descriptor
@@ -205,6 +206,31 @@ class PoliciesChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PoliciesChanged: _TypeAlias = PoliciesChanged  # noqa: Y015
+
+@_typing.final
+class PrivacyFilterChanged(_message.Message):
+    """A filter of personal data was made, changed, deleted or undeleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRIVACY_FILTER_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    @_builtins.property
+    def privacy_filter(self) -> _privacy_pb2.PrivacyFilter: ...
+    def __init__(
+        self,
+        *,
+        privacy_filter: _privacy_pb2.PrivacyFilter | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["privacy_filter", b"privacy_filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "privacy_filter", b"privacy_filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrivacyFilterChanged: _TypeAlias = PrivacyFilterChanged  # noqa: Y015
 
 @_typing.final
 class CallAudited(_message.Message):

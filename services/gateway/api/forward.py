@@ -119,7 +119,7 @@ class Forward(grpc.GenericRpcHandler):
             raise
         except Failure as failure:
             status = failure.code.http
-            await refuse(context, failure)
+            await refuse(context, self._gate.told(failure))
         except (asyncio.CancelledError, GeneratorExit):
             status = Code.CANCELLED.http
             raise
@@ -132,7 +132,7 @@ class Forward(grpc.GenericRpcHandler):
 
     def _note(self, path: str, context: Any, status: int, seconds: float) -> None:
         principal, request_id = admission.caller.get() or (None, "")
-        model, version = admission.asked.get()
+        model, version = (self._gate.text(part) for part in admission.asked.get())
         entry = Entry(request_id, principal, "GRPC", path, status, seconds, 0, context.peer(), model, version)
         entry.degraded = admission.degraded.get()
         self._journal.add(entry)

@@ -54,9 +54,20 @@ class _Wish(NamedTuple):
 class OipGrpc:
     """The door's methods."""
 
-    def __init__(self, traffic: Traffic, admit: Admit, ready: Callable[[], bool], version: str) -> None:
-        """`admit` says who calls and takes from his bucket; `version` is the server's own."""
+    def __init__(
+        self,
+        traffic: Traffic,
+        admit: Admit,
+        ready: Callable[[], bool],
+        version: str,
+        told: Callable[[Failure], Failure] = lambda failure: failure,
+    ) -> None:
+        """`admit` says who calls and takes from his bucket; `version` is the server's own.
+
+        `told` gives a failure as its caller is told of it.
+        """
         self._traffic, self._admit, self._ready, self._version = traffic, admit, ready, version
+        self._told = told
 
     def handlers(self) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
         """Handlers by the path of their method."""
@@ -87,7 +98,7 @@ class OipGrpc:
                         await context.send_initial_metadata((*said.items(), ("x-request-id", request_id)))
                     return reply
             except Failure as failure:
-                await refuse(context, failure)
+                await refuse(context, self._told(failure))
             except Exception:
                 log.exception("unhandled error in %s", name)
                 await refuse(context, Internal("internal error"))

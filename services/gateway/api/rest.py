@@ -76,7 +76,7 @@ class Rest:
             items = self._calls.stream(method, message, caller, _seconds(request), _decoder(method))
             if not offers:
                 return await streams.download(items)
-            return await streams.respond(items, accepted, request.path, request.request_id, self._leaving)
+            return await streams.respond(items, accepted, request.shown, request.request_id, self._leaving)
 
     async def _unary(self, method: Method, message: Message, caller: Caller, request: Request) -> Response:
         call = self._calls.unary(method, message, caller, _seconds(request), _decoder(method))
@@ -120,7 +120,9 @@ async def _problem(web: WebRequest, failure: Exception) -> Response:
     headers = {name.decode(): value.decode() for name, value in problem.headers(failure)}
     if failure.code is Code.BODY_TOO_LARGE:
         headers["connection"] = "close"
-    return Response(problem.dump(failure, request.path, request.request_id), failure.code.http, headers)
+    return Response(
+        problem.dump(request.told_of(failure), request.shown, request.request_id), failure.code.http, headers
+    )
 
 
 async def _framework(web: WebRequest, error: Exception) -> Response:

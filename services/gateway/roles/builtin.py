@@ -11,7 +11,7 @@ from services.gateway.roles.domain import ALL, Role, built_in
 from services.kit import contract
 
 # Who has these decides who may what or how much, or sees it.
-_OF_ADMINS = frozenset({"tenants", "api_keys", "roles", "bindings", "policies", "quotas"})
+_OF_ADMINS = frozenset({"tenants", "api_keys", "roles", "bindings", "policies", "quotas", "privacy_filters"})
 _VERBS = {
     "viewer": frozenset({"get", "list", "read", "search"}),
     "operator": frozenset({"infer", "record", "run", "cancel", "promote", "preview", "test", "activate"}),

@@ -10,6 +10,7 @@ from services.gateway.charging import Charge
 from services.gateway.ledger.spending import Spending
 from services.gateway.limiting.domain import PREDICTIONS
 from services.gateway.overload.priority import Priority
+from services.gateway.privacy.cleaner import Cleaner
 from services.gateway.traffic.answers import Question
 from services.gateway.traffic.coalescing import Coalescer
 from services.gateway.traffic.domain import routing
@@ -94,6 +95,8 @@ class Traffic(Table):
         self.guards: Mapping[str, Guard] = {}
         # What counts what is used; without it nothing is.
         self.spending: Spending | None = None
+        # Filters texts of inputs and outputs.
+        self.cleaner: Cleaner | None = None
 
     def look(self, principal: Principal, pinned: Pinned, address: str, method: str) -> None:
         """Raises forbidden for who may not look at a model by the policies of his tenant."""
@@ -115,6 +118,15 @@ class Traffic(Table):
         Raises forbidden, invalid_value that names the input, rate_limited, quota_exceeded, or what the engine says.
         """
         self._guard(scope, pinned, query)
+        cleaner, tenant = self.cleaner, scope.tenant
+        if cleaner is None or not cleaner.watches(tenant):
+            return await self._found(scope, pinned, query)
+        # Before what is kept, asked or counted of it: whoever answers sees the filtered texts.
+        inputs = await cleaner.inputs(tenant, pinned.model, query.inputs)
+        found = await self._found(scope, pinned, query._replace(inputs=inputs, fit=None))
+        return found._replace(outputs=await cleaner.outputs(tenant, pinned.model, found.outputs))
+
+    async def _found(self, scope: Scope, pinned: Pinned, query: Query) -> Prediction:
         try:
             return await self._predict(scope, pinned, query)
         except Failure as failure:
@@ -237,7 +249,7 @@ class Traffic(Table):
         }
         if degraded:
             attributes["degraded"] = degraded
-        elif pinned.version.ladder:
+        elif pinned.version.ladder and not (self.cleaner and self.cleaner.alters(scope.tenant, pinned.model)):
             self.substitutes.keep(_question(scope, pinned, query), pinned.version, outputs)
         self._record(Record("prediction", pinned.model, "", scope, attributes, service="gateway", trace=trace))
 

@@ -66,19 +66,24 @@ def joined(rules: Sequence[Rules]) -> Rules:
     return Rules(tuple(found.values()))
 
 
-def check(detector: str, pattern: str) -> None:
+def check(detector: str, pattern: str, at: str = "") -> None:
     """Raises pattern_unsupported for a pattern that is none, invalid_value for one that finds nothing in everything."""
     if not pattern:
         if detector not in DETECTORS:
             rule = f"must be one of {', '.join(DETECTORS)}, or have a pattern"
-            raise InvalidValue(f"detector {rule}", [Violation("/detector", rule)])
+            raise InvalidValue(f"detector {rule}", [Violation(f"{at}/detector", rule)])
         return
     if detector in DETECTORS:
-        raise InvalidValue(f"{detector} is built in", [Violation("/pattern", "must be empty for a built-in detector")])
-    if patterns.compiled(pattern).search("") is not None:
-        raise Failure(
-            Code.PATTERN_UNSUPPORTED, "the pattern finds the empty text", [Violation("/pattern", "must need a letter")]
+        raise InvalidValue(
+            f"{detector} is built in", [Violation(f"{at}/pattern", "must be empty for a built-in detector")]
         )
+    try:
+        empty = patterns.compiled(pattern).search("") is not None
+    except Failure as failure:
+        raise Failure(failure.code, failure.detail, [Violation(f"{at}/pattern", "must be a pattern of RE2")]) from None
+    if empty:
+        rule = "must not find the empty text"
+        raise Failure(Code.PATTERN_UNSUPPORTED, f"the pattern {rule}", [Violation(f"{at}/pattern", rule)])
 
 
 class Filter:

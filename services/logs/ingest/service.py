@@ -11,6 +11,7 @@ from services.logs.domain import Record
 from services.logs.encoding import pack, unpack
 from services.logs.ingest.segments import Frame, Position, Segments
 
+Clean = Callable[[Sequence[Record]], Sequence[Record]]
 _FRESH = 4_000  # records that are kept decoded for those who follow closely
 _TOGETHER = 1_000  # records from which one who follows gets no more at a time
 
@@ -33,7 +34,9 @@ class Stored(NamedTuple):
 class Ingest:
     """The record of everything. Others follow it from a position that each keeps for itself."""
 
-    def __init__(self, segments: Segments) -> None:
+    def __init__(self, segments: Segments, clean: Clean = lambda records: records) -> None:
+        """`clean` takes out of records what must not be kept; it runs beside the loop."""
+        self._clean = clean
         self._segments = segments
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="segments")
         self._news = asyncio.Event()
@@ -76,6 +79,7 @@ class Ingest:
 
     def _append(self, batches: Sequence[Batch]) -> list[tuple[Frame, list[Stored]]]:
         """The frames of new events with their records, which need not be decoded again for those who follow."""
+        batches = [Batch(batch.event, self._clean(batch.records)) for batch in batches]
         packed = [(batch.event, len(batch.records), pack(batch.records)) for batch in batches]
         given = {id(block): batch.records for (_, _, block), batch in zip(packed, batches, strict=True)}
         return [(frame, _numbered(frame, given[id(frame.block)])) for frame in self._segments.append(packed)]

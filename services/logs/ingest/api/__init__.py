@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -23,14 +23,16 @@ TOPICS = [
     "aimass.gateway.v1",
     TELEMETRY,
 ]
+Hear = Callable[[Sequence[Event]], Awaitable[None]]
 _POLL = 32  # events; one of telemetry holds up to a thousand records
 
 
 class Intake:
     """Reads the bus for ever; marks events as done when their records are on the disk, and not before."""
 
-    def __init__(self, bus: Bus, ingest: Ingest) -> None:
-        self._bus, self._ingest = bus, ingest
+    def __init__(self, bus: Bus, ingest: Ingest, hear: Hear | None = None) -> None:
+        """`hear` is told of events before their records are kept, and again after a failure."""
+        self._bus, self._ingest, self._hear = bus, ingest, hear
 
     async def run(self) -> None:
         """Takes what comes until it is cancelled."""
@@ -42,6 +44,8 @@ class Intake:
                 try:
                     reader = reader or await self._bus.reader(TOPICS, "logs")
                     waiting = waiting or await reader.poll(_POLL)
+                    if self._hear:
+                        await self._hear(waiting)
                     batches, poison = await asyncio.to_thread(decode, waiting)
                     await self._ingest.append(batches)
                     await aside(self._bus, poison)

@@ -1,0 +1,80 @@
+"""Takes personal data out of records before they are kept, for tenants whose filters say so."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from aimass.v1 import gateway_events_pb2 as events
+from aimass.v1 import privacy_pb2 as pb
+from services.kit.bus import Event
+from services.kit.privacy.filtering import Filter
+from services.kit.privacy.policies import Policies, Policy, policy_of
+from services.logs.domain import Record
+from services.logs.privacy.store import Kept, PrivacyStore
+
+_KIND = events.PrivacyFilterChanged.DESCRIPTOR.full_name
+_SHORT = 200  # letters of a text that is looked at once: names and ids come again and again
+# What of a record may hold words of a caller; tenant, kind and ids of traces may not.
+_WORDS = ("name", "request_id", "model", "status")
+
+
+class Privacy:
+    """Follows the gateway's filters by its events; each counts for all that is kept after it."""
+
+    def __init__(self, store: PrivacyStore, derive: Callable[[str], bytes]) -> None:
+        """`derive` gives the key for a purpose, the same as at the gateway."""
+        self._store, self._policies = store, Policies(derive)
+
+    async def load(self) -> None:
+        """Takes what is kept."""
+        self._policies.take(_policy(*kept) for kept in await self._store.everything())
+
+    async def hear(self, received: Sequence[Event]) -> None:
+        """Takes in the filters among events, before records of the same events are kept."""
+        if found := [kept for event in received if event.type == _KIND and (kept := _kept(event))]:
+            await self._store.keep(found)
+            self._policies.take(_policy(*kept) for kept in found)
+
+    def clean(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records as they may be kept. Who has no filter pays one look-up for each."""
+        return [self._clean(record) for record in records]
+
+    def _clean(self, record: Record) -> Record:
+        through = self._policies.stream(record.tenant, f"{record.service}/{record.name}")
+        return record if through is None else _cleaned(record, through)
+
+
+def _cleaned(record: Record, through: Filter) -> Record:
+    short = _short(through)
+
+    def text(value: Any) -> Any:
+        if not isinstance(value, str) or not value:
+            return value
+        return short(value) if len(value) <= _SHORT else through(value)
+
+    words = {field: text(getattr(record, field)) for field in _WORDS}
+    attributes = {name: text(value) for name, value in record.attributes.items()}
+    return record._replace(text=text(record.text), attributes=attributes, **words)
+
+
+@lru_cache(maxsize=256)
+def _short(through: Filter) -> Callable[[str], str]:
+    return lru_cache(maxsize=4096)(through)
+
+
+def _kept(event: Event) -> Kept | None:
+    """A filter as it is kept; None for an event that does not say whose it is, or is none."""
+    if event.flaw():
+        return None
+    try:
+        said = events.PrivacyFilterChanged.FromString(event.body)
+    except DecodeError:
+        return None
+    wire = said.privacy_filter
+    return event.scope.tenant, wire.privacy_filter, said.generation, wire.SerializeToString()
+
+
+def _policy(tenant: str, name: str, generation: int, content: bytes) -> Policy:
+    return policy_of(pb.PrivacyFilter.FromString(content), tenant, generation)
