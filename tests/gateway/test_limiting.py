@@ -8,9 +8,14 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from grpc import StatusCode, aio
 
+from aimass.v1 import gateway_events_pb2 as events
+from aimass.v1 import models_pb2
 from services.gateway.limiting import service
+from services.kit import contract
 from tests.gateway.serving import Serving, serving
+from tests.gateway.test_oip_grpc import call, refusal
 from tests.gateway.test_repeats import BODY, PATH, Caller
 from tests.support.models import logistic
 
@@ -321,3 +326,51 @@ async def test_many_requests_at_a_time_are_admitted_as_often_as_the_limit_says(a
     assert (seen.count(200), seen.count(429)) == (10, 30)
     assert await asked(app, keys[0], 30, "other") == [200] * 30  # the tenant's bucket has them still
     assert await asked(app, keys[0], 1, "other") == [429]
+
+
+async def test_both_doors_take_from_the_same_buckets(app: Serving, limit: Any) -> None:
+    key = await app.new_key("models.infer", "models.get")
+    name = await limit(level="model", counts="rows", burst=3, object="late")
+    tensor = {"name": "x", "datatype": "FP32", "shape": [2, 4]}
+    fields: dict[str, Any] = {"model_name": "late", "inputs": [tensor], "raw_input_contents": [bytes(32)]}
+    await call(app, "ModelInfer", key, **fields)
+
+    assert await refusal(app, "ModelInfer", key, **fields) == (
+        "rate_limited",
+        f"the limit model/{name} is spent: it admits 0.001 rows a second, and 3 at once",
+    )
+    assert await asked(app, key, 2) == [200, 429]
+
+
+async def test_routes_of_the_contract_have_one_bucket_for_both_doors(app: Serving, limit: Any) -> None:
+    key = await app.new_key("models.get")
+    await limit(level="route", burst=3, object="aimass.v1.Models/*")
+    method, seen = contract.all_methods()["/aimass.v1.Models/GetModel"], []
+    request = models_pb2.GetModelRequest(model="late")
+    async with aio.insecure_channel(app.doors["grpc"]) as channel:
+        ask: Any = channel.unary_unary(method.path, lambda sent: sent.SerializeToString(), models_pb2.Model.FromString)
+        for _ in range(2):
+            seen.append((await app.get("/v1/models/late", key)).status_code)
+            try:
+                await ask(request, metadata=(("authorization", f"Bearer {key}"),))
+                seen.append(200)
+            except aio.AioRpcError as error:
+                assert error.code() is StatusCode.RESOURCE_EXHAUSTED
+                seen.append(429)
+
+    assert seen == [200, 200, 200, 429]
+
+
+async def test_a_limit_is_told_to_who_listens(app: Serving) -> None:
+    await put(app, "told", level="tenant", burst=1e6)
+    await put(app, "told", level="tenant", burst=1e6)  # nothing has changed
+    async with app.client() as client:
+        await client.delete("/v1/limits/told", headers={"if-match": "1"})
+
+    count, found = 2, list[Any]()
+    while len(found) < 2:
+        heard = await app.house.heard(events.LimitChanged, count)
+        found, count = [message for message in heard if message.limit.limit == "told"], count + 1
+
+    told = [(one.generation, one.limit.burst, one.limit.HasField("delete_time")) for one in found]
+    assert told == [(1, 1e6, False), (2, 1e6, True)]
