@@ -6,6 +6,7 @@ had here is said and left out. Nothing is asserted.
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ ENVIRONMENTS = Path(tempfile.gettempdir()) / "aimass-bench"
 SERVERS = Path(__file__).parent / "servers"
 CONNECTIONS = (1, 32)
 CHAT = b'{"model":"bench","messages":[{"role":"user","content":"1"}]}'
+KEY = f"sk-{secrets.token_hex(24)}"  # of who has keys
 _PATIENCE = 900  # seconds that an environment may take
 
 
@@ -74,8 +76,11 @@ def serving(other: Other, home: Path) -> Iterator[Peer]:
     python, ports = environment(other), [str(port) for port in free_ports(other.ports)]
     with open(home / f"{other.script}.log", "wb") as log:
         command = [str(python), str(SERVERS / other.script), str(graph), *ports]
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=home, start_new_session=True)
-    peer = Peer(other.name, "127.0.0.1", int(ports[0]), other.path, {}, [process.pid], other.body)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=home, start_new_session=True, env=os.environ | {"BENCH_KEY": KEY}
+        )
+    shown = {"Authorization": f"Bearer {KEY}"}
+    peer = Peer(other.name, "127.0.0.1", int(ports[0]), other.path, shown, [process.pid], other.body)
     try:
         try:
             wait(peer)

@@ -1,6 +1,7 @@
 """LiteLLM's proxy before an upstream that says the same each time: `python llm.py graph port port`."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -37,11 +38,13 @@ if __name__ == "__main__":
         port, behind = sys.argv[2:4]
         given = {"model": "openai/bench", "api_base": f"http://127.0.0.1:{behind}/v1", "api_key": "none"}
         config = Path(tempfile.mkdtemp()) / "config.yaml"
-        config.write_text(json.dumps({"model_list": [{"model_name": "bench", "litellm_params": given}]}))
+        models, keys = [{"model_name": "bench", "litellm_params": given}], {"master_key": os.environ["BENCH_KEY"]}
+        config.write_text(json.dumps({"model_list": models, "general_settings": keys}))
         stub = subprocess.Popen([sys.executable, __file__, "upstream", behind])
-        program = Path(sys.executable).parent / "litellm"
-        serve = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", port, "--num_workers", "1"]
+        program = [sys.executable, "-c", "from litellm.proxy.proxy_cli import run_server; run_server()"]
+        serve = [*program, "--config", str(config), "--host", "127.0.0.1", "--port", port, "--num_workers", "1"]
         try:
-            subprocess.run(serve, check=False)
+            # Its prices of others' models are its own affair, and not to be fetched.
+            subprocess.run(serve, check=False, env=os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"})
         finally:
             stub.kill()
