@@ -23,13 +23,13 @@ BATCH = Priority.BATCH
 class Engine:
     """One thread that takes some seconds for each row, and a little for each call."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.rows = seconds, 0
+    def __init__(self, seconds: float, each_call: float = 0.0005) -> None:
+        self.seconds, self.each_call, self.rows = seconds, each_call, 0
         self._free = asyncio.Lock()
 
     async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
         async with self._free:
-            await asyncio.sleep(0.0005 + self.seconds * len(items))
+            await asyncio.sleep(self.each_call + self.seconds * len(items))
         self.rows += len(items)
         return [[Tensor("y", "FP32", (1, 1), b"....")] for _ in items]
 
@@ -37,9 +37,9 @@ class Engine:
 class Story:
     """Callers who come by chance."""
 
-    def __init__(self, seconds: float, seed: int) -> None:
+    def __init__(self, seconds: float, seed: int, each_call: float = 0.0005) -> None:
         self.loop, self.dice = asyncio.get_running_loop(), random.Random(seed)
-        self.engine = Engine(seconds)
+        self.engine = Engine(seconds, each_call)
         self.coalescer = Coalescer(self.engine, clock=self.loop.time)
         self.ends: Counter[str] = Counter()
         self.took: dict[str, list[float]] = {"ok": [], "overloaded": [], "deadline_exceeded": []}
@@ -118,6 +118,19 @@ def test_after_a_storm_everything_is_as_before_within_ten_seconds(seed: int) -> 
 
     p99, calm = simulate(story())
     assert p99 <= 2 * calm
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calls_stay_as_large_as_is_worth_it(seed: int) -> None:
+    async def story() -> tuple[float, int]:
+        told = Story(0.002, seed, each_call=0.04)  # 24 a second one by one, 500 in very large calls
+        await told.offer(15, 10)
+        await told.offer(600, 10)
+        return await told.offer(600, 20), told.coalescer._lanes[LATE].gradient.floor
+
+    goodput, floor = simulate(story())
+    assert floor >= 16
+    assert goodput >= 200
 
 
 def test_what_cannot_be_answered_in_time_is_not_begun() -> None:
