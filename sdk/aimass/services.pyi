@@ -641,20 +641,40 @@ class Policies:
     def get_policies(self, *, timeout: Seconds = ...) -> policies_pb2.ActivePolicies:
         """Returns which version is active; version 0: none ever was."""
 
-    def test_policies(self, *, version: int, timeout: Seconds = ...) -> policies_pb2.TestPoliciesResponse:
-        """Tries the examples of a version, which may then be activated."""
+    def test_policies(
+        self, *, version: int, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> policies_pb2.TestPoliciesResponse:
+        """Tries a version on its examples and on what was decided lately: what comes out otherwise, a page at a time.
+        It may then be activated."""
 
+    def iterate_policies(
+        self, *, version: int, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> Iterator[policies_pb2.FailedExample]: ...
     def activate_policies(
         self, *, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.ActivePolicies:
         """Makes a version count, an older one as well, everywhere within a second. failed_precondition: it was not
         tested, an example comes out otherwise, or it would refuse the caller to activate another."""
 
+    def list_decisions(
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> policies_pb2.ListDecisionsResponse:
+        """Lists what was decided lately on requests that roles permit, newest first, a page at a time: a sample of at
+        most 1,000, each kind of request once in an hour."""
+
+    def iterate_decisions(
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> Iterator[policies_pb2.Decision]: ...
     def explain_decision(
-        self, *, request: policies_pb2.PolicyRequest | Fields, version: int | None = ..., timeout: Seconds = ...
+        self,
+        *,
+        request: policies_pb2.PolicyRequest | Fields | None = ...,
+        version: int | None = ...,
+        decision: str | None = ...,
+        timeout: Seconds = ...,
     ) -> policies_pb2.DecisionExplanation:
-        """Says what would be decided on a request and why: what gives the permission, and what each rule compares it
-        to."""
+        """Says what would be decided on a request, or on one that was recorded, and why: what gives the permission,
+        and what each rule compares it to."""
 
 class Prices:
     """What things cost. A list of prices is never changed: a later one takes its place."""
@@ -1229,7 +1249,7 @@ class Services:
     usage: Usage
 
 class AsyncAccess:
-    """The gateway owns tenants and keys. Tenants are made by callers with `tenants.*` in tenant `system`'s admin key only."""
+    """As Access, awaited."""
 
     async def who_am_i(self, *, timeout: Seconds = ...) -> access_pb2.Principal:
         """Says who the caller is."""
@@ -1326,7 +1346,7 @@ class AsyncAccess:
         """Revokes a key, for good: within a second no worker accepts it."""
 
 class AsyncArtifacts:
-    """Resumable uploads and downloads. Every digest is verified on write and on read."""
+    """As Artifacts, awaited."""
 
     async def create_artifact_upload(self, *, idempotency_key: str = ..., timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Opens an upload."""
@@ -1348,7 +1368,7 @@ class AsyncArtifacts:
         """Downloads the bytes of a digest from `offset` on."""
 
 class AsyncDataSets:
-    """Data sets. A version, once written, always reads the same."""
+    """As DataSets, awaited."""
 
     async def get_data_set(self, *, data_set: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
         """Returns a data set."""
@@ -1436,7 +1456,7 @@ class AsyncDataSets:
         """Brings a deleted data set back."""
 
 class AsyncEngines:
-    """What is loaded where, and the hot path."""
+    """As Engines, awaited."""
 
     async def list_engines(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
@@ -1448,7 +1468,7 @@ class AsyncEngines:
     ) -> AsyncIterator[engines_pb2.Engine]: ...
 
 class AsyncExtractions:
-    """Extraction runs."""
+    """As Extractions, awaited."""
 
     async def run_extraction(
         self, *, rule: str, idempotency_key: str = ..., timeout: Seconds = ...
@@ -1473,7 +1493,7 @@ class AsyncExtractions:
     ) -> AsyncIterator[extractions_pb2.Extraction]: ...
 
 class AsyncFeatureSets:
-    """Feature sets. Fitting makes an immutable version: constants, one graph, its digest."""
+    """As FeatureSets, awaited."""
 
     async def create_feature_set(
         self,
@@ -1530,7 +1550,7 @@ class AsyncFeatureSets:
         """Brings a deleted feature set back."""
 
 class AsyncJobs:
-    """Jobs: submitted, queued, leased by a worker, run, ended once."""
+    """As Jobs, awaited."""
 
     async def submit_job(
         self, *, spec: jobs_pb2.JobSpec | Fields, idempotency_key: str = ..., timeout: Seconds = ...
@@ -1569,7 +1589,7 @@ class AsyncJobs:
         """Brings a deleted job back."""
 
 class AsyncLimits:
-    """A tenant's limits, beside the `rate_limit` of each key. Each is a token bucket; a request is admitted by all that concern it or takes from none: rate_limited names the one that is spent. Changes count within a second on every gateway."""
+    """As Limits, awaited."""
 
     async def set_limit(
         self,
@@ -1609,7 +1629,7 @@ class AsyncLimits:
         """Takes a limit away."""
 
 class AsyncLogs:
-    """Search over what the log centre received. A caller sees his own tenant's records only. The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*` at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`. At most 64 terms, 16 levels of brackets, and two characters before a `*`."""
+    """As Logs, awaited."""
 
     async def search_logs(
         self,
@@ -1651,7 +1671,7 @@ class AsyncLogs:
         """Returns the spans of one request, oldest first."""
 
 class AsyncModels:
-    """Models. A version is immutable and numbered; numbers are never used again."""
+    """As Models, awaited."""
 
     async def create_model(
         self, *, model: str, description: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
@@ -1722,7 +1742,7 @@ class AsyncModels:
         """Brings a deleted version back, as a candidate."""
 
 class AsyncMonitors:
-    """Live quality: predictions joined with outcomes that come later, by request id and row."""
+    """As Monitors, awaited."""
 
     async def record_outcomes(
         self, *, model: str, outcomes: Sequence[monitors_pb2.Outcome | Fields], timeout: Seconds = ...
@@ -1733,7 +1753,7 @@ class AsyncMonitors:
         """Measures each version on the predictions that have an outcome."""
 
 class AsyncOperations:
-    """Every service has its own; the id of an operation says which: `data-0198...`."""
+    """As Operations, awaited."""
 
     async def get_operation(self, *, operation: str, timeout: Seconds = ...) -> operations_pb2.Operation:
         """Returns an operation as it stands."""
@@ -1758,7 +1778,7 @@ class AsyncOperations:
         """Streams the operation: as it stands, then each change, until it has ended."""
 
 class AsyncPipelines:
-    """Pipelines. A run reads the newest versions at its start and writes one version of each output."""
+    """As Pipelines, awaited."""
 
     async def create_pipeline(
         self,
@@ -1799,7 +1819,7 @@ class AsyncPipelines:
         """Brings a deleted pipeline back."""
 
 class AsyncPolicies:
-    """A tenant's policies: versions of rules, of which one is active. Rules refuse what roles permit and never permit anything."""
+    """As Policies, awaited."""
 
     async def create_policy_version(
         self,
@@ -1826,22 +1846,42 @@ class AsyncPolicies:
     async def get_policies(self, *, timeout: Seconds = ...) -> policies_pb2.ActivePolicies:
         """Returns which version is active; version 0: none ever was."""
 
-    async def test_policies(self, *, version: int, timeout: Seconds = ...) -> policies_pb2.TestPoliciesResponse:
-        """Tries the examples of a version, which may then be activated."""
+    async def test_policies(
+        self, *, version: int, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> policies_pb2.TestPoliciesResponse:
+        """Tries a version on its examples and on what was decided lately: what comes out otherwise, a page at a
+        time."""
 
+    def iterate_policies(
+        self, *, version: int, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[policies_pb2.FailedExample]: ...
     async def activate_policies(
         self, *, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.ActivePolicies:
         """Makes a version count, an older one as well, everywhere within a second."""
 
+    async def list_decisions(
+        self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> policies_pb2.ListDecisionsResponse:
+        """Lists what was decided lately on requests that roles permit, newest first, a page at a time: a sample of at
+        most 1,000, each kind of request once in an hour."""
+
+    def iterate_decisions(
+        self, *, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[policies_pb2.Decision]: ...
     async def explain_decision(
-        self, *, request: policies_pb2.PolicyRequest | Fields, version: int | None = ..., timeout: Seconds = ...
+        self,
+        *,
+        request: policies_pb2.PolicyRequest | Fields | None = ...,
+        version: int | None = ...,
+        decision: str | None = ...,
+        timeout: Seconds = ...,
     ) -> policies_pb2.DecisionExplanation:
-        """Says what would be decided on a request and why: what gives the permission, and what each rule compares it
-        to."""
+        """Says what would be decided on a request, or on one that was recorded, and why: what gives the permission,
+        and what each rule compares it to."""
 
 class AsyncPrices:
-    """What things cost. A list of prices is never changed: a later one takes its place."""
+    """As Prices, awaited."""
 
     async def create_price_list(
         self,
@@ -1864,7 +1904,7 @@ class AsyncPrices:
     ) -> AsyncIterator[quotas_pb2.PriceList]: ...
 
 class AsyncPrivacyFilters:
-    """A tenant's filters. A change counts at once at this gateway, and within a second everywhere."""
+    """As PrivacyFilters, awaited."""
 
     async def create_privacy_filter(
         self,
@@ -1924,7 +1964,7 @@ class AsyncPrivacyFilters:
         """Brings a deleted filter back."""
 
 class AsyncQuotas:
-    """Budgets of a tenant, its projects and its keys. A use counts on all that are for its key, its project and its tenant: each of them must have room, or it is refused as quota_exceeded and takes nothing. Changes count on every gateway within a second. Who has a budget of his own changes none: forbidden."""
+    """As Quotas, awaited."""
 
     async def create_quota(
         self,
@@ -1976,7 +2016,7 @@ class AsyncQuotas:
         """Brings a deleted budget back; what was used meanwhile counts."""
 
 class AsyncReleases:
-    """Releases: one per model. A change of the desired version is a handshake: loaded and warmed, switched, serving."""
+    """As Releases, awaited."""
 
     async def promote_version(
         self,
@@ -2013,7 +2053,7 @@ class AsyncReleases:
     ) -> AsyncIterator[releases_pb2.Release]: ...
 
 class AsyncRoles:
-    """A tenant's roles and their bindings. `viewer`, `operator`, `developer` and `admin` are built in. Changes count at once on every gateway. Nobody hands out what he lacks himself: forbidden."""
+    """As Roles, awaited."""
 
     async def create_role(
         self,
@@ -2097,7 +2137,7 @@ class AsyncRoles:
         """Gives the role again."""
 
 class AsyncRules:
-    """Extraction rules. A rule's versions are immutable; one of them is active."""
+    """As Rules, awaited."""
 
     async def create_rule(
         self,
@@ -2155,7 +2195,7 @@ class AsyncRules:
         """Brings a deleted rule back."""
 
 class AsyncRuns:
-    """Runs: one for each job, with parameters, metrics and files."""
+    """As Runs, awaited."""
 
     async def get_run(self, *, run: str, timeout: Seconds = ...) -> runs_pb2.Run:
         """Returns a run with its last metrics and its files."""
@@ -2193,7 +2233,7 @@ class AsyncRuns:
         """Downloads a file of a run: its bytes from `offset` on."""
 
 class AsyncSources:
-    """Sources and the files that callers upload to make sources of."""
+    """As Sources, awaited."""
 
     async def create_source(
         self,
@@ -2268,7 +2308,7 @@ class AsyncSources:
         """Ends an upload."""
 
 class AsyncSubscriptions:
-    """Subscriptions. Deliveries are signed as Standard Webhooks say, kept until the receiver takes them, tried 5 s to 24 h."""
+    """As Subscriptions, awaited."""
 
     async def create_subscription(
         self,
@@ -2343,7 +2383,7 @@ class AsyncSubscriptions:
         """Tries a delivery again at once, also a dead one."""
 
 class AsyncUsage:
-    """What was used, as the ledger has it: predictions and trainings alike."""
+    """As Usage, awaited."""
 
     async def list_usage(
         self,

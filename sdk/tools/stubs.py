@@ -126,11 +126,9 @@ def text() -> str:
     for prefix in ("", "Async"):
         for name, methods in services().items():
             service = next(iter(methods.values())).descriptor.containing_service
-            body += [
-                f"class {prefix}{service.name}:",
-                f'    """{contract.comments().get(service.full_name, name)}"""',
-                "",
-            ]
+            said = contract.comments().get(service.full_name, name)
+            said = f"As {service.name}, awaited." if prefix else said
+            body += [f"class {prefix}{service.name}:", f'    """{said}"""', ""]
             for method in methods.values():
                 body += lines(method, prefix)
         body += [f"class {prefix}Services:", '    """The services as attributes of a client."""', ""]

@@ -83,7 +83,7 @@ def build(config: Config, runtime: Runtime) -> App:
     instances = Instances(runtime.directory)
     traffic, remote = _traffic(runtime, database, RemoteEngines(runtime, instances, retries))
     traffic.spending = books.spending
-    traffic.guards = calls.guards = statutes.guards
+    traffic.guards, calls.guard = statutes.guards, statutes.guard
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal, bearers)
     edge.costly = lambda request: calls.costly(request.method, request.path)

@@ -100,8 +100,8 @@ class Calls:
     def __init__(self, runtime: Runtime, access: AccessService, retries: Retries) -> None:
         self._runtime, self._access, self._retries = runtime, access, retries
         self._stubs: dict[tuple[str, str], Any] = {}
-        # The policies of the tenants that have some.
-        self.guards: Mapping[str, Guard] = {}
+        # The policies of a tenant.
+        self.guard: Callable[[str], Guard | None] = lambda tenant: None
         # By service: how many calls at once it bears.
         self.gates: dict[str, Gate] = {}
         # Filters requests, answers, and what is written down of them.
@@ -241,7 +241,7 @@ class Calls:
     def _admitted(self, method: Method, owner: str, request: Message, caller: Caller) -> Caller:
         """The caller as the service sees him. Raises forbidden for one who may not make the call."""
         found = admitted(method, owner, request, caller)
-        if guard := self.guards.get(caller.principal.scope.tenant):
+        if guard := self.guard(caller.principal.scope.tenant):
             guard.call(method, request, caller.principal, caller.address)
         return found
 

@@ -12,9 +12,11 @@ import sqlalchemy
 from services.gateway.access.keyring import Keyring
 from services.gateway.database import open_database
 from services.gateway.policies import guard
-from services.gateway.policies.domain.rules import Effect, Rule, What
+from services.gateway.policies.domain.rules import Effect, Facts, Rule, What
+from services.gateway.policies.recorder import Recorder
 from services.gateway.policies.service import Policies, Wanted
-from services.gateway.policies.store import PolicyStore
+from services.gateway.policies.store.decisions import DecisionStore
+from services.gateway.policies.store.versions import PolicyStore
 from services.kit import tenancy
 from services.kit.auth import Principal, Scope
 from services.kit.errors import NotFound
@@ -34,7 +36,9 @@ class Node:
         self.database = open_database(url, home)
         now = lambda: datetime.now(UTC)  # noqa: E731
         ring = Keyring(b"", now)
-        self.policies = Policies(PolicyStore(self.database), lambda: ring, guard.kinds, now)
+        decisions = DecisionStore(self.database)
+        self.recorder = Recorder(decisions)
+        self.policies = Policies(PolicyStore(self.database), decisions, self.recorder, lambda: ring, guard.kinds, now)
 
     async def start(self) -> None:
         await self.database.start()
@@ -46,7 +50,7 @@ class Node:
         self.database.close()
 
     def counts(self, tenant: str) -> int:
-        found = self.policies.guards.get(tenant)
+        found = self.policies.guards.get(tenant) if tenant in self.policies._ruled else None
         return found.compiled.version if found else 0
 
 
@@ -64,7 +68,7 @@ async def nodes(tmp_path: Path) -> AsyncIterator[list[Node]]:
 async def made(node: Node, caller: Principal, *rules: Rule) -> int:
     with tenancy.of(caller.scope.tenant):
         version = (await node.policies.create(caller, Wanted("", rules, ()), None)).version
-        await node.policies.test(caller, version)
+        await node.policies.test(caller, version, 0, "")
         return version
 
 
@@ -117,3 +121,16 @@ async def test_a_tenant_sees_no_policies_of_another(nodes: list[Node]) -> None:
         )
 
     assert counted == 0
+
+
+async def test_decisions_of_all_gateways_are_one_sample_and_each_tenants_own(nodes: list[Node]) -> None:
+    for number, node in enumerate(nodes):
+        for tenant in ("acme", "other")[: number + 1]:
+            node.recorder.take(tenant, Facts(f"key:k{number}", "models.get", datetime.now(UTC)), "", 0)
+        await node.recorder.write()
+    with tenancy.of("acme"):
+        mine = await nodes[0].policies.decisions(ACME, 0, "")
+        theirs = await nodes[0].policies.decisions(OTHER, 0, "")  # no row of another tenant is there
+
+    assert [one.facts.principal for one in mine.items] == ["key:k1", "key:k0"]
+    assert not theirs.items

@@ -24,7 +24,7 @@ METHODS = list(PUBLIC.values())
 # What answers a stranger with what he has himself, nothing, as he has made nothing, or with what is the house's.
 OWN = {
     "WhoAmI", "GetReceiptKey", "ListTenants", "ListApiKeys", "ListRoles", "ListBindings", "ListLimits",
-    "GetPolicies", "ListPolicyVersions", "ExplainDecision",
+    "GetPolicies", "ListPolicyVersions", "ListDecisions", "ExplainDecision",
     "ListQuotas", "ListUsage", "ListPriceLists",
     "ListSources", "ListRules", "ListExtractions", "ListDataSets", "ListPrivacyFilters",
     "ListFeatureSets", "ListPipelines", "ListJobs", "ListRuns", "ListModels", "ListReleases", "ListEngines",

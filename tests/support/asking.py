@@ -100,6 +100,7 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "ListPriceLists": lambda of: {},
     "ListBindings": lambda of: {"show_deleted": True},
     "ListPolicyVersions": lambda of: {},
+    "ListDecisions": lambda of: {},
     "ListSources": lambda of: {"show_deleted": True},
     "ListRules": lambda of: {"show_deleted": True},
     "ListExtractions": lambda of: {"rule": of("rule")},

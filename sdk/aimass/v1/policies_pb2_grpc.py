@@ -65,6 +65,11 @@ class PoliciesStub:
                 request_serializer=aimass_dot_v1_dot_policies__pb2.ActivatePoliciesRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_policies__pb2.ActivePolicies.FromString,
                 _registered_method=True)
+        self.ListDecisions = channel.unary_unary(
+                '/aimass.v1.Policies/ListDecisions',
+                request_serializer=aimass_dot_v1_dot_policies__pb2.ListDecisionsRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_policies__pb2.ListDecisionsResponse.FromString,
+                _registered_method=True)
         self.ExplainDecision = channel.unary_unary(
                 '/aimass.v1.Policies/ExplainDecision',
                 request_serializer=aimass_dot_v1_dot_policies__pb2.ExplainDecisionRequest.SerializeToString,
@@ -105,7 +110,7 @@ class PoliciesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TestPolicies(self, request, context):
-        """Tries the examples of a version, which may then be activated.
+        """Tries a version on its examples and on what was decided lately: what comes out otherwise, a page at a time. It may then be activated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,8 +123,15 @@ class PoliciesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDecisions(self, request, context):
+        """Lists what was decided lately on requests that roles permit, newest first, a page at a time: a sample of at most 1,000, each kind of request once in an hour.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExplainDecision(self, request, context):
-        """Says what would be decided on a request and why: what gives the permission, and what each rule compares it to.
+        """Says what would be decided on a request, or on one that was recorded, and why: what gives the permission, and what each rule compares it to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,6 +169,11 @@ def add_PoliciesServicer_to_server(servicer, server):
                     servicer.ActivatePolicies,
                     request_deserializer=aimass_dot_v1_dot_policies__pb2.ActivatePoliciesRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_policies__pb2.ActivePolicies.SerializeToString,
+            ),
+            'ListDecisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDecisions,
+                    request_deserializer=aimass_dot_v1_dot_policies__pb2.ListDecisionsRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_policies__pb2.ListDecisionsResponse.SerializeToString,
             ),
             'ExplainDecision': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainDecision,
@@ -327,6 +344,33 @@ class Policies:
             '/aimass.v1.Policies/ActivatePolicies',
             aimass_dot_v1_dot_policies__pb2.ActivatePoliciesRequest.SerializeToString,
             aimass_dot_v1_dot_policies__pb2.ActivePolicies.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Policies/ListDecisions',
+            aimass_dot_v1_dot_policies__pb2.ListDecisionsRequest.SerializeToString,
+            aimass_dot_v1_dot_policies__pb2.ListDecisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

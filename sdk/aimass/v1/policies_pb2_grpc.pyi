@@ -45,13 +45,17 @@ class PoliciesStub:
     GetPolicies: _grpc.UnaryUnaryMultiCallable[_policies_pb2.GetPoliciesRequest, _policies_pb2.ActivePolicies]
     """Returns which version is active; version 0: none ever was."""
     TestPolicies: _grpc.UnaryUnaryMultiCallable[_policies_pb2.TestPoliciesRequest, _policies_pb2.TestPoliciesResponse]
-    """Tries the examples of a version, which may then be activated."""
+    """Tries a version on its examples and on what was decided lately: what comes out otherwise, a page at a time. It may then be activated."""
     ActivatePolicies: _grpc.UnaryUnaryMultiCallable[_policies_pb2.ActivatePoliciesRequest, _policies_pb2.ActivePolicies]
     """Makes a version count, an older one as well, everywhere within a second. failed_precondition: it was not tested, an example comes out otherwise, or it would refuse the caller to activate another."""
+    ListDecisions: _grpc.UnaryUnaryMultiCallable[
+        _policies_pb2.ListDecisionsRequest, _policies_pb2.ListDecisionsResponse
+    ]
+    """Lists what was decided lately on requests that roles permit, newest first, a page at a time: a sample of at most 1,000, each kind of request once in an hour."""
     ExplainDecision: _grpc.UnaryUnaryMultiCallable[
         _policies_pb2.ExplainDecisionRequest, _policies_pb2.DecisionExplanation
     ]
-    """Says what would be decided on a request and why: what gives the permission, and what each rule compares it to."""
+    """Says what would be decided on a request, or on one that was recorded, and why: what gives the permission, and what each rule compares it to."""
 
 @_typing.type_check_only
 class PoliciesAsyncStub(PoliciesStub):
@@ -71,13 +75,15 @@ class PoliciesAsyncStub(PoliciesStub):
     GetPolicies: _aio.UnaryUnaryMultiCallable[_policies_pb2.GetPoliciesRequest, _policies_pb2.ActivePolicies]  # type: ignore[assignment]
     """Returns which version is active; version 0: none ever was."""
     TestPolicies: _aio.UnaryUnaryMultiCallable[_policies_pb2.TestPoliciesRequest, _policies_pb2.TestPoliciesResponse]  # type: ignore[assignment]
-    """Tries the examples of a version, which may then be activated."""
+    """Tries a version on its examples and on what was decided lately: what comes out otherwise, a page at a time. It may then be activated."""
     ActivatePolicies: _aio.UnaryUnaryMultiCallable[_policies_pb2.ActivatePoliciesRequest, _policies_pb2.ActivePolicies]  # type: ignore[assignment]
     """Makes a version count, an older one as well, everywhere within a second. failed_precondition: it was not tested, an example comes out otherwise, or it would refuse the caller to activate another."""
+    ListDecisions: _aio.UnaryUnaryMultiCallable[_policies_pb2.ListDecisionsRequest, _policies_pb2.ListDecisionsResponse]  # type: ignore[assignment]
+    """Lists what was decided lately on requests that roles permit, newest first, a page at a time: a sample of at most 1,000, each kind of request once in an hour."""
     ExplainDecision: _aio.UnaryUnaryMultiCallable[
         _policies_pb2.ExplainDecisionRequest, _policies_pb2.DecisionExplanation
     ]  # type: ignore[assignment]
-    """Says what would be decided on a request and why: what gives the permission, and what each rule compares it to."""
+    """Says what would be decided on a request, or on one that was recorded, and why: what gives the permission, and what each rule compares it to."""
 
 class PoliciesServicer(metaclass=_abc_1.ABCMeta):
     """A tenant's policies: versions of rules, of which one is active. Rules refuse what roles permit and never permit anything."""
@@ -122,7 +128,7 @@ class PoliciesServicer(metaclass=_abc_1.ABCMeta):
         request: _policies_pb2.TestPoliciesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policies_pb2.TestPoliciesResponse, _abc.Awaitable[_policies_pb2.TestPoliciesResponse]]:
-        """Tries the examples of a version, which may then be activated."""
+        """Tries a version on its examples and on what was decided lately: what comes out otherwise, a page at a time. It may then be activated."""
 
     @_abc_1.abstractmethod
     def ActivatePolicies(
@@ -133,12 +139,20 @@ class PoliciesServicer(metaclass=_abc_1.ABCMeta):
         """Makes a version count, an older one as well, everywhere within a second. failed_precondition: it was not tested, an example comes out otherwise, or it would refuse the caller to activate another."""
 
     @_abc_1.abstractmethod
+    def ListDecisions(
+        self,
+        request: _policies_pb2.ListDecisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policies_pb2.ListDecisionsResponse, _abc.Awaitable[_policies_pb2.ListDecisionsResponse]]:
+        """Lists what was decided lately on requests that roles permit, newest first, a page at a time: a sample of at most 1,000, each kind of request once in an hour."""
+
+    @_abc_1.abstractmethod
     def ExplainDecision(
         self,
         request: _policies_pb2.ExplainDecisionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policies_pb2.DecisionExplanation, _abc.Awaitable[_policies_pb2.DecisionExplanation]]:
-        """Says what would be decided on a request and why: what gives the permission, and what each rule compares it to."""
+        """Says what would be decided on a request, or on one that was recorded, and why: what gives the permission, and what each rule compares it to."""
 
 def add_PoliciesServicer_to_server(
     servicer: PoliciesServicer, server: _typing.Union[_grpc.Server, _aio.Server]

@@ -99,6 +99,10 @@ class Keyring:
             self._tenants[tenant.tenant] = tenant
             self.newest = max(self.newest, tenant.create_time)
 
+    def names(self) -> frozenset[str]:
+        """Of all tenants."""
+        return frozenset(self._tenants)
+
     @property
     def tenants(self) -> int:
         """How many tenants it knows."""

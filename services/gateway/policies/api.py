@@ -5,6 +5,7 @@ from aimass.v1 import policies_pb2 as pb
 from services.gateway.policies import wire
 from services.gateway.policies.service import Explanation, Policies, Wanted
 from services.gateway.roles.domain import Grant
+from services.kit.errors import InvalidValue, Violation
 from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 from services.kit.timestamps import to_wire
@@ -39,18 +40,39 @@ class PoliciesApi:
         return wire.active_to_wire(await self._policies.active(call.principal))
 
     async def TestPolicies(self, request: pb.TestPoliciesRequest, call: Call) -> pb.TestPoliciesResponse:
-        version, failed = await self._policies.test(call.principal, request.version)
+        made = await self._policies.test(call.principal, request.version, request.page_size, request.page_token)
         wrong = [
-            pb.FailedExample(name=one.example.name, outcome=wire.outcome(not one.rule), rule=one.rule) for one in failed
+            pb.FailedExample(name=one.example.name, outcome=wire.outcome(not one.rule), rule=one.rule)
+            for one in made.failed
         ]
-        at = to_wire(version.test_time)
-        return pb.TestPoliciesResponse(version=version.version, failed_examples=wrong, test_time=at)
+        changed = [wire.change_to_wire(one.decision, one.rule) for one in made.changes.items]
+        return pb.TestPoliciesResponse(
+            version=made.version.version,
+            failed_examples=wrong,
+            test_time=to_wire(made.version.test_time),
+            decisions=made.decisions,
+            newly_refused=made.newly_refused,
+            newly_allowed=made.newly_allowed,
+            changes=changed,
+            next_page_token=made.changes.next_token,
+        )
+
+    async def ListDecisions(self, request: pb.ListDecisionsRequest, call: Call) -> pb.ListDecisionsResponse:
+        page = await self._policies.decisions(call.principal, request.page_size, request.page_token)
+        found = map(wire.decision_to_wire, page.items)
+        return pb.ListDecisionsResponse(decisions=found, next_page_token=page.next_token)
 
     async def ActivatePolicies(self, request: pb.ActivatePoliciesRequest, call: Call) -> pb.ActivePolicies:
         return wire.active_to_wire(await self._policies.activate(call.principal, request.version, request.etag))
 
     async def ExplainDecision(self, request: pb.ExplainDecisionRequest, call: Call) -> pb.DecisionExplanation:
-        asked = wire.facts_from_wire(request.request, call.now())
+        if request.HasField("request") == bool(request.decision):
+            rule = "must be set, or a decision and not both"
+            raise InvalidValue(f"request {rule}", [Violation("/request", rule)])
+        if request.decision:
+            asked = await self._policies.recorded(call.principal, request.decision)
+        else:
+            asked = wire.facts_from_wire(request.request, call.now())
         return explanation_to_wire(await self._policies.explain(call.principal, asked, request.version))
 
     async def changed(self, message: events.PoliciesChanged, delivery: Delivery) -> None:

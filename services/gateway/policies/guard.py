@@ -21,6 +21,7 @@ INFERENCE = "inference.GRPCInferenceService"
 # Where the call comes from that a use case of the gateway runs for.
 calling: ContextVar[str] = ContextVar("calling", default="")
 Refused = Callable[[Principal, str, Facts, str], None]
+Decided = Callable[[str, Facts, str, int], None]
 
 
 @contextlib.contextmanager
@@ -36,9 +37,12 @@ def calling_from(address: str) -> Iterator[None]:
 class Guard:
     """The rules of a tenant, asked for each request: time and place change although the caller does not."""
 
-    def __init__(self, compiled: Compiled, now: Callable[[], datetime], refused: Refused) -> None:
-        """`refused` is told of each prediction that is refused; calls are audited where they are made."""
-        self.compiled, self._now, self._refused = compiled, now, refused
+    def __init__(self, compiled: Compiled, now: Callable[[], datetime], refused: Refused, decided: Decided) -> None:
+        """`refused` is told of each prediction that is refused; calls are audited where they are made.
+
+        `decided` is told of each decision.
+        """
+        self.compiled, self._now, self._refused, self._decided = compiled, now, refused, decided
 
     def prediction(self, query: Query, pinned: Pinned, method: str = "ModelInfer") -> None:
         """Raises forbidden for a request of the Open Inference Protocol that a rule refuses."""
@@ -54,7 +58,9 @@ class Guard:
             rows=max([tensor.shape[0] for tensor in query.inputs if tensor.shape], default=0),
             bytes=sum([len(tensor.raw) for tensor in query.inputs]),
         )
-        if rule := self.compiled.refusing(facts):
+        rule = self.compiled.refusing(facts)
+        self._decided(query.caller.scope.tenant, facts, rule, self.compiled.version)
+        if rule:
             self._refused(query.caller, query.request_id, facts, rule)
             raise refusal(rule)
 
@@ -69,7 +75,9 @@ class Guard:
             bytes=request.ByteSize(),
             cost=method.policy.cost or 1,
         )
-        if rule := self.compiled.refusing(facts):
+        rule = self.compiled.refusing(facts)
+        self._decided(principal.scope.tenant, facts, rule, self.compiled.version)
+        if rule:
             raise refusal(rule)
 
     def _facts(self, principal: Principal, address: str, **more: Any) -> Facts:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -13,10 +13,12 @@ from services.gateway.policies import events
 from services.gateway.policies.domain.check import check, check_facts
 from services.gateway.policies.domain.compiled import Compiled, peer
 from services.gateway.policies.domain.doubts import Kind, doubts
-from services.gateway.policies.domain.rules import Active, Example, Facts, Rule, Version
+from services.gateway.policies.domain.rules import Active, Decision, Example, Facts, Rule, Version
 from services.gateway.policies.domain.trace import Trace, trace
-from services.gateway.policies.guard import Guard, Refused, calling
-from services.gateway.policies.store import PolicyStore
+from services.gateway.policies.guard import INFER, Guard, Refused, calling
+from services.gateway.policies.recorder import EVERY, Recorder
+from services.gateway.policies.store.decisions import DecisionStore
+from services.gateway.policies.store.versions import PolicyStore
 from services.gateway.roles.domain import Grant, here, roles_in
 from services.kit import pages
 from services.kit.auth import Principal, Scope, grants, matches
@@ -47,6 +49,24 @@ class Failed(NamedTuple):
     rule: str
 
 
+class Change(NamedTuple):
+    """A decision that would be another, by a rule or by none."""
+
+    decision: Decision
+    rule: str
+
+
+class Trial(NamedTuple):
+    """What a version came to: examples that come out otherwise, and decisions that would."""
+
+    version: Version
+    failed: list[Failed]
+    decisions: int
+    newly_refused: int
+    newly_allowed: int
+    changes: Page[Change]
+
+
 class Explanation(NamedTuple):
     """What is decided on a request, and why."""
 
@@ -67,21 +87,51 @@ class Policies:
     def __init__(
         self,
         store: PolicyStore,
+        decisions: DecisionStore,
+        recorder: Recorder,
         keyring: Callable[[], Keyring],
         kinds: Callable[[], Sequence[Kind]],
         now: Callable[[], datetime],
         refused: Refused = lambda principal, request_id, facts, rule: None,
     ) -> None:
-        """`kinds` are the requests that there are; `refused` is told of predictions that a rule refuses."""
+        """`recorder` keeps a sample of what is decided; `kinds` are the requests that there are; `refused` is told of
+        predictions that a rule refuses.
+        """
         self._store, self._keyring, self._kinds, self._now, self._refused = store, keyring, kinds, now, refused
+        self._decisions, self._recorder, recorder.again = decisions, recorder, self._look
         self._active: dict[str, Active] = {}
         self._guards: dict[str, Guard] = {}
+        self._own: dict[str, Guard] = {}
+        # The tenants whose policies have a rule, those that are known, and what asks nothing of the others.
+        self._ruled, self._met = set[str](), set[str]()
+        self._free = Guard(Compiled(()), now, refused, self._decided)
         self._away = False
 
     @property
     def guards(self) -> Mapping[str, Guard]:
-        """Of the tenants whose policies have a rule."""
+        """What predictions are checked against: of tenants with rules, and of others while theirs are looked at."""
         return self._guards
+
+    def of(self, tenant: str) -> Guard:
+        """What calls of a tenant are checked against: unlike predictions, all of them are looked at."""
+        return self._own.get(tenant, self._free)
+
+    def _decided(self, tenant: str, facts: Facts, rule: str, version: int) -> None:
+        hot = facts.permission == INFER
+        if not self._recorder.take(tenant, facts, rule, version, hot) and tenant not in self._ruled:
+            self._guards.pop(tenant, None)
+
+    def _look(self, tenants: Iterable[str]) -> None:
+        """Looks at the decisions of tenants again."""
+        for tenant in tenants:
+            self._guards.setdefault(tenant, self.of(tenant))
+
+    def meet(self) -> None:
+        """Looks at the decisions of tenants that are new."""
+        if len(self._met) != self._keyring().tenants:
+            new = self._keyring().names() - self._met
+            self._met |= new
+            self._look(new)
 
     async def load(self) -> None:
         """Takes what counts from the database."""
@@ -94,10 +144,9 @@ class Policies:
         if known and known.generation >= active.generation:
             return
         self._active[active.tenant] = active
-        if rules:
-            self._guards[active.tenant] = Guard(Compiled(rules, active.version), self._now, self._refused)
-        else:
-            self._guards.pop(active.tenant, None)
+        guard = Guard(Compiled(rules, active.version), self._now, self._refused, self._decided)
+        self._guards[active.tenant] = self._own[active.tenant] = guard
+        (self._ruled.add if rules else self._ruled.discard)(active.tenant)
 
     async def reload(self) -> None:
         """The same; keeps what is held when the database cannot be reached."""
@@ -120,6 +169,12 @@ class Policies:
                 if not self._away:
                     log.warning("policies stay as they were: %s", failure)
                 self._away = True
+
+    async def look(self) -> None:
+        """Looks at the decisions of tenants that are new, for ever."""
+        while True:
+            self.meet()
+            await asyncio.sleep(EVERY)
 
     async def create(self, caller: Principal, wanted: Wanted, once: Once | None) -> Version:
         """Raises invalid_value, limit_exceeded."""
@@ -147,11 +202,24 @@ class Policies:
         """Which version counts."""
         return await self._store.active(caller.scope.tenant)
 
-    async def test(self, caller: Principal, number: int) -> tuple[Version, list[Failed]]:
+    async def test(self, caller: Principal, number: int, page_size: int, page_token: str) -> Trial:
         """Tries a version, which may then be activated. Raises not_found."""
+        size, last = pages.size(page_size), pages.after(page_token, str)
         version, now = await self.version(caller, number), self._now()
+        decided = await self._decisions.newest(version.tenant)
+        changed = await asyncio.to_thread(changes, version.rules, decided)
         await self._store.tested(version.tenant, number, now)
-        return replace(version, test_time=now), failed(version, now)
+        shown = [one for one in changed if not last or one.decision.decision < str(last[0])][: size + 1]
+        page = pages.cut(shown, size, lambda one: (one.decision.decision,))
+        refused = sum(bool(one.rule) for one in changed)
+        trial = replace(version, test_time=now), failed(version, now), len(decided), refused, len(changed) - refused
+        return Trial(*trial, page)
+
+    async def decisions(self, caller: Principal, page_size: int, page_token: str) -> Page[Decision]:
+        """Newest first."""
+        size, last = pages.size(page_size), pages.after(page_token, str)
+        found = await self._decisions.newest(caller.scope.tenant, str(last[0]) if last else "", size + 1)
+        return pages.cut(found, size, lambda decision: (decision.decision,))
 
     async def activate(self, caller: Principal, number: int, etag: str) -> Active:
         """Raises not_found, failed_precondition, etag_mismatch."""
@@ -175,6 +243,10 @@ class Policies:
 
     def _roles(self, principal: str, scope: Scope) -> tuple[str, ...]:
         return roles_in(self._keyring().given(scope.tenant, principal), scope.project)
+
+    async def recorded(self, caller: Principal, decision: str) -> Facts:
+        """A request that was decided on. Raises not_found."""
+        return (await self._decisions.one(caller.scope.tenant, decision)).facts
 
     async def explain(self, caller: Principal, asked: Facts, number: int) -> Explanation:
         """What a version decides on a request, 0: the one that counts. Raises invalid_value, not_found."""
@@ -205,6 +277,13 @@ def failed(version: Version, now: datetime) -> list[Failed]:
         if example.allowed == bool(rule):
             found.append(Failed(example, rule))
     return found
+
+
+def changes(rules: Sequence[Rule], decided: Sequence[Decision]) -> list[Change]:
+    """The decisions that would be others by some rules, in their order."""
+    compiled = Compiled(rules)
+    now = [Change(decision, compiled.refusing(decision.facts)) for decision in decided]
+    return [change for change in now if bool(change.rule) != bool(change.decision.rule)]
 
 
 def locking(rules: Sequence[Rule], facts: Facts) -> str:

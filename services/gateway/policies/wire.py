@@ -8,6 +8,7 @@ from aimass.v1 import policies_pb2 as pb
 from services.gateway.policies.domain.rules import (
     DAYS,
     Active,
+    Decision,
     Effect,
     Example,
     Facts,
@@ -157,6 +158,22 @@ def example_to_wire(example: Example) -> pb.PolicyExample:
 def outcome(allowed: bool) -> pb.PolicyOutcome.ValueType:
     """What rules come to."""
     return pb.POLICY_OUTCOME_ALLOWED if allowed else pb.POLICY_OUTCOME_REFUSED
+
+
+def decision_to_wire(decision: Decision) -> pb.Decision:
+    """What was decided, as callers see it."""
+    return pb.Decision(
+        decision=decision.decision,
+        request=facts_to_wire(decision.facts),
+        outcome=outcome(not decision.rule),
+        rule=decision.rule,
+        version=decision.version,
+    )
+
+
+def change_to_wire(decision: Decision, rule: str) -> pb.DecisionChange:
+    """A decision that would be another by a rule, or by none."""
+    return pb.DecisionChange(decision=decision_to_wire(decision), outcome=outcome(not rule), rule=rule)
 
 
 def version_to_wire(version: Version, active: int = 0) -> pb.PolicyVersion:

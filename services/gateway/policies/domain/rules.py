@@ -140,6 +140,17 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What was decided on a request that roles permit: the rule that refused it, and of which version; empty: none."""
+
+    tenant: str
+    decision: str
+    facts: Facts
+    rule: str = ""
+    version: int = 0
+
+
+@dataclass(frozen=True)
 class Doubt:
     """What about a rule is likely not meant."""
 
