@@ -82,7 +82,7 @@ def build(config: Config, runtime: Runtime) -> App:
     calls = Calls(runtime, access, retries)
     instances = Instances(runtime.directory)
     traffic, remote = _traffic(runtime, database, RemoteEngines(runtime, instances, retries))
-    traffic.spending = books.spending
+    traffic.spending, calls.trainings = books.spending, books.trainings
     traffic.guards, calls.guard = statutes.guards, statutes.guard
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal, bearers)
@@ -114,7 +114,7 @@ def build(config: Config, runtime: Runtime) -> App:
         rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": RolesApi(roles), **more},
         database=database,
         schema=schema,
-        listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener],
+        listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener, books.jobs],
         start=[access.start, limiting.start, *books.start, *statutes.start, privacy.start, limiter.look],
         tasks=[*tasks, limiter.follow, journal.write_for_ever, *follow, web.warm],
         doors=[doors],

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
@@ -14,6 +14,8 @@ from aimass.v1 import options_pb2
 from services.gateway.access import guests
 from services.gateway.access.service import AccessService
 from services.gateway.charging import Charge
+from services.gateway.ledger.training import Trainings
+from services.gateway.narrowing import speaking
 from services.gateway.overload import gate as gates
 from services.gateway.overload.gate import Gate, Passage
 from services.gateway.overload.priority import HEADER, lowered, priority
@@ -22,7 +24,7 @@ from services.gateway.privacy.cleaner import Cleaner
 from services.gateway.retries import ATTEMPT, Retries
 from services.kit import contract
 from services.kit.app import Runtime
-from services.kit.auth import Principal, grants, matches
+from services.kit.auth import Principal
 from services.kit.calls import permit
 from services.kit.contract import ANY, Method
 from services.kit.errors import Code, Disconnected, Failure, Forbidden, InvalidValue, NotFound, Violation
@@ -49,38 +51,6 @@ class Caller:
     charge: Charge | None = None
 
 
-@lru_cache(maxsize=1)
-def _permissions() -> dict[str, frozenset[str]]:
-    """What the methods of each owner need."""
-    found: dict[str, set[str]] = {}
-    for method in contract.all_methods().values():
-        found.setdefault(method.owner, set()).add(method.policy.permission)
-    return {owner: frozenset(needed) for owner, needed in found.items()}
-
-
-@lru_cache(maxsize=10_000)
-def narrowed(principal: Principal, audience: str) -> Principal:
-    """The principal with those permissions only that the audience's methods need, and that are for all objects."""
-    needed = _permissions().get(audience, frozenset()) | _permissions().get(ANY, frozenset())
-    kept = tuple(dict.fromkeys(p for p in principal.permissions if any(need and grants(p, need) for need in needed)))
-    return principal if kept == principal.permissions else Principal(principal.scope, principal.id, kept)
-
-
-def speaking(principal: Principal, audience: str, method: Method, request: Message) -> Principal:
-    """Who a call is made for: with the permissions of `narrowed`, and the one for this object if that is what lets it.
-
-    So a token stays small however many objects somebody has rights on.
-    """
-    found, permission = narrowed(principal, audience), method.policy.permission
-    if found.may(permission):
-        return found
-    thing = method.thing(request)
-    if not (held := principal.by(permission, thing)):
-        return found
-    here = next(one for one in held.partition("@")[2].split(",") if matches(one, thing))
-    return replace(found, permissions=(*found.permissions, f"{permission}@{here}"))
-
-
 def admitted(method: Method, audience: str, request: Message, caller: Caller) -> Caller:
     """The caller as the service sees him. Raises forbidden for one who may not make the call."""
     permit(method, caller.principal, request)
@@ -102,6 +72,8 @@ class Calls:
         self._stubs: dict[tuple[str, str], Any] = {}
         # The policies of a tenant.
         self.guard: Callable[[str], Guard | None] = lambda tenant: None
+        # What reserves budget for calls that start long work.
+        self.trainings: Trainings | None = None
         # By service: how many calls at once it bears.
         self.gates: dict[str, Gate] = {}
         # Filters requests, answers, and what is written down of them.
@@ -180,6 +152,14 @@ class Calls:
         caller = self._admitted(method, owner, request, caller)
         if caller.charge:
             await caller.charge.take(method.path[1:], costly=method.policy.costly)
+        send = partial(self._sent, method, owner, request, caller, timeout)
+        if self.trainings and method.policy.HasField("reserves"):
+            return await self.trainings.around(method, request, caller.principal, send)
+        return await send()
+
+    async def _sent(
+        self, method: Method, owner: str, request: Message, caller: Caller, timeout: float | None
+    ) -> tuple[bytes, Any]:
         if self.cleaner:
             await self.cleaner.request(method, request, caller.principal.scope.tenant)
         sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)

@@ -1,5 +1,7 @@
 """The child that trains: rows in, one ONNX file and its evaluation out. Imports nothing heavy before it is asked to."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ from services.kit.child import Child
 from services.kit.errors import Code, FailedPrecondition, Failure
 
 Json = dict[str, Any]
+Say = Callable[[Json], None]
 MEDIA_TYPES = {
     ".onnx": "application/octet-stream",
     ".arrow": "application/vnd.apache.arrow.file",
@@ -24,19 +27,27 @@ def main(request: Json, child: Child) -> Json:
     from services.trainer.training import table
     from services.trainer.training.session import Session
 
-    child.progress({"progress": 0.02, "stage": "reading"})
+    def say(message: Json) -> None:
+        child.progress({**message, "cpu_milliseconds": _spent()})
+
+    say({"progress": 0.02, "stage": "reading"})
     graph = _graph(request)
     ranges = [table.Rows(**request[name]) for name in ("train", "evaluate")]
     columns = [request["key"], *request["inputs"], request["label"]]
     known, held = table.read(request["files"], columns, ranges)
     labels = table.binary(known, request["label"], "train on")
     truth = table.binary(held, request["label"], "evaluate on")
-    child.progress({"progress": 0.1, "stage": "features"})
+    say({"progress": 0.1, "stage": "features"})
     features = Session(graph).run(table.feeds(known, request["inputs"]))
-    child.progress({"progress": 0.2, "stage": "training"})
-    model = _train(request, child, graph, features, labels)
-    child.progress({"progress": 0.9, "stage": "evaluating"})
-    return _package(request, model, held, truth, len(labels))
+    say({"progress": 0.2, "stage": "training"})
+    model = _train(request, say, graph, features, labels)
+    say({"progress": 0.9, "stage": "evaluating"})
+    return {**_package(request, model, held, truth, len(labels)), "cpu_milliseconds": _spent()}
+
+
+def _spent() -> int:
+    """Milliseconds of processors that this process has used, in all its threads."""
+    return int(time.process_time() * 1000)
 
 
 def _graph(request: Json) -> bytes:
@@ -48,7 +59,7 @@ def _graph(request: Json) -> bytes:
     return data
 
 
-def _train(request: Json, child: Child, graph: bytes, features: Any, labels: Any) -> bytes:
+def _train(request: Json, say: Say, graph: bytes, features: Any, labels: Any) -> bytes:
     import numpy as np
 
     from services.trainer.training import boosting, logistic, model
@@ -62,7 +73,7 @@ def _train(request: Json, child: Child, graph: bytes, features: Any, labels: Any
     def point(metric: str, step: int, value: float) -> None:
         done = min(step / rounds, 1.0)
         said = {"metric": metric, "step": step, "value": value}
-        child.progress({"progress": 0.2 + 0.7 * done, "stage": "training", "point": said})
+        say({"progress": 0.2 + 0.7 * done, "stage": "training", "point": said})
 
     if kind == "lightgbm":
         settings = boosting.Boosting(**how)

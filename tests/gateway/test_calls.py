@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from aimass.v1 import models_pb2
-from services.gateway.calls import narrowed, said, speaking
+from services.gateway.calls import said
+from services.gateway.narrowing import narrowed, speaking
 from services.kit import contract
 from services.kit.auth import Identity, Principal, Scope
 from services.kit.errors import Failure

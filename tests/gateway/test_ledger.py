@@ -269,6 +269,70 @@ async def test_a_training_that_never_came_is_given_back(books: Books) -> None:
     assert await books.standing("all") == (0, 0)
 
 
+def job(used: int) -> Entry:
+    """How a trainer says that a job has ended."""
+    where = ("acme", "late", "", TRAINING, "m")
+    return Entry(uuid7(), *where, reserved=Amounts(), used=Amounts(cpu_milliseconds=used), reference="job-1")
+
+
+async def reserved(books: Books) -> Entry:
+    most = Amounts(cpu_milliseconds=50)
+    where = ("acme", "late", "key:abcd1234", TRAINING, "m")
+    (found,) = await books.entries.reserve([Claim(Entry(uuid7(), *where, reserved=most), most, 60)])
+    assert isinstance(found, Entry)
+    return found
+
+
+async def test_a_training_is_charged_to_who_reserved_for_it(books: Books) -> None:
+    await books.quota("cpu", "key:abcd1234", 100, Meter.CPU)
+    await books.entries.bind(await reserved(books), "job-1", 60)
+    underway = await books.standing("cpu")
+    for _ in range(2):
+        await books.entries.conclude(job(30))
+
+    assert underway == (0, 50)
+    assert await books.standing("cpu") == (30, 0)
+    assert (await books.total(principal="key:abcd1234")).cpu_milliseconds == 30
+
+
+async def test_a_job_that_ended_before_it_was_known_whose_it_is_is_charged_once(books: Books) -> None:
+    await books.quota("cpu", "tenant", 100, Meter.CPU)
+    entry = await reserved(books)
+    await books.entries.conclude(job(30))
+    await books.entries.bind(entry, "job-1", 60)
+
+    assert await books.standing("cpu") == (30, 0)
+
+
+async def test_a_submission_that_is_repeated_reserves_once(books: Books) -> None:
+    await books.quota("cpu", "tenant", 100, Meter.CPU)
+    for _ in range(2):
+        await books.entries.bind(await reserved(books), "job-1", 60)
+
+    assert await books.standing("cpu") == (0, 50)
+
+
+async def test_a_job_that_outlives_its_reservation_is_charged_all_the_same(books: Books) -> None:
+    await books.quota("cpu", "tenant", 100, Meter.CPU)
+    await books.entries.bind(await reserved(books), "job-1", 60)
+    books.now += timedelta(seconds=61)
+    await books.entries.recover(False)
+    given_back = await books.standing("cpu")
+    await books.entries.conclude(job(30))
+
+    assert given_back == (0, 0)
+    assert await books.standing("cpu") == (30, 0)
+
+
+async def test_a_job_that_never_ran_costs_nothing(books: Books) -> None:
+    await books.quota("cpu", "tenant", 100, Meter.CPU)
+    await books.entries.bind(await reserved(books), "job-1", 60)
+    await books.entries.conclude(job(0))
+
+    assert await books.standing("cpu") == (0, 0)
+    assert await books.total() == Amounts()
+
+
 async def test_what_nobody_reserved_is_added_once(books: Books) -> None:
     await books.quota("all", "tenant", 100)
     where = ("acme", "late", "key:abcd1234", SERVING, "m")

@@ -8,7 +8,7 @@ import pytest
 
 from aimass import Client, Failure, invoice
 from tests.journeys.test_crash import until
-from tests.support.estate import MARK, Estate
+from tests.support.estate import MARK, Estate, spec
 from tests.support.server import Server, serving
 
 MONTH = f"{datetime.now(UTC):%Y-%m}"
@@ -66,6 +66,35 @@ def test_what_was_used_is_settled_and_said(server: Server) -> None:
         until(lambda: agreed(client, who))
 
     assert (found.used.requests, found.used.rows, found.estimated.requests) == (20, 40, 0)
+
+
+def test_a_training_is_in_the_same_ledger(server: Server) -> None:
+    with server.client() as client:
+        who = f"key:{server.key[4:12]}"
+        until(lambda: client.usage.list_usage(kind="training").rows)
+        (row,) = client.usage.list_usage(kind="training", group_by=["principal", "model"]).rows
+        job = client.jobs.list_jobs(model=MARK).jobs[0]
+
+    assert (row.principal, row.model, row.entries) == (who, MARK, 1)
+    assert row.used.cpu_milliseconds == job.cpu_milliseconds > 0
+
+
+def test_a_training_that_may_use_more_than_is_left_is_not_begun(server: Server) -> None:
+    with server.client() as client:
+        made = client.quotas.create_quota(
+            quota="cpu", subject="project:default", meter="METER_CPU_MILLISECONDS", period="PERIOD_TOTAL", amount=60_000
+        )
+        with pytest.raises(Failure) as refused:
+            client.jobs.submit_job(spec=spec())
+        small = spec() | {"timeout_seconds": 10, "max_attempts": 1}
+        client.jobs.submit_job(spec=small).result(timeout=90)
+        until(lambda: not client.quotas.get_quota(quota="cpu").reserved)
+        left = client.quotas.get_quota(quota="cpu")
+        client.quotas.delete_quota(quota="cpu", etag=made.etag)
+
+    assert refused.value.code == "quota_exceeded"
+    assert "quota cpu of project default" in refused.value.detail
+    assert 0 < left.spent < 60_000
 
 
 def test_what_lay_in_slices_at_a_kill_is_charged_in_full_and_never_beyond_the_budget(server: Server) -> None:

@@ -241,3 +241,12 @@ class Leases(RuleBasedStateMachine):
 
 TestLeases = Leases.TestCase
 TestLeases.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_what_attempts_use_of_processors_adds_up_and_never_shrinks() -> None:
+    first = domain.renew(running(), 1, NOW, 10, 0.5, "training", 300)
+    late = domain.renew(first, 1, NOW, 10, 0.5, "training", 200)
+    again = domain.lease(domain.lost(late, NOW), "w2", NOW, 10)
+    second = domain.renew(again, 2, NOW, 10, 0.1, "training", 50)
+
+    assert [job.cpu_milliseconds for job in (first, late, again, second)] == [300, 300, 300, 350]

@@ -275,6 +275,7 @@ class Job(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     MANIFEST_DIGEST_FIELD_NUMBER: _builtins.int
+    CPU_MILLISECONDS_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     state: Global___JobState.ValueType
     attempt: _builtins.int
@@ -289,6 +290,8 @@ class Job(_message.Message):
     etag: _builtins.str
     manifest_digest: _builtins.str
     """Of the manifest that became a version, when it succeeded."""
+    cpu_milliseconds: _builtins.int
+    """Milliseconds of processors that its attempts have used, as far as they have told."""
     @_builtins.property
     def spec(self) -> Global___JobSpec: ...
     @_builtins.property
@@ -319,6 +322,7 @@ class Job(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         manifest_digest: _builtins.str = ...,
+        cpu_milliseconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "create_time",
@@ -338,6 +342,8 @@ class Job(_message.Message):
         b"attempt",
         "cancel_requested",
         b"cancel_requested",
+        "cpu_milliseconds",
+        b"cpu_milliseconds",
         "create_time",
         b"create_time",
         "delete_time",

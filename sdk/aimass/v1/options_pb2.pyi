@@ -121,6 +121,7 @@ class MethodPolicy(_message.Message):
     NAMES_OTHERS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     WAITS_FIELD_NUMBER: _builtins.int
+    RESERVES_FIELD_NUMBER: _builtins.int
     permission: _builtins.str
     """The permission the caller needs, as `resource.verb`; empty: any authenticated caller."""
     resource: _builtins.str
@@ -153,6 +154,10 @@ class MethodPolicy(_message.Message):
         call every public method. An internal method without any may be called by all services.
         """
 
+    @_builtins.property
+    def reserves(self) -> Global___Reserved:
+        """What it starts may use processors for long: the most of it is reserved from the caller's budgets before the call."""
+
     def __init__(
         self,
         *,
@@ -169,8 +174,9 @@ class MethodPolicy(_message.Message):
         names_others: _builtins.bool = ...,
         priority: Global___Priority.ValueType = ...,
         waits: _builtins.bool = ...,
+        reserves: Global___Reserved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "reserves", b"reserves"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
         "audience",
@@ -195,6 +201,8 @@ class MethodPolicy(_message.Message):
         b"permission",
         "priority",
         b"priority",
+        "reserves",
+        b"reserves",
         "resource",
         b"resource",
         "waits",
@@ -204,6 +212,58 @@ class MethodPolicy(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MethodPolicy: _TypeAlias = MethodPolicy  # noqa: Y015
+
+@_typing.final
+class Reserved(_message.Message):
+    """The most that what a call starts may use: so many processors, for so many seconds, so many times."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    SECONDS_UNSET_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
+    TIMES_UNSET_FIELD_NUMBER: _builtins.int
+    PROCESSORS_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """What the ledger calls it."""
+    seconds: _builtins.str
+    """The field of the request's `spec` with the seconds that one run may take, and what holds where it is not set."""
+    seconds_unset: _builtins.int
+    times: _builtins.str
+    """The same for how often it may be run."""
+    times_unset: _builtins.int
+    processors: _builtins.int
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        seconds: _builtins.str = ...,
+        seconds_unset: _builtins.int = ...,
+        times: _builtins.str = ...,
+        times_unset: _builtins.int = ...,
+        processors: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "kind",
+        b"kind",
+        "processors",
+        b"processors",
+        "seconds",
+        b"seconds",
+        "seconds_unset",
+        b"seconds_unset",
+        "times",
+        b"times",
+        "times_unset",
+        b"times_unset",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reserved: _TypeAlias = Reserved  # noqa: Y015
 
 @_typing.final
 class FieldPolicy(_message.Message):

@@ -231,12 +231,15 @@ class HeartbeatRequest(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    CPU_MILLISECONDS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     project: _builtins.str
     job: _builtins.str
     fence: _builtins.int
     progress: _builtins.float
     stage: _builtins.str
+    cpu_milliseconds: _builtins.int
+    """Milliseconds of processors that this attempt has used."""
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricPoint]: ...
     def __init__(
@@ -249,10 +252,13 @@ class HeartbeatRequest(_message.Message):
         progress: _builtins.float = ...,
         stage: _builtins.str = ...,
         metrics: _abc.Iterable[Global___MetricPoint] | None = ...,
+        cpu_milliseconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cpu_milliseconds",
+        b"cpu_milliseconds",
         "fence",
         b"fence",
         "job",

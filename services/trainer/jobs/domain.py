@@ -128,6 +128,9 @@ class Job:
     end_time: datetime | None = None
     delete_time: datetime | None = None
     manifest_digest: str = ""
+    # Milliseconds of processors that all attempts used, as far as they have told, and those before the present one.
+    cpu_milliseconds: int = 0
+    cpu_before: int = 0
 
 
 @dataclass(frozen=True)
@@ -220,18 +223,9 @@ def _end(job: Job, act: Act, now: datetime, **values: Any) -> Job:
 
 def lease(job: Job, worker: str, now: datetime, seconds: float) -> Job:
     """Hands a queued job to a worker."""
-    return _move(
-        job,
-        Act.LEASE,
-        worker=worker,
-        fence=job.fence + 1,
-        attempt=job.attempt + 1,
-        lease_expire_time=now + timedelta(seconds=seconds),
-        start_time=job.start_time or now,
-        progress=0.0,
-        stage="starting",
-        error="",
-    )
+    times = {"start_time": job.start_time or now, "lease_expire_time": now + timedelta(seconds=seconds)}
+    counted = {"fence": job.fence + 1, "attempt": job.attempt + 1, "cpu_before": job.cpu_milliseconds}
+    return _move(job, Act.LEASE, worker=worker, progress=0.0, stage="starting", error="", **times, **counted)
 
 
 def hold(job: Job, fence: int) -> None:
@@ -240,11 +234,12 @@ def hold(job: Job, fence: int) -> None:
         raise Failure(Code.FENCE_STALE, f"fence {fence} of job {job.job} is stale")
 
 
-def renew(job: Job, fence: int, now: datetime, seconds: float, progress: float, stage: str) -> Job:
+def renew(job: Job, fence: int, now: datetime, seconds: float, progress: float, stage: str, cpu: int = 0) -> Job:
     """A sign of life. Whoever holds the fence may renew, also late: nobody else has taken the job."""
     hold(job, fence)
     done = min(max(progress, job.progress), 1.0) if math.isfinite(progress) else job.progress
-    return replace(job, lease_expire_time=now + timedelta(seconds=seconds), progress=done, stage=stage[:100])
+    used, until = max(job.cpu_milliseconds, job.cpu_before + cpu), now + timedelta(seconds=seconds)
+    return replace(job, lease_expire_time=until, progress=done, stage=stage[:100], cpu_milliseconds=used)
 
 
 def expired(job: Job, now: datetime) -> bool:

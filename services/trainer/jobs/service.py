@@ -135,13 +135,21 @@ class Jobs:
                     await self._news.wait()
 
     async def renew(
-        self, scope: Scope, name: str, fence: int, seconds: float, progress: float, stage: str, points: Iterable[Point]
+        self,
+        scope: Scope,
+        name: str,
+        fence: int,
+        seconds: float,
+        progress: float,
+        stage: str,
+        points: Iterable[Point],
+        cpu: int = 0,
     ) -> Job:
         """A sign of life with what was measured. Raises not_found, fence_stale."""
         measured = tuple(points)
 
         def decide(job: Job, now: datetime) -> Job:
-            return domain.renew(job, fence, now, seconds, progress, stage)
+            return domain.renew(job, fence, now, seconds, progress, stage, cpu)
 
         def also(connection: Connection, job: Job) -> None:
             self._runs.record(connection, scope, job.run, measured)

@@ -96,4 +96,5 @@ def job_to_wire(job: Job, waiting_for: str = "") -> pb.Job:
         end_time=to_wire(job.end_time),
         delete_time=to_wire(job.delete_time),
         manifest_digest=job.manifest_digest,
+        cpu_milliseconds=job.cpu_milliseconds,
     )

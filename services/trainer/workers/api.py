@@ -33,7 +33,7 @@ class WorkersApi:
         return pb.LeaseJobResponse(lease=_lease_to_wire(*found) if found else None)
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, call: Call) -> pb.HeartbeatResponse:
-        what = (request.progress, request.stage, _points(request.metrics))
+        what = (request.progress, request.stage, _points(request.metrics), request.cpu_milliseconds)
         job = await self._queue.renew(_scope(request, call), request.job, request.fence, *what)
         return pb.HeartbeatResponse(expire_time=to_wire(job.lease_expire_time), cancel=job.cancel_requested)
 

@@ -27,10 +27,10 @@ class Queue:
         return await self._jobs.lease(worker, min(max(wait, 0.0), LONGEST_WAIT), self._seconds)
 
     async def renew(
-        self, scope: Scope, job: str, fence: int, progress: float, stage: str, points: Iterable[Point]
+        self, scope: Scope, job: str, fence: int, progress: float, stage: str, points: Iterable[Point], cpu: int = 0
     ) -> Job:
-        """A sign of life. Raises not_found, fence_stale."""
-        return await self._jobs.renew(scope, job, fence, self._seconds, progress, stage, points)
+        """A sign of life; `cpu` are milliseconds of processors used. Raises not_found, fence_stale."""
+        return await self._jobs.renew(scope, job, fence, self._seconds, progress, stage, points, cpu)
 
     async def complete(
         self, scope: Scope, job: str, fence: int, manifest: str, files: Iterable[File], points: Iterable[Point]

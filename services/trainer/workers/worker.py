@@ -39,11 +39,14 @@ class Attempt:
     def __init__(self, lease: pb.Lease) -> None:
         self.lease, self.progress, self.stage = lease, 0.0, "starting"
         self.points: list[pb.MetricPoint] = []
+        # Milliseconds of processors that the child has used, as far as it has told.
+        self.cpu = 0
         self.stop = ""  # why the work was stopped: `cancelled` or `stale`
 
     async def hear(self, message: Json) -> None:
         """Takes what the child tells."""
         self.progress, self.stage = message["progress"], message["stage"]
+        self.cpu = message.get("cpu_milliseconds", self.cpu)
         if point := message.get("point"):
             found = pb.MetricPoint(**point)
             found.time.GetCurrentTime()
@@ -114,13 +117,22 @@ class Worker:
             log.exception("job %s failed", attempt.lease.job)
             await self._fail(attempt, "internal error", retry=True)
         else:
+            await self._spent(attempt)
             await self._report("CompleteJob", done)
         finally:
             beat.cancel()
 
     async def _fail(self, attempt: Attempt, reason: str, retry: bool, cancelled: bool = False) -> None:
+        await self._spent(attempt)
         failed = pb.FailJobRequest(**attempt.named(), reason=reason[:4000], retry=retry, cancelled=cancelled)
         await self._report("FailJob", failed)
+
+    async def _spent(self, attempt: Attempt) -> None:
+        """Says what the attempt used up to its end."""
+        said: dict[str, Any] = {"progress": attempt.progress, "stage": attempt.stage, "cpu_milliseconds": attempt.cpu}
+        with contextlib.suppress(Failure):  # then what was said last counts
+            request = pb.HeartbeatRequest(**attempt.named(), **said)
+            await self._stub().Heartbeat(request, metadata=self._as(SYSTEM, "workers.report"))
 
     async def _report(self, method: str, request: Any) -> None:
         """Says the end of an attempt; as long as nobody hears it, again. A stale fence means that nobody cares."""
@@ -139,7 +151,7 @@ class Worker:
             await asyncio.sleep(self._seconds)
             points = attempt.points[:_POINTS]
             said: dict[str, Any] = {"progress": attempt.progress, "stage": attempt.stage, "metrics": points}
-            request = pb.HeartbeatRequest(**attempt.named(), **said)
+            request = pb.HeartbeatRequest(**attempt.named(), **said, cpu_milliseconds=attempt.cpu)
             try:
                 reply = await self._stub().Heartbeat(request, metadata=self._as(SYSTEM, "workers.report"))
             except Failure as failure:
@@ -166,6 +178,7 @@ class Worker:
                 limits = Limits(spec.timeout_seconds, spec.memory_mib, threads=self._threads)
                 await _patiently(attempt, "the container engine", self._runner.ready)
                 result = await self._runner.run(request, limits, attempt.hear)
+            attempt.cpu = result.get("cpu_milliseconds", attempt.cpu)
             attempt.stage = "packaging"
             return await self._package(attempt, result, folder)
         finally:

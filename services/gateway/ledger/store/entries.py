@@ -98,11 +98,17 @@ class Entries:
         row = connection.execute(_one(entry).with_for_update()).first()
         if row is None or (known := as_entry(row)).state is not State.RESERVED:
             return None
+        return self._charge(connection, known, used, now, estimated)
+
+    def _charge(
+        self, connection: Connection, known: Entry, used: Amounts, now: datetime, estimated: bool = False
+    ) -> Entry | None:
         cost = domain.priced(used, known.kind, balances.prices_of(connection, known.prices))
         state = State.SETTLED if any(used) else State.RELEASED
         settled = replace(known, state=state, used=cost, estimated=estimated, settle_time=now, expire_time=None)
         self._put(connection, settled)
-        balances.move(connection, known, _less(known.reserved), cost)
+        held = known.reserved if known.state is State.RESERVED else _NOTHING
+        balances.move(connection, known, _less(held), cost)
         return settled if state is State.SETTLED else None
 
     def _put(self, connection: Connection, entry: Entry) -> None:
@@ -117,11 +123,42 @@ class Entries:
             return None
         prices = balances.prices_at(connection, now)
         used = domain.priced(entry.used, entry.kind, prices)
-        made = replace(entry, state=State.SETTLED, used=used, create_time=now, settle_time=now, prices=_version(prices))
+        state = State.SETTLED if any(used) else State.RELEASED
+        made = replace(entry, state=state, used=used, create_time=now, settle_time=now, prices=_version(prices))
         connection.execute(insert(ledger).values(entry_row(made)))
         balances.move(connection, made, _NOTHING, used)
-        schema.outbox.add(connection, [self._tell(made)])
+        if state is State.SETTLED:
+            schema.outbox.add(connection, [self._tell(made)])
         return made
+
+    async def bind(self, entry: Entry, reference: str, seconds: float) -> None:
+        """Says what a reservation is for. One that is there already, or has ended, makes this one needless."""
+
+        def work(connection: Connection) -> None:
+            if connection.execute(_referred(entry, reference)).first():
+                self._settle(connection, entry, _NOTHING, self._clock(connection))
+                return
+            place = within(ledger, Scope(entry.tenant, entry.project)) & (ledger.c.entry == entry.entry)
+            until = self._clock(connection) + timedelta(seconds=seconds)
+            connection.execute(update(ledger).where(place).values(reference=reference, expire_time=until))
+
+        with tenancy.everybody():
+            await self._db.run(work)
+
+    async def conclude(self, ended: Entry) -> None:
+        """Charges what was used under a reference, once: the line that was reserved for it, or one of its own."""
+
+        def work(connection: Connection) -> None:
+            now, row = self._clock(connection), connection.execute(_referred(ended, ended.reference)).first()
+            if row is None:
+                self._add(connection, ended, now)
+            elif (known := as_entry(row)).state is State.RELEASED and any(ended.used):
+                self._charge(connection, known, ended.used, now)  # its time was over before it had ended
+            else:
+                self._settle(connection, known, ended.used, now)
+
+        with tenancy.everybody():
+            await self._db.run(work)
 
     async def begin(self) -> None:
         """Ends what a process before left behind, before the first request."""
@@ -166,6 +203,11 @@ class Entries:
 def _one(entry: Entry) -> Select[Any]:
     here = within(ledger, Scope(entry.tenant, entry.project)) & (ledger.c.entry == entry.entry)
     return select(ledger).where(here)
+
+
+def _referred(entry: Entry, reference: str) -> Select[Any]:
+    here = within(ledger, Scope(entry.tenant, entry.project)) & (ledger.c.kind == entry.kind)
+    return select(ledger).where(here & (ledger.c.reference == reference)).with_for_update()
 
 
 def _less(amounts: Amounts) -> Amounts:

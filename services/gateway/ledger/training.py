@@ -1,0 +1,81 @@
+"""Trainings in the ledger: reserved when a job is submitted, settled when its trainer says what it used."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aimass.v1 import jobs_pb2
+from aimass.v1.operations_pb2 import Operation
+from aimass.v1.trainer_events_pb2 import JobChanged
+from services.gateway.ledger.book import Quotabook
+from services.gateway.ledger.domain import TRAINING, Amounts, Claim, Entry
+from services.gateway.ledger.store.entries import Entries
+from services.kit.auth import Principal
+from services.kit.contract import Method
+from services.kit.errors import Code, Failure
+from services.kit.inbox import Delivery
+from services.kit.timestamps import uuid7
+
+log = logging.getLogger(__name__)
+_UNBOUND = 300.0  # seconds that a reservation waits for its job
+_QUEUED = 7 * 24 * 3600.0  # seconds that a job may wait for its turns; what ends later is charged all the same
+# After these nobody knows whether the job is there: its reservation waits.
+_UNSURE = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL)
+_ENDED = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
+Send = Callable[[], Awaitable[tuple[bytes, Any]]]
+
+
+class Trainings:
+    """Reserves for calls that the contract says it of, and hears how jobs ended."""
+
+    def __init__(self, entries: Entries, book: Quotabook, instance: str) -> None:
+        self._entries, self._book, self._instance = entries, book, instance
+
+    async def around(self, method: Method, request: Any, caller: Principal, send: Send) -> tuple[bytes, Any]:
+        """The reply of a call that starts long work. Raises quota_exceeded, and what the call raises."""
+        entry = await self._reserve(method, request, caller)
+        try:
+            reply, trailers = await send()
+        except Failure as failure:
+            if entry and failure.code not in _UNSURE:
+                await self._try(self._entries.settle([(entry, Amounts())]))
+            raise
+        if entry:
+            job = Operation.FromString(reply).resource.removeprefix("jobs/")
+            await self._try(self._entries.bind(entry, job, _QUEUED))
+        return reply, trailers
+
+    async def _reserve(self, method: Method, request: Any, caller: Principal) -> Entry | None:
+        """Raises quota_exceeded; unavailable when there are budgets that cannot be asked."""
+        says, spec, scope = method.policy.reserves, request.spec, caller.scope
+        seconds = getattr(spec, says.seconds) or says.seconds_unset
+        times = getattr(spec, says.times) or says.times_unset
+        most = Amounts(cpu_milliseconds=max(seconds * times * says.processors * 1000, 0))
+        where = (scope.tenant, scope.project, caller.id, says.kind, spec.model)
+        entry = Entry(uuid7(), *where, reserved=most, owner=self._instance)
+        try:
+            (found,) = await self._entries.reserve([Claim(entry, most, _UNBOUND)])
+        except Failure:
+            if self._book.limits(scope.tenant, scope.project, caller.id):
+                raise
+            return None
+        if isinstance(found, Failure):
+            raise found
+        return found
+
+    async def changed(self, message: JobChanged, delivery: Delivery) -> None:
+        """A job changed; one that has ended is settled with what it used, whoever reserved it."""
+        job = message.job
+        if job.state in _ENDED and not job.HasField("delete_time"):
+            scope, used = delivery.scope, Amounts(cpu_milliseconds=job.cpu_milliseconds)
+            where = (scope.tenant, scope.project, "", TRAINING, job.spec.model)
+            ended = Entry(uuid7(), *where, reserved=Amounts(), used=used, reference=job.job, owner=self._instance)
+            await self._entries.conclude(ended)
+
+    @staticmethod
+    async def _try(work: Awaitable[Any]) -> None:
+        """What cannot be written now is mended when the job has ended, or when the reservation's time is over."""
+        try:
+            await work
+        except Failure as failure:
+            log.warning("a reservation is left as it is: %s", failure)

@@ -1,0 +1,42 @@
+"""Callers as services see them: with what the service called can use, and no more."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+from google.protobuf.message import Message
+
+from services.kit import contract
+from services.kit.auth import Principal, grants, matches
+from services.kit.contract import ANY, Method
+
+
+@lru_cache(maxsize=1)
+def _permissions() -> dict[str, frozenset[str]]:
+    """What the methods of each owner need."""
+    found: dict[str, set[str]] = {}
+    for method in contract.all_methods().values():
+        found.setdefault(method.owner, set()).add(method.policy.permission)
+    return {owner: frozenset(needed) for owner, needed in found.items()}
+
+
+@lru_cache(maxsize=10_000)
+def narrowed(principal: Principal, audience: str) -> Principal:
+    """The principal with those permissions only that the audience's methods need, and that are for all objects."""
+    needed = _permissions().get(audience, frozenset()) | _permissions().get(ANY, frozenset())
+    kept = tuple(dict.fromkeys(p for p in principal.permissions if any(need and grants(p, need) for need in needed)))
+    return principal if kept == principal.permissions else Principal(principal.scope, principal.id, kept)
+
+
+def speaking(principal: Principal, audience: str, method: Method, request: Message) -> Principal:
+    """Who a call is made for: with the permissions of `narrowed`, and the one for this object if that is what lets it.
+
+    So a token stays small however many objects somebody has rights on.
+    """
+    found, permission = narrowed(principal, audience), method.policy.permission
+    if found.may(permission):
+        return found
+    thing = method.thing(request)
+    if not (held := principal.by(permission, thing)):
+        return found
+    here = next(one for one in held.partition("@")[2].split(",") if matches(one, thing))
+    return replace(found, permissions=(*found.permissions, f"{permission}@{here}"))
