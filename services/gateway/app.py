@@ -94,6 +94,7 @@ def build(config: Config, runtime: Runtime) -> App:
     edge.predictions, predictions.learn = predictions.handle, repeats.learn
     privacy = Filters(database, runtime)
     edge.cleaner = admission.cleaner = calls.cleaner = traffic.cleaner = privacy.cleaner
+    statutes.recorder.clean = privacy.cleaner.text
     forward, version = Forward(calls, admission, journal), telemetry.version()
     forward.add(OipGrpc(traffic, admission.admit, runtime.ready, version, admission.told).handlers(), asks=True)
     forward.add(_inspection(calls, runtime), asks=False)

@@ -7,7 +7,7 @@ are looked at a few times in a second; beyond that they cost nothing where there
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.gateway.policies.domain.rules import Decision, Facts
 from services.gateway.policies.store.decisions import DecisionStore
@@ -41,6 +41,8 @@ class Recorder:
         self._waiting: list[Decision] = []
         self._count = 0
         self._away = False
+        # Takes personal data out of what is kept of a tenant.
+        self.clean: Callable[[str, str], str] = lambda tenant, text: text
         # Told of each tenant that is looked at again.
         self.again: Callable[[Iterable[str]], None] = lambda tenants: None
 
@@ -59,6 +61,8 @@ class Recorder:
             seen.keys.add(key)
             seen.alike[alike] = seen.alike.get(alike, 0) + 1
             self._count += 1
+            if (thing := self.clean(tenant, facts.thing)) != facts.thing:
+                facts = replace(facts, thing=thing)
             self._waiting.append(Decision(tenant, uuid7(), facts, rule, version))
         return not hot or seen.left > 0
 

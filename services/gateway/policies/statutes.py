@@ -25,7 +25,7 @@ class Statutes:
     def __init__(self, database: Database, access: AccessService, runtime: Runtime) -> None:
         refusals = Refusals(access.trail.add)
         store, decisions, kinds = PolicyStore(database), DecisionStore(database), guard.kinds
-        recorder = Recorder(decisions)
+        self.recorder = recorder = Recorder(decisions)
         policies = Policies(store, decisions, recorder, lambda: access.keyring, kinds, runtime.now, refusals.note)
         self.guards, self.guard, api = policies.guards, policies.of, PoliciesApi(policies)
         self.rpc: Mapping[str, Any] = {"aimass.v1.Policies": api}
