@@ -109,8 +109,8 @@ def build(config: Config, runtime: Runtime) -> App:
     heard |= {events.LimitChanged: limits_api.changed} | books.heard | statutes.heard | privacy.heard
     tasks = [access.following.watch, *books.tasks, *statutes.tasks]
     more = {"aimass.v1.Limits": limits_api, **books.rpc, **statutes.rpc, **privacy.rpc}
-    follow = [bearers.follow, traffic.substitutes.share] if bearers else []
-    follow += [routes.follow, routes.watch, limiting.watch, privacy.watch]
+    follow = [bearers.follow] if bearers else []
+    follow += [traffic.substitutes.share, routes.follow, routes.watch, limiting.watch, privacy.watch]
     return App(
         rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": RolesApi(roles), **more},
         database=database,

@@ -40,6 +40,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._heading = 0  # bytes of the headers that are coming in
         self._reading_head = True
         self._refused = False
+        self._open = 0  # requests whose answer is not complete
+        self._last: Failure | None = None  # said when they are answered: what came behind them cannot be read
         self.spoke = False
         self._answered = 0.0  # when the last answer went out, by the loop's clock
 
@@ -170,10 +172,13 @@ class HttpProtocol(HttpToolsProtocol):
         return False
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise Failure(Code.BAD_FRAMING, "HTTP/1.1 is spoken here")  # as all that its callbacks raise, bad framing
+        super().on_headers_complete()
         self._reading_head, self._heading = False, 0
+        self._open += 1
         if self._timer:
             self._wait(None)
-        super().on_headers_complete()
         end = self._first.find(b"\r\n\r\n", 0, _KNOWN)
         head, self._first = self._first[: max(end, 0)], b""
         self.scope[EXCHANGE_KEY] = Exchange(self.cycle, head)  # type: ignore[literal-required]
@@ -191,6 +196,27 @@ class HttpProtocol(HttpToolsProtocol):
         self._refuse(Failure(Code.BAD_FRAMING, "the request is not well-formed HTTP"))
 
     def _refuse(self, failure: Failure) -> None:
+        """Takes nothing more from the connection, and says why behind the answers that are under way."""
+        self._refused = True
+        if not self._reading_head and self._open:
+            self._abandon(self.cycle)
+        if self._open:
+            self._last = failure
+        else:
+            self._say(failure)
+
+    def _abandon(self, cycle: Any) -> None:
+        """A request whose body cannot be read has no end that its answer could wait for."""
+        self._open -= 1
+        if self.pipeline and self.pipeline[0][0] is cycle:
+            self.pipeline.popleft()
+        elif cycle.response_started:
+            self.transport.close()
+        else:
+            cycle.disconnected, cycle.waiting_for_100_continue = True, False
+            cycle.message_event.set()
+
+    def _say(self, failure: Failure) -> None:
         request_id = uuid7()
         content = problem.dump(failure, "", request_id)
         lines = [
@@ -204,14 +230,16 @@ class HttpProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(b"".join(lines))
             # Closed at once, a caller who is still sending would see a reset and no answer.
-            self._refused = True
             if self.transport.can_write_eof():  # TLS has no such thing
                 self.transport.write_eof()
             self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def on_response_complete(self) -> None:
         self._answered = self.loop.time()
+        self._open -= 1
         super().on_response_complete()
+        if self._last and not self._open:
+            self._say(self._last)
 
     def leave(self, patience: float) -> None:
         """Ends the connection as soon as what it asked for is answered.

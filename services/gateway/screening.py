@@ -13,6 +13,7 @@ TARGET = 16 * 2**10  # bytes of path and query
 _ONCE = (
     *(b"host", b"authorization", b"content-length", b"content-type", b"x-project", b"idempotency-key", b"if-match"),
     *(b"content-digest", b"inference-header-content-length", b"signature", b"signature-input", b"x-receipt"),
+    b"transfer-encoding",
 )
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]|::1)\Z", re.IGNORECASE)
@@ -58,8 +59,11 @@ class Screen:
             raise Failure(Code.HEADERS_TOO_LARGE, f"path and query are longer than {TARGET // 2**10} KiB")
         if len(headers) != len(sent):
             _once(sent)
-        if b"transfer-encoding" in headers and b"content-length" in headers:
-            raise Failure(Code.BAD_FRAMING, "the request has two lengths")
+        if b"transfer-encoding" in headers:
+            if b"content-length" in headers:
+                raise Failure(Code.BAD_FRAMING, "the request has two lengths")
+            if headers[b"transfer-encoding"].lower() != b"chunked":
+                raise Failure(Code.BAD_FRAMING, "the only transfer encoding that is read is chunked")
         if not self.knows(headers.get(b"host", b"")):
             raise Failure(Code.MISDIRECTED, "this is not the host that the request names")
         if b"origin" in headers or b"sec-fetch-site" in headers:
