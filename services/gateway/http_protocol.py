@@ -106,8 +106,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._held += data
             self.flow.pause_reading()
             return True
-        if not self._between or self._busy or self.flow.write_paused:
-            return False  # who does not read his answers waits, as what is read in full does
+        if not self._between or self._busy:
+            return False
         if self._held:
             self._wait(None)
             data = self._held + data

@@ -17,7 +17,6 @@ import pytest_asyncio
 from aimass import Signer
 from services.gateway import repeats
 from services.gateway.edge import Edge
-from services.gateway.http_protocol import HttpProtocol
 from services.gateway.traffic.engines import Inference
 from services.kit.errors import Unavailable
 from tests.gateway.issuing import Issuer, rsa_key, write
@@ -353,29 +352,6 @@ async def test_who_hangs_up_during_a_repeat_stops_its_call(app: Serving, monkeyp
             await begun.wait()
     async with asyncio.timeout(5):
         await ended.wait()
-
-
-async def test_who_does_not_read_his_answers_has_few_of_them_kept(
-    app: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept, write = [0], HttpProtocol.answer
-
-    def measured(self: HttpProtocol, *args: Any) -> None:
-        write(self, *args)
-        kept.append(self.transport.get_write_buffer_size())
-
-    monkeypatch.setattr(HttpProtocol, "answer", measured)
-    tensor = {"name": "x", "datatype": "FP32", "shape": [1000, 4], "data": [1] * 4000}
-    body = json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode()
-    async with Caller(app, "", PATH, "X-Of: deaf") as caller:
-        await caller.ask(body)
-        for _ in range(1000):
-            if max(kept) > 2**20 or caller.writer.transport.get_write_buffer_size() > 2**20:
-                break
-            caller.writer.write(caller.head(len(body)) + body)
-            await asyncio.sleep(0.002)
-        assert 0 < max(kept) < 2**18
-        assert [(await caller.answer())[0] for _ in range(20)] == [200] * 20
 
 
 async def test_a_repeat_has_an_end_in_time(app: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
