@@ -32,7 +32,8 @@ class _Signing:
         path = details.method if isinstance(details.method, str) else details.method.decode()
         content = request if isinstance(request, bytes) else request.SerializeToString() if request is not None else b""
         made = self._signer.headers("POST", self._target, path, "", dict(said), content)
-        return [*said, *made.items(), ("signed-authority", self._target)]
+        made["signed-authority"] = self._target
+        return [*((key, value) for key, value in said if key not in made), *made.items()]
 
 
 class _Details(grpc.ClientCallDetails):

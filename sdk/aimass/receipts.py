@@ -14,9 +14,8 @@ from aimass.signing import digest
 
 _NAMES = re.compile(r'"([@a-z-]+)"(;req)?')
 _CREATED = re.compile(r';created=(\d{1,12});keyid="([0-9a-f]{16})"')
-_NEEDED = frozenset(
-    ("@status", "content-digest", "x-request-id", "@method;req", "@authority;req", "@path;req", "@query;req")
-)
+_NEEDED = frozenset(("content-digest", "x-request-id", "@method;req", "@authority;req", "@path;req", "@query;req"))
+_STATUS = ("@status", "grpc-status")  # one of them
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ class Receipt:
 
     @property
     def status(self) -> int:
-        return int(self.values["@status"])
+        """Of HTTP; of a call over gRPC that of gRPC, where 0 is good."""
+        return int(next(self.values[name] for name in _STATUS if name in self.values))
 
     @property
     def key_id(self) -> str:
@@ -62,7 +62,9 @@ class Receipt:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
         names = [name + of for name, of in _NAMES.findall(self.parameters.partition(")")[0])]
-        if not names or set(names) != set(self.values) or not set(names) >= _NEEDED or len(set(names)) < len(names):
+        covered = set(names)
+        whole = covered == set(self.values) and covered >= _NEEDED and len(covered) == len(names)
+        if not whole or len(covered & set(_STATUS)) != 1:
             raise Failure("receipt_invalid", "the receipt does not cover what a receipt has to")
         lines = [f"{_written(name)}: {self.values[name]}\n" for name in names]
         text = f'{"".join(lines)}"@signature-params": {self.parameters}'.encode("latin-1", "replace")
@@ -99,18 +101,27 @@ class Receipt:
     @classmethod
     def of(cls, response: Any) -> "Receipt | None":
         """What an answer of the HTTP client has of a receipt; None when it has none."""
-        said, signed = (response.headers.get(name, "") for name in ("signature-input", "signature"))
-        if not said.startswith("receipt=") or not signed.startswith("receipt=:"):
-            return None
-        request, parameters = response.request, said.partition("=")[2]
+        request = response.request
         path, _, query = request.url.raw_path.decode("ascii").partition("?")
         host = request.headers["host"].lower().removesuffix({"https": ":443"}.get(request.url.scheme, ":80"))
         own = {"@method;req": request.method, "@authority;req": host, "@path;req": path, "@query;req": f"?{query}"}
         own["@status"] = str(response.status_code)
-        values = {}
+        return cls._of(own, request.headers, response.headers)
+
+    @classmethod
+    def of_call(cls, path: str, host: str, request: bytes, status: int, said: Mapping[str, str]) -> "Receipt | None":
+        """What the end of a gRPC call has of one: its status, and `said`, the metadata that came last."""
+        own = {"@method;req": "POST", "@authority;req": host, "@path;req": path, "@query;req": "?"}
+        return cls._of(own | {"grpc-status": str(status)}, asking(request), said)
+
+    @classmethod
+    def _of(cls, own: Mapping[str, str], asked: Mapping[str, str], said: Mapping[str, str]) -> "Receipt | None":
+        stated, signed = (said.get(name, "") for name in ("signature-input", "signature"))
+        if not stated.startswith("receipt=") or not signed.startswith("receipt=:"):
+            return None
+        parameters, values = stated.partition("=")[2], {}
         for name, of in _NAMES.findall(parameters.partition(")")[0]):
-            headers = request.headers if of else response.headers
-            values[name + of] = own.get(name + of) or headers.get(name, "")
+            values[name + of] = own.get(name + of) or (asked if of else said).get(name, "")
         return cls(values, parameters, signed.removeprefix("receipt=:").removesuffix(":"))
 
 

@@ -18,10 +18,11 @@ from services.gateway.issuers.tokens import Distrusted, Keyless, refused
 from services.gateway.limiting.book import Levels
 from services.gateway.limits import Buckets, Limit, Limiter
 from services.gateway.privacy.cleaner import Cleaner
+from services.gateway.receipts import ASKS, Receipt, Receipts, receipted
 from services.gateway.screening import request_id
 from services.gateway.signatures import FIELDS, Head, Refused, Signatures, Signed
 from services.kit.auth import Principal
-from services.kit.errors import Code, Failure, Unauthenticated
+from services.kit.errors import Code, Failure, InvalidValue, Unauthenticated
 
 log = logging.getLogger(__name__)
 # Whom the gRPC call of this task was admitted for; its access log line is written when it has ended.
@@ -71,6 +72,8 @@ class Admission:
         self._signatures, self._bearers = signatures, bearers
         # Filters what is written down of calls.
         self.cleaner: Cleaner | None = None
+        # Makes receipts of gRPC calls, where they are made.
+        self.receipts: Receipts | None = None
         # Whether a host is one of ours.
         self.ours: Callable[[bytes], bool] = lambda host: False
         # A tenant's limits, if it has any.
@@ -174,7 +177,8 @@ class Admission:
     ) -> tuple[Principal, str]:
         """A gRPC call's caller and request id.
 
-        Raises unauthenticated, signature_invalid, forbidden, rate_limited, unavailable.
+        Raises unauthenticated, signature_invalid, forbidden, rate_limited, unavailable; as `Receipts.asked` to those
+        who want a receipt.
         """
         named = request_id({b"x-request-id": metadata.get("x-request-id", "").encode()})
         where = Origin(networks.host(address), sent.certificate)
@@ -195,6 +199,8 @@ class Admission:
             charged.set(charge)
             if signed:
                 await self.settle(signed, sent.content, sent.keyed and "idempotency-key" in metadata)
+            if self.receipts and ASKS in metadata:
+                receipted.set(self._receipt(self.receipts, metadata, sent, named))
         except Unauthenticated as failure:
             told(failure, named)
             self.stranger(address.rpartition(":")[0])
@@ -217,6 +223,14 @@ class Admission:
         if not self.ours(host.encode("latin-1", "replace")):
             raise Refused("it is for another host")
         return self.signed(Head("POST", host, path, "", metadata))
+
+    def _receipt(self, receipts: Receipts, metadata: Mapping[str, str], sent: Sent, named: str) -> Receipt:
+        host = metadata.get("signed-authority", "")
+        if not self.ours(host.encode("latin-1", "replace")):
+            raise InvalidValue("a receipt needs signed-authority, which names the host of the call")
+        found = receipts.asked(Head("POST", host, sent.path, "", metadata), sent.content)
+        found.said["x-request-id"] = named
+        return found
 
 
 def told(failure: Failure, request: str) -> None:

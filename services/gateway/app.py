@@ -87,7 +87,7 @@ def build(config: Config, runtime: Runtime) -> App:
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal, bearers)
     edge.costly = lambda request: calls.costly(request.method, request.path)
-    edge.receipts = receipts = Receipts(vault, lambda: runtime.now().timestamp())
+    edge.receipts = admission.receipts = receipts = Receipts(vault, lambda: runtime.now().timestamp())
     edge.keyed = lambda request: calls.keyed(request.method, request.path)
     predictions = OipRest(traffic, runtime.ready, telemetry.version())
     repeats = Repeats(admission, traffic, journal, lambda: runtime.draining)
@@ -96,7 +96,7 @@ def build(config: Config, runtime: Runtime) -> App:
     edge.cleaner = admission.cleaner = calls.cleaner = traffic.cleaner = privacy.cleaner
     statutes.recorder.clean = privacy.cleaner.text
     forward, version = Forward(calls, admission, journal), telemetry.version()
-    forward.add(OipGrpc(traffic, admission.admit, runtime.ready, version, admission.told).handlers(), asks=True)
+    forward.add(OipGrpc(traffic, admission.admit, runtime.ready, version).handlers(), asks=True)
     forward.add(_inspection(calls, runtime), asks=False)
     certificate = _certificate(config)
     rpc = GrpcDoor(forward, forward.underway, config, certificate)

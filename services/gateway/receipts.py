@@ -2,7 +2,8 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 ASKS = "x-receipt"
 _REQUEST = ("@method;req", "@authority;req", "@path;req", "@query;req")
 _DIGEST = "content-digest"
+_SAID = ("x-request-id", "model-version")  # of what an answer says, what a receipt is over
+# That of this task's gRPC call, for those who ask for one.
+receipted: "ContextVar[Receipt | None]" = ContextVar("receipted", default=None)
 
 
 class Receipts:
@@ -61,12 +65,26 @@ class Receipt:
 
     def __init__(self, receipts: Receipts, head: Head) -> None:
         self._receipts, self._head = receipts, head
+        # What an answer over gRPC says beside its message.
+        self.said: dict[str, str] = {}
 
     def headers(self, status: int, said: Iterable[tuple[bytes, bytes]], content: bytes) -> list[tuple[bytes, bytes]]:
         """What the answer says beside `said`, by RFC 9421: a signature over it and over its request."""
         told = {name.decode("latin-1"): value.decode("latin-1") for name, value in said}
-        values = {"@status": str(status), _DIGEST: signing.digest(content)}
-        values |= {name: told[name] for name in ("x-request-id", "model-version") if name in told}
+        made = self._made({"@status": str(status)}, told, content)
+        return [(name.encode(), value.encode("latin-1")) for name, value in made.items()]
+
+    def trailers(self, status: int, content: bytes) -> tuple[tuple[str, str], ...]:
+        """The same of a call over gRPC, with what it is over, as metadata that comes last.
+
+        `content` is the answer's message as it is sent, or the detail of its failure.
+        """
+        named = [(name, self.said[name]) for name in _SAID if name in self.said]
+        return (*named, *self._made({"grpc-status": str(status)}, self.said, content).items())
+
+    def _made(self, status: Mapping[str, str], told: Mapping[str, str], content: bytes) -> dict[str, str]:
+        values = {**status, _DIGEST: signing.digest(content)}
+        values |= {name: told[name] for name in _SAID if name in told}
         values |= {name: self._head.value(name.partition(";")[0]) for name in _REQUEST}
         if _DIGEST in self._head.headers:
             values[f"{_DIGEST};req"] = self._head.value(_DIGEST)
@@ -75,8 +93,8 @@ class Receipt:
         made = f'created={int(receipts.now())};keyid="{receipts.key_id}";alg="ed25519";tag="receipt"'
         parameters = f"({components});{made}"
         signature = receipts.sign(signing.base(tuple(values), parameters, values.__getitem__))
-        return [
-            (b"content-digest", values[_DIGEST].encode()),
-            (b"signature-input", f"receipt={parameters}".encode("latin-1")),
-            (b"signature", b"receipt=:" + base64.b64encode(signature) + b":"),
-        ]
+        return {
+            _DIGEST: values[_DIGEST],
+            "signature-input": f"receipt={parameters}",
+            "signature": f"receipt=:{base64.b64encode(signature).decode()}:",
+        }

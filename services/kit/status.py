@@ -4,7 +4,8 @@ A status without our trailer came from the transport, so its text is not repeate
 """
 
 import contextlib
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
 from grpc import StatusCode
@@ -14,11 +15,13 @@ from aimass.v1.failure_pb2 import Violation as WireViolation
 from services.kit.errors import Code, DeadlineExceeded, Disconnected, Failure, Internal, Violation
 
 TRAILER = "aimass-failure-bin"
+Metadata: TypeAlias = Iterable[tuple[str, str]]
 
 
-async def refuse(context: Any, failure: Failure) -> None:
-    """Ends a call with a failure's status, text and trailer."""
-    await context.abort(failure.code.grpc, failure.detail, ((TRAILER, detail_of(failure).SerializeToString()),))
+async def refuse(context: Any, failure: Failure, more: Callable[[int, bytes], Metadata] = lambda *_: ()) -> None:
+    """Ends a call with a failure's status, text and trailer; `more` gives further trailers for status and trailer."""
+    status, detail = failure.code.grpc, detail_of(failure).SerializeToString()
+    await context.abort(status, failure.detail, ((TRAILER, detail), *more(status.value[0], detail)))
 
 
 def detail_of(failure: Failure) -> FailureDetail:

@@ -19,6 +19,7 @@ from services.gateway.access.origin import called
 from services.gateway.admission import Admission, Sent
 from services.gateway.calls import Caller, Calls, said
 from services.gateway.journal import Entry, Journal
+from services.gateway.receipts import receipted
 from services.kit import telemetry
 from services.kit.contract import Method
 from services.kit.errors import Code, Failure, Internal, InvalidValue
@@ -90,7 +91,11 @@ class Forward(grpc.GenericRpcHandler):
         async def single(request: Any, context: Any) -> Any:
             async with self._watch(path, context, admit, Sent(path, request if whole else b"")):
                 with self.underway.waiting():
-                    return await run(read(whole, request) if whole else request, context)
+                    reply = await run(read(whole, request) if whole else request, context)
+                content = handler.response_serializer(reply) if handler.response_serializer else reply
+                if said := _receipt(0, content):
+                    context.set_trailing_metadata((*(context.trailing_metadata() or ()), *said))
+                return content
 
         async def many(request: Any, context: Any) -> AsyncIterator[Any]:
             async with self._watch(path, context, admit, Sent(path, request if whole else b"")):
@@ -99,8 +104,10 @@ class Forward(grpc.GenericRpcHandler):
 
         kinds = ["stream" if many else "unary" for many in (handler.request_streaming, handler.response_streaming)]
         make = getattr(grpc, f"{'_'.join(kinds)}_rpc_method_handler")
-        behavior = many if handler.response_streaming else single
-        watched: Handler = make(behavior, None if whole else handler.request_deserializer, handler.response_serializer)
+        streams = handler.response_streaming
+        # One answer is bytes already: a receipt is over them as they go out.
+        behavior, write = (many, handler.response_serializer) if streams else (single, None)
+        watched: Handler = make(behavior, None if whole else handler.request_deserializer, write)
         return watched
 
     @contextlib.asynccontextmanager
@@ -109,6 +116,7 @@ class Forward(grpc.GenericRpcHandler):
         admission.caller.set(None)
         admission.asked.set(("", ""))
         admission.degraded.set("")
+        receipted.set(None)
         try:
             if admit:
                 sent = sent._replace(certificate=lambda: called(context))
@@ -119,14 +127,14 @@ class Forward(grpc.GenericRpcHandler):
             raise
         except Failure as failure:
             status = failure.code.http
-            await refuse(context, self._gate.told(failure))
+            await refuse(context, self._gate.told(failure), _receipt)
         except (asyncio.CancelledError, GeneratorExit):
             status = Code.CANCELLED.http
             raise
         except Exception:
             status = Code.INTERNAL.http
             log.exception("unhandled error in %s", path)
-            await refuse(context, Internal("internal error"))
+            await refuse(context, Internal("internal error"), _receipt)
         finally:
             self._note(path, context, status, time.perf_counter() - begun)
 
@@ -144,6 +152,12 @@ def read(parse: Callable[[bytes], Any], content: bytes) -> Any:
         return parse(content)
     except DecodeError:
         raise InvalidValue("the message is not one of this method") from None
+
+
+def _receipt(status: int, content: bytes) -> tuple[tuple[str, str], ...]:
+    """What this task's call says of its answer, or of its failure's detail, to those who asked for a receipt."""
+    receipt = receipted.get()
+    return receipt.trailers(status, content) if receipt else ()
 
 
 async def _nothing(requests: Any, context: Any) -> AsyncIterator[Any]:

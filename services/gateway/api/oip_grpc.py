@@ -1,6 +1,5 @@
 """The Open Inference Protocol over gRPC: the six methods of inference.GRPCInferenceService as published."""
 
-import logging
 import struct
 import time
 from collections.abc import Awaitable, Callable
@@ -15,17 +14,16 @@ from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permi
 from services.gateway.api.oip_messages import SERVICE, message
 from services.gateway.api.oip_values import framed, wrong
 from services.gateway.overload.priority import HEADER, Priority, lowered
+from services.gateway.receipts import receipted
 from services.gateway.traffic.domain.routing import Pinned
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.service import Query, Traffic
 from services.kit import telemetry
 from services.kit.auth import Principal
-from services.kit.errors import Code, Failure, Internal
+from services.kit.errors import Code, Failure
 from services.kit.rpc import metadata_of
-from services.kit.status import refuse
 
 _SHOWN = 128  # characters of what a caller asked for that the access log shows
-log = logging.getLogger(__name__)
 Admit = Callable[[dict[str, str], int, bool, str, Sent], Awaitable[tuple[Principal, str]]]
 # Which field of InferTensorContents holds a datatype, and how struct writes it.
 _CONTENTS = {
@@ -52,7 +50,7 @@ class _Wish(NamedTuple):
 
 
 class OipGrpc:
-    """The door's methods."""
+    """The door's methods; what they raise becomes a status in `Forward`."""
 
     def __init__(
         self,
@@ -60,14 +58,9 @@ class OipGrpc:
         admit: Admit,
         ready: Callable[[], bool],
         version: str,
-        told: Callable[[Failure], Failure] = lambda failure: failure,
     ) -> None:
-        """`admit` says who calls and takes from his bucket; `version` is the server's own.
-
-        `told` gives a failure as its caller is told of it.
-        """
+        """`admit` says who calls and takes from his bucket; `version` is the server's own."""
         self._traffic, self._admit, self._ready, self._version = traffic, admit, ready, version
-        self._told = told
 
     def handlers(self) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
         """Handlers by the path of their method."""
@@ -86,22 +79,18 @@ class OipGrpc:
 
         async def answer(content: bytes, context: Any) -> Any:
             metadata = metadata_of(context)
-            try:
-                with telemetry.span(f"{SERVICE}/{name}", metadata, telemetry.Kind.SERVER) as span:
-                    sent = Sent(path, content, certificate=lambda: called(context))
-                    principal, request_id = await self._admit(metadata, 1, False, context.peer(), sent)
-                    span.set_attribute("request_id", request_id)
-                    telemetry.belongs(principal.scope, "gateway")
-                    wish = _Wish(context.time_remaining(), metadata.get(HEADER, ""), context.peer())
-                    reply, said = await method(read(parse, content), principal, request_id, wish)
-                    if said:
-                        await context.send_initial_metadata((*said.items(), ("x-request-id", request_id)))
-                    return reply
-            except Failure as failure:
-                await refuse(context, self._told(failure))
-            except Exception:
-                log.exception("unhandled error in %s", name)
-                await refuse(context, Internal("internal error"))
+            with telemetry.span(f"{SERVICE}/{name}", metadata, telemetry.Kind.SERVER) as span:
+                sent = Sent(path, content, certificate=lambda: called(context))
+                principal, request_id = await self._admit(metadata, 1, False, context.peer(), sent)
+                span.set_attribute("request_id", request_id)
+                telemetry.belongs(principal.scope, "gateway")
+                wish = _Wish(context.time_remaining(), metadata.get(HEADER, ""), context.peer())
+                reply, said = await method(read(parse, content), principal, request_id, wish)
+                if said:
+                    await context.send_initial_metadata((*said.items(), ("x-request-id", request_id)))
+                if receipt := receipted.get():
+                    receipt.said |= said
+                return reply
 
         # The bytes as they came: a signature is over them.
         return grpc.unary_unary_rpc_method_handler(answer, None, lambda reply: reply.SerializeToString())
