@@ -46,6 +46,8 @@ guide](guides/sdk.md) says in which order places are asked.
 | Variable | Meaning |
 |---|---|
 | `AIMASS_URL`, `AIMASS_KEY` | Where the gateway is, and the key that is shown to it (secret). |
+| `AIMASS_SIGNING` | Signs requests, shows no key: a signing secret, a file with it, or `KEY:FILE` (a private key). |
+| `AIMASS_RECEIPTS` | A file to which the command line adds the receipts of answers. |
 | `AIMASS_CA` | A PEM file of the authority that the gateway's certificate must be of. Empty: those of the system. |
 | `AIMASS_PROJECT` | The project of the commands; of a program it is an argument. Empty: `default`. |
 | `AIMASS_HOME` | An installation on this machine: its gateway and first key are found. Empty: `.aimass` here. |

@@ -49,8 +49,9 @@ class Client(Services):
         """Address and key: as given; AIMASS_URL and AIMASS_KEY; `aimass login`; the installation in this folder.
 
         `ca` is a PEM file with the authority of the gateway's certificate: as given, AIMASS_CA, or the system's.
-        `signing` signs every request instead of showing a key: a signing secret, or a `Signer`. `receipts` is given the
-        receipt of each answer that does not stream, with the bytes of the request and of the answer.
+        `signing` signs every request instead of showing a key: a signing secret, what else `Signer.named` reads, or a
+        `Signer`; AIMASS_SIGNING where neither it nor `key` is given. `receipts` is given the receipt of each answer
+        that does not stream, with the bytes of the request and of the answer.
         `certificate` is a PEM file with a certificate and its key to show; `key` may then be the name of a key only.
         Raises Failure `no_key` when there is none.
         """

@@ -33,11 +33,12 @@ def opened(
     env: Mapping[str, str] = os.environ,
     certificate: str | None = None,
 ) -> tuple[Door, Any]:
-    """Where to, and the arguments of the HTTP client; what is signed shows no key.
+    """Where to, and the arguments of the HTTP client; what is signed shows no key. AIMASS_SIGNING says how, where
+    neither `signing` nor `key` is given.
 
     Raises Failure `no_key`, or `invalid_value` for a bad `ca`, `signing` or `certificate`.
     """
-    auth = _signing(signing)
+    auth = _signing(signing or (env.get("AIMASS_SIGNING") if not key else None))
     door = find(url, key or (auth.signer.key_id if auth else None), env, ca)
     local = urlsplit(door.url).hostname in _LOCAL
     headers = {"x-project": project, "user-agent": f"aimass-python/{__version__}"}
@@ -59,9 +60,9 @@ def opened(
 
 
 def _signing(given: str | Signer | None) -> SigningAuth | None:
-    if given is None:
+    if not given:
         return None
-    return SigningAuth(Signer.of(given) if isinstance(given, str) else given)
+    return SigningAuth(Signer.named(given) if isinstance(given, str) else given)
 
 
 def trusting(ca: str) -> ssl.SSLContext:

@@ -16,6 +16,7 @@ from aimass.failures import Failure
 # Headers that change what a request means: signed where they are said.
 _MEANING = ("content-type", "idempotency-key", "if-match", "inference-header-content-length", "x-project")
 _SECRET = re.compile(r"aimsig_([a-z0-9]{8})_[A-Za-z0-9_-]{43}\Z")
+_FILED = re.compile(r"([a-z0-9]{8}):(.+)\Z")
 _PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -37,7 +38,23 @@ class Signer:
         return cls(found[1], "hmac-sha256", lambda text: hmac.digest(content, text, "sha256"), now)
 
     @classmethod
-    def ed25519(cls, key_id: str, private_key: str | Path | bytes) -> "Signer":
+    def named(cls, text: str, now: Callable[[], float] = time.time) -> "Signer":
+        """As settings name it: a signing secret; `KEY:FILE`, the 8 characters of a key and its private key of Ed25519;
+        or a file with a signing secret. Raises Failure `invalid_value`, which shows no secret.
+        """
+        try:
+            if found := _FILED.match(text):
+                return cls.ed25519(found[1], found[2], now)
+            if text.startswith("aimsig_"):
+                return cls.of(text, now)
+            return cls.of(Path(text).read_text().strip(), now)
+        except OSError as error:
+            raise Failure("invalid_value", f"no file to sign with: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise Failure("invalid_value", "the file to sign with holds no signing secret") from None
+
+    @classmethod
+    def ed25519(cls, key_id: str, private_key: str | Path | bytes, now: Callable[[], float] = time.time) -> "Signer":
         """Signs with an Ed25519 key: a PEM file without a password, or its bytes. Needs the package cryptography.
 
         Raises Failure `invalid_value`.
@@ -52,7 +69,7 @@ class Signer:
             raise Failure("invalid_value", "the private key must be PEM, without a password") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise Failure("invalid_value", "the private key is not one of Ed25519")
-        return cls(key_id, "ed25519", key.sign)
+        return cls(key_id, "ed25519", key.sign, now)
 
     def headers(
         self, method: str, authority: str, path: str, query: str, said: Mapping[str, str], content: bytes

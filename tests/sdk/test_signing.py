@@ -98,3 +98,43 @@ def test_a_private_key_of_another_kind_is_refused(kind: str) -> None:
         content = generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, plain)
     with pytest.raises(Failure, match="private key"):
         Signer.ed25519("abcdefgh", content)
+
+
+def test_a_signer_is_named_by_a_secret_a_file_or_a_key_and_its_file(tmp_path: Path) -> None:
+    private, plain = tmp_path / "private.pem", tmp_path / "secret"
+    private.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    plain.write_text(f"{SECRET}\n")
+
+    found = [Signer.named(text) for text in (SECRET, str(plain), f"abcdefgh:{private}")]
+    assert [(one.key_id, one.algorithm) for one in found] == [
+        ("abcdefgh", "hmac-sha256"),
+        ("abcdefgh", "hmac-sha256"),
+        ("abcdefgh", "ed25519"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["aimsig_abcdefgh_short", "nowhere", "abcdefgh:nowhere", "binary"])
+def test_what_names_no_signer_is_refused_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(Failure, match="invalid_value") as caught:
+        Signer.named(text)
+
+    assert text not in str(caught.value)
+
+
+def test_the_environment_says_how_to_sign_where_no_key_is_given(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIMASS_SIGNING", SECRET)
+    monkeypatch.setenv("AIMASS_URL", door.url)
+    door.say({"models": []})
+    with Client() as client:
+        client.models.list_models()
+    with Client(door.url, "aim_key") as client:
+        client.models.list_models()
+
+    assert right(door.asked[0], door)
+    assert "authorization" not in door.asked[0].headers
+    assert "signature" not in door.asked[1].headers
+    assert door.asked[1].headers["authorization"] == "Bearer aim_key"

@@ -8,6 +8,7 @@ import typer
 from google.protobuf.message import Message
 
 from aimass import contract
+from aimass.cli import calling
 from aimass.cli.flags import Flag, flags, gather, parse, positional
 from aimass.cli.output import CONSOLE, Format, line, show
 from aimass.client import Client
@@ -103,7 +104,7 @@ def perform(method: Method, found: list[Flag], given: dict[str, Any]) -> None:
     request = gather(found, given, parse(given["json_"], "--json") if given.get("json_") else {})
     request |= {name: given[name] for name in positional(method)}
     form = given["output_"]
-    with Client(project=given["project_"]) as client:
+    with calling.client(given["project_"]) as client:
         if method.policy.etag_required:
             request["etag"] = given["etag_"] or _etag(client, method, request)
         if given.get("idempotency_key_"):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aimass.cli import checks, output
+from aimass.cli import calling, checks, output
 from aimass.cli.checks import Finding, Grade
 from aimass.cli.output import CONSOLE, Format
 from aimass.client import Client
@@ -60,7 +60,7 @@ def login(
 
 def status(output_: Annotated[Format, typer.Option("--output", "-o")] = Format.TABLE) -> None:
     """Show who you are here, which models serve, and what is being worked on."""
-    with Client() as client:
+    with calling.client() as client:
         who = client.access.who_am_i()
         releases = [plain(release) for release in client.releases.iterate_releases()]
         running = []

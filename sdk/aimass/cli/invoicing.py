@@ -9,8 +9,8 @@ import orjson
 import typer
 
 from aimass import invoice as invoices
+from aimass.cli import calling
 from aimass.cli.output import Format, table
-from aimass.client import Client
 from aimass.failures import Failure
 
 _Projects = Annotated[list[str] | None, typer.Option("--project", help="A project; may be said several times.")]
@@ -30,7 +30,7 @@ def invoice(month: _Month = "", project: _Projects = None, output_: _Output = Fo
         raise Failure("invalid_value", f"{month} is no month: it has to look like 2026-11") from None
     items = []
     for name in project or ["default"]:
-        with Client(project=name) as client:
+        with calling.client(name) as client:
             items += [asdict(item) for item in invoices.rebuild(invoices.events(client, month), month)]
     if output_ is Format.JSON:
         sys.stdout.write(orjson.dumps(items, option=orjson.OPT_INDENT_2).decode() + "\n")

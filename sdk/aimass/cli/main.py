@@ -8,10 +8,11 @@ import typer
 from typer.core import TyperGroup
 
 from aimass import contract
-from aimass.cli import generated, installation, work
+from aimass.cli import calling, generated, installation, work
 from aimass.cli.backup_commands import backup, restore
 from aimass.cli.invoicing import invoice
 from aimass.cli.output import CONSOLE, exit_code, explain
+from aimass.cli.receipts import verify
 from aimass.failures import Failure
 
 _HELP = """Raw data becomes served, watched models.
@@ -43,7 +44,8 @@ class _Commands(TyperGroup):
 
 def build() -> typer.Typer:
     """The whole command line."""
-    app = typer.Typer(name="aimass", help=_HELP, cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(name="aimass", pretty_exceptions_enable=False)
+    app.callback(help=_HELP, cls=_Commands, no_args_is_help=True)(calling.wishes)
     panels: dict[str, tuple[Callable[..., Any], ...]] = {
         "This machine": (
             installation.up,
@@ -53,7 +55,7 @@ def build() -> typer.Typer:
             backup,
             restore,
         ),
-        "Work": (work.upload, work.extract, work.predict, invoice),
+        "Work": (work.upload, work.extract, work.predict, invoice, verify),
     }
     for panel, commands in panels.items():
         for command in commands:

@@ -7,7 +7,7 @@ import orjson
 import typer
 from rich.progress import Progress
 
-from aimass.cli import output
+from aimass.cli import calling, output
 from aimass.cli.flags import parse
 from aimass.cli.output import CONSOLE, Format
 from aimass.client import Client
@@ -26,7 +26,7 @@ def upload(
     project: _Project = "default",
 ) -> None:
     """Upload FILE and print its digest, by which a source or a model version names it."""
-    with Client(project=project) as client, Progress(console=CONSOLE, transient=True) as progress:
+    with calling.client(project) as client, Progress(console=CONSOLE, transient=True) as progress:
         bar = progress.add_task(file.name, total=max(file.stat().st_size, 1))
         done = client.upload(file, to, resume or None, lambda now, _: progress.update(bar, completed=now))
     if output_ is Format.JSON:
@@ -45,7 +45,7 @@ def extract(
     A source without a rule of its name gets one: for a CSV file or JSON lines, the columns that the preview suggests.
     Names with a dash keep it: the rule is named like the source.
     """
-    with Client(project=project) as client:
+    with calling.client(project) as client:
         _rule(client, source)
         done = client.extractions.run_extraction(rule=source).result(progress=CONSOLE.is_terminal)
         version = done.data_set_version or client.data_sets.get_data_set(data_set=done.data_set).latest_version
@@ -114,7 +114,7 @@ def predict(
     given = [given] if isinstance(given, dict) else given
     if not isinstance(given, list) or not all(isinstance(row, dict) for row in given):
         raise Failure("invalid_value", "rows are a JSON object or a list of them")
-    with Client(project=project) as client:
+    with calling.client(project) as client:
         answer = client.predict(model, rows=given, version=version or None)
     values = {name: [_plain(value) for value in column] for name, column in answer.outputs.items()}
     if output_ is Format.JSON:
