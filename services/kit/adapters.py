@@ -112,5 +112,5 @@ def source(settings: Installation, identity: Identity) -> Source:
     if kind in ("redis", "rediss"):
         from services.kit.discovery_redis import Leases
 
-        return Leases(redis(url, settings), identity)
+        return Leases(redis(url, settings), identity, weight=settings.weight)
     raise ConfigError("AIMASS_DISCOVERY_URL: must be static:service=host:port,..., dns:... or redis://host:port/db")

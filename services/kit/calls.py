@@ -1,4 +1,5 @@
-"""The table of internal calls: for each its longest time and who may make it, and for each service when breakers open.
+"""The table of internal calls: for each its longest time, who may make it and how its instance is chosen, and for each
+service when breakers open.
 
 The contract says both; AIMASS_CALLS_FILE says otherwise where an installation wants it, and may change while processes
 run.
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.kit import contract
 from services.kit.auth import Principal, caller_of
+from services.kit.balancing import Way
 from services.kit.contract import ANY, Method
 from services.kit.errors import Forbidden
 from services.kit.toml_table import TomlTable
@@ -51,6 +53,8 @@ class _Table(BaseModel):
 
     calls: dict[str, _Entry] = {}
     breakers: dict[str, BreakerRules] = {}
+    # By a service or a pattern of calls.
+    balancing: dict[str, Way] = {}
 
 
 class CallTable:
@@ -81,6 +85,14 @@ class CallTable:
         """What is said of the breakers of a service's instances, by the name of the rule."""
         rules = self._said.breakers.get(service) or self._said.breakers.get(EVERYONE) or BreakerRules()
         return rules.model_dump(exclude_none=True)
+
+    def balancing(self, service: str, path: str) -> tuple[str, Way]:
+        """The entry that says how the instance for a call is chosen, and how. Routes of one entry share turns."""
+        said = self._said.balancing
+        for entry in (path[1:], f"{path[1:].partition('/')[0]}/*", service, EVERYONE):
+            if entry in said:
+                return entry, said[entry]
+        return "", Way.POWER_OF_TWO
 
     async def watch(self, changed: Callable[[], None] = lambda: None) -> None:
         """Takes over what the file says, for ever. A file that is no table is named in the log and changes nothing."""
@@ -120,7 +132,8 @@ def _unknown(said: _Table) -> set[str]:
     patterns = {EVERYONE, *paths, *(f"{path.partition('/')[0]}/*" for path in paths)}
     services = {method.owner for method in contract.all_methods().values()} - {ANY} | {EVERYONE}
     named = {caller for entry in said.calls.values() for caller in entry.callers or ()}
-    return (said.calls.keys() - patterns) | ((said.breakers.keys() | named) - services)
+    unknown = (said.calls.keys() - patterns) | ((said.breakers.keys() | named) - services)
+    return unknown | (said.balancing.keys() - patterns - services)
 
 
 def permit(method: Method, principal: Principal, request: Any) -> None:

@@ -1,7 +1,7 @@
 """Channels to services in other processes: calls find an instance, statuses become failures, all have deadlines."""
 
 import time
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -14,14 +14,13 @@ from services.kit.errors import Code, DeadlineExceeded, Disconnected, Failure
 from services.kit.frames import Line
 from services.kit.member import Instance, Member, connector
 from services.kit.pool import Pool
-from services.kit.status import TRAILER, failure_of
+from services.kit.status import FAIR, failure_of, outcome_of
 
 if TYPE_CHECKING:
     from services.kit.tls import Credentials
 
 Metadata = Iterable[tuple[str, str]]
 _HOP = 0.01  # seconds of a deadline that the way takes
-_FAIR = 1.0  # seconds that a call must have had for its timeout to say something of the instance
 
 
 class BalancedChannel:
@@ -60,7 +59,7 @@ class BalancedChannel:
     def _many(self, *method: Any) -> Any:
         async def call(request: Any, timeout: float | None = None, metadata: Any = ()) -> AsyncIterator[Any]:
             until = time.monotonic() + self._deadline(method[1], timeout)
-            member = await self.member(until - time.monotonic())
+            member = await self.member(until - time.monotonic(), method[1])
             ticket, outcome = member.begin(), Outcome.UNKNOWN
             try:
                 sent = member.method(*method)(request, timeout=_left(until), metadata=_traced(metadata))
@@ -69,16 +68,17 @@ class BalancedChannel:
                     yield item
                 outcome = Outcome.WELL
             except aio.AioRpcError as error:
-                outcome = Outcome.WELL if error.code() is StatusCode.DEADLINE_EXCEEDED else _outcome(error, 0.0)
+                outcome = Outcome.WELL if error.code() is StatusCode.DEADLINE_EXCEEDED else outcome_of(error, 0.0)
                 raise failure_of(error, self.service) from None
             finally:
                 member.end(ticket, outcome)
 
         return call
 
-    async def member(self, seconds: float) -> Member:
-        """The instance for a call. Raises unavailable."""
-        return self._pool.choose() or await self._pool.wait(seconds)
+    async def member(self, seconds: float, path: str) -> Member:
+        """The instance for a call of a method. Raises unavailable."""
+        by = self._pool.by(path)
+        return self._pool.choose(None, by) or await self._pool.wait(seconds, None, by)
 
     def _deadline(self, path: str, timeout: float | None) -> float:
         method = contract.all_methods().get(path)
@@ -102,21 +102,6 @@ class RemoteChannel(BalancedChannel):
         self._pool.renew()
 
 
-class SomeChannel(BalancedChannel):
-    """Calls by one of some instances, known by their ids."""
-
-    def __init__(self, pool: Pool, among: Collection[str], calls: CallTable | None = None) -> None:
-        super().__init__(pool, calls)
-        self._among = among
-        # The instance of the last call; empty before.
-        self.picked = ""
-
-    async def member(self, seconds: float) -> Member:
-        found = self._pool.choose(self._among) or await self._pool.wait(seconds, self._among)
-        self.picked = found.instance.id
-        return found
-
-
 class RemoteCall:
     """A call under way: await it for the reply, then ask for its trailers."""
 
@@ -130,7 +115,7 @@ class RemoteCall:
 
     async def _wait(self) -> Any:
         until = time.monotonic() + self._seconds
-        member = await self._channel.member(self._seconds)
+        member = await self._channel.member(self._seconds, self._method[1])
         ticket, outcome = member.begin(), Outcome.UNKNOWN
         try:
             seconds = _left(until)
@@ -140,7 +125,7 @@ class RemoteCall:
             outcome = Outcome.WELL
             return reply
         except aio.AioRpcError as error:
-            outcome = _outcome(error, seconds)
+            outcome = outcome_of(error, seconds)
             raise failure_of(error, self._channel.service) from None
         finally:
             member.end(ticket, outcome)
@@ -161,25 +146,13 @@ async def framed(line: Line, member: Member, metadata: Metadata, message: bytes,
         outcome = Outcome.LOST
         raise
     except DeadlineExceeded:
-        outcome = Outcome.BADLY if seconds >= _FAIR else Outcome.UNKNOWN
+        outcome = Outcome.BADLY if seconds >= FAIR else Outcome.UNKNOWN
         raise
     except Failure as failure:
         outcome = Outcome.BADLY if failure.code is Code.INTERNAL else Outcome.WELL
         raise
     finally:
         member.end(ticket, outcome)
-
-
-def _outcome(error: Any, seconds: float) -> Outcome:
-    """What an error says of the instance. What it refuses itself says that it is well, also that it is busy."""
-    code = error.code()
-    if code is StatusCode.DEADLINE_EXCEEDED:
-        return Outcome.BADLY if seconds >= _FAIR else Outcome.UNKNOWN
-    if any(key == TRAILER for key, _ in error.trailing_metadata() or ()):
-        return Outcome.BADLY if code is Code.INTERNAL.grpc else Outcome.WELL
-    if code in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED):
-        return Outcome.LOST
-    return Outcome.BADLY if code in (StatusCode.INTERNAL, StatusCode.UNKNOWN) else Outcome.WELL
 
 
 def _left(until: float) -> float:

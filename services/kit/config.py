@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -57,9 +57,11 @@ class Installation(Settings):
     cache_url: SecretStr = SecretStr("")
     # Whether a Redis older than 7 will do: its users cannot be held to our scripts.
     cache_any_version: bool = False
-    # Empty: every service is in this process; static:registry=10.0.0.1:9101|10.0.0.2:9101,...;
+    # Empty: every service is in this process; static:registry=10.0.0.1:9101|10.0.0.2:9101;weight=3,...;
     # dns:registry=registry:9101,...; redis://host:port/0: leases in Redis, where every process says where it is.
     discovery_url: SecretStr = SecretStr("")
+    # How many calls others send this process where they choose by weights, in relation to others; said in its lease.
+    weight: int = Field(1, ge=1, le=1000)
     # What others call this machine when `listen` of a service names no address; empty: its host name.
     advertise_host: str = ""
     # Empty: folders in `home`; s3://bucket/prefix?endpoint=https://host:port&region=us-east-1.

@@ -5,14 +5,17 @@ What a source said last is used for as long as it is away: an instance that is g
 
 import socket
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Protocol
 
+from services.kit.balancing import HEAVIEST, Balancer
 from services.kit.breaker import Rules
 from services.kit.calls import CallTable
-from services.kit.channels import BalancedChannel, SomeChannel
+from services.kit.channels import BalancedChannel
+from services.kit.chosen import SomeChannel
 from services.kit.config import ConfigError
 from services.kit.local import LocalChannel
-from services.kit.member import Connect, Instance, plain
+from services.kit.member import Connect, Instance, Member, plain
 from services.kit.pool import Pool
 
 Table = Mapping[str, Collection[Instance]]
@@ -44,14 +47,14 @@ class Source(Protocol):
 
 
 class Listed:
-    """The instances that the installation lists: static:registry=10.0.0.1:9101|10.0.0.2:9101,logs=..."""
+    """The instances that the installation lists: static:registry=10.0.0.1:9101;weight=3|10.0.0.2:9101,logs=..."""
 
     leased = False
 
     def __init__(self, text: str = "") -> None:
         """Raises ConfigError."""
         named = {name: addresses.split("|") for name, addresses in pairs(text, "static:service=host:port,...").items()}
-        self.table = {name: [Instance(one, one) for one in addresses if one] for name, addresses in named.items()}
+        self.table = {name: [_listed(one) for one in addresses if one] for name, addresses in named.items()}
 
     def knows(self, service: str) -> bool:
         return service in self.table
@@ -70,6 +73,15 @@ class Listed:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+def _listed(text: str) -> Instance:
+    """`host:port` or `host:port;weight=3`. Raises ConfigError."""
+    address, _, more = text.partition(";")
+    name, _, weight = more.partition("=")
+    if more and not (name == "weight" and weight.isdecimal() and 1 <= int(weight) <= HEAVIEST):
+        raise ConfigError(f"AIMASS_DISCOVERY_URL: {text} must be host:port;weight=1..{HEAVIEST}")
+    return Instance(address, address, int(weight or 1))
 
 
 def pairs(text: str, form: str) -> dict[str, str]:
@@ -137,7 +149,8 @@ class Directory:
         if service not in self._pools:
             if not self.source.knows(service):
                 raise ConfigError(f"AIMASS_DISCOVERY_URL: says nothing of {service}")
-            self._pools[service] = Pool(service, self.instances(service), self._connect, self._rules(service))
+            ways = partial(self._calls.balancing, service)
+            self._pools[service] = Pool(service, self.instances(service), self._connect, self._rules(service), ways)
         return self._pools[service]
 
     def channel(self, service: str, instance: str = "") -> Any:
@@ -152,12 +165,12 @@ class Directory:
         """Those that have been asked for."""
         return self._pools.values()
 
-    def some(self, pool: Pool, among: Collection[str]) -> SomeChannel:
-        """A channel to some instances of a pool, by their ids."""
-        return SomeChannel(pool, among, self._calls)
+    def some(self, pool: Pool, among: Collection[str], by: Balancer[Member] | None = None) -> SomeChannel:
+        """A channel to some instances of a pool, by their ids, chosen `by` something else than the table says."""
+        return SomeChannel(pool, among, self._calls, by)
 
     def rule(self) -> None:
-        """Breakers open as the table of calls says now."""
+        """Breakers open, and instances are chosen, as the table of calls says now."""
         for service, pool in self._pools.items():
             pool.rule(self._rules(service))
 

@@ -17,6 +17,7 @@ import orjson
 
 from services.kit import contract
 from services.kit.auth import SYSTEM, Identity, Principal, Scope
+from services.kit.balancing import HEAVIEST
 from services.kit.cache import Cache
 from services.kit.discovery import Table
 from services.kit.errors import Failure
@@ -35,9 +36,9 @@ class Leases:
 
     leased = True
 
-    def __init__(self, cache: Cache, identity: Identity, look: float = _LOOK) -> None:
-        """`cache` is its own: started and closed by it."""
-        self._cache, self._identity, self._every = cache, identity, look
+    def __init__(self, cache: Cache, identity: Identity, look: float = _LOOK, weight: int = 1) -> None:
+        """`cache` is its own: started and closed by it. `weight` is that of this process."""
+        self._cache, self._identity, self._every, self._weight = cache, identity, look, weight
         # By service and id: where, and how many looks have missed it.
         self._seen: dict[tuple[str, str], tuple[Instance, int]] = {}
         self._places: Mapping[str, str] = {}
@@ -73,7 +74,7 @@ class Leases:
             if said["leaving"]:
                 missed.pop((service, name), None)
             else:
-                missed[service, name] = Instance(name, said["address"]), 0
+                missed[service, name] = Instance(name, said["address"], said["weight"]), 0
         self._seen = missed
         table: dict[str, list[Instance]] = {}
         for (service, _), (instance, _) in sorted(self._seen.items()):
@@ -85,10 +86,11 @@ class Leases:
         try:
             said = orjson.loads(value)
             address, leaving = str(said["address"]), bool(said["leaving"])
-            principal = self._identity.verify(said["token"], _audience(member, address, leaving))
+            weight = min(max(int(said.get("weight", 1)), 1), HEAVIEST)
+            principal = self._identity.verify(said["token"], _audience(member, address, leaving, weight))
             if principal.id == f"service:{member.partition('/')[0]}" and principal.scope.tenant == SYSTEM:
-                return {"address": address, "leaving": leaving}
-        except (Failure, orjson.JSONDecodeError, KeyError, TypeError):
+                return {"address": address, "leaving": leaving, "weight": weight}
+        except (Failure, orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
             pass
         if member not in self._refused and len(self._refused) < 1000:
             self._refused.add(member)
@@ -114,8 +116,8 @@ class Leases:
         for service, address in self._places.items():
             member = f"{service}/{self._identity.name}"
             principal = Principal(Scope(SYSTEM), f"service:{service}", ())
-            token = self._identity.token(_audience(member, address, leaving), principal)
-            said = {"address": address, "leaving": leaving, "token": token}
+            token = self._identity.token(_audience(member, address, leaving, self._weight), principal)
+            said = {"address": address, "leaving": leaving, "weight": self._weight, "token": token}
             try:
                 await self._cache.announce(_GROUP, member, orjson.dumps(said), LEASE)
             except Failure:
@@ -143,8 +145,9 @@ class Leases:
         await self._cache.close()
 
 
-def _audience(member: str, address: str, leaving: bool) -> str:
-    return f"{_GROUP}/{member}/{address}/{leaving}"
+def _audience(member: str, address: str, leaving: bool, weight: int) -> str:
+    said = f"{_GROUP}/{member}/{address}/{leaving}"
+    return said if weight == 1 else f"{said}/{weight}"  # versions before this one know of no weights
 
 
 @cache

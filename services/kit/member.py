@@ -33,6 +33,13 @@ class Instance(NamedTuple):
 
     id: str
     address: str
+    # Its share of calls that go by weights, in relation to others'.
+    weight: int = 1
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What makes it this one: whoever weighs more later is the same."""
+        return self[:2]
 
 
 Connect = Callable[[str, str], aio.Channel]
@@ -72,6 +79,11 @@ class Member:
         self._ended = asyncio.Event()
         self._methods: dict[Any, Any] = {}
         self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def weight(self) -> int:
+        """Its share of calls that go by weights."""
+        return self.instance.weight
 
     def connect(self) -> None:
         """Connects, and stays so as far as it can."""

@@ -1,16 +1,16 @@
 """The instances of one service, as a caller sees them: connected or not, how busy, how well they answer.
 
-Each call goes to the less busy of two instances that are picked by chance among those that are connected and whose
-breaker lets it through. At most half of the connected ones are kept out by their breakers; a single one may be.
+Each call goes to one of those that are connected and whose breaker lets it through, chosen in the way that its route
+wants (`balancing`). At most half of the connected ones are kept out by their breakers; a single one may be.
 One that leaves is called for a while when there is no other: whoever comes instead may not be connected yet.
 """
 
 import asyncio
 import contextlib
-import random
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
+from services.kit.balancing import Balancer, Way
 from services.kit.breaker import Rules
 from services.kit.errors import Unavailable
 from services.kit.member import Connect, Instance, Member, plain
@@ -23,15 +23,26 @@ _LEAVING = 60.0  # seconds that calls of an instance that has left may still tak
 _LINGER = 10.0  # seconds for which it is kept at hand, unless it hangs up
 
 
+# What is said of a route: which entry of the table says it, and how instances are chosen. Routes of one entry share it.
+Ways = Callable[[str], tuple[str, Way]]
+
+
 class Pool:
     """The instances of one service."""
 
     def __init__(
-        self, service: str, instances: Iterable[Instance] = (), connect: Connect = plain, rules: Rules | None = None
+        self,
+        service: str,
+        instances: Iterable[Instance] = (),
+        connect: Connect = plain,
+        rules: Rules | None = None,
+        ways: Ways = lambda route: ("", Way.POWER_OF_TWO),
     ) -> None:
         """`connect` makes a channel to an address of a service. Connections are opened by the first call."""
-        self.service, self._connect, self._rules = service, connect, rules or Rules()
-        self._members: dict[Instance, Member] = {}
+        self.service, self._connect, self._rules, self._ways = service, connect, rules or Rules(), ways
+        self._routes: dict[str, Balancer[Member]] = {}
+        self._balancers: dict[str, Balancer[Member]] = {}
+        self._members: dict[tuple[str, str], Member] = {}
         self._changed = asyncio.Event()
         # It has been called; an instance has been there.
         self._used = self._seen = False
@@ -51,15 +62,18 @@ class Pool:
 
     def update(self, instances: Iterable[Instance]) -> None:
         """The service has these instances from now on. Calls of those that left may end."""
-        wanted = set(instances)
-        for instance in [there for there in self._members if there not in wanted]:
-            member = self._members.pop(instance)
+        wanted = {instance.place: instance for instance in instances}
+        for place in [there for there in self._members if there not in wanted]:
+            member = self._members.pop(place)
             if member.connected:
-                self._at_hand = [*(other for other in self._at_hand if other.instance != instance), member]
+                self._at_hand = [*(other for other in self._at_hand if other.instance.place != place), member]
             self._leaving[member] = asyncio.get_running_loop().create_task(self._let_go(member))
-        for instance in sorted(wanted - self._members.keys()):
+        for place, instance in sorted(wanted.items()):
+            if place in self._members:
+                self._members[place].instance = instance  # it may weigh more or less now
+                continue
             channel = self._connect(instance.address, self.service)
-            member = self._members[instance] = Member(instance, channel, self._rules, self._news)
+            member = self._members[place] = Member(instance, channel, self._rules, self._news)
             if self._used:
                 member.connect()
         self._news()
@@ -69,14 +83,22 @@ class Pool:
         self._rules = rules
         for member in self._members.values():
             member.breaker.rules = rules
+        self._routes, self._balancers = {}, {}
+
+    def by(self, route: str) -> Balancer[Member]:
+        """What chooses for a route."""
+        if (found := self._routes.get(route)) is None:
+            entry, way = self._ways(route)
+            found = self._routes[route] = self._balancers.setdefault(entry, Balancer(way))
+        return found
 
     def renew(self) -> None:
         """New connections for new calls, as when certificates have changed; calls under way end on the old ones."""
-        instances = tuple(self._members)
+        instances = tuple(member.instance for member in self.members)
         self.update(())
         self.update(instances)
 
-    def choose(self, among: Collection[str] | None = None) -> Member | None:
+    def choose(self, among: Collection[str] | None = None, by: Balancer[Member] | None = None) -> Member | None:
         """The instance for the next call, of those with these ids; None when none can be called now."""
         connected = self._connected(self.members, among) or self._connected(self._at_hand, among)
         admitted = [member for member in connected if member.breaker.admits()]
@@ -85,19 +107,18 @@ class Pool:
             # Those that failed last are taken all the same.
             refused = [member for member in connected if member not in admitted]
             admitted += sorted(refused, key=lambda member: member.breaker.opened_until)[most:]
-        if len(admitted) < 2:
-            return admitted[0] if admitted else None
-        one, other = random.sample(admitted, 2)
-        return one if one.load <= other.load else other
+        return (by or self.by("")).choose(admitted) if admitted else None
 
-    async def wait(self, seconds: float, among: Collection[str] | None = None) -> Member:
+    async def wait(
+        self, seconds: float, among: Collection[str] | None = None, by: Balancer[Member] | None = None
+    ) -> Member:
         """The instance for the next call, once there is one. Raises unavailable, soon if waiting is useless."""
         self._used = True
         for member in self.members:
             member.connect()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while (found := self.choose(among)) is None and not self._hopeless(among):
+                while (found := self.choose(among, by)) is None and not self._hopeless(among):
                     await self._news_or(_LOOK)
                 if found:
                     return found
@@ -115,7 +136,7 @@ class Pool:
 
     def _useful(self, member: Member) -> bool:
         """Whether a member that has left can be called and has no newer connection in its place."""
-        again = self._members.get(member.instance)
+        again = self._members.get(member.instance.place)
         return member.connected and member in self._at_hand and not (again and again.connected)
 
     @staticmethod

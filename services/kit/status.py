@@ -12,10 +12,12 @@ from grpc import StatusCode
 
 from aimass.v1.failure_pb2 import FailureDetail
 from aimass.v1.failure_pb2 import Violation as WireViolation
+from services.kit.breaker import Outcome
 from services.kit.errors import Code, DeadlineExceeded, Disconnected, Failure, Internal, Violation
 
 TRAILER = "aimass-failure-bin"
 Metadata: TypeAlias = Iterable[tuple[str, str]]
+FAIR = 1.0  # seconds that a call must have had for its timeout to say something of the instance
 
 
 async def refuse(context: Any, failure: Failure, more: Callable[[int, bytes], Metadata] = lambda *_: ()) -> None:
@@ -58,3 +60,18 @@ def failure_of(error: Any, service: str) -> Failure:
         case StatusCode.RESOURCE_EXHAUSTED | StatusCode.OUT_OF_RANGE:
             return Failure(Code.BODY_TOO_LARGE, "the message is larger than 16 MiB")
     return Internal("internal error")
+
+
+def outcome_of(error: Any, seconds: float) -> Outcome:
+    """What the error of a call that had so many seconds says of the instance.
+
+    What it refuses itself says that it is well, also that it is busy.
+    """
+    code = error.code()
+    if code is StatusCode.DEADLINE_EXCEEDED:
+        return Outcome.BADLY if seconds >= FAIR else Outcome.UNKNOWN
+    if any(key == TRAILER for key, _ in error.trailing_metadata() or ()):
+        return Outcome.BADLY if code is Code.INTERNAL.grpc else Outcome.WELL
+    if code in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED):
+        return Outcome.LOST
+    return Outcome.BADLY if code in (StatusCode.INTERNAL, StatusCode.UNKNOWN) else Outcome.WELL

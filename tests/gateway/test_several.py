@@ -35,6 +35,8 @@ class Estate:
 
     home: Path
     redis: str = ""
+    # Of the two instances.
+    weights: tuple[int, int] = (1, 1)
     ports: list[int] = field(default_factory=lambda: free_ports(6))
     ends: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     houses: dict[str, House] = field(default_factory=dict)
@@ -45,7 +47,8 @@ class Estate:
         if self.redis:
             return self.redis
         at = [f"127.0.0.1:{port}" for port in self.ports]
-        return f"static:registry={at[1]},inference={at[2]}|{at[3]}"
+        first, second = (f"{at[2 + number]};weight={weight}" for number, weight in enumerate(self.weights))
+        return f"static:registry={at[1]},inference={first}|{second}"
 
     def settings(self, name: str, service: str, port: int) -> dict[str, str]:
         """The environment of a process that hosts one service on a port."""
@@ -54,7 +57,8 @@ class Estate:
         line = {"AIMASS_BUS_LISTEN": bus} if service == "registry" else {"AIMASS_BUS_URL": f"grpc://{bus}"}
         database = {f"AIMASS_{service.upper()}_DATABASE_URL": f"sqlite:///{self.home}/{name}.db"}
         known = {"AIMASS_DISCOVERY_URL": self.where, "AIMASS_DRAIN_ACCEPT_SECONDS": "0.5"}
-        return known | listen | line | database
+        own = {"AIMASS_WEIGHT": str(self.weights[port - 2])} if service == "inference" else {}
+        return known | listen | line | database | own
 
     async def open(self, name: str, service: str, port: int, **env: str) -> House:
         """A house for one service on a port; `stop` ends it."""
@@ -88,8 +92,8 @@ class Estate:
         for task in self.killed[name].runtime._tasks:
             task.cancel()
 
-    async def gateway(self, name: str) -> Serving:
-        running = await self.open(name, "gateway", 0, **DOORS)
+    async def gateway(self, name: str, **env: str) -> Serving:
+        running = await self.open(name, "gateway", 0, **DOORS, **env)
         await until(running.runtime.ready)
         found = Serving(running)
         found.doors = json.loads((self.home / "doors.json").read_text())

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
-from services.kit.channels import BalancedChannel, SomeChannel
+from services.kit.channels import BalancedChannel
+from services.kit.chosen import SomeChannel
 from services.kit.errors import Code, Disconnected, Failure
 from services.kit.member import Instance
 from services.kit.pool import PATIENCE, Pool

@@ -31,13 +31,15 @@ class Speaker:
     lost: bool = False
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     server: aio.Server | None = None
+    host: str = "127.0.0.1"
+    weight: int = 1
 
     def __post_init__(self) -> None:
         self.gate.set()
 
     @property
     def instance(self) -> Instance:
-        return Instance(self.name, f"127.0.0.1:{self.port}")
+        return Instance(self.name, f"{self.host}:{self.port}", self.weight)
 
     async def start(self) -> "Speaker":
         self.server = aio.server(options=[*PINGED, ("grpc.so_reuseport", 0)])
@@ -45,7 +47,7 @@ class Speaker:
             "aimass.test.Who", {"Who": grpc.unary_unary_rpc_method_handler(self._answer)}
         )
         self.server.add_generic_rpc_handlers((who,))
-        self.server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self.server.add_insecure_port(f"{self.host}:{self.port}")
         await self.server.start()
         return self
 

@@ -13,7 +13,8 @@ from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.joining import Joined, join, split
 from services.kit.app import Runtime
 from services.kit.auth import Principal, Scope
-from services.kit.channels import Metadata, SomeChannel, framed
+from services.kit.channels import Metadata, framed
+from services.kit.chosen import SomeChannel
 from services.kit.errors import Disconnected, Failure, Internal, NotFound, Unavailable
 from services.kit.frames import Line, Lines
 from services.kit.member import Member
@@ -149,7 +150,7 @@ class RemoteEngines:
         """By frames where the instance takes them, and as one table where that can be; else over gRPC."""
         now = time.monotonic()
         timeout = max(max([item.deadline for item in items]) - now, 0.001)
-        member = await channel.member(timeout) if isinstance(channel, SomeChannel) else None
+        member = await channel.member(timeout, _PATH) if isinstance(channel, SomeChannel) else None
         line = self._line(member) if member else None
         table = join(items) if line else None
         if table:
@@ -159,7 +160,8 @@ class RemoteEngines:
         if line and member:
             reply = _DECODE(await framed(line, member, metadata, request.SerializeToString(), timeout))
         else:
-            call = channel.unary_unary(_PATH, _ENCODE, _DECODE)
+            chosen = channel.by(member) if member else channel
+            call = chosen.unary_unary(_PATH, _ENCODE, _DECODE)
             reply = await call(request, timeout=timeout, metadata=metadata)
         if table and reply.joined:
             return list(split(table.rows, _tensors(reply.joined)))
