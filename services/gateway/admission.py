@@ -1,7 +1,6 @@
 """Who is it, and may he call now: the same for both doors."""
 
 import base64
-import binascii
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -262,5 +261,5 @@ def _secret(authorization: str, basic: bool) -> str:
 def _password(encoded: str) -> str:
     try:
         return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # binascii.Error and UnicodeDecodeError are; for what is not ASCII it raises one that is neither
         return ""

@@ -40,7 +40,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._heading = 0  # bytes of the headers that are coming in
         self._reading_head = True
         self._refused = False
-        self._open = 0  # requests whose answer is not complete
+        self._open: list[Any] = []  # uvicorn's cycles of the requests whose answer is not complete
         self._last: Failure | None = None  # said when they are answered: what came behind them cannot be read
         self.spoke = False
         self._answered = 0.0  # when the last answer went out, by the loop's clock
@@ -57,9 +57,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self._repeat:
             self._repeat.gone()
         super().connection_lost(exc)
-        work: Any = self.scope.get(WORK_KEY) if self.scope else None
-        if work:
-            work.cancel()
+        for cycle in self._open:  # uvicorn tells the last one only, and that one may not have begun
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if work := cycle.scope.get(WORK_KEY):
+                work.cancel()
 
     def _wait(self, seconds: float | None) -> None:
         if self._timer:
@@ -176,7 +178,7 @@ class HttpProtocol(HttpToolsProtocol):
             raise Failure(Code.BAD_FRAMING, "HTTP/1.1 is spoken here")  # as all that its callbacks raise, bad framing
         super().on_headers_complete()
         self._reading_head, self._heading = False, 0
-        self._open += 1
+        self._open.append(self.cycle)
         if self._timer:
             self._wait(None)
         end = self._first.find(b"\r\n\r\n", 0, _KNOWN)
@@ -207,7 +209,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _abandon(self, cycle: Any) -> None:
         """A request whose body cannot be read has no end that its answer could wait for."""
-        self._open -= 1
+        self._open.remove(cycle)
         if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
         elif cycle.response_started:
@@ -236,7 +238,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._answered = self.loop.time()
-        self._open -= 1
+        self._open = [cycle for cycle in self._open if not cycle.response_complete]
         super().on_response_complete()
         if self._last and not self._open:
             self._say(self._last)

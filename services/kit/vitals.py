@@ -25,6 +25,7 @@ class Vitals:
         # By service: how many events wait, and since when the oldest does.
         self._backlog: dict[str, tuple[int, datetime | None]] = {}
         self._lag: dict[str, int] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.started = False
 
     def ready(self, name: str) -> bool:
@@ -45,6 +46,7 @@ class Vitals:
             ("outbox_events", "Events that wait to be published, up to 10000.", ("service",), self._depths),
             ("outbox_age_seconds", "How long the oldest of them has waited.", ("service",), self._ages),
             ("bus_lag_events", "Events that a group has not committed yet.", ("group",), self._lags),
+            ("tasks", "Tasks of the event loop.", (), self._tasks),
             ("ready", "Whether a service can answer.", ("service",), self._readiness),
         )
         self._hide = [gauge(f"aimass_{name}", text, labels, read) for name, text, labels, read in said]
@@ -56,6 +58,7 @@ class Vitals:
 
     async def run(self) -> None:
         """Shows them until it is cancelled; reads now and then what only databases know."""
+        self._loop = asyncio.get_running_loop()
         self.show()
         try:
             while True:
@@ -90,6 +93,10 @@ class Vitals:
 
     def _database_threads(self) -> Values:
         return (((name,), app.database.threads) for name, app in self._apps.items() if app.database)
+
+    def _tasks(self) -> Values:
+        if self._loop:
+            yield (), len(asyncio.all_tasks(self._loop))
 
     def _depths(self) -> Values:
         return (((name,), count) for name, (count, _) in tuple(self._backlog.items()))

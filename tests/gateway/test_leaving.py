@@ -61,6 +61,24 @@ async def test_an_answer_that_nobody_waits_for_is_not_made(gateway: Gateway) -> 
     assert line["status"] == 499
 
 
+async def test_who_hangs_up_with_a_second_request_behind_the_first_stops_the_first(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = gateway.doors["http"].removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"GET /v1/models/patient HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {gateway.admin}\r\n"
+    writer.write("".join(f"{head}x-request-id: {name}\r\n\r\n" for name in ("left-8", "left-9")).encode())
+    echo = gateway.services[MODELS]
+    await until(lambda: "left-8" in echo.waiting)
+    writer.close()
+
+    await until(lambda: "left-8" in echo.given_up)
+    line = await until(lambda: logged(gateway, "left-8"))
+    assert line["status"] == 499
+    assert "left-9" not in echo.waiting
+    assert not caplog.records
+
+
 async def test_a_request_that_is_followed_by_another_is_not_taken_for_left(gateway: Gateway) -> None:
     async with asked(gateway, "left-2", "/v1/models/late") as reader:
         first = await asyncio.wait_for(reader.readuntil(b"}"), 10)

@@ -149,3 +149,15 @@ def test_a_gauge_is_asked_for_and_taken_away(request: pytest.FixtureRequest) -> 
     hide()
 
     assert figure("test_depth", service="data") is None
+
+
+async def test_a_process_says_how_many_tasks_it_has(tmp_path: Path) -> None:
+    async with house(tmp_path, "registry"):
+        before = await until(lambda: figure("tasks"))
+        waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(100)]
+        more = figure("tasks")
+        for task in waiting:
+            task.cancel()
+
+    assert more
+    assert 90 <= more - before <= 110
