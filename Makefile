@@ -8,7 +8,7 @@ COMPOSE = docker compose -f deploy/compose.yaml
 export AIMASS_INIT_USER ?= $(shell id -u):$(shell id -g)
 export AIMASS_SECRETS_GID ?= $(shell if [ $$(id -u) = 0 ]; then echo 10001; else id -g; fi)
 
-.PHONY: help setup demo test test-far check proto docs bench image up down certificates logs demo-compose test-compose
+.PHONY: help setup demo test test-far check proto docs bench fuzz image up down certificates logs demo-compose test-compose
 
 help: ## Says what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-13s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ docs: setup ## Generates docs/configuration.md from the settings classes
 
 bench: setup ## Ratios against named peers, measured here
 	$(BIN)/python -m tests.bench
+
+fuzz: setup ## A million damaged requests and a hundred thousand made up ones; FUZZ="--tenth" is what CI does
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 image: ## The image of every service, and Triton's
 	$(COMPOSE) build --quiet

@@ -61,3 +61,44 @@ def answers(data: bytes) -> list[Answer]:
             found.append(Answer(status, headers, rest[:length]))
         data = rest[length:]
     return found
+
+
+def stream(data: bytes) -> tuple[list[Answer], bytes]:
+    """The whole answers, and what came behind them. Raises ValueError for bytes that no answer begins with."""
+    found: list[Answer] = []
+    while data:
+        head, apart, rest = data.partition(b"\r\n\r\n")
+        if not apart:
+            break
+        start = _HEAD.match(head + b"\r\n")
+        if not start:
+            raise ValueError(f"no answer: {data[:200]!r}")
+        pairs = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        status = int(start[1])
+        if status < 200 or status == 204 or not rest or rest.startswith(b"HTTP/1."):  # HEAD has no body
+            content, left = b"", rest
+        elif (whole := _content(headers, rest)) is None:
+            break
+        else:
+            content, left = whole
+        if status >= 200:
+            found.append(Answer(status, headers, content))
+        data = left
+    return found, data
+
+
+def _content(headers: dict[bytes, bytes], rest: bytes) -> tuple[bytes, bytes] | None:
+    if headers.get(b"transfer-encoding") != b"chunked":
+        length = int(headers.get(b"content-length", b"0"))
+        return (rest[:length], rest[length:]) if len(rest) >= length else None
+    found: list[bytes] = []
+    while True:
+        line, apart, rest = rest.partition(b"\r\n")
+        size = int(line, 16) if apart else 0
+        if not apart or len(rest) < size + 2:
+            return None
+        if size == 0:
+            return b"".join(found), rest[2:]
+        found.append(rest[:size])
+        rest = rest[size + 2 :]

@@ -1,0 +1,84 @@
+"""Shots in batches; between them it is looked at what is fired at."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from tests.fuzz.findings import Finding, Kept
+from tests.fuzz.raw import Http, Shots, Wrong
+from tests.fuzz.target import Target
+from tests.fuzz.vitals import Bound, Sample, growth, rising, sample
+
+_LOOKS = 24  # at least so many looks
+_BATCH = 5_000  # shots between two of them, at most
+_FEW = 8  # looks, of which no slope is taken
+
+
+class Gun(Protocol):
+    """What fires shots of one kind by their numbers."""
+
+    said: Counter[str]
+
+    async def fire(self, first: int, end: int) -> None: ...
+
+
+class Fired(NamedTuple):
+    """What came of one kind."""
+
+    kind: str
+    shots: int
+    seconds: float
+    findings: int
+    samples: list[Sample]
+    said: Counter[str]
+
+    @property
+    def growth(self) -> float:
+        """MiB that the second half has added."""
+        return growth(self.samples, "memory")
+
+
+KINDS: Mapping[str, Callable[[Target, int, Wrong], Gun]] = {
+    "http": lambda target, seed, wrong: Http(target, Shots(target, seed), wrong)
+}
+
+
+class Campaign:
+    """All kinds against one target."""
+
+    def __init__(self, target: Target, kept: Kept, seed: int) -> None:
+        self._target, self._kept, self._seed = target, kept, seed
+
+    async def run(self, kind: str, first: int, count: int, tell: Callable[[int], None]) -> Fired:
+        """Fires `count` shots from the one with the number `first`; `tell` hears how many are done."""
+        kept, before = self._kept, len(self._kept.found)
+
+        def wrong(number: int, what: str, data: bytes) -> None:
+            kept.add(Finding(kind, self._seed, number, what, data))
+
+        gun = await asyncio.to_thread(KINDS[kind], self._target, self._seed, wrong)
+        batch = max(1, min(_BATCH, count // _LOOKS))
+        begun, samples, end = time.monotonic(), [await self._look(0)], first + count
+        for start in range(first, end, batch):
+            upto = min(start + batch, end)
+            await gun.fire(start, upto)
+            if found := await asyncio.to_thread(self._target.wrong):
+                wrong(start, f"within {upto - start} shots: " + "\n".join(found), b"")
+            if not self._target.alive:
+                break
+            samples.append(await self._look(upto - first))
+            tell(upto - first)
+        if len(samples) > _FEW:
+            for what in rising(samples, Bound()):
+                wrong(first, what, b"")
+        return Fired(kind, count, time.monotonic() - begun, len(kept.found) - before, samples, gun.said)
+
+    async def _look(self, count: int) -> Sample:
+        return await asyncio.to_thread(sample, self._target.pid, count, self._target.observed)
+
+    def end(self) -> None:
+        """Looks whether anything has happened to others."""
+        for what in self._target.trespasses() if self._target.alive else []:
+            self._kept.add(Finding("all", self._seed, 0, what, b""))
