@@ -47,7 +47,8 @@ def refused(text: str) -> Failure:
 
 def offer(gateway: str, name: str, ca: str = "") -> Offer:
     """What a gateway says of an issuer. Raises Failure for a gateway that others could speak for, or no such issuer."""
-    said = _document(_safe(f"{gateway.rstrip('/')}/v1/login", "the gateway"), ca).get("issuers")
+    url = _safe(f"{gateway.rstrip('/')}/v1/login", "the gateway")
+    said = _document(url, ca, closed=f"nobody logs in with {name} here: the gateway takes no tokens").get("issuers")
     found = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
     for one in found:
         if one.get("issuer") == name:
@@ -161,8 +162,8 @@ def _safe(url: str, whose: str) -> str:
     raise Failure("failed_precondition", f"{whose} has to be at an https address to log in, not at {url[:200]!a}")
 
 
-def _document(url: str, ca: str = "", form: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A JSON object. Raises Failure; nothing that was sent is in its text."""
+def _document(url: str, ca: str = "", form: Mapping[str, str] | None = None, closed: str = "") -> dict[str, Any]:
+    """A JSON object. Raises Failure, with the text `closed` where a key is asked for; nothing sent is in its text."""
     whose = urlsplit(url).netloc
     local = urlsplit(url).hostname in _LOCAL
     try:
@@ -170,6 +171,8 @@ def _document(url: str, ca: str = "", form: Mapping[str, str] | None = None) -> 
             answer = client.post(url, data=dict(form)) if form else client.get(url)
     except httpx2.HTTPError as error:
         raise Failure("unavailable", f"{whose} cannot be reached: {type(error).__name__}") from None
+    if answer.status_code == 401 and closed:
+        raise Failure("not_found", closed)
     if answer.status_code != 200:
         raise refused(f"{whose} answers with {answer.status_code}")
     try:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 HEADER_SECONDS = 10.0
 SILENT_SECONDS = 60.0
 LINGER_SECONDS = 1.0
+UNREAD_SECONDS = 30.0  # that a caller may take to read the 48 KiB between a full buffer and one with room
 WORK_KEY = "aimass.work"  # where in the ASGI scope the task lies that ends with the connection
 _MOST = 2 * (HEADER_BYTES + TARGET)  # bytes of a request line and headers, however they are split
 _KNOWN = 2048  # bytes of a head that may be remembered
@@ -42,6 +43,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._refused = False
         self._open: list[Any] = []  # uvicorn's cycles of the requests whose answer is not complete
         self._last: Failure | None = None  # said when they are answered: what came behind them cannot be read
+        self._unread: asyncio.TimerHandle | None = None
         self.spoke = False
         self._answered = 0.0  # when the last answer went out, by the loop's clock
 
@@ -54,6 +56,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait(None)
+        if self._unread:
+            self._unread.cancel()
         if self._repeat:
             self._repeat.gone()
         super().connection_lost(exc)
@@ -78,6 +82,16 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(Failure(Code.REQUEST_TIMEOUT, "the headers came too slowly"))
         else:
             self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Who stops reading his answers holds their bytes here, so he has a while and then no connection."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread:
+            self._unread.cancel()
 
     def data_received(self, data: bytes) -> None:
         self.spoke = True
@@ -108,8 +122,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._held += data
             self.flow.pause_reading()
             return True
-        if not self._between or self._busy:
-            return False
+        if not self._between or self._busy or self.flow.write_paused:
+            return False  # who does not read his answers waits, as what is read in full does
         if self._held:
             self._wait(None)
             data = self._held + data

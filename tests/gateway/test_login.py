@@ -218,9 +218,13 @@ async def test_the_gateway_names_those_that_people_log_in_with_and_nothing_else(
     assert "nobody logs in with silent here; those that there are: corp" in unknown
 
 
-async def test_without_issuers_nobody_logs_in(gateway: Gateway) -> None:
+async def test_without_issuers_nobody_logs_in(gateway: Gateway, tmp_path: Path) -> None:
+    code, said = await logs_in((gateway, Provider()), tmp_path)
+
+    assert code != 0
+    assert "nobody logs in with corp here" in said
     async with gateway.client("") as client:
-        assert (await client.get("/v1/login")).json() == {"issuers": []}
+        assert (await client.get("/v1/login")).status_code == 401
 
 
 def begun(provider: Provider) -> Login:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -15,8 +16,9 @@ import pytest
 import pytest_asyncio
 
 from aimass import Signer
-from services.gateway import repeats
+from services.gateway import http_protocol, repeats
 from services.gateway.edge import Edge
+from services.gateway.http_protocol import HttpProtocol
 from services.gateway.traffic.engines import Inference
 from services.kit.errors import Unavailable
 from tests.gateway.issuing import Issuer, rsa_key, write
@@ -352,6 +354,45 @@ async def test_who_hangs_up_during_a_repeat_stops_its_call(app: Serving, monkeyp
             await begun.wait()
     async with asyncio.timeout(5):
         await ended.wait()
+
+
+async def test_who_does_not_read_his_answers_has_few_of_them_kept(
+    app: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, write = [0], HttpProtocol.answer
+
+    def measured(self: HttpProtocol, *args: Any) -> None:
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
+        write(self, *args)
+        kept.append(self.transport.get_write_buffer_size())
+
+    monkeypatch.setattr(HttpProtocol, "answer", measured)
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1000, 4], "data": [1] * 4000}
+    body = json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode()
+    async with Caller(app, "", PATH, "X-Of: deaf") as caller, asyncio.timeout(60):
+        await caller.ask(body)
+        for answered in range(1, 300):
+            caller.writer.write(caller.head(len(body)) + body)
+            with contextlib.suppress(TimeoutError):  # he waits
+                async with asyncio.timeout(1):
+                    while len(kept) == answered:
+                        await asyncio.sleep(0.001)
+            if len(kept) == answered:
+                break
+        assert max(kept) < 2**18
+        assert [(await caller.answer())[0] for _ in range(20)] == [200] * 20
+        caller.writer.transport.abort()  # closed, it would wait for the server to read what it was sent
+
+
+async def test_who_never_reads_his_answers_loses_his_connection(app: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "UNREAD_SECONDS", 0.2)
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1000, 4], "data": [1] * 4000}
+    body = json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode()
+    async with Caller(app, "", PATH, "X-Of: dead") as caller, asyncio.timeout(30):
+        await caller.ask(body)
+        with contextlib.suppress(ConnectionError):  # nothing else ends it
+            while True:
+                await caller.write(caller.head(len(body)) + body)
 
 
 async def test_a_repeat_has_an_end_in_time(app: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

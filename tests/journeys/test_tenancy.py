@@ -1,5 +1,6 @@
 """Nobody reaches what another tenant made: every public method of the running house, over REST and over gRPC."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,7 +157,20 @@ def test_without_a_key_nothing_answers(house: House, method: Method) -> None:
     assert not any(MARK in reply.detail for reply in replies)
 
 
-@each(method for method in METHODS if name_of(method) not in MAKES)
+def test_another_tenant_lists_decisions_on_his_own_calls_only(house: House) -> None:
+    """They name what he asked for, whosever it is, so they are not in the test below."""
+    decisions = next(method for method in METHODS if name_of(method) == "ListDecisions")
+    stranger = house.keys["stranger"]
+    assert house.http.get("/v1/models/heirloom", headers=bearer(stranger)).status_code == 404
+    listed = house.http.get("/v1/api-keys", headers=bearer(stranger)).json()
+    his = {f"key:{key['api_key']}" for key in listed["api_keys"]}
+    for reply in house.both(decisions, stranger):
+        callers = set(re.findall(r'principal"?: ?"(.+?)"', reply.text))
+        assert callers
+        assert callers <= his
+
+
+@each(method for method in METHODS if name_of(method) not in MAKES | {"ListDecisions"})
 def test_another_tenant_finds_nothing(house: House, method: Method) -> None:
     stranger = house.keys["stranger"]
     replies, missing = house.both(method, stranger), house.both(method, stranger, made_up(house.estate))

@@ -14,6 +14,7 @@ from aimass.contract import Method, policy_of
 from aimass.failures import Failure
 
 _DEPTH = 3
+_COMMON = {"json", "output", "project", "all", "wait", "no_wait", "etag"}  # flags that commands have by themselves
 _FLAT = {"google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"}  # one word each
 _KINDS = {
     FieldDescriptor.CPPTYPE_BOOL: bool,
@@ -76,11 +77,11 @@ def positional(method: Method) -> tuple[str, ...]:
 
 
 def flags(method: Method) -> list[Flag]:
-    """The other fields, messages taken apart; a name that occurs twice gets the name of what it is in."""
+    """The other fields, messages taken apart; a name that is taken or occurs twice gets the name of what it is in."""
     found = [
         Flag(field, path, path[-1]) for field, path in _leaves(method.takes, ()) if path[0] not in positional(method)
     ]
-    count = Counter(flag.name for flag in found)
+    count = Counter(flag.name for flag in found) + Counter(_COMMON)
     return [flag if count[flag.name] == 1 else Flag(flag.field, flag.path, "_".join(flag.path[-2:])) for flag in found]
 
 

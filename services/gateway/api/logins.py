@@ -7,6 +7,7 @@ import orjson
 from services.gateway.api.problem import NotAllowed
 from services.gateway.issuers.table import Issuer
 from services.gateway.request import Request, Response
+from services.kit.errors import Unauthenticated
 
 PATH = "/v1/login"
 
@@ -18,7 +19,7 @@ class Logins:
         self._issuers = issuers
 
     async def handle(self, request: Request) -> Response:
-        """The issuers that people log in with, by name."""
+        """The issuers that people log in with, by name. Raises unauthenticated if there are none."""
         if request.method not in ("GET", "HEAD"):
             raise NotAllowed(request.method, "GET, HEAD")
         found = [
@@ -26,5 +27,7 @@ class Logins:
             for name, one in self._issuers().items()
             if one.login
         ]
+        if not found:  # where nobody logs in, nothing is said to those without a key
+            raise Unauthenticated("nobody logs in here")
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
         return Response(200, orjson.dumps({"issuers": found}), headers)
