@@ -41,15 +41,15 @@ test-far: setup ## The same on real Kafka, PostgreSQL, Redis, S3 and Triton, whi
 check: setup ## Types, style, structure, and that the generated code is fresh
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_structure.py
-	$(MAKE) --no-print-directory proto && git diff --exit-code --stat -- sdk/aimass/v1 sdk/aimass/services.pyi
+	$(MAKE) --no-print-directory proto && git diff --exit-code --stat -- sdk/aimass/v1 'sdk/aimass/*services.pyi'
 
 proto: setup ## Generates sdk/aimass/v1 and the client's types from proto/
 	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto -I $(GOOGLEAPIS) --python_out=sdk --mypy_out=quiet:sdk \
 	  --grpc_python_out=sdk --mypy_grpc_out=quiet:sdk --include_source_info --descriptor_set_out=.venv/api.binpb proto/aimass/v1/*.proto
 	$(BIN)/python -m grpc_tools.protoc -I proto --include_source_info --descriptor_set_out=sdk/aimass/v1/inference.binpb proto/inference/*.proto
 	gzip -dc sdk/aimass/v1/api.binpb.gz 2>/dev/null | cmp -s - .venv/api.binpb || gzip -9nc .venv/api.binpb > sdk/aimass/v1/api.binpb.gz
-	PYTHONPATH=sdk $(BIN)/python sdk/tools/stubs.py sdk/aimass/services.pyi
-	$(BIN)/ruff format --quiet --no-cache --isolated --line-length 120 sdk/aimass/v1/*.pyi sdk/aimass/services.pyi
+	PYTHONPATH=sdk $(BIN)/python sdk/tools/stubs.py sdk/aimass
+	$(BIN)/ruff format --quiet --no-cache --isolated --line-length 120 sdk/aimass/v1/*.pyi sdk/aimass/*services.pyi
 
 docs: setup ## Generates docs/configuration.md from the settings classes
 	PYTHONPATH=.:sdk $(BIN)/python docs/tools/configuration.py docs/configuration.md

@@ -11,6 +11,7 @@ import httpx2
 from google.protobuf.message import Message
 
 from aimass import contract, predictions, streams, transfers
+from aimass.async_services import AsyncServices
 from aimass.calls import Invocation, page, unary
 from aimass.connection import answer_of, named, opened, request_of
 from aimass.contract import Method
@@ -19,7 +20,6 @@ from aimass.failures import Failure
 from aimass.operations import AsyncOperationHandle
 from aimass.predictions import Prediction
 from aimass.receipts import Keep
-from aimass.services import AsyncServices
 from aimass.signing import Signer
 from aimass.v1 import monitors_pb2, uploads_pb2
 

@@ -22,6 +22,3 @@ class Services:
 
     def __dir__(self) -> list[str]:
         return sorted([*super().__dir__(), *contract.services()])
-
-
-AsyncServices = Services

@@ -34,11 +34,12 @@ def test_the_types_of_the_client_are_fresh(tmp_path: Path) -> None:
     assert place.loader
     stubs = importlib.util.module_from_spec(place)
     place.loader.exec_module(stubs)
-    made = tmp_path / "services.pyi"
-    made.write_text(stubs.text())
+    for prefix, name in (("", "services.pyi"), ("Async", "async_services.pyi")):
+        (tmp_path / name).write_text(stubs.text(prefix))
     command = [sys.executable, "-m", "ruff", "format", "--quiet", "--no-cache", "--isolated", "--line-length", "120"]
-    subprocess.run([*command, str(made)], check=True)
-    assert made.read_text() == (ROOT / "sdk/aimass/services.pyi").read_text(), "make proto writes them anew"
+    subprocess.run([*command, str(tmp_path)], check=True)
+    for made in tmp_path.iterdir():
+        assert made.read_text() == (ROOT / "sdk/aimass" / made.name).read_text(), "make proto writes them anew"
 
 
 def test_the_client_needs_no_server_and_no_heavy_package() -> None:
