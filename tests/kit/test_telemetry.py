@@ -449,6 +449,8 @@ def test_a_record_of_its_own_is_in_the_callers_trace_or_in_a_new_one() -> None:
     assert telemetry.child(PARENT)[3:35] == "a" * 32
     assert telemetry.child(PARENT)[36:52] not in ("b" * 16, telemetry.child(PARENT)[36:52])
     assert telemetry.child() != telemetry.child("nonsense")
+    assert telemetry.child("", "0192ab00-0000-7000-8000-0000000000ff")[3:35] == "0192ab000000700080000000000000ff"
+    assert "call-1" not in telemetry.child("", "call-1")
     with telemetry.span("outer"):
         assert telemetry.child() == telemetry.traceparent()
         assert telemetry.child(PARENT)[3:35] == "a" * 32

@@ -24,6 +24,14 @@ ATTRIBUTES = st.dictionaries(
     st.sampled_from(VALUES) | st.sampled_from(NUMBERS) | st.booleans() | st.integers(-5, 5),
     max_size=3,
 )
+IDS = [
+    "0192ab00-0000-7000-8000-000000000000",
+    "0192ab00-0000-7000-bfff-ffffffffffff",
+    "0192ab00-0001-7000-8000-000000000000",
+    "f192ab00-0000-7000-8000-000000000000",  # from here on none of ours
+    "0192ab00-0000-4000-8000-000000000000",
+    "0192AB00-0000-7000-8000-000000000000",
+]
 RECORDS = st.builds(
     lambda **values: record(0, **values),
     text=st.sampled_from(TEXTS),
@@ -31,11 +39,13 @@ RECORDS = st.builds(
     name=st.sampled_from(VALUES),
     model=st.sampled_from(["", *VALUES]),
     status=st.sampled_from(["", *VALUES]),
-    request_id=st.sampled_from(["", "r-1", "r-2"]),
+    request_id=st.sampled_from(["", "r-1", "r-2", *IDS]),
+    trace_id=st.sampled_from(["", "ab" * 16, *(one.replace("-", "") for one in IDS)]),
     version=st.integers(0, 5),
     duration_ms=st.none() | st.sampled_from(NUMBERS),
     attributes=ATTRIBUTES,
 )
+TRACES = [one.replace("-", "") for one in IDS]
 WORDS = sorted({word for text in TEXTS for word in words_of(text)} | {"absent"})
 BOUNDS = st.none() | st.sampled_from(NUMBERS)
 FIELDS = st.sampled_from(["kind", "name", "model", "status", "request_id", "attributes.x", "attributes.rows.count"])
@@ -44,6 +54,20 @@ LEAVES: st.SearchStrategy[Query] = st.one_of(
     st.sampled_from([word[:2] for word in WORDS if len(word) > 1]).map(lambda word: Words((word,), True)),
     st.builds(Field, FIELDS, st.sampled_from(VALUES)),
     st.builds(Field, FIELDS, st.sampled_from(["la", "Re", "é\n", "a*", "a=", "40"]), st.just(True)),
+    st.builds(Field, st.just("request_id"), st.sampled_from(IDS)),
+    st.builds(
+        Field,
+        st.just("request_id"),
+        st.sampled_from([one[:end] for one in IDS for end in (0, 3, 13, 14, 20, 35, 36)]),
+        st.just(True),
+    ),
+    st.builds(Field, st.just("trace_id"), st.sampled_from(["\0", "ab" * 16, *TRACES])),
+    st.builds(
+        Field,
+        st.just("trace_id"),
+        st.sampled_from([one[:end] for one in TRACES for end in (0, 3, 12, 13, 20, 32)]),
+        st.just(True),
+    ),
     st.builds(
         Range,
         st.sampled_from(["version", "duration_ms", "status", "attributes.x", "attributes.a-b"]),
@@ -131,12 +155,35 @@ def test_a_tenant_and_a_project_see_their_own_only(index: Index) -> None:
     assert found(index, 'name:x OR attributes.scope:"rival/default"') == []
 
 
-def test_a_record_that_comes_twice_is_there_once(index: Index) -> None:
-    fill(index, record(0, text="first"))
-    fill(index, record(0, text="again"))
+@pytest.mark.parametrize("kind", ["log", "span"])
+def test_a_record_that_is_added_again_is_there_once(index: Index, kind: str) -> None:
+    fill(index, record(0, text="first", kind=kind))
+    fill(index, record(0, text="again", kind=kind))
 
     assert found(index, "") == ["r0"]
     assert index.total(ACME, All(), EVERYTHING) == 1
+
+
+def test_a_span_that_two_events_bring_is_there_once(index: Index) -> None:
+    index.add([(0, record(0, kind="span")), (1, record(0, kind="span"))])
+    index.commit((0, 0))
+
+    assert found(index, "") == ["r0"]
+
+
+def test_what_was_added_before_a_crash_and_is_not_behind_the_position_stays(tmp_path: Path) -> None:
+    first = Index(tmp_path)
+    first.open()
+    first.add([(number, record(number)) for number in range(4)])
+    first.commit((0, 0))  # the position is that of the second
+    first.close()
+    again = Index(tmp_path)
+    again.open()
+    again.add([(number, record(number)) for number in range(2, 6)])
+    again.commit((0, 9))
+
+    assert found(again, "") == [f"r{number}" for number in range(5, -1, -1)]
+    again.close()
 
 
 def test_pages_are_by_key_also_at_equal_times(index: Index) -> None:
@@ -233,7 +280,7 @@ def reopened(folder: Path, broken: str) -> Index:
 
 
 def test_an_index_that_cannot_be_read_begins_anew(tmp_path: Path) -> None:
-    again = reopened(tmp_path, "v1/meta.json")
+    again = reopened(tmp_path, "v2/meta.json")
     fill(again, record(1))
 
     assert found(again, "") == ["r1"]
@@ -241,7 +288,7 @@ def test_an_index_that_cannot_be_read_begins_anew(tmp_path: Path) -> None:
 
 
 def test_an_index_that_lost_its_place_serves_on_and_takes_records_again(tmp_path: Path) -> None:
-    again = reopened(tmp_path, "v1.position")
+    again = reopened(tmp_path, "v2.position")
     assert found(again, "") == ["r0"]
     fill(again, record(0), record(1))
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.logs.search.documents import key_of
 from services.logs.search.domain.query import sortable
-from services.logs.search.index import Window, _bounds, key_of
+from services.logs.search.index import Window, _bounds
 from services.logs.search.translation import _escaped, between
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)

@@ -136,7 +136,7 @@ class Traffic(Table):
         """The answer of who may answer for a version that failed. Raises the failure when nobody may or can."""
         if not self.substitutes.wanted(pinned, failure):
             raise failure
-        started, trace, hold = time.perf_counter(), child(query.traceparent), None
+        started, trace, hold = time.perf_counter(), child(query.traceparent, query.request_id), None
         rows = _item(pinned, query, trace).rows
         if self.spending is not None:
             hold = await self.spending.wait(scope, query.principal, pinned.model, rows)
@@ -158,7 +158,7 @@ class Traffic(Table):
         return Prediction(found.pinned, found.outputs, found.step)
 
     async def _predict(self, scope: Scope, pinned: Pinned, query: Query) -> Prediction:
-        started, trace = time.perf_counter(), child(query.traceparent)
+        started, trace = time.perf_counter(), child(query.traceparent, query.request_id)
         item, hold = _item(pinned, query, trace), None
         if query.charge and query.charge.concerns(PREDICTIONS, pinned.model):
             await query.charge.take(PREDICTIONS, pinned.model, item.rows)
@@ -180,7 +180,7 @@ class Traffic(Table):
         self._guard(scope, pinned, query)
         if query.charge and query.charge.concerns(PREDICTIONS, pinned.model):
             return None
-        started, trace = time.perf_counter(), child(query.traceparent)
+        started, trace = time.perf_counter(), child(query.traceparent, query.request_id)
         item, hold = _item(pinned, query, trace), None
         if self.spending is not None:
             hold = self.spending.take(scope, query.principal, pinned.model, item.rows)

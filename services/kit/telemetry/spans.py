@@ -5,6 +5,7 @@ The SDK's span costs 55 us and its encoding as much again; this one 5 us, and it
 
 import contextlib
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
@@ -17,6 +18,8 @@ from services.kit.errors import Failure
 
 _bits = random.Random().getrandbits
 _current: ContextVar["Span | None"] = ContextVar("span", default=None)
+# Those of version 7, which is never all zeros, as no trace may be.
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _QUIET = "aimass.v1.Bus/"  # telemetry travels by it: a span of it would beget another
 _sink: Callable[["Span"], None] | None = None
 
@@ -126,14 +129,18 @@ def traceparent() -> str:
     return f"00-{found.trace_id:032x}-{found.span_id:016x}-01" if found else ""
 
 
-def child(parent: str = "") -> str:
+def child(parent: str = "", request_id: str = "") -> str:
     """A traceparent for one more piece of work, told by a record of its own: in the parent's trace, or in the current
     span's, or in a new one. Its parent is not told; where there is one, its span says enough.
+
+    A new trace is called as the request is, if that has a UUID: two names of one thing cost twice to find it by.
     """
     trace = _parent(parent) if parent else None
     around = _current.get()
     if trace is None and around is not None:
         return f"00-{around.trace_id:032x}-{around.span_id:016x}-01"
+    if trace is None and _UUID.fullmatch(request_id):
+        return f"00-{request_id.replace('-', '')}-{_bits(64) | 1:016x}-01"
     return f"00-{trace[0] if trace else _bits(128) | 1:032x}-{_bits(64) | 1:016x}-01"
 
 

@@ -7,9 +7,8 @@ position of them it goes; records behind that are added again after a crash, and
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,15 @@ import orjson
 
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
-from services.logs.domain import Record, text_of
-from services.logs.encoding import dumps, loads
+from services.logs.domain import Record
+from services.logs.encoding import loads
+from services.logs.search.documents import document, identity, key_of, made_once, schema
 from services.logs.search.domain import Query
-from services.logs.search.domain.query import number, sortable, words_of
 from services.logs.search.translation import Translation
 
-_VERSION = "v1"  # of the schema: another one is another folder, filled anew
+_VERSION = "v2"  # of the schema: another one is another folder, filled anew
 _HEAP = 15_000_000  # bytes, the least that the writer takes
-_TIES = 10  # bits of a key that tell apart records of one microsecond
-_SHORT = 200  # letters of a text whose words are remembered
-_LAST = 2**52  # microseconds: year 2112
 _PAGE_BYTES = 3 * 2**20
-SPLITS = ("kind", "severity", "service", "name", "model", "version", "status")
 
 
 @dataclass(frozen=True)
@@ -60,11 +55,6 @@ class Bucket:
     p99_ms: float
 
 
-def key_of(time_ns: int, sequence: int = 0) -> int:
-    """Where a record stands in the order of time."""
-    return min(max(time_ns // 1000, 0), _LAST) << _TIES | sequence % (1 << _TIES)
-
-
 class Index:
     """An index in a folder. One thread writes, others may read meanwhile."""
 
@@ -74,6 +64,8 @@ class Index:
         self._writer: Any = None
         self._searcher: Any = None
         self._translation: Any = None
+        # Records with smaller numbers are in it, once; None: that is not known.
+        self._next: int | None = None
 
     def open(self) -> tuple[int, int]:
         """Opens or makes the index; returns the position it goes up to. What cannot be read is made anew."""
@@ -87,23 +79,27 @@ class Index:
             shutil.rmtree(self._folder, ignore_errors=True)
             position = [0, 0]
             self._open()
-        self._translation = Translation(self._index.schema)
+        self._translation, self._next = Translation(self._index.schema), None
         return position[0], position[1]
 
     def _open(self) -> None:
         import tantivy
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._index = tantivy.Index(_schema(), path=str(self._folder))
+        self._index = tantivy.Index(schema(), path=str(self._folder))
         self._searcher = self._index.searcher()
 
     def add(self, records: Sequence[tuple[int, Record]]) -> None:
         """Adds records with their numbers; found from the next commit on."""
         if self._writer is None:
             self._writer = self._index.writer(_HEAP, 1)
+        if records and (self._next is None or records[0][0] < self._next):
+            self._writer.delete_documents_by_query(self._translation.since(records[0][0]))
         for sequence, record in records:
-            self._writer.delete_documents_by_term("record", _id(record))
-            self._writer.add_document(_document(sequence, record))
+            if not made_once(record):
+                self._writer.delete_documents_by_term("record", identity(record))
+            self._writer.add_document(document(sequence, record))
+            self._next = sequence + 1
 
     def commit(self, position: tuple[int, int]) -> None:
         """What was added is found and kept from now on; it goes up to a position."""
@@ -189,81 +185,3 @@ def _bucket(start: int, counted: dict[str, Any], value: str) -> Bucket:
     quantiles = counted["durations"]["values"]
     p50, p99 = (0.0 if math.isnan(q := quantiles[name] or 0.0) else q for name in ("50.0", "99.0"))
     return Bucket(start, counted["doc_count"], value, p50, p99)
-
-
-def _schema() -> Any:
-    import tantivy
-
-    made = tantivy.SchemaBuilder()
-    for name in ("scope", "record", "request_id", "trace_id", "attributes", "numbers"):
-        made.add_text_field(name, tokenizer_name="raw", index_option="basic")
-    for name in SPLITS:
-        if name != "version":
-            made.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
-    # The words are ours, joined by spaces, so that a filter in Python and the index split a text alike.
-    made.add_text_field("text", tokenizer_name="whitespace", index_option="position")
-    made.add_integer_field("key", indexed=True, fast=True)
-    made.add_integer_field("second", fast=True)
-    made.add_integer_field("version", fast=True)
-    made.add_float_field("duration_ms", fast=True)
-    made.add_bytes_field("source", stored=True)
-    return made.build()
-
-
-def _id(record: Record) -> str:
-    return f"{record.tenant}/{record.project}/{record.record}"
-
-
-def _document(sequence: int, record: Record) -> Any:
-    import tantivy
-
-    made = tantivy.Document()
-    add = made.add_text
-    add("scope", f"{record.tenant}/{record.project}")
-    add("record", _id(record))
-    add("kind", record.kind)
-    add("severity", record.severity)
-    add("service", record.service)
-    add("name", record.name)
-    add("model", record.model)
-    add("status", record.status)
-    if record.request_id:
-        add("request_id", record.request_id)
-    if record.trace_id:
-        add("trace_id", record.trace_id)
-    add("text", _words(record.text) if len(record.text) <= _SHORT else " ".join(words_of(record.text)))
-    key = key_of(record.time_ns, sequence)
-    made.add_integer("key", key)
-    made.add_integer("second", (key >> _TIES) // 1_000_000)
-    made.add_integer("version", record.version)
-    if record.duration_ms is not None:
-        made.add_float("duration_ms", record.duration_ms)
-        add("numbers", f"duration_ms={sortable(record.duration_ms)}")
-    _add_values(add, record)
-    made.add_bytes("source", dumps(record))
-    return made
-
-
-def _add_values(add: Callable[[str, str], None], record: Record) -> None:
-    if record.version and (found := _number("version", str(record.version))):
-        add("numbers", found)
-    if found := _number("status", record.status):
-        add("numbers", found)
-    for name, value in record.attributes.items():
-        text = text_of(value)
-        add("attributes", f"attributes.{name}={text}")
-        if found := _number(f"attributes.{name}", text):
-            add("numbers", found)
-
-
-@lru_cache(maxsize=4096)
-def _words(text: str) -> str:
-    """The words of a short text: what is said once is mostly said again."""
-    return " ".join(words_of(text))
-
-
-@lru_cache(maxsize=4096)
-def _number(name: str, text: str) -> str:
-    """What a value is found by as a number; empty for what is none."""
-    found = number(text)
-    return "" if found is None else f"{name}={sortable(found)}"

@@ -14,8 +14,9 @@ from services.kit.pages import Page
 from services.logs.domain import Record
 from services.logs.ingest.segments import Position
 from services.logs.ingest.service import Ingest
+from services.logs.search.documents import SPLITS
 from services.logs.search.domain import And, Field, Or, Query, matches, parse
-from services.logs.search.index import SPLITS, Bucket, Found, Index, Window
+from services.logs.search.index import Bucket, Found, Index, Window
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

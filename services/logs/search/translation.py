@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from services.kit.auth import Scope
+from services.logs.search.documents import AS_REQUEST, Halves, dashed, halves, halves_from
 from services.logs.search.domain import All, And, Field, Not, Or, Query, Range, Words
 from services.logs.search.domain.query import ATTRIBUTES, sortable
 
@@ -20,7 +21,7 @@ class Translation:
 
         self._schema, self._query = schema, tantivy.Query
         self._must, self._not, self._should = tantivy.Occur.Must, tantivy.Occur.MustNot, tantivy.Occur.Should
-        self._integer = tantivy.FieldType.Integer
+        self._integer, self._float = tantivy.FieldType.Integer, tantivy.FieldType.Float
 
     def within(self, scope: Scope, query: Query, low: int | None, high: int | None) -> Any:
         """Records of a scope that match, with keys from `low` to before `high`."""
@@ -31,6 +32,10 @@ class Translation:
         if not isinstance(query, All):
             parts.append((self._must, self._of(query)))
         return self._query.boolean_query(parts)
+
+    def since(self, sequence: int) -> Any:
+        """Records with a number or a larger one."""
+        return self._query.range_query(self._schema, "sequence", self._integer, sequence, None)
 
     def _term(self, field: str, value: str) -> Any:
         return self._query.term_query(self._schema, field, value, index_option="basic")
@@ -62,6 +67,38 @@ class Translation:
         return self._query.phrase_query(self._schema, "text", list(query.words))
 
     def _field(self, query: Field) -> Any:
+        if query.name == "request_id":
+            return self._either(self._text(query), self._request(query.value, query.prefix))
+        if query.name == "trace_id":
+            if AS_REQUEST in query.value:
+                return self._query.empty_query()
+            named = self._request(dashed(query.value), query.prefix)
+            both = [(self._must, self._term("trace_id", AS_REQUEST)), (self._must, named)]
+            return self._either(self._text(query), self._query.boolean_query(both) if named else None)
+        return self._text(query)
+
+    def _either(self, one: Any, other: Any | None) -> Any:
+        return self._query.boolean_query([(self._should, one), (self._should, other)]) if other else one
+
+    def _request(self, value: str, prefix: bool) -> Any | None:
+        """Requests that are known by a number; None when none can be meant."""
+        ends = halves_from(value) if prefix else (found, found) if (found := halves(value)) else None
+        if not ends:
+            return None
+        low, high = ends
+        same = low.high == high.high
+        first, last = (low, high) if same else (Halves(low.high, -(2**63)), Halves(high.high, 2**63 - 1))
+        return self._query.boolean_query(
+            [
+                (self._must, self._between("request_high", first.high, last.high)),
+                (self._must, self._between("request_low", first.low, last.low)),
+            ]
+        )
+
+    def _between(self, field: str, low: int, high: int) -> Any:
+        return self._query.range_query(self._schema, field, self._integer, low, high)
+
+    def _text(self, query: Field) -> Any:
         attribute = query.name.startswith(ATTRIBUTES)
         field = "attributes" if attribute else query.name
         value = f"{query.name}={query.value}" if attribute else query.value
@@ -70,12 +107,21 @@ class Translation:
         return self._term(field, value)
 
     def _range(self, query: Range) -> Any:
+        if query.name == "duration_ms":
+            return self._duration(query)
         low = 0 if query.low is None else int(sortable(query.low), 16) + (not query.with_low)
         high = 2**64 - 1 if query.high is None else int(sortable(query.high), 16) - (not query.with_high)
         if low > high:
             return self._query.empty_query()
         name = _escaped(query.name)
         return self._query.regex_query(self._schema, "numbers", f"{name}={between(f'{low:016x}', f'{high:016x}')}")
+
+    def _duration(self, query: Range) -> Any:
+        if query.low is None and query.high is None:
+            return self._query.exists_query("duration_ms")
+        low, high = (None if bound is None else bound + 0.0 for bound in (query.low, query.high))  # one zero, as there
+        ends = low is None or query.with_low, high is None or query.with_high
+        return self._query.range_query(self._schema, "duration_ms", self._float, low, high, *ends)
 
 
 def _escaped(text: str) -> str:

@@ -1,0 +1,150 @@
+"""Records as documents of the index.
+
+A term that only one record has costs more than all the rest of it, when it is written and at each merge. So numbers
+and ids that are numbers are columns, and what a query asks of them is a range.
+"""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from services.logs.domain import Record, text_of
+from services.logs.encoding import dumps
+from services.logs.search.domain.query import number, sortable, words_of
+
+SPLITS = ("kind", "severity", "service", "name", "model", "version", "status")
+# Stands for a trace that is called as the request is; no query can name it.
+AS_REQUEST = "\0"
+_TIES = 10  # bits of a key that tell apart records of one microsecond
+_SHORT = 200  # letters of a text whose words are remembered
+_LAST = 2**52  # microseconds: year 2112
+_UUID7 = re.compile(r"[0-7][0-9a-f]{7}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+_LEAST, _MOST = "00000000-0000-7000-0000-000000000000", "7fffffff-ffff-7fff-ffff-ffffffffffff"
+_ONCE = frozenset({"log", "metric", "prediction"})
+
+
+class Halves(NamedTuple):
+    """An id of 128 bits as two numbers that sort as it does."""
+
+    high: int
+    low: int
+
+
+def halves(request_id: str) -> Halves | None:
+    """Of an id as the house makes them (a UUID of version 7, in lower case); None for any other."""
+    if len(request_id) != 36 or not _UUID7.fullmatch(request_id):
+        return None
+    bits = int(request_id.replace("-", ""), 16)
+    return Halves(bits >> 64, (bits & 2**64 - 1) - 2**63)
+
+
+def halves_from(beginning: str) -> tuple[Halves, Halves] | None:
+    """The first and the last of such ids that begin with a text; None when there is none."""
+    low, high = halves(beginning + _LEAST[len(beginning) :]), halves(beginning + _MOST[len(beginning) :])
+    return (low, high) if low and high else None
+
+
+def dashed(trace_id: str) -> str:
+    """A trace's id, or its beginning, as a request's is written."""
+    parts = [trace_id[:8], trace_id[8:12], trace_id[12:16], trace_id[16:20], trace_id[20:]]
+    return "-".join(part for part in parts if part)
+
+
+def key_of(time_ns: int, sequence: int = 0) -> int:
+    """Where a record stands in the order of time."""
+    return min(max(time_ns // 1000, 0), _LAST) << _TIES | sequence % (1 << _TIES)
+
+
+def identity(record: Record) -> str:
+    """What a record is called among those of everybody."""
+    return f"{record.tenant}/{record.project}/{record.record}"
+
+
+def made_once(record: Record) -> bool:
+    """Whether a record's id is made of the event that brought it, so that no other event brings it again."""
+    return record.kind in _ONCE
+
+
+def schema() -> Any:
+    """Of the index."""
+    import tantivy
+
+    made = tantivy.SchemaBuilder()
+    for name in ("scope", "record", "request_id", "trace_id", "attributes", "numbers"):
+        made.add_text_field(name, tokenizer_name="raw", index_option="basic")
+    for name in SPLITS:
+        if name != "version":
+            made.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
+    # The words are ours, joined by spaces, so that a filter in Python and the index split a text alike.
+    made.add_text_field("text", tokenizer_name="whitespace", index_option="position")
+    for name in ("key", "sequence", "second", "version", "request_high", "request_low"):
+        made.add_integer_field(name, fast=True)
+    made.add_float_field("duration_ms", fast=True)
+    made.add_bytes_field("source", stored=True)
+    return made.build()
+
+
+def document(sequence: int, record: Record) -> Any:
+    """A record with its number."""
+    import tantivy
+
+    made = tantivy.Document()
+    add = made.add_text
+    add("scope", f"{record.tenant}/{record.project}")
+    if not made_once(record):
+        add("record", identity(record))
+    add("kind", record.kind)
+    add("severity", record.severity)
+    add("service", record.service)
+    add("name", record.name)
+    add("model", record.model)
+    add("status", record.status)
+    _add_ids(made, record)
+    add("text", _words(record.text) if len(record.text) <= _SHORT else " ".join(words_of(record.text)))
+    key = key_of(record.time_ns, sequence)
+    made.add_integer("key", key)
+    made.add_integer("sequence", sequence)
+    made.add_integer("second", (key >> _TIES) // 1_000_000)
+    made.add_integer("version", record.version)
+    if record.duration_ms is not None:
+        made.add_float("duration_ms", record.duration_ms + 0.0)  # there is one zero
+    _add_values(add, record)
+    made.add_bytes("source", dumps(record))
+    return made
+
+
+def _add_ids(made: Any, record: Record) -> None:
+    if found := halves(record.request_id):
+        made.add_integer("request_high", found.high)
+        made.add_integer("request_low", found.low)
+    elif record.request_id:
+        made.add_text("request_id", record.request_id)
+    if record.trace_id:
+        same = found and record.trace_id == record.request_id.replace("-", "")
+        made.add_text("trace_id", AS_REQUEST if same else record.trace_id)
+
+
+def _add_values(add: Callable[[str, str], None], record: Record) -> None:
+    if record.version and (found := _number("version", str(record.version))):
+        add("numbers", found)
+    if found := _number("status", record.status):
+        add("numbers", found)
+    for name, value in record.attributes.items():
+        text = text_of(value)
+        add("attributes", f"attributes.{name}={text}")
+        if found := _number(f"attributes.{name}", text):
+            add("numbers", found)
+
+
+@lru_cache(maxsize=4096)
+def _words(text: str) -> str:
+    """The words of a short text: what is said once is mostly said again."""
+    return " ".join(words_of(text))
+
+
+@lru_cache(maxsize=4096)
+def _number(name: str, text: str) -> str:
+    """What a value is found by as a number; empty for what is none."""
+    found = number(text)
+    return "" if found is None else f"{name}={sortable(found)}"
