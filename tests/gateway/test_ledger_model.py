@@ -78,14 +78,17 @@ class LedgerMachine(RuleBasedStateMachine):
     def run(self, work: Any) -> Any:
         return self.runner.run(work)
 
-    @initialize(total=st.integers(0, 60), rows=st.integers(0, 200), gateways=st.integers(1, 3))
-    def begin(self, total: int, rows: int, gateways: int) -> None:
-        self.limits = {"all": total, "rows": rows}
-        for name, subject, meter in (("all", "tenant", Meter.REQUESTS), ("rows", WHO, Meter.ROWS)):
+    @initialize(
+        amounts=st.tuples(st.integers(0, 60), st.integers(0, 200), st.integers(0, 900)), count=st.integers(1, 3)
+    )
+    def begin(self, amounts: tuple[int, int, int], count: int) -> None:
+        self.limits = dict(zip(("all", "rows", "tokens"), amounts, strict=True))
+        levels = ("all", "tenant", Meter.REQUESTS), ("rows", WHO, Meter.ROWS), ("tokens", "project:late", Meter.TOKENS)
+        for name, subject, meter in levels:
             made = Quota(name, "acme", subject, meter, Period.TOTAL, self.limits[name], BEGIN, BEGIN)
             self.run(self.quotas.create(made, events.quota_changed(made, BEGIN), None))
         self.book.take(self.run(self.quotas.everything()))
-        for _ in range(gateways):
+        for _ in range(count):
             self.gateways.append(self.gateway())
 
     def gateway(self) -> tuple[Spending, Line]:
@@ -95,12 +98,17 @@ class LedgerMachine(RuleBasedStateMachine):
     def pick(self, number: int) -> tuple[Spending, Line]:
         return self.gateways[number % len(self.gateways)]
 
-    @rule(number=st.integers(0, 2), model=st.sampled_from(MODELS), rows=st.integers(1, 9))
-    def use(self, number: int, model: str, rows: int) -> None:
+    @rule(
+        number=st.integers(0, 2),
+        model=st.sampled_from(MODELS),
+        rows=st.integers(1, 9),
+        tokens=st.sampled_from([0, 7, 90]),
+    )
+    def use(self, number: int, model: str, rows: int, tokens: int) -> None:
         spending, _ = self.pick(number)
 
         async def ask() -> Hold:
-            asked = asyncio.ensure_future(spending.wait(SCOPE, WHO, model, rows))
+            asked = asyncio.ensure_future(spending.wait(SCOPE, WHO, model, rows, tokens))
             await asyncio.sleep(0)
             while not asked.done():
                 await spending.reserve()
@@ -176,8 +184,9 @@ class LedgerMachine(RuleBasedStateMachine):
         used = found[0].used if found else Amounts()
         assert used.requests == sum(one.used.requests for one in told)
         assert used.rows == sum(one.used.rows for one in told)
+        assert used.tokens == sum(one.used.tokens for one in told)
         for quota, balance in self.run(self.quotas.list("acme", "", 9, False)):
-            assert balance.spent == (used.requests if quota.quota == "all" else used.rows)
+            assert balance.spent == used.of(quota.meter)
             assert balance.reserved >= 0
             assert balance.spent + balance.reserved <= quota.amount
 

@@ -63,7 +63,7 @@ async def settled(app: Serving, key: str, requests: int, **also: str) -> dict[st
     return dict(await until(there, 20))
 
 
-async def by_grpc(app: Serving, key: str, rows: int) -> Any:
+async def by_grpc(app: Serving, key: str, rows: int, **said: str) -> Any:
     async with aio.insecure_channel(app.doors["grpc"]) as channel:
         reply = message("ModelInferResponse")
         stub: Any = channel.unary_unary(
@@ -72,7 +72,8 @@ async def by_grpc(app: Serving, key: str, rows: int) -> Any:
         values = {"fp32_contents": [0.5] * 4 * rows}
         inputs = [{"name": "x", "datatype": "FP32", "shape": [rows, 4], "contents": values}]
         request = message("ModelInferRequest")(model_name="late", inputs=inputs)
-        return await stub(request, metadata=(("authorization", f"Bearer {key}"),))
+        named = [(name.replace("_", "-"), value) for name, value in said.items()]
+        return await stub(request, metadata=(("authorization", f"Bearer {key}"), *named))
 
 
 async def test_each_prediction_counts_once_whichever_door_it_came_by(app: Serving) -> None:
@@ -170,6 +171,39 @@ async def test_rows_are_a_budget_of_their_own(app: Serving) -> None:
 
     assert (first.status_code, second.status_code, third.status_code) == (200, 429, 200)
     assert "10 of 100 rows are neither spent nor reserved, 20 are needed" in second.json()["detail"]
+
+
+async def test_tokens_that_callers_state_are_a_budget_of_their_own_at_every_door(app: Serving) -> None:
+    key = await app.new_key("models.infer")
+    await quota(app, "tokens", subject=f"key:{key[4:12]}", meter="METER_TOKENS", amount=1000)
+    async with Caller(app, key, PATH, "X-Tokens: 100") as caller:
+        short = [await caller.ask(json.dumps(asked()).encode()) for _ in range(6)]
+    await by_grpc(app, key, 1, x_tokens="250")
+    over, last = [await app.post(PATH, asked(), key, x_tokens=tokens) for tokens in ("200", "150")]
+    none = await app.post(PATH, asked(), key)
+    with pytest.raises(aio.AioRpcError) as caught:
+        await by_grpc(app, key, 1, x_tokens="1")
+
+    assert [status for status, *_ in short] == [200] * 6
+    assert [over.status_code, last.status_code, none.status_code] == [429, 200, 200]
+    assert "150 of 1000 tokens are neither spent nor reserved, 200 are needed" in over.json()["detail"]
+    assert "0 of 1000 tokens" in (caught.value.details() or "")
+    await settled(app, key, 9)
+    async with app.client() as client:
+        (row,) = (await client.get("/v1/usage", params={"principal": f"key:{key[4:12]}"})).json()["rows"]
+        found = (await client.get("/v1/quotas/tokens")).json()
+    assert (row["used"]["requests"], row["used"]["tokens"], found["spent"]) == ("9", "1000", "1000")
+
+
+async def test_tokens_of_who_has_no_budget_are_counted_as_well(app: Serving) -> None:
+    key = await app.new_key("models.infer")
+    answers = [await app.post(PATH, asked(), key, x_tokens="70") for _ in range(10)]
+    await settled(app, key, 10)
+    async with app.client() as client:
+        (row,) = (await client.get("/v1/usage", params={"principal": f"key:{key[4:12]}"})).json()["rows"]
+
+    assert [answer.status_code for answer in answers] == [200] * 10
+    assert row["used"]["tokens"] == "700"
 
 
 async def test_more_budget_counts_at_once(app: Serving) -> None:

@@ -35,6 +35,8 @@ class _MeterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Meter.ValueType
     """Thousandths of a second of a processor, by trainings."""
     METER_MONEY_MICROS: _Meter.ValueType  # 4
     """Millionths of the currency, by the list of prices."""
+    METER_TOKENS: _Meter.ValueType  # 5
+    """Tokens that callers state (`X-Tokens`), of predictions that were answered."""
 
 class Meter(_Meter, metaclass=_MeterEnumTypeWrapper):
     """What is counted."""
@@ -48,6 +50,8 @@ METER_CPU_MILLISECONDS: Meter.ValueType  # 3
 """Thousandths of a second of a processor, by trainings."""
 METER_MONEY_MICROS: Meter.ValueType  # 4
 """Millionths of the currency, by the list of prices."""
+METER_TOKENS: Meter.ValueType  # 5
+"""Tokens that callers state (`X-Tokens`), of predictions that were answered."""
 Global___Meter: _TypeAlias = Meter  # noqa: Y015
 
 class _Period:
@@ -86,10 +90,12 @@ class Amounts(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     CPU_MILLISECONDS_FIELD_NUMBER: _builtins.int
     MONEY_MICROS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
     requests: _builtins.int
     rows: _builtins.int
     cpu_milliseconds: _builtins.int
     money_micros: _builtins.int
+    tokens: _builtins.int
     def __init__(
         self,
         *,
@@ -97,6 +103,7 @@ class Amounts(_message.Message):
         rows: _builtins.int = ...,
         cpu_milliseconds: _builtins.int = ...,
         money_micros: _builtins.int = ...,
+        tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -109,6 +116,8 @@ class Amounts(_message.Message):
         b"requests",
         "rows",
         b"rows",
+        "tokens",
+        b"tokens",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -10,6 +10,7 @@ from services.kit.errors import Failure
 
 _FEWEST, _MOST = 16, 100_000  # requests of a slice
 _ROWS = 10_000_000  # rows of a slice
+_TOKENS = 10**10  # tokens of a slice
 QUICK = 2.0  # seconds in which a slice that is spent was too small
 
 
@@ -21,47 +22,66 @@ class Owner(NamedTuple):
     model: str
 
 
-class Slice:
-    """Requests and rows that may be used without asking; without an entry any number, which nobody reserved."""
+class Need(NamedTuple):
+    """What one request takes beside itself. Tokens are what its caller states."""
 
-    __slots__ = ("began", "entry", "flying", "requests", "rows", "size", "until", "used_requests", "used_rows")
+    rows: int
+    tokens: int = 0
+
+
+class Slice:
+    """What may be used without asking; without an entry any number, which nobody reserved."""
+
+    __slots__ = (
+        "began", "entry", "flying", "requests", "rows", "size", "tokens", "until", "used_requests", "used_rows",
+        "used_tokens",
+    )  # fmt: skip
 
     def __init__(self, entry: Entry | None, began: float, until: float) -> None:
         self.entry, self.began, self.until = entry, began, until
         self.requests: float = entry.reserved.requests if entry else math.inf
         self.rows: float = entry.reserved.rows if entry else math.inf
-        self.size = self.requests, self.rows
-        self.used_requests = self.used_rows = self.flying = 0
+        self.tokens: float = entry.reserved.tokens if entry else math.inf
+        self.size = self.requests, self.rows, self.tokens
+        self.used_requests = self.used_rows = self.used_tokens = self.flying = 0
 
     @property
     def low(self) -> bool:
         """Half of it is gone."""
-        return self.requests * 2 < self.size[0] or self.rows * 2 < self.size[1]
+        requests, rows, tokens = self.size
+        return self.requests * 2 < requests or self.rows * 2 < rows or self.tokens * 2 < tokens
 
     def used(self) -> Amounts:
         """What was used up to now; what is under way may still come to nothing."""
-        return Amounts(self.used_requests, self.used_rows)
+        return Amounts(self.used_requests, self.used_rows, tokens=self.used_tokens)
+
+    def taken(self) -> Amounts:
+        """The same with what is under way."""
+        requests, rows, tokens = self.size
+        return Amounts(int(requests - self.requests), int(rows - self.rows), tokens=int(tokens - self.tokens))
 
 
 class Hold(NamedTuple):
     """What one request took, until it is known whether it came to something."""
 
     part: Slice
-    rows: int
+    need: Need
 
     def spend(self) -> None:
         """It was used."""
-        part, rows = self
+        part, (rows, tokens) = self
         part.flying -= 1
         part.used_requests += 1
         part.used_rows += rows
+        part.used_tokens += tokens
 
     def release(self) -> None:
         """It came to nothing."""
-        part, rows = self
+        part, (rows, tokens) = self
         part.flying -= 1
         part.requests += 1
         part.rows += rows
+        part.tokens += tokens
 
     def ended(self, answer: "asyncio.Future[Any]") -> None:
         """Its answer is there, or will not come."""
@@ -86,27 +106,38 @@ class Account:
         self.ended: list[Slice] = []
         self.tally = Slice(None, now, math.inf)
         self.limited, self.turn = False, -1
-        # Requests and rows of the next slice.
-        self.size, self.last = (_FEWEST, _FEWEST), now
-        # Rows that a request waits for; 0: the slice is wished for ahead of need; None: none is wished for.
-        self.wanted: int | None = None
+        # Requests, rows and tokens of the next slice.
+        self.size, self.last = (_FEWEST, _FEWEST, 0), now
+        # What a request waits for, or nothing for a slice that is wished for ahead of need; None: none is wished for.
+        self.wanted: Need | None = None
         self.waiting: asyncio.Future[None] | None = None
-        # Until when requests of so many rows or more are refused without asking, and how.
+        # Until when requests of so much or more are refused without asking, and how.
         self.refusal: Failure | None = None
-        self.refused, self.away = (0.0, 0), 0.0
+        self.refused, self.away = (0.0, Need(0)), 0.0
 
-    def take(self, rows: int, now: float) -> Slice | None:
-        """The slice that a request of some rows was taken from; None when none has so much."""
-        part = self.slice
-        if part is not None and part.requests >= 1 and part.rows >= rows and now < part.until:
+    def take(self, need: Need, now: float) -> Slice | None:
+        """The slice that a request was taken from; None when none has so much."""
+        part, (rows, tokens) = self.slice, need
+        if part is not None and part.requests >= 1 and part.rows >= rows and part.tokens >= tokens and now < part.until:
             part.requests -= 1
             part.rows -= rows
+            part.tokens -= tokens
             part.flying += 1
             return part
         if self.next is not None:
             self.turn_over(now)
-            return self.take(rows, now)
+            return self.take(need, now)
         return None
+
+    def want(self, need: Need) -> None:
+        """Wishes for a slice that has at least so much, beside what was wished for."""
+        before = self.wanted or Need(0)
+        self.wanted = Need(max(before.rows, need.rows), max(before.tokens, need.tokens))
+
+    def turned_away(self, need: Need, now: float) -> Failure | None:
+        """How a request is refused without asking: one that took no more was refused a moment ago."""
+        until, (rows, tokens) = self.refused
+        return self.refusal if now < until and need.rows >= rows and need.tokens >= tokens else None
 
     def turn_over(self, now: float) -> None:
         """Goes on with the next slice, if there is one; its size follows how long this one lasted."""
@@ -116,14 +147,17 @@ class Account:
         self.slice, self.next = self.next, None
 
     def _resize(self, part: Slice, now: float) -> None:
-        spent = part.used_requests + part.flying
-        rows = max(self.size[1] // max(self.size[0], 1), -(-part.used_rows // max(part.used_requests, 1)), 1)
-        requests = self.size[0]
+        spent, (requests, *before) = part.used_requests + part.flying, self.size
+        used = part.used_rows, part.used_tokens
+        rows, tokens = (
+            max(size // max(requests, 1), -(-found // max(part.used_requests, 1)))
+            for size, found in zip(before, used, strict=True)
+        )
         if part.low and now - part.began < QUICK:
             requests = min(requests * 2, _MOST)
         elif spent * 4 < part.size[0]:
             requests = max(requests // 2, _FEWEST)
-        self.size = requests, min(requests * rows, _ROWS)
+        self.size = requests, min(requests * max(rows, 1), _ROWS), min(requests * tokens, _TOKENS)
 
     def put(self, part: Slice) -> None:
         """Takes in a slice that was reserved."""

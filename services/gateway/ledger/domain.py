@@ -25,6 +25,7 @@ class Meter(StrEnum):
     ROWS = "rows"
     CPU = "cpu_milliseconds"
     MONEY = "money_micros"
+    TOKENS = "tokens"
 
 
 class Period(StrEnum):
@@ -50,6 +51,7 @@ class Amounts(NamedTuple):
     rows: int = 0
     cpu_milliseconds: int = 0
     money_micros: int = 0
+    tokens: int = 0
 
     def of(self, meter: Meter) -> int:
         return int(getattr(self, meter.value))

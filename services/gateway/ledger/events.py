@@ -17,6 +17,7 @@ METERS: Mapping[Meter, pb.Meter.ValueType] = {
     Meter.ROWS: pb.METER_ROWS,
     Meter.CPU: pb.METER_CPU_MILLISECONDS,
     Meter.MONEY: pb.METER_MONEY_MICROS,
+    Meter.TOKENS: pb.METER_TOKENS,
 }
 PERIODS: Mapping[Period, pb.Period.ValueType] = {
     Period.TOTAL: pb.PERIOD_TOTAL,

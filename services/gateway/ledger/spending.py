@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from services.gateway.ledger.account import Account, Hold, Owner, Slice
+from services.gateway.ledger.account import Account, Hold, Need, Owner, Slice
 from services.gateway.ledger.book import Quotabook
 from services.gateway.ledger.domain import SERVING, Amounts, Claim, Entry
 from services.kit.auth import Scope
@@ -28,6 +28,7 @@ _AGAIN = 1.0  # seconds until a database that is away is asked again
 _REFUSED = 0.5  # seconds that a refusal holds without asking
 _PATIENCE = 5.0  # seconds that a request waits for a slice
 _FORGET = 5.0  # seconds of rest after which an account is forgotten
+_AHEAD = Need(0)  # of a slice that no request waits for
 Used = Sequence[tuple[Entry, Amounts]]
 
 
@@ -57,42 +58,41 @@ class Spending:
         self._news = asyncio.Event()
         self._away = False
 
-    def take(self, scope: Scope, principal: str, model: str, rows: int) -> Hold | None:
-        """Takes a request and its rows; None where only `wait` can tell. Raises quota_exceeded, unavailable."""
-        now = self._clock()
+    def take(self, scope: Scope, principal: str, model: str, rows: int, tokens: int = 0) -> Hold | None:
+        """Takes a request and what it needs; None where only `wait` can tell. Raises quota_exceeded, unavailable."""
+        now, need = self._clock(), Need(rows, tokens)
         account = self._accounts.get((scope, principal, model))
         if account is None:
             account = self._open(Owner(scope, principal, model), now)
         account.last = now
-        part = account.take(rows, now)
+        part = account.take(need, now)
         if part is not None:
             if account.wanted is None and account.next is None and part.low:
-                self._wish(account, 0, now)
-            return Hold(part, rows)
+                self._wish(account, _AHEAD, now)
+            return Hold(part, need)
         if account.turn != self._book.turn:
             account.turn = self._book.turn
             account.limited, account.refusal = self._book.limits(scope.tenant, scope.project, principal), None
         if account.limited:
-            if account.refusal is not None and now < account.refused[0] and rows >= account.refused[1]:
-                told = account.refusal
+            if (told := account.turned_away(need, now)) is not None:
                 raise Failure(told.code, told.detail, retry_after=told.retry_after)
             return None
         account.tally.flying += 1
         if account.wanted is None:
-            self._wish(account, 0, now)
-        return Hold(account.tally, rows)
+            self._wish(account, need, now)
+        return Hold(account.tally, need)
 
-    async def wait(self, scope: Scope, principal: str, model: str, rows: int) -> Hold:
+    async def wait(self, scope: Scope, principal: str, model: str, rows: int, tokens: int = 0) -> Hold:
         """Takes, and waits for a slice when there is none. Raises quota_exceeded, unavailable."""
-        if (hold := self.take(scope, principal, model, rows)) is not None:
+        if (hold := self.take(scope, principal, model, rows, tokens)) is not None:
             return hold
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 while True:  # others may spend what came
-                    if (hold := self.take(scope, principal, model, rows)) is not None:
+                    if (hold := self.take(scope, principal, model, rows, tokens)) is not None:
                         return hold
                     account = self._accounts[scope, principal, model]
-                    account.wanted = max(account.wanted or 0, rows)
+                    account.want(Need(rows, tokens))
                     self._wishes[account.owner] = account
                     self._news.set()
                     if account.waiting is None:
@@ -105,10 +105,10 @@ class Spending:
         self._news.set()
         return account
 
-    def _wish(self, account: Account, rows: int, now: float) -> None:
-        """A slice ahead of need, unless there was none a moment ago."""
+    def _wish(self, account: Account, need: Need, now: float) -> None:
+        """A slice that nobody waits for, unless there was none a moment ago."""
         if now >= account.away and now >= account.refused[0]:
-            account.wanted = rows
+            account.wanted = need
             self._wishes[account.owner] = account
             self._news.set()
 
@@ -174,9 +174,10 @@ class Spending:
 
     def _claim(self, account: Account) -> Claim:
         scope, principal, model = account.owner
-        requests, rows = account.size
-        least = Amounts(1, max(account.wanted or 0, 1))
-        wanted = Amounts(requests, max(rows, least.rows))
+        requests, rows, tokens = account.size
+        need = account.wanted or _AHEAD
+        least = Amounts(1, max(need.rows, 1), tokens=need.tokens)
+        wanted = Amounts(requests, max(rows, least.rows), tokens=max(tokens, least.tokens))
         where = (uuid7(), scope.tenant, scope.project, principal, SERVING, model)
         return Claim(Entry(*where, reserved=wanted, owner=self._instance), least, LEASE)
 
@@ -184,13 +185,14 @@ class Spending:
         now = self._clock()
         if isinstance(entry, Entry):
             account.put(Slice(entry, now, began + LEASE - _MARGIN))
-            account.refusal, account.refused = None, (0.0, 0)
+            account.refusal, account.refused = None, (0.0, _AHEAD)
         elif account.waiting is None:
             account.away = now + _REFUSED  # what was wished for ahead may be had when it is needed
         elif entry.code is Code.QUOTA_EXCEEDED:
-            account.refusal, account.refused = entry, (now + _REFUSED, claim.least.rows)
+            account.refusal = entry
+            account.refused = now + _REFUSED, Need(claim.least.rows, claim.least.tokens)
         else:
-            account.refusal, account.refused, account.away = entry, (now + _AGAIN, 0), now + _AGAIN
+            account.refusal, account.refused, account.away = entry, (now + _AGAIN, _AHEAD), now + _AGAIN
 
     async def sweep(self) -> None:
         """Settles what has ended or has been open for long, and forgets accounts that rest."""
@@ -213,7 +215,7 @@ class Spending:
             if account.next is not None or now - part.began > 2 * SETTLE:
                 account.turn_over(now)
             elif account.wanted is None:
-                self._wish(account, 0, now)
+                self._wish(account, _AHEAD, now)
 
     def _collect(self, account: Account, now: float) -> None:
         """Puts what can be settled where it is written from."""
@@ -221,14 +223,13 @@ class Spending:
             account.ended.remove(part)
             assert part.entry
             # What is under way at the end of its time is charged: it will have been used.
-            taken = Amounts(int(part.size[0] - part.requests), int(part.size[1] - part.rows))
-            self._used.append((part.entry, taken))
+            self._used.append((part.entry, part.taken()))
         tally = account.tally
         if tally.used_requests:
             scope, principal, model = account.owner
             where = (uuid7(), scope.tenant, scope.project, principal, SERVING, model)
             self._tallies.append(Entry(*where, reserved=Amounts(), owner=self._instance, used=tally.used()))
-            tally.used_requests = tally.used_rows = 0
+            tally.used_requests = tally.used_rows = tally.used_tokens = 0
 
     async def _write(self) -> None:
         used, tallies = self._used[:], self._tallies[:]

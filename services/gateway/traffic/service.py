@@ -48,6 +48,11 @@ class Query(NamedTuple):
     caller: Principal | None = None
     address: str = ""
 
+    @property
+    def tokens(self) -> int:
+        """What its caller states."""
+        return self.charge.tokens if self.charge else 0
+
 
 class Prediction(NamedTuple):
     """An answer, and what gave it."""
@@ -139,7 +144,7 @@ class Traffic(Table):
         started, trace, hold = time.perf_counter(), child(query.traceparent, query.request_id), None
         rows = _item(pinned, query, trace).rows
         if self.spending is not None:
-            hold = await self.spending.wait(scope, query.principal, pinned.model, rows)
+            hold = await self.spending.wait(scope, query.principal, pinned.model, rows, query.tokens)
 
         async def ask(other: Pinned) -> list[Tensor]:
             self._guard(scope, other, query)
@@ -163,7 +168,7 @@ class Traffic(Table):
         if query.charge and query.charge.concerns(PREDICTIONS, pinned.model):
             await query.charge.take(PREDICTIONS, pinned.model, item.rows)
         if self.spending is not None:
-            hold = await self.spending.wait(scope, query.principal, pinned.model, item.rows)
+            hold = await self.spending.wait(scope, query.principal, pinned.model, item.rows, query.tokens)
         try:
             pinned, outputs = await self._outputs(scope, pinned, query, item)
         except BaseException:
@@ -183,7 +188,7 @@ class Traffic(Table):
         started, trace = time.perf_counter(), child(query.traceparent, query.request_id)
         item, hold = _item(pinned, query, trace), None
         if self.spending is not None:
-            hold = self.spending.take(scope, query.principal, pinned.model, item.rows)
+            hold = self.spending.take(scope, query.principal, pinned.model, item.rows, query.tokens)
             if hold is None:
                 return None
         try:
