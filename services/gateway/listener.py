@@ -47,6 +47,8 @@ class Listener:
         task = asyncio.get_running_loop().create_task(self._shake(connection))
         self.shaking.add(task)
         task.add_done_callback(self.shaking.discard)
+        # One that is given up before it began to shake hands has nobody else who ends it.
+        task.add_done_callback(lambda ended: connection.close() if ended.cancelled() else None)
 
     async def _shake(self, connection: socket.socket) -> None:
         loop, patience = asyncio.get_running_loop(), _SHAKE if self._context else None

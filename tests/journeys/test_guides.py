@@ -6,11 +6,13 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aimass import Client
 from tests.support.server import ROOT, Server, serving
 
 _BLOCK = re.compile(r"^```(python|sh) run\n(.*?)^```$", re.M | re.S)
@@ -46,11 +48,18 @@ def env(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_guide_works(guide: Path) -> None:
     blocks, names = _BLOCK.findall(guide.read_text()), dict[str, Any]()
     assert blocks
-    for number, (language, text) in enumerate(blocks):
-        if language == "python":
-            exec(compile(text, f"{guide.name}, block {number}", "exec"), names)
-        else:
-            done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True)
-            assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-    if client := names.get("client"):
-        client.close()
+    with ExitStack() as left:
+        left.callback(closed, names)
+        for number, (language, text) in enumerate(blocks):
+            if language == "python":
+                exec(compile(text, f"{guide.name}, block {number}", "exec"), names)
+            else:
+                done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True)
+                assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+
+
+def closed(names: dict[str, Any]) -> None:
+    """Clients that a guide leaves open, whether it worked or not."""
+    for found in names.values():
+        if isinstance(found, Client):
+            found.close()
