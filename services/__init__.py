@@ -8,3 +8,5 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # Before gRPC loads: children are started by exec, so it need not look after itself in them, nor say on every terminal
 # that it does not.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# Before pydantic loads: it else reads what every package of this Python says of itself, in case one is a plugin.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

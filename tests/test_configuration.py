@@ -4,11 +4,10 @@ import re
 
 import pytest
 from pydantic import Field, SecretStr
-from pydantic_settings import SettingsConfigDict
 
 from docs.tools import configuration
-from services.kit.config import Installation, Settings
-from services.kit.running import SERVICES, settings_of
+from services.kit.config import Installation, Settings, of
+from services.kit.running import SERVICES
 from services.kit.telemetry.settings import OpenTelemetry
 from tests.support.server import ROOT
 
@@ -21,7 +20,7 @@ def test_the_page_is_fresh() -> None:
 
 def test_every_variable_is_on_the_page() -> None:
     said = set(re.findall(r"`([A-Z0-9_]+)`", PAGE.read_text()))
-    kinds: list[type[Settings]] = [Installation, OpenTelemetry, *settings_of(SERVICES)]
+    kinds: list[type[Settings]] = [Installation, OpenTelemetry, *map(of, SERVICES)]
     known = {variable for kind in kinds for variable in kind.variables()}
 
     assert {variable for variable in known if not (variable.endswith("_FILE") and variable[:-5] in known)} <= said
@@ -30,7 +29,7 @@ def test_every_variable_is_on_the_page() -> None:
 class Odd(Settings):
     """Settings of every shape."""
 
-    model_config = SettingsConfigDict(env_prefix="ODD_")
+    prefix = "ODD_"
 
     # What is behind `a|b`
     # and <others>.

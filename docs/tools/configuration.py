@@ -105,7 +105,7 @@ def _above(comments: dict[int, str], line: int) -> str:
 
 def table(kind: type[Settings]) -> str:
     """A class's variables as a table."""
-    prefix, known = str(kind.model_config["env_prefix"]), kind.model_fields
+    prefix, known = kind.prefix, kind.model_fields
     rows = ["| Variable | Type | Default | Meaning |", "|---|---|---|---|"]
     for group in groups(kind):
         names = [f"`{prefix}{name.upper()}`" for name in group.fields]

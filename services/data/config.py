@@ -1,7 +1,6 @@
 """What the data service can be told: AIMASS_DATA_<FIELD>."""
 
 from pydantic import SecretStr
-from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
 
@@ -9,7 +8,7 @@ from services.kit.config import Settings
 class Config(Settings):
     """Defaults are the laptop's."""
 
-    model_config = SettingsConfigDict(env_prefix="AIMASS_DATA_")
+    prefix = "AIMASS_DATA_"
 
     # host:port where other processes reach it; empty: nowhere.
     listen: str = ""

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
 
@@ -11,7 +10,7 @@ from services.kit.config import Settings
 class Config(Settings):
     """Defaults are the laptop's."""
 
-    model_config = SettingsConfigDict(env_prefix="AIMASS_GATEWAY_")
+    prefix = "AIMASS_GATEWAY_"
 
     # host:port where other processes reach it; empty: nowhere.
     listen: str = ""

@@ -19,10 +19,10 @@ from sqlalchemy import (
     insert,
     select,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import Connection, Row
 
 from services.kit import batches
+from services.kit.db import upsert
 
 TELEMETRY = "aimass.telemetry.v1"
 _DAY = 24 * 3600.0
@@ -88,7 +88,7 @@ def after(connection: Connection, positions: Mapping[str, int], limit: int) -> l
 def move(connection: Connection, group: str, offsets: Mapping[str, int], passing: bool = False) -> None:
     """Moves a group's offsets forward, never back."""
     for topic, offset in offsets.items():
-        change = upsert(group_offset).values(name=group, topic=topic, offset=offset, passing=passing)
+        change = upsert(connection, group_offset).values(name=group, topic=topic, offset=offset, passing=passing)
         forward = func.max(group_offset.c.offset, change.excluded.offset)
         connection.execute(change.on_conflict_do_update(index_elements=["name", "topic"], set_={"offset": forward}))
 

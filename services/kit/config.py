@@ -1,12 +1,12 @@
 """Settings from the environment, read once at start. Nothing else in the house reads it."""
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 S = TypeVar("S", bound="Settings")
 
@@ -15,28 +15,16 @@ class ConfigError(Exception):
     """The environment does not fit the settings; the text names every variable that is wrong."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """One service's settings: field `x` is the variable `<prefix>X`; a SecretStr field also `<prefix>X_FILE`."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # `load` hands over the environment that it was given, so that a test can pass its own.
-        return (init_settings,)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    prefix: ClassVar[str]
 
     @classmethod
     def variables(cls) -> dict[str, tuple[str, FieldInfo]]:
         """Every variable that this class knows, with the field it sets."""
-        prefix = cls.model_config["env_prefix"]
-        known = {f"{prefix}{name}".upper(): (name, field) for name, field in cls.model_fields.items()}
+        known = {f"{cls.prefix}{name}".upper(): (name, field) for name, field in cls.model_fields.items()}
         secret = {f"{v}_FILE": (n, f) for v, (n, f) in known.items() if f.annotation in (SecretStr, SecretStr | None)}
         return known | secret
 
@@ -44,7 +32,7 @@ class Settings(BaseSettings):
 class Installation(Settings):
     """What every process of an installation shares."""
 
-    model_config = SettingsConfigDict(env_prefix="AIMASS_")
+    prefix = "AIMASS_"
 
     # Everything the near mode keeps.
     home: Path = Path(".aimass")
@@ -120,6 +108,17 @@ def _read(variable: str, value: str) -> str:
         raise ConfigError(f"{variable}: {value} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{variable}: {value} is no text") from None
+
+
+def of(service: str) -> type[Settings]:
+    """A service's settings."""
+    found: type[Settings] = import_module(f"services.{service}.config").Config
+    return found
+
+
+def named(services: Iterable[str], env: Mapping[str, str]) -> list[str]:
+    """Those of the services that an environment has settings of: the others' need not be loaded."""
+    return [name for name in services if any(variable.startswith(f"AIMASS_{name.upper()}_") for variable in env)]
 
 
 # What the client and the command line read: services may be started by a shell that has them.

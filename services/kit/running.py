@@ -15,7 +15,7 @@ from services.kit import config
 from services.kit.app import OPERATOR, App, Door, Runtime
 from services.kit.bus import NearBus
 from services.kit.bus_remote import BusApi, RemoteBus
-from services.kit.config import Installation, Settings
+from services.kit.config import Installation
 from services.kit.discovery import place
 from services.kit.grpc_door import GrpcDoor
 from services.kit.inbox import consume
@@ -46,17 +46,12 @@ def build(name: str, runtime: Runtime) -> App:
     return app
 
 
-def settings_of(names: Sequence[str]) -> list[type[Settings]]:
-    """The settings classes of services."""
-    return [importlib.import_module(f"services.{name}.config").Config for name in names]
-
-
 class Process:
     """Some services in one process, from start to stop."""
 
     def __init__(self, names: Sequence[str], env: Mapping[str, str]) -> None:
         """Composes the services; opens nothing. Raises ConfigError."""
-        config.refuse_unknown([Installation, *settings_of(SERVICES)], env)
+        config.refuse_unknown([Installation, *map(config.of, config.named(SERVICES, env))], env)
         self.runtime = Runtime(names, env)
         self._apps = {name: build(name, self.runtime) for name in names}
         # In the order of their opening; internal ones are for other services, public ones belong to the services here.
@@ -91,10 +86,11 @@ class Process:
             for hook in app.start:
                 await hook()
             self._run_tasks(name, app)
-        for app in self._apps.values():
+        for name, app in self._apps.items():
             for door in app.doors:
                 await door.open()
                 self._public.append(door)
+            runtime.spawn(self._hear_and_tell(name, app))
         if runtime.draining:  # it was told to stop while it waited: nobody is to come
             return
         addresses = {name: self._internal[name].address if name in self._internal else "" for name in self._apps}
@@ -110,15 +106,12 @@ class Process:
             offered = guard({"aimass.v1.Bus": api}, runtime.identity, "bus", runtime.now, None, runtime.calls)
             doors["bus"] = GrpcDoor(runtime.settings.bus_listen, offered, api.end, runtime.credentials)
         for name in self._apps:
-            if listen := self._listen(name):
+            if listen := str(getattr(config.load(config.of(name), runtime.env), "listen", "")):
                 methods, ready = runtime.directory.local[name].methods, partial(self._vitals.ready, name)
                 doors[name] = GrpcDoor(listen, methods, credentials=runtime.credentials, ready=ready)
         if runtime.credentials and (missing := sorted(doors.keys() - runtime.credentials.names)):
             raise config.ConfigError(f"AIMASS_TLS_DIR: the certificate is not for {', '.join(missing)}")
         return doors
-
-    def _listen(self, name: str) -> str:
-        return str(getattr(config.load(settings_of([name])[0], self.runtime.env), "listen", ""))
 
     def _renew(self) -> None:
         self.runtime.directory.renew()
@@ -130,12 +123,18 @@ class Process:
         if app.schema and app.database:
             runtime.spawn(app.schema.tenure.run())
             runtime.spawn(app.schema.operations.listen(app.schema.tenure.names))
+        for task in app.tasks:
+            runtime.spawn(task())
+
+    async def _hear_and_tell(self, name: str, app: App) -> None:
+        """What goes over the bus, behind what requests wait for: to begin with a bus may take half of a start."""
+        await self._vitals.until_ready(name)
+        runtime = self.runtime
+        if app.schema and app.database:
             runtime.spawn(Relay(app.schema.outbox, app.schema.tenure, app.database, runtime.bus).run())
         for index, listener in enumerate(app.listeners):
             group = f"{name}-{runtime.instance}" if listener.broadcast else name
             runtime.spawn(consume(runtime.bus, listener, f"{group}-{index}" if index else group, runtime.now))
-        for task in app.tasks:
-            runtime.spawn(task())
 
     async def stop(self) -> None:
         """Drains the doors, stops the work, closes what was opened; in the reverse order of `start`."""

@@ -13,6 +13,7 @@ from services.kit.telemetry import gauge
 
 log = logging.getLogger(__name__)
 _EVERY = 15.0  # seconds between looks into databases; what is in memory is read when somebody asks
+_LOOK, _PATIENCE = 0.02, 3.0  # seconds: between looks whether a service is ready, and for how long
 Values = Iterator[tuple[Sequence[str], float]]
 
 
@@ -31,6 +32,13 @@ class Vitals:
     def ready(self, name: str) -> bool:
         """Whether a service of this process can answer now."""
         return self.started and not self._runtime.draining and self._apps[name].ready()
+
+    async def until_ready(self, name: str) -> None:
+        """Waits until a service can answer, for as long as what can wait may wait for that."""
+        for _ in range(int(_PATIENCE / _LOOK)):
+            if self.started and self._apps[name].ready():
+                return
+            await asyncio.sleep(_LOOK)
 
     def all_ready(self) -> bool:
         """Whether all of them can."""

@@ -1,7 +1,6 @@
 """What the logs service can be told: AIMASS_LOGS_<FIELD>."""
 
 from pydantic import Field, SecretStr
-from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import Settings
 
@@ -9,7 +8,7 @@ from services.kit.config import Settings
 class Config(Settings):
     """Defaults are the laptop's."""
 
-    model_config = SettingsConfigDict(env_prefix="AIMASS_LOGS_")
+    prefix = "AIMASS_LOGS_"
 
     # host:port where other processes reach it; empty: nowhere.
     listen: str = ""

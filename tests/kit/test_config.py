@@ -2,13 +2,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import ConfigError, Installation, Settings, load, refuse_unknown
 
 
 class Config(Settings):
-    model_config = SettingsConfigDict(env_prefix="AIMASS_TEST_")
+    prefix = "AIMASS_TEST_"
 
     port: int = 8080
     password: SecretStr = SecretStr("")

@@ -55,6 +55,7 @@ def started(home: Path, *names: str, **env: str) -> Iterator[subprocess.Popen[by
     [
         (["registrar"], {}, "no such service: registrar"),
         (["registry"], {"AIMASS_REGISTRY_LISTN": "x"}, "unknown settings: AIMASS_REGISTRY_LISTN"),
+        (["registry"], {"AIMASS_DATA_LISTN": "x"}, "unknown settings: AIMASS_DATA_LISTN"),
         (["registry"], {"AIMASS_DRAIN_SECONDS": "soon"}, "AIMASS_DRAIN_SECONDS"),
         (["registry"], {"AIMASS_DISCOVERY_URL": "magic:"}, "AIMASS_DISCOVERY_URL"),
     ],
@@ -126,6 +127,17 @@ def test_a_setting_that_needs_a_missing_package_says_what_to_install(tmp_path: P
     assert ended.returncode == 2
     assert "the package redis, which is not installed: pip install 'aimass-server[far]'" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_start_loads_nothing_that_no_request_waits_for(tmp_path: Path) -> None:
+    compose = "import sys; from services.kit.running import Process; Process(['registry'], {}); print(*sys.modules)"
+    compose = compose.replace("{}", f"{{'AIMASS_HOME': {str(tmp_path)!r}, 'AIMASS_BUS_URL': 'kafka://127.0.0.1:1'}}")
+    command = [sys.executable, "-c", compose]
+    made = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=30, check=True)
+    loaded = made.stdout.split()
+
+    assert "services.registry.app" in loaded
+    assert not {"kafka", "fastapi", "alembic", "pydantic_settings", "services.data.config"} & set(loaded)
 
 
 def test_a_certificate_for_another_service_stops_the_start(tmp_path: Path, free_port: int) -> None:

@@ -35,6 +35,18 @@ async def test_a_process_says_which_of_its_services_can_answer(tmp_path: Path) -
     assert figure("ready", service="registry") is None
 
 
+async def test_what_can_wait_waits_for_a_service_to_be_ready_but_not_for_ever(tmp_path: Path) -> None:
+    async with house(tmp_path, "registry") as running:
+        async with asyncio.timeout(1):
+            await vitals(running).until_ready("registry")
+        running.process.runtime.apps["registry"].__dict__["ready"] = lambda: False
+        waiting = asyncio.ensure_future(vitals(running).until_ready("registry"))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        async with asyncio.timeout(20):
+            await waiting
+
+
 async def test_events_that_wait_are_counted_with_the_age_of_the_oldest(tmp_path: Path) -> None:
     async with house(tmp_path, "registry") as running:
         app = running.process._apps["registry"]

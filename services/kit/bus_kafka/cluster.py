@@ -8,16 +8,15 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from kafka import KafkaAdminClient, TopicPartition
-from kafka.errors import KafkaError
-
 from services.kit.bus import TELEMETRY
-from services.kit.bus_kafka.client import listen_to_library, make_client
 from services.kit.config import ConfigError
 from services.kit.event import LARGEST
+
+if TYPE_CHECKING:
+    from kafka import TopicPartition
 
 log = logging.getLogger("services.kit.bus_kafka")
 _DAY = 24 * 3600 * 1000  # milliseconds
@@ -97,10 +96,12 @@ class Cluster:
         self._context = _Certificates(tls_dir) if self.place.tls and tls_dir else None
         self._known: set[str] = set()
         self._making = threading.Lock()
-        listen_to_library()
 
     def client(self, kind: Any, **settings: Any) -> Any:
         """A client of a class of the library. Blocks; raises KafkaError when no broker answers."""
+        from services.kit.bus_kafka.client import listen_to_library, make_client
+
+        listen_to_library()
         self.renew()
         servers = {"bootstrap_servers": list(self.place.servers), "bootstrap_timeout_ms": _BOOTSTRAP}
         options = servers | {"reconnect_backoff_max_ms": 1000, "metadata_max_age_ms": _AGE}
@@ -127,8 +128,11 @@ class Cluster:
         """Looks again next time whether topics are there: somebody may have taken one away."""
         self._known = set()
 
-    def places(self, topics: Iterable[str]) -> list[TopicPartition]:
+    def places(self, topics: Iterable[str]) -> "list[TopicPartition]":
         """All partitions of topics. Blocks; raises KafkaError."""
+        from kafka import KafkaAdminClient, TopicPartition
+        from kafka.errors import KafkaError
+
         admin = self.client(KafkaAdminClient, request_timeout_ms=_ASKED)
         with contextlib.closing(admin):
             found = admin.describe_topics(list(topics))
@@ -138,6 +142,9 @@ class Cluster:
         return [TopicPartition(one["name"], part["partition_index"]) for one in found for part in one["partitions"]]
 
     def _make(self, wanted: set[str]) -> None:
+        from kafka import KafkaAdminClient
+        from kafka.errors import KafkaError
+
         admin = self.client(KafkaAdminClient, request_timeout_ms=_ASKED)
         try:
             there = set(admin.list_topics())

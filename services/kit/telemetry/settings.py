@@ -6,7 +6,6 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr
-from pydantic_settings import SettingsConfigDict
 
 from services.kit.config import ConfigError, Settings, load
 
@@ -16,7 +15,7 @@ SIGNALS = ("traces", "metrics", "logs")
 class OpenTelemetry(Settings):
     """The ones that we know of them; others are other libraries' and mean nothing here."""
 
-    model_config = SettingsConfigDict(env_prefix="OTEL_")
+    prefix = "OTEL_"
 
     # Whether nothing goes to a collector, whatever else is set.
     sdk_disabled: bool = False
