@@ -4,7 +4,7 @@ import ast
 import re
 import statistics
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -90,93 +90,114 @@ def place(path: Path) -> list[str]:
     return list(path.relative_to(ROOT / "services").parts[:-1])
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_a_service_imports_itself_and_kit_only(path: Path) -> None:
+def broken(rule: Callable[[Path], Iterator[str]], paths: Iterable[Path] = SOURCES) -> list[str]:
+    """What breaks a rule, with the file that does: one test for all files, since there are hundreds of them."""
+    return [f"{name(path)}: {said}" for path in paths for said in rule(path)]
+
+
+def test_a_service_imports_itself_and_kit_only() -> None:
+    def rule(path: Path) -> Iterator[str]:
+        here = place(path)[:1]
+        for owner, *_ in ours(path):
+            if owner != "kit" and (not here or here == ["kit"]):
+                yield f"knows {owner}, and the entry and kit know no service"
+            elif owner not in ("kit", *here):
+                yield f"imports {owner}; services talk through protos and events"
+
+    assert broken(rule) == []
+
+
+def test_imports_follow_the_layers() -> None:
+    def rule(path: Path) -> Iterator[str]:
+        kind = role(path)
+        for owner, *rest in ours(path):
+            if owner == "kit":
+                if rest[0] not in KIT.get(kind, {rest[0]}):
+                    yield f"{kind} may not use kit.{rest[0]}"
+                continue
+            module = next((part for part in rest if part in LAYERS), rest[0] if rest else "")
+            if kind in LAYERS and foreign(path, owner, rest):
+                if module not in ("service", "domain", "wire") and module in LAYERS:
+                    yield f"imports {module} of {rest[0]}; slices call each other's service"
+            elif module in (LAYERS.get(kind, set()) if kind in REFUSED else LAYERS.keys() - LAYERS.get(kind, LAYERS)):
+                yield f"{kind} may not import {module}"
+
+    assert broken(rule, [path for path in SOURCES if place(path) and place(path)[0] != "kit"]) == []
+
+
+def foreign(path: Path, owner: str, rest: list[str]) -> bool:
+    """Whether an import is of another slice."""
     here = place(path)
-    for owner, *_ in ours(path):
-        if not here:
-            assert owner == "kit", "the entry knows kit only"
-        elif here[0] == "kit":
-            assert owner == "kit", "kit knows no service"
-        else:
-            assert owner in ("kit", here[0]), "services talk through protos and events"
+    return len(here) > 1 and bool(rest) and rest[0] not in here and (ROOT / "services" / owner / rest[0]).is_dir()
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if place(p) and place(p)[0] != "kit"], ids=name)
-def test_imports_follow_the_layers(path: Path) -> None:
-    here, kind = place(path), role(path)
-    for owner, *rest in ours(path):
-        if owner == "kit":
-            assert rest[0] in KIT.get(kind, {rest[0]}), f"{kind} may not use kit.{rest[0]}"
-            continue
-        foreign = len(here) > 1 and rest and rest[0] not in here and (ROOT / "services" / owner / rest[0]).is_dir()
-        module = next((part for part in rest if part in LAYERS), rest[0] if rest else "")
-        if foreign and kind in LAYERS:
-            assert module in ("service", "domain", "wire") or module not in LAYERS, "slices call each other's service"
-        elif kind in REFUSED:
-            assert module not in LAYERS[kind], f"{kind} may not import {module}"
-        elif kind in LAYERS:
-            assert module in LAYERS[kind] or module not in LAYERS, f"{kind} may not import {module}"
+def test_dangerous_modules_have_one_door() -> None:
+    def rule(path: Path) -> Iterator[str]:
+        for found in imports(path):
+            for raw, allowed in CHOKE.items():
+                meant = found == raw or found.startswith(f"{raw}.")
+                if meant and not name(path).startswith(tuple(allowed) or ("-",)):
+                    yield f"{raw} is for {allowed or 'nobody'}"
+
+    assert broken(rule) == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_dangerous_modules_have_one_door(path: Path) -> None:
-    for found in imports(path):
-        for raw, allowed in CHOKE.items():
-            if found == raw or found.startswith(f"{raw}."):
-                assert name(path).startswith(tuple(allowed) or ("-",)), f"{raw} is for {allowed or 'nobody'}"
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_nothing_is_evaluated_and_no_shell_is_started(path: Path) -> None:
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called not in ("eval", "exec", "os.system", "os.popen", "asyncio.create_subprocess_shell")
+def test_nothing_is_evaluated_and_no_shell_is_started() -> None:
+    def rule(path: Path) -> Iterator[str]:
+        for node in ast.walk(tree(path)):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called in ("eval", "exec", "os.system", "os.popen", "asyncio.create_subprocess_shell"):
+                yield f"calls {called}"
             launches = called.endswith("create_subprocess_exec") or called.startswith("os.spawn")
-            assert not launches or name(path) == "services/kit/process.py", "kit.process is the only launcher"
+            if launches and name(path) != "services/kit/process.py":
+                yield "kit.process is the only launcher"
+
+    assert broken(rule) == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_only_stores_speak_sql(path: Path) -> None:
-    here = place(path)
-    speaks = {found.split(".")[0] for found in imports(path)} & {"sqlalchemy", "sqlite3", "psycopg"}
-    allowed = role(path) in ("store", "database") or (here and here[0] == "kit") or "connectors" in path.parts
-    named = name(path).startswith(("services/data/sources/", "services/data/extractions/"))  # they read SQL sources
-    annotates = {found for found in imports(path) if found.startswith("sqlalchemy")} <= {"sqlalchemy.engine.Connection"}
-    assert not speaks or allowed or named or annotates
+def test_only_stores_speak_sql() -> None:
+    def rule(path: Path) -> Iterator[str]:
+        speaks = {found for found in imports(path) if found.split(".")[0] in ("sqlalchemy", "sqlite3", "psycopg")}
+        allowed = role(path) in ("store", "database") or place(path)[:1] == ["kit"] or "connectors" in path.parts
+        named = name(path).startswith(("services/data/sources/", "services/data/extractions/"))  # they read SQL sources
+        if not (allowed or named or speaks <= {"sqlalchemy.engine.Connection"}):
+            yield f"speaks {', '.join(speaks)}"
+
+    assert broken(rule) == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_only_config_reads_the_environment(path: Path) -> None:
+def test_only_config_reads_the_environment() -> None:
     allowed = {"services/kit/running.py", "services/kit/process.py", "services/kit/child.py", "services/__init__.py"}
     allowed.add("services/kit/stack/__init__.py")
-    assert name(path) in allowed or "os.environ" not in path.read_text()
+    assert not [name(path) for path in SOURCES if name(path) not in allowed and "os.environ" in path.read_text()]
 
 
+@cache
 def lines(path: Path) -> int:
     return path.read_text().count("\n")
 
 
-def functions(path: Path) -> Iterator[int]:
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
-            yield node.end_lineno - node.lineno + 1
+@cache
+def functions(path: Path) -> list[int]:
+    found = (node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return [node.end_lineno - node.lineno + 1 for node in found if node.end_lineno]
 
 
 def p90(values: list[int]) -> float:
     return statistics.quantiles(values, n=10)[-1]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_no_file_and_no_function_is_too_long(path: Path) -> None:
-    assert lines(path) <= 300, "a module above 300 lines becomes a package of the same name"
-    assert max(functions(path), default=0) <= 60
+def test_no_file_is_too_long() -> None:
+    assert not [name(path) for path in SOURCES if lines(path) > 300]  # becomes a package of the same name
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if place(path)[:1] == ["kit"]], ids=name)
-def test_a_module_of_kit_is_one_noun(path: Path) -> None:
-    assert lines(path) <= 200, "what every service needs is in pieces that can be read at once"
+def test_no_function_is_too_long() -> None:
+    assert not [name(path) for path in SOURCES if max(functions(path), default=0) > 60]
+
+
+def test_a_module_of_kit_is_one_noun() -> None:
+    """What every service needs is in pieces that can be read at once."""
+    assert not [name(path) for path in SOURCES if place(path)[:1] == ["kit"] and lines(path) > 200]
 
 
 def test_nothing_waits_with_a_call_that_may_lose_a_cancellation() -> None:
