@@ -22,6 +22,7 @@ from services.kit.telemetry import Record, Telemetry, collector, metrics
 from services.kit.telemetry.collector_http import HttpTransport
 from services.kit.telemetry.settings import read
 from tests.kit.test_telemetry import MemoryBus
+from tests.kit.test_telemetry_columns import prediction
 from tests.support.collector import Collector, values
 from tests.support.collector import collector as collecting
 from tests.support.house import house, until
@@ -71,6 +72,16 @@ async def test_logs_spans_and_figures_arrive(tmp_path: Path, protocol: str) -> N
     assert [record.body.string_value for record in there.logs()] == ["hello"]
     assert [span.name for span in there.spans()] == ["aimass.v1.Models/Get"]
     assert {"aimass.requests", "aimass.request_seconds", "process.cpu.time"} <= there.metrics().keys()
+
+
+async def test_the_collector_gets_each_prediction_by_itself(tmp_path: Path, protocol: str) -> None:
+    told = [prediction(), prediction()]
+    async with collecting(protocol) as there, telling(tmp_path, there.url, protocol) as made:
+        for one in told:
+            made.record(one)
+        await until(there.logs)
+
+    assert [values(one)["request_id"] for one in there.logs()] == [one.attributes["request_id"] for one in told]
 
 
 async def test_the_collector_gets_what_the_log_centre_gets(tmp_path: Path, protocol: str) -> None:

@@ -12,11 +12,12 @@ from services.kit.auth import Scope
 from services.kit.bus import TELEMETRY, Event
 from services.kit.telemetry import Record as Told
 from services.kit.telemetry import encode
-from services.kit.telemetry.otlp import encode_spans
+from services.kit.telemetry.otlp import encode_spans, request, together
 from services.kit.telemetry.spans import Span
 from services.logs.domain import Record
 from services.logs.ingest.api import decode
 from services.logs.ingest.api.cloudevents import _strip
+from tests.kit.test_telemetry_columns import prediction
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ACME = Scope("acme", "flights")
@@ -185,3 +186,24 @@ KEY = "acme/default/sources/x"
 )
 def test_what_cannot_be_read_is_put_aside_with_its_reason(event: Event, reason: str) -> None:
     assert decode([event]) == ([], [(event, reason)])
+
+
+def test_predictions_told_together_are_the_records_that_they_are_alone() -> None:
+    told = [prediction(rows=count, scores=bytes(8 * count), principal=who) for count in (1, 2) for who in "abaab"]
+    told += [Told("log", "x", "text", ACME), prediction("call-1"), prediction(duration_ms=float("nan"))]
+    found, alone = (decode([telemetry(body, "Logs")])[0][0].records for body in (request(together(told)), encode(told)))
+
+    assert len(request(together(told))) < len(encode(told))
+    assert len({one.record for one in found}) == len(told)
+    assert sorted([one._replace(record="") for one in found], key=repr) == sorted(
+        [one._replace(record="") for one in alone], key=repr
+    )
+
+
+def test_a_table_that_cannot_be_read_is_put_aside_whole() -> None:
+    body = request(together([prediction(), prediction()]))
+    at = body.index(b"aimass.columns")
+    batches, poison = decode([telemetry(body.replace(b"\x02\x00\x00\x00", b"\x03\x00\x00\x00"), "Logs")])
+
+    assert at > 0
+    assert (batches, [why for _, why in poison]) == ([], ["unreadable"])

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -12,6 +13,7 @@ from prometheus_client import Metric
 from services.kit.auth import Scope
 from services.kit.redaction import redact
 from services.kit.telemetry import conventions
+from services.kit.telemetry.columns import COLUMNS, tables
 from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import Span
 from services.kit.telemetry.wire import attribute, framed, text, varint
@@ -25,6 +27,14 @@ def encode(batch: Sequence[Record]) -> bytes:
     return request(logs(batch))
 
 
+def together(batch: Sequence[Record]) -> bytes:
+    """As `logs`, for the log centre: predictions that differ in little as columns."""
+    made, rest = tables(batch)
+    found = [framed(0x12, _log(one.first, {**one.shared, COLUMNS: one.columns}, "")) for one in made]
+    found += [framed(0x12, _log(record, record.attributes, record.trace)) for record in rest]
+    return framed(0x12, _SCOPE + b"".join(found))
+
+
 def encode_spans(batch: Sequence[Span], process: str) -> bytes:
     """Spans as one ExportTraceServiceRequest."""
     return request(traces(batch), resource({"service.name": process}))
@@ -32,7 +42,9 @@ def encode_spans(batch: Sequence[Span], process: str) -> bytes:
 
 def logs(batch: Sequence[Record]) -> bytes:
     """Records as what a request holds beside its resource."""
-    return framed(0x12, _SCOPE + b"".join([framed(0x12, _log(record)) for record in batch]))
+    return framed(
+        0x12, _SCOPE + b"".join([framed(0x12, _log(record, record.attributes, record.trace)) for record in batch])
+    )
 
 
 def traces(batch: Sequence[Span]) -> bytes:
@@ -72,12 +84,12 @@ def encode_metrics(metrics: Iterable[Metric], process: str) -> bytes:
     return made_of.SerializeToString()
 
 
-def _log(record: Record) -> bytes:
+def _log(record: Record, attributes: Mapping[str, Any], trace: str) -> bytes:
     found = [b"\x09", record.time_ns.to_bytes(8, "little")]
     found.append(_about(record.kind, record.name, record.scope, record.service, record.severity))
     found.append(framed(0x2A, text(record.text)))
-    found += [attribute(0x32, key, value) for key, value in record.attributes.items()]
-    parts = record.trace.split("-")
+    found += [attribute(0x32, key, value) for key, value in attributes.items()]
+    parts = trace.split("-")
     if len(parts) == 4:
         found += (framed(0x4A, bytes.fromhex(parts[1])), framed(0x52, bytes.fromhex(parts[2])))
     return b"".join(found)

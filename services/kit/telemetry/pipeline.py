@@ -15,7 +15,7 @@ from services.kit.bus import TELEMETRY, Bus, Event
 from services.kit.telemetry import metrics, spans
 from services.kit.telemetry.collector import Collector
 from services.kit.telemetry.files import ToRecords, process_log
-from services.kit.telemetry.otlp import encode_metrics, logs, request, resource, traces
+from services.kit.telemetry.otlp import encode_metrics, logs, request, resource, together, traces
 from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import Span
 from services.kit.telemetry.unsent import Unsent
@@ -93,7 +93,7 @@ class Telemetry:
         """Makes events of what has waited longest; returns of how many records and spans."""
         records = self._take()
         if records:
-            self._unsent.add(_event(await self._encoded("logs", self._encode_records, records), "logs"))
+            self._unsent.add(_event(await self._encoded("logs", self._encode_records, records, logs), "logs"))
         ended = [self._spans.popleft() for _ in range(min(len(self._spans), _BATCH))]
         if ended:
             self._unsent.add(_event(await self._encoded("traces", self._encode_spans, ended), "trace"))
@@ -111,14 +111,22 @@ class Telemetry:
         self._held -= size
         return taken
 
-    async def _encoded(self, signal: str, encode: Callable[[Any], tuple[bytes, bytes]], batch: Any) -> bytes:
-        """A batch as a request for the log centre; the collector gets the same with another resource."""
+    async def _encoded(
+        self,
+        signal: str,
+        encode: Callable[[Any], tuple[bytes, bytes]],
+        batch: Any,
+        plain: Callable[[Any], bytes] | None = None,
+    ) -> bytes:
+        """A batch as a request for the log centre; the collector gets the same with another resource, or `plain`."""
         loop, collector = asyncio.get_running_loop(), self._collector
 
         def both() -> tuple[bytes, bytes]:
             resource, content = encode(batch)
-            wanted = collector and collector.wants(signal)
-            return request(content, resource), request(content, collector.resource) if collector and wanted else b""
+            told = request(content, resource)
+            if collector is None or not collector.wants(signal):
+                return told, b""
+            return told, request(plain(batch) if plain else content, collector.resource)
 
         body, copied = await loop.run_in_executor(self._encoder, both)
         if collector and copied:
@@ -128,7 +136,7 @@ class Telemetry:
     @staticmethod
     def _encode_records(records: list[Record]) -> tuple[bytes, bytes]:
         metrics.observe_predictions(records)
-        return b"", logs(records)
+        return b"", together(records)
 
     def _encode_spans(self, ended: list[Span]) -> tuple[bytes, bytes]:
         metrics.observe(ended)

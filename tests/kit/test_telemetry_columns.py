@@ -1,0 +1,73 @@
+"""Predictions as columns, and as they come out again."""
+
+import struct
+from typing import Any
+
+import pytest
+
+from services.kit.auth import Scope
+from services.kit.telemetry import Record, child
+from services.kit.telemetry.columns import Row, rows, tables
+from services.kit.timestamps import uuid7
+
+ACME = Scope("acme")
+
+
+def prediction(request_id: str = "", trace: str = "", **said: Any) -> Record:
+    """One of a row, as the gateway tells it."""
+    request_id = request_id or uuid7()
+    own: dict[str, Any] = {"request_id": request_id, "principal": "key:k", "model": "late", "version": 3, "status": 200}
+    own |= {"duration_ms": 1.5, "rows": 1, "scores": struct.pack("<d", 0.25)}
+    return Record(
+        "prediction", "late", "", ACME, own | said, service="gateway", trace=trace or child("", request_id), time_ns=7
+    )
+
+
+def test_predictions_that_are_alike_are_a_table_and_come_out_as_they_were() -> None:
+    told = [prediction(rows=count, scores=bytes(8 * count), duration_ms=count / 3) for count in (1, 3, 2)]
+    (table,), rest = tables(told)
+
+    assert rest == []
+    assert table.shared == {"principal": "key:k", "model": "late", "version": 3, "status": 200}
+    assert rows(table.columns) == [
+        Row(one.attributes["request_id"], one.trace[36:52], 7, count / 3, count, bytes(8 * count))
+        for one, count in zip(told, (1, 3, 2), strict=True)
+    ]
+
+
+def test_what_is_of_another_version_caller_or_tenant_is_a_table_of_its_own() -> None:
+    told = [prediction(), prediction(version=4), prediction(principal="key:other"), prediction()]
+    made, rest = tables([*told, prediction(version=4)])
+
+    assert ([len(rows(one.columns)) for one in made], len(rest)) == ([2, 2], 1)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        prediction("call-1"),
+        prediction("0192ab00-0000-7000-8000-00000000000G"),
+        prediction("0192ab0-00000-7000-8000-000000000000", f"00-{'0192ab00000070008000000000000000'}-{'a' * 16}-01"),
+        prediction(uuid7().upper()),
+        prediction(trace=f"00-{'a' * 32}-{'b' * 16}-01"),
+        prediction(degraded="previous"),
+        prediction(rows=-1),
+        prediction(duration_ms="long"),
+        Record("prediction", "late", "", ACME, {"duration_ms": 2.0}),
+        Record("log", "x", "text", ACME),
+    ],
+)
+def test_what_is_not_so_plain_is_told_by_itself(odd: Record) -> None:
+    made, rest = tables([odd, odd])
+
+    assert (made, rest) == ([], [odd, odd])
+
+
+def test_columns_that_are_cut_are_refused_wherever() -> None:
+    ((table,), _) = tables([prediction(), prediction()])
+
+    for end in range(len(table.columns)):
+        with pytest.raises(ValueError, match="columns"):
+            rows(table.columns[:end])
+    with pytest.raises(ValueError, match="other scores"):
+        rows(table.columns + b"x")
