@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Peer:
     headers: dict[str, str]
     pids: list[int] = field(default_factory=list)  # processes that work for its answers, beside their children
     body: bytes = BODY
+    client: Callable[[], Any] = lambda: None  # of ours: the SDK's, with the administrator's key
 
     @property
     def request(self) -> bytes:
@@ -70,7 +71,7 @@ def house(
         client.releases.promote_version(model="bench", version=1).wait(progress=None)
         key = {"Authorization": f"Bearer {server.key}"}
         pids = [process.pid for process in server.processes]
-        yield Peer(name, "127.0.0.1", server.ports[0], "/v2/models/bench/infer", key, pids)
+        yield Peer(name, "127.0.0.1", server.ports[0], "/v2/models/bench/infer", key, pids, BODY, server.client)
 
 
 @contextlib.contextmanager
