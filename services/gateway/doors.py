@@ -18,6 +18,7 @@ from uvicorn.config import Config as UvicornConfig
 from uvicorn.server import ServerState
 
 from services.gateway.access.installation import write_secret
+from services.gateway.api.forward import Forward
 from services.gateway.certificate import Certificate
 from services.gateway.config import Config
 from services.gateway.http_protocol import HttpProtocol
@@ -25,6 +26,7 @@ from services.gateway.listener import Listener
 from services.gateway.repeats import Repeats
 from services.kit.app import OPERATOR
 from services.kit.config import ConfigError
+from services.kit.grpc_server import Server
 from services.kit.rpc import OPTIONS
 from services.kit.underway import Underway
 
@@ -131,7 +133,7 @@ class GrpcDoor:
 
     def __init__(
         self,
-        handler: grpc.GenericRpcHandler,
+        handler: Forward,
         underway: Underway,
         config: Config,
         certificate: Certificate | None = None,
@@ -146,8 +148,8 @@ class GrpcDoor:
         """Raises ConfigError when a port cannot be had."""
         # Unless it is wanted, a port that another gateway has is refused, not shared.
         shared = ("grpc.so_reuseport", int(self._config.reuse_port))
-        self._server = aio.server(options=[*OPTIONS, shared, ("grpc.max_concurrent_streams", 1000)])
-        self._server.add_generic_rpc_handlers((self._handler,))
+        options = [*OPTIONS, shared, ("grpc.max_concurrent_streams", 1000)]
+        self._server = Server([self._handler], self._handler.paths, options)
         config, certificate = self._config, self._certificate
         shown = certificate.credentials() if certificate else None
         self.address = self._add(self._server, config.grpc_port, "AIMASS_GATEWAY_GRPC_PORT", shown)

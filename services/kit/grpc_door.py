@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from grpc import aio
 
 from services.kit.config import ConfigError
+from services.kit.grpc_server import Server
 from services.kit.handlers import Handlers
 from services.kit.health import Health, HealthHandlers
 from services.kit.rpc import OPTIONS, PINGED, Guarded
@@ -42,8 +43,9 @@ class GrpcDoor:
     async def open(self) -> None:
         """Raises ConfigError when the address cannot be had."""
         # gRPC would let two processes listen on one port, and each get some of the other's calls.
-        server = aio.server(options=[*OPTIONS, *PINGED, ("grpc.so_reuseport", 0)])
-        server.add_generic_rpc_handlers((self._handlers(), HealthHandlers(self._health, self._underway)))
+        health = HealthHandlers(self._health, self._underway)
+        options = [*OPTIONS, *PINGED, ("grpc.so_reuseport", 0)]
+        server = Server([self._handlers(), health], [*self._guarded, *health.paths], options)
         try:
             if self._credentials:
                 port = server.add_secure_port(self._address, self._credentials.server())

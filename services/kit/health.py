@@ -1,7 +1,7 @@
 """Health as gRPC's own tools ask for it: grpc.health.v1, without a token."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import Any
 
 import grpc
@@ -51,6 +51,11 @@ class HealthHandlers(grpc.GenericRpcHandler):
             f"/{NAME}/Check": grpc.unary_unary_rpc_method_handler(self._check, *codec),
             f"/{NAME}/Watch": grpc.unary_stream_rpc_method_handler(self._watch, *codec),
         }
+
+    @property
+    def paths(self) -> Collection[str]:
+        """All that can be called."""
+        return self._handlers.keys()
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         return self._handlers.get(details.method)

@@ -24,7 +24,7 @@ from tests.fuzz.raw import replay
 from tests.fuzz.target import target
 from tests.fuzz.vitals import Bound
 
-COUNTS = {"http": 1_000_000}
+COUNTS = {"http": 1_000_000, "frames": 50_000, "messages": 50_000}
 
 
 def main(
@@ -45,7 +45,7 @@ def main(
         if play:
             console.print(asyncio.run(replay(aimed, play.read_bytes())), markup=False)
             return
-        kept = Kept(folder, aimed.secrets)
+        kept = Kept(folder, lambda: aimed.secrets)
         campaign = Campaign(aimed, kept, seed)
         fired = []
         for name, many in wanted.items():

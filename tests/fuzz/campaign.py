@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from tests.fuzz.findings import Finding, Kept
-from tests.fuzz.raw import Http, Shots, Wrong
-from tests.fuzz.target import Target
+from tests.fuzz.frames import Frames
+from tests.fuzz.messages import Messages
+from tests.fuzz.raw import Http, Shots
+from tests.fuzz.target import Target, Wrong
 from tests.fuzz.vitals import Bound, Sample, growth, rising, sample
 
 _LOOKS = 24  # at least so many looks
@@ -41,7 +43,9 @@ class Fired(NamedTuple):
 
 
 KINDS: Mapping[str, Callable[[Target, int, Wrong], Gun]] = {
-    "http": lambda target, seed, wrong: Http(target, Shots(target, seed), wrong)
+    "http": lambda target, seed, wrong: Http(target, Shots(target, seed), wrong),
+    "frames": Frames,
+    "messages": Messages,
 }
 
 
@@ -63,6 +67,7 @@ class Campaign:
         begun, samples, end = time.monotonic(), [await self._look(0)], first + count
         for start in range(first, end, batch):
             upto = min(start + batch, end)
+            await asyncio.to_thread(self._target.renew)
             await gun.fire(start, upto)
             if found := await asyncio.to_thread(self._target.wrong):
                 wrong(start, f"within {upto - start} shots: " + "\n".join(found), b"")

@@ -1,5 +1,6 @@
 """What was found: the bytes that made it, kept so that they can be sent again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def _stand_in(secret: str, index: int) -> bytes:
 class Kept:
     """The folder of findings, and how many there are of each sort."""
 
-    def __init__(self, folder: Path, secrets: Secrets) -> None:
+    def __init__(self, folder: Path, secrets: Callable[[], Secrets]) -> None:
         self._folder, self._secrets = folder, secrets
         self.found: list[Finding] = []
 
@@ -53,8 +54,8 @@ class Kept:
         self.found.append(finding)
         if len(self.found) <= 50:
             self._folder.mkdir(parents=True, exist_ok=True)
-            (self._folder / f"{finding.name}.bin").write_bytes(self._secrets.hide(finding.data))
-            about = f"{self._secrets.hide(finding.what.encode(errors='replace')).decode()}\n"
+            (self._folder / f"{finding.name}.bin").write_bytes(self._secrets().hide(finding.data))
+            about = f"{self._secrets().hide(finding.what.encode(errors='replace')).decode()}\n"
             (self._folder / f"{finding.name}.txt").write_text(about)
 
     def where(self, finding: Finding) -> Path:

@@ -6,7 +6,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from typing import NamedTuple, cast
 
 import orjson
@@ -15,7 +15,7 @@ from services.kit.errors import Code
 from tests.fuzz import wire
 from tests.fuzz.mutations import mutated
 from tests.fuzz.seeds import Pairs, Seed, dressed, seeds
-from tests.fuzz.target import Target
+from tests.fuzz.target import Target, Wrong
 
 _AT_ONCE = 96
 _SILENCE = 0.25  # seconds without a byte; what is incomplete has no answer
@@ -24,9 +24,6 @@ _CODES = {code.text for code in Code} - {"internal"}
 _PAUSES = (0.0, 0.0, 0.002)
 _PUBLIC = ("/health/live", "/health/ready", "/v1/login")
 _PAGES = (b"/", b"/docs", b"/docs/start.js")
-
-
-Wrong = Callable[[int, str, bytes], None]
 
 
 class Shot(NamedTuple):

@@ -100,7 +100,7 @@ def test_a_slope_is_what_a_line_rises_by() -> None:
 
 
 def test_a_finding_is_kept_without_its_secrets_and_played_with_those_of_another_day(tmp_path: Path) -> None:
-    kept = Kept(tmp_path / "findings", Secrets(KEY))
+    kept = Kept(tmp_path / "findings", lambda: Secrets(KEY))
     data = b"GET / HTTP/1.1\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n\r\n"
     kept.add(Finding("http", 1, 7, f"who is {KEY}?", data))
 

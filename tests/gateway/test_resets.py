@@ -35,3 +35,19 @@ async def test_who_resets_his_streams_costs_a_core_at_most_and_hinders_nobody(ga
     assert cores <= 1
     async with gateway.client() as client:
         assert (await client.get("/v1/whoami")).status_code == 200
+
+
+async def test_who_calls_a_method_that_nobody_can_read_stops_nothing(gateway: Gateway) -> None:
+    host, _, port = gateway.doors["grpc"].rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    torn = _HEAD.replace(b"WhoAmI", b"Who\xe4mI")
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 5, 1, torn))
+    async with asyncio.timeout(10):
+        while b"grpc-status" not in await reader.read(2**16):
+            pass
+    writer.close()
+    async with aio.insecure_channel(gateway.doors["grpc"]) as channel:
+        metadata = (("authorization", f"Bearer {gateway.admin}"),)
+        said = await AccessStub(channel).WhoAmI(access_pb2.WhoAmIRequest(), metadata=metadata, timeout=5)
+
+    assert said.tenant == "default"

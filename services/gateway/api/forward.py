@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -45,6 +45,11 @@ class Forward(grpc.GenericRpcHandler):
         """Adds handlers of others. Unless they ask for the key themselves (`asks`), it is asked for here."""
         for path, handler in handlers.items():
             self._handlers[path] = self._watched(path, handler, not asks)
+
+    @property
+    def paths(self) -> Collection[str]:
+        """All that can be called."""
+        return self._handlers.keys()
 
     def service(self, details: grpc.HandlerCallDetails) -> Handler:
         return self._handlers.get(details.method, self._unknown)

@@ -1,0 +1,50 @@
+"""A gRPC server that no call can stop by the name of its method.
+
+grpc.aio takes all calls in one loop, and decodes there how each calls its method: bytes that are no UTF-8, from anybody
+at all, end the loop and the server with it (grpcio 1.85). Here methods that exist are registered, so that the transport
+tells them apart, and whatever else is called is taken without a look at its name.
+"""
+
+import asyncio
+import importlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+import grpc
+
+_cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
+_server: Any = importlib.import_module("grpc.aio._server")
+
+
+class Server(_server.Server):  # type: ignore[misc]
+    """A `grpc.aio.Server`."""
+
+    def __init__(
+        self, handlers: Sequence[grpc.GenericRpcHandler], paths: Iterable[str], options: Sequence[tuple[str, Any]]
+    ) -> None:
+        """`paths` are all methods that the handlers know. Who calls another one is to them who calls the empty path."""
+        self._loop = _cygrpc.get_working_loop()
+        self._server = _Core(self._loop, tuple(handlers), paths, tuple(options))
+
+
+class _Core(_cygrpc.AioServer):  # type: ignore[misc]
+    """Takes calls of each method in a task of its own."""
+
+    def __init__(self, loop: Any, handlers: Sequence[Any], paths: Iterable[str], options: Sequence[Any]) -> None:
+        super().__init__(loop, None, handlers, None, options, None)
+        self._resolver = _cygrpc._MethodResolver(list(handlers), {})
+        self._calls: set[asyncio.Task[None]] = set()
+        self.add_registered_method_handlers(dict.fromkeys(paths))
+
+    def _make_request_call_future(self, path: bytes | None) -> "asyncio.Task[NoReturn]":
+        """What grpc.aio waits for: it never has a call, and fails when the server stops."""
+        return asyncio.get_running_loop().create_task(self._take(path))
+
+    async def _take(self, path: bytes | None) -> NoReturn:
+        loop, name = asyncio.get_running_loop(), path.decode() if path else ""
+        while True:
+            taken = await (self._request_registered_call(path) if path else self._request_call())
+            answer = _cygrpc._handle_rpc(name, self._resolver, (), taken, loop, False)
+            call = loop.create_task(_cygrpc._schedule_rpc_coro(answer, taken, loop, name))
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)

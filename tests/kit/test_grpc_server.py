@@ -1,0 +1,103 @@
+"""The gRPC server takes what is known by its name, and whatever else there may be by none."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from grpc import aio
+
+from services.kit.grpc_server import Server
+from tests.fuzz.frames import Frame, call, literal
+
+KNOWN = "/test.Echo/Say"
+
+
+class Echo(grpc.GenericRpcHandler):
+    """Answers with what it was asked, but waits when told so."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.waiting = asyncio.Event()
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        self.asked.append(details.method)
+        return grpc.unary_unary_rpc_method_handler(self._say) if details.method == KNOWN else None
+
+    async def _say(self, content: bytes, context: Any) -> bytes:
+        if content == b"wait":
+            self.waiting.set()
+            await asyncio.sleep(60)
+        return content
+
+
+@pytest_asyncio.fixture
+async def echo() -> Echo:
+    return Echo()
+
+
+@pytest_asyncio.fixture
+async def address(echo: Echo) -> AsyncIterator[str]:
+    server = Server([echo], [KNOWN], [])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    async with asyncio.timeout(10):
+        await server.stop(0)
+
+
+async def say(address: str, path: str = KNOWN, content: bytes = b"x") -> Any:
+    async with aio.insecure_channel(address) as channel:
+        ask: Any = channel.unary_unary(path)
+        return await ask(content, timeout=10)
+
+
+async def write(address: str, *frames: Frame) -> bytes:
+    """What is answered to frames on a connection of their own, until a stream ends."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(frame.whole() for frame in frames))
+    came = b""
+    async with asyncio.timeout(10):
+        while b"grpc-status" not in came and (more := await reader.read(2**16)):
+            came += more
+    writer.transport.abort()
+    return came
+
+
+async def test_a_method_that_is_known_is_called_by_its_name(address: str, echo: Echo) -> None:
+    assert await asyncio.gather(*(say(address, content=b"%d" % n) for n in range(20))) == [b"%d" % n for n in range(20)]
+    assert set(echo.asked) == {KNOWN}
+
+
+async def test_any_other_method_is_one_that_is_not_there(address: str, echo: Echo) -> None:
+    with pytest.raises(aio.AioRpcError) as refused:
+        await say(address, "/test.Echo/Shout")
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert echo.asked == [""]
+
+
+async def test_the_name_of_a_method_that_nobody_can_read_stops_nothing(address: str) -> None:
+    head, data = call(1, "/test.Echo/S@y", "key", b"x")
+    torn = head._replace(payload=head.payload.replace(b"S@y", b"S\xe4y"))
+    assert b"grpc-status" in await write(address, Frame(4, 0, 0, b""), torn, data)
+    assert await say(address) == b"x"
+
+
+async def test_calls_under_way_end_with_the_server(echo: Echo) -> None:
+    server = Server([echo], [KNOWN], [])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    under_way = asyncio.create_task(say(f"127.0.0.1:{port}", content=b"wait"))
+    await echo.waiting.wait()
+    async with asyncio.timeout(10):
+        await server.stop(0)
+    with pytest.raises(aio.AioRpcError):
+        await under_way
+    assert not [task for task in asyncio.all_tasks() if "_take" in repr(task.get_coro())]
+
+
+def test_a_header_without_a_table_says_its_lengths() -> None:
+    assert literal("te", "trailers") == b"\x00\x02te\x08trailers"
