@@ -59,6 +59,8 @@ def stated(field: str, signature: str) -> Stated:
         content = base64.b64decode(signed[2], validate=True)
     except (ValueError, binascii.Error):
         raise ValueError("a parameter or the signature is not of its kind") from None
+    if base64.b64encode(content).decode() != signed[2]:  # its last letter has bits that say nothing
+        raise ValueError("the signature is not written as it is always written")
     algorithm = values.get("alg", "")
     return Stated(components, said[2], values["keyid"], values["nonce"], created, expires, algorithm, content)
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -11,6 +11,24 @@ from google.protobuf.message import Message
 from aimass.v1 import options_pb2
 from services.kit.errors import Code, Failure, Violation
 
+
+class _Bounds(NamedTuple):
+    """Of a time or a duration, in seconds; over gRPC they come as whatever numbers somebody has written."""
+
+    least: int
+    most: int
+    rule: str
+
+    def holds(self, value: Any) -> bool:
+        """Whether all that reads such values can read this one."""
+        nanos = value.nanos * (-1 if value.seconds < 0 and self.least == -self.most else 1)
+        return self.least <= value.seconds <= self.most and 0 <= nanos < 10**9
+
+
+_TIMES = {
+    "google.protobuf.Timestamp": _Bounds(-62_135_596_800, 253_402_300_799, "must be a time of the years 1 to 9999"),
+    "google.protobuf.Duration": _Bounds(-315_576_000_000, 315_576_000_000, "must be of at most 10,000 years"),
+}
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 
 
@@ -48,11 +66,15 @@ def _rule(field: FieldDescriptor) -> _Rule:
     entry = kind is not None and kind.GetOptions().map_entry
     inner = kind.fields_by_name["value"].message_type if kind is not None and entry else kind
     own = inner is not None and inner.full_name.startswith("aimass.")
+    bounds = _TIMES.get(inner.full_name) if inner is not None else None
     longest, most = policy.max_length or 1024, policy.max_items or 1000
 
     def one(value: Any, at: str) -> Iterator[Violation]:
         if own:
             yield from _violations(value, at)
+        elif bounds:
+            if not bounds.holds(value):
+                yield Violation(at, bounds.rule)
         elif isinstance(value, str):
             yield from _string(value, at)
 

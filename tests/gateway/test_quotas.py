@@ -174,3 +174,16 @@ async def test_prices_that_make_no_sense_are_refused(gateway: Gateway, wanted: d
     answer = (await ask(gateway, None, "POST", "/v1/price-lists", body)).json()
 
     assert (answer["code"], answer["violations"][0]["pointer"]) == ("invalid_value", pointer)
+
+
+async def test_a_job_that_asks_for_more_than_there_is_time_is_no_bug(gateway: Gateway) -> None:
+    rows = {"column": "month", "from": 1, "to": 2}
+    most = {"timeout_seconds": 2**31 - 1, "max_attempts": 2**31 - 1}
+    spec = {"model": "late", "feature_set": "late", "train": rows, "evaluate": rows, "lightgbm": {}} | most
+    answer = await ask(gateway, None, "POST", "/v1/jobs", {"spec": spec})
+    assert answer.status_code in (202, 422), answer.text  # who says what is possible is the trainer
+
+
+async def test_a_job_that_is_named_badly_is_refused_before_anything_is_reserved_for_it(gateway: Gateway) -> None:
+    answer = await ask(gateway, None, "POST", "/v1/jobs", {"spec": {"model": "a\0b", "feature_set": "late"}})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_name")

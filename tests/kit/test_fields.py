@@ -1,7 +1,7 @@
 import pytest
 from google.protobuf.message import Message
 
-from aimass.v1 import access_pb2, features_pb2, rules_pb2, sources_pb2
+from aimass.v1 import access_pb2, features_pb2, operations_pb2, rules_pb2, sources_pb2
 from services.kit.errors import Code, Failure
 from services.kit.fields import check
 
@@ -52,6 +52,35 @@ def test_rules_hold_inside_lists_and_one_of() -> None:
 
 def test_a_required_message_must_be_there() -> None:
     assert refused(rules_pb2.CreateRuleRequest(rule="r", source="s")) == (Code.INVALID_VALUE, ["/definition"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos"), [(2**63 - 1, 0), (253_402_300_800, 0), (-(2**63), 0), (0, -1), (0, 10**9)]
+)
+def test_a_time_that_nothing_can_read_is_refused(seconds: int, nanos: int) -> None:
+    request = access_pb2.CreateApiKeyRequest()
+    request.expire_time.seconds, request.expire_time.nanos = seconds, nanos
+    assert refused(request) == (Code.INVALID_VALUE, ["/expire_time"])
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.5Z", "9999-12-31T23:59:59.999999999Z"])
+def test_a_time_at_the_bounds_is_one(at: str) -> None:
+    request = access_pb2.CreateApiKeyRequest()
+    request.expire_time.FromJsonString(at)
+    check(request)
+
+
+@pytest.mark.parametrize(("seconds", "nanos"), [(315_576_000_001, 0), (-(2**63), 0), (1, -1), (-1, 1), (1, 10**9)])
+def test_a_duration_that_nothing_can_read_is_refused(seconds: int, nanos: int) -> None:
+    request = operations_pb2.WaitOperationRequest(operation="o")
+    request.timeout.seconds, request.timeout.nanos = seconds, nanos
+    assert refused(request) == (Code.INVALID_VALUE, ["/timeout"])
+
+
+def test_a_duration_may_be_negative() -> None:
+    request = operations_pb2.WaitOperationRequest(operation="o")
+    request.timeout.FromMilliseconds(-1500)
+    check(request)
 
 
 def test_output_only_fields_are_cleared() -> None:

@@ -10,6 +10,7 @@ from aimass.v1.trainer_events_pb2 import JobChanged
 from services.gateway.ledger.book import Quotabook
 from services.gateway.ledger.domain import TRAINING, Amounts, Claim, Entry
 from services.gateway.ledger.store.entries import Entries
+from services.kit import fields
 from services.kit.auth import Principal
 from services.kit.contract import Method
 from services.kit.errors import Code, Failure
@@ -22,6 +23,7 @@ _QUEUED = 7 * 24 * 3600.0  # seconds that a job may wait for its turns; what end
 # After these nobody knows whether the job is there: its reservation waits.
 _UNSURE = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL)
 _ENDED = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
+_MOST = 10**15  # milliseconds that are reserved at most: what says more is refused where it is asked for
 Send = Callable[[], Awaitable[tuple[bytes, Any]]]
 
 
@@ -46,11 +48,12 @@ class Trainings:
         return reply, trailers
 
     async def _reserve(self, method: Method, request: Any, caller: Principal) -> Entry | None:
-        """Raises quota_exceeded; unavailable when there are budgets that cannot be asked."""
+        """Raises invalid_value, invalid_name, quota_exceeded; unavailable when there are budgets that cannot be asked."""
+        fields.check(request)
         says, spec, scope = method.policy.reserves, request.spec, caller.scope
         seconds = getattr(spec, says.seconds) or says.seconds_unset
         times = getattr(spec, says.times) or says.times_unset
-        most = Amounts(cpu_milliseconds=max(seconds * times * says.processors * 1000, 0))
+        most = Amounts(cpu_milliseconds=min(max(seconds * times * says.processors * 1000, 0), _MOST))
         where = (scope.tenant, scope.project, caller.id, says.kind, spec.model)
         entry = Entry(uuid7(), *where, reserved=most, owner=self._instance)
         try:
