@@ -10,6 +10,7 @@ from grpc import aio
 
 from aimass.v1 import access_pb2
 from aimass.v1.access_pb2_grpc import AccessStub
+from tests.fuzz.frames import Frame, call
 from tests.gateway.conftest import Gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -40,8 +41,10 @@ async def test_who_resets_his_streams_costs_a_core_at_most_and_hinders_nobody(ga
 async def test_who_calls_a_method_that_nobody_can_read_stops_nothing(gateway: Gateway) -> None:
     host, _, port = gateway.doors["grpc"].rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    torn = _HEAD.replace(b"WhoAmI", b"Who\xe4mI")
-    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 5, 1, torn))
+    head, data = call(1, "/aimass.v1.Access/Who@mI", "")
+    torn = head._replace(payload=head.payload.replace(b"Who@mI", b"Who\xe4mI"))
+    frames = (Frame(4, 0, 0, b""), torn, data)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(frame.whole() for frame in frames))
     async with asyncio.timeout(10):
         while b"grpc-status" not in await reader.read(2**16):
             pass

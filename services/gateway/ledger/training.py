@@ -48,7 +48,7 @@ class Trainings:
         return reply, trailers
 
     async def _reserve(self, method: Method, request: Any, caller: Principal) -> Entry | None:
-        """Raises invalid_value, invalid_name, quota_exceeded; unavailable when there are budgets that cannot be asked."""
+        """Raises invalid_value, invalid_name, quota_exceeded; unavailable when budgets cannot be asked."""
         fields.check(request)
         says, spec, scope = method.policy.reserves, request.spec, caller.scope
         seconds = getattr(spec, says.seconds) or says.seconds_unset
