@@ -22,7 +22,7 @@ class _Bounds(NamedTuple):
     def holds(self, value: Any) -> bool:
         """Whether all that reads such values can read this one."""
         nanos = value.nanos * (-1 if value.seconds < 0 and self.least == -self.most else 1)
-        return self.least <= value.seconds <= self.most and 0 <= nanos < 10**9
+        return bool(self.least <= value.seconds <= self.most and 0 <= nanos < 10**9)
 
 
 _TIMES = {
