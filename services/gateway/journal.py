@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 
 from services.kit.auth import SYSTEM, Principal, Scope
+from services.kit.redaction import redact
 from services.kit.telemetry import Record, Telemetry
 
 log = logging.getLogger(__name__)
@@ -103,22 +104,28 @@ def _line(at: int, entry: Entry) -> bytes:
     seconds, rest = divmod(at, 1_000_000_000)
     fields = {
         "time": f"{_second(seconds)}.{rest // 1_000_000:03d}Z",
-        "request_id": entry.request_id,
+        "request_id": redact(entry.request_id),
         "tenant": scope.tenant,
         "project": scope.project,
         "principal": entry.principal.id if entry.principal else "",
         "method": entry.method,
-        "path": entry.path if entry.path.isascii() else entry.path.encode(errors="replace").decode(),
+        "path": _shown(entry.path),
         "status": entry.status,
         "duration_ms": round(entry.seconds * 1000, 3),
         "bytes": entry.size,
         "address": entry.address,
     }
     if entry.model:
-        fields |= {"model": entry.model, "version": entry.version}
+        fields |= {"model": _shown(entry.model), "version": _shown(entry.version)}
     if entry.degraded:
         fields["degraded"] = entry.degraded
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+
+
+@lru_cache(maxsize=1024)
+def _shown(text: str) -> str:
+    """What a caller wrote, without secrets; most of it came before."""
+    return redact(text if text.isascii() else text.encode(errors="replace").decode())
 
 
 @lru_cache(maxsize=16)

@@ -132,23 +132,26 @@ class Signatures:
         if len(said.signature) == 64:
             right = _ed25519(known.public_key or _STRANGER, said.signature, text) and bool(known.public_key)
         else:
-            secret = self._secret(_UNKNOWN if known.public_key else key)
-            expected = hmac.new(secret, text, hashlib.sha256).digest()
+            expected = hmac.new(self._secret(key), text, hashlib.sha256).digest()
             right = hmac.compare_digest(expected, said.signature) and not known.public_key
         return right and named and held is not None
 
     def _secret(self, key: ApiKey) -> bytes:
+        """What a key signs with; for one that has a public key what nobody signs with, found in the same way."""
         known = self._secrets.get(key.api_key)
         if known is None or known[0] is not key:
             assert key.signing
             if len(self._secrets) > 100_000:
                 self._secrets = {"": self._none}
-            try:
-                known = key, self._vault.open(key.signing.sealed, sealed_for(key.api_key))
-            except ValueError as error:
-                raise Refused(str(error)) from None
-            self._secrets[key.api_key] = known
+            self._secrets[key.api_key] = known = key, self._none[1] if key.signing.public_key else self._opened(key)
         return known[1]
+
+    def _opened(self, key: ApiKey) -> bytes:
+        assert key.signing
+        try:
+            return self._vault.open(key.signing.sealed, sealed_for(key.api_key))
+        except ValueError as error:
+            raise Refused(str(error)) from None
 
     async def settle(self, signed: Signed, content: bytes, keyed: bool) -> None:
         """Takes a request with its body, once; `keyed`: its repeats are known by an idempotency key.

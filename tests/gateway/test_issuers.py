@@ -17,6 +17,7 @@ from aimass import AsyncClient
 from aimass.v1 import access_pb2
 from aimass.v1.access_pb2_grpc import AccessStub
 from services.gateway.issuers import keyset
+from services.kit.telemetry import REGISTRY
 from tests.gateway.conftest import Gateway, gateway_at
 from tests.gateway.forging import forged
 from tests.gateway.issuing import Issuer, ec_key, rsa_key, write
@@ -124,12 +125,17 @@ async def test_who_is_in_no_group_that_counts_may_nothing(believing: Believing, 
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
 
 
+def refusals() -> float:
+    """How many tokens were not taken, as the figures say."""
+    return REGISTRY.get_sample_value("aimass_tokens_refused_total") or 0.0
+
+
 async def test_every_forged_token_has_one_answer_and_what_is_none_that_of_a_wrong_key(
     believing: Believing, corp: Issuer
 ) -> None:
     gateway, _ = believing
     wrong, expired = await get(gateway, "aim_aaaaaaaa_" + "x" * 43), await get(gateway, corp.token(exp=1))
-    tokens = forged(corp)
+    tokens, counted = forged(corp), refusals()
     answers = {what: await get(gateway, token) for what, token in tokens.items()}
 
     assert (expired.status_code, expired.json()["code"], expired.json()["detail"]) == (401, *REFUSED)
@@ -138,6 +144,7 @@ async def test_every_forged_token_has_one_answer_and_what_is_none_that_of_a_wron
     one = {what: (expired if "." in token else wrong).content for what, token in tokens.items()}
     assert {what: found for what, found in seen.items() if found != (401, one[what])} == {}
     assert all(answer.headers["www-authenticate"] == 'Bearer realm="aimass"' for answer in answers.values())
+    assert refusals() - counted >= 40
     assert await taken(gateway, corp.token())
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -34,6 +35,8 @@ CHUNK = 16 * 2**20
 # Bytes from which on JSON is read and written beside the loop: a message of structs takes 0.1 ms per KiB.
 _LARGE = 16 * 2**10
 _HTTP_BODY = "google.api.HttpBody"
+_VERSIONS = ("/v1", "/v2")
+_VERSION = re.compile(r"/v[0-9]{1,4}(?=/|\Z)")
 Take = Callable[[Request, int, bool], Awaitable[None]]
 
 
@@ -111,6 +114,9 @@ class _Endpoint:
 
 
 async def _nowhere(scope: Any, receive: Any, send: Any) -> None:
+    found = _VERSION.match(scope["path"])
+    if found and found[0] not in _VERSIONS:
+        raise Failure(Code.UNKNOWN_VERSION, f"the API has no version {found[0][1:]} here, but v1 and v2")
     raise NotFound("there is no such path")
 
 
