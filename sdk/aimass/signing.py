@@ -45,7 +45,7 @@ class Signer:
         try:
             if found := _FILED.match(text):
                 return cls.ed25519(found[1], found[2], now)
-            if text.startswith("aimsig_"):
+            if text.startswith(("aimsig_", "aim_")):
                 return cls.of(text, now)
             return cls.of(Path(text).read_text().strip(), now)
         except OSError as error:

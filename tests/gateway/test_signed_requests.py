@@ -58,7 +58,7 @@ class Captured:
     async def send(self, **changes: Any) -> httpx2.Response:
         """Sends it, or something a little different."""
         sent = {"method": self.verb, "url": self.path, "content": self.content, "headers": self.headers} | changes
-        async with httpx2.AsyncClient(base_url=self.url) as client:
+        async with httpx2.AsyncClient(base_url=self.url, timeout=60) as client:
             return await client.request(**sent)
 
 
