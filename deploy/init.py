@@ -127,7 +127,9 @@ def passwords(kept: Secrets) -> None:
     kept.keep("gateway/admin_key", lambda: f"aim_{_letters(8)}_{secrets.token_urlsafe(32)}".encode())
     kept.keep("gateway/pepper", lambda: base64.b64encode(secrets.token_bytes(32)))
     sealing = kept.keep("logs/secrets_key", lambda: base64.b64encode(secrets.token_bytes(32)))
-    kept.keep("gateway/secrets_key", lambda: sealing)
+    for name in SERVICES:
+        kept.keep(f"{name}/secrets_key", lambda: sealing)
+        kept.keep(f"{name}/secrets_old_keys", lambda: b"")
 
 
 def _digest(word: str) -> str:

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from services.kit.auth import Identity
 from services.kit.blobs import Blobs, FolderBlobs
+from services.kit.blobs_sealed import SealedBlobs
 from services.kit.bus import Bus, NearBus
 from services.kit.cache import Cache, NearCache
 from services.kit.config import ConfigError, Installation
 from services.kit.discovery import Listed, Source
+from services.kit.key_store import FolderKeys
 from services.kit.mirrors import FolderMirrors, Mirrors
-from services.kit.uploads import FolderUploads, Uploads
+from services.kit.secrets import Vault
+from services.kit.tenant_keys import TenantKeys
+from services.kit.uploads import Uploads
+from services.kit.uploads_sealed import SealedFolderUploads
 
 if TYPE_CHECKING:
     from services.kit.bucket_s3 import Bucket
@@ -20,13 +25,17 @@ if TYPE_CHECKING:
 
 
 class Storage(NamedTuple):
-    """Where bytes are kept; when that is a bucket, it and a folder of this machine for what is on its way to it."""
+    """Where bytes are kept; when that is a bucket, it and a folder of this machine for what is on its way to it.
+
+    `keys` are those of tenants; None where bytes lie plain.
+    """
 
     blobs: Blobs
     uploads: Uploads
     mirrors: Mirrors
     bucket: "Bucket | None" = None
     passing: Path | None = None
+    keys: TenantKeys | None = None
 
 
 def credentials(settings: Installation) -> "Credentials | None":
@@ -79,24 +88,43 @@ def redis(url: str, settings: Installation) -> Cache:
     return RedisCache(url, settings.tls_dir, settings.cache_any_version)
 
 
-def storage(settings: Installation) -> Storage:
-    """Where bytes are kept. Raises ConfigError for a URL that nothing serves."""
-    home, url = settings.home.resolve(), settings.blobs_url.get_secret_value()
+def vault(settings: Installation) -> Vault:
+    """What seals secrets. Raises ConfigError for a key that is none."""
+    given, old = settings.secrets_key.get_secret_value(), settings.secrets_old_keys.get_secret_value()
+    return Vault(settings.home.resolve() / "keys", given, old)
+
+
+def storage(settings: Installation, sealing: Vault | None = None) -> Storage:
+    """Where bytes are kept, under keys of their tenants; without `sealing`, of the settings' vault.
+
+    In a bucket they lie plain where the settings name no key, as other processes could not open what one in a home
+    folder seals. Raises ConfigError for a URL that nothing serves.
+    """
+    home, url, sealing = settings.home.resolve(), settings.blobs_url.get_secret_value(), sealing or vault(settings)
     if not url:
         folder = FolderBlobs(home / "blobs")
-        return Storage(folder, FolderUploads(folder), FolderMirrors())
+        keys = TenantKeys(FolderKeys(home / "keys" / "tenants"), sealing)
+        sealed = SealedBlobs(folder, keys)
+        return Storage(sealed, SealedFolderUploads(folder, sealed, keys), FolderMirrors(), keys=keys)
     from services.kit.blobs_s3 import S3Blobs
     from services.kit.bucket_s3 import Bucket
     from services.kit.copies import Copies
     from services.kit.mirrors_s3 import S3Mirrors
     from services.kit.uploads_s3 import S3Uploads
 
-    keys = (settings.blobs_access_key.get_secret_value(), settings.blobs_secret_key.get_secret_value())
-    bucket = Bucket(url, *keys, settings.tls_dir / "ca.pem" if settings.tls_dir else None)
+    pair = (settings.blobs_access_key.get_secret_value(), settings.blobs_secret_key.get_secret_value())
+    bucket = Bucket(url, *pair, settings.tls_dir / "ca.pem" if settings.tls_dir else None)
     copies = Copies(home / "cache" / "blobs", settings.blobs_cache_mib * 2**20)
     passing = home / "cache" / "scratch"
     blobs = S3Blobs(bucket, copies, passing / "blobs")
-    return Storage(blobs, S3Uploads(bucket, blobs), S3Mirrors(bucket, copies), bucket, passing)
+    mirrors = S3Mirrors(bucket, copies)
+    if not settings.secrets_key.get_secret_value():
+        return Storage(blobs, S3Uploads(bucket, blobs), mirrors, bucket, passing)
+    from services.kit.sealed_s3 import BucketKeys, SealedS3Uploads
+
+    keys = TenantKeys(BucketKeys(bucket), sealing)
+    closed = SealedBlobs(blobs, keys)
+    return Storage(closed, SealedS3Uploads(bucket, blobs, closed, keys), mirrors, bucket, passing, keys)
 
 
 def source(settings: Installation, identity: Identity) -> Source:

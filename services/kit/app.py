@@ -19,7 +19,6 @@ from services.kit.discovery import Directory
 from services.kit.leftovers import clear_for_ever
 from services.kit.member import connector
 from services.kit.schema import Schema
-from services.kit.secrets import Vault
 from services.kit.telemetry import Telemetry
 from services.kit.timestamps import uuid7
 
@@ -73,14 +72,14 @@ class Runtime:
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.instance = f"{'all' if len(self.hosted) > 1 else self.hosted[0]}-{uuid7()[-12:]}"
         self.identity = Identity(self.instance, self.settings.keys_dir or self.home / "keys")
-        self.vault = Vault(self.home / "keys", self.settings.secrets_key.get_secret_value())
+        self.vault = adapters.vault(self.settings)
         self.credentials = adapters.credentials(self.settings)
         self.calls = CallTable(self.settings.calls_file)
         source, connect = adapters.source(self.settings, self.identity), connector(self.credentials)
         self.directory = Directory(self.hosted, source, connect, self.calls)
         self.telemetry = Telemetry("-".join(self.hosted)[:60], self.home, self.settings.log_level)
         self.collector = adapters.collector(env, self.telemetry.process, self.instance)
-        self.storage = adapters.storage(self.settings)
+        self.storage = adapters.storage(self.settings, self.vault)
         self.blobs, self.uploads, self.mirrors = self.storage[:3]
         self.random = random.SystemRandom()
         self.draining = False

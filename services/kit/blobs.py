@@ -6,13 +6,14 @@ place. Verified on write and on read.
 
 import asyncio
 import contextlib
+import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 from services.kit.digests import Seen, digest_of, hash_of, name_of
 from services.kit.disk import on_disk, sync
@@ -96,13 +97,29 @@ class FolderBlobs:
         return await self.run(lambda: self._existing(tenant, digest).stat().st_size)
 
     async def read(self, tenant: str, digest: str, offset: int = 0) -> AsyncIterator[bytes]:
-        path = await self.run(self._verified, tenant, digest)
-        size = path.stat().st_size
-        if not 0 <= offset <= size:
-            raise Failure(Code.WRONG_OFFSET, f"the offset is not between 0 and {size}", committed_size=size)
-        while piece := await self.run(piece_of, path, offset):
-            offset += len(piece)
-            yield piece
+        # Open all the while: another file may come to its place, with the same bytes sealed.
+        file = await self.run(self._verified, tenant, digest)
+        try:
+            size = os.fstat(file.fileno()).st_size
+            if not 0 <= offset <= size:
+                raise Failure(Code.WRONG_OFFSET, f"the offset is not between 0 and {size}", committed_size=size)
+            while piece := await self.run(os.pread, file.fileno(), CHUNK, offset):
+                offset += len(piece)
+                yield piece
+        finally:
+            file.close()
+
+    async def head(self, tenant: str, digest: str, count: int) -> tuple[bytes, int]:
+        """The first bytes as they lie, and how many there are. Raises not_found."""
+        return await self.run(self._head, tenant, digest, count)
+
+    async def piece(self, tenant: str, digest: str, begin: int, end: int) -> bytes:
+        """Bytes as they lie. Raises not_found."""
+        return await self.run(self._piece, tenant, digest, begin, end)
+
+    async def keep(self, tenant: str, file: Path, digest: str) -> None:
+        """Takes a file of this machine over, also over what is there, under a name that is believed."""
+        await self.run(self.take, tenant, file, digest, True)
 
     async def delete(self, tenant: str, digest: str) -> None:
         await self.run(lambda: self.path(tenant, digest).unlink(missing_ok=True))
@@ -127,11 +144,21 @@ class FolderBlobs:
             raise Failure(Code.DIGEST_MISMATCH, f"{digest} has been damaged on its disk")
         return path
 
-    def _verified(self, tenant: str, digest: str) -> Path:
-        path = self._existing(tenant, digest)
-        if hash_of(path) != digest:
-            raise Failure(Code.DIGEST_MISMATCH, f"{digest} has been damaged on its disk")
-        return path
+    def _verified(self, tenant: str, digest: str) -> BinaryIO:
+        with contextlib.ExitStack() as opened:
+            file = opened.enter_context(open(self._existing(tenant, digest), "rb"))
+            if f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" != digest:
+                raise Failure(Code.DIGEST_MISMATCH, f"{digest} has been damaged on its disk")
+            opened.pop_all()
+            return file
+
+    def _head(self, tenant: str, digest: str, count: int) -> tuple[bytes, int]:
+        with open(self._existing(tenant, digest), "rb") as file:
+            return file.read(count), os.fstat(file.fileno()).st_size
+
+    def _piece(self, tenant: str, digest: str, begin: int, end: int) -> bytes:
+        with open(self._existing(tenant, digest), "rb") as file:
+            return os.pread(file.fileno(), end - begin, begin)
 
     def _get(self, tenant: str, digest: str) -> bytes:
         data = self._existing(tenant, digest).read_bytes()
@@ -144,18 +171,25 @@ class FolderBlobs:
         file.write_bytes(data)
         return self.take(tenant, file, digest_of(data))
 
-    def take(self, tenant: str, file: Path, digest: str = "") -> str:
+    def take(self, tenant: str, file: Path, digest: str = "", over: bool = False) -> str:
         """`adopt`, for code that is in a thread already; a digest that is given is believed."""
         sync(file)
         digest = digest or hash_of(file)
         place = self.path(tenant, digest)
         place.parent.mkdir(parents=True, exist_ok=True)
-        if not place.exists():
+        if over or not place.exists():
             file.chmod(0o444)
             os.replace(file, place)
             sync(place.parent)
         file.unlink(missing_ok=True)
         return digest
+
+
+def pieces_of(path: Path) -> Iterator[bytes]:
+    """The bytes of a file."""
+    with open(path, "rb") as file:
+        while piece := file.read(CHUNK):
+            yield piece
 
 
 def piece_of(path: Path, offset: int) -> bytes:

@@ -51,6 +51,24 @@ class S3Blobs:
             await self._bucket.upload(_name(tenant, digest), file)
         await asyncio.to_thread(file.unlink)
 
+    async def keep(self, tenant: str, file: Path, digest: str) -> None:
+        """Takes a file of this machine over, also over what is there, under a name that is believed."""
+        if await asyncio.to_thread(os.path.getsize, file) <= PIECE:
+            await self._bucket.put(_name(tenant, digest), await asyncio.to_thread(file.read_bytes))
+        else:
+            await self._bucket.upload(_name(tenant, digest), file)
+        await asyncio.to_thread(file.unlink)
+
+    async def head(self, tenant: str, digest: str, count: int) -> tuple[bytes, int]:
+        """The first bytes as they lie, and how many there are. Raises not_found."""
+        with _missing(digest):
+            return await self._bucket.head(_name(tenant, digest), count)
+
+    async def piece(self, tenant: str, digest: str, begin: int, end: int) -> bytes:
+        """Bytes as they lie. Raises not_found."""
+        with _missing(digest):
+            return await self._bucket.piece(_name(tenant, digest), begin, end)
+
     async def get(self, tenant: str, digest: str) -> bytes:
         with _missing(digest):
             data = await self._bucket.get(_name(tenant, digest))

@@ -109,6 +109,22 @@ class Bucket:
                 piece = await obstore.get_range_async(self._store, name, start=start, end=min(start + PIECE, size))
             yield bytes(piece)
 
+    async def head(self, name: str, count: int) -> tuple[bytes, int]:
+        """The first bytes, and how many there are, in one request where there are some."""
+        async with _within(_PIECE_SECONDS):
+            try:
+                found = await obstore.get_async(self._store, name, options={"range": (0, count)})
+                return bytes(await found.bytes_async()), found.meta["size"]
+            except BaseError:
+                if (await obstore.head_async(self._store, name))["size"]:
+                    raise
+                return b"", 0  # of none, servers give no range
+
+    async def piece(self, name: str, begin: int, end: int) -> bytes:
+        """Some of the bytes."""
+        async with _within(_PIECE_SECONDS):
+            return bytes(await obstore.get_range_async(self._store, name, start=begin, end=end))
+
     async def download(self, name: str, file: Path, size: int = -1) -> None:
         """Adds the bytes to a file of this machine, which is made if it is not there. Raises storage_full."""
         with on_disk():

@@ -63,8 +63,11 @@ class Installation(Settings):
     tls_dir: Path | None = None
     # Where processes publish the keys that their tokens are verified with; several machines share it. Empty: in `home`.
     keys_dir: Path | None = None
-    # 32 bytes as base64 that seal secrets in databases; several machines share them. Empty: a file in `home`.
+    # 32 bytes as base64 that seal secrets in databases and wrap the keys of tenants; several machines share them.
+    # Empty: a file in `home`, and blobs in a bucket lie plain.
     secrets_key: SecretStr = SecretStr("")
+    # Keys like it, comma-separated, that still open what they have sealed, while the key is changed.
+    secrets_old_keys: SecretStr = SecretStr("")
     # A TOML table of internal calls: deadline, breaker, allowed callers. Empty: what the contract says.
     calls_file: Path | None = None
     # host:port where a process shows its figures (/metrics) and its health; host:first-last: the first port that is

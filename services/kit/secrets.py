@@ -1,9 +1,12 @@
-"""Secrets at rest: sealed with the installation's key, `<home>/keys/secrets.key`, which only its owner can read."""
+"""Secrets at rest: sealed with the installation's key, `<home>/keys/secrets.key`, which only its owner can read.
+
+While the key is changed there are several: the first one seals, all of them open.
+"""
 
 import base64
 import contextlib
+import hashlib
 import os
-from functools import cached_property
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -14,7 +17,9 @@ from services.kit.disk import sync
 
 _NONCE = 12
 _KEY = 32  # bytes
-_VERSION = b"\x01"
+_TAG = 16
+_NAMED = b"\x02"  # followed by the name of the key
+_ID = 8  # bytes
 
 
 def key_of(text: str, setting: str) -> bytes:
@@ -26,29 +31,39 @@ def key_of(text: str, setting: str) -> bytes:
 
 
 class Vault:
-    """Seals and opens secrets with AES-256-GCM. Every process of an installation shares the key."""
+    """Seals and opens secrets with AES-256-GCM. Every process of an installation shares the keys."""
 
-    def __init__(self, folder: Path, given: str = "") -> None:
+    def __init__(self, folder: Path, given: str = "", old: str = "") -> None:
         """The key is `given` (32 bytes as base64), or lies in `folder` as `secrets.key`, made when it is first needed.
 
-        Raises ConfigError for a given one that is none.
+        `old`: keys that open only, comma-separated; without them, those in `folder` as `secrets.<n>.key`. Raises
+        ConfigError for a given one that is none.
         """
         self._file, self._given = folder / "secrets.key", key_of(given, "AIMASS_SECRETS_KEY") if given else b""
+        self._old = [key_of(text.strip(), "AIMASS_SECRETS_OLD_KEYS") for text in old.split(",") if text.strip()]
 
     def seal(self, secret: bytes, context: str) -> bytes:
         """The secret for a database; it opens with the same context only, so rows cannot be swapped."""
-        nonce = os.urandom(_NONCE)
-        return _VERSION + nonce + self._cipher.encrypt(nonce, secret, context.encode())
+        key, nonce = self._key, os.urandom(_NONCE)
+        return _NAMED + _id(key) + nonce + AESGCM(key).encrypt(nonce, secret, context.encode())
 
     def open(self, sealed: bytes, context: str) -> bytes:
         """The secret again. Raises ValueError when key, context or bytes are not those of `seal`."""
-        if sealed[:1] != _VERSION:
-            raise ValueError("the secret was not sealed by this version")
-        nonce, rest = sealed[1 : 1 + _NONCE], sealed[1 + _NONCE :]
-        try:
-            return self._cipher.decrypt(nonce, rest, context.encode())
-        except InvalidTag:
-            raise ValueError("the secret does not open with this key") from None
+        match sealed[:1]:
+            case b"\x01":  # from when there was one key, which was not named
+                keys, rest = self._keys(), sealed[1:]
+            case b"\x02":
+                keys, rest = [key for key in self._keys() if _id(key) == sealed[1 : 1 + _ID]], sealed[1 + _ID :]
+            case _:
+                raise ValueError("the secret was not sealed by this version")
+        for key in keys if len(rest) >= _NONCE + _TAG else ():
+            with contextlib.suppress(InvalidTag):
+                return AESGCM(key).decrypt(rest[:_NONCE], rest[_NONCE:], context.encode())
+        raise ValueError("the secret does not open with this key")
+
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether the key that seals now sealed this."""
+        return sealed[: 1 + _ID] == _NAMED + _id(self._key)
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes for one purpose, the same in every process that has the key, and telling nothing of it (HKDF)."""
@@ -57,15 +72,19 @@ class Vault:
 
         return HKDF(SHA256(), _KEY, None, purpose.encode()).derive(self._key)
 
-    @cached_property
+    @property
     def _key(self) -> bytes:
-        if not self._given and not self._file.exists():
+        """The one that seals. That of the folder may be changed while processes run."""
+        if self._given:
+            return self._given
+        if not self._file.exists():
             self._make()
-        return self._given or self._file.read_bytes()
+        return self._file.read_bytes()
 
-    @cached_property
-    def _cipher(self) -> AESGCM:
-        return AESGCM(self._key)
+    def _keys(self) -> list[bytes]:
+        """The one that seals first."""
+        beside = () if self._given else sorted(self._file.parent.glob("secrets.*.key"))
+        return [self._key, *self._old, *(path.read_bytes() for path in beside)]
 
     def _make(self) -> None:
         """Two processes may come at once: a link appears whole or not at all, and the first one stays."""
@@ -83,3 +102,8 @@ class Vault:
         finally:
             passing.unlink()
         sync(self._file.parent)
+
+
+def _id(key: bytes) -> bytes:
+    """What a key is called in what it seals; tells nothing of it."""
+    return hashlib.sha256(b"aimass secrets key\0" + key).digest()[:_ID]

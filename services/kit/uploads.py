@@ -4,25 +4,24 @@ The port and its near adapter, files beside the blobs of the folder.
 """
 
 import asyncio
-import contextlib
-import fcntl
 import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from services.kit.blobs import FolderBlobs
 from services.kit.digests import hash_of
-from services.kit.disk import append, sync
+from services.kit.disk import append, locked, sync
 from services.kit.errors import Code, Failure, NotFound
 from services.kit.leftovers import EVERY, clear
 from services.kit.timestamps import uuid7
 
 log = logging.getLogger(__name__)
+Copy = Callable[[Path], Path]  # a file for the store of what an upload's file has; raises digest_mismatch
 GRACE = 24 * 3600.0  # seconds after its last chunk that an upload may still be gone on with
 _UPLOAD = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 
@@ -108,7 +107,7 @@ class FolderUploads:
         for file in (*self._blobs.folder.glob("*/scratch/*"), *self._blobs.folder.glob("*/uploads/*")):
             if file.suffix == ".done" or file.is_dir():
                 continue
-            with _locked(file):
+            with locked(file):
                 if file.exists() and file.stat().st_mtime < before:
                     file.unlink()
                     gone += _UPLOAD.match(file.name) is not None and file.parent.name == "uploads"
@@ -133,40 +132,45 @@ class FolderUploads:
             return UploadStatus(upload, int(size), digest)
         if not file.exists():
             raise NotFound(f"there is no upload {upload}")
-        return UploadStatus(upload, file.stat().st_size)
+        return UploadStatus(upload, self._size(file))
+
+    def _size(self, file: Path) -> int:
+        return file.stat().st_size
 
     def _write(self, tenant: str, upload: str, offset: int, data: bytes) -> UploadStatus:
-        with _locked(self._upload(tenant, upload)):
-            return self._append(tenant, upload, offset, data)
+        with locked(self._upload(tenant, upload)):
+            self._check(tenant, upload, offset)
+            append(self._upload(tenant, upload), data)
+            return UploadStatus(upload, offset + len(data))
 
-    def _append(self, tenant: str, upload: str, offset: int, data: bytes) -> UploadStatus:
+    def _check(self, tenant: str, upload: str, offset: int) -> None:
+        """Raises not_found, wrong_offset, failed_precondition where no chunk can come."""
         status = self._status(tenant, upload)
         if status.digest:
             raise Failure(Code.FAILED_PRECONDITION, f"upload {upload} is committed")
         if offset != status.size:
             text = f"the chunk begins at {offset}, stored are {status.size} bytes"
             raise Failure(Code.WRONG_OFFSET, text, committed_size=status.size)
-        append(self._upload(tenant, upload), data)
-        return UploadStatus(upload, offset + len(data))
 
-    def _commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:
-        with _locked(self._upload(tenant, upload)):
-            return self._end(tenant, upload, digest)
+    def _commit(self, tenant: str, upload: str, digest: str, copy: Copy | None = None) -> UploadStatus:
+        with locked(self._upload(tenant, upload)):
+            return self._end(tenant, upload, digest, copy)
 
-    def _end(self, tenant: str, upload: str, digest: str) -> UploadStatus:
+    def _end(self, tenant: str, upload: str, digest: str, copy: Copy | None) -> UploadStatus:
         status = self._status(tenant, upload)
         if status.digest:
             if status.digest != digest:
                 raise Failure(Code.DIGEST_MISMATCH, f"upload {upload} was committed as {status.digest}")
             return status
         file = self._upload(tenant, upload)
-        if hash_of(file) != digest:
-            file.unlink()
-            raise Failure(Code.DIGEST_MISMATCH, f"the bytes do not hash to {digest}")
-        # A copy is linked first, so that a crash before the note leaves an upload that can be committed again.
-        copy = self._blobs.scratch(tenant) / uuid7()
-        os.link(file, copy)
-        self._blobs.take(tenant, copy, digest)
+        try:
+            # A copy comes first, so that a crash before the note leaves an upload that can be committed again.
+            made = copy(file) if copy else self._linked(tenant, file, digest)
+        except Failure as failure:
+            if failure.code is Code.DIGEST_MISMATCH:
+                file.unlink()
+            raise
+        self._blobs.take(tenant, made, digest, over=copy is not None)
         note = file.with_suffix(f".{uuid7()}")
         note.write_text(f"{status.size} {digest}")
         sync(note)
@@ -175,17 +179,9 @@ class FolderUploads:
         sync(file.parent)
         return UploadStatus(upload, status.size, digest)
 
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Nobody else writes or commits this upload meanwhile, in no process: chunks at one offset are one chunk."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield  # committed, or none: its status says which
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    def _linked(self, tenant: str, file: Path, digest: str) -> Path:
+        if hash_of(file) != digest:
+            raise Failure(Code.DIGEST_MISMATCH, f"the bytes do not hash to {digest}")
+        copy = self._blobs.scratch(tenant) / uuid7()
+        os.link(file, copy)
+        return copy

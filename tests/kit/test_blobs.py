@@ -14,10 +14,10 @@ from services.kit.blobs import Blobs, FolderBlobs
 from services.kit.digests import digest_of
 from services.kit.errors import Code, Failure
 from services.kit.uploads import Uploads
-from tests.support.storages import BOTH, settings, storage
+from tests.support.storages import ALL, settings, storage
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=ALL)
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     made = storage(tmp_path, settings(request.param))
     yield made

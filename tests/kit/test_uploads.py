@@ -17,12 +17,12 @@ from services.kit.blobs import CHUNK, Blobs, FolderBlobs
 from services.kit.digests import digest_of, hash_of
 from services.kit.errors import Code, Failure
 from services.kit.uploads import FolderUploads, Uploads
-from tests.support.storages import BOTH, settings, storage
+from tests.support.storages import ALL, settings, storage
 
 ABC = digest_of(b"abc")
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=ALL)
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     made = storage(tmp_path, settings(request.param))
     yield made
@@ -70,7 +70,7 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", ALL)
 async def test_an_upload_goes_on_in_another_process(kind: str, tmp_path: Path) -> None:
     env = settings(kind)
     first, second = storage(tmp_path, env), storage(tmp_path if kind == "near" else tmp_path / "other", env)

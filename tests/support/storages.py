@@ -1,5 +1,6 @@
 """Both ways to keep bytes, for the suites that take both: a folder, and a bucket of a real S3 server."""
 
+import base64
 import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,8 @@ from services.kit.config import Installation, load
 from tests.support.servers import PASSWORD, USER, Missing, Program, address, make
 
 BOTH = [pytest.param("near"), pytest.param("far", marks=pytest.mark.far)]
+# And a bucket in which bytes lie sealed, as they do in a folder.
+ALL = [*BOTH, pytest.param("sealed", marks=pytest.mark.far)]
 
 
 def settings(kind: str, server: str = "") -> dict[str, str]:
@@ -20,7 +23,8 @@ def settings(kind: str, server: str = "") -> dict[str, str]:
     if kind == "near":
         return {}
     bucket, _, rest = (server or address("s3")).partition("?")
-    return {
+    key = {"AIMASS_SECRETS_KEY": base64.b64encode(secrets.token_bytes(32)).decode()} if kind == "sealed" else {}
+    return key | {
         "AIMASS_BLOBS_URL": f"{bucket}/{secrets.token_hex(8)}?{rest}",
         "AIMASS_BLOBS_ACCESS_KEY": USER,
         "AIMASS_BLOBS_SECRET_KEY": PASSWORD,

@@ -13,7 +13,9 @@ import pytest
 from aimass.v1 import jobs_pb2 as pb
 from aimass.v1 import workers_pb2 as wpb
 from services.kit.auth import Scope
-from services.kit.blobs import FolderBlobs
+from services.kit.blobs import Blobs, FolderBlobs
+from services.kit.blobs_sealed import SealedBlobs
+from services.kit.disk import on_disk
 from services.kit.errors import Unavailable
 from services.trainer.jobs import domain
 from services.trainer.jobs.store import Store
@@ -38,14 +40,15 @@ async def running(home: Path) -> AsyncIterator[House]:
         yield found
 
 
-class Filled(FolderBlobs):
+class Filled(SealedBlobs):
     """A store whose disk is full until somebody makes room."""
 
     full = True
 
     async def adopt(self, tenant: str, file: Path) -> str:
         if self.full:
-            await self.run(Path("/dev/full").write_bytes, b"x")
+            with on_disk():
+                await asyncio.to_thread(Path("/dev/full").write_bytes, b"x")
         return await super().adopt(tenant, file)
 
 
@@ -62,7 +65,7 @@ class Slow(FolderBlobs):
         yield
 
 
-def worker(running: House, name: str = "mine", blobs: FolderBlobs | None = None) -> Worker:
+def worker(running: House, name: str = "mine", blobs: Blobs | None = None) -> Worker:
     runtime = running.runtime
 
     def signed(service: str, scope: Scope, *permissions: str) -> Any:
@@ -117,7 +120,9 @@ async def test_a_worker_leaves_no_scratch_files(running: House) -> None:
 
 
 async def test_a_training_whose_disk_is_full_is_kept_when_there_is_room_again(running: House) -> None:
-    blobs = Filled(running.runtime.home / "blobs")
+    storage = running.runtime.storage
+    assert storage.keys
+    blobs = Filled(FolderBlobs(running.runtime.home / "blobs"), storage.keys)
     working = asyncio.ensure_future(worker(running, blobs=blobs).run())
     job = await submit(running, logistic_regression=pb.LogisticRegression())
     await waits_for(running, job, "the store")

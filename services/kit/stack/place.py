@@ -11,6 +11,7 @@ from services.kit import adapters
 from services.kit.bucket_s3 import Bucket
 from services.kit.config import ConfigError, Installation, load
 from services.kit.secrets import key_of
+from services.kit.tenant_keys import TenantKeys
 from services.kit.tls import Credentials
 
 SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
@@ -30,6 +31,7 @@ class Stack:
     tls_dir: Path | None
     credentials: Credentials | None  # what its databases are shown
     secrets: Mapping[str, str]  # what tells whether a secret is the same one, and not what it is
+    keys: TenantKeys | None = None  # what opens its blobs
 
     @property
     def records(self) -> Path:
@@ -39,8 +41,8 @@ class Stack:
 def stack_of(env: Mapping[str, str]) -> Stack:
     """Connects to nothing. Raises ConfigError for settings that are not those of a stack."""
     settings = load(Installation, env)
-    bucket, bus_url = adapters.storage(settings).bucket, settings.bus_url.get_secret_value()
-    if bucket is None:
+    storage, bus_url = adapters.storage(settings), settings.bus_url.get_secret_value()
+    if (bucket := storage.bucket) is None:
         raise ConfigError("AIMASS_BLOBS_URL: must be s3://...; `aimass backup` copies a home folder")
     if not bus_url.startswith(("kafka://", "kafka+ssl://")):
         raise ConfigError("AIMASS_BUS_URL: must be kafka://...; `aimass backup` copies a home folder")
@@ -49,7 +51,8 @@ def stack_of(env: Mapping[str, str]) -> Stack:
     revisions = {service: root / service / "migrations" for service in SERVICES}
     home = settings.home.resolve()
     shown = adapters.credentials(settings)
-    return Stack(databases, revisions, bucket, home, bus_url, settings.tls_dir, shown, _marks(settings, env))
+    marks = _marks(settings, env)
+    return Stack(databases, revisions, bucket, home, bus_url, settings.tls_dir, shown, marks, storage.keys)
 
 
 def _database(service: str, env: Mapping[str, str]) -> str:

@@ -95,7 +95,7 @@ async def _check_bucket(bucket: Bucket, digest: str) -> None:
             return
     except FileNotFoundError:
         pass
-    for folder in ("blobs", "tables", "uploads"):
+    for folder in ("blobs", "keys", "tables", "uploads"):
         if found := await bucket.list(folder):
             raise Failure(Code.ALREADY_EXISTS, f"the bucket is not empty: there is {found[0].name}")
 

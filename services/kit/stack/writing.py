@@ -12,7 +12,8 @@ from sqlalchemy.engine import Connection
 
 from aimass.backup import Archive, Made, new
 from services.kit.bucket_s3 import Bucket
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code, FailedPrecondition, Failure
+from services.kit.sealed import HEAD, Thing, check_file, number_of
 from services.kit.stack import copy_postgresql as copy
 from services.kit.stack.moment import moment
 from services.kit.stack.place import Stack
@@ -21,7 +22,7 @@ FORMAT = "stack-1"
 # The search index is made anew; what waits in `uploads/` is not ours yet.
 _INDEX = "index"
 _LOG, _LAST = "/_delta_log/", "/_last_checkpoint"
-_BLOB = re.compile(r"blobs/[^/]+/sha256/[0-9a-f]{2}/([0-9a-f]{64})\Z")
+_BLOB = re.compile(r"blobs/([^/]+)/sha256/[0-9a-f]{2}/([0-9a-f]{64})\Z")
 _PART = re.compile(r"tables/.*-([0-9a-f]{16})\.parquet\Z")
 _AHEAD = 6  # objects on their way at a time
 
@@ -31,7 +32,7 @@ def write(stack: Stack, file: Path) -> Made:
     with new(file) as archive, tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as scratch:
         with moment(stack) as snapshots:
             databases = {name: _database(archive, name, snapshots[name], Path(scratch)) for name in snapshots}
-        asyncio.run(_objects(archive, stack.bucket, Path(scratch)))
+        asyncio.run(_objects(archive, stack, Path(scratch)))
         _records(archive, stack.records)
         return archive.seal({"format": FORMAT, "databases": databases, "secrets": dict(stack.secrets)})
 
@@ -47,12 +48,14 @@ def _database(archive: Archive, service: str, connection: Connection, scratch: P
     return {"revision": copy.revision(connection), "tables": tables, "counters": copy.counters(connection)}
 
 
-async def _objects(archive: Archive, bucket: Bucket, scratch: Path) -> None:
-    """What the databases name is there by now, and is never changed; more may be there, and does no harm."""
-    names = await _names(bucket)
-    async for name, path in _fetched(bucket, names, scratch):
+async def _objects(archive: Archive, stack: Stack, scratch: Path) -> None:
+    """What the databases name is there by now, and says the same for ever; more may be there, and does no harm."""
+    names = await _names(stack.bucket)
+    async for name, path in _fetched(stack.bucket, names, scratch):
         if path:
-            await asyncio.to_thread(_add, archive, name, path)
+            named = _BLOB.match(name)
+            sealed = bool(named) and await _sealed(stack, named.group(1), f"sha256:{named.group(2)}", path)  # type: ignore[union-attr]
+            await asyncio.to_thread(_add, archive, name, path, sealed)
         elif not name.startswith("tables/"):
             raise Failure(Code.CONFLICT, f"{name} went away while it was read")
         # Of a table only what no version names is taken away.
@@ -62,7 +65,8 @@ async def _names(bucket: Bucket) -> Sequence[str]:
     """A table's log first: what it names was there before. The pointer to its last checkpoint is only a hint."""
     logs = [item.name for item in await bucket.list("tables") if _LOG in item.name]
     rest = [item.name for item in await bucket.list("tables") if _LOG not in item.name]
-    blobs = [item.name for item in await bucket.list("blobs")]
+    # Keys behind what they seal: what is there when they are listed, they open.
+    blobs = [item.name for folder in ("blobs", "keys") for item in await bucket.list(folder)]
     return [name for name in logs if not name.endswith(_LAST)] + rest + blobs
 
 
@@ -92,12 +96,25 @@ async def _fetch(bucket: Bucket, name: str, path: Path) -> Path | None:
     return path
 
 
-def _add(archive: Archive, name: str, path: Path) -> None:
+async def _sealed(stack: Stack, tenant: str, digest: str, path: Path) -> bool:
+    """Whether a blob lies sealed; it is opened once. Raises digest_mismatch for one that was damaged."""
+    with path.open("rb") as file:
+        number = number_of(file.read(HEAD))
+    if number and stack.keys:
+        try:
+            key = await stack.keys.find(tenant, number)
+        except FailedPrecondition:
+            return True  # its keys are destroyed: nobody can tell any more
+        await asyncio.to_thread(check_file, path, key, Thing(tenant, "blob", digest))
+    return number > 0
+
+
+def _add(archive: Archive, name: str, path: Path, sealed: bool) -> None:
     with path.open("rb") as content:
         archive.add(f"objects/{name}", content, path.stat().st_size, 0o600)
     path.unlink()
     named = _BLOB.match(name) or _PART.match(name)
-    if named and not archive.entries[-1]["sha256"].startswith(named.group(1)):
+    if named and not sealed and not archive.entries[-1]["sha256"].startswith(named.group(named.re.groups)):
         raise Failure(Code.DIGEST_MISMATCH, f"{name} has been damaged in its store")
 
 

@@ -1,0 +1,120 @@
+"""Keys of tenants as a process holds them: made when first needed, changed by number, destroyed with their tenant."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+
+from services.kit.errors import Code, FailedPrecondition, Failure, Unavailable
+from services.kit.key_store import GONE, KeyStore
+from services.kit.sealed import Key
+from services.kit.secrets import Vault
+
+_FRESH = 15.0  # seconds for which keys are believed without a look; a tenant's end counts everywhere after them
+
+
+@dataclass(frozen=True)
+class _Ring:
+    """The keys of a tenant, open, and when they were read."""
+
+    keys: Mapping[int, Key]
+    read: float
+    gone: bool = False
+
+
+class TenantKeys:
+    """The keys of tenants as a process holds them. What it has it keeps while the store is away."""
+
+    def __init__(self, store: KeyStore, vault: Vault, ticks: Callable[[], float] = time.monotonic) -> None:
+        """`ticks` gives seconds that nobody sets."""
+        self._store, self._vault, self._ticks = store, vault, ticks
+        self._rings: dict[str, _Ring] = {}
+
+    async def current(self, tenant: str) -> Key:
+        """What a tenant's bytes are sealed with now; made when it is first needed.
+
+        Raises failed_precondition when they are destroyed, unavailable.
+        """
+        while not (ring := await self._ring(tenant)).keys:
+            await self._add(tenant, 1)
+        return ring.keys[max(ring.keys)]
+
+    async def find(self, tenant: str, number: int) -> Key:
+        """The key of this number. Raises failed_precondition when it is destroyed or was never there, unavailable."""
+        ring = await self._ring(tenant)
+        if number not in ring.keys:
+            ring = await self._read(tenant)  # another process has made it just now
+        if number not in ring.keys:
+            raise FailedPrecondition(f"key {number} of {tenant} is not there: its bytes cannot be opened any more")
+        return ring.keys[number]
+
+    async def rotate(self, tenant: str) -> int:
+        """The number of a new key: everything is sealed with it from now on, everywhere within seconds.
+
+        Raises failed_precondition, unavailable.
+        """
+        await self.current(tenant)
+        ring = await self._read(tenant)
+        while not await self._add(tenant, number := max(ring.keys) + 1):
+            ring = await self._read(tenant)
+        return number
+
+    async def rewrap(self) -> AsyncIterator[tuple[int, int]]:
+        """Wraps every key with the installation's first key that is not; after each tenant, how many of how many.
+
+        Broken off anywhere, it can be done again. Raises failed_precondition for one that no key opens.
+        """
+        tenants = await self._store.tenants()
+        for done, tenant in enumerate(tenants, 1):
+            for number, wrapped in (await self._store.load(tenant)).items():
+                if number != GONE and not self._vault.is_current(wrapped):
+                    secret = self._open(tenant, number, wrapped).secret
+                    await self._store.replace(tenant, number, self._vault.seal(secret, _context(tenant, number)))
+            yield done, len(tenants)
+
+    async def shred(self, tenant: str) -> None:
+        """Destroys a tenant's keys, for good: what they sealed cannot be opened, and nothing is sealed again."""
+        await self._store.destroy(tenant)
+        self._rings[tenant] = _Ring({}, self._ticks(), gone=True)
+
+    async def _ring(self, tenant: str) -> _Ring:
+        known = self._rings.get(tenant)
+        if known and self._ticks() - known.read < _FRESH:
+            return self._alive(tenant, known)
+        try:
+            return await self._read(tenant)
+        except Unavailable:
+            if known is None:
+                raise
+            return self._alive(tenant, known)
+
+    async def _read(self, tenant: str) -> _Ring:
+        found = await self._store.load(tenant)
+        known = self._rings.get(tenant)
+        had = known.keys if known else {}
+        kept = {number for number in found if number != GONE} if GONE not in found else set[int]()
+        keys = {number: had.get(number) or self._open(tenant, number, found[number]) for number in kept}
+        ring = self._rings[tenant] = _Ring(keys, self._ticks(), GONE in found)
+        return self._alive(tenant, ring)
+
+    def _alive(self, tenant: str, ring: _Ring) -> _Ring:
+        if ring.gone:
+            raise FailedPrecondition(f"the keys of {tenant} are destroyed: what they sealed cannot be opened any more")
+        return ring
+
+    async def _add(self, tenant: str, number: int) -> bool:
+        wrapped = self._vault.seal(os.urandom(32), _context(tenant, number))
+        added = await self._store.add(tenant, number, wrapped)
+        await self._read(tenant)  # of two processes one was first; or the tenant has come to its end meanwhile
+        return added
+
+    def _open(self, tenant: str, number: int, wrapped: bytes) -> Key:
+        try:
+            return Key(number, self._vault.open(wrapped, _context(tenant, number)))
+        except ValueError:
+            text = f"key {number} of {tenant} does not open: AIMASS_SECRETS_KEY is not the one that it was wrapped with"
+            raise Failure(Code.FAILED_PRECONDITION, text) from None
+
+
+def _context(tenant: str, number: int) -> str:
+    return f"tenant-key/{tenant}/{number}"

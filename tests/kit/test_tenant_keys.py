@@ -1,0 +1,168 @@
+"""The keys of tenants, in a folder and in a bucket: made once, changed under way, destroyed for good."""
+
+import asyncio
+import base64
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from services.kit.adapters import Storage
+from services.kit.errors import Code, Failure, Unavailable
+from services.kit.key_store import FolderKeys
+from services.kit.secrets import Vault
+from services.kit.tenant_keys import TenantKeys
+from tests.support.storages import settings, storage
+
+KINDS = [pytest.param("near"), pytest.param("sealed", marks=pytest.mark.far)]
+Make = Callable[..., TenantKeys]
+
+
+def text(letter: str) -> str:
+    return base64.b64encode(letter.encode() * 32).decode()
+
+
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+    """Makes what a process has of the keys of one installation."""
+    env, opened = settings(request.param), list[Storage]()
+
+    def one(key: str = "a", old: str = "", ticks: Callable[[], float] = lambda: 0.0) -> TenantKeys:
+        vault = Vault(tmp_path / "none", text(key), ",".join(map(text, old)))
+        made = storage(tmp_path / "home", env)
+        opened.append(made)
+        assert made.keys
+        return TenantKeys(made.keys._store, vault, ticks)
+
+    yield one
+    for made in opened:
+        made.blobs.close()
+
+
+async def code_of(call: object) -> Code:
+    with pytest.raises(Failure) as caught:
+        await call  # type: ignore[misc]
+    return caught.value.code
+
+
+async def count(keys: TenantKeys) -> int:
+    return len([done async for done in keys.rewrap()])
+
+
+async def test_processes_that_come_at_once_have_one_key_for_each_tenant(make: Make) -> None:
+    several = [make() for _ in range(4)]
+    found = await asyncio.gather(*(keys.current(tenant) for keys in several for tenant in ("acme", "other")))
+
+    assert len({key.secret for key in found}) == 2
+    assert {key.number for key in found} == {1}
+
+
+async def test_a_new_key_seals_and_the_ones_before_open(make: Make) -> None:
+    here, there = make(), make()
+    first = await there.current("acme")
+
+    assert await here.rotate("acme") == 2
+    assert (await here.current("acme")).number == 2
+    assert await here.find("acme", 1) == first
+    # Another process is told by the number, before it has looked again.
+    assert await there.find("acme", 2) == await here.current("acme")
+
+
+async def test_of_two_that_rotate_at_once_each_makes_a_key_of_its_own(make: Make) -> None:
+    here, there = make(), make()
+    await here.current("acme")
+
+    assert set(await asyncio.gather(here.rotate("acme"), there.rotate("acme"))) == {2, 3}
+
+
+async def test_another_process_seals_with_the_new_key_after_a_while(make: Make) -> None:
+    clock = [0.0]
+    here, there = make(), make(ticks=lambda: clock[0])
+    await there.current("acme")
+    await here.rotate("acme")
+    clock[0] = 60.0
+
+    assert (await there.current("acme")).number == 2
+
+
+async def test_keys_are_wrapped_anew_and_the_old_key_is_not_needed_any_more(make: Make) -> None:
+    before = [await make("a").current(tenant) for tenant in ("acme", "other")]
+    assert await code_of(make("b").current("acme")) is Code.FAILED_PRECONDITION
+    assert await count(make("b", "a")) == 2
+
+    assert [await make("b").current(tenant) for tenant in ("acme", "other")] == before
+    assert await code_of(make("a").current("acme")) is Code.FAILED_PRECONDITION
+
+
+async def test_wrapping_anew_goes_on_where_it_was_broken_off(make: Make) -> None:
+    tenants = ["a", "b", "c"]
+    before = [await make("a").current(tenant) for tenant in tenants]
+    broken = make("b", "a").rewrap()
+    assert await anext(broken) == (1, 3)
+    await broken.aclose()  # type: ignore[attr-defined]
+
+    assert [await make("b", "a").current(tenant) for tenant in tenants] == before
+    assert await count(make("b", "a")) == 3
+    assert [await make("b").current(tenant) for tenant in tenants] == before
+
+
+async def test_what_is_destroyed_opens_nothing_and_seals_nothing(make: Make) -> None:
+    here = make()
+    await here.current("acme")
+    await here.rotate("acme")
+    for _ in range(2):
+        await here.shred("acme")
+
+    for keys in (here, make()):
+        assert await code_of(keys.current("acme")) is Code.FAILED_PRECONDITION
+        assert await code_of(keys.find("acme", 1)) is Code.FAILED_PRECONDITION
+        assert await code_of(keys.rotate("acme")) is Code.FAILED_PRECONDITION
+    assert dict(await here._store.load("acme")) == {0: b""}
+    assert (await here.current("other")).number == 1
+
+
+async def test_a_tenant_without_keys_is_destroyed_as_well(make: Make) -> None:
+    await make().shred("acme")
+
+    assert await code_of(make().current("acme")) is Code.FAILED_PRECONDITION
+
+
+async def test_another_process_lets_go_of_destroyed_keys_after_a_while(make: Make) -> None:
+    clock = [0.0]
+    here, there = make(), make(ticks=lambda: clock[0])
+    await there.current("acme")
+    await here.shred("acme")
+    clock[0] = 60.0
+
+    assert await code_of(there.current("acme")) is Code.FAILED_PRECONDITION
+
+
+class Away(FolderKeys):
+    """A folder that can be away."""
+
+    away = False
+
+    async def load(self, tenant: str) -> dict[int, bytes]:
+        if self.away:
+            raise Unavailable("the store of keys is away")
+        return dict(await super().load(tenant))
+
+
+async def test_keys_that_a_process_has_stay_while_their_store_is_away(tmp_path: Path) -> None:
+    clock, store = [0.0], Away(tmp_path / "keys")
+    keys = TenantKeys(store, Vault(tmp_path), lambda: clock[0])
+    had = await keys.current("acme")
+    store.away, clock[0] = True, 600.0
+
+    assert await keys.current("acme") == had
+    assert await keys.find("acme", 1) == had
+    assert await code_of(keys.current("other")) is Code.UNAVAILABLE
+
+
+async def test_a_key_of_one_tenant_is_none_of_another(tmp_path: Path) -> None:
+    store = FolderKeys(tmp_path / "keys")
+    keys = TenantKeys(store, Vault(tmp_path))
+    await keys.current("acme")
+    await store.add("rival", 1, (await store.load("acme"))[1])
+
+    assert await code_of(keys.current("rival")) is Code.FAILED_PRECONDITION
