@@ -69,6 +69,10 @@ class AsyncAccess:
     async def undelete_tenant(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.Tenant:
         """Opens a deleted tenant again."""
 
+    async def shred_tenant(self, *, tenant: str, etag: str, timeout: Seconds = ...) -> access_pb2.Tenant:
+        """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be
+        undeleted."""
+
     async def create_api_key(
         self,
         *,

@@ -67,7 +67,11 @@ class Access:
         """Closes a tenant: its keys stop working at once, its data stays and can be undeleted."""
 
     def undelete_tenant(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.Tenant:
-        """Opens a deleted tenant again."""
+        """Opens a deleted tenant again. failed_precondition: its keys are destroyed."""
+
+    def shred_tenant(self, *, tenant: str, etag: str, timeout: Seconds = ...) -> access_pb2.Tenant:
+        """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be
+        undeleted. failed_precondition: it is not deleted. unavailable: not all is destroyed yet, ask again."""
 
     def create_api_key(
         self,

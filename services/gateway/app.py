@@ -1,7 +1,7 @@
 """How the gateway is put together."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -10,7 +10,9 @@ from aimass.v1 import gateway_events_pb2 as events
 from services.gateway.access.api import AccessApi
 from services.gateway.access.installation import Given
 from services.gateway.access.keeping import Keeping
+from services.gateway.access.resealing import Resealing
 from services.gateway.access.service import AccessService
+from services.gateway.access.shredding import Shredding
 from services.gateway.access.store import AccessStore
 from services.gateway.admission import Admission
 from services.gateway.api import inspection, oip_messages
@@ -62,6 +64,8 @@ from services.kit.db import Database
 from services.kit.egress import Egress
 from services.kit.inbox import Handler, Listener
 
+Tasks = list[Callable[[], Coroutine[Any, Any, None]]]
+
 
 def build(config: Config, runtime: Runtime) -> App:
     """The gateway: doors for the outside, tenants and keys, predictions."""
@@ -103,11 +107,10 @@ def build(config: Config, runtime: Runtime) -> App:
     doors = Doors(HttpDoor(edge, config, certificate, repeats), rpc, runtime.home, secure=certificate is not None)
     doors.ready, doors.stopping = routes.ready, lambda: runtime.draining
     edge.web = web = Later(lambda: _web(edge, calls, doors.leaving), doors.opened)
-    access_api, limits_api = AccessApi(access, Keeping(access, store, runtime.now), receipts), LimitsApi(limiting)
+    (access_api, tasks), limits_api = _access(access, store, runtime, receipts), LimitsApi(limiting)
     told = (events.ApiKeyChanged, events.TenantChanged, events.RoleChanged, events.BindingChanged)
     heard: dict[type[Message], Handler] = dict.fromkeys(told, access_api.changed)
     heard |= {events.LimitChanged: limits_api.changed} | books.heard | statutes.heard | privacy.heard
-    tasks = [access.following.watch, *books.tasks, *statutes.tasks]
     more = {"aimass.v1.Limits": limits_api, **books.rpc, **statutes.rpc, **privacy.rpc}
     follow = [bearers.follow] if bearers else []
     follow += [traffic.substitutes.share, routes.follow, routes.watch, limiting.watch, privacy.watch]
@@ -117,12 +120,19 @@ def build(config: Config, runtime: Runtime) -> App:
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener, books.jobs],
         start=[access.start, limiting.start, *books.start, *statutes.start, privacy.start, limiter.look],
-        tasks=[*tasks, limiter.follow, journal.write_for_ever, *follow, web.warm],
+        tasks=[*tasks, *books.tasks, *statutes.tasks, limiter.follow, journal.write_for_ever, *follow, web.warm],
         doors=[doors],
         close=[*statutes.close, remote.close, limiter.close, books.spending.close, journal.close]
         + ([bearers.close] if bearers else []),
         ready=routes.ready,
     )
+
+
+def _access(access: AccessService, store: AccessStore, runtime: Runtime, receipts: Receipts) -> tuple[AccessApi, Tasks]:
+    """The servicer of tenants and keys, and what goes on beside it."""
+    shredding = Shredding(access, store, runtime.storage.keys, runtime.now)
+    api = AccessApi(access, Keeping(access, store, runtime.now), receipts, shredding)
+    return api, [access.following.watch, shredding.resume, Resealing(store, runtime.vault).run]
 
 
 def _limited(calls: Calls) -> list[str]:

@@ -61,6 +61,11 @@ class Vault:
                 return AESGCM(key).decrypt(rest[:_NONCE], rest[_NONCE:], context.encode())
         raise ValueError("the secret does not open with this key")
 
+    @property
+    def has_old(self) -> bool:
+        """Whether there are keys that open only."""
+        return bool(self._old or self._beside())
+
     def is_current(self, sealed: bytes) -> bool:
         """Whether the key that seals now sealed this."""
         return sealed[: 1 + _ID] == _NAMED + _id(self._key)
@@ -83,8 +88,11 @@ class Vault:
 
     def _keys(self) -> list[bytes]:
         """The one that seals first."""
-        beside = () if self._given else sorted(self._file.parent.glob("secrets.*.key"))
-        return [self._key, *self._old, *(path.read_bytes() for path in beside)]
+        return [self._key, *self._old, *(path.read_bytes() for path in self._beside())]
+
+    def _beside(self) -> list[Path]:
+        """Old keys in the folder."""
+        return [] if self._given else sorted(self._file.parent.glob("secrets.*.key"))
 
     def _make(self) -> None:
         """Two processes may come at once: a link appears whole or not at all, and the first one stays."""

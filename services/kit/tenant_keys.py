@@ -1,5 +1,7 @@
 """Keys of tenants as a process holds them: made when first needed, changed by number, destroyed with their tenant."""
 
+import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -10,6 +12,8 @@ from services.kit.key_store import GONE, KeyStore
 from services.kit.sealed import Key
 from services.kit.secrets import Vault
 
+log = logging.getLogger(__name__)
+_AGAIN = 10.0  # seconds
 _FRESH = 15.0  # seconds for which keys are believed without a look; a tenant's end counts everywhere after them
 
 
@@ -66,11 +70,28 @@ class TenantKeys:
         """
         tenants = await self._store.tenants()
         for done, tenant in enumerate(tenants, 1):
-            for number, wrapped in (await self._store.load(tenant)).items():
-                if number != GONE and not self._vault.is_current(wrapped):
+            found = await self._store.load(tenant)
+            for number, wrapped in found.items() if GONE not in found else ():
+                if not self._vault.is_current(wrapped):
                     secret = self._open(tenant, number, wrapped).secret
                     await self._store.replace(tenant, number, self._vault.seal(secret, _context(tenant, number)))
+            if GONE in await self._store.load(tenant):
+                await self._store.destroy(tenant)  # also what was just put back
             yield done, len(tenants)
+
+    async def renew(self) -> None:
+        """The task of the service that owns blobs: wraps keys anew at its start while an old key is given."""
+        if not self._vault.has_old:
+            return
+        while True:
+            try:
+                count = len([done async for done in self.rewrap()])
+            except (Failure, OSError) as failure:
+                log.warning("keys of tenants are wrapped anew later: %s", failure)
+                await asyncio.sleep(_AGAIN)
+            else:
+                log.info("the keys of %d tenants are wrapped with the new key", count)
+                return
 
     async def shred(self, tenant: str) -> None:
         """Destroys a tenant's keys, for good: what they sealed cannot be opened, and nothing is sealed again."""

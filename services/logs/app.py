@@ -1,6 +1,9 @@
 """How the log centre is put together."""
 
+from collections.abc import Sequence
+
 from services.kit.app import App, Runtime
+from services.kit.bus import Event
 from services.kit.egress import Egress
 from services.logs.config import Config
 from services.logs.database import open_database, schema
@@ -18,6 +21,7 @@ from services.logs.search.service import Search
 from services.logs.subscriptions.api import SubscriptionsApi
 from services.logs.subscriptions.deliveries import Deliveries
 from services.logs.subscriptions.domain import schedule_of
+from services.logs.subscriptions.secrets import Secrets
 from services.logs.subscriptions.service import Subscriptions
 from services.logs.subscriptions.store import Store as SubscriptionStore
 
@@ -39,7 +43,13 @@ def build(config: Config, runtime: Runtime) -> App:
     subscriptions.on_due = deliveries.wake
     monitors = Monitors(MonitorStore(db), ingest, now)
 
-    intake = Intake(runtime.bus, ingest, privacy.hear)
+    secrets = Secrets(kept, vault)
+
+    async def hear(received: Sequence[Event]) -> None:
+        await privacy.hear(received)
+        await secrets.hear(received)
+
+    intake = Intake(runtime.bus, ingest, hear)
 
     async def close_ingest() -> None:
         ingest.close()
@@ -53,6 +63,6 @@ def build(config: Config, runtime: Runtime) -> App:
         database=db,
         schema=schema,
         start=[privacy.load, ingest.open],
-        tasks=[intake.run, search.follow, subscriptions.follow, deliveries.run, monitors.follow],
+        tasks=[secrets.renew, intake.run, search.follow, subscriptions.follow, deliveries.run, monitors.follow],
         close=[egress.close, search.close, close_ingest],
     )

@@ -1,8 +1,9 @@
 """How the registry is put together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from aimass.v1 import artifacts_pb2, models_pb2, releases_pb2  # noqa: F401 - their descriptors are what is served
 from aimass.v1.gateway_events_pb2 import ReleaseApplied
@@ -57,8 +58,13 @@ def build(config: Config, runtime: Runtime) -> App:
             ),
         ],
         start=[releases.resume],
-        tasks=[releases.watch, partial(collect_for_ever, runtime.uploads)],
+        tasks=[releases.watch, partial(collect_for_ever, runtime.uploads), *_renewing(runtime)],
     )
+
+
+def _renewing(runtime: Runtime) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    """What wraps the keys of blobs anew when the installation's key has changed."""
+    return [runtime.storage.keys.renew] if runtime.storage.keys else []
 
 
 def _parties(config: Config, runtime: Runtime) -> tuple[Callable[[], Party], Callable[[], Party]]:

@@ -9,13 +9,16 @@ import pytest
 from aimass import Failure as Refusal
 from aimass import backup
 from services.kit.config import ConfigError
+from services.kit.digests import name_of
 from services.kit.errors import Failure
 from services.kit.running import Process
-from services.kit.stack import Stack, command, read, stack_of
+from services.kit.stack import Stack, command, read, stack_of, writing
 from services.kit.stack.offsets_kafka import READERS, counted
 from services.kit.stack.place import SERVICES
 from services.kit.stack.writing import FORMAT
 from services.logs.ingest.api import TOPICS
+from tests.support.storages import settings as settings_of_blobs
+from tests.support.storages import storage
 
 
 def key() -> str:
@@ -145,3 +148,28 @@ def test_the_command_says_what_is_wrong_and_leaves_no_file(tmp_path: Path, capsy
     assert "there is no archive" in said
     assert "kafka cannot be asked" in said
     assert [path for path in tmp_path.iterdir() if "backup" in path.name or "aimass" in path.name] == []
+
+
+@pytest.mark.far
+async def test_sealed_blobs_and_their_keys_are_archived_and_damage_is_noticed_without_naming_a_plain_digest(
+    tmp_path: Path,
+) -> None:
+    stored = storage(tmp_path, env := settings_of_blobs("sealed"))
+    digest = await stored.blobs.put("acme", b"hello")
+    stack = stack_of(settings(tmp_path, **env))
+
+    async def archived(name: str) -> list[str]:
+        scratch = tmp_path / name
+        scratch.mkdir()
+        with backup.new(tmp_path / f"{name}.aimass") as made:
+            await writing._objects(made, stack, scratch)
+            return [entry["path"] for entry in made.entries]
+
+    blob = f"blobs/{name_of('acme', digest)}"
+    assert await archived("right") == [f"objects/{blob}", "objects/keys/acme/1"]
+    lying = bytearray(await stack.bucket.get(blob))
+    lying[-1] ^= 1
+    await stack.bucket.put(blob, bytes(lying))
+    with pytest.raises(Failure, match="has been damaged in its store"):
+        await archived("damaged")
+    stored.blobs.close()

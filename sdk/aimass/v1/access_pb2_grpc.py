@@ -71,6 +71,11 @@ class AccessStub:
                 request_serializer=aimass_dot_v1_dot_access__pb2.UndeleteTenantRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_access__pb2.Tenant.FromString,
                 _registered_method=True)
+        self.ShredTenant = channel.unary_unary(
+                '/aimass.v1.Access/ShredTenant',
+                request_serializer=aimass_dot_v1_dot_access__pb2.ShredTenantRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_access__pb2.Tenant.FromString,
+                _registered_method=True)
         self.CreateApiKey = channel.unary_unary(
                 '/aimass.v1.Access/CreateApiKey',
                 request_serializer=aimass_dot_v1_dot_access__pb2.CreateApiKeyRequest.SerializeToString,
@@ -150,7 +155,14 @@ class AccessServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteTenant(self, request, context):
-        """Opens a deleted tenant again.
+        """Opens a deleted tenant again. failed_precondition: its keys are destroyed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShredTenant(self, request, context):
+        """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be undeleted. failed_precondition: it is not deleted. unavailable: not all is destroyed yet, ask again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,6 +246,11 @@ def add_AccessServicer_to_server(servicer, server):
             'UndeleteTenant': grpc.unary_unary_rpc_method_handler(
                     servicer.UndeleteTenant,
                     request_deserializer=aimass_dot_v1_dot_access__pb2.UndeleteTenantRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_access__pb2.Tenant.SerializeToString,
+            ),
+            'ShredTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShredTenant,
+                    request_deserializer=aimass_dot_v1_dot_access__pb2.ShredTenantRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_access__pb2.Tenant.SerializeToString,
             ),
             'CreateApiKey': grpc.unary_unary_rpc_method_handler(
@@ -456,6 +473,33 @@ class Access:
             target,
             '/aimass.v1.Access/UndeleteTenant',
             aimass_dot_v1_dot_access__pb2.UndeleteTenantRequest.SerializeToString,
+            aimass_dot_v1_dot_access__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShredTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Access/ShredTenant',
+            aimass_dot_v1_dot_access__pb2.ShredTenantRequest.SerializeToString,
             aimass_dot_v1_dot_access__pb2.Tenant.FromString,
             options,
             channel_credentials,

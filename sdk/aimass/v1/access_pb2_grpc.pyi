@@ -46,7 +46,9 @@ class AccessStub:
     DeleteTenant: _grpc.UnaryUnaryMultiCallable[_access_pb2.DeleteTenantRequest, _access_pb2.Tenant]
     """Closes a tenant: its keys stop working at once, its data stays and can be undeleted."""
     UndeleteTenant: _grpc.UnaryUnaryMultiCallable[_access_pb2.UndeleteTenantRequest, _access_pb2.Tenant]
-    """Opens a deleted tenant again."""
+    """Opens a deleted tenant again. failed_precondition: its keys are destroyed."""
+    ShredTenant: _grpc.UnaryUnaryMultiCallable[_access_pb2.ShredTenantRequest, _access_pb2.Tenant]
+    """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be undeleted. failed_precondition: it is not deleted. unavailable: not all is destroyed yet, ask again."""
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateApiKeyRequest, _access_pb2.CreatedApiKey]
     """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never holds a permission that its maker lacks: forbidden."""
     GetApiKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetApiKeyRequest, _access_pb2.ApiKey]
@@ -78,7 +80,9 @@ class AccessAsyncStub(AccessStub):
     DeleteTenant: _aio.UnaryUnaryMultiCallable[_access_pb2.DeleteTenantRequest, _access_pb2.Tenant]  # type: ignore[assignment]
     """Closes a tenant: its keys stop working at once, its data stays and can be undeleted."""
     UndeleteTenant: _aio.UnaryUnaryMultiCallable[_access_pb2.UndeleteTenantRequest, _access_pb2.Tenant]  # type: ignore[assignment]
-    """Opens a deleted tenant again."""
+    """Opens a deleted tenant again. failed_precondition: its keys are destroyed."""
+    ShredTenant: _aio.UnaryUnaryMultiCallable[_access_pb2.ShredTenantRequest, _access_pb2.Tenant]  # type: ignore[assignment]
+    """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be undeleted. failed_precondition: it is not deleted. unavailable: not all is destroyed yet, ask again."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateApiKeyRequest, _access_pb2.CreatedApiKey]  # type: ignore[assignment]
     """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never holds a permission that its maker lacks: forbidden."""
     GetApiKey: _aio.UnaryUnaryMultiCallable[_access_pb2.GetApiKeyRequest, _access_pb2.ApiKey]  # type: ignore[assignment]
@@ -149,7 +153,15 @@ class AccessServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.UndeleteTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.Tenant, _abc.Awaitable[_access_pb2.Tenant]]:
-        """Opens a deleted tenant again."""
+        """Opens a deleted tenant again. failed_precondition: its keys are destroyed."""
+
+    @_abc_1.abstractmethod
+    def ShredTenant(
+        self,
+        request: _access_pb2.ShredTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.Tenant, _abc.Awaitable[_access_pb2.Tenant]]:
+        """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be undeleted. failed_precondition: it is not deleted. unavailable: not all is destroyed yet, ask again."""
 
     @_abc_1.abstractmethod
     def CreateApiKey(

@@ -84,7 +84,7 @@ Global___ApiKeyChanged: _TypeAlias = ApiKeyChanged  # noqa: Y015
 
 @_typing.final
 class TenantChanged(_message.Message):
-    """A tenant was made, deleted or undeleted."""
+    """A tenant was made, deleted, undeleted or shredded."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -12,6 +12,7 @@ from services.gateway.access.domain import KeyRequest, NewKey, RateLimit, Signin
 from services.gateway.access.events import key_to_wire, tenant_to_wire
 from services.gateway.access.keeping import Keeping
 from services.gateway.access.service import AccessService
+from services.gateway.access.shredding import Shredding
 from services.kit.errors import InvalidValue, Violation
 from services.kit.inbox import Delivery
 from services.kit.rpc import Call
@@ -33,8 +34,8 @@ class ReceiptKey(Protocol):
 class AccessApi:
     """Servicer of aimass.v1.Access."""
 
-    def __init__(self, access: AccessService, keeping: Keeping, receipts: ReceiptKey) -> None:
-        self._access, self._keeping, self._receipts = access, keeping, receipts
+    def __init__(self, access: AccessService, keeping: Keeping, receipts: ReceiptKey, shredding: Shredding) -> None:
+        self._access, self._keeping, self._receipts, self._shredding = access, keeping, receipts, shredding
 
     async def WhoAmI(self, request: pb.WhoAmIRequest, call: Call) -> pb.Principal:
         caller = call.principal
@@ -66,6 +67,9 @@ class AccessApi:
 
     async def UndeleteTenant(self, request: pb.UndeleteTenantRequest, call: Call) -> pb.Tenant:
         return tenant_to_wire(await self._access.open_tenant(call.principal, request.tenant))
+
+    async def ShredTenant(self, request: pb.ShredTenantRequest, call: Call) -> pb.Tenant:
+        return tenant_to_wire(await self._shredding.shred(call.principal, request.tenant, call.etag))
 
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, call: Call) -> pb.CreatedApiKey:
         wanted = replace(_wanted(request), tenant=request.tenant, bindings_only=request.bindings_only)

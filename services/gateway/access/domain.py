@@ -31,6 +31,8 @@ class Tenant:
     create_time: datetime
     generation: int = 1
     delete_time: datetime | None = None
+    # Since when it has no keys any more.
+    shred_time: datetime | None = None
 
 
 @dataclass(frozen=True)

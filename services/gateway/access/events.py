@@ -21,6 +21,7 @@ def tenant_to_wire(tenant: Tenant) -> pb.Tenant:
         etag=str(tenant.generation),
         create_time=to_wire(tenant.create_time),
         delete_time=to_wire(tenant.delete_time),
+        shred_time=to_wire(tenant.shred_time),
     )
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
-from services.kit import pages
+from services.kit import pages, tenancy
 from services.kit.auth import Scope
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
@@ -166,6 +166,28 @@ class Store:
             return new
 
         return await self._db.run(work)
+
+    async def secrets(self) -> Sequence[tuple[Scope, str, bytes]]:
+        """Of all tenants, also of deleted ones: whose, of which subscription, sealed."""
+        query = select(
+            subscriptions.c.tenant, subscriptions.c.project, subscriptions.c.subscription, subscriptions.c.secret
+        )
+        with tenancy.everybody():
+            rows = await self._db.read(lambda connection: connection.execute(query).all())
+        return [(Scope(row.tenant, row.project), row.subscription, row.secret) for row in rows]
+
+    async def renew_secret(self, scope: Scope, name: str, old: bytes, new: bytes) -> bool:
+        """Whether it was still the old one, and is the new one now."""
+        here = within(subscriptions, scope) & (subscriptions.c.subscription == name) & (subscriptions.c.secret == old)
+        change = update(subscriptions).where(here).values(secret=new)
+        with tenancy.everybody():
+            return bool(await self._db.run(lambda connection: connection.execute(change).rowcount))
+
+    async def forget_secrets(self, tenant: str) -> None:
+        """Drops all of a tenant."""
+        change = update(subscriptions).where(subscriptions.c.tenant == tenant).values(secret=b"")
+        with tenancy.everybody():
+            await self._db.run(lambda connection: connection.execute(change))
 
     async def position(self, name: str) -> Place:
         """Up to where a follower has come."""

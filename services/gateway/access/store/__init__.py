@@ -20,7 +20,7 @@ from services.kit import tenancy
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, within
-from services.kit.errors import AlreadyExists, Code, Failure, NotFound
+from services.kit.errors import AlreadyExists, Code, FailedPrecondition, Failure, NotFound
 from services.kit.statements import Claim
 
 # Of a key, what its secret hashes to, and all keys: the key as it is from now on, and what its secret hashes to then.
@@ -131,15 +131,45 @@ class AccessStore:
             return await self._db.run(work)
 
     async def open_tenant(self, name: str, tell: Tell) -> Tenant:
-        """Opens a deleted one; one that is open stays as it is. Raises not_found."""
+        """Opens a deleted one; one that is open stays as it is. Raises not_found, failed_precondition."""
 
         def work(connection: Connection) -> Tenant:
             found = rows.find_tenant(connection, name)
             if found is None:
                 raise NotFound(f"there is no tenant {name}")
+            if found.shred_time:
+                raise FailedPrecondition(f"the keys of {name} are destroyed: it cannot be opened again")
             return (
                 rows.change_tenant(connection, replace(found, delete_time=None), tell) if found.delete_time else found
             )
+
+        with tenancy.everybody():
+            return await self._db.run(work)
+
+    async def shredded(self) -> list[str]:
+        """The names of those that are marked."""
+        query = select(tenant_table.c.tenant).where(tenant_table.c.shred_time.is_not(None))
+        with tenancy.everybody():
+            return await self._db.read(lambda c: list(c.execute(query).scalars()))
+
+    async def shred_tenant(self, name: str, etag: str, now: datetime, tell: Tell) -> Tenant:
+        """Marks a deleted one, once, and drops the secrets of its keys.
+
+        Raises not_found, failed_precondition, etag_mismatch.
+        """
+
+        def work(connection: Connection) -> Tenant:
+            found = rows.find_tenant(connection, name)
+            if found is None:
+                raise NotFound(f"there is no tenant {name}")
+            if found.shred_time:
+                return found
+            if not found.delete_time:
+                raise FailedPrecondition(f"{name} is not deleted")
+            if etag not in ("*", str(found.generation)):
+                raise Failure(Code.ETAG_MISMATCH, f"{name} has changed: its etag is {found.generation}")
+            rows.forget_secrets(connection, name)
+            return rows.change_tenant(connection, replace(found, shred_time=now), tell)
 
         with tenancy.everybody():
             return await self._db.run(work)
@@ -218,6 +248,13 @@ class AccessStore:
 
         with tenancy.everybody():
             return await self._db.run(work, once)
+
+    async def renew_secret(self, tenant: str, prefix: str, old: bytes, new: bytes) -> bool:
+        """Whether a key still signed with the old one as it was sealed, and has the new one now."""
+        here = within(key_table, Scope(tenant)) & (key_table.c.api_key == prefix) & (key_table.c.signing_secret == old)
+        change = update(key_table).where(here).values(signing_secret=new)
+        with tenancy.everybody():
+            return bool(await self._db.run(lambda c: c.execute(change).rowcount))
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Writes events that belong to no row."""

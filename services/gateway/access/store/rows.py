@@ -22,6 +22,7 @@ tenant_table = scoped(
     Column("generation", Integer, nullable=False),
     Column("create_time", UtcDateTime, nullable=False),
     Column("delete_time", UtcDateTime),
+    Column("shred_time", UtcDateTime),
 )
 key_table = scoped(
     "api_key",
@@ -76,10 +77,17 @@ def find_tenant(connection: Connection, name: str) -> Tenant | None:
 def change_tenant(connection: Connection, tenant: Tenant, tell: Tell) -> Tenant:
     """Writes a tenant of the next generation, and says so."""
     changed = replace(tenant, generation=tenant.generation + 1)
-    values = {"delete_time": changed.delete_time, "generation": changed.generation}
+    times = {"delete_time": changed.delete_time, "shred_time": changed.shred_time}
+    values = {**times, "generation": changed.generation}
     connection.execute(update(tenant_table).where(within(tenant_table, Scope(tenant.tenant))).values(values))
     schema.outbox.add(connection, [tell(changed)])
     return changed
+
+
+def forget_secrets(connection: Connection, tenant: str) -> None:
+    """Drops what the keys of a tenant sign with."""
+    here = within(key_table, Scope(tenant)) & key_table.c.signing_secret.is_not(None)
+    connection.execute(update(key_table).where(here).values(signing_secret=b""))
 
 
 def find_key(connection: Connection, tenant: str, prefix: str) -> ApiKey:
@@ -99,12 +107,13 @@ def tenant_row(tenant: Tenant) -> dict[str, Any]:
         "generation": tenant.generation,
         "create_time": tenant.create_time,
         "delete_time": tenant.delete_time,
+        "shred_time": tenant.shred_time,
     }
 
 
 def as_tenant(row: Row[Any]) -> Tenant:
     """A tenant as it is read."""
-    return Tenant(row.tenant, row.display_name, row.create_time, row.generation, row.delete_time)
+    return Tenant(row.tenant, row.display_name, row.create_time, row.generation, row.delete_time, row.shred_time)
 
 
 def key_row(key: ApiKey, digest: bytes) -> dict[str, Any]:

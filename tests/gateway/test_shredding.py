@@ -1,0 +1,183 @@
+"""A tenant whose keys are destroyed: nothing that was sealed for it opens again, whoever asks and whatever he kept."""
+
+import base64
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from aimass.v1 import access_pb2
+from aimass.v1 import subscriptions_pb2 as subscriptions
+from aimass.v1.access_pb2_grpc import AccessStub
+from aimass.v1.subscriptions_pb2_grpc import SubscriptionsStub
+from services.kit.adapters import storage
+from services.kit.config import Installation, load
+from services.kit.errors import Code, Failure
+from services.kit.secrets import Vault
+from tests.gateway.serving import DOORS, Serving
+from tests.support.house import house, until
+from tests.support.models import register, texts
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+SERVICES = ("gateway", "registry", "logs")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
+    async with house(tmp_path_factory.mktemp("shredding"), *SERVICES, **DOORS) as running:
+        yield Serving(running)
+
+
+def access(app: Serving, **more: str) -> Any:
+    return app.house.stub(AccessStub, "gateway", tenant="default", **more)
+
+
+async def filled(app: Serving, tenant: str) -> str:
+    """A tenant with a key that signs, a webhook and a model; the digest of a blob of its."""
+    await access(app).CreateTenant(access_pb2.CreateTenantRequest(tenant=tenant))
+    signing = access_pb2.Signing(policy=access_pb2.SIGNATURE_POLICY_OPTIONAL)
+    await access(app).CreateApiKey(access_pb2.CreateApiKeyRequest(tenant=tenant, permissions=["*"], signing=signing))
+    webhook = subscriptions.Webhook(url="https://93.184.216.34/hook")
+    wanted = subscriptions.CreateSubscriptionRequest(subscription="hooks", filter="alarm", webhook=webhook)
+    await app.house.stub(SubscriptionsStub, "logs", tenant=tenant).CreateSubscription(wanted)
+    await register(app.house, "notes", texts(), tenant=tenant)
+    return await app.house.runtime.blobs.put(tenant, b"kept for " + tenant.encode())
+
+
+async def delete(app: Serving, tenant: str) -> str:
+    closed = await access(app, if_match="*").DeleteTenant(access_pb2.DeleteTenantRequest(tenant=tenant))
+    return str(closed.etag)
+
+
+async def shred(app: Serving, tenant: str, etag: str = "*") -> Any:
+    return await access(app, if_match=etag).ShredTenant(access_pb2.ShredTenantRequest(tenant=tenant))
+
+
+async def code_of(call: Any) -> Code:
+    with pytest.raises(Failure) as caught:
+        await call
+    return caught.value.code
+
+
+def sealed(home: Path, tenant: str) -> list[bytes]:
+    """What the databases hold of a tenant's secrets."""
+    found: list[bytes] = []
+    for name, table, column in (
+        ("gateway", "api_key", "signing_secret"),
+        ("logs", "subscription", "secret"),
+    ):
+        connection = sqlite3.connect(home / f"{name}.db")
+        try:
+            found += [row[0] for row in connection.execute(f"SELECT {column} FROM {table} WHERE tenant = ?", (tenant,))]
+        finally:
+            connection.close()
+    return [secret for secret in found if secret]
+
+
+async def test_what_was_sealed_for_a_shredded_tenant_opens_for_nobody(app: Serving, tmp_path: Path) -> None:
+    home = app.house.runtime.home
+    mine, other = await filled(app, "gone"), await filled(app, "stays")
+    etag, before = await delete(app, "gone"), len(sealed(home, "gone"))
+    shredded = await shred(app, "gone", etag)
+    shutil.copytree(home / "blobs", tmp_path / "blobs")
+    shutil.copytree(home / "keys", tmp_path / "keys")
+    copied = storage(load_home(tmp_path))
+
+    assert shredded.HasField("shred_time")
+    assert [path.name for path in (home / "keys" / "tenants" / "gone").iterdir()] == ["0"]
+    for blobs in (app.house.runtime.blobs, copied.blobs):
+        assert await code_of(blobs.get("gone", mine)) is Code.FAILED_PRECONDITION
+        assert await code_of(blobs.put("gone", b"new")) is Code.FAILED_PRECONDITION
+        assert await blobs.get("stays", other) == b"kept for stays"
+    copied.blobs.close()
+    assert before == 2
+    await until(lambda: not sealed(home, "gone"), 20)
+    assert len(sealed(home, "stays")) == 2
+
+
+def load_home(home: Path) -> Installation:
+    return load(Installation, {"AIMASS_HOME": str(home)})
+
+
+async def test_a_shredded_tenant_does_not_come_back_and_is_shredded_once(app: Serving) -> None:
+    await filled(app, "never")
+    await delete(app, "never")
+    first = await shred(app, "never")
+    undelete = access(app).UndeleteTenant(access_pb2.UndeleteTenantRequest(tenant="never"))
+
+    assert await code_of(undelete) is Code.FAILED_PRECONDITION
+    assert await shred(app, "never", "1") == first  # a repeat is not held up by an etag that it changed itself
+    create = access(app).CreateTenant(access_pb2.CreateTenantRequest(tenant="never"))
+    assert await code_of(create) is Code.ALREADY_EXISTS
+
+
+async def test_keys_that_a_crash_has_left_are_destroyed_by_the_next_start(tmp_path: Path) -> None:
+    async with house(tmp_path, *SERVICES, **DOORS) as running:
+        app = Serving(running)
+        digest = await filled(app, "left")
+        await delete(app, "left")
+        kept = tmp_path / "kept"
+        shutil.copytree(tmp_path / "keys" / "tenants" / "left", kept)
+        await shred(app, "left")
+    shutil.rmtree(tmp_path / "keys" / "tenants" / "left")
+    kept.rename(tmp_path / "keys" / "tenants" / "left")
+    async with house(tmp_path, *SERVICES, **DOORS) as running:
+        await until(lambda: (tmp_path / "keys" / "tenants" / "left" / "0").exists(), 20)
+
+        assert await code_of(running.runtime.blobs.get("left", digest)) is Code.FAILED_PRECONDITION
+
+
+@pytest.mark.parametrize(("tenant", "etag", "code"), [
+    ("open", "*", Code.FAILED_PRECONDITION),
+    ("closed", "77", Code.ETAG_MISMATCH),
+    ("nobody", "*", Code.NOT_FOUND),
+    ("default", "*", Code.FAILED_PRECONDITION),
+])  # fmt: skip
+async def test_what_is_not_to_be_shredded_is_not(app: Serving, tenant: str, etag: str, code: Code) -> None:
+    if tenant in ("open", "closed"):
+        await access(app).CreateTenant(access_pb2.CreateTenantRequest(tenant=tenant))
+    if tenant == "closed":
+        await delete(app, tenant)
+
+    assert await code_of(shred(app, tenant, etag)) is code
+
+
+async def test_only_administrators_of_the_installation_shred(app: Serving) -> None:
+    digest = await filled(app, "mine")
+    for scope, code in (("mine", Code.FORBIDDEN), ("stranger", Code.NOT_FOUND)):
+        stub = app.house.stub(AccessStub, "gateway", tenant=scope, if_match="*")
+        assert await code_of(stub.ShredTenant(access_pb2.ShredTenantRequest(tenant="mine"))) is code
+
+    assert await app.house.runtime.blobs.get("mine", digest) == b"kept for mine"
+
+
+async def test_the_installations_key_is_changed_and_everything_opens_with_the_new_one_alone(tmp_path: Path) -> None:
+    old, new = (base64.b64encode(letter * 32).decode() for letter in (b"a", b"b"))
+    async with house(tmp_path, *SERVICES, **DOORS, AIMASS_SECRETS_KEY=old) as running:
+        digest = await filled(Serving(running), "acme")
+    both = {"AIMASS_SECRETS_KEY": new, "AIMASS_SECRETS_OLD_KEYS": old}
+    async with house(tmp_path, *SERVICES, **DOORS, **both) as running:
+        vault, runtime = Vault(tmp_path / "none", new), running.runtime
+        wrapped = tmp_path / "keys" / "tenants" / "acme" / "1"
+        assert await runtime.blobs.get("acme", digest) == b"kept for acme"
+        await until(lambda: all(vault.is_current(one) for one in (wrapped.read_bytes(), *sealed(tmp_path, "acme"))), 20)
+    async with house(tmp_path, *SERVICES, **DOORS, AIMASS_SECRETS_KEY=new) as running:
+        assert await running.runtime.blobs.get("acme", digest) == b"kept for acme"
+        assert len(sealed(tmp_path, "acme")) == 2
+
+
+async def test_a_key_in_the_home_folder_is_changed_by_putting_it_aside(tmp_path: Path) -> None:
+    async with house(tmp_path, *SERVICES, **DOORS) as running:
+        digest = await filled(Serving(running), "acme")
+    keys = tmp_path / "keys"
+    (keys / "secrets.key").rename(keys / "secrets.1.key")
+    async with house(tmp_path, *SERVICES, **DOORS):
+        wrapped, vault = keys / "tenants" / "acme" / "1", Vault(keys)
+        await until(lambda: all(vault.is_current(one) for one in (wrapped.read_bytes(), *sealed(tmp_path, "acme"))), 20)
+    (keys / "secrets.1.key").unlink()
+    async with house(tmp_path, *SERVICES, **DOORS) as running:
+        assert await running.runtime.blobs.get("acme", digest) == b"kept for acme"
