@@ -836,6 +836,20 @@ class AsyncReleases:
     async def get_release(self, *, model: str, timeout: Seconds = ...) -> releases_pb2.Release:
         """Returns the release of a model."""
 
+    async def get_traffic(self, *, model: str, timeout: Seconds = ...) -> releases_pb2.Traffic:
+        """Returns how the requests for a model are shared among its versions."""
+
+    async def update_traffic(
+        self,
+        *,
+        model: str,
+        etag: str,
+        rules: Sequence[releases_pb2.TrafficRule | Fields] | None = ...,
+        balancing: str | int | None = ...,
+        timeout: Seconds = ...,
+    ) -> releases_pb2.Traffic:
+        """Says anew how they are shared."""
+
     async def list_releases(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> releases_pb2.ListReleasesResponse:

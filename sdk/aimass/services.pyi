@@ -848,6 +848,22 @@ class Releases:
     def get_release(self, *, model: str, timeout: Seconds = ...) -> releases_pb2.Release:
         """Returns the release of a model. not_found: nothing of it was ever promoted."""
 
+    def get_traffic(self, *, model: str, timeout: Seconds = ...) -> releases_pb2.Traffic:
+        """Returns how the requests for a model are shared among its versions. not_found: nothing of it was ever
+        promoted."""
+
+    def update_traffic(
+        self,
+        *,
+        model: str,
+        etag: str,
+        rules: Sequence[releases_pb2.TrafficRule | Fields] | None = ...,
+        balancing: str | int | None = ...,
+        timeout: Seconds = ...,
+    ) -> releases_pb2.Traffic:
+        """Says anew how they are shared. Every version named is loaded; until it is, what serves answers for it.
+        in_progress: the release is being changed."""
+
     def list_releases(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> releases_pb2.ListReleasesResponse:

@@ -163,7 +163,7 @@ def _traffic(runtime: Runtime, database: Database, remote: RemoteEngines) -> tup
     coalescer = Coalescer(Inference(runtime, remote), width=lambda target: len(traffic.having(*target)))
     instead = Substitutes(Answers(runtime.cache))
     traffic = Traffic(store, coalescer, runtime.telemetry.record, runtime.instance, runtime.now, instead)
-    remote.having, remote.lost = traffic.having, traffic.lost
+    remote.having, remote.lost, remote.by = traffic.having, traffic.lost, traffic.balancer
     return traffic, remote
 
 

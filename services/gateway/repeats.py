@@ -9,7 +9,7 @@ call, which version answers.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,8 +24,9 @@ from services.gateway.api.oip_rest import LARGE, answered
 from services.gateway.charging import Charge
 from services.gateway.journal import Entry, Journal
 from services.gateway.overload.priority import Priority
-from services.gateway.request import Request, Response, failed
+from services.gateway.request import Request, Response, failed, named
 from services.gateway.traffic.domain.routing import Pinned
+from services.gateway.traffic.domain.sharing import Caller
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Unloaded
 from services.gateway.traffic.service import Begun, Prediction, Query, Traffic
@@ -60,6 +61,11 @@ class Known(NamedTuple):
     principal: Principal
     priority: Priority
     tokens: int  # that the caller states
+    headers: Mapping[bytes, bytes]
+
+    def header(self, name: str) -> str | None:
+        """A header's text by its name in small letters; None when it is not there."""
+        return named(self.headers, name)
 
 
 class Repeats:
@@ -86,7 +92,7 @@ class Repeats:
         binary = headers.get(b"inference-header-content-length")
         forms = Forms(None if binary is None else int(binary))
         said = priority, request.charge.tokens if request.charge else 0
-        known = Known(request.path, model, version, length, forms, seconds, key, request.principal, *said)
+        known = Known(request.path, model, version, length, forms, seconds, key, request.principal, *said, headers)
         self._known[exchange.head] = known
 
     def take(self, connection: "HttpProtocol", data: bytes) -> "Repeat | None":
@@ -179,6 +185,8 @@ class Repeat:
         try:
             scope = known.principal.scope
             pinned = traffic.route(scope, known.model, known.version, instead=True)
+            if pinned.shared:
+                pinned = traffic.share(scope, pinned, Caller(known.principal.id, known.header))
             self._version = str(pinned.version.number)
             deadline = time.monotonic() + known.seconds
             traffic.screen(scope, pinned, deadline, known.priority)

@@ -1,6 +1,6 @@
 """A request that was let in, and an answer to it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from services.gateway import body
@@ -85,12 +85,22 @@ class Request:
         """The client certificate of its connection, as DER; empty for none."""
         return self.exchange.certificate() if self.exchange else b""
 
+    def named(self, name: str) -> str | None:
+        """A header's text by its name in small letters; None when it is not there."""
+        return named(self.headers, name)
+
     def header(self, name: bytes) -> str:
         """A header's text, empty when it is not there."""
         return self.headers.get(name, b"").decode("latin-1")
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+def named(headers: Mapping[bytes, bytes], name: str) -> str | None:
+    """A header's text by its name in small letters; None when it is not there."""
+    value = headers.get(name.encode())
+    return None if value is None else value.decode("latin-1")
 
 
 def failed(failure: Failure, path: str, request_id: str) -> Response:

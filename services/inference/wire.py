@@ -41,6 +41,7 @@ def release_from_wire(release: releases_pb2.Release) -> Release:
         serving=_released(release.serving) if release.HasField("serving") else None,
         previous=_released(release.previous) if release.HasField("previous") else None,
         awaited=bool(release.operation),
+        shared=tuple(_released(version) for version in release.shared),
     )
 
 

@@ -73,6 +73,7 @@ class Registry:
 
     releases: list[pb.TenantRelease] = field(default_factory=list)
     PromoteVersion = RollbackRelease = WithdrawRelease = GetRelease = ListReleases = None
+    GetTraffic = UpdateTraffic = None
 
     async def SnapshotReleases(
         self, request: pb.SnapshotReleasesRequest, call: Call
@@ -152,6 +153,7 @@ class Peers(House):
         instead, record = Substitutes(self.answers), self.records.append
         self.traffic = Traffic(store, coalescer, record, runtime.instance, runtime.now, instead)
         remote.having, remote.lost = self.traffic.having, self.traffic.lost
+        remote.by = self.traffic.balancer
         self.api = TrafficApi(self.traffic, instances, runtime, schema.inbox)
 
     async def start(self) -> None:

@@ -298,3 +298,19 @@ async def test_models_of_one_name_in_two_tenants_are_two(instance: Instance) -> 
     await instance.catalogue.settled()
 
     assert [(scope.tenant, view.version) for scope, view in instance.catalogue.views()] == [("acme", 1), ("other", 1)]
+
+
+async def test_versions_with_a_share_are_loaded_and_go_when_they_have_none(instance: Instance) -> None:
+    one, two = await instance.version(1), await instance.version(2)
+    release = Release("late", 1, desired=one, serving=one)
+    await instance.hear(replace(release, generation=2, shared=(two,)))
+    assert instance.states() == {1: State.READY, 2: State.READY}
+
+    await instance.hear(replace(release, generation=3))
+    await until(lambda: instance.states() == {1: State.READY})
+
+
+async def test_a_share_of_what_is_withdrawn_loads_nothing(instance: Instance) -> None:
+    await instance.hear(Release("late", 1, shared=(await instance.version(2),)))
+
+    assert instance.states() == {}

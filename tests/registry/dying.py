@@ -36,7 +36,7 @@ async def run(home: Path, point: str) -> None:
         if point == "said":
             await acme.switch("late")
             die()
-        await releases._models.follow(SCOPE, "late", 2, 0)
+        await releases._models.follow(SCOPE, "late", 2, ())
         die()
 
 

@@ -29,7 +29,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61imass/v1/releases.proto\x12\taimass.v1\x1a\x16\x61imass/v1/models.proto\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x02\n\x0fReleasedVersion\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\'\n\tsignature\x18\x04 \x01(\x0b\x32\x14.aimass.v1.Signature\x12+\n\x07serving\x18\x05 \x01(\x0b\x32\x1a.aimass.v1.ServingSettings\x12\x36\n\x06labels\x18\x06 \x03(\x0b\x32&.aimass.v1.ReleasedVersion.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbe\x02\n\x07Release\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.aimass.v1.ReleaseState\x12+\n\x07\x64\x65sired\x18\x04 \x01(\x0b\x32\x1a.aimass.v1.ReleasedVersion\x12+\n\x07serving\x18\x05 \x01(\x0b\x32\x1a.aimass.v1.ReleasedVersion\x12,\n\x08previous\x18\x06 \x01(\x0b\x32\x1a.aimass.v1.ReleasedVersion\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x11\n\toperation\x18\n \x01(\t\"U\n\rTenantRelease\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12#\n\x07release\x18\x03 \x01(\x0b\x32\x12.aimass.v1.Release\"|\n\x15PromoteVersionRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x07version\x18\x02 \x01(\x05\x42\x06\xf2\xe0\x18\x02\x08\x01\x12%\n\x06reason\x18\x03 \x01(\tB\x15\xf2\xe0\x18\x11 \xf4\x03\x42\x0c\"better AUC\"\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\"H\n\x16RollbackReleaseRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x06reason\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \xf4\x03\"H\n\x16WithdrawReleaseRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x06reason\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \xf4\x03\"*\n\x11GetReleaseRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"<\n\x13ListReleasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"U\n\x14ListReleasesResponse\x12$\n\x08releases\x18\x01 \x03(\x0b\x32\x12.aimass.v1.Release\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x19\n\x17SnapshotReleasesRequest*\x80\x01\n\x0cReleaseState\x12\x1d\n\x19RELEASE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15RELEASE_STATE_LOADING\x10\x01\x12\x19\n\x15RELEASE_STATE_SERVING\x10\x02\x12\x1b\n\x17RELEASE_STATE_WITHDRAWN\x10\x03\x32\xb3\x07\n\x08Releases\x12\xae\x01\n\x0ePromoteVersion\x12 .aimass.v1.PromoteVersionRequest\x1a\x14.aimass.v1.Operation\"d\xea\xe0\x18(\n\x10versions.promote\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02\x32\"-/v1/models/{model}/versions/{version}:promote:\x01*\x12\x9e\x01\n\x0fRollbackRelease\x12!.aimass.v1.RollbackReleaseRequest\x1a\x14.aimass.v1.Operation\"R\xea\xe0\x18(\n\x10versions.promote\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:rollback:\x01*\x12\x9e\x01\n\x0fWithdrawRelease\x12!.aimass.v1.WithdrawReleaseRequest\x1a\x14.aimass.v1.Operation\"R\xea\xe0\x18(\n\x10versions.promote\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:withdraw:\x01*\x12\x88\x01\n\nGetRelease\x12\x1c.aimass.v1.GetReleaseRequest\x1a\x12.aimass.v1.Release\"H\xea\xe0\x18\"\n\x0creleases.get\x12\x0emodels/{model}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/models/{model}/release\x12\x86\x01\n\x0cListReleases\x12\x1e.aimass.v1.ListReleasesRequest\x1a\x1f.aimass.v1.ListReleasesResponse\"5\xea\xe0\x18\x1d\n\rreleases.list\x12\x08releases\x18\x01 \x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/releases\x12\x91\x01\n\x10SnapshotReleases\x12\".aimass.v1.SnapshotReleasesRequest\x1a\x18.aimass.v1.TenantRelease\"=\xea\xe0\x18\x39\n\x11releases.snapshot\x12\x08releases\x18\x01 \x02\x32\x02\x08<J\x07gatewayJ\tinference0\x01\x1a\x0c\xe2\xe0\x18\x08registryb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61imass/v1/releases.proto\x12\taimass.v1\x1a\x16\x61imass/v1/models.proto\x1a\x1a\x61imass/v1/operations.proto\x1a\x17\x61imass/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x02\n\x0fReleasedVersion\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\'\n\tsignature\x18\x04 \x01(\x0b\x32\x14.aimass.v1.Signature\x12+\n\x07serving\x18\x05 \x01(\x0b\x32\x1a.aimass.v1.ServingSettings\x12\x36\n\x06labels\x18\x06 \x03(\x0b\x32&.aimass.v1.ReleasedVersion.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x03\n\x07Release\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.aimass.v1.ReleaseState\x12+\n\x07\x64\x65sired\x18\x04 \x01(\x0b\x32\x1a.aimass.v1.ReleasedVersion\x12+\n\x07serving\x18\x05 \x01(\x0b\x32\x1a.aimass.v1.ReleasedVersion\x12,\n\x08previous\x18\x06 \x01(\x0b\x32\x1a.aimass.v1.ReleasedVersion\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x11\n\toperation\x18\n \x01(\t\x12#\n\x07traffic\x18\x0b \x01(\x0b\x32\x12.aimass.v1.Traffic\x12*\n\x06shared\x18\x0c \x03(\x0b\x32\x1a.aimass.v1.ReleasedVersion\"@\n\x0cTrafficShare\x12\x17\n\x07version\x18\x01 \x01(\x05\x42\x06\xf2\xe0\x18\x02\x08\x01\x12\x17\n\x07percent\x18\x02 \x01(\x01\x42\x06\xf2\xe0\x18\x02\x08\x01\"\xdb\x01\n\x0bTrafficRule\x12\"\n\x06header\x18\x01 \x01(\tB\x12\xf2\xe0\x18\x0e dB\n\"x-cohort\"\x12\x19\n\x06values\x18\x02 \x03(\tB\t\xf2\xe0\x18\x05 \xc8\x01(d\x12\x1a\n\x07\x63\x61llers\x18\x03 \x03(\tB\t\xf2\xe0\x18\x05 \xc8\x01(d\x12/\n\x06shares\x18\x04 \x03(\x0b\x32\x17.aimass.v1.TrafficShareB\x06\xf2\xe0\x18\x02(\n\x12!\n\x06sticky\x18\x05 \x01(\x0e\x32\x11.aimass.v1.Sticky\x12\x1d\n\rsticky_header\x18\x06 \x01(\tB\x06\xf2\xe0\x18\x02 d\"\xa7\x01\n\x07Traffic\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x05rules\x18\x02 \x03(\x0b\x32\x16.aimass.v1.TrafficRule\x12\'\n\tbalancing\x18\x03 \x01(\x0e\x32\x14.aimass.v1.Balancing\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\"*\n\x11GetTrafficRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"\xb4\x01\n\x14UpdateTrafficRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\\\n\x05rules\x18\x02 \x03(\x0b\x32\x16.aimass.v1.TrafficRuleB5\xf2\xe0\x18\x31(\x14\x42-[{\"shares\": [{\"version\": 1, \"percent\": 10}]}]\x12\'\n\tbalancing\x18\x03 \x01(\x0e\x32\x14.aimass.v1.Balancing\"U\n\rTenantRelease\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12#\n\x07release\x18\x03 \x01(\x0b\x32\x12.aimass.v1.Release\"|\n\x15PromoteVersionRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x07version\x18\x02 \x01(\x05\x42\x06\xf2\xe0\x18\x02\x08\x01\x12%\n\x06reason\x18\x03 \x01(\tB\x15\xf2\xe0\x18\x11 \xf4\x03\x42\x0c\"better AUC\"\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\"H\n\x16RollbackReleaseRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x06reason\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \xf4\x03\"H\n\x16WithdrawReleaseRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\x12\x17\n\x06reason\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \xf4\x03\"*\n\x11GetReleaseRequest\x12\x15\n\x05model\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02\x10\x01\"<\n\x13ListReleasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"U\n\x14ListReleasesResponse\x12$\n\x08releases\x18\x01 \x03(\x0b\x32\x12.aimass.v1.Release\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x19\n\x17SnapshotReleasesRequest*\x80\x01\n\x0cReleaseState\x12\x1d\n\x19RELEASE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15RELEASE_STATE_LOADING\x10\x01\x12\x19\n\x15RELEASE_STATE_SERVING\x10\x02\x12\x1b\n\x17RELEASE_STATE_WITHDRAWN\x10\x03*\x96\x01\n\tBalancing\x12\x19\n\x15\x42\x41LANCING_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x42\x41LANCING_POWER_OF_TWO\x10\x01\x12\x1f\n\x1b\x42\x41LANCING_LEAST_CONNECTIONS\x10\x02\x12\x19\n\x15\x42\x41LANCING_ROUND_ROBIN\x10\x03\x12\x16\n\x12\x42\x41LANCING_WEIGHTED\x10\x04*F\n\x06Sticky\x12\x16\n\x12STICKY_UNSPECIFIED\x10\x00\x12\x11\n\rSTICKY_CALLER\x10\x01\x12\x11\n\rSTICKY_HEADER\x10\x02\x32\xda\t\n\x08Releases\x12\xae\x01\n\x0ePromoteVersion\x12 .aimass.v1.PromoteVersionRequest\x1a\x14.aimass.v1.Operation\"d\xea\xe0\x18(\n\x10versions.promote\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02\x32\"-/v1/models/{model}/versions/{version}:promote:\x01*\x12\x9e\x01\n\x0fRollbackRelease\x12!.aimass.v1.RollbackReleaseRequest\x1a\x14.aimass.v1.Operation\"R\xea\xe0\x18(\n\x10versions.promote\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:rollback:\x01*\x12\x9e\x01\n\x0fWithdrawRelease\x12!.aimass.v1.WithdrawReleaseRequest\x1a\x14.aimass.v1.Operation\"R\xea\xe0\x18(\n\x10versions.promote\x12\x0emodels/{model}\x18\x03 \x01\x38\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:withdraw:\x01*\x12\x88\x01\n\nGetRelease\x12\x1c.aimass.v1.GetReleaseRequest\x1a\x12.aimass.v1.Release\"H\xea\xe0\x18\"\n\x0creleases.get\x12\x0emodels/{model}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/models/{model}/release\x12\x88\x01\n\nGetTraffic\x12\x1c.aimass.v1.GetTrafficRequest\x1a\x12.aimass.v1.Traffic\"H\xea\xe0\x18\"\n\x0creleases.get\x12\x0emodels/{model}\x18\x01 \x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/models/{model}/traffic\x12\x99\x01\n\rUpdateTraffic\x12\x1f.aimass.v1.UpdateTrafficRequest\x1a\x12.aimass.v1.Traffic\"S\xea\xe0\x18*\n\x10versions.promote\x12\x0emodels/{model}\x18\x02 \x01\x38\x01@\x01\x82\xd3\xe4\x93\x02\x1f\x32\x1a/v1/models/{model}/traffic:\x01*\x12\x86\x01\n\x0cListReleases\x12\x1e.aimass.v1.ListReleasesRequest\x1a\x1f.aimass.v1.ListReleasesResponse\"5\xea\xe0\x18\x1d\n\rreleases.list\x12\x08releases\x18\x01 \x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/releases\x12\x91\x01\n\x10SnapshotReleases\x12\".aimass.v1.SnapshotReleasesRequest\x1a\x18.aimass.v1.TenantRelease\"=\xea\xe0\x18\x39\n\x11releases.snapshot\x12\x08releases\x18\x01 \x02\x32\x02\x08<J\x07gatewayJ\tinference0\x01\x1a\x0c\xe2\xe0\x18\x08registryb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RELEASEDVERSION_LABELSENTRY']._loaded_options = None
   _globals['_RELEASEDVERSION_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_TRAFFICSHARE'].fields_by_name['version']._loaded_options = None
+  _globals['_TRAFFICSHARE'].fields_by_name['version']._serialized_options = b'\362\340\030\002\010\001'
+  _globals['_TRAFFICSHARE'].fields_by_name['percent']._loaded_options = None
+  _globals['_TRAFFICSHARE'].fields_by_name['percent']._serialized_options = b'\362\340\030\002\010\001'
+  _globals['_TRAFFICRULE'].fields_by_name['header']._loaded_options = None
+  _globals['_TRAFFICRULE'].fields_by_name['header']._serialized_options = b'\362\340\030\016 dB\n\"x-cohort\"'
+  _globals['_TRAFFICRULE'].fields_by_name['values']._loaded_options = None
+  _globals['_TRAFFICRULE'].fields_by_name['values']._serialized_options = b'\362\340\030\005 \310\001(d'
+  _globals['_TRAFFICRULE'].fields_by_name['callers']._loaded_options = None
+  _globals['_TRAFFICRULE'].fields_by_name['callers']._serialized_options = b'\362\340\030\005 \310\001(d'
+  _globals['_TRAFFICRULE'].fields_by_name['shares']._loaded_options = None
+  _globals['_TRAFFICRULE'].fields_by_name['shares']._serialized_options = b'\362\340\030\002(\n'
+  _globals['_TRAFFICRULE'].fields_by_name['sticky_header']._loaded_options = None
+  _globals['_TRAFFICRULE'].fields_by_name['sticky_header']._serialized_options = b'\362\340\030\002 d'
+  _globals['_GETTRAFFICREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_GETTRAFFICREQUEST'].fields_by_name['model']._serialized_options = b'\362\340\030\002\020\001'
+  _globals['_UPDATETRAFFICREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_UPDATETRAFFICREQUEST'].fields_by_name['model']._serialized_options = b'\362\340\030\002\020\001'
+  _globals['_UPDATETRAFFICREQUEST'].fields_by_name['rules']._loaded_options = None
+  _globals['_UPDATETRAFFICREQUEST'].fields_by_name['rules']._serialized_options = b'\362\340\0301(\024B-[{\"shares\": [{\"version\": 1, \"percent\": 10}]}]'
   _globals['_PROMOTEVERSIONREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_PROMOTEVERSIONREQUEST'].fields_by_name['model']._serialized_options = b'\362\340\030\002\020\001'
   _globals['_PROMOTEVERSIONREQUEST'].fields_by_name['version']._loaded_options = None
@@ -64,34 +84,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASES'].methods_by_name['WithdrawRelease']._serialized_options = b'\352\340\030(\n\020versions.promote\022\016models/{model}\030\003 \0018\001\202\323\344\223\002 \"\033/v1/models/{model}:withdraw:\001*'
   _globals['_RELEASES'].methods_by_name['GetRelease']._loaded_options = None
   _globals['_RELEASES'].methods_by_name['GetRelease']._serialized_options = b'\352\340\030\"\n\014releases.get\022\016models/{model}\030\001 \001\202\323\344\223\002\034\022\032/v1/models/{model}/release'
+  _globals['_RELEASES'].methods_by_name['GetTraffic']._loaded_options = None
+  _globals['_RELEASES'].methods_by_name['GetTraffic']._serialized_options = b'\352\340\030\"\n\014releases.get\022\016models/{model}\030\001 \001\202\323\344\223\002\034\022\032/v1/models/{model}/traffic'
+  _globals['_RELEASES'].methods_by_name['UpdateTraffic']._loaded_options = None
+  _globals['_RELEASES'].methods_by_name['UpdateTraffic']._serialized_options = b'\352\340\030*\n\020versions.promote\022\016models/{model}\030\002 \0018\001@\001\202\323\344\223\002\0372\032/v1/models/{model}/traffic:\001*'
   _globals['_RELEASES'].methods_by_name['ListReleases']._loaded_options = None
   _globals['_RELEASES'].methods_by_name['ListReleases']._serialized_options = b'\352\340\030\035\n\rreleases.list\022\010releases\030\001 \001\202\323\344\223\002\016\022\014/v1/releases'
   _globals['_RELEASES'].methods_by_name['SnapshotReleases']._loaded_options = None
   _globals['_RELEASES'].methods_by_name['SnapshotReleases']._serialized_options = b'\352\340\0309\n\021releases.snapshot\022\010releases\030\001 \0022\002\010<J\007gatewayJ\tinference'
-  _globals['_RELEASESTATE']._serialized_start=1346
-  _globals['_RELEASESTATE']._serialized_end=1474
+  _globals['_RELEASESTATE']._serialized_start=2112
+  _globals['_RELEASESTATE']._serialized_end=2240
+  _globals['_BALANCING']._serialized_start=2243
+  _globals['_BALANCING']._serialized_end=2393
+  _globals['_STICKY']._serialized_start=2395
+  _globals['_STICKY']._serialized_end=2465
   _globals['_RELEASEDVERSION']._serialized_start=180
   _globals['_RELEASEDVERSION']._serialized_end=441
   _globals['_RELEASEDVERSION_LABELSENTRY']._serialized_start=396
   _globals['_RELEASEDVERSION_LABELSENTRY']._serialized_end=441
   _globals['_RELEASE']._serialized_start=444
-  _globals['_RELEASE']._serialized_end=762
-  _globals['_TENANTRELEASE']._serialized_start=764
-  _globals['_TENANTRELEASE']._serialized_end=849
-  _globals['_PROMOTEVERSIONREQUEST']._serialized_start=851
-  _globals['_PROMOTEVERSIONREQUEST']._serialized_end=975
-  _globals['_ROLLBACKRELEASEREQUEST']._serialized_start=977
-  _globals['_ROLLBACKRELEASEREQUEST']._serialized_end=1049
-  _globals['_WITHDRAWRELEASEREQUEST']._serialized_start=1051
-  _globals['_WITHDRAWRELEASEREQUEST']._serialized_end=1123
-  _globals['_GETRELEASEREQUEST']._serialized_start=1125
-  _globals['_GETRELEASEREQUEST']._serialized_end=1167
-  _globals['_LISTRELEASESREQUEST']._serialized_start=1169
-  _globals['_LISTRELEASESREQUEST']._serialized_end=1229
-  _globals['_LISTRELEASESRESPONSE']._serialized_start=1231
-  _globals['_LISTRELEASESRESPONSE']._serialized_end=1316
-  _globals['_SNAPSHOTRELEASESREQUEST']._serialized_start=1318
-  _globals['_SNAPSHOTRELEASESREQUEST']._serialized_end=1343
-  _globals['_RELEASES']._serialized_start=1477
-  _globals['_RELEASES']._serialized_end=2424
+  _globals['_RELEASE']._serialized_end=843
+  _globals['_TRAFFICSHARE']._serialized_start=845
+  _globals['_TRAFFICSHARE']._serialized_end=909
+  _globals['_TRAFFICRULE']._serialized_start=912
+  _globals['_TRAFFICRULE']._serialized_end=1131
+  _globals['_TRAFFIC']._serialized_start=1134
+  _globals['_TRAFFIC']._serialized_end=1301
+  _globals['_GETTRAFFICREQUEST']._serialized_start=1303
+  _globals['_GETTRAFFICREQUEST']._serialized_end=1345
+  _globals['_UPDATETRAFFICREQUEST']._serialized_start=1348
+  _globals['_UPDATETRAFFICREQUEST']._serialized_end=1528
+  _globals['_TENANTRELEASE']._serialized_start=1530
+  _globals['_TENANTRELEASE']._serialized_end=1615
+  _globals['_PROMOTEVERSIONREQUEST']._serialized_start=1617
+  _globals['_PROMOTEVERSIONREQUEST']._serialized_end=1741
+  _globals['_ROLLBACKRELEASEREQUEST']._serialized_start=1743
+  _globals['_ROLLBACKRELEASEREQUEST']._serialized_end=1815
+  _globals['_WITHDRAWRELEASEREQUEST']._serialized_start=1817
+  _globals['_WITHDRAWRELEASEREQUEST']._serialized_end=1889
+  _globals['_GETRELEASEREQUEST']._serialized_start=1891
+  _globals['_GETRELEASEREQUEST']._serialized_end=1933
+  _globals['_LISTRELEASESREQUEST']._serialized_start=1935
+  _globals['_LISTRELEASESREQUEST']._serialized_end=1995
+  _globals['_LISTRELEASESRESPONSE']._serialized_start=1997
+  _globals['_LISTRELEASESRESPONSE']._serialized_end=2082
+  _globals['_SNAPSHOTRELEASESREQUEST']._serialized_start=2084
+  _globals['_SNAPSHOTRELEASESREQUEST']._serialized_end=2109
+  _globals['_RELEASES']._serialized_start=2468
+  _globals['_RELEASES']._serialized_end=3710
 # @@protoc_insertion_point(module_scope)

@@ -46,6 +46,56 @@ RELEASE_STATE_WITHDRAWN: ReleaseState.ValueType  # 3
 """Nothing serves."""
 Global___ReleaseState: _TypeAlias = ReleaseState  # noqa: Y015
 
+class _Balancing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BalancingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Balancing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BALANCING_UNSPECIFIED: _Balancing.ValueType  # 0
+    """As the installation's table of calls says."""
+    BALANCING_POWER_OF_TWO: _Balancing.ValueType  # 1
+    BALANCING_LEAST_CONNECTIONS: _Balancing.ValueType  # 2
+    BALANCING_ROUND_ROBIN: _Balancing.ValueType  # 3
+    BALANCING_WEIGHTED: _Balancing.ValueType  # 4
+    """By the weights that discovery says."""
+
+class Balancing(_Balancing, metaclass=_BalancingEnumTypeWrapper):
+    """How instances are chosen for the predictions of a model."""
+
+BALANCING_UNSPECIFIED: Balancing.ValueType  # 0
+"""As the installation's table of calls says."""
+BALANCING_POWER_OF_TWO: Balancing.ValueType  # 1
+BALANCING_LEAST_CONNECTIONS: Balancing.ValueType  # 2
+BALANCING_ROUND_ROBIN: Balancing.ValueType  # 3
+BALANCING_WEIGHTED: Balancing.ValueType  # 4
+"""By the weights that discovery says."""
+Global___Balancing: _TypeAlias = Balancing  # noqa: Y015
+
+class _Sticky:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StickyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sticky.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STICKY_UNSPECIFIED: _Sticky.ValueType  # 0
+    """Nobody: each request is shared out by itself."""
+    STICKY_CALLER: _Sticky.ValueType  # 1
+    """Each key and each user."""
+    STICKY_HEADER: _Sticky.ValueType  # 2
+    """Whoever sends the same value of `sticky_header`; those who send none by their key."""
+
+class Sticky(_Sticky, metaclass=_StickyEnumTypeWrapper):
+    """Who has the same version each time."""
+
+STICKY_UNSPECIFIED: Sticky.ValueType  # 0
+"""Nobody: each request is shared out by itself."""
+STICKY_CALLER: Sticky.ValueType  # 1
+"""Each key and each user."""
+STICKY_HEADER: Sticky.ValueType  # 2
+"""Whoever sends the same value of `sticky_header`; those who send none by their key."""
+Global___Sticky: _TypeAlias = Sticky  # noqa: Y015
+
 @_typing.final
 class ReleasedVersion(_message.Message):
     """Enough of a version to load and answer with it."""
@@ -136,6 +186,8 @@ class Release(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
+    TRAFFIC_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     generation: _builtins.int
     """Grows with every change."""
@@ -159,6 +211,12 @@ class Release(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def traffic(self) -> Global___Traffic: ...
+    @_builtins.property
+    def shared(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReleasedVersion]:
+        """The versions that the traffic names."""
+
     def __init__(
         self,
         *,
@@ -172,9 +230,20 @@ class Release(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         operation: _builtins.str = ...,
+        traffic: Global___Traffic | None = ...,
+        shared: _abc.Iterable[Global___ReleasedVersion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "desired", b"desired", "previous", b"previous", "serving", b"serving", "update_time", b"update_time"
+        "desired",
+        b"desired",
+        "previous",
+        b"previous",
+        "serving",
+        b"serving",
+        "traffic",
+        b"traffic",
+        "update_time",
+        b"update_time",
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
@@ -194,8 +263,12 @@ class Release(_message.Message):
         b"reason",
         "serving",
         b"serving",
+        "shared",
+        b"shared",
         "state",
         b"state",
+        "traffic",
+        b"traffic",
         "update_time",
         b"update_time",
     ]  # noqa: Y015
@@ -203,6 +276,174 @@ class Release(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Release: _TypeAlias = Release  # noqa: Y015
+
+@_typing.final
+class TrafficShare(_message.Message):
+    """A part of the requests, for one version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    percent: _builtins.float
+    """Above 0, at most 100."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        percent: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["percent", b"percent", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrafficShare: _TypeAlias = TrafficShare  # noqa: Y015
+
+@_typing.final
+class TrafficRule(_message.Message):
+    """Some requests, and what answers them. All that is set has to fit; a rule that sets nothing is for all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    CALLERS_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
+    STICKY_HEADER_FIELD_NUMBER: _builtins.int
+    header: _builtins.str
+    """A header, or gRPC metadata."""
+    sticky: Global___Sticky.ValueType
+    sticky_header: _builtins.str
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its values; none: it is there."""
+
+    @_builtins.property
+    def callers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`key:abcd1234`, `user:corp:ada`, or the beginning and `*`."""
+
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrafficShare]:
+        """What they leave of 100 percent is answered by what serves."""
+
+    def __init__(
+        self,
+        *,
+        header: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+        callers: _abc.Iterable[_builtins.str] | None = ...,
+        shares: _abc.Iterable[Global___TrafficShare] | None = ...,
+        sticky: Global___Sticky.ValueType = ...,
+        sticky_header: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "callers",
+        b"callers",
+        "header",
+        b"header",
+        "shares",
+        b"shares",
+        "sticky",
+        b"sticky",
+        "sticky_header",
+        b"sticky_header",
+        "values",
+        b"values",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrafficRule: _TypeAlias = TrafficRule  # noqa: Y015
+
+@_typing.final
+class Traffic(_message.Message):
+    """How the requests for a model that name no version are shared among its versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    BALANCING_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    balancing: Global___Balancing.ValueType
+    etag: _builtins.str
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrafficRule]:
+        """The first that is for a request decides; what none is for is answered by what serves."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        rules: _abc.Iterable[Global___TrafficRule] | None = ...,
+        balancing: Global___Balancing.ValueType = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "balancing", b"balancing", "etag", b"etag", "model", b"model", "rules", b"rules", "update_time", b"update_time"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Traffic: _TypeAlias = Traffic  # noqa: Y015
+
+@_typing.final
+class GetTrafficRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTrafficRequest: _TypeAlias = GetTrafficRequest  # noqa: Y015
+
+@_typing.final
+class UpdateTrafficRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    BALANCING_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    balancing: Global___Balancing.ValueType
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrafficRule]: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        rules: _abc.Iterable[Global___TrafficRule] | None = ...,
+        balancing: Global___Balancing.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balancing", b"balancing", "model", b"model", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTrafficRequest: _TypeAlias = UpdateTrafficRequest  # noqa: Y015
 
 @_typing.final
 class TenantRelease(_message.Message):

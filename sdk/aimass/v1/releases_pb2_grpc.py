@@ -56,6 +56,16 @@ class ReleasesStub:
                 request_serializer=aimass_dot_v1_dot_releases__pb2.GetReleaseRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_releases__pb2.Release.FromString,
                 _registered_method=True)
+        self.GetTraffic = channel.unary_unary(
+                '/aimass.v1.Releases/GetTraffic',
+                request_serializer=aimass_dot_v1_dot_releases__pb2.GetTrafficRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_releases__pb2.Traffic.FromString,
+                _registered_method=True)
+        self.UpdateTraffic = channel.unary_unary(
+                '/aimass.v1.Releases/UpdateTraffic',
+                request_serializer=aimass_dot_v1_dot_releases__pb2.UpdateTrafficRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_releases__pb2.Traffic.FromString,
+                _registered_method=True)
         self.ListReleases = channel.unary_unary(
                 '/aimass.v1.Releases/ListReleases',
                 request_serializer=aimass_dot_v1_dot_releases__pb2.ListReleasesRequest.SerializeToString,
@@ -101,6 +111,20 @@ class ReleasesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTraffic(self, request, context):
+        """Returns how the requests for a model are shared among its versions. not_found: nothing of it was ever promoted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTraffic(self, request, context):
+        """Says anew how they are shared. Every version named is loaded; until it is, what serves answers for it. in_progress: the release is being changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListReleases(self, request, context):
         """Lists releases by model, a page at a time.
         """
@@ -137,6 +161,16 @@ def add_ReleasesServicer_to_server(servicer, server):
                     servicer.GetRelease,
                     request_deserializer=aimass_dot_v1_dot_releases__pb2.GetReleaseRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_releases__pb2.Release.SerializeToString,
+            ),
+            'GetTraffic': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTraffic,
+                    request_deserializer=aimass_dot_v1_dot_releases__pb2.GetTrafficRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_releases__pb2.Traffic.SerializeToString,
+            ),
+            'UpdateTraffic': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTraffic,
+                    request_deserializer=aimass_dot_v1_dot_releases__pb2.UpdateTrafficRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_releases__pb2.Traffic.SerializeToString,
             ),
             'ListReleases': grpc.unary_unary_rpc_method_handler(
                     servicer.ListReleases,
@@ -258,6 +292,60 @@ class Releases:
             '/aimass.v1.Releases/GetRelease',
             aimass_dot_v1_dot_releases__pb2.GetReleaseRequest.SerializeToString,
             aimass_dot_v1_dot_releases__pb2.Release.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTraffic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Releases/GetTraffic',
+            aimass_dot_v1_dot_releases__pb2.GetTrafficRequest.SerializeToString,
+            aimass_dot_v1_dot_releases__pb2.Traffic.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTraffic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Releases/UpdateTraffic',
+            aimass_dot_v1_dot_releases__pb2.UpdateTrafficRequest.SerializeToString,
+            aimass_dot_v1_dot_releases__pb2.Traffic.FromString,
             options,
             channel_credentials,
             insecure,

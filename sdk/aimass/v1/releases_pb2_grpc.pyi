@@ -43,6 +43,10 @@ class ReleasesStub:
     """Takes a model out of service; its versions stay. Ends with a Release."""
     GetRelease: _grpc.UnaryUnaryMultiCallable[_releases_pb2.GetReleaseRequest, _releases_pb2.Release]
     """Returns the release of a model. not_found: nothing of it was ever promoted."""
+    GetTraffic: _grpc.UnaryUnaryMultiCallable[_releases_pb2.GetTrafficRequest, _releases_pb2.Traffic]
+    """Returns how the requests for a model are shared among its versions. not_found: nothing of it was ever promoted."""
+    UpdateTraffic: _grpc.UnaryUnaryMultiCallable[_releases_pb2.UpdateTrafficRequest, _releases_pb2.Traffic]
+    """Says anew how they are shared. Every version named is loaded; until it is, what serves answers for it. in_progress: the release is being changed."""
     ListReleases: _grpc.UnaryUnaryMultiCallable[_releases_pb2.ListReleasesRequest, _releases_pb2.ListReleasesResponse]
     """Lists releases by model, a page at a time."""
     SnapshotReleases: _grpc.UnaryStreamMultiCallable[_releases_pb2.SnapshotReleasesRequest, _releases_pb2.TenantRelease]
@@ -63,6 +67,10 @@ class ReleasesAsyncStub(ReleasesStub):
     """Takes a model out of service; its versions stay. Ends with a Release."""
     GetRelease: _aio.UnaryUnaryMultiCallable[_releases_pb2.GetReleaseRequest, _releases_pb2.Release]  # type: ignore[assignment]
     """Returns the release of a model. not_found: nothing of it was ever promoted."""
+    GetTraffic: _aio.UnaryUnaryMultiCallable[_releases_pb2.GetTrafficRequest, _releases_pb2.Traffic]  # type: ignore[assignment]
+    """Returns how the requests for a model are shared among its versions. not_found: nothing of it was ever promoted."""
+    UpdateTraffic: _aio.UnaryUnaryMultiCallable[_releases_pb2.UpdateTrafficRequest, _releases_pb2.Traffic]  # type: ignore[assignment]
+    """Says anew how they are shared. Every version named is loaded; until it is, what serves answers for it. in_progress: the release is being changed."""
     ListReleases: _aio.UnaryUnaryMultiCallable[_releases_pb2.ListReleasesRequest, _releases_pb2.ListReleasesResponse]  # type: ignore[assignment]
     """Lists releases by model, a page at a time."""
     SnapshotReleases: _aio.UnaryStreamMultiCallable[_releases_pb2.SnapshotReleasesRequest, _releases_pb2.TenantRelease]  # type: ignore[assignment]
@@ -104,6 +112,22 @@ class ReleasesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_releases_pb2.Release, _abc.Awaitable[_releases_pb2.Release]]:
         """Returns the release of a model. not_found: nothing of it was ever promoted."""
+
+    @_abc_1.abstractmethod
+    def GetTraffic(
+        self,
+        request: _releases_pb2.GetTrafficRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_releases_pb2.Traffic, _abc.Awaitable[_releases_pb2.Traffic]]:
+        """Returns how the requests for a model are shared among its versions. not_found: nothing of it was ever promoted."""
+
+    @_abc_1.abstractmethod
+    def UpdateTraffic(
+        self,
+        request: _releases_pb2.UpdateTrafficRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_releases_pb2.Traffic, _abc.Awaitable[_releases_pb2.Traffic]]:
+        """Says anew how they are shared. Every version named is loaded; until it is, what serves answers for it. in_progress: the release is being changed."""
 
     @_abc_1.abstractmethod
     def ListReleases(

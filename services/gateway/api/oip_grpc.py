@@ -2,7 +2,7 @@
 
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 import grpc
@@ -16,6 +16,7 @@ from services.gateway.api.oip_values import framed, wrong
 from services.gateway.overload.priority import HEADER, Priority, lowered
 from services.gateway.receipts import receipted
 from services.gateway.traffic.domain.routing import Pinned
+from services.gateway.traffic.domain.sharing import Caller
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.service import Query, Traffic
 from services.kit import telemetry
@@ -42,11 +43,12 @@ _CONTENTS = {
 
 
 class _Wish(NamedTuple):
-    """What a caller says beside the message: seconds that he waits, before whom, from where."""
+    """What a caller says beside the message: seconds that he waits, before whom, from where, and all of it."""
 
     remaining: float | None
     priority: str
     peer: str
+    metadata: Mapping[str, str]
 
 
 class OipGrpc:
@@ -84,7 +86,7 @@ class OipGrpc:
                 principal, request_id = await self._admit(metadata, 1, False, context.peer(), sent)
                 span.set_attribute("request_id", request_id)
                 telemetry.belongs(principal.scope, "gateway")
-                wish = _Wish(context.time_remaining(), metadata.get(HEADER, ""), context.peer())
+                wish = _Wish(context.time_remaining(), metadata.get(HEADER, ""), context.peer(), metadata)
                 reply, said = await method(read(parse, content), principal, request_id, wish)
                 if said:
                     await context.send_initial_metadata((*said.items(), ("x-request-id", request_id)))
@@ -141,6 +143,9 @@ class OipGrpc:
         permit(principal, request.model_name)
         remaining, first = wish.remaining, lowered(Priority.INTERACTIVE, wish.priority)
         pinned = self._route(principal, request.model_name, request.model_version, instead=True)
+        if pinned.shared:
+            pinned = self._traffic.share(principal.scope, pinned, Caller(principal.id, wish.metadata.get))
+            asked.set((request.model_name, str(pinned.version.number)))
         deadline = time.monotonic() + (DEADLINE if remaining is None else min(remaining, DEADLINE))
         self._traffic.screen(principal.scope, pinned, deadline, first)
         names = [output.name for output in request.outputs]

@@ -16,6 +16,7 @@ from services.gateway.api.problem import NotAllowed
 from services.gateway.charging import stated
 from services.gateway.overload.priority import HEADER, Priority, lowered
 from services.gateway.request import Request, Response
+from services.gateway.traffic.domain.sharing import Caller
 from services.gateway.traffic.service import Prediction, Query, Traffic
 from services.kit.errors import Code, Failure, InvalidValue, NotFound, Unavailable
 
@@ -96,6 +97,9 @@ class OipRest:
         deadline = time.monotonic() + (seconds := _seconds(request))
         first = lowered(Priority.INTERACTIVE, request.header(_FIRST))
         pinned = self._traffic.route(request.principal.scope, model, version, instead=True)
+        if pinned.shared:
+            caller = Caller(request.principal.id, request.named)
+            pinned = self._traffic.share(request.principal.scope, pinned, caller)
         request.version = str(pinned.version.number)
         self._traffic.screen(request.principal.scope, pinned, deadline, first)
         asked = await _decode(request)

@@ -13,17 +13,25 @@ from aimass.v1.engines_pb2_grpc import EnginesStub
 from aimass.v1.releases_pb2_grpc import ReleasesStub
 from services.gateway.traffic.domain.ladder import Ladder
 from services.gateway.traffic.domain.routing import Release, Version
+from services.gateway.traffic.domain.sharing import Rule, Share
 from services.gateway.traffic.domain.tensors import Signature, TensorSpec
 from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.service import Traffic
 from services.gateway.traffic.table import Loaded
 from services.kit.app import Runtime
 from services.kit.auth import SYSTEM, Scope
+from services.kit.balancing import Way
 from services.kit.config import ConfigError
 from services.kit.errors import Failure, Unavailable
 from services.kit.inbox import Delivery, Handler, Inbox, Listener
 
 log = logging.getLogger(__name__)
+_BALANCING = {
+    releases_pb2.BALANCING_POWER_OF_TWO: Way.POWER_OF_TWO,
+    releases_pb2.BALANCING_LEAST_CONNECTIONS: Way.LEAST_CONNECTIONS,
+    releases_pb2.BALANCING_ROUND_ROBIN: Way.ROUND_ROBIN,
+    releases_pb2.BALANCING_WEIGHTED: Way.WEIGHTED,
+}
 _RETRY = 0.5  # seconds between tries of the first snapshot, and until the second; then twice as long each time
 _ANSWER = 5.0  # seconds that an instance may take to say what it has
 _OTHERS = 1.0  # seconds that it may take when another has answered
@@ -171,12 +179,28 @@ def release_from_wire(release: releases_pb2.Release) -> Release:
         _version(release.serving),
         _version(release.previous),
         release.state == releases_pb2.RELEASE_STATE_LOADING or bool(release.operation),
+        tuple(_rule(rule) for rule in release.traffic.rules),
+        tuple(_known(version) for version in release.shared),
+        _BALANCING.get(release.traffic.balancing, Way.POWER_OF_TWO) if release.traffic.balancing else "",
+    )
+
+
+def _rule(rule: releases_pb2.TrafficRule) -> Rule:
+    return Rule(
+        tuple(Share(share.version, share.percent) for share in rule.shares),
+        rule.header,
+        frozenset(rule.values),
+        tuple(rule.callers),
+        rule.sticky != releases_pb2.STICKY_UNSPECIFIED,
+        rule.sticky_header,
     )
 
 
 def _version(version: releases_pb2.ReleasedVersion) -> Version | None:
-    if not version.version:
-        return None
+    return _known(version) if version.version else None
+
+
+def _known(version: releases_pb2.ReleasedVersion) -> Version:
     signature = Signature(_specs(version.signature.inputs), _specs(version.signature.outputs))
     return Version(version.version, version.digest, signature, dict(version.labels), _ladder(version.serving))
 

@@ -13,6 +13,7 @@ from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.joining import Joined, join, split
 from services.kit.app import Runtime
 from services.kit.auth import Principal, Scope
+from services.kit.balancing import Balancer
 from services.kit.channels import Metadata, framed
 from services.kit.chosen import SomeChannel
 from services.kit.errors import Disconnected, Failure, Internal, NotFound, Unavailable
@@ -104,6 +105,8 @@ class RemoteEngines:
         # Who has a version loaded, and what to tell of one who turned out not to; set by whoever knows.
         self.having: Callable[[Scope, str, int], Collection[str]] = lambda scope, model, version: ()
         self.lost: Callable[[Scope, str, int, str], None] = lambda scope, model, version, instance: None
+        # What chooses instances for a model; None: what does for other calls.
+        self.by: Callable[[Scope, str], Balancer[Member] | None] = lambda scope, model: None
 
     async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
         pool = self._runtime.directory.pool("inference")
@@ -112,8 +115,9 @@ class RemoteEngines:
         until = max(item.deadline for item in items)
         tried, lacking, attempt = set[str](), set[str](), 1
         self._retries.asked()
+        by = self.by(scope, model)
         while places := self._instances.at(self.having(scope, model, version)) - lacking:
-            channel = self._runtime.directory.some(pool, places - tried or places)
+            channel = self._runtime.directory.some(pool, places - tried or places, by)
             try:
                 return await self._ask(channel, scope, model, version, items, attempt)
             except Unloaded:

@@ -9,9 +9,12 @@ from typing import NamedTuple
 from services.gateway.traffic import events
 from services.gateway.traffic.domain import routing
 from services.gateway.traffic.domain.routing import Pinned, Release, Route
+from services.gateway.traffic.domain.sharing import GOLDEN, Caller
 from services.gateway.traffic.store import TrafficStore
 from services.kit.auth import Scope
+from services.kit.balancing import Balancer, Way
 from services.kit.errors import NotFound, Unavailable
+from services.kit.member import Member
 
 _NOTHING = Route()
 PATIENCE = 10.0  # seconds that a version waits for more instances once one has it
@@ -32,6 +35,9 @@ class Table:
         """`instance` is this gateway."""
         self._store, self._instance, self._now = store, instance, now
         self._routes: dict[tuple[Scope, str], Route] = {}
+        # Of models whose requests are shared: where the last one fell; of those that say how: what chooses instances.
+        self._turns: dict[tuple[Scope, str], float] = {}
+        self._balancers: dict[tuple[Scope, str], Balancer[Member]] = {}
         # The inference instances that can be asked.
         self._instances: frozenset[str] = frozenset()
         self._touched: set[tuple[str, Loaded]] = set()
@@ -53,6 +59,20 @@ class Table:
             if self.whole:
                 raise
         raise Unavailable(f"{model} is not known yet: the table of releases is awaited", retry_after=1)
+
+    def share(self, scope: Scope, pinned: Pinned, caller: Caller) -> Pinned:
+        """The version that rules give a request whose `pinned` one is `shared`."""
+        key = (scope, pinned.model)
+        return routing.share(self._routes[key], pinned, caller, partial(self._turn, key))
+
+    def _turn(self, key: tuple[Scope, str]) -> float:
+        """Numbers from 0 to 1 that fill what is between as evenly as can be."""
+        turn = self._turns[key] = (self._turns.get(key, 0.5) + GOLDEN) % 1.0
+        return turn
+
+    def balancer(self, scope: Scope, model: str) -> Balancer[Member] | None:
+        """What chooses instances for a model; None: what does for other calls."""
+        return self._balancers.get((scope, model))
 
     def versions(self, scope: Scope, model: str) -> list[int]:
         """The numbers of a model's versions that are loaded."""
@@ -79,6 +99,14 @@ class Table:
     async def release_changed(self, scope: Scope, release: Release, instances: frozenset[str]) -> None:
         """Takes in what the registry wants; `instances` are expected to load what is new in it."""
         await self._replace(scope, release.model, lambda route: routing.hear(route, release, instances))
+        self._balance((scope, release.model))
+
+    def _balance(self, key: tuple[Scope, str]) -> None:
+        release, there = self._routes[key].release, self._balancers.get(key)
+        if release is None or not release.balancing:
+            self._balancers.pop(key, None)
+        elif there is None or there.way != release.balancing:
+            self._balancers[key] = Balancer(Way(release.balancing))
 
     async def engine_changed(self, loaded: Loaded, instance: str, ready: bool, failed: bool = False) -> None:
         """Takes in that an instance has loaded a version, could not, or has let go of it."""

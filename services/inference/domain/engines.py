@@ -47,10 +47,13 @@ class Release:
     serving: Released | None = None
     previous: Released | None = None
     awaited: bool = False
+    # Those that have a share of the requests beside the one that serves.
+    shared: tuple[Released, ...] = ()
 
     def must_have(self) -> dict[int, Released]:
         """Versions that have to be loaded, by number."""
-        return {version.version: version for version in (self.serving, self.desired) if version}
+        found = {version.version: version for version in (self.serving, self.desired) if version}
+        return found and {version.version: version for version in self.shared} | found
 
     def may_have(self, keep_previous: bool) -> set[int]:
         """Numbers of the versions that may stay loaded."""

@@ -1,7 +1,7 @@
 """Models, their versions, what a version may become, and which files it may have."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -151,12 +151,12 @@ def move(version: Version, stage: Stage, now: datetime) -> Version:
     return replace(version, stage=stage, generation=version.generation + 1, delete_time=deleted)
 
 
-def project(versions: Sequence[Version], serving: int, wanted: int, now: datetime) -> list[Version]:
+def project(versions: Sequence[Version], serving: int, wanted: Collection[int], now: datetime) -> list[Version]:
     """The versions that change so that stages say what a release says; 0 for none. A second time changes nothing."""
     changed = []
     for before in versions:
         version = before
-        if version.wanted != (version.version == wanted):
+        if version.wanted != (version.version in wanted):
             version = replace(version, wanted=not version.wanted)
         if version.version == serving and version.stage is not Stage.SERVING:
             version = move(version, Stage.SERVING, now)

@@ -1,6 +1,6 @@
 """What can be done with models and versions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -155,7 +155,7 @@ class Models:
         """Keeps a version from being deleted until `follow` says what its release came to. Raises not_found."""
         return await self._change(scope, name, number, lambda v: replace(_servable(v, name), wanted=True))
 
-    async def follow(self, scope: Scope, name: str, serving: int, wanted: int) -> None:
+    async def follow(self, scope: Scope, name: str, serving: int, wanted: Collection[int]) -> None:
         """Moves the stages to where a release is, 0 for no version; a second time changes nothing."""
         project = partial(domain.project, serving=serving, wanted=wanted, now=self._now())
         await self._store.change_versions(scope, name, lambda _, there: project(there), self._tell(scope))

@@ -12,7 +12,7 @@ from services.kit.errors import Forbidden
 from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 from services.registry.releases.service import Releases
-from services.registry.releases.wire import release_to_wire
+from services.registry.releases.wire import balancing_from_wire, release_to_wire, rules_from_wire, traffic_to_wire
 
 
 class ReleasesApi:
@@ -34,6 +34,13 @@ class ReleasesApi:
 
     async def GetRelease(self, request: pb.GetReleaseRequest, call: Call) -> pb.Release:
         return release_to_wire(await self._releases.get(call.scope, request.model))
+
+    async def GetTraffic(self, request: pb.GetTrafficRequest, call: Call) -> pb.Traffic:
+        return traffic_to_wire(await self._releases.get(call.scope, request.model))
+
+    async def UpdateTraffic(self, request: pb.UpdateTrafficRequest, call: Call) -> pb.Traffic:
+        said = rules_from_wire(request.rules), balancing_from_wire(request.balancing)
+        return traffic_to_wire(await self._releases.share(call.scope, request.model, *said, call.etag))
 
     async def ListReleases(self, request: pb.ListReleasesRequest, call: Call) -> pb.ListReleasesResponse:
         page = await self._releases.page(call.scope, request.page_size, request.page_token)

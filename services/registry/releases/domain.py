@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from services.kit.errors import Code, FailedPrecondition, Failure, NotFound
+from services.registry.releases.traffic import PLAIN, Traffic
 
 
 class State(StrEnum):
@@ -52,6 +53,9 @@ class Release:
     deadline: datetime | None = None
     # Gateways that have switched to this generation.
     applied: tuple[str, ...] = ()
+    # How requests are shared among versions, and what is known of those.
+    traffic: Traffic = PLAIN
+    shared: tuple[Released, ...] = ()
 
     @property
     def etag(self) -> str:
@@ -187,6 +191,25 @@ def fail(release: Release, generation: int, reason: str, now: datetime) -> Relea
         applied=(),
         update_time=now,
     )
+
+
+def share(release: Release, traffic: Traffic, versions: Collection[Released], now: datetime) -> Release:
+    """The release with another traffic, that names these versions. Raises in_progress while a change is under way."""
+    if release.operation:
+        raise Failure(Code.IN_PROGRESS, f"the release of {release.model} is being changed", retry_after=1)
+    if traffic == release.traffic:
+        return release
+    shared = tuple(sorted(versions, key=number))
+    return replace(release, generation=release.generation + 1, traffic=traffic, shared=shared, update_time=now)
+
+
+def wanted(release: Release | None) -> frozenset[int]:
+    """Numbers of the versions beside the one that serves that must not go: what is about to serve, what is shared."""
+    if release is None:
+        return frozenset()
+    coming = {number(release.desired)} if release.operation and release.desired else set[int]()
+    answering = release.serving or release.desired
+    return frozenset(coming | ({number(one) for one in release.shared} if answering else set[int]()))
 
 
 def extend(release: Release, deadline: datetime) -> Release:

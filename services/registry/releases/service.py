@@ -6,7 +6,7 @@ that ends a change, so that whoever waits for its operation sees them, and after
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 
 from aimass.v1.operations_pb2 import Operation
@@ -18,9 +18,10 @@ from services.kit.operations import Operations
 from services.kit.pages import Page
 from services.registry.models.domain import Version
 from services.registry.models.service import Models
-from services.registry.releases import domain
+from services.registry.releases import domain, traffic
 from services.registry.releases.domain import Change, Party, Release, Released
 from services.registry.releases.store import Store
+from services.registry.releases.traffic import Rule
 
 log = logging.getLogger(__name__)
 _METHOD = "aimass.v1.Releases/"
@@ -95,6 +96,22 @@ class Releases:
         last = pages.after(page_token, str)
         return await self._store.page(scope, pages.size(page_size), str(last[0]) if last else "")
 
+    async def share(self, scope: Scope, model: str, rules: Sequence[Rule], balancing: str, etag: str) -> Release:
+        """The release with other rules of traffic. Raises not_found, invalid_value, etag_mismatch, in_progress."""
+        rules = traffic.checked(rules)
+        named = traffic.Traffic(tuple(rules)).versions
+        try:
+            await self.get(scope, model)
+            versions = [_released(await self._models.want(scope, model, version)) for version in sorted(named)]
+
+            def decide(there: Release) -> Release:
+                changed = traffic.change(there.traffic, model, rules, balancing, etag, self._now())
+                return domain.share(there, changed, versions, self._now())
+
+            return domain.found(await self._store.change(scope, model, decide), model)
+        finally:  # what was wanted and is not shared now is free again
+            await self._models.follow(scope, model, *_places(await self._store.get(scope, model)))
+
     def all(self) -> AsyncIterator[tuple[Scope, Release]]:
         """Every release of every tenant."""
         return self._store.all()
@@ -120,7 +137,7 @@ class Releases:
         before = await self._store.get(scope, model)
         if before and (after := decide(before)) != before:
             if not after.operation:
-                await self._models.follow(scope, model, domain.number(after.serving), 0)
+                await self._models.follow(scope, model, *_places(after))
             await self._end(scope, await self._store.change(scope, model, decide, once))
 
     async def failed(
@@ -182,7 +199,7 @@ class Releases:
             if release_now := await self._store.get(scope, model):
                 await self._follow(scope, release_now)
             else:
-                await self._models.follow(scope, model, 0, 0)
+                await self._models.follow(scope, model, 0, ())
 
     async def watch(self) -> None:
         """Ends changes that wait for nobody any more, fails those that take too long; runs until the process stops."""
@@ -252,11 +269,9 @@ class Releases:
         await self._models.follow(scope, release.model, *_places(release))
 
 
-def _places(release: Release | None) -> tuple[int, int]:
-    """The version that serves, and the one that is about to; 0 for none."""
-    if release is None:
-        return 0, 0
-    return domain.number(release.serving), domain.number(release.desired) if release.operation else 0
+def _places(release: Release | None) -> tuple[int, frozenset[int]]:
+    """The version that serves, 0 for none, and those that are wanted beside it."""
+    return domain.number(release.serving) if release else 0, domain.wanted(release)
 
 
 def _released(version: Version) -> Released:

@@ -19,6 +19,7 @@ from services.kit.errors import Failure
 from services.kit.pages import Page
 from services.registry.database import schema
 from services.registry.releases.domain import Release, Released, State
+from services.registry.releases.traffic import PLAIN, Rule, Share, Sticky, Traffic
 
 _release = scoped(
     "release",
@@ -34,6 +35,8 @@ _release = scoped(
     Column("operation", String(64), nullable=False, index=True),
     Column("deadline", UtcDateTime),
     Column("applied", JSON, nullable=False),
+    Column("traffic", JSON, nullable=False),
+    Column("shared", JSON, nullable=False),
 )
 _LEAD = "releases"
 
@@ -107,6 +110,7 @@ class Store:
     def _save(self, connection: Connection, scope: Scope, before: Release | None, after: Release) -> None:
         row = asdict(after) | {name: _packed(getattr(after, name)) for name in ("desired", "serving", "previous")}
         row |= {"state": after.state.value, "applied": list(after.applied)}
+        row |= {"traffic": _traffic_row(after.traffic), "shared": [_packed(version) for version in after.shared]}
         if before is None:
             connection.execute(insert(_release).values(**scope._asdict(), **row))
         else:
@@ -182,6 +186,8 @@ def _to_release(row: Row[Any]) -> Release:
         operation=row.operation,
         deadline=row.deadline,
         applied=tuple(row.applied),
+        traffic=_traffic(row.traffic),
+        shared=tuple(_known(version) for version in row.shared),
     )
 
 
@@ -190,4 +196,27 @@ def _packed(version: Released | None) -> dict[str, Any] | None:
 
 
 def _unpacked(row: dict[str, Any] | None) -> Released | None:
-    return Released(**row | {"signature": bytes.fromhex(row["signature"])}) if row else None
+    return _known(row) if row else None
+
+
+def _known(row: dict[str, Any]) -> Released:
+    return Released(**row | {"signature": bytes.fromhex(row["signature"])})
+
+
+def _traffic_row(traffic: Traffic) -> dict[str, Any]:
+    changed = traffic.update_time.isoformat() if traffic.update_time else None
+    return asdict(traffic) | {"update_time": changed} if traffic.generation else {}
+
+
+def _traffic(row: dict[str, Any]) -> Traffic:
+    if not row:
+        return PLAIN
+    rules = tuple(
+        Rule(
+            **one
+            | {"shares": tuple(Share(**share) for share in one["shares"]), "sticky": Sticky(one["sticky"])}
+            | {name: tuple(one[name]) for name in ("values", "callers")}
+        )
+        for one in row["rules"]
+    )
+    return Traffic(rules, row["balancing"], row["generation"], datetime.fromisoformat(row["update_time"]))

@@ -1,9 +1,16 @@
 """Releases on the wire."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from aimass.v1 import releases_pb2 as pb
 from aimass.v1.models_pb2 import ServingSettings, Signature
+from services.kit.errors import InvalidValue, Violation
 from services.kit.timestamps import to_wire as stamp
 from services.registry.releases.domain import Release, Released, State
+from services.registry.releases.traffic import Rule, Share, Sticky
+
+_BALANCING, _STICKY = "BALANCING_", "STICKY_"
 
 _STATES = {
     State.LOADING: pb.RELEASE_STATE_LOADING,
@@ -25,12 +32,66 @@ def release_to_wire(release: Release) -> pb.Release:
         update_time=stamp(release.update_time),
         etag=release.etag,
         operation=release.operation,
+        traffic=traffic_to_wire(release),
+        shared=[_known(version) for version in release.shared],
     )
 
 
+def traffic_to_wire(release: Release) -> pb.Traffic:
+    """How requests are shared, as callers see it."""
+    traffic = release.traffic
+    return pb.Traffic(
+        model=release.model,
+        rules=[_rule_to_wire(rule) for rule in traffic.rules],
+        balancing=pb.Balancing.Value(_BALANCING + (traffic.balancing.upper() or "UNSPECIFIED")),
+        update_time=stamp(traffic.update_time),
+        etag=traffic.etag,
+    )
+
+
+def balancing_from_wire(said: pb.Balancing.ValueType) -> str:
+    """The way's name; empty for none. Raises invalid_value for what is not known."""
+    return _named(pb.Balancing, _BALANCING, said, "/balancing")
+
+
+def rules_from_wire(rules: Iterable[pb.TrafficRule]) -> list[Rule]:
+    """Rules as they were sent. Raises invalid_value for what is not known."""
+    return [
+        Rule(
+            tuple(Share(share.version, share.percent) for share in rule.shares),
+            rule.header,
+            tuple(rule.values),
+            tuple(rule.callers),
+            Sticky(_named(pb.Sticky, _STICKY, rule.sticky, f"/rules/{index}/sticky")),
+            rule.sticky_header,
+        )
+        for index, rule in enumerate(rules)
+    ]
+
+
+def _rule_to_wire(rule: Rule) -> pb.TrafficRule:
+    return pb.TrafficRule(
+        header=rule.header,
+        values=rule.values,
+        callers=rule.callers,
+        shares=[pb.TrafficShare(version=share.version, percent=share.percent) for share in rule.shares],
+        sticky=pb.Sticky.Value(_STICKY + (rule.sticky.upper() or "UNSPECIFIED")),
+        sticky_header=rule.sticky_header,
+    )
+
+
+def _named(kind: Any, prefix: str, said: int, at: str) -> str:
+    """What an enumeration's number is called without its prefix, in small letters; empty for what is not said."""
+    if said not in kind.values():
+        raise InvalidValue(f"{said} is no {prefix[:-1].lower()}", [Violation(at, "is not known")])
+    return str(kind.Name(said)).removeprefix(prefix).lower() if said else ""
+
+
 def _released(version: Released | None) -> pb.ReleasedVersion | None:
-    if version is None:
-        return None
+    return _known(version) if version else None
+
+
+def _known(version: Released) -> pb.ReleasedVersion:
     return pb.ReleasedVersion(
         version=version.version,
         digest=version.digest,

@@ -3,10 +3,11 @@
 A `Route` is never changed, only replaced, so a request that was pinned on one keeps what it saw.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from services.gateway.traffic.domain.ladder import NO_LADDER, Ladder
+from services.gateway.traffic.domain.sharing import Caller, Rule, choose
 from services.gateway.traffic.domain.tensors import Signature
 from services.kit.errors import NotFound, Unavailable
 
@@ -39,11 +40,16 @@ class Release:
     serving: Version | None = None
     previous: Version | None = None
     awaited: bool = False
+    # How requests that name no version are shared, and among which versions beside the one that serves.
+    rules: tuple[Rule, ...] = ()
+    shared: tuple[Version, ...] = ()
+    # How instances are chosen; empty: as for other calls.
+    balancing: str = ""
 
     @property
     def versions(self) -> dict[int, Version]:
         """Every version it names, by number."""
-        return {v.number: v for v in (self.previous, self.serving, self.desired) if v}
+        return {v.number: v for v in (*self.shared, self.previous, self.serving, self.desired) if v}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ class Pinned:
     named: bool
     # Nobody has it loaded, only others may answer for it.
     away: bool = False
+    # Rules may give the request to another version: `share` says which.
+    shared: bool = False
 
 
 def hear(route: Route, release: Release, instances: frozenset[str] = frozenset()) -> Route:
@@ -162,16 +170,26 @@ def unreported(route: Route) -> int:
 def pin(route: Route | None, model: str, text: str, instead: bool = False) -> Pinned:
     """The version that answers a request. Raises not_found, or unavailable for one that is still being loaded.
 
-    `instead`: one that is not loaded and says who else may answer is `away`.
+    `instead`: one that is not loaded and says who else may answer, or has others beside it, is `away`.
     """
     if route is None or route.release is None:
         raise NotFound(f"there is no model {model}")
     version = _named(route, model, text) if text else _released(route, model)
+    shared = bool(route.release.rules) and not text
     if not route.ready.get(version.number):
-        if instead and version.ladder:
-            return Pinned(model, version, bool(text), away=True)
+        if instead and (version.ladder or shared):
+            return Pinned(model, version, bool(text), away=True, shared=shared)
         raise absent(model, version)
-    return Pinned(model, version, bool(text))
+    return Pinned(model, version, bool(text), shared=shared)
+
+
+def share(route: Route, pinned: Pinned, caller: Caller, turn: Callable[[], float]) -> Pinned:
+    """The version that rules give a request which named none: one that is loaded, or else what serves."""
+    number = choose(route.release.rules, pinned.model, caller, turn) if route.release else 0
+    version = route.known.get(number)
+    if version is None or number == pinned.version.number or not route.ready.get(number):
+        return pinned
+    return Pinned(pinned.model, version, False)
 
 
 def absent(model: str, version: Version) -> Unavailable:
