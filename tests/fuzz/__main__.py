@@ -6,8 +6,11 @@ made it. `--play FILE` sends those again; `--kind http --seed S --first N --coun
 
 import asyncio
 import contextlib
+import math
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -24,35 +27,43 @@ from tests.fuzz.raw import replay
 from tests.fuzz.target import target
 from tests.fuzz.vitals import Bound
 
-COUNTS = {"http": 1_000_000, "frames": 50_000, "messages": 50_000}
+COUNTS = {"http": 1_000_000, "frames": 50_000, "messages": 50_000, "documented": 100_000}
 
 
 def main(
     tenth: Annotated[bool, typer.Option(help="A tenth of all, as CI does.")] = False,
     kind: Annotated[str, typer.Option(help=f"One kind only: {', '.join(KINDS)}.")] = "",
     count: Annotated[int, typer.Option(help="How many of that kind.")] = 0,
+    minutes: Annotated[float, typer.Option(help="A slow machine fires fewer, and ends about then.")] = math.inf,
     seed: Annotated[int, typer.Option(help="The same seed makes the same shots.")] = 1,
     first: Annotated[int, typer.Option(help="The number of the first one.")] = 0,
     folder: Annotated[Path, typer.Option(help="Where findings are kept.")] = Path("build/findings"),
     play: Annotated[Path | None, typer.Option(help="Sends the bytes of a finding again, and nothing else.")] = None,
 ) -> None:
     """Fires, and says what came of it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nobody who was started is left behind
     wanted = {name: count or (full // 10 if tenth else full) for name, full in COUNTS.items() if kind in ("", name)}
     if not wanted:
         raise typer.BadParameter(f"there is no kind {kind}")
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     with tempfile.TemporaryDirectory(prefix="aimass-fuzz-") as home, target(Path(home)) as aimed:
         if play:
             console.print(asyncio.run(replay(aimed, play.read_bytes())), markup=False)
             return
         kept = Kept(folder, lambda: aimed.secrets)
         campaign = Campaign(aimed, kept, seed)
-        fired = []
-        for name, many in wanted.items():
+        fired, begun = list[Fired](), time.monotonic()
+        for index, (name, many) in enumerate(wanted.items()):
+            last = begun + minutes * 60 * (index + 1) / len(wanted)
             with _bar(console, name, many) as tell, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                fired.append(runner.run(campaign.run(name, first, many, tell)))
+                fired.append(runner.run(campaign.run(name, first, many, tell, last)))
+            if not aimed.alive:
+                break
         campaign.end()
     console.print(_table(fired))
+    for one in fired:
+        if one.shots < wanted[one.kind]:
+            console.print(f"{one.kind}: the time was over after {one.shots} of {wanted[one.kind]}")
     for finding in kept.found[:20]:
         console.print(f"{finding.name}: {finding.what[:2000]}", markup=False, soft_wrap=True)
         again = f"--kind {finding.kind} --seed {finding.seed} --first {finding.number} --count 1"

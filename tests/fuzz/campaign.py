@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from math import inf
 from typing import NamedTuple, Protocol
 
+from tests.fuzz.documented import EACH, Documented
 from tests.fuzz.findings import Finding, Kept
 from tests.fuzz.frames import Frames
 from tests.fuzz.messages import Messages
@@ -25,6 +27,8 @@ class Gun(Protocol):
 
     async def fire(self, first: int, end: int) -> None: ...
 
+    def close(self) -> None: ...
+
 
 class Fired(NamedTuple):
     """What came of one kind."""
@@ -39,13 +43,14 @@ class Fired(NamedTuple):
     @property
     def growth(self) -> float:
         """MiB that the second half has added."""
-        return growth(self.samples, "memory")
+        return growth(self.samples, "memory")[0]
 
 
 KINDS: Mapping[str, Callable[[Target, int, Wrong], Gun]] = {
     "http": lambda target, seed, wrong: Http(target, Shots(target, seed), wrong),
     "frames": Frames,
     "messages": Messages,
+    "documented": Documented,
 }
 
 
@@ -55,30 +60,46 @@ class Campaign:
     def __init__(self, target: Target, kept: Kept, seed: int) -> None:
         self._target, self._kept, self._seed = target, kept, seed
 
-    async def run(self, kind: str, first: int, count: int, tell: Callable[[int], None]) -> Fired:
-        """Fires `count` shots from the one with the number `first`; `tell` hears how many are done."""
+    async def run(self, kind: str, first: int, count: int, tell: Callable[[int], None], last: float = inf) -> Fired:
+        """Fires `count` shots from the one with the number `first`; `tell` hears how many are done.
+
+        On a slow machine it ends with fewer, at the time `last` of the monotonic clock.
+        """
         kept, before = self._kept, len(self._kept.found)
 
         def wrong(number: int, what: str, data: bytes) -> None:
             kept.add(Finding(kind, self._seed, number, what, data))
 
         gun = await asyncio.to_thread(KINDS[kind], self._target, self._seed, wrong)
-        batch = max(1, min(_BATCH, count // _LOOKS))
-        begun, samples, end = time.monotonic(), [await self._look(0)], first + count
-        for start in range(first, end, batch):
-            upto = min(start + batch, end)
+        begun, samples = time.monotonic(), [await self._look(0)]
+        try:
+            async for shots in self._batches(gun, first, count, wrong):
+                samples.append(await self._look(shots))
+                tell(shots)
+                if time.monotonic() > last:
+                    break
+        finally:
+            gun.close()
+        if len(samples) > _FEW:
+            for what in rising(samples, Bound()):
+                wrong(first, what, b"")
+        return Fired(kind, samples[-1].shots, time.monotonic() - begun, len(kept.found) - before, samples, gun.said)
+
+    async def _batches(self, gun: Gun, first: int, count: int, wrong: Wrong) -> AsyncIterator[int]:
+        """How many are fired, after each batch after which the target lives."""
+        batch = -(-min(_BATCH, count // _LOOKS + 1) // EACH) * EACH
+        for start in range(first, first + count, batch):
+            upto = min(start + batch, first + count)
             await asyncio.to_thread(self._target.renew)
-            await gun.fire(start, upto)
+            try:
+                await gun.fire(start, upto)
+            except OSError as error:
+                wrong(start, f"within {upto - start} shots a door was closed: {error}", b"")
             if found := await asyncio.to_thread(self._target.wrong):
                 wrong(start, f"within {upto - start} shots: " + "\n".join(found), b"")
             if not self._target.alive:
                 break
-            samples.append(await self._look(upto - first))
-            tell(upto - first)
-        if len(samples) > _FEW:
-            for what in rising(samples, Bound()):
-                wrong(first, what, b"")
-        return Fired(kind, count, time.monotonic() - begun, len(kept.found) - before, samples, gun.said)
+            yield upto - first
 
     async def _look(self, count: int) -> Sample:
         return await asyncio.to_thread(sample, self._target.pid, count, self._target.observed)

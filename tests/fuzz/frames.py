@@ -89,6 +89,9 @@ class Frames:
 
         await asyncio.gather(*(some() for _ in range(_AT_ONCE)))
 
+    def close(self) -> None:
+        """Nothing stays open between shots."""
+
 
 class _Connection(asyncio.Protocol):
     """One connection, until the last stream is answered, the door closes it, or nothing comes."""

@@ -114,6 +114,9 @@ class Messages:
 
             await asyncio.gather(*(some() for _ in range(_AT_ONCE)))
 
+    def close(self) -> None:
+        """Nothing stays open between shots."""
+
     async def _ask(self, channel: aio.Channel, call: Call) -> str:
         """The name of the status, with the details of a failure."""
         waits = call.streams or call.path.endswith("/WaitOperation")

@@ -6,13 +6,11 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
-import orjson
-
-from services.kit.errors import Code
 from tests.fuzz import wire
+from tests.fuzz.judging import judged
 from tests.fuzz.mutations import mutated
 from tests.fuzz.seeds import Pairs, Seed, dressed, seeds
 from tests.fuzz.target import Target, Wrong
@@ -20,7 +18,6 @@ from tests.fuzz.target import Target, Wrong
 _AT_ONCE = 96
 _SILENCE = 0.25  # seconds without a byte; what is incomplete has no answer
 _SLOW = 4  # times what answers take lately; so long no answer is silence
-_CODES = {code.text for code in Code} - {"internal"}
 _PAUSES = (0.0, 0.0, 0.002)
 _PUBLIC = ("/health/live", "/health/ready", "/v1/login")
 _PAGES = (b"/", b"/docs", b"/docs/start.js")
@@ -174,6 +171,9 @@ class Http:
 
         await asyncio.gather(*(some() for _ in range(_AT_ONCE)))
 
+    def close(self) -> None:
+        """Nothing stays open between shots."""
+
     async def one(self, number: int, connection: Connection) -> bytes:
         """What came for a number."""
         shot, begun = self._shots.make(number), time.monotonic()
@@ -204,33 +204,6 @@ class Http:
         if not answers:
             self.said["silence"] += 1
         return ""
-
-
-def judged(answer: wire.Answer, sent: bytes, proven: bool, public: Set[bytes]) -> str:
-    """What is wrong with an answer to what was sent; empty if nothing. `public` are the bodies for everybody."""
-    if answer.status < 400:
-        if proven or answer.body in public:
-            return ""
-        return f"who proved nothing was answered with {answer.status} {answer.body[:200]!r}"
-    if answer.headers.get(b"content-type") != b"application/problem+json":
-        return f"{answer.status} is no problem document: {answer.body[:200]!r}"
-    failed = answer.status >= 500 or (answer.body and not _known(answer.body))
-    return f"answered with {answer.status} {answer.body[:300]!r}" if failed and not _asked_for(sent, answer) else ""
-
-
-def _asked_for(sent: bytes, answer: wire.Answer) -> bool:
-    """Whether the caller has brought it upon himself: by a time that nothing can keep, or by a signature so early that
-    it may have been seen before the start (docs/guides/signatures.md)."""
-    if answer.status == 504:
-        return b"x-request-timeout" in sent.lower() and b'"deadline_exceeded"' in answer.body
-    return answer.status == 503 and b"signed requests are taken again" in answer.body
-
-
-def _known(body: bytes) -> bool:
-    try:
-        return orjson.loads(body)["code"] in _CODES
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return False
 
 
 async def replay(target: Target, data: bytes) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz import wire
 from tests.fuzz.findings import Finding, Kept, Secrets
-from tests.fuzz.raw import judged
+from tests.fuzz.judging import judged
 from tests.fuzz.vitals import Bound, Sample, growth, rising
 
 LIVE = b'{"status":"live"}'
@@ -82,6 +82,10 @@ def samples(*memory: float) -> list[Sample]:
     return [Sample(index * 100, value, 10, 10, 0, 10) for index, value in enumerate(memory)]
 
 
+def test_what_sways_as_much_as_it_rises_says_nothing() -> None:
+    assert rising(samples(*(100 + 5 * index + 60 * (index % 3) for index in range(20))), Bound()) == []
+
+
 def test_what_rises_in_the_second_half_is_a_finding() -> None:
     found = rising(samples(*(100 + 10 * index for index in range(20))), Bound())
     assert len(found) == 1
@@ -96,7 +100,7 @@ def test_what_settles_falls_or_sways_is_none(settle: Callable[[int], float]) -> 
 def test_a_slope_is_what_a_line_rises_by() -> None:
     chance = random.Random(1)
     measured = samples(*(index + chance.uniform(-0.1, 0.1) for index in range(40)))
-    assert growth(measured, "memory") == pytest.approx(19, abs=0.5)
+    assert growth(measured, "memory")[0] == pytest.approx(19, abs=0.5)
 
 
 def test_a_finding_is_kept_without_its_secrets_and_played_with_those_of_another_day(tmp_path: Path) -> None:

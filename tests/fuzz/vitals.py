@@ -5,6 +5,7 @@ import re
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import linear_regression, pstdev
 from typing import NamedTuple
 
 import psutil
@@ -28,9 +29,9 @@ class Sample(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """How much more there may be at the end of the second half than at its beginning."""
+    """How much more there may be at the end of the second half than at its beginning, beside what sways."""
 
-    memory: float = 24.0  # MiB, and for each 100,000 shots a little, for what they have made
+    memory: float = 32.0  # MiB
     files: int = 32
     threads: int = 16
     children: int = 4
@@ -51,23 +52,23 @@ def sample(pid: int, count: int, observed: str) -> Sample:
     return Sample(count, memory / MIB, *more)
 
 
-def growth(samples: Sequence[Sample], field: str) -> float:
-    """What a line through the second half of the samples rises by from its beginning to its end."""
+def growth(samples: Sequence[Sample], field: str) -> tuple[float, float]:
+    """What a line through the second half of the samples rises by from its beginning to its end, and how far the
+    samples lie from it (standard deviation)."""
     half = samples[len(samples) // 2 :]
-    if len(half) < 2:
-        return 0.0
-    xs, ys = [one.shots for one in half], [float(getattr(one, field)) for one in half]
-    x, y = sum(xs) / len(xs), sum(ys) / len(ys)
-    spread = sum((at - x) ** 2 for at in xs)
-    slope = sum((at - x) * (value - y) for at, value in zip(xs, ys, strict=True)) / spread if spread else 0.0
-    return slope * (xs[-1] - xs[0])
+    if len(half) < 3:
+        return 0.0, 0.0
+    found = linear_regression([one.shots for one in half], values := [float(getattr(one, field)) for one in half])
+    off = [value - found.intercept - found.slope * one.shots for value, one in zip(values, half, strict=True)]
+    return found.slope * (half[-1].shots - half[0].shots), pstdev(off)
 
 
 def rising(samples: Sequence[Sample], bound: Bound) -> list[str]:
-    """What rises more than it may."""
+    """What rises more than it may. What sways by as much says nothing."""
     found = []
     for field in Bound._fields:
-        if (more := growth(samples, field)) > getattr(bound, field):
+        more, sway = growth(samples, field)
+        if more > getattr(bound, field) + 2 * sway:
             values = [round(getattr(one, field)) for one in samples]
             found.append(f"{field} rises by {more:.0f} in the second half: {values}")
     return found

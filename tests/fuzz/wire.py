@@ -63,8 +63,11 @@ def answers(data: bytes) -> list[Answer]:
     return found
 
 
-def stream(data: bytes) -> tuple[list[Answer], bytes]:
-    """The whole answers, and what came behind them. Raises ValueError for bytes that no answer begins with."""
+def stream(data: bytes, bare: bool = True) -> tuple[list[Answer], bytes]:
+    """The whole answers, and what came behind them. Raises ValueError for bytes that no answer begins with.
+
+    Where it may be `bare`, as one to HEAD, a head with nothing behind it is an answer.
+    """
     found: list[Answer] = []
     while data:
         head, apart, rest = data.partition(b"\r\n\r\n")
@@ -76,7 +79,7 @@ def stream(data: bytes) -> tuple[list[Answer], bytes]:
         pairs = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
         headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
         status = int(start[1])
-        if status < 200 or status == 204 or not rest or rest.startswith(b"HTTP/1."):  # HEAD has no body
+        if status < 200 or status == 204 or (bare and not rest) or rest.startswith(b"HTTP/1."):  # HEAD has no body
             content, left = b"", rest
         elif (whole := _content(headers, rest)) is None:
             break
