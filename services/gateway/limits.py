@@ -82,6 +82,22 @@ class Standing(NamedTuple):
             (b"ratelimit-policy", self.policy),
         ]
 
+    def lines(self) -> bytes:
+        """The same as they are written."""
+        name, limit, policy = _written(self.policy, self.limit)
+        left, full = self.remaining, self.reset
+        return b"ratelimit: %b;r=%d;t=%d%bratelimit-remaining: %d\r\nratelimit-reset: %d%b" % (
+            *(name, left, full, limit),
+            *(left, full, policy),
+        )
+
+
+@lru_cache(maxsize=1000)
+def _written(policy: bytes, limit: int) -> tuple[bytes, bytes, bytes]:
+    """What does not change from answer to answer: a limit's name, its size and what it says."""
+    said = policy.partition(b";")[0]
+    return said, b"\r\nratelimit-limit: %d\r\n" % limit, b"\r\nratelimit-policy: %b\r\n" % policy
+
 
 def tightest(standings: Sequence[Standing]) -> Standing:
     """The one that says most: which refuses longest, or else has least left of what it holds."""

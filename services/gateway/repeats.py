@@ -268,7 +268,7 @@ class Repeat:
         parts = [
             self._repeats.head(connection.server_state.default_headers, response),
             b"content-length: %d\r\nx-request-id: %b\r\n" % (len(content), self.request_id.encode()),
-            *[b"%b: %b\r\n" % pair for pair in standing.headers()],
+            standing.lines(),
             b"connection: close\r\n\r\n" if last else b"\r\n",
             content,
         ]

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +63,13 @@ def test_the_headers_say_what_is_left_and_when_it_is_full() -> None:
     standing = buckets.take("a", Limit(2, 10), 3)
     assert (standing.limit, standing.remaining, standing.reset) == (10, 7, 2)
     assert dict(standing.headers())[b"ratelimit-remaining"] == b"7"
+
+
+@pytest.mark.parametrize("limit", [Limit(2, 10), Limit(1.5, 7, "model/late", "bytes"), Limit(1, 3, "tenant", "rows")])
+def test_the_headers_are_written_as_they_are_said(limit: Limit) -> None:
+    standing = Buckets(Clock()).take("a", limit, 2)
+
+    assert standing.lines() == b"".join(b"%b: %b\r\n" % pair for pair in standing.headers())
 
 
 def test_a_cost_above_the_burst_is_not_refused_for_ever() -> None:

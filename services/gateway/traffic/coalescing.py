@@ -14,6 +14,7 @@ from services.gateway.overload.gradient import Gradient
 from services.gateway.overload.priority import Priority
 from services.gateway.overload.refusal import hopeless, overloaded, weary
 from services.gateway.traffic import lanes
+from services.gateway.traffic.deadlines import Deadlines
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Engines, Item
 from services.gateway.traffic.lanes import POOL, Lane, Limits, Target, Waiting, kind
@@ -38,6 +39,7 @@ class Coalescer:
         self._lanes: dict[Target, Lane] = {}
         self._waiting_bytes = 0
         self._calls: set[asyncio.Task[None]] = set()
+        self._deadlines = Deadlines[Waiting](_expire, clock)
         # Of all versions: how many calls their instances bear, and how many are under way.
         self.pool, self._flying = Gradient(POOL, clock), 0
         # Lanes that wait for calls of others to end.
@@ -79,18 +81,18 @@ class Coalescer:
 
         Raises overloaded, deadline_exceeded.
         """
-        lane, loop = self._lane(target), asyncio.get_running_loop()
+        lane = self._lane(target)
         waiting = self._enqueue(lane, item, priority)
-        timer = loop.call_later(max(item.deadline - self._clock(), 0.0), _expire, lane, waiting)
+        moment = self._deadlines.add(waiting, item.deadline)
 
         def done(_: object) -> None:
-            timer.cancel()
+            self._deadlines.drop(waiting, moment)
             self._leave_line(lane, waiting)
 
         waiting.answer.add_done_callback(done)
         if not lane.gathering and not self._full(lane):
             lane.gathering = True
-            loop.call_soon(self._gathered, lane)
+            asyncio.get_running_loop().call_soon(self._gathered, lane)
         return waiting.answer
 
     def _gathered(self, lane: Lane) -> None:
@@ -126,7 +128,7 @@ class Coalescer:
         if self._waiting_bytes + size > self._limits.waiting_bytes:
             raise overloaded(model)
         gradient, room = lane.gradient, self._room(lane)
-        waiting = Waiting(item, size, priority, weary(self._clock(), gradient.typical(kind(item.rows, 1))))
+        waiting = Waiting(item, model, size, priority, weary(self._clock(), gradient.typical(kind(item.rows, 1))))
         if out := lane.line.enter(waiting, room):
             if out is waiting:
                 raise overloaded(model)
@@ -144,7 +146,7 @@ class Coalescer:
     async def _answered(self, lane: Lane, waiting: Waiting) -> list[Tensor]:
         left = waiting.item.deadline - self._clock()
         # A timer of its own is a tenth of what asyncio.timeout costs.
-        timer = asyncio.get_running_loop().call_later(max(left, 0.0), _expire, lane, waiting)
+        timer = asyncio.get_running_loop().call_later(max(left, 0.0), _expire, waiting)
         try:
             return await waiting.answer
         finally:
@@ -260,8 +262,8 @@ def _abandon(call: asyncio.Task[None], answer: asyncio.Future[list[Tensor]]) -> 
         call.cancel()
 
 
-def _expire(lane: Lane, waiting: Waiting) -> None:
-    _refuse((waiting,), DeadlineExceeded(f"{lane.target.model} took too long"))
+def _expire(waiting: Waiting) -> None:
+    _refuse((waiting,), DeadlineExceeded(f"{waiting.model} took too long"))
 
 
 def _refuse(batch: Iterable[Waiting], error: Exception) -> None:

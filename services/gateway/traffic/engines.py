@@ -40,6 +40,8 @@ class Item(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of its tensors."""
+        if len(self.inputs) == 1:
+            return len(self.inputs[0].raw)
         return sum([len(tensor.raw) for tensor in self.inputs])
 
 

@@ -49,10 +49,10 @@ class Limits:
 class Waiting:
     """A request that waits for a call."""
 
-    __slots__ = ("answer", "item", "priority", "size", "weary")
+    __slots__ = ("answer", "item", "model", "priority", "size", "weary")
 
-    def __init__(self, item: Item, size: int, priority: Priority, weary: float) -> None:
-        self.item, self.size, self.priority, self.weary = item, size, priority, weary
+    def __init__(self, item: Item, model: str, size: int, priority: Priority, weary: float) -> None:
+        self.item, self.model, self.size, self.priority, self.weary = item, model, size, priority, weary
         self.answer: asyncio.Future[list[Tensor]] = asyncio.get_running_loop().create_future()
 
 
