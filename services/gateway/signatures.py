@@ -6,7 +6,6 @@ import hmac
 import os
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from services.gateway import signing
@@ -30,7 +29,7 @@ _PORTS = {"http": ":80", "https": ":443"}
 _NONCE = range(16, 129)  # characters
 # For a key that is none as much is done as for one: with a public key that is a point of the curve, and a secret.
 _STRANGER = b"\x58" + b"\x66" * 31
-_UNKNOWN = ApiKey("", "", "", (), datetime(1970, 1, 1, tzinfo=UTC), signing=Signing(False))
+_UNSIGNED = Signing(False)  # of a key that signs nothing
 
 
 class Refused(Unauthenticated):
@@ -99,8 +98,8 @@ class Signatures:
         """`now` gives Unix seconds, `ticks` seconds that nobody sets."""
         self._keyring, self._vault, self._cache, self._now = keyring, vault, cache, now
         self._nonces = Nonces(cache, now, ticks, WINDOW)
-        self._none = _UNKNOWN, os.urandom(32)
-        self._secrets: dict[str, tuple[ApiKey, bytes]] = {"": self._none}
+        self._none = os.urandom(32)
+        self._secrets: dict[str, tuple[ApiKey, bytes]] = {}
 
     def check(self, head: Head) -> Signed:
         """Whose head this is. Raises Refused, and signature_stale to who has signed rightly."""
@@ -113,8 +112,8 @@ class Signatures:
         if lacking := (_NEEDED | {name for name in _MEANING if name in headers}) - covered:
             raise Refused(f"it does not cover {min(lacking)}")
         text = signing.base(said.components, said.parameters, head.value)
-        held = self._keyring().signer(said.key_id)
-        if not self._right(held, said, text) or held is None:
+        held, works = self._keyring().signer(said.key_id)
+        if not self._right(held.key, said, text) & works:
             raise Refused("no key of this id signed it")
         now = self._now()
         if not now - WINDOW <= said.created <= now + SKEW or (said.expires is not None and said.expires <= now):
@@ -123,31 +122,29 @@ class Signatures:
             raise Refused("its nonce is too short, or too long")
         return Signed(held, said, headers["content-digest"] if "content-digest" in covered else "")
 
-    def _right(self, held: Held | None, said: Stated, text: bytes) -> bool:
+    def _right(self, key: ApiKey, said: Stated, text: bytes) -> bool:
         """How much work there is shows in the signature that the caller sent, not in the key that he named."""
-        key = held.key if held else _UNKNOWN
-        known = key.signing
-        assert known
+        known = key.signing or _UNSIGNED
         named = said.algorithm in ("", known.algorithm)
         if len(said.signature) == 64:
             right = _ed25519(known.public_key or _STRANGER, said.signature, text) and bool(known.public_key)
         else:
             expected = hmac.new(self._secret(key), text, hashlib.sha256).digest()
             right = hmac.compare_digest(expected, said.signature) and not known.public_key
-        return right and named and held is not None
+        return right and named
 
     def _secret(self, key: ApiKey) -> bytes:
-        """What a key signs with; for one that has a public key what nobody signs with, found in the same way."""
+        """What a key signs with; for one that has no secret what nobody signs with, found in the same way."""
         known = self._secrets.get(key.api_key)
         if known is None or known[0] is not key:
-            assert key.signing
             if len(self._secrets) > 100_000:
-                self._secrets = {"": self._none}
-            self._secrets[key.api_key] = known = key, self._none[1] if key.signing.public_key else self._opened(key)
+                self._secrets = {}
+            self._secrets[key.api_key] = known = key, self._opened(key)
         return known[1]
 
     def _opened(self, key: ApiKey) -> bytes:
-        assert key.signing
+        if not key.signing or not key.signing.sealed:
+            return self._none
         try:
             return self._vault.open(key.signing.sealed, sealed_for(key.api_key))
         except ValueError as error:

@@ -102,9 +102,9 @@ async def test_what_a_key_signs_with_is_soon_known_to_all(nodes: list[Node]) -> 
     wanted = [KeyRequest("", signing=signing) for signing in (Signing(True), Signing(False, bytes(range(32))))]
     for key, _, secret in [await nodes[0].access.create_key(ADMIN, one, None) for one in wanted]:
         await until(lambda prefix=key.api_key: all(node.access.keyring.has(prefix) for node in nodes), 5)  # type: ignore[misc]
-        held = [node.access.keyring.signer(key.api_key) for node in nodes]
+        held = [node.access.keyring.signer(key.api_key)[0] for node in nodes]
 
-        assert [one and one.key.signing for one in held] == [key.signing] * 3
+        assert [one.key.signing for one in held] == [key.signing] * 3
         assert key.signing
         assert bool(secret) is bool(key.signing.sealed) is not bool(key.signing.public_key)
 

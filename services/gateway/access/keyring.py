@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from services.gateway.access.domain import ApiKey, Tenant, digest, prefix_of
+from services.gateway.access.domain import ApiKey, Signing, Tenant, digest, prefix_of
 from services.gateway.access.guests import Guest
 from services.gateway.access.origin import Origin
 from services.gateway.roles.book import Rolebook
@@ -33,7 +33,10 @@ class Held:
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NONE = Held(ApiKey("", "", "", (), EPOCH), b"", ())
+_NONE = Held(ApiKey("", "", "", (), EPOCH), _NOBODY, ())
+_NO_TENANT = Tenant("", "", EPOCH, delete_time=EPOCH)  # in the place of tenants that there are not
+# In the place of keys that are none, where signatures are checked.
+STRANGER = Held(ApiKey("", "", "", (), EPOCH, signing=Signing(False)), b"", ())
 
 
 class Elsewhere(Unauthenticated):
@@ -120,8 +123,7 @@ class Keyring:
 
     def opened(self, tenant: str) -> bool:
         """Whether there is such a tenant."""
-        known = self._tenants.get(tenant)
-        return known is not None and not known.delete_time
+        return not self._tenants.get(tenant, _NO_TENANT).delete_time
 
     def has(self, prefix: str) -> bool:
         return prefix in self._held
@@ -172,11 +174,11 @@ class Keyring:
 
         Raises forbidden or invalid_name for a project that the key is not for or that is no name.
         """
-        held = self._held.get(prefix_of(secret))
+        held = self._held.get(prefix_of(secret), _NONE)
         given = digest(self._pepper, secret)
-        present = hmac.compare_digest(given, held.digest if held else _NOBODY)
-        former = not present and self._former(held or _NONE, given)
-        if held is None or not (present or former) or not self._works(held.key):
+        present = hmac.compare_digest(given, held.digest)
+        former = not present and self._former(held, given)
+        if not (present or former) or held is _NONE or not self._works(held.key):
             raise Unauthenticated("the key is not valid")
         if former:
             self._here(held.key, origin)
@@ -196,11 +198,14 @@ class Keyring:
         same = hmac.compare_digest(given, before.digest if before else _NOBODY)
         return same and before is not None and self._now() < before.until
 
-    def signer(self, prefix: str) -> Held | None:
-        """The key that a signed request names, if it is one to sign with, and works; the same work if there is none."""
-        held = self._held.get(prefix, _NONE)
-        works = self._works(held.key)
-        return held if works and held.key.signing else None
+    def signer(self, prefix: str) -> tuple[Held, bool]:
+        """The key that a signed request names, and whether it is one to sign with, and works.
+
+        For a name that is none somebody stands in whom nobody knows: what is done next has to take the same time.
+        """
+        held = self._held.get(prefix, STRANGER)
+        works, signs = self._works(held.key), held.key.signing is not None
+        return held, works & signs
 
     def speaker(self, held: Held, project: str, origin: Origin = _NOWHERE) -> Principal:
         """Whom a key that is shown from somewhere speaks for. Raises unauthenticated, forbidden, invalid_name."""
