@@ -13,6 +13,7 @@ from services.kit.auth import Identity, Principal, Scope, service_principal
 from services.kit.bus import Bus
 from services.kit.cache import Cache
 from services.kit.calls import CallTable
+from services.kit.checks import watch
 from services.kit.config import Installation
 from services.kit.db import Database
 from services.kit.discovery import Directory
@@ -120,6 +121,8 @@ class Runtime:
     def look_after_files(self) -> None:
         """Starts the tasks that read again what others write, keep what others read, and clear what the dead left."""
         self.spawn(self.calls.watch(self.directory.rule))
+        if self.settings.calls_file:
+            self.spawn(watch(lambda: tuple(self.directory.pools), self.calls.check))
         self.spawn(self.identity.keep())
         if self.storage.passing:
             self.spawn(clear_for_ever(self.storage.passing))

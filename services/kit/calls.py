@@ -17,6 +17,7 @@ from services.kit.auth import Principal, caller_of
 from services.kit.balancing import Way
 from services.kit.contract import ANY, Method
 from services.kit.errors import Forbidden
+from services.kit.tally import CheckRules
 from services.kit.toml_table import TomlTable
 
 _LOOK = 0.5  # seconds between two looks at the file
@@ -55,6 +56,7 @@ class _Table(BaseModel):
     breakers: dict[str, BreakerRules] = {}
     # By a service or a pattern of calls.
     balancing: dict[str, Way] = {}
+    checks: dict[str, CheckRules] = {}
 
 
 class CallTable:
@@ -94,6 +96,10 @@ class CallTable:
                 return entry, said[entry]
         return "", Way.POWER_OF_TWO
 
+    def check(self, service: str) -> CheckRules | None:
+        """How the instances of a service are checked; None: not at all."""
+        return self._said.checks.get(service) or self._said.checks.get(EVERYONE)
+
     async def watch(self, changed: Callable[[], None] = lambda: None) -> None:
         """Takes over what the file says, for ever. A file that is no table is named in the log and changes nothing."""
         while self._table:
@@ -132,7 +138,7 @@ def _unknown(said: _Table) -> set[str]:
     patterns = {EVERYONE, *paths, *(f"{path.partition('/')[0]}/*" for path in paths)}
     services = {method.owner for method in contract.all_methods().values()} - {ANY} | {EVERYONE}
     named = {caller for entry in said.calls.values() for caller in entry.callers or ()}
-    unknown = (said.calls.keys() - patterns) | ((said.breakers.keys() | named) - services)
+    unknown = (said.calls.keys() - patterns) | ((said.breakers.keys() | said.checks.keys() | named) - services)
     return unknown | (said.balancing.keys() - patterns - services)
 
 

@@ -74,6 +74,7 @@ class Member:
         self.instance, self.breaker = instance, Breaker(rules, dice=random.random)
         self.load, self.connected, self.away_since = 0, False, time.monotonic()
         self.seen = False  # it has been connected
+        self.well = True  # as its checks say
         self._closed = False
         self._channel, self._news = channel, news
         self._ended = asyncio.Event()

@@ -43,6 +43,9 @@ class Pool:
         self._routes: dict[str, Balancer[Member]] = {}
         self._balancers: dict[str, Balancer[Member]] = {}
         self._members: dict[tuple[str, str], Member] = {}
+        # Those that fail their checks, and of the connected ones the share that has to pass for checks to count.
+        self.ill: frozenset[Member] = frozenset()
+        self.panic = 0.0
         self._changed = asyncio.Event()
         # It has been called; an instance has been there.
         self._used = self._seen = False
@@ -101,6 +104,8 @@ class Pool:
     def choose(self, among: Collection[str] | None = None, by: Balancer[Member] | None = None) -> Member | None:
         """The instance for the next call, of those with these ids; None when none can be called now."""
         connected = self._connected(self.members, among) or self._connected(self._at_hand, among)
+        if self.ill:
+            connected = self._well(connected)
         admitted = [member for member in connected if member.breaker.admits()]
         most = max(len(connected) // 2, 1)
         if len(connected) - len(admitted) > most:
@@ -108,6 +113,10 @@ class Pool:
             refused = [member for member in connected if member not in admitted]
             admitted += sorted(refused, key=lambda member: member.breaker.opened_until)[most:]
         return (by or self.by("")).choose(admitted) if admitted else None
+
+    def _well(self, connected: list[Member]) -> list[Member]:
+        well = [member for member in connected if member.well]
+        return well if well and len(well) >= self.panic * len(connected) else connected
 
     async def wait(
         self, seconds: float, among: Collection[str] | None = None, by: Balancer[Member] | None = None

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from services.kit.app import App, Runtime
 from services.kit.errors import Failure
+from services.kit.member import Member
 from services.kit.telemetry import gauge
 
 log = logging.getLogger(__name__)
@@ -88,8 +89,8 @@ class Vitals:
 
     def _instances(self) -> Values:
         for pool in tuple(self._runtime.directory.pools):
-            states = Counter(m.breaker.shown.value if m.connected else "away" for m in tuple(pool.members))
-            for state in ("closed", "half_open", "open", "away"):
+            states = Counter(_state(member) for member in tuple(pool.members))
+            for state in ("closed", "half_open", "open", "away", "ill"):
                 yield (pool.service, state), states[state]
 
     def _calls(self) -> Values:
@@ -119,6 +120,12 @@ class Vitals:
 
     def _readiness(self) -> Values:
         return (((name,), float(self.ready(name))) for name in self._apps)
+
+
+def _state(member: Member) -> str:
+    if not member.connected:
+        return "away"
+    return member.breaker.shown.value if member.well else "ill"
 
 
 def _time(said: str) -> datetime | None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import grpc
 from grpc import aio
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from services.kit.health import NAME
 from services.kit.member import Instance
 from services.kit.rpc import PINGED
 from tests.support.server import free_ports
@@ -33,6 +35,7 @@ class Speaker:
     server: aio.Server | None = None
     host: str = "127.0.0.1"
     weight: int = 1
+    well: bool = True  # what it says of its health
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -46,7 +49,11 @@ class Speaker:
         who = grpc.method_handlers_generic_handler(
             "aimass.test.Who", {"Who": grpc.unary_unary_rpc_method_handler(self._answer)}
         )
-        self.server.add_generic_rpc_handlers((who,))
+        health = grpc.method_handlers_generic_handler(
+            NAME,
+            {"Check": grpc.unary_unary_rpc_method_handler(self._check, None, HealthCheckResponse.SerializeToString)},
+        )
+        self.server.add_generic_rpc_handlers((who, health))
         self.server.add_insecure_port(f"{self.host}:{self.port}")
         await self.server.start()
         return self
@@ -56,6 +63,10 @@ class Speaker:
         if self.server:
             server, self.server = self.server, None
             await server.stop(grace)
+
+    async def _check(self, request: bytes, context: Any) -> HealthCheckResponse:
+        status = HealthCheckResponse.SERVING if self.well else HealthCheckResponse.NOT_SERVING
+        return HealthCheckResponse(status=status)
 
     async def _answer(self, request: bytes, context: Any) -> bytes:
         self.calls += 1
