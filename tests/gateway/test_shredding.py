@@ -2,24 +2,25 @@
 
 import base64
 import shutil
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
 from aimass.v1 import access_pb2
 from aimass.v1 import subscriptions_pb2 as subscriptions
 from aimass.v1.access_pb2_grpc import AccessStub
 from aimass.v1.subscriptions_pb2_grpc import SubscriptionsStub
+from services.kit import tenancy
 from services.kit.adapters import storage
 from services.kit.config import Installation, load
 from services.kit.errors import Code, Failure
 from services.kit.secrets import Vault
 from tests.gateway.serving import DOORS, Serving
-from tests.support.house import house, until
+from tests.support.house import House, house, until
 from tests.support.models import register, texts
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -63,29 +64,35 @@ async def code_of(call: Any) -> Code:
     return caught.value.code
 
 
-def sealed(home: Path, tenant: str) -> list[bytes]:
+async def sealed(running: House, tenant: str) -> list[bytes]:
     """What the databases hold of a tenant's secrets."""
     found: list[bytes] = []
-    for name, table, column in (
-        ("gateway", "api_key", "signing_secret"),
-        ("logs", "subscription", "secret"),
-    ):
-        connection = sqlite3.connect(home / f"{name}.db")
-        try:
-            found += [row[0] for row in connection.execute(f"SELECT {column} FROM {table} WHERE tenant = ?", (tenant,))]
-        finally:
-            connection.close()
-    return [secret for secret in found if secret]
+    for name, table, column in (("gateway", "api_key", "signing_secret"), ("logs", "subscription", "secret")):
+        query = text(f"SELECT {column} FROM {table} WHERE tenant = :tenant")
+        database = running.runtime.apps[name].database
+        assert database
+        with tenancy.everybody():
+            found += await database.read(lambda c, query=query: list(c.execute(query, {"tenant": tenant}).scalars()))  # type: ignore[misc]
+    return [bytes(secret) for secret in found if secret]
+
+
+async def all_current(running: House, vault: Vault) -> bool:
+    """Whether the key that seals now has sealed everything of acme."""
+    wrapped = (running.runtime.home / "keys" / "tenants" / "acme" / "1").read_bytes()
+    return all(vault.is_current(one) for one in (wrapped, *await sealed(running, "acme")))
 
 
 async def test_what_was_sealed_for_a_shredded_tenant_opens_for_nobody(app: Serving, tmp_path: Path) -> None:
     home = app.house.runtime.home
     mine, other = await filled(app, "gone"), await filled(app, "stays")
-    etag, before = await delete(app, "gone"), len(sealed(home, "gone"))
+    etag, before = await delete(app, "gone"), len(await sealed(app.house, "gone"))
     shredded = await shred(app, "gone", etag)
     shutil.copytree(home / "blobs", tmp_path / "blobs")
     shutil.copytree(home / "keys", tmp_path / "keys")
     copied = storage(load_home(tmp_path))
+
+    async def dropped() -> bool:
+        return not await sealed(app.house, "gone")
 
     assert shredded.HasField("shred_time")
     assert [path.name for path in (home / "keys" / "tenants" / "gone").iterdir()] == ["0"]
@@ -95,8 +102,8 @@ async def test_what_was_sealed_for_a_shredded_tenant_opens_for_nobody(app: Servi
         assert await blobs.get("stays", other) == b"kept for stays"
     copied.blobs.close()
     assert before == 2
-    await until(lambda: not sealed(home, "gone"), 20)
-    assert len(sealed(home, "stays")) == 2
+    await until(dropped, 20)
+    assert len(await sealed(app.house, "stays")) == 2
 
 
 def load_home(home: Path) -> Installation:
@@ -162,12 +169,11 @@ async def test_the_installations_key_is_changed_and_everything_opens_with_the_ne
     both = {"AIMASS_SECRETS_KEY": new, "AIMASS_SECRETS_OLD_KEYS": old}
     async with house(tmp_path, *SERVICES, **DOORS, **both) as running:
         vault, runtime = Vault(tmp_path / "none", new), running.runtime
-        wrapped = tmp_path / "keys" / "tenants" / "acme" / "1"
         assert await runtime.blobs.get("acme", digest) == b"kept for acme"
-        await until(lambda: all(vault.is_current(one) for one in (wrapped.read_bytes(), *sealed(tmp_path, "acme"))), 20)
+        await until(lambda: all_current(running, vault), 20)
     async with house(tmp_path, *SERVICES, **DOORS, AIMASS_SECRETS_KEY=new) as running:
         assert await running.runtime.blobs.get("acme", digest) == b"kept for acme"
-        assert len(sealed(tmp_path, "acme")) == 2
+        assert len(await sealed(running, "acme")) == 2
 
 
 async def test_a_key_in_the_home_folder_is_changed_by_putting_it_aside(tmp_path: Path) -> None:
@@ -175,9 +181,9 @@ async def test_a_key_in_the_home_folder_is_changed_by_putting_it_aside(tmp_path:
         digest = await filled(Serving(running), "acme")
     keys = tmp_path / "keys"
     (keys / "secrets.key").rename(keys / "secrets.1.key")
-    async with house(tmp_path, *SERVICES, **DOORS):
-        wrapped, vault = keys / "tenants" / "acme" / "1", Vault(keys)
-        await until(lambda: all(vault.is_current(one) for one in (wrapped.read_bytes(), *sealed(tmp_path, "acme"))), 20)
+    async with house(tmp_path, *SERVICES, **DOORS) as running:
+        vault = Vault(keys)
+        await until(lambda: all_current(running, vault), 20)
     (keys / "secrets.1.key").unlink()
     async with house(tmp_path, *SERVICES, **DOORS) as running:
         assert await running.runtime.blobs.get("acme", digest) == b"kept for acme"
