@@ -73,6 +73,13 @@ class Access:
         """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be
         undeleted. failed_precondition: it is not deleted. unavailable: not all is destroyed yet, ask again."""
 
+    def get_tenant_key(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.TenantKey:
+        """Says which key a tenant's blobs are sealed with; makes the first one."""
+
+    def rotate_tenant_key(self, *, tenant: str, number: int, timeout: Seconds = ...) -> access_pb2.TenantKey:
+        """Gives a tenant a new key: within seconds all that comes is sealed with it, and the ones before go on
+        opening what they sealed."""
+
     def create_api_key(
         self,
         *,

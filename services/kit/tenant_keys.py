@@ -52,16 +52,15 @@ class TenantKeys:
             raise FailedPrecondition(f"key {number} of {tenant} is not there: its bytes cannot be opened any more")
         return ring.keys[number]
 
-    async def rotate(self, tenant: str) -> int:
-        """The number of a new key: everything is sealed with it from now on, everywhere within seconds.
+    async def rotate(self, tenant: str, number: int) -> int:
+        """Makes a key behind the one of this number, if that is the one that seals; returns the number of what seals.
 
-        Raises failed_precondition, unavailable.
+        New bytes are sealed with it from now on, everywhere within seconds. Raises failed_precondition, unavailable.
         """
         await self.current(tenant)
-        ring = await self._read(tenant)
-        while not await self._add(tenant, number := max(ring.keys) + 1):
-            ring = await self._read(tenant)
-        return number
+        if max((await self._read(tenant)).keys) == number:
+            await self._add(tenant, number + 1)
+        return (await self.current(tenant)).number
 
     async def rewrap(self) -> AsyncIterator[tuple[int, int]]:
         """Wraps every key with the installation's first key that is not; after each tenant, how many of how many.

@@ -187,3 +187,17 @@ async def test_a_key_in_the_home_folder_is_changed_by_putting_it_aside(tmp_path:
     (keys / "secrets.1.key").unlink()
     async with house(tmp_path, *SERVICES, **DOORS) as running:
         assert await running.runtime.blobs.get("acme", digest) == b"kept for acme"
+
+
+async def test_a_tenant_gets_another_key_once_and_what_was_sealed_before_opens(app: Serving) -> None:
+    digest = await filled(app, "turns")
+    rotate = access_pb2.RotateTenantKeyRequest(tenant="turns", number=1)
+    own, foreign = (app.house.stub(AccessStub, "gateway", tenant=tenant) for tenant in ("turns", "stranger"))
+    numbers = [(await own.GetTenantKey(access_pb2.GetTenantKeyRequest(tenant="turns"))).number]
+    numbers += [(await own.RotateTenantKey(rotate)).number for _ in range(2)]
+    later = await app.house.runtime.blobs.put("turns", b"later")
+
+    assert numbers == [1, 2, 2]
+    assert await code_of(foreign.RotateTenantKey(rotate)) is Code.NOT_FOUND
+    assert await app.house.runtime.blobs.get("turns", digest) == b"kept for turns"
+    assert await app.house.runtime.blobs.get("turns", later) == b"later"

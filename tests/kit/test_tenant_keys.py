@@ -61,25 +61,26 @@ async def test_a_new_key_seals_and_the_ones_before_open(make: Make) -> None:
     here, there = make(), make()
     first = await there.current("acme")
 
-    assert await here.rotate("acme") == 2
+    assert await here.rotate("acme", 1) == 2
     assert (await here.current("acme")).number == 2
     assert await here.find("acme", 1) == first
     # Another process is told by the number, before it has looked again.
     assert await there.find("acme", 2) == await here.current("acme")
+    assert await there.rotate("acme", 1) == 2  # asked again, or by another who saw the same one
 
 
-async def test_of_two_that_rotate_at_once_each_makes_a_key_of_its_own(make: Make) -> None:
+async def test_of_two_that_rotate_at_once_one_makes_the_key_for_both(make: Make) -> None:
     here, there = make(), make()
     await here.current("acme")
 
-    assert set(await asyncio.gather(here.rotate("acme"), there.rotate("acme"))) == {2, 3}
+    assert set(await asyncio.gather(here.rotate("acme", 1), there.rotate("acme", 1))) == {2}
 
 
 async def test_another_process_seals_with_the_new_key_after_a_while(make: Make) -> None:
     clock = [0.0]
     here, there = make(), make(ticks=lambda: clock[0])
     await there.current("acme")
-    await here.rotate("acme")
+    await here.rotate("acme", 1)
     clock[0] = 60.0
 
     assert (await there.current("acme")).number == 2
@@ -109,14 +110,14 @@ async def test_wrapping_anew_goes_on_where_it_was_broken_off(make: Make) -> None
 async def test_what_is_destroyed_opens_nothing_and_seals_nothing(make: Make) -> None:
     here = make()
     await here.current("acme")
-    await here.rotate("acme")
+    await here.rotate("acme", 1)
     for _ in range(2):
         await here.shred("acme")
 
     for keys in (here, make()):
         assert await code_of(keys.current("acme")) is Code.FAILED_PRECONDITION
         assert await code_of(keys.find("acme", 1)) is Code.FAILED_PRECONDITION
-        assert await code_of(keys.rotate("acme")) is Code.FAILED_PRECONDITION
+        assert await code_of(keys.rotate("acme", 1)) is Code.FAILED_PRECONDITION
     assert dict(await here._store.load("acme")) == {0: b""}
     assert (await here.current("other")).number == 1
 

@@ -326,6 +326,73 @@ class UndeleteTenantRequest(_message.Message):
 Global___UndeleteTenantRequest: _TypeAlias = UndeleteTenantRequest  # noqa: Y015
 
 @_typing.final
+class GetTenantKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTenantKeyRequest: _TypeAlias = GetTenantKeyRequest  # noqa: Y015
+
+@_typing.final
+class RotateTenantKeyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    number: _builtins.int
+    """The key that is to be replaced. If another one seals already, nothing is done."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateTenantKeyRequest: _TypeAlias = RotateTenantKeyRequest  # noqa: Y015
+
+@_typing.final
+class TenantKey(_message.Message):
+    """The key that a tenant's blobs are sealed with. It is shown to nobody."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    number: _builtins.int
+    """Counts from 1."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TenantKey: _TypeAlias = TenantKey  # noqa: Y015
+
+@_typing.final
 class ShredTenantRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -76,6 +76,16 @@ class AccessStub:
                 request_serializer=aimass_dot_v1_dot_access__pb2.ShredTenantRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_access__pb2.Tenant.FromString,
                 _registered_method=True)
+        self.GetTenantKey = channel.unary_unary(
+                '/aimass.v1.Access/GetTenantKey',
+                request_serializer=aimass_dot_v1_dot_access__pb2.GetTenantKeyRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_access__pb2.TenantKey.FromString,
+                _registered_method=True)
+        self.RotateTenantKey = channel.unary_unary(
+                '/aimass.v1.Access/RotateTenantKey',
+                request_serializer=aimass_dot_v1_dot_access__pb2.RotateTenantKeyRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_access__pb2.TenantKey.FromString,
+                _registered_method=True)
         self.CreateApiKey = channel.unary_unary(
                 '/aimass.v1.Access/CreateApiKey',
                 request_serializer=aimass_dot_v1_dot_access__pb2.CreateApiKeyRequest.SerializeToString,
@@ -168,6 +178,20 @@ class AccessServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTenantKey(self, request, context):
+        """Says which key a tenant's blobs are sealed with; makes the first one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateTenantKey(self, request, context):
+        """Gives a tenant a new key: within seconds all that comes is sealed with it, and the ones before go on opening what they sealed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateApiKey(self, request, context):
         """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never holds a permission that its maker lacks: forbidden.
         """
@@ -252,6 +276,16 @@ def add_AccessServicer_to_server(servicer, server):
                     servicer.ShredTenant,
                     request_deserializer=aimass_dot_v1_dot_access__pb2.ShredTenantRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_access__pb2.Tenant.SerializeToString,
+            ),
+            'GetTenantKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTenantKey,
+                    request_deserializer=aimass_dot_v1_dot_access__pb2.GetTenantKeyRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_access__pb2.TenantKey.SerializeToString,
+            ),
+            'RotateTenantKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateTenantKey,
+                    request_deserializer=aimass_dot_v1_dot_access__pb2.RotateTenantKeyRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_access__pb2.TenantKey.SerializeToString,
             ),
             'CreateApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateApiKey,
@@ -501,6 +535,60 @@ class Access:
             '/aimass.v1.Access/ShredTenant',
             aimass_dot_v1_dot_access__pb2.ShredTenantRequest.SerializeToString,
             aimass_dot_v1_dot_access__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTenantKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Access/GetTenantKey',
+            aimass_dot_v1_dot_access__pb2.GetTenantKeyRequest.SerializeToString,
+            aimass_dot_v1_dot_access__pb2.TenantKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateTenantKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Access/RotateTenantKey',
+            aimass_dot_v1_dot_access__pb2.RotateTenantKeyRequest.SerializeToString,
+            aimass_dot_v1_dot_access__pb2.TenantKey.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,10 @@ class AccessStub:
     """Opens a deleted tenant again. failed_precondition: its keys are destroyed."""
     ShredTenant: _grpc.UnaryUnaryMultiCallable[_access_pb2.ShredTenantRequest, _access_pb2.Tenant]
     """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be undeleted. failed_precondition: it is not deleted. unavailable: not all is destroyed yet, ask again."""
+    GetTenantKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetTenantKeyRequest, _access_pb2.TenantKey]
+    """Says which key a tenant's blobs are sealed with; makes the first one."""
+    RotateTenantKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.RotateTenantKeyRequest, _access_pb2.TenantKey]
+    """Gives a tenant a new key: within seconds all that comes is sealed with it, and the ones before go on opening what they sealed."""
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.CreateApiKeyRequest, _access_pb2.CreatedApiKey]
     """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never holds a permission that its maker lacks: forbidden."""
     GetApiKey: _grpc.UnaryUnaryMultiCallable[_access_pb2.GetApiKeyRequest, _access_pb2.ApiKey]
@@ -83,6 +87,10 @@ class AccessAsyncStub(AccessStub):
     """Opens a deleted tenant again. failed_precondition: its keys are destroyed."""
     ShredTenant: _aio.UnaryUnaryMultiCallable[_access_pb2.ShredTenantRequest, _access_pb2.Tenant]  # type: ignore[assignment]
     """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be undeleted. failed_precondition: it is not deleted. unavailable: not all is destroyed yet, ask again."""
+    GetTenantKey: _aio.UnaryUnaryMultiCallable[_access_pb2.GetTenantKeyRequest, _access_pb2.TenantKey]  # type: ignore[assignment]
+    """Says which key a tenant's blobs are sealed with; makes the first one."""
+    RotateTenantKey: _aio.UnaryUnaryMultiCallable[_access_pb2.RotateTenantKeyRequest, _access_pb2.TenantKey]  # type: ignore[assignment]
+    """Gives a tenant a new key: within seconds all that comes is sealed with it, and the ones before go on opening what they sealed."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_access_pb2.CreateApiKeyRequest, _access_pb2.CreatedApiKey]  # type: ignore[assignment]
     """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never holds a permission that its maker lacks: forbidden."""
     GetApiKey: _aio.UnaryUnaryMultiCallable[_access_pb2.GetApiKeyRequest, _access_pb2.ApiKey]  # type: ignore[assignment]
@@ -162,6 +170,22 @@ class AccessServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.Tenant, _abc.Awaitable[_access_pb2.Tenant]]:
         """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be undeleted. failed_precondition: it is not deleted. unavailable: not all is destroyed yet, ask again."""
+
+    @_abc_1.abstractmethod
+    def GetTenantKey(
+        self,
+        request: _access_pb2.GetTenantKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.TenantKey, _abc.Awaitable[_access_pb2.TenantKey]]:
+        """Says which key a tenant's blobs are sealed with; makes the first one."""
+
+    @_abc_1.abstractmethod
+    def RotateTenantKey(
+        self,
+        request: _access_pb2.RotateTenantKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.TenantKey, _abc.Awaitable[_access_pb2.TenantKey]]:
+        """Gives a tenant a new key: within seconds all that comes is sealed with it, and the ones before go on opening what they sealed."""
 
     @_abc_1.abstractmethod
     def CreateApiKey(

@@ -71,6 +71,13 @@ class AccessApi:
     async def ShredTenant(self, request: pb.ShredTenantRequest, call: Call) -> pb.Tenant:
         return tenant_to_wire(await self._shredding.shred(call.principal, request.tenant, call.etag))
 
+    async def GetTenantKey(self, request: pb.GetTenantKeyRequest, call: Call) -> pb.TenantKey:
+        return pb.TenantKey(tenant=request.tenant, number=await self._shredding.number(call.principal, request.tenant))
+
+    async def RotateTenantKey(self, request: pb.RotateTenantKeyRequest, call: Call) -> pb.TenantKey:
+        number = await self._shredding.rotate(call.principal, request.tenant, request.number)
+        return pb.TenantKey(tenant=request.tenant, number=number)
+
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, call: Call) -> pb.CreatedApiKey:
         wanted = replace(_wanted(request), tenant=request.tenant, bindings_only=request.bindings_only)
         return created_to_wire(await self._access.create_key(call.principal, wanted, call.once(created_to_wire)))

@@ -1,4 +1,4 @@
-"""Tenants whose keys are destroyed: what was sealed for them cannot be read by anybody, and they do not come back."""
+"""The keys of tenants: another one, or none any more. What was sealed for a tenant without keys nobody can read."""
 
 import logging
 from collections.abc import Callable
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Shredding:
-    """The use case, and its end after a crash."""
+    """The use cases of keys that blobs are sealed with, and what a crash has left of them."""
 
     def __init__(
         self, access: AccessService, store: AccessStore, keys: TenantKeys | None, now: Callable[[], datetime]
@@ -43,6 +43,20 @@ class Shredding:
         self._access.keyring.tenant(tenant)
         await self._keys.shred(name)
         return tenant
+
+    async def number(self, caller: Principal, name: str) -> int:
+        """Of the key that seals. Raises not_found, failed_precondition, unavailable."""
+        return (await (await self._kept(caller, name)).current(name)).number
+
+    async def rotate(self, caller: Principal, name: str, number: int) -> int:
+        """Of the key that seals from now on, another one than the given. Raises as `number`."""
+        return await (await self._kept(caller, name)).rotate(name, number)
+
+    async def _kept(self, caller: Principal, name: str) -> TenantKeys:
+        await self._access.tenant(caller, name)
+        if self._keys is None:
+            raise FailedPrecondition("blobs lie plain: AIMASS_SECRETS_KEY is not set, so there are no keys of tenants")
+        return self._keys
 
     async def resume(self) -> None:
         """Destroys the keys of all that are marked. A store that is away is left to the next start, or to who asks."""
