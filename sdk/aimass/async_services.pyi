@@ -76,7 +76,9 @@ class AsyncAccess:
     async def get_tenant_key(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.TenantKey:
         """Says which key a tenant's blobs are sealed with; makes the first one."""
 
-    async def rotate_tenant_key(self, *, tenant: str, number: int, timeout: Seconds = ...) -> access_pb2.TenantKey:
+    async def rotate_tenant_key(
+        self, *, tenant: str, number: int | None = ..., timeout: Seconds = ...
+    ) -> access_pb2.TenantKey:
         """Gives a tenant a new key: within seconds all that comes is sealed with it, and the ones before go on
         opening what they sealed."""
 

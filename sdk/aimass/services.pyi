@@ -76,7 +76,9 @@ class Access:
     def get_tenant_key(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.TenantKey:
         """Says which key a tenant's blobs are sealed with; makes the first one."""
 
-    def rotate_tenant_key(self, *, tenant: str, number: int, timeout: Seconds = ...) -> access_pb2.TenantKey:
+    def rotate_tenant_key(
+        self, *, tenant: str, number: int | None = ..., timeout: Seconds = ...
+    ) -> access_pb2.TenantKey:
         """Gives a tenant a new key: within seconds all that comes is sealed with it, and the ones before go on
         opening what they sealed."""
 

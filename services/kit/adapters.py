@@ -123,7 +123,7 @@ def storage(settings: Installation, sealing: Vault | None = None) -> Storage:
     from services.kit.sealed_s3 import BucketKeys, SealedS3Uploads
 
     keys = TenantKeys(BucketKeys(bucket), sealing)
-    closed = SealedBlobs(blobs, keys)
+    closed = SealedBlobs(blobs, keys, "blob")  # as copies are called
     return Storage(closed, SealedS3Uploads(bucket, blobs, closed, keys), mirrors, bucket, passing, keys)
 
 

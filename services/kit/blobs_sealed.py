@@ -5,6 +5,7 @@ What was kept before there were keys is read as it lies: it has the digest of it
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator
 from functools import partial
 from io import BytesIO
@@ -47,8 +48,9 @@ class _Found(NamedTuple):
 class SealedBlobs:
     """Blobs under the keys of their tenants. Raises failed_precondition for a tenant whose keys are destroyed."""
 
-    def __init__(self, under: Under, keys: TenantKeys) -> None:
-        self._under, self._keys = under, keys
+    def __init__(self, under: Under, keys: TenantKeys, called: str = "") -> None:
+        """`called`: the name of a file that `local` gives, always the same; empty: its digest's."""
+        self._under, self._keys, self._called = under, keys, called
 
     def scratch(self, tenant: str) -> Path:
         return self._under.scratch(tenant)
@@ -79,15 +81,18 @@ class SealedBlobs:
             async with self._under.local(tenant, digest) as path:
                 yield path
             return
-        file = self.scratch(tenant) / uuid7()
+        folder = self.scratch(tenant) / uuid7()
+        file = folder / (self._called or digest.removeprefix("sha256:"))
         try:
+            with on_disk():
+                await asyncio.to_thread(folder.mkdir, mode=0o700)
             with on_disk(), await asyncio.to_thread(open, file, "xb") as plain:
                 async for piece in self._pieces(tenant, digest, found, 0):
                     await asyncio.to_thread(plain.write, piece)
             await asyncio.to_thread(file.chmod, 0o444)
             yield file
         finally:
-            file.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
     async def exists(self, tenant: str, digest: str) -> bool:
         return await self._under.exists(tenant, digest)

@@ -86,6 +86,15 @@ async def test_a_blob_is_a_file_of_this_machine_for_as_long_as_it_is_needed(blob
             assert path.stat().st_mode & 0o222 == 0
 
 
+async def test_the_file_of_a_blob_is_called_the_same_whenever_it_is_used(blobs: Blobs) -> None:
+    digest, names = await blobs.put("acme", b"hello"), set[str]()
+    for _ in range(2):
+        async with blobs.local("acme", digest) as path:
+            names.add(path.name)
+
+    assert len(names) == 1
+
+
 async def test_a_file_of_any_size_is_taken_over(blobs: Blobs) -> None:
     whole = os.urandom(20 * 2**20)
     for number in range(2):

@@ -352,7 +352,7 @@ class RotateTenantKeyRequest(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     number: _builtins.int
-    """The key that is to be replaced. If another one seals already, nothing is done."""
+    """The key that is to be replaced. If another one seals, nothing is done."""
     def __init__(
         self,
         *,
