@@ -5,15 +5,14 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from services.gateway.access import networks
 from services.gateway.access.domain import ApiKey
 from services.gateway.access.keyring import Elsewhere, Keyring
 from services.gateway.access.origin import Origin
 from services.gateway.charging import Charge, enough, stated
-from services.gateway.issuers.bearers import Bearers
-from services.gateway.issuers.tokens import Distrusted, Keyless, refused
+from services.gateway.issuers.distrust import Distrusted, Keyless, refused
 from services.gateway.limiting.book import Levels
 from services.gateway.limits import Buckets, Limit, Limiter
 from services.gateway.privacy.cleaner import Cleaner
@@ -22,6 +21,9 @@ from services.gateway.screening import request_id
 from services.gateway.signatures import FIELDS, Head, Refused, Signatures, Signed
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure, InvalidValue, Unauthenticated
+
+if TYPE_CHECKING:
+    from services.gateway.issuers.bearers import Bearers
 
 log = logging.getLogger(__name__)
 # Whom the gRPC call of this task was admitted for; its access log line is written when it has ended.
@@ -62,7 +64,7 @@ class Admission:
         default: Limit,
         limiter: Limiter | None = None,
         signatures: Signatures | None = None,
-        bearers: Bearers | None = None,
+        bearers: "Bearers | None" = None,
     ) -> None:
         """`default` is the limit of those who have none of their own.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
@@ -28,8 +28,6 @@ from services.gateway.config import Config
 from services.gateway.database import open_database, schema
 from services.gateway.doors import Doors, GrpcDoor, HttpDoor
 from services.gateway.edge import Asgi, Edge
-from services.gateway.issuers.bearers import Bearers
-from services.gateway.issuers.table import IssuerTable
 from services.gateway.journal import Journal
 from services.gateway.later import Later
 from services.gateway.ledger.books import Books
@@ -61,8 +59,10 @@ from services.kit import telemetry
 from services.kit.app import App, Runtime
 from services.kit.config import ConfigError
 from services.kit.db import Database
-from services.kit.egress import Egress
 from services.kit.inbox import Handler, Listener
+
+if TYPE_CHECKING:
+    from services.gateway.issuers.bearers import Bearers
 
 Tasks = list[Callable[[], Coroutine[Any, Any, None]]]
 
@@ -145,9 +145,13 @@ def _inspection(calls: Calls, runtime: Runtime) -> Mapping[str, Any]:
     return inspection.handlers([*names, oip_messages.SERVICE], [oip_messages.pool()], runtime.ready)
 
 
-def _bearers(config: Config, runtime: Runtime, access: AccessService) -> Bearers | None:
+def _bearers(config: Config, runtime: Runtime, access: AccessService) -> "Bearers | None":
     if config.issuers_file is None:
         return None
+    from services.gateway.issuers.bearers import Bearers
+    from services.gateway.issuers.table import IssuerTable
+    from services.kit.egress import Egress
+
     egress, now = Egress(runtime.settings.egress_allow), lambda: runtime.now().timestamp()
     bearers = Bearers(IssuerTable(config.issuers_file), egress, lambda: access.keyring, now)
     access.issued = bearers.knows
@@ -167,7 +171,7 @@ def _traffic(runtime: Runtime, database: Database, remote: RemoteEngines) -> tup
     return traffic, remote
 
 
-def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journal, bearers: Bearers | None) -> Edge:
+def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journal, bearers: "Bearers | None") -> Edge:
     def parts() -> dict[str, bool]:
         return {name: app.ready() for name, app in runtime.apps.items()}
 

@@ -12,7 +12,7 @@ from services.gateway.admission import Admission, told
 from services.gateway.charging import enough
 from services.gateway.exchange import EXCHANGE_KEY
 from services.gateway.http_protocol import WORK_KEY
-from services.gateway.issuers.tokens import Keyless
+from services.gateway.issuers.distrust import Keyless
 from services.gateway.journal import Entry, Journal
 from services.gateway.privacy.cleaner import Cleaner
 from services.gateway.receipts import ASKS, Receipts

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.issuers import jwks, strict, tokens
+from services.gateway.issuers.distrust import Distrusted
 from services.gateway.issuers.table import Issuer, IssuerTable
-from services.gateway.issuers.tokens import Claims, Distrusted
+from services.gateway.issuers.tokens import Claims
 from services.kit.config import ConfigError
 from tests.gateway.issuing import b64, ec_key, jwk, rsa_key
 

@@ -129,15 +129,19 @@ def test_a_setting_that_needs_a_missing_package_says_what_to_install(tmp_path: P
     assert "Traceback" not in ended.stderr
 
 
-def test_a_start_loads_nothing_that_no_request_waits_for(tmp_path: Path) -> None:
-    compose = "import sys; from services.kit.running import Process; Process(['registry'], {}); print(*sys.modules)"
-    compose = compose.replace("{}", f"{{'AIMASS_HOME': {str(tmp_path)!r}, 'AIMASS_BUS_URL': 'kafka://127.0.0.1:1'}}")
+@pytest.mark.parametrize("service", ["gateway", "registry"])
+def test_a_start_loads_nothing_that_no_request_waits_for(service: str, tmp_path: Path) -> None:
+    env = {"AIMASS_HOME": str(tmp_path), "AIMASS_BUS_URL": "kafka://127.0.0.1:1"}
+    compose = (
+        f"import sys; from services.kit.running import Process; Process([{service!r}], {env}); print(*sys.modules)"
+    )
     command = [sys.executable, "-c", compose]
-    made = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=30, check=True)
-    loaded = made.stdout.split()
+    made = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(made.stdout.split())
 
-    assert "services.registry.app" in loaded
-    assert not {"kafka", "fastapi", "alembic", "pydantic_settings", "services.data.config"} & set(loaded)
+    assert f"services.{service}.app" in loaded
+    assert not {"kafka", "fastapi", "alembic", "pydantic_settings", "services.data.config"} & loaded
+    assert not {"services.gateway.issuers.table", "services.kit.egress", "services.kit.privacy.names"} & loaded
 
 
 def test_a_certificate_for_another_service_stops_the_start(tmp_path: Path, free_port: int) -> None:

@@ -1,13 +1,16 @@
 """With whom people log in: what a client has to know of the issuers before it has anything to show."""
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import orjson
 
 from services.gateway.api.problem import NotAllowed
-from services.gateway.issuers.table import Issuer
 from services.gateway.request import Request, Response
 from services.kit.errors import Unauthenticated
+
+if TYPE_CHECKING:
+    from services.gateway.issuers.table import Issuer
 
 PATH = "/v1/login"
 
@@ -15,7 +18,7 @@ PATH = "/v1/login"
 class Logins:
     """Answers without a key."""
 
-    def __init__(self, issuers: Callable[[], Mapping[str, Issuer]]) -> None:
+    def __init__(self, issuers: "Callable[[], Mapping[str, Issuer]]") -> None:
         self._issuers = issuers
 
     async def handle(self, request: Request) -> Response:

@@ -9,9 +9,10 @@ from typing import Any
 
 from services.gateway.access.keyring import Keyring
 from services.gateway.issuers import tokens
+from services.gateway.issuers.distrust import Distrusted, Keyless
 from services.gateway.issuers.keyset import KeySet
 from services.gateway.issuers.table import Issuer, IssuerTable
-from services.gateway.issuers.tokens import Claims, Distrusted, Keyless
+from services.gateway.issuers.tokens import Claims
 from services.kit.auth import Principal
 from services.kit.egress import Egress
 from services.kit.errors import Unavailable

@@ -5,12 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jwt
-from prometheus_client import Counter
 
 from services.gateway.issuers import strict
+from services.gateway.issuers.distrust import Distrusted, Keyless
 from services.gateway.issuers.table import Issuer
-from services.kit.errors import Code, Unauthenticated
-from services.kit.telemetry import REGISTRY
 
 _LONGEST = 16 * 2**10  # characters
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
@@ -20,25 +18,6 @@ _NEVER = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc", "ep
 _TYPES = ("jwt", "at+jwt", "application/at+jwt")
 _MOST = 1000  # groups that are looked at
 _NAME = 255  # characters of a group that bindings can name
-refused = Counter("aimass_tokens_refused", "Tokens of issuers that were not taken.", registry=REGISTRY)
-
-
-class Distrusted(Unauthenticated):
-    """The one answer to every token that is not taken; `reason` is for the log only."""
-
-    preset = Code.TOKEN_INVALID
-
-    def __init__(self, reason: str) -> None:
-        super().__init__("the token is not valid")
-        self.reason = reason
-
-
-class Keyless(Distrusted):
-    """The issuer is not known to have the key that a token names."""
-
-    def __init__(self, issuer: str) -> None:
-        super().__init__("no key of its issuer has this id")
-        self.issuer = issuer
 
 
 class Claims(NamedTuple):

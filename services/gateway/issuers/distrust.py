@@ -1,0 +1,26 @@
+"""Tokens that are not taken: what their callers are told, and how many there were."""
+
+from prometheus_client import Counter
+
+from services.kit.errors import Code, Unauthenticated
+from services.kit.telemetry import REGISTRY
+
+refused = Counter("aimass_tokens_refused", "Tokens of issuers that were not taken.", registry=REGISTRY)
+
+
+class Distrusted(Unauthenticated):
+    """The one answer to every token that is not taken; `reason` is for the log only."""
+
+    preset = Code.TOKEN_INVALID
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the token is not valid")
+        self.reason = reason
+
+
+class Keyless(Distrusted):
+    """The issuer is not known to have the key that a token names."""
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__("no key of its issuer has this id")
+        self.issuer = issuer
