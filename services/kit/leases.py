@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 
-from sqlalchemy import BigInteger, Column, MetaData, String, Table, case, delete, func, select, update
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, bindparam, case, delete, func, select, update
 from sqlalchemy.engine import Connection
 
 from services.kit.db import Database, UtcDateTime, database_clock, upsert
@@ -35,6 +35,11 @@ class Leases:
             Column("fence", BigInteger, nullable=False),
             Column("expire_time", UtcDateTime, nullable=False),
         )
+        # Made once, and one for all names: most of what a process that has nothing to do asks of its database.
+        table, wanted = self.table, self.table.c.name.in_(bindparam("wanted", expanding=True))
+        mine = select(table.c.name).where(wanted & (table.c.owner == bindparam("whose"))).order_by(table.c.name)
+        held = update(table).where(table.c.name.in_(select(mine.with_for_update().cte("mine").c.name)))
+        self._renew = held.values(expire_time=bindparam("until")).returning(table.c.name, table.c.fence)
 
     def take(
         self, connection: Connection, names: Iterable[str], owner: str, seconds: float, seize: bool = False
@@ -44,19 +49,19 @@ class Leases:
         Whoever had a name last may renew it late: its fence stays, because nobody else has had it since. `seize` takes
         also what somebody has, who goes on until he hears of it or his lease would be over.
         """
-        table, now = self.table, database_clock(connection)
-        until, taken = now + timedelta(seconds=seconds), dict[str, int]()
-        for name in sorted(names):  # two that take several do so in one order
+        table, now, mine = self.table, database_clock(connection), self.table.c.owner == owner
+        until, wanted = now + timedelta(seconds=seconds), sorted(names)  # two that take several do so in one order
+        renewed = connection.execute(self._renew, {"whose": owner, "wanted": wanted, "until": until})
+        taken = {str(row.name): int(row.fence) for row in renewed}
+        for name in [name for name in wanted if name not in taken]:
             change = upsert(connection, table).values(name=name, owner=owner, fence=1, expire_time=until)
-            mine = table.c.owner == owner
             fence = case((mine, table.c.fence), else_=table.c.fence + 1)
             change = change.on_conflict_do_update(
                 index_elements=["name"],
                 set_={"owner": owner, "fence": fence, "expire_time": until},
                 where=None if seize else mine | (table.c.expire_time <= now),
             )
-            fence_now = connection.execute(change.returning(table.c.fence)).scalar()
-            if fence_now is not None:
+            if (fence_now := connection.execute(change.returning(table.c.fence)).scalar()) is not None:
                 taken[name] = fence_now
         return taken
 

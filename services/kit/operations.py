@@ -153,7 +153,8 @@ class Operations:
         """Tells `on_cancel`, for ever, of wishes that another process was told and that concern work of this one."""
         while not self.db.near:
             await asyncio.sleep(1.0)
-            if names := list(held()):
+            # Of what is held most is no operation's, and most processes have none under way.
+            if names := [name for name in held() if "/" not in name]:
                 wished = self.table.c.cancel_requested & self.table.c.state.in_((PENDING, RUNNING))
                 query = select(self.table).where(wished & self.table.c.operation.in_(names))
                 try:

@@ -59,6 +59,8 @@ _cursor = scoped(
 _FIELDS = [c.name for c in _extraction.columns if c.name not in ("tenant", "project", "task", "state")]
 _METHOD = "aimass.v1.Extractions/RunExtraction"
 Pin = Callable[[Connection, str], tuple[Extraction, Task]]
+# Asked every other second: made once.
+_UNFINISHED = select(_extraction).where(_extraction.c.state == State.RUNNING)
 
 
 class ExtractionStore:
@@ -119,8 +121,7 @@ class ExtractionStore:
 
     async def unfinished(self) -> Sequence[tuple[Scope, Extraction]]:
         """The runs that a process before this one began, of all tenants: the service takes them up itself."""
-        query = select(_extraction).where(_extraction.c.state == State.RUNNING)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(_UNFINISHED).all())
         return [(Scope(row.tenant, row.project), _read(row)) for row in rows]
 
     async def cursor(self, scope: Scope, rule: str, place: str) -> dict[str, Any] | None:

@@ -51,6 +51,8 @@ _SET, _VERSION, _FIT = TypeAdapter(FeatureSet), TypeAdapter(FeatureSetVersion), 
 Change = Callable[[FeatureSet], FeatureSet]
 Finish = Callable[[FeatureSet], tuple[FeatureSet, FeatureSetVersion, Iterable[Event], Any]]
 Also = Callable[[Connection, FeatureSetVersion], None]
+# Asked every other second: made once.
+_UNFINISHED = select(feature_set_fit).order_by(feature_set_fit.c.operation)
 
 
 class Store:
@@ -141,8 +143,7 @@ class Store:
 
     async def unfinished(self) -> Sequence[tuple[Scope, Fit]]:
         """The fittings of all tenants that have not ended, oldest first."""
-        query = select(feature_set_fit).order_by(feature_set_fit.c.operation)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(_UNFINISHED).all())
         return [(Scope(row.tenant, row.project), _FIT.validate_python(row.definition)) for row in rows]
 
     async def finish(self, scope: Scope, fit: Fit, decide: Finish, also: Also) -> None:

@@ -58,6 +58,8 @@ pipeline_cursor = scoped(
 )
 _STEPS, _OUTPUTS = TypeAdapter(tuple[Step, ...]), TypeAdapter(tuple[Output, ...])
 Respond = Callable[[Run], Message]
+# Asked every other second: made once.
+_UNFINISHED = select(pipeline_run).where(pipeline_run.c.state == RUNNING).order_by(pipeline_run.c.run)
 
 
 class Store:
@@ -130,8 +132,7 @@ class Store:
 
     async def unfinished(self) -> Sequence[tuple[Scope, Run]]:
         """The runs that a process left behind, of all tenants: each goes on in its own scope."""
-        query = select(pipeline_run).where(pipeline_run.c.state == RUNNING).order_by(pipeline_run.c.run)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        rows = await self._db.read(lambda connection: connection.execute(_UNFINISHED).all())
         return [(Scope(row.tenant, row.project), _run(row)) for row in rows]
 
     async def run(self, scope: Scope, name: str) -> Run:
