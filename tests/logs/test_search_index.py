@@ -266,6 +266,18 @@ def test_an_index_is_opened_where_it_ended(tmp_path: Path) -> None:
     again.close()
 
 
+def test_an_index_of_another_schema_is_taken_away_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "v1").mkdir()
+    for name in ("v1/meta.json", "v1.position", "records.seg"):
+        (tmp_path / name).write_bytes(b"old")
+    made = Index(tmp_path)
+    made.open()
+    fill(made, record(0))
+    made.close()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["records.seg", "v2", "v2.position"]
+
+
 def reopened(folder: Path, broken: str) -> Index:
     """An index with one record whose file `broken` became unreadable, opened again."""
     first = Index(folder)

@@ -80,6 +80,7 @@ class Index:
             position = [0, 0]
             self._open()
         self._translation, self._next = Translation(self._index.schema), None
+        self._clear()
         return position[0], position[1]
 
     def _open(self) -> None:
@@ -88,6 +89,16 @@ class Index:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._index = tantivy.Index(schema(), path=str(self._folder))
         self._searcher = self._index.searcher()
+
+    def _clear(self) -> None:
+        """Takes away what an index of another schema has left: nobody reads it again, and it is as large."""
+        for old in self._folder.parent.glob("v[0-9]*"):
+            if old.name.partition(".")[0] == _VERSION:
+                continue
+            if old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.unlink(missing_ok=True)
 
     def add(self, records: Sequence[tuple[int, Record]]) -> None:
         """Adds records with their numbers; found from the next commit on."""
