@@ -27,6 +27,8 @@ from tests.fuzz.raw import replay
 from tests.fuzz.target import target
 from tests.fuzz.vitals import Bound
 
+# How much of the time each of them may take.
+SHARES = {"http": 4, "frames": 1, "messages": 1, "documented": 4}
 COUNTS = {"http": 1_000_000, "frames": 50_000, "messages": 50_000, "documented": 100_000}
 
 
@@ -53,8 +55,9 @@ def main(
         kept = Kept(folder, lambda: aimed.secrets)
         campaign = Campaign(aimed, kept, seed)
         fired, begun = list[Fired](), time.monotonic()
-        for index, (name, many) in enumerate(wanted.items()):
-            last = begun + minutes * 60 * (index + 1) / len(wanted)
+        last, whole = begun, sum(SHARES[name] for name in wanted)
+        for name, many in wanted.items():
+            last += minutes * 60 * SHARES[name] / whole
             with _bar(console, name, many) as tell, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 fired.append(runner.run(campaign.run(name, first, many, tell, last)))
             if not aimed.alive:
@@ -92,7 +95,7 @@ def _table(fired: Sequence[Fired]) -> Table:
     for name in Bound._fields:
         ends = ((getattr(one.samples[0], name), getattr(one.samples[-1], name)) for one in fired)
         table.add_row(name, *(f"{begin:.0f} to {end:.0f}" for begin, end in ends))
-    table.add_row("MiB more in the second half", *(f"{one.growth:+.1f}" for one in fired))
+    table.add_row("peak of the second half, MiB", *(f"{one.growth:+.1f}" for one in fired))
     said = ("\n".join(f"{what}: {many}" for what, many in sorted(one.said.items())) for one in fired)
     table.add_row("answers", *said)
     table.add_row("findings", *(f"{one.findings}" for one in fired))

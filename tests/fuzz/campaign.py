@@ -43,7 +43,7 @@ class Fired(NamedTuple):
     @property
     def growth(self) -> float:
         """MiB that the second half has added."""
-        return growth(self.samples, "memory")[0]
+        return growth(self.samples, "memory")
 
 
 KINDS: Mapping[str, Callable[[Target, int, Wrong], Gun]] = {

@@ -5,7 +5,6 @@ import re
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import linear_regression, pstdev
 from typing import NamedTuple
 
 import psutil
@@ -29,13 +28,13 @@ class Sample(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """How much more there may be at the end of the second half than at its beginning, beside what sways."""
+    """How much more there may be at the most in the second half than there was in the first."""
 
-    memory: float = 32.0  # MiB
-    files: int = 32
+    memory: float = 64.0  # MiB
+    files: int = 64
     threads: int = 16
     children: int = 4
-    tasks: int = 64
+    tasks: int = 256
 
 
 def sample(pid: int, count: int, observed: str) -> Sample:
@@ -52,23 +51,22 @@ def sample(pid: int, count: int, observed: str) -> Sample:
     return Sample(count, memory / MIB, *more)
 
 
-def growth(samples: Sequence[Sample], field: str) -> tuple[float, float]:
-    """What a line through the second half of the samples rises by from its beginning to its end, and how far the
-    samples lie from it (standard deviation)."""
-    half = samples[len(samples) // 2 :]
-    if len(half) < 3:
-        return 0.0, 0.0
-    found = linear_regression([one.shots for one in half], values := [float(getattr(one, field)) for one in half])
-    off = [value - found.intercept - found.slope * one.shots for value, one in zip(values, half, strict=True)]
-    return found.slope * (half[-1].shots - half[0].shots), pstdev(off)
+def growth(samples: Sequence[Sample], field: str) -> float:
+    """By how much the highest of the second half is above the highest of the first.
+
+    Memory is a saw: what refers to itself waits for the garbage collector, which comes seldom. A line through its teeth
+    says where the last tooth ended; their tips say whether they grow.
+    """
+    values = [float(getattr(one, field)) for one in samples]
+    middle = len(values) // 2
+    return max(values[middle:]) - max(values[:middle] or values)
 
 
 def rising(samples: Sequence[Sample], bound: Bound) -> list[str]:
-    """What rises more than it may. What sways by as much says nothing."""
+    """What rises more than it may."""
     found = []
     for field in Bound._fields:
-        more, sway = growth(samples, field)
-        if more > getattr(bound, field) + 2 * sway:
+        if (more := growth(samples, field)) > getattr(bound, field):
             values = [round(getattr(one, field)) for one in samples]
             found.append(f"{field} rises by {more:.0f} in the second half: {values}")
     return found

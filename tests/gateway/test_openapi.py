@@ -61,6 +61,14 @@ def test_examples_and_rules_of_fields_are_there(document: dict[str, Any]) -> Non
     assert body["properties"]["display_name"]["maxLength"] == 200
 
 
+def test_bounds_are_said_of_what_callers_write_and_not_of_what_they_read(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+
+    assert "maxLength" not in schemas["PreviewSubscriptionResponse"]["properties"]["body"]
+    assert "maxItems" not in schemas["SearchLogsResponse"]["properties"]["records"]
+    assert schemas["SqlSource"]["properties"]["table"]["maxLength"] == 128
+
+
 def test_what_the_path_holds_is_not_in_the_body(document: dict[str, Any]) -> None:
     found = operation(document, "/v1/models/{model}/versions/{version}:promote", "post")
     body = found["requestBody"]["content"]["application/json"]["schema"]

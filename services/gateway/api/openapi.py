@@ -22,7 +22,7 @@ def document(methods: Iterable[Method], version: str) -> Json:
     for entry in routes.table(known):
         paths[entry.template] = {verb.lower(): operation(method) for verb, method in entry.verbs.items()}
     tags = sorted({method.descriptor.containing_service for method in known}, key=lambda service: service.name)
-    held = {message for method in known for message in (method.takes, method.gives)}
+    taken, given = ({getattr(method, side) for method in known} for side in ("takes", "gives"))
     described = contract.comments()
     return {
         "openapi": "3.1.0",
@@ -33,7 +33,7 @@ def document(methods: Iterable[Method], version: str) -> Json:
         "paths": dict(sorted(paths.items())) | openapi_fixed.PATHS,
         "components": {
             **openapi_fixed.COMPONENTS,
-            "schemas": schemas.components(held) | openapi_fixed.SCHEMAS,
+            "schemas": schemas.components(taken, given) | openapi_fixed.SCHEMAS,
         },
     }
 

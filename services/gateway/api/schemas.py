@@ -46,10 +46,10 @@ def reference(message: Descriptor) -> Json:
     return {"$ref": f"#/components/schemas/{name_of(message)}"}
 
 
-def schema(field: FieldDescriptor) -> Json:
-    """What a field may hold, with its description and example."""
+def schema(field: FieldDescriptor, given: bool = False) -> Json:
+    """What a field may hold, with its description and example; of what is `given` only, how large is not said."""
     policy = field.GetOptions().Extensions[options_pb2.field]
-    found = _shape(field, policy)
+    found = _shape(field, policy, given)
     if comment := contract.comments().get(field.full_name):
         found["description"] = comment
     if policy.example and "$ref" not in found:
@@ -60,17 +60,18 @@ def schema(field: FieldDescriptor) -> Json:
     return found
 
 
-def _shape(field: FieldDescriptor, policy: options_pb2.FieldPolicy) -> Json:
+def _shape(field: FieldDescriptor, policy: options_pb2.FieldPolicy, given: bool) -> Json:
     entry = field.message_type if field.message_type and field.message_type.GetOptions().map_entry else None
     if entry:
-        return {"type": "object", "additionalProperties": _one(entry.fields_by_name["value"], policy)}
+        return {"type": "object", "additionalProperties": _one(entry.fields_by_name["value"], policy, given)}
     if field.is_repeated:
         least = {"minItems": 1} if policy.required else {}
-        return {"type": "array", "items": _one(field, policy), "maxItems": policy.max_items or 1000, **least}
-    return _one(field, policy)
+        bounds = {} if given else {"maxItems": policy.max_items or 1000, **least}
+        return {"type": "array", "items": _one(field, policy, given), **bounds}
+    return _one(field, policy, given)
 
 
-def _one(field: FieldDescriptor, policy: options_pb2.FieldPolicy) -> Json:
+def _one(field: FieldDescriptor, policy: options_pb2.FieldPolicy, given: bool) -> Json:
     if field.enum_type:
         return {"type": "string", "enum": list(field.enum_type.values_by_name)}
     if field.message_type:
@@ -78,7 +79,7 @@ def _one(field: FieldDescriptor, policy: options_pb2.FieldPolicy) -> Json:
     found = dict(_SCALARS[field.cpp_type])
     if field.type == FieldDescriptor.TYPE_BYTES:
         return {"type": "string", "contentEncoding": "base64"}
-    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and not policy.output_only:
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and not (policy.output_only or given):
         found |= _text(policy, field.is_repeated)
     return found
 
@@ -114,20 +115,28 @@ def body(message: Descriptor, left_out: Iterable[str]) -> Json:
     return found
 
 
-def components(messages: Iterable[Descriptor]) -> Json:
-    """Schemas of messages and of all that they hold, by name."""
+def components(taken: Iterable[Descriptor], given: Iterable[Descriptor]) -> Json:
+    """Schemas of the messages of requests and of answers, and of all that they hold, by name."""
+    asked = _held(taken)
     found: Json = {}
+    for name, message in (_held(given) | asked).items():
+        fields = {field.name: schema(field, given=name not in asked) for field in message.fields}
+        described: Json = {"type": "object", "properties": fields}
+        if comment := contract.comments().get(message.full_name):
+            described["description"] = comment
+        found[name] = described
+    return dict(sorted(found.items()))
+
+
+def _held(messages: Iterable[Descriptor]) -> dict[str, Descriptor]:
+    """Messages and all that they hold, by name."""
+    found: dict[str, Descriptor] = {}
     waiting = list(messages)
     while waiting:
         message = waiting.pop()
         if message.full_name.startswith("google.protobuf.") or name_of(message) in found:
             continue
-        if message.GetOptions().map_entry:
-            waiting += [field.message_type for field in message.fields if field.message_type]
-            continue
-        described: Json = {"type": "object", "properties": {field.name: schema(field) for field in message.fields}}
-        if comment := contract.comments().get(message.full_name):
-            described["description"] = comment
-        found[name_of(message)] = described
+        if not message.GetOptions().map_entry:
+            found[name_of(message)] = message
         waiting += [field.message_type for field in message.fields if field.message_type]
-    return dict(sorted(found.items()))
+    return found
