@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import itertools
 import math
+import signal
 import statistics
 import sys
 import tempfile
@@ -97,6 +98,7 @@ def growth(peer: Peer, requests: int, seconds: float) -> tuple[float, float, int
 
 def main() -> None:
     """Measures and prints."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nobody who was started is left behind
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("seconds", 5), ("rounds", 3), ("keys", 1000), ("models", 500), ("requests", 200_000)):
         parser.add_argument(f"--{name}", type=int, default=default)
