@@ -33,7 +33,7 @@ COUNTS = {"http": 1_000_000, "frames": 50_000, "messages": 50_000, "documented":
 
 
 def main(
-    tenth: Annotated[bool, typer.Option(help="A tenth of all, as CI does.")] = False,
+    tenth: Annotated[bool, typer.Option(help="A tenth of all.")] = False,
     kind: Annotated[str, typer.Option(help=f"One kind only: {', '.join(KINDS)}.")] = "",
     count: Annotated[int, typer.Option(help="How many of that kind.")] = 0,
     minutes: Annotated[float, typer.Option(help="A slow machine fires fewer, and ends about then.")] = math.inf,
