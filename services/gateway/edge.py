@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from services.gateway import body, screening
+from services.gateway import body, origins, screening
 from services.gateway.access.origin import Origin
 from services.gateway.admission import Admission, told
 from services.gateway.charging import enough
@@ -95,6 +95,11 @@ class Edge:
     async def _answer(self, scope: Any, request: Request, sender: Sender) -> None:
         target = len(scope["raw_path"]) + len(request.query)
         self._screen.check(target, scope["headers"], request.headers)
+        if b"origin" in request.headers and self._screen.crosses(request.headers[b"origin"]):
+            request.shown_to = origins.shown(request.headers[b"origin"])
+            if origins.asks(request.method, request.headers):
+                await sender.whole(origins.told(request.headers))
+                return
         if public := self._public.get(request.path):
             await sender.whole(await public(request))
             return

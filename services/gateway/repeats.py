@@ -43,7 +43,7 @@ _MOST = 4096  # heads that are remembered
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
 # What makes a head the only one of its kind, or asks for more than an answer.
 _SINGULAR = (
-    *(b"x-request-id", b"traceparent", b"expect", b"transfer-encoding", b"upgrade"),
+    *(b"x-request-id", b"traceparent", b"expect", b"transfer-encoding", b"upgrade", b"origin"),
     *(b"signature-input", b"signature", b"x-receipt"),
 )
 

@@ -1,6 +1,6 @@
 """A request that was let in, and an answer to it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.gateway import body
@@ -48,6 +48,8 @@ class Request:
     content: bytes | None = None
     # Takes personal data out of what is written down of it, where its tenant has a filter.
     clean: Callable[[str], str] | None = None
+    # What lets a page of another origin see the answer.
+    shown_to: Sequence[tuple[bytes, bytes]] = ()
     # What makes the answer's receipt, for those who ask for one.
     receipt: Receipt | None = None
 

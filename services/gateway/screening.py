@@ -81,6 +81,10 @@ class Screen:
                 self._known[host] = known
         return known
 
+    def crosses(self, origin: bytes) -> bool:
+        """Whether an origin is one of those that may call beside our own."""
+        return origin.decode("latin-1").lower() in self._origins
+
     def _browser(self, headers: Mapping[bytes, bytes]) -> None:
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         host = headers.get(b"host", b"").decode("latin-1").lower()

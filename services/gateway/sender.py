@@ -51,6 +51,8 @@ class Sender:
         found = [(b"x-request-id", request.request_id.encode()), (b"x-content-type-options", b"nosniff")]
         if request.standing:
             found += request.standing.headers()
+        if request.shown_to:
+            found += request.shown_to
         if self._draining():
             found.append((b"connection", b"close"))
         return found

@@ -1,6 +1,7 @@
 """Pages and documents: the OpenAPI document, and a page that shows it and works without internet."""
 
 import asyncio
+import hashlib
 import importlib.util
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from starlette.requests import Request as WebRequest
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from services.gateway.api import openapi
+from services.gateway.api import negotiation, openapi
 from services.gateway.calls import Calls
+from services.gateway.edge import SCOPE_KEY
+from services.gateway.request import Request
 from services.kit.errors import NotFound
 
 _PAGE = """<!doctype html>
@@ -78,7 +81,16 @@ class Documents:
         return Response(content, headers={"cache-control": "private, max-age=86400"}, media_type=_ASSETS[name])
 
     async def _openapi(self, web: WebRequest) -> Response:
-        return Response(await self.openapi(), headers={"cache-control": "no-cache"}, media_type="application/json")
+        document = await self.openapi()
+        etag = hashlib.sha256(document).hexdigest()[:32]
+        # Weak: packed or not it is the same document in other bytes.
+        headers = {"cache-control": "no-cache", "etag": f'W/"{etag}"'}
+        if negotiation.known(web.headers.get("if-none-match", ""), etag):
+            return Response(status_code=304, headers=headers)
+        request: Request = web.scope[SCOPE_KEY]
+        if not request.receipt:
+            document = await negotiation.packed(document, web.headers.get("accept-encoding", ""), headers)
+        return Response(document, headers=headers, media_type="application/json")
 
     async def openapi(self) -> bytes:
         """The document, made when it is first asked for."""

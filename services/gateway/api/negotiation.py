@@ -1,8 +1,35 @@
-"""Content types: what a caller sends and what he takes."""
+"""What a caller sends, what he takes, and what he has already."""
 
+import asyncio
+import gzip
 from collections.abc import Sequence
 
 from services.kit.errors import Code, Failure
+
+_SMALL = 4096  # bytes below which packing is not worth it
+_LARGE = 65_536  # bytes above which it leaves the event loop
+_LEVEL = 5
+
+
+def known(if_none_match: str, etag: str) -> bool:
+    """Whether a caller has a thing already as it is: `If-None-Match` names its etag, however it is written."""
+    if not if_none_match:
+        return False
+    named = [one.strip().removeprefix("W/").strip('"') for one in if_none_match.split(",")[:50]]
+    return etag in named or named == ["*"]
+
+
+async def packed(content: bytes, accept_encoding: str, headers: dict[str, str]) -> bytes:
+    """The content as gzip where its caller takes that and it is worth it; says so in the headers."""
+    if len(content) < _SMALL:
+        return content
+    headers["vary"] = "accept-encoding"
+    if not any(kind in ("gzip", "*") and quality > 0 for kind, quality in map(_range, accept_encoding.split(",")[:50])):
+        return content
+    headers["content-encoding"] = "gzip"
+    if len(content) < _LARGE:
+        return gzip.compress(content, _LEVEL, mtime=0)
+    return await asyncio.to_thread(gzip.compress, content, _LEVEL, mtime=0)
 
 
 def chosen(accept: str, offers: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from starlette.requests import Request as WebRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
+from aimass.v1.options_pb2 import EFFECT_SAFE
 from services.gateway import body
 from services.gateway.api import negotiation, problem, routes, streams
 from services.gateway.api.decoding import Decoder, parse
@@ -89,10 +90,15 @@ class Rest:
             headers["idempotency-replayed"] = "true"
         if etag := getattr(reply, "etag", ""):
             headers["etag"] = f'"{etag}"'
+            if method.policy.effect == EFFECT_SAFE and negotiation.known(request.header(b"if-none-match"), etag):
+                return Response(status_code=304, headers=headers)
         if method.long_work:
             headers["location"] = f"/v1/operations/{reply.operation}"
         large = reply.ByteSize() > _LARGE
         content = await asyncio.to_thread(encode, reply) if large else encode(reply)
+        # What has an etag is always the same bytes. What changes something may stand beside a secret.
+        if method.policy.effect == EFFECT_SAFE and not etag and not request.receipt:
+            content = await negotiation.packed(content, request.header(b"accept-encoding"), headers)
         return Response(content, 202 if method.long_work else 200, headers, JSON)
 
 
