@@ -42,7 +42,7 @@ class Fired(NamedTuple):
 
     @property
     def growth(self) -> float:
-        """MiB that the second half has added."""
+        """MiB that the last third has added."""
         return growth(self.samples, "memory")
 
 

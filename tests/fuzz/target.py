@@ -146,7 +146,7 @@ class Tail:
 def target(folder: Path) -> Iterator[Target]:
     """One for a block, all services in one process."""
     observed = f"127.0.0.1:{free_ports(1)[0]}"
-    server = Server(folder / "home", _RATES | {"AIMASS_OBSERVE_LISTEN": observed})
+    server = Server(folder / "home", _RATES | {"AIMASS_OBSERVE_LISTEN": observed}, module="tests.fuzz.tidied")
     try:
         found = Target(server.start(60), observed)
         try:

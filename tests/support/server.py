@@ -37,6 +37,7 @@ class Server:
     env: dict[str, str] = field(default_factory=dict)
     alone: Sequence[str] = ()  # services that have a process of their own
     root: Path = ROOT  # the checkout whose services run
+    module: str = "services"  # that runs them
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     ports: list[int] = field(default_factory=lambda: free_ports(12))
 
@@ -82,7 +83,7 @@ class Server:
             env |= self._apart(names)
         self.home.mkdir(parents=True, exist_ok=True)
         with open(self.home.with_suffix(".err"), "ab") as errors:
-            command = [sys.executable, "-m", "services", *(names if self.alone else ())]
+            command = [sys.executable, "-m", self.module, *(names if self.alone else ())]
             process = subprocess.Popen(
                 command, env=env | self.env, stdout=errors, stderr=errors, cwd=self.root, start_new_session=True
             )
