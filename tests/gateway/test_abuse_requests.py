@@ -78,7 +78,8 @@ async def test_a7_a_body_beyond_the_limit_is_refused_closed_and_not_kept(gateway
 
 async def test_a7_a_compressed_body_is_not_opened(gateway: Gateway) -> None:
     before = len(gateway.services[MODELS].seen)
-    answers = await ask(port(gateway), head(gateway, b"Content-Encoding: gzip", b"Content-Length: 10") + bytes(10), 30)
+    lines = (b"Content-Encoding: gzip", b"Content-Length: 10", b"Connection: close")
+    answers = await ask(port(gateway), head(gateway, *lines) + bytes(10), 30)
 
     assert [answer.status for answer in answers][:1] == [415]
     assert len(gateway.services[MODELS].seen) == before

@@ -309,6 +309,7 @@ async def test_a_prediction_is_told_once_and_is_in_its_callers_trace(app: Servin
                 [batch] = ExportLogsServiceRequest.FromString(event.body).resource_logs
                 told += [one for one in batch.scope_logs[0].log_records if said(one, "request_id").startswith("told-")]
 
+    told.sort(key=lambda one: said(one, "request_id"))
     assert [(said(one, "aimass.kind"), said(one, "request_id")) for one in told] == [
         ("prediction", "told-1"),
         ("log", "told-2"),

@@ -27,8 +27,10 @@ def test_a_viewer_changes_nothing() -> None:
 
 def test_an_operator_makes_and_removes_nothing_that_has_a_name() -> None:
     names = ("Create", "Update", "Delete")
+    # How requests are shared among versions is no thing with a name: who may promote may say it.
+    methods = [m for m in METHODS if m.descriptor.name.startswith(names) and m.descriptor.name != "UpdateTraffic"]
 
-    assert not has("operator") & {m.policy.permission for m in METHODS if m.descriptor.name.startswith(names)}
+    assert not has("operator") & {m.policy.permission for m in methods}
 
 
 def test_who_may_what_is_for_admins() -> None:
