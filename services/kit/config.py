@@ -125,7 +125,7 @@ def named(services: Iterable[str], env: Mapping[str, str]) -> list[str]:
 
 
 # What the client and the command line read: services may be started by a shell that has them.
-CLIENT = frozenset({"AIMASS_URL", "AIMASS_KEY", "AIMASS_CA", "AIMASS_PROJECT"})
+CLIENT = frozenset({"AIMASS_URL", "AIMASS_KEY", "AIMASS_SIGNING", "AIMASS_RECEIPTS", "AIMASS_CA", "AIMASS_PROJECT"})
 
 
 def refuse_unknown(kinds: Iterable[type[Settings]], env: Mapping[str, str]) -> None:

@@ -54,8 +54,14 @@ def test_the_guide_works(guide: Path) -> None:
             if language == "python":
                 exec(compile(text, f"{guide.name}, block {number}", "exec"), names)
             else:
-                done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True)
-                assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+                done = subprocess.run(["bash", "-euxo", "pipefail", "-c", text], capture_output=True, text=True)
+                assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{written()}"
+
+
+def written() -> str:
+    """What lies in the reader's folder: commands that fail there may have said why into a file."""
+    small = [path for path in Path().iterdir() if path.is_file() and path.stat().st_size < 4096]
+    return "\n".join(f"{path}: {path.read_bytes().decode(errors='replace')}" for path in small)
 
 
 def closed(names: dict[str, Any]) -> None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,12 @@ def test_an_unknown_variable_stops_the_start() -> None:
 
 
 def test_a_shell_that_has_the_clients_variables_may_start_services() -> None:
-    said = {"AIMASS_URL": "http://x", "AIMASS_KEY": "k", "AIMASS_CA": "c", "AIMASS_PROJECT": "p"}
-    refuse_unknown([Installation], said)
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    _, _, section = page.partition("## The client")
+    said = set(re.findall(r"`(AIMASS_\w+)`", section.partition("\n## ")[0]))
+
+    assert {"AIMASS_URL", "AIMASS_KEY", "AIMASS_SIGNING"} <= said
+    refuse_unknown([Installation], dict.fromkeys(said, "x"))
 
 
 def test_settings_do_not_change() -> None:
