@@ -123,18 +123,24 @@ class Process:
         if app.schema and app.database:
             runtime.spawn(app.schema.tenure.run())
             runtime.spawn(app.schema.operations.listen(app.schema.tenure.names))
+        # They hear what comes from now on, and what was before is asked for: in the other order some would be missed.
+        self._hear(name, app, broadcast=True)
         for task in app.tasks:
             runtime.spawn(task())
 
-    async def _hear_and_tell(self, name: str, app: App) -> None:
-        """What goes over the bus, behind what requests wait for: to begin with a bus may take half of a start."""
-        await self._vitals.until_ready(name)
-        runtime = self.runtime
-        if app.schema and app.database:
-            runtime.spawn(Relay(app.schema.outbox, app.schema.tenure, app.database, runtime.bus).run())
+    def _hear(self, name: str, app: App, broadcast: bool) -> None:
+        base, runtime = f"{name}-{self.runtime.instance}" if broadcast else name, self.runtime
         for index, listener in enumerate(app.listeners):
-            group = f"{name}-{runtime.instance}" if listener.broadcast else name
-            runtime.spawn(consume(runtime.bus, listener, f"{group}-{index}" if index else group, runtime.now))
+            if listener.broadcast is broadcast:
+                group = f"{base}-{index}" if index else base
+                runtime.spawn(consume(runtime.bus, listener, group, runtime.now))
+
+    async def _hear_and_tell(self, name: str, app: App) -> None:
+        """What goes over the bus and is kept for us, behind what requests wait for: to begin takes half of a start."""
+        await self._vitals.until_ready(name)
+        if app.schema and app.database:
+            self.runtime.spawn(Relay(app.schema.outbox, app.schema.tenure, app.database, self.runtime.bus).run())
+        self._hear(name, app, broadcast=False)
 
     async def stop(self) -> None:
         """Drains the doors, stops the work, closes what was opened; in the reverse order of `start`."""
@@ -143,21 +149,17 @@ class Process:
         await runtime.directory.source.withdraw()
         await self._drain(runtime.settings.drain_seconds, runtime.settings.drain_accept_seconds)
         await runtime.stop_tasks()
-        for app in self._apps.values():
-            if app.schema:
-                await app.schema.tenure.close()
-        for app in self._apps.values():
-            for hook in app.close:
-                await hook()
+        await asyncio.gather(*(app.schema.tenure.close() for app in self._apps.values() if app.schema))
+        for hook in [hook for app in self._apps.values() for hook in app.close]:
+            await hook()
         await runtime.telemetry.close()
         for app in self._apps.values():
             if app.schema:
                 app.schema.operations.on_cancel.clear()  # the schema outlives the services of this process
             if app.database:
                 app.database.close()
-        await runtime.directory.close()
-        await runtime.bus.close()
-        await runtime.cache.close()
+        for part in (runtime.directory, runtime.bus, runtime.cache):
+            await part.close()
         runtime.blobs.close()
         runtime.identity.close()
 
