@@ -3,9 +3,11 @@
 Each process has a home of its own; what they share they share by servers and by the folder of keys.
 """
 
+import base64
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -91,6 +93,7 @@ class Fleet:
     servers: dict[str, Program] = field(default_factory=dict)
     units: list[Unit] = field(default_factory=list)
     urls: dict[str, str] = field(default_factory=dict)
+    secret: str = field(default_factory=lambda: base64.b64encode(secrets.token_bytes(32)).decode(), repr=False)
 
     def start_servers(self, names: Sequence[str] = NAMES) -> "Fleet":
         """Raises Missing when one cannot be had."""
@@ -107,6 +110,7 @@ class Fleet:
             env |= {"AIMASS_CACHE_URL": at["redis"], "AIMASS_DISCOVERY_URL": at["redis"]}
         if "s3" in at:
             env |= {"AIMASS_BLOBS_URL": at["s3"], "AIMASS_BLOBS_ACCESS_KEY": USER, "AIMASS_BLOBS_SECRET_KEY": PASSWORD}
+            env["AIMASS_SECRETS_KEY"] = self.secret  # what lies in a bucket is sealed, as it is in containers
         if "triton" in at:
             env |= {"AIMASS_INFERENCE_ENGINE": f"triton://{at['triton']}"}
         return env
