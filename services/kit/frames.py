@@ -11,8 +11,11 @@ over gRPC. Numbers are little endian; each frame begins with the bytes that foll
 
 import asyncio
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from aimass.v1.failure_pb2 import FailureDetail
 from services.kit.errors import DeadlineExceeded, Disconnected
@@ -26,7 +29,7 @@ _PAUSE = 1.0  # seconds for which a door that could not be reached is left alone
 _CONNECT = 1.0
 
 
-class Frames(asyncio.Protocol):
+class Frames(asyncio.Protocol, ABC):
     """A connection that takes frames apart."""
 
     def __init__(self) -> None:
@@ -47,14 +50,18 @@ class Frames(asyncio.Protocol):
             end = at + SIZE.size + size
             if len(buffer) < end:
                 break
-            self.frame(bytes(buffer[at + SIZE.size : end]))
+            try:
+                self.frame(bytes(buffer[at + SIZE.size : end]))
+            except (struct.error, ValueError, DecodeError):
+                self.transport.abort()
+                return
             at = end
         if at:
             del buffer[:at]
 
+    @abstractmethod
     def frame(self, content: bytes) -> None:
-        """A frame without its length. What is broken ends the connection: raises struct.error, ValueError."""
-        raise NotImplementedError
+        """Takes a frame without its length. Raises struct.error, ValueError or DecodeError for one that is broken."""
 
 
 class Line(Frames):
@@ -100,13 +107,14 @@ class Line(Frames):
             self.open = False
             self._leave()
             return
+        failure = None if kind == ANSWER else failure_from(FailureDetail.FromString(content[5:]), "")
         answer = self._calls.pop(number, None)
         if answer is None or answer.done():
             return
-        if kind == ANSWER:
-            answer.set_result(content[5:])
+        if failure:
+            answer.set_exception(failure)
         else:
-            answer.set_exception(failure_from(FailureDetail.FromString(content[5:]), ""))
+            answer.set_result(content[5:])
 
     def _leave(self) -> None:
         if not self.open and not self._calls:

@@ -75,12 +75,8 @@ class _Caller(Frames):
             task.cancel()
 
     def frame(self, content: bytes) -> None:
-        try:
-            number, milliseconds, size = struct.unpack_from("<IIH", content)
-            metadata = _metadata(content[CALL.size - SIZE.size :][:size]) if milliseconds else {}
-        except (struct.error, ValueError):
-            self.transport.abort()
-            return
+        number, milliseconds, size = struct.unpack_from("<IIH", content)
+        metadata = _metadata(content[CALL.size - SIZE.size :][:size]) if milliseconds else {}
         if not milliseconds:
             if task := self._calls.get(number):
                 task.cancel()

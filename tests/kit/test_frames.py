@@ -219,3 +219,26 @@ async def test_frames_in_pieces_are_put_together(door: FramesDoor, identity: Ide
         assert (number, kind) == (7, 0)
         assert StringValue.FromString(await reader.readexactly(size - 5)).value == "abc"
     writer.close()
+
+
+@pytest.mark.parametrize(
+    "said", [b"\x02\x00\x00\x00\x01\x00", b"\x07\x00\x00\x00\x01\x00\x00\x00\x01\xff\xff"], ids=["short", "no failure"]
+)
+async def test_who_is_answered_with_what_is_no_frame_is_told_at_once(lines: Lines, free_port: int, said: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(said)
+        await reader.read()
+        writer.close()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", free_port)
+    lines.to("127.0.0.1", free_port)
+    await until(lambda: lines.to("127.0.0.1", free_port))
+    line = lines.to("127.0.0.1", free_port)
+    assert line
+    async with asyncio.timeout(10):
+        with pytest.raises(Disconnected):
+            await line.call(b"{}", b"", 30)
+    assert not line.open
+    listening.close()
+    await listening.wait_closed()
