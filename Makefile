@@ -3,10 +3,12 @@ PYTHON ?= python3
 BIN = .venv/bin
 GOOGLEAPIS = $(shell $(BIN)/python -c "import google.api, pathlib; print(pathlib.Path(list(google.api.__path__)[0]).parents[1])")
 
-# Containers: whoever calls make owns the secrets; root gives them to the group of the image's user.
+# Containers: whoever calls make owns the secrets; root gives them to the group of the image's user. Said to compose alone:
+# a service refuses a setting that it does not know.
 COMPOSE = docker compose -f deploy/compose.yaml
-export AIMASS_INIT_USER ?= $(shell id -u):$(shell id -g)
-export AIMASS_SECRETS_GID ?= $(shell if [ $$(id -u) = 0 ]; then echo 10001; else id -g; fi)
+CONTAINERS = image up down certificates logs demo-compose test-compose
+$(CONTAINERS): export AIMASS_INIT_USER ?= $(shell id -u):$(shell id -g)
+$(CONTAINERS): export AIMASS_SECRETS_GID ?= $(shell if [ $$(id -u) = 0 ]; then echo 10001; else id -g; fi)
 
 .PHONY: help setup demo test test-far check proto docs bench fuzz image up down certificates logs demo-compose test-compose
 
