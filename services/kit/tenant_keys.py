@@ -13,6 +13,7 @@ from services.kit.sealed import Key
 from services.kit.secrets import Vault
 
 log = logging.getLogger(__name__)
+EVERY = 3600.0  # seconds between two looks for keys that an old key has wrapped
 _AGAIN = 10.0  # seconds
 _FRESH = 15.0  # seconds for which keys are believed without a look; a tenant's end counts everywhere after them
 
@@ -65,32 +66,44 @@ class TenantKeys:
     async def rewrap(self) -> AsyncIterator[tuple[int, int]]:
         """Wraps every key with the installation's first key that is not; after each tenant, how many of how many.
 
-        Broken off anywhere, it can be done again. Raises failed_precondition for one that no key opens.
+        Broken off anywhere, it can be done again. One that no key opens stays as it is, and the log says so.
         """
         tenants = await self._store.tenants()
         for done, tenant in enumerate(tenants, 1):
-            found = await self._store.load(tenant)
-            for number, wrapped in found.items() if GONE not in found else ():
-                if not self._vault.is_current(wrapped):
-                    secret = self._open(tenant, number, wrapped).secret
-                    await self._store.replace(tenant, number, self._vault.seal(secret, _context(tenant, number)))
-            if GONE in await self._store.load(tenant):
-                await self._store.destroy(tenant)  # also what was just put back
+            await self._rewrap(tenant)
             yield done, len(tenants)
 
-    async def renew(self) -> None:
-        """The task of the service that owns blobs: wraps keys anew at its start while an old key is given."""
-        if not self._vault.has_old:
+    async def _rewrap(self, tenant: str) -> None:
+        found = await self._store.load(tenant)
+        if GONE in found:
+            if len(found) > 1:
+                await self._store.destroy(tenant)
             return
-        while True:
+        old = [number for number, wrapped in found.items() if not self._vault.is_current(wrapped)]
+        for number in old:
+            try:
+                secret = self._open(tenant, number, found[number]).secret
+            except Failure as failure:
+                log.error("%s", failure)
+            else:
+                await self._store.replace(tenant, number, self._vault.seal(secret, _context(tenant, number)))
+        if old and GONE in await self._store.load(tenant):
+            await self._store.destroy(tenant)  # also what was just put back
+
+    async def renew(self, every: float = EVERY) -> None:
+        """The task of the service that owns blobs: while an old key is given, wraps anew what it has wrapped.
+
+        It looks again and again: a process that still has the old key first wraps the keys that it makes with that.
+        """
+        while self._vault.has_old:
             try:
                 count = len([done async for done in self.rewrap()])
             except (Failure, OSError) as failure:
                 log.warning("keys of tenants are wrapped anew later: %s", failure)
                 await asyncio.sleep(_AGAIN)
             else:
-                log.info("the keys of %d tenants are wrapped with the new key", count)
-                return
+                log.info("the keys of %d tenants have been looked at, and wrapped with the new key", count)
+                await asyncio.sleep(every)
 
     async def shred(self, tenant: str) -> None:
         """Destroys a tenant's keys, for good: what they sealed cannot be opened, and nothing is sealed again."""

@@ -12,6 +12,7 @@ from services.kit.errors import Code, Failure, Unavailable
 from services.kit.key_store import FolderKeys
 from services.kit.secrets import Vault
 from services.kit.tenant_keys import TenantKeys
+from tests.support.house import until
 from tests.support.storages import settings, storage
 
 KINDS = [pytest.param("near"), pytest.param("sealed", marks=pytest.mark.far)]
@@ -43,6 +44,14 @@ async def code_of(call: object) -> Code:
     with pytest.raises(Failure) as caught:
         await call  # type: ignore[misc]
     return caught.value.code
+
+
+async def opens(keys: TenantKeys, tenant: str) -> bool:
+    try:
+        await keys.current(tenant)
+    except Failure:
+        return False
+    return True
 
 
 async def count(keys: TenantKeys) -> int:
@@ -105,6 +114,29 @@ async def test_wrapping_anew_goes_on_where_it_was_broken_off(make: Make) -> None
     assert [await make("b", "a").current(tenant) for tenant in tenants] == before
     assert await count(make("b", "a")) == 3
     assert [await make("b").current(tenant) for tenant in tenants] == before
+
+
+async def test_one_key_that_nothing_opens_keeps_no_other_from_being_wrapped_anew(make: Make) -> None:
+    await make("c").current("bad")
+    before = await make("a").current("good")
+
+    assert await count(make("b", "a")) == 2
+    assert await make("b").current("good") == before
+    assert (await make("c").current("bad")).number == 1
+
+
+async def test_a_key_is_wrapped_anew_that_a_process_made_which_still_had_the_old_one_first(make: Make) -> None:
+    await make("a").current("early")
+    renewing = asyncio.create_task(make("b", "a").renew(every=0.01))
+    try:
+        await until(lambda: opens(make("b"), "early"))
+        late = await make("a", "b").current("late")
+
+        await until(lambda: opens(make("b"), "late"))
+        assert await make("b").current("late") == late
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
 
 
 async def test_what_is_destroyed_opens_nothing_and_seals_nothing(make: Make) -> None:
