@@ -10,12 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
 from aimass.v1.gateway_events_pb2 import UsageSettled
 from services.gateway.database import open_database, schema
 from services.gateway.ledger import events
+from services.gateway.ledger.account import Hold, Need
 from services.gateway.ledger.book import Quotabook
 from services.gateway.ledger.domain import Amounts, Meter, Period, Price, PriceList, Question, Quota
 from services.gateway.ledger.spending import LEASE, Spending
@@ -24,7 +26,7 @@ from services.gateway.ledger.store.quotas import Quotas
 from services.gateway.ledger.store.report import Report
 from services.kit.auth import Scope
 from services.kit.db import Database
-from services.kit.errors import Failure
+from services.kit.errors import Code, Failure
 
 GATEWAYS, CALLERS, CALLS = 4, 6, 20
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -152,3 +154,21 @@ async def test_no_budget_of_any_level_is_overdrawn_and_the_sums_are_those_of_the
     for meter, used in fleet.done.items():
         assert used <= getattr(total.used, meter)
         assert getattr(total.used, meter) - getattr(total.estimated, meter) <= used
+
+
+@pytest.mark.parametrize("first", ["who has room", "who has none"])
+async def test_nobody_waits_for_what_another_needs_beside_him(fleet: Fleet, first: str) -> None:
+    spending = Spending(fleet.entries[0], fleet.book, "g0")
+    rounds = asyncio.ensure_future(spending.run())
+    room, none = Need(5), Need(1, 2_000)  # neither is the larger: there are 1,500 tokens
+    needs = (room, none) if first == "who has room" else (none, room)
+    where = Scope("acme", "late"), "key:bbbbbbbb", "m"
+    found = await asyncio.gather(*(spending.wait(*where, *need) for need in needs), return_exceptions=True)
+    rounds.cancel()
+    await asyncio.gather(rounds, return_exceptions=True)
+    said: dict[Need, Any] = dict(zip(needs, found, strict=True))
+
+    assert isinstance(said[room], Hold), said[room]
+    assert getattr(said[none], "code", None) is Code.QUOTA_EXCEEDED, said[none]
+    said[room].spend()
+    await spending.close()

@@ -28,6 +28,10 @@ class Need(NamedTuple):
     rows: int
     tokens: int = 0
 
+    def covers(self, other: "Need") -> bool:
+        """It takes at least as much of everything."""
+        return self.rows >= other.rows and self.tokens >= other.tokens
+
 
 class Slice:
     """What may be used without asking; without an entry any number, which nobody reserved."""
@@ -130,14 +134,17 @@ class Account:
         return None
 
     def want(self, need: Need) -> None:
-        """Wishes for a slice that has at least so much, beside what was wished for."""
-        before = self.wanted or Need(0)
-        self.wanted = Need(max(before.rows, need.rows), max(before.tokens, need.tokens))
+        """Wishes for a slice that has at least so much, unless another waits who needs more of something.
+
+        What is wished for is always what one request takes: what several take together could be refused to all of them.
+        """
+        if self.wanted is None or need.covers(self.wanted):
+            self.wanted = need
 
     def turned_away(self, need: Need, now: float) -> Failure | None:
         """How a request is refused without asking: one that took no more was refused a moment ago."""
-        until, (rows, tokens) = self.refused
-        return self.refusal if now < until and need.rows >= rows and need.tokens >= tokens else None
+        until, least = self.refused
+        return self.refusal if now < until and need.covers(least) else None
 
     def turn_over(self, now: float) -> None:
         """Goes on with the next slice, if there is one; its size follows how long this one lasted."""
