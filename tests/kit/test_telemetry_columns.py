@@ -42,6 +42,15 @@ def test_what_is_of_another_version_caller_or_tenant_is_a_table_of_its_own() -> 
     assert ([len(rows(one.columns)) for one in made], len(rest)) == ([2, 2], 1)
 
 
+def test_one_that_is_not_so_plain_leaves_the_others_their_table() -> None:
+    traced, named, broken = prediction(trace=f"00-{'a' * 32}-{'b' * 16}-01"), prediction("call-1"), prediction(rows=-1)
+    plain = [prediction() for _ in range(3)]
+    (made,), rest = tables([plain[0], traced, plain[1], named, broken, plain[2]])
+
+    assert [one.request_id for one in rows(made.columns)] == [one.attributes["request_id"] for one in plain]
+    assert (made.first, rest) == (plain[0], [traced, named, broken])
+
+
 @pytest.mark.parametrize(
     "odd",
     [

@@ -51,11 +51,17 @@ def tables(batch: Sequence[Record]) -> tuple[list[Table], list[Record]]:
         groups.setdefault(key, []).append(record)
     made: list[Table] = []
     for group in groups.values():
-        if len(group) >= _LEAST and (columns := _columns(group)):
-            shared = {name: group[0].attributes[name] for name in _SHARED}
-            made.append(Table(group[0], shared, columns))
+        alike, columns = group, _columns(group)
+        if not columns:  # one that is not so plain keeps no other from it
+            alike = []
+            for record in group:
+                (alike if _columns([record]) else rest).append(record)
+            columns = _columns(alike)
+        if len(alike) >= _LEAST:
+            shared = {name: alike[0].attributes[name] for name in _SHARED}
+            made.append(Table(alike[0], shared, columns))
         else:
-            rest += group
+            rest += alike
     return made, rest
 
 
