@@ -217,6 +217,18 @@ async def test_more_budget_counts_at_once(app: Serving) -> None:
     assert seen == [200, 429, 200, 200, 429]
 
 
+async def test_what_was_spent_is_told_to_who_has_the_budget_as_it_was_made(app: Serving) -> None:
+    key = await app.new_key("models.infer")
+    made = await quota(app, "watched", subject=f"key:{key[4:12]}", amount=5)
+    await app.post(PATH, asked(), key)
+    await settled(app, key, 1)
+    async with app.client(**{"if-none-match": f'"{made["etag"]}"'}) as admin:
+        answer = await admin.get("/v1/quotas/watched")
+
+    assert (answer.status_code, answer.headers["etag"]) == (200, f'"{made["etag"]}"')
+    assert answer.json()["spent"] == "1"
+
+
 async def test_what_is_settled_is_said_and_adds_up(app: Serving) -> None:
     key = await app.new_key("models.infer")
     for rows in (1, 2, 3):

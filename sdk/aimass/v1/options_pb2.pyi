@@ -122,6 +122,7 @@ class MethodPolicy(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     WAITS_FIELD_NUMBER: _builtins.int
     RESERVES_FIELD_NUMBER: _builtins.int
+    DRIFTS_FIELD_NUMBER: _builtins.int
     permission: _builtins.str
     """The permission the caller needs, as `resource.verb`; empty: any authenticated caller."""
     resource: _builtins.str
@@ -144,6 +145,8 @@ class MethodPolicy(_message.Message):
     """Whether it goes before others when there is too much to do. A caller may lower it, never raise it."""
     waits: _builtins.bool
     """It waits for something: how long it takes says nothing of its service, and it keeps nobody else out."""
+    drifts: _builtins.bool
+    """What it returns changes without its etag as well, as what is spent of a budget: nobody is told that he has it already."""
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
         """The longest a call may take; 10 s if unset."""
@@ -175,6 +178,7 @@ class MethodPolicy(_message.Message):
         priority: Global___Priority.ValueType = ...,
         waits: _builtins.bool = ...,
         reserves: Global___Reserved | None = ...,
+        drifts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "reserves", b"reserves"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -191,6 +195,8 @@ class MethodPolicy(_message.Message):
         b"costly",
         "deadline",
         b"deadline",
+        "drifts",
+        b"drifts",
         "effect",
         b"effect",
         "etag_required",

@@ -90,7 +90,8 @@ class Rest:
             headers["idempotency-replayed"] = "true"
         if etag := getattr(reply, "etag", ""):
             headers["etag"] = f'"{etag}"'
-            if method.policy.effect == EFFECT_SAFE and negotiation.known(request.header(b"if-none-match"), etag):
+            same = method.policy.effect == EFFECT_SAFE and not method.policy.drifts
+            if same and negotiation.known(request.header(b"if-none-match"), etag):
                 return Response(status_code=304, headers=headers)
         if method.long_work:
             headers["location"] = f"/v1/operations/{reply.operation}"
