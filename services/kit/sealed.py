@@ -18,8 +18,8 @@ from services.kit.timestamps import uuid7
 CHUNK = 64 * 1024  # plain bytes
 TAG = 16
 HEAD = 32
-_MAGIC = b"\x93AIMsea1"
-_SALT = HEAD - len(_MAGIC) - 4
+MAGIC = b"\x93AIMsea1"
+_SALT = HEAD - len(MAGIC) - 4
 _WHOLE = CHUNK + TAG
 
 
@@ -51,7 +51,7 @@ class Box:
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
         salt = salt or os.urandom(_SALT)
-        self.head = _MAGIC + key.number.to_bytes(4, "big") + salt
+        self.head = MAGIC + key.number.to_bytes(4, "big") + salt
         self.thing = thing
         # No part of what a thing is called has a zero byte in it.
         about = "\0".join(("aimass sealed 1", *thing)).encode()
@@ -132,7 +132,7 @@ def check_file(path: Path, key: Key, thing: Thing) -> None:
 
 def number_of(head: bytes) -> int:
     """The number of the key that sealed what begins so; 0 for what is not sealed."""
-    return int.from_bytes(head[len(_MAGIC) : len(_MAGIC) + 4], "big") if head.startswith(_MAGIC) else 0
+    return int.from_bytes(head[len(MAGIC) : len(MAGIC) + 4], "big") if head.startswith(MAGIC) else 0
 
 
 def box_of(head: bytes, key: Key, thing: Thing) -> Box:

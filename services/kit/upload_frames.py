@@ -2,6 +2,7 @@
 
 Each chunk is a thing of its own, named by its upload and offset, so none can be moved, repeated or left out. Behind it
 stand how many plain bytes there are by then, and how long it is: what comes next is found without a look at the rest.
+A piece of a chunk at the end, of a process that was killed while it added one, does not count.
 """
 
 import os
@@ -11,9 +12,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from services.kit.sealed import HEAD, Box, Key, Sealer, Thing, box_of, damaged, number_of
+from services.kit.errors import Failure
+from services.kit.sealed import HEAD, MAGIC, Box, Key, Sealer, Thing, box_of, damaged, number_of, plain_size
 
 _TAIL = struct.Struct(">QI")
+_BLOCK = 2**20  # bytes that are looked through at once
 
 
 class Place(NamedTuple):
@@ -44,28 +47,30 @@ def frame(key: Key, tenant: str, upload: str, offset: int, plain: bytes) -> byte
 
 
 def are_in(path: Path) -> bool:
-    """Whether the chunks of a file lie sealed."""
+    """Whether the chunks of a file lie sealed; of a file without any as well."""
     with open(path, "rb") as file:
-        return number_of(file.read(HEAD)) > 0
-
-
-def may_be_in(path: Path) -> bool:
-    """The same; of a file without chunks as well."""
-    return not path.stat().st_size or are_in(path)
+        head = file.read(HEAD)
+    return number_of(head) > 0 or (len(head) < HEAD and MAGIC.startswith(head[: len(MAGIC)]))
 
 
 def size_of(path: Path) -> int:
     """Plain bytes in the file."""
     with open(path, "rb") as file:
-        end = file.seek(0, os.SEEK_END)
+        end = _end(file)
         return _tail(file, end)[0] if end else 0
+
+
+def end_of(path: Path) -> int:
+    """Where the last whole chunk of a file ends, with what stands behind it."""
+    with open(path, "rb") as file:
+        return _end(file)
 
 
 def places(path: Path) -> list[Place]:
     """Where the chunks of a file lie, in their order. Raises digest_mismatch for a file of something else."""
     found: list[Place] = []
     with open(path, "rb") as file:
-        end = file.seek(0, os.SEEK_END)
+        end = _end(file)
         while end > 0:
             length = _tail(file, end)[1]
             end -= _TAIL.size + length
@@ -101,6 +106,34 @@ def pieces(path: Path, chunks: Iterable[Place], keys: Mapping[int, Key], tenant:
             plain = opened(key, tenant, upload, offset, sealed)
             offset += len(plain)
             yield plain
+
+
+def _end(file: BinaryIO) -> int:
+    size = file.seek(0, os.SEEK_END)
+    return next((end for end in _ends(file, size) if _ends_chunk(file, end)), 0) if size else 0
+
+
+def _ends(file: BinaryIO, size: int) -> Iterator[int]:
+    """Where the last whole chunk may end, from behind: where the file does, or where another one begins."""
+    yield from range(size, max(0, size - len(MAGIC)), -1)
+    while size > 0:
+        begin = max(0, size - _BLOCK)
+        block = os.pread(file.fileno(), size - begin + len(MAGIC) - 1, begin)
+        at = len(block)
+        while (at := block.rfind(MAGIC, 0, at + len(MAGIC) - 1)) >= 0:
+            yield begin + at
+        size = begin
+
+
+def _ends_chunk(file: BinaryIO, end: int) -> bool:
+    """Whether a chunk ends here that is as long as it says, and adds to what is before it what it says."""
+    try:
+        total, length = _tail(file, end)
+        begin = end - _TAIL.size - length
+        before = _tail(file, begin)[0] if begin else 0
+        return total == before + plain_size(length, "")
+    except Failure:
+        return False
 
 
 def _tail(file: BinaryIO, end: int) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Uploads as files, whose chunks lie sealed as they come."""
 
+import os
 from pathlib import Path
 
 from services.kit import upload_frames as frames
@@ -45,8 +46,11 @@ class SealedFolderUploads(FolderUploads):
         file = self._upload(tenant, upload)
         with locked(file):
             self._check(tenant, upload, offset)
-            if data:
-                append(file, frames.frame(key, tenant, upload, offset, data) if frames.may_be_in(file) else data)
+            if data and frames.are_in(file):
+                os.truncate(file, frames.end_of(file))
+                append(file, frames.frame(key, tenant, upload, offset, data))
+            elif data:
+                append(file, data)
             return UploadStatus(upload, offset + len(data))
 
 

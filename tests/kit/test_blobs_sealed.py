@@ -73,6 +73,28 @@ async def test_no_store_has_the_bytes_at_any_step(stored: Storage, tmp_path: Pat
     assert having(tmp_path) == []
 
 
+@pytest.mark.parametrize("kept", [0, 1, 2])
+async def test_a_piece_of_a_chunk_that_a_killed_process_left_is_as_if_it_had_not_come(
+    stored: Storage, tmp_path: Path, kept: int
+) -> None:
+    upload = (await stored.uploads.begin("acme")).upload
+    file = tmp_path / "blobs" / "acme" / "uploads" / upload
+    for number in range(kept):
+        await stored.uploads.write("acme", upload, number * len(DATA), DATA)
+    before = file.stat().st_size
+    await stored.uploads.write("acme", upload, kept * len(DATA), DATA)
+    frame = file.read_bytes()[before:]
+    for torn in (1, 5, 8, 10, HEAD - 1, HEAD, HEAD + 1, 3 * CHUNK, len(frame) - 13, len(frame) - 3, len(frame) - 1):
+        os.truncate(file, before)
+        file.write_bytes(file.read_bytes() + frame[:torn])
+        assert (await stored.uploads.status("acme", upload)).size == kept * len(DATA), torn
+        await stored.uploads.write("acme", upload, kept * len(DATA), DATA)
+    whole = DATA * (kept + 1)
+    done = await stored.uploads.commit("acme", upload, digest_of(whole))
+
+    assert await stored.blobs.get("acme", done.digest) == whole
+
+
 async def test_every_offset_reads_on_to_the_end(stored: Storage) -> None:
     data = os.urandom(40 * CHUNK + 17)
     digest, seeded = await stored.blobs.put("acme", data), random.Random(5)
