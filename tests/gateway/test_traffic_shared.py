@@ -214,6 +214,27 @@ async def test_ten_thousand_requests_are_shared_within_one_percent(running: Peer
     ] * 3
 
 
+async def test_a_rule_for_few_requests_shares_those_as_exactly_as_one_for_all(running: Peers) -> None:
+    said = sharing(2, (2, 10.0), header="x-cohort")
+    said.traffic.rules.add(shares=[pb.TrafficShare(version=1, percent=100)])
+    await running.say_release(said)
+    await running.say_engine("late", 2)
+    pinned = running.traffic.route(ACME, "late", "", instead=True)
+    few, all_others = [Caller("key:a", found.get) for found in ({"x-cohort": "beta"}, dict[str, str]())]
+
+    def number(caller: Caller) -> int:
+        return running.traffic.share(ACME, pinned, caller).version.number
+
+    await until(lambda: 2 in {number(few) for _ in range(20)})
+    found = Counter[int]()
+    for _ in range(100):
+        found[number(few)] += 1
+        for _ in range(88):
+            assert number(all_others) == 1
+
+    assert abs(found[2] - 10) <= 2
+
+
 async def test_a_version_that_is_not_ready_gets_nothing(running: Peers) -> None:
     await running.say_release(sharing(2, (2, 100.0)))
     await until(lambda: running.traffic.route(ACME, "late", "").shared)

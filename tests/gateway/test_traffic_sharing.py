@@ -24,7 +24,7 @@ class Turns:
     def __init__(self, start: float = 0.5) -> None:
         self.at = start
 
-    def __call__(self) -> float:
+    def __call__(self, rule: int) -> float:
         self.at = (self.at + GOLDEN) % 1.0
         return self.at
 

@@ -35,8 +35,10 @@ class Table:
         """`instance` is this gateway."""
         self._store, self._instance, self._now = store, instance, now
         self._routes: dict[tuple[Scope, str], Route] = {}
-        # Of models whose requests are shared: where the last one fell; of those that say how: what chooses instances.
-        self._turns: dict[tuple[Scope, str], float] = {}
+        # Of each rule by which a model's requests are shared: where the last one fell. One for all rules would be
+        # exact for all requests together only.
+        self._turns: dict[tuple[Scope, str, int], float] = {}
+        # Of models that say how: what chooses instances.
         self._balancers: dict[tuple[Scope, str], Balancer[Member]] = {}
         # The inference instances that can be asked.
         self._instances: frozenset[str] = frozenset()
@@ -65,9 +67,10 @@ class Table:
         key = (scope, pinned.model)
         return routing.share(self._routes[key], pinned, caller, partial(self._turn, key))
 
-    def _turn(self, key: tuple[Scope, str]) -> float:
-        """Numbers from 0 to 1 that fill what is between as evenly as can be."""
-        turn = self._turns[key] = (self._turns.get(key, 0.5) + GOLDEN) % 1.0
+    def _turn(self, key: tuple[Scope, str], rule: int) -> float:
+        """Numbers from 0 to 1 that fill what is between as evenly as can be, each rule's by themselves."""
+        place = (*key, rule)
+        turn = self._turns[place] = (self._turns.get(place, 0.5) + GOLDEN) % 1.0
         return turn
 
     def balancer(self, scope: Scope, model: str) -> Balancer[Member] | None:

@@ -183,7 +183,7 @@ def pin(route: Route | None, model: str, text: str, instead: bool = False) -> Pi
     return Pinned(model, version, bool(text), shared=shared)
 
 
-def share(route: Route, pinned: Pinned, caller: Caller, turn: Callable[[], float]) -> Pinned:
+def share(route: Route, pinned: Pinned, caller: Caller, turn: Callable[[int], float]) -> Pinned:
     """The version that rules give a request which named none: one that is loaded, or else what serves."""
     number = choose(route.release.rules, pinned.model, caller, turn) if route.release else 0
     version = route.known.get(number)

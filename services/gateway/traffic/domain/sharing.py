@@ -51,11 +51,11 @@ def _matches(pattern: str, who: str) -> bool:
     return pattern == who or (pattern.endswith("*") and who.startswith(pattern[:-1]))
 
 
-def choose(rules: Sequence[Rule], model: str, caller: Caller, turn: Callable[[], float]) -> int:
-    """The version that rules give a request, 0 for what serves. `turn` gives 0..1, evenly."""
-    for rule in rules:
+def choose(rules: Sequence[Rule], model: str, caller: Caller, turn: Callable[[int], float]) -> int:
+    """The version that rules give a request, 0 for what serves. `turn` gives 0..1, evenly for the rule of an index."""
+    for index, rule in enumerate(rules):
         if rule.fits(caller):
-            return _kept(rule, model, caller) if rule.sticky else _at(rule.shares, turn() * _WHOLE)
+            return _kept(rule, model, caller) if rule.sticky else _at(rule.shares, turn(index) * _WHOLE)
     return 0
 
 
