@@ -54,7 +54,10 @@ async def test_the_document_is_sent_once_and_packed_for_who_takes_that(open_gate
     assert int(packed.headers["content-length"]) < len(plain.content) / 4
 
 
-@pytest.mark.parametrize(("accept", "encoding"), [("gzip", "gzip"), ("gzip;q=0", None), ("identity", None), ("", None)])
+@pytest.mark.parametrize(
+    ("accept", "encoding"),
+    [("gzip", "gzip"), ("*", "gzip"), ("gzip;q=0", None), ("gzip;q=0, *", None), ("identity", None), ("", None)],
+)
 async def test_long_lists_are_packed_for_who_takes_that(
     open_gateway: Gateway, accept: str, encoding: str | None
 ) -> None:

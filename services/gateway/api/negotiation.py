@@ -24,7 +24,8 @@ async def packed(content: bytes, accept_encoding: str, headers: dict[str, str]) 
     if len(content) < _SMALL:
         return content
     headers["vary"] = "accept-encoding"
-    if not any(kind in ("gzip", "*") and quality > 0 for kind, quality in map(_range, accept_encoding.split(",")[:50])):
+    taken = dict(map(_range, accept_encoding.split(",")[:50]))
+    if not taken.get("gzip", taken.get("*", 0.0)) > 0:  # also what is no number
         return content
     headers["content-encoding"] = "gzip"
     if len(content) < _LARGE:
