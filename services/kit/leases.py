@@ -35,10 +35,10 @@ class Leases:
             Column("fence", BigInteger, nullable=False),
             Column("expire_time", UtcDateTime, nullable=False),
         )
-        # Made once, and one for all names: most of what a process that has nothing to do asks of its database.
+        # Made once, and one for all names; others' are locked as well, in the order in which the rest is taken then.
         table, wanted = self.table, self.table.c.name.in_(bindparam("wanted", expanding=True))
-        mine = select(table.c.name).where(wanted & (table.c.owner == bindparam("whose"))).order_by(table.c.name)
-        held = update(table).where(table.c.name.in_(select(mine.with_for_update().cte("mine").c.name)))
+        line = select(table.c.name).where(wanted).order_by(table.c.name).with_for_update().cte("line")
+        held = update(table).where(table.c.name.in_(select(line.c.name)) & (table.c.owner == bindparam("whose")))
         self._renew = held.values(expire_time=bindparam("until")).returning(table.c.name, table.c.fence)
 
     def take(

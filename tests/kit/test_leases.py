@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from sqlalchemy import select, text
 from sqlalchemy.engine import Connection
 
 from services.kit.db import Database, Once
@@ -186,6 +187,44 @@ async def test_a_name_does_not_change_hands_between_a_check_and_its_commit(share
     await writing
 
     assert order == ["written", "taken"]
+
+
+@pytest.mark.far
+async def test_two_who_have_some_and_want_all_stand_in_one_line(shared: Database, leases: Leases) -> None:
+    await take(shared, leases, "one", "b", "c")
+    await take(shared, leases, "two", "a")
+    locked, free, takes = threading.Event(), threading.Event(), list[str]()
+    mine = "datname = current_database() AND wait_event_type = 'Lock'"
+    query = text(f"SELECT count(*) FROM pg_stat_activity WHERE {mine}")
+
+    def work(connection: Connection) -> None:
+        connection.execute(select(leases.table).where(leases.table.c.name == "c").with_for_update())
+        locked.set()
+        free.wait(30)
+
+    async def wait(count: int) -> bool:
+        return bool(await shared.read(lambda c: c.execute(query).scalar_one()) == count)
+
+    def counted(owner: str) -> Callable[[Connection], dict[str, int]]:
+        def tried(connection: Connection) -> dict[str, int]:
+            takes.append(owner)
+            return leases.take(connection, "abc", owner, 60)
+
+        return tried
+
+    holding = asyncio.create_task(shared.write(work))
+    try:
+        await until(locked.is_set)
+        one = asyncio.create_task(shared.write(counted("one")))
+        await until(lambda: wait(1))
+        two = asyncio.create_task(shared.write(counted("two")))
+        await until(lambda: wait(2))
+    finally:
+        free.set()
+
+    assert (await one, await two) == ({"b": 1, "c": 1}, {"a": 1})
+    assert takes == ["one", "two"]  # a deadlock makes the database take one of them back
+    await holding
 
 
 class Slow(Database):
