@@ -98,7 +98,7 @@ def test_none_holds_with_another_key(file: Path) -> None:
     assert "2 of 2" in str(verified(str(file), "--key", base64.b64encode(other).decode()).exception)
 
 
-@pytest.mark.parametrize("key", ["", "nothing", "AAAA", "x" * 5000])
+@pytest.mark.parametrize("key", ["", "nothing", "AAAA", "x" * 5000, "schlüssel"])
 def test_what_is_no_key_is_refused(file: Path, key: str) -> None:
     shown = verified(str(file), "--key", key, AIMASS_HOME=str(file.parent / "nowhere"))
 
@@ -106,11 +106,35 @@ def test_what_is_no_key_is_refused(file: Path, key: str) -> None:
     assert getattr(shown.exception, "code", "") in ("invalid_value", "no_key")
 
 
-@pytest.mark.parametrize("line", ["", "[]", "{", '{"receipt": {}, "request": "", "answer": ""}', '{"receipt": 1}'])
+@pytest.mark.parametrize(
+    "line", ["", "[]", "{", "[" * 100_000, '{"receipt": {}, "request": "", "answer": ""}', '{"receipt": 1}']
+)
 def test_a_line_that_is_no_receipt_is_named(file: Path, signer: Receipts, line: Any) -> None:
     file.write_text(f"{file.read_text()}{line}\n")
 
     assert "line 3" in str(verified(str(file), "--key", public(signer)).exception)
+
+
+def test_a_file_of_no_text_is_refused(file: Path, signer: Receipts) -> None:
+    file.write_bytes(file.read_bytes() + b"\xff\xfe\n")
+
+    assert getattr(verified(str(file), "--key", public(signer)).exception, "code", "") == "receipt_invalid"
+
+
+def test_to_verify_adds_nothing_to_what_is_verified(file: Path, signer: Receipts, door: Door) -> None:
+    door.say({"public_key": public(signer)}, signature_input='receipt=("@status")', signature="receipt=:AA==:")
+    before = file.read_text()
+
+    assert verified(str(file), AIMASS_URL=door.url, AIMASS_KEY="k", AIMASS_RECEIPTS=str(file)).exit_code == 0
+    assert file.read_text() == before
+
+
+def test_nothing_is_asked_whose_receipt_could_not_be_kept(tmp_path: Path, door: Door) -> None:
+    said = ["--receipts", str(tmp_path / "nowhere" / "kept"), "models", "create", "late"]
+    shown = CliRunner().invoke(build(), said, env={"AIMASS_URL": door.url, "AIMASS_KEY": "k"})
+
+    assert getattr(shown.exception, "code", "") == "invalid_value"
+    assert door.asked == []
 
 
 def test_what_is_kept_is_for_its_owner_only(file: Path) -> None:

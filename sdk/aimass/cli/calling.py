@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from aimass.client import Client
+from aimass.failures import Failure
 from aimass.receipts import Keep, Receipt
 
 _SIGNING = "Sign requests instead of showing a key: a file with a signing secret, or KEY:FILE with an Ed25519 key."
@@ -28,24 +29,40 @@ def wishes(
     ] = None,
 ) -> None:
     """What is said before the name of a command."""
-    _said.set({"signing": signing or None, "receipts": kept(receipts) if receipts else None})
+    _said.set({"signing": signing or None, "receipts": receipts})
 
 
-def client(project: str = "default") -> Client:
-    """The client of the command that runs, as it is wished."""
-    return Client(project=project, **(_said.get() or {}))
+def client(project: str = "default", keeps: bool = True) -> Client:
+    """The client of the command that runs, as it is wished; one that does not keep asks for no receipts.
+
+    Raises Failure `invalid_value` for receipts that nobody could keep.
+    """
+    said = _said.get() or {}
+    path = said.get("receipts") if keeps else None
+    return Client(project=project, signing=said.get("signing"), receipts=kept(path) if path else None)
 
 
 def kept(path: Path) -> Keep:
-    """Adds receipts to a file that only its owner can read, a line of JSON for each, with both bodies."""
+    """Adds receipts to a file that only its owner can read, a line of JSON for each, with both bodies.
+
+    Raises Failure `invalid_value` for a file that cannot be written, before anything is asked.
+    """
+    try:
+        os.close(_opened(path))
+    except OSError as error:
+        raise Failure("invalid_value", f"no receipts can be kept in {path}: {error.strerror}") from None
 
     def keep(receipt: Receipt, request: bytes, answer: bytes) -> None:
         bodies = {"request": _text(request), "answer": _text(answer)}
         line = json.dumps({"receipt": json.loads(receipt.to_json()), **bodies}) + "\n"
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w") as file:
+        with os.fdopen(_opened(path), "w") as file:
             file.write(line)
 
     return keep
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
 def _text(content: bytes) -> str:
