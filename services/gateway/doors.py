@@ -24,6 +24,7 @@ from services.gateway.config import Config
 from services.gateway.http_protocol import HttpProtocol
 from services.gateway.listener import Listener
 from services.gateway.repeats import Repeats
+from services.gateway.resets import MOST, Resets
 from services.kit.app import OPERATOR
 from services.kit.config import ConfigError
 from services.kit.grpc_server import Server
@@ -148,8 +149,8 @@ class GrpcDoor:
         """Raises ConfigError when a port cannot be had."""
         # Unless it is wanted, a port that another gateway has is refused, not shared.
         shared = ("grpc.so_reuseport", int(self._config.reuse_port))
-        options = [*OPTIONS, shared, ("grpc.max_concurrent_streams", 1000)]
-        self._server = Server([self._handler], self._handler.paths, options)
+        options = [*OPTIONS, shared, ("grpc.max_concurrent_streams", MOST)]
+        self._server = Server([self._handler], self._handler.paths, options, Resets().note)
         config, certificate = self._config, self._certificate
         shown = certificate.credentials() if certificate else None
         self.address = self._add(self._server, config.grpc_port, "AIMASS_GATEWAY_GRPC_PORT", shown)

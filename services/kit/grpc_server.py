@@ -7,7 +7,8 @@ tells them apart, and whatever else is called is taken without a look at its nam
 
 import asyncio
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
@@ -20,18 +21,33 @@ class Server(_server.Server):  # type: ignore[misc]
     """A `grpc.aio.Server`."""
 
     def __init__(
-        self, handlers: Sequence[grpc.GenericRpcHandler], paths: Iterable[str], options: Sequence[tuple[str, Any]]
+        self,
+        handlers: Sequence[grpc.GenericRpcHandler],
+        paths: Iterable[str],
+        options: Sequence[tuple[str, Any]],
+        reset: Callable[[str], None] | None = None,
     ) -> None:
-        """`paths` are all methods that the handlers know. Who calls another one is to them who calls the empty path."""
+        """`paths` are all methods that the handlers know. Who calls another one is to them who calls the empty path.
+
+        `reset` is told who (gRPC's name of the connection's other end) gave up a call before it was answered.
+        """
         self._loop = _cygrpc.get_working_loop()
-        self._server = _Core(self._loop, tuple(handlers), paths, tuple(options))
+        self._server = _Core(self._loop, tuple(handlers), paths, tuple(options), reset)
 
 
 class _Core(_cygrpc.AioServer):  # type: ignore[misc]
     """Takes calls of each method in a task of its own."""
 
-    def __init__(self, loop: Any, handlers: Sequence[Any], paths: Iterable[str], options: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        loop: Any,
+        handlers: Sequence[Any],
+        paths: Iterable[str],
+        options: Sequence[Any],
+        reset: Callable[[str], None] | None,
+    ) -> None:
         super().__init__(loop, None, handlers, None, options, None)
+        self._reset = reset
         self._resolver = _cygrpc._MethodResolver(list(handlers), {})
         self._calls: set[asyncio.Task[None]] = set()
         self.add_registered_method_handlers(dict.fromkeys(paths))
@@ -48,3 +64,13 @@ class _Core(_cygrpc.AioServer):  # type: ignore[misc]
             call = loop.create_task(_cygrpc._schedule_rpc_coro(answer, taken, loop, name))
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
+            if self._reset:
+                context = _cygrpc._ServicerContext(taken, None, None, loop)
+                call.add_done_callback(partial(_ended, context, context.peer(), self._reset))
+
+
+def _ended(context: Any, peer: str, reset: Callable[[str], None], _call: "asyncio.Task[None]") -> None:
+    """Of an ended call only what the context itself keeps may be asked: the peer, for one, is gone with it."""
+    late = (left := context.time_remaining()) is not None and left <= 0
+    if not (context.done() or late):
+        reset(peer)

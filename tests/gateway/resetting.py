@@ -1,12 +1,16 @@
-"""Begins streams and resets each of them at once, as fast as it can: python -m tests.gateway.resetting HOST PORT"""
+"""Begins streams and resets each of them at once, as fast as it can.
+
+python -m tests.gateway.resetting HOST PORT SECONDS
+"""
 
 import contextlib
 import socket
-import struct
 import sys
 import threading
+import time
 
-STREAMS = 20_000
+from tests.fuzz.frames import Frame, literal
+
 _SAID = {
     ":method": "POST",
     ":scheme": "http",
@@ -15,29 +19,25 @@ _SAID = {
     "content-type": "application/grpc",
     "te": "trailers",
 }
-# Each field as a literal that no table keeps (RFC 7541, 6.2.2).
-_HEAD = b"".join(
-    b"".join((b"\x00", bytes([len(name)]), name.encode(), bytes([len(value)]), value.encode()))
-    for name, value in _SAID.items()
-)
+HEAD = b"".join(literal(name, value) for name, value in _SAID.items())
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def flood(host: str, port: int) -> None:
-    """Begins streams and resets each of them at once."""
+def flood(host: str, port: int, end: float) -> None:
+    """Begins streams and resets each of them at once, on one connection until that is shown the door."""
     with socket.create_connection((host, port)) as connection:
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(4, 0, 0, b"").whole())
         threading.Thread(target=swallow, args=(connection,), daemon=True).start()
-        for number in range(1, 2 * STREAMS, 200):
+        number = 1
+        while time.monotonic() < end:
             streams = range(number, number + 200, 2)
-            frames = b"".join(frame(1, 4, one, _HEAD) + frame(3, 0, one, struct.pack(">I", 8)) for one in streams)
+            frames = b"".join(
+                Frame(1, 4, one, HEAD).whole() + Frame(3, 0, one, b"\0\0\0\x08").whole() for one in streams
+            )
             try:
                 connection.sendall(frames)
             except ConnectionError:
-                break  # it is shown the door, which is as well
+                break
+            number += 200
 
 
 def swallow(connection: socket.socket) -> None:
@@ -47,4 +47,6 @@ def swallow(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    flood(sys.argv[1], int(sys.argv[2]))
+    end = time.monotonic() + float(sys.argv[3])
+    while time.monotonic() < end:
+        flood(sys.argv[1], int(sys.argv[2]), end)

@@ -1,6 +1,7 @@
 """Streams that are begun and reset as fast as somebody can (RELIABILITY A37): others are answered all the same."""
 
 import asyncio
+import contextlib
 import resource
 import sys
 import time
@@ -10,8 +11,10 @@ from grpc import aio
 
 from aimass.v1 import access_pb2
 from aimass.v1.access_pb2_grpc import AccessStub
+from services.gateway.resets import MOST
 from tests.fuzz.frames import Frame, call
 from tests.gateway.conftest import Gateway
+from tests.gateway.resetting import HEAD
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -20,7 +23,7 @@ async def test_who_resets_his_streams_costs_a_core_at_most_and_hinders_nobody(ga
     host, _, port = gateway.doors["grpc"].rpartition(":")
     begun, spent = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
     # In a process of its own: what is measured here is ours.
-    flooding = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.gateway.resetting", host, port)
+    flooding = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.gateway.resetting", host, port, "3")
     async with aio.insecure_channel(gateway.doors["grpc"]) as channel:
         stub, metadata = AccessStub(channel), (("authorization", f"Bearer {gateway.admin}"),)
         waited: list[float] = []
@@ -28,6 +31,7 @@ async def test_who_resets_his_streams_costs_a_core_at_most_and_hinders_nobody(ga
             asked = time.monotonic()
             await stub.WhoAmI(access_pb2.WhoAmIRequest(), metadata=metadata, timeout=5)
             waited.append(time.monotonic() - asked)
+            await asyncio.sleep(0.02)
         assert await flooding.wait() == 0
     used, seconds = resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - begun
     cores = (used.ru_utime + used.ru_stime - spent.ru_utime - spent.ru_stime) / seconds
@@ -36,6 +40,63 @@ async def test_who_resets_his_streams_costs_a_core_at_most_and_hinders_nobody(ga
     assert cores <= 1
     async with gateway.client() as client:
         assert (await client.get("/v1/whoami")).status_code == 200
+
+
+class Caller:
+    """One connection, frame by frame."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._first, self._heard, self._said = 1, b"", 1
+
+    @classmethod
+    async def come(cls, gateway: Gateway, left: contextlib.AsyncExitStack) -> "Caller":
+        host, _, port = gateway.doors["grpc"].rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        left.callback(writer.close)
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(4, 0, 0, b"").whole())
+        return cls(reader, writer)
+
+    async def reset(self, most: int) -> int:
+        """Begins calls, lets the gateway begin as well, and resets them: so many, or until the connection is closed.
+
+        How many it were.
+        """
+        for begun in range(0, most, 100):
+            streams = range(2 * begun + self._first, 2 * (begun + 100) + self._first, 2)
+            self._writer.writelines(Frame(1, 4, stream, HEAD).whole() for stream in streams)
+            if not await self._read():
+                return begun
+            await asyncio.sleep(0.005)
+            self._writer.writelines(Frame(3, 0, stream, b"\0\0\0\x08").whole() for stream in streams)
+            if not await self._read():
+                return begun + 100
+        self._first += 2 * most
+        return most
+
+    async def _read(self) -> bool:
+        """Whether the other end has read all that was sent: it agrees to settings when it comes to them."""
+        self._writer.write(Frame(4, 0, 0, b"").whole())
+        self._said += 1
+        try:
+            while self._heard.count(Frame(4, 1, 0, b"").whole()) < self._said:
+                if not (more := await self._reader.read(2**16)):
+                    return False
+                self._heard += more
+        except ConnectionError:
+            return False
+        return True
+
+
+async def test_a_connection_that_resets_more_calls_than_it_may_have_open_is_closed_and_no_other(
+    gateway: Gateway,
+) -> None:
+    async with contextlib.AsyncExitStack() as left, asyncio.timeout(30):
+        unruly, other = await Caller.come(gateway, left), await Caller.come(gateway, left)
+
+        assert await other.reset(500) == 500
+        assert MOST <= await unruly.reset(50_000) < 50_000
+        assert await other.reset(100) == 100
 
 
 async def test_who_calls_a_method_that_nobody_can_read_stops_nothing(gateway: Gateway) -> None:

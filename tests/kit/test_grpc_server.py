@@ -21,6 +21,7 @@ class Echo(grpc.GenericRpcHandler):
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.waiting = asyncio.Event()
+        self.given_up: list[str] = []
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         self.asked.append(details.method)
@@ -40,7 +41,7 @@ async def echo() -> Echo:
 
 @pytest_asyncio.fixture
 async def address(echo: Echo) -> AsyncIterator[str]:
-    server = Server([echo], [KNOWN], [])
+    server = Server([echo], [KNOWN], [], echo.given_up.append)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield f"127.0.0.1:{port}"
@@ -87,7 +88,7 @@ async def test_the_name_of_a_method_that_nobody_can_read_stops_nothing(address: 
 
 
 async def test_calls_under_way_end_with_the_server(echo: Echo) -> None:
-    server = Server([echo], [KNOWN], [])
+    server = Server([echo], [KNOWN], [], echo.given_up.append)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     under_way = asyncio.create_task(say(f"127.0.0.1:{port}", content=b"wait"))
@@ -101,3 +102,22 @@ async def test_calls_under_way_end_with_the_server(echo: Echo) -> None:
 
 def test_a_header_without_a_table_says_its_lengths() -> None:
     assert literal("te", "trailers") == b"\x00\x02te\x08trailers"
+
+
+async def test_who_resets_a_call_is_told_and_not_whose_time_is_over(echo: Echo, address: str) -> None:
+    async with aio.insecure_channel(address) as channel:
+        ask: Any = channel.unary_unary(KNOWN)
+        assert await ask(b"x", timeout=10) == b"x"
+        with pytest.raises(aio.AioRpcError):
+            await ask(b"wait", timeout=0.2)
+        echo.waiting.clear()
+        given_up = ask(b"wait", timeout=10)
+        await echo.waiting.wait()
+        given_up.cancel()
+        async with asyncio.timeout(10):
+            while not echo.given_up:
+                await asyncio.sleep(0.01)
+        assert await ask(b"x", timeout=10) == b"x"
+
+    (peer,) = echo.given_up
+    assert peer.startswith("ipv4:127.0.0.1:")
