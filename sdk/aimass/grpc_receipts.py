@@ -53,11 +53,15 @@ class _Asked:
 
     def __init__(self, keep: Keep, target: str, path: str, content: bytes, said: Iterable[tuple[str, Any]]) -> None:
         self._keep, self._target, self._path, self.content = keep, target, path, content
+        self._ended = False
         made = asking(content) | {"signed-authority": target}
         self.metadata: Metadata = [*((key, value) for key, value in said if key not in made), *made.items()]
 
     def ended(self, status: grpc.StatusCode, trailers: Iterable[tuple[str, Any]] | None, answer: bytes) -> None:
-        """Keeps the receipt, if the answer has one."""
+        """Keeps the receipt, if the answer has one; once, whoever waits how often."""
+        if self._ended:
+            return
+        self._ended = True
         said = {str(key): value for key, value in trailers or ()}
         texts = {name: value for name, value in said.items() if isinstance(value, str)}
         receipt = Receipt.of_call(self._path, self._target, self.content, status.value[0], texts)

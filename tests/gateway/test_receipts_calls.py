@@ -198,6 +198,20 @@ async def test_a_signed_channel_that_waits_has_them_as_well(app: Serving, key: b
     receipt.verify(key, request, answer)
 
 
+async def test_a_call_that_is_waited_for_twice_has_one(app: Serving, channel: aio.Channel) -> None:
+    found: Kept = []
+    watched = receipted(channel, lambda *one: found.append(one), app.doors["grpc"])
+    access, models = AccessStub(watched), ModelsStub(watched)
+    good = access.WhoAmI(WHO, metadata=shown(app))
+    bad = models.GetModel(models_pb2.GetModelRequest(model="nobody"), metadata=shown(app))
+
+    assert await good == await good
+    for _ in range(2):
+        with pytest.raises(aio.AioRpcError):
+            await bad
+    assert [receipt.status for receipt, _, _ in found] == [0, grpc.StatusCode.NOT_FOUND.value[0]]
+
+
 async def test_who_does_not_ask_gets_none_and_neither_do_strangers(app: Serving, channel: aio.Channel) -> None:
     plain: Any = channel.unary_unary("/aimass.v1.Access/WhoAmI")
     call = plain(b"", metadata=shown(app))
