@@ -4,6 +4,7 @@ The port and its near adapter, a folder.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -57,8 +58,12 @@ class FolderKeys:
         await asyncio.to_thread(self._destroy, tenant)
 
     def _load(self, tenant: str) -> Mapping[int, bytes]:
-        here = self._folder / tenant
-        return {int(path.name): path.read_bytes() for path in here.glob("*") if path.name.isdigit()}
+        found = {}
+        for path in (self._folder / tenant).glob("*"):
+            if path.name.isdigit():
+                with contextlib.suppress(FileNotFoundError):  # destroyed meanwhile; what says so is listed next time
+                    found[int(path.name)] = path.read_bytes()
+        return found
 
     def _write(self, tenant: str, number: int, wrapped: bytes, put: Callable[[Path, Path], None]) -> bool:
         """Written aside and synced before it has its name; two processes may come at once."""

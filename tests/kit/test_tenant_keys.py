@@ -199,3 +199,12 @@ async def test_a_key_of_one_tenant_is_none_of_another(tmp_path: Path) -> None:
     await store.add("rival", 1, (await store.load("acme"))[1])
 
     assert await code_of(keys.current("rival")) is Code.FAILED_PRECONDITION
+
+
+async def test_a_key_that_is_destroyed_while_it_is_read_is_one_that_is_not_there(tmp_path: Path) -> None:
+    store = FolderKeys(tmp_path / "keys")
+    keys = TenantKeys(store, Vault(tmp_path))
+    await keys.current("acme")
+    (tmp_path / "keys" / "acme" / "2").symlink_to("gone")  # listed, and no file when it is opened
+
+    assert await code_of(keys.find("acme", 2)) is Code.FAILED_PRECONDITION
