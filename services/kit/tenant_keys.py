@@ -1,20 +1,17 @@
 """Keys of tenants as a process holds them: made when first needed, changed by number, destroyed with their tenant."""
 
-import asyncio
-import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from services.kit.errors import Code, FailedPrecondition, Failure, Unavailable
 from services.kit.key_store import GONE, KeyStore
+from services.kit.renewing import EVERY, Kept, keep_renewing, renew
 from services.kit.sealed import Key
 from services.kit.secrets import Vault
 
-log = logging.getLogger(__name__)
-EVERY = 3600.0  # seconds between two looks for keys that an old key has wrapped
-_AGAIN = 10.0  # seconds
 _FRESH = 15.0  # seconds for which keys are believed without a look; a tenant's end counts everywhere after them
 
 
@@ -75,35 +72,24 @@ class TenantKeys:
 
     async def _rewrap(self, tenant: str) -> None:
         found = await self._store.load(tenant)
-        if GONE in found:
-            if len(found) > 1:
-                await self._store.destroy(tenant)
-            return
-        old = [number for number, wrapped in found.items() if not self._vault.is_current(wrapped)]
-        for number in old:
-            try:
-                secret = self._open(tenant, number, found[number]).secret
-            except Failure as failure:
-                log.error("%s", failure)
-            else:
-                await self._store.replace(tenant, number, self._vault.seal(secret, _context(tenant, number)))
-        if old and GONE in await self._store.load(tenant):
+        if GONE not in found:
+            if not await renew(self._vault, [self._kept(tenant, *one) for one in found.items()]):
+                return
+            found = await self._store.load(tenant)
+        if GONE in found and len(found) > 1:
             await self._store.destroy(tenant)  # also what was just put back
 
-    async def renew(self, every: float = EVERY) -> None:
-        """The task of the service that owns blobs: while an old key is given, wraps anew what it has wrapped.
+    def _kept(self, tenant: str, number: int, wrapped: bytes) -> Kept:
+        put = partial(self._store.replace, tenant, number)
+        return Kept(f"key {number} of {tenant}", _context(tenant, number), wrapped, put)
 
-        It looks again and again: a process that still has the old key first wraps the keys that it makes with that.
-        """
-        while self._vault.has_old:
-            try:
-                count = len([done async for done in self.rewrap()])
-            except (Failure, OSError) as failure:
-                log.warning("keys of tenants are wrapped anew later: %s", failure)
-                await asyncio.sleep(_AGAIN)
-            else:
-                log.info("the keys of %d tenants have been looked at, and wrapped with the new key", count)
-                await asyncio.sleep(every)
+    async def renew(self, every: float = EVERY) -> None:
+        """The task of the service that owns blobs: while an old key is given, wraps anew what it has wrapped."""
+
+        async def look() -> int:
+            return len([done async for done in self.rewrap()])
+
+        await keep_renewing(self._vault, "keys of tenants", look, every)
 
     async def shred(self, tenant: str) -> None:
         """Destroys a tenant's keys, for good: what they sealed cannot be opened, and nothing is sealed again."""

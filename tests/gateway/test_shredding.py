@@ -1,5 +1,6 @@
 """A tenant whose keys are destroyed: nothing that was sealed for it opens again, whoever asks and whatever he kept."""
 
+import asyncio
 import base64
 import shutil
 from collections.abc import AsyncIterator
@@ -14,11 +15,17 @@ from aimass.v1 import access_pb2
 from aimass.v1 import subscriptions_pb2 as subscriptions
 from aimass.v1.access_pb2_grpc import AccessStub
 from aimass.v1.subscriptions_pb2_grpc import SubscriptionsStub
+from services.gateway.access.domain import sealed_for
+from services.gateway.access.resealing import Resealing
+from services.gateway.access.store import AccessStore
 from services.kit import tenancy
 from services.kit.adapters import storage
 from services.kit.config import Installation, load
 from services.kit.errors import Code, Failure
 from services.kit.secrets import Vault
+from services.logs.subscriptions.secrets import Secrets
+from services.logs.subscriptions.service import context_of
+from services.logs.subscriptions.store import Store
 from tests.gateway.serving import DOORS, Serving
 from tests.support.house import House, house, until
 from tests.support.models import register, texts
@@ -174,6 +181,36 @@ async def test_the_installations_key_is_changed_and_everything_opens_with_the_ne
     async with house(tmp_path, *SERVICES, **DOORS, AIMASS_SECRETS_KEY=new) as running:
         assert await running.runtime.blobs.get("acme", digest) == b"kept for acme"
         assert len(await sealed(running, "acme")) == 2
+
+
+async def seal_as_before(vault: Vault, keys: AccessStore, hooks: Store) -> None:
+    """What a process does to the secrets of acme that has this key."""
+    for key, _ in (await keys.everything())[1]:
+        if key.tenant == "acme" and key.signing:
+            old = vault.seal(b"secret", sealed_for(key.api_key))
+            assert await keys.renew_secret("acme", key.api_key, key.signing.sealed, old)
+    for scope, name, sealed_now in await hooks.secrets():
+        assert await hooks.renew_secret(scope, name, sealed_now, vault.seal(b"secret", context_of(scope, name)))
+
+
+async def test_secrets_are_sealed_anew_that_a_process_sealed_which_still_had_the_old_key_first(tmp_path: Path) -> None:
+    old, new = (base64.b64encode(letter * 32).decode() for letter in (b"a", b"b"))
+    vault = Vault(tmp_path / "none", new, old)
+    async with house(tmp_path, *SERVICES, **DOORS, AIMASS_SECRETS_KEY=new, AIMASS_SECRETS_OLD_KEYS=old) as running:
+        await filled(Serving(running), "acme")
+        keys, hooks = (running.runtime.apps[name].database for name in ("gateway", "logs"))
+        assert keys
+        assert hooks
+        resealing, secrets = Resealing(AccessStore(keys), vault), Secrets(Store(hooks), vault)
+        tasks = [asyncio.create_task(task(every=0.01)) for task in (resealing.run, secrets.renew)]
+        try:
+            for _ in range(2):  # behind the look that a start takes as well
+                await seal_as_before(Vault(tmp_path / "none", old), AccessStore(keys), Store(hooks))
+                await until(lambda: all_current(running, vault), 20)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_a_key_in_the_home_folder_is_changed_by_putting_it_aside(tmp_path: Path) -> None:

@@ -1,17 +1,18 @@
 """The secrets that deliveries are signed with: dropped with their tenant, and sealed anew when the key has changed."""
 
-import logging
 from collections.abc import Sequence
+from functools import partial
 
 from google.protobuf.message import DecodeError
 
 from aimass.v1 import gateway_events_pb2 as events
+from services.kit.auth import Scope
 from services.kit.bus import Event
+from services.kit.renewing import EVERY, Kept, keep_renewing, renew
 from services.kit.secrets import Vault
 from services.logs.subscriptions.service import context_of
 from services.logs.subscriptions.store import Store
 
-log = logging.getLogger(__name__)
 _KIND = events.TenantChanged.DESCRIPTOR.full_name
 
 
@@ -27,22 +28,16 @@ class Secrets:
             if event.type == _KIND and not event.flaw() and _shredded(event.body):
                 await self._store.forget_secrets(event.scope.tenant)
 
-    async def renew(self) -> None:
-        """Seals what an old key has sealed with the one that seals now. Broken off, it is done by the next start."""
-        if not self._vault.has_old:
-            return
-        done = 0
-        for scope, name, sealed in await self._store.secrets():
-            context = context_of(scope, name)
-            if not sealed or self._vault.is_current(sealed):
-                continue
-            try:
-                renewed = self._vault.seal(self._vault.open(sealed, context), context)
-            except ValueError as error:
-                log.error("the secret of subscription %s of %s stays as it is: %s", name, scope.tenant, error)
-            else:
-                done += await self._store.renew_secret(scope, name, sealed, renewed)
-        log.info("%d secrets of subscriptions are sealed with the new key", done)
+    async def renew(self, every: float = EVERY) -> None:
+        """The task that seals what an old key has sealed with the one that seals now, while an old one is given."""
+        await keep_renewing(self._vault, "secrets of subscriptions", self._look, every)
+
+    async def _look(self) -> int:
+        return await renew(self._vault, [self._kept(*found) for found in await self._store.secrets()])
+
+    def _kept(self, scope: Scope, name: str, sealed: bytes) -> Kept:
+        put = partial(self._store.renew_secret, scope, name, sealed)
+        return Kept(f"the secret of subscription {name} of {scope.tenant}", context_of(scope, name), sealed, put)
 
 
 def _shredded(body: bytes) -> bool:

@@ -1,0 +1,56 @@
+"""What an old key of the installation has sealed, sealed with the one that seals now, while an old one is given."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple
+
+from services.kit.errors import Failure
+from services.kit.secrets import Vault
+
+log = logging.getLogger(__name__)
+EVERY = 3600.0  # seconds between two looks
+_AGAIN = 10.0  # seconds after one that failed
+
+
+class Kept(NamedTuple):
+    """A secret as it is kept: what it is called in the log, its context, its bytes, and how others take their place."""
+
+    called: str
+    context: str
+    sealed: bytes
+    replace: Callable[[bytes], Awaitable[Any]]
+
+
+async def renew(vault: Vault, secrets: Iterable[Kept]) -> int:
+    """Seals with the key that seals now what another has sealed; how many. One that no key opens stays as it is."""
+    done = 0
+    for kept in secrets:
+        if not kept.sealed or vault.is_current(kept.sealed):
+            continue
+        try:
+            new = vault.seal(vault.open(kept.sealed, kept.context), kept.context)
+        except ValueError as error:
+            log.error("%s stays as it is: %s", kept.called, error)
+        else:
+            await kept.replace(new)
+            done += 1
+    return done
+
+
+async def keep_renewing(
+    vault: Vault, what: str, look: Callable[[], Awaitable[object]], every: float, again: float = _AGAIN
+) -> None:
+    """The task of what owns secrets: looks at its start and again and again while an old key is given.
+
+    A process that still has the old key first seals with that; and a store may be away when one looks.
+    """
+    while vault.has_old:
+        try:
+            await look()
+        except (Failure, OSError) as failure:
+            log.warning("%s are sealed with the new key later: %s", what, failure)
+            await asyncio.sleep(again)
+        else:
+            log.info("%s are sealed with the new key", what)
+            await asyncio.sleep(every)

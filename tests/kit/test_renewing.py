@@ -1,0 +1,64 @@
+"""Secrets that an old key has sealed, sealed anew while services run."""
+
+import asyncio
+import base64
+from pathlib import Path
+
+import pytest
+
+from services.kit.errors import Unavailable
+from services.kit.renewing import Kept, keep_renewing, renew
+from services.kit.secrets import Vault
+
+OLD, NEW = (base64.b64encode(letter * 32).decode() for letter in (b"a", b"b"))
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    return Vault(tmp_path, NEW, OLD)
+
+
+async def test_a_store_that_is_away_is_looked_at_again(vault: Vault) -> None:
+    looks, done = 0, asyncio.Event()
+
+    async def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise Unavailable("the database is away")
+        done.set()
+
+    task = asyncio.create_task(keep_renewing(vault, "secrets", look, 60.0, again=0.01))
+    try:
+        async with asyncio.timeout(10):
+            await done.wait()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert looks == 2
+
+
+async def test_nothing_is_looked_at_without_an_old_key(tmp_path: Path) -> None:
+    async def look() -> None:
+        raise AssertionError
+
+    await keep_renewing(Vault(tmp_path, NEW), "secrets", look, 60.0)
+
+
+async def test_what_opens_is_sealed_anew_and_what_is_current_or_opens_with_no_key_stays(
+    tmp_path: Path, vault: Vault
+) -> None:
+    put = dict[str, bytes]()
+
+    def kept(name: str, key: str) -> Kept:
+        async def replace(new: bytes) -> None:
+            put[name] = new
+
+        return Kept(name, name, Vault(tmp_path, key).seal(name.encode(), name), replace)
+
+    lost = base64.b64encode(b"c" * 32).decode()
+    done = await renew(vault, [kept("lost", lost), kept("current", NEW), kept("old", OLD)])
+
+    assert done == 1
+    assert list(put) == ["old"]
+    assert Vault(tmp_path, NEW).open(put["old"], "old") == b"old"
