@@ -304,10 +304,37 @@ async def test_versions_with_a_share_are_loaded_and_go_when_they_have_none(insta
     one, two = await instance.version(1), await instance.version(2)
     release = Release("late", 1, desired=one, serving=one)
     await instance.hear(replace(release, generation=2, shared=(two,)))
-    assert instance.states() == {1: State.READY, 2: State.READY}
+    await until(lambda: instance.states() == {1: State.READY, 2: State.READY})
 
     await instance.hear(replace(release, generation=3))
     await until(lambda: instance.states() == {1: State.READY})
+
+
+class Ordered(OnnxRuntimeLoader):
+    """Says in which order it was asked to load, and loads one only when it may."""
+
+    def __init__(self, held: int) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+        self._held, self.may = held, asyncio.Event()
+
+    async def load(self, name: str, released: Released, read: Callable[[], Awaitable[bytes]]) -> OnnxRuntimeEngine:
+        self.asked.append(released.version)
+        if released.version == self._held:
+            await self.may.wait()
+        return await super().load(name, released, read)
+
+
+async def test_what_serves_waits_for_no_version_with_a_share(tmp_path: Path) -> None:
+    loader = Ordered(held=2)
+    async with started(Instance(tmp_path, loader)) as instance, asyncio.timeout(20):
+        one, two = await instance.version(1), await instance.version(2)
+        await instance.hear(Release("late", 1, desired=one, serving=one, shared=(two,)))
+
+        assert instance.states()[1] is State.READY
+        await until(lambda: loader.asked == [1, 2])
+        loader.may.set()
+        await until(lambda: instance.states() == {1: State.READY, 2: State.READY})
 
 
 async def test_a_share_of_what_is_withdrawn_loads_nothing(instance: Instance) -> None:

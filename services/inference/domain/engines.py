@@ -52,13 +52,17 @@ class Release:
 
     def must_have(self) -> dict[int, Released]:
         """Versions that have to be loaded, by number."""
-        found = {version.version: version for version in (self.serving, self.desired) if version}
-        return found and {version.version: version for version in self.shared} | found
+        return {version.version: version for version in (self.serving, self.desired) if version}
+
+    def beside(self, keep_previous: bool) -> dict[int, Released]:
+        """Versions that are loaded after those and that nobody waits for, by number."""
+        first = self.must_have()
+        kept = [*(self.shared if first else ()), *([self.previous] if keep_previous and self.previous else ())]
+        return {version.version: version for version in kept if version.version not in first}
 
     def may_have(self, keep_previous: bool) -> set[int]:
         """Numbers of the versions that may stay loaded."""
-        kept = {self.previous.version} if keep_previous and self.previous else set[int]()
-        return kept | set(self.must_have())
+        return {*self.must_have(), *self.beside(keep_previous)}
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,8 @@ class Catalogue:
         news = known is None or release.generation > known.generation
         for number, released in release.must_have().items():
             await self._want(Key(scope, release.model, number), released, release, again or news)
-        if self._keep and release.previous and release.previous.version not in release.must_have():
-            key = Key(scope, release.model, release.previous.version)
-            self._with.spawn(self._keep_warm(key, release.previous, again or news))
+        for number, released in release.beside(self._keep).items():
+            self._with.spawn(self._keep_warm(Key(scope, release.model, number), released, again or news))
         self._let_go(scope, release)
 
     async def settled(self) -> None:
@@ -116,24 +115,30 @@ class Catalogue:
         await self._with.loader.close()
 
     async def _want(self, key: Key, released: Released, release: Release, try_again: bool) -> None:
+        if entry := await self._new(key, released, release, try_again):
+            task = self._with.spawn(self._load(key, entry))
+            self._loads.add(task)
+            task.add_done_callback(self._loads.discard)
+
+    async def _new(self, key: Key, released: Released, release: Release, try_again: bool) -> Entry | None:
+        """The entry of a version that is to be loaded now; None if it is there, which is told where that is news."""
         entry = self._entries.get(key)
         if entry is None or (entry.state is State.FAILED and try_again):
             self._entries[key] = Entry(released)
-            task = self._with.spawn(self._load(key, self._entries[key]))
-            self._loads.add(task)
-            task.add_done_callback(self._loads.discard)
-        elif entry.engine and (entry.state is State.UNLOADING or entry.told < self._awaited(release, key.version)):
+            return self._entries[key]
+        if entry.engine and (entry.state is State.UNLOADING or entry.told < self._awaited(release, key.version)):
             entry.state = _state(entry.engine)
             await self._tell(key, entry)
+        return None
 
     async def _keep_warm(self, key: Key, released: Released, try_again: bool) -> None:
-        """Loads the version before, so that going back to it is at once. What serves comes first."""
+        """Loads one with a share, or the one before so that going back to it is at once. What serves comes first."""
         await self.settled()
-        entry = self._entries.get(key)
-        if self._unnamed(key) or (entry and not (entry.state is State.FAILED and try_again)):
-            return
-        self._entries[key] = Entry(released)
-        await self._load(key, self._entries[key])
+        release = self._releases[key.scope, key.model]
+        if key.version not in release.beside(self._keep):
+            return  # nobody wants it any more, or somebody waits for it now
+        if entry := await self._new(key, released, release, try_again):
+            await self._load(key, entry)
 
     @staticmethod
     def _awaited(release: Release, version: int) -> int:
