@@ -27,7 +27,7 @@ OTHER = Receipts(Vault(Path("/nowhere"), "A" * 43 + "="), lambda: 0.0).public_ke
 async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
     async with serving(tmp_path_factory.mktemp("home")) as found:
         await found.serve("late", logistic(4, 1))
-        found.house.runtime.cache.born -= 60  # type: ignore[misc]
+        found.house.age()
         yield found
 
 

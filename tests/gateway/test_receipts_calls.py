@@ -38,7 +38,7 @@ WHO = access_pb2.WhoAmIRequest()
 async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
     async with serving(tmp_path_factory.mktemp("home")) as found:
         await found.serve("late", logistic(4, 1))
-        found.house.runtime.cache.born -= 60  # type: ignore[misc]
+        found.house.age()
         yield found
 
 

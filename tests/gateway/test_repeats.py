@@ -443,7 +443,7 @@ async def test_the_oldest_heads_are_forgotten(
 
 
 async def test_a_signed_head_is_read_in_full_each_time_and_taken_once(app: Serving, full: Counter[str]) -> None:
-    app.house.runtime.cache.born -= 60  # type: ignore[misc]
+    app.house.age()
     async with app.client() as admin:
         wanted = {"signing": {"policy": "SIGNATURE_POLICY_OPTIONAL"}}
         key = (await admin.post("/v1/api-keys", json=wanted)).json()

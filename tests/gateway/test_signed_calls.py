@@ -30,7 +30,7 @@ MODEL = models_pb2.CreateModelRequest(model="late")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def signers(gateway: Gateway) -> dict[str, Signer]:
     """One of each kind; their keys are not believed without."""
-    gateway.house.runtime.cache.born -= 60  # type: ignore[misc]
+    gateway.house.age()
     private, stub = Ed25519PrivateKey.generate(), AccessStub
     async with aio.insecure_channel(gateway.doors["grpc"]) as channel:
         access: Any = stub(channel)

@@ -30,7 +30,7 @@ TEXT = "the request is not signed as it has to be"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def signing(gateway: Gateway) -> AsyncIterator[Gateway]:
     """The gateway, some time after its start: it does not yet know then what came before."""
-    gateway.house.runtime.cache.born -= 60  # type: ignore[misc]
+    gateway.house.age()
     yield gateway
 
 
@@ -236,7 +236,7 @@ async def test_a_header_that_is_there_twice_is_no_signature(signing: Gateway) ->
 async def test_after_a_restart_nothing_from_before_is_taken(tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with gateway_at(home) as running:
-        running.house.runtime.cache.born -= 60  # type: ignore[misc]
+        running.house.age()
         secret = (await made(running))["signing_secret"]
         captured = [Captured(running, secret, "GET", "/v1/whoami") for _ in range(3)]
         assert [(await one.send()).status_code for one in captured] == [200] * 3
