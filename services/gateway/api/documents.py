@@ -84,7 +84,7 @@ class Documents:
         document = await self.openapi()
         etag = hashlib.sha256(document).hexdigest()[:32]
         # Weak: packed or not it is the same document in other bytes.
-        headers = {"cache-control": "no-cache", "etag": f'W/"{etag}"'}
+        headers = {"cache-control": "no-cache", "etag": f'W/"{etag}"', "vary": "accept-encoding"}
         if negotiation.known(web.headers.get("if-none-match", ""), etag):
             return Response(status_code=304, headers=headers)
         request: Request = web.scope[SCOPE_KEY]
