@@ -6,7 +6,7 @@ The port and its near adapter, a folder.
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -19,8 +19,8 @@ GONE = 0  # the number that says that a tenant's keys are destroyed, and stays
 class KeyStore(Protocol):
     """Where wrapped keys lie, by tenant and number. A far one raises unavailable."""
 
-    async def load(self, tenant: str) -> Mapping[int, bytes]:
-        """All of a tenant; only GONE when they are destroyed."""
+    async def load(self, tenant: str, known: Collection[int] = ()) -> Mapping[int, bytes]:
+        """All of a tenant, with no bytes for those that are known; only GONE when they are destroyed."""
 
     async def add(self, tenant: str, number: int, wrapped: bytes) -> bool:
         """Keeps one; False when there is one of this number, which then stays."""
@@ -41,8 +41,8 @@ class FolderKeys:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def load(self, tenant: str) -> Mapping[int, bytes]:
-        return await asyncio.to_thread(self._load, tenant)
+    async def load(self, tenant: str, known: Collection[int] = ()) -> Mapping[int, bytes]:
+        return await asyncio.to_thread(self._load, tenant, known)
 
     async def add(self, tenant: str, number: int, wrapped: bytes) -> bool:
         return await asyncio.to_thread(self._write, tenant, number, wrapped, os.link)
@@ -57,12 +57,13 @@ class FolderKeys:
         await self.add(tenant, GONE, b"")
         await asyncio.to_thread(self._destroy, tenant)
 
-    def _load(self, tenant: str) -> Mapping[int, bytes]:
+    def _load(self, tenant: str, known: Collection[int]) -> Mapping[int, bytes]:
         found = {}
         for path in (self._folder / tenant).glob("*"):
             if path.name.isdigit():
+                number = int(path.name)
                 with contextlib.suppress(FileNotFoundError):  # destroyed meanwhile; what says so is listed next time
-                    found[int(path.name)] = path.read_bytes()
+                    found[number] = b"" if number in known else path.read_bytes()
         return found
 
     def _write(self, tenant: str, number: int, wrapped: bytes, put: Callable[[Path, Path], None]) -> bool:

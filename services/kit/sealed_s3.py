@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from services.kit import upload_frames as frames
 from services.kit.blobs import pieces_of
@@ -62,11 +62,12 @@ class BucketKeys:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
-    async def load(self, tenant: str) -> Mapping[int, bytes]:
+    async def load(self, tenant: str, known: Collection[int] = ()) -> Mapping[int, bytes]:
         found = {}
         for item in await self._bucket.list(f"keys/{tenant}"):
+            number = int(item.name.rpartition("/")[2])
             with contextlib.suppress(FileNotFoundError):  # destroyed meanwhile; what says so is listed next time
-                found[int(item.name.rpartition("/")[2])] = await self._bucket.get(item.name)
+                found[number] = b"" if number in known else await self._bucket.get(item.name)
         return found
 
     async def add(self, tenant: str, number: int, wrapped: bytes) -> bool:

@@ -75,7 +75,7 @@ class TenantKeys:
         if GONE not in found:
             if not await renew(self._vault, [self._kept(tenant, *one) for one in found.items()]):
                 return
-            found = await self._store.load(tenant)
+            found = await self._store.load(tenant, found)
         if GONE in found and len(found) > 1:
             await self._store.destroy(tenant)  # also what was just put back
 
@@ -108,9 +108,9 @@ class TenantKeys:
             return self._alive(tenant, known)
 
     async def _read(self, tenant: str) -> _Ring:
-        found = await self._store.load(tenant)
         known = self._rings.get(tenant)
         had = known.keys if known else {}
+        found = await self._store.load(tenant, had)
         kept = {number for number in found if number != GONE} if GONE not in found else set[int]()
         keys = {number: had.get(number) or self._open(tenant, number, found[number]) for number in kept}
         ring = self._rings[tenant] = _Ring(keys, self._ticks(), GONE in found)

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -175,10 +175,10 @@ class Away(FolderKeys):
 
     away = False
 
-    async def load(self, tenant: str) -> dict[int, bytes]:
+    async def load(self, tenant: str, *known: Collection[int]) -> dict[int, bytes]:
         if self.away:
             raise Unavailable("the store of keys is away")
-        return dict(await super().load(tenant))
+        return dict(await super().load(tenant, *known))
 
 
 async def test_keys_that_a_process_has_stay_while_their_store_is_away(tmp_path: Path) -> None:
@@ -190,6 +190,34 @@ async def test_keys_that_a_process_has_stay_while_their_store_is_away(tmp_path: 
     assert await keys.current("acme") == had
     assert await keys.find("acme", 1) == had
     assert await code_of(keys.current("other")) is Code.UNAVAILABLE
+
+
+class Counted(FolderKeys):
+    """A folder that notes which keys it was read for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.read: list[int] = []
+
+    async def load(self, tenant: str, *known: Collection[int]) -> dict[int, bytes]:
+        found = dict(await super().load(tenant, *known))
+        self.read += sorted(number for number, wrapped in found.items() if wrapped)
+        return found
+
+
+async def test_keys_that_a_process_has_are_not_fetched_again_however_many_there_are(tmp_path: Path) -> None:
+    clock, store = [0.0], Counted(tmp_path / "keys")
+    keys, other = TenantKeys(store, Vault(tmp_path), lambda: clock[0]), TenantKeys(store, Vault(tmp_path))
+    for number in range(1, 4):
+        await keys.current("acme")
+        await keys.rotate("acme", number)
+    store.read.clear()
+    clock[0] = 60.0
+    assert (await keys.current("acme")).number == 4
+    assert store.read == []
+
+    assert (await other.current("acme")).number == 4
+    assert store.read == [1, 2, 3, 4]
 
 
 async def test_a_key_of_one_tenant_is_none_of_another(tmp_path: Path) -> None:
