@@ -61,7 +61,7 @@ class Checks:
 
     def _settle(self, panic: float) -> None:
         ill = frozenset(member for member in self._pool.members if not member.well)
-        for member in ill ^ self._pool.ill:
+        for member in (ill ^ self._pool.ill).intersection(self._pool.members):
             state = "fails its checks" if member in ill else "passes its checks again"
             log.warning("%s at %s %s", self._pool.service, member.instance.address, state)
         self._pool.ill, self._pool.panic = ill, panic

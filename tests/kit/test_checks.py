@@ -118,13 +118,17 @@ async def test_checks_that_end_keep_nobody_out(service: Service) -> None:
     running.cancel()
 
 
-async def test_an_instance_that_leaves_while_it_is_asked_is_forgotten(service: Service) -> None:
+async def test_an_instance_that_leaves_while_it_is_asked_is_forgotten(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     service.instances[0].well = False
     await service.check()
     service.pool.update([one.instance for one in service.instances[1:]])
     await service.check(rounds=1)
 
     assert service.pool.ill == frozenset()
+    assert "fails its checks" in caplog.text
+    assert "passes" not in caplog.text
 
 
 class Page:
