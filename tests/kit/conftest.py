@@ -1,7 +1,9 @@
-"""A service of one slice, with a database: what the kit's tests talk to."""
+"""A service of one slice, with a database, and a process that can be frozen: what the kit's tests talk to."""
 
+import subprocess
+import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -15,9 +17,11 @@ from services.kit.channels import RemoteChannel
 from services.kit.db import Database
 from services.kit.grpc_door import GrpcDoor
 from services.kit.local import LocalChannel
+from services.kit.member import Instance
 from services.kit.operations_api import OperationsApi
 from services.kit.rpc import guard
 from services.kit.schema import Schema
+from tests.support.server import ROOT, free_ports
 
 SCOPE = Scope("acme")
 MIGRATION = """
@@ -102,3 +106,14 @@ def only_topic(topic: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The same, and every event of this test goes there."""
     monkeypatch.setattr(contract, "topic", lambda descriptor: topic)
     return topic
+
+
+@pytest.fixture
+def process() -> Iterator[tuple[Instance, subprocess.Popen[bytes]]]:
+    """A process with one instance."""
+    [port] = free_ports(1)
+    command = [sys.executable, "-m", "tests.support.speakers", "frozen", str(port)]
+    found = subprocess.Popen(command, cwd=ROOT)
+    yield Instance("frozen", f"127.0.0.1:{port}"), found
+    found.kill()
+    found.wait()

@@ -3,9 +3,8 @@
 import asyncio
 import signal
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from services.kit.member import Instance
 from services.kit.pool import Pool
 from services.kit.tally import CheckRules, Tally
 from tests.support.house import until
-from tests.support.server import ROOT, free_ports
+from tests.support.server import free_ports
 from tests.support.speakers import Speaker, several, speakers, who
 
 patiently = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -164,17 +163,6 @@ async def test_a_port_that_nobody_listens_at_is_a_failure(service: Service) -> N
     await service.check(CheckRules(port=free_ports(1)[0], fall=2))
 
     assert len(service.pool.ill) == 3
-
-
-@pytest.fixture
-def process() -> Iterator[tuple[Instance, subprocess.Popen[bytes]]]:
-    """A process with one instance."""
-    [port] = free_ports(1)
-    command = [sys.executable, "-m", "tests.support.speakers", "frozen", str(port)]
-    found = subprocess.Popen(command, cwd=ROOT)
-    yield Instance("frozen", f"127.0.0.1:{port}"), found
-    found.kill()
-    found.wait()
 
 
 async def test_a_process_that_is_frozen_is_found_by_its_checks(

@@ -3,10 +3,9 @@
 import asyncio
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -16,7 +15,6 @@ from services.kit.errors import Code, Disconnected, Failure
 from services.kit.member import Instance
 from services.kit.pool import PATIENCE, Pool
 from tests.support.house import until
-from tests.support.server import ROOT, free_ports
 from tests.support.speakers import Speaker, several, speakers, who
 
 
@@ -267,17 +265,6 @@ async def test_a_call_that_is_given_up_leaves_no_trace(service: Service) -> None
         await call
 
     assert [member.load for member in service.pool.members] == [0, 0]
-
-
-@pytest.fixture
-def process() -> Iterator[tuple[Instance, subprocess.Popen[bytes]]]:
-    """A process with one instance."""
-    [port] = free_ports(1)
-    command = [sys.executable, "-m", "tests.support.speakers", "frozen", str(port)]
-    found = subprocess.Popen(command, cwd=ROOT)
-    yield Instance("frozen", f"127.0.0.1:{port}"), found
-    found.kill()
-    found.wait()
 
 
 async def test_who_lost_a_call_is_not_the_next_one_and_soon_called_again(service: Service) -> None:
