@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from tests.gateway.conftest import Gateway, gateway_at
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 REQUIRED, OPTIONAL = "SIGNATURE_POLICY_REQUIRED", "SIGNATURE_POLICY_OPTIONAL"
 TEXT = "the request is not signed as it has to be"
+# Made once: to read the authorities of a system takes a client longer than a request does.
+TRUST = ssl.create_default_context()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -58,7 +61,7 @@ class Captured:
     async def send(self, **changes: Any) -> httpx2.Response:
         """Sends it, or something a little different."""
         sent = {"method": self.verb, "url": self.path, "content": self.content, "headers": self.headers} | changes
-        async with httpx2.AsyncClient(base_url=self.url, timeout=60) as client:
+        async with httpx2.AsyncClient(base_url=self.url, verify=TRUST) as client:
             return await client.request(**sent)
 
 
