@@ -218,8 +218,10 @@ class HttpProtocol(HttpToolsProtocol):
             self._abandon(self.cycle)
         if self._open:
             self._last = failure
-        else:
+        elif self._reading_head or not self.cycle.response_complete:
             self._say(failure)
+        elif not self.transport.is_closing():
+            self._end()  # the rest of a request that has its answer: another would be taken for that of the next
 
     def _abandon(self, cycle: Any) -> None:
         """A request whose body cannot be read has no end that its answer could wait for."""
@@ -245,10 +247,13 @@ class HttpProtocol(HttpToolsProtocol):
         ]
         if not self.transport.is_closing():
             self.transport.write(b"".join(lines))
-            # Closed at once, a caller who is still sending would see a reset and no answer.
-            if self.transport.can_write_eof():  # TLS has no such thing
-                self.transport.write_eof()
-            self.loop.call_later(LINGER_SECONDS, self.transport.close)
+            self._end()
+
+    def _end(self) -> None:
+        # Closed at once, a caller who is still sending would see a reset and no answer.
+        if self.transport.can_write_eof():  # TLS has no such thing
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def on_response_complete(self) -> None:
         self._answered = self.loop.time()

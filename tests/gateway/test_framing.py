@@ -1,5 +1,6 @@
 """What cannot be read beyond doubt is refused, and costs nobody who asked before it his answer."""
 
+import asyncio
 from urllib.parse import urlsplit
 
 import pytest
@@ -44,3 +45,18 @@ async def test_a_body_that_cannot_be_read_to_its_end_is_refused_behind_earlier_a
     broken = head(gateway, b"Transfer-Encoding: chunked", start=b"POST /v1/models HTTP/1.1") + b"5\r\nab"
     assert [answer.status for answer in await said(gateway, head(gateway) + broken + b"cdefg\r\n")] == [200, 400]
     assert [answer.status for answer in await said(gateway, broken + b"cdefg\r\n")] == [400]
+
+
+async def test_who_is_answered_already_is_not_answered_again_for_the_rest_of_his_body(gateway: Gateway) -> None:
+    lines = (b"POST /v1/models HTTP/1.1", b"Host: localhost", b"Transfer-Encoding: chunked", b"", b"5\r\nab")
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(gateway.doors["http"]).port)
+    async with asyncio.timeout(10):
+        writer.write(b"\r\n".join(lines))
+        came = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"cdefg\r\n")
+        rest = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+
+    assert came.startswith(b"HTTP/1.1 401 ")
+    assert b"HTTP/1.1" not in rest
