@@ -20,6 +20,7 @@ from aimass.failures import Failure
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+_BLOBS = "/sha256/"
 _CHUNK = 2**20
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -113,6 +114,8 @@ def _fill(archive: Archive, home: Path, progress: Progress | None) -> None:
         for name, size in snapshot.files.items():
             path = home / name
             with path.open("rb") as file:
+                # A blob is never added to, but the same bytes, sealed, may have come to its place: longer, and whole.
+                size = os.fstat(file.fileno()).st_size if _BLOBS in name else size
                 archive.add(name, file, size, path.stat().st_mode & 0o700)
             done += size
             if progress:
