@@ -56,18 +56,21 @@ def test_what_was_written_comes_back_and_what_is_passing_does_not(home: Path, tm
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_blob_that_is_sealed_under_way_is_in_the_archive_to_its_end(home: Path, tmp_path: Path) -> None:
+def test_a_blob_that_is_sealed_under_way_is_in_the_archive_to_its_end_with_its_key(home: Path, tmp_path: Path) -> None:
     blob, sealed = home / "blobs/acme/sha256/ab/abcd", b"sealed" * 1000
 
     def seal(now: int, whole: int) -> None:
         """What a service does between the moment of the snapshot and the reading of the blob."""
         (tmp_path / "sealed").write_bytes(sealed)
         (tmp_path / "sealed").rename(blob)
+        (home / "keys/tenants/acme").mkdir(parents=True, exist_ok=True)
+        (home / "keys/tenants/acme/1").write_bytes(b"wrapped")
 
     backup.write(home, tmp_path / "all.aimass", seal)
     backup.read(tmp_path / "all.aimass", tmp_path / "back")
 
     assert (tmp_path / "back/blobs/acme/sha256/ab/abcd").read_bytes() == sealed
+    assert (tmp_path / "back/keys/tenants/acme/1").read_bytes() == b"wrapped"
 
 
 def test_two_databases_are_of_one_moment_while_somebody_writes(home: Path, tmp_path: Path) -> None:

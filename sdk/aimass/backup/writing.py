@@ -20,7 +20,7 @@ from aimass.failures import Failure
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-_BLOBS = "/sha256/"
+_BLOBS, _KEYS = "/sha256/", "keys/tenants"
 _CHUNK = 2**20
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -111,7 +111,7 @@ def _fill(archive: Archive, home: Path, progress: Progress | None) -> None:
             done += _database(archive, name, connection, (home / name).stat().st_mode & 0o700)
             if progress:
                 progress(done, whole)
-        for name, size in snapshot.files.items():
+        for name, size in _and_keys(home, snapshot.files):
             path = home / name
             with path.open("rb") as file:
                 # A blob is never added to, but the same bytes, sealed, may have come to its place: longer, and whole.
@@ -120,6 +120,14 @@ def _fill(archive: Archive, home: Path, progress: Progress | None) -> None:
             done += size
             if progress:
                 progress(done, whole)
+
+
+def _and_keys(home: Path, files: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """The files, and behind them the keys that have come meanwhile: a blob may have been sealed with one."""
+    yield from files.items()
+    for path in sorted((home / _KEYS).glob("*/[0-9]*")):
+        if (name := str(path.relative_to(home))) not in files:
+            yield name, path.stat().st_size
 
 
 def _database(archive: Archive, name: str, connection: sqlite3.Connection, mode: int) -> int:
