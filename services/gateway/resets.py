@@ -56,9 +56,18 @@ def shut(peers: Collection[str]) -> None:
     ends = {unquote(peer.partition(":")[2]) for peer in peers}
     for name in os.listdir("/dev/fd"):
         # What is no socket, or gone since it was listed, is none that is looked for.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as found:
-            if found.family in (socket.AF_INET, socket.AF_INET6):
-                host, port = found.getpeername()[:2]
-                # gRPC names an IPv4 address by itself, whatever the socket is.
-                if not ends.isdisjoint((f"{host.removeprefix('::ffff:')}:{port}", f"[{host}]:{port}")):
-                    found.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            _shut(int(name), ends)
+
+
+def _shut(number: int, ends: set[str]) -> None:
+    # The number stays another's: neither a copy of it nor this object may close it, or SQLite would lose its locks.
+    found = socket.socket(fileno=number)
+    try:
+        if found.family in (socket.AF_INET, socket.AF_INET6):
+            host, port = found.getpeername()[:2]
+            # gRPC names an IPv4 address by itself, whatever the socket is.
+            if not ends.isdisjoint((f"{host.removeprefix('::ffff:')}:{port}", f"[{host}]:{port}")):
+                found.shutdown(socket.SHUT_RDWR)
+    finally:
+        found.detach()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import resource
 import sys
 import time
@@ -95,8 +96,10 @@ async def test_a_connection_that_resets_more_calls_than_it_may_have_open_is_clos
         unruly, other = await Caller.come(gateway, left), await Caller.come(gateway, left)
 
         assert await other.reset(500) == 500
+        before = len(os.listdir("/dev/fd"))
         assert MOST <= await unruly.reset(50_000) < 50_000
         assert await other.reset(100) == 100
+        assert len(os.listdir("/dev/fd")) <= before
 
 
 async def test_who_calls_a_method_that_nobody_can_read_stops_nothing(gateway: Gateway) -> None:
