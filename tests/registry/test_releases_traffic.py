@@ -112,6 +112,21 @@ async def test_a_share_of_a_model_that_is_withdrawn_keeps_nothing(acme: Tenant) 
     assert await code_of(acme.models(**{"if-match": "*"}).DeleteModelVersion(delete)) == "ok"
 
 
+async def test_what_was_deleted_meanwhile_has_no_share_of_what_serves_again(acme: Tenant) -> None:
+    await serving(acme)
+    await share(acme, rule((2, 10.0)))
+    operation = await acme.withdraw("late")
+    await acme.switch("late")
+    await acme.ended(operation)
+    stub = acme.models(**{"if-match": "*"})
+    await stub.DeleteModelVersion(models_pb2.DeleteModelVersionRequest(model="late", version=2))
+
+    promotion = pb.PromoteVersionRequest(model="late", version=1)
+    assert await code_of(acme.releases().PromoteVersion(promotion)) == "failed_precondition"
+    await share(acme)
+    assert await code_of(acme.releases().PromoteVersion(promotion)) == "ok"
+
+
 async def test_what_is_refused_keeps_no_version(acme: Tenant) -> None:
     await serving(acme)
     assert await code_of(share(acme, rule((2, 10.0), (9, 10.0)))) == "not_found"

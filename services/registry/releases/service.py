@@ -13,7 +13,7 @@ from aimass.v1.operations_pb2 import Operation
 from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.db import Once
-from services.kit.errors import Code, FailedPrecondition, Failure
+from services.kit.errors import Code, FailedPrecondition, Failure, NotFound
 from services.kit.operations import Operations
 from services.kit.pages import Page
 from services.registry.models.domain import Version
@@ -52,9 +52,9 @@ class Releases:
     async def promote(
         self, scope: Scope, model: str, version: int, reason: str, etag: str, once: Once | None
     ) -> Operation:
-        """Raises not_found, in_progress, etag_mismatch."""
+        """Raises not_found, in_progress, etag_mismatch, failed_precondition."""
         await self._store.recall(once)
-        target = _released(await self._models.want(scope, model, version))
+        target = await self._target(scope, model, version)
 
         def decide(release: Release | None, operation: str) -> Release:
             return domain.begin(release, model, target, etag, self._change(operation, reason or "promoted"))
@@ -66,7 +66,7 @@ class Releases:
         await self._store.recall(once)
         await self._models.get(scope, model)
         before = domain.rollback_target(await self._store.get(scope, model), model)
-        target = _released(await self._models.want(scope, model, before.version))
+        target = await self._target(scope, model, before.version)
 
         def decide(release: Release | None, operation: str) -> Release:
             change = self._change(operation, reason or "rolled back")
@@ -243,6 +243,24 @@ class Releases:
     def _change(self, operation: str, reason: str) -> Change:
         now = self._now()
         return Change(operation, reason, now, now + self._patience)
+
+    async def _target(self, scope: Scope, model: str, version: int) -> Released:
+        """A version that is to serve; it and those with a share stay. Raises not_found, failed_precondition."""
+        release = await self._store.get(scope, model)
+        try:
+            for other in release.shared if release else ():
+                await self._share(scope, model, other.version)
+            return _released(await self._models.want(scope, model, version))
+        except Failure:
+            if release:
+                await self._follow(scope, await self.get(scope, model))
+            raise
+
+    async def _share(self, scope: Scope, model: str, version: int) -> None:
+        try:
+            await self._models.want(scope, model, version)
+        except NotFound as failure:  # deleted while the model was withdrawn
+            raise FailedPrecondition(f"{failure.detail}, and it has a share of the traffic") from None
 
     async def _begin(
         self,
