@@ -154,15 +154,13 @@ class Account:
         self.slice, self.next = self.next, None
 
     def _resize(self, part: Slice, now: float) -> None:
-        spent, (requests, *before) = part.used_requests + part.flying, self.size
-        used = part.used_rows, part.used_tokens
-        rows, tokens = (
-            max(size // max(requests, 1), -(-found // max(part.used_requests, 1)))
-            for size, found in zip(before, used, strict=True)
-        )
+        taken, (requests, *each) = part.taken(), (self.size[0], *(size // self.size[0] for size in self.size[1:]))
+        if taken.requests:  # as many rows and tokens for a request as one takes now, not as one took once
+            each = [-(-amount // taken.requests) for amount in (taken.rows, taken.tokens)]
+        rows, tokens = each
         if part.low and now - part.began < QUICK:
             requests = min(requests * 2, _MOST)
-        elif spent * 4 < part.size[0]:
+        elif taken.requests * 4 < part.size[0]:
             requests = max(requests // 2, _FEWEST)
         self.size = requests, min(requests * max(rows, 1), _ROWS), min(requests * tokens, _TOKENS)
 

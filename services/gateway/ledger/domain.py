@@ -202,9 +202,16 @@ def priced(amounts: Amounts, kind: str, prices: PriceList | None) -> Amounts:
     return amounts._replace(money_micros=total)
 
 
-def smaller(wanted: Amounts, least: Amounts) -> Amounts:
-    """Half of what is wanted, not below what is needed."""
-    return Amounts(*(max(want // 2, need) for want, need in zip(wanted, least, strict=True)))
+def smaller(wanted: Amounts, least: Amounts, scarce: Iterable[Meter]) -> Amounts:
+    """Half of what is wanted of meters that are scarce, of none below what is needed."""
+    half = {meter.value: max(wanted.of(meter) // 2, least.of(meter)) for meter in scarce}
+    return wanted._replace(**half)
+
+
+def bought(scarce: set[Meter], kind: str, prices: PriceList | None) -> set[Meter]:
+    """What to take less of where these are scarce: for money what costs some."""
+    listed = prices.prices if prices and Meter.MONEY in scarce else ()
+    return scarce - {Meter.MONEY} | {price.meter for price in listed if price.kind in ("", kind)}
 
 
 def exceeded(quota: Quota, balance: Balance, wanted: int, now: datetime) -> Failure:

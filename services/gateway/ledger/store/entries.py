@@ -66,9 +66,7 @@ class Entries:
         for quota, balance in rooms:
             if least.of(quota.meter) > max(quota.amount - balance.spent - balance.reserved, 0):
                 return domain.exceeded(quota, balance, least.of(quota.meter), now)
-        granted = domain.priced(wanted.reserved, wanted.kind, prices)
-        while granted != least and any(_too_much(granted, *room) for room in rooms):
-            granted = domain.priced(domain.smaller(granted, claim.least), wanted.kind, prices)
+        granted = _granted(claim, rooms, prices)
         until = now + timedelta(seconds=claim.seconds)
         made = replace(wanted, reserved=granted, create_time=now, expire_time=until, prices=_version(prices))
         connection.execute(insert(ledger).values(entry_row(made)))
@@ -212,6 +210,18 @@ def _referred(entry: Entry, reference: str) -> Select[Any]:
 
 def _less(amounts: Amounts) -> Amounts:
     return Amounts(*(-amount for amount in amounts))
+
+
+def _granted(claim: Claim, rooms: Sequence[tuple[Quota, Balance]], prices: domain.PriceList | None) -> Amounts:
+    """As much as is wanted, and less of what is scarce until it is a part of what is left, or what is needed."""
+    kind = claim.entry.kind
+    granted = domain.priced(claim.entry.reserved, kind, prices)
+    while scarce := {quota.meter for quota, balance in rooms if _too_much(granted, quota, balance)}:
+        less = domain.smaller(granted, claim.least, domain.bought(scarce, kind, prices))
+        if (less := domain.priced(less, kind, prices)) == granted:  # no more of it than is needed
+            break
+        granted = less
+    return granted
 
 
 def _too_much(wanted: Amounts, quota: Quota, balance: Balance) -> bool:
