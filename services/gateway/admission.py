@@ -201,7 +201,7 @@ class Admission:
             if signed:
                 await self.settle(signed, sent.content, sent.keyed and "idempotency-key" in metadata)
             if self.receipts and ASKS in metadata:
-                receipted.set(self._receipt(self.receipts, metadata, sent, named))
+                receipted.set(await self._receipt(self.receipts, metadata, sent, named))
         except Unauthenticated as failure:
             told(failure, named)
             self.stranger(address.rpartition(":")[0])
@@ -225,11 +225,11 @@ class Admission:
             raise Refused("it is for another host")
         return self.signed(Head("POST", host, path, "", metadata))
 
-    def _receipt(self, receipts: Receipts, metadata: Mapping[str, str], sent: Sent, named: str) -> Receipt:
+    async def _receipt(self, receipts: Receipts, metadata: Mapping[str, str], sent: Sent, named: str) -> Receipt:
         host = metadata.get("signed-authority", "")
         if not self.ours(host.encode("latin-1", "replace")):
             raise InvalidValue("a receipt needs signed-authority, which names the host of the call")
-        found = receipts.asked(Head("POST", host, sent.path, "", metadata), sent.content)
+        found = await receipts.asked(Head("POST", host, sent.path, "", metadata), sent.content)
         found.said["x-request-id"] = named
         return found
 

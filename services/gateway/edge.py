@@ -138,7 +138,7 @@ class Edge:
             keyed = b"idempotency-key" in headers and self.keyed(request)
             await self._admission.settle(signed, request.content, keyed)
         if asks and self.receipts and request.method != "HEAD":
-            request.receipt = self.receipts.asked(head, request.content)
+            request.receipt = await self.receipts.asked(head, request.content)
 
     async def _charge(self, request: Request) -> None:
         charge = request.charge = self._admission.charge(request.principal, request.path)

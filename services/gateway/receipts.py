@@ -4,7 +4,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from services.gateway import signing
@@ -50,12 +50,12 @@ class Receipts:
         """64 bytes."""
         return self._private.sign(text)
 
-    def asked(self, head: Head, content: bytes) -> "Receipt":
+    async def asked(self, head: Head, content: bytes) -> "Receipt":
         """A receipt for the answer to a request. Raises invalid_value for a body without digest, digest_mismatch."""
         given = head.headers.get(_DIGEST)
         if content and given is None:
             raise InvalidValue("a receipt needs the Content-Digest of the request's body")
-        if given is not None and not signing.fits(given, content):
+        if given is not None and not await signing.beside(partial(signing.fits, given), content):
             raise Failure(Code.DIGEST_MISMATCH, "the body is not the one of its Content-Digest")
         return Receipt(self, head)
 
@@ -68,22 +68,25 @@ class Receipt:
         # What an answer over gRPC says beside its message.
         self.said: dict[str, str] = {}
 
-    def headers(self, status: int, said: Iterable[tuple[bytes, bytes]], content: bytes) -> list[tuple[bytes, bytes]]:
+    async def headers(
+        self, status: int, said: Iterable[tuple[bytes, bytes]], content: bytes
+    ) -> list[tuple[bytes, bytes]]:
         """What the answer says beside `said`, by RFC 9421: a signature over it and over its request."""
         told = {name.decode("latin-1"): value.decode("latin-1") for name, value in said}
-        made = self._made({"@status": str(status)}, told, content)
+        made = self._made({"@status": str(status)}, told, await signing.beside(signing.digest, content))
         return [(name.encode(), value.encode("latin-1")) for name, value in made.items()]
 
-    def trailers(self, status: int, content: bytes) -> tuple[tuple[str, str], ...]:
+    async def trailers(self, status: int, content: bytes) -> tuple[tuple[str, str], ...]:
         """The same of a call over gRPC, with what it is over, as metadata that comes last.
 
         `content` is the answer's message as it is sent, or the detail of its failure.
         """
         named = [(name, self.said[name]) for name in _SAID if name in self.said]
-        return (*named, *self._made({"grpc-status": str(status)}, self.said, content).items())
+        digest = await signing.beside(signing.digest, content)
+        return (*named, *self._made({"grpc-status": str(status)}, self.said, digest).items())
 
-    def _made(self, status: Mapping[str, str], told: Mapping[str, str], content: bytes) -> dict[str, str]:
-        values = {**status, _DIGEST: signing.digest(content)}
+    def _made(self, status: Mapping[str, str], told: Mapping[str, str], digest: str) -> dict[str, str]:
+        values = {**status, _DIGEST: digest}
         values |= {name: told[name] for name in _SAID if name in told}
         values |= {name: self._head.value(name.partition(";")[0]) for name in _REQUEST}
         if _DIGEST in self._head.headers:

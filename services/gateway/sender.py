@@ -28,7 +28,7 @@ class Sender:
             if self._held:
                 begun, self._held = self._held, None
                 if not message.get("more_body"):  # what streams has no receipt
-                    begun["headers"] += self._receipt(self.status, begun["headers"], message.get("body", b""))
+                    begun["headers"] += await self._receipt(self.status, begun["headers"], message.get("body", b""))
                 await self._send(begun)
         await self._send(message)
 
@@ -36,15 +36,18 @@ class Sender:
         content = response.body
         self.status, self.size = response.status, len(content)
         headers = [*response.headers, (b"content-length", b"%d" % len(content)), *self._own()]
-        headers += self._receipt(response.status, headers, content)
+        if self._request.receipt:
+            headers += await self._receipt(response.status, headers, content)
         if self._request.exchange and await self._request.exchange.answer(response.status, headers, content):
             return
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": content})
 
-    def _receipt(self, status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> list[tuple[bytes, bytes]]:
+    async def _receipt(
+        self, status: int, headers: list[tuple[bytes, bytes]], content: bytes
+    ) -> list[tuple[bytes, bytes]]:
         receipt = self._request.receipt
-        return receipt.headers(status, headers, content) if receipt else []
+        return await receipt.headers(status, headers, content) if receipt else []
 
     def _own(self) -> list[tuple[bytes, bytes]]:
         request = self._request

@@ -1,11 +1,11 @@
 """Signed requests (RELIABILITY A5, A6, V12): whose they are, that they are whole, and that they came once."""
 
-import asyncio
 import hashlib
 import hmac
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from services.gateway import signing
@@ -23,7 +23,6 @@ _NEEDED = frozenset(("@method", "@authority", "@path", "@query"))
 # What changes the meaning of a request has to be signed where it is said.
 _MEANING = ("content-type", "idempotency-key", "if-match", "inference-header-content-length", "x-project")
 _TEXT = "the request is not signed as it has to be"
-_LARGE = 2**20  # bytes from which on a digest is made beside the loop
 _WHOLE = 1.0  # signatures are dated in whole seconds
 _PORTS = {"http": ":80", "https": ":443"}
 _NONCE = range(16, 129)  # characters
@@ -158,19 +157,13 @@ class Signatures:
         """
         if not signed.digest and content:
             raise Failure(Code.DIGEST_REQUIRED, "the request has a body: its signature has to cover content-digest")
-        if signed.digest and not await _fits(signed.digest, content):
+        if signed.digest and not await signing.beside(partial(signing.fits, signed.digest), content):
             raise Refused("its body is another one")
         young = self._cache.born + SKEW + _WHOLE - self._now()
         if young >= 0:
             raise Unavailable("signed requests are taken again in a moment", retry_after=young)
         said = signed.stated
         await self._nonces.accept(signed.held.key.api_key, said.nonce, said.created, keyed)
-
-
-async def _fits(digest: str, content: bytes) -> bool:
-    if len(content) > _LARGE:
-        return await asyncio.to_thread(signing.fits, digest, content)
-    return signing.fits(digest, content)
 
 
 def _ed25519(public_key: bytes, signature: bytes, text: bytes) -> bool:

@@ -3,15 +3,18 @@
 Nothing here decides: it reads what a request says of its signature, and makes the text that the signature is over.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 _LONGEST = 4096  # bytes of either header
+_T = TypeVar("_T")
+_LARGE = 2**20  # bytes above which a digest is made beside the loop
 # No spaces but those that a serializer writes: the text as it came is then the one that was signed.
 _INPUT = re.compile(
     r'([a-z][a-z0-9_-]{0,31})=(\(("[@a-z0-9-]+"(?: "[@a-z0-9-]+")*)\)'
@@ -75,6 +78,11 @@ def identifier(component: str) -> str:
     """A component as it is written: `@method;req` is the method of the request that an answer belongs to."""
     name, _, of = component.partition(";")
     return f'"{name}";{of}' if of else f'"{name}"'
+
+
+async def beside(work: Callable[[bytes], _T], content: bytes) -> _T:
+    """What work makes of a content; of a large one in a thread, for nobody else waits for it."""
+    return await asyncio.to_thread(work, content) if len(content) > _LARGE else work(content)
 
 
 def digest(content: bytes) -> str:

@@ -4,7 +4,7 @@ A status without our trailer came from the transport, so its text is not repeate
 """
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -20,10 +20,14 @@ Metadata: TypeAlias = Iterable[tuple[str, str]]
 FAIR = 1.0  # seconds that a call must have had for its timeout to say something of the instance
 
 
-async def refuse(context: Any, failure: Failure, more: Callable[[int, bytes], Metadata] = lambda *_: ()) -> None:
+async def _no_more(status: int, detail: bytes) -> Metadata:
+    return ()
+
+
+async def refuse(context: Any, failure: Failure, more: Callable[[int, bytes], Awaitable[Metadata]] = _no_more) -> None:
     """Ends a call with a failure's status, text and trailer; `more` gives further trailers for status and trailer."""
     status, detail = failure.code.grpc, detail_of(failure).SerializeToString()
-    await context.abort(status, failure.detail, ((TRAILER, detail), *more(status.value[0], detail)))
+    await context.abort(status, failure.detail, ((TRAILER, detail), *await more(status.value[0], detail)))
 
 
 def detail_of(failure: Failure) -> FailureDetail:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from aimass import AsyncClient, Client, Failure, Receipt
 from aimass.receipts import asking
 from services.gateway.receipts import Receipts
+from services.gateway.signatures import Head
 from services.kit.secrets import Vault
 from tests.gateway.serving import Serving, serving
 from tests.support.models import logistic
@@ -135,6 +136,32 @@ async def test_signed_requests_have_receipts_too(app: Serving, key: bytes) -> No
     await asyncio.to_thread(calls)
     ((receipt, request, answer),) = found
     receipt.verify(key, request, answer)
+
+
+async def test_large_bodies_are_receipted_as_well(app: Serving, key: bytes) -> None:
+    found: Kept = []
+    async with AsyncClient(app.doors["http"], app.key, receipts=lambda *one: found.append(one)) as client:
+        await client.predict("late", {"x": np.zeros((2**18 + 1, 4), "<f4")})
+    ((receipt, request, answer),) = [one for one in found if one[0].values["@path;req"].endswith("/infer")]
+
+    assert min(len(request), len(answer)) > 2**20
+    receipt.verify(key, request, answer)
+
+
+@pytest.mark.parametrize(("size", "at_once"), [(10, True), (2 * 2**20, False)])
+async def test_digests_of_large_bodies_leave_the_loop_to_others(size: int, at_once: bool) -> None:
+    receipts, content = Receipts(Vault(Path("/nowhere"), "A" * 43 + "="), lambda: 0.0), bytes(size)
+    head = Head("POST", "here", "/v1/models", "", asking(content))
+    asked = asyncio.ensure_future(receipts.asked(head, content))
+    await asyncio.sleep(0)
+
+    assert asked.done() is at_once
+    receipt = await asked
+    for answer in (receipt.headers(200, (), content), receipt.trailers(0, content)):
+        made = asyncio.ensure_future(answer)
+        await asyncio.sleep(0)
+        assert made.done() is at_once
+        assert dict(await made)
 
 
 async def test_who_does_not_ask_gets_none_and_neither_do_strangers(app: Serving) -> None:

@@ -59,10 +59,10 @@ def shown(app: Serving, **said: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {app.key}"), *named)
 
 
-def question() -> Any:
-    """A prediction for two rows."""
-    inputs = [{"name": "x", "datatype": "FP32", "shape": [2, 4]}]
-    content = np.zeros((2, 4), "<f4").tobytes()
+def question(rows: int = 2) -> Any:
+    """A prediction."""
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [rows, 4]}]
+    content = np.zeros((rows, 4), "<f4").tobytes()
     return message("ModelInferRequest")(model_name="late", id="asked", inputs=inputs, raw_input_contents=[content])
 
 
@@ -99,6 +99,18 @@ async def test_every_call_has_one_that_holds(kept: Kept, key: bytes) -> None:
         (grpc.StatusCode.NOT_FOUND.value[0], "/aimass.v1.Models/GetModel"),
         (0, "/grpc.health.v1.Health/Check"),
     ]
+
+
+async def test_large_messages_are_receipted_as_well(app: Serving, channel: aio.Channel, key: bytes) -> None:
+    found: Kept = []
+    watched = receipted(channel, lambda *one: found.append(one), app.doors["grpc"])
+    parse = message("ModelInferResponse").FromString
+    infer = watched.unary_unary(f"/{SERVICE}/ModelInfer", lambda sent: sent.SerializeToString(), parse)
+    await infer(question(2**18 + 1), metadata=shown(app), timeout=20)
+    ((receipt, request, answer),) = found
+
+    assert min(len(request), len(answer)) > 2**20
+    receipt.verify(key, request, answer)
 
 
 async def test_the_bytes_kept_are_the_messages(kept: Kept) -> None:

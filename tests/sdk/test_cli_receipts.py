@@ -1,5 +1,6 @@
 """Receipts that the command line keeps and verifies; what gateways sign is tested there."""
 
+import asyncio
 import base64
 import json
 import stat
@@ -33,7 +34,7 @@ def file(tmp_path: Path, signer: Receipts) -> Path:
     path = tmp_path / "kept"
     for number in (1, 2):
         head = Head("POST", "models.example", "/v1/models", "", {"content-digest": digest(ASKED)})
-        made = signer.asked(head, ASKED).headers(200, [(b"x-request-id", b"r-%d" % number)], ANSWERED)
+        made = asyncio.run(_signed(signer, head, number))
         said = {name.decode(): value.decode() for name, value in made}
         parameters = said["signature-input"].removeprefix("receipt=")
         values = {"@status": "200", "content-digest": said["content-digest"], "x-request-id": f"r-{number}"}
@@ -47,6 +48,11 @@ def file(tmp_path: Path, signer: Receipts) -> Path:
         signature = said["signature"].removeprefix("receipt=:").removesuffix(":")
         kept(path)(Receipt(values, parameters, signature), ASKED, ANSWERED)
     return path
+
+
+async def _signed(signer: Receipts, head: Head, number: int) -> list[tuple[bytes, bytes]]:
+    receipt = await signer.asked(head, ASKED)
+    return await receipt.headers(200, [(b"x-request-id", b"r-%d" % number)], ANSWERED)
 
 
 def verified(*arguments: str, **env: str) -> Result:

@@ -98,7 +98,7 @@ class Forward(grpc.GenericRpcHandler):
                 with self.underway.waiting():
                     reply = await run(read(whole, request) if whole else request, context)
                 content = handler.response_serializer(reply) if handler.response_serializer else reply
-                if said := _receipt(0, content):
+                if said := await _receipt(0, content):
                     context.set_trailing_metadata((*(context.trailing_metadata() or ()), *said))
                 return content
 
@@ -159,10 +159,10 @@ def read(parse: Callable[[bytes], Any], content: bytes) -> Any:
         raise InvalidValue("the message is not one of this method") from None
 
 
-def _receipt(status: int, content: bytes) -> tuple[tuple[str, str], ...]:
+async def _receipt(status: int, content: bytes) -> tuple[tuple[str, str], ...]:
     """What this task's call says of its answer, or of its failure's detail, to those who asked for a receipt."""
     receipt = receipted.get()
-    return receipt.trailers(status, content) if receipt else ()
+    return await receipt.trailers(status, content) if receipt else ()
 
 
 async def _nothing(requests: Any, context: Any) -> AsyncIterator[Any]:
