@@ -197,7 +197,7 @@ class Repeat:
             more = "", fit, first, charge, known.principal, peer[0] if peer else ""
             query = Query(self.request_id, deadline, asked.inputs, asked.outputs, who, *more)
             self._question = pinned, query
-            self._begun = begun = traffic.begin(scope, pinned, query)
+            self._begun = begun = traffic.begin(scope, pinned, query, self._end)
             if begun is None:  # it has to wait for what its caller may use
                 answer: asyncio.Future[Any] = asyncio.ensure_future(traffic.predict(scope, pinned, query))
         except Exception as error:
@@ -206,7 +206,7 @@ class Repeat:
             refused.set_exception(error)
             self._when(refused, self._send)
         else:
-            self._when(begun.answer if begun else answer, self._end if begun else self._encode)
+            self._when(begun.answer if begun else answer, self._encode)
 
     def gone(self) -> None:
         """The caller hung up."""
@@ -237,7 +237,7 @@ class Repeat:
     def _replace(self, error: BaseException) -> None:
         """Somebody else may answer, if there is anybody and he was not asked already."""
         asked, self._question = self._question, None
-        if asked and isinstance(error, Failure) and asked[0].version.ladder:
+        if asked and isinstance(error, Failure) and asked[0].version.replaceable:
             instead = self._repeats.traffic.instead(self.known.principal.scope, *asked, error)
             self._when(asyncio.ensure_future(instead), self._encode)
         else:
@@ -245,7 +245,11 @@ class Repeat:
 
     def _end(self, outputs: list[Tensor]) -> None:
         assert self._begun
-        self._encode(self._repeats.traffic.end(self.known.principal.scope, self._begun, outputs))
+        self._answer = None  # it will not come: nobody has to be told that the caller hung up
+        try:
+            self._encode(self._repeats.traffic.end(self.known.principal.scope, self._begun, outputs))
+        except Exception as unforeseen:
+            self._fail(unforeseen)
 
     def _encode(self, prediction: Prediction) -> None:
         assert self._asked

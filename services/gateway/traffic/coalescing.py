@@ -17,7 +17,7 @@ from services.gateway.traffic import lanes
 from services.gateway.traffic.deadlines import Deadlines
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Engines, Item
-from services.gateway.traffic.lanes import POOL, Lane, Limits, Target, Waiting, kind
+from services.gateway.traffic.lanes import POOL, Lane, Limits, Target, Then, Waiting, kind
 from services.kit.errors import Code, DeadlineExceeded, Failure
 
 _LANES = 4_096  # versions of which is remembered how their calls fare
@@ -76,24 +76,26 @@ class Coalescer:
             self._landed(lane)
         return await self._answered(lane, waiting)
 
-    def submit(self, target: Target, item: Item, priority: Priority = _PLAIN) -> asyncio.Future[list[Tensor]]:
+    def submit(
+        self, target: Target, item: Item, priority: Priority = _PLAIN, then: Then | None = None
+    ) -> asyncio.Future[list[Tensor]]:
         """The same without a task of the caller's: he cancels the answer when he goes away.
 
+        With `then`, which raises nothing, he is told of outputs by that at once, and by the future of all else only.
         Raises overloaded, deadline_exceeded.
         """
         lane = self._lane(target)
         waiting = self._enqueue(lane, item, priority)
-        moment = self._deadlines.add(waiting, item.deadline)
-
-        def done(_: object) -> None:
-            self._deadlines.drop(waiting, moment)
-            self._leave_line(lane, waiting)
-
-        waiting.answer.add_done_callback(done)
+        waiting.moment, waiting.then = self._deadlines.add(waiting, item.deadline), then
+        waiting.answer.add_done_callback(partial(self._over, lane, waiting))
         if not lane.gathering and not self._full(lane):
             lane.gathering = True
             asyncio.get_running_loop().call_soon(self._gathered, lane)
         return waiting.answer
+
+    def _over(self, lane: Lane, waiting: Waiting, _: object) -> None:
+        self._deadlines.drop(waiting, waiting.moment)
+        self._leave_line(lane, waiting)
 
     def _gathered(self, lane: Lane) -> None:
         lane.gathering = False
@@ -123,13 +125,14 @@ class Coalescer:
 
     def _enqueue(self, lane: Lane, item: Item, priority: Priority) -> Waiting:
         """Lets a request wait. Raises overloaded, deadline_exceeded."""
-        self._refuse_hopeless(lane, item)
+        now, typical = self._clock(), lane.gradient.typical(kind(item.rows, 1))
+        if item.deadline - now < typical:
+            self._refuse_hopeless(lane, item)
         size, model = item.size, lane.target.model
         if self._waiting_bytes + size > self._limits.waiting_bytes:
             raise overloaded(model)
-        gradient, room = lane.gradient, self._room(lane)
-        waiting = Waiting(item, model, size, priority, weary(self._clock(), gradient.typical(kind(item.rows, 1))))
-        if out := lane.line.enter(waiting, room):
+        waiting = Waiting(item, model, size, priority, weary(now, typical))
+        if out := lane.line.enter(waiting, self._room(lane)):
             if out is waiting:
                 raise overloaded(model)
             self._waiting_bytes -= out.size
@@ -236,6 +239,9 @@ class Coalescer:
                 continue
             if isinstance(answer, Failure):
                 waiting.answer.set_exception(answer)
+            elif waiting.then:  # a future would send a message to each of those who listen to it
+                self._deadlines.drop(waiting, waiting.moment)
+                waiting.then(answer)
             else:
                 waiting.answer.set_result(answer)
 

@@ -1,7 +1,7 @@
 """Where requests for one version wait, and what is known of how its calls fare."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ _BATCH = 32
 _WORTH = 0.8
 _DOWN, _UP = 0.5, 0.02  # of what a call says anew
 _CALLS = 2  # as large as is worth it, that are under way at least
+Then = Callable[[list[Tensor]], None]
 # Calls of all versions.
 POOL = Bounds(least=16, most=1_000, start=64, quick=0.01)
 
@@ -49,11 +50,14 @@ class Limits:
 class Waiting:
     """A request that waits for a call."""
 
-    __slots__ = ("answer", "item", "model", "priority", "size", "weary")
+    __slots__ = ("answer", "item", "model", "moment", "priority", "size", "then", "weary")
 
     def __init__(self, item: Item, model: str, size: int, priority: Priority, weary: float) -> None:
         self.item, self.model, self.size, self.priority, self.weary = item, model, size, priority, weary
         self.answer: asyncio.Future[list[Tensor]] = asyncio.get_running_loop().create_future()
+        # Until when it waits, as the deadlines count; and who is told of its outputs in place of the future.
+        self.moment = 0
+        self.then: Then | None = None
 
 
 class Lane:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from services.gateway.charging import Charge
+from services.gateway.ledger.account import Hold
 from services.gateway.ledger.spending import Spending
 from services.gateway.limiting.domain import PREDICTIONS
 from services.gateway.overload.priority import Priority
@@ -17,7 +18,7 @@ from services.gateway.traffic.domain import routing
 from services.gateway.traffic.domain.routing import Pinned
 from services.gateway.traffic.domain.tensors import Fit, Tensor, check, scores
 from services.gateway.traffic.engines import Item, Unloaded
-from services.gateway.traffic.lanes import Target
+from services.gateway.traffic.lanes import Target, Then
 from services.gateway.traffic.store import TrafficStore
 from services.gateway.traffic.substitutes import Substitutes
 from services.gateway.traffic.table import Table
@@ -63,15 +64,27 @@ class Prediction(NamedTuple):
     degraded: str = ""
 
 
-class Begun(NamedTuple):
-    """A request that was asked: `answer` will have its outputs, or Unloaded, or another failure."""
+class Begun:
+    """A request that was asked: who asked is told of its outputs, `answer` of Unloaded or another failure."""
 
-    pinned: Pinned
-    query: Query
-    trace: str
-    rows: int
-    started: float
-    answer: asyncio.Future[list[Tensor]]
+    __slots__ = ("_hold", "_then", "answer", "pinned", "query", "rows", "started", "trace")
+
+    def __init__(self, pinned: Pinned, query: Query, trace: str, rows: int, started: float, then: Then) -> None:
+        self.pinned, self.query, self.trace, self.rows, self.started = pinned, query, trace, rows, started
+        self._then = then
+        self._hold: Hold | None = None
+        self.answer: asyncio.Future[list[Tensor]]
+
+    def holds(self, hold: Hold) -> None:
+        """What it has taken from the ledger is spent with its outputs, and else given back."""
+        self._hold = hold
+        self.answer.add_done_callback(hold.ended)
+
+    def told(self, outputs: list[Tensor]) -> None:
+        """Its outputs are there."""
+        if self._hold is not None:
+            self._hold.spend()
+        self._then(outputs)
 
 
 class Guard(Protocol):
@@ -114,7 +127,7 @@ class Traffic(Table):
 
     def screen(self, scope: Scope, pinned: Pinned, deadline: float, priority: Priority) -> None:
         """Refuses what cannot be answered now before it is read. Raises overloaded, deadline_exceeded."""
-        if not pinned.version.ladder:  # else somebody may answer who has to read it
+        if not pinned.version.replaceable:  # else somebody may answer who has to read it
             self._coalescer.screen(Target(scope, pinned.model, pinned.version.number), deadline, priority)
 
     async def predict(self, scope: Scope, pinned: Pinned, query: Query) -> Prediction:
@@ -180,8 +193,11 @@ class Traffic(Table):
         self._tell(scope, pinned, query, trace, item.rows, outputs, (time.perf_counter() - started) * 1000)
         return Prediction(pinned, outputs)
 
-    def begin(self, scope: Scope, pinned: Pinned, query: Query) -> Begun | None:
-        """The same in two parts, for who has no task to wait in; None for what only `predict` can do."""
+    def begin(self, scope: Scope, pinned: Pinned, query: Query, then: Then) -> Begun | None:
+        """The same in two parts, for who has no task to wait in: `then` is told of outputs, and raises nothing.
+
+        None for what only `predict` can do.
+        """
         self._guard(scope, pinned, query)
         if query.charge and query.charge.concerns(PREDICTIONS, pinned.model):
             return None
@@ -194,20 +210,22 @@ class Traffic(Table):
         try:
             if pinned.away:
                 raise routing.absent(pinned.model, pinned.version)
-            answer = self._coalescer.submit(Target(scope, pinned.model, pinned.version.number), item, query.priority)
+            begun = Begun(pinned, query, trace, item.rows, started, then)
+            target = Target(scope, pinned.model, pinned.version.number)
+            begun.answer = self._coalescer.submit(target, item, query.priority, begun.told)
         except BaseException:
             if hold is not None:
                 hold.release()
             raise
         if hold is not None:
-            answer.add_done_callback(hold.ended)
-        return Begun(pinned, query, trace, item.rows, started, answer)
+            begun.holds(hold)
+        return begun
 
     def end(self, scope: Scope, begun: Begun, outputs: list[Tensor]) -> Prediction:
         """Counts what was begun, when its outputs are there."""
-        pinned, query, trace, rows, started, _ = begun
-        self._tell(scope, pinned, query, trace, rows, outputs, (time.perf_counter() - started) * 1000)
-        return Prediction(pinned, outputs)
+        took = (time.perf_counter() - begun.started) * 1000
+        self._tell(scope, begun.pinned, begun.query, begun.trace, begun.rows, outputs, took)
+        return Prediction(begun.pinned, outputs)
 
     async def again(self, scope: Scope, begun: Begun) -> Prediction:
         """What was begun and is Unloaded, by what answers now."""
@@ -254,7 +272,7 @@ class Traffic(Table):
         }
         if degraded:
             attributes["degraded"] = degraded
-        elif pinned.version.ladder and not (self.cleaner and self.cleaner.alters(scope.tenant, pinned.model)):
+        elif pinned.version.replaceable and not (self.cleaner and self.cleaner.alters(scope.tenant, pinned.model)):
             self.substitutes.keep(_question(scope, pinned, query), pinned.version, outputs)
         self._record(Record("prediction", pinned.model, "", scope, attributes, service="gateway", trace=trace))
 

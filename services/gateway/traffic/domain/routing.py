@@ -23,11 +23,15 @@ class Version:
     signature: Signature
     labels: Mapping[str, str] = field(default_factory=dict)
     ladder: Ladder = NO_LADDER
+    # How answers name it: 3;digest=sha256:...
+    label: str = field(init=False, compare=False)
+    # Whether others may answer for it.
+    replaceable: bool = field(init=False, compare=False)
 
-    @property
-    def label(self) -> str:
-        """How answers name it: 3;digest=sha256:..."""
-        return f"{self.number};digest={self.digest}"
+    def __post_init__(self) -> None:
+        # Each prediction asks.
+        object.__setattr__(self, "label", f"{self.number};digest={self.digest}")
+        object.__setattr__(self, "replaceable", bool(self.ladder))
 
 
 @dataclass(frozen=True, slots=True)
