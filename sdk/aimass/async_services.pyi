@@ -273,7 +273,7 @@ class AsyncExtractions:
     """As Extractions, awaited."""
 
     async def run_extraction(
-        self, *, rule: str, idempotency_key: str = ..., timeout: Seconds = ...
+        self, *, rule: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> AsyncOperationHandle[extractions_pb2.Extraction]:
         """Reads what is new in a rule's source and adds a version to the rule's data set."""
 
@@ -333,6 +333,7 @@ class AsyncFeatureSets:
         feature_set: str,
         data_set_version: int | None = ...,
         train: features_pb2.RowRange | Fields | None = ...,
+        cpu_seconds: int | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> AsyncOperationHandle[features_pb2.FeatureSetVersion]:
@@ -610,7 +611,7 @@ class AsyncPipelines:
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[pipelines_pb2.Pipeline]: ...
     async def run_pipeline(
-        self, *, pipeline: str, idempotency_key: str = ..., timeout: Seconds = ...
+        self, *, pipeline: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> AsyncOperationHandle[pipelines_pb2.PipelineRun]:
         """Runs the steps in order."""
 

@@ -275,7 +275,7 @@ class Extractions:
     """Extraction runs."""
 
     def run_extraction(
-        self, *, rule: str, idempotency_key: str = ..., timeout: Seconds = ...
+        self, *, rule: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[extractions_pb2.Extraction]:
         """Reads what is new in a rule's source and adds a version to the rule's data set. Ends with an Extraction.
         failed_precondition: the rule has no active version."""
@@ -336,6 +336,7 @@ class FeatureSets:
         feature_set: str,
         data_set_version: int | None = ...,
         train: features_pb2.RowRange | Fields | None = ...,
+        cpu_seconds: int | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> OperationHandle[features_pb2.FeatureSetVersion]:
@@ -616,7 +617,7 @@ class Pipelines:
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[pipelines_pb2.Pipeline]: ...
     def run_pipeline(
-        self, *, pipeline: str, idempotency_key: str = ..., timeout: Seconds = ...
+        self, *, pipeline: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[pipelines_pb2.PipelineRun]:
         """Runs the steps in order. Ends with a PipelineRun. failed_precondition: an input has no version yet."""
 
@@ -1212,7 +1213,7 @@ class Subscriptions:
         """Tries a delivery again at once, also a dead one."""
 
 class Usage:
-    """What was used, as the ledger has it: predictions and trainings alike."""
+    """What was used, as the ledger has it: predictions, trainings and work on data alike."""
 
     def list_usage(
         self,

@@ -9,6 +9,7 @@ from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
 from services.data.datasets.tables import open_tables
+from services.data.efforts.service import Efforts, ended
 from services.data.extractions.api import ExtractionsApi
 from services.data.extractions.events import extraction_ended
 from services.data.extractions.runner import ExtractionRunner
@@ -48,8 +49,9 @@ def build(config: Config, runtime: Runtime) -> App:
     queries = Queries(data_sets, Limits(config.query_seconds, config.query_memory_mib), config.queries_at_once)
     rules = Rules(RuleStore(database, rule_changed), sources, runtime.now)
     extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)
+    schema.operations.on_end = ended
     # What everything needs that goes on beside requests.
-    around = (schema.operations, schema.tenure, runtime.now, runtime.spawn)
+    around = (Efforts(database), schema.operations, schema.tenure, runtime.now, runtime.spawn)
     limits = Limits(config.extraction_seconds, config.extraction_memory_mib)
     extractor = ExtractionRunner(extraction_store, sources, data_sets, *around, limits, config.extractions_at_once)
     extractions = Extractions(extraction_store, rules, sources, data_sets, extractor, runtime.now)

@@ -86,7 +86,7 @@ def build(config: Config, runtime: Runtime) -> App:
     calls = Calls(runtime, access, retries)
     instances = Instances(runtime.directory)
     traffic, remote = _traffic(runtime, database, RemoteEngines(runtime, instances, retries))
-    traffic.spending, calls.trainings = books.spending, books.trainings
+    traffic.spending, calls.longwork = books.spending, books.longwork
     traffic.guards, calls.guard = statutes.guards, statutes.guard
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal, bearers)
@@ -118,7 +118,7 @@ def build(config: Config, runtime: Runtime) -> App:
         rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": RolesApi(roles), **more},
         database=database,
         schema=schema,
-        listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener, books.jobs],
+        listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener, books.ends],
         start=[access.start, limiting.start, *books.start, *statutes.start, privacy.start, limiter.look],
         tasks=[*tasks, *books.tasks, *statutes.tasks, limiter.follow, journal.write_for_ever, *follow, web.warm],
         doors=[doors],

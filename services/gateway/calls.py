@@ -14,7 +14,7 @@ from aimass.v1 import options_pb2
 from services.gateway.access import guests
 from services.gateway.access.service import AccessService
 from services.gateway.charging import Charge
-from services.gateway.ledger.training import Trainings
+from services.gateway.ledger.longwork import LongWork
 from services.gateway.narrowing import speaking
 from services.gateway.overload import gate as gates
 from services.gateway.overload.gate import Gate, Passage
@@ -73,7 +73,7 @@ class Calls:
         # The policies of a tenant.
         self.guard: Callable[[str], Guard | None] = lambda tenant: None
         # What reserves budget for calls that start long work.
-        self.trainings: Trainings | None = None
+        self.longwork: LongWork | None = None
         # By service: how many calls at once it bears.
         self.gates: dict[str, Gate] = {}
         # Filters requests, answers, and what is written down of them.
@@ -153,8 +153,8 @@ class Calls:
         if caller.charge:
             await caller.charge.take(method.path[1:], costly=method.policy.costly)
         send = partial(self._sent, method, owner, request, caller, timeout)
-        if self.trainings and method.policy.HasField("reserves"):
-            return await self.trainings.around(method, request, caller.principal, send)
+        if self.longwork and method.policy.HasField("reserves"):
+            return await self.longwork.around(method, request, caller.principal, send)
         return await send()
 
     async def _sent(

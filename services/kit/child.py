@@ -86,7 +86,10 @@ def child(main: Callable[[Json, Child], Json]) -> NoReturn:
     threading.Thread(target=lambda: (connection.recv(1), os._exit(1)), daemon=True).start()
     talk = Child(connection)
     try:
-        talk.send({"result": main(request, talk)})
+        result = main(request, talk)
+        used = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        seconds = sum(each.ru_utime + each.ru_stime for each in used)
+        talk.send({"result": result, "cpu_milliseconds": int(seconds * 1000)})
     except Failure as failure:
         pairs = [(v.pointer, v.rule) for v in failure.violations]
         talk.send({"failure": {"code": failure.code.text, "detail": failure.detail, "violations": pairs}})

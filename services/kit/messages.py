@@ -25,10 +25,13 @@ def length_of(prefix: bytes) -> int:
 
 
 def heard(body: bytes) -> tuple[Json | None, Any]:
-    """The result and nothing, or nothing and progress. Raises what the work raised."""
+    """The result with the milliseconds of processors that it took, or nothing with progress.
+
+    Raises what the work raised.
+    """
     message: Json = orjson.loads(body)
     if "result" in message:
-        return dict(message["result"]), None
+        return dict(message["result"]), int(message.get("cpu_milliseconds", 0))
     if "failure" in message:
         said = message["failure"]
         raise Failure.of(said["code"], said["detail"], [Violation(*pair) for pair in said["violations"]])

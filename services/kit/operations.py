@@ -43,6 +43,8 @@ class Operations:
         self._db: Database | None = None
         self._now: Callable[[], datetime] | None = None
         self.on_cancel: list[Callable[[Scope, str], Any]] = []
+        # Writes what goes with the end of an operation, in its transaction.
+        self.on_end: Callable[[Connection, Scope, str], None] = lambda connection, scope, name: None
 
     def bind(self, db: Database, now: Callable[[], datetime]) -> None:
         """Says where they are kept and what time it is."""
@@ -85,11 +87,11 @@ class Operations:
             update_time=to_wire(now),
         )
 
-    def set(self, connection: Connection, scope: Scope, name: str, **values: Any) -> None:
-        """Changes an operation that has not ended, in the caller's transaction."""
+    def set(self, connection: Connection, scope: Scope, name: str, **values: Any) -> bool:
+        """Changes an operation that has not ended, in the caller's transaction; False for any other."""
         table = self.table
         here = within(table, scope) & (table.c.operation == name) & table.c.state.not_in(ENDED)
-        connection.execute(update(table).where(here).values(**values, update_time=self.now()))
+        return bool(connection.execute(update(table).where(here).values(**values, update_time=self.now())).rowcount)
 
     def end(
         self,
@@ -115,7 +117,8 @@ class Operations:
             if response is not None:
                 packed.Pack(response, "type.aimass.dev/")
             values |= {"state": SUCCEEDED, "progress": 1.0, "response": packed.SerializeToString()}
-        self.set(connection, scope, name, **values)
+        if self.set(connection, scope, name, **values):
+            self.on_end(connection, scope, name)
 
     async def progress(self, scope: Scope, name: str, progress: float, stage: str, message: str = "") -> None:
         """Says how far the work is; marks it as running. With the database away nothing is said: the work goes on."""

@@ -6,6 +6,7 @@ none; killing the child is always safe. `child` is the other side.
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 from services.kit.child import FILES, LENGTH, SOCKET, Json
 from services.kit.errors import Code, Failure, Internal, Violation
 from services.kit.messages import frame, heard, length_of
+from services.kit.spent import Spent
 
 _SAMPLE = 0.1  # seconds between looks at the memory
 _ROOT = Path(__file__).parents[2]
@@ -34,6 +36,7 @@ class Limits:
     memory_mib: int = 4096  # resident, of it and its children
     files: int = 1024
     threads: int = 2  # of every maths library
+    cpu_milliseconds: float = math.inf  # of processors, of it and its children
 
 
 async def run(
@@ -41,18 +44,19 @@ async def run(
     request: Json,
     limits: Limits | None = None,
     progress: Callable[[Json], Awaitable[None]] | None = None,
+    spent: Spent | None = None,
 ) -> Json:
     """Runs the entry module `module` on a request and returns its result.
 
     `progress` is awaited for each message before the next is read, so a slow parent slows the child, not its memory.
     Raises what the child raised as Failure, limit_exceeded, or internal when it died (Killed, when by a signal that
-    did not come from here). Cancelling kills it.
+    did not come from here). Cancelling kills it. `spent` learns what it uses, however it ends.
     """
-    limits = limits or Limits()
+    limits, spent = limits or Limits(), spent or Spent()
     process, reader, writer = await _start(module, limits)
     complaints = asyncio.ensure_future(_tail(process))
-    watch = asyncio.ensure_future(_watch(process.pid, limits))
-    talk = asyncio.ensure_future(_talk(reader, writer, request, progress))
+    watch = asyncio.ensure_future(_watch(process.pid, limits, spent))
+    talk = asyncio.ensure_future(_talk(reader, writer, request, progress, spent))
     try:
         async with asyncio.timeout(limits.seconds):
             done, _ = await asyncio.wait({talk, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -68,6 +72,7 @@ async def run(
         for task in (talk, watch):
             task.cancel()
         writer.close()
+        spent.look(process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await asyncio.shield(process.wait())
@@ -135,6 +140,7 @@ async def _talk(
     writer: asyncio.StreamWriter,
     request: Json,
     progress: Callable[[Json], Awaitable[None]] | None,
+    spent: Spent,
 ) -> Json:
     writer.write(frame(request))
     await writer.drain()
@@ -142,6 +148,7 @@ async def _talk(
         body = await reader.readexactly(length_of(await reader.readexactly(LENGTH.size)))
         result, said = heard(body)
         if result is not None:
+            spent.see(said)
             return result
         if progress:
             await progress(said)
@@ -169,16 +176,11 @@ async def _death(module: str, process: asyncio.subprocess.Process, complaints: "
     return Internal(f"{module} died", about)
 
 
-async def _watch(pid: int, limits: Limits) -> None:
-    """Raises limit_exceeded when the tree of processes holds more memory than it may."""
-    import psutil
-
+async def _watch(pid: int, limits: Limits, spent: Spent) -> None:
+    """Raises limit_exceeded when the tree of processes holds more memory, or has used more time, than it may."""
     while True:
         await asyncio.sleep(_SAMPLE)
-        try:
-            root = psutil.Process(pid)
-            resident = root.memory_info().rss + sum(c.memory_info().rss for c in root.children(recursive=True))
-        except psutil.Error:
-            continue
-        if resident > limits.memory_mib * 2**20:
+        if spent.look(pid) > limits.memory_mib * 2**20:
             raise Failure(Code.LIMIT_EXCEEDED, f"the work needs more than {limits.memory_mib} MiB")
+        if spent.cpu_milliseconds > limits.cpu_milliseconds:
+            raise Failure(Code.LIMIT_EXCEEDED, "the work has used up the processor time that it was given")

@@ -97,6 +97,76 @@ def test_a_training_that_may_use_more_than_is_left_is_not_begun(server: Server) 
     assert 0 < left.spent < 60_000
 
 
+def test_work_on_data_is_in_the_same_ledger(server: Server) -> None:
+    with server.client() as client:
+        who = f"key:{server.key[4:12]}"
+        until(lambda: {row.kind for row in kinds(client)} >= {"extraction", "fitting"})
+        rows = {row.kind: row for row in kinds(client)}
+        until(lambda: {kind: cpu_of(client, kind) for kind in ("extraction", "fitting")} == used(rows))
+
+    assert {rows[kind].principal for kind in ("extraction", "fitting")} == {who}
+    assert all(row.used.cpu_milliseconds > 0 for row in rows.values() if row.kind in ("extraction", "fitting"))
+
+
+def kinds(client: Client) -> Any:
+    return client.usage.list_usage(group_by=["kind", "principal"]).rows
+
+
+def used(rows: dict[str, Any]) -> dict[str, int]:
+    return {kind: rows[kind].used.cpu_milliseconds for kind in ("extraction", "fitting")}
+
+
+def cpu_of(client: Client, kind: str) -> int:
+    """What the events say of a kind of work."""
+    items = invoice.rebuild(invoice.events(client, MONTH), MONTH)
+    return sum(item.cpu_milliseconds for item in items if item.kind == kind)
+
+
+def test_an_extraction_that_may_use_more_than_is_left_is_not_begun(server: Server) -> None:
+    with server.client() as client:
+        what: dict[str, Any] = {
+            "subject": "project:default",
+            "meter": "METER_CPU_MILLISECONDS",
+            "period": "PERIOD_TOTAL",
+        }
+        before = client.quotas.create_quota(quota="reading", amount=10**9, **what)
+        made = client.quotas.update_quota(quota="reading", amount=before.spent + 60_000, etag=before.etag)
+        for seconds in (0, 61):
+            with pytest.raises(Failure, match="quota reading of project default") as refused:
+                client.extractions.run_extraction(rule=MARK, cpu_seconds=seconds)
+            assert refused.value.code == "quota_exceeded"
+        client.extractions.run_extraction(rule=MARK, cpu_seconds=60).result(timeout=60)
+        until(lambda: not client.quotas.get_quota(quota="reading").reserved)
+        left = client.quotas.get_quota(quota="reading")
+        client.quotas.delete_quota(quota="reading", etag=made.etag)
+
+    assert 0 < left.spent - before.spent < 60_000
+
+
+def test_an_extraction_that_a_kill_interrupts_is_settled_once_when_it_has_gone_on(server: Server) -> None:
+    with server.client() as client:
+        what: dict[str, Any] = {
+            "subject": "project:default",
+            "meter": "METER_CPU_MILLISECONDS",
+            "period": "PERIOD_TOTAL",
+        }
+        before = client.quotas.create_quota(quota="interrupted", amount=10**9, **what)
+        entries = next(row.entries for row in kinds(client) if row.kind == "extraction")
+        begun = client.extractions.run_extraction(rule=MARK, cpu_seconds=60)
+        server.kill()
+    server.start()
+    with server.client() as client:
+        until(lambda: client.operations.get_operation(operation=begun.operation.operation).end_time.seconds)
+        until(lambda: not client.quotas.get_quota(quota="interrupted").reserved)
+        after = client.quotas.get_quota(quota="interrupted")
+        rows = {row.kind: row for row in kinds(client)}
+        until(lambda: cpu_of(client, "extraction") == rows["extraction"].used.cpu_milliseconds)
+        client.quotas.delete_quota(quota="interrupted", etag=after.etag)
+
+    assert rows["extraction"].entries == entries + 1
+    assert 0 < after.spent - before.spent <= 60_000
+
+
 def test_what_lay_in_slices_at_a_kill_is_charged_in_full_and_never_beyond_the_budget(server: Server) -> None:
     with server.client() as client:
         secret, who = key_of(client)

@@ -10,6 +10,7 @@ from aimass.v1 import rules_pb2 as _rules_pb2
 from aimass.v1 import sources_pb2 as _sources_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -95,6 +96,79 @@ class ExtractionEnded(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExtractionEnded: _TypeAlias = ExtractionEnded  # noqa: Y015
+
+@_typing.final
+class WorkEnded(_message.Message):
+    """Long work that somebody asked for (an extraction, a pipeline, a fitting) ended, however: what it used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORK_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    @_builtins.property
+    def work(self) -> Global___Work: ...
+    def __init__(
+        self,
+        *,
+        work: Global___Work | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "work", b"work"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkEnded: _TypeAlias = WorkEnded  # noqa: Y015
+
+@_typing.final
+class Work(_message.Message):
+    """What long work used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    CPU_MILLISECONDS_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    kind: _builtins.str
+    """extraction, pipeline, fitting."""
+    principal: _builtins.str
+    """Who asked for it: `key:<prefix>`, `user:<name>`."""
+    cpu_milliseconds: _builtins.int
+    """Milliseconds of processors that all its processes used, never more than it was permitted."""
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        operation: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        principal: _builtins.str = ...,
+        cpu_milliseconds: _builtins.int = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cpu_milliseconds",
+        b"cpu_milliseconds",
+        "end_time",
+        b"end_time",
+        "kind",
+        b"kind",
+        "operation",
+        b"operation",
+        "principal",
+        b"principal",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Work: _TypeAlias = Work  # noqa: Y015
 
 @_typing.final
 class DataSetVersionAdded(_message.Message):

@@ -480,9 +480,12 @@ class FitFeatureSetRequest(_message.Message):
     FEATURE_SET_FIELD_NUMBER: _builtins.int
     DATA_SET_VERSION_FIELD_NUMBER: _builtins.int
     TRAIN_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
     feature_set: _builtins.str
     data_set_version: _builtins.int
     """The newest if unset."""
+    cpu_seconds: _builtins.int
+    """The most seconds of processors that all of it may use; 21,600 if unset. This much is reserved of the caller's budgets, and work that uses it up ends as limit_exceeded."""
     @_builtins.property
     def train(self) -> Global___RowRange:
         """The rows to fit on; all if unset."""
@@ -493,11 +496,19 @@ class FitFeatureSetRequest(_message.Message):
         feature_set: _builtins.str = ...,
         data_set_version: _builtins.int = ...,
         train: Global___RowRange | None = ...,
+        cpu_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "data_set_version", b"data_set_version", "feature_set", b"feature_set", "train", b"train"
+        "cpu_seconds",
+        b"cpu_seconds",
+        "data_set_version",
+        b"data_set_version",
+        "feature_set",
+        b"feature_set",
+        "train",
+        b"train",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -221,7 +221,9 @@ Global___MethodPolicy: _TypeAlias = MethodPolicy  # noqa: Y015
 
 @_typing.final
 class Reserved(_message.Message):
-    """The most that what a call starts may use: so many processors, for so many seconds, so many times."""
+    """The most that what a call starts may use: so many processors, for so many seconds, so many times; or so many seconds of
+    processors in all.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -231,6 +233,8 @@ class Reserved(_message.Message):
     TIMES_FIELD_NUMBER: _builtins.int
     TIMES_UNSET_FIELD_NUMBER: _builtins.int
     PROCESSORS_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_UNSET_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """What the ledger calls it."""
     seconds: _builtins.str
@@ -240,6 +244,9 @@ class Reserved(_message.Message):
     """The same for how often it may be run."""
     times_unset: _builtins.int
     processors: _builtins.int
+    cpu_seconds: _builtins.str
+    """The field of the request with the seconds of processors that all of it may use, and what holds where it is not set."""
+    cpu_seconds_unset: _builtins.int
     def __init__(
         self,
         *,
@@ -249,10 +256,16 @@ class Reserved(_message.Message):
         times: _builtins.str = ...,
         times_unset: _builtins.int = ...,
         processors: _builtins.int = ...,
+        cpu_seconds: _builtins.str = ...,
+        cpu_seconds_unset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cpu_seconds",
+        b"cpu_seconds",
+        "cpu_seconds_unset",
+        b"cpu_seconds_unset",
         "kind",
         b"kind",
         "processors",

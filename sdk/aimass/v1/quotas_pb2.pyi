@@ -32,7 +32,7 @@ class _MeterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Meter.ValueType
     METER_ROWS: _Meter.ValueType  # 2
     """Rows of those."""
     METER_CPU_MILLISECONDS: _Meter.ValueType  # 3
-    """Thousandths of a second of a processor, by trainings."""
+    """Thousandths of a second of a processor, by trainings, extractions, fittings and pipelines."""
     METER_MONEY_MICROS: _Meter.ValueType  # 4
     """Millionths of the currency, by the list of prices."""
     METER_TOKENS: _Meter.ValueType  # 5
@@ -47,7 +47,7 @@ METER_REQUESTS: Meter.ValueType  # 1
 METER_ROWS: Meter.ValueType  # 2
 """Rows of those."""
 METER_CPU_MILLISECONDS: Meter.ValueType  # 3
-"""Thousandths of a second of a processor, by trainings."""
+"""Thousandths of a second of a processor, by trainings, extractions, fittings and pipelines."""
 METER_MONEY_MICROS: Meter.ValueType  # 4
 """Millionths of the currency, by the list of prices."""
 METER_TOKENS: Meter.ValueType  # 5
@@ -237,7 +237,7 @@ Global___Quota: _TypeAlias = Quota  # noqa: Y015
 
 @_typing.final
 class LedgerEntry(_message.Message):
-    """A line of the ledger that was settled: what one caller used of one model in a few seconds, or a training."""
+    """A line of the ledger that was settled: what one caller used of one model in a few seconds, a training, or other long work."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -259,10 +259,11 @@ class LedgerEntry(_message.Message):
     principal: _builtins.str
     """`key:<prefix>`, `user:<name>`; empty: nobody known, as for what a pipeline submitted."""
     kind: _builtins.str
-    """serving, training."""
+    """serving, training, extraction, fitting, pipeline."""
     model: _builtins.str
+    """Empty: the work was for none."""
     reference: _builtins.str
-    """The job of a training."""
+    """The job of a training, the operation of other long work."""
     estimated: _builtins.bool
     """Nobody said what was used, so all that was reserved is charged."""
     price_list: _builtins.int
@@ -410,7 +411,7 @@ class Price(_message.Message):
     per: _builtins.int
     """1 if unset."""
     kind: _builtins.str
-    """serving, training; empty: both."""
+    """serving, training, extraction, fitting, pipeline; empty: all."""
     def __init__(
         self,
         *,

@@ -322,7 +322,7 @@ class Quotas:
 
 
 class UsageStub:
-    """What was used, as the ledger has it: predictions and trainings alike.
+    """What was used, as the ledger has it: predictions, trainings and work on data alike.
     """
 
     def __init__(self, channel):
@@ -339,7 +339,7 @@ class UsageStub:
 
 
 class UsageServicer:
-    """What was used, as the ledger has it: predictions and trainings alike.
+    """What was used, as the ledger has it: predictions, trainings and work on data alike.
     """
 
     def ListUsage(self, request, context):
@@ -366,7 +366,7 @@ def add_UsageServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Usage:
-    """What was used, as the ledger has it: predictions and trainings alike.
+    """What was used, as the ledger has it: predictions, trainings and work on data alike.
     """
 
     @staticmethod

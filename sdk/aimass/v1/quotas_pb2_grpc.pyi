@@ -119,7 +119,7 @@ def add_QuotasServicer_to_server(
 ) -> None: ...
 
 class UsageStub:
-    """What was used, as the ledger has it: predictions and trainings alike."""
+    """What was used, as the ledger has it: predictions, trainings and work on data alike."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -130,14 +130,14 @@ class UsageStub:
 
 @_typing.type_check_only
 class UsageAsyncStub(UsageStub):
-    """What was used, as the ledger has it: predictions and trainings alike."""
+    """What was used, as the ledger has it: predictions, trainings and work on data alike."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListUsage: _aio.UnaryUnaryMultiCallable[_quotas_pb2.ListUsageRequest, _quotas_pb2.ListUsageResponse]  # type: ignore[assignment]
     """Sums up what was used by key, project, model, kind and time, as far as asked, a page at a time: of the caller's project, or of all if he has the right in all. What is under way comes some seconds later."""
 
 class UsageServicer(metaclass=_abc_1.ABCMeta):
-    """What was used, as the ledger has it: predictions and trainings alike."""
+    """What was used, as the ledger has it: predictions, trainings and work on data alike."""
 
     @_abc_1.abstractmethod
     def ListUsage(

@@ -2,6 +2,7 @@
 
 from aimass.v1 import extractions_pb2 as pb
 from aimass.v1.operations_pb2 import Operation
+from services.data.efforts.domain import Order
 from services.data.extractions.domain import Extraction
 from services.data.extractions.service import Extractions
 from services.data.extractions.wire import extraction_to_wire
@@ -20,7 +21,8 @@ class ExtractionsApi:
 
     async def RunExtraction(self, request: pb.RunExtractionRequest, call: Call) -> Operation:
         once = call.once(_operation)
-        _, operation = await self._extractions.run(call.scope, request.rule, once)
+        order = Order(call.principal.id, request.cpu_seconds)
+        _, operation = await self._extractions.run(call.scope, request.rule, once, order)
         return operation
 
     async def GetExtraction(self, request: pb.GetExtractionRequest, call: Call) -> pb.Extraction:

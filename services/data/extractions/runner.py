@@ -13,6 +13,7 @@ from typing import Any
 from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
 from services.data.datasets.service import DataSets
+from services.data.efforts.service import Efforts
 from services.data.extractions import domain
 from services.data.extractions.domain import Counts, Extraction, Task
 from services.data.extractions.store import ExtractionStore
@@ -39,6 +40,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
         store: ExtractionStore,
         sources: Sources,
         data_sets: DataSets,
+        efforts: Efforts,
         operations: Operations,
         tenure: Tenure,
         now: Callable[[], datetime],
@@ -47,7 +49,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
         at_once: int,
     ) -> None:
         super().__init__(operations, tenure, spawn, at_once)
-        self._store, self._sources, self._data_sets = store, sources, data_sets
+        self._store, self._sources, self._data_sets, self._efforts = store, sources, data_sets, efforts
         self._now, self._limits = now, limits
 
     async def _unfinished(self) -> Sequence[tuple[Scope, Extraction]]:
@@ -111,7 +113,8 @@ class ExtractionRunner(LeasedWork[Extraction]):
         for again in reversed(range(_ATTEMPTS)):
             folder = await self._data_sets.prepare(scope, extraction.data_set, extraction.extraction)
             try:
-                return await process.run(_WORK, {**request, "folder": str(folder)}, self._limits, progress)
+                asked = {**request, "folder": str(folder)}
+                return await self._efforts.run(scope, extraction.operation, _WORK, asked, self._limits, progress)
             except process.Killed as killed:
                 log.warning("the extraction %s: %s, %d more attempts", extraction.extraction, killed, again)
                 if not again:

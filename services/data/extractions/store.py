@@ -9,6 +9,8 @@ from sqlalchemy.engine import Connection, Row
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
+from services.data.efforts import service as efforts
+from services.data.efforts.domain import NOBODY, Order
 from services.data.extractions.domain import Extraction, State, Task
 from services.data.reading.kinds import compiled_from_json, compiled_to_json, source_from_json, to_json
 from services.kit import pages
@@ -76,8 +78,13 @@ class ExtractionStore:
         """Raises Replay for a repeat, before a look at a world that may have moved on since."""
         await self._db.recall(once)
 
-    async def begin(self, scope: Scope, rule: str, pin: Pin, once: Once | None) -> tuple[Extraction, Operation]:
-        """Keeps a run and its operation; `pin` makes the run for an operation's id. Raises in_progress."""
+    async def begin(
+        self, scope: Scope, rule: str, pin: Pin, once: Once | None, order: Order = NOBODY
+    ) -> tuple[Extraction, Operation]:
+        """Keeps a run and its operation; `pin` makes the run for an operation's id.
+
+        Raises in_progress, invalid_value.
+        """
 
         def work(connection: Connection) -> tuple[Extraction, Operation]:
             operation = schema.operations.create(connection, scope, _METHOD, f"rules/{rule}")
@@ -85,6 +92,7 @@ class ExtractionStore:
             running = within(_extraction, scope) & (_extraction.c.rule == rule) & (_extraction.c.state == State.RUNNING)
             if other := connection.execute(select(_extraction.c.extraction).where(running)).scalar():
                 raise Failure(Code.IN_PROGRESS, f"the extraction {other} of {rule} is running", retry_after=1)
+            efforts.begin(connection, scope, operation.operation, "extraction", order)
             pinned = {"source": to_json(task.definition), "compiled": compiled_to_json(task.compiled)}
             connection.execute(insert(_extraction).values(**scope._asdict(), **_values(made), task=pinned))
             return made, operation

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from aimass.v1 import features_pb2 as pb
 from aimass.v1.operations_pb2 import Operation
+from services.data.efforts.domain import Order
 from services.data.features.domain import FeatureSet
 from services.data.features.service import FeatureSets
 from services.data.features.wire import feature_set_to_wire, range_from_wire, steps_from_wire, version_to_wire
@@ -37,7 +38,8 @@ class FeatureSetsApi:
         train = range_from_wire(request.train) if request.HasField("train") else None
         once = call.once(lambda operation: operation)
         what = (request.feature_set, request.data_set_version, train)
-        operation: Operation = await self._feature_sets.fit(call.scope, *what, once)
+        order = Order(call.principal.id, request.cpu_seconds)
+        operation: Operation = await self._feature_sets.fit(call.scope, *what, once, order)
         return operation
 
     async def GetFeatureSetVersion(self, request: pb.GetFeatureSetVersionRequest, call: Call) -> pb.FeatureSetVersion:

@@ -12,11 +12,12 @@ from sqlalchemy.engine import Connection
 
 from services.data.datasets.domain import LineageNode
 from services.data.datasets.service import DataSets
+from services.data.efforts.domain import NOBODY, Order
+from services.data.efforts.service import Efforts
 from services.data.features import domain, events
 from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit, Fitted, RowRange
 from services.data.features.store import Store
 from services.data.features.wire import version_to_wire
-from services.kit import process
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
 from services.kit.db import Once
@@ -28,7 +29,7 @@ from services.kit.pages import Page
 from services.kit.process import Limits
 from services.kit.timestamps import uuid7
 
-_FIT = TypeAdapter(Fit)
+_FIT, _WORK = TypeAdapter(Fit), "services.data.features.work"
 
 
 class FeatureSets(LeasedWork[Fit]):
@@ -39,6 +40,7 @@ class FeatureSets(LeasedWork[Fit]):
         store: Store,
         data_sets: DataSets,
         blobs: Blobs,
+        efforts: Efforts,
         operations: Operations,
         tenure: Tenure,
         now: Callable[[], datetime],
@@ -46,7 +48,7 @@ class FeatureSets(LeasedWork[Fit]):
         limits: Limits,
     ) -> None:
         super().__init__(operations, tenure, spawn, at_once=1)  # a fitting takes both cores and much memory
-        self._store, self._data_sets, self._blobs = store, data_sets, blobs
+        self._store, self._data_sets, self._blobs, self._efforts = store, data_sets, blobs, efforts
         self._now, self._limits = now, limits
 
     async def create(self, scope: Scope, made: FeatureSet, once: Once | None) -> FeatureSet:
@@ -85,10 +87,18 @@ class FeatureSets(LeasedWork[Fit]):
 
         return await self._store.change(scope, name, decide)
 
-    async def fit(self, scope: Scope, name: str, version: int, train: RowRange | None, once: Once | None) -> Any:
+    async def fit(
+        self,
+        scope: Scope,
+        name: str,
+        version: int,
+        train: RowRange | None,
+        once: Once | None,
+        order: Order = NOBODY,
+    ) -> Any:
         """Begins a fitting on a version of its data set, the newest for 0; answers with the operation.
 
-        Raises not_found, unknown_version, and invalid_value when the steps do not fit the version's columns.
+        Raises not_found, unknown_version, and invalid_value, also when the steps do not fit the version's columns.
         """
         await self._store.recall(once)
         found = await self._store.get(scope, name)
@@ -103,7 +113,7 @@ class FeatureSets(LeasedWork[Fit]):
             what = (found.data_set, pinned, train, found.steps, found.label, found.key, inputs)
             return Fit(operation, name, *what, self._now())
 
-        operation = await self._store.begin(scope, fit, name, once)
+        operation = await self._store.begin(scope, fit, name, once, order)
         self.begin(scope, fit(operation.operation))
         return operation
 
@@ -129,7 +139,7 @@ class FeatureSets(LeasedWork[Fit]):
             async with self._data_sets.local(scope, found) as location:
                 files = [str(Path(location.uri) / file.path) for file in location.files]
                 request = {**_FIT.dump_python(fit, mode="json"), "files": files, "graph": str(graph)}
-                result = await process.run("services.data.features.work", request, self._limits, tell)
+                result = await self._efforts.run(scope, fit.operation, _WORK, request, self._limits, tell)
             digest = await self._blobs.adopt(scope.tenant, graph)
             return Fitted(result["rows"], tuple(result["outputs"]), digest)
         finally:

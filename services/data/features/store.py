@@ -8,6 +8,8 @@ from sqlalchemy import JSON, Column, ColumnElement, Index, Integer, String, dele
 from sqlalchemy.engine import Connection, Row
 
 from services.data.database import schema
+from services.data.efforts import service as efforts
+from services.data.efforts.domain import NOBODY, Order
 from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit
 from services.kit import pages
 from services.kit.auth import Scope
@@ -119,13 +121,16 @@ class Store:
 
         return await self._db.read(work)
 
-    async def begin(self, scope: Scope, fit: Callable[[str], Fit], name: str, once: Once | None) -> Any:
-        """Keeps a fitting and its operation, which is returned. Raises not_found."""
+    async def begin(
+        self, scope: Scope, fit: Callable[[str], Fit], name: str, once: Once | None, order: Order = NOBODY
+    ) -> Any:
+        """Keeps a fitting and its operation, which is returned. Raises not_found, invalid_value."""
 
         def work(connection: Connection) -> Any:
             _get(connection, scope, name)
             method, resource = "aimass.v1.FeatureSets/FitFeatureSet", f"feature-sets/{name}"
             operation = schema.operations.create(connection, scope, method, resource)
+            efforts.begin(connection, scope, operation.operation, "fitting", order)
             row = {
                 "operation": operation.operation,
                 "definition": _FIT.dump_python(fit(operation.operation), mode="json"),

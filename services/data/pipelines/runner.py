@@ -16,6 +16,7 @@ from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
 from services.data.datasets.queries import table_requests
 from services.data.datasets.service import DataSets
+from services.data.efforts.service import Efforts
 from services.data.pipelines.domain import Output, Run, Step
 from services.data.pipelines.store import Store
 from services.data.pipelines.wire import run_to_wire
@@ -28,6 +29,8 @@ from services.kit.leased_work import LeasedWork, Spawn
 from services.kit.leases import Tenure
 from services.kit.operations import Operations
 
+_WORK = "services.data.pipelines.work"
+
 
 class PipelineRunner(LeasedWork[Run]):
     """Runs as many at a time as there are children for; others wait."""
@@ -36,6 +39,7 @@ class PipelineRunner(LeasedWork[Run]):
         self,
         store: Store,
         data_sets: DataSets,
+        efforts: Efforts,
         operations: Operations,
         tenure: Tenure,
         now: Callable[[], datetime],
@@ -44,7 +48,8 @@ class PipelineRunner(LeasedWork[Run]):
         at_once: int = 2,
     ) -> None:
         super().__init__(operations, tenure, spawn, at_once)
-        self._store, self._data_sets, self._now, self._limits = store, data_sets, now, limits
+        self._store, self._data_sets, self._efforts = store, data_sets, efforts
+        self._now, self._limits = now, limits
 
     async def _unfinished(self) -> Sequence[tuple[Scope, Run]]:
         return await self._store.unfinished()
@@ -97,7 +102,7 @@ class PipelineRunner(LeasedWork[Run]):
         try:
             async with contextlib.AsyncExitStack() as stack:
                 request = await self._request(scope, run, step, folder, stack)
-                result = await process.run("services.data.pipelines.work", request, self._limits, progress)
+                result = await self._efforts.run(scope, run.operation, _WORK, request, self._limits, progress)
         except Failure as failure:
             raise Failure(failure.code, f"{step.data_set}: {failure.detail}", failure.violations) from None
         parents = tuple(LineageNode("data_set", name, version) for name, version in read.items())

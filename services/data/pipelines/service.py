@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from services.data.datasets.service import DataSets
+from services.data.efforts.domain import NOBODY, Order
 from services.data.etags import expect
 from services.data.pipelines.domain import RUNNING, Pipeline, Run, Step, check_steps, external_inputs
 from services.data.pipelines.store import Store
@@ -49,16 +50,16 @@ class Pipelines:
         """By name."""
         return await self._store.list(scope, page_size, page_token, show_deleted)
 
-    async def run(self, scope: Scope, name: str, once: Once | None) -> tuple[Run, Any]:
+    async def run(self, scope: Scope, name: str, once: Once | None, order: Order = NOBODY) -> tuple[Run, Any]:
         """Keeps a run and begins it; returns it and its operation.
 
-        Raises not_found, in_progress, failed_precondition for an input without a version.
+        Raises not_found, in_progress, invalid_value, failed_precondition for an input without a version.
         """
         await self._store.recall(once)
         found = await self._store.get(scope, name)
         inputs = {data_set: await self._newest(scope, data_set) for data_set in external_inputs(found.steps)}
         wanted = Run(uuid7(), name, "", RUNNING, found.steps, inputs, (), self._now())
-        run, operation = await self._store.begin(scope, wanted, once)
+        run, operation = await self._store.begin(scope, wanted, once, order)
         self._runner.begin(scope, run)
         return run, operation
 

@@ -11,6 +11,8 @@ from sqlalchemy import JSON, Column, ColumnElement, Index, Integer, String, dele
 from sqlalchemy.engine import Connection, Row
 
 from services.data.database import schema
+from services.data.efforts import service as efforts
+from services.data.efforts.domain import NOBODY, Order
 from services.data.pipelines.domain import CANCELLED, FAILED, RUNNING, SUCCEEDED, Cursor, Output, Pipeline, Run, Step
 from services.kit import pages
 from services.kit.auth import Scope
@@ -113,8 +115,11 @@ class Store:
 
         return await self._db.run(work)
 
-    async def begin(self, scope: Scope, wanted: Run, once: Once | None) -> tuple[Run, Any]:
-        """Keeps a run with its operation, which is returned. Raises not_found; in_progress while another one runs."""
+    async def begin(self, scope: Scope, wanted: Run, once: Once | None, order: Order = NOBODY) -> tuple[Run, Any]:
+        """Keeps a run with its operation, which is returned.
+
+        Raises not_found, invalid_value; in_progress while another one runs.
+        """
 
         def work(connection: Connection) -> tuple[Run, Any]:
             _get(connection, scope, wanted.pipeline)
@@ -124,6 +129,7 @@ class Store:
                 raise Failure(Code.IN_PROGRESS, f"the pipeline {wanted.pipeline} is running")
             method, resource = "aimass.v1.Pipelines/RunPipeline", f"pipelines/{wanted.pipeline}"
             operation = schema.operations.create(connection, scope, method, resource)
+            efforts.begin(connection, scope, operation.operation, "pipeline", order)
             run = replace(wanted, operation=operation.operation)
             connection.execute(insert(pipeline_run).values({**scope._asdict(), **_run_row(run)}))
             return run, operation

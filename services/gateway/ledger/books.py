@@ -6,17 +6,18 @@ from typing import Any
 from google.protobuf.message import Message
 
 from aimass.v1 import gateway_events_pb2 as pb
+from aimass.v1.data_events_pb2 import WorkEnded
 from aimass.v1.trainer_events_pb2 import JobChanged
 from services.gateway.access.service import AccessService
 from services.gateway.database import schema
 from services.gateway.ledger.api import PricesApi, QuotasApi, UsageApi
 from services.gateway.ledger.events import usage_settled
+from services.gateway.ledger.longwork import LongWork
 from services.gateway.ledger.service import Ledger
 from services.gateway.ledger.spending import Spending
 from services.gateway.ledger.store.entries import Entries
 from services.gateway.ledger.store.quotas import Quotas
 from services.gateway.ledger.store.report import Report
-from services.gateway.ledger.training import Trainings
 from services.kit.app import Runtime
 from services.kit.db import Database
 from services.kit.inbox import Handler, Listener
@@ -37,8 +38,9 @@ class Books:
             "aimass.v1.Prices": PricesApi(ledger),
         }
         self.heard: dict[type[Message], Handler] = {pb.QuotaChanged: quotas.changed}
-        self.trainings = Trainings(self.entries, ledger.book, runtime.instance)
+        self.longwork = LongWork(self.entries, ledger.book, runtime.instance)
         # Not one for each process: every event is heard once, by one of all gateways.
-        self.jobs = Listener({JobChanged: self.trainings.changed}, schema.inbox)
+        ends: dict[type[Message], Handler] = {JobChanged: self.longwork.changed, WorkEnded: self.longwork.ended}
+        self.ends = Listener(ends, schema.inbox)
         self.start = [ledger.load, self.entries.begin]
         self.tasks = [ledger.watch, self.entries.watch, self.spending.run]

@@ -11,6 +11,7 @@ from services.kit.errors import Code, Failure, InvalidValue, NotFound, Violation
 
 TENANT = "tenant"
 SERVING, TRAINING = "serving", "training"
+KINDS = (SERVING, TRAINING, "extraction", "fitting", "pipeline")  # of work
 GROUPS = ("project", "principal", "model", "kind")  # what sums may be kept apart by
 MOST = 10**15  # of any meter
 _DEAREST = 10**9  # millionths: sums of such prices still fit into a column
@@ -103,7 +104,7 @@ class Entry:
     kind: str
     model: str
     reserved: Amounts
-    # What the work is known by elsewhere: the job of a training.
+    # What the work is known by elsewhere: the job of a training, the operation of other long work.
     reference: str = ""
     owner: str = ""
     state: State = State.RESERVED
@@ -289,8 +290,8 @@ def check_prices(prices: PriceList, now: datetime) -> None:
     for index, price in enumerate(prices.prices):
         if price.meter is Meter.MONEY:
             invalid(f"/prices/{index}/meter", "must be something that can be bought")
-        if price.kind not in ("", SERVING, TRAINING):
-            invalid(f"/prices/{index}/kind", "must be serving, training or nothing")
+        if price.kind not in ("", *KINDS):
+            invalid(f"/prices/{index}/kind", f"must be nothing or one of {', '.join(KINDS)}")
         if not (0 <= price.micros <= _DEAREST and 1 <= price.per <= _DEAREST):
             invalid(f"/prices/{index}", f"needs micros from 0 and per from 1, neither above {_DEAREST}")
         if seen.index((price.meter, price.kind)) != index:

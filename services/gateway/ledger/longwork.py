@@ -1,10 +1,11 @@
-"""Trainings in the ledger: reserved when a job is submitted, settled when its trainer says what it used."""
+"""Long work in the ledger: reserved when it is asked for, settled when the service that did it says what it used."""
 
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aimass.v1 import jobs_pb2
+from aimass.v1 import jobs_pb2, options_pb2
+from aimass.v1.data_events_pb2 import WorkEnded
 from aimass.v1.operations_pb2 import Operation
 from aimass.v1.trainer_events_pb2 import JobChanged
 from services.gateway.ledger.book import Quotabook
@@ -18,17 +19,17 @@ from services.kit.inbox import Delivery
 from services.kit.timestamps import uuid7
 
 log = logging.getLogger(__name__)
-_UNBOUND = 300.0  # seconds that a reservation waits for its job
-_QUEUED = 7 * 24 * 3600.0  # seconds that a job may wait for its turns; what ends later is charged all the same
-# After these nobody knows whether the job is there: its reservation waits.
+_UNBOUND = 300.0  # seconds that a reservation waits for its work
+_QUEUED = 7 * 24 * 3600.0  # seconds that work may wait for its turns; what ends later is charged all the same
+# After these nobody knows whether the work is there: its reservation waits.
 _UNSURE = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL)
 _ENDED = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
 _MOST = 10**15  # milliseconds that are reserved at most: what says more is refused where it is asked for
 Send = Callable[[], Awaitable[tuple[bytes, Any]]]
 
 
-class Trainings:
-    """Reserves for calls that the contract says it of, and hears how jobs ended."""
+class LongWork:
+    """Reserves for calls that the contract says it of, and hears how jobs and operations ended."""
 
     def __init__(self, entries: Entries, book: Quotabook, instance: str) -> None:
         self._entries, self._book, self._instance = entries, book, instance
@@ -43,18 +44,16 @@ class Trainings:
                 await self._try(self._entries.settle([(entry, Amounts())]))
             raise
         if entry:
-            job = Operation.FromString(reply).resource.removeprefix("jobs/")
-            await self._try(self._entries.bind(entry, job, _QUEUED))
+            await self._try(self._entries.bind(entry, _reference(Operation.FromString(reply)), _QUEUED))
         return reply, trailers
 
     async def _reserve(self, method: Method, request: Any, caller: Principal) -> Entry | None:
         """Raises invalid_value, invalid_name, quota_exceeded; unavailable when budgets cannot be asked."""
         fields.check(request)
-        says, spec, scope = method.policy.reserves, request.spec, caller.scope
-        seconds = getattr(spec, says.seconds) or says.seconds_unset
-        times = getattr(spec, says.times) or says.times_unset
-        most = Amounts(cpu_milliseconds=min(max(seconds * times * says.processors * 1000, 0), _MOST))
-        where = (scope.tenant, scope.project, caller.id, says.kind, spec.model)
+        says, scope = method.policy.reserves, caller.scope
+        most = Amounts(cpu_milliseconds=min(max(_seconds(says, request) * 1000, 0), _MOST))
+        model = request.spec.model if says.kind == TRAINING else ""
+        where = (scope.tenant, scope.project, caller.id, says.kind, model)
         entry = Entry(uuid7(), *where, reserved=most, owner=self._instance)
         try:
             (found,) = await self._entries.reserve([Claim(entry, most, _UNBOUND)])
@@ -75,10 +74,31 @@ class Trainings:
             ended = Entry(uuid7(), *where, reserved=Amounts(), used=used, reference=job.job, owner=self._instance)
             await self._entries.conclude(ended)
 
+    async def ended(self, message: WorkEnded, delivery: Delivery) -> None:
+        """Other work ended; what it used counts on whoever asked for it, whether or not that was reserved."""
+        work, scope = message.work, delivery.scope
+        where, used = (scope.tenant, scope.project, work.principal, work.kind, ""), work.cpu_milliseconds
+        how: dict[str, Any] = {"reserved": Amounts(), "used": Amounts(cpu_milliseconds=used), "owner": self._instance}
+        await self._entries.conclude(Entry(uuid7(), *where, **how, reference=work.operation))
+
     @staticmethod
     async def _try(work: Awaitable[Any]) -> None:
-        """What cannot be written now is mended when the job has ended, or when the reservation's time is over."""
+        """What cannot be written now is mended when the work has ended, or when the reservation's time is over."""
         try:
             await work
         except Failure as failure:
             log.warning("a reservation is left as it is: %s", failure)
+
+
+def _seconds(says: options_pb2.Reserved, request: Any) -> int:
+    """The most seconds of processors that what a call starts may use."""
+    if says.cpu_seconds:
+        return int(getattr(request, says.cpu_seconds) or says.cpu_seconds_unset)
+    seconds = getattr(request.spec, says.seconds) or says.seconds_unset
+    return int(seconds * (getattr(request.spec, says.times) or says.times_unset) * says.processors)
+
+
+def _reference(operation: Operation) -> str:
+    """What the work is known by when it ends: a job by itself, all else by its operation."""
+    kind, _, name = operation.resource.partition("/")
+    return name if kind == "jobs" else operation.operation
