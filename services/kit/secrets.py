@@ -30,6 +30,11 @@ def key_of(text: str, setting: str) -> bytes:
     raise ConfigError(f"{setting}: must be {_KEY} bytes as base64")
 
 
+def keys_of(text: str, setting: str) -> list[bytes]:
+    """As `key_of`, of several with commas between them."""
+    return [key_of(one.strip(), setting) for one in text.split(",") if one.strip()]
+
+
 class Vault:
     """Seals and opens secrets with AES-256-GCM. Every process of an installation shares the keys."""
 
@@ -40,7 +45,7 @@ class Vault:
         ConfigError for a given one that is none.
         """
         self._file, self._given = folder / "secrets.key", key_of(given, "AIMASS_SECRETS_KEY") if given else b""
-        self._old = [key_of(text.strip(), "AIMASS_SECRETS_OLD_KEYS") for text in old.split(",") if text.strip()]
+        self._old = keys_of(old, "AIMASS_SECRETS_OLD_KEYS")
 
     def seal(self, secret: bytes, context: str) -> bytes:
         """The secret for a database; it opens with the same context only, so rows cannot be swapped."""

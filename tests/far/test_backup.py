@@ -114,6 +114,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     settings = {
         "AIMASS_GATEWAY_PEPPER": secret(),
         "AIMASS_SECRETS_KEY": secret(),
+        "AIMASS_SECRETS_OLD_KEYS": secret(),
         "AIMASS_EGRESS_ALLOW": f"127.0.0.1:{port}",
         "AIMASS_TRAINER_WORKERS": "0",
         "AIMASS_LOG_LEVEL": "WARNING",
@@ -146,9 +147,10 @@ def before(story: Story, first: Fleet) -> None:
 
 
 def after(story: Story, second: Fleet) -> None:
-    """A restore with another pepper, one that is killed half way, one that is not; then the services."""
+    """Restores with another pepper, without old keys, killed half way, and whole; then the services."""
     env, archive = second.everything(), str(story.archive)
     story.said["other pepper"] = run(env | {"AIMASS_GATEWAY_PEPPER": secret()}, "--restore", archive)
+    story.said["no old keys"] = run(env | {"AIMASS_SECRETS_OLD_KEYS": ""}, "--restore", archive)
     dying = program(env, "--restore", archive)
     objects = second.folder / "s3" / "s3" / "far"
     deadline = time.monotonic() + 60
@@ -185,6 +187,7 @@ def test_a_restore_says_the_same_after_one_that_was_killed(story: Story) -> None
         ("second backup", "is there already"),
         ("into what is used", "the bus is not empty"),
         ("other pepper", "AIMASS_GATEWAY_PEPPER is not the one that the archive was made with"),
+        ("no old keys", "AIMASS_SECRETS_OLD_KEYS lacks a key that the archive was made with"),
     ],
 )
 def test_what_would_do_harm_is_refused_in_a_sentence(story: Story, what: str, sentence: str) -> None:
@@ -195,7 +198,7 @@ def test_what_would_do_harm_is_refused_in_a_sentence(story: Story, what: str, se
 def test_no_secret_is_in_the_archive(story: Story) -> None:
     content = story.archive.read_bytes()
 
-    for name in ("AIMASS_GATEWAY_PEPPER", "AIMASS_SECRETS_KEY"):
+    for name in ("AIMASS_GATEWAY_PEPPER", "AIMASS_SECRETS_KEY", "AIMASS_SECRETS_OLD_KEYS"):
         assert story.settings[name].encode() not in content
         assert base64.b64decode(story.settings[name]) not in content
     assert story.key.encode() not in content

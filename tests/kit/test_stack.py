@@ -65,8 +65,11 @@ def test_what_is_no_stack_is_refused_by_the_name_of_its_setting(tmp_path: Path, 
 
 def test_an_archive_names_its_secrets_and_does_not_tell_them(tmp_path: Path) -> None:
     env = settings(tmp_path)
+    env |= {"AIMASS_SECRETS_OLD_KEYS": key()}
     marks = stack_of(env).secrets
 
+    assert len(stack_of(env).old) == 1
+    assert not [mark for mark in stack_of(env).old if mark in str(env)]
     assert set(marks) == {"AIMASS_GATEWAY_PEPPER", "AIMASS_SECRETS_KEY"}
     assert stack_of(env).secrets == marks
     assert not [mark for mark in marks.values() if mark in str(env)]
@@ -79,6 +82,20 @@ def test_a_stack_with_another_secret_takes_no_archive(tmp_path: Path, setting: s
 
     with pytest.raises(Failure, match=f"{setting} is not the one"):
         read(stack_of(env | {setting: key()}), file)
+
+
+def test_an_archive_of_a_change_of_keys_asks_for_the_old_ones_as_well(tmp_path: Path) -> None:
+    env, old = settings(tmp_path), [key(), key()]
+    changing = env | {"AIMASS_SECRETS_OLD_KEYS": ", ".join(old)}
+    stack = stack_of(changing)
+    file = archive(tmp_path / "all.aimass", stack, old_keys=sorted(stack.old))
+
+    for some in ("", old[0], f"{key()},{old[1]}"):
+        with pytest.raises(Failure, match="AIMASS_SECRETS_OLD_KEYS lacks a key"):
+            read(stack_of(env | {"AIMASS_SECRETS_OLD_KEYS": some}), file)
+    for more in (changing, env | {"AIMASS_SECRETS_OLD_KEYS": f"{key()},{old[1]},{old[0]}"}):
+        with pytest.raises(Failure, match="a database cannot be used"):  # all keys are there: servers are asked
+            read(stack_of(more), file)
 
 
 def test_the_archive_of_a_home_folder_is_none_of_a_stack_and_the_other_way_round(tmp_path: Path) -> None:

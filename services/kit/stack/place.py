@@ -3,20 +3,21 @@
 import hashlib
 import hmac
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.kit import adapters
 from services.kit.bucket_s3 import Bucket
 from services.kit.config import ConfigError, Installation, load
-from services.kit.secrets import key_of
+from services.kit.secrets import key_of, keys_of
 from services.kit.tenant_keys import TenantKeys
 from services.kit.tls import Credentials
 
 SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
 # Secrets that what is kept cannot be used without, by their settings.
 _SECRETS = ("AIMASS_GATEWAY_PEPPER", "AIMASS_SECRETS_KEY")
+OLD_KEYS = "AIMASS_SECRETS_OLD_KEYS"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Stack:
     tls_dir: Path | None
     credentials: Credentials | None  # what its databases are shown
     secrets: Mapping[str, str]  # what tells whether a secret is the same one, and not what it is
+    old: Set[str]  # the same of old keys of the installation, which may have sealed something still
     keys: TenantKeys | None = None  # what opens its blobs
 
     @property
@@ -51,8 +53,9 @@ def stack_of(env: Mapping[str, str]) -> Stack:
     revisions = {service: root / service / "migrations" for service in SERVICES}
     home = settings.home.resolve()
     shown = adapters.credentials(settings)
-    marks = _marks(settings, env)
-    return Stack(databases, revisions, bucket, home, bus_url, settings.tls_dir, shown, marks, storage.keys)
+    marks, old = _marks(settings, env), keys_of(settings.secrets_old_keys.get_secret_value(), OLD_KEYS)
+    marked = frozenset(_mark(key) for key in old)
+    return Stack(databases, revisions, bucket, home, bus_url, settings.tls_dir, shown, marks, marked, storage.keys)
 
 
 def _database(service: str, env: Mapping[str, str]) -> str:

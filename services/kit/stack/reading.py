@@ -17,7 +17,7 @@ from services.kit.db_postgresql import MIGRATION
 from services.kit.errors import Code, Failure
 from services.kit.stack import copy_postgresql as copy
 from services.kit.stack.offsets_kafka import Offsets, counted
-from services.kit.stack.place import SERVICES, Stack
+from services.kit.stack.place import OLD_KEYS, SERVICES, Stack
 from services.kit.stack.writing import FORMAT
 
 # In the bucket and among the records: which archive they come from, until all of the stack is there.
@@ -53,6 +53,9 @@ def _check_secrets(stack: Stack, archive: Held) -> None:
     for name, mark in stack.secrets.items():
         if archive.said.get("secrets", {}).get(name) != mark:
             raise Failure(Code.FAILED_PRECONDITION, f"{name} is not the one that the archive was made with")
+    if set(archive.said.get("old_keys", ())) - stack.old - set(stack.secrets.values()):
+        text = f"{OLD_KEYS} lacks a key that the archive was made with: something in it may still be sealed with that"
+        raise Failure(Code.FAILED_PRECONDITION, text)
 
 
 @contextmanager

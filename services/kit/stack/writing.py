@@ -34,7 +34,8 @@ def write(stack: Stack, file: Path) -> Made:
             databases = {name: _database(archive, name, snapshots[name], Path(scratch)) for name in snapshots}
         asyncio.run(_objects(archive, stack, Path(scratch)))
         _records(archive, stack.records)
-        return archive.seal({"format": FORMAT, "databases": databases, "secrets": dict(stack.secrets)})
+        marks = {"secrets": dict(stack.secrets), "old_keys": sorted(stack.old)}
+        return archive.seal({"format": FORMAT, "databases": databases, **marks})
 
 
 def _database(archive: Archive, service: str, connection: Connection, scratch: Path) -> Mapping[str, Any]:
