@@ -1,11 +1,12 @@
 """What callers have already, what they take packed, and what pages of other origins may see."""
 
+import gzip
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from services.gateway.api.negotiation import known
+from services.gateway.api.negotiation import Lasting, known
 from tests.gateway.conftest import FAST, Gateway, gateway_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -52,6 +53,16 @@ async def test_the_document_is_sent_once_and_packed_for_who_takes_that(open_gate
     assert (packed.headers["content-encoding"], packed.headers["vary"]) == ("gzip", "accept-encoding")
     assert packed.content == plain.content
     assert int(packed.headers["content-length"]) < len(plain.content) / 4
+
+
+async def test_a_document_that_stays_is_packed_once() -> None:
+    document = Lasting(b"the same " * 1000)
+    headers: list[dict[str, str]] = [{}, {}, {}]
+    first, again, plain = (document.form(accept, said) for accept, said in zip(("gzip", "*", ""), headers, strict=True))
+
+    assert first is again
+    assert (gzip.decompress(first), plain) == (document.plain, document.plain)
+    assert [said.get("content-encoding") for said in headers] == ["gzip", "gzip", None]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Pages and documents: the OpenAPI document, and a page that shows it and works without internet."""
 
 import asyncio
-import hashlib
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -12,9 +12,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from services.gateway.api import negotiation, openapi
+from services.gateway.api.negotiation import Lasting
 from services.gateway.calls import Calls
 from services.gateway.edge import SCOPE_KEY
 from services.gateway.request import Request
+from services.kit.contract import Method
 from services.kit.errors import NotFound
 
 _PAGE = """<!doctype html>
@@ -54,7 +56,7 @@ class Documents:
 
     def __init__(self, calls: Calls, version: str) -> None:
         self._calls, self._version = calls, version
-        self._document = b""
+        self._document: Lasting | None = None
         # The package holds the files of Swagger UI; its code is not run.
         found = importlib.util.find_spec("fastapi_swagger")
         self._assets = Path(found.origin).parent / "resources" if found and found.origin else Path()
@@ -81,21 +83,22 @@ class Documents:
         return Response(content, headers={"cache-control": "private, max-age=86400"}, media_type=_ASSETS[name])
 
     async def _openapi(self, web: WebRequest) -> Response:
-        document = await self.openapi()
-        etag = hashlib.sha256(document).hexdigest()[:32]
+        document = await self._made()
         # Weak: packed or not it is the same document in other bytes.
-        headers = {"cache-control": "no-cache", "etag": f'W/"{etag}"', "vary": "accept-encoding"}
-        if negotiation.known(web.headers.get("if-none-match", ""), etag):
+        headers = {"cache-control": "no-cache", "etag": f'W/"{document.etag}"', "vary": "accept-encoding"}
+        if negotiation.known(web.headers.get("if-none-match", ""), document.etag):
             return Response(status_code=304, headers=headers)
         request: Request = web.scope[SCOPE_KEY]
-        if not request.receipt:
-            document = await negotiation.packed(document, web.headers.get("accept-encoding", ""), headers)
-        return Response(document, headers=headers, media_type="application/json")
+        accepted = "" if request.receipt else web.headers.get("accept-encoding", "")
+        return Response(document.form(accepted, headers), headers=headers, media_type="application/json")
 
-    async def openapi(self) -> bytes:
+    async def _made(self) -> Lasting:
         """The document, made when it is first asked for."""
         if not self._document:
             methods = [method for method in self._calls.methods() if self._calls.built(method)]
-            made = await asyncio.to_thread(openapi.document, methods, self._version)
-            self._document = orjson.dumps(made)
+            self._document = await asyncio.to_thread(_document, methods, self._version)
         return self._document
+
+
+def _document(methods: Sequence[Method], version: str) -> Lasting:
+    return Lasting(orjson.dumps(openapi.document(methods, version)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import hashlib
 from collections.abc import Sequence
 
 from services.kit.errors import Code, Failure
@@ -19,18 +20,39 @@ def known(if_none_match: str, etag: str) -> bool:
     return etag in named or named == ["*"]
 
 
+class Lasting:
+    """A document that stays as it is: its etag, and each form that callers take it in, made once."""
+
+    def __init__(self, content: bytes) -> None:
+        """Takes as long as packing it does."""
+        self.plain, self.packed = content, gzip.compress(content, _LEVEL, mtime=0)
+        self.etag = hashlib.sha256(content).hexdigest()[:32]
+
+    def form(self, accept_encoding: str, headers: dict[str, str]) -> bytes:
+        """The form for a caller; says in the headers which."""
+        headers["vary"] = "accept-encoding"
+        if not _takes_gzip(accept_encoding):
+            return self.plain
+        headers["content-encoding"] = "gzip"
+        return self.packed
+
+
 async def packed(content: bytes, accept_encoding: str, headers: dict[str, str]) -> bytes:
     """The content as gzip where its caller takes that and it is worth it; says so in the headers."""
     if len(content) < _SMALL:
         return content
     headers["vary"] = "accept-encoding"
-    taken = dict(map(_range, accept_encoding.split(",")[:50]))
-    if not taken.get("gzip", taken.get("*", 0.0)) > 0:  # also what is no number
+    if not _takes_gzip(accept_encoding):
         return content
     headers["content-encoding"] = "gzip"
     if len(content) < _LARGE:
         return gzip.compress(content, _LEVEL, mtime=0)
     return await asyncio.to_thread(gzip.compress, content, _LEVEL, mtime=0)
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    taken = dict(map(_range, accept_encoding.split(",")[:50]))
+    return taken.get("gzip", taken.get("*", 0.0)) > 0  # not what is no number
 
 
 def chosen(accept: str, offers: Sequence[str]) -> str:
