@@ -13,7 +13,8 @@ _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _SHOWN = (
     b"etag, location, retry-after, x-request-id, model-version, degraded, idempotency-replayed, "
     b"inference-header-content-length, ratelimit, ratelimit-policy, "
-    b"ratelimit-limit, ratelimit-remaining, ratelimit-reset"
+    b"ratelimit-limit, ratelimit-remaining, ratelimit-reset, "
+    b"content-digest, signature-input, signature, allow, www-authenticate"
 )
 _SECONDS = b"600"  # for which a browser remembers what it was told
 Headers = list[tuple[bytes, bytes]]

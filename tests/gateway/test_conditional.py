@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from aimass.receipts import asking
 from services.gateway.api.negotiation import Lasting, known
 from tests.gateway.conftest import FAST, Gateway, gateway_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+BROWSERS = {"connection", "date", "vary", "x-content-type-options"}  # for them, not for their pages
 APP = "https://app.example"
 LIMIT = {"level": "LIMIT_LEVEL_TENANT", "counts": "LIMIT_COUNT_REQUESTS", "rate": 1000, "burst": 1000}
 
@@ -108,6 +110,22 @@ async def test_a_page_of_an_allowed_origin_asks_without_a_key_and_sees_answers(o
         assert (answer.headers["access-control-allow-origin"], answer.headers["vary"]) == (APP, "origin")
         assert "access-control-allow-credentials" not in answer.headers
     assert (seen.status_code, missing.status_code) == (200, 404)
+
+
+async def test_such_a_page_can_read_all_that_answers_say_to_their_callers(open_gateway: Gateway) -> None:
+    asks = {"origin": APP, "sec-fetch-site": "cross-site"}
+    async with open_gateway.client(**asks) as client, open_gateway.client("", **asks) as stranger:
+        answers = [
+            await client.get("/v1/limits/known", headers=asking(b"")),
+            await client.patch("/v1/limits"),
+            await stranger.get("/v1/whoami"),
+        ]
+
+    assert [answer.status_code for answer in answers] == [200, 405, 401]
+    said = {name for answer in answers for name in answer.headers if not name.startswith("access-control-")}
+    assert {"signature", "signature-input", "content-digest", "allow", "www-authenticate"} <= said
+    shown = set(answers[0].headers["access-control-expose-headers"].split(", "))
+    assert said - shown <= {"cache-control", "content-type", "content-length"} | BROWSERS
 
 
 @pytest.mark.parametrize("headers", ["authorization\tx", "a b", "x" * 3000, "*"])
