@@ -2,12 +2,16 @@
 
 import base64
 import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aimass import Failure as Refusal
 from aimass import backup
+from services.kit.adapters import Storage
+from services.kit.bucket_s3 import Bucket
 from services.kit.config import ConfigError
 from services.kit.digests import name_of
 from services.kit.errors import Failure
@@ -167,26 +171,125 @@ def test_the_command_says_what_is_wrong_and_leaves_no_file(tmp_path: Path, capsy
     assert [path for path in tmp_path.iterdir() if "backup" in path.name or "aimass" in path.name] == []
 
 
+class Turn(Bucket):
+    """A bucket in which something happens just before an object is fetched that was listed."""
+
+    name = ""
+    happens: Callable[[], Awaitable[object]]
+
+    async def download(self, name: str, file: Path, size: int = -1) -> None:
+        if name == self.name:
+            self.name = ""
+            await self.happens()
+        await super().download(name, file, size)
+
+
+@pytest.fixture
+def env() -> dict[str, str]:
+    return settings_of_blobs("sealed")
+
+
+@pytest.fixture
+def stored(tmp_path: Path, env: dict[str, str]) -> Iterator[Storage]:
+    made = storage(tmp_path, env)
+    yield made
+    made.blobs.close()
+
+
+@pytest.fixture
+def stack(tmp_path: Path, env: dict[str, str]) -> Stack:
+    bucket = Turn(env["AIMASS_BLOBS_URL"], env["AIMASS_BLOBS_ACCESS_KEY"], env["AIMASS_BLOBS_SECRET_KEY"])
+    return replace(stack_of(settings(tmp_path, **env)), bucket=bucket)
+
+
+async def archived(
+    stack: Stack, folder: Path, name: str = "", happens: Callable[[], Awaitable[object]] | None = None
+) -> list[str]:
+    """The objects that an archive has which was written while this happened, just before that object was fetched."""
+    if happens:
+        stack.bucket.name, stack.bucket.happens = name, happens  # type: ignore[attr-defined]
+    scratch = folder / secrets.token_hex(4)
+    scratch.mkdir()
+    with backup.new(folder / f"{scratch.name}.aimass") as made:
+        await writing._objects(made, stack, scratch)
+        return [entry["path"].removeprefix("objects/") for entry in made.entries]
+
+
 @pytest.mark.far
 async def test_sealed_blobs_and_their_keys_are_archived_and_damage_is_noticed_without_naming_a_plain_digest(
-    tmp_path: Path,
+    stored: Storage, stack: Stack, tmp_path: Path
 ) -> None:
-    stored = storage(tmp_path, env := settings_of_blobs("sealed"))
-    digest = await stored.blobs.put("acme", b"hello")
-    stack = stack_of(settings(tmp_path, **env))
+    blob = f"blobs/{name_of('acme', await stored.blobs.put('acme', b'hello'))}"
 
-    async def archived(name: str) -> list[str]:
-        scratch = tmp_path / name
-        scratch.mkdir()
-        with backup.new(tmp_path / f"{name}.aimass") as made:
-            await writing._objects(made, stack, scratch)
-            return [entry["path"] for entry in made.entries]
-
-    blob = f"blobs/{name_of('acme', digest)}"
-    assert await archived("right") == [f"objects/{blob}", "objects/keys/acme/1"]
+    assert await archived(stack, tmp_path) == [blob, "keys/acme/1"]
     lying = bytearray(await stack.bucket.get(blob))
     lying[-1] ^= 1
     await stack.bucket.put(blob, bytes(lying))
     with pytest.raises(Failure, match="has been damaged in its store"):
-        await archived("damaged")
-    stored.blobs.close()
+        await archived(stack, tmp_path)
+
+
+@pytest.mark.far
+async def test_a_tenant_that_is_shredded_while_an_archive_is_written_is_in_it_as_one_without_keys(
+    stored: Storage, stack: Stack, tmp_path: Path
+) -> None:
+    assert stored.keys
+    mine, other = await stored.blobs.put("acme", b"hello"), await stored.blobs.put("rival", b"hello")
+    await stored.keys.rotate("acme", 1)
+    await stored.keys.rotate("acme", 2)
+
+    async def shred() -> None:
+        await stored.keys.shred("acme")  # type: ignore[union-attr]
+
+    found = await archived(stack, tmp_path, "keys/acme/2", shred)
+
+    assert found == [
+        *(f"blobs/{name_of(*one)}" for one in (("acme", mine), ("rival", other))),
+        "keys/acme/0",
+        "keys/rival/1",
+    ]
+
+
+@pytest.mark.far
+async def test_a_blob_that_is_gone_holds_up_an_archive_if_its_tenant_has_keys(
+    stored: Storage, stack: Stack, tmp_path: Path
+) -> None:
+    assert stored.keys
+    digest = await stored.blobs.put("acme", b"hello")
+    blob = f"blobs/{name_of('acme', digest)}"
+
+    async def delete() -> None:
+        await stored.blobs.delete("acme", digest)
+
+    async def shred() -> None:
+        await delete()
+        await stored.keys.shred("acme")  # type: ignore[union-attr]
+
+    with pytest.raises(Failure, match=f"{blob} went away"):
+        await archived(stack, tmp_path, blob, delete)
+    await stored.blobs.put("acme", b"hello")
+    assert await archived(stack, tmp_path, blob, shred) == ["keys/acme/0"]
+
+
+@pytest.mark.far
+async def test_a_key_that_is_lost_is_no_tenant_that_was_shredded(stored: Storage, stack: Stack, tmp_path: Path) -> None:
+    await stored.blobs.put("acme", b"hello")
+
+    async def lose() -> None:
+        await stack.bucket.delete(["keys/acme/1"])
+
+    with pytest.raises(Failure, match="keys/acme/1 went away"):
+        await archived(stack, tmp_path, "keys/acme/1", lose)
+
+
+@pytest.mark.far
+async def test_what_is_sealed_while_an_archive_is_written_has_its_key_in_it(
+    stored: Storage, stack: Stack, env: dict[str, str], tmp_path: Path
+) -> None:
+    plain = storage(tmp_path, env | {"AIMASS_SECRETS_KEY": ""})
+    blob = f"blobs/{name_of('acme', await plain.blobs.put('acme', b'hello'))}"
+    plain.blobs.close()
+
+    found = await archived(stack, tmp_path, blob, lambda: stored.blobs.put("acme", b"hello"))
+
+    assert found == [blob, "keys/acme/1"]

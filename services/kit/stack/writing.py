@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from aimass.backup import Archive, Made, new
 from services.kit.bucket_s3 import Bucket
 from services.kit.errors import Code, FailedPrecondition, Failure
+from services.kit.key_store import GONE
 from services.kit.sealed import HEAD, Thing, check_file, number_of
 from services.kit.stack import copy_postgresql as copy
 from services.kit.stack.moment import moment
@@ -51,24 +52,55 @@ def _database(archive: Archive, service: str, connection: Connection, scratch: P
 
 async def _objects(archive: Archive, stack: Stack, scratch: Path) -> None:
     """What the databases name is there by now, and says the same for ever; more may be there, and does no harm."""
-    names = await _names(stack.bucket)
-    async for name, path in _fetched(stack.bucket, names, scratch):
+    async for name, path in _fetched(stack.bucket, await _names(stack.bucket), scratch):
         if path:
             named = _BLOB.match(name)
             sealed = bool(named) and await _sealed(stack, named.group(1), f"sha256:{named.group(2)}", path)  # type: ignore[union-attr]
             await asyncio.to_thread(_add, archive, name, path, sealed)
         elif not name.startswith("tables/"):
-            raise Failure(Code.CONFLICT, f"{name} went away while it was read")
+            await _check_shredded(stack.bucket, name)
         # Of a table only what no version names is taken away.
+    for name, path in (await _keys(stack.bucket, scratch)).items():
+        await asyncio.to_thread(_add, archive, name, path, False)
 
 
 async def _names(bucket: Bucket) -> Sequence[str]:
     """A table's log first: what it names was there before. The pointer to its last checkpoint is only a hint."""
     logs = [item.name for item in await bucket.list("tables") if _LOG in item.name]
     rest = [item.name for item in await bucket.list("tables") if _LOG not in item.name]
-    # Keys behind what they seal: what is there when they are listed, they open.
-    blobs = [item.name for folder in ("blobs", "keys") for item in await bucket.list(folder)]
+    blobs = [item.name for item in await bucket.list("blobs")]
     return [name for name in logs if not name.endswith(_LAST)] + rest + blobs
+
+
+async def _keys(bucket: Bucket, scratch: Path) -> Mapping[str, Path]:
+    """Keys of tenants, behind all else: one may be made meanwhile for what is sealed meanwhile.
+
+    Of a tenant whose keys are destroyed, or are being destroyed, there is only what says so.
+    """
+    found, shredded = dict[str, Path](), set[str]()
+    async for name, path in _fetched(bucket, [item.name for item in await bucket.list("keys")], scratch):
+        if path is None:
+            name = await _check_shredded(bucket, name)
+            path = scratch / f"gone-{_tenant(name)}"
+            path.touch()
+        found[name] = path
+        if name.endswith(f"/{GONE}"):
+            shredded.add(_tenant(name))
+    return {name: found[name] for name in sorted(found) if name.endswith(f"/{GONE}") or _tenant(name) not in shredded}
+
+
+async def _check_shredded(bucket: Bucket, name: str) -> str:
+    """What says that the tenant of something that went away is shredded. Raises conflict."""
+    gone = f"keys/{_tenant(name)}/{GONE}"
+    try:
+        await bucket.stat(gone)
+    except FileNotFoundError:
+        raise Failure(Code.CONFLICT, f"{name} went away while it was read") from None
+    return gone
+
+
+def _tenant(name: str) -> str:
+    return name.split("/")[1]
 
 
 async def _fetched(bucket: Bucket, names: Sequence[str], scratch: Path) -> AsyncIterator[tuple[str, Path | None]]:
