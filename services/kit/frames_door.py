@@ -81,7 +81,7 @@ class _Caller(Frames):
             if task := self._calls.get(number):
                 task.cancel()
         elif number in self._calls or len(self._calls) >= _MOST:
-            self.transport.abort()
+            raise ValueError("its number is in use, or there are too many calls")
         else:
             message = content[CALL.size - SIZE.size + size :]
             run = self._run(number, message, metadata, milliseconds / 1000)

@@ -1,9 +1,11 @@
 """Calls as frames: they answer and fail as over gRPC, and nobody waits for who is gone."""
 
 import asyncio
+import contextlib
 import struct
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import orjson
 import pytest
@@ -196,6 +198,27 @@ async def test_what_is_no_frame_ends_the_connection(door: FramesDoor, broken: by
     async with asyncio.timeout(5):
         assert await reader.read() == b""
     writer.close()
+
+
+async def test_nothing_is_begun_behind_what_ends_the_connection(door: FramesDoor, identity: Identity) -> None:
+    shown = orjson.dumps(dict(as_key(identity, "echo.use")))
+    said = shown + StringValue(value="wait").SerializeToString()
+    used_twice = [struct.pack("<IIIH", 10 + len(said), number, 60_000, len(shown)) + said for number in (1, 1, 2)]
+    begun: list[str] = []
+
+    def begin(loop: asyncio.AbstractEventLoop, work: Any, **named: Any) -> "asyncio.Task[Any]":
+        begun.append(work.__qualname__)
+        return asyncio.Task(work, loop=loop, **named)
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+    asyncio.get_running_loop().set_task_factory(begin)
+    writer.write(b"".join(used_twice))
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    writer.close()
+
+    assert begun.count("_Caller._run") == 1
 
 
 async def test_a_message_that_cannot_be_read_is_said(line: Line, identity: Identity) -> None:
