@@ -16,13 +16,14 @@ from services.kit.blobs import CHUNK as PIECE
 from services.kit.blobs import Blobs
 from services.kit.digests import digest_of, hash_of
 from services.kit.disk import on_disk
-from services.kit.errors import Code, Failure, NotFound
+from services.kit.errors import Code, Failure
 from services.kit.sealed import CHUNK, HEAD, Box, Thing, box_of, damaged, number_of, plain_size, sealed_file, span
 from services.kit.tenant_keys import TenantKeys
 from services.kit.timestamps import uuid7
 
 _RUN = PIECE // CHUNK  # chunks that are read at once
 _KIND = "blob"
+_LOST = (Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.DIGEST_MISMATCH)  # of what is not there, or does not open
 
 
 class Under(Blobs, Protocol):
@@ -118,7 +119,7 @@ class SealedBlobs:
 
     async def _pieces(self, tenant: str, digest: str, found: _Found, offset: int) -> AsyncIterator[bytes]:
         """The plain bytes from an offset on. The last chunk is opened first: it says that no end was cut off."""
-        final = max(0, -(-found.size // CHUNK) - 1)
+        final = _final(found)
         end = await self._run(tenant, digest, found, final, 1)
         first, skip = divmod(offset, CHUNK)
         while first < final:
@@ -152,7 +153,7 @@ class SealedBlobs:
         return _Found(box, plain_size(size, digest))
 
     async def _keep(self, tenant: str, plain: BinaryIO, digest: str) -> None:
-        """Seals what is not there sealed already."""
+        """Seals what is not there sealed already, so that it opens."""
         box = await self.box(tenant, digest)
         if await self.has(tenant, digest):
             return
@@ -171,9 +172,18 @@ class SealedBlobs:
         await self._under.keep(tenant, sealed, digest)
 
     async def has(self, tenant: str, digest: str) -> bool:
-        """Whether a blob is there, and sealed."""
+        """Whether a blob is there and sealed, and its end opens: with a key that is there, and nothing cut off."""
         try:
-            head, _ = await self._under.head(tenant, digest, HEAD)
-        except NotFound:
+            if (found := await self._find(tenant, digest)) is None:
+                return False
+            await self._run(tenant, digest, found, _final(found), 1)
+        except Failure as failure:
+            if failure.code not in _LOST:
+                raise
             return False
-        return bool(number_of(head))
+        return True
+
+
+def _final(found: _Found) -> int:
+    """The number of the last chunk."""
+    return max(0, -(-found.size // CHUNK) - 1)

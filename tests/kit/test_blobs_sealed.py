@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from services.kit.digests import digest_of, name_of
 from services.kit.errors import Code, Failure
 from services.kit.sealed import CHUNK, HEAD, TAG
 from services.kit.uploads import FolderUploads
-from tests.support.storages import storage
+from tests.support.storages import settings, storage
 
 CANARY = b"canary of acme, a row of somebody's data\n"
 DATA = CANARY * 10_000
@@ -235,3 +236,38 @@ async def test_a_tenant_whose_keys_are_destroyed_has_no_bytes_and_gets_none(stor
         assert await code_of(one.uploads.commit("acme", upload, mine)) is Code.FAILED_PRECONDITION
         assert await one.blobs.get("rival", other) == DATA
     again.blobs.close()
+
+
+@pytest.mark.parametrize("kind", ["near", pytest.param("sealed", marks=pytest.mark.far)])
+@pytest.mark.parametrize("rotations", [0, 1])
+async def test_what_no_key_opens_any_more_is_sealed_when_the_same_bytes_come_again(
+    tmp_path: Path, kind: str, rotations: int
+) -> None:
+    before = storage(tmp_path, env := settings(kind))
+    assert before.keys
+    await before.keys.current("acme")
+    for number in range(rotations):
+        await before.keys.rotate("acme", number + 1)
+    digest = await before.blobs.put("acme", DATA)
+    if before.bucket:
+        await before.bucket.delete([f"keys/acme/{1 + number}" for number in range(rotations + 1)])
+    else:
+        shutil.rmtree(tmp_path / "keys" / "tenants" / "acme")
+    after = storage(tmp_path, env)
+    await after.blobs.put("acme", b"makes key 1 anew")
+    lost = await code_of(after.blobs.get("acme", digest))
+    await after.blobs.put("acme", DATA)
+
+    assert lost is (Code.FAILED_PRECONDITION if rotations else Code.DIGEST_MISMATCH)
+    assert await after.blobs.get("acme", digest) == DATA
+    before.blobs.close()
+    after.blobs.close()
+
+
+async def test_what_is_cut_off_is_sealed_when_the_same_bytes_come_again(stored: Storage, tmp_path: Path) -> None:
+    digest = await stored.blobs.put("acme", DATA)
+    for left in (HEAD + 3, len(DATA) // 2):
+        os.truncate(lying(tmp_path, "acme", digest), left)
+        await stored.blobs.put("acme", DATA)
+
+        assert await stored.blobs.get("acme", digest) == DATA
