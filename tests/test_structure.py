@@ -203,6 +203,14 @@ def test_a_module_of_kit_is_one_noun() -> None:
     assert not [name(path) for path in SOURCES if place(path)[:1] == ["kit"] and lines(path) > 200]
 
 
+def test_the_map_of_the_house_has_every_module_of_kit() -> None:
+    said = (ROOT / "docs/architecture.md").read_text()
+    modules = {path.stem for path in (ROOT / "services/kit").glob("[a-z]*.py")}
+    modules |= {path.parent.name for path in (ROOT / "services/kit").glob("*/__init__.py")}
+
+    assert not sorted(module for module in modules if f"`{module}`" not in said)
+
+
 def test_nothing_waits_with_a_call_that_may_lose_a_cancellation() -> None:
     waits = re.compile(r"\bwait_for\(")  # Python 3.11's; asyncio.timeout does not
 
