@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import resource
 import stat
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def file(tmp_path: Path, signer: Receipts) -> Path:
         }
         values |= {"@query;req": "?", "content-digest;req": digest(ASKED)}
         signature = said["signature"].removeprefix("receipt=:").removesuffix(":")
-        kept(path)(Receipt(values, parameters, signature), ASKED, ANSWERED)
+        kept(path, [])(Receipt(values, parameters, signature), ASKED, ANSWERED)
     return path
 
 
@@ -141,6 +142,44 @@ def test_nothing_is_asked_whose_receipt_could_not_be_kept(tmp_path: Path, door: 
 
     assert getattr(shown.exception, "code", "") == "invalid_value"
     assert door.asked == []
+
+
+def receipted(door: Door, receipts: str) -> Result:
+    """A command whose answer has a receipt."""
+    door.say({"model": "late"}, signature_input='receipt=("x-request-id")', signature="receipt=:AA==:")
+    env = {"AIMASS_URL": door.url, "AIMASS_KEY": "k"}
+    return CliRunner().invoke(build(), ["--receipts", receipts, "models", "create", "late", "-o", "json"], env=env)
+
+
+def test_an_answer_whose_receipt_finds_no_space_is_printed_and_it_is_said(door: Door, tmp_path: Path) -> None:
+    shown, well = receipted(door, "/dev/full"), receipted(door, str(tmp_path / "kept"))
+
+    assert (json.loads(shown.stdout)["model"], shown.exit_code) == ("late", 5)
+    assert "receipt_lost: the receipt of request r-1 could not be kept in /dev/full: No space left" in shown.stderr
+    assert (well.stderr, well.exit_code) == ("", 0)
+
+
+def test_half_a_receipt_is_taken_back(file: Path, signer: Receipts) -> None:
+    before, lost = file.read_bytes(), list[str]()
+    bounds = resource.getrlimit(resource.RLIMIT_FSIZE)
+    receipt = Receipt.from_json(json.dumps(json.loads(before.splitlines()[0])["receipt"]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, bounds[1]))
+    try:
+        kept(file, lost)(receipt, ASKED, ANSWERED)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, bounds)
+
+    assert (file.read_bytes(), lost) == (before, ["r-1"])
+    assert verified(str(file), "--key", public(signer)).exit_code == 0
+
+
+def test_a_file_without_receipts_proves_nothing(tmp_path: Path, signer: Receipts) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    shown = verified(str(empty), "--key", public(signer))
+
+    assert (shown.exit_code, json.loads(shown.stdout)) == (1, {"receipts": []})
+    assert "holds no receipts" in str(shown.exception)
 
 
 def test_what_is_kept_is_for_its_owner_only(file: Path) -> None:

@@ -21,7 +21,8 @@ Begin with `aimass up` here, or `aimass login URL` for an installation elsewhere
 A first data set: `aimass upload FILE`, `aimass sources create NAME --upload DIGEST --format csv`,
 `aimass extract NAME`.
 
-Exit codes: 0 done, 1 refused, 2 wrong usage, 3 nothing answers, 4 no key or not allowed, 130 interrupted."""
+Exit codes: 0 done, 1 refused, 2 wrong usage, 3 nothing answers, 4 no key or not allowed,
+5 done but receipts could not be kept, 130 interrupted."""
 _SERVICES = "Services of the contract"
 
 
@@ -45,7 +46,7 @@ class _Commands(TyperGroup):
 def build() -> typer.Typer:
     """The whole command line."""
     app = typer.Typer(name="aimass", pretty_exceptions_enable=False)
-    app.callback(help=_HELP, cls=_Commands, no_args_is_help=True)(calling.wishes)
+    app.callback(help=_HELP, cls=_Commands, no_args_is_help=True, result_callback=calling.ended)(calling.wishes)
     panels: dict[str, tuple[Callable[..., Any], ...]] = {
         "This machine": (
             installation.up,

@@ -23,7 +23,7 @@ def verify(
 ) -> None:
     """Verify receipts that were kept, with the bodies beside them.
 
-    With --key nobody is asked. Exit code 1 if one does not hold.
+    With --key nobody is asked. Exit code 1 if one does not hold, or there is none.
     """
     public, found = _key(key), []
     for number, one in enumerate(_kept(file), 1):
@@ -34,6 +34,8 @@ def verify(
         table("receipts", found)
     if bad := sum(not one["holds"] for one in found):
         raise Failure("receipt_invalid", f"{bad} of {len(found)} receipts do not hold")
+    if not found:
+        raise Failure("receipt_invalid", f"{file} holds no receipts")
 
 
 def _said(public: bytes, receipt: Receipt, request: bytes, answer: bytes) -> dict[str, Any]:
