@@ -42,14 +42,15 @@ def opened(
     door = find(url, key or (auth.signer.key_id if auth else None), env, ca)
     local = urlsplit(door.url).hostname in _LOCAL
     headers = {"x-project": project, "user-agent": f"aimass-python/{__version__}"}
-    if not auth:
+    renewing = _renewing(door, env) if door.grant and not auth else None
+    if not auth and not renewing:
         named = certificate is not None and _NAME.match(door.key)
         headers["authorization"] = f"{'Certificate' if named else 'Bearer'} {door.key}"
     limits = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
     # A proxy of the environment is for the outside, never for this machine.
     options = {"base_url": door.url, "headers": headers, "limits": limits, "trust_env": not local, "http2": False}
-    if auth:
-        options["auth"] = auth
+    if shown := auth or renewing:
+        options["auth"] = shown
     if door.url.startswith("http://"):
         options["verify"] = False  # nothing to verify: spares the 20 ms that reading the certificates takes
     elif certificate:
@@ -57,6 +58,12 @@ def opened(
     elif door.ca:
         options["verify"] = trusting(door.ca)
     return door, options
+
+
+def _renewing(door: Door, env: Mapping[str, str]) -> Any:
+    from aimass.renewal import RenewingAuth  # few have logged in
+
+    return RenewingAuth(door, env)
 
 
 def _signing(given: str | Signer | None) -> SigningAuth | None:

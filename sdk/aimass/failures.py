@@ -19,7 +19,8 @@ class Failure(Exception):
     """A call that did not succeed; `code` says why (`not_found`), the text is a sentence for people.
 
     The codes are those of the problem documents; the client's own are `unavailable` (nothing answers),
-    `deadline_exceeded` (no answer in time) and `no_key` (no address or key is known).
+    `deadline_exceeded` (no answer in time), `no_key` (no address or key is known) and `login_ended` (somebody has to
+    log in again).
     """
 
     def __init__(

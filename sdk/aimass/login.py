@@ -7,7 +7,6 @@ back is the issuer's token, which the gateway takes in place of a key.
 import base64
 import hashlib
 import hmac
-import json
 import secrets
 import time
 from collections.abc import Mapping
@@ -15,14 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-import httpx2
-
-from aimass.connection import trusting
+from aimass.door import Grant
 from aimass.failures import Failure
+from aimass.issuer import Given, document, endpoint, identity, known, person, refused, safe
 
-_LOCAL = ("127.0.0.1", "localhost", "::1")
-_KNOWN = "/.well-known/openid-configuration"
-_SECONDS = 10.0  # for each answer of gateway and issuer
 _SKEW = 60.0  # seconds that the issuer's clock may be from ours
 
 
@@ -40,15 +35,10 @@ class Stray(Exception):
     """Something came back that belongs to no login of this process."""
 
 
-def refused(text: str) -> Failure:
-    """A login that comes to nothing."""
-    return Failure("unauthenticated", text)
-
-
 def offer(gateway: str, name: str, ca: str = "") -> Offer:
     """What a gateway says of an issuer. Raises Failure for a gateway that others could speak for, or no such issuer."""
-    url = _safe(f"{gateway.rstrip('/')}/v1/login", "the gateway")
-    said = _document(url, ca, closed=f"nobody logs in with {name} here: the gateway takes no tokens").get("issuers")
+    url = safe(f"{gateway.rstrip('/')}/v1/login", "the gateway")
+    said = document(url, ca, closed=f"nobody logs in with {name} here: the gateway takes no tokens").get("issuers")
     found = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
     for one in found:
         if one.get("issuer") == name:
@@ -59,8 +49,8 @@ def offer(gateway: str, name: str, ca: str = "") -> Offer:
                 str(one.get("client_id", "")),
                 tuple(map(str, scopes if isinstance(scopes, list) else [])),
             )
-    known = ", ".join(str(one.get("issuer")) for one in found) or "none"
-    raise Failure("not_found", f"nobody logs in with {name} here; those that there are: {known}")
+    there = ", ".join(str(one.get("issuer")) for one in found) or "none"
+    raise Failure("not_found", f"nobody logs in with {name} here; those that there are: {there}")
 
 
 @dataclass
@@ -77,14 +67,12 @@ class Login:
     @classmethod
     def of(cls, offer: Offer, redirect: str) -> "Login":
         """Asks the issuer where it lets people in. Raises Failure for an issuer that is another, or not safe."""
-        said = _document(_safe(offer.url.rstrip("/") + _KNOWN, "the issuer"))
-        if said.get("issuer") != offer.url:
-            raise refused("the issuer's document is that of another issuer")
+        said = known(offer.url)
         methods = said.get("code_challenge_methods_supported")
         if isinstance(methods, list) and "S256" not in methods:
             raise refused("the issuer does not know S256")
         for name in ("authorization_endpoint", "token_endpoint"):
-            _safe(str(said.get(name, "")), f"the issuer's {name}")
+            endpoint(said, name)
         return cls(offer, redirect, said)
 
     @property
@@ -121,64 +109,29 @@ class Login:
             raise refused("the issuer says neither a code nor an error")
         return one["code"]
 
-    def token(self, code: str) -> str:
-        """The token for a code. Raises Failure when the issuer gives none, or one for another login."""
-        given = {
+    def token(self, code: str) -> tuple[str, Grant]:
+        """The token for a code, and how it is renewed. Raises Failure when the issuer gives none, or one for another
+        login."""
+        shown = {
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": self.redirect,
             "client_id": self.offer.client_id,
             "code_verifier": self.verifier,
         }
-        said = _document(str(self.said["token_endpoint"]), form=given)
-        token, kind = said.get("access_token"), said.get("token_type")
-        if not isinstance(token, str) or not token or not isinstance(kind, str) or kind.lower() != "bearer":
-            raise refused("the issuer gives no token that can be shown")
-        if "openid" in self.offer.scopes:
-            self._own(said.get("id_token"))
-        return token
+        given = Given.of(document(str(self.said["token_endpoint"]), form=shown))
+        subject = self._own(given.identity) if "openid" in self.offer.scopes else ""
+        grant = Grant(self.offer.name, self.offer.url, self.offer.client_id, subject, self.nonce)
+        return given.token, grant.renewed(given.refresh, given.life, time.time())
 
-    def _own(self, shown: Any) -> None:
-        """Raises Failure for an identity that is not of this login. It came from the issuer itself, by TLS (OpenID
-        Connect Core, 3.1.3.7): its signature is the gateway's concern."""
+    def _own(self, shown: Any) -> str:
+        """Who logged in, as a digest. Raises Failure for an identity that is not of this login."""
+        said = identity(shown, self.offer.url, self.offer.client_id)
         try:
-            said = json.loads(base64.urlsafe_b64decode(str(shown).split(".")[1] + "=="))
-            audience = said["aud"] if isinstance(said["aud"], list) else [said["aud"]]
             nonce = str(said["nonce"])
-            ours = said["iss"] == self.offer.url and self.offer.client_id in audience
-            ours = ours and said.get("azp", self.offer.client_id) == self.offer.client_id
             alive = float(said["exp"]) + _SKEW > time.time()
-        except (IndexError, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             raise refused("the issuer does not say who logged in") from None
-        if not (ours and alive and hmac.compare_digest(nonce.encode(), self.nonce.encode())):
+        if not (alive and hmac.compare_digest(nonce.encode(), self.nonce.encode())):
             raise refused("the issuer's answer is for another login")
-
-
-def _safe(url: str, whose: str) -> str:
-    """Raises Failure for an address where somebody on the way could answer."""
-    found = urlsplit(url)
-    if found.scheme == "https" or (found.scheme == "http" and found.hostname in _LOCAL):
-        return url
-    raise Failure("failed_precondition", f"{whose} has to be at an https address to log in, not at {url[:200]!a}")
-
-
-def _document(url: str, ca: str = "", form: Mapping[str, str] | None = None, closed: str = "") -> dict[str, Any]:
-    """A JSON object. Raises Failure, with the text `closed` where a key is asked for; nothing sent is in its text."""
-    whose = urlsplit(url).netloc
-    local = urlsplit(url).hostname in _LOCAL
-    try:
-        with httpx2.Client(verify=trusting(ca) if ca else True, timeout=_SECONDS, trust_env=not local) as client:
-            answer = client.post(url, data=dict(form)) if form else client.get(url)
-    except httpx2.HTTPError as error:
-        raise Failure("unavailable", f"{whose} cannot be reached: {type(error).__name__}") from None
-    if answer.status_code == 401 and closed:
-        raise Failure("not_found", closed)
-    if answer.status_code != 200:
-        raise refused(f"{whose} answers with {answer.status_code}")
-    try:
-        found = answer.json()
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise refused(f"{whose} says nothing that can be read")
-    return found
+        return person(said)

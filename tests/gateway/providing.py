@@ -43,7 +43,7 @@ class Provider(Issuer):
 
             def do_POST(self) -> None:
                 content = self.rfile.read(int(self.headers["content-length"])).decode()
-                status, answer = provider.exchange(dict(parse_qsl(content)))
+                status, answer = provider.answer(self.path, dict(parse_qsl(content)))
                 self._send(status, json.dumps(answer).encode())
 
             def _send(self, status: int, content: bytes, location: str = "") -> None:
@@ -82,6 +82,10 @@ class Provider(Issuer):
         self.codes[code] = asked
         fields = self.back({"code": code, "state": asked["state"], "iss": self.url})
         return f"{asked['redirect_uri']}?{urlencode(fields)}"
+
+    def answer(self, path: str, shown: Fields) -> tuple[int, dict[str, Any]]:
+        """What is said to a form that somebody sends."""
+        return self.exchange(shown)
 
     def exchange(self, shown: Fields) -> tuple[int, dict[str, Any]]:
         """The answer to a code, which is taken once and from who asked for it."""

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from aimass import contract
+from aimass import door as doors
 from aimass.cli import generated, main
 from aimass.cli.main import build
 from tests.sdk.conftest import Door
@@ -183,6 +184,15 @@ def test_a_login_is_tried_and_kept(door: Door, tmp_path: Path) -> None:
     assert "key:a of tenant acme" in shown.stdout
     assert "aim_secret" not in shown.output
     assert "aim_secret" in (tmp_path / ".config/aimass/config.toml").read_text()
+
+
+def test_a_logout_forgets_the_key_and_what_cannot_be_read(tmp_path: Path) -> None:
+    path = doors.save(doors.Door("https://far.example", "aim_secret"))
+    assert CliRunner().invoke(build(), ["logout"]).stdout == "logged out of https://far.example\n"
+    assert not path.exists()
+    path.write_text("key = ")
+    assert exits(["logout"]) == 4
+    assert not path.exists()
 
 
 def test_status_shows_who_what_serves_and_what_runs(door: Door) -> None:

@@ -86,3 +86,45 @@ def test_an_authority_that_is_none_is_said_so(tmp_path: Path) -> None:
     for name in ("ca.pem", "missing.pem"):
         with pytest.raises(Failure, match=f"{name} is no file of certificates"):
             Client("https://far", "k", ca=str(tmp_path / name))
+
+
+GRANT = door.Grant("corp", "https://login.example", 'a "client" \x7f ä 😀\n', "whose", "n", "r", 1790000000.5)
+
+
+def test_a_login_comes_back_as_it_was_kept(env: dict[str, str]) -> None:
+    path = door.save(door.Door("https://far", "token", ca="", grant=GRANT), env)
+    assert door.kept(env) == door.Door("https://far", "token", str(path), "", GRANT)
+    assert door.find(env=env).grant == GRANT
+    assert "r'" not in repr(door.find(env=env).grant)
+
+
+def test_a_key_that_is_passed_is_not_that_of_the_login(env: dict[str, str]) -> None:
+    door.save(door.Door("https://far", "token", grant=GRANT), env)
+    assert door.find("https://far", "other", env).grant is None
+    assert door.find("https://far", env=env).grant == GRANT
+
+
+def test_what_a_newer_client_keeps_is_passed_over(env: dict[str, str]) -> None:
+    path = door.save(door.Door("https://far", "token", grant=GRANT), env)
+    path.write_text(path.read_text(encoding="utf-8") + 'colour = "red"\n', encoding="utf-8")
+    assert door.find(env=env).grant == GRANT
+
+
+@pytest.mark.parametrize("text", ["login = 7", "[login]\nissuer = 7", "[login]\ndue = 'soon'", "[login]\nissuer = ''"])
+def test_a_login_that_is_none_is_named(env: dict[str, str], text: str) -> None:
+    path = door.save(door.Door("https://far", "k"), env)
+    path.write_text(path.read_text() + text)
+    with pytest.raises(Failure, match=r"config\.toml cannot be read"):
+        door.find(env=env)
+
+
+def test_what_was_left_behind_by_who_was_killed_is_forgotten_too(env: dict[str, str]) -> None:
+    path = door.save(door.Door("https://far", "k"), env)
+    path.with_suffix(".new").write_text("key = 'left'")
+    door.forget(env)
+    assert [path.exists(), path.with_suffix(".new").exists(), door.kept(env)] == [False, False, None]
+
+
+@pytest.mark.parametrize(("life", "due"), [(600.0, 1540.0), (90.0, 1045.0), (1.0, 1000.5), (0.0, 0.0)])
+def test_a_token_is_due_a_minute_before_its_end_or_at_half_its_life(life: float, due: float) -> None:
+    assert GRANT.renewed("next", life, 1000.0).due == due

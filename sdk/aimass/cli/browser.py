@@ -8,8 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import typer
 
+from aimass.door import Grant
 from aimass.failures import Failure
-from aimass.login import Login, Stray, offer, refused
+from aimass.issuer import refused
+from aimass.login import Login, Stray, offer
 
 _PATIENCE = 300.0  # seconds that the user has in his browser
 _SILENT = 5.0  # seconds that a connection may say nothing
@@ -17,8 +19,8 @@ _DONE = "You are logged in. This window can be closed."
 _NOT = "That did not work. The terminal says why."
 
 
-def logged_in(gateway: str, name: str, ca: str = "", patience: float = _PATIENCE) -> str:
-    """The token of a user who logs in with an issuer of the gateway, now. Raises Failure."""
+def logged_in(gateway: str, name: str, ca: str = "", patience: float = _PATIENCE) -> tuple[str, Grant]:
+    """The token of a user who logs in with an issuer of the gateway, now, and how it is renewed. Raises Failure."""
     chosen = offer(gateway, name, ca)
     with _Back(("127.0.0.1", 0), _Answer) as back:
         back.login = login = Login.of(chosen, f"http://127.0.0.1:{back.server_port}/callback")

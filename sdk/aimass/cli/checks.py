@@ -158,9 +158,12 @@ def gateway(door: Door | Failure) -> Finding:
     if isinstance(door, Failure):
         return Finding(Grade.POOR, "gateway", door.detail)
     try:
-        with Client(door.url, door.key, ca=door.ca or None) as client:
+        # The token of a login is renewed as for any other command.
+        with Client(door.url, None if door.grant else door.key, ca=door.ca or None) as client:
             who = client.run(unary("access", "who_am_i", timeout=3.0))
     except Failure as failure:
+        if failure.code == "login_ended":
+            return Finding(Grade.BAD, "gateway", f"{door.url}: the login has ended", failure.detail)
         if failure.status:
             do = f"`aimass login {door.url}` with another key"
             return Finding(Grade.BAD, "gateway", f"{door.url} refuses: {failure.detail}", do)

@@ -11,7 +11,7 @@ from aimass.cli import calling, checks, output
 from aimass.cli.checks import Finding, Grade
 from aimass.cli.output import CONSOLE, Format
 from aimass.client import Client
-from aimass.door import Door, find, save
+from aimass.door import Door, Grant, alone, find, save
 from aimass.encoding import plain
 from aimass.failures import Failure
 
@@ -46,16 +46,30 @@ def login(
     ] = "",
 ) -> None:
     """Keep an address and a key for the next calls, after a look whether they work."""
+    grant: Grant | None = None
     if issuer:
         from aimass.cli.browser import logged_in  # few commands need it
 
-        secret = logged_in(find(url, "token").url, issuer, ca)
+        secret, grant = logged_in(find(url, "token").url, issuer, ca)
     else:
         secret = key or typer.prompt("Key", hide_input=True)
     with Client(find(url, secret.strip()).url, secret.strip(), ca=ca or None) as client:
         who = client.access.who_am_i(timeout=10)
-        path = save(Door(client.door.url, client.door.key, ca=client.door.ca))
+        with alone():
+            path = save(Door(client.door.url, client.door.key, ca=client.door.ca, grant=grant))
     typer.echo(f"{who.principal} of tenant {who.tenant}; kept in {path}, readable by you only")
+
+
+def logout() -> None:
+    """Forget what `aimass login` kept; an issuer is told that it is to renew this login no more."""
+    from aimass.renewal import log_out
+
+    door, failure = log_out()
+    if not door:
+        raise Failure("no_key", "nobody is logged in here")
+    typer.echo(f"logged out of {door.url}")
+    if failure:
+        raise Failure(failure.code, f"logged out here; the issuer could not be told: {failure.detail}")
 
 
 def status(output_: Annotated[Format, typer.Option("--output", "-o")] = Format.TABLE) -> None:

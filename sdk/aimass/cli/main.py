@@ -51,6 +51,7 @@ def build() -> typer.Typer:
         "This machine": (
             installation.up,
             installation.login,
+            installation.logout,
             installation.status,
             installation.doctor,
             backup,

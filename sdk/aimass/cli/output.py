@@ -16,7 +16,15 @@ from aimass.failures import Failure
 
 CONSOLE = Console(stderr=True, highlight=False)  # what is said about the work; results go to stdout
 _WIDTH = 60  # characters of a value in a table
-_WHO = ("no_key", "unauthenticated", "signature_invalid", "signature_stale", "token_invalid", "forbidden")
+_WHO = (
+    "no_key",
+    "login_ended",
+    "unauthenticated",
+    "signature_invalid",
+    "signature_stale",
+    "token_invalid",
+    "forbidden",
+)
 _ADVICE = {
     "no_key": "",
     "unauthenticated": "the key is missing or wrong: `aimass login` takes another one",

@@ -1,0 +1,149 @@
+"""An issuer of tokens, as the programs of its users talk to it: its document, what it gives, and for whom that is."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+from urllib.parse import urlsplit
+
+import httpx2
+
+from aimass.connection import trusting
+from aimass.failures import Failure
+
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+_KNOWN = "/.well-known/openid-configuration"
+_SECONDS = 10.0  # for each answer
+_YEAR = 31_536_000.0  # seconds; a longer life is none that anybody meant
+_BUSY = 429
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an issuer gives: a token to show, one to have it renewed with ("" if none), and its life in seconds, 0.0
+    where nobody knows it. `identity` is the identity token, of which nothing is looked at yet.
+    """
+
+    token: str = field(repr=False)
+    refresh: str = field(default="", repr=False)
+    life: float = 0.0
+    identity: Any = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> "Given":
+        """An answer of the token endpoint. Raises Failure for one without a token that can be shown."""
+        token, kind = said.get("access_token"), said.get("token_type")
+        if not _plain(token) or not isinstance(kind, str) or kind.lower() != "bearer":
+            raise refused("the issuer gives no token that can be shown")
+        refresh = said.get("refresh_token")
+        return cls(token, refresh if _plain(refresh) else "", _life(said, token), said.get("id_token"))
+
+
+def refused(text: str) -> Failure:
+    """A login that comes to nothing."""
+    return Failure("unauthenticated", text)
+
+
+def safe(url: str, whose: str) -> str:
+    """Raises Failure for an address where somebody on the way could answer."""
+    found = urlsplit(url)
+    if found.scheme == "https" or (found.scheme == "http" and found.hostname in _LOCAL):
+        return url
+    raise Failure("failed_precondition", f"{whose} has to be at an https address to log in, not at {url[:200]!a}")
+
+
+def known(url: str) -> dict[str, Any]:
+    """What an issuer says of itself. Raises Failure for one that is another, or not safe."""
+    said = document(safe(url.rstrip("/") + _KNOWN, "the issuer"))
+    if said.get("issuer") != url:
+        raise refused("the issuer's document is that of another issuer")
+    return said
+
+
+def endpoint(said: Mapping[str, Any], name: str) -> str:
+    """One of its addresses. Raises Failure for one that is not safe, or not there."""
+    return safe(str(said.get(name, "")), f"the issuer's {name}")
+
+
+def identity(shown: Any, url: str, client_id: str) -> dict[str, Any]:
+    """What an identity token says. Raises Failure for one of another issuer or for another client.
+
+    It came from the issuer itself, by TLS (OpenID Connect Core, 3.1.3.7): its signature is the gateway's concern.
+    """
+    try:
+        said = _claims(str(shown))
+        audience = said["aud"] if isinstance(said["aud"], list) else [said["aud"]]
+        ours = said["iss"] == url and client_id in audience
+        ours = ours and said.get("azp", client_id) == client_id
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise refused("the issuer does not say who logged in") from None
+    if not ours:
+        raise refused("the issuer's answer is for another login")
+    return said
+
+
+def person(said: Mapping[str, Any]) -> str:
+    """Whom an identity is of, as a digest: what issuers call people may be long, and of any letters. Raises Failure."""
+    subject = said.get("sub")
+    if not isinstance(subject, str) or not subject:
+        raise refused("the issuer does not say who logged in")
+    return hashlib.sha256(subject.encode(errors="surrogatepass")).hexdigest()
+
+
+def document(url: str, ca: str = "", form: Mapping[str, str] | None = None, closed: str = "") -> dict[str, Any]:
+    """A JSON object. Raises Failure, with the text `closed` where a key is asked for; nothing sent is in its text."""
+    status, found = asked(url, ca, form)
+    if status == 401 and closed:
+        raise Failure("not_found", closed)
+    whose = urlsplit(url).netloc
+    if status != 200:
+        raise refused(f"{whose} answers with {status}")
+    if found is None:
+        raise refused(f"{whose} says nothing that can be read")
+    return found
+
+
+def asked(url: str, ca: str = "", form: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any] | None]:
+    """The status of an answer, and its JSON object if it is one. Raises Failure `unavailable` if there is none, or one
+    that asks for patience."""
+    parts = urlsplit(url)
+    local = parts.hostname in _LOCAL
+    try:
+        with httpx2.Client(verify=trusting(ca) if ca else True, timeout=_SECONDS, trust_env=not local) as client:
+            answer = client.post(url, data=dict(form)) if form else client.get(url)
+    except httpx2.HTTPError as error:
+        raise Failure("unavailable", f"{parts.netloc} cannot be reached: {type(error).__name__}") from None
+    if answer.status_code >= 500 or answer.status_code == _BUSY:
+        raise Failure("unavailable", f"{parts.netloc} answers with {answer.status_code}")
+    try:
+        found = answer.json()
+    except ValueError:
+        found = None
+    return answer.status_code, found if isinstance(found, dict) else None
+
+
+def _plain(token: Any) -> TypeGuard[str]:
+    """Whether it can be a header's value, and a line of a file."""
+    return isinstance(token, str) and token.isascii() and token.isprintable() and bool(token) and " " not in token
+
+
+def _life(said: Mapping[str, Any], token: str) -> float:
+    """In seconds, by the issuer's clock alone: ours may be wrong."""
+    try:
+        found = said.get("expires_in")
+        if found is None:
+            claims = _claims(token)
+            found = claims["exp"] - claims["iat"]
+        seconds = 0.0 if isinstance(found, bool) else float(found)
+    except (IndexError, KeyError, TypeError, ValueError):
+        return 0.0
+    return seconds if 0 < seconds < _YEAR else 0.0
+
+
+def _claims(token: str) -> dict[str, Any]:
+    found = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    if not isinstance(found, dict):
+        raise ValueError("no claims")
+    return found

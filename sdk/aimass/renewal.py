@@ -1,0 +1,209 @@
+"""Tokens of people who logged in, renewed with their issuer (RFC 6749, section 6) before they end, or when the gateway
+takes them no more."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+import httpx2
+
+from aimass.door import Door, Grant, alone, forget, kept, save
+from aimass.failures import Failure, of_problem
+from aimass.issuer import Given, asked, endpoint, identity, known, person, refused
+
+_REST = 10.0  # seconds before a renewal that failed is tried again
+_TRIES = 3  # the token that we know, the one that another process got, and a new one
+
+
+def ended(door: Door) -> Failure:
+    """Somebody has to log in again."""
+    issuer = door.grant.issuer if door.grant else ""
+    text = f"the login with {issuer} has ended: `aimass login {door.url} --issuer {issuer}` begins another"
+    return Failure("login_ended", text)
+
+
+def renewed(door: Door) -> Door:
+    """The door with another token from its issuer. Raises Failure: `login_ended` if the issuer gives none any more,
+    `unavailable` if it does not answer."""
+    grant = door.grant
+    if not grant or not grant.refresh:
+        raise ended(door)
+    place = endpoint(known(grant.url), "token_endpoint")
+    form = {"grant_type": "refresh_token", "refresh_token": grant.refresh, "client_id": grant.client_id}
+    status, said = asked(place, form=form)
+    if status != 200 or said is None:
+        error = str((said or {}).get("error", status))
+        if error == "invalid_grant":  # ended, withdrawn, or used twice
+            raise ended(door)
+        raise refused(f"the issuer does not renew the login with {grant.issuer}: {error[:100]!a}")
+    given = Given.of(said)
+    _same(grant, given)
+    # Who gives no other one means the one that was shown.
+    return replace(door, key=given.token, grant=grant.renewed(given.refresh or grant.refresh, given.life, time.time()))
+
+
+def _same(grant: Grant, given: Given) -> None:
+    """Raises Failure for somebody else's token (OpenID Connect Core, 12.2). Our clock has no say: it may be wrong, and
+    the issuer takes the token that was shown only once."""
+    if given.identity is None:
+        return
+    said = identity(given.identity, grant.url, grant.client_id)
+    if (grant.subject and person(said) != grant.subject) or said.get("nonce", grant.nonce) != grant.nonce:
+        raise refused("the issuer's answer is for another login")
+
+
+def log_out(env: Mapping[str, str] = os.environ) -> tuple[Door | None, Failure | None]:
+    """Forgets the login: the one that was kept, and why its issuer could not be told, if it could not."""
+    with alone(env):
+        try:
+            door = kept(env)
+        finally:
+            forget(env)
+    try:
+        _withdraw(door.grant if door else None)
+    except Failure as failure:
+        return door, failure
+    return door, None
+
+
+def _withdraw(grant: Grant | None) -> None:
+    """Has the issuer take the grant back (RFC 7009), if it has a place for that. Raises Failure."""
+    if not grant or not grant.refresh:
+        return
+    said = known(grant.url)
+    if "revocation_endpoint" in said:
+        form = {"token": grant.refresh, "token_type_hint": "refresh_token", "client_id": grant.client_id}
+        status, _ = asked(endpoint(said, "revocation_endpoint"), form=form)
+        if status != 200:
+            raise refused(f"the issuer answers with {status}")
+
+
+class RenewingAuth(httpx2.Auth):
+    """Shows the token of a login. Processes that share a login take turns, so that none shows a spent refresh token."""
+
+    def __init__(self, door: Door, env: Mapping[str, str] = os.environ) -> None:
+        self._door, self._env = door, env
+        self._turn = threading.Lock()
+        self._why: tuple[str, str] | None = None  # code and text of the renewal that failed
+        self._rests = 0.0
+        self._new = ""  # what the issuer gave last, until the gateway takes it
+
+    def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """Adds the token; sends again with another one if the gateway does not take it."""
+        if self._due():
+            self._before()
+        for _ in range(_TRIES):
+            shown = self._show(request)
+            response = yield request
+            if self._taken(shown, response):
+                return
+            response.read()
+            if not self._after(shown, response):
+                return
+
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """The same; the issuer is waited for in a thread."""
+        if self._due():
+            await asyncio.to_thread(self._before)
+        for _ in range(_TRIES):
+            shown = self._show(request)
+            response = yield request
+            if self._taken(shown, response):
+                return
+            await response.aread()
+            if not await asyncio.to_thread(self._after, shown, response):
+                return
+
+    def _show(self, request: httpx2.Request) -> str:
+        key = self._door.key
+        request.headers["authorization"] = f"Bearer {key}"
+        return key
+
+    def _due(self) -> bool:
+        return _late(self._door) and time.monotonic() >= self._rests
+
+    def _before(self) -> None:
+        """Renews a token that is about to end. What goes wrong is said when the gateway takes it no more."""
+        with suppress(Failure):
+            self._renew(self._door.key)
+
+    def _taken(self, shown: str, response: httpx2.Response) -> bool:
+        if response.status_code == 401:
+            return False
+        if self._new == shown:
+            self._new = ""
+        return True
+
+    def _after(self, shown: str, response: httpx2.Response) -> bool:
+        """Whether there is another token. Raises Failure for a login that is over, or cannot be renewed now."""
+        if of_problem(401, response.content, response.headers).code != "token_invalid" or shown == self._new:
+            return False  # another one would be refused as well
+        if self._why and time.monotonic() < self._rests:
+            raise Failure(*self._why)
+        self._renew(shown)
+        return True
+
+    def _renew(self, shown: str) -> None:
+        """Has another token than the one that was shown."""
+        with self._turn:
+            if self._door.key != shown:
+                return
+            try:
+                door = self._other()
+            except Failure as failure:
+                self._why, self._rests = (failure.code, failure.detail), time.monotonic() + _REST
+                raise
+            self._door, self._why = replace(self._door, key=door.key, grant=door.grant), None
+
+    def _other(self) -> Door:
+        """From who got one meanwhile, or from the issuer."""
+        door = self._kept()
+        if self._stale(door):
+            if not door.grant or not door.grant.refresh:
+                raise ended(door)
+            with alone(self._env):
+                door = self._kept()
+                if self._stale(door):
+                    door = self._exchanged(door)
+        return door
+
+    def _kept(self) -> Door:
+        door = kept(self._env)
+        if not door or _whose(door) != _whose(self._door):
+            raise ended(self._door)  # who logged out here, or in as somebody else, did not mean us to go on
+        return door
+
+    def _stale(self, door: Door) -> bool:
+        return door.key == self._door.key or _late(door)
+
+    def _exchanged(self, door: Door) -> Door:
+        try:
+            found = renewed(door)
+        except Failure as failure:
+            if failure.code == "login_ended" and door.grant and door.grant.refresh:
+                self._keep(replace(door, grant=replace(door.grant, refresh="")))  # nobody has to ask again
+            raise
+        self._keep(found)
+        self._new = found.key
+        return found
+
+    def _keep(self, door: Door) -> None:
+        try:
+            save(door, self._env)
+        except OSError as error:
+            text = f"the login was renewed and cannot be kept in {door.origin}: {error.strerror}"
+            raise Failure("failed_precondition", text) from None
+
+
+def _late(door: Door) -> bool:
+    grant = door.grant
+    return bool(grant and grant.refresh and grant.due and grant.due <= time.time())
+
+
+def _whose(door: Door) -> tuple[str, ...]:
+    grant = door.grant
+    return (door.url, grant.url, grant.client_id, grant.subject) if grant else (door.url,)
