@@ -12,7 +12,7 @@ from services.gateway.access.installation import Given
 from services.gateway.access.keeping import Keeping
 from services.gateway.access.resealing import Resealing
 from services.gateway.access.service import AccessService
-from services.gateway.access.shredding import Shredding
+from services.gateway.access.shredding import Remains, Shredding
 from services.gateway.access.store import AccessStore
 from services.gateway.admission import Admission
 from services.gateway.api import inspection, oip_messages
@@ -132,7 +132,8 @@ def _access(access: AccessService, store: AccessStore, runtime: Runtime, receipt
     """The servicer of tenants and keys, and what goes on beside it."""
     shredding = Shredding(access, store, runtime.storage.keys, runtime.now)
     api = AccessApi(access, Keeping(access, store, runtime.now), receipts, shredding)
-    return api, [access.following.watch, shredding.resume, Resealing(store, runtime.vault).run]
+    remains = Remains(store, runtime.storage.keys)
+    return api, [access.following.watch, remains.run, Resealing(store, runtime.vault).run]
 
 
 def _limited(calls: Calls) -> list[str]:

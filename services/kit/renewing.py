@@ -10,7 +10,7 @@ from services.kit.secrets import Vault
 
 log = logging.getLogger(__name__)
 EVERY = 3600.0  # seconds between two looks
-_AGAIN = 10.0  # seconds after one that failed
+AGAIN = 10.0  # seconds after one that failed
 
 
 class Kept(NamedTuple):
@@ -38,19 +38,34 @@ async def renew(vault: Vault, secrets: Iterable[Kept]) -> int:
     return done
 
 
+async def keep_looking(
+    look: Callable[[], Awaitable[object]],
+    late: str,
+    every: float,
+    again: float = AGAIN,
+    while_true: Callable[[], bool] = lambda: True,
+) -> None:
+    """Looks at its start and again and again, and sooner when a store was away. `late` says to the log what waits."""
+    while while_true():
+        try:
+            await look()
+        except (Failure, OSError) as failure:
+            log.warning("%s: %s", late, failure)
+            await asyncio.sleep(again)
+        else:
+            await asyncio.sleep(every)
+
+
 async def keep_renewing(
-    vault: Vault, what: str, look: Callable[[], Awaitable[object]], every: float, again: float = _AGAIN
+    vault: Vault, what: str, look: Callable[[], Awaitable[object]], every: float, again: float = AGAIN
 ) -> None:
     """The task of what owns secrets: looks at its start and again and again while an old key is given.
 
     A process that still has the old key first seals with that; and a store may be away when one looks.
     """
-    while vault.has_old:
-        try:
-            await look()
-        except (Failure, OSError) as failure:
-            log.warning("%s are sealed with the new key later: %s", what, failure)
-            await asyncio.sleep(again)
-        else:
-            log.info("%s are sealed with the new key", what)
-            await asyncio.sleep(every)
+
+    async def renewed() -> None:
+        await look()
+        log.info("%s are sealed with the new key", what)
+
+    await keep_looking(renewed, f"{what} are sealed with the new key later", every, again, lambda: vault.has_old)

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,21 @@ from aimass.v1.access_pb2_grpc import AccessStub
 from aimass.v1.subscriptions_pb2_grpc import SubscriptionsStub
 from services.gateway.access.domain import sealed_for
 from services.gateway.access.resealing import Resealing
+from services.gateway.access.shredding import Remains
 from services.gateway.access.store import AccessStore
 from services.kit import tenancy
 from services.kit.adapters import storage
 from services.kit.config import Installation, load
 from services.kit.errors import Code, Failure
 from services.kit.secrets import Vault
+from services.kit.tenant_keys import TenantKeys
 from services.logs.subscriptions.secrets import Secrets
 from services.logs.subscriptions.service import context_of
 from services.logs.subscriptions.store import Store
 from tests.gateway.serving import DOORS, Serving
 from tests.support.house import House, house, until
 from tests.support.models import register, texts
+from tests.support.storages import own_server, settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SERVICES = ("gateway", "registry", "logs")
@@ -113,8 +116,8 @@ async def test_what_was_sealed_for_a_shredded_tenant_opens_for_nobody(app: Servi
     assert len(await sealed(app.house, "stays")) == 2
 
 
-def load_home(home: Path) -> Installation:
-    return load(Installation, {"AIMASS_HOME": str(home)})
+def load_home(home: Path, **more: str) -> Installation:
+    return load(Installation, {"AIMASS_HOME": str(home), **more})
 
 
 async def test_a_shredded_tenant_does_not_come_back_and_is_shredded_once(app: Serving) -> None:
@@ -143,6 +146,64 @@ async def test_keys_that_a_crash_has_left_are_destroyed_by_the_next_start(tmp_pa
         await until(lambda: (tmp_path / "keys" / "tenants" / "left" / "0").exists(), 20)
 
         assert await code_of(running.runtime.blobs.get("left", digest)) is Code.FAILED_PRECONDITION
+
+
+async def ended(
+    app: Serving, tenant: str, keys: TenantKeys, back: Callable[[], object], log: pytest.LogCaptureFixture
+) -> None:
+    """A gateway destroys a tenant's keys in a store that is away when it looks, and then comes back."""
+    await access(app).CreateTenant(access_pb2.CreateTenantRequest(tenant=tenant))
+    await delete(app, tenant)
+    await shred(app, tenant)
+    database = app.house.runtime.apps["gateway"].database
+    assert database
+    task = asyncio.create_task(Remains(AccessStore(database), keys).run(again=0.01))
+
+    async def destroyed() -> bool:
+        try:
+            return not await keys.current(tenant)
+        except Failure as failure:
+            return failure.code is Code.FAILED_PRECONDITION
+
+    try:
+        await until(lambda: "keys of tenants are destroyed later" in log.text, 60)
+        assert not await destroyed()
+        await asyncio.to_thread(back)
+        await until(destroyed, 60)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_keys_whose_folder_is_away_are_destroyed_when_it_is_back(
+    app: Serving, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = storage(load_home(tmp_path)).keys
+    assert keys
+    await keys.current("parted")
+    folder, aside = tmp_path / "keys" / "tenants", tmp_path / "aside"
+    folder.rename(aside)
+    folder.write_bytes(b"no folder")
+
+    def back() -> None:
+        folder.unlink()
+        aside.rename(folder)
+
+    await ended(app, "parted", keys, back, caplog)
+
+    assert [path.name for path in (folder / "parted").iterdir()] == ["0"]
+
+
+@pytest.mark.far
+async def test_keys_whose_bucket_is_away_are_destroyed_when_it_is_back(
+    app: Serving, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with own_server(tmp_path / "s3") as server:
+        keys = storage(load_home(tmp_path, **settings("sealed", server.address))).keys
+        assert keys
+        await keys.current("remote")
+        server.kill()
+        await ended(app, "remote", keys, server.start, caplog)
 
 
 @pytest.mark.parametrize(("tenant", "etag", "code"), [

@@ -1,6 +1,5 @@
 """The keys of tenants: another one, or none any more. What was sealed for a tenant without keys nobody can read."""
 
-import logging
 from collections.abc import Callable
 from datetime import datetime
 
@@ -9,14 +8,13 @@ from services.gateway.access.domain import DEFAULT, SYSTEM, Tenant
 from services.gateway.access.service import AccessService
 from services.gateway.access.store import AccessStore
 from services.kit.auth import Principal
-from services.kit.errors import FailedPrecondition, Failure, Forbidden, NotFound
+from services.kit.errors import FailedPrecondition, Forbidden, NotFound
+from services.kit.renewing import AGAIN, EVERY, keep_looking
 from services.kit.tenant_keys import TenantKeys
-
-log = logging.getLogger(__name__)
 
 
 class Shredding:
-    """The use cases of keys that blobs are sealed with, and what a crash has left of them."""
+    """The use cases of keys that blobs are sealed with."""
 
     def __init__(
         self, access: AccessService, store: AccessStore, keys: TenantKeys | None, now: Callable[[], datetime]
@@ -38,7 +36,7 @@ class Shredding:
         if self._keys is None:
             raise FailedPrecondition("blobs lie plain: AIMASS_SECRETS_KEY is not set, and nothing would be destroyed")
         now = self._now()
-        # Marked first: from now on nobody brings it back, and a start after a crash goes on.
+        # Marked first: from now on nobody brings it back, and `Remains` goes on after a crash.
         tenant = await self._store.shred_tenant(name, etag, now, lambda t: events.tenant_changed(t, now))
         self._access.keyring.tenant(tenant)
         await self._keys.shred(name)
@@ -58,12 +56,21 @@ class Shredding:
             raise FailedPrecondition("blobs lie plain: AIMASS_SECRETS_KEY is not set, so there are no keys of tenants")
         return self._keys
 
-    async def resume(self) -> None:
-        """Destroys the keys of all that are marked. A store that is away is left to the next start, or to who asks."""
-        if self._keys is None:
-            return
-        try:
-            for name in await self._store.shredded():
+
+class Remains:
+    """What a crash, or a store that was away, has left of keys that are to be destroyed."""
+
+    def __init__(self, store: AccessStore, keys: TenantKeys | None) -> None:
+        """`keys` as those of `Shredding`."""
+        self._store, self._keys, self._ended = store, keys, set[str]()
+
+    async def run(self, every: float = EVERY, again: float = AGAIN) -> None:
+        """The task of a gateway: destroys the keys of all tenants that are marked, whoever has marked them."""
+        if self._keys:
+            await keep_looking(self._look, "keys of tenants are destroyed later", every, again)
+
+    async def _look(self) -> None:
+        for name in await self._store.shredded():
+            if self._keys and name not in self._ended:
                 await self._keys.shred(name)
-        except Failure as failure:
-            log.error("keys of tenants that are to be destroyed may be there still: %s", failure)
+                self._ended.add(name)
