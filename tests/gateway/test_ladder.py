@@ -179,23 +179,33 @@ async def test_what_is_cached_is_one_tenants(app: Serving, broken: Broken) -> No
     assert (await app.post(PATH, row(12, 0, 0, 0), key)).status_code == 404
 
 
-async def test_what_no_instance_has_loaded_is_answered_from_what_was_kept(app: Serving) -> None:
+async def test_what_no_instance_has_loaded_is_answered_from_what_was_kept(
+    app: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await app.serve("lonely", logistic(4, 4), cached_seconds=60)
     path = "/v2/models/lonely/infer"
     asked = await app.post(path, row(1, 2, 3, 4))
     traffic = next(task for task in asyncio.all_tasks() if "TrafficApi.follow" in str(task.get_coro()))
     table = traffic.get_coro().cr_frame.f_locals["self"]._traffic  # type: ignore[union-attr]
+    found, over, replace = asyncio.Event(), asyncio.Event(), table._replace
 
-    def lose() -> None:  # it is found again soon
+    async def later(*said: Any) -> None:  # all that is said of it counts when the test is over
+        found.set()
+        await over.wait()
+        await replace(*said)
+
+    monkeypatch.setattr(table, "_replace", later)
+    try:
         for instance in table._instances:
             for scope, model in list(table._routes):
                 if model == "lonely":
                     table.lost(scope, model, 1, instance)
-
-    lose()
-    answer = await app.post(path, row(1, 2, 3, 4))
+        async with asyncio.timeout(20):
+            await found.wait()
+        answer, ready = await app.post(path, row(1, 2, 3, 4)), await app.get("/v2/models/lonely/ready")
+    finally:
+        over.set()
 
     assert (answer.status_code, answer.headers["degraded"]) == (200, "cached")
     assert answer.json() == asked.json()
-    lose()
-    assert (await app.get("/v2/models/lonely/ready")).status_code == 503
+    assert ready.status_code == 503
