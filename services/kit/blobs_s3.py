@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 class S3Blobs:
     """Blobs in a bucket."""
 
+    at_once = PIECE // 2  # one is used while another one comes
+
     def __init__(self, bucket: Bucket, copies: Copies, scratch: Path) -> None:
         """`scratch`: a folder of this machine for files on their way."""
         self._bucket, self._copies, self._scratch = bucket, copies, scratch

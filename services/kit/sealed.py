@@ -156,6 +156,11 @@ def plain_size(sealed: int, name: str) -> int:
     return plain
 
 
+def chunks_in(begun: int, size: int) -> int:
+    """How many chunks are whole in so many sealed bytes from the beginning of a thing of `size` plain ones."""
+    return max(1, -(-size // CHUNK)) if begun >= sealed_size(size) else max(0, begun - HEAD) // _WHOLE
+
+
 def span(first: int, count: int, size: int) -> tuple[int, int, bool]:
     """Where `count` chunks from a number on lie in a thing of `size` plain bytes: begin, end, and whether it ends."""
     begin, end, whole = HEAD + first * _WHOLE, HEAD + (first + count) * _WHOLE, sealed_size(size)
