@@ -5,7 +5,8 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 
@@ -153,7 +154,7 @@ class RenewingAuth(httpx2.Auth):
             if self._door.key != shown:
                 return
             try:
-                door = self._other()
+                door = _whole(self._other)
             except Failure as failure:
                 self._why, self._rests = (failure.code, failure.detail), time.monotonic() + _REST
                 raise
@@ -197,6 +198,15 @@ class RenewingAuth(httpx2.Auth):
         except OSError as error:
             text = f"the login was renewed and cannot be kept in {door.origin}: {error.strerror}"
             raise Failure("failed_precondition", text) from None
+
+
+def _whole(work: Callable[[], Door]) -> Door:
+    """Done to its end, also where the one who waits is interrupted: what an issuer gave and nobody kept is lost."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(work).result()
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _late(door: Door) -> bool:

@@ -28,6 +28,8 @@ class Renewing(Provider):
         self.spent: dict[str, int] = {}
         self.shown: list[str] = []  # refresh tokens, in the order in which they came
         self.withdrawn: list[str] = []
+        self.answers = threading.Event()  # not before it is set
+        self.answers.set()
 
     def token(self, kid: str = "one", key: Any = None, **changes: Any) -> str:
         """No two are the same."""
@@ -44,15 +46,20 @@ class Renewing(Provider):
 
     def answer(self, path: str, shown: Fields) -> Answer:
         with self._one:
-            if path == "/realm/revoke":
-                assert shown["client_id"] == CLIENT
-                self.withdrawn.append(shown["token"])
-                self.families.pop(shown["token"], None)
-                return 200, {}
-            if shown.get("grant_type") == "refresh_token":
-                return self._renewed(shown)
-            status, said = self.exchange(shown)
-            return status, said | {"refresh_token": self._next(0), "expires_in": 600} if status == 200 else said
+            answer = self._answer(path, shown)
+        self.answers.wait(30)
+        return answer
+
+    def _answer(self, path: str, shown: Fields) -> Answer:
+        if path == "/realm/revoke":
+            assert shown["client_id"] == CLIENT
+            self.withdrawn.append(shown["token"])
+            self.families.pop(shown["token"], None)
+            return 200, {}
+        if shown.get("grant_type") == "refresh_token":
+            return self._renewed(shown)
+        status, said = self.exchange(shown)
+        return status, said | {"refresh_token": self._next(0), "expires_in": 600} if status == 200 else said
 
     def _renewed(self, shown: Fields) -> Answer:
         assert shown.keys() == {"grant_type", "refresh_token", "client_id"}

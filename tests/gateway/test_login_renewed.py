@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import signal
 import stat
 import sys
 import threading
@@ -445,3 +446,22 @@ async def test_whoever_holds_the_login_is_waited_for_and_not_for_ever(login: Log
     with alone(), pytest.raises(Failure, match="another process has held"), alone(patience=0.1):
         raise AssertionError("two at once")
     assert await called() == "user:corp:ann"
+
+
+async def test_who_interrupts_a_renewal_does_not_lose_the_login(login: Login, corp: Renewing) -> None:
+    before = login()
+    corp.answers.clear()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "aimass.cli", "access", "who-am-i")
+    try:
+        async with asyncio.timeout(60):
+            await until(lambda: corp.shown)
+            process.send_signal(signal.SIGINT)
+            corp.answers.set()
+            assert await process.wait() == 130
+    finally:
+        corp.answers.set()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert now().key != before.key
+    assert refresh() in corp.families
