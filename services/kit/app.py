@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from services.kit import adapters, config
+from services.kit import adapters, checks, config, ejection
 from services.kit.auth import Identity, Principal, Scope, service_principal
 from services.kit.bus import Bus
 from services.kit.cache import Cache
 from services.kit.calls import CallTable
-from services.kit.checks import watch
 from services.kit.config import Installation
 from services.kit.db import Database
 from services.kit.discovery import Directory
@@ -122,7 +121,9 @@ class Runtime:
         """Starts the tasks that read again what others write, keep what others read, and clear what the dead left."""
         self.spawn(self.calls.watch(self.directory.rule))
         if self.settings.calls_file:
-            self.spawn(watch(lambda: tuple(self.directory.pools), self.calls.check))
+            self.spawn(checks.watch(lambda: tuple(self.directory.pools), self.calls.check))
+        if self.settings.discovery_url:
+            self.spawn(ejection.watch(lambda: tuple(self.directory.pools), self.calls.ejection))
         self.spawn(self.identity.keep())
         if self.storage.passing:
             self.spawn(clear_for_ever(self.storage.passing))

@@ -30,8 +30,13 @@ class Outcome(Enum):
     BADLY = "badly"
     # It did not get there or back: a few in a row are enough.
     LOST = "lost"
+    # The instance said that it cannot now: it answers, so breakers take it for well. Beside others it may stand out.
+    REFUSED = "refused"
     # The caller gave up: it says nothing.
     UNKNOWN = "unknown"
+
+
+_BAD = (Outcome.BADLY, Outcome.LOST)
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class Breaker:
             self._until = min(self._until, self._clock())
 
     def _count(self, outcome: Outcome) -> None:
-        now, rules, bad = self._clock(), self.rules, outcome is not Outcome.WELL
+        now, rules, bad = self._clock(), self.rules, outcome in _BAD
         if not self._slots or now >= self._slots[-1].begun + rules.window / _SLOTS:
             self._slots.append(_Slot(now))
             while self._slots[0].begun <= now - rules.window:
@@ -144,7 +149,7 @@ class Breaker:
     def _tried(self, outcome: Outcome) -> None:
         if outcome is Outcome.UNKNOWN:
             self._begun -= 1
-        elif outcome is not Outcome.WELL:
+        elif outcome in _BAD:
             self._open(self._clock())
         else:
             self._well += 1

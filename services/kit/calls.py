@@ -17,6 +17,7 @@ from services.kit.auth import Principal, caller_of
 from services.kit.balancing import Way
 from services.kit.contract import ANY, Method
 from services.kit.errors import Forbidden
+from services.kit.outliers import EjectionRules
 from services.kit.tally import CheckRules
 from services.kit.toml_table import TomlTable
 
@@ -57,6 +58,7 @@ class _Table(BaseModel):
     # By a service or a pattern of calls.
     balancing: dict[str, Way] = {}
     checks: dict[str, CheckRules] = {}
+    ejection: dict[str, EjectionRules] = {}
 
 
 class CallTable:
@@ -100,6 +102,10 @@ class CallTable:
         """How the instances of a service are checked; None: not at all."""
         return self._said.checks.get(service) or self._said.checks.get(EVERYONE)
 
+    def ejection(self, service: str) -> EjectionRules:
+        """When an instance of a service is left out because it stands out."""
+        return self._said.ejection.get(service) or self._said.ejection.get(EVERYONE) or EjectionRules()
+
     async def watch(self, changed: Callable[[], None] = lambda: None) -> None:
         """Takes over what the file says, for ever. A file that is no table is named in the log and changes nothing."""
         while self._table:
@@ -138,8 +144,8 @@ def _unknown(said: _Table) -> set[str]:
     patterns = {EVERYONE, *paths, *(f"{path.partition('/')[0]}/*" for path in paths)}
     services = {method.owner for method in contract.all_methods().values()} - {ANY} | {EVERYONE}
     named = {caller for entry in said.calls.values() for caller in entry.callers or ()}
-    unknown = (said.calls.keys() - patterns) | ((said.breakers.keys() | said.checks.keys() | named) - services)
-    return unknown | (said.balancing.keys() - patterns - services)
+    named |= said.breakers.keys() | said.checks.keys() | said.ejection.keys()
+    return (said.calls.keys() - patterns) | (named - services) | (said.balancing.keys() - patterns - services)
 
 
 def permit(method: Method, principal: Principal, request: Any) -> None:

@@ -10,11 +10,11 @@ from grpc import StatusCode, aio
 from services.kit import contract, telemetry
 from services.kit.breaker import Outcome
 from services.kit.calls import CallTable
-from services.kit.errors import Code, DeadlineExceeded, Disconnected, Failure
+from services.kit.errors import DeadlineExceeded, Disconnected, Failure
 from services.kit.frames import Line
 from services.kit.member import Instance, Member, connector
 from services.kit.pool import Pool
-from services.kit.status import FAIR, failure_of, outcome_of
+from services.kit.status import FAIR, failure_of, outcome_by, outcome_of
 
 if TYPE_CHECKING:
     from services.kit.tls import Credentials
@@ -116,7 +116,7 @@ class RemoteCall:
     async def _wait(self) -> Any:
         until = time.monotonic() + self._seconds
         member = await self._channel.member(self._seconds, self._method[1])
-        ticket, outcome = member.begin(), Outcome.UNKNOWN
+        ticket, outcome, began = member.begin(), Outcome.UNKNOWN, time.monotonic()
         try:
             seconds = _left(until)
             send = member.method(*self._method)
@@ -128,7 +128,7 @@ class RemoteCall:
             outcome = outcome_of(error, seconds)
             raise failure_of(error, self._channel.service) from None
         finally:
-            member.end(ticket, outcome)
+            member.end(ticket, outcome, began)
 
     async def trailing_metadata(self) -> Any:
         return await self._call.trailing_metadata()
@@ -137,7 +137,8 @@ class RemoteCall:
 async def framed(line: Line, member: Member, metadata: Metadata, message: bytes, timeout: float) -> bytes:
     """The reply to a message by a line to an instance. Raises its failure, deadline_exceeded, or Disconnected."""
     line.alive = lambda: member.connected
-    ticket, outcome, seconds = member.begin(), Outcome.UNKNOWN, _left(time.monotonic() + timeout)
+    ticket, outcome, began = member.begin(), Outcome.UNKNOWN, time.monotonic()
+    seconds = _left(began + timeout)
     try:
         reply = await line.call(orjson.dumps(dict(_traced(metadata))), message, seconds)
         outcome = Outcome.WELL
@@ -149,10 +150,10 @@ async def framed(line: Line, member: Member, metadata: Metadata, message: bytes,
         outcome = Outcome.BADLY if seconds >= FAIR else Outcome.UNKNOWN
         raise
     except Failure as failure:
-        outcome = Outcome.BADLY if failure.code is Code.INTERNAL else Outcome.WELL
+        outcome = outcome_by(failure.code)
         raise
     finally:
-        member.end(ticket, outcome)
+        member.end(ticket, outcome, began)
 
 
 def _left(until: float) -> float:

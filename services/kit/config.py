@@ -68,7 +68,8 @@ class Installation(Settings):
     secrets_key: SecretStr = SecretStr("")
     # Keys like it, comma-separated, that still open what they have sealed, while the key is changed.
     secrets_old_keys: SecretStr = SecretStr("")
-    # A TOML table of internal calls: deadline, breaker, callers, balancing, checks. Empty: what the contract says.
+    # A TOML table of internal calls: deadline, breaker, callers, balancing, checks, ejection. Empty: what the contract
+    # says.
     calls_file: Path | None = None
     # host:port where a process shows its figures (/metrics) and its health; host:first-last: the first port that is
     # free, which `observed` in the home folder names; empty: nowhere.

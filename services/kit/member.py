@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from grpc import ChannelConnectivity, aio
 
 from services.kit.breaker import Breaker, Outcome, Rules
+from services.kit.outliers import Record
 from services.kit.rpc import OPTIONS
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Member:
         self.load, self.connected, self.away_since = 0, False, time.monotonic()
         self.seen = False  # it has been connected
         self.well = True  # as its checks say
+        self.record = Record()  # of its calls since somebody looked
         self._closed = False
         self._channel, self._news = channel, news
         self._ended = asyncio.Event()
@@ -107,10 +109,11 @@ class Member:
         self.load += 1
         return self.breaker.begin()
 
-    def end(self, ticket: int, outcome: Outcome) -> None:
-        """A call has ended."""
+    def end(self, ticket: int, outcome: Outcome, began: float = 0.0) -> None:
+        """A call has ended; `began` on the monotonic clock, where the time that it took says something."""
         self.load -= 1
         self._ended.set()
+        self.record.add(outcome, time.monotonic() - began if began and self.record.times else 0.0)
         self.breaker.end(ticket, outcome)
         if outcome is Outcome.LOST:
             self._doubt()

@@ -1,14 +1,15 @@
 """The instances of one service, as a caller sees them: connected or not, how busy, how well they answer.
 
 Each call goes to one of those that are connected and whose breaker lets it through, chosen in the way that its route
-wants (`balancing`). At most half of the connected ones are kept out by their breakers; a single one may be.
+wants (`balancing`). At most half of the connected ones are kept out by their breakers, and because they stand out
+(`ejection`); a single one may be by its breaker.
 One that leaves is called for a while when there is no other: whoever comes instead may not be connected yet.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from services.kit.balancing import Balancer, Way
 from services.kit.breaker import Rules
@@ -46,6 +47,9 @@ class Pool:
         # Those that fail their checks, and of the connected ones the share that has to pass for checks to count.
         self.ill: frozenset[Member] = frozenset()
         self.panic = 0.0
+        # Those that stand out, each until when, and of the connected ones the share that may be left out.
+        self.ejected: Mapping[Member, float] = {}
+        self.share = 0.0
         self._changed = asyncio.Event()
         # It has been called; an instance has been there.
         self._used = self._seen = False
@@ -112,7 +116,17 @@ class Pool:
             # Those that failed last are taken all the same.
             refused = [member for member in connected if member not in admitted]
             admitted += sorted(refused, key=lambda member: member.breaker.opened_until)[most:]
+        elif self.ejected:
+            admitted = self._inconspicuous(connected, admitted)
         return (by or self.by("")).choose(admitted) if admitted else None
+
+    def _inconspicuous(self, connected: list[Member], admitted: list[Member]) -> list[Member]:
+        """Without those that stand out, as many as breakers leave of the share: whose time ends first comes back."""
+        room = int(self.share * len(connected)) - (len(connected) - len(admitted))
+        if room <= 0:
+            return admitted
+        out = sorted((one for one in admitted if one in self.ejected), key=lambda one: self.ejected[one])[-room:]
+        return [member for member in admitted if member not in out]
 
     def _well(self, connected: list[Member]) -> list[Member]:
         well = [member for member in connected if member.well]

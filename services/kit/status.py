@@ -69,13 +69,20 @@ def failure_of(error: Any, service: str) -> Failure:
 def outcome_of(error: Any, seconds: float) -> Outcome:
     """What the error of a call that had so many seconds says of the instance.
 
-    What it refuses itself says that it is well, also that it is busy.
+    What it refuses itself says that it is well, also that it is busy; not that it cannot now.
     """
     code = error.code()
     if code is StatusCode.DEADLINE_EXCEEDED:
         return Outcome.BADLY if seconds >= FAIR else Outcome.UNKNOWN
     if any(key == TRAILER for key, _ in error.trailing_metadata() or ()):
-        return Outcome.BADLY if code is Code.INTERNAL.grpc else Outcome.WELL
+        return outcome_by(failure_of(error, "").code)
     if code in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED):
         return Outcome.LOST
     return Outcome.BADLY if code in (StatusCode.INTERNAL, StatusCode.UNKNOWN) else Outcome.WELL
+
+
+def outcome_by(code: Code) -> Outcome:
+    """What a failure that the instance says itself means for it."""
+    if code is Code.INTERNAL:
+        return Outcome.BADLY
+    return Outcome.REFUSED if code is Code.UNAVAILABLE else Outcome.WELL

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from services.kit.app import App, Runtime
@@ -89,8 +89,8 @@ class Vitals:
 
     def _instances(self) -> Values:
         for pool in tuple(self._runtime.directory.pools):
-            states = Counter(_state(member) for member in tuple(pool.members))
-            for state in ("closed", "half_open", "open", "away", "ill"):
+            states = Counter(_state(member, pool.ejected) for member in tuple(pool.members))
+            for state in ("closed", "half_open", "open", "away", "ill", "ejected"):
                 yield (pool.service, state), states[state]
 
     def _calls(self) -> Values:
@@ -122,10 +122,12 @@ class Vitals:
         return (((name,), float(self.ready(name))) for name in self._apps)
 
 
-def _state(member: Member) -> str:
+def _state(member: Member, ejected: Container[Member]) -> str:
     if not member.connected:
         return "away"
-    return member.breaker.shown.value if member.well else "ill"
+    if not member.well:
+        return "ill"
+    return "ejected" if member in ejected else member.breaker.shown.value
 
 
 def _time(said: str) -> datetime | None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.kit.breaker import Breaker, Outcome, Rules, State
 
-WELL, BADLY, LOST, UNKNOWN = Outcome
+WELL, BADLY, LOST, REFUSED, UNKNOWN = Outcome
 KINDS = st.sampled_from(Outcome)
 
 

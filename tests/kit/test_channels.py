@@ -15,7 +15,7 @@ from aimass.v1 import options_pb2
 from services.kit import contract
 from services.kit.auth import Identity
 from services.kit.channels import RemoteChannel
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code, Failure, Unavailable
 from services.kit.grpc_door import GrpcDoor
 from services.kit.local import LocalChannel
 from services.kit.rpc import Call, guard
@@ -42,7 +42,9 @@ def declare() -> None:
 
 
 class EchoApi:
-    """Says what it hears; `refuse` is refused, `break` is a bug, `wait` takes long, `dwell` a moment."""
+    """Says what it hears; `refuse` is refused, `cannot` is not now, `break` is a bug, `wait` takes
+    long, `dwell` a moment.
+    """
 
     async def One(self, request: StringValue, call: Call) -> StringValue:
         return StringValue(value=await self._say(request.value))
@@ -61,6 +63,8 @@ class EchoApi:
     async def _say(self, word: str) -> str:
         if word == "refuse":
             raise Failure(Code.SQL_NOT_ALLOWED, "that is refused", retry_after=1.5)
+        if word == "cannot":
+            raise Unavailable("not now")
         if word == "break":
             raise KeyError("secret")
         if word == "wait":

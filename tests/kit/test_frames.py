@@ -12,9 +12,13 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from services.kit.auth import Identity
+from services.kit.breaker import Rules
+from services.kit.channels import framed
 from services.kit.errors import Code, DeadlineExceeded, Disconnected, Failure
 from services.kit.frames import Line, Lines
 from services.kit.frames_door import FramesDoor
+from services.kit.member import Instance, Member, plain
+from services.kit.outliers import Record
 from services.kit.rpc import LARGE, Call, guard
 from tests.kit.conftest import as_key, now
 from tests.kit.test_channels import SERVICE, EchoApi, declare
@@ -265,3 +269,27 @@ async def test_who_is_answered_with_what_is_no_frame_is_told_at_once(lines: Line
     assert not line.open
     listening.close()
     await listening.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("word", "seconds", "outcome"),
+    [
+        ("a", 5.0, (1, 0)),
+        ("refuse", 5.0, (1, 0)),
+        ("cannot", 5.0, (1, 1)),
+        ("break", 5.0, (1, 1)),
+        ("wait", 0.1, (0, 0)),
+    ],
+)
+async def test_what_became_of_a_call_is_told_of_its_instance(
+    line: Line, door: FramesDoor, identity: Identity, word: str, seconds: float, outcome: tuple[int, int]
+) -> None:
+    instance = Instance("data-1", f"127.0.0.1:{door.port}")
+    member = Member(instance, plain(instance.address, "data"), Rules(), lambda: None)
+    member.connected, member.record = True, Record(timed=True)
+    with contextlib.suppress(Failure):
+        await framed(line, member, as_key(identity, "echo.use"), StringValue(value=word).SerializeToString(), seconds)
+
+    assert (member.record.calls, member.record.failed) == outcome
+    assert sum(member.record.times) == outcome[0] - outcome[1]
+    await member.close()

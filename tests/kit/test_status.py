@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from grpc import StatusCode
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aimass.v1.failure_pb2 import FailureDetail
@@ -14,6 +14,8 @@ from services.kit.errors import Code, Failure, NotFound, Violation
 from services.kit.status import TRAILER, detail_of, failure_from, failure_of
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+# On a busy machine an example may take its time.
+patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 violations = st.lists(st.builds(Violation, text, text), max_size=4)
 failures = st.builds(
     Failure,
@@ -45,6 +47,7 @@ def said(failure: Failure) -> tuple[object, ...]:
     return failure.code, failure.detail, failure.violations, failure.retry_after, failure.committed_size
 
 
+@patiently
 @given(failures)
 def test_a_failure_crosses_a_wire_whole(failure: Failure) -> None:
     wire = detail_of(failure).SerializeToString()
@@ -56,6 +59,7 @@ def test_a_failure_crosses_a_wire_whole(failure: Failure) -> None:
     assert abs((back.retry_after or 0) - (failure.retry_after or 0)) <= 0.001
 
 
+@patiently
 @given(failures)
 def test_a_failure_crosses_a_process_whole(failure: Failure) -> None:
     assert said(pickle.loads(pickle.dumps(failure))) == said(failure)

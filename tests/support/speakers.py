@@ -11,9 +11,11 @@ import grpc
 from grpc import aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from services.kit.errors import Unavailable
 from services.kit.health import NAME
 from services.kit.member import Instance
 from services.kit.rpc import PINGED
+from services.kit.status import refuse
 from tests.support.server import free_ports
 
 PATH = "/aimass.test.Who/Who"
@@ -23,7 +25,8 @@ PATH = "/aimass.test.Who/Who"
 class Speaker:
     """One instance. It answers with its name, `broken` with an error; `gate` holds its calls back.
 
-    What is `lost` ends as when its connection breaks, and the connection is there all the same.
+    What is `lost` ends as when its connection breaks, and the connection is there all the same; who `refuses` says that
+    it cannot now. `fails`: each so manieth call ends with an error; `pause`: seconds that calls take.
     """
 
     name: str
@@ -36,6 +39,9 @@ class Speaker:
     host: str = "127.0.0.1"
     weight: int = 1
     well: bool = True  # what it says of its health
+    refuses: bool = False
+    fails: int = 0
+    pause: float = 0.0
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -73,7 +79,10 @@ class Speaker:
         await self.gate.wait()
         if self.lost:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
-        if self.broken:
+        if self.refuses:
+            await refuse(context, Unavailable("not now"))
+        await asyncio.sleep(self.pause)
+        if self.broken or (self.fails and self.calls % self.fails == 0):
             await context.abort(grpc.StatusCode.INTERNAL, "broken")
         return self.name.encode()
 
