@@ -36,11 +36,12 @@ _RETRIES = {
 
 @dataclass(frozen=True)
 class Stored:
-    """An object: its name, its bytes, and when the server took it."""
+    """An object: its name, its bytes, when the server took it, and what changes with its bytes."""
 
     name: str
     size: int
     time: datetime
+    etag: str | None
 
 
 class Bucket:
@@ -162,7 +163,7 @@ def _append(file: Path, piece: bytes) -> None:
 
 
 def _stored(item: Any) -> Stored:
-    return Stored(item["path"], item["size"], item["last_modified"])
+    return Stored(item["path"], item["size"], item["last_modified"], item["e_tag"])
 
 
 @contextlib.asynccontextmanager

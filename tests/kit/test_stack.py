@@ -2,7 +2,7 @@
 
 import base64
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 from aimass import Failure as Refusal
 from aimass import backup
 from services.kit.adapters import Storage
-from services.kit.bucket_s3 import Bucket
+from services.kit.bucket_s3 import PIECE, Bucket
 from services.kit.config import ConfigError
 from services.kit.digests import name_of
 from services.kit.errors import Failure
@@ -172,16 +172,25 @@ def test_the_command_says_what_is_wrong_and_leaves_no_file(tmp_path: Path, capsy
 
 
 class Turn(Bucket):
-    """A bucket in which something happens just before an object is fetched that was listed."""
+    """A bucket in which something happens while an object is fetched that was listed: after so many pieces of it."""
 
-    name = ""
+    name, pieces = "", 0
     happens: Callable[[], Awaitable[object]]
 
-    async def download(self, name: str, file: Path, size: int = -1) -> None:
-        if name == self.name:
-            self.name = ""
-            await self.happens()
-        await super().download(name, file, size)
+    async def read(self, name: str, size: int = -1) -> AsyncIterator[bytes]:
+        size = size if size >= 0 else (await self.stat(name)).size
+        left = self.pieces if name == self.name else -1
+        if left == 0:
+            await self._turn()
+        async for piece in super().read(name, size):
+            yield piece
+            left -= 1
+            if left == 0:
+                await self._turn()
+
+    async def _turn(self) -> None:
+        self.name = ""
+        await self.happens()
 
 
 @pytest.fixture
@@ -283,13 +292,15 @@ async def test_a_key_that_is_lost_is_no_tenant_that_was_shredded(stored: Storage
 
 
 @pytest.mark.far
-async def test_what_is_sealed_while_an_archive_is_written_has_its_key_in_it(
-    stored: Storage, stack: Stack, env: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize(("size", "pieces"), [(5, 0), (PIECE + 5, 1)])
+async def test_what_is_sealed_while_it_is_fetched_is_archived_whole_with_its_key(
+    stored: Storage, stack: Stack, env: dict[str, str], tmp_path: Path, size: int, pieces: int
 ) -> None:
-    plain = storage(tmp_path, env | {"AIMASS_SECRETS_KEY": ""})
-    blob = f"blobs/{name_of('acme', await plain.blobs.put('acme', b'hello'))}"
+    plain, data = storage(tmp_path, env | {"AIMASS_SECRETS_KEY": ""}), secrets.token_bytes(size)
+    blob = f"blobs/{name_of('acme', await plain.blobs.put('acme', data))}"
     plain.blobs.close()
+    stack.bucket.pieces = pieces  # type: ignore[attr-defined]
 
-    found = await archived(stack, tmp_path, blob, lambda: stored.blobs.put("acme", b"hello"))
+    found = await archived(stack, tmp_path, blob, lambda: stored.blobs.put("acme", data))
 
     assert found == [blob, "keys/acme/1"]

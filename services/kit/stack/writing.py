@@ -26,6 +26,7 @@ _LOG, _LAST = "/_delta_log/", "/_last_checkpoint"
 _BLOB = re.compile(r"blobs/([^/]+)/sha256/[0-9a-f]{2}/([0-9a-f]{64})\Z")
 _PART = re.compile(r"tables/.*-([0-9a-f]{16})\.parquet\Z")
 _AHEAD = 6  # objects on their way at a time
+_TRIES = 5  # to see an object that stays the same
 
 
 def write(stack: Stack, file: Path) -> Made:
@@ -122,11 +123,17 @@ async def _fetched(bucket: Bucket, names: Sequence[str], scratch: Path) -> Async
 
 
 async def _fetch(bucket: Bucket, name: str, path: Path) -> Path | None:
+    """A file with an object as it was at one time: one that is replaced meanwhile, sealed anew, is fetched again."""
     try:
-        await bucket.download(name, path)
+        for _ in range(_TRIES):
+            before = await bucket.stat(name)
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+            await bucket.download(name, path, before.size)
+            if await bucket.stat(name) == before:
+                return path
     except FileNotFoundError:
         return None
-    return path
+    raise Failure(Code.CONFLICT, f"{name} is replaced again and again while it is read")
 
 
 async def _sealed(stack: Stack, tenant: str, digest: str, path: Path) -> bool:
