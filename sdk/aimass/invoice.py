@@ -10,7 +10,7 @@ from aimass.client import Client
 _QUERY = "kind:event AND name:UsageSettled"
 _PAGE = 1000
 _KEY = ("project", "principal", "model", "kind")
-_USED = ("requests", "rows", "cpu_milliseconds", "money_micros", "tokens")
+_USED = ("requests", "rows", "cpu_milliseconds", "money_micros", "tokens", "storage_mib_hours")
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Item:
     cpu_milliseconds: int = 0
     money_micros: int = 0
     tokens: int = 0
+    storage_mib_hours: int = 0
 
 
 def rebuild(events: Iterable[Mapping[str, str]], month: str) -> list[Item]:

@@ -33,7 +33,10 @@ from services.data.sources.events import source_changed
 from services.data.sources.service import Sources
 from services.data.sources.store import SourceStore
 from services.data.sources.uploads import SourceUploads
+from services.data.storage.service import Storage
+from services.data.storage.store import Store as StorageStore
 from services.kit.app import App, Runtime
+from services.kit.hourly import every_hour
 from services.kit.process import Limits
 from services.kit.uploads import collect_for_ever
 
@@ -61,6 +64,7 @@ def build(config: Config, runtime: Runtime) -> App:
     pipelines = Pipelines(pipeline_store, data_sets, runner, runtime.now)
     limits = Limits(config.fitting_seconds, config.fitting_memory_mib)
     features = FeatureSets(FeatureStore(database), data_sets, runtime.blobs, *around, limits)
+    storage = Storage(StorageStore(database), {"tables": data_sets.kept, "uploads": uploads.kept})
     resumes = [extractor.resume, runner.resume, features.resume]
     return App(
         rpc={
@@ -76,6 +80,7 @@ def build(config: Config, runtime: Runtime) -> App:
         start=resumes,
         tasks=[
             partial(collect_for_ever, runtime.uploads),
+            partial(every_hour, storage.measure, runtime.now),
             *(partial(schema.tenure.watch, each) for each in resumes),
         ],
         close=[tables.close],

@@ -86,7 +86,7 @@ def build(config: Config, runtime: Runtime) -> App:
     calls = Calls(runtime, access, retries)
     instances = Instances(runtime.directory)
     traffic, remote = _traffic(runtime, database, RemoteEngines(runtime, instances, retries))
-    traffic.spending, calls.longwork = books.spending, books.longwork
+    traffic.spending, calls.longwork, calls.storage = books.spending, books.longwork, books.storage
     traffic.guards, calls.guard = statutes.guards, statutes.guard
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
     edge = _edge(config, runtime, admission, journal, bearers)

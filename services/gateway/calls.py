@@ -15,6 +15,7 @@ from services.gateway.access import guests
 from services.gateway.access.service import AccessService
 from services.gateway.charging import Charge
 from services.gateway.ledger.longwork import LongWork
+from services.gateway.ledger.storage import Storage
 from services.gateway.narrowing import speaking
 from services.gateway.overload import gate as gates
 from services.gateway.overload.gate import Gate, Passage
@@ -74,6 +75,8 @@ class Calls:
         self.guard: Callable[[str], Guard | None] = lambda tenant: None
         # What reserves budget for calls that start long work.
         self.longwork: LongWork | None = None
+        # What asks whether more may be kept.
+        self.storage: Storage | None = None
         # By service: how many calls at once it bears.
         self.gates: dict[str, Gate] = {}
         # Filters requests, answers, and what is written down of them.
@@ -153,6 +156,8 @@ class Calls:
         if caller.charge:
             await caller.charge.take(method.path[1:], costly=method.policy.costly)
         send = partial(self._sent, method, owner, request, caller, timeout)
+        if self.storage and method.policy.stores:
+            await self.storage.admit(caller.principal)
         if self.longwork and method.policy.HasField("reserves"):
             return await self.longwork.around(method, request, caller.principal, send)
         return await send()

@@ -10,6 +10,7 @@ from aimass.v1.gateway_events_pb2 import ReleaseApplied
 from aimass.v1.inference_events_pb2 import EngineChanged
 from aimass.v1.trainer_events_pb2 import TrainingSucceeded
 from services.kit.app import App, Runtime
+from services.kit.hourly import every_hour
 from services.kit.inbox import Listener
 from services.kit.process import Limits
 from services.kit.uploads import collect_for_ever
@@ -58,7 +59,12 @@ def build(config: Config, runtime: Runtime) -> App:
             ),
         ],
         start=[releases.resume],
-        tasks=[releases.watch, partial(collect_for_ever, runtime.uploads), *_renewing(runtime)],
+        tasks=[
+            releases.watch,
+            partial(every_hour, artifacts.measure, now),
+            partial(collect_for_ever, runtime.uploads),
+            *_renewing(runtime),
+        ],
     )
 
 

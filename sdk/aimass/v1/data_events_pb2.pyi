@@ -8,6 +8,7 @@ from aimass.v1 import extractions_pb2 as _extractions_pb2
 from aimass.v1 import features_pb2 as _features_pb2
 from aimass.v1 import rules_pb2 as _rules_pb2
 from aimass.v1 import sources_pb2 as _sources_pb2
+from aimass.v1 import storage_pb2 as _storage_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -169,6 +170,32 @@ class Work(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Work: _TypeAlias = Work  # noqa: Y015
+
+@_typing.final
+class DataStored(_message.Message):
+    """In an hour of the clock so many bytes of a project's data sets, or of its uploads, were there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEPT_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """Hours since 1970."""
+    @_builtins.property
+    def kept(self) -> _storage_pb2.KeptBytes: ...
+    def __init__(
+        self,
+        *,
+        kept: _storage_pb2.KeptBytes | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "kept", b"kept"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DataStored: _TypeAlias = DataStored  # noqa: Y015
 
 @_typing.final
 class DataSetVersionAdded(_message.Message):

@@ -123,6 +123,7 @@ class MethodPolicy(_message.Message):
     WAITS_FIELD_NUMBER: _builtins.int
     RESERVES_FIELD_NUMBER: _builtins.int
     DRIFTS_FIELD_NUMBER: _builtins.int
+    STORES_FIELD_NUMBER: _builtins.int
     permission: _builtins.str
     """The permission the caller needs, as `resource.verb`; empty: any authenticated caller."""
     resource: _builtins.str
@@ -147,6 +148,8 @@ class MethodPolicy(_message.Message):
     """It waits for something: how long it takes says nothing of its service, and it keeps nobody else out."""
     drifts: _builtins.bool
     """What it returns changes without its etag as well, as what is spent of a budget: nobody is told that he has it already."""
+    stores: _builtins.bool
+    """What it brings is kept: it is refused when a budget for storage has nothing left."""
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
         """The longest a call may take; 10 s if unset."""
@@ -179,6 +182,7 @@ class MethodPolicy(_message.Message):
         waits: _builtins.bool = ...,
         reserves: Global___Reserved | None = ...,
         drifts: _builtins.bool = ...,
+        stores: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "reserves", b"reserves"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -211,6 +215,8 @@ class MethodPolicy(_message.Message):
         b"reserves",
         "resource",
         b"resource",
+        "stores",
+        b"stores",
         "waits",
         b"waits",
     ]  # noqa: Y015

@@ -37,6 +37,8 @@ class _MeterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Meter.ValueType
     """Millionths of the currency, by the list of prices."""
     METER_TOKENS: _Meter.ValueType  # 5
     """Tokens that callers state (`X-Tokens`), of predictions that were answered."""
+    METER_STORAGE_MIB_HOURS: _Meter.ValueType  # 6
+    """Mebibytes that are kept for an hour: data sets, uploads and artifacts, looked at once in each hour of the clock. For tenants and projects."""
 
 class Meter(_Meter, metaclass=_MeterEnumTypeWrapper):
     """What is counted."""
@@ -52,6 +54,8 @@ METER_MONEY_MICROS: Meter.ValueType  # 4
 """Millionths of the currency, by the list of prices."""
 METER_TOKENS: Meter.ValueType  # 5
 """Tokens that callers state (`X-Tokens`), of predictions that were answered."""
+METER_STORAGE_MIB_HOURS: Meter.ValueType  # 6
+"""Mebibytes that are kept for an hour: data sets, uploads and artifacts, looked at once in each hour of the clock. For tenants and projects."""
 Global___Meter: _TypeAlias = Meter  # noqa: Y015
 
 class _Period:
@@ -91,11 +95,13 @@ class Amounts(_message.Message):
     CPU_MILLISECONDS_FIELD_NUMBER: _builtins.int
     MONEY_MICROS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    STORAGE_MIB_HOURS_FIELD_NUMBER: _builtins.int
     requests: _builtins.int
     rows: _builtins.int
     cpu_milliseconds: _builtins.int
     money_micros: _builtins.int
     tokens: _builtins.int
+    storage_mib_hours: _builtins.int
     def __init__(
         self,
         *,
@@ -104,6 +110,7 @@ class Amounts(_message.Message):
         cpu_milliseconds: _builtins.int = ...,
         money_micros: _builtins.int = ...,
         tokens: _builtins.int = ...,
+        storage_mib_hours: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -116,6 +123,8 @@ class Amounts(_message.Message):
         b"requests",
         "rows",
         b"rows",
+        "storage_mib_hours",
+        b"storage_mib_hours",
         "tokens",
         b"tokens",
     ]  # noqa: Y015
@@ -257,13 +266,13 @@ class LedgerEntry(_message.Message):
     tenant: _builtins.str
     project: _builtins.str
     principal: _builtins.str
-    """`key:<prefix>`, `user:<name>`; empty: nobody known, as for what a pipeline submitted."""
+    """`key:<prefix>`, `user:<name>`; empty: nobody known, as for what is kept."""
     kind: _builtins.str
-    """serving, training, extraction, fitting, pipeline."""
+    """serving, training, extraction, fitting, pipeline, storage."""
     model: _builtins.str
     """Empty: the work was for none."""
     reference: _builtins.str
-    """The job of a training, the operation of other long work."""
+    """The job of a training, the operation of other long work, what was kept in which hour."""
     estimated: _builtins.bool
     """Nobody said what was used, so all that was reserved is charged."""
     price_list: _builtins.int
@@ -411,7 +420,7 @@ class Price(_message.Message):
     per: _builtins.int
     """1 if unset."""
     kind: _builtins.str
-    """serving, training, extraction, fitting, pipeline; empty: all."""
+    """serving, training, extraction, fitting, pipeline, storage; empty: all."""
     def __init__(
         self,
         *,

@@ -24,17 +24,20 @@ _sym_db = _symbol_database.Default()
 
 from aimass.v1 import models_pb2 as aimass_dot_v1_dot_models__pb2
 from aimass.v1 import releases_pb2 as aimass_dot_v1_dot_releases__pb2
+from aimass.v1 import storage_pb2 as aimass_dot_v1_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61imass/v1/registry_events.proto\x12\taimass.v1\x1a\x16\x61imass/v1/models.proto\x1a\x18\x61imass/v1/releases.proto\"S\n\x13ModelVersionChanged\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.aimass.v1.ModelVersion\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"I\n\x0eReleaseChanged\x12#\n\x07release\x18\x01 \x01(\x0b\x32\x12.aimass.v1.Release\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61imass/v1/registry_events.proto\x12\taimass.v1\x1a\x16\x61imass/v1/models.proto\x1a\x18\x61imass/v1/releases.proto\x1a\x17\x61imass/v1/storage.proto\"S\n\x13ModelVersionChanged\x12(\n\x07version\x18\x01 \x01(\x0b\x32\x17.aimass.v1.ModelVersion\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"I\n\x0eReleaseChanged\x12#\n\x07release\x18\x01 \x01(\x0b\x32\x12.aimass.v1.Release\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"I\n\x0f\x41rtifactsStored\x12\"\n\x04kept\x18\x01 \x01(\x0b\x32\x14.aimass.v1.KeptBytes\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aimass.v1.registry_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELVERSIONCHANGED']._serialized_start=96
-  _globals['_MODELVERSIONCHANGED']._serialized_end=179
-  _globals['_RELEASECHANGED']._serialized_start=181
-  _globals['_RELEASECHANGED']._serialized_end=254
+  _globals['_MODELVERSIONCHANGED']._serialized_start=121
+  _globals['_MODELVERSIONCHANGED']._serialized_end=204
+  _globals['_RELEASECHANGED']._serialized_start=206
+  _globals['_RELEASECHANGED']._serialized_end=279
+  _globals['_ARTIFACTSSTORED']._serialized_start=281
+  _globals['_ARTIFACTSSTORED']._serialized_end=354
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ What the registry says. Topic aimass.registry.v1."""
 
 from aimass.v1 import models_pb2 as _models_pb2
 from aimass.v1 import releases_pb2 as _releases_pb2
+from aimass.v1 import storage_pb2 as _storage_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 import builtins as _builtins
@@ -67,3 +68,29 @@ class ReleaseChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseChanged: _TypeAlias = ReleaseChanged  # noqa: Y015
+
+@_typing.final
+class ArtifactsStored(_message.Message):
+    """In an hour of the clock so many bytes of a project's artifacts were there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEPT_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """Hours since 1970."""
+    @_builtins.property
+    def kept(self) -> _storage_pb2.KeptBytes: ...
+    def __init__(
+        self,
+        *,
+        kept: _storage_pb2.KeptBytes | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "kept", b"kept"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArtifactsStored: _TypeAlias = ArtifactsStored  # noqa: Y015

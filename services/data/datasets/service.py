@@ -127,6 +127,10 @@ class DataSets:
         """Adds lineage of a thing of another slice (`feature_set`), in that slice's transaction."""
         self._store.link(connection, scope, parents, child)
 
+    async def kept(self) -> dict[Scope, int]:
+        """Bytes of the files of each project of all tenants."""
+        return await self._store.kept()
+
     async def locate(self, scope: Scope, data_set: str, version: int = 0) -> Location:
         """Where a version lies; the newest for 0. Raises not_found, unknown_version."""
         found, files = await self._store.located(scope, data_set, version)

@@ -1,10 +1,10 @@
 """Where sources and the notes of uploads are kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, Index, Integer, String, insert, select, update
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, func, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
 from services.data.database import schema
@@ -36,6 +36,8 @@ _upload = scoped(
     Column("upload", String(36), primary_key=True),
     Column("digest", String(71), nullable=False),
     Column("create_time", UtcDateTime, nullable=False),
+    # Bytes, once it is committed and somebody asked for them.
+    Column("size", BigInteger),
     Index("upload_digest", "tenant", "project", "digest"),
 )
 _ONE, _NEW = one(_source, "source"), Claim(_source)
@@ -125,6 +127,25 @@ class SourceStore:
         """Notes what an upload was committed as: from now on the project may read it."""
         here = within(_upload, scope) & (_upload.c.upload == upload)
         await self._db.run(lambda c: c.execute(update(_upload).where(here).values(digest=digest)) and None)
+
+    async def unmeasured(self, limit: int) -> Sequence[tuple[Scope, str]]:
+        """Committed uploads of all tenants whose size is not known."""
+        query = select(_upload).where((_upload.c.digest != "") & _upload.c.size.is_(None)).limit(limit)
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        return [(Scope(row.tenant, row.project), row.upload) for row in rows]
+
+    async def measured(self, scope: Scope, upload: str, size: int) -> None:
+        """Keeps what an upload has."""
+        here = within(_upload, scope) & (_upload.c.upload == upload)
+        await self._db.write(lambda c: c.execute(update(_upload).where(here).values(size=size)) and None)
+
+    async def kept(self) -> dict[Scope, int]:
+        """Bytes of the uploads of each project; what was uploaded twice is there once."""
+        which = _upload.c.tenant, _upload.c.project
+        each = select(*which, func.max(_upload.c.size).label("size")).group_by(*which, _upload.c.digest).subquery()
+        query = select(each.c.tenant, each.c.project, func.sum(each.c.size)).group_by(each.c.tenant, each.c.project)
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        return {Scope(tenant, project): int(size or 0) for tenant, project, size in rows}
 
     async def has_digest(self, scope: Scope, digest: str) -> bool:
         """True if this project has committed an upload of this digest."""

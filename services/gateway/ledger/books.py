@@ -6,7 +6,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from aimass.v1 import gateway_events_pb2 as pb
-from aimass.v1.data_events_pb2 import WorkEnded
+from aimass.v1.data_events_pb2 import DataStored, WorkEnded
+from aimass.v1.registry_events_pb2 import ArtifactsStored
 from aimass.v1.trainer_events_pb2 import JobChanged
 from services.gateway.access.service import AccessService
 from services.gateway.database import schema
@@ -15,6 +16,7 @@ from services.gateway.ledger.events import usage_settled
 from services.gateway.ledger.longwork import LongWork
 from services.gateway.ledger.service import Ledger
 from services.gateway.ledger.spending import Spending
+from services.gateway.ledger.storage import Storage
 from services.gateway.ledger.store.entries import Entries
 from services.gateway.ledger.store.quotas import Quotas
 from services.gateway.ledger.store.report import Report
@@ -41,6 +43,8 @@ class Books:
         self.longwork = LongWork(self.entries, ledger.book, runtime.instance)
         # Not one for each process: every event is heard once, by one of all gateways.
         ends: dict[type[Message], Handler] = {JobChanged: self.longwork.changed, WorkEnded: self.longwork.ended}
+        self.storage = Storage(self.entries, ledger.book, runtime.instance)
+        ends |= {DataStored: self.storage.stored, ArtifactsStored: self.storage.stored}
         self.ends = Listener(ends, schema.inbox)
         self.start = [ledger.load, self.entries.begin]
         self.tasks = [ledger.watch, self.entries.watch, self.spending.run]

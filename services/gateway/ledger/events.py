@@ -18,6 +18,7 @@ METERS: Mapping[Meter, pb.Meter.ValueType] = {
     Meter.CPU: pb.METER_CPU_MILLISECONDS,
     Meter.MONEY: pb.METER_MONEY_MICROS,
     Meter.TOKENS: pb.METER_TOKENS,
+    Meter.STORAGE: pb.METER_STORAGE_MIB_HOURS,
 }
 PERIODS: Mapping[Period, pb.Period.ValueType] = {
     Period.TOTAL: pb.PERIOD_TOTAL,

@@ -10,6 +10,7 @@ from functools import partial
 from services.gateway.ledger import domain, events
 from services.gateway.ledger.book import Quotabook
 from services.gateway.ledger.domain import GROUPS, TENANT, Price, PriceList, Question, Quota, Standing, Sum
+from services.gateway.ledger.domain.prices import check_prices
 from services.gateway.ledger.store.quotas import Quotas
 from services.gateway.ledger.store.report import Report
 from services.gateway.roles.domain import Grant, Holder, lacking
@@ -149,7 +150,7 @@ class Ledger:
             raise Forbidden("prices are made by administrators of the installation")
         now = self._now()
         made = PriceList(0, currency, valid_from or now, prices, now)
-        domain.check_prices(made, now)
+        check_prices(made, now)
         make = partial(_numbered, made)
         return await self._store.add_prices(make, events.prices_created, once)
 

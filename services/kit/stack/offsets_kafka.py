@@ -18,7 +18,7 @@ _SPEAK = ("data", "gateway", "inference", "registry", "trainer")
 # The groups that keep offsets, and what they read; other processes read from the end, and ask for what they missed.
 READERS: Mapping[str, frozenset[str]] = {
     "logs": frozenset({TELEMETRY, *(f"aimass.{service}.v1" for service in _SPEAK)}),
-    "gateway-2": frozenset({"aimass.data.v1", "aimass.trainer.v1"}),
+    "gateway-2": frozenset({"aimass.data.v1", "aimass.registry.v1", "aimass.trainer.v1"}),
     "registry": frozenset({"aimass.trainer.v1"}),
     "registry-1": frozenset({"aimass.gateway.v1", "aimass.inference.v1"}),
 }

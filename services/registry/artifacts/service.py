@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from services.kit.auth import Scope
@@ -13,10 +14,12 @@ from services.kit.db import Once
 from services.kit.digests import name_of
 from services.kit.errors import Code, Failure, NotFound
 from services.kit.uploads import Uploads, UploadStatus
+from services.registry.artifacts import events
 from services.registry.artifacts.domain import Upload
 from services.registry.artifacts.store import Store
 
 CHUNK = 16 * 2**20
+_PAGE = 500
 
 
 class Artifacts:
@@ -84,6 +87,21 @@ class Artifacts:
     async def size(self, scope: Scope, digest: str) -> int:
         """Bytes. Raises not_found."""
         return await self._blobs.size(scope.tenant, digest)
+
+    async def measure(self, hour: datetime) -> None:
+        """Says what each project keeps in an hour."""
+        while unmeasured := await self._store.unmeasured(_PAGE):
+            for scope, digest in unmeasured:
+                await self._store.measured(scope, digest, await self._size(scope.tenant, digest))
+        await self._store.tell(partial(events.artifacts_stored, hour))
+
+    async def _size(self, tenant: str, digest: str) -> int:
+        try:
+            return await self._blobs.size(tenant, digest)
+        except Failure as failure:
+            if failure.code is not Code.NOT_FOUND:
+                raise
+            return 0  # it was lost, or its tenant's keys are destroyed
 
     async def get(self, scope: Scope, digest: str) -> bytes:
         """All bytes, verified. Raises not_found, digest_mismatch."""

@@ -1,12 +1,13 @@
 """Where it is kept who may read which digest."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from sqlalchemy import Column, String, insert, select
+from sqlalchemy import BigInteger, Column, String, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from services.kit.auth import Scope
+from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.registry.artifacts.domain import Upload
 from services.registry.database import schema
@@ -22,6 +23,8 @@ _artifact = scoped(
     schema.metadata,
     Column("digest", String(71), primary_key=True),
     Column("create_time", UtcDateTime, nullable=False),
+    # Bytes, once somebody asked for them.
+    Column("size", BigInteger),
 )
 
 
@@ -64,5 +67,27 @@ class Store:
             rows = [{**scope._asdict(), "digest": digest, "create_time": now} for digest in sorted(wanted - there)]
             if rows:
                 connection.execute(insert(_artifact), rows)
+
+        await self._db.run(work)
+
+    async def unmeasured(self, limit: int) -> list[tuple[Scope, str]]:
+        """Digests of all tenants whose size is not known."""
+        query = select(_artifact).where(_artifact.c.size.is_(None)).limit(limit)
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        return [(Scope(row.tenant, row.project), row.digest) for row in rows]
+
+    async def measured(self, scope: Scope, digest: str, size: int) -> None:
+        """Keeps what a digest has."""
+        here = within(_artifact, scope) & (_artifact.c.digest == digest)
+        await self._db.write(lambda c: c.execute(update(_artifact).where(here).values(size=size)) and None)
+
+    async def tell(self, events: Callable[[Scope, int], Event]) -> None:
+        """Says of each project how many bytes it has."""
+        columns = _artifact.c.tenant, _artifact.c.project
+        query = select(*columns, func.sum(_artifact.c.size).label("size")).group_by(*columns)
+
+        def work(connection: Connection) -> None:
+            found = [(Scope(row.tenant, row.project), int(row.size or 0)) for row in connection.execute(query)]
+            schema.outbox.add(connection, [events(scope, size) for scope, size in found if size])
 
         await self._db.run(work)

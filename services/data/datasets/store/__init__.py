@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
 from services.data.database import schema
@@ -106,6 +106,12 @@ class Store:
 
         page = pages.cut(await self._db.read(work), size, lambda row: (row.version,))
         return Page(tuple(_version(row) for row in page.items), page.next_token)
+
+    async def kept(self) -> dict[Scope, int]:
+        """Bytes of the files of each project of all tenants, those of deleted data sets as well."""
+        query = select(file.c.tenant, file.c.project, func.sum(file.c.bytes)).group_by(file.c.tenant, file.c.project)
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        return {Scope(tenant, project): int(size) for tenant, project, size in rows}
 
     async def by_run(self, scope: Scope, name: str, run: str) -> DataSetVersion | None:
         """What a run has added, if it has."""

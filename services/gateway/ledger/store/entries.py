@@ -57,21 +57,27 @@ class Entries:
         wanted, prices = claim.entry, balances.prices_at(connection, now)
         if known := connection.execute(_one(wanted)).first():
             return as_entry(known)
-        subjects = domain.subjects(wanted.project, wanted.principal)
-        rooms: list[tuple[Quota, Balance]] = []
-        for quota in balances.quotas_on(connection, wanted.tenant, subjects):
-            begun = domain.start(quota.period, now)
-            rooms.append((quota, balances.of(connection, quota, begun, keep=True)))
+        rooms = _rooms(connection, Scope(wanted.tenant, wanted.project), wanted.principal, now, keep=True)
         least = domain.priced(claim.least, wanted.kind, prices)
-        for quota, balance in rooms:
-            if least.of(quota.meter) > max(quota.amount - balance.spent - balance.reserved, 0):
-                return domain.exceeded(quota, balance, least.of(quota.meter), now)
+        if (refusal := _refusal(rooms, least, now)) is not None:
+            return refusal
         granted = _granted(claim, rooms, prices)
         until = now + timedelta(seconds=claim.seconds)
         made = replace(wanted, reserved=granted, create_time=now, expire_time=until, prices=_version(prices))
         connection.execute(insert(ledger).values(entry_row(made)))
         balances.move(connection, made, granted, _NOTHING)
         return made
+
+    async def room(self, scope: Scope, principal: str, least: Amounts) -> None:
+        """Raises quota_exceeded for who has not so much left of a budget, unavailable; reserves nothing."""
+
+        def work(connection: Connection) -> Failure | None:
+            now = self._clock(connection)
+            return _refusal(_rooms(connection, scope, principal, now, keep=False), least, now)
+
+        with tenancy.everybody():
+            if (refusal := await self._db.read(work)) is not None:
+                raise refusal
 
     async def settle(
         self, used: Iterable[tuple[Entry, Amounts]], tallies: Iterable[Entry] = (), once: Once | None = None
@@ -196,6 +202,22 @@ class Entries:
             while ended := await self._db.run(work):
                 total += ended
         return total
+
+
+def _rooms(
+    connection: Connection, scope: Scope, principal: str, now: datetime, keep: bool
+) -> list[tuple[Quota, Balance]]:
+    """The budgets that somebody's use in a project counts on, with what is gone of them."""
+    quotas = balances.quotas_on(connection, scope.tenant, domain.subjects(scope.project, principal))
+    return [(found, balances.of(connection, found, domain.start(found.period, now), keep)) for found in quotas]
+
+
+def _refusal(rooms: Sequence[tuple[Quota, Balance]], least: Amounts, now: datetime) -> Failure | None:
+    """Why so much cannot be had; None when it can."""
+    for quota, balance in rooms:
+        if least.of(quota.meter) > max(quota.amount - balance.spent - balance.reserved, 0):
+            return domain.exceeded(quota, balance, least.of(quota.meter), now)
+    return None
 
 
 def _one(entry: Entry) -> Select[Any]:

@@ -1,7 +1,7 @@
 """Budgets, what was used of them, and what it costs. All amounts are whole numbers in the unit of their meter."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -11,10 +11,10 @@ from services.kit.errors import Code, Failure, InvalidValue, NotFound, Violation
 
 TENANT = "tenant"
 SERVING, TRAINING = "serving", "training"
-KINDS = (SERVING, TRAINING, "extraction", "fitting", "pipeline")  # of work
+STORAGE = "storage"
+KINDS = (SERVING, TRAINING, "extraction", "fitting", "pipeline", STORAGE)  # of use
 GROUPS = ("project", "principal", "model", "kind")  # what sums may be kept apart by
 MOST = 10**15  # of any meter
-_DEAREST = 10**9  # millionths: sums of such prices still fit into a column
 _SUBJECT = re.compile(r"(tenant|project:[a-z][a-z0-9_-]{0,62}|key:[a-z0-9]{8}|user:[^\x00-\x1f]{1,200})\Z")
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -27,6 +27,7 @@ class Meter(StrEnum):
     CPU = "cpu_milliseconds"
     MONEY = "money_micros"
     TOKENS = "tokens"
+    STORAGE = "storage_mib_hours"
 
 
 class Period(StrEnum):
@@ -53,6 +54,7 @@ class Amounts(NamedTuple):
     cpu_milliseconds: int = 0
     money_micros: int = 0
     tokens: int = 0
+    storage_mib_hours: int = 0
 
     def of(self, meter: Meter) -> int:
         return int(getattr(self, meter.value))
@@ -236,6 +238,8 @@ def check(quota: Quota) -> None:
     """Raises invalid_value for a budget that makes no sense."""
     if not _SUBJECT.match(quota.subject):
         invalid("/subject", "must be tenant, project:<name>, key:<8 characters> or user:<name>")
+    if quota.meter is Meter.STORAGE and not quota.subject.startswith((TENANT, "project:")):
+        invalid("/subject", "must be tenant or project:<name>: what is kept is of no single caller")
     _check_amount(quota.amount)
 
 
@@ -278,21 +282,3 @@ def live(quota: Quota) -> None:
     """Raises not_found for a quota that is deleted."""
     if quota.delete_time:
         raise NotFound(f"there is no quota {quota.quota}")
-
-
-def check_prices(prices: PriceList, now: datetime) -> None:
-    """Raises invalid_value for prices that make no sense, or that would change what has been settled."""
-    if not re.match(r"[A-Z]{3}\Z", prices.currency):
-        invalid("/currency", "must be three capital letters, as EUR")
-    if prices.valid_from < now:
-        invalid("/valid_from", "must not be in the past")
-    seen: Sequence[tuple[Meter, str]] = [(price.meter, price.kind) for price in prices.prices]
-    for index, price in enumerate(prices.prices):
-        if price.meter is Meter.MONEY:
-            invalid(f"/prices/{index}/meter", "must be something that can be bought")
-        if price.kind not in ("", *KINDS):
-            invalid(f"/prices/{index}/kind", f"must be nothing or one of {', '.join(KINDS)}")
-        if not (0 <= price.micros <= _DEAREST and 1 <= price.per <= _DEAREST):
-            invalid(f"/prices/{index}", f"needs micros from 0 and per from 1, neither above {_DEAREST}")
-        if seen.index((price.meter, price.kind)) != index:
-            invalid(f"/prices/{index}", "is there twice")

@@ -1,0 +1,24 @@
+"""How much each project keeps, said in every hour of the clock."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+
+from services.data.storage.events import data_stored
+from services.data.storage.store import Store
+from services.kit.auth import Scope
+
+Kept = Callable[[], Awaitable[Mapping[Scope, int]]]
+
+
+class Storage:
+    """Adds up what stores say of all projects."""
+
+    def __init__(self, store: Store, stores: Mapping[str, Kept]) -> None:
+        """`stores`: what tells the bytes of each project, by what they are called."""
+        self._store, self._stores = store, stores
+
+    async def measure(self, hour: datetime) -> None:
+        """Says what lies there in an hour; two processes that do it say it twice. Raises unavailable."""
+        found = {what: await kept() for what, kept in self._stores.items()}
+        sizes = [(what, scope, size) for what, kept in found.items() for scope, size in kept.items() if size]
+        await self._store.tell(data_stored(hour, *each) for each in sizes)

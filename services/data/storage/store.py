@@ -1,0 +1,19 @@
+"""Where events of what is kept are written."""
+
+from collections.abc import Iterable
+
+from services.data.database import schema
+from services.kit.bus import Event
+from services.kit.db import Database
+
+
+class Store:
+    """The outbox."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def tell(self, events: Iterable[Event]) -> None:
+        """Says all of them or none."""
+        said = list(events)
+        await self._db.run(lambda connection: schema.outbox.add(connection, said))

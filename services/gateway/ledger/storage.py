@@ -1,0 +1,35 @@
+"""What is kept, in the ledger: charged for each hour of the clock, and no more taken in when a budget is spent."""
+
+from aimass.v1.data_events_pb2 import DataStored
+from aimass.v1.registry_events_pb2 import ArtifactsStored
+from services.gateway.ledger.book import Quotabook
+from services.gateway.ledger.domain import STORAGE, Amounts, Entry
+from services.gateway.ledger.store.entries import Entries
+from services.kit.auth import Principal
+from services.kit.inbox import Delivery
+from services.kit.timestamps import uuid7
+
+_MIB = 2**20
+_LEAST = Amounts(storage_mib_hours=1)
+
+
+class Storage:
+    """Asked before something is brought that will be kept, and told of what is there."""
+
+    def __init__(self, entries: Entries, book: Quotabook, instance: str) -> None:
+        self._entries, self._book, self._instance = entries, book, instance
+
+    async def admit(self, caller: Principal) -> None:
+        """Raises quota_exceeded; unavailable when budgets cannot be asked. Who has no budget waits for nothing."""
+        scope = caller.scope
+        if self._book.limits(scope.tenant, scope.project, caller.id):
+            await self._entries.room(scope, caller.id, _LEAST)
+
+    async def stored(self, message: DataStored | ArtifactsStored, delivery: Delivery) -> None:
+        """So much was there in an hour; whoever says it again, or has looked as well, changes nothing."""
+        kept, scope = message.kept, delivery.scope
+        used = Amounts(storage_mib_hours=-(-kept.bytes // _MIB))
+        reference = f"{kept.what}/{kept.hour.ToDatetime():%Y-%m-%dT%H}"
+        where = (scope.tenant, scope.project, "", STORAGE, "")
+        line = Entry(uuid7(), *where, reserved=Amounts(), used=used, reference=reference, owner=self._instance)
+        await self._entries.conclude(line)

@@ -1,0 +1,74 @@
+"""How much projects keep: said once in an hour by a running service, of all tenants and of what is deleted as well."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimass.v1 import datasets_pb2 as data_sets
+from aimass.v1 import uploads_pb2 as up
+from aimass.v1.data_events_pb2 import DataStored
+from aimass.v1.datasets_pb2_grpc import DataSetsStub
+from aimass.v1.sources_pb2_grpc import SourcesStub
+from services.kit import hourly
+from tests.data import places
+from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, Tenant
+from tests.data.test_sources_uploads import DATA, DIGEST, uploaded
+from tests.support.house import House, house
+
+
+async def commit(running: House, times: int = 1, **where: Any) -> None:
+    sources = running.stub(SourcesStub, "data", **where)
+    for _ in range(times):
+        upload = await uploaded(sources)
+        await sources.CommitSourceUpload(up.CommitUploadRequest(upload=upload, digest=DIGEST))
+
+
+async def told(home: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> dict[tuple[str, str, str], int]:
+    """What a service says that looks at once: tenant, project, what, and bytes."""
+    monkeypatch.setattr(hourly, "_LOOK", 0.05)
+    async with house(home, "data") as running:
+        await running.heard(DataStored, count)
+        reader = await running.runtime.bus.reader(["aimass.data.v1"], "test-stored")
+        found: dict[tuple[str, str, str], int] = {}
+        while len(found) < count:
+            for event in await reader.poll(100):
+                if event.type == DataStored.DESCRIPTOR.full_name:
+                    kept = DataStored.FromString(event.body).kept
+                    assert kept.hour.seconds % 3600 == 0
+                    found[*event.scope, kept.what] = kept.bytes
+    return found
+
+
+async def test_tables_count_with_what_was_put_aside_and_what_is_hidden(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places.flights(home)
+    async with house(home, "data") as running:
+        acme = Tenant(running)
+        await acme.rule("flights", FLIGHTS_SOURCE, FLIGHTS)
+        await acme.extract("flights")
+        places.flights(home, rows=2, first=6)
+        await acme.extract("flights")
+        whole = (await acme.version("flights")).bytes
+        etag = (await acme.stub(DataSetsStub).GetDataSet(data_sets.GetDataSetRequest(data_set="flights"))).etag
+        stub = acme.stub(DataSetsStub, if_match=f'"{etag}"')
+        await stub.DeleteDataSet(data_sets.DeleteDataSetRequest(data_set="flights"))
+
+    assert await told(home, monkeypatch, 1) == {("acme", "default", "tables"): whole}
+
+
+async def test_uploads_count_once_in_each_project_that_committed_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(home, "data") as running:
+        await commit(running, times=2)
+        await commit(running, project="other")
+        await commit(running, tenant="umbra")
+        await uploaded(running.stub(SourcesStub, "data", tenant="open"))  # never committed
+
+    assert await told(home, monkeypatch, 3) == {
+        ("acme", "default", "uploads"): len(DATA),
+        ("acme", "other", "uploads"): len(DATA),
+        ("umbra", "default", "uploads"): len(DATA),
+    }

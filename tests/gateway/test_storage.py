@@ -1,0 +1,171 @@
+"""What is kept: charged once for each hour, however often it is said; no more is taken in when a budget is spent."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from aimass import invoice
+from aimass.v1.gateway_events_pb2 import UsageSettled
+from aimass.v1.registry_events_pb2 import ArtifactsStored
+from aimass.v1.storage_pb2 import KeptBytes
+from services.gateway.database import open_database, schema
+from services.gateway.ledger.book import Quotabook
+from services.gateway.ledger.domain import Amounts, Meter, Question, Sum
+from services.gateway.ledger.storage import Storage
+from services.kit import hourly
+from services.kit.auth import Principal, Scope
+from services.kit.bus import Event
+from services.kit.errors import Failure
+from services.kit.inbox import Delivery
+from tests.gateway.serving import DOORS, Serving
+from tests.gateway.test_ledger import NOON, Books
+from tests.support.house import house, until
+
+SCOPE, MIB = Scope("acme", "late"), 2**20
+SIZE = 2 * MIB + 5  # three mebibytes, rounded up
+
+
+class Keeping:
+    """A gateway that hears of what is kept."""
+
+    def __init__(self, books: Books) -> None:
+        self.books, self.book = books, Quotabook()
+        self.storage = Storage(books.entries, self.book, "g1")
+
+    async def quota(self, subject: str, amount: int) -> None:
+        await self.books.quota("kept", subject, amount, Meter.STORAGE)
+        self.book.take(await self.books.quotas.everything())
+
+    async def hear(self, size: int, hour: datetime = NOON, what: str = "artifacts", scope: Scope = SCOPE) -> None:
+        time = Timestamp()
+        time.FromDatetime(hour)
+        message = ArtifactsStored(kept=KeptBytes(what=what, bytes=size, hour=time), generation=1)
+        event = Event.of(message, scope, "storage", what, "registry", self.books.now)
+        await self.storage.stored(message, Delivery(event, schema.inbox, lambda: self.books.now))
+
+    async def admit(self, project: str = "late") -> None:
+        await self.storage.admit(Principal(Scope("acme", project), "key:abcd1234", ("*",)))
+
+    async def used(self) -> list[Sum]:
+        return await self.books.report.sums(Question("acme", group_by=("kind", "project", "principal")), (), 10)
+
+
+@pytest_asyncio.fixture
+async def keeping(db_url: str, tmp_path: Path) -> AsyncIterator[Keeping]:
+    database = open_database(db_url, tmp_path)
+    await database.start()
+    yield Keeping(Books(database))
+    database.close()
+
+
+async def test_each_hour_is_charged_once_whoever_says_it_how_often(keeping: Keeping) -> None:
+    await keeping.quota("project:late", 100)
+    for hour in (NOON, NOON, NOON + timedelta(hours=1)):
+        await keeping.hear(SIZE, hour)
+
+    assert await keeping.books.standing("kept") == (6, 0)
+    (line,) = await keeping.used()
+    assert (line.key, line.used, line.entries) == (("", "late", "", "", "storage"), Amounts(storage_mib_hours=6), 2)
+
+
+async def test_each_store_counts_for_itself(keeping: Keeping) -> None:
+    await keeping.quota("tenant", 100)
+    for what in ("artifacts", "uploads", "tables"):
+        await keeping.hear(MIB, what=what)
+    await keeping.hear(MIB, scope=Scope("acme", "early"))
+    await keeping.hear(MIB, scope=Scope("umbra"))
+
+    assert await keeping.books.standing("kept") == (4, 0)
+
+
+async def test_nothing_more_is_taken_in_when_a_budget_is_spent_and_what_is_there_goes_on_counting(
+    keeping: Keeping,
+) -> None:
+    await keeping.quota("project:late", 4)
+    await keeping.admit()
+    await keeping.hear(SIZE)
+    await keeping.admit()
+    await keeping.hear(SIZE, NOON + timedelta(hours=1))
+
+    with pytest.raises(Failure, match="quota kept of project late: 0 of 4 storage_mib_hours"):
+        await keeping.admit()
+    await keeping.admit("early")
+    assert await keeping.books.standing("kept") == (6, 0)
+
+
+@pytest_asyncio.fixture
+async def home(tmp_path: Path) -> Path:
+    """Where a start has left an artifact of a little more than two mebibytes."""
+    async with house(tmp_path, "gateway", "registry", "data", **DOORS) as running:
+        app = Serving(running)
+        assert (await uploaded(app, b"x" * SIZE)).status_code == 200
+    return tmp_path
+
+
+async def ask(app: Serving, path: str, **wanted: Any) -> Any:
+    async with app.client() as client:
+        return await client.post(path, json=wanted)
+
+
+async def uploaded(app: Serving, data: bytes) -> Any:
+    """The last answer of an upload."""
+    upload = (await ask(app, "/v1/artifacts/uploads")).json()["upload"]
+    path, octets = f"/v1/artifacts/uploads/{upload}", {"content-type": "application/octet-stream"}
+    async with app.client() as client:
+        await client.put(path, content=data, headers=octets)
+    return await ask(app, f"{path}:commit", digest=f"sha256:{hashlib.sha256(data).hexdigest()}")
+
+
+async def stored(app: Serving) -> tuple[int, int]:
+    """Mebibyte hours of the ledger, and lines."""
+    rows = (await app.get("/v1/usage?kind=storage")).json()["rows"]
+    return (int(rows[0]["used"]["storage_mib_hours"]), int(rows[0]["entries"])) if rows else (0, 0)
+
+
+async def charged_for(app: Serving) -> bool:
+    return (await stored(app))[1] > 0
+
+
+async def test_what_a_project_keeps_is_charged_said_and_refused_at_the_doors(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hourly, "_LOOK", 0.05)
+    for _ in range(2):  # a process that starts again measures again
+        async with house(home, "gateway", "registry", "data", **DOORS) as running:
+            app = Serving(running)
+            await until(partial(charged_for, app))
+            await running.heard(ArtifactsStored)
+    async with house(home, "gateway", "registry", "data", **DOORS) as running:
+        app = Serving(running)
+        charged = await stored(app)
+        what = {"meter": "METER_STORAGE_MIB_HOURS", "period": "PERIOD_MONTH", "amount": charged[0]}
+        alone = await ask(app, "/v1/quotas", quota="hers", subject=f"key:{app.key[4:12]}", **what)
+        made = await ask(app, "/v1/quotas", quota="full", subject="project:default", **what)
+        refused = [await ask(app, f"/v1/{where}") for where in ("artifacts/uploads", "uploads")]
+        seen = await app.get("/v1/models")
+        said = [one for one in await running.heard(UsageSettled, charged[1]) if one.entry.kind == "storage"]
+
+    assert charged[0] == 3 * charged[1], "each hour once"
+    assert charged[1] <= 2, "the test took less than an hour"
+    assert alone.json()["violations"][0]["pointer"] == "/subject"
+    assert made.json()["spent"] == str(charged[0])
+    assert [answer.status_code for answer in refused] == [429, 429]
+    assert refused[0].json()["code"] == "quota_exceeded"
+    assert "quota full of project default: 0 of" in refused[0].json()["detail"]
+    assert seen.status_code == 200
+    assert sum(one.entry.used.storage_mib_hours for one in said) == charged[0]
+
+
+def test_an_invoice_has_what_was_kept() -> None:
+    month = f"{datetime.now(UTC):%Y-%m}"
+    event = {"entry.entry": "1", "entry.create_time": f"{month}-03T00:00:00Z", "entry.kind": "storage"}
+    (item,) = invoice.rebuild([event | {"entry.used.storage_mib_hours": "7"}], month)
+
+    assert (item.kind, item.storage_mib_hours) == ("storage", 7)
