@@ -48,7 +48,7 @@ def build(config: Config, runtime: Runtime) -> App:
     sources = Sources(source_store, Places(config.file_roots, runtime.home, runtime.blobs), runtime.now)
     uploads = SourceUploads(source_store, runtime.uploads, config.upload_mib * 2**20, runtime.now)
     tables = open_tables(runtime.storage, runtime.home / "tables")
-    data_sets = DataSets(DataSetStore(database), tables, runtime.now)
+    data_sets = DataSets(DataSetStore(database), tables, runtime.now, runtime.space)
     queries = Queries(data_sets, Limits(config.query_seconds, config.query_memory_mib), config.queries_at_once)
     rules = Rules(RuleStore(database, rule_changed), sources, runtime.now)
     extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)

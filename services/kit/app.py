@@ -19,6 +19,7 @@ from services.kit.discovery import Directory
 from services.kit.leftovers import clear_for_ever
 from services.kit.member import connector
 from services.kit.schema import Schema
+from services.kit.space import BoundedUploads, Space
 from services.kit.telemetry import Telemetry
 from services.kit.timestamps import uuid7
 
@@ -80,7 +81,9 @@ class Runtime:
         self.telemetry = Telemetry("-".join(self.hosted)[:60], self.home, self.settings.log_level)
         self.collector = adapters.collector(env, self.telemetry.process, self.instance)
         self.storage = adapters.storage(self.settings, self.vault)
-        self.blobs, self.uploads, self.mirrors = self.storage[:3]
+        self.blobs, self.mirrors = self.storage.blobs, self.storage.mirrors
+        self.space = Space(self.home, self.settings.disk_percent)
+        self.uploads = BoundedUploads(self.storage.uploads, self.space)
         self.random = random.SystemRandom()
         self.draining = False
         self.apps: dict[str, App] = {}

@@ -52,6 +52,9 @@ class Installation(Settings):
     weight: int = Field(1, ge=1, le=1000)
     # What others call this machine when `listen` of a service names no address; empty: its host name.
     advertise_host: str = ""
+    # Percent of the disk of `home` from which on nothing large is written: uploads, data sets, log segments. Reads and
+    # small writes go on. 100: until it is full.
+    disk_percent: int = Field(90, ge=0, le=100)
     # Empty: folders in `home`; s3://bucket/prefix?endpoint=https://host:port&region=us-east-1.
     blobs_url: SecretStr = SecretStr("")
     blobs_access_key: SecretStr = SecretStr("")

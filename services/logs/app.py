@@ -33,7 +33,8 @@ def build(config: Config, runtime: Runtime) -> App:
     store = runtime.home / "logs-store"
     db = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     privacy = Privacy(PrivacyStore(db), runtime.vault.derive)
-    ingest = Ingest(Segments(store / "records", config.segment_bytes, config.segment_seconds), privacy.clean)
+    segments = Segments(store / "records", config.segment_bytes, config.segment_seconds)
+    ingest = Ingest(segments, privacy.clean, runtime.space.check)
     search = Search(ingest, Index(store / "index"))
 
     egress, vault, now = Egress(runtime.settings.egress_allow), runtime.vault, runtime.now

@@ -19,6 +19,7 @@ from services.data.datasets.tables import open_tables
 from services.data.schema import Column, ColumnType
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
+from services.kit.space import Space
 from tests.support.servers import PASSWORD, USER, Program, address, database
 from tests.support.storages import objects, own_server, settings, storage
 
@@ -39,7 +40,7 @@ class Instance:
     def __init__(self, home: Path, env: dict[str, str], store: Store) -> None:
         self.env, self.stored = env, storage(home, env)
         self.tables = open_tables(self.stored, home / "tables")
-        self.data_sets = DataSets(store, self.tables, now)
+        self.data_sets = DataSets(store, self.tables, now, Space(home, 100))
 
     async def add(self, run: str, *numbers: int, append: bool = True) -> DataSetVersion:
         """A version as a run adds it."""

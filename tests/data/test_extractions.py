@@ -57,6 +57,17 @@ async def test_a_table_becomes_a_version_and_only_new_rows_the_next(tenant: Tena
     assert told.extraction == second
 
 
+async def test_no_run_begins_on_a_disk_as_full_as_it_may_be_and_rows_are_read_there(home: Path) -> None:
+    places.flights(home, rows=5)
+    async with house(home, "data") as running:
+        await Tenant(running).rule("flights", FLIGHTS_SOURCE, FLIGHTS)
+        await Tenant(running).extract("flights")
+    async with house(home, "data", AIMASS_DISK_PERCENT="0") as running:
+        failure, rows = await refused(Tenant(running).begin("flights")), await Tenant(running).rows("flights")
+
+    assert (failure.code, len(rows)) == (Code.STORAGE_FULL, 5)
+
+
 async def test_a_version_says_where_it_came_from(tenant: Tenant, home: Path) -> None:
     places.flights(home)
     await tenant.rule("flights", FLIGHTS_SOURCE, FLIGHTS)

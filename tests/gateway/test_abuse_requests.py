@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import text
 
 from tests.fuzz.wire import Answer, ask
-from tests.gateway.conftest import Gateway, gateway_at
+from tests.gateway.conftest import FAST, Gateway, gateway_at
 from tests.gateway.test_bad_inputs import BODIES
-from tests.support.house import until
+from tests.support.house import house, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MEBIBYTE = 2**20
@@ -163,6 +163,23 @@ async def test_a18_where_nothing_can_be_written_reads_go_on(tmp_path: Path) -> N
 
     assert (answers[-1].status_code, answers[-1].json()["code"]) == (507, "storage_full")
     assert (read.status_code, who.status_code) == (200, 200)
+
+
+async def test_a18_on_a_disk_as_full_as_it_may_be_nothing_large_is_written_and_all_else_goes_on(tmp_path: Path) -> None:
+    async with house(tmp_path, "gateway", "data", **FAST) as running, Gateway(running, tmp_path, {}).client() as client:
+        upload = (await client.post("/v1/uploads", json={})).json()["upload"]
+        before = (await client.put(f"/v1/uploads/{upload}?offset=0", content=b"a,b")).json()
+    env = FAST | {"AIMASS_DISK_PERCENT": "0"}
+    async with house(tmp_path, "gateway", "data", **env) as running, Gateway(running, tmp_path, {}).client() as client:
+        refused = [
+            await client.post("/v1/uploads", json={}),
+            await client.put(f"/v1/uploads/{upload}?offset=3", content=b",c"),
+        ]
+        read = (await client.get(f"/v1/uploads/{upload}")).json()
+        small = await client.post("/v1/api-keys", json={"display_name": "small"})
+
+    assert [(one.status_code, one.json()["code"]) for one in refused] == [(507, "storage_full")] * 2
+    assert (read["committed_size"], small.status_code) == (before["committed_size"], 200) == ("3", 200)
 
 
 async def test_a35_who_holds_connections_and_says_little_keeps_nobody_out_who_has_one(tmp_path: Path) -> None:

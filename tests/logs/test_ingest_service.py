@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from services.kit.errors import Code, Failure
+from services.kit.space import Space
 from services.logs.domain import Record
 from services.logs.ingest.segments import Position, Segments
 from services.logs.ingest.service import Batch, Ingest
@@ -45,6 +47,19 @@ async def test_records_are_numbered_in_the_order_they_came(ingest: Ingest) -> No
     numbers, ids, _ = await follow(ingest, 4)
     assert (numbers, ids) == ([0, 1, 2, 3], ["r0", "r1", "r2", "r3"])
     assert ingest.sequence == 4
+
+
+async def test_records_wait_while_the_disk_is_as_full_as_it_may_be(tmp_path: Path) -> None:
+    percent = 0
+    ingest = Ingest(Segments(tmp_path), room=lambda: Space(tmp_path, percent).check())
+    await ingest.open()
+    with pytest.raises(Failure) as caught:
+        await ingest.append([batch(0)])
+    before, percent = ingest.sequence, 100
+    await ingest.append([batch(0)])
+    ingest.close()
+
+    assert (caught.value.code, before, ingest.sequence) == (Code.STORAGE_FULL, 0, 1)
 
 
 async def test_one_who_follows_waits_for_what_comes(ingest: Ingest) -> None:

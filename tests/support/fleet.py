@@ -127,6 +127,7 @@ class Fleet:
             f"AIMASS_{upper}_LISTEN": f"127.0.0.1:{listen}",
             f"AIMASS_{upper}_DATABASE_URL": self.urls[service],
             "AIMASS_OBSERVE_LISTEN": f"127.0.0.1:{observe}",
+            "AIMASS_DISK_PERCENT": "100",  # however full the disk is that the tests run on
         }
         if service == "gateway":
             own |= {"AIMASS_GATEWAY_HTTP_PORT": str(http), "AIMASS_GATEWAY_GRPC_PORT": str(grpc)}

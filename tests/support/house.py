@@ -120,7 +120,13 @@ async def house(home: Path, *services: str, **env: str) -> AsyncIterator[House]:
     """Runs services on a home folder; settings as keywords: AIMASS_LOGS_X="1"."""
     process = Process(
         services,
-        {"AIMASS_HOME": str(home), "AIMASS_DRAIN_SECONDS": "1", **databases(home, _unsaid(services, env)), **env},
+        {
+            "AIMASS_HOME": str(home),
+            "AIMASS_DRAIN_SECONDS": "1",
+            "AIMASS_DISK_PERCENT": "100",  # however full the disk is that the tests run on
+            **databases(home, _unsaid(services, env)),
+            **env,
+        },
     )
     try:
         await process.start()

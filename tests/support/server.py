@@ -77,6 +77,7 @@ class Server:
         env = kept | {"AIMASS_HOME": str(self.home), "AIMASS_GATEWAY_HTTP_PORT": str(self.ports[0])}
         env |= {
             "AIMASS_GATEWAY_GRPC_PORT": str(self.ports[1]),
+            "AIMASS_DISK_PERCENT": "100",  # however full the disk is that the tests run on
             "PYTHONPATH": os.pathsep.join([str(self.root), str(self.root / "sdk")]),
         }
         if self.alone:

@@ -23,7 +23,7 @@ async def add_version(
     database = runtime.apps["data"].database
     assert database
     tables = open_tables(runtime.storage, runtime.home / "tables")
-    data_sets = DataSets(Store(database), tables, runtime.now)
+    data_sets = DataSets(Store(database), tables, runtime.now, runtime.space)
     folder = await data_sets.prepare(scope, data_set, run)
     writer = Writer(folder, columns_of(table.schema))
     writer.write(table)

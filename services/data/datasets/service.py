@@ -31,6 +31,7 @@ from services.kit.auth import Scope
 from services.kit.db import Once
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
 from services.kit.pages import Page
+from services.kit.space import Space
 
 Effects = Callable[[Connection, DataSetVersion], None]
 Row = Mapping[str, Any]
@@ -49,15 +50,19 @@ class _Refused(Exception):
 class DataSets:
     """The use cases."""
 
-    def __init__(self, store: Store, tables: Tables, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, tables: Tables, now: Callable[[], datetime], space: Space) -> None:
+        """`space` is the disk that runs write their files to."""
         self._store, self._tables, self._now = store, tables, now
+        # Raises storage_full where no run may write now.
+        self.check_space = space.check
         self._locks: WeakValueDictionary[tuple[Scope, str], asyncio.Lock] = WeakValueDictionary()
 
     async def prepare(self, scope: Scope, data_set: str, run: str) -> Path:
         """The folder for the Parquet files of a run, empty; makes the data set if it is new.
 
-        Raises failed_precondition when the data set is deleted, or when the run has been committed.
+        Raises failed_precondition when the data set is deleted, or when the run has been committed; storage_full.
         """
+        self.check_space()
         await self._store.ensure(scope, data_set, self._now())
         if await self._store.by_run(scope, data_set, run):
             raise FailedPrecondition(f"the run {run} has added its version to {data_set}")

@@ -43,9 +43,10 @@ class Extractions:
         """Begins a run of a rule's active version; it goes on beside requests, and after a crash.
 
         Raises not_found, in_progress, invalid_value, and failed_precondition without an active version, when it changes
-        a type, or when its source has become another kind.
+        a type, or when its source has become another kind; storage_full.
         """
         await self._store.recall(once)
+        self._data_sets.check_space()
         await self._check_columns(scope, rule)
 
         def pin(connection: Connection, operation: str) -> tuple[Extraction, Task]:

@@ -53,9 +53,10 @@ class Pipelines:
     async def run(self, scope: Scope, name: str, once: Once | None, order: Order = NOBODY) -> tuple[Run, Any]:
         """Keeps a run and begins it; returns it and its operation.
 
-        Raises not_found, in_progress, invalid_value, failed_precondition for an input without a version.
+        Raises not_found, in_progress, invalid_value, failed_precondition for an input without a version; storage_full.
         """
         await self._store.recall(once)
+        self._data_sets.check_space()
         found = await self._store.get(scope, name)
         inputs = {data_set: await self._newest(scope, data_set) for data_set in external_inputs(found.steps)}
         wanted = Run(uuid7(), name, "", RUNNING, found.steps, inputs, (), self._now())

@@ -34,9 +34,14 @@ class Stored(NamedTuple):
 class Ingest:
     """The record of everything. Others follow it from a position that each keeps for itself."""
 
-    def __init__(self, segments: Segments, clean: Clean = lambda records: records) -> None:
-        """`clean` takes out of records what must not be kept; it runs beside the loop."""
-        self._clean = clean
+    def __init__(
+        self, segments: Segments, clean: Clean = lambda records: records, room: Callable[[], None] = lambda: None
+    ) -> None:
+        """`clean` takes out of records what must not be kept; it runs beside the loop.
+
+        `room` raises storage_full while the disk is as full as it may be.
+        """
+        self._clean, self._room = clean, room
         self._segments = segments
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="segments")
         self._news = asyncio.Event()
@@ -62,8 +67,9 @@ class Ingest:
     async def append(self, batches: Sequence[Batch]) -> None:
         """Returns when the records are on the disk; those of an event that was kept before are not kept again.
 
-        Raises OSError when the disk does not take them.
+        Raises OSError when the disk does not take them, storage_full when it should not: they wait on the bus.
         """
+        self._room()
         work = [batch for batch in batches if batch.records]
         new = await asyncio.get_running_loop().run_in_executor(self._thread, self._append, work)
         if not new:

@@ -1,0 +1,68 @@
+"""How full the disk may be: nothing large is written to one that is fuller, so that what is small finds room (A18)."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from services.kit.errors import Code, Failure
+from services.kit.uploads import GRACE, Uploads, UploadStatus
+
+_OLD = 1.0  # seconds after which the disk is asked again
+
+
+class Space:
+    """The disk of a folder."""
+
+    def __init__(self, folder: Path, percent: int, ticks: Callable[[], float] = time.monotonic) -> None:
+        """`percent` of the disk may be used; with 100 as much as fits. `ticks` gives seconds and never goes back."""
+        self._folder, self._percent, self._ticks = folder, percent, ticks
+        self._used, self._until = 0.0, float("-inf")
+
+    def check(self) -> None:
+        """Raises storage_full while nothing large may be written. Asks the disk once a second at most."""
+        if self._percent >= 100:
+            return
+        if (now := self._ticks()) >= self._until:
+            self._used, self._until = _used(self._folder), now + _OLD
+        if self._used >= self._percent:
+            text = f"{self._used:.0f} % of the disk are used: nothing large is written from {self._percent} % on"
+            raise Failure(Code.STORAGE_FULL, text)
+
+
+def _used(folder: Path) -> float:
+    """Percent, of what we may use; less than none of a disk that cannot be asked: who writes hears what it is."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return -1.0
+    used = found.f_blocks - found.f_bfree
+    return 100 * used / max(used + found.f_bavail, 1)
+
+
+class BoundedUploads:
+    """Uploads that take nothing while the disk is as full as it may be; what has come stays and can be gone on with."""
+
+    def __init__(self, uploads: Uploads, space: Space) -> None:
+        self._uploads, self._space = uploads, space
+
+    async def begin(self, tenant: str) -> UploadStatus:
+        self._space.check()
+        return await self._uploads.begin(tenant)
+
+    async def abandon(self, tenant: str, upload: str) -> None:
+        await self._uploads.abandon(tenant, upload)
+
+    async def status(self, tenant: str, upload: str) -> UploadStatus:
+        return await self._uploads.status(tenant, upload)
+
+    async def write(self, tenant: str, upload: str, offset: int, data: bytes) -> UploadStatus:
+        self._space.check()
+        return await self._uploads.write(tenant, upload, offset, data)
+
+    async def commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:
+        self._space.check()  # it is copied on its way into the store
+        return await self._uploads.commit(tenant, upload, digest)
+
+    async def collect(self, age: float = GRACE) -> int:
+        return await self._uploads.collect(age)
