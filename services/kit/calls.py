@@ -31,7 +31,7 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 class _Entry(BaseModel):
     """What a pattern says of the calls that it matches."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     deadline: Seconds | None = None
     callers: frozenset[str] | None = None
@@ -40,7 +40,7 @@ class _Entry(BaseModel):
 class BreakerRules(BaseModel):
     """When the breaker of an instance opens and for how long; what is None stays as it is built. Times in seconds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     window: Seconds | None = None
     calls: Annotated[int, Field(ge=1)] | None = None
@@ -51,7 +51,7 @@ class BreakerRules(BaseModel):
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     calls: dict[str, _Entry] = {}
     breakers: dict[str, BreakerRules] = {}
@@ -67,7 +67,7 @@ class CallTable:
     def __init__(self, file: Path | None = None) -> None:
         """Without a file the contract's word holds. Raises ConfigError for a file that is no table."""
         self._table = TomlTable("the table of calls", "AIMASS_CALLS_FILE", file, _Table, _wrong) if file else None
-        self._said = self._table.said if self._table else _Table()
+        self._said = self._table.said if self._table else _Table.model_construct()
         self._known: dict[str, tuple[float, frozenset[str] | None]] = {}
 
     def deadline(self, method: Method) -> float:

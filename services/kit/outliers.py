@@ -6,8 +6,7 @@ calls.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from statistics import median
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,7 +24,7 @@ _STEPS, _FIRST, _LAST = 4, -32, 18
 class EjectionRules(BaseModel):
     """When an instance is left out and for how long; times in seconds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     # From one look at the instances to the next.
     interval: Seconds = 10.0
@@ -116,9 +115,15 @@ def _beyond(
         return found
     for one in sorted(values, key=lambda one: values[one], reverse=True):
         others = [other for other in values if other != one]
-        middle = median(values[other] for other in others)
-        spread = _NORMAL * median(abs(values[other] - middle) for other in others)
-        deviation = math.hypot(spread, chances[one], median(chances[other] for other in others))
+        middle = _middle(values[other] for other in others)
+        spread = _NORMAL * _middle(abs(values[other] - middle) for other in others)
+        deviation = math.hypot(spread, chances[one], _middle(chances[other] for other in others))
         if values[one] - middle > max(least(middle), rules.factor * deviation):
             found[one] = middle
     return found
+
+
+def _middle(values: Iterable[float]) -> float:
+    """The median of some values: what every process loads should not need `statistics`."""
+    found = sorted(values)
+    return (found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2

@@ -10,7 +10,7 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 class CheckRules(BaseModel):
     """How the instances of a service are checked; times in seconds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     # What is asked over HTTP at a port of the instance's host; without a port grpc.health.v1 on its own connection.
     path: Annotated[str, Field(pattern=r"^/[!-~]*$")] = "/health/ready"

@@ -17,7 +17,7 @@ import pytest
 
 from aimass.v1 import operations_pb2
 from services.kit.auth import Scope
-from services.kit.errors import FailedPrecondition
+from services.kit.errors import FailedPrecondition, Unavailable
 from services.kit.frames import Line
 from tests.gateway.serving import DOORS, Serving
 from tests.support import models
@@ -270,6 +270,42 @@ async def test_a_version_that_no_instance_can_load_leaves_the_old_one_serving(se
 
     assert await promoted(owner, 2) == operations_pb2.OPERATION_STATE_FAILED
     assert await versions(door, 40) == {"1"}
+
+
+async def test_an_instance_that_refuses_what_another_answers_is_left_out(several: Estate, tmp_path: Path) -> None:
+    file = tmp_path / "calls.toml"
+    file.write_text("[ejection.inference]\ninterval = 1.0\ncalls = 10\ninstances = 2\nfactor = 2\ntime = 300\n")
+    for name, port in (("one", 2), ("two", 3)):
+        await several.open(name, "inference", port)
+    door = await several.gateway("gateway", AIMASS_CALLS_FILE=str(file))
+    owner = Tenant(several.houses["registry"], "default")
+    await owner.add("late", models.logistic())
+    assert await promoted(owner, 1) == SUCCEEDED
+    pool = door.house.runtime.directory.pool("inference")
+    assert pool
+    await until(lambda: sum(member.connected for member in pool.members) == 2)
+    break_engines(several.houses["two"])
+
+    async def left_out() -> bool:
+        await answers(door, 100)
+        return bool(pool.ejected)
+
+    await until(left_out)
+    [out] = pool.ejected
+    assert out.instance.address.endswith(f":{several.ports[3]}")
+    count(several.houses["two"])
+    assert await answers(door, 100) == {200: 100}
+    assert calls(several.houses["two"]) == 0
+
+
+def break_engines(running: House) -> None:
+    """From now on what runs the instance's models is away."""
+
+    async def infer(*_: Any) -> Any:
+        raise Unavailable("the model's engine is away")
+
+    inference = running.runtime.apps["inference"].rpc["aimass.v1.Engines"]._inference
+    inference.infer = inference.infer_joined = infer
 
 
 def break_loading(running: House) -> None:
