@@ -28,9 +28,11 @@ class Ejection:
         self._judged = clock()
         # How often each has been left out, less the times that it was seen to be well.
         self._times = dict[Member, int]()
+        # What was counted of those that are out: who has connected again has another record.
+        self._records = dict[Member, Record]()
 
     def look(self) -> None:
-        """Lets in whose time is over, and judges all when an interval is."""
+        """Lets in whose time is over or who has connected again, and judges all when an interval is over."""
         rules, now = self._rules(), self._clock()
         self._let_in(now if rules.share else float("inf"))
         self._pool.share = rules.share
@@ -40,18 +42,19 @@ class Ejection:
 
     def _let_in(self, now: float) -> None:
         pool, members = self._pool, set(self._pool.members)
-        for member in [member for member, until in pool.ejected.items() if until <= now and member in members]:
+        stay = {one for one, until in pool.ejected.items() if until > now and one.record is self._records[one]}
+        for member in (pool.ejected.keys() - stay) & members:
             member.record = Record(bool(member.record.times))
             log.warning("%s at %s is called again", pool.service, member.instance.address)
         if pool.ejected:
-            pool.ejected = {one: until for one, until in pool.ejected.items() if until > now and one in members}
+            pool.ejected = {one: until for one, until in pool.ejected.items() if one in stay & members}
+            self._records = {one: self._records[one] for one in pool.ejected}
 
     def _judge(self, rules: EjectionRules, now: float) -> None:
         pool, seen = self._pool, dict[Member, Record]()
         for member in pool.members:
-            record, member.record = member.record, Record(rules.slower is not None)
             if member not in pool.ejected:
-                seen[member] = record
+                seen[member], member.record = member.record, Record(rules.slower is not None)
         found = outliers(seen, rules)
         self._times = {member: self._times.get(member, 0) for member in pool.members}
         for member, record in seen.items():
@@ -61,7 +64,7 @@ class Ejection:
         for member, why in list(found.items())[: max(room, 0)]:
             self._times[member] += 1
             seconds = min(rules.time * self._times[member], rules.longest)
-            pool.ejected = {**pool.ejected, member: now + seconds}
+            pool.ejected, self._records[member] = {**pool.ejected, member: now + seconds}, member.record
             log.warning("%s at %s is left out for %g s: %s", pool.service, member.instance.address, seconds, why)
 
     def end(self) -> None:

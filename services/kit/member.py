@@ -143,6 +143,7 @@ class Member:
         if connected:
             self.seen = True
             self.breaker.retry_soon()
+            self.record = Record(bool(self.record.times))  # it may be another process
         else:
             self.away_since = time.monotonic()
         self.connected = connected

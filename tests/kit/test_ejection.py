@@ -164,7 +164,7 @@ def test_with_those_that_breakers_keep_out_it_is_half_at_most() -> None:
     fleet = Fleet(6)
     fleet.failing |= {"i0": 0.3, "i1": 0.3}
     fleet.round(300)
-    fleet.pool.rule(Rules())
+    fleet.pool.rule(Rules(shortest=30.0))
     assert len(admitted(fleet.pool)) == 4
 
     for name, left in (("i2", {"i3", "i4", "i5"}), ("i3", {"i4", "i5"})):

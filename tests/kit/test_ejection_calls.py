@@ -103,6 +103,34 @@ async def test_when_all_refuse_nobody_is_left_out(service: Service) -> None:
     assert service.passes(10) == set()
 
 
+async def restart(service: Service, number: int) -> None:
+    """Another process comes in an instance's place."""
+    await service.instances[number].stop()
+    await connected(service.pool, 2)
+    service.instances[number].fails = 0
+    await service.instances[number].start()
+    await connected(service.pool)
+
+
+async def test_one_that_was_started_again_is_called_at_once(service: Service) -> None:
+    service.instances[1].fails = 3
+    await service.called()
+    assert service.passes(10) == {"b"}
+    await restart(service, 1)
+
+    assert service.passes(0.5) == set()
+    assert set(await service.called()) == {"a", "b", "c"}
+
+
+async def test_what_a_process_failed_is_not_held_against_its_successor(service: Service) -> None:
+    service.instances[1].fails = 3
+    await service.called()
+    await restart(service, 1)
+    await service.called()
+
+    assert service.passes(10) == set()
+
+
 async def test_a_slow_one_is_left_out_where_the_table_says_so(service: Service) -> None:
     service.instances[0].pause = 0.3
     await asyncio.gather(*(service.called(13) for _ in range(5)))
