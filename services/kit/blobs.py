@@ -65,7 +65,7 @@ class FolderBlobs:
     """The near store: a folder. Names are digests and ids of ours; no caller's text becomes a path."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.at_once, self._seen = folder, CHUNK, Seen()
+        self.folder, self.at_once, self.is_far, self._seen = folder, CHUNK, False, Seen()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="blobs")
 
     def path(self, tenant: str, digest: str) -> Path:

@@ -19,6 +19,7 @@ class Under(Blobs, Protocol):
     """A store of blobs that keeps what it is given, and gives it back as it lies. Its methods raise not_found."""
 
     at_once: int  # bytes that one reading should bring
+    is_far: bool  # whether a reading is waited for, so that the next one is to be on its way
 
     async def keep(self, tenant: str, file: Path, digest: str) -> None:
         """Takes a file of this machine over, also over what is there, under a name that is believed."""
@@ -73,11 +74,15 @@ class Opening:
     async def _ahead(
         self, tenant: str, digest: str, found: Found, runs: Sequence[tuple[int, int]]
     ) -> AsyncGenerator[bytes]:
-        """Runs of chunks; while one is used, the next one comes."""
+        """Runs of chunks; of what is far, while one is used the next one comes."""
+        if not self._under.is_far:
+            for run in runs:
+                yield await self.run(tenant, digest, found, *run)
+            return
         coming: asyncio.Task[bytes] | None = None
         try:
-            for run in [*runs, None]:
-                here, coming = coming, asyncio.create_task(self.run(tenant, digest, found, *run)) if run else None
+            for after in [*runs, None]:
+                here, coming = coming, asyncio.create_task(self.run(tenant, digest, found, *after)) if after else None
                 if here:
                     yield await here
         finally:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class S3Blobs:
     """Blobs in a bucket."""
 
-    at_once = PIECE // 2  # one is used while another one comes
+    at_once, is_far = PIECE // 2, True  # one is used while another one comes
 
     def __init__(self, bucket: Bucket, copies: Copies, scratch: Path) -> None:
         """`scratch`: a folder of this machine for files on their way."""

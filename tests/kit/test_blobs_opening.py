@@ -37,7 +37,7 @@ class Folder(Counting, FolderBlobs):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.at_once = S3Blobs.at_once
+        self.at_once, self.is_far = S3Blobs.at_once, True
 
 
 class Objects(Counting, S3Blobs):
@@ -120,6 +120,22 @@ async def test_one_reading_is_ahead_of_who_reads_and_is_left_when_he_leaves(blob
     assert blobs.under.asked - asked == 3  # the beginning, the end, and what comes next
     await reading.aclose()  # type: ignore[attr-defined]
     assert asyncio.all_tasks() == tasks
+
+
+async def test_nothing_is_read_ahead_in_a_folder(tmp_path: Path) -> None:
+    class Plain(Counting, FolderBlobs):
+        """A folder as it is."""
+
+    stored, under = storage(tmp_path, {}), Plain(tmp_path / "blobs")
+    assert stored.keys
+    digest = await stored.blobs.put("acme", data := os.urandom(3 * MIB))
+    reading = SealedBlobs(under, stored.keys).read("acme", digest)
+
+    assert await anext(reading) == data[:MIB]
+    assert under.asked == 2  # the beginning and the end
+    await reading.aclose()  # type: ignore[attr-defined]
+    under.close()
+    stored.blobs.close()
 
 
 async def test_what_is_there_and_opens_is_not_sealed_again(blobs: Counted) -> None:
