@@ -110,6 +110,7 @@ class Installation:
             "AIMASS_GATEWAY_DRAIN_ACCEPT_SECONDS": "0",
             "AIMASS_GATEWAY_DRAIN_SILENT_SECONDS": "0.2",
             "AIMASS_DRAIN_SECONDS": "3",
+            "AIMASS_DISK_PERCENT": "100",  # it is thrown away, however full the disk is that it is tried on
             "AIMASS_DATA_FILE_ROOTS": os.pathsep.join([str(self.raw), str(self.home / "logs")]),
             "AIMASS_EGRESS_ALLOW": self.sink.address,
         }
