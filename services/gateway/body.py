@@ -1,6 +1,7 @@
 """Reading a request's body: no larger than it may be, no slower than it must be."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -55,19 +56,22 @@ async def read(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> 
 
 
 async def _refuse(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> None:
-    # A client that is still sending would not read the answer, so a little of the rest is taken and thrown away.
-    if b"expect" not in headers:
-        taken = 0
-        try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                while taken < _DRAIN:
-                    message = await receive()
-                    taken += len(message.get("body", b""))
-                    if message["type"] != "http.request" or not message.get("more_body"):
-                        break
-        except TimeoutError:
-            pass
+    await drain(receive, headers)
     raise too_large(limit)
+
+
+async def drain(receive: Receive, headers: Mapping[bytes, bytes]) -> None:
+    """Takes a little of a body that is refused: a client that is still sending would not read the answer."""
+    if b"expect" in headers:
+        return
+    taken = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while taken < _DRAIN:
+                message = await receive()
+                taken += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
 
 
 def too_large(limit: int) -> Failure:

@@ -9,6 +9,7 @@ from typing import Any
 from services.gateway import body, origins, screening
 from services.gateway.access.origin import Origin
 from services.gateway.admission import Admission, told
+from services.gateway.api.problem import Packed
 from services.gateway.charging import enough
 from services.gateway.exchange import EXCHANGE_KEY
 from services.gateway.http_protocol import WORK_KEY
@@ -94,7 +95,11 @@ class Edge:
 
     async def _answer(self, scope: Any, request: Request, sender: Sender) -> None:
         target = len(scope["raw_path"]) + len(request.query)
-        self._screen.check(target, scope["headers"], request.headers)
+        try:
+            self._screen.check(target, scope["headers"], request.headers)
+        except Packed:
+            await body.drain(request.receive, request.headers)
+            raise
         if b"origin" in request.headers and self._screen.crosses(request.headers[b"origin"]):
             request.shown_to = origins.shown(request.headers[b"origin"])
             if origins.asks(request.method, request.headers):

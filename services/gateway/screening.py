@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
+from services.gateway.api.problem import Packed
 from services.kit.errors import Code, Failure
 from services.kit.timestamps import uuid7
 
@@ -69,7 +70,7 @@ class Screen:
         if b"origin" in headers or b"sec-fetch-site" in headers:
             self._browser(headers)
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise Failure(Code.UNSUPPORTED_MEDIA_TYPE, "compressed requests are not read")
+            raise Packed
 
     def knows(self, host: bytes) -> bool:
         """Whether a `Host` names this gateway."""

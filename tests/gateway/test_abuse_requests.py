@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import os
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc
 import httpx2
 import pytest
+from grpc import aio
 from sqlalchemy import text
 
 from tests.fuzz.wire import Answer, ask
@@ -42,10 +45,10 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
-async def flood(gateway: Gateway) -> int:
+async def flood(gateway: Gateway, *lines: bytes) -> int:
     """Sends 256 MiB in chunks for as long as anybody takes them; returns how many MiB that were."""
     _, writer = await asyncio.open_connection("127.0.0.1", port(gateway))
-    writer.write(head(gateway, b"Transfer-Encoding: chunked"))
+    writer.write(head(gateway, b"Transfer-Encoding: chunked", *lines))
     taken = 0
     with contextlib.suppress(ConnectionError):
         while taken < 256:
@@ -81,13 +84,32 @@ async def test_a7_a_body_beyond_the_limit_is_refused_closed_and_not_kept(gateway
     assert most - before <= 32 * MEBIBYTE
 
 
-async def test_a7_a_compressed_body_is_not_opened(gateway: Gateway) -> None:
-    before = len(gateway.services[MODELS].seen)
-    lines = (b"Content-Encoding: gzip", b"Content-Length: 10", b"Connection: close")
-    answers = await ask(port(gateway), head(gateway, *lines) + bytes(10), 30)
+@pytest.mark.parametrize("path", [b"/v1/models", b"/v2/models/late/infer"])
+async def test_a7_a_compressed_body_is_not_opened(gateway: Gateway, path: bytes) -> None:
+    bomb = gzip.compress(bytes(256 * MEBIBYTE), 9)
+    before, held = len(gateway.services[MODELS].seen), resident()
+    lines = (b"Content-Encoding: gzip", b"Content-Length: %d" % len(bomb), b"Connection: close")
+    answers = await ask(port(gateway), head(gateway, *lines, start=b"POST %b HTTP/1.1" % path) + bomb, 30)
 
-    assert [answer.status for answer in answers][:1] == [415]
+    assert [(one.status, one.headers[b"accept-encoding"]) for one in answers][:1] == [(415, b"identity")]
+    assert json.loads(answers[0].body)["code"] == "unsupported_media_type"
+    assert resident() - held <= 32 * MEBIBYTE
     assert len(gateway.services[MODELS].seen) == before
+
+
+async def test_a7_a_compressed_body_without_end_is_cut(gateway: Gateway) -> None:
+    assert await flood(gateway, b"Content-Encoding: gzip") < 200
+
+
+async def test_a7_over_grpc_a_message_that_unpacks_to_more_than_one_may_be_is_refused(gateway: Gateway) -> None:
+    bomb = bytes(64 * MEBIBYTE)
+    shown = (("authorization", f"Bearer {gateway.admin}"),)
+    async with aio.insecure_channel(gateway.doors["grpc"]) as channel:
+        call: Any = channel.unary_unary("/aimass.v1.Access/WhoAmI")
+        with pytest.raises(aio.AioRpcError, match="Decompressed message larger than max") as caught:
+            await call(bomb, metadata=shown, compression=grpc.Compression.Gzip, timeout=30)
+
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 BODY = b'{"model":"framed"}'

@@ -19,6 +19,13 @@ class NotAllowed(Failure):
         self.allowed = allowed
 
 
+class Packed(Failure):
+    """The body is compressed; `Accept-Encoding` says that none may be (RFC 9110, 12.5.3)."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.UNSUPPORTED_MEDIA_TYPE, "compressed requests are not read")
+
+
 def document(failure: Failure, instance: str, request_id: str) -> dict[str, Any]:
     """The members of a problem; `instance` is the path of the request."""
     code = failure.code
@@ -61,6 +68,8 @@ def headers(failure: Failure) -> list[tuple[bytes, bytes]]:
     found = [(b"content-type", MEDIA_TYPE)]
     if failure.retry_after is not None:
         found.append((b"retry-after", b"%d" % max(1, math.ceil(failure.retry_after))))
+    if isinstance(failure, Packed):
+        found += [(b"accept-encoding", b"identity"), (b"connection", b"close")]
     if isinstance(failure, NotAllowed):
         found.append((b"allow", failure.allowed.encode()))
     return found
