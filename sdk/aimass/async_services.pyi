@@ -242,6 +242,7 @@ class AsyncDataSets:
         sql: str,
         tables: Sequence[datasets_pb2.QueryTable | Fields],
         max_rows: int | None = ...,
+        cpu_seconds: int | None = ...,
         timeout: Seconds = ...,
     ) -> datasets_pb2.QueryDataSetsResponse:
         """Answers a SELECT over named versions."""

@@ -246,6 +246,7 @@ class DataSets:
         sql: str,
         tables: Sequence[datasets_pb2.QueryTable | Fields],
         max_rows: int | None = ...,
+        cpu_seconds: int | None = ...,
         timeout: Seconds = ...,
     ) -> datasets_pb2.QueryDataSetsResponse:
         """Answers a SELECT over named versions. sql_not_allowed: it does more than read the tables it was given."""

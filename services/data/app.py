@@ -49,12 +49,13 @@ def build(config: Config, runtime: Runtime) -> App:
     uploads = SourceUploads(source_store, runtime.uploads, config.upload_mib * 2**20, runtime.now)
     tables = open_tables(runtime.storage, runtime.home / "tables")
     data_sets = DataSets(DataSetStore(database), tables, runtime.now, runtime.space)
-    queries = Queries(data_sets, Limits(config.query_seconds, config.query_memory_mib), config.queries_at_once)
+    efforts, limits = Efforts(database), Limits(config.query_seconds, config.query_memory_mib)
+    queries = Queries(data_sets, efforts, limits, config.queries_at_once)
     rules = Rules(RuleStore(database, rule_changed), sources, runtime.now)
     extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)
     schema.operations.on_end = ended
     # What everything needs that goes on beside requests.
-    around = (Efforts(database), schema.operations, schema.tenure, runtime.now, runtime.spawn)
+    around = (efforts, schema.operations, schema.tenure, runtime.now, runtime.spawn)
     limits = Limits(config.extraction_seconds, config.extraction_memory_mib)
     extractor = ExtractionRunner(extraction_store, sources, data_sets, *around, limits, config.extractions_at_once)
     extractions = Extractions(extraction_store, rules, sources, data_sets, extractor, runtime.now)

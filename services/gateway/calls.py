@@ -163,7 +163,7 @@ class Calls:
         return await send()
 
     async def _sent(
-        self, method: Method, owner: str, request: Message, caller: Caller, timeout: float | None
+        self, method: Method, owner: str, request: Message, caller: Caller, timeout: float | None, reservation: str = ""
     ) -> tuple[bytes, Any]:
         if self.cleaner:
             await self.cleaner.request(method, request, caller.principal.scope.tenant)
@@ -172,6 +172,8 @@ class Calls:
         self._retries.asked()
         while True:
             metadata = self._metadata(owner, caller, attempt)
+            if reservation:
+                metadata = (*metadata, ("reservation", reservation))
             try:
                 async with self._through(owner, method, caller, until):
                     call = start(sent, timeout=max(until - time.monotonic(), 0.001), metadata=metadata)

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import Connection
 
+from aimass.v1 import datasets_pb2 as data_sets
 from aimass.v1 import operations_pb2
 from aimass.v1 import pipelines_pb2 as pipelines
 from aimass.v1.data_events_pb2 import Work, WorkEnded
+from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.extractions_pb2 import RunExtractionRequest
 from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
@@ -168,6 +170,33 @@ async def test_a_pipeline_says_once_what_all_its_steps_used(running: House) -> N
     assert len(used) == 2
 
 
+TABLES = [data_sets.QueryTable(data_set="numbers")]
+QUERY = data_sets.QueryDataSetsRequest(sql="SELECT count(*) AS n FROM numbers", tables=TABLES)
+ENDLESS = " JOIN ".join(["SELECT count(*) AS n FROM numbers AS a", *(f"numbers AS {x} ON {x}.n >= 0" for x in "bcd")])
+
+
+async def test_a_query_says_by_its_reservation_what_it_used(running: House) -> None:
+    await add(running, "numbers", {"n": [1, 2, 3]})
+    await running.stub(DataSetsStub, "data", reservation="0199").QueryDataSets(QUERY)
+    await running.stub(DataSetsStub, "data").QueryDataSets(QUERY)
+    first, other = [event.work for event in await running.heard(WorkEnded, 2)]
+
+    assert (first.reservation, first.kind, first.principal, first.operation) == ("0199", "query", "key:test", "")
+    assert len(other.reservation) == 36
+    assert min(first.cpu_milliseconds, other.cpu_milliseconds) > 0
+
+
+async def test_a_query_ends_when_it_has_used_up_what_it_was_given(running: House) -> None:
+    await add(running, "numbers", {"n": list(range(3000))})
+    request = data_sets.QueryDataSetsRequest(sql=ENDLESS, tables=TABLES, cpu_seconds=1)
+    with pytest.raises(Failure, match="has used up the processor time") as caught:
+        await running.stub(DataSetsStub, "data", reservation="0199").QueryDataSets(request)
+    told = (await running.heard(WorkEnded))[0].work
+
+    assert caught.value.code is Code.LIMIT_EXCEEDED
+    assert (told.reservation, told.cpu_milliseconds) == ("0199", 1000)
+
+
 async def test_what_was_used_before_a_kill_is_charged_with_what_came_after_it(tmp_path: Path) -> None:
     kill(tmp_path, "row")
     async with house(tmp_path, "data") as running:
@@ -196,6 +225,12 @@ async def children(running: House, operation: str) -> list[int]:
     found = await Efforts(database).of(SCOPE, operation)
     assert found
     return list(found.children.values())
+
+
+def test_the_contract_says_what_a_query_may_use() -> None:
+    says = contract.all_methods()["/aimass.v1.DataSets/QueryDataSets"].policy.reserves
+
+    assert (says.cpu_seconds, says.cpu_seconds_unset, says.answers) == ("cpu_seconds", domain.UNSET_QUERY, True)
 
 
 @pytest.mark.parametrize("method", ["Extractions/RunExtraction", "Pipelines/RunPipeline", "FeatureSets/FitFeatureSet"])

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from aimass.v1.data_events_pb2 import Work, WorkEnded
+from aimass.v1.datasets_pb2 import QueryDataSetsRequest, QueryDataSetsResponse, QueryTable
 from aimass.v1.extractions_pb2 import RunExtractionRequest
 from aimass.v1.jobs_pb2 import JobSpec, SubmitJobRequest
 from aimass.v1.operations_pb2 import Operation
@@ -36,7 +37,7 @@ class Asking:
         self.books, self.refuses = books, list[Failure]()
         self.work = LongWork(books.entries, Quotabook(), "g1")
 
-    async def send(self) -> tuple[bytes, Any]:
+    async def send(self, reservation: str) -> tuple[bytes, Any]:
         if self.refuses:
             raise self.refuses.pop()
         return Operation(operation=NAME, resource="rules/flights").SerializeToString(), ()
@@ -46,10 +47,12 @@ class Asking:
 
     async def end(self, milliseconds: int) -> None:
         """The event of its end, as the data service says it."""
-        work = Work(operation=NAME, kind="extraction", principal=WHO, cpu_milliseconds=milliseconds)
-        message, now = WorkEnded(work=work, generation=1), self.books.now
+        message, now = WorkEnded(work=self.done(milliseconds), generation=1), self.books.now
         event = Event.of(message, CALLER.scope, "work", NAME, "data", now)
         await self.work.ended(message, Delivery(event, schema.inbox, lambda: now))
+
+    def done(self, milliseconds: int) -> Work:
+        return Work(operation=NAME, kind="extraction", principal=WHO, cpu_milliseconds=milliseconds)
 
     async def used(self) -> list[Sum]:
         return await self.books.report.sums(Question("acme", group_by=("principal", "kind", "model")), (), 10)
@@ -114,9 +117,9 @@ async def test_what_may_have_begun_all_the_same_is_given_back_when_nobody_hears_
 
 
 async def test_work_that_ends_before_its_caller_hears_of_it_is_charged_to_him_once(asking: Asking) -> None:
-    async def send() -> tuple[bytes, Any]:
+    async def send(reservation: str) -> tuple[bytes, Any]:
         await asking.end(4_500)
-        return await asking.send()
+        return await asking.send(reservation)
 
     await asking.work.around(EXTRACT, RunExtractionRequest(rule="flights", cpu_seconds=60), CALLER, send)
 
@@ -146,7 +149,7 @@ async def test_a_repeat_of_the_call_reserves_once(asking: Asking) -> None:
 
 
 async def test_a_job_is_known_by_itself_and_reserves_by_its_bounds(asking: Asking) -> None:
-    async def send() -> tuple[bytes, Any]:
+    async def send(reservation: str) -> tuple[bytes, Any]:
         return Operation(operation="trainer-0199", resource="jobs/job-1").SerializeToString(), ()
 
     spec = JobSpec(model="late", feature_set="late", timeout_seconds=10, max_attempts=2)
@@ -156,3 +159,69 @@ async def test_a_job_is_known_by_itself_and_reserves_by_its_bounds(asking: Askin
     await asking.end(7)  # of other work
 
     assert (before, await asking.books.standing("cpu")) == ((0, 40_000), (7, 40_000))
+
+
+QUERY = contract.all_methods()["/aimass.v1.DataSets/QueryDataSets"]
+
+
+class Querying(Asking):
+    """A caller who queries, and the service that says by the reservation what he used."""
+
+    def __init__(self, books: Books) -> None:
+        super().__init__(books)
+        self.carried: list[str] = []
+
+    async def send(self, reservation: str) -> tuple[bytes, Any]:
+        self.carried.append(reservation)
+        if self.refuses:
+            raise self.refuses.pop()
+        return QueryDataSetsResponse().SerializeToString(), ()
+
+    async def ask(self, seconds: int = 0) -> None:
+        request = QueryDataSetsRequest(sql="SELECT 1", tables=[QueryTable(data_set="raw")], cpu_seconds=seconds)
+        await self.work.around(QUERY, request, CALLER, self.send)
+
+    def done(self, milliseconds: int) -> Work:
+        return Work(reservation=self.carried[-1], kind="query", principal=WHO, cpu_milliseconds=milliseconds)
+
+
+@pytest_asyncio.fixture
+async def querying(asking: Asking) -> Querying:
+    return Querying(asking.books)
+
+
+async def test_a_query_is_settled_by_its_reservation(querying: Querying) -> None:
+    await querying.ask(60)
+    underway = await querying.books.standing("cpu")
+    for _ in range(2):
+        await querying.end(700)
+
+    assert underway == (0, 60_000)
+    assert await querying.books.standing("cpu") == (700, 0)
+    assert [(line.key[4], line.entries) for line in await querying.used()] == [("query", 1)]
+
+
+async def test_a_query_that_was_ended_for_what_it_used_stays_reserved_until_that_is_known(querying: Querying) -> None:
+    querying.refuses = [Failure(Code.LIMIT_EXCEEDED, "it has used up its time")]
+    with pytest.raises(Failure, match="it has used up its time"):
+        await querying.ask(60)
+    underway = await querying.books.standing("cpu")
+    await querying.end(60_000)
+
+    assert (underway, await querying.books.standing("cpu")) == ((0, 60_000), (60_000, 0))
+
+
+async def test_a_query_that_was_never_begun_is_given_back(querying: Querying) -> None:
+    querying.refuses = [Failure(Code.SQL_NOT_ALLOWED, "it does more than read")]
+    with pytest.raises(Failure, match="it does more than read"):
+        await querying.ask(60)
+
+    assert await querying.books.standing("cpu") == (0, 0)
+
+
+async def test_a_query_of_which_nothing_is_heard_is_given_back_in_the_end(querying: Querying) -> None:
+    await querying.ask(60)
+    querying.books.now += timedelta(seconds=301)
+    await querying.books.entries.recover(False)
+
+    assert await querying.books.standing("cpu") == (0, 0)

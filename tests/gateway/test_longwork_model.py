@@ -90,7 +90,7 @@ class LongWorkMachine(RuleBasedStateMachine):
     def ask(self, seconds: int, end: str, share: float) -> None:
         job = Job(f"data-{next(self.names)}", seconds * 1000)
 
-        async def send() -> tuple[bytes, Any]:
+        async def send(reservation: str) -> tuple[bytes, Any]:
             if end == "refused":
                 raise Failure(Code.IN_PROGRESS, "it is running")
             self.jobs.append(job)

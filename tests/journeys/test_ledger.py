@@ -143,6 +143,26 @@ def test_an_extraction_that_may_use_more_than_is_left_is_not_begun(server: Serve
     assert 0 < left.spent - before.spent < 60_000
 
 
+def test_a_query_is_in_the_ledger_and_refused_when_it_may_use_more_than_is_left(server: Server) -> None:
+    sql, tables = f'SELECT count(*) AS n FROM "{MARK}"', [{"data_set": MARK}]
+    with server.client() as client:
+        what: dict[str, Any] = {"subject": "project:default", "meter": "METER_CPU_MILLISECONDS"}
+        before = client.quotas.create_quota(quota="asking", period="PERIOD_TOTAL", amount=10**9, **what)
+        made = client.quotas.update_quota(quota="asking", amount=before.spent + 60_000, etag=before.etag)
+        with pytest.raises(Failure, match="quota asking of project default") as refused:
+            client.data_sets.query_data_sets(sql=sql, tables=tables)
+        client.data_sets.query_data_sets(sql=sql, tables=tables, cpu_seconds=60)
+        until(lambda: not client.quotas.get_quota(quota="asking").reserved)
+        left = client.quotas.get_quota(quota="asking")
+        client.quotas.delete_quota(quota="asking", etag=made.etag)
+        until(lambda: cpu_of(client, "query") == left.spent - before.spent)
+        (row,) = [row for row in kinds(client) if row.kind == "query"]
+
+    assert refused.value.code == "quota_exceeded"
+    assert row.principal == f"key:{server.key[4:12]}"
+    assert row.used.cpu_milliseconds == left.spent - before.spent > 0
+
+
 def test_an_extraction_that_a_kill_interrupts_is_settled_once_when_it_has_gone_on(server: Server) -> None:
     with server.client() as client:
         what: dict[str, Any] = {

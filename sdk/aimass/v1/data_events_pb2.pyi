@@ -100,7 +100,7 @@ Global___ExtractionEnded: _TypeAlias = ExtractionEnded  # noqa: Y015
 
 @_typing.final
 class WorkEnded(_message.Message):
-    """Long work that somebody asked for (an extraction, a pipeline, a fitting) ended, however: what it used."""
+    """Work that somebody asked for (an extraction, a pipeline, a fitting, a query) ended, however: what it used."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -125,7 +125,7 @@ Global___WorkEnded: _TypeAlias = WorkEnded  # noqa: Y015
 
 @_typing.final
 class Work(_message.Message):
-    """What long work used."""
+    """What work used."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -134,13 +134,17 @@ class Work(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     CPU_MILLISECONDS_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    RESERVATION_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
+    """Empty for a query."""
     kind: _builtins.str
-    """extraction, pipeline, fitting."""
+    """extraction, pipeline, fitting, query."""
     principal: _builtins.str
     """Who asked for it: `key:<prefix>`, `user:<name>`."""
     cpu_milliseconds: _builtins.int
     """Milliseconds of processors that all its processes used, never more than it was permitted."""
+    reservation: _builtins.str
+    """Of a query: the reservation that was made for it, or an id of its own."""
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -151,6 +155,7 @@ class Work(_message.Message):
         principal: _builtins.str = ...,
         cpu_milliseconds: _builtins.int = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        reservation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -165,6 +170,8 @@ class Work(_message.Message):
         b"operation",
         "principal",
         b"principal",
+        "reservation",
+        b"reservation",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -628,9 +628,12 @@ class QueryDataSetsRequest(_message.Message):
     SQL_FIELD_NUMBER: _builtins.int
     TABLES_FIELD_NUMBER: _builtins.int
     MAX_ROWS_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
     sql: _builtins.str
     max_rows: _builtins.int
     """100 if unset, at most 1,000."""
+    cpu_seconds: _builtins.int
+    """The most seconds of processors that it may use; 120 if unset. This much is reserved of the caller's budgets, and a query that uses it up ends as limit_exceeded."""
     @_builtins.property
     def tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryTable]: ...
     def __init__(
@@ -639,10 +642,13 @@ class QueryDataSetsRequest(_message.Message):
         sql: _builtins.str = ...,
         tables: _abc.Iterable[Global___QueryTable] | None = ...,
         max_rows: _builtins.int = ...,
+        cpu_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_rows", b"max_rows", "sql", b"sql", "tables", b"tables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cpu_seconds", b"cpu_seconds", "max_rows", b"max_rows", "sql", b"sql", "tables", b"tables"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -241,6 +241,7 @@ class Reserved(_message.Message):
     PROCESSORS_FIELD_NUMBER: _builtins.int
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
     CPU_SECONDS_UNSET_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """What the ledger calls it."""
     seconds: _builtins.str
@@ -253,6 +254,8 @@ class Reserved(_message.Message):
     cpu_seconds: _builtins.str
     """The field of the request with the seconds of processors that all of it may use, and what holds where it is not set."""
     cpu_seconds_unset: _builtins.int
+    answers: _builtins.bool
+    """What it starts is over when it answers: its service is told of the reservation, and says what was used by that."""
     def __init__(
         self,
         *,
@@ -264,10 +267,13 @@ class Reserved(_message.Message):
         processors: _builtins.int = ...,
         cpu_seconds: _builtins.str = ...,
         cpu_seconds_unset: _builtins.int = ...,
+        answers: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "answers",
+        b"answers",
         "cpu_seconds",
         b"cpu_seconds",
         "cpu_seconds_unset",

@@ -32,7 +32,7 @@ class _MeterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Meter.ValueType
     METER_ROWS: _Meter.ValueType  # 2
     """Rows of those."""
     METER_CPU_MILLISECONDS: _Meter.ValueType  # 3
-    """Thousandths of a second of a processor, by trainings, extractions, fittings and pipelines."""
+    """Thousandths of a second of a processor, by trainings, extractions, fittings, pipelines and queries."""
     METER_MONEY_MICROS: _Meter.ValueType  # 4
     """Millionths of the currency, by the list of prices."""
     METER_TOKENS: _Meter.ValueType  # 5
@@ -49,7 +49,7 @@ METER_REQUESTS: Meter.ValueType  # 1
 METER_ROWS: Meter.ValueType  # 2
 """Rows of those."""
 METER_CPU_MILLISECONDS: Meter.ValueType  # 3
-"""Thousandths of a second of a processor, by trainings, extractions, fittings and pipelines."""
+"""Thousandths of a second of a processor, by trainings, extractions, fittings, pipelines and queries."""
 METER_MONEY_MICROS: Meter.ValueType  # 4
 """Millionths of the currency, by the list of prices."""
 METER_TOKENS: Meter.ValueType  # 5
@@ -268,11 +268,11 @@ class LedgerEntry(_message.Message):
     principal: _builtins.str
     """`key:<prefix>`, `user:<name>`; empty: nobody known, as for what is kept."""
     kind: _builtins.str
-    """serving, training, extraction, fitting, pipeline, storage."""
+    """serving, training, extraction, fitting, pipeline, query, storage."""
     model: _builtins.str
     """Empty: the work was for none."""
     reference: _builtins.str
-    """The job of a training, the operation of other long work, what was kept in which hour."""
+    """The job of a training, the operation of other long work, the reservation of a query, what was kept in which hour."""
     estimated: _builtins.bool
     """Nobody said what was used, so all that was reserved is charged."""
     price_list: _builtins.int
@@ -420,7 +420,7 @@ class Price(_message.Message):
     per: _builtins.int
     """1 if unset."""
     kind: _builtins.str
-    """serving, training, extraction, fitting, pipeline, storage; empty: all."""
+    """serving, training, extraction, fitting, pipeline, query, storage; empty: all."""
     def __init__(
         self,
         *,

@@ -8,13 +8,15 @@ from typing import Any
 
 from services.data.datasets.domain import Location
 from services.data.datasets.service import DataSets, Row
+from services.data.efforts.domain import NOBODY, UNSET_QUERY, Order, ordered
+from services.data.efforts.service import Efforts
 from services.data.schema import Column, ColumnType
 from services.data.sql import check_query
 from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import InvalidValue, Violation
 
-_MOST_ROWS, _ROWS = 1000, 100
+_MOST_ROWS, _ROWS, _WORK = 1000, 100, "services.data.datasets.work"
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,27 @@ class Answer:
 class Queries:
     """Runs as many at a time as there are children for; others wait."""
 
-    def __init__(self, data_sets: DataSets, limits: process.Limits, at_once: int = 2) -> None:
-        self._data_sets, self._limits = data_sets, limits
+    def __init__(self, data_sets: DataSets, efforts: Efforts, limits: process.Limits, at_once: int = 2) -> None:
+        self._data_sets, self._efforts, self._limits = data_sets, efforts, limits
         self._free = asyncio.Semaphore(at_once)
 
-    async def ask(self, scope: Scope, sql: str, tables: Sequence[Table], max_rows: int, seconds: float) -> Answer:
-        """Raises sql_not_allowed, query_invalid, not_found, unknown_version, limit_exceeded."""
+    async def ask(
+        self,
+        scope: Scope,
+        sql: str,
+        tables: Sequence[Table],
+        max_rows: int,
+        seconds: float,
+        order: Order = NOBODY,
+        reservation: str = "",
+    ) -> Answer:
+        """What it used is said by the reservation.
+
+        Raises invalid_value, sql_not_allowed, query_invalid, not_found, unknown_version, limit_exceeded.
+        """
         if max_rows < 0:
             raise InvalidValue("max_rows is negative", [Violation("/max_rows", "must not be negative")])
+        effort = ordered("", "query", order, UNSET_QUERY)
         names = [table.alias or table.data_set for table in tables]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InvalidValue(f"two tables are called {min(twice)}", [Violation("/tables", "names must differ")])
@@ -65,7 +80,7 @@ class Queries:
                 for name, location in read.items()
             }
             request = {"sql": checked.text, "tables": table_requests(local), "max_rows": most}
-            found = await process.run("services.data.datasets.work", request, limits)
+            found = await self._efforts.once(scope, effort, reservation, _WORK, request, limits)
         columns = tuple(Column(name, ColumnType(kind)) for name, kind in found["columns"])
         return Answer(columns, tuple(found["rows"]), bool(found["truncated"]))
 

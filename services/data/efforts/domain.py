@@ -7,6 +7,7 @@ from typing import NamedTuple
 from services.kit.errors import InvalidValue, Violation
 
 UNSET = 21_600  # seconds of processors for work that says nothing: the contract says so, too
+UNSET_QUERY = 120  # the same for a query
 _MOST = 10**7
 
 
@@ -40,9 +41,9 @@ class Effort:
         return min(sum(self.children.values()), self.most_milliseconds)
 
 
-def ordered(operation: str, kind: str, order: Order) -> Effort:
+def ordered(operation: str, kind: str, order: Order, unset: int = UNSET) -> Effort:
     """The work before it has begun. Raises invalid_value."""
     if not 0 <= order.cpu_seconds <= _MOST:
         rule = f"must lie between 0 and {_MOST}"
         raise InvalidValue(f"cpu_seconds {rule}", [Violation("/cpu_seconds", rule)])
-    return Effort(operation, kind, order.principal, (order.cpu_seconds or UNSET) * 1000, {})
+    return Effort(operation, kind, order.principal, (order.cpu_seconds or unset) * 1000, {})

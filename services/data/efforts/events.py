@@ -9,7 +9,7 @@ from services.kit.bus import Event
 from services.kit.timestamps import to_wire
 
 
-def work_ended(scope: Scope, effort: Effort, now: datetime) -> Event:
+def work_ended(scope: Scope, effort: Effort, now: datetime, reservation: str = "") -> Event:
     """It begins silently, so its end is its first generation."""
     work = Work(
         operation=effort.operation,
@@ -17,5 +17,6 @@ def work_ended(scope: Scope, effort: Effort, now: datetime) -> Event:
         principal=effort.principal,
         cpu_milliseconds=effort.charged,
         end_time=to_wire(now),
+        reservation=reservation,
     )
-    return Event.of(WorkEnded(work=work, generation=1), scope, "work", effort.operation, "data", now)
+    return Event.of(WorkEnded(work=work, generation=1), scope, "work", effort.operation or reservation, "data", now)

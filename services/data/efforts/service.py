@@ -63,6 +63,22 @@ class Efforts:
             keeping.cancel()
             await self._keep(scope, operation, child, spent)
 
+    async def once(
+        self, scope: Scope, effort: Effort, reservation: str, module: str, request: Json, limits: Limits
+    ) -> Json:
+        """`process.run` for work that is over when it has answered, however; what it used is said at once."""
+        spent, name = Spent(), reservation or uuid7()
+        try:
+            limits = replace(limits, cpu_milliseconds=effort.left)
+            return await process.run(module, request, limits, None, spent)
+        finally:
+            done = replace(effort, children={name: spent.cpu_milliseconds})
+            event = events.work_ended(scope, done, schema.operations.now(), name)
+            try:
+                await self._db.run(lambda connection: schema.outbox.add(connection, [event]))
+            except Failure as failure:
+                log.warning("what a query has used is not said: %s", failure)
+
     async def of(self, scope: Scope, operation: str) -> Effort | None:
         """What the work of an operation may use and has used, as far as it is kept."""
         return await self._db.read(lambda connection: store.find(connection, scope, operation))

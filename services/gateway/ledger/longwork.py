@@ -23,9 +23,12 @@ _UNBOUND = 300.0  # seconds that a reservation waits for its work
 _QUEUED = 7 * 24 * 3600.0  # seconds that work may wait for its turns; what ends later is charged all the same
 # After these nobody knows whether the work is there: its reservation waits.
 _UNSURE = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL)
+# And after these work that answers may have used something: its end says how much.
+_USED = (Code.LIMIT_EXCEEDED, Code.QUERY_INVALID, Code.FAILED_PRECONDITION)
 _ENDED = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
 _MOST = 10**15  # milliseconds that are reserved at most: what says more is refused where it is asked for
-Send = Callable[[], Awaitable[tuple[bytes, Any]]]
+# Makes the call, which carries what was reserved for it, if something was.
+Send = Callable[[str], Awaitable[tuple[bytes, Any]]]
 
 
 class LongWork:
@@ -36,14 +39,14 @@ class LongWork:
 
     async def around(self, method: Method, request: Any, caller: Principal, send: Send) -> tuple[bytes, Any]:
         """The reply of a call that starts long work. Raises quota_exceeded, and what the call raises."""
-        entry = await self._reserve(method, request, caller)
+        entry, answers = await self._reserve(method, request, caller), method.policy.reserves.answers
         try:
-            reply, trailers = await send()
+            reply, trailers = await send(entry.entry if entry else "")
         except Failure as failure:
-            if entry and failure.code not in _UNSURE:
+            if entry and failure.code not in (*_UNSURE, *(_USED if answers else ())):
                 await self._try(self._entries.settle([(entry, Amounts())]))
             raise
-        if entry:
+        if entry and not answers:
             await self._try(self._entries.bind(entry, _reference(Operation.FromString(reply)), _QUEUED))
         return reply, trailers
 
@@ -54,7 +57,9 @@ class LongWork:
         most = Amounts(cpu_milliseconds=min(max(_seconds(says, request) * 1000, 0), _MOST))
         model = request.spec.model if says.kind == TRAINING else ""
         where = (scope.tenant, scope.project, caller.id, says.kind, model)
-        entry = Entry(uuid7(), *where, reserved=most, owner=self._instance)
+        name = uuid7()
+        known = name if says.answers else ""
+        entry = Entry(name, *where, reserved=most, reference=known, owner=self._instance)
         try:
             (found,) = await self._entries.reserve([Claim(entry, most, _UNBOUND)])
         except Failure:
@@ -79,7 +84,7 @@ class LongWork:
         work, scope = message.work, delivery.scope
         where, used = (scope.tenant, scope.project, work.principal, work.kind, ""), work.cpu_milliseconds
         how: dict[str, Any] = {"reserved": Amounts(), "used": Amounts(cpu_milliseconds=used), "owner": self._instance}
-        await self._entries.conclude(Entry(uuid7(), *where, **how, reference=work.operation))
+        await self._entries.conclude(Entry(uuid7(), *where, **how, reference=work.operation or work.reservation))
 
     @staticmethod
     async def _try(work: Awaitable[Any]) -> None:
