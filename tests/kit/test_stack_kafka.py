@@ -16,7 +16,7 @@ pytestmark = pytest.mark.far
 def late(topic: str, group: str) -> list[str]:
     with Offsets(f"kafka://{address('kafka')}", None, {group: frozenset({topic})}).asking() as offsets:
         ends = {place: end for place, end in offsets.ends().items() if place[0] == topic}
-        return offsets.behind(ends)
+        return list(offsets.behind(ends))
 
 
 async def test_a_group_is_waited_for_until_it_has_read_everything() -> None:

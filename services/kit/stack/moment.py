@@ -6,7 +6,7 @@ been handled, and a bus that is empty afterwards loses nothing.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from sqlalchemy import MetaData, text
@@ -27,17 +27,37 @@ _PAUSE = 0.2
 
 
 @contextmanager
-def moment(stack: Stack, seconds: float = 30.0) -> Iterator[Mapping[str, Connection]]:
-    """A connection to each database that sees it as it was. Raises unavailable when events do not come to rest."""
+def moment(stack: Stack, seconds: float = 30.0, most: float = 300.0) -> Iterator[Mapping[str, Connection]]:
+    """A connection to each database that sees it as it was.
+
+    Raises unavailable when events do not come to rest: when for so many seconds nobody has come nearer to having read
+    all of them, or at `most`.
+    """
     with ExitStack() as seen:
         with Offsets(stack.bus_url, stack.tls_dir).asking() as offsets, ExitStack() as held:
             pauses = [held.enter_context(_paused(url, stack.credentials)) for url in stack.databases.values()]
-            found = _rest(stack, seen, offsets, pauses, time.monotonic() + seconds)
+            found = _rest(stack, seen, offsets, pauses, Patience(seconds, most))
         yield found
 
 
+class Patience:
+    """How long a backlog is waited for: for as long as it becomes less."""
+
+    def __init__(self, seconds: float, most: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`seconds` in which it may stay the same, `most` in all."""
+        self._seconds, self._clock, self._least = seconds, clock, float("inf")
+        self._until, self._end = clock() + seconds, clock() + most
+
+    def ended(self, left: int) -> bool:
+        """Whether it is over, with so many events that somebody has not read."""
+        now = self._clock()
+        if 0 < left < self._least:
+            self._least, self._until = left, now + self._seconds
+        return now > min(self._until, self._end)
+
+
 def _rest(
-    stack: Stack, seen: ExitStack, offsets: Offsets, pauses: "list[_Pause]", until: float
+    stack: Stack, seen: ExitStack, offsets: Offsets, pauses: "list[_Pause]", patience: Patience
 ) -> Mapping[str, Connection]:
     told = offsets.ends()  # of telemetry, what was there at the beginning is waited for
     while True:
@@ -54,8 +74,8 @@ def _rest(
                 if counted(offsets.ends()) == ends:
                     seen.push(looks.pop_all())
                     return found
-        if time.monotonic() > until:
-            raise Unavailable(late[0] if late else "events are published without a pause")
+        if patience.ended(sum(late.values())):
+            raise Unavailable(next(iter(late), "events are published without a pause"))
         time.sleep(_PAUSE)
 
 

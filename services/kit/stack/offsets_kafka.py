@@ -1,6 +1,7 @@
 """How far the groups of an installation have read what is on Kafka."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -53,22 +54,24 @@ class Offsets:
         first = self._consumer.beginning_offsets(places, timeout_ms=_SECONDS) if places else {}
         return {(place.topic, place.partition): end for place, end in found.items() if end > first[place]}
 
-    def behind(self, ends: Ends) -> list[str]:
-        """Who has not read up to these ends, whether or not it reads at this time: a sentence for each."""
+    def behind(self, ends: Ends) -> dict[str, int]:
+        """Who has not read up to these ends, whether or not it reads at this time: a sentence for each, and how many
+        events it has not read."""
         try:
-            return sorted(sentence for group in self._readers for sentence in self._late(group, ends))
+            return {sentence: left for group in sorted(self._readers) for sentence, left in self._late(group, ends)}
         except KafkaError as error:
             if not error.retriable:
                 raise
-            return [f"kafka does not know its groups at this time: {type(error).__name__}"]
+            return {f"kafka does not know its groups at this time: {type(error).__name__}": 0}
 
-    def _late(self, group: str, ends: Ends) -> set[str]:
+    def _late(self, group: str, ends: Ends) -> list[tuple[str, int]]:
         read = self._admin.list_group_offsets(group).get(group, {})
         done = {(place.topic, place.partition): found.offset for place, found in read.items()}
-        late = {
-            place[0] for place, end in ends.items() if place[0] in self._readers[group] and done.get(place, 0) < end
-        }
-        return {f"{group} has not read all of {topic}" for topic in late}
+        left = Counter[str]()
+        for place, end in ends.items():
+            if place[0] in self._readers[group]:
+                left[place[0]] += max(end - done.get(place, 0), 0)
+        return [(f"{group} has not read all of {topic}", count) for topic, count in sorted(left.items()) if count]
 
 
 def counted(ends: Ends) -> Ends:
