@@ -48,7 +48,15 @@ def test_a_full_disk_is_bad_and_a_small_one_is_worth_minding(tmp_path: Path, mon
     assert checks.disk(tmp_path / "home").grade is Grade.BAD
     monkeypatch.setattr(checks, "_NOTHING", 0)
     monkeypatch.setattr(checks, "_LITTLE", 2**60)
-    assert checks.disk(tmp_path).grade is Grade.POOR
+    assert checks.disk(tmp_path, "100").grade is Grade.POOR
+
+
+def test_a_disk_that_services_write_nothing_large_to_is_bad(tmp_path: Path) -> None:
+    found = checks.disk(tmp_path, "0")
+
+    assert found.grade is Grade.BAD
+    assert "from 0 % on" in found.do
+    assert "AIMASS_DISK_PERCENT" in found.do
 
 
 def test_a_home_that_others_can_look_into_is_bad(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def everything(env: Mapping[str, str]) -> Iterator[Finding]:
     yield python(sys.version_info[:3])
     yield servers()
     yield from place(folder)
-    yield disk(folder)
+    yield disk(folder, env.get("AIMASS_DISK_PERCENT", ""))
     yield from secrets(folder, env)
     door = _door(env)
     answers = isinstance(door, Door) and _answers(door)
@@ -90,15 +90,17 @@ def place(folder: Path) -> Iterator[Finding]:
         yield Finding(Grade.GOOD, what, "there" if folder.exists() else "will be made at the first start")
 
 
-def disk(folder: Path) -> Finding:
-    """Room for data."""
+def disk(folder: Path, percent: str = "") -> Finding:
+    """Room for data; `percent` of the disk that services fill, 90 if empty."""
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(nearest).free
-    text = f"{free / 2**30:.1f} GiB free"
+    _, taken, free = shutil.disk_usage(nearest)
+    text, used, most = f"{free / 2**30:.1f} GiB free", 100 * taken // max(taken + free, 1), percent or "90"
+    room = f"make room on the disk of {nearest}, or set AIMASS_HOME to another one"
     if free < _NOTHING:
-        return Finding(
-            Grade.BAD, "disk", text, f"make room on the disk of {nearest}, or set AIMASS_HOME to another one"
-        )
+        return Finding(Grade.BAD, "disk", text, room)
+    if most.isdecimal() and int(most) < 100 and used >= int(most):
+        rule = f"uploads, data sets and logs are refused from {most} % on"
+        return Finding(Grade.BAD, "disk", f"{text}, {used} % used", f"{rule}: {room}, or raise AIMASS_DISK_PERCENT")
     if free < _LITTLE:
         return Finding(Grade.POOR, "disk", text, "enough to begin with; data sets and logs will want more")
     return Finding(Grade.GOOD, "disk", text)
