@@ -4,13 +4,13 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _CLIP = 1e-15
 ROWS = 1_000_000  # of one request
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What one request got: the version that answered and a score for each row."""
 
     model: str

@@ -3,14 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Column, Float, Index, Integer, LargeBinary, String, func, insert, select
 from sqlalchemy.engine import Connection
 
 from services.kit.auth import Scope
-from services.kit.db import Database, UtcDateTime, scoped, upsert, within
+from services.kit.db import Database, UtcDateTime, scoped, within
 from services.kit.errors import Code, Failure, Violation
+from services.kit.statements import Many
 from services.logs.database import Place, followed, note_followed, schema
 from services.logs.monitors.domain import Outcome, Pair, Prediction, score_at
 
@@ -35,6 +35,7 @@ outcomes = scoped(
     Column("time", UtcDateTime, nullable=False),
 )
 _CHUNK = 500  # request ids in one statement
+_NEW = Many(predictions)
 
 
 class Store:
@@ -51,9 +52,7 @@ class Store:
         """Writes predictions and the place in one transaction; of a request that is known the first one stays."""
 
         def work(connection: Connection) -> None:
-            if made:
-                write = upsert(connection, predictions).on_conflict_do_nothing()
-                connection.execute(write, [_row(scope, one, now) for scope, one in made])
+            _NEW.add(connection, [(*scope, *one[:3], one.rows, one.scores, now) for scope, one in made])
             note_followed(connection, name, place)
 
         await self._db.run(work)
@@ -115,19 +114,6 @@ def _pairs(
             for row, value in told[found.request_id]:
                 if (score := score_at(found.scores, row)) is not None:
                     yield Pair(found.version, score, value)
-
-
-def _row(scope: Scope, one: Prediction, now: datetime) -> dict[str, Any]:
-    return {
-        "tenant": scope.tenant,
-        "project": scope.project,
-        "model": one.model,
-        "request_id": one.request_id,
-        "version": one.version,
-        "rows": one.rows,
-        "scores": one.scores,
-        "time": now,
-    }
 
 
 def _known(
