@@ -11,7 +11,7 @@ from services.gateway.overload.priority import Priority
 from services.gateway.traffic.coalescing import Coalescer
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Item
-from services.gateway.traffic.lanes import Target
+from services.gateway.traffic.lanes import Limits, Target, Then
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
 from tests.support.virtual import simulate
@@ -181,3 +181,32 @@ def test_one_version_does_not_take_all_calls_of_the_pool() -> None:
         return dict(told.ends)
 
     assert simulate(story()) == {f"m{n}": 20 for n in range(10)}
+
+
+def test_who_asks_in_the_turn_in_which_a_call_landed_goes_along_with_those_who_waited() -> None:
+    sizes: list[int] = []
+
+    class Sizes(Engine):
+        async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
+            sizes.append(len(items))
+            return await super().infer(scope, model, version, items)
+
+    async def story() -> None:
+        loop, asked = asyncio.get_running_loop(), list[asyncio.Future[list[Tensor]]]()
+        coalescer = Coalescer(Sizes(0.001), Limits(calls=1), clock=loop.time)
+
+        def ask(then: Then | None = None) -> None:
+            item = Item("", loop.time() + 10, [Tensor("x", "FP32", (1, 1), b"....")], (), "", 1)
+            asked.append(coalescer.submit(LATE, item, then=then))
+
+        def again(_: list[Tensor]) -> None:
+            loop.call_soon(ask)
+
+        ask(again)
+        await asyncio.sleep(0.0005)
+        ask()
+        await asked[1]
+        await asked[2]
+
+    simulate(story())
+    assert sizes == [1, 2]

@@ -165,7 +165,11 @@ class Coalescer:
         lane.flying -= 1
         self._flying -= 1
         if not self._held:
-            self._leave(lane)
+            if lane.line.count and not lane.gathering:  # what has come in meanwhile and was not read yet goes along
+                lane.gathering = True
+                asyncio.get_running_loop().call_soon(self._gathered, lane)
+            else:
+                self._leave(lane)
             return
         self._held[lane] = None
         while self._held and self._flying < self.pool.limit:
