@@ -27,7 +27,7 @@ class Refusals:
     def __init__(self, trail: Trail) -> None:
         self._trail = trail
         self._waiting: dict[_Key, tuple[str, str]] = {}
-        self._told = set[_Key]()
+        self._told: dict[_Key, int] = {}  # and how many looks more it is not told again
 
     def note(self, principal: Principal, request_id: str, facts: Facts, rule: str) -> None:
         """Takes a refused prediction."""
@@ -38,15 +38,13 @@ class Refusals:
     async def tell_for_ever(self) -> None:
         """Writes what waits, again and again."""
         while True:
-            for _ in range(_AGAIN):
-                await asyncio.sleep(_EVERY)
-                await self.tell()
-            self._told.clear()
+            await asyncio.sleep(_EVERY)
+            await self.tell()
 
     async def tell(self) -> None:
         """Writes what waits."""
         waiting, self._waiting = self._waiting, {}
-        self._told.update(waiting)
+        self._told = {key: left - 1 for key, left in self._told.items() if left} | dict.fromkeys(waiting, _AGAIN - 1)
         for key, (request_id, address) in waiting.items():
             told = {"outcome": Code.FORBIDDEN.text, "address": address}
             await self._trail(key.principal, request_id, key.method, key.thing, **told)
