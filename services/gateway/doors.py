@@ -1,7 +1,6 @@
 """The public doors: HTTP and gRPC, opened and drained together (RELIABILITY S17)."""
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
@@ -27,6 +26,7 @@ from services.gateway.repeats import Repeats
 from services.gateway.resets import MOST, Resets
 from services.kit.app import OPERATOR
 from services.kit.config import ConfigError
+from services.kit.ending import ended
 from services.kit.grpc_server import Server
 from services.kit.rpc import OPTIONS
 from services.kit.underway import Underway
@@ -111,9 +111,7 @@ class HttpDoor:
         for task in list(self._state.tasks):
             task.cancel()
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
-        self._clock.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._clock
+        await ended(self._clock)
 
     def _shut(self, patience: float) -> None:
         for connection in list(self._state.connections):

@@ -18,6 +18,7 @@ from services.kit import cache_scripts
 from services.kit.allowance import Claim, Grant
 from services.kit.cache_scripts import HASHES, MARKER, granted, group_names, milliseconds, name, said, text_bytes
 from services.kit.config import ConfigError
+from services.kit.ending import ended
 from services.kit.errors import Unavailable
 from services.kit.outage import Outage
 
@@ -45,7 +46,8 @@ class RedisCache:
         self._probing: asyncio.Task[None] | None = None
         self._pool = BlockingConnectionPool(
             max_connections=_CONNECTIONS, timeout=_CONNECT, protocol=2, retry=Retry(NoBackoff(), 0), driver_info=None,
-            redis_connect_func=self._greet, **_connection(url, tls),
+            # Calls have their own time; the library's goes by wait_for, which loses cancellations.
+            redis_connect_func=self._greet, **_connection(url, tls) | {"socket_timeout": None},
         )  # fmt: skip
         self._redis: Redis = Redis.from_pool(self._pool)
 
@@ -110,10 +112,7 @@ class RedisCache:
         return granted(found, self._run)
 
     async def close(self) -> None:
-        if self._probing:
-            self._probing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._probing
+        await ended(self._probing)
         with contextlib.suppress(RedisError, OSError):
             await self._redis.aclose()
             await self._pool.disconnect()

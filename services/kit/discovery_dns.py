@@ -1,13 +1,13 @@
 """Instances by DNS: every address of a name is one. Asked again and again, as nobody says when it changes."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 
 from services.kit.config import ConfigError
 from services.kit.discovery import Table, pairs
+from services.kit.ending import ended
 from services.kit.member import Instance
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,4 @@ class Names:
         return frozenset()
 
     async def close(self) -> None:
-        if self._following:
-            self._following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._following
+        await ended(self._following)

@@ -20,6 +20,7 @@ from services.kit.auth import SYSTEM, Identity, Principal, Scope
 from services.kit.balancing import HEAVIEST
 from services.kit.cache import Cache
 from services.kit.discovery import Table
+from services.kit.ending import ended
 from services.kit.errors import Failure
 from services.kit.member import Instance
 
@@ -125,7 +126,7 @@ class Leases:
         return True
 
     async def withdraw(self) -> None:
-        await _ended(self._renewing)
+        await ended(self._renewing)
         await self._say(leaving=True)
         self._left, self._places = tuple(self._places), {}
 
@@ -135,8 +136,8 @@ class Leases:
         )
 
     async def close(self) -> None:
-        await _ended(self._renewing)
-        await _ended(self._following)
+        await ended(self._renewing)
+        await ended(self._following)
         with contextlib.suppress(Failure):  # they end by themselves
             # By now others know; who comes later could not believe it, as this process takes its key back.
             for service in self._left:
@@ -153,10 +154,3 @@ def _audience(member: str, address: str, leaving: bool, weight: int) -> str:
 @cache
 def _owners() -> frozenset[str]:
     return frozenset(method.owner for method in contract.all_methods().values())
-
-
-async def _ended(task: asyncio.Task[None] | None) -> None:
-    if task:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from grpc import ChannelConnectivity, aio
 
 from services.kit.breaker import Breaker, Outcome, Rules
+from services.kit.ending import ended
 from services.kit.outliers import Record
 from services.kit.rpc import OPTIONS
 
@@ -159,8 +160,5 @@ class Member:
                         self._ended.clear()
         finally:
             self._closed = True
-            if self._watching:
-                self._watching.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._watching
+            await ended(self._watching)
             await self._channel.close()

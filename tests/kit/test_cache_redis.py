@@ -192,3 +192,17 @@ async def test_many_calls_at_a_time_share_few_connections(redis_server: Program,
     listed = await command(redis_server, "CLIENT", "LIST")
     assert isinstance(listed, bytes)
     assert listed.count(b"\n") <= 34
+
+
+async def test_who_asks_can_be_cancelled_at_any_moment(redis_server: Program, cache: RedisCache) -> None:
+    async def ask_for_ever() -> None:
+        while True:
+            await cache.get("anything")
+
+    for turns in range(400):
+        asking = asyncio.ensure_future(ask_for_ever())
+        for _ in range(10 + turns % 40):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait({asking}, timeout=5)
+        assert asking.cancelled(), f"lost after {turns} times"

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
 
+from services.kit.ending import ended
 from services.kit.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -114,9 +115,7 @@ class Line:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._still.wait()
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await ended(self._task)
         if self._waiting:
             metrics.dropped.labels("collector").inc(len(self._waiting))
         await self._transport.close()

@@ -12,6 +12,7 @@ from typing import Any
 
 from services.kit.auth import SYSTEM
 from services.kit.bus import TELEMETRY, Bus, Event
+from services.kit.ending import ended
 from services.kit.telemetry import metrics, spans
 from services.kit.telemetry.collector import Collector
 from services.kit.telemetry.files import ToRecords, process_log
@@ -178,10 +179,7 @@ class Telemetry:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST):
                 await self.flush()  # behind what is under way, which would be lost if it were cancelled
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await ended(self._task)
         if self._collector:
             await self._collector.close(_LAST)
         self._encoder.shutdown()
