@@ -451,7 +451,9 @@ async def test_whoever_holds_the_login_is_waited_for_and_not_for_ever(login: Log
 async def test_who_interrupts_a_renewal_does_not_lose_the_login(login: Login, corp: Renewing) -> None:
     before = login()
     corp.answers.clear()
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "aimass.cli", "access", "who-am-i")
+    # As from a terminal: who is started in the background by a shell has nobody to interrupt him.
+    heard = "import signal, aimass.cli as cli; signal.signal(signal.SIGINT, signal.default_int_handler); cli.main()"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", heard, "access", "who-am-i")
     try:
         async with asyncio.timeout(60):
             await until(lambda: corp.shown)
