@@ -99,15 +99,18 @@ class AsyncClient(AsyncServices):
         return {"timeout": self._timeout, **given} if self._timeout and not own else dict(given)
 
     async def _bytes(self, invocation: Invocation) -> AsyncIterator[bytes]:
-        async with streams.opened_async(self._http, self.door.url, invocation.request("*/*")) as response:
+        async with self._open(invocation, "*/*") as response:
             async for content in response.aiter_bytes():
                 yield content
 
     async def _messages(self, invocation: Invocation) -> AsyncIterator[Message]:
-        async with streams.opened_async(self._http, self.door.url, invocation.request(streams.NDJSON)) as response:
+        async with self._open(invocation, streams.NDJSON) as response:
             async for line in response.aiter_lines():
                 if line:
                     yield streams.message(invocation.method, line)
+
+    def _open(self, invocation: Invocation, accept: str) -> Any:
+        return streams.opened_async(self._http, self.door.url, invocation.request(accept), invocation.budget)
 
     async def operation(self, operation: str) -> AsyncOperationHandle[Any]:
         """Takes up long work again by its id."""

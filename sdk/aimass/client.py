@@ -121,7 +121,7 @@ class Client(Services):
                     yield streams.message(invocation.method, line)
 
     def _open(self, invocation: Invocation, accept: str) -> Any:
-        return streams.opened(self._http, self.door.url, invocation.request(accept))
+        return streams.opened(self._http, self.door.url, invocation.request(accept), invocation.budget)
 
     def operation(self, operation: str) -> OperationHandle[Any]:
         """Takes up long work again by its id."""

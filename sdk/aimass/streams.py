@@ -1,5 +1,7 @@
 """Answers that go on: bytes, or one message after the other."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -10,7 +12,7 @@ from google.protobuf.message import Message
 from aimass.connection import named, request_of
 from aimass.contract import Method
 from aimass.encoding import decode
-from aimass.exchange import Send, Unreachable
+from aimass.exchange import Answer, Plan, Send, Sleep, Unreachable, exchange
 from aimass.failures import Failure, of_problem
 
 NDJSON = "application/x-ndjson"
@@ -27,22 +29,46 @@ def read(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(http: Any, url: str, send: Send) -> Iterator[Any]:
-    """A response that is read as it comes. Raises Failure when it is none."""
-    with read(url), http.stream(**request_of(send)) as response:
-        if response.status_code >= 400:
-            raise of_problem(response.status_code, response.read(), response.headers)
-        yield response
+def opened(http: Any, url: str, send: Send, budget: float) -> Iterator[Any]:
+    """A response that is read as it comes. Raises Failure when it is none.
+
+    Who is asked to come back does so, for at most `budget` seconds; a connection that breaks is its reader's.
+    """
+    plan = exchange(send, budget)
+    while True:
+        with read(url), http.stream(**request_of(send)) as response:
+            content = response.read() if response.status_code >= 400 else b""
+            pause = _pause(plan, Answer(response.status_code, response.headers, content))
+            if pause is None:
+                yield response
+                return
+        time.sleep(pause)
 
 
 @asynccontextmanager
-async def opened_async(http: Any, url: str, send: Send) -> AsyncIterator[Any]:
+async def opened_async(http: Any, url: str, send: Send, budget: float) -> AsyncIterator[Any]:
     """The same for the client that does not block."""
-    with read(url):
-        async with http.stream(**request_of(send)) as response:
-            if response.status_code >= 400:
-                raise of_problem(response.status_code, await response.aread(), response.headers)
-            yield response
+    plan = exchange(send, budget)
+    while True:
+        with read(url):
+            async with http.stream(**request_of(send)) as response:
+                content = await response.aread() if response.status_code >= 400 else b""
+                pause = _pause(plan, Answer(response.status_code, response.headers, content))
+                if pause is None:
+                    yield response
+                    return
+        await asyncio.sleep(pause)
+
+
+def _pause(plan: Plan[Answer], answer: Answer) -> float | None:
+    """Seconds after which it is asked again; None for an answer that is read. Raises its Failure."""
+    next(plan)
+    try:
+        step = plan.send(answer)
+    except StopIteration:
+        return None
+    assert isinstance(step, Sleep)
+    return step.seconds
 
 
 def message(method: Method, line: str) -> Message:

@@ -54,3 +54,10 @@ async def test_predictions_come_as_arrays(door: Door) -> None:
         door.say({"recorded": "2"})
         assert (await client.record_outcomes("late", answer.request_id, [0, 1])).recorded == 2
     assert numpy.array_equal(answer["p"], numpy.array([[0.5], [0.25]], "f4"))
+
+
+async def test_who_is_told_to_come_back_with_a_stream_does(door: Door) -> None:
+    door.refuse(429, "rate_limited").refuse(503, "overloaded").say(b'{"text":"one"}\n')
+    async with AsyncClient(door.url, "aim_key", timeout=5) as client:
+        assert [record.text async for record in client.logs.tail_logs()] == ["one"]
+    assert len(door.asked) == 3

@@ -135,3 +135,20 @@ def test_the_default_patience_of_a_client_reaches_every_call(door: Door) -> None
     assert door.asked[0].headers["x-request-timeout"] == "7"
     assert door.asked[0].headers["x-project"] == "lab"
     assert "timeout" not in door.asked[1].query
+
+
+def test_who_is_told_to_come_back_with_a_stream_or_a_download_does(door: Door, client: Client) -> None:
+    door.refuse(429, "rate_limited", retry_after_ms=10).refuse(503, "overloaded").say(b'{"text":"one"}\n')
+    assert [record.text for record in client.logs.tail_logs()] == ["one"]
+    assert len(door.asked) == 3
+
+    door.answers[:] = []
+    door.refuse(429, "rate_limited").say(b"content")
+    assert client.download(run="r", artifact="a.bin") == b"content"
+
+
+def test_a_stream_is_asked_for_again_no_longer_than_the_call_may_take(door: Door) -> None:
+    door.refuse(429, "rate_limited", "too often", retry_after_ms=60_000)
+    with Client(door.url, "aim_key", timeout=5) as client, pytest.raises(Failure, match="too often"):
+        next(client.logs.tail_logs())
+    assert len(door.asked) == 1
