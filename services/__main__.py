@@ -33,7 +33,8 @@ def serve(names: tuple[str, ...]) -> int:
     # What is imported stays: looking for garbage in it is a seventh of a start. `run` looks again, beside it.
     gc.disable()
     # Nearly all that a request makes goes away by itself: a look after each 700 of it was a fifteenth of a prediction.
-    gc.set_threshold(20_000, *gc.get_threshold()[1:])
+    # What lives longer is looked through as often as by default, or a process holds half as much again in garbage.
+    gc.set_threshold(20_000, 2, 2)
 
     from services.kit.config import ConfigError
     from services.kit.errors import Failure
