@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -13,11 +14,12 @@ from services.gateway.access.installation import Given
 from services.gateway.access.service import AccessService
 from services.gateway.access.store import AccessStore
 from services.gateway.database import open_database, schema
+from services.gateway.roles.domain import Binding
 from services.gateway.roles.service import Roles
 from services.gateway.roles.store import RoleStore
 from services.kit.config import ConfigError
 from services.kit.db import Database
-from services.kit.errors import Unauthenticated
+from services.kit.errors import Unauthenticated, Unavailable
 from tests.gateway.conftest import gateway_at
 from tests.support.servers import address, database
 
@@ -67,6 +69,36 @@ async def test_a_key_of_one_gateway_works_at_another(db: Database, tmp_path: Pat
 
     assert other.keyring.identify(secret, "default")[1].permissions == ("models.get",)
     assert not list(tmp_path.glob("*/admin-key")), "what was given is not written down"
+
+
+class Broken(AccessStore):
+    """A database that is away when the keys are read."""
+
+    async def everything(self) -> NoReturn:
+        raise Unavailable("the database is away")
+
+
+async def test_what_somebody_may_changes_when_the_ring_says_so_and_not_before(db: Database, tmp_path: Path) -> None:
+    given = Given.of(PEPPER, KEY)
+    one, other = (access(db, tmp_path / name, given) for name in ("one", "other"))
+    await one.start()
+    await other.start()
+    one.issued = lambda tenant, who: who == "group:corp:staff"
+    wanted = Binding("g", "default", "viewer", "group:corp:staff", (), (), datetime.now(UTC))
+    await one._roles.bind(one.keyring.identify(KEY, "default")[1], wanted, None)
+
+    def seen() -> tuple[bool, int]:
+        guest = other.keyring.guest("default", ("user:corp:ann", "group:corp:staff"), (), "default")
+        return "models.get" in guest.permissions, other.keyring.settled
+
+    before, whole = seen(), other.following._store
+    other.following._store = Broken(db)
+    await other.following.reload()
+    assert seen() == before
+
+    other.following._store = whole
+    await other.following.reload()
+    assert seen() == (True, before[1] + 1)
 
 
 async def test_gateways_with_another_pepper_believe_nothing(db: Database, tmp_path: Path) -> None:

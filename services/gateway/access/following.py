@@ -36,11 +36,15 @@ class Following:
     async def reload(self) -> None:
         """Takes all keys from the database; keeps what is held when it cannot be reached."""
         try:
-            turn = self._ring().turn
-            await self._roles.load()
-            self._ring().replace(*await self._store.everything(), turn)
+            await self._take(self._ring().turn)
         except Failure as failure:
             log.warning("keys stay as they were: %s", failure)
+
+    async def _take(self, turn: int) -> None:
+        """Takes all keys and roles, both or neither: who keeps what somebody may sees by the ring that it changed."""
+        read = await self._store.everything()
+        await self._roles.load()  # nothing is waited for between what it takes and the ring
+        self._ring().replace(*read, turn)
 
     async def heard_of_tenant(self, name: str, generation: int) -> None:
         """It was changed, here or by another gateway; the database says how it is now."""
@@ -69,8 +73,7 @@ class Following:
             found = await self._store.revision()
             changes, turn = (*found[1:], *await self._roles.revision()), self._ring().turn
             if changes != seen:
-                await self._roles.load()
-                self._ring().replace(*await self._store.everything(), turn)
+                await self._take(turn)
             # Those that are being made here are in the ring in a moment.
             elif found.tenants > self._ring().tenants + self._making:
                 await self._newcomers(found.tenants)
