@@ -16,8 +16,9 @@ from aimass.v1.gateway_events_pb2 import UsageSettled
 from aimass.v1.registry_events_pb2 import ArtifactsStored
 from aimass.v1.storage_pb2 import KeptBytes
 from services.gateway.database import open_database, schema
+from services.gateway.ledger import events
 from services.gateway.ledger.book import Quotabook
-from services.gateway.ledger.domain import Amounts, Meter, Question, Sum
+from services.gateway.ledger.domain import Amounts, Meter, Price, PriceList, Question, Sum
 from services.gateway.ledger.storage import Storage
 from services.kit import hourly
 from services.kit.auth import Principal, Scope
@@ -39,9 +40,13 @@ class Keeping:
         self.books, self.book = books, Quotabook()
         self.storage = Storage(books.entries, self.book, "g1")
 
-    async def quota(self, subject: str, amount: int) -> None:
-        await self.books.quota("kept", subject, amount, Meter.STORAGE)
+    async def quota(self, subject: str, amount: int, meter: Meter = Meter.STORAGE) -> None:
+        await self.books.quota("kept", subject, amount, meter)
         self.book.take(await self.books.quotas.everything())
+
+    async def price(self, price: Price) -> None:
+        listed = PriceList(1, "EUR", NOON, (price,), NOON)
+        await self.books.quotas.add_prices(lambda version: listed, events.prices_created, None)
 
     async def hear(self, size: int, hour: datetime = NOON, what: str = "artifacts", scope: Scope = SCOPE) -> None:
         time = Timestamp()
@@ -98,6 +103,26 @@ async def test_nothing_more_is_taken_in_when_a_budget_is_spent_and_what_is_there
         await keeping.admit()
     await keeping.admit("early")
     assert await keeping.books.standing("kept") == (6, 0)
+
+
+async def test_money_that_is_spent_takes_nothing_in_where_keeping_has_a_price(keeping: Keeping) -> None:
+    await keeping.price(Price(Meter.STORAGE, 2, 1, "storage"))
+    await keeping.quota("project:late", 7, Meter.MONEY)
+    await keeping.hear(SIZE)
+
+    with pytest.raises(Failure, match=r"quota kept of project late: 1 of 7 money_micros .*, 2 are needed"):
+        await keeping.admit()
+
+
+async def test_money_that_is_spent_refuses_nothing_that_costs_nothing(keeping: Keeping) -> None:
+    await keeping.quota("project:late", 0, Meter.MONEY)
+    await keeping.admit()
+
+
+async def test_a_budget_of_the_caller_is_not_asked_for_what_is_of_his_project(keeping: Keeping) -> None:
+    await keeping.price(Price(Meter.STORAGE, 2))
+    await keeping.quota("key:abcd1234", 0, Meter.MONEY)
+    await keeping.admit()
 
 
 @pytest_asyncio.fixture

@@ -20,10 +20,13 @@ class Storage:
         self._entries, self._book, self._instance = entries, book, instance
 
     async def admit(self, caller: Principal) -> None:
-        """Raises quota_exceeded; unavailable when budgets cannot be asked. Who has no budget waits for nothing."""
+        """Raises quota_exceeded; unavailable when budgets cannot be asked. Where is no budget, nobody waits.
+
+        What is kept is of no single caller: only the budgets of his project and tenant are asked.
+        """
         scope = caller.scope
-        if self._book.limits(scope.tenant, scope.project, caller.id):
-            await self._entries.room(scope, caller.id, _LEAST)
+        if self._book.limits(scope.tenant, scope.project, ""):
+            await self._entries.room(scope, STORAGE, _LEAST)
 
     async def stored(self, message: DataStored | ArtifactsStored, delivery: Delivery) -> None:
         """So much was there in an hour; whoever says it again, or has looked as well, changes nothing."""

@@ -68,12 +68,13 @@ class Entries:
         balances.move(connection, made, granted, _NOTHING)
         return made
 
-    async def room(self, scope: Scope, principal: str, least: Amounts) -> None:
-        """Raises quota_exceeded for who has not so much left of a budget, unavailable; reserves nothing."""
+    async def room(self, scope: Scope, kind: str, least: Amounts) -> None:
+        """Raises quota_exceeded where a project or its tenant has not so much left, unavailable; reserves nothing."""
 
         def work(connection: Connection) -> Failure | None:
             now = self._clock(connection)
-            return _refusal(_rooms(connection, scope, principal, now, keep=False), least, now)
+            cost = domain.priced(least, kind, balances.prices_at(connection, now))
+            return _refusal(_rooms(connection, scope, "", now, keep=False), cost, now)
 
         with tenancy.everybody():
             if (refusal := await self._db.read(work)) is not None:
