@@ -124,7 +124,8 @@ class Calls:
             return owner
         owner = str(getattr(request, "service", ""))
         if not self._runtime.directory.knows(owner):
-            rule = "must be a service of this installation"
+            owners = sorted({known.owner for known in contract.all_methods().values()} - {ANY})
+            rule = f"must be one of {', '.join(filter(self._runtime.directory.knows, owners))}"
             raise InvalidValue(f"service {rule}", [Violation("/service", rule)])
         return owner
 

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -62,6 +63,7 @@ async def test_an_operation_is_found_by_the_service_in_its_name(gateway: Gateway
     assert (unknown.status_code, unknown.json()["detail"]) == (404, "there is no operation nobody-0198")
     assert listed.status_code == 200
     assert nowhere.json()["violations"][0]["pointer"] == "/service"
+    assert re.fullmatch("must be one of .*trainer.*", nowhere.json()["violations"][0]["rule"])
     assert unsaid.status_code == 422
 
 

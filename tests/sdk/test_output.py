@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimass import Failure, Violation
-from aimass.cli import output
+from aimass.cli import output, tables
 from aimass.cli.output import Format, exit_code, explain, show
-from aimass.v1 import models_pb2
+from aimass.cli.tables import table
+from aimass.v1 import models_pb2, quotas_pb2
 
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(output.CONSOLE, "width", 200)
+    monkeypatch.setattr(tables.CONSOLE, "width", 200)
 
 
 def models(*names: str, **more: Any) -> models_pb2.ListModelsResponse:
@@ -54,7 +55,7 @@ def test_a_failure_says_what_where_and_what_may_help(capsys: pytest.CaptureFixtu
 
 @given(st.text(max_size=20))
 def test_what_a_server_says_is_no_markup(text: str) -> None:
-    with output.CONSOLE.capture() as seen:
+    with tables.CONSOLE.capture() as seen:
         explain(Failure("invalid_value", f"[bold]{text}[/nothing]", violations=[Violation(f"[{text}]", "[/red]")]))
 
     assert "[/nothing]" in seen.get()
@@ -105,7 +106,7 @@ def test_what_is_in_a_cell_is_no_markup(capsys: pytest.CaptureFixture[str], valu
 
 @pytest.mark.parametrize(("length", "shown"), [(60, 60), (61, 60), (5000, 60)])
 def test_a_long_value_is_cut_in_a_table(capsys: pytest.CaptureFixture[str], length: int, shown: int) -> None:
-    output.table("things", [{"text": "x" * length}])
+    table("things", [{"text": "x" * length}])
     cell = capsys.readouterr().out.splitlines()[-1].strip()
 
     assert len(cell) == shown
@@ -113,7 +114,7 @@ def test_a_long_value_is_cut_in_a_table(capsys: pytest.CaptureFixture[str], leng
 
 
 def test_rows_may_have_different_names(capsys: pytest.CaptureFixture[str]) -> None:
-    output.table("things", [{"a": 1, "b": None}, {"c": [1, 2], "b": {}}, {"a": True}])
+    table("things", [{"a": 1, "b": None}, {"c": [1, 2], "b": {}}, {"a": True}])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
 
     assert lines == [["a", "c"], ["1"], ["[1,2]"], ["true"]]
@@ -133,3 +134,58 @@ def test_plain_values_are_json_that_ends_with_its_line(capsys: pytest.CaptureFix
 
     assert orjson.loads(said) == {"a": [1]}
     assert said.endswith("}\n")
+
+
+def listed(**more: Any) -> quotas_pb2.ListQuotasResponse:
+    quota = quotas_pb2.Quota(quota="kept", tenant="default", subject="project:default", amount=5, etag="1", **more)
+    quota.create_time.FromJsonString("2026-01-02T03:04:05.678901Z")
+    quota.update_time.FromJsonString("2026-01-02T03:04:06Z")
+    return quotas_pb2.ListQuotasResponse(quotas=[quota])
+
+
+def test_people_read_words_and_seconds_where_programs_get_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    found = listed(meter=quotas_pb2.METER_STORAGE_MIB_HOURS, period=quotas_pb2.PERIOD_MONTH)
+    show(found, Format.TABLE)
+    show(found.quotas[0], Format.TABLE)
+    people = capsys.readouterr().out
+    show(found, Format.JSON)
+    programs = orjson.loads(capsys.readouterr().out)["quotas"][0]
+
+    assert people.count(" storage_mib_hours ") == people.count(" month ") == 2
+    assert people.count("2026-01-02T03:04:05Z") == people.count("2026-01-02T03:04:06Z") == 2
+    assert (programs["meter"], programs["period"]) == ("METER_STORAGE_MIB_HOURS", "PERIOD_MONTH")
+    assert programs["create_time"] == "2026-01-02T03:04:05.678901Z"
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [(200, ()), (80, ("etag", "update_time")), (30, ("etag", "update_time", "create_time", "tenant"))],
+)
+def test_what_has_no_room_on_a_screen_is_left_out_and_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int, left_out: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    show(listed(), Format.TABLE)
+    said = capsys.readouterr()
+    heads = said.out.splitlines()[0].split()
+
+    assert not set(left_out) & set(heads)
+    assert {"quota", "subject", "amount"} <= set(heads)
+    assert "…" not in said.out
+    assert said.err.strip() == (f"no room for {', '.join(left_out)}: -o json has all" if left_out else "")
+
+
+def test_a_line_for_another_program_is_not_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS")
+    table("things", [{f"name{number}": "x" * 50 for number in range(10)}])
+
+    assert capsys.readouterr().out.splitlines()[-1].count("x") == 500
+
+
+def test_a_prediction_of_nothing_but_zeros_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    table("predictions", [{"label": 0, "late": False}, {"label": 0, "late": False}], whole=True)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+
+    assert lines == [["label", "late"], ["0", "false"], ["0", "false"]]

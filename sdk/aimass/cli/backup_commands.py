@@ -12,7 +12,7 @@ import typer
 from rich.progress import Progress
 
 from aimass import backup as archive
-from aimass.cli.output import CONSOLE
+from aimass.cli.tables import CONSOLE
 from aimass.door import home
 from aimass.failures import Failure
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from aimass.cli.output import CONSOLE
+from aimass.cli.tables import CONSOLE
 from aimass.client import Client
 from aimass.failures import Failure
 from aimass.receipts import Keep, Receipt

@@ -10,7 +10,8 @@ from google.protobuf.message import Message
 from aimass import contract
 from aimass.cli import calling
 from aimass.cli.flags import Flag, flags, gather, parse, positional
-from aimass.cli.output import CONSOLE, Format, line, show
+from aimass.cli.output import Format, line, show
+from aimass.cli.tables import CONSOLE
 from aimass.client import Client
 from aimass.contract import Method, policy_of
 from aimass.failures import Failure

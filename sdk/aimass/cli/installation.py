@@ -9,7 +9,8 @@ import typer
 
 from aimass.cli import calling, checks, output
 from aimass.cli.checks import Finding, Grade
-from aimass.cli.output import CONSOLE, Format
+from aimass.cli.output import Format
+from aimass.cli.tables import CONSOLE, spoken, table
 from aimass.client import Client
 from aimass.door import Door, Grant, alone, find, save
 from aimass.encoding import plain
@@ -76,28 +77,29 @@ def status(output_: Annotated[Format, typer.Option("--output", "-o")] = Format.T
     """Show who you are here, which models serve, and what is being worked on."""
     with calling.client() as client:
         who = client.access.who_am_i()
-        releases = [plain(release) for release in client.releases.iterate_releases()]
+        releases = list(client.releases.iterate_releases())
         running = []
         for service in ("data", "trainer", "registry"):
             answer = client.operations.list_operations(service=service, page_size=20)
-            running += [plain(o) for o in answer.operations if not o.HasField("end_time")]
+            running += [one for one in answer.operations if not one.HasField("end_time")]
         address = client.door.url
     if output_ is Format.JSON:
-        output.pairs_json({"url": address, "principal": plain(who), "releases": releases, "operations": running})
+        lists = {"releases": [plain(one) for one in releases], "operations": [plain(one) for one in running]}
+        output.pairs_json({"url": address, "principal": plain(who), **lists})
         return
     typer.echo(f"{address}: {who.principal} of tenant {who.tenant}, project {who.project}")
     serving = [
         {
             "model": release["model"],
             "serving": release.get("serving", {}).get("version", ""),
-            "state": release["state"].removeprefix("RELEASE_STATE_").lower(),
+            "state": release["state"],
             "since": release.get("update_time", ""),
         }
-        for release in releases
+        for release in map(spoken, releases)
     ]
-    output.table("releases", serving)
+    table("releases", serving)
     columns = ("operation", "resource", "stage", "progress")
-    output.table("running operations", [{name: one[name] for name in columns} for one in running])
+    table("running operations", [{name: one[name] for name in columns} for one in map(spoken, running)])
 
 
 def doctor() -> None:

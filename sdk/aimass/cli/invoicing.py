@@ -10,7 +10,8 @@ import typer
 
 from aimass import invoice as invoices
 from aimass.cli import calling
-from aimass.cli.output import Format, table
+from aimass.cli.output import Format
+from aimass.cli.tables import table
 from aimass.failures import Failure
 
 _Projects = Annotated[list[str] | None, typer.Option("--project", help="A project; may be said several times.")]

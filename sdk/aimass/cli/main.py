@@ -11,8 +11,9 @@ from aimass import contract
 from aimass.cli import calling, generated, installation, work
 from aimass.cli.backup_commands import backup, restore
 from aimass.cli.invoicing import invoice
-from aimass.cli.output import CONSOLE, exit_code, explain
+from aimass.cli.output import exit_code, explain
 from aimass.cli.receipts import verify
+from aimass.cli.tables import CONSOLE
 from aimass.failures import Failure
 
 _HELP = """Raw data becomes served, watched models.

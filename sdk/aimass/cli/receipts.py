@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from aimass.cli.calling import client
-from aimass.cli.output import Format, pairs_json, table
+from aimass.cli.output import Format, pairs_json
+from aimass.cli.tables import table
 from aimass.failures import Failure
 from aimass.receipts import Receipt
 

@@ -9,7 +9,8 @@ from rich.progress import Progress
 
 from aimass.cli import calling, output
 from aimass.cli.flags import parse
-from aimass.cli.output import CONSOLE, Format
+from aimass.cli.output import Format
+from aimass.cli.tables import CONSOLE, table
 from aimass.client import Client
 from aimass.failures import Failure
 from aimass.v1 import datasets_pb2, schema_pb2, sources_pb2
@@ -97,7 +98,7 @@ def _describe(version: datasets_pb2.DataSetVersion, form: Format) -> None:
         kind = schema_pb2.ColumnType.Name(column.type).removeprefix("COLUMN_TYPE_").lower()
         row = {"column": column.name, "type": kind, "nulls": quality.nulls, "distinct": quality.distinct}
         columns.append(row | {"smallest": quality.minimum, "largest": quality.maximum})
-    output.table("columns", columns)
+    table("columns", columns)
     for reason, count in version.quality.quarantined.items():
         typer.echo(f"put aside: {count:,} {reason}")
 
@@ -121,7 +122,8 @@ def predict(
         said = {"model": answer.model, "version": answer.version, "request_id": answer.request_id, "outputs": values}
         typer.echo(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())
         return
-    output.table("predictions", [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)])
+    predicted = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    table("predictions", predicted, whole=True)
     CONSOLE.print(f"[dim]{answer.model} version {answer.version}, request {answer.request_id}[/]")
 
 
