@@ -36,6 +36,7 @@ def opened(http: Any, url: str, send: Send, budget: float) -> Iterator[Any]:
     """
     plan = exchange(send, budget)
     while True:
+        next(plan)
         with read(url), http.stream(**request_of(send)) as response:
             content = response.read() if response.status_code >= 400 else b""
             pause = _pause(plan, Answer(response.status_code, response.headers, content))
@@ -50,6 +51,7 @@ async def opened_async(http: Any, url: str, send: Send, budget: float) -> AsyncI
     """The same for the client that does not block."""
     plan = exchange(send, budget)
     while True:
+        next(plan)
         with read(url):
             async with http.stream(**request_of(send)) as response:
                 content = await response.aread() if response.status_code >= 400 else b""
@@ -62,7 +64,6 @@ async def opened_async(http: Any, url: str, send: Send, budget: float) -> AsyncI
 
 def _pause(plan: Plan[Answer], answer: Answer) -> float | None:
     """Seconds after which it is asked again; None for an answer that is read. Raises its Failure."""
-    next(plan)
     try:
         step = plan.send(answer)
     except StopIteration:

@@ -1,6 +1,7 @@
 """A door that answers as it is told, over real sockets, and remembers what it was asked."""
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +36,7 @@ class Door:
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str], bytes] | None] = field(default_factory=list)
+    pause: float = 0.0  # seconds before each answer
 
     def say(self, document: Any = None, status: int = 200, **headers: str) -> "Door":
         body = document if isinstance(document, bytes) else orjson.dumps(document)
@@ -61,6 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {key.lower(): value for key, value in self.headers.items()}
         self.door.asked.append(Asked(self.command, place.path, parse_qs(place.query), headers, body))
+        time.sleep(self.door.pause)
         answer = self.door.next()
         if answer is None:
             self.close_connection = True

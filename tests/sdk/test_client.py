@@ -152,3 +152,11 @@ def test_a_stream_is_asked_for_again_no_longer_than_the_call_may_take(door: Door
     with Client(door.url, "aim_key", timeout=5) as client, pytest.raises(Failure, match="too often"):
         next(client.logs.tail_logs())
     assert len(door.asked) == 1
+
+
+def test_the_first_answer_to_a_stream_counts_among_what_the_call_may_take(door: Door) -> None:
+    door.pause = 0.7
+    door.refuse(503, "overloaded")
+    with Client(door.url, "aim_key", timeout=1) as client, pytest.raises(Failure):
+        next(client.logs.tail_logs())
+    assert len(door.asked) <= 2  # the second began before the time was over, no third one did
