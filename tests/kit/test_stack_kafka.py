@@ -1,14 +1,23 @@
 """Who has read how far, as a backup asks it."""
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import MetaData, create_engine, text
+from sqlalchemy.pool import NullPool
 
 from services.kit.bus import Event
 from services.kit.bus_kafka import KafkaBus
+from services.kit.errors import Unavailable
+from services.kit.leases import Leases
+from services.kit.stack import stack_of
+from services.kit.stack.moment import moment
 from services.kit.stack.offsets_kafka import Offsets
-from tests.support.servers import address
+from tests.kit.test_stack import settings
+from tests.support.servers import address, database
 
 pytestmark = pytest.mark.far
 
@@ -38,3 +47,26 @@ async def test_a_group_is_waited_for_until_it_has_read_everything() -> None:
     assert await asyncio.to_thread(late, topic, group) == []
     await bus.close()
     assert await asyncio.to_thread(late, topic, group) == []
+
+
+async def test_nobody_s_events_are_held_back_for_a_backlog(tmp_path: Path) -> None:
+    mark = uuid4().hex
+    topic, group, url = f"aimass.{mark}.v1", f"group-{mark}", f"kafka://{address('kafka')}"
+    bus = KafkaBus(f"{url}?partitions=2")
+    await bus.publish([Event(topic, "k", b"1", {})])
+    await bus.close()
+    engine, metadata = create_engine(database(address("postgres")), poolclass=NullPool), MetaData()
+    Leases(metadata)
+    metadata.create_all(engine)
+    where = engine.url.render_as_string(hide_password=False)
+    stack = replace(stack_of(settings(tmp_path)), bus_url=url, databases={"logs": where})
+
+    def wait() -> None:
+        with moment(stack, Offsets(url, None, {group: frozenset({topic})}), seconds=1.0, most=1.0):
+            raise AssertionError("nobody has read the event")
+
+    with pytest.raises(Unavailable):
+        await asyncio.to_thread(wait)
+
+    with engine.connect() as connection:
+        assert list(connection.execute(text("SELECT name FROM lease"))) == []

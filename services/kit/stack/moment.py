@@ -1,8 +1,8 @@
 """One moment of a stack: six databases in which every event is either waiting or has had its effects.
 
-What relays publish is held back for some seconds, while writes go on. When everybody has read all that was published,
-the databases are looked at; if meanwhile nothing more was published, each event that left an outbox before that has
-been handled, and a bus that is empty afterwards loses nothing.
+A backlog is waited for while events go on. Then what relays publish is held back for some seconds, while writes go on.
+When everybody has read all that was published, the databases are looked at; if meanwhile nothing more was published,
+each event that left an outbox before that has been handled, and a bus that is empty afterwards loses nothing.
 """
 
 import time
@@ -27,16 +27,19 @@ _PAUSE = 0.2
 
 
 @contextmanager
-def moment(stack: Stack, seconds: float = 30.0, most: float = 300.0) -> Iterator[Mapping[str, Connection]]:
-    """A connection to each database that sees it as it was.
+def moment(
+    stack: Stack, asked: Offsets, seconds: float = 30.0, most: float = 300.0
+) -> Iterator[Mapping[str, Connection]]:
+    """A connection to each database that sees it as it was. `asked` is of the stack's bus.
 
     Raises unavailable when events do not come to rest: when for so many seconds nobody has come nearer to having read
-    all of them, or at `most`.
+    what is there, or at `most`; then within `seconds`, while nothing is published, all of it.
     """
     with ExitStack() as seen:
-        with Offsets(stack.bus_url, stack.tls_dir).asking() as offsets, ExitStack() as held:
+        with asked.asking() as offsets, ExitStack() as held:
+            _caught_up(offsets, Patience(seconds, most))
             pauses = [held.enter_context(_paused(url, stack.credentials)) for url in stack.databases.values()]
-            found = _rest(stack, seen, offsets, pauses, Patience(seconds, most))
+            found = _rest(stack, seen, offsets, pauses, Patience(seconds, seconds))
         yield found
 
 
@@ -56,15 +59,27 @@ class Patience:
         return now > min(self._until, self._end)
 
 
+def _caught_up(offsets: Offsets, patience: Patience) -> None:
+    """Waits for what is there by now, telemetry as well, before anybody's events are held back for it."""
+    ends = offsets.ends()
+    while late := offsets.behind(ends):
+        _wait(late, patience)
+
+
+def _wait(late: Mapping[str, int], patience: Patience) -> None:
+    if patience.ended(sum(late.values())):
+        raise Unavailable(next(iter(late), "events are published without a pause"))
+    time.sleep(_PAUSE)
+
+
 def _rest(
     stack: Stack, seen: ExitStack, offsets: Offsets, pauses: "list[_Pause]", patience: Patience
 ) -> Mapping[str, Connection]:
-    told = offsets.ends()  # of telemetry, what was there at the beginning is waited for
     while True:
         for pause in pauses:
             pause.hold()
         ends = counted(offsets.ends())
-        late = offsets.behind(told | ends)
+        late = offsets.behind(ends)
         if not late:
             with ExitStack() as looks:
                 found = {
@@ -74,9 +89,7 @@ def _rest(
                 if counted(offsets.ends()) == ends:
                     seen.push(looks.pop_all())
                     return found
-        if patience.ended(sum(late.values())):
-            raise Unavailable(next(iter(late), "events are published without a pause"))
-        time.sleep(_PAUSE)
+        _wait(late, patience)
 
 
 @contextmanager

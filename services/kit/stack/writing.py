@@ -17,6 +17,7 @@ from services.kit.key_store import GONE
 from services.kit.sealed import HEAD, Thing, check_file, number_of
 from services.kit.stack import copy_postgresql as copy
 from services.kit.stack.moment import moment
+from services.kit.stack.offsets_kafka import Offsets
 from services.kit.stack.place import Stack
 
 FORMAT = "stack-1"
@@ -32,7 +33,7 @@ _TRIES = 5  # to see an object that stays the same
 def write(stack: Stack, file: Path) -> Made:
     """Writes all that a stack keeps; services run on. Raises Failure, and leaves nothing then."""
     with new(file) as archive, tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as scratch:
-        with moment(stack) as snapshots:
+        with moment(stack, Offsets(stack.bus_url, stack.tls_dir)) as snapshots:
             databases = {name: _database(archive, name, snapshots[name], Path(scratch)) for name in snapshots}
         asyncio.run(_objects(archive, stack, Path(scratch)))
         _records(archive, stack.records)
