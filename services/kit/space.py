@@ -61,7 +61,11 @@ class BoundedUploads:
         return await self._uploads.write(tenant, upload, offset, data)
 
     async def commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:
-        self._space.check()  # it is copied on its way into the store
+        try:
+            self._space.check()  # it is copied on its way into the store
+        except Failure:
+            if not (await self._uploads.status(tenant, upload)).digest:
+                raise  # what is committed is answered again, and nothing is written
         return await self._uploads.commit(tenant, upload, digest)
 
     async def collect(self, age: float = GRACE) -> int:

@@ -63,3 +63,16 @@ async def test_an_upload_waits_while_the_disk_is_full_and_goes_on_afterwards(kin
     assert (await well.commit("acme", upload, digest_of(b"abc"))).digest == digest_of(b"abc")
     assert await kept.blobs.get("acme", digest_of(b"abc")) == b"abc"
     kept.blobs.close()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+async def test_what_is_committed_is_said_again_while_the_disk_is_full(kind: str, tmp_path: Path) -> None:
+    """Whoever lost the answer asks again: his upload is there, and must not look as if it were refused."""
+    kept = storage(tmp_path, settings(kind))
+    well, full = (BoundedUploads(kept.uploads, Space(tmp_path, percent)) for percent in (100, 0))
+    upload = (await well.begin("acme")).upload
+    await well.write("acme", upload, 0, b"ab")
+    committed = await well.commit("acme", upload, digest_of(b"ab"))
+
+    assert await full.commit("acme", upload, digest_of(b"ab")) == committed
+    kept.blobs.close()
