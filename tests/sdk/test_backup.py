@@ -73,6 +73,34 @@ def test_a_blob_that_is_sealed_under_way_is_in_the_archive_to_its_end_with_its_k
     assert (tmp_path / "back/keys/tenants/acme/1").read_bytes() == b"wrapped"
 
 
+def test_uploads_that_end_and_keys_that_are_destroyed_under_way_break_no_backup(home: Path, tmp_path: Path) -> None:
+    upload, keys = home / "blobs/acme/uploads/0190", home / "keys/tenants/acme"
+    for path in (upload, keys / "1"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"bytes")
+
+    def end(now: int, whole: int) -> None:
+        """What services do between the moment of the snapshot and the reading of the files."""
+        upload.unlink(missing_ok=True)
+        (keys / "0").write_bytes(b"")
+        (keys / "1").unlink(missing_ok=True)
+
+    backup.write(home, tmp_path / "all.aimass", end)
+    backup.read(tmp_path / "all.aimass", tmp_path / "back")
+
+    assert [path.name for path in (tmp_path / "back/keys/tenants/acme").iterdir()] == ["0"]
+    assert not (tmp_path / "back/blobs/acme/uploads/0190").exists()
+
+
+def test_a_blob_that_goes_away_under_way_breaks_a_backup_by_its_name(home: Path, tmp_path: Path) -> None:
+    blob = home / "blobs/acme/sha256/ab/abcd"
+
+    with pytest.raises(Failure, match="blobs/acme/sha256/ab/abcd went away while it was read"):
+        backup.write(home, tmp_path / "all.aimass", lambda now, whole: blob.unlink(missing_ok=True))
+
+    assert not (tmp_path / "all.aimass").exists()
+
+
 def test_two_databases_are_of_one_moment_while_somebody_writes(home: Path, tmp_path: Path) -> None:
     """A row goes to data.db first and to bus.db second: an archive never has the second without the first."""
     stop = threading.Event()

@@ -20,7 +20,8 @@ from aimass.failures import Failure
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-_BLOBS, _KEYS = "/sha256/", "keys/tenants"
+_BLOBS, _UPLOADS, _TABLES = "/sha256/", "/uploads/", "tables/"
+_KEYS, _GONE = "keys/tenants", "0"  # what says of a tenant that its keys are destroyed
 _CHUNK = 2**20
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -112,14 +113,26 @@ def _fill(archive: Archive, home: Path, progress: Progress | None) -> None:
             if progress:
                 progress(done, whole)
         for name, size in _and_keys(home, snapshot.files):
-            path = home / name
-            with path.open("rb") as file:
-                # A blob is never added to, but the same bytes, sealed, may have come to its place: longer, and whole.
-                size = os.fstat(file.fileno()).st_size if _BLOBS in name else size
-                archive.add(name, file, size, path.stat().st_mode & 0o700)
+            if file := _opened(home, name):
+                with file:
+                    there = os.fstat(file.fileno())
+                    # Never added to, but the same bytes, sealed, may have come to its place: longer, and whole.
+                    archive.add(name, file, there.st_size if _BLOBS in name else size, there.st_mode & 0o700)
             done += size
             if progress:
                 progress(done, whole)
+
+
+def _opened(home: Path, name: str) -> BinaryIO | None:
+    """A file; None for one that has come to its end meanwhile. Raises conflict for one that should be there."""
+    try:
+        return (home / name).open("rb")
+    except FileNotFoundError:
+        shredded = name.startswith(_KEYS) and (home / name).with_name(_GONE).exists()
+        # Uploads are committed, and of a table only what no version names is taken away.
+        if shredded or _UPLOADS in name or name.startswith(_TABLES):
+            return None
+        raise Failure("conflict", f"{name} went away while it was read") from None
 
 
 def _and_keys(home: Path, files: Mapping[str, int]) -> Iterator[tuple[str, int]]:
