@@ -117,3 +117,9 @@ def test_a_place_is_told_with_its_files_in_order() -> None:
         ("r1/b.parquet", 3, 30, "sha256:b"),
         ("r1/a.parquet", 4, 70, "sha256:a"),
     ]
+
+
+def test_no_more_values_are_told_apart_than_there_are_rows_that_have_one() -> None:
+    found = Quality(1200, {}, {}, (ColumnQuality("id", 100, 1210), ColumnQuality("few", 0, 7)))
+
+    assert [column.distinct for column in wire.quality_to_wire(found).columns] == [1100, 7]

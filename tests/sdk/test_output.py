@@ -181,7 +181,11 @@ def test_a_line_for_another_program_is_not_cut(
     monkeypatch.delenv("COLUMNS")
     table("things", [{f"name{number}": "x" * 50 for number in range(10)}])
 
-    assert capsys.readouterr().out.splitlines()[-1].count("x") == 500
+    show(models_pb2.Model(model="late", description="x" * 500), Format.TABLE)
+    lines = capsys.readouterr().out.splitlines()
+
+    assert [line.count("x") for line in lines[1:]] == [500, 0, 500]
+    assert all(line == line.rstrip() for line in lines), "nothing is filled up either"
 
 
 def test_a_prediction_of_nothing_but_zeros_is_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Tables for people: words instead of the contract's names, and no more columns than a terminal holds."""
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -59,14 +60,13 @@ def table(title: str, items: Iterable[Mapping[str, Any]], whole: bool = False) -
         CONSOLE.print(f"[dim]no {title.replace('_', ' ')}[/]")
         return
     columns = {name: [_cell(item.get(name)) for item in items] for name in names}
-    console = _console()
-    left_out = [] if whole else _crowded(columns, console.width)
+    left_out = [] if whole or not _screen() else _crowded(columns, Console().width)
     drawn = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
         drawn.add_column(name)
     for cells in zip(*columns.values(), strict=True):
         drawn.add_row(*map(escape, cells))
-    console.print(drawn)
+    _print(drawn)
     if left_out:
         CONSOLE.print(f"[dim]no room for {', '.join(left_out)}: -o json has all[/]")
 
@@ -92,13 +92,21 @@ def pairs(document: Mapping[str, Any]) -> None:
     for name, value in document.items():
         if _said(value):
             drawn.add_row(name, escape(_cell(value, 2000)))
-    _console().print(drawn)
+    _print(drawn)
 
 
-def _console() -> Console:
-    """Lines for another program are as long as they are: it is not for a screen that they would be cut."""
-    screen = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if screen else _NO_END)
+def _print(drawn: Table) -> None:
+    """Lines for another program are as long as what they say: only for a screen are they cut and filled."""
+    if _screen():
+        Console(highlight=False).print(drawn)
+        return
+    text = io.StringIO()
+    Console(file=text, highlight=False, width=_NO_END).print(drawn)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.getvalue().split("\n")[:-1]))
+
+
+def _screen() -> bool:
+    return sys.stdout.isatty() or "COLUMNS" in os.environ
 
 
 def _said(value: Any) -> bool:

@@ -108,6 +108,7 @@ class ColumnQuality(_message.Message):
     column: _builtins.str
     nulls: _builtins.int
     distinct: _builtins.int
+    """Exact below 512, an estimate with a standard error of 4.4 % above."""
     minimum: _builtins.str
     """Smallest and largest value, as text."""
     maximum: _builtins.str

@@ -47,7 +47,9 @@ def quality_to_wire(found: Quality) -> schema_pb2.QualityReport:
         schema_pb2.ColumnQuality(
             column=quality.column,
             nulls=quality.nulls,
-            distinct=quality.distinct,
+            distinct=min(
+                quality.distinct, max(found.rows - quality.nulls, 0)
+            ),  # an estimate may be above what there is
             minimum=quality.minimum,
             maximum=quality.maximum,
             mean=quality.mean,
