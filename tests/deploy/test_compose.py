@@ -111,6 +111,14 @@ def test_the_core_does_without_triton() -> None:
 
 
 @pytest.mark.far
+def test_how_full_the_disk_may_be_is_said_to_every_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is the machine's: who is refused on it is told to raise this, and it has to reach the container."""
+    monkeypatch.setenv("AIMASS_DISK_PERCENT", "97")
+    found = described.__wrapped__("core", "far", "observability")
+    assert {found[name]["environment"]["AIMASS_DISK_PERCENT"] for name in OURS} == {"97"}
+
+
+@pytest.mark.far
 def test_triton_is_built_with_our_packages_in_it() -> None:
     assert whole()["triton"]["build"]["dockerfile"] == "deploy/triton.Dockerfile"
 

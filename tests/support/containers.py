@@ -51,6 +51,7 @@ class Stack:
             "AIMASS_SECRETS": str(self.folder / "secrets"),
             "AIMASS_IMPORT": str(self.folder),
             "AIMASS_HTTP_PORT": str(self.ports[0]),
+            "AIMASS_DISK_PERCENT": "100",  # however full the disk is that the tests run on
             "AIMASS_GRPC_PORT": str(self.ports[1]),
             "AIMASS_INIT_USER": f"{os.getuid()}:{os.getgid()}",
             "AIMASS_SECRETS_GID": str(10001 if os.getuid() == 0 else os.getgid()),
