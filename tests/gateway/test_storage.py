@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import select
 
 from aimass import invoice
 from aimass.v1.gateway_events_pb2 import UsageSettled
@@ -20,6 +21,7 @@ from services.gateway.ledger import events
 from services.gateway.ledger.book import Quotabook
 from services.gateway.ledger.domain import Amounts, Meter, Price, PriceList, Question, Sum
 from services.gateway.ledger.storage import Storage
+from services.gateway.ledger.store.tables import balance
 from services.kit import hourly
 from services.kit.auth import Principal, Scope
 from services.kit.bus import Event
@@ -78,6 +80,17 @@ async def test_each_hour_is_charged_once_whoever_says_it_how_often(keeping: Keep
     assert await keeping.books.standing("kept") == (6, 0)
     (line,) = await keeping.used()
     assert (line.key, line.used, line.entries) == (("", "late", "", "", "storage"), Amounts(storage_mib_hours=6), 2)
+
+
+async def test_what_is_spent_is_kept_with_the_first_hour_so_that_nobody_sums_up_the_ledger_for_a_chunk(
+    keeping: Keeping,
+) -> None:
+    await keeping.quota("project:late", 100)
+    await keeping.hear(SIZE)
+    await keeping.hear(SIZE, NOON + timedelta(hours=1))
+    kept = await keeping.books.database.read(lambda c: c.execute(select(balance.c.spent)).scalars().all())
+
+    assert kept == [6]
 
 
 async def test_each_store_counts_for_itself(keeping: Keeping) -> None:

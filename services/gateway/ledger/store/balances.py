@@ -44,13 +44,17 @@ def of(connection: Connection, found: Quota, start: datetime, keep: bool) -> Bal
 
 
 def move(connection: Connection, entry: Entry, reserved: Amounts, spent: Amounts) -> None:
-    """Adds to the balances of an entry's quotas, in the period that it began in."""
+    """Adds a line that is written to the balances of its quotas, in the period that it began in.
+
+    One that is not there is summed up with it, and kept: nobody who only asks has to do that again and again.
+    """
     for found in quotas_on(connection, entry.tenant, domain.subjects(entry.project, entry.principal)):
         more = reserved.of(found.meter), spent.of(found.meter)
         if any(more):
-            place = _at(found, domain.start(found.period, entry.create_time))
+            start = domain.start(found.period, entry.create_time)
             added = {"reserved": balance.c.reserved + more[0], "spent": balance.c.spent + more[1]}
-            connection.execute(update(balance).where(place).values(added))
+            if not connection.execute(update(balance).where(_at(found, start)).values(added)).rowcount:
+                of(connection, found, start, keep=True)
 
 
 def _at(found: Quota, start: datetime) -> ColumnElement[bool]:
