@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from services.kit.auth import Scope
@@ -93,7 +92,8 @@ class Artifacts:
         while unmeasured := await self._store.unmeasured(_PAGE):
             for scope, digest in unmeasured:
                 await self._store.measured(scope, digest, await self._size(scope.tenant, digest))
-        await self._store.tell(partial(events.artifacts_stored, hour))
+        kept = await self._store.kept()
+        await self._store.tell(events.artifacts_stored(hour, scope, size) for scope, size in kept.items() if size)
 
     async def _size(self, tenant: str, digest: str) -> int:
         try:

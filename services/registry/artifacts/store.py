@@ -1,6 +1,6 @@
 """Where it is kept who may read which digest."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Column, String, func, insert, select, update
@@ -81,13 +81,14 @@ class Store:
         here = within(_artifact, scope) & (_artifact.c.digest == digest)
         await self._db.write(lambda c: c.execute(update(_artifact).where(here).values(size=size)) and None)
 
-    async def tell(self, events: Callable[[Scope, int], Event]) -> None:
-        """Says of each project how many bytes it has."""
-        columns = _artifact.c.tenant, _artifact.c.project
-        query = select(*columns, func.sum(_artifact.c.size).label("size")).group_by(*columns)
+    async def kept(self) -> dict[Scope, int]:
+        """Bytes of each project; nobody who writes waits for the sum."""
+        which = _artifact.c.tenant, _artifact.c.project
+        query = select(*which, func.sum(_artifact.c.size)).group_by(*which)
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        return {Scope(tenant, project): int(size or 0) for tenant, project, size in rows}
 
-        def work(connection: Connection) -> None:
-            found = [(Scope(row.tenant, row.project), int(row.size or 0)) for row in connection.execute(query)]
-            schema.outbox.add(connection, [events(scope, size) for scope, size in found if size])
-
-        await self._db.run(work)
+    async def tell(self, events: Iterable[Event]) -> None:
+        """Says all of them or none."""
+        said = list(events)
+        await self._db.run(lambda connection: schema.outbox.add(connection, said))
