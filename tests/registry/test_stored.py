@@ -1,13 +1,34 @@
 """How much projects keep of files of models: said in each hour by a running registry."""
 
+import base64
 from pathlib import Path
 
 import pytest
 
 from aimass.v1.registry_events_pb2 import ArtifactsStored
 from services.kit import hourly
+from services.kit.sealed import HEAD
 from tests.support.house import house
 from tests.support.models import upload
+
+
+async def test_a_file_that_is_damaged_or_lost_keeps_none_of_the_others_from_being_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = base64.b64encode(b"k" * 32).decode()
+    async with house(tmp_path, "registry", AIMASS_SECRETS_KEY=key) as running:
+        cut, lost = [await upload(running, data) for data in (b"one" * 1000, b"two" * 1000)]
+        await upload(running, b"whole" * 1000, tenant="umbra")
+    cut_file, lost_file = [next(tmp_path.rglob(digest.removeprefix("sha256:"))) for digest in (cut, lost)]
+    begun = cut_file.read_bytes()[:HEAD]
+    for file in (cut_file, lost_file):
+        file.unlink()
+    cut_file.write_bytes(begun)
+    monkeypatch.setattr(hourly, "_LOOK", 0.05)
+    async with house(tmp_path, "registry", AIMASS_SECRETS_KEY=key) as running:
+        (told,) = await running.heard(ArtifactsStored)
+
+    assert told.kept.bytes == 5000
 
 
 async def test_artifacts_of_a_project_are_said_with_their_bytes(

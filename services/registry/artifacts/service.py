@@ -99,9 +99,9 @@ class Artifacts:
         try:
             return await self._blobs.size(tenant, digest)
         except Failure as failure:
-            if failure.code is not Code.NOT_FOUND:
+            if failure.code not in (Code.NOT_FOUND, Code.DIGEST_MISMATCH):
                 raise
-            return 0  # it was lost, or its tenant's keys are destroyed
+            return 0  # it was lost or damaged: nobody else's bytes wait for that
 
     async def get(self, scope: Scope, digest: str) -> bytes:
         """All bytes, verified. Raises not_found, digest_mismatch."""
