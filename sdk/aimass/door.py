@@ -135,17 +135,24 @@ def address(door: Any) -> str:
 
 
 def save(door: Door, env: Mapping[str, str] = os.environ) -> Path:
-    """Keeps address and key for the next time, readable by their owner only."""
+    """Keeps address and key for the next time, readable by their owner only. Raises Failure `failed_precondition`."""
     path = config_file(env)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = path.with_suffix(".new")
-    aside.unlink(missing_ok=True)
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(_text(door))
-        file.flush()
-        os.fsync(file.fileno())  # what an issuer gave in exchange for the one before is nowhere else
-    aside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        aside = path.with_suffix(".new")
+        aside.unlink(missing_ok=True)
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(_text(door))
+            file.flush()
+            os.fsync(file.fileno())  # what an issuer gave in exchange for the one before is nowhere else
+        aside.replace(path)
+    except OSError as error:
+        raise _nothing_kept(path, error) from None
     return path
+
+
+def _nothing_kept(path: Path, error: OSError) -> Failure:
+    return Failure("failed_precondition", f"nothing can be kept in {path.parent}: {error.strerror}")
 
 
 def _text(door: Door) -> str:
@@ -179,7 +186,7 @@ def alone(env: Mapping[str, str] = os.environ, patience: float = _PATIENCE) -> I
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise Failure("failed_precondition", f"nothing can be kept in {path.parent}: {error.strerror}") from None
+        raise _nothing_kept(path, error) from None
     try:
         end = time.monotonic() + patience
         while True:
@@ -189,6 +196,8 @@ def alone(env: Mapping[str, str] = os.environ, patience: float = _PATIENCE) -> I
             except BlockingIOError:
                 if time.monotonic() >= end:
                     raise Failure("unavailable", f"another process has held {path} for {patience:g} s") from None
+            except OSError as error:  # not every file system has locks
+                raise _nothing_kept(path, error) from None
             time.sleep(_PAUSE)
         try:
             yield

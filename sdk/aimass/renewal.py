@@ -186,18 +186,11 @@ class RenewingAuth(httpx2.Auth):
             found = renewed(door)
         except Failure as failure:
             if failure.code == "login_ended" and door.grant and door.grant.refresh:
-                self._keep(replace(door, grant=replace(door.grant, refresh="")))  # nobody has to ask again
+                save(replace(door, grant=replace(door.grant, refresh="")), self._env)  # nobody has to ask again
             raise
-        self._keep(found)
+        save(found, self._env)
         self._new = found.key
         return found
-
-    def _keep(self, door: Door) -> None:
-        try:
-            save(door, self._env)
-        except OSError as error:
-            text = f"the login was renewed and cannot be kept in {door.origin}: {error.strerror}"
-            raise Failure("failed_precondition", text) from None
 
 
 def _whole(work: Callable[[], Door]) -> Door:

@@ -186,6 +186,13 @@ def test_a_login_is_tried_and_kept(door: Door, tmp_path: Path) -> None:
     assert "aim_secret" in (tmp_path / ".config/aimass/config.toml").read_text()
 
 
+def test_a_login_that_cannot_be_kept_is_said_so(door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    door.say({"principal": "key:a", "tenant": "acme"})
+    (tmp_path / ".config/aimass/config.new").mkdir(parents=True)
+    assert exits(["login", door.url, "--key", "aim_secret"]) == 1
+    assert "nothing can be kept in" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_logout_forgets_the_key_and_what_cannot_be_read(tmp_path: Path) -> None:
     path = doors.save(doors.Door("https://far.example", "aim_secret"))
     assert CliRunner().invoke(build(), ["logout"]).stdout == "logged out of https://far.example\n"
