@@ -1,5 +1,6 @@
 """What people and programs read of the command line."""
 
+import re
 from typing import Any
 
 import orjson
@@ -155,6 +156,14 @@ def test_people_read_words_and_seconds_where_programs_get_the_contract(capsys: p
     assert people.count("2026-01-02T03:04:05Z") == people.count("2026-01-02T03:04:06Z") == 2
     assert (programs["meter"], programs["period"]) == ("METER_STORAGE_MIB_HOURS", "PERIOD_MONTH")
     assert programs["create_time"] == "2026-01-02T03:04:05.678901Z"
+
+
+def test_what_is_nested_is_read_without_braces(capsys: pytest.CaptureFixture[str]) -> None:
+    used = {"requests": "2", "rows": "0", "late": True, "label": None}
+    table("things", [{"used": used, "none": {"rows": "0"}, "may": ["models.get", "*"], "deep": {"a": {"b": 1}}}])
+    found = [re.split("  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
+
+    assert found == [["used", "may", "deep"], ["requests=2, late=true", "models.get, *", '{"a":{"b":1}}']]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def table(title: str, items: Iterable[Mapping[str, Any]], whole: bool = False) -
     items = list(items)
     names = list(dict.fromkeys(name for item in items for name in item))
     if not whole:
-        names = [name for name in names if any(_said(item.get(name)) for item in items)]
+        names = [name for name in names if any(_text(item.get(name)) for item in items if _said(item.get(name)))]
     if not names:
         CONSOLE.print(f"[dim]no {title.replace('_', ' ')}[/]")
         return
@@ -114,5 +114,16 @@ def _said(value: Any) -> bool:
 
 
 def _cell(value: Any, width: int = _WIDTH) -> str:
-    text = value if isinstance(value, str) else "" if value is None else orjson.dumps(value).decode()
+    text = _text(value)
     return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _text(value: Any) -> str:
+    """Words as they are, names with what is said of them; what is nested deeper as JSON."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    if isinstance(value, Mapping) and not any(isinstance(one, Mapping | list) for one in value.values()):
+        return ", ".join(f"{name}={_text(one)}" for name, one in value.items() if _said(one))
+    return orjson.dumps(value).decode()
