@@ -108,7 +108,8 @@ def _beyond(
 ) -> dict[K, float]:
     """Those whose value is too far above those of the others, the highest first, with the middle of the others.
 
-    `chances` are the standard deviations of the values by chance, `least` how far is too far beside a middle.
+    `chances` are the standard deviations of the values by chance, `least` how far is too far beside a middle: no less
+    beside a higher one.
     """
     found = dict[K, float]()
     if len(values) < rules.instances:
@@ -116,9 +117,11 @@ def _beyond(
     for one in sorted(values, key=lambda one: values[one], reverse=True):
         others = [other for other in values if other != one]
         middle = _middle(values[other] for other in others)
+        if values[one] - middle <= least(middle):
+            break  # nor is any of the next: their values are lower, and the middle of their others is no lower
         spread = _NORMAL * _middle(abs(values[other] - middle) for other in others)
         deviation = math.hypot(spread, chances[one], _middle(chances[other] for other in others))
-        if values[one] - middle > max(least(middle), rules.factor * deviation):
+        if values[one] - middle > rules.factor * deviation:
             found[one] = middle
     return found
 

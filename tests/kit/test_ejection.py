@@ -1,6 +1,7 @@
 """Instances whose calls go worse than those of others: left out for a while, never too many, never without cause."""
 
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -219,6 +220,27 @@ def test_a_few_failures_that_stand_out_by_chance_are_borne() -> None:
     seen = {"a": record(50, 6), "b": record(50, 0), "c": record(50, 0)}
 
     assert outliers(seen, RULES) == {}
+
+
+def effort(instances: int) -> int:
+    """How many functions are called, and values handed over, to judge instances that are alike."""
+    seen, called = {number: record(100, number % 3) for number in range(instances)}, 0
+
+    def count(*_: object) -> None:
+        nonlocal called
+        called += 1
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        assert outliers(seen, TIMED) == {}
+    finally:
+        sys.setprofile(before)
+    return called
+
+
+def test_twice_as_many_instances_are_judged_in_about_twice_the_time() -> None:
+    assert effort(200) < 2.5 * effort(100)
 
 
 def test_who_takes_several_times_as_long_is_left_out_where_that_is_wanted() -> None:
