@@ -76,7 +76,7 @@ class _Caller(Frames):
 
     def frame(self, content: bytes) -> None:
         number, milliseconds, size = struct.unpack_from("<IIH", content)
-        metadata = _metadata(content[CALL.size - SIZE.size :][:size]) if milliseconds else {}
+        metadata = _metadata(content[CALL.size - SIZE.size : CALL.size - SIZE.size + size]) if milliseconds else {}
         if not milliseconds:
             if task := self._calls.get(number):
                 task.cancel()
