@@ -2,7 +2,8 @@
 
 Each chunk is a thing of its own, named by its upload and offset, so none can be moved, repeated or left out. Behind it
 stand how many plain bytes there are by then, and how long it is: what comes next is found without a look at the rest.
-A piece of a chunk at the end, of a process that was killed while it added one, does not count.
+A piece of a chunk at the end, of a process that was killed while it added one, does not count; nor do zeros, of a
+machine that lost its power when the file was longer already and what came had not been written.
 """
 
 import os
@@ -16,6 +17,7 @@ from services.kit.errors import Failure
 from services.kit.sealed import HEAD, MAGIC, Box, Key, Sealer, Thing, box_of, damaged, number_of, plain_size
 
 _TAIL = struct.Struct(">QI")
+_LENGTH = 4  # bytes of a tail that are the length of its chunk
 _BLOCK = 2**20  # bytes that are looked through at once
 
 
@@ -114,8 +116,10 @@ def _end(file: BinaryIO) -> int:
 
 
 def _ends(file: BinaryIO, size: int) -> Iterator[int]:
-    """Where the last whole chunk may end, from behind: where the file does, or where another one begins."""
+    """Where the last whole chunk may end: where the file does, before zeros, or, from behind, where another begins."""
     yield from range(size, max(0, size - len(MAGIC)), -1)
+    used = _used(file, size)  # the length of a chunk, which is its end, may itself end with zeros
+    yield from range(used, min(used + _LENGTH, size))
     while size > 0:
         begin = max(0, size - _BLOCK)
         block = os.pread(file.fileno(), size - begin + len(MAGIC) - 1, begin)
@@ -123,6 +127,16 @@ def _ends(file: BinaryIO, size: int) -> Iterator[int]:
         while (at := block.rfind(MAGIC, 0, at + len(MAGIC) - 1)) >= 0:
             yield begin + at
         size = begin
+
+
+def _used(file: BinaryIO, size: int) -> int:
+    """Bytes of a file up to the last that is not zero."""
+    while size > 0:
+        begin = max(0, size - _BLOCK)
+        if block := os.pread(file.fileno(), size - begin, begin).rstrip(b"\0"):
+            return begin + len(block)
+        size = begin
+    return 0
 
 
 def _ends_chunk(file: BinaryIO, end: int) -> bool:

@@ -96,6 +96,24 @@ async def test_a_piece_of_a_chunk_that_a_killed_process_left_is_as_if_it_had_not
     assert await stored.blobs.get("acme", done.digest) == whole
 
 
+@pytest.mark.parametrize("length", [1, 4, 1024 - HEAD - 16])
+async def test_zeros_of_a_machine_that_lost_its_power_take_no_chunk_away(
+    stored: Storage, tmp_path: Path, length: int
+) -> None:
+    upload = (await stored.uploads.begin("acme")).upload
+    file = tmp_path / "blobs" / "acme" / "uploads" / upload
+    for number in range(2):
+        await stored.uploads.write("acme", upload, number * length, b"?" * length)
+    kept = file.stat().st_size
+    for zeros in (1, 3, 4, 11, 13, 4096, 3 * 2**20):
+        os.truncate(file, kept + zeros)
+        assert (await stored.uploads.status("acme", upload)).size == 2 * length, zeros
+    await stored.uploads.write("acme", upload, 2 * length, b"!")
+    done = await stored.uploads.commit("acme", upload, digest_of(b"?" * 2 * length + b"!"))
+
+    assert done.size == 2 * length + 1
+
+
 async def test_every_offset_reads_on_to_the_end(stored: Storage) -> None:
     data = os.urandom(40 * CHUNK + 17)
     digest, seeded = await stored.blobs.put("acme", data), random.Random(5)
