@@ -12,9 +12,10 @@ from google.protobuf.message import Message
 
 from services.kit import contract
 from services.kit.auth import Principal, Scope
-from services.kit.bus import Event
+from services.kit.bus import Event, NearBus
 from services.kit.running import Process
 from tests.support import servers
+from tests.support.prepared import prepare
 
 M = TypeVar("M", bound=Message)
 
@@ -111,8 +112,9 @@ def databases(home: Path, services: Sequence[str]) -> dict[str, str]:
 
 
 def _unsaid(services: Sequence[str], env: dict[str, str]) -> list[str]:
-    """Those whose database the test does not choose itself."""
-    return [name for name in services if f"AIMASS_{name.upper()}_DATABASE_URL" not in env]
+    """Those whose database nobody has chosen."""
+    chosen = ("DATABASE_URL", "DATABASE_URL_FILE")
+    return [name for name in services if not any(f"AIMASS_{name.upper()}_{word}" in env for word in chosen)]
 
 
 @contextlib.asynccontextmanager
@@ -128,6 +130,8 @@ async def house(home: Path, *services: str, **env: str) -> AsyncIterator[House]:
             **env,
         },
     )
+    near = ["bus"] if isinstance(process.runtime.bus, NearBus) else []
+    prepare(process.runtime.home, *_unsaid(services, dict(process.runtime.env)), *near)
     try:
         await process.start()
         yield House(process)

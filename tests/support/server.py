@@ -16,6 +16,7 @@ import orjson
 
 from aimass import Client
 from services.kit.running import SERVICES
+from tests.support.prepared import prepare
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,6 +84,8 @@ class Server:
         if self.alone:
             env |= self._apart(names)
         self.home.mkdir(parents=True, exist_ok=True)
+        if self.root == ROOT:  # another one has migrations of its own
+            prepare(self.home, *SERVICES, "bus")
         with open(self.home.with_suffix(".err"), "ab") as errors:
             command = [sys.executable, "-m", self.module, *(names if self.alone else ())]
             process = subprocess.Popen(
