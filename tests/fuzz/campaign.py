@@ -4,9 +4,13 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import BrokenExecutor
 from math import inf
 from typing import NamedTuple, Protocol
 
+import httpx2
+
+from aimass import Failure
 from tests.fuzz.documented import EACH, Documented
 from tests.fuzz.findings import Finding, Kept
 from tests.fuzz.frames import Frames
@@ -18,6 +22,8 @@ from tests.fuzz.vitals import Bound, Sample, growth, rising, sample
 _LOOKS = 24  # at least so many looks
 _BATCH = 5_000  # shots between two of them, at most
 _FEW = 8  # looks, of which no slope is taken
+# What ends a kind: a target that cannot be looked at, or makes no room for the next shots; a child that was killed.
+_ENDS = (OSError, httpx2.HTTPError, Failure, BrokenExecutor)
 
 
 class Gun(Protocol):
@@ -78,6 +84,9 @@ class Campaign:
                 tell(shots)
                 if time.monotonic() > last:
                     break
+        except _ENDS as error:
+            shots = samples[-1].shots
+            wrong(first + shots, f"after {shots} shots nothing could be fired: {type(error).__name__}: {error}", b"")
         finally:
             gun.close()
         if len(samples) > _FEW:

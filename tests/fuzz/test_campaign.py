@@ -43,6 +43,19 @@ def test_a_slow_machine_fires_fewer(aimed: Target, tmp_path: Path) -> None:
     assert 0 < fired.shots < 1000
 
 
+def test_a_target_that_makes_no_room_for_more_shots_is_a_finding(
+    aimed: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(tmp_path, lambda: aimed.secrets)
+    monkeypatch.setattr(aimed, "_tenants", 0)  # so that it is to begin in a new tenant
+    with aimed.server.client(aimed.stranger) as client:
+        monkeypatch.setattr(aimed, "_client", client)
+        fired = asyncio.run(Campaign(aimed, kept, 7).run("frames", 0, 60, lambda done: None))
+
+    assert (fired.shots, fired.findings) == (0, 1)
+    assert "after 0 shots nothing could be fired: Failure: unauthenticated" in kept.found[0].what
+
+
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_the_same_number_makes_the_same_shot(aimed: Target, number: int) -> None:
     assert Frames(aimed, 1, ignore).make(number) == Frames(aimed, 1, ignore).make(number)
