@@ -21,6 +21,7 @@ from tests.fuzz.vitals import Bound, Sample, growth, rising, sample
 
 _LOOKS = 24  # at least so many looks
 _BATCH = 5_000  # shots between two of them, at most
+_BOUND = Bound()
 _FEW = 8  # looks, of which no slope is taken
 # What ends a kind: a target that cannot be looked at, or makes no room for the next shots; a child that was killed.
 _ENDS = (OSError, httpx2.HTTPError, Failure, BrokenExecutor)
@@ -63,8 +64,8 @@ KINDS: Mapping[str, Callable[[Target, int, Wrong], Gun]] = {
 class Campaign:
     """All kinds against one target."""
 
-    def __init__(self, target: Target, kept: Kept, seed: int) -> None:
-        self._target, self._kept, self._seed = target, kept, seed
+    def __init__(self, target: Target, kept: Kept, seed: int, bound: Bound = _BOUND) -> None:
+        self._target, self._kept, self._seed, self._bound = target, kept, seed, bound
 
     async def run(self, kind: str, first: int, count: int, tell: Callable[[int], None], last: float = inf) -> Fired:
         """Fires `count` shots from the one with the number `first`; `tell` hears how many are done.
@@ -79,20 +80,40 @@ class Campaign:
         gun = await asyncio.to_thread(KINDS[kind], self._target, self._seed, wrong)
         begun, samples = time.monotonic(), [await self._look(0)]
         try:
-            async for shots in self._batches(gun, first, count, wrong):
-                samples.append(await self._look(shots))
-                tell(shots)
-                if time.monotonic() > last:
-                    break
+            await self._fire(gun, first, count, wrong, samples, tell, last)
+            if self._target.alive and self._rising(samples):
+                # What has only just become warm stays as it is now; what is lost with each shot goes on.
+                done, more = samples[-1].shots, -(-count // 2)
+                await self._fire(gun, first + done, more, wrong, samples, tell, last + (last - begun) / 2)
         except _ENDS as error:
             shots = samples[-1].shots
             wrong(first + shots, f"after {shots} shots nothing could be fired: {type(error).__name__}: {error}", b"")
         finally:
             gun.close()
-        if len(samples) > _FEW:
-            for what in rising(samples, Bound()):
-                wrong(first, what, b"")
+        for what in self._rising(samples):
+            wrong(first, what, b"")
         return Fired(kind, samples[-1].shots, time.monotonic() - begun, len(kept.found) - before, samples, gun.said)
+
+    async def _fire(
+        self,
+        gun: Gun,
+        first: int,
+        count: int,
+        wrong: Wrong,
+        samples: list[Sample],
+        tell: Callable[[int], None],
+        last: float,
+    ) -> None:
+        """Fires, and adds a sample for each batch."""
+        before = samples[-1].shots
+        async for shots in self._batches(gun, first, count, wrong):
+            samples.append(await self._look(before + shots))
+            tell(before + shots)
+            if time.monotonic() > last:
+                break
+
+    def _rising(self, samples: list[Sample]) -> list[str]:
+        return rising(samples, self._bound) if len(samples) > _FEW else []
 
     async def _batches(self, gun: Gun, first: int, count: int, wrong: Wrong) -> AsyncIterator[int]:
         """How many are fired, after each batch after which the target lives."""

@@ -13,6 +13,7 @@ from tests.fuzz.frames import Frames
 from tests.fuzz.messages import Messages
 from tests.fuzz.raw import Shots, replay
 from tests.fuzz.target import Target, target
+from tests.fuzz.vitals import Bound
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,15 @@ def test_a_few_shots_of_each_kind_find_nothing(aimed: Target, tmp_path: Path, ki
     assert [finding.what for finding in kept.found] == []
     assert (fired.shots, told) == (60, [20, 40, 60])
     assert fired.said.total() >= 40
+
+
+def test_what_rises_is_fired_at_for_longer_before_it_is_a_finding(aimed: Target, tmp_path: Path) -> None:
+    kept, told = Kept(tmp_path, lambda: aimed.secrets), list[int]()
+    campaign = Campaign(aimed, kept, 8, Bound(memory=-1e6))
+    fired = asyncio.run(campaign.run("frames", 0, 180, told.append))
+
+    assert (fired.shots, told) == (270, [*range(20, 270, 20), 270])
+    assert [finding.what.partition(" by ")[0] for finding in kept.found] == ["memory rises"]
 
 
 def test_a_slow_machine_fires_fewer(aimed: Target, tmp_path: Path) -> None:
