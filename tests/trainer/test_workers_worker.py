@@ -17,9 +17,10 @@ from services.kit.blobs import Blobs, FolderBlobs
 from services.kit.blobs_sealed import SealedBlobs
 from services.kit.disk import on_disk
 from services.kit.errors import Unavailable
+from services.kit.process import Limits
 from services.trainer.jobs import domain
 from services.trainer.jobs.store import Store
-from services.trainer.runner import ProcessRunner
+from services.trainer.runner import Json, ProcessRunner, Progress, Runner
 from services.trainer.workers.worker import Worker
 from tests.support.house import House, house, until
 from tests.trainer.steps import get, held, lease, submit, succeeds_at_once, trained, waits_for, workers
@@ -65,13 +66,30 @@ class Slow(FolderBlobs):
         yield
 
 
-def worker(running: House, name: str = "mine", blobs: Blobs | None = None) -> Worker:
+class Lingering(ProcessRunner):
+    """Takes its time to end what is cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.ending, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def run(self, request: Json, limits: Limits, progress: Progress) -> Json:
+        self.begun.set()
+        try:
+            return await asyncio.Future()
+        finally:
+            self.ending.set()
+            await self.ended.wait()
+
+
+def worker(running: House, name: str = "mine", blobs: Blobs | None = None, runner: Runner | None = None) -> Worker:
     runtime = running.runtime
 
     def signed(service: str, scope: Scope, *permissions: str) -> Any:
         return runtime.as_service("trainer", service, scope, *permissions)
 
-    return Worker(name, runtime.channel, signed, blobs or runtime.blobs, runtime.mirrors, 0.1, 2, ProcessRunner())
+    chosen = blobs or runtime.blobs, runtime.mirrors, 0.1, 2, runner or ProcessRunner()
+    return Worker(name, runtime.channel, signed, *chosen)
 
 
 async def test_a_worker_whose_job_was_given_away_stops_and_says_nothing(running: House) -> None:
@@ -93,6 +111,23 @@ async def test_a_worker_whose_job_was_given_away_stops_and_says_nothing(running:
     assert (await get(running, job.job)).attempt == 2
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_a_worker_that_is_stopped_while_a_job_that_was_given_away_ends_ends_as_well(running: House) -> None:
+    database, runner = running.runtime.apps["trainer"].database, Lingering()
+    assert database
+    working = asyncio.ensure_future(worker(running, runner=runner).run())
+    job = await submit(running, logistic_regression=pb.LogisticRegression())
+    await runner.begun.wait()
+    await Store(database, lambda *_: None).change(Scope("acme"), job.job, domain.lost)
+    await runner.ending.wait()
+    working.cancel()
+    await asyncio.sleep(0)
+    runner.ended.set()
+
+    done, _ = await asyncio.wait([working], timeout=30)
+    assert done
+    assert working.cancelled()
 
 
 async def test_a_worker_that_is_stopped_takes_its_child_along_and_goes_on_with_the_next_job(running: House) -> None:

@@ -107,7 +107,7 @@ class Worker:
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError, Failure):
                 await work
-            if not attempt.stop:
+            if not attempt.stop or _is_cancelled():
                 raise  # the process stops: the lease ends by itself, or at the next start
             if attempt.stop == "cancelled":
                 await self._fail(attempt, "cancelled", retry=False, cancelled=True)
@@ -244,6 +244,12 @@ async def _patiently(attempt: Attempt, what: str, ask: Callable[[], Awaitable[T]
         else:
             attempt.stage = stage
             return found
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody ends the worker itself, beside the attempt that was stopped."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _reason(failure: Failure) -> str:
