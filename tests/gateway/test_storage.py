@@ -19,7 +19,7 @@ from aimass.v1.storage_pb2 import KeptBytes
 from services.gateway.database import open_database, schema
 from services.gateway.ledger import events
 from services.gateway.ledger.book import Quotabook
-from services.gateway.ledger.domain import Amounts, Meter, Price, PriceList, Question, Sum
+from services.gateway.ledger.domain import Amounts, Meter, Period, Price, PriceList, Question, Sum
 from services.gateway.ledger.storage import Storage
 from services.gateway.ledger.store.tables import balance
 from services.kit import hourly
@@ -42,12 +42,14 @@ class Keeping:
         self.books, self.book = books, Quotabook()
         self.storage = Storage(books.entries, self.book, "g1")
 
-    async def quota(self, subject: str, amount: int, meter: Meter = Meter.STORAGE) -> None:
-        await self.books.quota("kept", subject, amount, meter)
+    async def quota(
+        self, subject: str, amount: int, meter: Meter = Meter.STORAGE, period: Period = Period.TOTAL
+    ) -> None:
+        await self.books.quota("kept", subject, amount, meter, period=period)
         self.book.take(await self.books.quotas.everything())
 
-    async def price(self, price: Price) -> None:
-        listed = PriceList(1, "EUR", NOON, (price,), NOON)
+    async def price(self, price: Price, version: int = 1) -> None:
+        listed = PriceList(version, "EUR", self.books.now, (price,), self.books.now)
         await self.books.quotas.add_prices(lambda version: listed, events.prices_created, None)
 
     async def hear(self, size: int, hour: datetime = NOON, what: str = "artifacts", scope: Scope = SCOPE) -> None:
@@ -59,6 +61,13 @@ class Keeping:
 
     async def admit(self, project: str = "late") -> None:
         await self.storage.admit(Principal(Scope("acme", project), "key:abcd1234", ("*",)))
+
+    async def said(self) -> list[UsageSettled]:
+        """The events of lines."""
+        table = schema.outbox.table
+        query = select(table.c.body).where(table.c.key.like("acme/late/usage/%"))
+        bodies = await self.books.database.read(lambda c: c.execute(query).scalars().all())
+        return [UsageSettled.FromString(body) for body in bodies]
 
     async def used(self) -> list[Sum]:
         return await self.books.report.sums(Question("acme", group_by=("kind", "project", "principal")), (), 10)
@@ -80,6 +89,29 @@ async def test_each_hour_is_charged_once_whoever_says_it_how_often(keeping: Keep
     assert await keeping.books.standing("kept") == (6, 0)
     (line,) = await keeping.used()
     assert (line.key, line.used, line.entries) == (("", "late", "", "", "storage"), Amounts(storage_mib_hours=6), 2)
+
+
+async def test_an_hour_counts_in_its_own_month_however_late_it_is_heard(keeping: Keeping) -> None:
+    hour = datetime(2026, 11, 30, 23, tzinfo=UTC)
+    await keeping.quota("project:late", 100, period=Period.MONTH)
+    await keeping.price(Price(Meter.STORAGE, 2, 1, "storage"))
+    keeping.books.now = hour + timedelta(hours=2)
+    await keeping.price(Price(Meter.STORAGE, 5), 2)
+    await keeping.hear(SIZE, hour)
+    december = await keeping.books.standing("kept")
+    (line,) = await keeping.books.report.sums(Question("acme", period=Period.MONTH, group_by=("kind",)), (), 10)
+    keeping.books.now = hour
+
+    assert (december, await keeping.books.standing("kept")) == ((0, 0), (3, 0))
+    assert (line.key[0], line.used) == ("2026-11", Amounts(storage_mib_hours=3, money_micros=6))
+    assert [said.entry.create_time.ToDatetime(UTC) for said in await keeping.said()] == [hour], "an invoice goes by it"
+
+
+async def test_an_hour_of_a_clock_that_is_ahead_counts_now(keeping: Keeping) -> None:
+    await keeping.quota("project:late", 100, period=Period.DAY)
+    await keeping.hear(SIZE, NOON + timedelta(days=1))
+
+    assert await keeping.books.standing("kept") == (3, 0)
 
 
 async def test_what_is_spent_is_kept_with_the_first_hour_so_that_nobody_sums_up_the_ledger_for_a_chunk(

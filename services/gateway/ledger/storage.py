@@ -1,5 +1,8 @@
 """What is kept, in the ledger: charged for each hour of the clock, and no more taken in when a budget is spent."""
 
+from datetime import UTC
+from typing import Any
+
 from aimass.v1.data_events_pb2 import DataStored
 from aimass.v1.registry_events_pb2 import ArtifactsStored
 from services.gateway.ledger.book import Quotabook
@@ -29,10 +32,12 @@ class Storage:
             await self._entries.room(scope, STORAGE, _LEAST)
 
     async def stored(self, message: DataStored | ArtifactsStored, delivery: Delivery) -> None:
-        """So much was there in an hour; whoever says it again, or has looked as well, changes nothing."""
-        kept, scope = message.kept, delivery.scope
-        used = Amounts(storage_mib_hours=-(-kept.bytes // _MIB))
-        reference = f"{kept.what}/{kept.hour.ToDatetime():%Y-%m-%dT%H}"
+        """So much was there in an hour; whoever says it again, or has looked as well, changes nothing.
+
+        It counts in the day and month of that hour, at its prices, however late it is heard.
+        """
+        kept, scope, hour = message.kept, delivery.scope, message.kept.hour.ToDatetime(UTC)
+        used, reference = Amounts(storage_mib_hours=-(-kept.bytes // _MIB)), f"{kept.what}/{hour:%Y-%m-%dT%H}"
         where = (scope.tenant, scope.project, "", STORAGE, "")
-        line = Entry(uuid7(), *where, reserved=Amounts(), used=used, reference=reference, owner=self._instance)
-        await self._entries.conclude(line)
+        how: dict[str, Any] = {"reserved": Amounts(), "used": used, "reference": reference, "owner": self._instance}
+        await self._entries.conclude(Entry(uuid7(), *where, **how, create_time=hour))

@@ -16,7 +16,7 @@ KINDS = (SERVING, TRAINING, "extraction", "fitting", "pipeline", "query", STORAG
 GROUPS = ("project", "principal", "model", "kind")  # what sums may be kept apart by
 MOST = 10**15  # of any meter
 _SUBJECT = re.compile(r"(tenant|project:[a-z][a-z0-9_-]{0,62}|key:[a-z0-9]{8}|user:[^\x00-\x1f]{1,200})\Z")
-_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Meter(StrEnum):
@@ -113,7 +113,7 @@ class Entry:
     used: Amounts = field(default=Amounts())
     estimated: bool = False
     prices: int = 0
-    create_time: datetime = _NEVER
+    create_time: datetime = NEVER
     expire_time: datetime | None = None
     settle_time: datetime | None = None
 
@@ -180,7 +180,7 @@ def subjects(project: str, principal: str) -> tuple[str, str, str]:
 def start(period: Period, at: datetime) -> datetime:
     """When the period began that a time lies in."""
     day = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return {Period.TOTAL: _NEVER, Period.DAY: day, Period.MONTH: day.replace(day=1)}[period]
+    return {Period.TOTAL: NEVER, Period.DAY: day, Period.MONTH: day.replace(day=1)}[period]
 
 
 def end(period: Period, begun: datetime) -> datetime | None:

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from services.gateway.database import schema
 from services.gateway.ledger import domain
-from services.gateway.ledger.domain import SERVING, Amounts, Balance, Claim, Entry, Quota, State
+from services.gateway.ledger.domain import NEVER, SERVING, Amounts, Balance, Claim, Entry, Quota, State
 from services.gateway.ledger.store import balances
 from services.gateway.ledger.store.tables import as_entry, entry_row, ledger
 from services.kit import tenancy
@@ -123,13 +123,14 @@ class Entries:
             schema.outbox.add(connection, [self._tell(entry)])
 
     def _add(self, connection: Connection, entry: Entry, now: datetime) -> Entry | None:
-        """A line of what was used without a reservation; one that is there already stays."""
+        """A line of what was used without a reservation, now or when it says; one that is there already stays."""
         if connection.execute(_one(entry)).first():
             return None
-        prices = balances.prices_at(connection, now)
+        time = min(entry.create_time, now) if entry.create_time != NEVER else now
+        prices = balances.prices_at(connection, time)
         used = domain.priced(entry.used, entry.kind, prices)
         state = State.SETTLED if any(used) else State.RELEASED
-        made = replace(entry, state=state, used=used, create_time=now, settle_time=now, prices=_version(prices))
+        made = replace(entry, state=state, used=used, create_time=time, settle_time=now, prices=_version(prices))
         connection.execute(insert(ledger).values(entry_row(made)))
         balances.move(connection, made, _NOTHING, used)
         if state is State.SETTLED:
