@@ -14,7 +14,7 @@ from aimass.v1 import options_pb2
 from services.gateway.access import guests
 from services.gateway.access.service import AccessService
 from services.gateway.charging import Charge
-from services.gateway.ledger.longwork import LongWork
+from services.gateway.ledger.longwork import Carry, LongWork
 from services.gateway.ledger.storage import Storage
 from services.gateway.narrowing import speaking
 from services.gateway.overload import gate as gates
@@ -164,7 +164,13 @@ class Calls:
         return await send()
 
     async def _sent(
-        self, method: Method, owner: str, request: Message, caller: Caller, timeout: float | None, reservation: str = ""
+        self,
+        method: Method,
+        owner: str,
+        request: Message,
+        caller: Caller,
+        timeout: float | None,
+        carry: Carry | None = None,
     ) -> tuple[bytes, Any]:
         if self.cleaner:
             await self.cleaner.request(method, request, caller.principal.scope.tenant)
@@ -173,7 +179,7 @@ class Calls:
         self._retries.asked()
         while True:
             metadata = self._metadata(owner, caller, attempt)
-            if reservation:
+            if carry and (reservation := await carry()):
                 metadata = (*metadata, ("reservation", reservation))
             try:
                 async with self._through(owner, method, caller, until):

@@ -1,13 +1,16 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aimass.v1 import models_pb2
-from services.gateway.calls import said
+from aimass.v1 import datasets_pb2, models_pb2
+from services.gateway.calls import Calls, said
 from services.gateway.narrowing import narrowed, speaking
 from services.kit import contract
 from services.kit.auth import Identity, Principal, Scope
-from services.kit.errors import Failure
+from services.kit.errors import Disconnected, Failure
+from tests.gateway.serving import DOORS, Serving
+from tests.support.house import house
 
 
 def caller(*permissions: str) -> Principal:
@@ -55,3 +58,38 @@ def test_what_goes_with_a_call_is_a_short_list() -> None:
 def test_what_is_no_plain_text_is_not_passed_on(value: str) -> None:
     with pytest.raises(Failure, match="plain ASCII"):
         said(lambda name: value if name == "if-match" else "")
+
+
+class Losing:
+    """The way to a service that loses the answer of the first call; what calls carried."""
+
+    def __init__(self) -> None:
+        self.carried: list[dict[str, str]] = []
+
+    def __call__(self, sent: bytes, timeout: float, metadata: Any) -> "Losing":
+        self.carried.append(dict(metadata))
+        return self
+
+    def __await__(self) -> Any:
+        if len(self.carried) == 1:
+            raise Disconnected("data is unavailable")
+        yield from ()
+        return datasets_pb2.QueryDataSetsResponse().SerializeToString()
+
+    async def trailing_metadata(self) -> Any:
+        return ()
+
+
+async def test_a_query_that_is_asked_again_carries_a_reservation_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losing = Losing()
+    monkeypatch.setattr(Calls, "_stub", lambda *asked: losing)
+    async with house(tmp_path, "gateway", "data", AIMASS_DISK_PERCENT="100", **DOORS) as running:
+        wanted = {"sql": "SELECT 1", "tables": [{"data_set": "raw"}]}
+        answer = await Serving(running).post("/v1/data-sets:query", wanted, content_type="application/json")
+
+    assert answer.status_code == 200
+    first, second = losing.carried
+    assert second["x-attempt"] == "2"
+    assert first["reservation"] != second["reservation"]

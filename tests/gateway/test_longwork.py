@@ -16,7 +16,7 @@ from aimass.v1.operations_pb2 import Operation
 from services.gateway.database import open_database, schema
 from services.gateway.ledger.book import Quotabook
 from services.gateway.ledger.domain import Amounts, Meter, Question, Sum
-from services.gateway.ledger.longwork import LongWork
+from services.gateway.ledger.longwork import Carry, LongWork
 from services.kit import contract
 from services.kit.auth import Principal, Scope
 from services.kit.bus import Event
@@ -37,7 +37,7 @@ class Asking:
         self.books, self.refuses = books, list[Failure]()
         self.work = LongWork(books.entries, Quotabook(), "g1")
 
-    async def send(self, reservation: str) -> tuple[bytes, Any]:
+    async def send(self, carry: Carry) -> tuple[bytes, Any]:
         if self.refuses:
             raise self.refuses.pop()
         return Operation(operation=NAME, resource="rules/flights").SerializeToString(), ()
@@ -117,9 +117,9 @@ async def test_what_may_have_begun_all_the_same_is_given_back_when_nobody_hears_
 
 
 async def test_work_that_ends_before_its_caller_hears_of_it_is_charged_to_him_once(asking: Asking) -> None:
-    async def send(reservation: str) -> tuple[bytes, Any]:
+    async def send(carry: Carry) -> tuple[bytes, Any]:
         await asking.end(4_500)
-        return await asking.send(reservation)
+        return await asking.send(carry)
 
     await asking.work.around(EXTRACT, RunExtractionRequest(rule="flights", cpu_seconds=60), CALLER, send)
 
@@ -149,7 +149,7 @@ async def test_a_repeat_of_the_call_reserves_once(asking: Asking) -> None:
 
 
 async def test_a_job_is_known_by_itself_and_reserves_by_its_bounds(asking: Asking) -> None:
-    async def send(reservation: str) -> tuple[bytes, Any]:
+    async def send(carry: Carry) -> tuple[bytes, Any]:
         return Operation(operation="trainer-0199", resource="jobs/job-1").SerializeToString(), ()
 
     spec = JobSpec(model="late", feature_set="late", timeout_seconds=10, max_attempts=2)
@@ -170,9 +170,11 @@ class Querying(Asking):
     def __init__(self, books: Books) -> None:
         super().__init__(books)
         self.carried: list[str] = []
+        self.tries = 1
 
-    async def send(self, reservation: str) -> tuple[bytes, Any]:
-        self.carried.append(reservation)
+    async def send(self, carry: Carry) -> tuple[bytes, Any]:
+        for _ in range(self.tries):
+            self.carried.append(await carry())
         if self.refuses:
             raise self.refuses.pop()
         return QueryDataSetsResponse().SerializeToString(), ()
@@ -225,3 +227,26 @@ async def test_a_query_of_which_nothing_is_heard_is_given_back_in_the_end(queryi
     await querying.books.entries.recover(False)
 
     assert await querying.books.standing("cpu") == (0, 0)
+
+
+async def test_each_try_of_a_query_has_a_reservation_of_its_own_so_that_both_are_charged(querying: Querying) -> None:
+    querying.tries = 2
+    await querying.ask(40)
+    underway = await querying.books.standing("cpu")
+    await querying.end(700)
+    querying.carried.pop()
+    await querying.end(500)  # the try whose connection was lost
+
+    assert underway == (0, 80_000)
+    assert await querying.books.standing("cpu") == (1_200, 0)
+
+
+async def test_a_budget_without_room_for_another_try_refuses_it_and_keeps_what_the_lost_one_may_use(
+    querying: Querying,
+) -> None:
+    querying.tries = 2
+    with pytest.raises(Failure, match="40000 of 100000 cpu_milliseconds are neither spent nor reserved"):
+        await querying.ask(60)
+    await querying.end(700)
+
+    assert await querying.books.standing("cpu") == (700, 0)

@@ -21,7 +21,7 @@ from services.gateway.database import open_database, schema
 from services.gateway.ledger import events
 from services.gateway.ledger.book import Quotabook
 from services.gateway.ledger.domain import Meter, Period, Price, PriceList, Question, Quota, State
-from services.gateway.ledger.longwork import LongWork
+from services.gateway.ledger.longwork import Carry, LongWork
 from services.gateway.ledger.store.entries import Entries
 from services.gateway.ledger.store.quotas import Quotas
 from services.gateway.ledger.store.report import Report
@@ -90,7 +90,7 @@ class LongWorkMachine(RuleBasedStateMachine):
     def ask(self, seconds: int, end: str, share: float) -> None:
         job = Job(f"data-{next(self.names)}", seconds * 1000)
 
-        async def send(reservation: str) -> tuple[bytes, Any]:
+        async def send(carry: Carry) -> tuple[bytes, Any]:
             if end == "refused":
                 raise Failure(Code.IN_PROGRESS, "it is running")
             self.jobs.append(job)

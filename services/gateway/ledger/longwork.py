@@ -1,5 +1,6 @@
 """Long work in the ledger: reserved when it is asked for, settled when the service that did it says what it used."""
 
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -27,8 +28,10 @@ _UNSURE = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERN
 _USED = (Code.LIMIT_EXCEEDED, Code.QUERY_INVALID, Code.FAILED_PRECONDITION)
 _ENDED = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
 _MOST = 10**15  # milliseconds that are reserved at most: what says more is refused where it is asked for
-# Makes the call, which carries what was reserved for it, if something was.
-Send = Callable[[str], Awaitable[tuple[bytes, Any]]]
+# Gives what a try of the call carries: the name of what was reserved for it, nothing where nothing was.
+Carry = Callable[[], Awaitable[str]]
+# Makes the call, and asks before each try.
+Send = Callable[[Carry], Awaitable[tuple[bytes, Any]]]
 
 
 class LongWork:
@@ -40,8 +43,17 @@ class LongWork:
     async def around(self, method: Method, request: Any, caller: Principal, send: Send) -> tuple[bytes, Any]:
         """The reply of a call that starts long work. Raises quota_exceeded, and what the call raises."""
         entry, answers = await self._reserve(method, request, caller), method.policy.reserves.answers
+        tries = itertools.count()
+
+        async def carry() -> str:
+            nonlocal entry
+            if next(tries) and answers:
+                entry = None  # the try that was lost says by it what it used
+                entry = await self._reserve(method, request, caller)
+            return entry.entry if entry else ""
+
         try:
-            reply, trailers = await send(entry.entry if entry else "")
+            reply, trailers = await send(carry)
         except Failure as failure:
             if entry and failure.code not in (*_UNSURE, *(_USED if answers else ())):
                 await self._try(self._entries.settle([(entry, Amounts())]))
