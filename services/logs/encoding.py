@@ -7,19 +7,33 @@ from typing import Any
 
 import orjson
 
+from services.kit.telemetry.columns import unpacked
 from services.logs.domain import Record
+from services.logs.tables import Table
 
 _FIELDS = len(Record._fields)
 
 
-def pack(records: Sequence[Record]) -> bytes:
+def pack(records: Sequence[Record | Table]) -> bytes:
     """Many records as one compressed block."""
-    return zlib.compress(orjson.dumps([to_row(record) for record in records]), 1)
+    return zlib.compress(orjson.dumps([_to_json(one) for one in records]), 1)
 
 
-def unpack(block: bytes) -> list[Record]:
+def unpack(block: bytes) -> list[Record | Table]:
     """The records of a block."""
-    return [from_row(row) for row in orjson.loads(zlib.decompress(block))]
+    return [_from_json(one) for one in orjson.loads(zlib.decompress(block))]
+
+
+def _to_json(one: Record | Table) -> Any:
+    if isinstance(one, Record):
+        return to_row(one)
+    return {"like": to_row(one.like), "first": one.first, "columns": b64encode(one.columns.packed()).decode()}
+
+
+def _from_json(found: Any) -> Record | Table:
+    if isinstance(found, list):
+        return from_row(found)
+    return Table(from_row(found["like"]), found["first"], unpacked(b64decode(found["columns"])))
 
 
 def to_row(record: Record) -> list[Any]:
@@ -35,13 +49,16 @@ def from_row(row: list[Any]) -> Record:
     return Record(*row[:_FIELDS])._replace(scores=b64decode(row[-1]))
 
 
-def dumps(record: Record) -> bytes:
-    """One record without its scores."""
-    row = list[Any](record)
-    row[-2], row[-1] = dict(record.attributes), ""
+def dumps(one: Record | Table) -> bytes:
+    """One record, or a table, without scores."""
+    if isinstance(one, Table):
+        bare = one.columns._replace(scores=(b"",) * one.size)
+        return orjson.dumps(_to_json(Table(one.like, one.first, bare)))
+    row = list[Any](one)
+    row[-2], row[-1] = dict(one.attributes), ""
     return orjson.dumps(row)
 
 
-def loads(data: bytes) -> Record:
-    """The record of `dumps`."""
-    return from_row(orjson.loads(data))
+def loads(data: bytes) -> Record | Table:
+    """What `dumps` was given."""
+    return _from_json(orjson.loads(data))

@@ -7,7 +7,7 @@ import pytest
 
 from services.kit.auth import Scope
 from services.kit.telemetry import Record, child
-from services.kit.telemetry.columns import Row, rows, tables
+from services.kit.telemetry.columns import tables, unpacked
 from services.kit.timestamps import uuid7
 
 ACME = Scope("acme")
@@ -29,9 +29,14 @@ def test_predictions_that_are_alike_are_a_table_and_come_out_as_they_were() -> N
 
     assert rest == []
     assert table.shared == {"principal": "key:k", "model": "late", "version": 3, "status": 200}
-    assert rows(table.columns) == [
-        Row(one.attributes["request_id"], one.trace[36:52], 7, count / 3, count, bytes(8 * count))
-        for one, count in zip(told, (1, 3, 2), strict=True)
+    columns = unpacked(table.columns)
+    ids = [bytes.fromhex(one.attributes["request_id"].replace("-", "")) for one in told]
+    assert (columns.ids, columns.spans.hex()) == (b"".join(ids), "".join(one.trace[36:52] for one in told))
+    assert [list(column) for column in columns[2:]] == [
+        [7, 7, 7],
+        [1 / 3, 1.0, 2 / 3],
+        [1, 3, 2],
+        [bytes(8), bytes(24), bytes(16)],
     ]
 
 
@@ -39,7 +44,7 @@ def test_what_is_of_another_version_caller_or_tenant_is_a_table_of_its_own() -> 
     told = [prediction(), prediction(version=4), prediction(principal="key:other"), prediction()]
     made, rest = tables([*told, prediction(version=4)])
 
-    assert ([len(rows(one.columns)) for one in made], len(rest)) == ([2, 2], 1)
+    assert ([unpacked(one.columns).size for one in made], len(rest)) == ([2, 2], 1)
 
 
 def test_one_that_is_not_so_plain_leaves_the_others_their_table() -> None:
@@ -47,7 +52,7 @@ def test_one_that_is_not_so_plain_leaves_the_others_their_table() -> None:
     plain = [prediction() for _ in range(3)]
     (made,), rest = tables([plain[0], traced, plain[1], named, broken, plain[2]])
 
-    assert [one.request_id for one in rows(made.columns)] == [one.attributes["request_id"] for one in plain]
+    assert unpacked(made.columns).ids.hex() == "".join(one.trace[3:35] for one in plain)
     assert (made.first, rest) == (plain[0], [traced, named, broken])
 
 
@@ -77,6 +82,15 @@ def test_columns_that_are_cut_are_refused_wherever() -> None:
 
     for end in range(len(table.columns)):
         with pytest.raises(ValueError, match="columns"):
-            rows(table.columns[:end])
+            unpacked(table.columns[:end])
     with pytest.raises(ValueError, match="other scores"):
-        rows(table.columns + b"x")
+        unpacked(table.columns + b"x")
+
+
+def test_columns_of_some_places_are_theirs() -> None:
+    ((table,), _) = tables([prediction(rows=count, scores=bytes(8 * count)) for count in (1, 3, 2)])
+    whole = unpacked(table.columns)
+    some = unpacked(whole.at([2, 0]).packed())
+
+    assert (some.size, list(some.rows), list(map(len, some.scores))) == (2, [2, 1], [16, 8])
+    assert (some.ids, some.spans) == (whole.ids[32:] + whole.ids[:16], whole.spans[16:] + whole.spans[:8])

@@ -32,6 +32,7 @@ def test_records_survive_their_bytes(records: list[Record]) -> None:
 def test_the_index_keeps_all_but_the_scores(one: Record) -> None:
     back = loads(dumps(one))
 
+    assert isinstance(back, Record)
     assert back.scores == b""
     assert to_row(back)[:-1] == to_row(one)[:-1]
 

@@ -17,6 +17,7 @@ from services.kit.telemetry.spans import Span
 from services.logs.domain import Record
 from services.logs.ingest.api import decode
 from services.logs.ingest.api.cloudevents import _strip
+from services.logs.tables import single
 from tests.kit.test_telemetry_columns import prediction
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -35,7 +36,7 @@ def telemetry(body: bytes, signal: str, event_id: str = "batch-1") -> Event:
 def only(event: Event) -> Record:
     (batch,), poison = decode([event])
     assert poison == []
-    (record,) = batch.records
+    (record,) = single(batch.records)
     return record
 
 
@@ -116,8 +117,8 @@ def test_log_records_have_ids_that_stay() -> None:
     (again,), _ = decode([telemetry(body, "Logs")])
     (other,), _ = decode([telemetry(body, "Logs", "batch-2")])
 
-    assert [one.record for one in first.records] == [one.record for one in again.records]
-    assert len({one.record for batch in (first, other) for one in batch.records}) == 4
+    assert [one.record for one in single(first.records)] == [one.record for one in single(again.records)]
+    assert len({one.record for batch in (first, other) for one in single(batch.records)}) == 4
 
 
 def test_a_span_is_of_its_tenant_and_has_a_duration() -> None:
@@ -191,7 +192,8 @@ def test_what_cannot_be_read_is_put_aside_with_its_reason(event: Event, reason: 
 def test_predictions_told_together_are_the_records_that_they_are_alone() -> None:
     told = [prediction(rows=count, scores=bytes(8 * count), principal=who) for count in (1, 2) for who in "abaab"]
     told += [Told("log", "x", "text", ACME), prediction("call-1"), prediction(duration_ms=float("nan"))]
-    found, alone = (decode([telemetry(body, "Logs")])[0][0].records for body in (request(together(told)), encode(told)))
+    bodies = request(together(told)), encode(told)
+    found, alone = (list(single(decode([telemetry(body, "Logs")])[0][0].records)) for body in bodies)
 
     assert len(request(together(told))) < len(encode(told))
     assert len({one.record for one in found}) == len(told)

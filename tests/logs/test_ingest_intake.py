@@ -13,7 +13,7 @@ from services.kit.telemetry import Record as Told
 from services.kit.telemetry import encode
 from services.logs.ingest.api import TOPICS, Intake
 from services.logs.ingest.segments import Position, Segments
-from services.logs.ingest.service import Batch, Ingest
+from services.logs.ingest.service import Batch, Ingest, singly
 from tests.support.house import until
 
 
@@ -72,7 +72,7 @@ async def kept(ingest: Ingest) -> list[str]:
                 stored, at = await ingest.after(at)
         except TimeoutError:
             return texts
-        texts += [one.record.text for one in stored]
+        texts += [one.text for _, one in singly(stored)]
 
 
 async def stopped(task: "asyncio.Task[None]") -> None:

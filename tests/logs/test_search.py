@@ -21,6 +21,7 @@ from services.kit.errors import Code, Failure
 from services.kit.telemetry import Record as Told
 from services.logs.encoding import unpack
 from services.logs.ingest.segments import Position, Segments
+from services.logs.tables import single
 from tests.logs.conftest import ACME, found, line, logs, search, tell
 from tests.support.house import House, until
 
@@ -169,7 +170,7 @@ async def test_a_lost_index_is_made_again_and_damage_is_not_served(tmp_path: Pat
     segments.open()
     frames, _ = segments.read(Position())
     segments.close()
-    (broken,) = [frame for frame in frames if any("n1" in record.text for record in unpack(frame.block))]
+    (broken,) = [frame for frame in frames if any("n1" in record.text for record in single(unpack(frame.block)))]
     data[broken.at.offset + 40] ^= 1
     segment.write_bytes(data)
 

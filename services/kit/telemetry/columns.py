@@ -5,6 +5,7 @@ A record of its own costs the gateway and the log centre more, each, than the pr
 
 import struct
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from services.kit.telemetry.records import Record
@@ -18,15 +19,44 @@ _HEAD = struct.Struct("<I")
 _WIDTH = 16 + 8 + 8 + 8 + 4 + 4  # bytes of one, without its scores
 
 
-class Row(NamedTuple):
-    """What one of them has of its own."""
+class Columns(NamedTuple):
+    """What predictions have of their own, each at one place of all columns."""
 
-    request_id: str  # a UUID; its digits are the trace's id
-    span_id: str
-    time_ns: int
-    duration_ms: float
-    rows: int
-    scores: bytes
+    ids: bytes  # 16 of each: the request's UUID, whose digits are the trace's id
+    spans: bytes  # 8 of each
+    times: Sequence[int]  # nanoseconds
+    durations: Sequence[float]  # milliseconds
+    rows: Sequence[int]
+    scores: Sequence[bytes]
+
+    @property
+    def size(self) -> int:
+        """How many predictions."""
+        return len(self.times)
+
+    def at(self, places: Sequence[int]) -> "Columns":
+        """Those of some places."""
+        return Columns(
+            b"".join([self.ids[16 * place : 16 * place + 16] for place in places]),
+            b"".join([self.spans[8 * place : 8 * place + 8] for place in places]),
+            *([column[place] for place in places] for column in self[2:]),  # type: ignore[arg-type]
+        )
+
+    def packed(self) -> bytes:
+        """As `unpacked` takes them. Raises struct.error for what is no number, or too large a one."""
+        count = len(self.times)
+        return b"".join(
+            [
+                _HEAD.pack(count),
+                self.ids,
+                self.spans,
+                struct.pack(f"<{count}Q", *self.times),
+                struct.pack(f"<{count}d", *self.durations),
+                struct.pack(f"<{count}I", *self.rows),
+                struct.pack(f"<{count}I", *map(len, self.scores)),
+                *self.scores,
+            ]
+        )
 
 
 class Table(NamedTuple):
@@ -74,25 +104,18 @@ def _columns(group: Sequence[Record]) -> bytes:
         return b""
     if len(digits) != 32 * count or digits != "".join([record.trace[3:35] for record in group]):
         return b""
-    scores = [one["scores"] for one in told]
     try:
-        return b"".join(
-            [
-                _HEAD.pack(count),
-                bytes.fromhex(digits),
-                bytes.fromhex("".join([record.trace[36:52] for record in group])),
-                struct.pack(f"<{count}Q", *[record.time_ns for record in group]),
-                struct.pack(f"<{count}d", *[one["duration_ms"] for one in told]),
-                struct.pack(f"<{count}I", *[one["rows"] for one in told]),
-                struct.pack(f"<{count}I", *map(len, scores)),
-                *scores,
-            ]
-        )
+        return Columns(
+            bytes.fromhex(digits),
+            bytes.fromhex("".join([record.trace[36:52] for record in group])),
+            [record.time_ns for record in group],
+            *([one[name] for one in told] for name in ("duration_ms", "rows", "scores")),
+        ).packed()
     except (struct.error, TypeError, ValueError):
         return b""  # what nobody foresaw is told one by one
 
 
-def rows(columns: bytes) -> list[Row]:
+def unpacked(columns: bytes) -> Columns:
     """What is in columns. Raises ValueError for what is none."""
     if len(columns) < _HEAD.size:
         raise ValueError("columns end before they begin")
@@ -100,17 +123,11 @@ def rows(columns: bytes) -> list[Row]:
     if len(columns) < _HEAD.size + count * _WIDTH:
         raise ValueError("columns are shorter than they say")
     at = _HEAD.size
-    ids, spans = columns[at : at + 16 * count].hex(), columns[at + 16 * count : at + 24 * count].hex()
+    ids, spans = columns[at : at + 16 * count], columns[at + 16 * count : at + 24 * count]
     numbers = struct.unpack_from(f"<{count}Q{count}d{count}I{count}I", columns, at + 24 * count)
     times, durations, many, sizes = (numbers[part * count : (part + 1) * count] for part in range(4))
     at += count * _WIDTH
-    if len(columns) != at + sum(sizes):
+    ends = list(accumulate(sizes, initial=at))
+    if len(columns) != ends[-1]:
         raise ValueError("columns have other scores than they say")
-    found: list[Row] = []
-    for place, size in enumerate(sizes):
-        digits = ids[32 * place : 32 * place + 32]
-        name = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-        span = spans[16 * place : 16 * place + 16]
-        found.append(Row(name, span, times[place], durations[place], many[place], columns[at : at + size]))
-        at += size
-    return found
+    return Columns(ids, spans, times, durations, many, [columns[a:b] for a, b in pairwise(ends)])

@@ -2,16 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 from services.logs.domain import Record
 from services.logs.encoding import pack, unpack
 from services.logs.ingest.segments import Frame, Position, Segments
+from services.logs.tables import Table, size
 
-Clean = Callable[[Sequence[Record]], Sequence[Record]]
+Kept = Record | Table
+Clean = Callable[[Sequence[Kept]], Sequence[Kept]]
 _FRESH = 4_000  # records that are kept decoded for those who follow closely
 _TOGETHER = 1_000  # records from which one who follows gets no more at a time
 
@@ -21,14 +24,23 @@ class Batch:
     """The records that one event of the bus brought."""
 
     event: str
-    records: Sequence[Record]
+    records: Sequence[Kept]
 
 
 class Stored(NamedTuple):
-    """A record with its number: from 0, one more for each record that was kept."""
+    """A record, or a table of some, with its number: from 0, one more for each record that was kept."""
 
     sequence: int
-    record: Record
+    record: Kept
+
+
+def singly(stored: Iterable[Stored]) -> Iterator[tuple[int, Record]]:
+    """Each record by itself, with its number."""
+    for sequence, one in stored:
+        if isinstance(one, Table):
+            yield from enumerate(one.records(), sequence)
+        else:
+            yield sequence, one
 
 
 class Ingest:
@@ -48,7 +60,7 @@ class Ingest:
         self._fresh: dict[Position, tuple[list[Stored], Position]] = {}
         self._order: deque[tuple[Position, int]] = deque()
         self._held = 0
-        self.watchers: list[Callable[[Sequence[Record]], None]] = []
+        self.watchers: list[Callable[[Sequence[Kept]], None]] = []
 
     async def open(self) -> None:
         """Recovers what a crash left."""
@@ -86,14 +98,14 @@ class Ingest:
     def _append(self, batches: Sequence[Batch]) -> list[tuple[Frame, list[Stored]]]:
         """The frames of new events with their records, which need not be decoded again for those who follow."""
         batches = [Batch(batch.event, self._clean(batch.records)) for batch in batches]
-        packed = [(batch.event, len(batch.records), pack(batch.records)) for batch in batches]
+        packed = [(batch.event, sum(map(size, batch.records)), pack(batch.records)) for batch in batches]
         given = {id(block): batch.records for (_, _, block), batch in zip(packed, batches, strict=True)}
         return [(frame, _numbered(frame, given[id(frame.block)])) for frame in self._segments.append(packed)]
 
     def _hold(self, frame: Frame, stored: list[Stored]) -> None:
         self._fresh[frame.at] = stored, frame.after
-        self._order.append((frame.at, len(stored)))
-        self._held += len(stored)
+        self._order.append((frame.at, frame.count))
+        self._held += frame.count
         while self._held > _FRESH and len(self._order) > 1:
             at, count = self._order.popleft()
             del self._fresh[at]
@@ -112,10 +124,11 @@ class Ingest:
 
     def _since(self, position: Position) -> tuple[list[Stored], Position]:
         """All that is decoded behind a position, as far as it goes without a gap."""
-        found: list[Stored] = []
-        while len(found) < _TOGETHER and (fresh := self._fresh.get(position)):
+        found, count = list[Stored](), 0
+        while count < _TOGETHER and (fresh := self._fresh.get(position)):
             stored, position = fresh
             found += stored
+            count += sum(size(one.record) for one in stored)
         return found, position
 
     def _read(self, position: Position) -> tuple[list[Stored], Position]:
@@ -132,5 +145,6 @@ def _stored(frame: Frame) -> list[Stored]:
     return _numbered(frame, unpack(frame.block))
 
 
-def _numbered(frame: Frame, records: Sequence[Record]) -> list[Stored]:
-    return [Stored(frame.sequence + index, record) for index, record in enumerate(records)]
+def _numbered(frame: Frame, records: Sequence[Kept]) -> list[Stored]:
+    numbers = accumulate(map(size, records), initial=frame.sequence)
+    return [Stored(number, record) for number, record in zip(numbers, records, strict=False)]

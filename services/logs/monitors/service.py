@@ -12,7 +12,7 @@ from services.kit.auth import Scope
 from services.kit.errors import Failure, InvalidValue, Violation
 from services.logs.domain import Record
 from services.logs.ingest.segments import Position
-from services.logs.ingest.service import Ingest, Stored
+from services.logs.ingest.service import Ingest, Stored, singly
 from services.logs.monitors.domain import ROWS, Outcome, Pair, Prediction, Quality, quality
 from services.logs.monitors.store import Store
 
@@ -81,7 +81,7 @@ def _invalid(index: int, field: str, rule: str) -> InvalidValue:
 
 def predictions_of(stored: Sequence[Stored]) -> list[tuple[Scope, Prediction]]:
     """The predictions among records."""
-    return [found for one in stored if (found := prediction_of(one.record))]
+    return [found for _, record in singly(stored) if (found := prediction_of(record))]
 
 
 def prediction_of(record: Record) -> tuple[Scope, Prediction] | None:

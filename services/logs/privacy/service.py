@@ -13,6 +13,7 @@ from services.kit.privacy.filtering import Filter
 from services.kit.privacy.policies import Policies, Policy, policy_of
 from services.logs.domain import Record
 from services.logs.privacy.store import Kept, PrivacyStore
+from services.logs.tables import Table, single
 
 _KIND = events.PrivacyFilterChanged.DESCRIPTOR.full_name
 _SHORT = 200  # letters of a text that is looked at once: names and ids come again and again
@@ -37,13 +38,14 @@ class Privacy:
             await self._store.keep(found)
             self._policies.take(_policy(*kept) for kept in found)
 
-    def clean(self, records: Sequence[Record]) -> Sequence[Record]:
-        """The records as they may be kept. Who has no filter pays one look-up for each."""
-        return [self._clean(record) for record in records]
+    def clean(self, records: Sequence[Record | Table]) -> Sequence[Record | Table]:
+        """The records as they may be kept. Who has no filter pays one look-up for each, and for a table one."""
+        return [kept for one in records for kept in self._clean(one)]
 
-    def _clean(self, record: Record) -> Record:
-        through = self._policies.stream(record.tenant, f"{record.service}/{record.name}")
-        return record if through is None else _cleaned(record, through)
+    def _clean(self, one: Record | Table) -> Sequence[Record | Table]:
+        about = one.like if isinstance(one, Table) else one
+        through = self._policies.stream(about.tenant, f"{about.service}/{about.name}")
+        return [one] if through is None else [_cleaned(record, through) for record in single([one])]
 
 
 def _cleaned(record: Record, through: Filter) -> Record:

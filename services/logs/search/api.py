@@ -7,7 +7,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from aimass.v1 import logs_pb2 as pb
 from services.kit.rpc import Call
-from services.logs.search.index import Bucket, Window
+from services.logs.search.buckets import Bucket
+from services.logs.search.index import Window
 from services.logs.search.service import Search
 from services.logs.wire import to_wire
 

@@ -10,10 +10,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from services.logs.domain import Record, text_of
-from services.logs.encoding import dumps
+from services.logs.encoding import dumps, loads
 from services.logs.search.domain.query import number, sortable, words_of
+from services.logs.tables import Table
 
 SPLITS = ("kind", "severity", "service", "name", "model", "version", "status")
+# Whether a document is a table of records: its numbers, durations apart, are those of the first and the last.
+TABLE = "table"
 # Stands for a trace that is called as the request is; no query can name it.
 AS_REQUEST = "\0"
 _TIES = 10  # bits of a key that tell apart records of one microsecond
@@ -71,14 +74,16 @@ def schema() -> Any:
     import tantivy
 
     made = tantivy.SchemaBuilder()
-    for name in ("scope", "record", "request_id", "trace_id", "attributes", "numbers"):
+    for name in ("scope", "shape", "record", "request_id", "trace_id", "attributes", "numbers"):
         made.add_text_field(name, tokenizer_name="raw", index_option="basic")
     for name in SPLITS:
         if name != "version":
             made.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
     # The words are ours, joined by spaces, so that a filter in Python and the index split a text alike.
     made.add_text_field("text", tokenizer_name="whitespace", index_option="position")
-    for name in ("key", "sequence", "second", "version", "request_high", "request_low"):
+    for name in ("key", "sequence", "second", "version", "count", "request_high", "request_low"):
+        made.add_integer_field(name, fast=True)
+    for name in ("key_first", "request_first", "request_last"):
         made.add_integer_field(name, fast=True)
     made.add_float_field("duration_ms", fast=True)
     made.add_bytes_field("source", stored=True)
@@ -87,30 +92,73 @@ def schema() -> Any:
 
 def document(sequence: int, record: Record) -> Any:
     """A record with its number."""
+    made = _common(sequence, record)
+    if not made_once(record):
+        made.add_text("record", identity(record))
+    _add_ids(made, record)
+    key = key_of(record.time_ns, sequence)
+    made.add_integer("key", key)
+    made.add_integer("second", second_of(key))
+    made.add_integer("count", 1)
+    if record.duration_ms is not None:
+        made.add_float("duration_ms", record.duration_ms + 0.0)  # there is one zero
+    made.add_bytes("source", dumps(record))
+    return made
+
+
+def document_of_table(sequence: int, table: Table) -> Any:
+    """A table with the number of its first record."""
+    made, columns = _common(sequence, table.like), table.columns
+    made.add_text("shape", TABLE)
+    made.add_text("trace_id", AS_REQUEST)
+    keys = table_keys(sequence, table)
+    made.add_integer("key", max(keys))
+    made.add_integer("key_first", min(keys))
+    made.add_integer("second", second_of(keys[0]))
+    made.add_integer("count", table.size)
+    highs = [columns.ids[at : at + 8] for at in range(0, len(columns.ids), 16)]
+    made.add_integer("request_first", int.from_bytes(min(highs), "big"))
+    made.add_integer("request_last", int.from_bytes(max(highs), "big"))
+    for duration in columns.durations:
+        made.add_float("duration_ms", duration + 0.0)
+    made.add_bytes("source", sequence.to_bytes(8, "big") + dumps(table))
+    return made
+
+
+def table_keys(sequence: int, table: Table) -> list[int]:
+    """Where the records of a table stand in the order of time."""
+    return [key_of(time_ns, number) for number, time_ns in enumerate(table.columns.times, sequence)]
+
+
+def table_of(source: bytes) -> tuple[int, Table]:
+    """A table, and the number of its first record, as the index has kept them."""
+    table = loads(source[8:])
+    assert isinstance(table, Table)
+    return int.from_bytes(source[:8], "big"), table
+
+
+def second_of(key: int) -> int:
+    """The second of a place in the order of time."""
+    return (key >> _TIES) // 1_000_000
+
+
+def _common(sequence: int, record: Record) -> Any:
+    """A document with what records of a table have in common."""
     import tantivy
 
     made = tantivy.Document()
     add = made.add_text
     add("scope", f"{record.tenant}/{record.project}")
-    if not made_once(record):
-        add("record", identity(record))
     add("kind", record.kind)
     add("severity", record.severity)
     add("service", record.service)
     add("name", record.name)
     add("model", record.model)
     add("status", record.status)
-    _add_ids(made, record)
     add("text", _words(record.text) if len(record.text) <= _SHORT else " ".join(words_of(record.text)))
-    key = key_of(record.time_ns, sequence)
-    made.add_integer("key", key)
     made.add_integer("sequence", sequence)
-    made.add_integer("second", (key >> _TIES) // 1_000_000)
     made.add_integer("version", record.version)
-    if record.duration_ms is not None:
-        made.add_float("duration_ms", record.duration_ms + 0.0)  # there is one zero
     _add_values(add, record)
-    made.add_bytes("source", dumps(record))
     return made
 
 

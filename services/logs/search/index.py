@@ -4,11 +4,11 @@ The index is made of the segments and can be made of them again, so losing it lo
 position of them it goes; records behind that are added again after a crash, and an id is in it once.
 """
 
-import math
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
 from services.logs.domain import Record
 from services.logs.encoding import loads
-from services.logs.search.documents import document, identity, key_of, made_once, schema
+from services.logs.search.buckets import Bucket, counted, total
+from services.logs.search.documents import document, document_of_table, identity, key_of, made_once, schema
 from services.logs.search.domain import Query
+from services.logs.search.tabled import Hit, Tabled
 from services.logs.search.translation import Translation
+from services.logs.tables import Table, size
 
-_VERSION = "v2"  # of the schema: another one is another folder, filled anew
+_VERSION = "v3"  # of the schema: another one is another folder, filled anew
 _HEAP = 15_000_000  # bytes, the least that the writer takes
 _PAGE_BYTES = 3 * 2**20
 
@@ -44,17 +47,6 @@ class Found:
     record: Record
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """How many records a step of time has, and quantiles of their durations."""
-
-    start: int  # seconds
-    count: int
-    value: str
-    p50_ms: float
-    p99_ms: float
-
-
 class Index:
     """An index in a folder. One thread writes, others may read meanwhile."""
 
@@ -64,6 +56,7 @@ class Index:
         self._writer: Any = None
         self._searcher: Any = None
         self._translation: Any = None
+        self._tabled: Any = None
         # Records with smaller numbers are in it, once; None: that is not known.
         self._next: int | None = None
 
@@ -80,6 +73,7 @@ class Index:
             position = [0, 0]
             self._open()
         self._translation, self._next = Translation(self._index.schema), None
+        self._tabled = Tabled(self._index.schema)
         self._clear()
         return position[0], position[1]
 
@@ -100,17 +94,20 @@ class Index:
             else:
                 old.unlink(missing_ok=True)
 
-    def add(self, records: Sequence[tuple[int, Record]]) -> None:
-        """Adds records with their numbers; found from the next commit on."""
+    def add(self, records: Sequence[tuple[int, Record | Table]]) -> None:
+        """Adds records, and tables, with their numbers; found from the next commit on."""
         if self._writer is None:
             self._writer = self._index.writer(_HEAP, 1)
         if records and (self._next is None or records[0][0] < self._next):
             self._writer.delete_documents_by_query(self._translation.since(records[0][0]))
         for sequence, record in records:
-            if not made_once(record):
-                self._writer.delete_documents_by_term("record", identity(record))
-            self._writer.add_document(document(sequence, record))
-            self._next = sequence + 1
+            if isinstance(record, Table):
+                self._writer.add_document(document_of_table(sequence, record))
+            else:
+                if not made_once(record):
+                    self._writer.delete_documents_by_term("record", identity(record))
+                self._writer.add_document(document(sequence, record))
+            self._next = sequence + size(record)
 
     def commit(self, position: tuple[int, int]) -> None:
         """What was added is found and kept from now on; it goes up to a position."""
@@ -129,37 +126,45 @@ class Index:
         """Records of a scope, newest first; fewer than `limit` when they are large, but one at least."""
         import tantivy
 
-        asked = self._translation.within(scope, query, *_bounds(window))
-        searcher = self._searcher
-        hits = searcher.search(asked, limit=limit, count=False, order_by_field="key", order=tantivy.Order.Desc).hits
-        found, size = list[Found](), 0
-        for key, address in hits:
-            source = searcher.doc(address).get_first("source")
-            size += len(source)
-            if found and size > _PAGE_BYTES:
+        bounds, searcher = _bounds(window), self._searcher
+        asked = self._translation.within(scope, query, *bounds)
+        newest = {"order_by_field": "key", "order": tantivy.Order.Desc}
+        hits = [
+            Hit(key, partial(_load, searcher, address))
+            for key, address in searcher.search(asked, limit=limit, count=False, **newest).hits
+        ]
+        found, taken = list[Found](), 0
+        for hit in self._tabled.newest(searcher, scope, query, bounds, hits, limit):
+            weight, record = hit.load()
+            taken += weight
+            if found and taken > _PAGE_BYTES:
                 break
-            found.append(Found(key, loads(source)))
+            found.append(Found(hit.key, record))
         return found
 
     def total(self, scope: Scope, query: Query, window: Window) -> int:
         """How many records a query matches."""
-        asked = self._translation.within(scope, query, *_bounds(window))
-        return int(self._searcher.search(asked, limit=1, count=True).count)
+        searcher = self._searcher
+        parts = self._tabled.partly(searcher, scope, query, _bounds(window))
+        return total(searcher, self._whole(scope, query, window)) + sum(len(part.durations) for part in parts)
+
+    def _whole(self, scope: Scope, query: Query, window: Window) -> Any:
+        """Finds records that match, and tables all of whose records do."""
+        bounds = _bounds(window)
+        alone = self._translation.within(scope, query, *bounds)
+        return self._translation.either(alone, self._tabled.every(scope, query, bounds))
 
     def count(self, scope: Scope, query: Query, window: Window, step: int, split: str, most: int) -> list[Bucket]:
         """Buckets by time, then value. Raises query_too_costly for more than `most`."""
-        asked = self._translation.within(scope, query, *_bounds(window))
-        quantiles = {"durations": {"percentiles": {"field": "duration_ms", "percents": [50, 99]}}}
-        inner = {"values": {"terms": {"field": split, "size": 1000}, "aggs": quantiles}} if split else quantiles
-        steps = {"histogram": {"field": "second", "interval": step, "min_doc_count": 1}, "aggs": inner}
+        searcher = self._searcher
+        parts = list(self._tabled.partly(searcher, scope, query, _bounds(window)))
         try:
-            answer = self._searcher.aggregate(asked, {"steps": steps})
+            found = counted(searcher, self._whole(scope, query, window), step, split, parts)
         except ValueError:
             raise _costly(most) from None
-        buckets = [one for each in answer["steps"]["buckets"] for one in _buckets(each, split)]
-        if len(buckets) > most:
+        if len(found) > most:
             raise _costly(most)
-        return buckets
+        return found
 
     def let_go(self) -> None:
         """Gives up what was added and not committed, and the lock; what was found is found as before."""
@@ -185,14 +190,8 @@ def _bounds(window: Window) -> tuple[int | None, int | None]:
     return low, min(highs, default=None)
 
 
-def _buckets(step: dict[str, Any], split: str) -> list[Bucket]:
-    start = int(step["key"])
-    if not split:
-        return [_bucket(start, step, "")]
-    return sorted((_bucket(start, one, str(one["key"])) for one in step["values"]["buckets"]), key=lambda b: b.value)
-
-
-def _bucket(start: int, counted: dict[str, Any], value: str) -> Bucket:
-    quantiles = counted["durations"]["values"]
-    p50, p99 = (0.0 if math.isnan(q := quantiles[name] or 0.0) else q for name in ("50.0", "99.0"))
-    return Bucket(start, counted["doc_count"], value, p50, p99)
+def _load(searcher: Any, address: Any) -> tuple[int, Record]:
+    source = searcher.doc(address).get_first("source")
+    record = loads(source)
+    assert isinstance(record, Record)
+    return len(source), record

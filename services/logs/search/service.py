@@ -14,9 +14,11 @@ from services.kit.pages import Page
 from services.logs.domain import Record
 from services.logs.ingest.segments import Position
 from services.logs.ingest.service import Ingest
+from services.logs.search.buckets import Bucket
 from services.logs.search.documents import SPLITS
 from services.logs.search.domain import And, Field, Or, Query, matches, parse
-from services.logs.search.index import Bucket, Found, Index, Window
+from services.logs.search.index import Found, Index, Window
+from services.logs.tables import Table, single
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -128,9 +130,9 @@ class Search:
     async def tail(self, scope: Scope, text: str) -> AsyncIterator[Record]:
         """Records that match as they come in. One who reads slowly misses some rather than hold up the others."""
         wanted = matcher(scope, text)
-        waiting: asyncio.Queue[Sequence[Record]] = asyncio.Queue(_TAIL)
+        waiting: asyncio.Queue[Sequence[Record | Table]] = asyncio.Queue(_TAIL)
 
-        def watch(records: Sequence[Record]) -> None:
+        def watch(records: Sequence[Record | Table]) -> None:
             if waiting.full():
                 waiting.get_nowait()
             waiting.put_nowait(records)
@@ -138,7 +140,7 @@ class Search:
         self._ingest.watchers.append(watch)
         try:
             while True:
-                for record in await waiting.get():
+                for record in single(await waiting.get()):
                     if wanted(record):
                         yield record
                 await asyncio.sleep(0)

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from services.kit.auth import Scope
-from services.logs.search.documents import AS_REQUEST, Halves, dashed, halves, halves_from
+from services.logs.search.documents import AS_REQUEST, TABLE, Halves, dashed, halves, halves_from
 from services.logs.search.domain import All, And, Field, Not, Or, Query, Range, Words
 from services.logs.search.domain.query import ATTRIBUTES, sortable
 
@@ -14,10 +14,12 @@ _ANY = r"(.|\n)*"
 
 
 class Translation:
-    """Makes queries for one schema."""
+    """Makes queries for one schema: for records that stand by themselves."""
 
     def __init__(self, schema: Any) -> None:
         import tantivy
+
+        self.opposite: Translation = self  # what is negated is asked there
 
         self._schema, self._query = schema, tantivy.Query
         self._must, self._not, self._should = tantivy.Occur.Must, tantivy.Occur.MustNot, tantivy.Occur.Should
@@ -25,13 +27,33 @@ class Translation:
 
     def within(self, scope: Scope, query: Query, low: int | None, high: int | None) -> Any:
         """Records of a scope that match, with keys from `low` to before `high`."""
-        parts = [(self._must, self._term("scope", f"{scope.tenant}/{scope.project}"))]
-        if low is not None or high is not None:
-            keys = self._query.range_query(self._schema, "key", self._integer, low, high, True, high is None)
-            parts.append((self._must, keys))
+        parts = [(self._must, self._term("scope", f"{scope.tenant}/{scope.project}")), self._shape()]
+        parts += [(self._must, keys) for keys in self._keys(low, high)]
         if not isinstance(query, All):
             parts.append((self._must, self._of(query)))
         return self._query.boolean_query(parts)
+
+    def either(self, *queries: Any) -> Any:
+        """What one of some queries finds."""
+        return self._query.boolean_query([(self._should, each) for each in queries])
+
+    def but(self, query: Any, other: Any) -> Any:
+        """What a query finds and another does not."""
+        return self._query.boolean_query([(self._must, query), (self._not, other)])
+
+    def _shape(self) -> tuple[Any, Any]:
+        return self._not, self._term("shape", TABLE)
+
+    def _keys(self, low: int | None, high: int | None) -> list[Any]:
+        return self._ranges(("key", low, high))
+
+    def _ranges(self, *wanted: tuple[str, int | None, int | None]) -> list[Any]:
+        """Fields from one bound until before another; of one without bounds nothing is asked."""
+        return [
+            self._query.range_query(self._schema, field, self._integer, low, high, True, high is None)
+            for field, low, high in wanted
+            if low is not None or high is not None
+        ]
 
     def since(self, sequence: int) -> Any:
         """Records with a number or a larger one."""
@@ -50,7 +72,7 @@ class Translation:
                 return self._range(query)
             case Not():
                 return self._query.boolean_query(
-                    [(self._must, self._query.all_query()), (self._not, self._of(query.query))]
+                    [(self._must, self._query.all_query()), (self._not, self.opposite._of(query.query))]
                 )
             case And():
                 return self._query.boolean_query([(self._must, self._of(each)) for each in query.queries])

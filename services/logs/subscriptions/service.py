@@ -23,7 +23,7 @@ from services.kit.secrets import Vault
 from services.kit.timestamps import uuid7
 from services.logs.domain import Record
 from services.logs.ingest.segments import Position
-from services.logs.ingest.service import Ingest, Stored
+from services.logs.ingest.service import Ingest, Stored, singly
 from services.logs.search.domain import All, Not, Query, matches, parse
 from services.logs.search.index import Window
 from services.logs.search.service import Search
@@ -38,6 +38,7 @@ from services.logs.subscriptions.domain import (
     render,
 )
 from services.logs.subscriptions.store import Deliver, Matched, Store
+from services.logs.tables import Table
 
 log = logging.getLogger(__name__)
 _FOLLOWER = "subscriptions"
@@ -200,12 +201,14 @@ def _matched(watched: Mapping[Scope, Iterable[str]], stored: Sequence[Stored], n
     """What the filters of each scope match. One is asked once for each record, however many subscriptions have it."""
     records: dict[Scope, list[Stored]] = {}
     for one in stored:
-        records.setdefault(Scope(one.record.tenant, one.record.project), []).append(one)
+        about = one.record.like if isinstance(one.record, Table) else one.record
+        records.setdefault(Scope(about.tenant, about.project), []).append(one)
     made: dict[Scope, dict[str, Deliver]] = {}
     for scope in watched.keys() & records.keys():
+        singles = list(singly(records[scope]))
         for text in watched[scope]:
             query = _filter(text)
-            if found := [one for one in records[scope] if matches(query, one.record)]:
+            if found := [(sequence, one) for sequence, one in singles if matches(query, one)]:
                 made.setdefault(scope, {})[text] = partial(_deliveries, found, now)
     return made
 
@@ -220,8 +223,10 @@ def _filter(text: str) -> Query:
         return Not(All())
 
 
-def _deliveries(found: Sequence[Stored], now: datetime, to: Subscription) -> Sequence[tuple[Delivery, Message]]:
-    records = [one.record for one in found if one.sequence >= to.start]
+def _deliveries(
+    found: Sequence[tuple[int, Record]], now: datetime, to: Subscription
+) -> Sequence[tuple[Delivery, Message]]:
+    records = [one for sequence, one in found if sequence >= to.start]
     return [
         (
             Delivery(uuid7(), to.subscription, record.record[:64], PENDING, 0, 0, "", now, now),

@@ -13,6 +13,7 @@ from services.kit.pace import Pace
 from services.logs.domain import Record
 from services.logs.ingest.api import cloudevents, otlp
 from services.logs.ingest.service import Batch, Ingest
+from services.logs.tables import Table
 
 log = logging.getLogger(__name__)
 TOPICS = [
@@ -77,5 +78,5 @@ def decode(received: Sequence[Event]) -> tuple[list[Batch], list[tuple[Event, st
     return batches, poison
 
 
-def _records(event: Event) -> Sequence[Record]:
+def _records(event: Event) -> Sequence[Record | Table]:
     return otlp.records(event) if event.topic == TELEMETRY else cloudevents.records(event)

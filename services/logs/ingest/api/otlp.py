@@ -13,16 +13,20 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from services.kit.auth import SYSTEM
 from services.kit.bus import Event
 from services.kit.redaction import redact
-from services.kit.telemetry.columns import COLUMNS, rows
+from services.kit.telemetry.columns import COLUMNS, unpacked
 from services.kit.telemetry.conventions import DERIVED
 from services.logs.domain import KINDS, Record, bounded, cut, severity, word
+from services.logs.tables import Table, parted, size
 
 _SCORES = 8 * 2**20
 _SHORT = 100  # letters of a text that is looked at once: tenants, models and names come again and again
 
 
-def records(event: Event) -> list[Record]:
-    """The records of one batch. Raises DecodeError for a broken body and ValueError for an unknown signal."""
+def records(event: Event) -> list[Record | Table]:
+    """The records of one batch, predictions that are alike as tables.
+
+    Raises DecodeError for a broken body and ValueError for an unknown signal.
+    """
     signal = event.type.rsplit(".", 1)[-1]
     if signal == "ExportLogsServiceRequest":
         return list(_logs(event))
@@ -33,7 +37,7 @@ def records(event: Event) -> list[Record]:
     raise ValueError(f"{event.type} is no signal of telemetry")
 
 
-def _logs(event: Event) -> Iterator[Record]:
+def _logs(event: Event) -> Iterator[Record | Table]:
     request = ExportLogsServiceRequest.FromString(event.body)
     index, batch = 0, _batch(event)
     for resource in request.resource_logs:
@@ -41,9 +45,9 @@ def _logs(event: Event) -> Iterator[Record]:
         for line in (line for scope in resource.scope_logs for line in scope.log_records):
             found = shared | _values(line.attributes)
             if type(columns := found.pop(COLUMNS, None)) is bytes:
-                made = _predictions(found, columns, batch, index)
-                index += len(made)
-                yield from made
+                for made in _predictions(found, columns, batch, index):
+                    index += size(made)
+                    yield made
                 continue
             kind = str(found.pop("aimass.kind", "log"))
             yield _record(
@@ -60,25 +64,14 @@ def _logs(event: Event) -> Iterator[Record]:
             index += 1
 
 
-def _predictions(found: dict[str, Any], columns: bytes, batch: str, index: int) -> list[Record]:
+def _predictions(found: dict[str, Any], columns: bytes, batch: str, index: int) -> list[Record | Table]:
     """The predictions of a table, as if each had been told by itself. Raises ValueError."""
-    made_of, kind, name = rows(columns), str(found.pop("aimass.kind", "")), word(str(found.pop("aimass.name", "")))
+    told, kind, name = unpacked(columns), str(found.pop("aimass.kind", "")), word(str(found.pop("aimass.name", "")))
     about = {"kind": kind, "severity": "INFO", "name": name, "text": _said(kind, found)}
-    like = _record(found, record="", time_ns=0, **about)
-    attributes = {count: bounded({**like.attributes, "rows": count}) for count in {row.rows for row in made_of}}
-    return [
-        like._replace(
-            record=f"{batch}{place:08x}",
-            time_ns=row.time_ns,
-            request_id=row.request_id,
-            trace_id=row.request_id.replace("-", ""),
-            span_id=row.span_id,
-            duration_ms=row.duration_ms if math.isfinite(row.duration_ms) else None,
-            attributes=attributes[row.rows],
-            scores=row.scores if len(row.scores) <= _SCORES else b"",
-        )
-        for place, row in enumerate(made_of, index)
-    ]
+    like = _record(found, record=batch, time_ns=0, **about)
+    if any(len(scores) > _SCORES for scores in told.scores):
+        told = told._replace(scores=[scores if len(scores) <= _SCORES else b"" for scores in told.scores])
+    return parted(like, index, told)
 
 
 def _said(kind: str, found: dict[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """Whether a record matches a query: what filters and tails ask. The index must agree, a test compares them."""
 
+from collections.abc import Sequence
+
 from services.logs.domain import Record, text_of
 from services.logs.search.domain.query import (
     ATTRIBUTES,
@@ -14,6 +16,9 @@ from services.logs.search.domain.query import (
     number,
     words_of,
 )
+
+NOTHING = Not(All())
+_OWN = ("request_id", "trace_id", "duration_ms")  # what records of a table do not have in common
 
 
 def matches(query: Query, record: Record) -> bool:
@@ -37,6 +42,27 @@ def matches(query: Query, record: Record) -> bool:
             return all(matches(each, record) for each in query.queries)
         case Or():
             return any(matches(each, record) for each in query.queries)
+
+
+def rest(query: Query, like: Record) -> Query:
+    """What a query asks of the records of a table, by what it says of what all of them are: All, NOTHING or a part."""
+    match query:
+        case Field() | Range() if query.name in _OWN:
+            return query
+        case Not():
+            inner = rest(query.query, like)
+            return All() if inner == NOTHING else Not(inner)
+        case And():
+            parts = [part for each in query.queries if (part := rest(each, like)) != All()]
+            return NOTHING if NOTHING in parts else _joined(And, parts, All())
+        case Or():
+            parts = [part for each in query.queries if (part := rest(each, like)) != NOTHING]
+            return All() if All() in parts else _joined(Or, parts, NOTHING)
+    return All() if matches(query, like) else NOTHING
+
+
+def _joined(kind: type[And] | type[Or], parts: Sequence[Query], none: Query) -> Query:
+    return kind(tuple(parts)) if len(parts) > 1 else parts[0] if parts else none
 
 
 def _has(query: Words, words: list[str]) -> bool:

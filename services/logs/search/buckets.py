@@ -1,0 +1,96 @@
+"""Counting records by time and value."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from services.logs.search.domain.matching import value_of
+from services.logs.search.tabled import Part
+
+_SUM = {"sum": {"field": "count"}}
+_ASKED = (50.0, 99.0)
+# Where the durations of a bucket have to be put together with others: enough of them to know the two above.
+_MANY = [*(float(percent) for percent in range(99)), *(99 + tenth / 10 for tenth in range(10)), 99.99, 100.0]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """How many records a step of time has, and quantiles of their durations."""
+
+    start: int  # seconds
+    count: int
+    value: str
+    p50_ms: float
+    p99_ms: float
+
+
+def total(searcher: Any, asked: Any) -> int:
+    """How many records a query finds, those of tables each by itself."""
+    return int(searcher.aggregate(asked, {"records": _SUM})["records"]["value"] or 0)
+
+
+def counted(searcher: Any, asked: Any, step: int, split: str, parts: Sequence[Part]) -> list[Bucket]:
+    """What a query finds, and parts of tables, by time, then value. Raises ValueError for more than can be counted."""
+    percents = _MANY if parts else _ASKED
+    inner = {
+        "records": _SUM,
+        "known": {"value_count": {"field": "duration_ms"}},
+        "durations": {"percentiles": {"field": "duration_ms", "percents": percents, "keyed": False}},
+    }
+    aggs = {"values": {"terms": {"field": split, "size": 1000}, "aggs": inner}} if split else inner
+    steps = {"histogram": {"field": "second", "interval": step, "min_doc_count": 1}, "aggs": aggs}
+    found: dict[tuple[int, str], _Counted] = defaultdict(_Counted)
+    for bucket in searcher.aggregate(asked, {"steps": steps})["steps"]["buckets"]:
+        for one in bucket["values"]["buckets"] if split else [bucket]:
+            found[int(bucket["key"]), str(one["key"]) if split else ""].take(one)
+    for part in parts:
+        value = (value_of(part.like, split) or "") if split else ""
+        found[part.second // step * step, value].add(part.durations)
+    return [Bucket(start, one.count, value, *one.quantiles()) for (start, value), one in sorted(found.items())]
+
+
+class _Counted:
+    """One bucket: what the index says of it, and durations beside."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._known = 0
+        self._quantiles: list[tuple[float, float]] = []
+        self._own: list[float] = []
+
+    def take(self, found: dict[str, Any]) -> None:
+        self.count += int(found["records"]["value"])
+        self._known = int(found["known"]["value"])
+        values = found["durations"]["values"]
+        self._quantiles = [(one["key"], 0.0 if math.isnan(q := one["value"] or 0.0) else q) for one in values]
+
+    def add(self, durations: Sequence[float]) -> None:
+        self.count += len(durations)
+        self._own += durations
+
+    def quantiles(self) -> Iterator[float]:
+        """Those that are asked for: of the index as it says, else of all that is known."""
+        if not self._own:
+            known = dict(self._quantiles)
+            return iter([known.get(percent, 0.0) for percent in _ASKED])
+        weighed = sorted([*self._shares(), *((value, 1.0) for value in self._own)])
+        return iter([_at(weighed, percent / 100 * (self._known + len(self._own))) for percent in _ASKED])
+
+    def _shares(self) -> Iterator[tuple[float, float]]:
+        """Durations that the index knows: how many there are about a value."""
+        before = 0.0
+        for percent, value in self._quantiles if self._known else ():
+            yield value, (percent - before) / 100 * self._known
+            before = percent
+
+
+def _at(weighed: Iterable[tuple[float, float]], wanted: float) -> float:
+    """The value up to which there is that much."""
+    reached = 0.0
+    for value, weight in weighed:
+        if wanted <= 0:
+            break
+        reached, wanted = value, wanted - weight
+    return reached

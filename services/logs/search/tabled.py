@@ -1,0 +1,98 @@
+"""Records in tables: which tables an index has to be asked for, and which of their records a query means."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+from services.kit.auth import Scope
+from services.logs.domain import Record
+from services.logs.encoding import dumps
+from services.logs.search.documents import second_of, table_keys, table_of
+from services.logs.search.domain import All, Query, matches, rest
+from services.logs.search.translation_tables import translations
+from services.logs.tables import Table
+
+_AT_ONCE = 50  # tables that are asked for at first; then twice as many each time
+Bounds = tuple[int | None, int | None]
+
+
+class Hit(NamedTuple):
+    """A record that was found: its place in the order, its bytes, and itself when it is wanted."""
+
+    key: int
+    load: Callable[[], tuple[int, Record]]  # with its size in bytes
+
+
+class Part(NamedTuple):
+    """Records of one table that match."""
+
+    second: int
+    like: Record
+    durations: list[float]
+
+
+class Tabled:
+    """Answers for the tables of one index."""
+
+    def __init__(self, schema: Any) -> None:
+        self._some, self._every = translations(schema)
+
+    def newest(
+        self, searcher: Any, scope: Scope, query: Query, bounds: Bounds, hits: list[Hit], limit: int
+    ) -> list[Hit]:
+        """The newest of those that were found and of those in tables."""
+        asked = self._some.within(scope, query, *bounds)
+        for key, source in _sources(searcher, asked):
+            if len(hits) >= limit and key < hits[limit - 1].key:
+                break
+            sequence, table = table_of(source)
+            load, size = partial(_load, table), len(dumps(table.like))
+            places = [Hit(key, partial(load, size, at)) for key, at in _places(query, sequence, table, bounds)]
+            hits = sorted(hits + places, key=lambda hit: -hit.key)[:limit]
+        return hits[:limit]
+
+    def every(self, scope: Scope, query: Query, bounds: Bounds) -> Any:
+        """Finds the tables all of whose records match."""
+        return self._every.within(scope, query, *bounds)
+
+    def partly(self, searcher: Any, scope: Scope, query: Query, bounds: Bounds) -> Iterator[Part]:
+        """What matches in tables that have other records too."""
+        asked = self._some.but(self._some.within(scope, query, *bounds), self.every(scope, query, bounds))
+        for _, source in _sources(searcher, asked):
+            sequence, table = table_of(source)
+            if found := _places(query, sequence, table, bounds):
+                durations = [table.columns.durations[place] for _, place in found]
+                yield Part(second_of(found[0][0]), table.like, durations)
+
+
+def _sources(searcher: Any, asked: Any) -> Iterator[tuple[int, bytes]]:
+    """Tables with the keys of their newest records, the newest first."""
+    import tantivy
+
+    seen, more = 0, _AT_ONCE
+    while True:
+        newest = {"order_by_field": "key", "order": tantivy.Order.Desc}
+        hits = searcher.search(asked, limit=more, count=False, offset=seen, **newest).hits
+        for key, address in hits:
+            yield key, searcher.doc(address).get_first("source")
+        if len(hits) < more:
+            return
+        seen, more = seen + more, 2 * more
+
+
+def _places(query: Query, sequence: int, table: Table, bounds: Bounds) -> list[tuple[int, int]]:
+    """Which records match: their keys and places."""
+    (low, high), asked = bounds, rest(query, table.like)
+    keys = enumerate(table_keys(sequence, table))
+    inside = [(key, at) for at, key in keys if (low is None or low <= key) and (high is None or key < high)]
+    return inside if asked == All() else [(key, at) for key, at in inside if matches(asked, _bare(table, at))]
+
+
+def _bare(table: Table, place: int) -> Record:
+    """One of a table as far as queries look."""
+    named, duration = table.request_id(place), table.columns.durations[place]
+    return table.like._replace(request_id=named, trace_id=named.replace("-", ""), duration_ms=duration)
+
+
+def _load(table: Table, size: int, place: int) -> tuple[int, Record]:
+    return size, table.one(place)
