@@ -35,7 +35,7 @@ demo: $(if $(wildcard .venv/.all),,.venv/.demo) ## Raw flights in, watched predi
 test test-far: export PYTHONDONTWRITEBYTECODE =
 
 test: setup ## Every test that needs no server
-	$(BIN)/python -m pytest -q -n logical --dist loadscope -m "not far"
+	$(BIN)/python -m pytest -q -n logical --dist loadscope --no-loadscope-reorder -m "not far"
 
 test-far: setup ## The same on real Kafka, PostgreSQL, Redis, S3 and Triton, which it starts and stops
 	$(BIN)/python -m tests.far
