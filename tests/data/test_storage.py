@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from aimass.v1 import datasets_pb2 as data_sets
 from aimass.v1 import uploads_pb2 as up
@@ -56,6 +57,27 @@ async def test_tables_count_with_what_was_put_aside_and_what_is_hidden(
         await stub.DeleteDataSet(data_sets.DeleteDataSetRequest(data_set="flights"))
 
     assert await told(home, monkeypatch, 1) == {("acme", "default", "tables"): whole}
+
+
+async def test_the_size_of_an_upload_is_known_when_it_is_committed(home: Path) -> None:
+    async with house(home, "data") as running:
+        await commit(running)
+        database = running.runtime.apps["data"].database
+        assert database
+        sizes = await database.read(lambda c: c.execute(text("SELECT size FROM upload")).scalars().all())
+
+    assert sizes == [len(DATA)]
+
+
+async def test_uploads_from_before_there_were_sizes_count(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(home, "data") as running:
+        await commit(running)
+        await uploaded(running.stub(SourcesStub, "data", tenant="open"))
+        database = running.runtime.apps["data"].database
+        assert database
+        await database.run(lambda c: c.execute(text("UPDATE upload SET size = NULL")) and None)
+
+    assert await told(home, monkeypatch, 1) == {("acme", "default", "uploads"): len(DATA)}
 
 
 async def test_uploads_count_once_in_each_project_that_committed_them(

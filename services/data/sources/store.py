@@ -1,6 +1,6 @@
 """Where sources and the notes of uploads are kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, NotFound
 from services.kit.pages import Page
+from services.kit.sizes import Sizes
 from services.kit.statements import Claim, one
 
 _source = scoped(
@@ -36,7 +37,7 @@ _upload = scoped(
     Column("upload", String(36), primary_key=True),
     Column("digest", String(71), nullable=False),
     Column("create_time", UtcDateTime, nullable=False),
-    # Bytes, once it is committed and somebody asked for them.
+    # Bytes, once it is committed; what was before there were sizes has none until it is asked for.
     Column("size", BigInteger),
     Index("upload_digest", "tenant", "project", "digest"),
 )
@@ -50,6 +51,7 @@ class SourceStore:
     def __init__(self, db: Database, tell: Callable[[Scope, Source], Event]) -> None:
         """`tell` makes the event of a change."""
         self._db, self._tell = db, tell
+        self.sizes = Sizes(db, _upload, _upload.c.upload, _upload.c.digest != "")
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay for a repeat, before a look at a world that may have moved on since."""
@@ -123,21 +125,10 @@ class SourceStore:
         time: datetime = row.create_time
         return time
 
-    async def note_digest(self, scope: Scope, upload: str, digest: str) -> None:
-        """Notes what an upload was committed as: from now on the project may read it."""
-        here = within(_upload, scope) & (_upload.c.upload == upload)
-        await self._db.run(lambda c: c.execute(update(_upload).where(here).values(digest=digest)) and None)
-
-    async def unmeasured(self, limit: int) -> Sequence[tuple[Scope, str]]:
-        """Committed uploads of all tenants whose size is not known."""
-        query = select(_upload).where((_upload.c.digest != "") & _upload.c.size.is_(None)).limit(limit)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        return [(Scope(row.tenant, row.project), row.upload) for row in rows]
-
-    async def measured(self, scope: Scope, upload: str, size: int) -> None:
-        """Keeps what an upload has."""
-        here = within(_upload, scope) & (_upload.c.upload == upload)
-        await self._db.write(lambda c: c.execute(update(_upload).where(here).values(size=size)) and None)
+    async def note_digest(self, scope: Scope, upload: str, digest: str, size: int) -> None:
+        """Notes what an upload was committed as, and its bytes: from now on the project may read it."""
+        changed = update(_upload).where(within(_upload, scope) & (_upload.c.upload == upload))
+        await self._db.run(lambda c: c.execute(changed.values(digest=digest, size=size)) and None)
 
     async def kept(self) -> dict[Scope, int]:
         """Bytes of the uploads of each project; what was uploaded twice is there once."""

@@ -12,7 +12,6 @@ from services.kit.errors import Code, Failure
 from services.kit.uploads import Uploads
 
 CHUNK = 16 * 2**20  # bytes
-_PAGE = 500
 
 
 class SourceUploads:
@@ -55,20 +54,13 @@ class SourceUploads:
         """Ends an upload; a second time changes nothing. Raises not_found, digest_mismatch."""
         time = await self._store.upload_time(scope, upload)
         status = await self._uploads.commit(scope.tenant, upload, digest)
-        await self._store.note_digest(scope, upload, status.digest)
+        await self._store.note_digest(scope, upload, status.digest, status.size)
         return Upload(upload, status.size, status.digest, time)
 
     async def kept(self) -> dict[Scope, int]:
         """Bytes of what each project of all tenants has committed."""
-        while unmeasured := await self._store.unmeasured(_PAGE):
-            for scope, upload in unmeasured:
-                await self._store.measured(scope, upload, await self._size(scope.tenant, upload))
+        await self._store.sizes.fill(self._size)
         return await self._store.kept()
 
     async def _size(self, tenant: str, upload: str) -> int:
-        try:
-            return (await self._uploads.status(tenant, upload)).size
-        except Failure as failure:
-            if failure.code is not Code.NOT_FOUND:
-                raise
-            return 0  # it was lost
+        return (await self._uploads.status(tenant, upload)).size

@@ -18,7 +18,6 @@ from services.registry.artifacts.domain import Upload
 from services.registry.artifacts.store import Store
 
 CHUNK = 16 * 2**20
-_PAGE = 500
 
 
 class Artifacts:
@@ -55,7 +54,7 @@ class Artifacts:
         name_of(scope.tenant, digest)
         row = await self._row(scope, upload)
         status = await self._uploads.commit(scope.tenant, upload, digest)
-        await self._store.record(scope, [digest], self._now())
+        await self._store.record(scope, {digest: status.size}, self._now())
         return _upload(row, status)
 
     async def read(self, scope: Scope, digest: str, offset: int) -> AsyncIterator[bytes]:
@@ -72,15 +71,13 @@ class Artifacts:
 
     async def adopt(self, scope: Scope, digests: Iterable[str]) -> None:
         """Lets the scope read what a service stored for it. Raises not_found when a blob is not there."""
-        wanted = set(digests)
-        for digest in sorted(wanted):
-            await self._blobs.size(scope.tenant, digest)
-        await self._store.record(scope, wanted, self._now())
+        found = {digest: await self._blobs.size(scope.tenant, digest) for digest in sorted(set(digests))}
+        await self._store.record(scope, found, self._now())
 
     async def keep(self, scope: Scope, data: bytes) -> str:
         """Stores bytes that the scope may read; returns their digest."""
         digest = await self._blobs.put(scope.tenant, data)
-        await self._store.record(scope, [digest], self._now())
+        await self._store.record(scope, {digest: len(data)}, self._now())
         return digest
 
     async def size(self, scope: Scope, digest: str) -> int:
@@ -89,19 +86,9 @@ class Artifacts:
 
     async def measure(self, hour: datetime) -> None:
         """Says what each project keeps in an hour."""
-        while unmeasured := await self._store.unmeasured(_PAGE):
-            for scope, digest in unmeasured:
-                await self._store.measured(scope, digest, await self._size(scope.tenant, digest))
+        await self._store.sizes.fill(self._blobs.size)
         kept = await self._store.kept()
         await self._store.tell(events.artifacts_stored(hour, scope, size) for scope, size in kept.items() if size)
-
-    async def _size(self, tenant: str, digest: str) -> int:
-        try:
-            return await self._blobs.size(tenant, digest)
-        except Failure as failure:
-            if failure.code not in (Code.NOT_FOUND, Code.DIGEST_MISMATCH):
-                raise
-            return 0  # it was lost or damaged: nobody else's bytes wait for that
 
     async def get(self, scope: Scope, digest: str) -> bytes:
         """All bytes, verified. Raises not_found, digest_mismatch."""

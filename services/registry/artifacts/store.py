@@ -1,14 +1,15 @@
 """Where it is kept who may read which digest."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Column, String, func, insert, select, update
+from sqlalchemy import BigInteger, Column, String, func, insert, select
 from sqlalchemy.engine import Connection
 
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
+from services.kit.sizes import Sizes
 from services.registry.artifacts.domain import Upload
 from services.registry.database import schema
 
@@ -23,7 +24,7 @@ _artifact = scoped(
     schema.metadata,
     Column("digest", String(71), primary_key=True),
     Column("create_time", UtcDateTime, nullable=False),
-    # Bytes, once somebody asked for them.
+    # Bytes; what was recorded before there were sizes has none until it is asked for.
     Column("size", BigInteger),
 )
 
@@ -33,6 +34,7 @@ class Store:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.sizes = Sizes(db, _artifact, _artifact.c.digest)
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when the call has had its effect already: before work that a repeat can be spared."""
@@ -57,29 +59,17 @@ class Store:
         query = select(_artifact.c.digest).where(within(_artifact, scope) & _artifact.c.digest.in_(set(digests)))
         return set(await self._db.read(lambda connection: connection.execute(query).scalars().all()))
 
-    async def record(self, scope: Scope, digests: Iterable[str], now: datetime) -> None:
-        """Lets the scope read digests; a second time changes nothing."""
-        wanted = set(digests)
+    async def record(self, scope: Scope, sizes: Mapping[str, int], now: datetime) -> None:
+        """Lets the scope read digests, which have so many bytes; a second time changes nothing."""
 
         def work(connection: Connection) -> None:
-            here = within(_artifact, scope) & _artifact.c.digest.in_(wanted)
+            here = within(_artifact, scope) & _artifact.c.digest.in_(sizes)
             there = set(connection.execute(select(_artifact.c.digest).where(here)).scalars())
-            rows = [{**scope._asdict(), "digest": digest, "create_time": now} for digest in sorted(wanted - there)]
-            if rows:
-                connection.execute(insert(_artifact), rows)
+            new, what = sorted(sizes.keys() - there), {**scope._asdict(), "create_time": now}
+            if new:
+                connection.execute(insert(_artifact), [{**what, "digest": one, "size": sizes[one]} for one in new])
 
         await self._db.run(work)
-
-    async def unmeasured(self, limit: int) -> list[tuple[Scope, str]]:
-        """Digests of all tenants whose size is not known."""
-        query = select(_artifact).where(_artifact.c.size.is_(None)).limit(limit)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        return [(Scope(row.tenant, row.project), row.digest) for row in rows]
-
-    async def measured(self, scope: Scope, digest: str, size: int) -> None:
-        """Keeps what a digest has."""
-        here = within(_artifact, scope) & (_artifact.c.digest == digest)
-        await self._db.write(lambda c: c.execute(update(_artifact).where(here).values(size=size)) and None)
 
     async def kept(self) -> dict[Scope, int]:
         """Bytes of each project; nobody who writes waits for the sum."""
