@@ -38,6 +38,7 @@ from services.data.storage.store import Store as StorageStore
 from services.kit.app import App, Runtime
 from services.kit.hourly import every_hour
 from services.kit.process import Limits
+from services.kit.tenant_rows import dropping
 from services.kit.uploads import collect_for_ever
 
 
@@ -85,4 +86,5 @@ def build(config: Config, runtime: Runtime) -> App:
             *(partial(schema.tenure.watch, each) for each in resumes),
         ],
         close=[tables.close],
+        forget=[dropping(database, schema.metadata)],
     )

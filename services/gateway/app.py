@@ -60,10 +60,14 @@ from services.kit.app import App, Runtime
 from services.kit.config import ConfigError
 from services.kit.db import Database
 from services.kit.inbox import Handler, Listener
+from services.kit.tenant_rows import dropping
 
 if TYPE_CHECKING:
     from services.gateway.issuers.bearers import Bearers
 
+# What stays of a tenant whose keys are destroyed: that he was there, who might do what, and what he owes.
+_KEPT = ("tenant", "api_key", "role", "binding", "policy_version", "policy_active", "rate_rule")
+_OWED = ("quota", "quota_balance", "ledger", "price_list")
 Tasks = list[Callable[[], Coroutine[Any, Any, None]]]
 
 
@@ -125,14 +129,15 @@ def build(config: Config, runtime: Runtime) -> App:
         close=[*statutes.close, remote.close, limiter.close, books.spending.close, journal.close]
         + ([bearers.close] if bearers else []),
         ready=routes.ready,
+        forget=[dropping(database, schema.metadata, (*_KEPT, *_OWED))],
     )
 
 
 def _access(access: AccessService, store: AccessStore, runtime: Runtime, receipts: Receipts) -> tuple[AccessApi, Tasks]:
     """The servicer of tenants and keys, and what goes on beside it."""
-    shredding = Shredding(access, store, runtime.storage.keys, runtime.now)
+    shredding = Shredding(access, store, runtime.storage.keys, runtime.now, runtime.forgetting.wake)
     api = AccessApi(access, Keeping(access, store, runtime.now), receipts, shredding)
-    remains = Remains(store, runtime.storage.keys)
+    remains = Remains(store, runtime.storage.keys, runtime.forgetting.wake)
     return api, [access.following.watch, remains.run, Resealing(store, runtime.vault).run]
 
 

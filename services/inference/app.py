@@ -15,6 +15,7 @@ from services.inference.store import Store
 from services.kit.app import App, Runtime
 from services.kit.frames_door import FramesDoor
 from services.kit.inbox import Listener
+from services.kit.tenant_rows import dropping
 
 _ENGINES = "aimass.v1.Engines"
 
@@ -37,6 +38,7 @@ def build(config: Config, runtime: Runtime) -> App:
         tasks=[loader.watch, inference.follow, catalogue.follow],
         doors=[frames] if frames else [],
         close=[inference.close],
+        forget=[dropping(db, schema.metadata), catalogue.forget],
         ready=lambda: inference.ready,
     )
 

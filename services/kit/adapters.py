@@ -11,6 +11,7 @@ from services.kit.bus import Bus, NearBus
 from services.kit.cache import Cache, NearCache
 from services.kit.config import ConfigError, Installation
 from services.kit.discovery import Listed, Source
+from services.kit.forgetting import Destroyed, Forget, clearing, nobody, nothing
 from services.kit.key_store import FolderKeys
 from services.kit.mirrors import FolderMirrors, Mirrors
 from services.kit.secrets import Vault
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 class Storage(NamedTuple):
     """Where bytes are kept; when that is a bucket, it and a folder of this machine for what is on its way to it.
 
-    `keys` are those of tenants; None where bytes lie plain.
+    `keys` are those of tenants; None where bytes lie plain. `destroyed` says whose are destroyed, and `forget` drops
+    what there is of such a tenant.
     """
 
     blobs: Blobs
@@ -36,6 +38,8 @@ class Storage(NamedTuple):
     bucket: "Bucket | None" = None
     passing: Path | None = None
     keys: TenantKeys | None = None
+    destroyed: Destroyed = nobody
+    forget: Forget = nothing
 
 
 def credentials(settings: Installation) -> "Credentials | None":
@@ -103,9 +107,11 @@ def storage(settings: Installation, sealing: Vault | None = None) -> Storage:
     home, url, sealing = settings.home.resolve(), settings.blobs_url.get_secret_value(), sealing or vault(settings)
     if not url:
         folder = FolderBlobs(home / "blobs")
-        keys = TenantKeys(FolderKeys(home / "keys" / "tenants"), sealing)
+        wrapped, forget = FolderKeys(home / "keys" / "tenants"), clearing(home / "blobs", home / "tables")
+        keys = TenantKeys(wrapped, sealing)
         sealed = SealedBlobs(folder, keys)
-        return Storage(sealed, SealedFolderUploads(folder, sealed, keys), FolderMirrors(), keys=keys)
+        uploads = SealedFolderUploads(folder, sealed, keys)
+        return Storage(sealed, uploads, FolderMirrors(), keys=keys, destroyed=wrapped.destroyed, forget=forget)
     from services.kit.blobs_s3 import S3Blobs
     from services.kit.bucket_s3 import Bucket
     from services.kit.copies import Copies
@@ -118,13 +124,15 @@ def storage(settings: Installation, sealing: Vault | None = None) -> Storage:
     passing = home / "cache" / "scratch"
     blobs = S3Blobs(bucket, copies, passing / "blobs")
     mirrors = S3Mirrors(bucket, copies)
-    if not settings.secrets_key.get_secret_value():
-        return Storage(blobs, S3Uploads(bucket, blobs), mirrors, bucket, passing)
-    from services.kit.sealed_s3 import BucketKeys, SealedS3Uploads
+    from services.kit.sealed_s3 import BucketKeys, SealedS3Uploads, emptying
 
-    keys = TenantKeys(BucketKeys(bucket), sealing)
+    shared = BucketKeys(bucket)
+    ended = shared.destroyed, emptying(bucket, copies, clearing(passing / "blobs", passing / "tables"))
+    if not settings.secrets_key.get_secret_value():
+        return Storage(blobs, S3Uploads(bucket, blobs), mirrors, bucket, passing, None, *ended)
+    keys = TenantKeys(shared, sealing)
     closed = SealedBlobs(blobs, keys, "blob")  # as copies are called
-    return Storage(closed, SealedS3Uploads(bucket, blobs, closed, keys), mirrors, bucket, passing, keys)
+    return Storage(closed, SealedS3Uploads(bucket, blobs, closed, keys), mirrors, bucket, passing, keys, *ended)
 
 
 def source(settings: Installation, identity: Identity) -> Source:

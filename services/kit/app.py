@@ -16,6 +16,7 @@ from services.kit.calls import CallTable
 from services.kit.config import Installation
 from services.kit.db import Database
 from services.kit.discovery import Directory
+from services.kit.forgetting import Forget, Forgetting
 from services.kit.leftovers import clear_for_ever
 from services.kit.member import connector
 from services.kit.schema import Schema
@@ -57,6 +58,8 @@ class App:
     doors: Sequence[Door] = ()
     # Awaited in order at the end.
     close: Sequence[Callable[[], Awaitable[None]]] = ()
+    # Called, again and again, with each tenant whose keys are destroyed: drops what there is of its content.
+    forget: Sequence[Forget] = ()
     # Whether it can answer.
     ready: Callable[[], bool] = lambda: True
 
@@ -82,6 +85,7 @@ class Runtime:
         self.collector = adapters.collector(env, self.telemetry.process, self.instance)
         self.storage = adapters.storage(self.settings, self.vault)
         self.blobs, self.mirrors = self.storage.blobs, self.storage.mirrors
+        self.forgetting = Forgetting(self.storage.destroyed)
         self.space = Space(self.home, self.settings.disk_percent)
         self.uploads = BoundedUploads(self.storage.uploads, self.space)
         self.random = random.SystemRandom()
@@ -120,8 +124,13 @@ class Runtime:
         task.add_done_callback(self._ended)
         return task
 
-    def look_after_files(self) -> None:
-        """Starts the tasks that read again what others write, keep what others read, and clear what the dead left."""
+    def look_after_files(self, renew: Callable[[], None]) -> None:
+        """Starts the tasks that read again what others write, keep what others read, and clear what the dead left.
+
+        `renew` is called when the certificates are others.
+        """
+        if self.credentials:
+            self.spawn(self.credentials.watch(renew))
         self.spawn(self.calls.watch(self.directory.rule))
         if self.settings.calls_file:
             self.spawn(checks.watch(lambda: tuple(self.directory.pools), self.calls.check))
@@ -130,6 +139,11 @@ class Runtime:
         self.spawn(self.identity.keep())
         if self.storage.passing:
             self.spawn(clear_for_ever(self.storage.passing))
+
+    def forget_the_destroyed(self) -> None:
+        """Starts the task that drops what there is of tenants whose keys are destroyed."""
+        services = [forget for app in self.apps.values() for forget in app.forget]
+        self.spawn(self.forgetting.run([*services, self.storage.forget]))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

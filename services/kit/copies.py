@@ -19,7 +19,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from services.kit.digests import Seen, name_of
-from services.kit.disk import on_disk
+from services.kit.disk import clear, on_disk
 from services.kit.errors import Code, Failure
 from services.kit.timestamps import uuid7
 
@@ -58,6 +58,13 @@ class Copies:
             yield view
         finally:
             await asyncio.shield(self._run(_drop, view, lock))
+
+    async def forget(self, tenant: str) -> None:
+        """Drops what is kept of a tenant; whoever holds files of his has them until he is done."""
+        with on_disk():
+            await self._run(self._prepare)
+            await self._run(clear, self._kept / tenant)
+            await self._run(self._sweep)
 
     def close(self) -> None:
         self._threads.shutdown()

@@ -4,12 +4,14 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from services.kit.errors import Code, Failure
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_OTHERS = 20  # times that others may remove, or add, something meanwhile
 
 
 @contextlib.contextmanager
@@ -44,6 +46,19 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def clear(folder: Path) -> None:
+    """Removes a folder with all that is in it, also what others are removing; one that is not there is no error."""
+    for _ in range(_OTHERS):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+        if not folder.exists():
+            break
+    else:
+        raise OSError(errno.ENOTEMPTY, "somebody writes to it all the while", str(folder))
+    if folder.parent.exists():
+        sync(folder.parent)
 
 
 @contextlib.contextmanager

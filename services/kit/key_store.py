@@ -31,6 +31,9 @@ class KeyStore(Protocol):
     async def tenants(self) -> list[str]:
         """Those that have keys, or had some."""
 
+    async def destroyed(self) -> list[str]:
+        """Those whose keys are destroyed, or are being destroyed."""
+
     async def destroy(self, tenant: str) -> None:
         """Drops all of a tenant, for good; a second time, or for one that has none, it says so all the same."""
 
@@ -52,6 +55,9 @@ class FolderKeys:
 
     async def tenants(self) -> list[str]:
         return await asyncio.to_thread(lambda: sorted(path.name for path in self._folder.glob("*")))
+
+    async def destroyed(self) -> list[str]:
+        return await asyncio.to_thread(lambda: sorted(path.parent.name for path in self._folder.glob(f"*/{GONE}")))
 
     async def destroy(self, tenant: str) -> None:
         await self.add(tenant, GONE, b"")

@@ -70,9 +70,7 @@ class Process:
             await observed.open()
             (runtime.home / "observed").write_text(f"{observed.address}\n")
             self._observed.append(observed)
-        runtime.look_after_files()
-        if runtime.credentials:
-            runtime.spawn(runtime.credentials.watch(self._renew))
+        runtime.look_after_files(self._renew)
         await runtime.cache.start()
         await runtime.directory.start()
         await runtime.bus.start()
@@ -97,6 +95,7 @@ class Process:
         host = runtime.settings.advertise_host
         await runtime.directory.source.announce({name: place(found, host) for name, found in addresses.items()})
         self._vitals.started = True
+        runtime.forget_the_destroyed()
         log.info("%s ready", ", ".join(self._apps), extra=OPERATOR)
 
     def _internal_doors(self) -> dict[str, GrpcDoor]:

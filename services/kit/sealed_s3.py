@@ -9,12 +9,26 @@ from services.kit.blobs import pieces_of
 from services.kit.blobs_s3 import S3Blobs
 from services.kit.blobs_sealed import SealedBlobs
 from services.kit.bucket_s3 import Bucket, Stored
+from services.kit.copies import Copies
 from services.kit.disk import on_disk
+from services.kit.forgetting import Forget
 from services.kit.key_store import GONE
 from services.kit.sealed import plain_size, sealed_file
 from services.kit.tenant_keys import TenantKeys
 from services.kit.timestamps import uuid7
 from services.kit.uploads_s3 import S3Uploads
+
+
+def emptying(bucket: Bucket, copies: Copies, here: Forget) -> Forget:
+    """Drops all of a tenant in a bucket but what says that his keys are destroyed, and what is `here` of it."""
+
+    async def forget(tenant: str) -> None:
+        for folder in ("blobs", "tables", "uploads"):
+            await bucket.delete([item.name for item in await bucket.list(f"{folder}/{tenant}")])
+        await copies.forget(tenant)
+        await here(tenant)
+
+    return forget
 
 
 class SealedS3Uploads(S3Uploads):
@@ -78,6 +92,10 @@ class BucketKeys:
 
     async def tenants(self) -> list[str]:
         return sorted({item.name.split("/")[1] for item in await self._bucket.list("keys")})
+
+    async def destroyed(self) -> list[str]:
+        names = [item.name.split("/") for item in await self._bucket.list("keys")]
+        return [parts[1] for parts in names if parts[2:] == [str(GONE)]]
 
     async def destroy(self, tenant: str) -> None:
         await self.add(tenant, GONE, b"")

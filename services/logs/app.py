@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from services.kit.app import App, Runtime
 from services.kit.bus import Event
 from services.kit.egress import Egress
+from services.kit.tenant_rows import dropping
 from services.logs.config import Config
 from services.logs.database import open_database, schema
 from services.logs.ingest.api import Intake
@@ -66,4 +67,5 @@ def build(config: Config, runtime: Runtime) -> App:
         start=[privacy.load, ingest.open],
         tasks=[secrets.renew, intake.run, search.follow, subscriptions.follow, deliveries.run, monitors.follow],
         close=[egress.close, search.close, close_ingest],
+        forget=[dropping(db, schema.metadata)],
     )

@@ -13,6 +13,7 @@ from services.kit.app import App, Runtime
 from services.kit.hourly import every_hour
 from services.kit.inbox import Listener
 from services.kit.process import Limits
+from services.kit.tenant_rows import dropping
 from services.kit.uploads import collect_for_ever
 from services.registry.artifacts.api import ArtifactsApi
 from services.registry.artifacts.service import Artifacts
@@ -65,6 +66,7 @@ def build(config: Config, runtime: Runtime) -> App:
             partial(collect_for_ever, runtime.uploads),
             *_renewing(runtime),
         ],
+        forget=[dropping(db, schema.metadata)],
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from services.kit.app import App, Runtime
 from services.kit.auth import Scope
+from services.kit.tenant_rows import dropping
 from services.trainer.config import Config
 from services.trainer.database import open_database, schema
 from services.trainer.jobs.api import JobsApi
@@ -56,4 +57,5 @@ def build(config: Config, runtime: Runtime) -> App:
         start=[recover, *([where.start] if workers else [])],
         tasks=[jobs.watch, *(worker.run for worker in workers)],
         close=[where.close],
+        forget=[dropping(database, schema.metadata)],
     )

@@ -341,3 +341,17 @@ async def test_a_share_of_what_is_withdrawn_loads_nothing(instance: Instance) ->
     await instance.hear(Release("late", 1, shared=(await instance.version(2),)))
 
     assert instance.states() == {}
+
+
+async def test_a_tenant_that_is_forgotten_has_nothing_loaded_and_gets_nothing_more(instance: Instance) -> None:
+    release = Release("late", 3, serving=await instance.version(1), previous=await instance.version(2))
+    await instance.hear(release)
+    await until(lambda: instance.states() == {1: State.READY, 2: State.READY})
+
+    await instance.catalogue.forget("other")
+    assert instance.states() == {1: State.READY, 2: State.READY}
+    await instance.catalogue.forget("acme")
+    await until(lambda: instance.states() == {})
+    await instance.hear(replace(release, generation=4))
+
+    assert instance.states() == {}

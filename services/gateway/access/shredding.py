@@ -17,10 +17,16 @@ class Shredding:
     """The use cases of keys that blobs are sealed with."""
 
     def __init__(
-        self, access: AccessService, store: AccessStore, keys: TenantKeys | None, now: Callable[[], datetime]
+        self,
+        access: AccessService,
+        store: AccessStore,
+        keys: TenantKeys | None,
+        now: Callable[[], datetime],
+        destroyed: Callable[[], None],
     ) -> None:
-        """`keys` are those that blobs are sealed with; None where they lie plain."""
+        """`keys` are those that blobs are sealed with; None where they lie plain. `destroyed` is told of an end."""
         self._access, self._store, self._keys, self._now = access, store, keys, now
+        self._destroyed = destroyed
 
     async def shred(self, caller: Principal, name: str, etag: str) -> Tenant:
         """The tenant, when its keys are destroyed; a second time destroys what came in between.
@@ -40,6 +46,7 @@ class Shredding:
         tenant = await self._store.shred_tenant(name, etag, now, lambda t: events.tenant_changed(t, now))
         self._access.keyring.tenant(tenant)
         await self._keys.shred(name)
+        self._destroyed()
         return tenant
 
     async def number(self, caller: Principal, name: str) -> int:
@@ -60,9 +67,11 @@ class Shredding:
 class Remains:
     """What a crash, or a store that was away, has left of keys that are to be destroyed."""
 
-    def __init__(self, store: AccessStore, keys: TenantKeys | None) -> None:
-        """`keys` as those of `Shredding`."""
-        self._store, self._keys, self._ended = store, keys, set[str]()
+    def __init__(
+        self, store: AccessStore, keys: TenantKeys | None, destroyed: Callable[[], None] = lambda: None
+    ) -> None:
+        """As `Shredding`."""
+        self._store, self._keys, self._ended, self._destroyed = store, keys, set[str](), destroyed
 
     async def run(self, every: float = EVERY, again: float = AGAIN) -> None:
         """The task of a gateway: destroys the keys of all tenants that are marked, whoever has marked them."""
@@ -74,3 +83,4 @@ class Remains:
             if self._keys and name not in self._ended:
                 await self._keys.shred(name)
                 self._ended.add(name)
+                self._destroyed()

@@ -67,6 +67,7 @@ class Catalogue:
         self._entries: dict[Key, Entry] = {}
         self._going: set[Key] = set()
         self._loads: set[asyncio.Task[None]] = set()
+        self._forgotten: set[str] = set()
 
     @property
     def up(self) -> bool:
@@ -86,7 +87,7 @@ class Catalogue:
     async def hear(self, scope: Scope, release: Release, again: bool = False) -> None:
         """Takes in what the registry says; older news change nothing. `again`: tries what failed once more."""
         known = self._releases.get((scope, release.model))
-        if known and release.generation < known.generation:
+        if scope.tenant in self._forgotten or (known and release.generation < known.generation):
             return
         self._releases[scope, release.model] = release
         news = known is None or release.generation > known.generation
@@ -95,6 +96,14 @@ class Catalogue:
         for number, released in release.beside(self._keep).items():
             self._with.spawn(self._keep_warm(Key(scope, release.model, number), released, again or news))
         self._let_go(scope, release)
+
+    async def forget(self, tenant: str) -> None:
+        """Lets go of all versions of a tenant, for good."""
+        self._forgotten.add(tenant)
+        for (scope, model), release in list(self._releases.items()):
+            if scope.tenant == tenant:
+                self._releases[scope, model] = gone = Release(model, release.generation)
+                self._let_go(scope, gone)
 
     async def settled(self) -> None:
         """Returns when nothing is being loaded that has to be."""

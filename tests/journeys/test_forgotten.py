@@ -1,0 +1,98 @@
+"""A tenant whose keys are destroyed is forgotten by all services: by those that run, were away, or were killed."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimass import Client
+from tests.support.server import Server, layout
+
+pytestmark = pytest.mark.skipif(bool(layout()), reason="it looks into the files of its own installation")
+WORDS = b"canary-of-somebody"
+# What has its own end: events go from the bus a day after they are read; records of the log centre stay.
+PASSING = ("bus.db", "logs-store/")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path / "home")
+    try:
+        yield made.start()
+    finally:
+        made.kill()
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return value
+
+
+def told(home: Path) -> list[str]:
+    """The files in which words of the tenant can be read."""
+    found = []
+    for path in home.rglob("*"):
+        name = str(path.relative_to(home))
+        if path.is_file() and not name.startswith(PASSING) and WORDS in path.read_bytes():
+            found.append(name)
+    return found
+
+
+def fill(client: Client, tenant: str) -> None:
+    """A data set with a quarantine, from rows that somebody has uploaded."""
+    lines = [f"{number},{WORDS.decode()}-{number}" for number in range(50)] + [f"none,{WORDS.decode()}"]
+    uploaded = client.upload("\n".join(["id,who", *lines]).encode())
+    files = {"upload_digest": uploaded.digest, "format": "FILE_FORMAT_CSV"}
+    client.sources.create_source(source="people", files=files)
+    columns = [
+        {"name": "id", "type": "COLUMN_TYPE_INT64", "required": True},
+        {"name": "who", "type": "COLUMN_TYPE_STRING"},
+    ]
+    client.rules.create_rule(rule="people", source="people", definition={"file": {"columns": columns}})
+    client.rules.activate_rule(rule="people", version=1)
+    client.extractions.run_extraction(rule="people").result(timeout=60)
+
+
+def filled(server: Server, tenant: str) -> str:
+    """A tenant with content that is deleted; its etag."""
+    with server.client() as admin:
+        admin.access.create_tenant(tenant=tenant)
+        made = admin.access.create_api_key(tenant=tenant, permissions=["*"])
+        with server.client(made.secret) as own:
+            fill(own, tenant)
+        return str(admin.access.delete_tenant(tenant=tenant, etag="*").etag)
+
+
+def shred(server: Server, tenant: str, etag: str) -> None:
+    with server.client() as admin:
+        admin.access.shred_tenant(tenant=tenant, etag=etag)
+
+
+def test_who_runs_forgets_when_it_is_asked(server: Server) -> None:
+    etag = filled(server, "leaving")
+    assert any(name.startswith("tables/leaving/") for name in told(server.home))
+
+    shred(server, "leaving", etag)
+    until(lambda: not (server.home / "tables" / "leaving").exists())
+    until(lambda: not (server.home / "blobs" / "leaving").exists())
+    server.stop()
+
+    assert told(server.home) == []
+
+
+def test_who_was_killed_forgets_when_it_starts_again(server: Server) -> None:
+    etag = filled(server, "leaving")
+    shred(server, "leaving", etag)
+    server.kill()
+    (server.home / "tables" / "leaving").mkdir(parents=True, exist_ok=True)
+    (server.home / "tables" / "leaving" / "part").write_bytes(WORDS)  # as if it had not come so far
+    server.start()
+    until(lambda: not (server.home / "tables" / "leaving").exists())
+    server.stop()
+
+    assert told(server.home) == []
