@@ -66,7 +66,8 @@ def build(config: Config, runtime: Runtime) -> App:
     pipelines = Pipelines(pipeline_store, data_sets, runner, runtime.now)
     limits = Limits(config.fitting_seconds, config.fitting_memory_mib)
     features = FeatureSets(FeatureStore(database), data_sets, runtime.blobs, *around, limits)
-    storage = Storage(StorageStore(database), {"tables": data_sets.kept, "uploads": uploads.kept})
+    kept = {"tables": data_sets.kept, "uploads": uploads.kept, "feature-sets": features.kept}
+    storage = Storage(StorageStore(database), kept)
     resumes = [extractor.resume, runner.resume, features.resume]
     return App(
         rpc={

@@ -103,7 +103,7 @@ def fit(**values: Any) -> Fit:
 
 def test_a_fitting_makes_the_next_version_of_what_it_began_with() -> None:
     changed = replace(SET, steps=(), latest_version=3, generation=7)
-    after, version = domain.fitted(changed, fit(), Fitted(10, ("a",), "sha256:1"), NOW)
+    after, version = domain.fitted(changed, fit(), Fitted(10, ("a",), "sha256:1", 1), NOW)
 
     assert (after.latest_version, after.generation) == (4, 8)
     assert (version.version, version.steps, version.data_set_version, version.rows) == (4, STEPS, 2, 10)
@@ -111,7 +111,7 @@ def test_a_fitting_makes_the_next_version_of_what_it_began_with() -> None:
 
 def test_a_deleted_feature_set_gets_no_version() -> None:
     with pytest.raises(FailedPrecondition, match="was deleted while it was fitted"):
-        domain.fitted(replace(SET, delete_time=NOW), fit(), Fitted(10, (), ""), NOW)
+        domain.fitted(replace(SET, delete_time=NOW), fit(), Fitted(10, (), "", 1), NOW)
 
 
 def test_a_change_needs_the_etag_that_was_seen_last() -> None:

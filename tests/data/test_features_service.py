@@ -207,9 +207,9 @@ async def test_a_fitting_that_has_ended_cannot_be_cancelled_or_ended_again(home:
     await store.give_up(SCOPE, fit, Failure(Code.INTERNAL, "late"))
 
     def decide(before: Any) -> Any:
-        return (*fitted(before, fit, Fitted(1, (), "sha256:0"), now), [], None)
+        return (*fitted(before, fit, Fitted(1, (), "sha256:0", 1), now), [], None)
 
-    await store.finish(SCOPE, fit, decide, lambda connection, version: None)
+    await store.finish(SCOPE, fit, 1, decide, lambda connection, version: None)
     assert cancelled.state == opb.OPERATION_STATE_SUCCEEDED
     assert await stub(home).GetFeatureSet(pb.GetFeatureSetRequest(feature_set="busy")) == found
     assert await store.unfinished() == []

@@ -27,7 +27,7 @@ class KeptBytes(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     HOUR_FIELD_NUMBER: _builtins.int
     what: _builtins.str
-    """tables, uploads, artifacts."""
+    """tables, uploads, feature-sets, artifacts."""
     bytes: _builtins.int
     @_builtins.property
     def hour(self) -> _timestamp_pb2.Timestamp:

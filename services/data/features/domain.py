@@ -113,11 +113,12 @@ class Fit:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the child found: rows it read, the graph's outputs and digest."""
+    """What the child found: rows it read, the graph's outputs, digest and bytes."""
 
     rows: int
     outputs: tuple[str, ...]
     digest: str
+    size: int
 
 
 def check_steps(steps: Sequence[Step], label: str, key: str) -> None:

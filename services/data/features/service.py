@@ -117,6 +117,11 @@ class FeatureSets(LeasedWork[Fit]):
         self.begin(scope, fit(operation.operation))
         return operation
 
+    async def kept(self) -> dict[Scope, int]:
+        """Bytes of the graphs of each project of all tenants."""
+        await self._store.sizes.fill(self._blobs.size)
+        return await self._store.kept()
+
     async def _unfinished(self) -> Sequence[tuple[Scope, Fit]]:
         return await self._store.unfinished()
 
@@ -140,8 +145,9 @@ class FeatureSets(LeasedWork[Fit]):
                 files = [str(Path(location.uri) / file.path) for file in location.files]
                 request = {**_FIT.dump_python(fit, mode="json"), "files": files, "graph": str(graph)}
                 result = await self._efforts.run(scope, fit.operation, _WORK, request, self._limits, tell)
+            size = graph.stat().st_size
             digest = await self._blobs.adopt(scope.tenant, graph)
-            return Fitted(result["rows"], tuple(result["outputs"]), digest)
+            return Fitted(result["rows"], tuple(result["outputs"]), digest, size)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -155,4 +161,4 @@ class FeatureSets(LeasedWork[Fit]):
             child = LineageNode("feature_set", version.feature_set, version.version)
             self._data_sets.link(connection, scope, parents, child)
 
-        await self._store.finish(scope, fit, decide, also)
+        await self._store.finish(scope, fit, what.size, decide, also)

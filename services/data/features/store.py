@@ -4,7 +4,20 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import JSON, Column, ColumnElement, Index, Integer, String, delete, insert, select, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    String,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.engine import Connection, Row
 
 from services.data.database import schema
@@ -17,6 +30,7 @@ from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 from services.kit.pages import Page
+from services.kit.sizes import Sizes
 
 feature_set = scoped(
     "feature_set",
@@ -40,6 +54,8 @@ feature_set_version = scoped(
     Column("version", Integer, primary_key=True),
     Column("operation", String(64), nullable=False),
     Column("definition", JSON, nullable=False),
+    # Bytes of the graph; what was fitted before there were sizes has none until it is asked for.
+    Column("size", BigInteger),
     Index("feature_set_version_operation", "operation", unique=True),
 )
 # A row is a fitting that has not ended.
@@ -50,6 +66,7 @@ feature_set_fit = scoped(
     Column("definition", JSON, nullable=False),
 )
 _SET, _VERSION, _FIT = TypeAdapter(FeatureSet), TypeAdapter(FeatureSetVersion), TypeAdapter(Fit)
+_DIGEST = feature_set_version.c.definition["digest"].as_string()
 Change = Callable[[FeatureSet], FeatureSet]
 Finish = Callable[[FeatureSet], tuple[FeatureSet, FeatureSetVersion, Iterable[Event], Any]]
 Also = Callable[[Connection, FeatureSetVersion], None]
@@ -62,6 +79,7 @@ class Store:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.sizes = Sizes(db, feature_set_version, _DIGEST)
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
@@ -151,8 +169,20 @@ class Store:
         rows = await self._db.read(lambda connection: connection.execute(_UNFINISHED).all())
         return [(Scope(row.tenant, row.project), _FIT.validate_python(row.definition)) for row in rows]
 
-    async def finish(self, scope: Scope, fit: Fit, decide: Finish, also: Also) -> None:
+    async def kept(self) -> dict[Scope, int]:
+        """Bytes of the graphs of each project of all tenants, those of deleted feature sets as well; each once."""
+        of, which = feature_set_version.c, ("tenant", "project")
+        graphs = select(of.tenant, of.project, _DIGEST.label("digest"), of.size).subquery().c
+        where = [graphs[name] for name in which]
+        each = select(*where, func.max(graphs.size).label("size")).group_by(*where, graphs.digest).subquery().c
+        query = select(each.tenant, each.project, func.sum(each.size)).group_by(each.tenant, each.project)
+        rows = await self._db.read(lambda connection: connection.execute(query).all())
+        return {Scope(tenant, project): int(size or 0) for tenant, project, size in rows}
+
+    async def finish(self, scope: Scope, fit: Fit, size: int, decide: Finish, also: Also) -> None:
         """Ends a fitting once, with its version, event, operation and what `also` writes in one transaction.
+
+        `size`: bytes of its graph.
 
         Raises fence_stale when another process does it by now.
         """
@@ -164,8 +194,8 @@ class Store:
             after, version, events, response = decide(_get(connection, scope, fit.feature_set, deleted=True))
             _save(connection, scope, after)
             row = {"feature_set": version.feature_set, "version": version.version, "operation": fit.operation}
-            definition = _VERSION.dump_python(version, mode="json")
-            connection.execute(insert(feature_set_version).values(**scope._asdict(), **row, definition=definition))
+            row |= {"definition": _VERSION.dump_python(version, mode="json"), "size": size}
+            connection.execute(insert(feature_set_version).values(**scope._asdict(), **row))
             also(connection, version)
             schema.outbox.add(connection, events)
             schema.operations.end(connection, scope, fit.operation, response)
