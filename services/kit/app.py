@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from services.kit import adapters, checks, config, ejection
@@ -17,6 +18,7 @@ from services.kit.config import Installation
 from services.kit.db import Database
 from services.kit.discovery import Directory
 from services.kit.forgetting import Forget, Forgetting
+from services.kit.lasting import lasting
 from services.kit.leftovers import clear_for_ever
 from services.kit.member import connector
 from services.kit.schema import Schema
@@ -53,7 +55,7 @@ class App:
     listeners: Sequence[Any] = ()
     # Awaited in order once every database of the process is open.
     start: Sequence[Callable[[], Awaitable[None]]] = ()
-    # Run until the process stops.
+    # Run until the process stops; one that fails begins again.
     tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     doors: Sequence[Door] = ()
     # Awaited in order at the end.
@@ -124,26 +126,30 @@ class Runtime:
         task.add_done_callback(self._ended)
         return task
 
+    def keep_up(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Runs work that goes on for ever beside requests; it begins again when it fails."""
+        self.spawn(lasting(work))
+
     def look_after_files(self, renew: Callable[[], None]) -> None:
         """Starts the tasks that read again what others write, keep what others read, and clear what the dead left.
 
         `renew` is called when the certificates are others.
         """
         if self.credentials:
-            self.spawn(self.credentials.watch(renew))
-        self.spawn(self.calls.watch(self.directory.rule))
+            self.keep_up(partial(self.credentials.watch, renew))
+        self.keep_up(partial(self.calls.watch, self.directory.rule))
         if self.settings.calls_file:
-            self.spawn(checks.watch(lambda: tuple(self.directory.pools), self.calls.check))
+            self.keep_up(partial(checks.watch, lambda: tuple(self.directory.pools), self.calls.check))
         if self.settings.discovery_url:
-            self.spawn(ejection.watch(lambda: tuple(self.directory.pools), self.calls.ejection))
-        self.spawn(self.identity.keep())
+            self.keep_up(partial(ejection.watch, lambda: tuple(self.directory.pools), self.calls.ejection))
+        self.keep_up(self.identity.keep)
         if self.storage.passing:
-            self.spawn(clear_for_ever(self.storage.passing))
+            self.keep_up(partial(clear_for_ever, self.storage.passing))
 
     def forget_the_destroyed(self) -> None:
         """Starts the task that drops what there is of tenants whose keys are destroyed."""
         services = [forget for app in self.apps.values() for forget in app.forget]
-        self.spawn(self.forgetting.run([*services, self.storage.forget]))
+        self.keep_up(partial(self.forgetting.run, [*services, self.storage.forget]))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

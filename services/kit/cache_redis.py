@@ -20,6 +20,7 @@ from services.kit.cache_scripts import HASHES, MARKER, granted, group_names, mil
 from services.kit.config import ConfigError
 from services.kit.ending import ended
 from services.kit.errors import Unavailable
+from services.kit.lasting import lasting
 from services.kit.outage import Outage
 
 log = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class RedisCache:
             return False
         log.warning("redis is away: %s", str(error) or type(error).__name__)
         if self._probing is None or self._probing.done():
-            self._probing = asyncio.get_running_loop().create_task(self._probe())
+            self._probing = asyncio.get_running_loop().create_task(lasting(self._probe))
         return True
 
     async def _probe(self) -> None:
@@ -175,15 +176,17 @@ class RedisCache:
             await connection.disconnect(nowait=True)
             raise
         told = dict(line.split(":", 1) for line in lines if ":" in line)
-        self._check(told)
-        self._run = told["run_id"]
-        self._started_at = int(told["server_time_usec"]) / 1e6 - int(told["uptime_in_seconds"])
-
-    def _check(self, told: dict[str, str]) -> None:
-        if int(told["redis_version"].partition(".")[0]) < OLDEST and not self._any_version:
-            raise _Unfit(f"redis is {told['redis_version']}, which is older than {OLDEST}")
-        if told["maxmemory_policy"].startswith("allkeys") or told["maxmemory_policy"] == "volatile-ttl":
-            raise _Unfit(f"redis forgets what it should keep: maxmemory-policy is {told['maxmemory_policy']}")
+        try:
+            if int(told["redis_version"].partition(".")[0]) < OLDEST and not self._any_version:
+                raise _Unfit(f"redis is {told['redis_version']}, which is older than {OLDEST}")
+            if told["maxmemory_policy"].startswith(("allkeys", "volatile-ttl")):
+                raise _Unfit(f"redis forgets what it should keep: maxmemory-policy is {told['maxmemory_policy']}")
+            self._run = told["run_id"]
+            self._started_at = int(told["server_time_usec"]) / 1e6 - int(told["uptime_in_seconds"])
+        except KeyError as lacking:
+            raise _Unfit(f"redis says nothing of its {lacking.args[0]} in INFO") from None
+        except ValueError as wrong:
+            raise _Unfit(f"redis says in INFO what cannot be read: {wrong}") from None
 
 
 def _connection(url: str, tls: Path | None) -> dict[str, Any]:

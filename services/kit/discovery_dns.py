@@ -4,10 +4,12 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from services.kit.config import ConfigError
 from services.kit.discovery import Table, pairs
 from services.kit.ending import ended
+from services.kit.lasting import lasting
 from services.kit.member import Instance
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ class Names:
     async def start(self, told: Callable[[Table], None]) -> None:
         await self._look()
         told(self._table)
-        self._following = asyncio.create_task(self._follow(told))
+        self._following = asyncio.create_task(lasting(partial(self._follow, told)))
 
     async def _follow(self, told: Callable[[Table], None]) -> None:
         while True:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import orjson
@@ -22,6 +22,7 @@ from services.kit.cache import Cache
 from services.kit.discovery import Table
 from services.kit.ending import ended
 from services.kit.errors import Failure
+from services.kit.lasting import lasting
 from services.kit.member import Instance
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Leases:
     async def start(self, told: Callable[[Table], None]) -> None:
         await self._cache.start()
         await self._look(told)
-        self._following = asyncio.create_task(self._follow(told))
+        self._following = asyncio.create_task(lasting(partial(self._follow, told)))
 
     async def _follow(self, told: Callable[[Table], None]) -> None:
         while True:
@@ -105,7 +106,7 @@ class Leases:
         while not said and self._cache.up and time.monotonic() < until:
             await asyncio.sleep(_AGAIN)
             said = await self._say(leaving=False)
-        self._renewing = asyncio.create_task(self._renew(said))
+        self._renewing = asyncio.create_task(lasting(partial(self._renew, said)))
 
     async def _renew(self, said: bool) -> None:
         while True:

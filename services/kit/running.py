@@ -76,7 +76,7 @@ class Process:
         await runtime.bus.start()
         await asyncio.gather(*(app.database.start() for app in self._apps.values() if app.database))
         runtime.telemetry.start(runtime.bus, runtime.collector)
-        runtime.spawn(self._vitals.run())
+        runtime.keep_up(self._vitals.run)
         for name, inner in self._internal_doors().items():
             await inner.open()
             self._internal[name] = inner
@@ -120,12 +120,12 @@ class Process:
     def _run_tasks(self, name: str, app: App) -> None:
         runtime = self.runtime
         if app.schema and app.database:
-            runtime.spawn(app.schema.tenure.run())
-            runtime.spawn(app.schema.operations.listen(app.schema.tenure.names))
+            runtime.keep_up(app.schema.tenure.run)
+            runtime.keep_up(partial(app.schema.operations.listen, app.schema.tenure.names))
         # They hear what comes from now on, and what was before is asked for: in the other order some would be missed.
         self._hear(name, app, broadcast=True)
         for task in app.tasks:
-            runtime.spawn(task())
+            runtime.keep_up(task)
 
     def _hear(self, name: str, app: App, broadcast: bool) -> None:
         base, runtime = f"{name}-{self.runtime.instance}" if broadcast else name, self.runtime

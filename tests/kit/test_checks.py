@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.kit import lasting
 from services.kit.balancing import Way
 from services.kit.calls import CallTable
 from services.kit.channels import BalancedChannel
@@ -115,6 +116,28 @@ async def test_checks_that_end_keep_nobody_out(service: Service) -> None:
     await until(lambda: not service.pool.ill)
     assert await service.called() == {"a", "b", "c"}
     running.cancel()
+
+
+async def test_checks_go_on_behind_what_nobody_has_foreseen(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lasting, "_FIRST", 0.01)
+    asked = 0
+
+    def rules(name: str) -> CheckRules:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise KeyError("a bug")
+        return FAST
+
+    running = asyncio.ensure_future(watch(lambda: [service.pool], rules))
+    service.instances[0].well = False
+
+    await until(lambda: service.pool.ill)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert "a bug" in caplog.text
 
 
 async def test_an_instance_that_leaves_while_it_is_asked_is_forgotten(
