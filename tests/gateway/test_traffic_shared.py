@@ -1,5 +1,6 @@
 """Requests for one model that several versions answer: over HTTP, gRPC and the short way, and when they may not."""
 
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from grpc import aio
 
 from aimass.v1 import releases_pb2 as pb
 from services.gateway.api.oip_messages import SERVICE, message
+from services.gateway.traffic.api import release_from_wire
 from services.gateway.traffic.domain.sharing import Caller
 from services.kit.auth import Scope
 from tests.gateway.peers import ACME, GONE, SERVING, WITHDRAWN, Peers, peers, release, version
@@ -233,6 +235,33 @@ async def test_a_rule_for_few_requests_shares_those_as_exactly_as_one_for_all(ru
             assert number(all_others) == 1
 
     assert abs(found[2] - 10) <= 2
+
+
+@pytest.mark.parametrize("gone", ["rule", "model"])
+async def test_a_rule_that_comes_back_begins_anew_and_another_one_goes_on(running: Peers, gone: str) -> None:
+    """So what is kept for a rule is gone with it: an app's rules and models may come and go for ever."""
+    generation = itertools.count(2)
+
+    async def say(*percents: float, desired: int = 1) -> None:
+        said = release("late", next(generation), SERVING, desired, desired)
+        said.shared.extend(known for known in [version(2)] if known)
+        for index, percent in enumerate(percents):
+            said.traffic.rules.add(shares=[pb.TrafficShare(version=2, percent=percent)], header=f"x-{index}")
+        await running.traffic.release_changed(ACME, release_from_wire(said), frozenset())
+
+    def places(index: int) -> list[int]:
+        caller, pinned = Caller("key:a", {f"x-{index}": ""}.get), running.traffic.route(ACME, "late", "", instead=True)
+        return [running.traffic.share(ACME, pinned, caller).version.number for _ in range(5)]
+
+    await say(50.0, 50.0)
+    await running.say_engine("late", 2)
+    await until(lambda: 2 in running.traffic.versions(ACME, "late"))
+    first, second = places(0), places(1)
+    await (say(50.0) if gone == "rule" else say(50.0, 50.0, desired=0))
+    await say(50.0, 50.0)
+
+    assert first == second == places(1) == [2, 1, 2, 1, 1]
+    assert (places(0) == first) is (gone == "model")
 
 
 async def test_a_version_that_is_not_ready_gets_nothing(running: Peers) -> None:

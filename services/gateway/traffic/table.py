@@ -37,7 +37,7 @@ class Table:
         self._routes: dict[tuple[Scope, str], Route] = {}
         # Of each rule by which a model's requests are shared: where the last one fell. One for all rules would be
         # exact for all requests together only.
-        self._turns: dict[tuple[Scope, str, int], float] = {}
+        self._turns: dict[tuple[Scope, str], dict[int, float]] = {}
         # Of models that say how: what chooses instances.
         self._balancers: dict[tuple[Scope, str], Balancer[Member]] = {}
         # The inference instances that can be asked.
@@ -69,9 +69,16 @@ class Table:
 
     def _turn(self, key: tuple[Scope, str], rule: int) -> float:
         """Numbers from 0 to 1 that fill what is between as evenly as can be, each rule's by themselves."""
-        place = (*key, rule)
-        turn = self._turns[place] = (self._turns.get(place, 0.5) + GOLDEN) % 1.0
+        turns = self._turns.setdefault(key, {})
+        turn = turns[rule] = (turns.get(rule, 0.5) + GOLDEN) % 1.0
         return turn
+
+    def _forget_turns(self, key: tuple[Scope, str]) -> None:
+        """Those of rules that are gone, alone or with what they were for."""
+        release, turns = self._routes[key].release, self._turns.pop(key, {})
+        rules = len(release.rules) if release and release.desired else 0
+        if kept := {rule: turn for rule, turn in turns.items() if rule < rules}:
+            self._turns[key] = kept
 
     def balancer(self, scope: Scope, model: str) -> Balancer[Member] | None:
         """What chooses instances for a model; None: what does for other calls."""
@@ -103,6 +110,7 @@ class Table:
         """Takes in what the registry wants; `instances` are expected to load what is new in it."""
         await self._replace(scope, release.model, lambda route: routing.hear(route, release, instances))
         self._balance((scope, release.model))
+        self._forget_turns((scope, release.model))
 
     def _balance(self, key: tuple[Scope, str]) -> None:
         release, there = self._routes[key].release, self._balancers.get(key)
