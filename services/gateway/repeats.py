@@ -197,21 +197,21 @@ class Repeat:
             more = "", fit, first, charge, known.principal, peer[0] if peer else ""
             query = Query(self.request_id, deadline, asked.inputs, asked.outputs, who, *more)
             self._question = pinned, query
-            self._begun = begun = traffic.begin(scope, pinned, query, self._end)
-            if begun is None:  # it has to wait for what its caller may use
-                answer: asyncio.Future[Any] = asyncio.ensure_future(traffic.predict(scope, pinned, query))
+            self._begun = traffic.begin(scope, pinned, query, self)
+            if self._begun is None:  # it has to wait for what its caller may use
+                self._when(asyncio.ensure_future(traffic.predict(scope, pinned, query)), self._encode)
         except Exception as error:
             # On the next turn, as every answer: the connection does not know of this request yet.
             refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             refused.set_exception(error)
             self._when(refused, self._send)
-        else:
-            self._when(begun.answer if begun else answer, self._encode)
 
     def gone(self) -> None:
         """The caller hung up."""
         if self._answer:
             self._answer.cancel()
+        elif self._begun and self._repeats.traffic.drop(self._begun):
+            self._note(Code.CANCELLED.http, 0)
 
     def _when(self, answer: "asyncio.Future[Any]", then: Callable[[Any], None]) -> None:
         self._answer = answer
@@ -223,11 +223,7 @@ class Repeat:
             return
         error = answer.exception()
         try:
-            if isinstance(error, Unloaded) and self._begun:
-                self._question = None
-                again = self._repeats.traffic.again(self.known.principal.scope, self._begun)
-                self._when(asyncio.ensure_future(again), self._encode)
-            elif error:
+            if error:
                 self._replace(error)
             else:
                 then(answer.result())
@@ -243,13 +239,24 @@ class Repeat:
         else:
             self._fail(error)
 
-    def _end(self, outputs: list[Tensor]) -> None:
+    def told(self, outputs: list[Tensor]) -> None:
+        """What was begun is answered."""
         assert self._begun
-        self._answer = None  # it will not come: nobody has to be told that the caller hung up
         try:
             self._encode(self._repeats.traffic.end(self.known.principal.scope, self._begun, outputs))
         except Exception as unforeseen:
             self._fail(unforeseen)
+
+    def failed(self, error: BaseException) -> None:
+        """What was begun came to nothing."""
+        if isinstance(error, asyncio.CancelledError):
+            self._note(Code.CANCELLED.http, 0)
+        elif isinstance(error, Unloaded) and self._begun:
+            self._question = None
+            again = self._repeats.traffic.again(self.known.principal.scope, self._begun)
+            self._when(asyncio.ensure_future(again), self._encode)
+        else:
+            self._replace(error)
 
     def _encode(self, prediction: Prediction) -> None:
         assert self._asked

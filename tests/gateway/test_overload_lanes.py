@@ -11,7 +11,7 @@ from services.gateway.overload.priority import Priority
 from services.gateway.traffic.coalescing import Coalescer
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Item
-from services.gateway.traffic.lanes import Limits, Target, Then
+from services.gateway.traffic.lanes import Awaited, Limits, Target
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
 from tests.support.virtual import simulate
@@ -51,7 +51,9 @@ class Story:
         try:
             self.coalescer.screen(LATE, item.deadline, priority)
             if self.dice.random() < 0.5:
-                await self.coalescer.submit(LATE, item, priority)
+                asked = Awaited()
+                self.coalescer.submit(LATE, item, asked, priority)
+                await asked.answer
             else:
                 await self.coalescer.infer(LATE, item, priority)
             end = "ok"
@@ -191,22 +193,30 @@ def test_who_asks_in_the_turn_in_which_a_call_landed_goes_along_with_those_who_w
             sizes.append(len(items))
             return await super().infer(scope, model, version, items)
 
+    class Again(Awaited):
+        """Asks anew when he is told."""
+
+        def told(self, outputs: list[Tensor]) -> None:
+            super().told(outputs)
+            asyncio.get_running_loop().call_soon(ask)
+
+    asked = list[Awaited]()
+
+    def ask(kind: type[Awaited] = Awaited) -> None:
+        asked.append(kind())
+        until = asyncio.get_running_loop().time() + 10
+        item = Item("", until, [Tensor("x", "FP32", (1, 1), b"....")], (), "", 1)
+        coalescers[0].submit(LATE, item, asked[-1])
+
+    coalescers = list[Coalescer]()
+
     async def story() -> None:
-        loop, asked = asyncio.get_running_loop(), list[asyncio.Future[list[Tensor]]]()
-        coalescer = Coalescer(Sizes(0.001), Limits(calls=1), clock=loop.time)
-
-        def ask(then: Then | None = None) -> None:
-            item = Item("", loop.time() + 10, [Tensor("x", "FP32", (1, 1), b"....")], (), "", 1)
-            asked.append(coalescer.submit(LATE, item, then=then))
-
-        def again(_: list[Tensor]) -> None:
-            loop.call_soon(ask)
-
-        ask(again)
+        coalescers.append(Coalescer(Sizes(0.001), Limits(calls=1), clock=asyncio.get_running_loop().time))
+        ask(Again)
         await asyncio.sleep(0.0005)
         ask()
-        await asked[1]
-        await asked[2]
+        await asked[1].answer
+        await asked[2].answer
 
     simulate(story())
     assert sizes == [1, 2]

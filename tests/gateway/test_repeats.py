@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import re
 import socket
@@ -19,7 +20,10 @@ from aimass import Signer
 from services.gateway import http_protocol, repeats
 from services.gateway.edge import Edge
 from services.gateway.http_protocol import HttpProtocol
+from services.gateway.repeats import Repeat
 from services.gateway.traffic.engines import Inference
+from services.gateway.traffic.lanes import Waiting
+from services.gateway.traffic.service import Begun
 from services.kit.errors import Unavailable
 from tests.gateway.issuing import Issuer, rsa_key, write
 from tests.gateway.serving import Serving, serving
@@ -354,6 +358,22 @@ async def test_who_hangs_up_during_a_repeat_stops_its_call(app: Serving, monkeyp
             await begun.wait()
     async with asyncio.timeout(5):
         await ended.wait()
+
+
+async def test_what_a_repeat_was_made_of_goes_with_its_answer(app: Serving, full: Counter[str]) -> None:
+    async with Caller(app, "", PATH, "X-Of: garbage") as caller:
+        await caller.ask()
+        gc.disable()
+        try:
+            gc.collect()
+            for _ in range(20):
+                assert (await caller.ask())[0] == 200
+            kept = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, Repeat | Begun | Waiting))
+        finally:
+            gc.enable()
+
+    assert full[PATH] == 1
+    assert not kept
 
 
 async def test_who_does_not_read_his_answers_has_few_of_them_kept(

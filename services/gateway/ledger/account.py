@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from services.gateway.ledger.domain import Amounts, Entry
 from services.kit.auth import Scope
@@ -86,13 +86,6 @@ class Hold(NamedTuple):
         part.requests += 1
         part.rows += rows
         part.tokens += tokens
-
-    def ended(self, answer: "asyncio.Future[Any]") -> None:
-        """Its answer is there, or will not come."""
-        if answer.cancelled() or answer.exception() is not None:
-            self.release()
-        else:
-            self.spend()
 
 
 class Account:

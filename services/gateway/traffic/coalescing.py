@@ -8,7 +8,6 @@ calls at once, and as many again wait, is found out from how long calls take: fo
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 from services.gateway.overload.gradient import Gradient
 from services.gateway.overload.priority import Priority
@@ -17,7 +16,7 @@ from services.gateway.traffic import lanes
 from services.gateway.traffic.deadlines import Deadlines
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Engines, Item
-from services.gateway.traffic.lanes import POOL, Lane, Limits, Target, Then, Waiting, kind
+from services.gateway.traffic.lanes import POOL, Asker, Awaited, Lane, Limits, Target, Waiting, kind
 from services.kit.errors import Code, DeadlineExceeded, Failure
 
 _LANES = 4_096  # versions of which is remembered how their calls fare
@@ -39,7 +38,7 @@ class Coalescer:
         self._lanes: dict[Target, Lane] = {}
         self._waiting_bytes = 0
         self._calls: set[asyncio.Task[None]] = set()
-        self._deadlines = Deadlines[Waiting](_expire, clock)
+        self._deadlines = Deadlines[Waiting](self._expire, clock)
         # Of all versions: how many calls their instances bear, and how many are under way.
         self.pool, self._flying = Gradient(POOL, clock), 0
         # Lanes that wait for calls of others to end.
@@ -59,7 +58,7 @@ class Coalescer:
         """The outputs for one item. Raises its own Failure, Unloaded, overloaded or deadline_exceeded."""
         lane = self._lane(target)
         if lane.gathering or self._full(lane):
-            return await self._answered(lane, self._enqueue(lane, item, priority))
+            return await self._answered(lane, item, priority)
         self._refuse_hopeless(lane, item)
         lane.gathering = True
         self._begin(lane)
@@ -70,32 +69,28 @@ class Coalescer:
             if not lane.line.count or lane.line.count >= self._room(lane):
                 # In the caller's own task: his going away cancels nobody else's request.
                 return _value((await self._ask(lane, (item,)))[0])
-            waiting = self._enqueue(lane, item, priority)
+            asked = Awaited()
+            waiting = self._enqueue(lane, item, priority, asked)
         finally:
             lane.gathering = False
             self._landed(lane)
-        return await self._answered(lane, waiting)
+        return await self._wait(waiting, asked)
 
-    def submit(
-        self, target: Target, item: Item, priority: Priority = _PLAIN, then: Then | None = None
-    ) -> asyncio.Future[list[Tensor]]:
-        """The same without a task of the caller's: he cancels the answer when he goes away.
-
-        With `then`, which raises nothing, he is told of outputs by that at once, and by the future of all else only.
-        Raises overloaded, deadline_exceeded.
-        """
+    def submit(self, target: Target, item: Item, asker: Asker, priority: Priority = _PLAIN) -> Waiting:
+        """The same without a task of the asker's: what is given back is for `cancel`. Raises overloaded,
+        deadline_exceeded."""
         lane = self._lane(target)
-        waiting = self._enqueue(lane, item, priority)
-        waiting.moment, waiting.then = self._deadlines.add(waiting, item.deadline), then
-        waiting.answer.add_done_callback(partial(self._over, lane, waiting))
+        waiting = self._enqueue(lane, item, priority, asker)
         if not lane.gathering and not self._full(lane):
             lane.gathering = True
             asyncio.get_running_loop().call_soon(self._gathered, lane)
-        return waiting.answer
+        return waiting
 
-    def _over(self, lane: Lane, waiting: Waiting, _: object) -> None:
-        self._deadlines.drop(waiting, waiting.moment)
-        self._leave_line(lane, waiting)
+    def cancel(self, waiting: Waiting) -> None:
+        """Its asker has gone: he is told nothing, and nobody is asked for him alone."""
+        call = waiting.call
+        if self._end(waiting) and call:
+            call.cancel()
 
     def _gathered(self, lane: Lane) -> None:
         lane.gathering = False
@@ -123,7 +118,7 @@ class Coalescer:
         if lane.gradient.hopeless(kind(item.rows, 1), item.deadline - self._clock()):
             raise hopeless(lane.target.model)
 
-    def _enqueue(self, lane: Lane, item: Item, priority: Priority) -> Waiting:
+    def _enqueue(self, lane: Lane, item: Item, priority: Priority, asker: Asker) -> Waiting:
         """Lets a request wait. Raises overloaded, deadline_exceeded."""
         now, typical = self._clock(), lane.gradient.typical(kind(item.rows, 1))
         if item.deadline - now < typical:
@@ -131,30 +126,48 @@ class Coalescer:
         size, model = item.size, lane.target.model
         if self._waiting_bytes + size > self._limits.waiting_bytes:
             raise overloaded(model)
-        waiting = Waiting(item, model, size, priority, weary(now, typical))
+        waiting = Waiting(lane, item, size, priority, weary(now, typical), asker)
         if out := lane.line.enter(waiting, self._room(lane)):
             if out is waiting:
                 raise overloaded(model)
             self._waiting_bytes -= out.size
-            _refuse((out,), overloaded(model))
+            self._refuse((out,), overloaded(model))
         self._waiting_bytes += size
+        waiting.moment = self._deadlines.add(waiting, item.deadline)
         if self._flying >= self.pool.limit:
             self._held[lane] = None
         return waiting
 
-    def _leave_line(self, lane: Lane, waiting: Waiting) -> None:
-        if lane.line.leave(waiting):
+    def _leave_line(self, waiting: Waiting) -> None:
+        if waiting.lane.line.leave(waiting):
             self._waiting_bytes -= waiting.size
 
-    async def _answered(self, lane: Lane, waiting: Waiting) -> list[Tensor]:
-        left = waiting.item.deadline - self._clock()
-        # A timer of its own is a tenth of what asyncio.timeout costs.
-        timer = asyncio.get_running_loop().call_later(max(left, 0.0), _expire, waiting)
+    async def _answered(self, lane: Lane, item: Item, priority: Priority) -> list[Tensor]:
+        asked = Awaited()
+        return await self._wait(self._enqueue(lane, item, priority, asked), asked)
+
+    async def _wait(self, waiting: Waiting, asked: Awaited) -> list[Tensor]:
         try:
-            return await waiting.answer
+            return await asked.answer
         finally:
-            timer.cancel()
-            self._leave_line(lane, waiting)
+            self.cancel(waiting)
+
+    def _end(self, waiting: Waiting) -> Asker | None:
+        """It waits no more; gives who is to be told."""
+        asker, waiting.asker, waiting.call = waiting.asker, None, None
+        if asker:
+            self._deadlines.drop(waiting, waiting.moment)
+            self._leave_line(waiting)
+        return asker
+
+    def _refuse(self, batch: Iterable[Waiting], error: BaseException) -> None:
+        for waiting in batch:
+            if asker := self._end(waiting):
+                # On the next turn: who is told may ask again, in the midst of what is being done here.
+                asyncio.get_running_loop().call_soon(asker.failed, error)
+
+    def _expire(self, waiting: Waiting) -> None:
+        self._refuse((waiting,), DeadlineExceeded(f"{waiting.lane.target.model} took too long"))
 
     def _begin(self, lane: Lane) -> None:
         lane.flying += 1
@@ -179,8 +192,7 @@ class Coalescer:
 
     def _leave(self, lane: Lane) -> None:
         while surplus := lane.line.surplus(self._room(lane), self._clock()):
-            self._leave_line(lane, surplus)
-            _refuse((surplus,), overloaded(lane.target.model))
+            self._refuse((surplus,), overloaded(lane.target.model))
         while lane.line.count and not lane.gathering and not self._full(lane):
             if batch := self._take(lane):
                 self._begin(lane)
@@ -188,7 +200,7 @@ class Coalescer:
                 self._calls.add(task)
                 task.add_done_callback(self._calls.discard)
                 if len(batch) == 1:  # nobody else's request ends with his going away
-                    batch[0].answer.add_done_callback(partial(_abandon, task))
+                    batch[0].call = task
         if lane.line.count and self._flying >= self.pool.limit:
             self._held[lane] = None
         elif not (lane.flying or lane.line.count or lane.gathering) and len(self._lanes) > _LANES:
@@ -203,11 +215,11 @@ class Coalescer:
             item = waiting.item
             if batch and (size + waiting.size > limits.bytes or rows + item.rows > limits.rows):
                 break
-            self._leave_line(lane, waiting)
-            if waiting.answer.done():  # its caller may have gone or run out of time
+            self._leave_line(waiting)
+            if waiting.asker is None:  # its caller may have gone or run out of time
                 continue
             if gradient.hopeless(kind(item.rows, 1), item.deadline - now):
-                _refuse((waiting,), hopeless(lane.target.model))
+                self._refuse((waiting,), hopeless(lane.target.model))
                 continue
             batch.append(waiting)
             size, rows = size + waiting.size, rows + item.rows
@@ -216,12 +228,11 @@ class Coalescer:
     async def _together(self, lane: Lane, batch: Sequence[Waiting]) -> None:
         try:
             await self._answer(lane, batch)
-        except asyncio.CancelledError:
-            for waiting in batch:
-                waiting.answer.cancel()
+        except asyncio.CancelledError as error:
+            self._refuse(batch, error)
             raise
         except Exception as error:
-            _refuse(batch, error)
+            self._refuse(batch, error)
         finally:
             self._landed(lane)
 
@@ -236,18 +247,13 @@ class Coalescer:
                 try:
                     await self._answer(lane, (waiting,))
                 except Exception as error:
-                    _refuse((waiting,), error)
+                    self._refuse((waiting,), error)
             return
         for waiting, answer in zip(batch, answers, strict=True):
-            if waiting.answer.done():
-                continue
             if isinstance(answer, Failure):
-                waiting.answer.set_exception(answer)
-            elif waiting.then:  # a future would send a message to each of those who listen to it
-                self._deadlines.drop(waiting, waiting.moment)
-                waiting.then(answer)
-            else:
-                waiting.answer.set_result(answer)
+                self._refuse((waiting,), answer)
+            elif asker := self._end(waiting):
+                asker.told(answer)
 
     async def _ask(self, lane: Lane, items: Sequence[Item]) -> list[Answer]:
         """One call, and what it says of how many may be under way."""
@@ -265,21 +271,6 @@ class Coalescer:
         slowness = lane.answered(items, began, self._clock(), busy + lane.line.count)
         self.pool.felt(slowness, began, calls)
         return answers
-
-
-def _abandon(call: asyncio.Task[None], answer: asyncio.Future[list[Tensor]]) -> None:
-    if answer.cancelled():
-        call.cancel()
-
-
-def _expire(waiting: Waiting) -> None:
-    _refuse((waiting,), DeadlineExceeded(f"{waiting.model} took too long"))
-
-
-def _refuse(batch: Iterable[Waiting], error: Exception) -> None:
-    for waiting in batch:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(error)
 
 
 def _value(answer: Answer) -> list[Tensor]:

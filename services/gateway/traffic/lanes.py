@@ -1,9 +1,9 @@
 """Where requests for one version wait, and what is known of how its calls fare."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from services.gateway.overload.gradient import TOLERANCE, Bounds, Gradient
 from services.gateway.overload.line import Line
@@ -19,7 +19,6 @@ _BATCH = 32
 _WORTH = 0.8
 _DOWN, _UP = 0.5, 0.02  # of what a call says anew
 _CALLS = 2  # as large as is worth it, that are under way at least
-Then = Callable[[list[Tensor]], None]
 # Calls of all versions.
 POOL = Bounds(least=16, most=1_000, start=64, quick=0.01)
 
@@ -47,17 +46,46 @@ class Limits:
     waiting_bytes: int = 128 * 2**20
 
 
+class Asker(Protocol):
+    """Who asked. He is told once how it ended, and holds nothing then that holds on to him: no garbage is left."""
+
+    def told(self, outputs: list[Tensor]) -> None:
+        """His outputs are there. Raises nothing."""
+
+    def failed(self, error: BaseException) -> None:
+        """They will not come."""
+
+
+class Awaited:
+    """An asker who has a task to wait in."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[list[Tensor]] = asyncio.get_running_loop().create_future()
+
+    def told(self, outputs: list[Tensor]) -> None:
+        if not self.answer.done():
+            self.answer.set_result(outputs)
+
+    def failed(self, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self.answer.cancel()
+        elif not self.answer.done():
+            self.answer.set_exception(error)
+
+
 class Waiting:
     """A request that waits for a call."""
 
-    __slots__ = ("answer", "item", "model", "moment", "priority", "size", "then", "weary")
+    __slots__ = ("asker", "call", "item", "lane", "moment", "priority", "size", "weary")
 
-    def __init__(self, item: Item, model: str, size: int, priority: Priority, weary: float) -> None:
-        self.item, self.model, self.size, self.priority, self.weary = item, model, size, priority, weary
-        self.answer: asyncio.Future[list[Tensor]] = asyncio.get_running_loop().create_future()
-        # Until when it waits, as the deadlines count; and who is told of its outputs in place of the future.
+    def __init__(self, lane: "Lane", item: Item, size: int, priority: Priority, weary: float, asker: Asker) -> None:
+        self.lane, self.item, self.size, self.priority, self.weary = lane, item, size, priority, weary
+        # None: it has ended, and he knows.
+        self.asker: Asker | None = asker
+        # The call that is made for it alone.
+        self.call: asyncio.Task[None] | None = None
+        # Until when it waits, as the deadlines count.
         self.moment = 0
-        self.then: Then | None = None
 
 
 class Lane:

@@ -1,6 +1,5 @@
 """Predictions: which version answers, asked for together with others, counted."""
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -18,7 +17,7 @@ from services.gateway.traffic.domain import routing
 from services.gateway.traffic.domain.routing import Pinned
 from services.gateway.traffic.domain.tensors import Fit, Tensor, check, scores
 from services.gateway.traffic.engines import Item, Unloaded
-from services.gateway.traffic.lanes import Target, Then
+from services.gateway.traffic.lanes import Asker, Target, Waiting
 from services.gateway.traffic.store import TrafficStore
 from services.gateway.traffic.substitutes import Substitutes
 from services.gateway.traffic.table import Table
@@ -65,26 +64,35 @@ class Prediction(NamedTuple):
 
 
 class Begun:
-    """A request that was asked: who asked is told of its outputs, `answer` of Unloaded or another failure."""
+    """A request that was asked. Who asked is told of its outputs, of Unloaded or of another failure."""
 
-    __slots__ = ("_hold", "_then", "answer", "pinned", "query", "rows", "started", "trace")
+    __slots__ = ("_asker", "_hold", "pinned", "query", "rows", "started", "trace", "waiting")
 
-    def __init__(self, pinned: Pinned, query: Query, trace: str, rows: int, started: float, then: Then) -> None:
-        self.pinned, self.query, self.trace, self.rows, self.started = pinned, query, trace, rows, started
-        self._then = then
-        self._hold: Hold | None = None
-        self.answer: asyncio.Future[list[Tensor]]
-
-    def holds(self, hold: Hold) -> None:
-        """What it has taken from the ledger is spent with its outputs, and else given back."""
+    def __init__(self, pinned: Pinned, query: Query, trace: str, rows: int, asker: Asker, hold: Hold | None) -> None:
+        """`hold` is what it has taken from the ledger: spent with its outputs, and else given back."""
+        self.pinned, self.query, self.trace, self.rows = pinned, query, trace, rows
+        self.started = time.perf_counter()
+        self._asker: Asker | None = asker
         self._hold = hold
-        self.answer.add_done_callback(hold.ended)
+        self.waiting: Waiting
 
     def told(self, outputs: list[Tensor]) -> None:
-        """Its outputs are there."""
-        if self._hold is not None:
-            self._hold.spend()
-        self._then(outputs)
+        asker, self._asker = self._asker, None
+        if asker:
+            if self._hold is not None:
+                self._hold.spend()
+            asker.told(outputs)
+
+    def failed(self, error: BaseException) -> None:
+        if asker := self.ended():
+            asker.failed(error)
+
+    def ended(self) -> Asker | None:
+        """It came to nothing; gives who does not know yet."""
+        asker, self._asker = self._asker, None
+        if asker and self._hold is not None:
+            self._hold.release()
+        return asker
 
 
 class Guard(Protocol):
@@ -193,15 +201,15 @@ class Traffic(Table):
         self._tell(scope, pinned, query, trace, item.rows, outputs, (time.perf_counter() - started) * 1000)
         return Prediction(pinned, outputs)
 
-    def begin(self, scope: Scope, pinned: Pinned, query: Query, then: Then) -> Begun | None:
-        """The same in two parts, for who has no task to wait in: `then` is told of outputs, and raises nothing.
+    def begin(self, scope: Scope, pinned: Pinned, query: Query, asker: Asker) -> Begun | None:
+        """The same in two parts, for who has no task to wait in.
 
         None for what only `predict` can do.
         """
         self._guard(scope, pinned, query)
         if query.charge and query.charge.concerns(PREDICTIONS, pinned.model):
             return None
-        started, trace = time.perf_counter(), child(query.traceparent, query.request_id)
+        trace = child(query.traceparent, query.request_id)
         item, hold = _item(pinned, query, trace), None
         if self.spending is not None:
             hold = self.spending.take(scope, query.principal, pinned.model, item.rows, query.tokens)
@@ -210,16 +218,20 @@ class Traffic(Table):
         try:
             if pinned.away:
                 raise routing.absent(pinned.model, pinned.version)
-            begun = Begun(pinned, query, trace, item.rows, started, then)
+            begun = Begun(pinned, query, trace, item.rows, asker, hold)
             target = Target(scope, pinned.model, pinned.version.number)
-            begun.answer = self._coalescer.submit(target, item, query.priority, begun.told)
+            begun.waiting = self._coalescer.submit(target, item, begun, query.priority)
         except BaseException:
             if hold is not None:
                 hold.release()
             raise
-        if hold is not None:
-            begun.holds(hold)
         return begun
+
+    def drop(self, begun: Begun) -> bool:
+        """Its asker has gone, and is told nothing; False if he was told already."""
+        if waits := begun.ended() is not None:
+            self._coalescer.cancel(begun.waiting)
+        return waits
 
     def end(self, scope: Scope, begun: Begun, outputs: list[Tensor]) -> Prediction:
         """Counts what was begun, when its outputs are there."""
