@@ -22,9 +22,16 @@ class Kept(NamedTuple):
     replace: Callable[[bytes], Awaitable[Any]]
 
 
-async def renew(vault: Vault, secrets: Iterable[Kept]) -> int:
-    """Seals with the key that seals now what another has sealed; how many. One that no key opens stays as it is."""
-    done = 0
+class Renewed(NamedTuple):
+    """How many secrets are sealed anew, and how many stay as they are."""
+
+    done: int = 0
+    left: int = 0
+
+
+async def renew(vault: Vault, secrets: Iterable[Kept]) -> Renewed:
+    """Seals with the key that seals now what another has sealed. One that no key opens stays as it is."""
+    done = left = 0
     for kept in secrets:
         if not kept.sealed or vault.is_current(kept.sealed):
             continue
@@ -32,10 +39,11 @@ async def renew(vault: Vault, secrets: Iterable[Kept]) -> int:
             new = vault.seal(vault.open(kept.sealed, kept.context), kept.context)
         except ValueError as error:
             log.error("%s stays as it is: %s", kept.called, error)
+            left += 1
         else:
             await kept.replace(new)
             done += 1
-    return done
+    return Renewed(done, left)
 
 
 async def keep_looking(
@@ -57,15 +65,18 @@ async def keep_looking(
 
 
 async def keep_renewing(
-    vault: Vault, what: str, look: Callable[[], Awaitable[object]], every: float, again: float = AGAIN
+    vault: Vault, what: str, look: Callable[[], Awaitable[int]], every: float, again: float = AGAIN
 ) -> None:
     """The task of what owns secrets: looks at its start and again and again while an old key is given.
 
+    `look` seals them anew, and says how many stay as they are.
     A process that still has the old key first seals with that; and a store may be away when one looks.
     """
 
     async def renewed() -> None:
-        await look()
-        log.info("%s are sealed with the new key", what)
+        if left := await look():
+            log.warning("%d of the %s stay as they are: no key that is given opens them", left, what)
+        else:
+            log.info("%s are sealed with the new key", what)
 
     await keep_looking(renewed, f"{what} are sealed with the new key later", every, again, lambda: vault.has_old)

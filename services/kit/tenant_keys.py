@@ -8,7 +8,7 @@ from functools import partial
 
 from services.kit.errors import Code, FailedPrecondition, Failure, Unavailable
 from services.kit.key_store import GONE, KeyStore
-from services.kit.renewing import EVERY, Kept, keep_renewing, renew
+from services.kit.renewing import EVERY, Kept, Renewed, keep_renewing, renew
 from services.kit.sealed import Key
 from services.kit.secrets import Vault
 
@@ -60,24 +60,27 @@ class TenantKeys:
             await self._add(tenant, number + 1)
         return (await self.current(tenant)).number
 
-    async def rewrap(self) -> AsyncIterator[tuple[int, int]]:
-        """Wraps every key with the installation's first key that is not; after each tenant, how many of how many.
+    async def rewrap(self) -> AsyncIterator[tuple[int, int, int]]:
+        """Wraps every key with the installation's first key that is not.
 
+        After each tenant, how many of how many, and how many of their keys stay as they are.
         Broken off anywhere, it can be done again. One that no key opens stays as it is, and the log says so.
         """
-        tenants = await self._store.tenants()
+        tenants, left = await self._store.tenants(), 0
         for done, tenant in enumerate(tenants, 1):
-            await self._rewrap(tenant)
-            yield done, len(tenants)
+            left += await self._rewrap(tenant)
+            yield done, len(tenants), left
 
-    async def _rewrap(self, tenant: str) -> None:
-        found = await self._store.load(tenant)
+    async def _rewrap(self, tenant: str) -> int:
+        found, seen = await self._store.load(tenant), Renewed()
         if GONE not in found:
-            if not await renew(self._vault, [self._kept(tenant, *one) for one in found.items()]):
-                return
+            seen = await renew(self._vault, [self._kept(tenant, *one) for one in found.items()])
+            if not seen.done:
+                return seen.left
             found = await self._store.load(tenant, found)
         if GONE in found and len(found) > 1:
             await self._store.destroy(tenant)  # also what was just put back
+        return seen.left
 
     def _kept(self, tenant: str, number: int, wrapped: bytes) -> Kept:
         put = partial(self._store.replace, tenant, number)
@@ -87,7 +90,7 @@ class TenantKeys:
         """The task of the service that owns blobs: while an old key is given, wraps anew what it has wrapped."""
 
         async def look() -> int:
-            return len([done async for done in self.rewrap()])
+            return max([left async for *_, left in self.rewrap()], default=0)
 
         await keep_renewing(self._vault, "keys of tenants", look, every)
 

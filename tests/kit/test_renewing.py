@@ -9,6 +9,7 @@ import pytest
 from services.kit.errors import Unavailable
 from services.kit.renewing import Kept, keep_renewing, renew
 from services.kit.secrets import Vault
+from tests.support.house import until
 
 OLD, NEW = (base64.b64encode(letter * 32).decode() for letter in (b"a", b"b"))
 
@@ -21,12 +22,13 @@ def vault(tmp_path: Path) -> Vault:
 async def test_a_store_that_is_away_is_looked_at_again(vault: Vault) -> None:
     looks, done = 0, asyncio.Event()
 
-    async def look() -> None:
+    async def look() -> int:
         nonlocal looks
         looks += 1
         if looks == 1:
             raise Unavailable("the database is away")
         done.set()
+        return 0
 
     task = asyncio.create_task(keep_renewing(vault, "secrets", look, 60.0, again=0.01))
     try:
@@ -39,7 +41,7 @@ async def test_a_store_that_is_away_is_looked_at_again(vault: Vault) -> None:
 
 
 async def test_nothing_is_looked_at_without_an_old_key(tmp_path: Path) -> None:
-    async def look() -> None:
+    async def look() -> int:
         raise AssertionError
 
     await keep_renewing(Vault(tmp_path, NEW), "secrets", look, 60.0)
@@ -59,6 +61,26 @@ async def test_what_opens_is_sealed_anew_and_what_is_current_or_opens_with_no_ke
     lost = base64.b64encode(b"c" * 32).decode()
     done = await renew(vault, [kept("lost", lost), kept("current", NEW), kept("old", OLD)])
 
-    assert done == 1
+    assert done == (1, 1)
     assert list(put) == ["old"]
     assert Vault(tmp_path, NEW).open(put["old"], "old") == b"old"
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [(0, "secrets are sealed with the new key"), (2, "2 of the secrets stay as they are: no key that is given opens")],
+)
+async def test_the_log_says_that_all_are_sealed_anew_only_where_all_are(
+    vault: Vault, caplog: pytest.LogCaptureFixture, left: int, said: str
+) -> None:
+    caplog.set_level("INFO", "services.kit.renewing")
+
+    async def look() -> int:
+        return left
+
+    task = asyncio.create_task(keep_renewing(vault, "secrets", look, 60.0))
+    await until(lambda: caplog.messages)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert [message[: len(said)] for message in caplog.messages] == [said]

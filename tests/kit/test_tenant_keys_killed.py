@@ -23,7 +23,7 @@ from services.kit.tenant_keys import TenantKeys
 
 async def main():
     keys = TenantKeys(FolderKeys(Path(sys.argv[1])), Vault(Path("none"), "{NEW}", "{OLD}"))
-    async for done, _ in keys.rewrap():
+    async for done, *_ in keys.rewrap():
         print(done, flush=True)
 
 asyncio.run(main())

@@ -19,7 +19,8 @@ class Resealing:
         await keep_renewing(self._vault, "secrets of keys", self._look, every)
 
     async def _look(self) -> int:
-        return await renew(self._vault, [self._kept(key) for key, _ in (await self._store.everything())[1]])
+        kept = [self._kept(key) for key, _ in (await self._store.everything())[1]]
+        return (await renew(self._vault, kept)).left
 
     def _kept(self, key: ApiKey) -> Kept:
         sealed = key.signing.sealed if key.signing else b""

@@ -33,7 +33,7 @@ class Secrets:
         await keep_renewing(self._vault, "secrets of subscriptions", self._look, every)
 
     async def _look(self) -> int:
-        return await renew(self._vault, [self._kept(*found) for found in await self._store.secrets()])
+        return (await renew(self._vault, [self._kept(*found) for found in await self._store.secrets()])).left
 
     def _kept(self, scope: Scope, name: str, sealed: bytes) -> Kept:
         put = partial(self._store.renew_secret, scope, name, sealed)
