@@ -423,3 +423,23 @@ async def test_a_partition_that_is_added_is_read_from_its_beginning(
 def _add_partition(topic: str) -> None:
     with contextlib.closing(client("KafkaAdminClient")) as admin:
         admin.create_partitions({topic: 2})
+
+
+@pytest.mark.far
+async def test_a_consumer_that_reads_on_and_sends_no_sign_of_life_is_replaced(kafka: KafkaBus, topic: str) -> None:
+    reader = await kafka.reader([topic], f"silent-{topic}")
+    await kafka.publish([Event(topic, "k", b"first")])
+    async with asyncio.timeout(60):
+        await reader.commit(await reader.poll(10))
+        broken = reader._consumer
+        heard = list[bytes]()
+        while reader._consumer in (broken, None):
+            broken._coordinator._heartbeat_enabled = False  # who joins again enables it
+            await kafka.publish([Event(topic, "k", b"%d" % len(heard))])
+            heard += [event.body for event in await reader.poll(10)]
+        await kafka.publish([Event(topic, "k", b"last")])
+        while b"last" not in heard:
+            heard += [event.body for event in await reader.poll(10)]
+    await reader.close()
+
+    assert list(dict.fromkeys(heard))[:2] == [b"0", b"1"]

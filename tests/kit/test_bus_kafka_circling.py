@@ -70,3 +70,26 @@ def test_one_that_works_for_what_it_finds_or_only_for_moments_is_left_alone() ->
 
     assert not any(circling.after(number % 8 == 0, 0.25, 0.2) for number in range(1000))
     assert not any(circling.after(False, 0.25, 0.2 if number % 8 else 0.001) for number in range(1000))
+
+
+def test_one_whose_sign_of_life_stays_due_is_given_up_whatever_it_brings() -> None:
+    clock = Clock()
+    circling = Circling(clock.pause, lambda: clock.now)
+
+    for _ in range(8):
+        assert not circling.after(True, 0.25)
+        assert not circling.silent(True)
+        clock.now += 0.25
+
+    clock.now += 0.25
+    assert circling.silent(True)
+    assert not circling.silent(True)
+
+
+def test_one_whose_sign_of_life_was_late_and_went_out_is_left_alone() -> None:
+    clock = Clock()
+    circling = Circling(clock.pause, lambda: clock.now)
+
+    for number in range(1000):
+        clock.now += 0.25
+        assert not circling.silent(number % 8 != 0)

@@ -1,8 +1,9 @@
-"""Notices a consumer that gives nothing any more: one that returns at once, keeps a processor busy, or never returns.
+"""Notices a consumer that is broken: it returns at once, keeps a processor busy, never returns, or is not heard of.
 
 Seen with kafka-python 3.0: the leader of a group joins again because partitions came or went, a poll ends before the
 join does, and the next one takes the group for joined. From then on polls do not wait, no sign of life is sent, and
-the group goes on without it, for as long as the process lives. A new consumer in its place reads on.
+the group goes on without it, for as long as the process lives. It may go on to bring what it was given before, so that
+what a poll finds says nothing: a sign of life that stays due does. A new consumer in its place reads on.
 """
 
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable
 STUCK = 30.0  # seconds: a poll asks for a quarter of one
 _AT_ONCE = 0.05
 _PATIENCE = 10.0
+_DUE = 2.0  # seconds that a sign of life may be late: its own thread sends it, so it goes out in a moment
 _BUSY, _BUSY_PATIENCE = 0.1, 2.0  # of the time of a poll that waits by itself, a processor is needed for a hundredth
 
 
@@ -22,6 +24,16 @@ class Circling:
         self._pause, self._clock = pause, clock
         self._since: float | None = None
         self._busy = 0.0
+        self._due: float | None = None
+
+    def silent(self, due: bool) -> bool:
+        """Whether a sign of life is due behind a poll, also one that found something. True when it is for too long."""
+        now = self._clock()
+        self._due = (now if self._due is None else self._due) if due else None
+        if self._due is None or now - self._due <= _DUE:
+            return False
+        self._due = None
+        return True
 
     def after(self, found: bool, took: float, worked: float = 0.0) -> bool:
         """A poll took `took` seconds, of which its thread worked for some. True when polls have brought nothing for too

@@ -25,8 +25,7 @@ from services.kit.event import Event
 
 T = TypeVar("T")
 _SLICE = 250  # milliseconds: how long a close may have to wait
-_COMMIT = 3000
-_CLOSE = 500
+_COMMIT, _CLOSE = 3000, 500
 _PAUSE = 1.0  # seconds between tries to open
 _OPEN = 3.0
 _NEW_PARTITIONS = 30.0  # seconds between looks for partitions that were added
@@ -136,7 +135,9 @@ class KafkaReader:
                 self._take_new()
             began, worked = time.monotonic(), time.thread_time()
             found = consumer.poll(_SLICE, max_records=limit)
-            if self._circling.after(bool(found), time.monotonic() - began, time.thread_time() - worked):
+            late = not self._passing and consumer._coordinator.time_to_next_heartbeat() <= 0
+            circles = self._circling.after(bool(found), time.monotonic() - began, time.thread_time() - worked)
+            if self._circling.silent(late) or circles:
                 raise KafkaError("the consumer turns in circles")
             return self._events(consumer, found) if self._consumer is consumer else []
         except Exception as error:
