@@ -100,10 +100,11 @@ def _plain(columns: Columns) -> bool:
     if not all(version >> 4 == 7 for version in set(ids[6::16])) or max(ids[::16]) >> 7:
         return False
     moments = [ids[at : at + 6] for at in range(0, len(ids), 16)]
-    return _minute(min(moments)) == _minute(max(moments)) and _second(min(columns.times)) == _second(max(columns.times))
+    return minute(min(moments)) == minute(max(moments)) and _second(min(columns.times)) == _second(max(columns.times))
 
 
-def _minute(moment: bytes) -> int:
+def minute(moment: bytes) -> int:
+    """Which one an id is of, by what it begins with: milliseconds in six bytes."""
     return int.from_bytes(moment, "big") // 60_000
 
 
@@ -116,4 +117,4 @@ def _group(columns: Columns, place: int) -> tuple[int, ...]:
     own, rows = columns.ids[16 * place : 16 * place + 16], columns.rows[place]
     if own[6] >> 4 != 7 or own[0] >> 7 or not math.isfinite(columns.durations[place]):
         return (rows,)
-    return rows, _second(columns.times[place]), _minute(own[:6])
+    return rows, _second(columns.times[place]), minute(own[:6])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from services.kit.auth import Scope
@@ -15,6 +15,7 @@ from services.logs.tables import Table, single, size
 from tests.logs.records import NOON, record, request_id, table
 
 ACME, RIVAL = Scope("acme"), Scope("rival")
+PHASES, SLOW = [Phase.explicit, Phase.generate], [HealthCheck.too_slow]
 EVERYTHING = Window()
 IDS = [request_id(number) for number in (0, 1, 5, 9, 30)]
 STARTS = [one[:end] for one in IDS for end in (0, 8, 12, 13, 18, 19, 36)] + ["9", "0192ab01"]
@@ -93,7 +94,7 @@ def wanted(records: list[Record], query: Query, window: Window) -> list[Record]:
     return [one for one in reversed(records) if low <= one.time_ns < high and matches(query, one)]
 
 
-@settings(max_examples=300, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=300, deadline=None, phases=PHASES, suppress_health_check=SLOW)
 @given(query=QUERIES, since=BOUND, until=BOUND, limit=st.integers(1, 25))
 def test_what_is_in_tables_is_found_and_counted_as_a_filter_says(
     shared: tuple[Index, list[Record]], query: Query, since: int | None, until: int | None, limit: int
@@ -112,7 +113,7 @@ def test_what_is_in_tables_is_found_and_counted_as_a_filter_says(
         }
 
 
-@settings(max_examples=200, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=200, deadline=None, phases=PHASES, suppress_health_check=SLOW)
 @given(query=QUERIES)
 def test_what_a_query_leaves_to_ask_says_the_same(query: Query) -> None:
     for one in KEPT:

@@ -12,9 +12,11 @@ from services.kit.auth import Scope
 from services.kit.errors import Failure, InvalidValue, Violation
 from services.logs.domain import Record
 from services.logs.ingest.segments import Position
-from services.logs.ingest.service import Ingest, Stored, singly
+from services.logs.ingest.service import Ingest, Stored
 from services.logs.monitors.domain import ROWS, Outcome, Pair, Prediction, Quality, quality
 from services.logs.monitors.store import Store
+from services.logs.monitors.together import Gathering, Place, Together
+from services.logs.tables import Table
 
 log = logging.getLogger(__name__)
 _FOLLOWER = "monitors"
@@ -47,10 +49,10 @@ class Monitors:
         while True:
             stored, position = await self._ingest.after(position)
             # In a thread, as all that goes through records one by one: requests must not wait for it.
-            made = await asyncio.to_thread(predictions_of, stored)
-            if made or time.monotonic() - noted > _NOTE_EVERY:
+            alone, together = await asyncio.to_thread(predictions_of, stored)
+            if alone or together or time.monotonic() - noted > _NOTE_EVERY:
                 noted = time.monotonic()
-                await self._store.keep(_FOLLOWER, position, made, self._now())
+                await self._store.keep(_FOLLOWER, position, alone, self._now(), together)
 
     async def record(self, scope: Scope, model: str, outcomes: Sequence[Outcome]) -> tuple[int, int]:
         """How many are new, how many were known. Raises conflict when one differs from what was recorded."""
@@ -79,9 +81,20 @@ def _invalid(index: int, field: str, rule: str) -> InvalidValue:
     return InvalidValue(f"{field} of outcome {index} {rule}", [Violation(f"/outcomes/{index}/{field}", rule)])
 
 
-def predictions_of(stored: Sequence[Stored]) -> list[tuple[Scope, Prediction]]:
-    """The predictions among records."""
-    return [found for _, record in singly(stored) if (found := prediction_of(record))]
+Made = tuple[list[tuple[Scope, Prediction]], list[tuple[Place, Together]]]
+
+
+def predictions_of(stored: Sequence[Stored]) -> Made:
+    """The predictions among records: those by themselves, and those of which some are kept together."""
+    alone, gathering = list[tuple[Scope, Prediction]](), Gathering()
+    for _, one in stored:
+        if not isinstance(one, Table):
+            alone += [found] if (found := prediction_of(one)) else []
+        elif found := prediction_of(one.one(0)._replace(scores=b"x")):
+            scope, like = found
+            gathering.add((scope, like.model), like.version, one.columns.ids, one.columns.scores)
+    few, together = gathering.rows()
+    return alone + few, together
 
 
 def prediction_of(record: Record) -> tuple[Scope, Prediction] | None:

@@ -26,6 +26,7 @@ TOPICS = [
 ]
 Hear = Callable[[Sequence[Event]], Awaitable[None]]
 _POLL = 32  # events; one of telemetry holds up to a thousand records
+_EVERY = 0.25  # seconds between two looks where something always comes: each is a transaction of the bus and a sync
 
 
 class Intake:
@@ -39,7 +40,7 @@ class Intake:
         """Takes what comes until it is cancelled."""
         reader: Reader | None = None
         waiting: list[Event] = []
-        pace = Pace()
+        pace = Pace(_EVERY, at_once=2)
         try:
             while True:
                 try:

@@ -1,30 +1,22 @@
-"""Predictions and outcomes in tables: a row for a request, a row for an outcome."""
+"""Predictions and outcomes in tables: a row for a request or for some, a row for an outcome."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Column, Float, Index, Integer, LargeBinary, String, func, insert, select
+from sqlalchemy import Column, Float, Integer, String, func, insert, select
 from sqlalchemy.engine import Connection
 
 from services.kit.auth import Scope
 from services.kit.db import Database, UtcDateTime, scoped, within
 from services.kit.errors import Code, Failure, Violation
-from services.kit.statements import Many
-from services.logs.database import Place, followed, note_followed, schema
+from services.logs.database import Place as Position
+from services.logs.database import followed, note_followed, schema
 from services.logs.monitors.domain import Outcome, Pair, Prediction, score_at
+from services.logs.monitors.store import rows as kept
+from services.logs.monitors.store.rows import predictions, tables
+from services.logs.monitors.together import Place, Together
 
-predictions = scoped(
-    "prediction",
-    schema.metadata,
-    Column("model", String(63), primary_key=True),
-    Column("request_id", String(256), primary_key=True),
-    Column("version", Integer, nullable=False),
-    Column("rows", Integer, nullable=False),
-    Column("scores", LargeBinary, nullable=False),
-    Column("time", UtcDateTime, nullable=False),
-    Index("prediction_version", "tenant", "project", "model", "version"),
-)
 outcomes = scoped(
     "outcome",
     schema.metadata,
@@ -35,24 +27,30 @@ outcomes = scoped(
     Column("time", UtcDateTime, nullable=False),
 )
 _CHUNK = 500  # request ids in one statement
-_NEW = Many(predictions)
 
 
 class Store:
-    """The only SQL of monitors."""
+    """What is asked of predictions and outcomes."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def position(self, name: str) -> Place:
+    async def position(self, name: str) -> Position:
         """Up to where a follower has come."""
         return await self._db.read(lambda connection: followed(connection, name))
 
-    async def keep(self, name: str, place: Place, made: Sequence[tuple[Scope, Prediction]], now: datetime) -> None:
+    async def keep(
+        self,
+        name: str,
+        place: Position,
+        made: Sequence[tuple[Scope, Prediction]],
+        now: datetime,
+        together: Sequence[tuple[Place, Together]] = (),
+    ) -> None:
         """Writes predictions and the place in one transaction; of a request that is known the first one stays."""
 
         def work(connection: Connection) -> None:
-            _NEW.add(connection, [(*scope, *one[:3], one.rows, one.scores, now) for scope, one in made])
+            kept.add(connection, made, together, now)
             note_followed(connection, name, place)
 
         await self._db.run(work)
@@ -83,9 +81,18 @@ class Store:
 
     async def counts(self, scope: Scope, model: str) -> dict[int, int]:
         """Rows that were predicted, by version."""
-        here = within(predictions, scope) & (predictions.c.model == model)
-        query = select(predictions.c.version, func.sum(predictions.c.rows)).where(here).group_by(predictions.c.version)
-        return {row[0]: int(row[1]) for row in await self._db.read(lambda connection: connection.execute(query).all())}
+        found: dict[int, int] = defaultdict(int)
+
+        def work(connection: Connection) -> None:
+            found.clear()
+            for table in (predictions, tables):
+                here = within(table, scope) & (table.c.model == model)
+                query = select(table.c.version, func.sum(table.c.rows)).where(here).group_by(table.c.version)
+                for version, rows in connection.execute(query):
+                    found[version] += int(rows)
+
+        await self._db.read(work)
+        return dict(found)
 
     async def pairs(self, scope: Scope, model: str, most: int) -> Sequence[Pair]:
         """Scores with their outcomes: the `most` that were told last."""
@@ -106,14 +113,21 @@ def _pairs(
     connection: Connection, scope: Scope, model: str, told: Mapping[str, Sequence[tuple[int, float]]]
 ) -> Iterator[Pair]:
     """The scores of a request are read once, however many of its rows have an outcome."""
-    names = sorted(told)
+    for name, version, scores in _found(connection, scope, model, sorted(told)):
+        for row, value in told[name]:
+            if (score := score_at(scores, row)) is not None:
+                yield Pair(version, score, value)
+
+
+def _found(connection: Connection, scope: Scope, model: str, names: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:
+    here = within(predictions, scope) & (predictions.c.model == model)
+    missing = set(names)
     for start in range(0, len(names), _CHUNK):
-        here = within(predictions, scope) & (predictions.c.model == model)
-        here &= predictions.c.request_id.in_(names[start : start + _CHUNK])
-        for found in connection.execute(select(predictions).where(here)):
-            for row, value in told[found.request_id]:
-                if (score := score_at(found.scores, row)) is not None:
-                    yield Pair(found.version, score, value)
+        some = here & predictions.c.request_id.in_(names[start : start + _CHUNK])
+        for one in connection.execute(select(predictions).where(some)):
+            missing.discard(one.request_id)
+            yield one.request_id, one.version, one.scores
+    yield from kept.held(connection, (scope, model), sorted(missing))
 
 
 def _known(
