@@ -13,6 +13,7 @@ from services.inference.service.catalogue import Catalogue, Surroundings
 from services.inference.service.inference import Inference
 from services.inference.store import Store
 from services.kit.app import App, Runtime
+from services.kit.forgetting import each
 from services.kit.frames_door import FramesDoor
 from services.kit.inbox import Listener
 from services.kit.tenant_rows import dropping
@@ -38,7 +39,7 @@ def build(config: Config, runtime: Runtime) -> App:
         tasks=[loader.watch, inference.follow, catalogue.follow],
         doors=[frames] if frames else [],
         close=[inference.close],
-        forget=[dropping(db, schema.metadata), catalogue.forget],
+        forget=[dropping(db, schema.metadata), each(catalogue.forget)],
         ready=lambda: inference.ready,
     )
 

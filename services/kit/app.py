@@ -60,7 +60,7 @@ class App:
     doors: Sequence[Door] = ()
     # Awaited in order at the end.
     close: Sequence[Callable[[], Awaitable[None]]] = ()
-    # Called, again and again, with each tenant whose keys are destroyed: drops what there is of its content.
+    # Called, again and again, with tenants whose keys are destroyed: each drops what there is of their content.
     forget: Sequence[Forget] = ()
     # Whether it can answer.
     ready: Callable[[], bool] = lambda: True

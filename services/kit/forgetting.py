@@ -16,7 +16,7 @@ from services.kit.errors import Failure
 
 log = logging.getLogger(__name__)
 Destroyed = Callable[[], Awaitable[Sequence[str]]]
-Forget = Callable[[str], Awaitable[None]]
+Forget = Callable[[Sequence[str]], Awaitable[None]]
 _LOOK = 60.0  # seconds between two looks whether there is another one
 _AGAIN = 10.0  # seconds after one that failed
 _LOOKS = 60  # from one to the next that drops what came behind the last
@@ -28,49 +28,64 @@ class Forgetting:
 
     def __init__(self, destroyed: Destroyed) -> None:
         """`destroyed` says whose keys are, for all processes of the installation."""
-        self._destroyed, self._done, self._looks = destroyed, set[str](), 0
-        self._news = asyncio.Event()
+        self._destroyed = destroyed
+        self._news: list[asyncio.Event] = []
 
     def wake(self) -> None:
         """Somebody's keys were destroyed just now: looks at once."""
-        self._news.set()
+        for news in self._news:
+            news.set()
 
     async def run(self, forget: Iterable[Forget], every: float = _LOOK, again: float = _AGAIN) -> None:
-        """For ever. What fails is done again, and holds up nothing else."""
-        parts = list(forget)
+        """For ever. What fails is done again; what takes long holds up nothing else."""
+        async with asyncio.TaskGroup() as group:
+            for part in forget:
+                self._news.append(news := asyncio.Event())
+                group.create_task(self._drop(part, news, every, again))
+
+    async def _drop(self, part: Forget, news: asyncio.Event, every: float, again: float) -> None:
+        looks, done = 0, set[str]()
         while True:
-            self._news.clear()
-            well = await self._look(parts)
+            news.clear()
+            if looks % _LOOKS == 0:
+                done.clear()
+            looks += 1
+            well = await self._look(part, done)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(every if well else again):
-                    await self._news.wait()
+                    await news.wait()
 
-    async def _look(self, parts: Sequence[Forget]) -> bool:
-        if self._looks % _LOOKS == 0:
-            self._done.clear()
-        self._looks += 1
+    async def _look(self, part: Forget, done: set[str]) -> bool:
+        found = list[str]()
         try:
-            found = [tenant for tenant in await self._destroyed() if _TENANT.match(tenant)]
+            found = [name for name in await self._destroyed() if name not in done and _TENANT.match(name)]
+            if found:
+                await part(found)
         except (Failure, OSError) as failure:
-            log.warning("whose keys are destroyed is seen later: %s", failure)
+            log.warning("what %s had is dropped later: %s", ", ".join(found) or "a shredded tenant", failure)
             return False
-        for tenant in found:
-            if tenant not in self._done and all([await _forgot(part, tenant) for part in parts]):
-                self._done.add(tenant)
-        return self._done.issuperset(found)
+        except Exception:
+            # A bug must not keep for good what another try can drop.
+            log.exception("what %s had is dropped later", ", ".join(found))
+            return False
+        done.update(found)
+        return True
 
 
-async def _forgot(part: Forget, tenant: str) -> bool:
-    try:
-        await part(tenant)
-    except (Failure, OSError) as failure:
-        log.warning("%s is forgotten later: %s", tenant, failure)
-        return False
-    except Exception:
-        # A bug in one part must not keep what the others can drop.
-        log.exception("%s is forgotten later", tenant)
-        return False
-    return True
+def each(forget: Callable[[str], Awaitable[None]]) -> Forget:
+    """What drops tenants one by one: all that it can, before it says what fails."""
+
+    async def all_of(tenants: Sequence[str]) -> None:
+        failed: Exception | None = None
+        for tenant in tenants:
+            try:
+                await forget(tenant)
+            except Exception as error:
+                failed = error
+        if failed:
+            raise failed
+
+    return all_of
 
 
 def clearing(*folders: Path) -> Forget:
@@ -80,7 +95,7 @@ def clearing(*folders: Path) -> Forget:
         for folder in folders:
             await asyncio.to_thread(clear, folder / tenant)
 
-    return forget
+    return each(forget)
 
 
 async def nobody() -> Sequence[str]:
@@ -88,5 +103,5 @@ async def nobody() -> Sequence[str]:
     return ()
 
 
-async def nothing(tenant: str) -> None:
+async def nothing(tenants: Sequence[str]) -> None:
     """Nothing is kept."""

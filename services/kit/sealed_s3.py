@@ -11,7 +11,7 @@ from services.kit.blobs_sealed import SealedBlobs
 from services.kit.bucket_s3 import Bucket, Stored
 from services.kit.copies import Copies
 from services.kit.disk import on_disk
-from services.kit.forgetting import Forget
+from services.kit.forgetting import Forget, each
 from services.kit.key_store import GONE
 from services.kit.sealed import plain_size, sealed_file
 from services.kit.tenant_keys import TenantKeys
@@ -26,9 +26,9 @@ def emptying(bucket: Bucket, copies: Copies, here: Forget) -> Forget:
         for folder in ("blobs", "tables", "uploads"):
             await bucket.delete([item.name for item in await bucket.list(f"{folder}/{tenant}")])
         await copies.forget(tenant)
-        await here(tenant)
+        await here([tenant])
 
-    return forget
+    return each(forget)
 
 
 class SealedS3Uploads(S3Uploads):

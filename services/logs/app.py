@@ -9,6 +9,7 @@ from services.kit.tenant_rows import dropping
 from services.logs.config import Config
 from services.logs.database import open_database, schema
 from services.logs.ingest.api import Intake
+from services.logs.ingest.forgotten import Forgotten
 from services.logs.ingest.segments import Segments
 from services.logs.ingest.service import Ingest
 from services.logs.monitors.api import MonitorsApi
@@ -37,6 +38,7 @@ def build(config: Config, runtime: Runtime) -> App:
     segments = Segments(store / "records", config.segment_bytes, config.segment_seconds)
     ingest = Ingest(segments, privacy.clean, runtime.space.check)
     search = Search(ingest, Index(store / "index"))
+    forgotten = Forgotten(store / "forgotten", ingest, search.forget)
 
     egress, vault, now = Egress(runtime.settings.egress_allow), runtime.vault, runtime.now
     kept = SubscriptionStore(db)
@@ -64,8 +66,8 @@ def build(config: Config, runtime: Runtime) -> App:
         },
         database=db,
         schema=schema,
-        start=[privacy.load, ingest.open],
+        start=[privacy.load, forgotten.load, ingest.open],
         tasks=[secrets.renew, intake.run, search.follow, subscriptions.follow, deliveries.run, monitors.follow],
         close=[egress.close, search.close, close_ingest],
-        forget=[dropping(db, schema.metadata)],
+        forget=[dropping(db, schema.metadata), forgotten.forget],
     )

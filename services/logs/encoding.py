@@ -19,6 +19,18 @@ def pack(records: Sequence[Record | Table]) -> bytes:
     return zlib.compress(orjson.dumps([_to_json(one) for one in records]), 1)
 
 
+def repack(records: Sequence[Record | Table], length: int) -> bytes:
+    """Records that were among others in a block of that length, in one that is as long: what is behind is not read.
+
+    Raises ValueError where they do not fit in.
+    """
+    plain = orjson.dumps([_to_json(one) for one in records])
+    for level in (1, 6, 9):
+        if len(block := zlib.compress(plain, level)) <= length:
+            return block.ljust(length, b"\0")
+    raise ValueError(f"records do not fit into {length} bytes")
+
+
 def unpack(block: bytes) -> list[Record | Table]:
     """The records of a block."""
     return [_from_json(one) for one in orjson.loads(zlib.decompress(block))]

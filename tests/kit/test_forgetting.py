@@ -10,7 +10,7 @@ import pytest
 from services.kit.adapters import Storage
 from services.kit.digests import digest_of
 from services.kit.errors import Unavailable
-from services.kit.forgetting import Forget, Forgetting
+from services.kit.forgetting import Forget, Forgetting, each
 from tests.support.house import until
 from tests.support.storages import settings, storage
 
@@ -40,8 +40,8 @@ class Ends:
             raise Unavailable("the store is away")
         return list(self.names)
 
-    async def forget(self, tenant: str) -> None:
-        self.told.append(tenant)
+    async def forget(self, tenants: Sequence[str]) -> None:
+        self.told += tenants
 
 
 async def fill(kept: Storage, home: Path, tenant: str) -> None:
@@ -107,8 +107,8 @@ async def test_a_process_without_the_installations_key_forgets_all_the_same(tmp_
 
     async with running(Forgetting(other.destroyed), [other.forget]):
         await until(dropped)
-    for each in (kept, other):
-        each.blobs.close()
+    for opened in (kept, other):
+        opened.blobs.close()
 
 
 async def test_who_runs_is_woken_by_an_end() -> None:
@@ -122,16 +122,31 @@ async def test_who_runs_is_woken_by_an_end() -> None:
 
 
 async def test_a_part_that_fails_is_asked_again_and_holds_up_no_other() -> None:
-    ends, tries = Ends("gone"), list[str]()
+    ends, tries = Ends("first", "gone"), list[str]()
 
     async def fails(tenant: str) -> None:
         tries.append(tenant)
-        if len(tries) < 3:
-            raise [Unavailable("the database is away"), ValueError("a bug")][len(tries) - 1]
+        if tenant == "first" and len(tries) < 5:
+            raise [Unavailable("the database is away"), ValueError("a bug")][len(tries) // 2]
 
-    async with running(Forgetting(ends.destroyed), [fails, ends.forget], again=0.01):
-        await until(lambda: len(tries) == 3)
-    assert ends.told == ["gone"] * 3
+    async with running(Forgetting(ends.destroyed), [each(fails), ends.forget], again=0.01):
+        await until(lambda: len(tries) == 6)
+    assert tries == ["first", "gone"] * 3
+    assert ends.told == ["first", "gone"]
+
+
+async def test_a_part_that_takes_long_holds_up_no_other() -> None:
+    ends, never = Ends("gone"), asyncio.Event()
+
+    async def waits(tenants: Sequence[str]) -> None:
+        await never.wait()
+
+    forgetting = Forgetting(ends.destroyed)
+    async with running(forgetting, [waits, ends.forget]):
+        await until(lambda: ends.told == ["gone"])
+        ends.names.append("second")
+        forgetting.wake()
+        await until(lambda: ends.told == ["gone", "second"])
 
 
 async def test_a_store_of_keys_that_is_away_is_asked_again() -> None:

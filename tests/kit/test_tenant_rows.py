@@ -45,7 +45,7 @@ async def test_all_rows_of_a_tenant_go_and_those_of_others_stay(db: Database) ->
     await fill(db, "gone", 11_000)  # more than one transaction takes
     await fill(db, "stays", 3)
 
-    await dropping(db, schema.metadata)("gone")
+    await dropping(db, schema.metadata)(["gone"])
 
     assert await counts(db, "gone") == [0, 0]
     assert await counts(db, "stays") == [3, 3]
@@ -54,7 +54,7 @@ async def test_all_rows_of_a_tenant_go_and_those_of_others_stay(db: Database) ->
 async def test_tables_that_are_kept_keep_their_rows(db: Database) -> None:
     await fill(db, "gone", 2)
 
-    await dropping(db, schema.metadata, ["outcome"])("gone")
+    await dropping(db, schema.metadata, ["outcome"])(["gone"])
 
     assert await counts(db, "gone") == [2, 0]
 
@@ -63,7 +63,7 @@ async def test_the_bytes_of_dropped_rows_are_not_left_in_the_file(tmp_path: Path
     made = open_database("", tmp_path)
     await made.start()
     await fill(made, "gone", 100)
-    await dropping(made, schema.metadata)("gone")
+    await dropping(made, schema.metadata)(["gone"])
     made.close()
 
     assert b"told in confidence" not in (tmp_path / "logs.db").read_bytes()

@@ -10,7 +10,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -135,12 +135,15 @@ class Segments:
         """Where the next frame goes: a new segment when the present one is large or old enough."""
         old = time.monotonic() - self._opened > self._seconds
         if self._file is None or self._end >= self._most or (old and self._end):
-            if self._file:
-                self._file.close()
-            self._segment, self._end = self._sequence, 0
-            self._file = self._append_to(self._segment)
-            sync(self._folder)
+            self._begin()
         return Position(self._segment, self._end)
+
+    def _begin(self) -> None:
+        if self._file:
+            self._file.close()
+        self._segment, self._end = self._sequence, 0
+        self._file = self._append_to(self._segment)
+        sync(self._folder)
 
     def _append_to(self, segment: int) -> FileIO:
         self._opened = time.monotonic()
@@ -172,6 +175,33 @@ class Segments:
                 if taken >= most:
                     return frames, position
         return frames, position
+
+    def turn(self) -> Sequence[int]:
+        """Begins another file; returns those before it, which nobody writes to any more."""
+        if self._file and self._sequence > self._segment:
+            self._begin()
+        return [segment for segment in self._segments() if segment < self._segment or not self._file]
+
+    def rewrite(self, segment: int, change: Callable[[bytes], bytes | None]) -> bool:
+        """Gives frames of a file that nobody writes to other blocks of the same length; None: the same one.
+
+        The file is the old one or the new one at any time, so this may go on beside all else. Whether it has changed.
+        """
+        path = self._path(segment)
+        found = [one for one in self._scan(segment, 0, path.stat().st_size) if isinstance(one, Frame)]
+        changed = [(one.at.offset, block) for one in found if (block := change(one.block)) is not None]
+        if not changed:
+            return False
+        data, aside = bytearray(path.read_bytes()), path.with_suffix(".new")
+        for at, block in changed:
+            header = bytes(data[at : at + _CHECKED])
+            frame = header + zlib.crc32(block, zlib.crc32(header)).to_bytes(4, "little") + block
+            data[at : at + len(frame)] = frame
+        aside.write_bytes(data)
+        sync(aside)
+        os.replace(aside, path)
+        sync(self._folder)
+        return True
 
     def _report(self, segment: int, damage: Damage) -> None:
         if self._quarantine(segment, damage.at, damage.end):

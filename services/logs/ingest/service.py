@@ -43,6 +43,11 @@ def singly(stored: Iterable[Stored]) -> Iterator[tuple[int, Record]]:
             yield sequence, one
 
 
+def whose(one: Kept) -> str:
+    """The tenant of a record, or of a table of them."""
+    return one.like.tenant if isinstance(one, Table) else one.tenant
+
+
 class Ingest:
     """The record of everything. Others follow it from a position that each keeps for itself."""
 
@@ -60,6 +65,8 @@ class Ingest:
         self._fresh: dict[Position, tuple[list[Stored], Position]] = {}
         self._order: deque[tuple[Position, int]] = deque()
         self._held = 0
+        # Tenants of whom nothing is kept any more.
+        self.gone: frozenset[str] = frozenset()
         self.watchers: list[Callable[[Sequence[Kept]], None]] = []
 
     async def open(self) -> None:
@@ -97,7 +104,11 @@ class Ingest:
 
     def _append(self, batches: Sequence[Batch]) -> list[tuple[Frame, list[Stored]]]:
         """The frames of new events with their records, which need not be decoded again for those who follow."""
-        batches = [Batch(batch.event, self._clean(batch.records)) for batch in batches]
+        if self.gone:
+            batches = [
+                Batch(batch.event, [one for one in batch.records if whose(one) not in self.gone]) for batch in batches
+            ]
+        batches = [Batch(batch.event, self._clean(batch.records)) for batch in batches if batch.records]
         packed = [(batch.event, sum(map(size, batch.records)), pack(batch.records)) for batch in batches]
         given = {id(block): batch.records for (_, _, block), batch in zip(packed, batches, strict=True)}
         return [(frame, _numbered(frame, given[id(frame.block)])) for frame in self._segments.append(packed)]
@@ -121,6 +132,22 @@ class Ingest:
             if found:
                 return found, position
             await news.wait()
+
+    async def turn(self) -> Sequence[int]:
+        """The files that are not written to from now on; nothing of them is in memory."""
+        found = await asyncio.get_running_loop().run_in_executor(self._thread, self._segments.turn)
+        self._fresh.clear()
+        self._order.clear()
+        self._held = 0
+        return found
+
+    async def rewrite(self, segment: int, change: Callable[[bytes], bytes | None]) -> bool:
+        """As `Segments.rewrite`, beside what comes in."""
+        return await asyncio.to_thread(self._segments.rewrite, segment, change)
+
+    async def read(self, position: Position) -> tuple[list[Stored], Position]:
+        """What the files have behind a position, a megabyte or so; at their end the position stays."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, position)
 
     def _since(self, position: Position) -> tuple[list[Stored], Position]:
         """All that is decoded behind a position, as far as it goes without a gap."""

@@ -6,7 +6,7 @@ position of them it goes; records behind that are added again after a crash, and
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from services.kit.auth import Scope
+from services.kit.disk import sync
 from services.kit.errors import Code, Failure
 from services.logs.domain import Record
 from services.logs.encoding import loads
@@ -52,6 +53,7 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._position = folder / _VERSION, folder / f"{_VERSION}.position"
+        self._dropped = folder / f"{_VERSION}.dropped"  # there are bytes in it of what was dropped
         self._index: Any = None
         self._writer: Any = None
         self._searcher: Any = None
@@ -121,6 +123,38 @@ class Index:
         passing.rename(self._position)
         self._index.reload()
         self._searcher = self._index.searcher()
+
+    def drop(self, tenants: Collection[str]) -> bool:
+        """Nothing of tenants is found from now on; whether their bytes may still be in its files."""
+        dropped, queries = self._dropped, [self._translation.of_tenant(tenant) for tenant in tenants]
+        if any(self._searcher.search(query, limit=1, count=True).count for query in queries):
+            dropped.touch()
+            sync(dropped.parent)
+        self._writer = self._writer or self._index.writer(_HEAP, 1)
+        for query in queries:
+            self._writer.delete_documents_by_query(query)
+        self._writer.commit()
+        self._index.reload()
+        self._searcher = self._index.searcher()
+        return dropped.exists()
+
+    def aside(self) -> "Index":
+        """An empty one that may take its place."""
+        shutil.rmtree(folder := self._folder.parent / "anew", ignore_errors=True)
+        return Index(folder)
+
+    def take(self, anew: "Index") -> tuple[int, int]:
+        """Puts another in its place, which has all up to the position that is returned. Killed meanwhile: empty."""
+        anew.close()
+        self.let_go()
+        self._position.unlink(missing_ok=True)
+        shutil.rmtree(self._folder)
+        anew._folder.rename(self._folder)
+        anew._position.rename(self._position)
+        shutil.rmtree(anew._folder.parent)
+        self._dropped.unlink(missing_ok=True)
+        sync(self._folder.parent)
+        return self.open()
 
     def search(self, scope: Scope, query: Query, window: Window, limit: int) -> list[Found]:
         """Records of a scope, newest first; fewer than `limit` when they are large, but one at least."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from services.kit.errors import Code, Failure, InvalidValue, NotFound, Unavailab
 from services.kit.pages import Page
 from services.logs.domain import Record
 from services.logs.ingest.segments import Position
-from services.logs.ingest.service import Ingest
+from services.logs.ingest.service import Ingest, Stored, whose
 from services.logs.search.buckets import Bucket
 from services.logs.search.documents import SPLITS
 from services.logs.search.domain import And, Field, Or, Query, matches, parse
@@ -23,6 +23,7 @@ from services.logs.tables import Table, single
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _COMMIT_EVERY = 0.5  # seconds
+_IDLE = 5.0  # seconds after which it is seen, where no record comes, that there is another index
 _TAIL = 100  # batches that a slow watcher may be behind
 _TRACE = 1000
 _BUCKETS = 10_000
@@ -33,7 +34,7 @@ class Search:
 
     def __init__(self, ingest: Ingest, index: Index) -> None:
         self._ingest, self._index = ingest, index
-        self._opened = asyncio.Event()
+        self._opened, self._moved, self._taken = asyncio.Event(), Position(), False
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._reading = ThreadPoolExecutor(2, thread_name_prefix="search")
 
@@ -53,15 +54,54 @@ class Search:
         since = 0.0  # when the first record came that is not committed
         while True:
             try:
-                async with asyncio.timeout(_COMMIT_EVERY if since else None):
-                    stored, position = await self._ingest.after(position)
-                await self._in_order(self._index.add, stored)
-                since = since or time.monotonic()
+                async with asyncio.timeout(_COMMIT_EVERY if since else _IDLE):
+                    stored, after = await self._ingest.after(position)
             except TimeoutError:
-                pass
-            if time.monotonic() - since >= _COMMIT_EVERY:
+                stored, after = [], position
+            if await self._in_order(self._add, stored):
+                position, since = self._moved, 0.0
+                continue
+            position = after
+            if stored:
+                since = since or time.monotonic()
+            if since and time.monotonic() - since >= _COMMIT_EVERY:
                 await self._in_order(self._index.commit, position)
                 since = 0.0
+
+    def _add(self, stored: Sequence[Stored]) -> bool:
+        """Adds what may be kept; true when another index has come to the place of ours, which has not come so far."""
+        if self._taken:
+            self._taken = False
+            return True
+        gone = self._ingest.gone
+        if kept := [one for one in stored if whose(one.record) not in gone] if gone else stored:
+            self._index.add(kept)
+        return False
+
+    async def forget(self, tenants: Collection[str]) -> None:
+        """Nothing of tenants is found from now on; returns when its files have nothing of them either."""
+        await self._opened.wait()
+        if await self._in_order(self._index.drop, tenants):
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """Fills another index from the files, beside all else, and puts it in the place of ours.
+
+        What is deleted from an index stays in its files until they are merged, and nobody can ask for that.
+        """
+        anew, loop = self._index.aside(), asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, thread_name_prefix="anew") as thread:
+            position, last = Position(*await loop.run_in_executor(thread, anew.open)), None
+            while position != last:
+                last, began = position, time.monotonic()
+                stored, position = await self._ingest.read(last)
+                await loop.run_in_executor(thread, anew.add, stored)
+                await asyncio.sleep(time.monotonic() - began)  # the other half of the time is others'
+            await loop.run_in_executor(thread, anew.commit, position)
+        await self._in_order(self._take, anew)
+
+    def _take(self, anew: Index) -> None:
+        self._moved, self._taken = Position(*self._index.take(anew)), True
 
     async def _in_order(self, work: Callable[..., T], *about: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writing, work, *about)

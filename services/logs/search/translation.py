@@ -55,6 +55,10 @@ class Translation:
             if low is not None or high is not None
         ]
 
+    def of_tenant(self, tenant: str) -> Any:
+        """All that a tenant has."""
+        return self._query.regex_query(self._schema, "scope", f"{_escaped(tenant)}/.*")
+
     def since(self, sequence: int) -> Any:
         """Records with a number or a larger one."""
         return self._query.range_query(self._schema, "sequence", self._integer, sequence, None)

@@ -1,0 +1,160 @@
+"""Records of a tenant whose keys are destroyed: out of the files and the index, and nobody else's with them."""
+
+import asyncio
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+
+from services.logs.domain import Record
+from services.logs.encoding import pack, repack, unpack
+from services.logs.ingest.forgotten import Forgotten, without
+from services.logs.ingest.segments import Position, Segments
+from services.logs.ingest.service import Batch, Ingest, whose
+from tests.logs.conftest import found, line, logs, search, tell
+from tests.logs.records import record
+from tests.support.house import House, until
+
+WORDS = "canary 9f2c41d7b8e35a06"  # no compression finds a part of it before
+
+
+async def shred(centre: House, tenant: str) -> None:
+    assert centre.runtime.storage.keys
+    await centre.runtime.storage.keys.shred(tenant)
+    centre.runtime.forgetting.wake()
+
+
+def kept(home: Path) -> list[Record]:
+    """What the files say."""
+    segments = Segments(home / "logs-store" / "records")
+    segments.open()
+    records, position, last = list[Record](), Position(), None
+    while position != last:
+        last = position
+        frames, position = segments.read(last)
+        records += [one for frame in frames for one in unpack(frame.block) if isinstance(one, Record)]
+    segments.close()
+    return records
+
+
+def read(home: Path) -> bool:
+    """Whether the words can be read in a file of the index."""
+    files = [path for path in (home / "logs-store" / "index").rglob("*") if path.is_file()]
+    return any(b"9f2c41d7b8e35a06" in path.read_bytes() for path in files)
+
+
+async def forgotten(home: Path) -> None:
+    await until(lambda: (home / "logs-store" / "forgotten").exists())
+
+
+async def test_nothing_of_a_forgotten_tenant_is_found_or_kept(tmp_path: Path) -> None:
+    async with logs(tmp_path) as centre:
+        await tell(centre, line(f"{WORDS} one", "gone"), line("others are here", "stays"), line(WORDS, "gone"))
+        await found(centre, "canary", 2, "gone")
+        await found(centre, "others", 1, "stays")
+        await shred(centre, "gone")
+        await forgotten(tmp_path)
+
+        assert await search(centre, "canary", "gone") == []
+        await tell(centre, line("others come later", "stays"), line(f"{WORDS} again", "gone"))
+        await found(centre, "others", 2, "stays")
+        assert await search(centre, "canary", "gone") == []
+    assert {one.tenant for one in kept(tmp_path)} >= {"stays"}
+    assert "gone" not in {one.tenant for one in kept(tmp_path)}
+    assert not read(tmp_path)
+
+
+async def test_a_log_centre_that_was_away_forgets_when_it_starts(tmp_path: Path) -> None:
+    async with logs(tmp_path) as centre:
+        await tell(centre, line(WORDS, "gone"), line("others", "stays"))
+        await found(centre, "canary", 1, "gone")
+        await found(centre, "others", 1, "stays")
+        keys = centre.runtime.storage.keys
+        assert keys
+    assert read(tmp_path)
+    await keys.shred("gone")
+
+    async with logs(tmp_path) as centre:
+        await forgotten(tmp_path)
+        await found(centre, "others", 1, "stays")
+        assert await search(centre, "canary", "gone") == []
+    assert not read(tmp_path)
+    assert "gone" not in {one.tenant for one in kept(tmp_path)}
+
+
+async def test_who_is_noted_has_nothing_kept_from_the_start_on(tmp_path: Path) -> None:
+    (tmp_path / "logs-store").mkdir()
+    (tmp_path / "logs-store" / "forgotten").write_text('["gone"]')
+    async with logs(tmp_path) as centre:
+        await tell(centre, line(WORDS, "gone"), line("others", "stays"))
+        await found(centre, "others", 1, "stays")
+
+        assert await search(centre, "canary", "gone") == []
+
+
+async def test_one_who_follows_goes_on_where_he_was(tmp_path: Path) -> None:
+    ingest = Ingest(Segments(tmp_path / "records", most=400))
+    await ingest.open()
+    half = Position()
+    for number in range(30):
+        mixed = [record(number, tenant=tenant, text=f"{WORDS} {number}") for tenant in ("acme", "gone")]
+        await ingest.append([Batch(f"event-{number}", mixed)])
+        if number == 14:
+            _, half = await ingest.read(half)
+    dropped = list[str]()
+
+    async def unfind(tenants: Collection[str]) -> None:
+        dropped.extend(tenants)
+
+    await Forgotten(tmp_path / "forgotten", ingest, unfind).forget(["gone", "never"])
+    read, position, last = list[Record](), half, None
+    while position != last:
+        last = position
+        stored, position = await ingest.read(last)
+        read += [one.record for one in stored if isinstance(one.record, Record)]
+    ingest.close()
+
+    assert [(one.tenant, one.record) for one in read] == [("acme", f"r{number}") for number in range(15, 30)]
+    assert sorted(dropped) == ["gone", "never"]
+
+
+async def test_a_pass_that_was_broken_off_is_made_again(tmp_path: Path) -> None:
+    ingest = Ingest(Segments(tmp_path / "records", most=300))
+    await ingest.open()
+    for number in range(20):
+        await ingest.append([Batch(f"event-{number}", [record(number, tenant="gone")])])
+
+    async def fails(tenants: Collection[str]) -> None:
+        raise OSError("the disk is away")
+
+    with pytest.raises(OSError, match="away"):
+        await Forgotten(tmp_path / "forgotten", ingest, fails).forget(["gone"])
+    (tmp_path / "records" / "00000000000000000000.new").write_bytes(b"half of a file")
+
+    async def unfind(tenants: Collection[str]) -> None:
+        await asyncio.sleep(0)
+
+    again = Forgotten(tmp_path / "forgotten", ingest, unfind)
+    await again.forget(["gone"])
+    stored, _ = await ingest.read(Position())
+    ingest.close()
+
+    assert stored == []
+    assert (tmp_path / "forgotten").read_text() == '["gone"]'
+
+
+@pytest.mark.parametrize("tenants", [[], ["gone"], ["gone", "acme"], ["acme"]])
+def test_a_block_without_some_records_is_as_long_and_has_the_others(tenants: list[str]) -> None:
+    records = [record(number, tenant=tenant, text="x" * number) for number in range(9) for tenant in ("acme", "gone")]
+    block = pack(records)
+    changed = without(tenants, block)
+
+    assert (changed is None) == (not tenants)
+    if changed is not None:
+        assert len(changed) == len(block)
+        assert unpack(changed) == [one for one in records if whose(one) not in tenants]
+
+
+def test_records_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit into 10 bytes"):
+        repack([record()], 10)
