@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
@@ -63,8 +64,9 @@ async def fill(kept: Storage, home: Path, tenant: str) -> None:
 
 async def left(kept: Storage, home: Path, tenant: str) -> list[str]:
     """What there is of a tenant, but what says that his keys are destroyed."""
-    files = [path for path in home.rglob("*") if path.is_file() and tenant in path.relative_to(home).parts]
-    names = [str(path.relative_to(home)) for path in files]
+    # os.walk bears that something goes away meanwhile.
+    files = [Path(here, name).relative_to(home) for here, _, found in os.walk(home) for name in found]
+    names = [str(path) for path in files if tenant in path.parts]
     if kept.bucket:
         for folder in ("blobs", "tables", "uploads", "keys"):
             names += [item.name for item in await kept.bucket.list(f"{folder}/{tenant}")]
