@@ -50,6 +50,9 @@ CHOKE = {
     "sqlglot": ("services/data/sql/", "services/data/reading/select.py"),
     "alembic": ("services/kit/migrations.py",),
 }
+# Who calls other services on a schedule of its own: no caller waits for it, so that it may ask again.
+UNHURRIED = ("services/kit/bus_remote.py", "services/inference/registry.py", "services/trainer/workers/worker.py")
+REPEATERS = {"tenacity", "backoff", "retrying", "stamina"}
 BAD_NAMES = {"utils", "util", "common", "helper", "helpers", "manager", "base", "impl", "misc"}
 
 
@@ -215,6 +218,32 @@ def test_nothing_waits_with_a_call_that_may_lose_a_cancellation() -> None:
     waits = re.compile(r"\bwait_for\(")  # Python 3.11's; asyncio.timeout does not
 
     assert not [name(path) for path in SOURCES if waits.search(path.read_text())]
+
+
+def tries_in_loops(path: Path) -> Iterator[int]:
+    """Lines of what may be tried again: a `try` in a loop, with something that goes on behind what it caught."""
+    for loop in ast.walk(tree(path)):
+        if isinstance(loop, ast.While | ast.For | ast.AsyncFor):
+            tries = [node for node in ast.walk(loop) if isinstance(node, ast.Try)]
+            handlers = [handler for node in tries for handler in node.handlers]
+            yield from (one.lineno for one in handlers if not isinstance(one.body[-1], ast.Raise | ast.Return))
+
+
+def test_nobody_but_the_gateway_asks_again_on_the_way_of_a_request() -> None:
+    """Where each service asks again, what breaks is asked more often the more of them there are (RELIABILITY S13).
+
+    So no service needs to look whether the call that it answers is a repeat.
+    """
+
+    def rule(path: Path) -> Iterator[str]:
+        found = list(imports(path))
+        yield from (f"imports {one}" for one in found if one.partition(".")[0] in REPEATERS)
+        calls = any(one.endswith("Stub") for one in found) and name(path) not in UNHURRIED
+        if calls and place(path)[:1] != ["gateway"]:
+            yield from (f"calls a service, and may do so again in line {line}" for line in tries_in_loops(path))
+
+    assert broken(rule) == []
+    assert not [path for path in UNHURRIED if not any(one.endswith("Stub") for one in imports(ROOT / path))]
 
 
 def test_files_and_functions_are_short_as_a_rule() -> None:
