@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from grpc import aio
 
-from aimass.v1 import gateway_events_pb2 as events
 from aimass.v1 import models_pb2
+from aimass.v1.audit_events_pb2 import CallAudited
 from aimass.v1.models_pb2_grpc import ModelsStub
 from services.kit.status import failure_of
 from tests.gateway.conftest import Gateway
@@ -80,7 +80,7 @@ async def _audited(gateway: Gateway) -> list[Any]:
     """What the trail has, once the last call is in it."""
     count = 1
     while True:
-        found: list[Any] = await gateway.house.heard(events.CallAudited, count)
+        found: list[Any] = await gateway.house.heard(CallAudited, count)
         if any(one.method == "aimass.v1.Models/DeleteModel" for one in found):
             return found
         count += 1

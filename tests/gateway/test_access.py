@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aimass.v1 import gateway_events_pb2 as events
+from aimass.v1.audit_events_pb2 import CallAudited
 from services.kit.config import ConfigError
 from tests.gateway.conftest import Gateway, gateway_at
 
@@ -283,7 +284,7 @@ async def test_changes_and_audited_calls_are_told(gateway: Gateway) -> None:
     key = await gateway.tenant("kappa")
     await ask(gateway, key, "POST", "/v1/tenants", json={"tenant": "no"}, headers={"x-request-id": "audit-1"})
 
-    audited = (await heard(gateway, events.CallAudited, "audit-1"))[0]
+    audited = (await heard(gateway, CallAudited, "audit-1"))[0]
     changed = await heard(gateway, events.TenantChanged, "kappa")
     keys = await heard(gateway, events.ApiKeyChanged, key[4:12])
     assert (audited.method, audited.outcome, audited.resource) == (

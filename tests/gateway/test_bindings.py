@@ -7,6 +7,7 @@ import pytest
 
 from aimass.v1 import gateway_events_pb2 as events
 from aimass.v1 import models_pb2
+from aimass.v1.audit_events_pb2 import CallAudited
 from aimass.v1.models_pb2_grpc import ModelsStub
 from services.kit.status import failure_of
 from tests.gateway.conftest import Gateway
@@ -108,7 +109,7 @@ async def test_what_is_refused_is_in_the_audit_trail_also_of_streams(gateway: Ga
     named = f"refused-{len(path)}"
 
     assert await status(gateway, key, path, x_request_id=named) == 403
-    told = (await heard(gateway, events.CallAudited, named))[0]
+    told = (await heard(gateway, CallAudited, named))[0]
     assert (told.outcome, told.principal) == ("forbidden", f"key:{key[4:12]}")
 
 

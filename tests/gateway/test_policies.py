@@ -8,6 +8,7 @@ from grpc import aio
 
 from aimass.v1 import gateway_events_pb2 as events
 from aimass.v1 import models_pb2
+from aimass.v1.audit_events_pb2 import CallAudited
 from aimass.v1.models_pb2_grpc import ModelsStub
 from services.kit.status import failure_of
 from tests.gateway.conftest import Gateway
@@ -189,7 +190,7 @@ async def test_a_version_counts_when_it_was_tested_and_activated(gateway: Gatewa
     assert (after.status_code, after.json()["code"]) == (403, "forbidden")
     assert after.json()["detail"] == "the policy rule no-promotion refuses it"
     assert (await ask(gateway, key, "GET", "/v1/models/late")).status_code == 200
-    assert (await heard(gateway, events.CallAudited, "pol-refused"))[0].outcome == "forbidden"
+    assert (await heard(gateway, CallAudited, "pol-refused"))[0].outcome == "forbidden"
 
 
 async def test_policies_are_those_of_one_tenant(gateway: Gateway) -> None:

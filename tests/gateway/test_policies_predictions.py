@@ -12,7 +12,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from aimass.v1 import gateway_events_pb2 as events
+from aimass.v1.audit_events_pb2 import CallAudited
 from services.gateway.policies.domain.compiled import Compiled
 from services.gateway.policies.domain.rules import Effect, Rule, What
 from services.gateway.policies.guard import Guard
@@ -201,8 +201,8 @@ async def test_predictions_that_are_refused_are_in_the_audit_trail_once(app: Ser
     for _ in range(5):
         assert (await app.post("/v2/models/late/infer", ROW, key)).status_code == 403
 
-    async def told() -> list[events.CallAudited]:
-        heard = await running(app, events.CallAudited)
+    async def told() -> list[CallAudited]:
+        heard = await running(app, CallAudited)
         return [one for one in heard if one.principal == f"key:{key[4:12]}"]
 
     async def there() -> bool:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from aimass.v1 import gateway_events_pb2
+from aimass.v1 import audit_events_pb2
 from services.gateway.access import trail as trail_module
 from services.gateway.access.trail import Trail
 from services.kit.auth import Principal, Scope
@@ -28,7 +28,7 @@ class Book:
         self.failure: Exception = Unavailable("the database cannot be reached")
 
     async def write(self, events: Sequence[Event]) -> None:
-        names = [gateway_events_pb2.CallAudited.FromString(event.body).request_id for event in events]
+        names = [audit_events_pb2.CallAudited.FromString(event.body).request_id for event in events]
         await self.open.wait()
         if self.refuses & set(names):
             raise self.failure

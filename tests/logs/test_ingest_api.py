@@ -5,7 +5,7 @@ import pytest
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from aimass.v1 import gateway_events_pb2, options_pb2, registry_events_pb2, trainer_events_pb2
+from aimass.v1 import audit_events_pb2, options_pb2, registry_events_pb2, trainer_events_pb2
 from aimass.v1.access_pb2 import CreatedApiKey
 from aimass.v1.jobs_pb2 import JOB_STATE_FAILED
 from services.kit.auth import Scope
@@ -70,9 +70,9 @@ def test_a_failure_among_events_is_a_warning() -> None:
 
 
 def test_an_audited_call_keeps_its_request_and_outcome() -> None:
-    record = only(event_of(gateway_events_pb2.CallAudited(request_id="r-1", outcome="not_found")))
+    record = only(event_of(audit_events_pb2.CallAudited(request_id="r-1", outcome="not_found")))
 
-    assert (record.request_id, record.status) == ("r-1", "not_found")
+    assert (record.service, record.request_id, record.status) == ("gateway", "r-1", "not_found")
 
 
 def test_a_field_that_is_declared_secret_is_cleared() -> None:

@@ -28,38 +28,35 @@ from aimass.v1 import privacy_pb2 as aimass_dot_v1_dot_privacy__pb2
 from aimass.v1 import quotas_pb2 as aimass_dot_v1_dot_quotas__pb2
 from aimass.v1 import limits_pb2 as aimass_dot_v1_dot_limits__pb2
 from aimass.v1 import roles_pb2 as aimass_dot_v1_dot_roles__pb2
-from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61imass/v1/gateway_events.proto\x12\taimass.v1\x1a\x16\x61imass/v1/access.proto\x1a\x18\x61imass/v1/policies.proto\x1a\x17\x61imass/v1/privacy.proto\x1a\x16\x61imass/v1/quotas.proto\x1a\x16\x61imass/v1/limits.proto\x1a\x15\x61imass/v1/roles.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"V\n\x0eReleaseApplied\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\x05\"G\n\rApiKeyChanged\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.aimass.v1.ApiKey\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"F\n\rTenantChanged\x12!\n\x06tenant\x18\x01 \x01(\x0b\x32\x11.aimass.v1.Tenant\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"@\n\x0bRoleChanged\x12\x1d\n\x04role\x18\x01 \x01(\x0b\x32\x0f.aimass.v1.Role\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"I\n\x0e\x42indingChanged\x12#\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x12.aimass.v1.Binding\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"C\n\x0cLimitChanged\x12\x1f\n\x05limit\x18\x01 \x01(\x0b\x32\x10.aimass.v1.Limit\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"R\n\x0fPoliciesChanged\x12+\n\x08policies\x18\x01 \x01(\x0b\x32\x19.aimass.v1.ActivePolicies\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"\\\n\x14PrivacyFilterChanged\x12\x30\n\x0eprivacy_filter\x18\x01 \x01(\x0b\x32\x18.aimass.v1.PrivacyFilter\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"\xa2\x01\n\x0b\x43\x61llAudited\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\x12\x0f\n\x07outcome\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\"C\n\x0cQuotaChanged\x12\x1f\n\x05quota\x18\x01 \x01(\x0b\x32\x10.aimass.v1.Quota\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"I\n\x0cUsageSettled\x12%\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x16.aimass.v1.LedgerEntry\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"P\n\x10PriceListCreated\x12(\n\nprice_list\x18\x01 \x01(\x0b\x32\x14.aimass.v1.PriceList\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61imass/v1/gateway_events.proto\x12\taimass.v1\x1a\x16\x61imass/v1/access.proto\x1a\x18\x61imass/v1/policies.proto\x1a\x17\x61imass/v1/privacy.proto\x1a\x16\x61imass/v1/quotas.proto\x1a\x16\x61imass/v1/limits.proto\x1a\x15\x61imass/v1/roles.proto\"V\n\x0eReleaseApplied\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\x05\"G\n\rApiKeyChanged\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.aimass.v1.ApiKey\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"F\n\rTenantChanged\x12!\n\x06tenant\x18\x01 \x01(\x0b\x32\x11.aimass.v1.Tenant\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"@\n\x0bRoleChanged\x12\x1d\n\x04role\x18\x01 \x01(\x0b\x32\x0f.aimass.v1.Role\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"I\n\x0e\x42indingChanged\x12#\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x12.aimass.v1.Binding\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"C\n\x0cLimitChanged\x12\x1f\n\x05limit\x18\x01 \x01(\x0b\x32\x10.aimass.v1.Limit\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"R\n\x0fPoliciesChanged\x12+\n\x08policies\x18\x01 \x01(\x0b\x32\x19.aimass.v1.ActivePolicies\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"\\\n\x14PrivacyFilterChanged\x12\x30\n\x0eprivacy_filter\x18\x01 \x01(\x0b\x32\x18.aimass.v1.PrivacyFilter\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"C\n\x0cQuotaChanged\x12\x1f\n\x05quota\x18\x01 \x01(\x0b\x32\x10.aimass.v1.Quota\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"I\n\x0cUsageSettled\x12%\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x16.aimass.v1.LedgerEntry\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"P\n\x10PriceListCreated\x12(\n\nprice_list\x18\x01 \x01(\x0b\x32\x14.aimass.v1.PriceList\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aimass.v1.gateway_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RELEASEAPPLIED']._serialized_start=224
-  _globals['_RELEASEAPPLIED']._serialized_end=310
-  _globals['_APIKEYCHANGED']._serialized_start=312
-  _globals['_APIKEYCHANGED']._serialized_end=383
-  _globals['_TENANTCHANGED']._serialized_start=385
-  _globals['_TENANTCHANGED']._serialized_end=455
-  _globals['_ROLECHANGED']._serialized_start=457
-  _globals['_ROLECHANGED']._serialized_end=521
-  _globals['_BINDINGCHANGED']._serialized_start=523
-  _globals['_BINDINGCHANGED']._serialized_end=596
-  _globals['_LIMITCHANGED']._serialized_start=598
-  _globals['_LIMITCHANGED']._serialized_end=665
-  _globals['_POLICIESCHANGED']._serialized_start=667
-  _globals['_POLICIESCHANGED']._serialized_end=749
-  _globals['_PRIVACYFILTERCHANGED']._serialized_start=751
-  _globals['_PRIVACYFILTERCHANGED']._serialized_end=843
-  _globals['_CALLAUDITED']._serialized_start=846
-  _globals['_CALLAUDITED']._serialized_end=1008
-  _globals['_QUOTACHANGED']._serialized_start=1010
-  _globals['_QUOTACHANGED']._serialized_end=1077
-  _globals['_USAGESETTLED']._serialized_start=1079
-  _globals['_USAGESETTLED']._serialized_end=1152
-  _globals['_PRICELISTCREATED']._serialized_start=1154
-  _globals['_PRICELISTCREATED']._serialized_end=1234
+  _globals['_RELEASEAPPLIED']._serialized_start=191
+  _globals['_RELEASEAPPLIED']._serialized_end=277
+  _globals['_APIKEYCHANGED']._serialized_start=279
+  _globals['_APIKEYCHANGED']._serialized_end=350
+  _globals['_TENANTCHANGED']._serialized_start=352
+  _globals['_TENANTCHANGED']._serialized_end=422
+  _globals['_ROLECHANGED']._serialized_start=424
+  _globals['_ROLECHANGED']._serialized_end=488
+  _globals['_BINDINGCHANGED']._serialized_start=490
+  _globals['_BINDINGCHANGED']._serialized_end=563
+  _globals['_LIMITCHANGED']._serialized_start=565
+  _globals['_LIMITCHANGED']._serialized_end=632
+  _globals['_POLICIESCHANGED']._serialized_start=634
+  _globals['_POLICIESCHANGED']._serialized_end=716
+  _globals['_PRIVACYFILTERCHANGED']._serialized_start=718
+  _globals['_PRIVACYFILTERCHANGED']._serialized_end=810
+  _globals['_QUOTACHANGED']._serialized_start=812
+  _globals['_QUOTACHANGED']._serialized_end=879
+  _globals['_USAGESETTLED']._serialized_start=881
+  _globals['_USAGESETTLED']._serialized_end=954
+  _globals['_PRICELISTCREATED']._serialized_start=956
+  _globals['_PRICELISTCREATED']._serialized_end=1036
 # @@protoc_insertion_point(module_scope)

@@ -11,7 +11,6 @@ from aimass.v1 import quotas_pb2 as _quotas_pb2
 from aimass.v1 import roles_pb2 as _roles_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -231,62 +230,6 @@ class PrivacyFilterChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PrivacyFilterChanged: _TypeAlias = PrivacyFilterChanged  # noqa: Y015
-
-@_typing.final
-class CallAudited(_message.Message):
-    """Somebody called a method that is audited."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    PRINCIPAL_FIELD_NUMBER: _builtins.int
-    METHOD_FIELD_NUMBER: _builtins.int
-    RESOURCE_FIELD_NUMBER: _builtins.int
-    OUTCOME_FIELD_NUMBER: _builtins.int
-    TIME_FIELD_NUMBER: _builtins.int
-    ADDRESS_FIELD_NUMBER: _builtins.int
-    request_id: _builtins.str
-    principal: _builtins.str
-    method: _builtins.str
-    resource: _builtins.str
-    outcome: _builtins.str
-    """`ok` or the failure's code."""
-    address: _builtins.str
-    @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp: ...
-    def __init__(
-        self,
-        *,
-        request_id: _builtins.str = ...,
-        principal: _builtins.str = ...,
-        method: _builtins.str = ...,
-        resource: _builtins.str = ...,
-        outcome: _builtins.str = ...,
-        time: _timestamp_pb2.Timestamp | None = ...,
-        address: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "address",
-        b"address",
-        "method",
-        b"method",
-        "outcome",
-        b"outcome",
-        "principal",
-        b"principal",
-        "request_id",
-        b"request_id",
-        "resource",
-        b"resource",
-        "time",
-        b"time",
-    ]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CallAudited: _TypeAlias = CallAudited  # noqa: Y015
 
 @_typing.final
 class QuotaChanged(_message.Message):

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from aimass.v1 import access_pb2 as pb
 from aimass.v1 import gateway_events_pb2 as events
+from aimass.v1.audit_events_pb2 import CallAudited
 from services.gateway.access.domain import ApiKey, Signing, Tenant
 from services.kit.auth import Scope
 from services.kit.bus import Event
@@ -68,5 +69,5 @@ def key_changed(key: ApiKey, now: datetime) -> Event:
 
 def call_audited(scope: Scope, told: Mapping[str, str], now: datetime) -> Event:
     """`told` has the text fields of CallAudited."""
-    message = events.CallAudited(**told, time=to_wire(now))
+    message = CallAudited(**told, time=to_wire(now))
     return Event.of(message, scope, "calls", told["request_id"] or "unnamed", _SOURCE, now)

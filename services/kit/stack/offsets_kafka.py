@@ -15,7 +15,7 @@ from services.kit.errors import Unavailable
 Ends = dict[tuple[str, int], int]
 _SECONDS = 10_000  # milliseconds for a question
 _OURS, _ASIDE = "aimass.", ".dead"
-_SPEAK = ("data", "gateway", "inference", "registry", "trainer")
+_SPEAK = ("audit", "data", "gateway", "inference", "registry", "trainer")
 # The groups that keep offsets, and what they read; other processes read from the end, and ask for what they missed.
 READERS: Mapping[str, frozenset[str]] = {
     "logs": frozenset({TELEMETRY, *(f"aimass.{service}.v1" for service in _SPEAK)}),

@@ -22,6 +22,7 @@ TOPICS = [
     "aimass.registry.v1",
     "aimass.inference.v1",
     "aimass.gateway.v1",
+    "aimass.audit.v1",
     TELEMETRY,
 ]
 Hear = Callable[[Sequence[Event]], Awaitable[None]]

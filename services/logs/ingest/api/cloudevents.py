@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from aimass.v1 import (  # noqa: F401 - their messages are found by name
+    audit_events_pb2,
     data_events_pb2,
     gateway_events_pb2,
     inference_events_pb2,
@@ -24,6 +25,7 @@ from services.kit.redaction import redact
 from services.logs.domain import Record, Value, bounded, cut, word
 
 _DEEP = 4
+_SPEAKERS = {"aimass.audit.v1": "gateway"}  # of topics that are not called after a service
 
 
 @cache
@@ -53,7 +55,7 @@ def records(event: Event) -> list[Record]:
         time_ns=int(time.timestamp() * 1e6) * 1000,
         kind="event",
         severity="WARN" if "FAILED" in state else "INFO",
-        service=event.topic.split(".")[1],
+        service=_SPEAKERS.get(event.topic) or event.topic.split(".")[1],
         name=event.type.rsplit(".", 1)[-1],
         text=cut(redact(f"{event.type.rsplit('.', 1)[-1]} {subject} {orjson.dumps(content).decode()}")),
         request_id=word(str(found.get("request_id", ""))),
