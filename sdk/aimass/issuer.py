@@ -3,6 +3,9 @@
 import base64
 import hashlib
 import json
+import queue
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
@@ -15,7 +18,8 @@ from aimass.failures import Failure
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _KNOWN = "/.well-known/openid-configuration"
-_SECONDS = 10.0  # for each answer
+_SECONDS = 10.0  # for each answer, from its question to its last byte
+_LARGEST = 2**20  # bytes of an answer
 _YEAR = 31_536_000.0  # seconds; a longer life is none that anybody meant
 _BUSY = 429
 
@@ -106,24 +110,53 @@ def document(url: str, ca: str = "", form: Mapping[str, str] | None = None, clos
 
 
 def asked(url: str, ca: str = "", form: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any] | None]:
-    """The status of an answer, and its JSON object if it is one. Raises Failure `unavailable` if there is none, or one
-    that asks for patience."""
-    parts = urlsplit(url)
-    local = parts.hostname in _LOCAL
+    """The status of an answer, and its JSON object if it is one. Raises Failure `unavailable` if there is none in ten
+    seconds, or one that asks for patience."""
+    answers = queue.SimpleQueue[tuple[int, bytes] | Exception]()
+
+    def ask() -> None:
+        try:
+            answers.put(_answer(url, ca, form))
+        except Exception as error:
+            answers.put(error)
+
+    # Only another thread can be left: whoever sends byte after byte keeps to the time that each of them may take.
+    threading.Thread(target=ask, daemon=True).start()
+    whose = urlsplit(url).netloc
     try:
-        # Without TLS nothing is verified, and reading the certificates is spared.
-        verify = trusting(ca) if ca else parts.scheme == "https"
-        with httpx2.Client(verify=verify, timeout=_SECONDS, trust_env=not local) as client:
-            answer = client.post(url, data=dict(form)) if form else client.get(url)
-    except httpx2.HTTPError as error:
-        raise Failure("unavailable", f"{parts.netloc} cannot be reached: {type(error).__name__}") from None
-    if answer.status_code >= 500 or answer.status_code == _BUSY:
-        raise Failure("unavailable", f"{parts.netloc} answers with {answer.status_code}")
+        answer = answers.get(timeout=_SECONDS)
+    except queue.Empty:
+        raise Failure("unavailable", f"{whose} does not answer in {_SECONDS:g} s") from None
+    if isinstance(answer, httpx2.HTTPError):
+        raise Failure("unavailable", f"{whose} cannot be reached: {type(answer).__name__}") from None
+    if isinstance(answer, Exception):
+        raise answer
+    status, content = answer
+    if status >= 500 or status == _BUSY:
+        raise Failure("unavailable", f"{whose} answers with {status}")
     try:
-        found = answer.json()
-    except ValueError:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
         found = None
-    return answer.status_code, found if isinstance(found, dict) else None
+    return status, found if isinstance(found, dict) else None
+
+
+def _answer(url: str, ca: str, form: Mapping[str, str] | None) -> tuple[int, bytes]:
+    """Status and content. Raises HTTPError, also for more than an answer has, or takes."""
+    parts, until = urlsplit(url), time.monotonic() + _SECONDS
+    # Without TLS nothing is verified, and reading the certificates is spared.
+    verify = trusting(ca) if ca else parts.scheme == "https"
+    sent = {"method": "POST", "data": dict(form)} if form else {"method": "GET"}
+    local, content = parts.hostname in _LOCAL, b""
+    with (
+        httpx2.Client(verify=verify, timeout=_SECONDS, trust_env=not local) as client,
+        client.stream(url=url, **sent) as answer,
+    ):
+        for piece in answer.iter_bytes():
+            content += piece
+            if len(content) > _LARGEST or time.monotonic() > until:
+                raise httpx2.ReadError("there is no end of it")
+        return answer.status_code, content
 
 
 def _plain(token: Any) -> TypeGuard[str]:
