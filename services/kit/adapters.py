@@ -123,14 +123,16 @@ def storage(settings: Installation, sealing: Vault | None = None) -> Storage:
     copies = Copies(home / "cache" / "blobs", settings.blobs_cache_mib * 2**20)
     passing = home / "cache" / "scratch"
     blobs = S3Blobs(bucket, copies, passing / "blobs")
-    mirrors = S3Mirrors(bucket, copies)
+    from services.kit.sealed_objects import SealedObjects
     from services.kit.sealed_s3 import BucketKeys, SealedS3Uploads, emptying
 
     shared = BucketKeys(bucket)
     ended = shared.destroyed, emptying(bucket, copies, clearing(passing / "blobs", passing / "tables"))
     if not settings.secrets_key.get_secret_value():
+        mirrors = S3Mirrors(bucket, SealedObjects(bucket, None), copies)
         return Storage(blobs, S3Uploads(bucket, blobs), mirrors, bucket, passing, None, *ended)
     keys = TenantKeys(shared, sealing)
+    mirrors = S3Mirrors(bucket, SealedObjects(bucket, keys), copies)
     closed = SealedBlobs(blobs, keys, "blob")  # as copies are called
     return Storage(closed, SealedS3Uploads(bucket, blobs, closed, keys), mirrors, bucket, passing, keys, *ended)
 

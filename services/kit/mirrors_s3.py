@@ -1,4 +1,4 @@
-"""Files of a place in the bucket, copied to this machine and verified."""
+"""Files of a place in the bucket, opened if they lie sealed, copied to this machine and verified."""
 
 import contextlib
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 from services.kit.bucket_s3 import Bucket
 from services.kit.copies import Copies
 from services.kit.errors import InvalidValue, NotFound
+from services.kit.sealed_objects import SealedObjects
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 
@@ -15,8 +16,8 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 class S3Mirrors:
     """Mirrors of what lies in the installation's bucket; of no other place."""
 
-    def __init__(self, bucket: Bucket, copies: Copies) -> None:
-        self._bucket, self._copies = bucket, copies
+    def __init__(self, bucket: Bucket, objects: SealedObjects, copies: Copies) -> None:
+        self._bucket, self._objects, self._copies = bucket, objects, copies
 
     @contextlib.asynccontextmanager
     async def hold(self, tenant: str, uri: str, wanted: Mapping[str, str]) -> AsyncIterator[Path]:
@@ -26,7 +27,7 @@ class S3Mirrors:
 
         async def fetch(name: str, file: Path) -> None:
             try:
-                await self._bucket.download(f"{place}/{name}", file)
+                await self._objects.download(tenant, f"{place}/{name}", file)
             except FileNotFoundError:
                 raise NotFound(f"there is no {name[:200]} in its table") from None
 

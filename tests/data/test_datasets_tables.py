@@ -23,14 +23,14 @@ from services.data.datasets.tables import RowRange, Tables, open_tables
 from services.data.schema import Column, ColumnType
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
-from tests.support.storages import BOTH, settings, storage
+from tests.support.storages import ALL, settings, storage
 
 SCOPE = Scope("acme")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 COLUMNS = (Column("n", ColumnType.INT64),)
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=ALL)
 async def tables(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Tables]:
     stored = storage(tmp_path / "home", settings(request.param))
     made = open_tables(stored, tmp_path / "tables")

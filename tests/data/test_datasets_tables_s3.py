@@ -207,8 +207,8 @@ async def test_entries_of_the_log_that_come_in_between_are_told_apart(
     await pair[0].add("r1", 1)
     bring, met = tables_s3.S3Tables._bring_log, asyncio.Event()
 
-    async def meet(self: tables_s3.S3Tables, log: str, folder: Path) -> frozenset[str]:
-        there = await bring(self, log, folder)
+    async def meet(self: tables_s3.S3Tables, tenant: str, log: str, folder: Path) -> frozenset[str]:
+        there = await bring(self, tenant, log, folder)
         if self is pair[0].tables and not met.is_set():
             met.set()
             await pair[1].add("r2", 2)

@@ -13,9 +13,10 @@ from aimass import backup
 from services.kit.adapters import Storage
 from services.kit.bucket_s3 import PIECE, Bucket
 from services.kit.config import ConfigError
-from services.kit.digests import name_of
+from services.kit.digests import digest_of, name_of
 from services.kit.errors import Failure
 from services.kit.running import Process
+from services.kit.sealed_objects import SealedObjects
 from services.kit.stack import Stack, command, read, stack_of, writing
 from services.kit.stack.offsets_kafka import READERS, counted
 from services.kit.stack.place import SERVICES
@@ -234,6 +235,30 @@ async def test_sealed_blobs_and_their_keys_are_archived_and_damage_is_noticed_wi
     lying = bytearray(await stack.bucket.get(blob))
     lying[-1] ^= 1
     await stack.bucket.put(blob, bytes(lying))
+    with pytest.raises(Failure, match="has been damaged in its store"):
+        await archived(stack, tmp_path)
+
+
+@pytest.mark.far
+async def test_sealed_tables_are_archived_as_they_lie_and_damage_is_noticed(
+    stored: Storage, stack: Stack, tmp_path: Path
+) -> None:
+    objects, rows = SealedObjects(stack.bucket, stored.keys), tmp_path / "rows"
+    rows.write_bytes(b"rows of somebody")
+    part = f"tables/acme/default/flights/r1/part-00000-{digest_of(b'rows of somebody')[7:23]}.parquet"
+    entry = f"tables/acme/default/flights/_delta_log/{0:020d}.json"
+    await objects.upload("acme", part, rows)
+    await objects.put("acme", entry, b"{}")
+
+    assert await archived(stack, tmp_path) == [entry, part, "keys/acme/1"]
+    for name in (part, entry):
+        whole = await stack.bucket.get(name)
+        await stack.bucket.put(name, whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(Failure, match="has been damaged in its store"):
+            await archived(stack, tmp_path)
+        await stack.bucket.put(name, whole)
+    rows.write_bytes(b"rows of others")
+    await objects.upload("acme", part, rows)
     with pytest.raises(Failure, match="has been damaged in its store"):
         await archived(stack, tmp_path)
 

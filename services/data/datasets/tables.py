@@ -163,8 +163,10 @@ def open_tables(storage: Storage, folder: Path) -> Tables:
     if storage.bucket is None or storage.passing is None:
         return FolderTables(folder)
     from services.data.datasets.tables_s3 import S3Tables
+    from services.kit.sealed_objects import SealedObjects
 
-    return S3Tables(storage.bucket, storage.mirrors, storage.passing / "tables")
+    objects = SealedObjects(storage.bucket, storage.keys)
+    return S3Tables(storage.bucket, objects, storage.mirrors, storage.passing / "tables")
 
 
 def _keep(folder: Path, new: NewVersion) -> None:

@@ -1,4 +1,4 @@
-"""Tables in a bucket: `tables/<tenant>/<project>/<data_set>/`, a Delta Lake as in the folder.
+"""Tables in a bucket: `tables/<tenant>/<project>/<data_set>/`, a Delta Lake as in the folder, each object sealed.
 
 A child writes to a folder of this machine; `keep` brings its files to the bucket under names that carry their digest,
 so whoever does the same run again disturbs nothing. The log is written in a local copy of it, and its new entries are
@@ -26,6 +26,7 @@ from services.kit.bucket_s3 import Bucket
 from services.kit.digests import hash_of
 from services.kit.errors import Code, Failure, Internal
 from services.kit.mirrors import Mirrors
+from services.kit.sealed_objects import SealedObjects
 from services.kit.timestamps import uuid7
 
 _MANIFEST = "_manifest.json"
@@ -37,9 +38,9 @@ _AT_ONCE = 8  # objects on their way to or from the bucket
 class S3Tables:
     """Tables in the bucket of the installation."""
 
-    def __init__(self, bucket: Bucket, mirrors: Mirrors, folder: Path) -> None:
-        """`folder`: of this machine, for what is not in the bucket yet."""
-        self._bucket, self._mirrors, self._folder = bucket, mirrors, folder
+    def __init__(self, bucket: Bucket, objects: SealedObjects, mirrors: Mirrors, folder: Path) -> None:
+        """`objects` are those of the bucket; `folder`: of this machine, for what is not in the bucket yet."""
+        self._bucket, self._objects, self._mirrors, self._folder = bucket, objects, mirrors, folder
         self._threads = FileThreads()
         self._run = self._threads.run
         self._turn = asyncio.Semaphore(_AT_ONCE)
@@ -56,16 +57,15 @@ class S3Tables:
         kept = replace(new, files=_named(new.files), quarantine=_named(new.quarantine))
         if folder.exists():
             pairs = zip((*new.files, *new.quarantine), (*kept.files, *kept.quarantine), strict=True)
-            table = _table(scope, new.data_set)
-            fresh = [(old, file) for old, file in pairs if old != file]
-            await self._each(self._upload(folder.parent / old.path, table, file) for old, file in fresh)
-            await self._bucket.put(_note(scope, new.data_set, new.run), manifest(kept))
+            fresh = [(folder.parent / old.path, file) for old, file in pairs if old != file]
+            await self._each(self._upload(scope, new.data_set, *each) for each in fresh)
+            await self._objects.put(scope.tenant, _note(scope, new.data_set, new.run), manifest(kept))
             await self._run(shutil.rmtree, folder)
         return kept
 
     async def recall(self, scope: Scope, data_set: str, run: str) -> NewVersion | None:
         try:
-            return recalled(await self._bucket.get(_note(scope, data_set, run)))
+            return recalled(await self._objects.get(scope.tenant, _note(scope, data_set, run)))
         except FileNotFoundError:
             return None
 
@@ -74,9 +74,9 @@ class S3Tables:
     ) -> int:
         log = f"{_table(scope, new.data_set)}/{_LOG}"
         async with self._passing() as folder:
-            there = await self._bring_log(log, folder / _LOG)
+            there = await self._bring_log(scope.tenant, log, folder / _LOG)
             version = await self._run(delta.write, folder, new.run, columns, files)
-            await self._push_log(log, folder / _LOG, there)
+            await self._push_log(scope.tenant, log, folder / _LOG, there)
         return version
 
     async def discard(self, scope: Scope, data_set: str, run: str) -> None:
@@ -100,38 +100,39 @@ class S3Tables:
     async def close(self) -> None:
         self._threads.close()
 
-    async def _upload(self, file: Path, table: str, kept: WrittenFile) -> None:
+    async def _upload(self, scope: Scope, data_set: str, file: Path, kept: WrittenFile) -> None:
         if await asyncio.to_thread(hash_of, file) != kept.digest:
             raise Internal(f"{kept.path} is not what its child wrote")
-        await self._bucket.upload(f"{table}/{kept.path}", file)
+        await self._objects.upload(scope.tenant, f"{_table(scope, data_set)}/{kept.path}", file)
 
-    async def _bring_log(self, log: str, folder: Path) -> frozenset[str]:
+    async def _bring_log(self, tenant: str, log: str, folder: Path) -> frozenset[str]:
         """The entries that the newest version needs; the names of all that are there."""
         await self._run(lambda: folder.mkdir(parents=True))
         there = frozenset(item.name.rpartition("/")[2] for item in await self._bucket.list(log))
         first = 0
         if _LAST in there:
-            last = await self._bucket.get(f"{log}/{_LAST}")
+            last = await self._objects.get(tenant, f"{log}/{_LAST}")
             await self._run((folder / _LAST).write_bytes, last)
             first = int(orjson.loads(last)["version"])
         numbers = {name: int(match.group(1)) for name in there if (match := _ENTRY.match(name))}
         needed = [name for name, number in numbers.items() if number >= first]
-        await self._each(self._bucket.download(f"{log}/{name}", folder / name) for name in needed)
+        await self._each(self._objects.download(tenant, f"{log}/{name}", folder / name) for name in needed)
         return there
 
-    async def _push_log(self, log: str, folder: Path, there: frozenset[str]) -> None:
+    async def _push_log(self, tenant: str, log: str, folder: Path, there: frozenset[str]) -> None:
         """New entries in their order, then a checkpoint of them. Raises conflict where one of that number is."""
         made = [path for path in await self._run(_entries, folder) if path.name not in there]
         for path in made:
             if path.suffix == ".json":
-                await self._push_entry(f"{log}/{path.name}", await self._run(path.read_bytes))
+                await self._push_entry(tenant, f"{log}/{path.name}", await self._run(path.read_bytes))
         for path in made:
             if path.suffix == ".parquet":
-                await self._bucket.upload(f"{log}/{path.name}", path)
-                await self._bucket.put(f"{log}/{_LAST}", await self._run((folder / _LAST).read_bytes))
+                await self._objects.upload(tenant, f"{log}/{path.name}", path)
+                last = await self._run((folder / _LAST).read_bytes)
+                await self._objects.put(tenant, f"{log}/{_LAST}", last)
 
-    async def _push_entry(self, name: str, entry: bytes) -> None:
-        if not await self._bucket.create(name, entry) and await self._bucket.get(name) != entry:
+    async def _push_entry(self, tenant: str, name: str, entry: bytes) -> None:
+        if not await self._objects.create(tenant, name, entry) and await self._objects.get(tenant, name) != entry:
             raise Failure(Code.CONFLICT, f"another instance wrote {name.rpartition('/')[2]} at the same time")
 
     @contextlib.asynccontextmanager

@@ -56,8 +56,7 @@ async def _objects(archive: Archive, stack: Stack, scratch: Path) -> None:
     """What the databases name is there by now, and says the same for ever; more may be there, and does no harm."""
     async for name, path in _fetched(stack.bucket, await _names(stack.bucket), scratch):
         if path:
-            named = _BLOB.match(name)
-            sealed = bool(named) and await _sealed(stack, named.group(1), f"sha256:{named.group(2)}", path)  # type: ignore[union-attr]
+            sealed = await _sealed(stack, name, path)
             await asyncio.to_thread(_add, archive, name, path, sealed)
         elif not name.startswith("tables/"):
             await _check_shredded(stack.bucket, name)
@@ -137,16 +136,19 @@ async def _fetch(bucket: Bucket, name: str, path: Path) -> Path | None:
     raise Failure(Code.CONFLICT, f"{name} is replaced again and again while it is read")
 
 
-async def _sealed(stack: Stack, tenant: str, digest: str, path: Path) -> bool:
-    """Whether a blob lies sealed; it is opened once. Raises digest_mismatch for one that was damaged."""
+async def _sealed(stack: Stack, name: str, path: Path) -> bool:
+    """Whether an object lies sealed; it is opened once. Raises digest_mismatch for one that was damaged."""
     with path.open("rb") as file:
         number = number_of(file.read(HEAD))
     if number and stack.keys:
+        tenant, blob, part = _tenant(name), _BLOB.match(name), _PART.match(name)
+        digest = f"sha256:{blob.group(2) if blob else part.group(1) if part else ''}"
+        thing = Thing(tenant, "blob", digest) if blob else Thing(tenant, "object", name)
         try:
             key = await stack.keys.find(tenant, number)
         except FailedPrecondition:
             return True  # its keys are destroyed: nobody can tell any more
-        await asyncio.to_thread(check_file, path, key, Thing(tenant, "blob", digest))
+        await asyncio.to_thread(check_file, path, key, thing, digest)
     return number > 0
 
 

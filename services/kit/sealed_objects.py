@@ -1,0 +1,148 @@
+"""Objects of a bucket that lie sealed under the keys of their tenants, each named by where it lies: those of tables.
+
+What was stored before there were keys is read as it lies, and so is what a process without a key stores.
+"""
+
+import asyncio
+from io import BytesIO
+from pathlib import Path
+
+from services.kit.blobs import pieces_of
+from services.kit.bucket_s3 import Bucket
+from services.kit.disk import on_disk
+from services.kit.errors import Code, FailedPrecondition, Failure
+from services.kit.sealed import (
+    CHUNK,
+    HEAD,
+    TAG,
+    Box,
+    Sealer,
+    Thing,
+    box_of,
+    damaged,
+    number_of,
+    plain_size,
+    sealed_size,
+)
+from services.kit.tenant_keys import TenantKeys
+
+KIND = "object"
+_WHOLE = CHUNK + TAG  # bytes of a chunk
+
+
+class Opener:
+    """Opens what was sealed, in pieces of any size, from its head on."""
+
+    def __init__(self, box: Box, size: int) -> None:
+        """`size`: how many plain bytes there are in all."""
+        self._box, self._left, self._rest, self._index = box, sealed_size(size), bytearray(), -1
+
+    def open(self, sealed: bytes) -> bytes:
+        """What can be opened by now. Raises digest_mismatch."""
+        self._rest += sealed
+        self._left -= len(sealed)
+        if self._index < 0:
+            if len(self._rest) < HEAD:
+                return b""
+            del self._rest[:HEAD]
+            self._index = 0
+        run = bytes(self._rest if self._left == 0 else self._rest[: len(self._rest) // _WHOLE * _WHOLE])
+        plain = self._box.open_run(self._index, run, self._left == 0)
+        del self._rest[: len(run)]
+        self._index += len(run) // _WHOLE
+        return plain
+
+    def end(self) -> None:
+        """Raises digest_mismatch unless all has come."""
+        if self._left:
+            raise damaged(self._box.thing.name)
+
+
+class SealedObjects:
+    """A bucket whose objects are sealed. As `Bucket`, and raises failed_precondition, digest_mismatch."""
+
+    def __init__(self, bucket: Bucket, keys: TenantKeys | None) -> None:
+        """Without keys what is stored lies plain."""
+        self._bucket, self._keys = bucket, keys
+
+    async def get(self, tenant: str, name: str) -> bytes:
+        """All bytes of one that is small."""
+        data = await self._bucket.get(name)
+        if not (number := number_of(data)):
+            return data
+        plain_size(len(data), name)
+        box = await self._box(tenant, name, number, data[:HEAD])
+        return await asyncio.to_thread(box.open_run, 0, data[HEAD:], True)
+
+    async def put(self, tenant: str, name: str, data: bytes) -> None:
+        """Stores one that is small, also over another."""
+        await self._bucket.put(name, await self._sealed(tenant, name, data))
+
+    async def create(self, tenant: str, name: str, data: bytes) -> bool:
+        """Stores one that is small; False when one of this name is, which then stays as it is."""
+        return await self._bucket.create(name, await self._sealed(tenant, name, data))
+
+    async def upload(self, tenant: str, name: str, file: Path) -> None:
+        """Stores a file of any size, from a copy beside it that is sealed."""
+        if self._keys is None:
+            await self._bucket.upload(name, file)
+            return
+        box = Box(await self._keys.current(tenant), Thing(tenant, KIND, name))
+        aside = file.with_name(f"{file.name}.sealed")
+        try:
+            with on_disk():
+                await asyncio.to_thread(_seal_file, box, file, aside)
+            await self._bucket.upload(name, aside)
+        finally:
+            await asyncio.to_thread(aside.unlink, missing_ok=True)
+
+    async def download(self, tenant: str, name: str, file: Path) -> None:
+        """Brings the plain bytes to a file of this machine, over what is there. Raises storage_full."""
+        head, size = await self._bucket.head(name, HEAD)
+        while True:
+            try:
+                with on_disk():
+                    await asyncio.to_thread(file.write_bytes, b"")
+                    await self._fetch(tenant, name, file, head, size)
+            except Failure as failure:
+                before, (head, size) = head, await self._bucket.head(name, HEAD)
+                if failure.code is not Code.DIGEST_MISMATCH or head == before:
+                    raise
+                continue  # the same bytes came to their place meanwhile, sealed anew
+            return
+
+    async def _fetch(self, tenant: str, name: str, file: Path, head: bytes, size: int) -> None:
+        if not (number := number_of(head)):
+            await self._bucket.download(name, file, size)
+            return
+        opener = Opener(await self._box(tenant, name, number, head), plain_size(size, name))
+        async for piece in self._bucket.read(name, size):
+            await asyncio.to_thread(_append, file, opener, piece)
+        opener.end()
+
+    async def _sealed(self, tenant: str, name: str, plain: bytes) -> bytes:
+        if self._keys is None:
+            return plain
+        box, out = Box(await self._keys.current(tenant), Thing(tenant, KIND, name)), BytesIO()
+        sealer = Sealer(box, out)
+        sealer.write(plain)
+        sealer.end()
+        return out.getvalue()
+
+    async def _box(self, tenant: str, name: str, number: int, head: bytes) -> Box:
+        if self._keys is None:
+            raise FailedPrecondition(f"{name} lies sealed, and AIMASS_SECRETS_KEY is not set here")
+        return box_of(head, await self._keys.find(tenant, number), Thing(tenant, KIND, name))
+
+
+def _seal_file(box: Box, file: Path, aside: Path) -> None:
+    with open(aside, "wb") as out:
+        sealer = Sealer(box, out)
+        for piece in pieces_of(file):
+            sealer.write(piece)
+        sealer.end()
+
+
+def _append(file: Path, opener: Opener, piece: bytes) -> None:
+    with open(file, "ab") as here:
+        here.write(opener.open(piece))
