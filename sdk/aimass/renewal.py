@@ -92,6 +92,8 @@ class RenewingAuth(httpx2.Auth):
         self._why: tuple[str, str] | None = None  # code and text of the renewal that failed
         self._rests = 0.0
         self._new = ""  # what the issuer gave last, until the gateway takes it
+        # What could not be kept, as on a full disk, and what is kept in its stead: whose refresh token is spent.
+        self._unkept: tuple[Grant | None, Door] | None = None
 
     def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
         """Adds the token; sends again with another one if the gateway does not take it."""
@@ -176,7 +178,7 @@ class RenewingAuth(httpx2.Auth):
         door = kept(self._env)
         if not door or _whose(door) != _whose(self._door):
             raise ended(self._door)  # who logged out here, or in as somebody else, did not mean us to go on
-        return door
+        return self._unkept[1] if self._unkept and self._unkept[0] == door.grant else door
 
     def _stale(self, door: Door) -> bool:
         return door.key == self._door.key or _late(door)
@@ -186,10 +188,15 @@ class RenewingAuth(httpx2.Auth):
             found = renewed(door)
         except Failure as failure:
             if failure.code == "login_ended" and door.grant and door.grant.refresh:
-                save(replace(door, grant=replace(door.grant, refresh="")), self._env)  # nobody has to ask again
+                with suppress(Failure):
+                    save(replace(door, grant=replace(door.grant, refresh="")), self._env)  # nobody has to ask again
             raise
-        save(found, self._env)
         self._new = found.key
+        try:
+            save(found, self._env)
+        except Failure:  # this process goes on with it, and the next renewal is kept if it can be
+            there = kept(self._env)
+            self._unkept = there.grant if there else None, found
         return found
 
 

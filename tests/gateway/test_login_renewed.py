@@ -126,6 +126,27 @@ async def test_a_token_that_has_ended_is_renewed_and_nobody_is_asked(login: Logi
     assert stat.S_IMODE(Path(now().origin).stat().st_mode) == 0o600
 
 
+async def test_where_nothing_can_be_kept_a_process_goes_on_with_what_it_got(login: Login, corp: Renewing) -> None:
+    login()
+    first, blocked = refresh(), Path(now().origin).with_suffix(".new")
+    blocked.mkdir()  # as a full disk: nothing can be written aside
+    corp.given = lambda said: said | {"expires_in": 0.2}
+
+    with Client() as client:
+
+        async def renewed(times: int) -> bool:
+            assert (await asyncio.to_thread(client.access.who_am_i)).principal == "user:corp:ann"
+            return len(corp.shown) >= times
+
+        await until(partial(renewed, 2))
+        assert refresh() == first
+        blocked.rmdir()
+        await until(partial(renewed, len(corp.shown) + 1))
+
+    assert len(set(corp.shown)) == len(corp.shown), "none is shown twice, for which an issuer ends the login"
+    assert refresh() in corp.families
+
+
 async def test_a_token_is_renewed_before_it_ends(login: Login, corp: Renewing) -> None:
     before, begun = login(corp.token(), due=time.time() - 1), time.time()
 
