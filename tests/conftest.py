@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import servers
 
-LONG = ("journeys", "fuzz", "trainer", "gateway", "data")  # folders of modules that take half a minute
+LONG = ("far", "journeys", "fuzz", "trainer", "gateway", "data")  # folders of modules that take half a minute
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,5 +52,4 @@ def redis_server(tmp_path: Path) -> Iterator[servers.Program]:
     except servers.Missing as missing:
         pytest.skip(str(missing))
     yield program
-    program.thaw()
-    program.stop()
+    program.end()

@@ -1,7 +1,8 @@
 """Starts real servers and runs tests against them: `python -m tests.far [server ...] [-- pytest arguments]`.
 
-All servers if none is named, every far and contract test and then the journeys if no arguments are given. What cannot
-be had is said, and its tests are skipped. What fails is run once more, and both runs are shown: who fails twice fails.
+All servers if none is named, every far and contract test and then the journeys if no arguments are given: in two lanes,
+each with servers of its own. What cannot be had is said, and its tests are skipped. What fails is run once more, in one
+lane, and both runs are shown: who fails twice fails.
 """
 
 import os
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ import pytest
 from tests.support.servers import NAMES, Missing, Program, make
 
 JOURNEYS = ("tests/journeys/test_story.py", "tests/journeys/test_crash.py", "tests/journeys/test_tenancy.py")
+LANES = 2  # most tests wait: two at a time take half as long, on two processors as well
 
 
 def main(arguments: list[str]) -> int:
@@ -26,25 +30,36 @@ def main(arguments: list[str]) -> int:
     if unknown := sorted(set(names) - set(NAMES)):
         print(f"no such server: {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
         return 2
-    running: list[Program] = []
+    given = [name for name in names if os.environ.get(_variable(name))]
+    for name in given:
+        print(f"{name}: {_variable(name)} is set", flush=True)
+    lanes = 1 if rest or given else LANES
+    made = list[Program]()
     with tempfile.TemporaryDirectory(prefix="aimass-far-") as folder:
         try:
-            env = dict(os.environ)
             for name in names:
-                _start(name, Path(folder), running, env)
-            ended = _test(rest or ["-q", "-rs", "-m", "far"], env)
+                if name not in given:
+                    made += _made(name, Path(folder), lanes)
+            running = _started(made)
+            lanes = min([len(of) for of in running.values()], default=1)
+            ended = _test(rest or ["-q", "-rs", "-m", "far"], dict(os.environ) | _said(running), lanes)
         finally:
-            for program in reversed(running):
-                program.stop()
+            for program in reversed(made):
+                program.end()
     # The journeys bring servers of their own, which they may kill.
     whole = not rest and len(running) == len(NAMES)
-    walked = _test(["-q", *JOURNEYS], dict(os.environ) | {"AIMASS_TEST_LAYOUT": "far"}) if whole else 0
+    walked = _test(["-q", *JOURNEYS], dict(os.environ) | {"AIMASS_TEST_LAYOUT": "far"}, lanes) if whole else 0
     return ended or walked
 
 
-def _test(arguments: list[str], env: dict[str, str]) -> int:
+def _variable(name: str) -> str:
+    return f"AIMASS_TEST_{name.upper()}"
+
+
+def _test(arguments: list[str], env: dict[str, str], lanes: int) -> int:
     command = [sys.executable, "-m", "pytest", *arguments]
-    ended = subprocess.run(command, env=env, check=False).returncode
+    beside = ["-n", str(lanes), "--dist", "loadscope", "--no-loadscope-reorder"] if lanes > 1 else []
+    ended = subprocess.run([*command, *beside], env=env, check=False).returncode
     if ended != pytest.ExitCode.TESTS_FAILED:
         return ended
     print("FAILED ONCE: what is above; these tests run again now", flush=True)
@@ -52,19 +67,42 @@ def _test(arguments: list[str], env: dict[str, str]) -> int:
     return subprocess.run(command, env=env, check=False).returncode
 
 
-def _start(name: str, folder: Path, running: list[Program], env: dict[str, str]) -> None:
-    variable, began = f"AIMASS_TEST_{name.upper()}", time.monotonic()
-    if env.get(variable):
-        print(f"{name}: {variable} is set", flush=True)
-        return
+def _made(name: str, folder: Path, lanes: int) -> list[Program]:
+    """One for each lane, not started; none when it cannot be had."""
     try:
-        running.append(make(name, folder / name).start())
+        return [make(name, folder / str(lane) / name) for lane in range(lanes)]
     except (Missing, OSError, subprocess.SubprocessError) as error:
         print(f"{name}: cannot be had: {error}", flush=True)
-        return
-    env[variable] = running[-1].address
-    env |= {f"AIMASS_TEST_{door.upper()}": where for door, where in running[-1].doors.items()}
-    print(f"{name}: started in {time.monotonic() - began:.1f} s", flush=True)
+        return []
+
+
+def _started(made: Sequence[Program]) -> dict[str, list[Program]]:
+    """Those that answer, by name."""
+    found: dict[str, list[Program]] = {}
+    with ThreadPoolExecutor(max(len(made), 1)) as pool:
+        for program, answers in zip(made, pool.map(_start, made), strict=True):
+            if answers:
+                found.setdefault(program.name, []).append(program)
+    return found
+
+
+def _start(program: Program) -> bool:
+    began = time.monotonic()
+    try:
+        program.start()
+    except (Missing, OSError, subprocess.SubprocessError) as error:
+        print(f"{program.name}: cannot be had: {error}", flush=True)
+        return False
+    print(f"{program.name}: started in {time.monotonic() - began:.1f} s", flush=True)
+    return True
+
+
+def _said(running: dict[str, list[Program]]) -> dict[str, str]:
+    """Where they are, as `tests.support.servers.address` reads it."""
+    said = {_variable(name): " ".join(program.address for program in of) for name, of in running.items()}
+    for of in running.values():
+        said |= {_variable(door): " ".join(program.doors[door] for program in of) for door in of[0].doors}
+    return said
 
 
 if __name__ == "__main__":

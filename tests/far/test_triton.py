@@ -48,7 +48,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     address("triton")
     program = make("triton", tmp_path_factory.mktemp("triton")).start()
     yield program
-    program.stop()
+    program.end()
 
 
 @contextlib.asynccontextmanager
@@ -257,7 +257,7 @@ async def test_a_server_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
             await until(lambda: loader.up, 10)
             assert await ask(await load(loader)) == "ok"
         finally:
-            program.stop()
+            program.end()
 
 
 async def test_the_gateway_refuses_with_a_time_while_the_server_is_away_and_goes_on_by_itself(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ async def test_the_gateway_refuses_with_a_time_while_the_server_is_away_and_goes
             await until(answers, 20)
             assert [(await running.post(path, body)).json()["outputs"] for path in paths] == before
     finally:
-        program.stop()
+        program.end()
 
 
 async def test_a_server_is_asked_over_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ async def test_a_server_is_asked_over_tls_with_certificates_of_both_sides(tmp_pa
         async with instance(program, credentials=strangers) as loader:
             assert await _code(load(loader)) == "unavailable"
     finally:
-        program.stop()
+        program.end()
 
 
 async def _code(work: object) -> str:

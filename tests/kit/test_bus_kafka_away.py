@@ -43,7 +43,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     except Missing as missing:
         pytest.skip(str(missing))
     yield program
-    program.stop()
+    program.end()
 
 
 @pytest.fixture

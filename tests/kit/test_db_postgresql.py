@@ -220,8 +220,7 @@ def server() -> Iterator[servers.Program]:
         except servers.Missing as missing:
             pytest.skip(str(missing))
         yield program
-        program.thaw()
-        program.kill()
+        program.end()
 
 
 Trouble = Callable[[servers.Program], None]

@@ -190,7 +190,7 @@ class Fleet:
         """Leaves no process behind."""
         self.kill()
         for server in reversed(self.servers.values()):
-            server.kill()
+            server.end()
 
 
 @contextlib.contextmanager

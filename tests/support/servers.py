@@ -1,7 +1,7 @@
 """Real servers for far tests: Kafka, PostgreSQL, Redis, S3 and Triton on the loopback, in folders of their own.
 
 `python -m tests.far` starts them and says in AIMASS_TEST_* where they are; a test asks with `address`. Somebody else's
-server does as well: set the variable.
+server does as well: set the variable. Several of a kind, with a space between, are for as many processes of tests.
 """
 
 import contextlib
@@ -36,7 +36,8 @@ def address(name: str) -> str:
     found = os.environ.get(f"AIMASS_TEST_{name.upper()}")
     if not found:
         pytest.skip(f"no {name}: make test-far starts one, or AIMASS_TEST_{name.upper()} names one")
-    return found
+    each, worker = found.split(), os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    return each[int(worker.removeprefix("gw")) % len(each)]
 
 
 @dataclass
@@ -52,6 +53,8 @@ class Program:
     user: str | None = None
     # Of a server with two doors: where the other one is, by what `address` calls it.
     doors: dict[str, str] = field(default_factory=dict)
+    # The names of its shared memory.
+    shared: str = ""
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, seconds: float = 60) -> "Program":
@@ -82,6 +85,15 @@ class Program:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
         self.kill()
+
+    def end(self) -> None:
+        """For good and as soon as may be, in whatever state it is, with the shared memory that it had."""
+        self.thaw()
+        if self.name == "postgres":
+            self.stop()  # nobody else knows the names of its segments
+        self.kill()
+        for left in Path("/dev/shm").glob(self.shared) if self.shared else ():
+            left.unlink(missing_ok=True)
 
     def freeze(self) -> None:
         """Stops it as a machine without processor time would; `thaw` ends it."""
@@ -182,7 +194,8 @@ def _postgres(folder: Path) -> Program:
         check=True, stdout=subprocess.DEVNULL, user=user, group=user, extra_groups=[] if user else None, cwd=folder,
     )  # fmt: skip
     command = [str(found[-1] / "postgres"), "-D", str(data), "-p", str(port), "-k", "", "-c", "max_connections=300"]
-    command += ["-c", "listen_addresses=127.0.0.1"]
+    # What a killed server must keep, the system has; that a disk has it as well would matter without power only.
+    command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
     where = f"postgresql+psycopg://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres"
     return Program("postgres", command, where, folder, lambda: _postgres_answers(where), user=user)
 
@@ -222,9 +235,11 @@ def _triton(folder: Path) -> Program:
     (folder / "models").mkdir()
     command = _tool("triton", str(folder / "models"), str(http), str(grpc), str(metrics), "--log-error=true")
     # Two servers of one machine must not share the names of their shared memory.
-    command += [f"--backend-config=python,shm-region-prefix-name=far{http}"]
-    doors = {"triton_http": f"127.0.0.1:{http}"}
-    return Program("triton", command, f"127.0.0.1:{grpc}", folder, lambda: _triton_answers(http), doors=doors)
+    region = f"far{http}-"
+    command += [f"--backend-config=python,shm-region-prefix-name={region}"]
+    program = Program("triton", command, f"127.0.0.1:{grpc}", folder, lambda: _triton_answers(http))
+    program.doors, program.shared = {"triton_http": f"127.0.0.1:{http}"}, f"{region}*"
+    return program
 
 
 def _triton_answers(http: int) -> bool:

@@ -49,8 +49,7 @@ def own_server(folder: Path, env: Mapping[str, str] | None = None) -> Iterator[P
     try:
         yield program
     finally:
-        program.thaw()
-        program.stop()
+        program.end()
 
 
 def objects(program: Program) -> list[Path]:
