@@ -13,6 +13,7 @@ from services.kit.bus import Event
 from services.kit.bus_kafka import KafkaBus
 from services.kit.errors import Unavailable
 from services.kit.leases import Leases
+from services.kit.space import Space
 from services.kit.stack import stack_of
 from services.kit.stack.moment import moment
 from services.kit.stack.offsets_kafka import Offsets
@@ -49,23 +50,34 @@ async def test_a_group_is_waited_for_until_it_has_read_everything() -> None:
     assert await asyncio.to_thread(late, topic, group) == []
 
 
-async def test_nobody_s_events_are_held_back_for_a_backlog(tmp_path: Path) -> None:
-    mark = uuid4().hex
-    topic, group, url = f"aimass.{mark}.v1", f"group-{mark}", f"kafka://{address('kafka')}"
+@pytest.mark.parametrize(
+    ("group", "percent", "said"),
+    [
+        ("logs", 100, r"logs has not read all of aimass\.\w+\.v1\Z"),
+        ("logs", 0, r"logs has not read all of aimass\.\w+\.v1: \d+ % of the disk are used: nothing large is written"),
+        ("registry", 0, r"registry has not read all of aimass\.\w+\.v1\Z"),
+    ],
+)
+async def test_nobody_s_events_are_held_back_for_a_backlog(tmp_path: Path, group: str, percent: int, said: str) -> None:
+    """And where a full disk is why the log centre reads nothing, that is said beside."""
+    topic, url = f"aimass.{uuid4().hex}.v1", f"kafka://{address('kafka')}"
     bus = KafkaBus(f"{url}?partitions=2")
     await bus.publish([Event(topic, "k", b"1", {})])
     await bus.close()
+    while (await asyncio.to_thread(late, topic, group))[0].startswith("kafka does not know"):
+        await asyncio.sleep(0.2)
     engine, metadata = create_engine(database(address("postgres")), poolclass=NullPool), MetaData()
     Leases(metadata)
     metadata.create_all(engine)
     where = engine.url.render_as_string(hide_password=False)
-    stack = replace(stack_of(settings(tmp_path)), bus_url=url, databases={"logs": where})
+    space = Space(tmp_path, percent)
+    stack = replace(stack_of(settings(tmp_path)), bus_url=url, databases={"logs": where}, space=space)
 
     def wait() -> None:
         with moment(stack, Offsets(url, None, {group: frozenset({topic})}), seconds=1.0, most=1.0):
             raise AssertionError("nobody has read the event")
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match=said):
         await asyncio.to_thread(wait)
 
     with engine.connect() as connection:

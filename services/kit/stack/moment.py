@@ -12,9 +12,10 @@ from contextlib import ExitStack, contextmanager
 from sqlalchemy import MetaData, text
 from sqlalchemy.engine import Connection
 
-from services.kit.errors import Unavailable
+from services.kit.errors import Failure, Unavailable
 from services.kit.leases import Leases
 from services.kit.outbox import PARTITIONS
+from services.kit.space import Space
 from services.kit.stack.copy_postgresql import session
 from services.kit.stack.offsets_kafka import Offsets, counted
 from services.kit.stack.place import Stack
@@ -24,6 +25,7 @@ from services.kit.tls import Credentials
 _NAMES = tuple(f"outbox/{number}" for number in range(PARTITIONS))
 _LEASE = 10.0  # seconds until relays go on by themselves when a backup has died
 _PAUSE = 0.2
+_LOGS = "logs "  # how a sentence on what the log centre has not read begins
 
 
 @contextmanager
@@ -36,11 +38,25 @@ def moment(
     what is there, or at `most`; then within `seconds`, while nothing is published, all of it.
     """
     with ExitStack() as seen:
-        with asked.asking() as offsets, ExitStack() as held:
+        with _explained(stack.space), asked.asking() as offsets, ExitStack() as held:
             _caught_up(offsets, Patience(seconds, most))
             pauses = [held.enter_context(_paused(url, stack.credentials)) for url in stack.databases.values()]
             found = _rest(stack, seen, offsets, pauses, Patience(seconds, seconds))
         yield found
+
+
+@contextmanager
+def _explained(space: Space) -> Iterator[None]:
+    """Says beside that the log centre does not read why it does not, where its disk is as full as it may be."""
+    try:
+        yield
+    except Unavailable as failure:
+        try:
+            space.check()
+        except Failure as full:
+            if failure.detail.startswith(_LOGS):
+                raise Unavailable(f"{failure.detail}: {full.detail}") from None
+        raise
 
 
 class Patience:

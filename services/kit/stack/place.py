@@ -11,6 +11,7 @@ from services.kit import adapters
 from services.kit.bucket_s3 import Bucket
 from services.kit.config import ConfigError, Installation, load
 from services.kit.secrets import key_of, keys_of
+from services.kit.space import Space
 from services.kit.tenant_keys import TenantKeys
 from services.kit.tls import Credentials
 
@@ -33,6 +34,7 @@ class Stack:
     credentials: Credentials | None  # what its databases are shown
     secrets: Mapping[str, str]  # what tells whether a secret is the same one, and not what it is
     old: Set[str]  # the same of old keys of the installation, which may have sealed something still
+    space: Space  # how full the log centre's disk may be
     keys: TenantKeys | None = None  # what opens its blobs
 
     @property
@@ -55,7 +57,8 @@ def stack_of(env: Mapping[str, str]) -> Stack:
     shown = adapters.credentials(settings)
     marks, old = _marks(settings, env), keys_of(settings.secrets_old_keys.get_secret_value(), OLD_KEYS)
     marked = frozenset(_mark(key) for key in old)
-    return Stack(databases, revisions, bucket, home, bus_url, settings.tls_dir, shown, marks, marked, storage.keys)
+    secrets, space = (shown, marks, marked), Space(home, settings.disk_percent)
+    return Stack(databases, revisions, bucket, home, bus_url, settings.tls_dir, *secrets, space, storage.keys)
 
 
 def _database(service: str, env: Mapping[str, str]) -> str:
