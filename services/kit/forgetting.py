@@ -1,13 +1,14 @@
 """What is left of tenants whose keys are destroyed, dropped by each process: a copy of it, rows, files that lay plain.
 
 The store of keys says whose are destroyed, to a process that was away or was killed as to one that runs. What is
-dropped is looked for again every hour: work that was under way may have written something behind the first look.
+dropped is looked for again with the next look, and every hour: work that was under way may write something still.
 """
 
 import asyncio
 import contextlib
 import logging
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ Destroyed = Callable[[], Awaitable[Sequence[str]]]
 Forget = Callable[[Sequence[str]], Awaitable[None]]
 _LOOK = 60.0  # seconds between two looks whether there is another one
 _AGAIN = 10.0  # seconds after one that failed
+_TWICE = 2  # the second time what work that was under way has written behind the first
 _LOOKS = 60  # from one to the next that drops what came behind the last
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 
@@ -44,7 +46,7 @@ class Forgetting:
                 group.create_task(self._drop(part, news, every, again))
 
     async def _drop(self, part: Forget, news: asyncio.Event, every: float, again: float) -> None:
-        looks, done = 0, set[str]()
+        looks, done = 0, Counter[str]()
         while True:
             news.clear()
             if looks % _LOOKS == 0:
@@ -55,10 +57,10 @@ class Forgetting:
                 async with asyncio.timeout(every if well else again):
                     await news.wait()
 
-    async def _look(self, part: Forget, done: set[str]) -> bool:
+    async def _look(self, part: Forget, done: Counter[str]) -> bool:
         found = list[str]()
         try:
-            found = [name for name in await self._destroyed() if name not in done and _TENANT.match(name)]
+            found = [name for name in await self._destroyed() if done[name] < _TWICE and _TENANT.match(name)]
             if found:
                 await part(found)
         except (Failure, OSError) as failure:

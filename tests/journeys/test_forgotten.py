@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,6 +48,13 @@ def told(home: Path) -> list[str]:
     return found
 
 
+def versions(home: Path) -> int:
+    """How many versions of data sets the database has."""
+    with contextlib.closing(sqlite3.connect(f"file:{home}/data.db?mode=ro", uri=True)) as database:
+        (count,) = database.execute("SELECT count(*) FROM data_set_version").fetchone()
+        return int(count)
+
+
 def fill(client: Client, tenant: str) -> None:
     """A data set with a quarantine, from rows that somebody has uploaded."""
     lines = [f"{number},{WORDS.decode()}-{number}" for number in range(50)] + [f"none,{WORDS.decode()}"]
@@ -87,6 +96,26 @@ def test_who_runs_forgets_when_it_is_asked(server: Server) -> None:
     server.stop()
 
     assert told(server.home) == []
+
+
+def test_a_service_that_was_away_forgets_when_it_is_back(tmp_path: Path) -> None:
+    server = Server(tmp_path / "home", alone=["data"])
+    try:
+        etag = filled(server.start(), "leaving")
+        data = server.processes.pop(0)
+        os.killpg(data.pid, signal.SIGKILL)
+        data.wait()
+        shred(server, "leaving", etag)
+        until(lambda: (server.home / "logs-store" / "forgotten").exists())
+        assert versions(server.home) == 1
+        assert {name.partition("-")[0] for name in told(server.home)} == {"data.db"}  # minima of columns
+
+        server._launch(["data"])
+        until(lambda: versions(server.home) == 0)
+        server.stop()
+        assert told(server.home) == []
+    finally:
+        server.kill()
 
 
 def test_who_was_killed_forgets_when_it_starts_again(server: Server) -> None:

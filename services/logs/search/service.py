@@ -65,7 +65,7 @@ class Search:
             if stored:
                 since = since or time.monotonic()
             if since and time.monotonic() - since >= _COMMIT_EVERY:
-                await self._in_order(self._index.commit, position)
+                await self._in_order(self._commit, position)
                 since = 0.0
 
     def _add(self, stored: Sequence[Stored]) -> bool:
@@ -77,6 +77,10 @@ class Search:
         if kept := [one for one in stored if whose(one.record) not in gone] if gone else stored:
             self._index.add(kept)
         return False
+
+    def _commit(self, position: Position) -> None:
+        if not self._taken:  # else it is a place that the other index has not come to
+            self._index.commit(position)
 
     async def forget(self, tenants: Collection[str]) -> None:
         """Nothing of tenants is found from now on; returns when its files have nothing of them either."""
