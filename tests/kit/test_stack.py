@@ -2,16 +2,18 @@
 
 import base64
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from aimass import Failure as Refusal
 from aimass import backup
 from services.kit.adapters import Storage
-from services.kit.bucket_s3 import PIECE, Bucket
+from services.kit.bucket_s3 import PIECE, Bucket, Stored
 from services.kit.config import ConfigError
 from services.kit.digests import digest_of, name_of
 from services.kit.errors import Failure
@@ -177,6 +179,17 @@ class Turn(Bucket):
 
     name, pieces = "", 0
     happens: Callable[[], Awaitable[object]]
+    asked: ClassVar[Counter[str]] = Counter()  # of each kind of question
+
+    async def get(self, name: str) -> bytes:
+        self.asked["get"] += 1
+        if name == self.name and not self.pieces:
+            await self._turn()
+        return await super().get(name)
+
+    async def stat(self, name: str) -> Stored:
+        self.asked["stat"] += 1
+        return await super().stat(name)
 
     async def read(self, name: str, size: int = -1) -> AsyncIterator[bytes]:
         size = size if size >= 0 else (await self.stat(name)).size
@@ -237,6 +250,19 @@ async def test_sealed_blobs_and_their_keys_are_archived_and_damage_is_noticed_wi
     await stack.bucket.put(blob, bytes(lying))
     with pytest.raises(Failure, match="has been damaged in its store"):
         await archived(stack, tmp_path)
+
+
+@pytest.mark.far
+@pytest.mark.parametrize(("size", "asked"), [(5, {"get": 2}), (PIECE + 5, {"get": 1, "stat": 1})])
+async def test_an_object_is_asked_for_once_and_a_large_one_looked_at_once_more(
+    stored: Storage, stack: Stack, tmp_path: Path, size: int, asked: dict[str, int]
+) -> None:
+    """Beside it, the key of its tenant is fetched."""
+    blob = f"blobs/{name_of('acme', await stored.blobs.put('acme', secrets.token_bytes(size)))}"
+    stack.bucket.asked = Counter()  # type: ignore[attr-defined]
+
+    assert await archived(stack, tmp_path) == [blob, "keys/acme/1"]
+    assert stack.bucket.asked == asked  # type: ignore[attr-defined]
 
 
 @pytest.mark.far

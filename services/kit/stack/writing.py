@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from aimass.backup import Archive, Made, new
-from services.kit.bucket_s3 import Bucket
+from services.kit.bucket_s3 import PIECE, Bucket, Stored
+from services.kit.disk import on_disk
 from services.kit.errors import Code, FailedPrecondition, Failure
 from services.kit.key_store import GONE
 from services.kit.sealed import HEAD, Thing, check_file, number_of
@@ -54,7 +55,8 @@ def _database(archive: Archive, service: str, connection: Connection, scratch: P
 
 async def _objects(archive: Archive, stack: Stack, scratch: Path) -> None:
     """What the databases name is there by now, and says the same for ever; more may be there, and does no harm."""
-    async for name, path in _fetched(stack.bucket, await _names(stack.bucket), scratch):
+    async for item, path in _fetched(stack.bucket, await _listed(stack.bucket), scratch):
+        name = item.name
         if path:
             sealed = await _sealed(stack, name, path)
             await asyncio.to_thread(_add, archive, name, path, sealed)
@@ -65,12 +67,11 @@ async def _objects(archive: Archive, stack: Stack, scratch: Path) -> None:
         await asyncio.to_thread(_add, archive, name, path, False)
 
 
-async def _names(bucket: Bucket) -> Sequence[str]:
+async def _listed(bucket: Bucket) -> Sequence[Stored]:
     """A table's log first: what it names was there before. The pointer to its last checkpoint is only a hint."""
-    logs = [item.name for item in await bucket.list("tables") if _LOG in item.name]
-    rest = [item.name for item in await bucket.list("tables") if _LOG not in item.name]
-    blobs = [item.name for item in await bucket.list("blobs")]
-    return [name for name in logs if not name.endswith(_LAST)] + rest + blobs
+    logs = [item for item in await bucket.list("tables") if _LOG in item.name and not item.name.endswith(_LAST)]
+    rest = [item for item in await bucket.list("tables") if _LOG not in item.name]
+    return [*logs, *rest, *await bucket.list("blobs")]
 
 
 async def _keys(bucket: Bucket, scratch: Path) -> Mapping[str, Path]:
@@ -79,7 +80,8 @@ async def _keys(bucket: Bucket, scratch: Path) -> Mapping[str, Path]:
     Of a tenant whose keys are destroyed, or are being destroyed, there is only what says so.
     """
     found, shredded = dict[str, Path](), set[str]()
-    async for name, path in _fetched(bucket, [item.name for item in await bucket.list("keys")], scratch):
+    async for item, path in _fetched(bucket, await bucket.list("keys"), scratch):
+        name = item.name
         if path is None:
             name = await _check_shredded(bucket, name)
             path = scratch / f"gone-{_tenant(name)}"
@@ -104,12 +106,12 @@ def _tenant(name: str) -> str:
     return name.split("/")[1]
 
 
-async def _fetched(bucket: Bucket, names: Sequence[str], scratch: Path) -> AsyncIterator[tuple[str, Path | None]]:
+async def _fetched(bucket: Bucket, items: Sequence[Stored], scratch: Path) -> AsyncIterator[tuple[Stored, Path | None]]:
     """Each object with a file that has its bytes, in order; no file for one that is gone."""
-    coming: deque[tuple[str, asyncio.Task[Path | None]]] = deque()
+    coming: deque[tuple[Stored, asyncio.Task[Path | None]]] = deque()
     try:
-        for number, name in enumerate(names):
-            coming.append((name, asyncio.create_task(_fetch(bucket, name, scratch / str(number)))))
+        for number, item in enumerate(items):
+            coming.append((item, asyncio.create_task(_fetch(bucket, item, scratch / str(number)))))
             if len(coming) == _AHEAD:
                 first, task = coming.popleft()
                 yield first, await task
@@ -122,18 +124,32 @@ async def _fetched(bucket: Bucket, names: Sequence[str], scratch: Path) -> Async
         await asyncio.gather(*(task for _, task in coming), return_exceptions=True)
 
 
-async def _fetch(bucket: Bucket, name: str, path: Path) -> Path | None:
-    """A file with an object as it was at one time: one that is replaced meanwhile, sealed anew, is fetched again."""
+async def _fetch(bucket: Bucket, item: Stored, path: Path) -> Path | None:
+    """A file with an object as it was at one time: one that is replaced meanwhile, sealed anew, is fetched again.
+
+    A small one comes in one answer, and that is of one time.
+    """
     try:
         for _ in range(_TRIES):
-            before = await bucket.stat(name)
+            if item.size <= PIECE:
+                if len(content := await bucket.get(item.name)) <= PIECE:
+                    await asyncio.to_thread(_keep, path, content)
+                    return path
+                item = await bucket.stat(item.name)
+                continue
             await asyncio.to_thread(path.unlink, missing_ok=True)
-            await bucket.download(name, path, before.size)
-            if await bucket.stat(name) == before:
+            await bucket.download(item.name, path, item.size)
+            before, item = item, await bucket.stat(item.name)
+            if (item.size, item.etag or item.time) == (before.size, before.etag or before.time):
                 return path
     except FileNotFoundError:
         return None
-    raise Failure(Code.CONFLICT, f"{name} is replaced again and again while it is read")
+    raise Failure(Code.CONFLICT, f"{item.name} is replaced again and again while it is read")
+
+
+def _keep(path: Path, content: bytes) -> None:
+    with on_disk():
+        path.write_bytes(content)
 
 
 async def _sealed(stack: Stack, name: str, path: Path) -> bool:
