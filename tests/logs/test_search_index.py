@@ -275,7 +275,7 @@ def test_an_index_of_another_schema_is_taken_away_and_nothing_else(tmp_path: Pat
     fill(made, record(0))
     made.close()
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["records.seg", "v3", "v3.position"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["records.seg", "v4", "v4.position"]
 
 
 def reopened(folder: Path, broken: str) -> Index:
@@ -292,7 +292,7 @@ def reopened(folder: Path, broken: str) -> Index:
 
 
 def test_an_index_that_cannot_be_read_begins_anew(tmp_path: Path) -> None:
-    again = reopened(tmp_path, "v3/meta.json")
+    again = reopened(tmp_path, "v4/meta.json")
     fill(again, record(1))
 
     assert found(again, "") == ["r1"]
@@ -300,7 +300,7 @@ def test_an_index_that_cannot_be_read_begins_anew(tmp_path: Path) -> None:
 
 
 def test_an_index_that_lost_its_place_serves_on_and_takes_records_again(tmp_path: Path) -> None:
-    again = reopened(tmp_path, "v3.position")
+    again = reopened(tmp_path, "v4.position")
     assert found(again, "") == ["r0"]
     fill(again, record(0), record(1))
 

@@ -20,13 +20,13 @@ from services.kit.errors import Code, Failure
 from services.logs.domain import Record
 from services.logs.encoding import loads
 from services.logs.search.buckets import Bucket, counted, total
-from services.logs.search.documents import document, document_of_table, identity, key_of, made_once, schema
+from services.logs.search.documents import document, document_of_table, identity, key_of, made_once, schema, term
 from services.logs.search.domain import Query
 from services.logs.search.tabled import Hit, Tabled
 from services.logs.search.translation import Translation
 from services.logs.tables import Table, size
 
-_VERSION = "v3"  # of the schema: another one is another folder, filled anew
+_VERSION = "v4"  # of the schema: another one is another folder, filled anew
 _HEAP = 15_000_000  # bytes, the least that the writer takes
 _PAGE_BYTES = 3 * 2**20
 
@@ -107,7 +107,7 @@ class Index:
                 self._writer.add_document(document_of_table(sequence, record))
             else:
                 if not made_once(record):
-                    self._writer.delete_documents_by_term("record", identity(record))
+                    self._writer.delete_documents_by_term("terms", term("record", identity(record)))
                 self._writer.add_document(document(sequence, record))
             self._next = sequence + size(record)
 

@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 from services.kit.auth import Scope
-from services.logs.search.documents import AS_REQUEST, TABLE, Halves, dashed, halves, halves_from
+from services.logs.search.documents import AS_REQUEST, SPLITS, TABLE, Halves, dashed, halves, halves_from, term
 from services.logs.search.domain import All, And, Field, Not, Or, Query, Range, Words
-from services.logs.search.domain.query import ATTRIBUTES, sortable
+from services.logs.search.domain.query import sortable
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _DIGITS = "[0-9a-f]*"
@@ -64,7 +64,9 @@ class Translation:
         return self._query.range_query(self._schema, "sequence", self._integer, sequence, None)
 
     def _term(self, field: str, value: str) -> Any:
-        return self._query.term_query(self._schema, field, value, index_option="basic")
+        if field in SPLITS:
+            return self._query.term_query(self._schema, field, value, index_option="basic")
+        return self._query.term_query(self._schema, "terms", term(field, value), index_option="basic")
 
     def _of(self, query: Query) -> Any:
         match query:
@@ -125,12 +127,11 @@ class Translation:
         return self._query.range_query(self._schema, field, self._integer, low, high)
 
     def _text(self, query: Field) -> Any:
-        attribute = query.name.startswith(ATTRIBUTES)
-        field = "attributes" if attribute else query.name
-        value = f"{query.name}={query.value}" if attribute else query.value
-        if query.prefix:
-            return self._query.regex_query(self._schema, field, _escaped(value) + _ANY)
-        return self._term(field, value)
+        if not query.prefix:
+            return self._term(query.name, query.value)
+        own = query.name in SPLITS
+        field, value = (query.name, query.value) if own else ("terms", term(query.name, query.value))
+        return self._query.regex_query(self._schema, field, _escaped(value) + _ANY)
 
     def _range(self, query: Range) -> Any:
         if query.name == "duration_ms":
@@ -139,8 +140,8 @@ class Translation:
         high = 2**64 - 1 if query.high is None else int(sortable(query.high), 16) - (not query.with_high)
         if low > high:
             return self._query.empty_query()
-        name = _escaped(query.name)
-        return self._query.regex_query(self._schema, "numbers", f"{name}={between(f'{low:016x}', f'{high:016x}')}")
+        name = _escaped(term(f"#{query.name}", ""))
+        return self._query.regex_query(self._schema, "terms", f"{name}{between(f'{low:016x}', f'{high:016x}')}")
 
     def _duration(self, query: Range) -> Any:
         if query.low is None and query.high is None:
