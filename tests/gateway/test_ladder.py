@@ -185,8 +185,8 @@ async def test_what_no_instance_has_loaded_is_answered_from_what_was_kept(
     await app.serve("lonely", logistic(4, 4), cached_seconds=60)
     path = "/v2/models/lonely/infer"
     asked = await app.post(path, row(1, 2, 3, 4))
-    traffic = next(task for task in asyncio.all_tasks() if "TrafficApi.follow" in str(task.get_coro()))
-    table = traffic.get_coro().cr_frame.f_locals["self"]._traffic  # type: ignore[union-attr]
+    lasting = [task.get_coro().cr_frame.f_locals.get("work") for task in asyncio.all_tasks()]  # type: ignore[union-attr]
+    table = next(work.__self__._traffic for work in lasting if "TrafficApi.follow" in repr(work))
     found, over, replace = asyncio.Event(), asyncio.Event(), table._replace
 
     async def later(*said: Any) -> None:  # all that is said of it counts when the test is over
