@@ -22,6 +22,7 @@ from services.gateway.api.oip_body import Asked
 from services.gateway.api.oip_forms import Forms
 from services.gateway.api.oip_rest import LARGE, answered
 from services.gateway.charging import Charge
+from services.gateway.chores import Chores
 from services.gateway.journal import Entry, Journal
 from services.gateway.overload.priority import Priority
 from services.gateway.request import Request, Response, failed, named
@@ -78,6 +79,7 @@ class Repeats:
         # What answers begin with, for as long as the door's own headers stay as they are: a second.
         self._heads: dict[Any, bytes] = {}
         self._own: Any = None
+        self.chores = Chores()
 
     def learn(self, request: Request, model: str, version: str, seconds: float, priority: Priority) -> None:
         """Remembers the head of a request that was answered well, if others may have the same."""
@@ -242,8 +244,11 @@ class Repeat:
     def told(self, outputs: list[Tensor]) -> None:
         """What was begun is answered."""
         assert self._begun
+        begun, repeats = self._begun, self._repeats
+        took = time.perf_counter() - begun.started
+        repeats.chores.add(repeats.traffic.end, self.known.principal.scope, begun, outputs, took)
         try:
-            self._encode(self._repeats.traffic.end(self.known.principal.scope, self._begun, outputs))
+            self._encode(Prediction(begun.pinned, outputs))
         except Exception as unforeseen:
             self._fail(unforeseen)
 
@@ -288,4 +293,5 @@ class Repeat:
 
     def _note(self, status: int, size: int) -> None:
         took = time.perf_counter() - self._started
-        self._repeats.note(self, status, size, took, self._version, self._degraded)
+        repeats = self._repeats
+        repeats.chores.add(repeats.note, self, status, size, took, self._version, self._degraded)

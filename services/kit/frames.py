@@ -11,6 +11,7 @@ over gRPC. Numbers are little endian; each frame begins with the bytes that foll
 
 import asyncio
 import struct
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from aimass.v1.failure_pb2 import FailureDetail
+from services.kit.deadlines import Deadlines
 from services.kit.errors import DeadlineExceeded, Disconnected
 from services.kit.rpc import LARGE
 from services.kit.status import failure_from
@@ -71,6 +73,7 @@ class Line(Frames):
         super().__init__()
         self._service, self._number = service, 0
         self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._deadlines = Deadlines[asyncio.Future[bytes]](self._expire)
         self._watch: asyncio.TimerHandle | None = None
         # Whether the other side is known to be there; asked while somebody waits for it.
         self.alive: Callable[[], bool] = lambda: True
@@ -86,13 +89,13 @@ class Line(Frames):
         size = CALL.size - SIZE.size + len(metadata) + len(message)
         head = CALL.pack(size, number, max(int(seconds * 1000), 1), len(metadata))
         self.transport.write(b"".join((head, metadata, message)))
-        timer = loop.call_later(seconds, self._expire, answer)
+        moment = self._deadlines.add(answer, time.monotonic() + seconds)
         if self._watch is None:
             self._watch = loop.call_later(_LOOK, self._look)
         try:
             return await answer
         finally:
-            timer.cancel()
+            self._deadlines.drop(answer, moment)
             if self._calls.pop(number, None) and not self.transport.is_closing():
                 self.transport.write(CALL.pack(CALL.size - SIZE.size, number, 0, 0))
             self._leave()

@@ -34,9 +34,12 @@ def uuid7() -> str:
     """
     global _last
     # Every request has one, so this asks the system for the time only. `random` seeds itself anew in a fork.
-    _last = stamp = max(_last + 1, time.time_ns() * 4096 // 1_000_000)
-    rest = random.getrandbits(62)
-    return f"{_beginning(stamp >> 12)}{stamp & 0xFFF:03x}-{0x8000 | rest >> 48:04x}-{rest & 0xFFFFFFFFFFFF:012x}"
+    stamp = time.time_ns() * 4096 // 1_000_000
+    if stamp <= _last:
+        stamp = _last + 1
+    _last = stamp
+    rest = (1 << 63 | random.getrandbits(62)).to_bytes(8).hex()
+    return f"{_beginning(stamp >> 12)}{stamp & 0xFFF:03x}-{rest[:4]}-{rest[4:]}"
 
 
 @lru_cache(maxsize=4)

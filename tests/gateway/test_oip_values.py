@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.api.oip_body import decode
-from services.gateway.api.oip_values import dump, framed, pack, strings, unpack
+from services.gateway.api.oip_values import Floats, dump, framed, pack, strings, unpack
 from services.gateway.traffic.domain.tensors import SIZES, Tensor
 from services.kit.errors import Failure
 
@@ -119,3 +119,19 @@ def test_nothing_that_is_json_makes_it_stumble(document: Any, size: int | None) 
 def test_nothing_at_all_makes_it_stumble(body: bytes) -> None:
     with pytest.raises(Failure):
         decode(body, None)
+
+
+@given(
+    st.sampled_from(["FP32", "FP64"]),
+    st.lists(st.floats(allow_nan=False) | st.integers(-(2**200), 2**200) | st.booleans() | st.none(), max_size=4)
+    | st.lists(st.lists(st.floats(0, 1), max_size=2), max_size=2)
+    | st.text(max_size=3),
+)
+def test_flat_numbers_are_packed_as_ever_and_all_else_is_left_to_be_read(datatype: str, data: Any) -> None:
+    try:
+        known = pack("x", datatype, (2, 1), data, "/inputs/0")
+    except Failure:
+        known = b""
+    plain = isinstance(data, list) and all(type(one) in (int, float) for one in data)
+
+    assert Floats(datatype, (2, 1)).pack(data) == (known if plain else b"")

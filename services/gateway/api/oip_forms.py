@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from services.gateway.api.oip_body import Asked, decode
-from services.gateway.api.oip_values import pack
+from services.gateway.api.oip_values import Floats, pack
 from services.gateway.traffic.domain.tensors import Fit, Tensor
 
 _DATA = b'"data"'
@@ -22,13 +22,14 @@ _MOST = 32_768  # bytes of a body that is remembered
 class _Form:
     """What is around the values of one body."""
 
-    __slots__ = ("after", "asked", "before", "datatype", "name", "shape", "size")
+    __slots__ = ("after", "asked", "before", "datatype", "floats", "name", "shape", "size")
 
     def __init__(self, before: bytes, after: bytes, asked: Asked) -> None:
         self.before, self.after, self.asked = before, after, asked
         self.size = len(before) + len(after)
         tensor = asked.inputs[0]
         self.name, self.datatype, self.shape = tensor.name, tensor.datatype, tensor.shape
+        self.floats = Floats(tensor.datatype, tensor.shape) if tensor.datatype in ("FP32", "FP64") else None
 
     def read(self, body: bytes) -> Asked | None:
         """The request, if the body has this form. Raises invalid_value for values that do not fit it."""
@@ -38,7 +39,8 @@ class _Form:
             values = orjson.loads(body[len(self.before) : len(body) - len(self.after)])
         except orjson.JSONDecodeError:
             return None  # where the error is, is told when all of it is read
-        raw = pack(self.name, self.datatype, self.shape, values, "/inputs/0")
+        raw = self.floats.pack(values) if self.floats else b""
+        raw = raw or pack(self.name, self.datatype, self.shape, values, "/inputs/0")
         return Asked(None, [Tensor(self.name, self.datatype, self.shape, raw)], self.asked.outputs, self.asked.binary)
 
 

@@ -6,7 +6,8 @@ that JSON cannot write (NaN, an infinity) is null; the binary form of the protoc
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from itertools import chain
 from typing import Any
 
@@ -38,6 +39,7 @@ _KINDS: dict[str, frozenset[type]] = {
 }
 _WORDS = {"BOOL": "true or false", "BYTES": "strings", "FP32": "numbers", "FP64": "numbers"}
 _NONE = frozenset({type(None)})
+_FLOATS = _KINDS["FP32"]
 
 
 def pack(name: str, datatype: str, shape: Sequence[int], data: Any, at: str) -> bytes:
@@ -53,6 +55,24 @@ def pack(name: str, datatype: str, shape: Sequence[int], data: Any, at: str) -> 
     if not kinds <= _KINDS[datatype]:
         values = _fill(name, datatype, values, kinds, at)
     return _bytes(values) if datatype == "BYTES" else _numbers(name, datatype, values, at)
+
+
+class Floats:
+    """Packs flat numbers of one shape."""
+
+    def __init__(self, datatype: str, shape: Sequence[int]) -> None:
+        """`datatype`: FP32 or FP64."""
+        self._count = math.prod(shape)
+        self._pack = struct.Struct(f"<{self._count}{_STRUCT[datatype]}").pack
+
+    def pack(self, data: Any) -> bytes:
+        """Their bytes; empty for whatever else it is, which `pack` reads or refuses."""
+        if type(data) is not list or len(data) != self._count or not _FLOATS.issuperset(map(type, data)):
+            return b""
+        try:
+            return self._pack(*data)
+        except (struct.error, OverflowError):
+            return b""
 
 
 def _flat(name: str, data: list[Any], shape: Sequence[int], at: str) -> list[Any]:
@@ -103,9 +123,14 @@ def unpack(tensor: Tensor) -> Any:
     """The values of a tensor, flat, as orjson with OPT_SERIALIZE_NUMPY writes them: an FP32 as its shortest decimal."""
     if tensor.datatype == "BYTES":
         return strings(tensor.raw)
+    return _reader(tensor.datatype)(tensor.raw)
+
+
+@cache
+def _reader(datatype: str) -> Callable[[bytes], Any]:
     import numpy as np  # a tenth of a second: the process imports it after its doors are open
 
-    return np.frombuffer(tensor.raw, f"<{_STRUCT[tensor.datatype]}")
+    return partial(np.frombuffer, dtype=np.dtype(f"<{_STRUCT[datatype]}"))
 
 
 def strings(raw: bytes) -> list[str]:

@@ -13,10 +13,10 @@ from services.gateway.overload.gradient import Gradient
 from services.gateway.overload.priority import Priority
 from services.gateway.overload.refusal import hopeless, overloaded, weary
 from services.gateway.traffic import lanes
-from services.gateway.traffic.deadlines import Deadlines
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Engines, Item
 from services.gateway.traffic.lanes import POOL, Asker, Awaited, Lane, Limits, Target, Waiting, kind
+from services.kit.deadlines import Deadlines
 from services.kit.errors import Code, DeadlineExceeded, Failure
 
 _LANES = 4_096  # versions of which is remembered how their calls fare

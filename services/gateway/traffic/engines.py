@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from aimass.v1 import engines_pb2 as pb
@@ -138,7 +139,7 @@ class RemoteEngines:
     async def _ask(
         self, channel: Any, scope: Scope, model: str, version: int, items: Sequence[Item], attempt: int = 1
     ) -> list[Answer]:
-        principal = Principal(scope, "service:gateway", ("models.infer",))
+        principal = _speaker(scope)
         alone = items[0].request_id if len(items) == 1 else ""
         metadata = self._runtime.metadata("inference", principal, alone)
         if alone and items[0].traceparent:
@@ -181,6 +182,11 @@ class RemoteEngines:
     async def close(self) -> None:
         """Ends the lines."""
         await self._lines.close()
+
+
+@lru_cache(maxsize=1024)
+def _speaker(scope: Scope) -> Principal:
+    return Principal(scope, "service:gateway", ("models.infer",))
 
 
 def _to_wire(item: Item, now: float) -> pb.InferItem:

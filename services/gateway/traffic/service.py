@@ -233,11 +233,9 @@ class Traffic(Table):
             self._coalescer.cancel(begun.waiting)
         return waits
 
-    def end(self, scope: Scope, begun: Begun, outputs: list[Tensor]) -> Prediction:
-        """Counts what was begun, when its outputs are there."""
-        took = (time.perf_counter() - begun.started) * 1000
-        self._tell(scope, begun.pinned, begun.query, begun.trace, begun.rows, outputs, took)
-        return Prediction(begun.pinned, outputs)
+    def end(self, scope: Scope, begun: Begun, outputs: list[Tensor], seconds: float) -> None:
+        """Tells of what was begun and answered, which took some seconds."""
+        self._tell(scope, begun.pinned, begun.query, begun.trace, begun.rows, outputs, seconds * 1000)
 
     async def again(self, scope: Scope, begun: Begun) -> Prediction:
         """What was begun and is Unloaded, by what answers now."""

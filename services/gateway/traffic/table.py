@@ -35,6 +35,8 @@ class Table:
         """`instance` is this gateway."""
         self._store, self._instance, self._now = store, instance, now
         self._routes: dict[tuple[Scope, str], Route] = {}
+        # What the routes, as they are, gave requests by what they named.
+        self._pins: dict[tuple[Scope, str], dict[str, Pinned]] = {}
         # Of each rule by which a model's requests are shared: where the last one fell. One for all rules would be
         # exact for all requests together only.
         self._turns: dict[tuple[Scope, str], dict[int, float]] = {}
@@ -55,12 +57,22 @@ class Table:
 
         Raises not_found, or unavailable for what is still being loaded or not known yet.
         """
+        key = (scope, model)
+        if (known := self._pins.get(key)) and (pinned := known.get(version)):
+            return pinned
         try:
-            return routing.pin(self._routes.get((scope, model)), model, version, instead)
+            pinned = routing.pin(self._routes.get(key), model, version, instead)
+            if not pinned.away:
+                self._pins.setdefault(key, {})[version] = pinned
+            return pinned
         except NotFound:
             if self.whole:
                 raise
         raise Unavailable(f"{model} is not known yet: the table of releases is awaited", retry_after=1)
+
+    def _put(self, key: tuple[Scope, str], route: Route) -> None:
+        self._routes[key] = route
+        self._pins.pop(key, None)
 
     def share(self, scope: Scope, pinned: Pinned, caller: Caller) -> Pinned:
         """The version that rules give a request whose `pinned` one is `shared`."""
@@ -96,13 +108,13 @@ class Table:
     def lost(self, scope: Scope, model: str, version: int, instance: str) -> None:
         """An instance turned out not to have a version."""
         if route := self._routes.get((scope, model)):
-            self._routes[scope, model] = routing.load(route, version, instance, False)
+            self._put((scope, model), routing.load(route, version, instance, False))
         self.stale.set()
 
     def _pin_again(self, scope: Scope, pinned: Pinned) -> Pinned:
         """What answers now that the pinned version is gone; a version that was named has no substitute."""
         key, number = (scope, pinned.model), pinned.version.number
-        self._routes[key] = routing.lose(self._routes[key], number)
+        self._put(key, routing.lose(self._routes[key], number))
         self.stale.set()
         return self.route(scope, pinned.model, str(number) if pinned.named else "", instead=True)
 
@@ -177,9 +189,10 @@ class Table:
     async def _replace(self, scope: Scope, model: str, change: Callable[[Route], Route]) -> None:
         """Puts a new route in place, then tells the registry what is applied by it."""
         key = (scope, model)
-        route = self._routes[key] = change(self._routes.get(key, _NOTHING))
+        route = change(self._routes.get(key, _NOTHING))
+        self._put(key, route)
         if generation := routing.unreported(route):
             version = route.answering.number if route.answering else 0
             applied = events.release_applied(scope, self._instance, model, generation, version, self._now())
             await self._store.tell([applied])
-            self._routes[key] = routing.report(self._routes[key], generation)
+            self._put(key, routing.report(self._routes[key], generation))

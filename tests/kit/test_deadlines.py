@@ -1,7 +1,7 @@
 import asyncio
 import time
 
-from services.gateway.traffic.deadlines import Deadlines
+from services.kit.deadlines import Deadlines
 from tests.support.house import until
 
 
