@@ -65,13 +65,13 @@ def log_out(env: Mapping[str, str] = os.environ) -> tuple[Door | None, Failure |
         finally:
             forget(env)
     try:
-        _withdraw(door.grant if door else None)
+        withdraw(door.grant if door else None)
     except Failure as failure:
         return door, failure
     return door, None
 
 
-def _withdraw(grant: Grant | None) -> None:
+def withdraw(grant: Grant | None) -> None:
     """Has the issuer take the grant back (RFC 7009), if it has a place for that. Raises Failure."""
     if not grant or not grant.refresh:
         return

@@ -172,6 +172,45 @@ async def test_a_login_in_the_browser_is_one_that_is_renewed(
     assert corp.shown == [first]
 
 
+async def test_a_login_in_the_browser_ends_the_one_before_it(
+    door: tuple[Gateway, Renewing], login: Login, corp: Renewing, tmp_path: Path
+) -> None:
+    login()
+    first = refresh()
+    code, said = await logs_in(door, tmp_path)
+
+    assert code == 0, said
+    assert (corp.withdrawn, refresh() in corp.families) == ([first], True)
+    assert await called() == "user:corp:ann"
+
+
+async def test_a_login_that_does_not_begin_leaves_the_one_before_it(
+    door: tuple[Gateway, Renewing], login: Login, corp: Renewing, tmp_path: Path
+) -> None:
+    login()
+    code, said = await logs_in(door, tmp_path, issuer="nobody")
+
+    assert code != 0, said
+    assert (corp.withdrawn, await called()) == ([], "user:corp:ann")
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_key_that_is_kept_ends_the_login_before_it(
+    door: tuple[Gateway, Renewing], login: Login, corp: Renewing, told: bool
+) -> None:
+    login()
+    first, url = refresh(), door[0].doors["http"]
+    if not told:
+        corp.known = {"revocation_endpoint": "http://issuer.example/revoke"}
+    wrong = await command("login", url, "--key", "aim_aaaaaaaa_" + "a" * 43)
+    assert (wrong[0] != 0, refresh(), corp.withdrawn) == (True, first, [])
+    code, said = await command("login", url, "--key", door[0].admin)
+
+    assert code == 0, said
+    assert (now().grant, corp.withdrawn) == (None, [first] if told else [])
+    assert ("could not be told that the login before has ended" in said) is not told
+
+
 async def as_json() -> str:
     return (await command("access", "who-am-i", "-o", "json"))[1]
 

@@ -2,6 +2,7 @@
 
 import threading
 import webbrowser
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,13 +20,19 @@ _DONE = "You are logged in. This window can be closed."
 _NOT = "That did not work. The terminal says why."
 
 
-def logged_in(gateway: str, name: str, ca: str = "", patience: float = _PATIENCE) -> tuple[str, Grant]:
-    """The token of a user who logs in with an issuer of the gateway, now, and how it is renewed. Raises Failure."""
+def logged_in(
+    gateway: str, name: str, ca: str = "", first: Callable[[], None] = lambda: None, patience: float = _PATIENCE
+) -> tuple[str, Grant]:
+    """The token of a user who logs in with an issuer of the gateway, now, and how it is renewed. Raises Failure.
+
+    `first` is called when the issuer is known and the browser is not open yet.
+    """
     chosen = offer(gateway, name, ca)
     with _Back(("127.0.0.1", 0), _Answer) as back:
         back.login = login = Login.of(chosen, f"http://127.0.0.1:{back.server_port}/callback")
         threading.Thread(target=back.serve_forever, args=(0.05,), daemon=True).start()
         try:
+            first()
             typer.echo(f"Log in with your browser, if it does not open by itself at\n{login.address}", err=True)
             webbrowser.open(login.address)
             return login.token(back.wait(patience))

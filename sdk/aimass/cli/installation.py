@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from aimass.cli.checks import Finding, Grade
 from aimass.cli.output import Format
 from aimass.cli.tables import CONSOLE, spoken, table
 from aimass.client import Client
-from aimass.door import Door, Grant, alone, find, save
+from aimass.door import Door, Grant, alone, find, kept, save
 from aimass.encoding import plain
 from aimass.failures import Failure
 
@@ -51,14 +52,36 @@ def login(
     if issuer:
         from aimass.cli.browser import logged_in  # few commands need it
 
-        secret, grant = logged_in(find(url, "token").url, issuer, ca)
+        # Before there is another: some issuers end all logins of a user with a client when they take one back.
+        secret, grant = logged_in(find(url, "token").url, issuer, ca, lambda: _leave(_earlier()))
     else:
         secret = key or typer.prompt("Key", hide_input=True)
     with Client(find(url, secret.strip()).url, secret.strip(), ca=ca or None) as client:
         who = client.access.who_am_i(timeout=10)
         with alone():
+            earlier = None if grant else _earlier()
             path = save(Door(client.door.url, client.door.key, ca=client.door.ca, grant=grant))
+    _leave(earlier)
     typer.echo(f"{who.principal} of tenant {who.tenant}; kept in {path}, readable by you only")
+
+
+def _earlier() -> Grant | None:
+    """The login that another one takes the place of."""
+    with suppress(Failure):  # what cannot be read is overwritten
+        if door := kept():
+            return door.grant
+    return None
+
+
+def _leave(grant: Grant | None) -> None:
+    """Has the issuer of a login take it back, as `logout` does; nobody is kept from logging in where that fails."""
+    if grant:
+        from aimass.renewal import withdraw
+
+        try:
+            withdraw(grant)
+        except Failure as failure:
+            typer.echo(f"the issuer could not be told that the login before has ended: {failure.detail}", err=True)
 
 
 def logout() -> None:
