@@ -261,6 +261,37 @@ async def test_a_process_publishes_by_itself(tmp_path: Path, bus: MemoryBus) -> 
     await made.close()
 
 
+async def test_what_goes_on_coming_goes_out_in_larger_pieces(
+    tmp_path: Path, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_EVERY", 0.0)
+    monkeypatch.setattr(pipeline, "_STEADY", 1000.0)
+    monkeypatch.setattr(pipeline, "_BATCH", 5)
+    made = Telemetry("test", tmp_path)
+    made.start(bus)
+    async with asyncio.timeout(20):
+        for pieces in range(10):
+            made.record(Record("log", "a", "x", ACME))
+            while len(bus.events) <= pieces:
+                await asyncio.sleep(0)
+        for _ in range(5):
+            made.record(Record("log", "a", "x", ACME))
+        while len(bus.events) < 11:  # as much as a batch takes waits for nothing
+            await asyncio.sleep(0)
+        made.record(Record("log", "a", "x", ACME))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+    assert [len(sent) for sent in sizes(bus)] == [*[1] * 10, 5]
+    await made.close()
+
+    assert len(bus.logs()) == 16
+
+
+def sizes(bus: MemoryBus) -> list[list[object]]:
+    bodies = [ExportLogsServiceRequest.FromString(event.body) for event in bus.events]
+    return [list(body.resource_logs[0].scope_logs[0].log_records) for body in bodies]
+
+
 @given(st.text(st.sampled_from("0123456789abcdefABCDEF-x"), max_size=60))
 def test_no_traceparent_is_a_bug(text: str) -> None:
     found = spans._parent(text)

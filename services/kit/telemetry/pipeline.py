@@ -13,6 +13,7 @@ from typing import Any
 from services.kit.auth import SYSTEM
 from services.kit.bus import TELEMETRY, Bus, Event
 from services.kit.ending import ended
+from services.kit.pace import Pace
 from services.kit.telemetry import metrics, spans
 from services.kit.telemetry.collector import Collector
 from services.kit.telemetry.files import ToRecords, process_log
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 _BOUND = 20_000  # records, and spans
 _HELD = 64 * 2**20  # bytes of records
 _BATCH, _BATCH_BYTES = 1_000, 2 * 2**20
-_EVERY = 0.2  # seconds
+_EVERY, _STEADY = 0.2, 0.5  # seconds between batches, and where they go on coming: each costs much beside what is in it
 _METRICS_EVERY = 60.0
 _LAST = 2.0  # seconds that a process which stops waits for a bus that is away, and for a slow collector
 
@@ -158,9 +159,12 @@ class Telemetry:
         await self.flush()
 
     async def _publish_for_ever(self) -> None:
+        pace = Pace(_STEADY)
         while True:
             await asyncio.sleep(_EVERY)
             try:
+                if 0 < len(self._records) + len(self._spans) < _BATCH:
+                    await pace.wait()
                 await self.flush()
                 if time.monotonic() - self._measured > _METRICS_EVERY:
                     self._measured = time.monotonic()
