@@ -27,6 +27,7 @@ from services.kit.sealed import (
 from services.kit.tenant_keys import TenantKeys
 
 KIND = "object"
+_STEP = 256 * 1024  # bytes that are opened at once: of more, a processor's cache holds nothing when it is written
 _WHOLE = CHUNK + TAG  # bytes of a chunk
 
 
@@ -145,4 +146,5 @@ def _seal_file(box: Box, file: Path, aside: Path) -> None:
 
 def _append(file: Path, opener: Opener, piece: bytes) -> None:
     with open(file, "ab") as here:
-        here.write(opener.open(piece))
+        for at in range(0, len(piece), _STEP):
+            here.write(opener.open(piece[at : at + _STEP]))
