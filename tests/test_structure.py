@@ -214,6 +214,13 @@ def test_the_map_of_the_house_has_every_module_of_kit() -> None:
     assert not sorted(module for module in modules if f"`{module}`" not in said)
 
 
+def test_each_decision_has_a_number_of_its_own() -> None:
+    texts = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+
+    assert [int(path.name[:4]) for path in texts] == list(range(1, len(texts) + 1))
+    assert [path.name for path in texts if not path.read_text().startswith(f"# {int(path.name[:4])}. ")] == []
+
+
 def test_nothing_waits_with_a_call_that_may_lose_a_cancellation() -> None:
     waits = re.compile(r"\bwait_for\(")  # Python 3.11's; asyncio.timeout does not
 
