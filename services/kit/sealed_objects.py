@@ -27,6 +27,7 @@ from services.kit.sealed import (
 from services.kit.tenant_keys import TenantKeys
 
 KIND = "object"
+_TRIES = 5  # to read one that others replace, sealed anew
 _STEP = 256 * 1024  # bytes that are opened at once: of more, a processor's cache holds nothing when it is written
 _WHOLE = CHUNK + TAG  # bytes of a chunk
 
@@ -100,14 +101,14 @@ class SealedObjects:
     async def download(self, tenant: str, name: str, file: Path) -> None:
         """Brings the plain bytes to a file of this machine, over what is there. Raises storage_full."""
         head, size = await self._bucket.head(name, HEAD)
-        while True:
+        for left in reversed(range(_TRIES)):
             try:
                 with on_disk():
                     await asyncio.to_thread(file.write_bytes, b"")
                     await self._fetch(tenant, name, file, head, size)
             except Failure as failure:
                 before, (head, size) = head, await self._bucket.head(name, HEAD)
-                if failure.code is not Code.DIGEST_MISMATCH or head == before:
+                if failure.code is not Code.DIGEST_MISMATCH or head == before or not left:
                     raise
                 continue  # the same bytes came to their place meanwhile, sealed anew
             return

@@ -160,7 +160,7 @@ async def test_one_that_is_replaced_while_it_is_read_is_read_again(here: Here) -
     file.write_bytes(WORDS * (2 * PIECE // len(WORDS)))
     await here.objects.upload("acme", "tables/acme/one", file)
     reading = asyncio.ensure_future(here.downloaded("tables/acme/one"))
-    while not reading.done():
+    for _ in range(2):
         await here.objects.upload("acme", "tables/acme/one", file)
 
     assert await reading == file.read_bytes()
