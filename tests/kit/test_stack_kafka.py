@@ -29,14 +29,20 @@ def late(topic: str, group: str) -> list[str]:
         return list(offsets.behind(ends))
 
 
+async def told(topic: str, group: str) -> list[str]:
+    """What is said when a broker that has just begun knows of the topic, and where the group's offsets are kept."""
+    async with asyncio.timeout(60):
+        while not (said := await asyncio.to_thread(late, topic, group)) or said[0].startswith("kafka does not know"):
+            await asyncio.sleep(0.2)
+    return said
+
+
 async def test_a_group_is_waited_for_until_it_has_read_everything() -> None:
     mark = uuid4().hex
     topic, group = f"aimass.{mark}.v1", f"group-{mark}"
     bus = KafkaBus(f"kafka://{address('kafka')}?partitions=2")
     await bus.publish([Event(topic, "k", b"1", {}), Event(topic, "l", b"2", {})])
-    while (said := await asyncio.to_thread(late, topic, group)) and said[0].startswith("kafka does not know"):
-        await asyncio.sleep(0.2)
-    assert said == [f"{group} has not read all of {topic}"]
+    assert await told(topic, group) == [f"{group} has not read all of {topic}"]
 
     reader = await bus.reader([topic], group)
     seen: list[Event] = []
@@ -64,8 +70,7 @@ async def test_nobody_s_events_are_held_back_for_a_backlog(tmp_path: Path, group
     bus = KafkaBus(f"{url}?partitions=2")
     await bus.publish([Event(topic, "k", b"1", {})])
     await bus.close()
-    while (await asyncio.to_thread(late, topic, group))[0].startswith("kafka does not know"):
-        await asyncio.sleep(0.2)
+    await told(topic, group)
     engine, metadata = create_engine(database(address("postgres")), poolclass=NullPool), MetaData()
     Leases(metadata)
     metadata.create_all(engine)
