@@ -11,6 +11,10 @@ from hypothesis import HealthCheck, settings
 
 from tests.support import servers
 
+# A busy machine makes nothing false: no test is asserted by time.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
+
 LONG = ("far", "journeys", "fuzz", "trainer", "gateway", "data")  # folders of modules that take half a minute
 
 # A machine that is slow to make up examples makes nothing false.
