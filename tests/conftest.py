@@ -17,10 +17,6 @@ settings.load_profile("house")
 
 LONG = ("far", "journeys", "fuzz", "trainer", "gateway", "data")  # folders of modules that take half a minute
 
-# A machine that is slow to make up examples makes nothing false.
-settings.register_profile("patient", suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
-
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
