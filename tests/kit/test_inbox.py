@@ -110,7 +110,7 @@ async def test_a_type_that_nobody_knows_is_counted_and_passed_over(bus: NearBus)
         seen.append(delivery.event.id)
 
     before = counted("unknown")
-    await bus.publish([changed("a", ce_type="aimass.v1.NotYetInvented"), changed("b", ce_type="aimass.v1.CallAudited")])
+    await bus.publish([changed("a", ce_type="aimass.v1.NotYetInvented"), changed("b", ce_type="aimass.v1.RoleChanged")])
     await bus.publish([changed("c")])
     await listen(bus, handler, lambda: seen)
 

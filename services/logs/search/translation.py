@@ -57,7 +57,7 @@ class Translation:
 
     def of_tenant(self, tenant: str) -> Any:
         """All that a tenant has."""
-        return self._query.regex_query(self._schema, "scope", f"{_escaped(tenant)}/.*")
+        return self._query.regex_query(self._schema, "terms", term("scope", f"{_escaped(tenant)}/.*"))
 
     def since(self, sequence: int) -> Any:
         """Records with a number or a larger one."""
