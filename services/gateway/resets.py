@@ -16,9 +16,8 @@ from urllib.parse import unquote
 from services.kit.app import OPERATOR
 
 log = logging.getLogger(__name__)
-MOST = (
-    1000  # resets of a connection within a second: as many as it may have calls open, so that all may be left at once
-)
+# Resets of a connection within a second: as many as it may have calls open, so that all may be left at once.
+MOST = 1000
 _PAUSE = 0.02  # seconds between two looks for sockets: each costs a call for each that is open
 
 

@@ -28,7 +28,11 @@ def _asked_for(sent: bytes, answer: wire.Answer) -> bool:
     if answer.status == 504:
         said = not answer.body or b'"deadline_exceeded"' in answer.body  # HEAD has none
         return said and b"x-request-timeout" in sent.lower()
-    return answer.status == 503 and b"signed requests are taken again" in answer.body
+    if answer.status != 503:
+        return False
+    if b"HEAD " in sent and not answer.body:
+        return b"signature-input" in sent.lower() and b"retry-after" in answer.headers
+    return b"signed requests are taken again" in answer.body
 
 
 def _known(body: bytes) -> bool:

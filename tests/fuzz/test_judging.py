@@ -56,6 +56,18 @@ def test_a_time_that_nothing_can_keep_may_be_over() -> None:
     assert judged(problem(500, "internal"), b"X-Request-Timeout: 1e-9\r\n", True, {LIVE})
 
 
+def test_what_is_signed_may_come_too_early_also_where_the_answer_has_no_body() -> None:
+    early = answer(503, b'{"code":"unavailable","detail":"signed requests are taken again in 4 s"}')
+    silent, signed = answer(503), b"HEAD / HTTP/1.1\r\nSignature-Input: aimass=()\r\n\r\n"
+    silent.headers[b"retry-after"] = b"4"
+
+    assert judged(early, b"GET / HTTP/1.1\r\n\r\n", True, {LIVE}) == ""
+    assert judged(silent, signed, True, {LIVE}) == ""
+    assert judged(silent, b"HEAD / HTTP/1.1\r\n\r\n", True, {LIVE})
+    assert judged(answer(503), signed, True, {LIVE}), "who is to come again is told when"
+    assert judged(silent, signed.replace(b"HEAD", b"GET"), True, {LIVE})
+
+
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
 WHOLE = b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}"
 BARE = b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n"

@@ -49,6 +49,7 @@ class Caller:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._first, self._heard, self._said = 1, b"", 1
+        self._ends = list[float]()  # when hundreds of calls were reset
 
     @classmethod
     async def come(cls, gateway: Gateway, left: contextlib.AsyncExitStack) -> "Caller":
@@ -70,10 +71,16 @@ class Caller:
                 return begun
             await asyncio.sleep(0.005)
             self._writer.writelines(Frame(3, 0, stream, b"\0\0\0\x08").whole() for stream in streams)
+            self._ends.append(time.monotonic())
             if not await self._read():
                 return begun + 100
         self._first += 2 * most
         return most
+
+    @property
+    def fastest(self) -> int:
+        """The most resets that fell within one second."""
+        return max(sum(100 for end in self._ends if begun <= end < begun + 1) for begun in self._ends)
 
     async def _read(self) -> bool:
         """Whether the other end has read all that was sent: it agrees to settings when it comes to them."""
@@ -92,12 +99,16 @@ class Caller:
 async def test_a_connection_that_resets_more_calls_than_it_may_have_open_is_closed_and_no_other(
     gateway: Gateway,
 ) -> None:
-    async with contextlib.AsyncExitStack() as left, asyncio.timeout(30):
+    async with contextlib.AsyncExitStack() as left, asyncio.timeout(60):
         unruly, other = await Caller.come(gateway, left), await Caller.come(gateway, left)
 
         assert await other.reset(500) == 500
         before = len(os.listdir("/dev/fd"))
-        assert MOST <= await unruly.reset(50_000) < 50_000
+        done = await unruly.reset(20_000)
+        # Its seconds are of its own clock: one of them has half of what falls within any second.
+        if done == 20_000 and unruly.fastest < 2 * MOST:
+            pytest.skip(f"this machine is too busy for more than {unruly.fastest} resets in a second")
+        assert MOST <= done < 20_000
         assert await other.reset(100) == 100
         assert len(os.listdir("/dev/fd")) <= before
 
