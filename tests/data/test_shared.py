@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -11,6 +11,7 @@ from aimass.v1 import features_pb2, operations_pb2
 from aimass.v1.features_pb2_grpc import FeatureSetsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from services.data.database import schema
+from services.data.features.store import Store
 from services.kit.db import Database
 from services.kit.errors import Code, Failure, Internal
 from services.kit.leases import Tenure
@@ -133,9 +134,13 @@ async def _ended_as(operations: Any, operation: str, state: Any) -> bool:
 
 
 async def test_a_fitting_is_ended_by_nobody_who_stood_still_too_long(running: House, fitting: str) -> None:
-    store = features(running)._store
+    store: Store = features(running)._store
     ((scope, fit),) = await store.unfinished()
-    for end in (store.give_up(scope, fit, Internal("the child failed")), store.finish(scope, fit, None, None)):
+
+    def never(*_: object) -> NoReturn:
+        raise AssertionError("nothing is decided for who is too late")
+
+    for end in (store.give_up(scope, fit, Internal("the child failed")), store.finish(scope, fit, 1, never, never)):
         with pytest.raises(Failure) as caught:
             await end
         assert caught.value.code is Code.FENCE_STALE
