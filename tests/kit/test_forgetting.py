@@ -33,10 +33,11 @@ class Ends:
     """Tenants that have come to their end, and what parts have been told of them."""
 
     def __init__(self, *names: str) -> None:
-        self.names, self.away = list(names), False
+        self.names, self.away, self.asked = list(names), False, 0
         self.told: list[str] = []
 
     async def destroyed(self) -> Sequence[str]:
+        self.asked += 1
         if self.away:
             raise Unavailable("the store is away")
         return list(self.names)
@@ -157,7 +158,8 @@ async def test_a_store_of_keys_that_is_away_is_asked_again() -> None:
     ends = Ends("gone")
     ends.away = True
     async with running(Forgetting(ends.destroyed), [ends.forget], again=0.01):
-        await asyncio.sleep(0)
+        await until(lambda: ends.asked > 1)
+        assert ends.told == []
         ends.away = False
         await until(lambda: ends.told == ["gone"])
 
