@@ -9,16 +9,22 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
-from aimass.v1 import access_pb2
+from aimass.v1 import access_pb2, privacy_pb2, quotas_pb2, roles_pb2
 from aimass.v1 import subscriptions_pb2 as subscriptions
 from aimass.v1.access_pb2_grpc import AccessStub
+from aimass.v1.privacy_pb2_grpc import PrivacyFiltersStub
+from aimass.v1.quotas_pb2_grpc import QuotasStub
+from aimass.v1.registry_events_pb2 import ArtifactsStored
+from aimass.v1.roles_pb2_grpc import RolesStub
+from aimass.v1.storage_pb2 import KeptBytes
 from aimass.v1.subscriptions_pb2_grpc import SubscriptionsStub
 from services.gateway.access.domain import sealed_for
 from services.gateway.access.resealing import Resealing
 from services.gateway.access.shredding import Remains
 from services.gateway.access.store import AccessStore
+from services.gateway.database import schema
 from services.kit import tenancy
 from services.kit.adapters import storage
 from services.kit.config import Installation, load
@@ -36,6 +42,9 @@ from tests.support.storages import own_server, settings
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LOST = (Code.FAILED_PRECONDITION, Code.NOT_FOUND)  # it does not open, and soon it is not there any more
 SERVICES = ("gateway", "registry", "logs")
+# What decision 56 keeps of a tenant: that he was there, who might do what, and what he owes.
+LASTING = {"tenant", "api_key", "role", "binding", "policy_version", "policy_active", "rate_rule"}
+LASTING |= {"quota", "quota_balance", "ledger", "price_list"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -107,14 +116,61 @@ async def test_what_was_sealed_for_a_shredded_tenant_opens_for_nobody(app: Servi
 
     assert shredded.HasField("shred_time")
     assert [path.name for path in (home / "keys" / "tenants" / "gone").iterdir()] == ["0"]
-    for blobs in (app.house.runtime.blobs, copied.blobs):
-        assert await code_of(blobs.get("gone", mine)) in LOST
+    for blobs, lost in ((app.house.runtime.blobs, LOST), (copied.blobs, LOST[:1])):
+        assert await code_of(blobs.get("gone", mine)) in lost
         assert await code_of(blobs.put("gone", b"new")) is Code.FAILED_PRECONDITION
         assert await blobs.get("stays", other) == b"kept for stays"
     copied.blobs.close()
     assert before == 2
     await until(dropped, 20)
+    await until(lambda: not (home / "blobs" / "gone").exists(), 20)
+    assert await code_of(app.house.runtime.blobs.get("gone", mine)) is Code.NOT_FOUND
     assert len(await sealed(app.house, "stays")) == 2
+
+
+async def rows(app: Serving, tenant: str) -> dict[str, int]:
+    """How many the gateway's database has of a tenant, by table; none for those without."""
+    database, found = app.house.runtime.apps["gateway"].database, dict[str, int]()
+    assert database
+    with tenancy.everybody():
+        for table in schema.metadata.tables.values():
+            if "tenant" in table.c:
+                query = select(func.count()).select_from(table).where(table.c.tenant == tenant)
+                found[table.name] = await database.read(lambda c, query=query: c.execute(query).scalar_one())  # type: ignore[misc]
+    return {name: count for name, count in found.items() if count}
+
+
+async def test_that_a_tenant_was_there_and_what_he_owes_stays_and_nothing_else(app: Serving) -> None:
+    await filled(app, "owes")
+    stubs = {
+        kind: app.house.stub(kind, "gateway", tenant="owes") for kind in (QuotasStub, RolesStub, PrivacyFiltersStub)
+    }
+    budget: dict[str, Any] = {"meter": quotas_pb2.METER_REQUESTS, "period": quotas_pb2.PERIOD_TOTAL, "amount": 5}
+    await stubs[QuotasStub].CreateQuota(quotas_pb2.CreateQuotaRequest(quota="few", subject="project:default", **budget))
+    await stubs[RolesStub].CreateRole(roles_pb2.CreateRoleRequest(role="reads", permissions=["models.get"]))
+    wanted = privacy_pb2.CreatePrivacyFilterRequest(privacy_filter="mine", models=["*"])
+    wanted.rules.add(detector="email", action=privacy_pb2.PRIVACY_ACTION_MASK)
+    await stubs[PrivacyFiltersStub].CreatePrivacyFilter(wanted)
+    kept = KeptBytes(what="artifacts", bytes=1)
+    kept.hour.FromDatetime(app.house.runtime.now())
+    await app.house.publish(ArtifactsStored(kept=kept, generation=1), "storage", "artifacts", "owes")
+
+    async def owed() -> bool:
+        return "ledger" in await rows(app, "owes")
+
+    async def dropped() -> bool:
+        return "privacy_filter" not in await rows(app, "owes")
+
+    await until(owed)
+    before = await rows(app, "owes")
+    await delete(app, "owes")
+    await shred(app, "owes")
+    await until(dropped, 20)
+    for forget in app.house.runtime.apps["gateway"].forget:
+        await forget(["owes"])  # to the end
+
+    assert before.items() >= {"ledger": 1, "quota": 1, "role": 1, "privacy_filter": 1}.items()
+    assert await rows(app, "owes") == {name: count for name, count in before.items() if name in LASTING}
 
 
 def load_home(home: Path, **more: str) -> Installation:
