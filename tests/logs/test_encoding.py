@@ -1,4 +1,4 @@
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.logs.domain import Record, bounded, cut, severity, text_of, word
@@ -23,7 +23,6 @@ RECORDS = st.builds(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine makes nothing false
 @given(st.lists(RECORDS, max_size=5))
 def test_records_survive_their_bytes(records: list[Record]) -> None:
     assert unpack(pack(records)) == records

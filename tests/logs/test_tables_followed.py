@@ -1,6 +1,7 @@
 """Predictions that are kept together are records of their own for whoever follows, asks or has a filter."""
 
 import asyncio
+import shutil
 from typing import Any
 
 from aimass.v1 import gateway_events_pb2 as events
@@ -25,7 +26,8 @@ def alike(count: int, **said: Any) -> list[Record]:
 
 def kept(centre: House) -> list[object]:
     """What the segments hold of predictions."""
-    segments = Segments(centre.runtime.home / "logs-store" / "records")
+    home = centre.runtime.home  # a copy is read: who opens files cuts off what is being written to them
+    segments = Segments(shutil.copytree(home / "logs-store" / "records", home / "copy"))
     segments.open()
     frames, _ = segments.read(Position())
     segments.close()
