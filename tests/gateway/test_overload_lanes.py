@@ -3,7 +3,8 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
@@ -220,3 +221,36 @@ def test_who_asks_in_the_turn_in_which_a_call_landed_goes_along_with_those_who_w
 
     simulate(story())
     assert sizes == [1, 2]
+
+
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("task", [True, False])
+@pytest.mark.parametrize("behind", [True, False], ids=["behind another", "alone"])
+def test_who_goes_away_in_any_turn_leaves_room_for_the_next_one(turns: int, task: bool, behind: bool) -> None:
+    """A call that is given up before its task has begun is over as well: another one may be made."""
+
+    async def story() -> bool:
+        loop = asyncio.get_running_loop()
+        coalescer = Coalescer(Engine(0.001, 0.001), Limits(calls=1), clock=loop.time)
+
+        def item() -> Item:
+            return Item("", loop.time() + 1, [Tensor("x", "FP32", (1, 1), b"....")], (), "", 1)
+
+        def go() -> Callable[[], object]:
+            """Somebody asks; what he goes away with."""
+            if task:
+                return asyncio.ensure_future(coalescer.infer(LATE, item())).cancel
+            return partial(coalescer.cancel, coalescer.submit(LATE, item(), Awaited()))
+
+        other = asyncio.ensure_future(coalescer.infer(LATE, item())) if behind else None
+        await asyncio.sleep(0.001)
+        leave = go()
+        if other:
+            await other
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        leave()
+        await asyncio.sleep(0.01)
+        return len(await coalescer.infer(LATE, item())) == 1
+
+    assert simulate(story())

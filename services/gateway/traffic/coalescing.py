@@ -90,7 +90,8 @@ class Coalescer:
         """Its asker has gone: he is told nothing, and nobody is asked for him alone."""
         call = waiting.call
         if self._end(waiting) and call:
-            call.cancel()
+            # On the next turn: a task that is cancelled before it has begun ends without what it does at its end.
+            asyncio.get_running_loop().call_soon(call.cancel)
 
     def _gathered(self, lane: Lane) -> None:
         lane.gathering = False
