@@ -79,7 +79,8 @@ class _Caller(Frames):
         metadata = _metadata(content[CALL.size - SIZE.size : CALL.size - SIZE.size + size]) if milliseconds else {}
         if not milliseconds:
             if task := self._calls.get(number):
-                task.cancel()
+                # It may have come with its call: a task that is cancelled before it has begun never ends its call.
+                asyncio.get_running_loop().call_soon(task.cancel)
         elif number in self._calls or len(self._calls) >= _MOST:
             raise ValueError("its number is in use, or there are too many calls")
         else:

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
+from services.kit import frames_door
 from services.kit.auth import Identity
 from services.kit.breaker import Rules
 from services.kit.channels import framed
@@ -130,6 +131,17 @@ async def test_a_caller_who_leaves_ends_the_work(line: Line, identity: Identity,
 
     await until(lambda: echo.cancelled == 1, 2)
     assert await say(line, identity, "a") == "a"
+
+
+async def test_who_leaves_as_soon_as_he_has_asked_takes_no_room_with_him(
+    line: Line, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames_door, "_MOST", 2)
+    for _ in range(5):
+        call = asyncio.ensure_future(say(line, identity, "wait", seconds=30))
+        await asyncio.sleep(0)
+        call.cancel()  # before the door has read that he asks
+        assert await say(line, identity, "a") == "a"
 
 
 async def test_a_connection_that_ends_ends_its_calls(line: Line, identity: Identity, echo: Watched) -> None:
