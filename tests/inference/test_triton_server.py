@@ -212,6 +212,32 @@ async def test_a_server_that_lives_and_stops_is_looked_at_again(triton: Triton) 
         await until(lambda: version.up)
 
 
+async def test_a_look_that_fails_by_a_bug_leaves_no_watch_behind(triton: Triton) -> None:
+    """Both begin again then, and there would be one more of the other each time."""
+
+    class Odd(TritonServer):
+        watching = 0
+
+        async def alive(self, seconds: float) -> bool:
+            await asyncio.sleep(0)
+            raise KeyError("nobody has foreseen it")
+
+        async def watch(self) -> None:
+            self.watching += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.watching -= 1
+
+    server = Odd(f"triton://{triton.address}")
+    loader = TritonLoader(server, 256, Needs(NearCache(), "triton", "i-1"))
+    with pytest.raises((KeyError, ExceptionGroup)):
+        await loader.watch()
+
+    assert server.watching == 0
+    await loader.close()
+
+
 async def test_when_a_call_fails_nothing_of_it_is_under_way_any_more(triton: Triton) -> None:
     begun, ended = [0], [0]
 

@@ -74,7 +74,9 @@ class TritonLoader:
 
     async def watch(self) -> None:
         """Looks at the server for ever: what it has lost comes back, what it cannot answer is said."""
-        await asyncio.gather(self._look(), self._server.watch())
+        async with asyncio.TaskGroup() as group:  # where one fails the other ends with it: both begin again
+            group.create_task(self._look())
+            group.create_task(self._server.watch())
 
     async def _look(self) -> None:
         compared = said = 0.0
