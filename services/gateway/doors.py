@@ -28,6 +28,7 @@ from services.kit.app import OPERATOR
 from services.kit.config import ConfigError
 from services.kit.ending import ended
 from services.kit.grpc_server import Server
+from services.kit.lasting import lasting
 from services.kit.rpc import OPTIONS
 from services.kit.underway import Underway
 
@@ -69,7 +70,7 @@ class HttpDoor:
         self._listener = Listener(listening, lambda: HttpProtocol(**made, app_state={}), context)
         await self._listener.open()
         self.address = _address(listening)
-        self._clock = asyncio.create_task(self._tell_the_time())
+        self._clock = asyncio.create_task(lasting(self._tell_the_time))
 
     async def taken(self) -> bool:
         """Whether another gateway accepts connections on the address that we share with it."""

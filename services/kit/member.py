@@ -11,6 +11,7 @@ from grpc import ChannelConnectivity, aio
 
 from services.kit.breaker import Breaker, Outcome, Rules
 from services.kit.ending import ended
+from services.kit.lasting import lasting
 from services.kit.outliers import Record
 from services.kit.rpc import OPTIONS
 
@@ -92,7 +93,7 @@ class Member:
     def connect(self) -> None:
         """Connects, and stays so as far as it can."""
         if self._watching is None:
-            self._watching = asyncio.get_running_loop().create_task(self._watch())
+            self._watching = asyncio.get_running_loop().create_task(lasting(self._watch))
 
     def connecting(self, patience: float, now: float) -> bool:
         """Whether it may be connected soon: it has been away, or known, for no longer than some seconds."""

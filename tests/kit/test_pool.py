@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from services.kit import lasting
+from services.kit.breaker import Rules
 from services.kit.channels import BalancedChannel
 from services.kit.chosen import SomeChannel
 from services.kit.errors import Code, Disconnected, Failure
-from services.kit.member import Instance
+from services.kit.member import Instance, Member, plain
 from services.kit.pool import PATIENCE, Pool
 from tests.support.house import until
 from tests.support.speakers import Speaker, several, speakers, who
@@ -96,6 +98,24 @@ async def test_an_instance_that_comes_back_is_called_again(service: Service) -> 
 
     await until(lambda: sum(member.connected for member in service.pool.members) == 2)
     assert set(await several(service.channel, 30)) == {"a", "b"}
+
+
+async def test_whether_an_instance_is_connected_is_seen_also_after_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lasting, "_FIRST", 0.01)
+    told = list[bool]()
+
+    def news() -> None:
+        told.append(member.connected)
+        if len(told) == 1:
+            raise KeyError("nobody has foreseen it")
+
+    async with speakers(1) as [speaker]:
+        member = Member(speaker.instance, plain(speaker.instance.address, "who"), Rules(), news)
+        member.connect()
+        await until(lambda: told == [True])
+        await speaker.stop()
+        await until(lambda: told == [True, False])
+        await member.close()
 
 
 async def test_a_service_that_is_starting_is_waited_for() -> None:
