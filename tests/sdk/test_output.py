@@ -188,12 +188,12 @@ def test_a_line_for_another_program_is_not_cut(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("COLUMNS")
-    table("things", [{f"name{number}": "x" * 50 for number in range(10)}])
+    table("things", [{f"name{number}": "x" * 70 for number in range(10)}])
 
-    show(models_pb2.Model(model="late", description="x" * 500), Format.TABLE)
+    show(models_pb2.Model(model="late", description="x" * 5000), Format.TABLE)
     lines = capsys.readouterr().out.splitlines()
 
-    assert [line.count("x") for line in lines[1:]] == [500, 0, 500]
+    assert [line.count("x") for line in lines[1:]] == [700, 0, 5000]
     assert all(line == line.rstrip() for line in lines), "nothing is filled up either"
 
 

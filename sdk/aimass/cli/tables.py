@@ -17,7 +17,7 @@ from rich.table import Table
 from aimass.encoding import plain
 
 CONSOLE = Console(stderr=True, highlight=False)  # what is said about the work; results go to stdout
-_WIDTH = 60  # characters of a value in a table
+_WIDTH, _LONGEST = 60, 2_000  # characters of a value on a screen: in a table, and by itself
 _APART = 2  # characters between two columns
 _NO_END = 100_000  # characters of a line that goes to a file or to another program
 # What is left out first where a line has no room for all.
@@ -59,7 +59,7 @@ def table(title: str, items: Iterable[Mapping[str, Any]], whole: bool = False) -
     if not names:
         CONSOLE.print(f"[dim]no {title.replace('_', ' ')}[/]")
         return
-    columns = {name: [_cell(item.get(name)) for item in items] for name in names}
+    columns = {name: [_cell(item.get(name), _WIDTH) for item in items] for name in names}
     left_out = [] if whole or not _screen() else _crowded(columns, Console().width)
     drawn = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
@@ -91,7 +91,7 @@ def pairs(document: Mapping[str, Any]) -> None:
     drawn.add_column(overflow="fold")
     for name, value in document.items():
         if _said(value):
-            drawn.add_row(name, escape(_cell(value, 2000)))
+            drawn.add_row(name, escape(_cell(value, _LONGEST)))
     _print(drawn)
 
 
@@ -113,9 +113,9 @@ def _said(value: Any) -> bool:
     return value not in (None, "", [], {}, "0", 0, False)
 
 
-def _cell(value: Any, width: int = _WIDTH) -> str:
+def _cell(value: Any, width: int) -> str:
     text = _text(value)
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    return text if len(text) <= width or not _screen() else f"{text[: width - 1]}…"
 
 
 def _text(value: Any) -> str:
