@@ -12,7 +12,7 @@ from services.gateway.overload.priority import Priority
 from services.gateway.traffic.coalescing import Coalescer
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Item
-from services.gateway.traffic.lanes import Awaited, Limits, Target
+from services.gateway.traffic.lanes import Awaited, Limits, Target, Waiting
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
 from tests.support.virtual import simulate
@@ -221,6 +221,39 @@ def test_who_asks_in_the_turn_in_which_a_call_landed_goes_along_with_those_who_w
 
     simulate(story())
     assert sizes == [1, 2]
+
+
+def test_what_fails_together_is_asked_for_alone_for_those_who_still_wait() -> None:
+    asked: list[int] = []
+
+    class Failing(Engine):
+        """Answers nobody who is not alone."""
+
+        async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
+            found = await super().infer(scope, model, version, items)
+            asked.append(len(items))
+            if len(items) > 1:
+                raise Failure(Code.INTERNAL, "internal error")
+            return found
+
+    async def story() -> list[str]:
+        loop, ends = asyncio.get_running_loop(), list[str]()
+        coalescer = Coalescer(Failing(0.003), clock=loop.time)
+
+        def ask(seconds: float) -> tuple[Waiting, Awaited]:
+            item = Item("", loop.time() + seconds, [Tensor("x", "FP32", (1, 1), b"....")], (), "", 1)
+            return coalescer.submit(LATE, item, awaited := Awaited()), awaited
+
+        gone, late, stays = ask(10), ask(0.002), ask(10)
+        await asyncio.sleep(0.001)
+        coalescer.cancel(gone[0])
+        ends.append("ok" if await stays[1].answer else "")
+        with pytest.raises(Failure, match="took too long"):
+            await late[1].answer
+        return ends
+
+    assert simulate(story()) == ["ok"]
+    assert asked == [3, 1]
 
 
 @pytest.mark.parametrize("turns", range(8))

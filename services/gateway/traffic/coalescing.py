@@ -245,6 +245,8 @@ class Coalescer:
             if len(batch) == 1 or failure.code not in (Code.BODY_TOO_LARGE, Code.INTERNAL):
                 raise
             for waiting in batch:
+                if waiting.asker is None:  # he has gone meanwhile, or his time is over
+                    continue
                 try:
                     await self._answer(lane, (waiting,))
                 except Exception as error:
