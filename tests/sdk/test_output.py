@@ -137,6 +137,19 @@ def test_plain_values_are_json_that_ends_with_its_line(capsys: pytest.CaptureFix
     assert said.endswith("}\n")
 
 
+def test_what_somebody_has_written_gives_the_terminal_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
+    orders = "\x1b]0;title\x07\x1b[2J\x9b1m\r\x7f"
+    table("things", [{"text": orders, f"[red]{orders}": "one\ntwo"}])
+    show(models_pb2.Model(model="late", description=orders), Format.TABLE)
+    with tables.CONSOLE.capture() as seen:
+        explain(Failure("invalid_value", orders, violations=[Violation(orders, orders)], request_id=orders))
+    said = capsys.readouterr().out
+
+    assert not set(said + seen.get()) & (set(orders) - set("]0;title[2J1m"))
+    assert (said.count(r"\x1b]0;title\x07\x1b[2J\x9b1m\x0d\x7f"), seen.get().count(r"\x1b]0;title")) == (3, 4)
+    assert [line.split()[-1] for line in said.splitlines()[1:3]] == ["one", "two"]
+
+
 def listed(**more: Any) -> quotas_pb2.ListQuotasResponse:
     quota = quotas_pb2.Quota(quota="kept", tenant="default", subject="project:default", amount=5, etag="1", **more)
     quota.create_time.FromJsonString("2026-01-02T03:04:05.678901Z")

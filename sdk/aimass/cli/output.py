@@ -7,9 +7,8 @@ from typing import Any
 
 import orjson
 from google.protobuf.message import Message
-from rich.markup import escape
 
-from aimass.cli.tables import CONSOLE, pairs, spoken, table
+from aimass.cli.tables import CONSOLE, pairs, shown, spoken, table
 from aimass.encoding import plain
 from aimass.failures import Failure
 
@@ -52,11 +51,11 @@ def exit_code(failure: Failure) -> int:
 
 def explain(failure: Failure) -> None:
     """Says on stderr what went wrong, where, and what may help."""
-    CONSOLE.print(f"[red]{failure.code}[/]: {escape(failure.detail)}", soft_wrap=True)
+    CONSOLE.print(f"[red]{failure.code}[/]: {shown(failure.detail)}", soft_wrap=True)
     for violation in failure.violations:
-        CONSOLE.print(f"  {escape(violation.pointer)} {escape(violation.rule)}", soft_wrap=True)
+        CONSOLE.print(f"  {shown(violation.pointer)} {shown(violation.rule)}", soft_wrap=True)
     if failure.request_id:
-        CONSOLE.print(f"  [dim]request {escape(failure.request_id)}[/]")
+        CONSOLE.print(f"  [dim]request {shown(failure.request_id)}[/]")
     if advice := _ADVICE.get(failure.code):
         CONSOLE.print(f"  [dim]{advice}[/]")
 

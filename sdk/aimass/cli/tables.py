@@ -20,8 +20,19 @@ CONSOLE = Console(stderr=True, highlight=False)  # what is said about the work; 
 _WIDTH, _LONGEST = 60, 2_000  # characters of a value on a screen: in a table, and by itself
 _APART = 2  # characters between two columns
 _NO_END = 100_000  # characters of a line that goes to a file or to another program
+# What a terminal would do instead of showing it, as Python writes it; lines and tabs stay.
+_COMMANDS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 # What is left out first where a line has no room for all.
 _SPARE = ("etag", "update_time", "create_time", "delete_time", "tenant", "description")
+
+
+def shown(text: str) -> str:
+    """What somebody has written, for a console: neither markup nor anything that a terminal obeys."""
+    return escape(_visible(text))
+
+
+def _visible(text: str) -> str:
+    return text.translate(_COMMANDS)
 
 
 def spoken(message: Message) -> dict[str, Any]:
@@ -63,7 +74,7 @@ def table(title: str, items: Iterable[Mapping[str, Any]], whole: bool = False) -
     left_out = [] if whole or not _screen() else _crowded(columns, Console().width)
     drawn = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
-        drawn.add_column(name)
+        drawn.add_column(shown(name))
     for cells in zip(*columns.values(), strict=True):
         drawn.add_row(*map(escape, cells))
     _print(drawn)
@@ -91,7 +102,7 @@ def pairs(document: Mapping[str, Any]) -> None:
     drawn.add_column(overflow="fold")
     for name, value in document.items():
         if _said(value):
-            drawn.add_row(name, escape(_cell(value, _LONGEST)))
+            drawn.add_row(shown(name), escape(_cell(value, _LONGEST)))
     _print(drawn)
 
 
@@ -114,7 +125,7 @@ def _said(value: Any) -> bool:
 
 
 def _cell(value: Any, width: int) -> str:
-    text = _text(value)
+    text = _visible(_text(value))
     return text if len(text) <= width or not _screen() else f"{text[: width - 1]}…"
 
 
