@@ -184,6 +184,7 @@ class RenewingAuth(httpx2.Auth):
         return door.key == self._door.key or _late(door)
 
     def _exchanged(self, door: Door) -> Door:
+        there = kept(self._env)  # asked before: behind the exchange nothing may keep its token from being used
         try:
             found = renewed(door)
         except Failure as failure:
@@ -195,7 +196,6 @@ class RenewingAuth(httpx2.Auth):
         try:
             save(found, self._env)
         except Failure:  # this process goes on with it, and the next renewal is kept if it can be
-            there = kept(self._env)
             self._unkept = there.grant if there else None, found
         return found
 

@@ -147,6 +147,25 @@ async def test_where_nothing_can_be_kept_a_process_goes_on_with_what_it_got(logi
     assert refresh() in corp.families
 
 
+async def test_what_an_issuer_gave_is_used_also_where_the_login_cannot_even_be_read_any_more(
+    login: Login, corp: Renewing
+) -> None:
+    file = Path(login().origin)
+
+    def spoil(said: dict[str, Any]) -> dict[str, Any]:
+        """As where no more files can be opened."""
+        if file.is_file():
+            file.rename(file.with_suffix(".away"))
+            file.mkdir()
+        return said
+
+    corp.given = spoil
+    with Client() as client:
+        for _ in range(2):
+            assert (await asyncio.to_thread(client.access.who_am_i)).principal == "user:corp:ann"
+    assert len(corp.shown) == 1
+
+
 async def test_a_token_is_renewed_before_it_ends(login: Login, corp: Renewing) -> None:
     before, begun = login(corp.token(), due=time.time() - 1), time.time()
 
