@@ -145,6 +145,8 @@ class Runtime:
         self.keep_up(self.identity.keep)
         if self.storage.passing:
             self.keep_up(partial(clear_for_ever, self.storage.passing))
+        if self.settings.blobs_url.get_secret_value() and not self.storage.keys:
+            log.warning("what is kept in the bucket lies there plain: AIMASS_SECRETS_KEY, in all processes, seals it")
 
     def forget_the_destroyed(self) -> None:
         """Starts the task that drops what there is of tenants whose keys are destroyed."""

@@ -1,6 +1,7 @@
 """What a process shares: work beside requests."""
 
 import asyncio
+import base64
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,23 @@ async def test_stopping_waits_for_the_end_of_every_task(runtime: Runtime) -> Non
     await runtime.stop_tasks()
     await runtime.stop_tasks()
     assert sorted(ended) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("far", "key", "told"), [(True, False, True), (True, True, False), (False, False, False)])
+async def test_who_keeps_things_plain_in_a_bucket_is_told_so(
+    far: bool, key: bool, told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    env = {"AIMASS_HOME": str(tmp_path)}
+    if far:  # nobody is there, and nobody is asked
+        env |= {"AIMASS_BLOBS_URL": "s3://bucket?endpoint=http://127.0.0.1:1&region=us-east-1"}
+        env |= {"AIMASS_BLOBS_ACCESS_KEY": "someone", "AIMASS_BLOBS_SECRET_KEY": "something"}
+    if key:
+        env["AIMASS_SECRETS_KEY"] = base64.b64encode(bytes(range(32))).decode()
+    runtime = Runtime(["data"], env)
+    runtime.look_after_files(lambda: None)
+    await runtime.stop_tasks()
+
+    assert ("lies there plain: AIMASS_SECRETS_KEY" in caplog.text) is told
 
 
 async def test_work_that_fails_is_logged(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:
