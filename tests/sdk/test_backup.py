@@ -1,3 +1,4 @@
+import resource
 import sqlite3
 import stat
 import threading
@@ -241,6 +242,56 @@ def test_what_is_no_database_is_said_so(home: Path, tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"odd\.db cannot be read"):
         backup.write(home, tmp_path / "all.aimass")
     assert not (tmp_path / "all.aimass").exists()
+
+
+def test_an_archive_on_a_full_disk_is_said_with_its_name(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "Monday.aimass"
+    (tmp_path / "Monday.aimass.part").symlink_to("/dev/full")
+
+    with pytest.raises(Failure) as caught:
+        backup.write(home, file)
+    assert (caught.value.code, caught.value.detail) == ("storage_full", f"{file}: no space left on device")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home"]
+
+
+def test_an_archive_in_a_folder_that_is_not_there_is_said_with_its_name(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "Backups" / "all.aimass"
+
+    with pytest.raises(Failure) as caught:
+        backup.write(home, file)
+    assert (caught.value.code, caught.value.detail) == ("unavailable", f"{file}: no such file or directory")
+
+
+def test_databases_are_copied_beside_the_archive(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere there may be room for less: a small disk in memory."""
+    monkeypatch.setattr("tempfile.tempdir", "/dev/full")
+    backup.write(home, tmp_path / "all.aimass")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.aimass", "home"]
+
+
+def test_a_database_for_whose_copy_there_is_no_room_ends_it_with_its_name(home: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(home / "bus.db")) as database:
+        database.execute("INSERT INTO t VALUES (zeroblob(200000))")
+        database.commit()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(Failure, match=rf"bus\.db cannot be copied to {tmp_path}: disk I/O error"):
+            backup.write(home, tmp_path / "all.aimass")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home"]
+
+
+def test_a_folder_that_cannot_be_made_is_said_with_its_name(home: Path, tmp_path: Path) -> None:
+    backup.write(home, tmp_path / "all.aimass")
+    (tmp_path / "File").write_text("in the way")
+
+    with pytest.raises(Failure) as caught:
+        backup.read(tmp_path / "all.aimass", tmp_path / "File" / "Home")
+    assert caught.value.code == "unavailable"
+    assert str(tmp_path / "File" / "Home") in caught.value.detail
 
 
 def test_services_go_on_writing_after_a_backup(home: Path, tmp_path: Path) -> None:

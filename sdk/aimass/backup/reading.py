@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from aimass.backup.writing import FORMAT, MANIFEST, Made, Progress
+from aimass.backup.writing import FORMAT, MANIFEST, Made, Progress, broken
 from aimass.failures import Failure
 
 _CHUNK = 2**20
@@ -27,8 +27,11 @@ def read(file: Path, home: Path, progress: Progress | None = None) -> Made:
         raise Failure("already_exists", f"{home} is not empty: a restore never writes over an installation")
     if not file.is_file():
         raise Failure("not_found", f"there is no archive {file}")
-    home.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{home.name}-restore-", dir=home.parent))
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{home.name}-restore-", dir=home.parent))
+    except OSError as error:
+        raise broken(error, home) from None
     try:
         made = _read(file, aside, progress)
         if home.exists():
@@ -37,8 +40,7 @@ def read(file: Path, home: Path, progress: Progress | None = None) -> Made:
     except (tarfile.TarError, EOFError) as error:
         raise Failure("invalid_value", f"{file} is not an archive of AI Mass: {error}") from None
     except OSError as error:
-        code = "storage_full" if error.errno == 28 else "unavailable"
-        raise Failure(code, f"{home} cannot be written: {error.strerror}".lower()) from None
+        raise broken(error, home) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return made

@@ -1,5 +1,6 @@
 """Writing an archive: a tar file of regular files, the last of which lists all others with their digests."""
 
+import errno
 import hashlib
 import io
 import os
@@ -90,26 +91,31 @@ def new(file: Path) -> Iterator[Archive]:
     except FileExistsError:
         raise Failure("already_exists", f"{file} is there already") from None
     except OSError as error:
-        raise Failure(
-            "storage_full" if error.errno == 28 else "unavailable", f"{file}: {error.strerror}".lower()
-        ) from None
+        named = error.filename is not None and str(error.filename) != str(aside)
+        raise broken(error, error.filename if named else file) from None
     finally:
         aside.unlink(missing_ok=True)
 
 
+def broken(error: OSError, place: object) -> Failure:
+    """What is said of a file or folder that could not be read or written."""
+    code = "storage_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unavailable"
+    return Failure(code, f"{place}: {(error.strerror or str(error)).lower()}")
+
+
 def write(home: Path, file: Path, progress: Progress | None = None) -> Made:
     """Writes an archive of a home folder; services may run. Raises Failure, and leaves nothing then."""
-    with new(file) as archive:
-        _fill(archive, home, progress)
+    with new(file) as archive, tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as scratch:
+        _fill(archive, home, Path(scratch), progress)
         return archive.seal({"format": FORMAT})
 
 
-def _fill(archive: Archive, home: Path, progress: Progress | None) -> None:
+def _fill(archive: Archive, home: Path, scratch: Path, progress: Progress | None) -> None:
     with taken(home) as snapshot:
         done = 0
         whole = sum(snapshot.files.values()) + sum((home / name).stat().st_size for name in snapshot.databases)
         for name, connection in snapshot.databases.items():
-            done += _database(archive, name, connection, (home / name).stat().st_mode & 0o700)
+            done += _database(archive, name, connection, (home / name).stat().st_mode & 0o700, scratch)
             if progress:
                 progress(done, whole)
         for name, size in _and_keys(home, snapshot.files):
@@ -143,13 +149,18 @@ def _and_keys(home: Path, files: Mapping[str, int]) -> Iterator[tuple[str, int]]
             yield name, path.stat().st_size
 
 
-def _database(archive: Archive, name: str, connection: sqlite3.Connection, mode: int) -> int:
-    with tempfile.TemporaryDirectory(prefix="aimass-backup-") as folder:
-        path = Path(folder) / "copy.db"
+def _database(archive: Archive, name: str, connection: sqlite3.Connection, mode: int, scratch: Path) -> int:
+    """Copied beside the archive, where there has to be room in any case; no backup takes a file of this name."""
+    path = scratch / "copy.part"
+    try:
         with closing(sqlite3.connect(path)) as copy:
             connection.backup(copy)
             copy.execute("PRAGMA journal_mode=DELETE")
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            archive.add(name, file, size, mode)
+    except sqlite3.Error as error:
+        code = "storage_full" if error.sqlite_errorcode == sqlite3.SQLITE_FULL else "unavailable"
+        raise Failure(code, f"{name} cannot be copied to {scratch.parent}: {error}") from None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        archive.add(name, file, size, mode)
+    path.unlink()
     return size
