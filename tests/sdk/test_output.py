@@ -12,7 +12,7 @@ from aimass import Failure, Violation
 from aimass.cli import output, tables
 from aimass.cli.output import Format, exit_code, explain, show
 from aimass.cli.tables import table
-from aimass.v1 import models_pb2, quotas_pb2
+from aimass.v1 import logs_pb2, models_pb2, quotas_pb2
 
 
 @pytest.fixture(autouse=True)
@@ -215,3 +215,63 @@ def test_a_prediction_of_nothing_but_zeros_is_one(capsys: pytest.CaptureFixture[
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
 
     assert lines == [["label", "late"], ["0", "false"], ["0", "false"]]
+
+
+def searched(*names: str, text: str = "") -> logs_pb2.SearchLogsResponse:
+    records = list[logs_pb2.LogRecord]()
+    for number, name in enumerate(names):
+        found = logs_pb2.LogRecord(kind="event", severity="INFO", service="data", name=name, text=name + text)
+        found.record = found.request_id = f"{number:08x}-7d1e-7aaa-bbbb-0123456789ab"
+        found.trace_id, found.span_id = "0af7" * 8, f"{number:016x}"
+        found.attributes["principal"] = "key:abcd1234"
+        found.time.FromJsonString(f"2026-01-02T03:04:{number:02}Z")
+        records.append(found)
+    return logs_pb2.SearchLogsResponse(records=records)
+
+
+def test_a_search_can_be_read_on_a_narrow_screen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    show(searched("SourceChanged", "RuleChanged", text=" of towns, as somebody wanted it who may"), Format.TABLE)
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+
+    assert lines[0].split() == ["time", "name", "text"]
+    assert all(len(line) <= 80 for line in lines)
+    assert "…" not in said.out
+    assert "2026-01-02T03:04:01Z" in said.out
+    assert (
+        "no room for record, span_id, trace_id, attributes, kind=event, severity=INFO, service=data, request_id:"
+        in said.err
+    )
+
+
+def test_an_id_is_whole_or_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for width in range(40, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        show(searched("SourceChanged", "RuleChanged"), Format.TABLE)
+        lines = capsys.readouterr().out.splitlines()
+
+        assert len(lines) == 3, "no line is folded"
+        assert all(len(line) <= width for line in lines)
+
+
+def test_a_value_for_another_program_is_whole_and_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS")
+    table("things", [{"text": "x" * 500, "lines": "a\nb"}])
+
+    assert capsys.readouterr().out.splitlines()[1].split() == ["x" * 500, "a", "b"]
+
+
+def test_what_has_a_list_beside_other_values_is_both(capsys: pytest.CaptureFixture[str]) -> None:
+    buckets = [logs_pb2.CountBucket(count=3, value="1"), logs_pb2.CountBucket(count=4, value="2")]
+    show(logs_pb2.CountLogsResponse(total=7, buckets=buckets), Format.TABLE)
+    show(models_pb2.ModelVersion(model="late", version=2), Format.TABLE)
+    said = capsys.readouterr()
+
+    found = [["total", "7"], ["count", "value"], ["3", "1"], ["4", "2"], ["model", "late"], ["version", "2"]]
+    assert [line.split() for line in said.out.splitlines()] == found
+    assert said.err == "", "a thing without files is no empty list"

@@ -61,19 +61,26 @@ def explain(failure: Failure) -> None:
 
 
 def show(message: Message, form: Format) -> None:
-    """Prints a message: a list as a table with a line for each item, anything else as names and values."""
+    """Prints a message: a list as a table with a line for each item, anything else as names and values.
+
+    What has one list beside other values is these values, and then the list.
+    """
     if form is Format.JSON:
         pairs_json(plain(message))
         return
     document = spoken(message)
-    lists = [(name, items) for name, items in document.items() if isinstance(items, list)]
-    rest = {name: value for name, value in document.items() if not isinstance(value, list)}
-    if len(lists) == 1 and all(isinstance(item, Mapping) for item in lists[0][1]) and set(rest) <= {"next_page_token"}:
-        table(lists[0][0], lists[0][1])
-        if rest.get("next_page_token"):
-            CONSOLE.print(f"[dim]more: --page-token {rest['next_page_token']}, or --all[/]")
+    lists = [field.name for field in message.DESCRIPTOR.fields if field.is_repeated and field.message_type]
+    lists = [name for name in lists if isinstance(document[name], list)]
+    rest = {name: value for name, value in document.items() if name not in lists}
+    more = rest.pop("next_page_token", "")
+    if len(lists) != 1:
+        pairs(document)
         return
-    pairs(document)
+    pairs(rest)
+    if document[lists[0]] or not rest:
+        table(lists[0], document[lists[0]])
+    if more:
+        CONSOLE.print(f"[dim]more: --page-token {more}, or --all[/]")
 
 
 def line(message: Message) -> None:

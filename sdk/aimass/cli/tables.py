@@ -22,8 +22,12 @@ _APART = 2  # characters between two columns
 _NO_END = 100_000  # characters of a line that goes to a file or to another program
 # What a terminal would do instead of showing it, as Python writes it; lines and tabs stay.
 _COMMANDS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-# What is left out first where a line has no room for all.
+# What is left out first where a line has no room for all, even if the others could be read when they are folded.
 _SPARE = ("etag", "update_time", "create_time", "delete_time", "tenant", "description")
+# What is left out next; then what is the same in all lines, and at last from the right.
+_SPARED = ("record", "parent_span_id", "span_id", "trace_id", "attributes")
+_FOLDED = 20  # characters that a column of texts can be folded to and still be read
+_WORD = 36  # characters of the longest word that is not folded: an id
 
 
 def shown(text: str) -> str:
@@ -70,29 +74,65 @@ def table(title: str, items: Iterable[Mapping[str, Any]], whole: bool = False) -
     if not names:
         CONSOLE.print(f"[dim]no {title.replace('_', ' ')}[/]")
         return
-    columns = {name: [_cell(item.get(name), _WIDTH) for item in items] for name in names}
-    left_out = [] if whole or not _screen() else _crowded(columns, Console().width)
+    columns = {name: [_line(_cell(item.get(name), _WIDTH)) for item in items] for name in names}
+    room = Console().width
+    left_out = [] if whole or not _screen() else _crowded(columns, room)
     drawn = Table(box=None, header_style="bold", pad_edge=False)
+    widths = _widths(columns, room) if _screen() else {}
     for name in columns:
-        drawn.add_column(shown(name))
+        drawn.add_column(shown(name), width=widths.get(name), overflow="fold")
     for cells in zip(*columns.values(), strict=True):
         drawn.add_row(*map(escape, cells))
     _print(drawn)
     if left_out:
-        CONSOLE.print(f"[dim]no room for {', '.join(left_out)}: -o json has all[/]")
+        CONSOLE.print(f"[dim]no room for {shown(', '.join(left_out))}: -o json has all[/]", soft_wrap=True)
 
 
 def _crowded(columns: dict[str, list[str]], room: int) -> list[str]:
-    """Takes columns out until the others have room."""
+    """Takes columns out until the others have room, and says which, with what is the same in all lines."""
     taken = list[str]()
     for name in _SPARE:
-        wide = sum(max(map(cell_len, (title, *cells))) + _APART for title, cells in columns.items()) - _APART
-        if wide <= room:
-            break
+        if _fits(map(_wanted, columns, columns.values()), room):
+            return taken
         if name in columns and len(columns) > 1:
             del columns[name]
             taken.append(name)
+    same = [name for name, cells in columns.items() if len(cells) > 1 and len(set(cells)) == 1]
+    for name in (*_SPARED, *same, *reversed(list(columns))):
+        if _fits(map(_needed, columns, columns.values()), room) or len(columns) == 1:
+            break
+        if name in columns and (name in _SPARED or name != next(iter(columns))):
+            cell = columns.pop(name)[0]
+            taken.append(f"{name}={cell}" if name in same and len(cell) <= _FOLDED else name)
     return taken
+
+
+def _fits(widths: Iterable[int], room: int) -> bool:
+    return sum(width + _APART for width in widths) - _APART <= room
+
+
+def _wanted(title: str, cells: list[str]) -> int:
+    """Characters of a column that nothing is folded in."""
+    return max(cell_len(line) for text in (title, *cells) for line in text.split("\n"))
+
+
+def _needed(title: str, cells: list[str]) -> int:
+    """Characters of a column that can be read."""
+    word = max(cell_len(word) for text in (title, *cells) for word in text.split() or [""])
+    return min(_wanted(title, cells), max(word if word <= _WORD else 0, _FOLDED))
+
+
+def _widths(columns: Mapping[str, list[str]], room: int) -> dict[str, int]:
+    """What each column gets of a line that has no room for all of them; nothing is said where it has."""
+    wanted = {name: _wanted(name, cells) for name, cells in columns.items()}
+    needed = {name: _needed(name, cells) for name, cells in columns.items()}
+    if _fits(wanted.values(), room) or not _fits(needed.values(), room):
+        return {}
+    left = room - sum(needed.values()) - _APART * (len(needed) - 1)
+    for name in needed:
+        more = min(left, wanted[name] - needed[name])
+        needed[name], left = needed[name] + more, left - more
+    return needed
 
 
 def pairs(document: Mapping[str, Any]) -> None:
@@ -122,6 +162,11 @@ def _screen() -> bool:
 
 def _said(value: Any) -> bool:
     return value not in (None, "", [], {}, "0", 0, False)
+
+
+def _line(text: str) -> str:
+    """Another program reads an item from each line."""
+    return text if _screen() else " ".join(text.splitlines())
 
 
 def _cell(value: Any, width: int) -> str:
