@@ -165,11 +165,13 @@ def test_the_command_says_what_is_wrong_and_leaves_no_file(tmp_path: Path, capsy
     assert command(["--backup"], {}) == 2
     assert command(["--backup", str(file)], {"AIMASS_HOME": str(tmp_path)}) == 2
     assert command(["--restore", str(file)], settings(tmp_path)) == 1
+    assert command(["--restore", "/proc/self/mem"], settings(tmp_path)) == 1
     assert command(["--backup", str(file)], settings(tmp_path)) == 1
 
     said = capsys.readouterr().err
     assert "AIMASS_BLOBS_URL" in said
     assert "there is no archive" in said
+    assert "/proc/self/mem: input/output error" in said
     assert "kafka cannot be asked" in said
     assert [path for path in tmp_path.iterdir() if "backup" in path.name or "aimass" in path.name] == []
 

@@ -6,7 +6,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -176,7 +176,11 @@ def held(file: Path, form: int | str) -> Iterator[Held]:
     if not file.is_file():
         raise Failure("not_found", f"there is no archive {file}")
     try:
-        with tarfile.open(file, mode="r:") as tar:
-            yield Held(tar, form)
+        with ExitStack() as opened:
+            try:
+                found = Held(opened.enter_context(tarfile.open(file, mode="r:")), form)
+            except OSError as error:
+                raise broken(error, file) from None
+            yield found
     except (tarfile.TarError, EOFError) as error:
         raise Failure("invalid_value", f"{file} is not an archive of AI Mass: {error}") from None

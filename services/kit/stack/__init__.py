@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from aimass.backup import Made
+from aimass.backup import Made, broken
 from aimass.failures import Failure as ArchiveFailure
 from services.kit.config import ConfigError
 from services.kit.errors import Failure
@@ -34,6 +34,9 @@ def command(arguments: Sequence[str], env: Mapping[str, str] = os.environ) -> in
         return 2
     except (ArchiveFailure, Failure) as failure:
         print(failure, file=sys.stderr)
+        return 1
+    except OSError as error:  # of a restore: a backup says it of its file
+        print(broken(error, error.filename or env.get("AIMASS_HOME", "the home folder")), file=sys.stderr)
         return 1
     seconds = time.monotonic() - began
     print(f"{file}: {made.files:,} files, {made.bytes / 2**20:,.1f} MiB, {made.digest}, {seconds:,.1f} s")
