@@ -1,6 +1,7 @@
-"""A data service that is killed at a chosen point of an extraction."""
+"""A data service that is killed at a chosen point of an extraction: HOME POINT, and more settings as JSON."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -18,8 +19,8 @@ async def die(*_: Any, **__: Any) -> NoReturn:
     raise AssertionError
 
 
-async def run(home: Path, point: str) -> None:
-    async with house(home, "data") as running:
+async def run(home: Path, point: str, env: dict[str, str]) -> None:
+    async with house(home, "data", **env) as running:
         acme = Tenant(running)
         data_sets: Any = running.runtime.apps["data"].rpc["aimass.v1.DataSets"]._data_sets
         if point == "read":
@@ -29,10 +30,10 @@ async def run(home: Path, point: str) -> None:
         await acme.rule("flights", FLIGHTS_SOURCE, FLIGHTS)
         print((await acme.begin("flights")).operation, flush=True)
         if point == "reading":
-            await until(lambda: list((home / "tables").rglob("part-*")))
+            await until(lambda: list(home.rglob("part-*")))
             await die()
         await asyncio.sleep(30)
 
 
 if __name__ == "__main__":
-    asyncio.run(run(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(run(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])))

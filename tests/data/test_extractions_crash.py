@@ -1,6 +1,7 @@
 """Kills at chosen moments of an extraction: it goes on, nothing is lost, nothing comes twice."""
 
 import asyncio
+import json
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.data import places
 from tests.data.dying_extraction import POINTS
 from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, Tenant
 from tests.support.house import house, until
+from tests.support.storages import ALL, settings
 
 ROOT = Path(__file__).parents[2]
 ROWS = 150_000  # enough for the child to be still reading when its first file is there
@@ -37,12 +39,13 @@ def _holds(process: psutil.Process, home: Path) -> bool:
         return False
 
 
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("point", POINTS)
-async def test_a_killed_extraction_goes_on(home: Path, point: str) -> None:
+async def test_a_killed_extraction_goes_on(home: Path, point: str, kind: str) -> None:
+    env = settings(kind)
     places.flights(home, rows=ROWS if point == "reading" else 5)
-    died = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.data.dying_extraction", str(home), point, stdout=asyncio.subprocess.PIPE, cwd=ROOT
-    )
+    command = sys.executable, "-m", "tests.data.dying_extraction", str(home), point, json.dumps(env)
+    died = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
     said, _ = await asyncio.wait_for(died.communicate(), 60)
     assert died.returncode == -signal.SIGKILL
     await until(lambda: not children(home))
@@ -50,7 +53,7 @@ async def test_a_killed_extraction_goes_on(home: Path, point: str) -> None:
     before = ROWS if point == "reading" else 5
     places.flights(home, rows=2, first=before + 1)
 
-    async with house(home, "data") as running:
+    async with house(home, "data", **env) as running:
         acme = Tenant(running)
         done = await acme.ended(said.decode().strip())
         assert done.state == operations_pb2.OPERATION_STATE_SUCCEEDED, done
