@@ -1,13 +1,13 @@
 """Objects of a bucket that lie sealed: only their tenant's key opens them, whole, and where they were put."""
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from services.kit.bucket_s3 import PIECE
+from services.kit.bucket_s3 import PIECE, Bucket
 from services.kit.errors import Code, Failure
 from services.kit.sealed import CHUNK, HEAD, TAG, Box, Key, Sealer, Thing, sealed_size
 from services.kit.sealed_objects import Opener, SealedObjects
@@ -154,13 +154,41 @@ async def test_a_process_without_the_key_says_what_it_lacks(here: Here, env: dic
     other.storage.blobs.close()
 
 
-@pytest.mark.far
-async def test_one_that_is_replaced_while_it_is_read_is_read_again(here: Here) -> None:
-    file = here.home / "large"
-    file.write_bytes(WORDS * (2 * PIECE // len(WORDS)))
-    await here.objects.upload("acme", "tables/acme/one", file)
-    reading = asyncio.ensure_future(here.downloaded("tables/acme/one"))
-    for _ in range(2):
-        await here.objects.upload("acme", "tables/acme/one", file)
+class Turning(Bucket):
+    """Somebody puts the same bytes, sealed anew, to their place as soon as their head is read: so many times."""
 
-    assert await reading == file.read_bytes()
+    times, turns = 0, 0
+    happens: Callable[[], Awaitable[object]]
+
+    async def head(self, name: str, count: int) -> tuple[bytes, int]:
+        found = await super().head(name, count)
+        if self.turns < self.times:
+            self.turns += 1
+            await self.happens()
+        return found
+
+
+@pytest.fixture
+async def turning(here: Here, env: dict[str, str]) -> Turning:
+    bucket = Turning(env["AIMASS_BLOBS_URL"], env["AIMASS_BLOBS_ACCESS_KEY"], env["AIMASS_BLOBS_SECRET_KEY"])
+    bucket.happens = partial(here.objects.put, "acme", "tables/acme/one", WORDS)
+    await bucket.happens()
+    here.objects = SealedObjects(bucket, here.storage.keys)
+    return bucket
+
+
+@pytest.mark.far
+@pytest.mark.parametrize("times", [1, 4])
+async def test_one_that_is_replaced_while_it_is_read_is_read_again(here: Here, turning: Turning, times: int) -> None:
+    turning.times = times
+
+    assert await here.downloaded("tables/acme/one") == WORDS
+    assert turning.turns == times
+
+
+@pytest.mark.far
+async def test_one_that_is_replaced_all_the_while_is_not_read_for_ever(here: Here, turning: Turning) -> None:
+    turning.times = 1000
+
+    assert await code_of(here.downloaded("tables/acme/one")) is Code.DIGEST_MISMATCH
+    assert turning.turns < 10
