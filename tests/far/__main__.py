@@ -2,9 +2,10 @@
 
 All servers if none is named, every far and contract test and then the journeys if no arguments are given: in two lanes,
 each with servers of its own. What cannot be had is said, and its tests are skipped. What fails is run once more, in one
-lane, and both runs are shown: who fails twice fails.
+lane, and both runs are shown: who fails twice fails. Who failed once is named.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -57,14 +58,18 @@ def _variable(name: str) -> str:
 
 
 def _test(arguments: list[str], env: dict[str, str], lanes: int) -> int:
-    command = [sys.executable, "-m", "pytest", *arguments]
-    beside = ["-n", str(lanes), "--dist", "loadscope", "--no-loadscope-reorder"] if lanes > 1 else []
-    ended = subprocess.run([*command, *beside], env=env, check=False).returncode
-    if ended != pytest.ExitCode.TESTS_FAILED:
-        return ended
-    print("FAILED ONCE: what is above; these tests run again now", flush=True)
-    command += ["--last-failed", "--last-failed-no-failures=none"]
-    return subprocess.run(command, env=env, check=False).returncode
+    with tempfile.TemporaryDirectory(prefix="aimass-failed-") as folder:
+        noted = "no:cacheprovider" not in arguments
+        # What failed in other runs is not known here.
+        command = [sys.executable, "-m", "pytest", *arguments, *(("-o", f"cache_dir={folder}") if noted else ())]
+        beside = ["-n", str(lanes), "--dist", "loadscope", "--no-loadscope-reorder"] if lanes > 1 else []
+        ended = subprocess.run([*command, *beside], env=env, check=False).returncode
+        if ended != pytest.ExitCode.TESTS_FAILED or not noted:
+            return ended
+        failed = json.loads((Path(folder) / "v/cache/lastfailed").read_bytes())
+        print("FAILED ONCE, and run again now:", *sorted(failed), sep="\n  ", flush=True)
+        command += ["--last-failed", "--last-failed-no-failures=none"]
+        return subprocess.run(command, env=env, check=False).returncode
 
 
 def _made(name: str, folder: Path, lanes: int) -> list[Program]:
