@@ -1,6 +1,7 @@
 """python -m examples.flights: the main job, from raw flights to watched predictions."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,8 @@ def main(
     at: Annotated[Path | None, typer.Option(help="A JSON file that describes an installation that runs.")] = None,
 ) -> None:
     """Raw flights in, watched predictions out. KEEP=1 keeps the installation."""
-    console = Console(highlight=False)
+    # In a file lines are as long as what they say: a path that is broken in two is none.
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     STOPPING.listen()
     keep = os.environ.get("KEEP", "") not in ("", "0")
     console.print("[bold]Which flights will be late?[/]\n\n[bold] 1. An installation of its own[/]")
@@ -79,7 +81,7 @@ def main(
         console.print("stopped; nothing is left behind")
         raise typer.Exit(130) from None
     if keep and not at:
-        console.print(f"kept: AIMASS_HOME={installation.home} aimass up")
+        console.print(f"kept: . .venv/bin/activate && AIMASS_HOME={installation.home} aimass up")
 
 
 def _told(console: Console, installation: Installation, rows: int | None, page: Path, summary: Path | None) -> int:

@@ -26,7 +26,7 @@ svg .frame { fill: none; stroke: var(--line); } svg .diagonal { stroke: var(--li
 svg .edge { fill: none; stroke: var(--line); } svg .node { fill: var(--soft); stroke: var(--line); }
 """
 _NEXT = (
-    "aimass up starts the services in this folder, for data of your own",
+    ". .venv/bin/activate && aimass up starts the services in this folder, for data of your own",
     "examples/flights/README.md tells this story with curl and with the SDK",
     "KEEP=1 make demo leaves the installation behind: look into it with aimass status",
 )

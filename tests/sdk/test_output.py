@@ -12,7 +12,7 @@ from aimass import Failure, Violation
 from aimass.cli import output, tables
 from aimass.cli.output import Format, exit_code, explain, show
 from aimass.cli.tables import table
-from aimass.v1 import logs_pb2, models_pb2, quotas_pb2
+from aimass.v1 import datasets_pb2, logs_pb2, models_pb2, quotas_pb2, schema_pb2
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +176,7 @@ def test_what_is_nested_is_read_without_braces(capsys: pytest.CaptureFixture[str
     table("things", [{"used": used, "none": {"rows": "0"}, "may": ["models.get", "*"], "deep": {"a": {"b": 1}}}])
     found = [re.split("  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
 
-    assert found == [["used", "may", "deep"], ["requests=2, late=true", "models.get, *", '{"a":{"b":1}}']]
+    assert found == [["used", "may", "deep"], ["requests=2, late=true", "models.get, *", 'a={"b":1}']]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_search_can_be_read_on_a_narrow_screen(
     assert "…" not in said.out
     assert "2026-01-02T03:04:01Z" in said.out
     assert (
-        "no room for record, span_id, trace_id, attributes, kind=event, severity=INFO, service=data, request_id:"
+        "no room for record, span_id, trace_id, attributes, severity=INFO, kind=event, service=data, request_id:"
         in said.err
     )
 
@@ -275,3 +275,26 @@ def test_what_has_a_list_beside_other_values_is_both(capsys: pytest.CaptureFixtu
     found = [["total", "7"], ["count", "value"], ["3", "1"], ["4", "2"], ["model", "late"], ["version", "2"]]
     assert [line.split() for line in said.out.splitlines()] == found
     assert said.err == "", "a thing without files is no empty list"
+
+
+def test_rows_are_read_in_the_order_of_their_columns_and_whole_numbers_as_such(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answer = datasets_pb2.QueryDataSetsResponse()
+    for name, kind in {"van": schema_pb2.COLUMN_TYPE_STRING, "n": schema_pb2.COLUMN_TYPE_INT64}.items():
+        answer.schema.columns.add(name=name, type=kind)
+    answer.rows.add().update({"n": 438, "van": "red"})
+    answer.rows.add().update({"n": 0.5})
+    show(answer, Format.TABLE)
+
+    found = [["schema", "van", "string,", "n", "int64"], ["van", "n"], ["red", "438"], ["0.5"]]
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == found
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.5102869999973336, "0.510287"), (12345678.25, "12345678.25"), (4, "4.0")]
+)
+def test_what_was_measured_is_read_with_six_digits(capsys: pytest.CaptureFixture[str], value: float, said: str) -> None:
+    show(logs_pb2.SearchLogsResponse(records=[logs_pb2.LogRecord(name="a", duration_ms=value)]), Format.TABLE)
+
+    assert capsys.readouterr().out.splitlines()[1].split() == ["a", said]

@@ -76,9 +76,14 @@ def show(message: Message, form: Format) -> None:
     if len(lists) != 1:
         pairs(document)
         return
+    items = document[lists[0]]
+    if isinstance(schema := rest.get("schema"), Mapping):  # of rows, in which names have no order
+        columns = schema.get("columns", [])
+        rest["schema"] = [f"{column['name']} {column['type']}" for column in columns]
+        items = [{column["name"]: item.get(column["name"]) for column in columns} for item in items]
     pairs(rest)
-    if document[lists[0]] or not rest:
-        table(lists[0], document[lists[0]])
+    if items or not rest:
+        table(lists[0], items)
     if more:
         CONSOLE.print(f"[dim]more: --page-token {more}, or --all[/]")
 

@@ -18,6 +18,7 @@ from aimass.encoding import plain
 
 CONSOLE = Console(stderr=True, highlight=False)  # what is said about the work; results go to stdout
 _WIDTH, _LONGEST = 60, 2_000  # characters of a value on a screen: in a table, and by itself
+_LARGE = 1e6  # from here on six digits would be an exponent
 _APART = 2  # characters between two columns
 _NO_END = 100_000  # characters of a line that goes to a file or to another program
 # What a terminal would do instead of showing it, as Python writes it; lines and tabs stay.
@@ -25,7 +26,7 @@ _COMMANDS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) i
 # What is left out first where a line has no room for all, even if the others could be read when they are folded.
 _SPARE = ("etag", "update_time", "create_time", "delete_time", "tenant", "description")
 # What is left out next; then what is the same in all lines, and at last from the right.
-_SPARED = ("record", "parent_span_id", "span_id", "trace_id", "attributes")
+_SPARED = ("record", "parent_span_id", "span_id", "trace_id", "attributes", "severity", "kind")
 _FOLDED = 20  # characters that a column of texts can be folded to and still be read
 _WORD = 36  # characters of the longest word that is not folded: an id
 
@@ -40,7 +41,7 @@ def _visible(text: str) -> str:
 
 
 def spoken(message: Message) -> dict[str, Any]:
-    """A message as people read it: values of enums without their type, times to the second."""
+    """A message as people read it: enums without their type, times to the second, six digits of what was measured."""
     return _spoken(plain(message), message.DESCRIPTOR)
 
 
@@ -55,11 +56,24 @@ def _value(value: Any, field: FieldDescriptor) -> Any:
     if field.enum_type and isinstance(value, str):
         prefix = field.enum_type.values[0].name.removesuffix("UNSPECIFIED")
         return value.removeprefix(prefix).lower().removesuffix("unspecified")
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if abs(value) < _LARGE else value
     kind = field.message_type
+    if kind and kind.full_name == "google.protobuf.Struct":
+        return _whole(value)
     if kind and kind.full_name == "google.protobuf.Timestamp" and isinstance(value, str):
         return value if "." not in value else f"{value.partition('.')[0]}Z"
     apart = kind and kind.full_name.startswith("aimass.") and not kind.GetOptions().map_entry
     return _spoken(value, kind) if kind and apart and isinstance(value, Mapping) else value
+
+
+def _whole(value: Any) -> Any:
+    """What a Struct holds, in which every number is a fraction."""
+    if isinstance(value, Mapping):
+        return {name: _whole(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def table(title: str, items: Iterable[Mapping[str, Any]], whole: bool = False) -> None:
@@ -175,11 +189,16 @@ def _cell(value: Any, width: int) -> str:
 
 
 def _text(value: Any) -> str:
-    """Words as they are, names with what is said of them; what is nested deeper as JSON."""
+    """Words as they are, names with what is said of them: what is plain first, what is nested deeper as JSON."""
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return ", ".join(value)
-    if isinstance(value, Mapping) and not any(isinstance(one, Mapping | list) for one in value.values()):
-        return ", ".join(f"{name}={_text(one)}" for name, one in value.items() if _said(one))
+    if isinstance(value, Mapping):
+        plain_first = sorted(value.items(), key=lambda item: isinstance(item[1], Mapping | list))
+        return ", ".join(f"{name}={_inner(one)}" for name, one in plain_first if _said(one))
     return orjson.dumps(value).decode()
+
+
+def _inner(value: Any) -> str:
+    return orjson.dumps(value).decode() if isinstance(value, Mapping | list) else _text(value)
