@@ -1,6 +1,7 @@
 """Records of a tenant whose keys are destroyed: out of the files and the index, and nobody else's with them."""
 
 import asyncio
+import random
 from collections.abc import Collection
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from services.logs.domain import Record
 from services.logs.encoding import pack, repack, unpack
 from services.logs.ingest.forgotten import Forgotten, without
 from services.logs.ingest.segments import Position, Segments
-from services.logs.ingest.service import Batch, Ingest, whose
+from services.logs.ingest.service import Batch, Ingest, Stored, singly, whose
 from tests.logs.conftest import found, line, logs, search, tell
 from tests.logs.records import record
 from tests.support.house import House, until
@@ -45,6 +46,10 @@ def read(home: Path) -> bool:
 
 async def forgotten(home: Path) -> None:
     await until(lambda: (home / "logs-store" / "forgotten").exists())
+
+
+async def nothing(tenants: Collection[str]) -> None:
+    """There is no index."""
 
 
 async def test_nothing_of_a_forgotten_tenant_is_found_or_kept(tmp_path: Path) -> None:
@@ -118,6 +123,24 @@ async def test_one_who_follows_goes_on_where_he_was(tmp_path: Path) -> None:
     assert sorted(dropped) == ["gone", "never"]
 
 
+async def test_one_who_follows_comes_past_all_that_was_taken_out(tmp_path: Path) -> None:
+    """More than is read at a time: he must not wait there for what comes next, which may be long."""
+    ingest = Ingest(Segments(tmp_path / "records"))
+    await ingest.open()
+    for number in range(30):
+        texts = [random.Random(100 * number + part).randbytes(8_000).hex() for part in range(20)]
+        await ingest.append([Batch(f"gone-{number}", [record(tenant="gone", text=text) for text in texts])])
+    await ingest.append([Batch("last", [record(1)])])
+    await Forgotten(tmp_path / "forgotten", ingest, nothing).forget(["gone"])
+    stored, position = list[Stored](), Position()
+    async with asyncio.timeout(10):
+        while not stored:
+            stored, position = await ingest.after(position)
+    ingest.close()
+
+    assert [one.record for _, one in singly(stored)] == ["r1"]
+
+
 async def test_a_pass_that_was_broken_off_is_made_again(tmp_path: Path) -> None:
     ingest = Ingest(Segments(tmp_path / "records", most=300))
     await ingest.open()
@@ -131,10 +154,7 @@ async def test_a_pass_that_was_broken_off_is_made_again(tmp_path: Path) -> None:
         await Forgotten(tmp_path / "forgotten", ingest, fails).forget(["gone"])
     (tmp_path / "records" / "00000000000000000000.new").write_bytes(b"half of a file")
 
-    async def unfind(tenants: Collection[str]) -> None:
-        await asyncio.sleep(0)
-
-    again = Forgotten(tmp_path / "forgotten", ingest, unfind)
+    again = Forgotten(tmp_path / "forgotten", ingest, nothing)
     await again.forget(["gone"])
     stored, _ = await ingest.read(Position())
     ingest.close()

@@ -123,14 +123,17 @@ class Ingest:
             self._held -= count
 
     async def after(self, position: Position) -> tuple[list[Stored], Position]:
-        """What was kept behind a position, a megabyte or so, and the position behind that; waits for it."""
+        """What was kept behind a position, a megabyte or so, and the position behind that; waits for it.
+
+        There may be nothing where records were taken out: what is behind them is given the next time.
+        """
         while True:
             news = self._news
             if position in self._fresh:
                 return self._since(position)
-            found, position = await asyncio.get_running_loop().run_in_executor(self._thread, self._read, position)
-            if found:
-                return found, position
+            found, behind = await self.read(position)
+            if behind != position:
+                return found, behind
             await news.wait()
 
     async def turn(self) -> Sequence[int]:
