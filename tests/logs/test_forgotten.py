@@ -175,6 +175,19 @@ def test_a_block_without_some_records_is_as_long_and_has_the_others(tenants: lis
         assert unpack(changed) == [one for one in records if whose(one) not in tenants]
 
 
+def test_records_that_need_more_without_one_between_them_fit_all_the_same() -> None:
+    """Each says what the one before says, too far away from the last but one for a window of 32 KiB."""
+    words = [random.Random(seed).randbytes(many).hex() for seed, many in enumerate((8_000, 7_000, 7_000))]
+    said = [("acme", words[0]), ("acme", words[1]), ("gone", words[0]), ("acme", words[2]), ("acme", words[0])]
+    records = [record(number, tenant=tenant, text=text) for number, (tenant, text) in enumerate(said)]
+    block = pack(records)
+    changed = without(["gone"], block)
+
+    assert changed is not None
+    assert len(changed) == len(block)
+    assert unpack(changed) == [one for one in records if one.tenant == "acme"]
+
+
 def test_records_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="do not fit into 10 bytes"):
         repack([record()], 10)
