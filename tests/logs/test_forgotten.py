@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from services.kit.auth import Scope
 from services.logs.domain import Record
 from services.logs.encoding import pack, repack, unpack
 from services.logs.ingest.forgotten import Forgotten, without
 from services.logs.ingest.segments import Position, Segments
 from services.logs.ingest.service import Batch, Ingest, Stored, singly, whose
+from services.logs.search.domain import All
+from services.logs.search.index import Index, Window
 from tests.logs.conftest import found, line, logs, search, tell
 from tests.logs.records import record
 from tests.support.house import House, until
@@ -95,6 +98,17 @@ async def test_who_is_noted_has_nothing_kept_from_the_start_on(tmp_path: Path) -
         await found(centre, "others", 1, "stays")
 
         assert await search(centre, "canary", "gone") == []
+
+
+def test_what_is_not_committed_when_it_is_dropped_leaves_bytes_as_well(tmp_path: Path) -> None:
+    index = Index(tmp_path)
+    index.open()
+    index.add([(0, record(tenant="gone", text=WORDS))])
+
+    assert index.drop(["gone"])
+    index.commit((0, 0))
+    assert index.total(Scope("gone"), All(), Window()) == 0
+    index.close()
 
 
 async def test_one_who_follows_goes_on_where_he_was(tmp_path: Path) -> None:

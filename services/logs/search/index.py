@@ -127,16 +127,20 @@ class Index:
     def drop(self, tenants: Collection[str]) -> bool:
         """Nothing of tenants is found from now on; whether their bytes may still be in its files."""
         dropped, queries = self._dropped, [self._translation.of_tenant(tenant) for tenant in tenants]
+        self._writer = self._writer or self._index.writer(_HEAP, 1)
+        self._commit()  # what was added since the last time would be deleted unseen, and its bytes stay as well
         if any(self._searcher.search(query, limit=1, count=True).count for query in queries):
             dropped.touch()
             sync(dropped.parent)
-        self._writer = self._writer or self._index.writer(_HEAP, 1)
         for query in queries:
             self._writer.delete_documents_by_query(query)
+        self._commit()
+        return dropped.exists()
+
+    def _commit(self) -> None:
         self._writer.commit()
         self._index.reload()
         self._searcher = self._index.searcher()
-        return dropped.exists()
 
     def aside(self) -> "Index":
         """An empty one that may take its place."""

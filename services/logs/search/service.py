@@ -93,8 +93,9 @@ class Search:
 
         What is deleted from an index stays in its files until they are merged, and nobody can ask for that.
         """
-        anew, loop = self._index.aside(), asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="anew") as thread:
+            anew = await loop.run_in_executor(thread, self._index.aside)
             position, last = Position(*await loop.run_in_executor(thread, anew.open)), None
             while position != last:
                 last, began = position, time.monotonic()
