@@ -55,7 +55,12 @@ class Table:
 
 def size(one: Record | Table) -> int:
     """How many records it is."""
-    return one.columns.size if type(one) is Table else 1
+    return one.columns.size if isinstance(one, Table) else 1
+
+
+def about(one: Record | Table) -> Record:
+    """What says whose it is, and all else that its records have in common."""
+    return one.like if isinstance(one, Table) else one
 
 
 def single(given: Iterable[Record | Table]) -> Iterator[Record]:

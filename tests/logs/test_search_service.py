@@ -1,7 +1,8 @@
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,7 +13,8 @@ from services.logs.ingest.segments import Segments
 from services.logs.ingest.service import Batch, Ingest
 from services.logs.search.index import Index, Window
 from services.logs.search.service import Search
-from tests.logs.records import NOON, record
+from services.logs.tables import Table
+from tests.logs.records import NOON, record, table
 from tests.support.house import until
 
 ACME = Scope("acme")
@@ -40,7 +42,7 @@ class Searched:
         await self.search.close()
         self.ingest.close()
 
-    async def keep(self, *records: Record) -> None:
+    async def keep(self, *records: Record | Table) -> None:
         self._batches += 1
         await self.ingest.append([Batch(f"{id(self)}-{self._batches}", records)])
 
@@ -156,6 +158,31 @@ async def test_a_slow_watcher_misses_some_and_holds_up_nobody(searched: Searched
     assert (await anext(tail)).record == "r52"
     await tail.aclose()  # type: ignore[attr-defined]
     assert searched.ingest.watchers == []
+
+
+class Apart(Table):
+    """A table that says in which threads it is taken apart."""
+
+    threads: ClassVar[list[str]] = []
+
+    def records(self) -> list[Record]:
+        self.threads.append(threading.current_thread().name)
+        return super().records()
+
+
+async def test_a_tail_takes_tables_apart_that_are_its_own_and_beside_the_loop(searched: Searched) -> None:
+    Apart.threads.clear()
+    tail = searched.search.tail(ACME, "duration_ms:>1")
+    first = asyncio.ensure_future(anext(tail))
+    await asyncio.sleep(0)
+    for tenant in ("rival", "acme"):
+        whole = table(3, tenant=tenant)
+        await searched.keep(Apart(whole.like, whole.first, whole.columns))
+
+    assert (await first).duration_ms == 2.0
+    assert len(Apart.threads) == 1
+    assert Apart.threads != [threading.current_thread().name]
+    await tail.aclose()  # type: ignore[attr-defined]
 
 
 async def test_counts_take_a_window(searched: Searched) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from services.logs.domain import Record
 from services.logs.encoding import pack, unpack
 from services.logs.ingest.segments import Frame, Position, Segments
-from services.logs.tables import Table, size
+from services.logs.tables import Table, about, size
 
 Kept = Record | Table
 Clean = Callable[[Sequence[Kept]], Sequence[Kept]]
@@ -45,7 +45,7 @@ def singly(stored: Iterable[Stored]) -> Iterator[tuple[int, Record]]:
 
 def whose(one: Kept) -> str:
     """The tenant of a record, or of a table of them."""
-    return one.like.tenant if isinstance(one, Table) else one.tenant
+    return about(one).tenant
 
 
 class Ingest:

@@ -13,7 +13,7 @@ from services.kit.privacy.filtering import Filter
 from services.kit.privacy.policies import Policies, Policy, policy_of
 from services.logs.domain import Record
 from services.logs.privacy.store import Kept, PrivacyStore
-from services.logs.tables import Table, single
+from services.logs.tables import Table, about, single
 
 _KIND = events.PrivacyFilterChanged.DESCRIPTOR.full_name
 _SHORT = 200  # letters of a text that is looked at once: names and ids come again and again
@@ -43,8 +43,8 @@ class Privacy:
         return [kept for one in records for kept in self._clean(one)]
 
     def _clean(self, one: Record | Table) -> Sequence[Record | Table]:
-        about = one.like if isinstance(one, Table) else one
-        through = self._policies.stream(about.tenant, f"{about.service}/{about.name}")
+        common = about(one)
+        through = self._policies.stream(common.tenant, f"{common.service}/{common.name}")
         return [one] if through is None else [_cleaned(record, through) for record in single([one])]
 
 

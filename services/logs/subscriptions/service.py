@@ -38,7 +38,7 @@ from services.logs.subscriptions.domain import (
     render,
 )
 from services.logs.subscriptions.store import Deliver, Matched, Store
-from services.logs.tables import Table
+from services.logs.tables import about
 
 log = logging.getLogger(__name__)
 _FOLLOWER = "subscriptions"
@@ -201,8 +201,8 @@ def _matched(watched: Mapping[Scope, Iterable[str]], stored: Sequence[Stored], n
     """What the filters of each scope match. One is asked once for each record, however many subscriptions have it."""
     records: dict[Scope, list[Stored]] = {}
     for one in stored:
-        about = one.record.like if isinstance(one.record, Table) else one.record
-        records.setdefault(Scope(about.tenant, about.project), []).append(one)
+        common = about(one.record)
+        records.setdefault(Scope(common.tenant, common.project), []).append(one)
     made: dict[Scope, dict[str, Deliver]] = {}
     for scope in watched.keys() & records.keys():
         singles = list(singly(records[scope]))
