@@ -8,6 +8,7 @@ import pytest
 from services.kit import lasting as module
 from services.kit.app import Runtime
 from services.kit.lasting import lasting
+from tests.support.failing import Failing
 
 
 @pytest.fixture(autouse=True)
@@ -15,20 +16,8 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST", 0.001)
 
 
-class Work:
-    """Fails so many times, and is over then."""
-
-    def __init__(self, fails: int) -> None:
-        self.fails, self.begun = fails, 0
-
-    async def __call__(self) -> None:
-        self.begun += 1
-        if self.begun <= self.fails:
-            raise KeyError("nobody has foreseen it")
-
-
 async def test_work_that_fails_begins_again_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    work = Work(3)
+    work = Failing(3)
     async with asyncio.timeout(10):
         await lasting(work)
 
@@ -39,7 +28,7 @@ async def test_work_that_fails_begins_again_and_says_why(caplog: pytest.LogCaptu
 
 
 async def test_work_that_is_over_is_over() -> None:
-    work = Work(0)
+    work = Failing(0)
     await lasting(work)
 
     assert work.begun == 1
@@ -48,7 +37,7 @@ async def test_work_that_is_over_is_over() -> None:
 async def test_pauses_are_bounded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(module, "_LONGEST", 0.002)
     async with asyncio.timeout(10):
-        await lasting(Work(5))
+        await lasting(Failing(5))
 
     said = [record.args for record in caplog.records if "begins again" in record.message]
     assert said == [(0.001,), *[(0.002,)] * 4]
@@ -71,16 +60,12 @@ async def test_work_that_is_cancelled_does_not_begin_again() -> None:
 
 async def test_what_a_process_keeps_up_begins_again(tmp_path: Path) -> None:
     runtime = Runtime(["data"], {"AIMASS_HOME": str(tmp_path)})
-    done, tries = asyncio.Event(), 0
+    work = Failing(1)
 
-    async def work() -> None:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
-            raise KeyError("nobody has foreseen it")
-        done.set()
+    async def looks() -> None:
+        await work()
 
-    runtime.keep_up(work)
+    runtime.keep_up(looks)
     async with asyncio.timeout(10):
-        await done.wait()
+        await work.done.wait()
     await runtime.stop_tasks()

@@ -2,16 +2,31 @@
 
 import asyncio
 import base64
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.kit.errors import Unavailable
 from services.kit.renewing import Kept, keep_renewing, renew
 from services.kit.secrets import Vault
+from tests.support.failing import Failing
 from tests.support.house import until
 
 OLD, NEW = (base64.b64encode(letter * 32).decode() for letter in (b"a", b"b"))
+
+
+@contextlib.asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Work that goes on for ever, for as long as this takes."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
@@ -20,24 +35,10 @@ def vault(tmp_path: Path) -> Vault:
 
 
 async def test_a_store_that_is_away_is_looked_at_again(vault: Vault) -> None:
-    looks, done = 0, asyncio.Event()
-
-    async def look() -> int:
-        nonlocal looks
-        looks += 1
-        if looks == 1:
-            raise Unavailable("the database is away")
-        done.set()
-        return 0
-
-    task = asyncio.create_task(keep_renewing(vault, "secrets", look, 60.0, again=0.01))
-    try:
-        async with asyncio.timeout(10):
-            await done.wait()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    assert looks == 2
+    look = Failing(1, Unavailable("the database is away"))
+    async with beside(keep_renewing(vault, "secrets", look, 60.0, again=0.01)), asyncio.timeout(10):
+        await look.done.wait()
+    assert look.begun == 2
 
 
 async def test_nothing_is_looked_at_without_an_old_key(tmp_path: Path) -> None:
@@ -78,9 +79,7 @@ async def test_the_log_says_that_all_are_sealed_anew_only_where_all_are(
     async def look() -> int:
         return left
 
-    task = asyncio.create_task(keep_renewing(vault, "secrets", look, 60.0))
-    await until(lambda: caplog.messages)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with beside(keep_renewing(vault, "secrets", look, 60.0)):
+        await until(lambda: caplog.messages)
 
     assert [message[: len(said)] for message in caplog.messages] == [said]

@@ -1,10 +1,13 @@
 """How full the disk may be: what is large waits, what has come stays, and the disk is not asked all the time."""
 
 import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from services.kit.adapters import Storage
 from services.kit.digests import digest_of
 from services.kit.errors import Code, Failure
 from services.kit.space import BoundedUploads, Space
@@ -43,12 +46,29 @@ def test_the_disk_is_asked_once_a_second(tmp_path: Path) -> None:
     space.check()
 
 
-@pytest.mark.parametrize("kind", BOTH)
-async def test_an_upload_waits_while_the_disk_is_full_and_goes_on_afterwards(kind: str, tmp_path: Path) -> None:
-    kept = storage(tmp_path, settings(kind))
+@dataclass
+class Started:
+    """An upload of two bytes, on a disk that has room or is full."""
+
+    kept: Storage
+    well: BoundedUploads
+    full: BoundedUploads
+    upload: str = ""
+
+
+@pytest.fixture(params=BOTH)
+async def started(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Started]:
+    kept = storage(tmp_path, settings(request.param))
     well, full = (BoundedUploads(kept.uploads, Space(tmp_path, percent)) for percent in (100, 0))
-    upload = (await well.begin("acme")).upload
-    await well.write("acme", upload, 0, b"ab")
+    made = Started(kept, well, full)
+    made.upload = (await made.well.begin("acme")).upload
+    await made.well.write("acme", made.upload, 0, b"ab")
+    yield made
+    kept.blobs.close()
+
+
+async def test_an_upload_waits_while_the_disk_is_full_and_goes_on_afterwards(started: Started) -> None:
+    well, full, upload = started.well, started.full, started.upload
     for refused in (
         full.begin("acme"),
         full.write("acme", upload, 2, b"c"),
@@ -61,18 +81,11 @@ async def test_an_upload_waits_while_the_disk_is_full_and_goes_on_afterwards(kin
     assert (await full.status("acme", upload)).size == 2
     await well.write("acme", upload, 2, b"c")
     assert (await well.commit("acme", upload, digest_of(b"abc"))).digest == digest_of(b"abc")
-    assert await kept.blobs.get("acme", digest_of(b"abc")) == b"abc"
-    kept.blobs.close()
+    assert await started.kept.blobs.get("acme", digest_of(b"abc")) == b"abc"
 
 
-@pytest.mark.parametrize("kind", BOTH)
-async def test_what_is_committed_is_said_again_while_the_disk_is_full(kind: str, tmp_path: Path) -> None:
+async def test_what_is_committed_is_said_again_while_the_disk_is_full(started: Started) -> None:
     """Whoever lost the answer asks again: his upload is there, and must not look as if it were refused."""
-    kept = storage(tmp_path, settings(kind))
-    well, full = (BoundedUploads(kept.uploads, Space(tmp_path, percent)) for percent in (100, 0))
-    upload = (await well.begin("acme")).upload
-    await well.write("acme", upload, 0, b"ab")
-    committed = await well.commit("acme", upload, digest_of(b"ab"))
+    committed = await started.well.commit("acme", started.upload, digest_of(b"ab"))
 
-    assert await full.commit("acme", upload, digest_of(b"ab")) == committed
-    kept.blobs.close()
+    assert await started.full.commit("acme", started.upload, digest_of(b"ab")) == committed

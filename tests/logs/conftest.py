@@ -1,7 +1,7 @@
 """A log centre, and a place that webhooks arrive at."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from aimass.v1 import logs_pb2 as pb
 from aimass.v1.logs_pb2_grpc import LogsStub
 from services.kit.auth import Scope
 from services.kit.telemetry import Record
+from services.logs.search.index import Index
 from tests.support.house import House, house, until
 
 ACME = Scope("acme")
@@ -54,6 +55,25 @@ class Sink:
             pass
         finally:
             writer.close()
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    """An empty index."""
+    yield from opened(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    """One for all tests of a module."""
+    yield from opened(tmp_path_factory.mktemp("index"))
+
+
+def opened(folder: Path) -> Iterator[Index]:
+    made = Index(folder)
+    made.open()
+    yield made
+    made.close()
 
 
 @pytest.fixture

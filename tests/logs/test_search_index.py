@@ -1,18 +1,18 @@
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
 from services.logs.domain import Record
-from services.logs.search.domain import All, And, Field, Not, Or, Query, Range, Words, matches, parse
+from services.logs.search.domain import All, Field, Query, Range, Words, matches, parse
 from services.logs.search.domain.query import sortable, words_of
 from services.logs.search.index import Index, Window
 from services.logs.search.translation import between
+from tests.logs.queries import PHASES, trees
 from tests.logs.records import NOON, record
 
 ACME, RIVAL = Scope("acme"), Scope("rival")
@@ -77,24 +77,8 @@ LEAVES: st.SearchStrategy[Query] = st.one_of(
         st.booleans(),
     ),
 )
-QUERIES = st.recursive(
-    LEAVES,
-    lambda inner: st.one_of(
-        inner.map(Not),
-        st.lists(inner, min_size=2, max_size=3).map(lambda found: And(tuple(found))),
-        st.lists(inner, min_size=2, max_size=3).map(lambda found: Or(tuple(found))),
-    ),
-    max_leaves=6,
-)
+QUERIES = trees(LEAVES)
 EVERYTHING = Window()
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
-    made = Index(tmp_path)
-    made.open()
-    yield made
-    made.close()
 
 
 def fill(index: Index, *records: Record) -> None:
@@ -106,15 +90,7 @@ def found(index: Index, text: str, scope: Scope = ACME, window: Window = EVERYTH
     return [one.record.record for one in index.search(scope, parse(text), window, limit)]
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    made = Index(tmp_path_factory.mktemp("index"))
-    made.open()
-    yield made
-    made.close()
-
-
-@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=40, deadline=None, phases=PHASES)
 @given(records=st.lists(RECORDS, min_size=1, max_size=12), queries=st.lists(QUERIES, min_size=8, max_size=8))
 def test_the_index_and_a_filter_agree(shared: Index, records: list[Record], queries: list[Query]) -> None:
     numbered = [one._replace(record=f"r{number}", time_ns=NOON + number) for number, one in enumerate(records)]

@@ -1,21 +1,20 @@
 """Tables in the index: found as the records would be that they are made of."""
 
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.kit.auth import Scope
 from services.logs.domain import Record
-from services.logs.search.domain import All, And, Field, Not, Or, Query, Range, Words, matches, parse, rest
+from services.logs.search.domain import All, Field, Query, Range, Words, matches, parse, rest
 from services.logs.search.index import Index, Window
 from services.logs.tables import Table, single, size
+from tests.logs.queries import PHASES, trees
 from tests.logs.records import NOON, record, request_id, table
 
 ACME, RIVAL = Scope("acme"), Scope("rival")
-PHASES, SLOW = [Phase.explicit, Phase.generate], [HealthCheck.too_slow]
+SLOW = [HealthCheck.too_slow]
 EVERYTHING = Window()
 IDS = [request_id(number) for number in (0, 1, 5, 9, 30)]
 STARTS = [one[:end] for one in IDS for end in (0, 8, 12, 13, 18, 19, 36)] + ["9", "0192ab01"]
@@ -44,15 +43,7 @@ LEAVES: st.SearchStrategy[Query] = st.one_of(
         st.booleans(),
     ),
 )
-QUERIES = st.recursive(
-    LEAVES,
-    lambda inner: st.one_of(
-        inner.map(Not),
-        st.lists(inner, min_size=2, max_size=3).map(lambda found: And(tuple(found))),
-        st.lists(inner, min_size=2, max_size=3).map(lambda found: Or(tuple(found))),
-    ),
-    max_leaves=6,
-)
+QUERIES = trees(LEAVES)
 BOUND = st.none() | st.sampled_from([NOON + 1_000 * place for place in (0, 2, 6, 40)])
 KEPT: list[Record | Table] = [
     table(6),
@@ -72,20 +63,9 @@ def fill(index: Index, *kept: Record | Table) -> list[Record]:
     return sorted((one._replace(scores=b"") for one in single(kept)), key=lambda one: one.time_ns)
 
 
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
-    made = Index(tmp_path)
-    made.open()
-    yield made
-    made.close()
-
-
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Index, list[Record]]]:
-    made = Index(tmp_path_factory.mktemp("index"))
-    made.open()
-    yield made, fill(made, *KEPT)
-    made.close()
+def filled(shared: Index) -> tuple[Index, list[Record]]:
+    return shared, fill(shared, *KEPT)
 
 
 def wanted(records: list[Record], query: Query, window: Window) -> list[Record]:
@@ -97,9 +77,9 @@ def wanted(records: list[Record], query: Query, window: Window) -> list[Record]:
 @settings(max_examples=300, deadline=None, phases=PHASES, suppress_health_check=SLOW)
 @given(query=QUERIES, since=BOUND, until=BOUND, limit=st.integers(1, 25))
 def test_what_is_in_tables_is_found_and_counted_as_a_filter_says(
-    shared: tuple[Index, list[Record]], query: Query, since: int | None, until: int | None, limit: int
+    filled: tuple[Index, list[Record]], query: Query, since: int | None, until: int | None, limit: int
 ) -> None:
-    index, records = shared
+    index, records = filled
     window = Window(since, until)
     expected = wanted(records, query, window)
 
