@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,8 +12,10 @@ from services.kit.errors import Code, Failure
 from services.logs.domain import Record
 from services.logs.ingest.segments import Segments
 from services.logs.ingest.service import Batch, Ingest
+from services.logs.search.domain import Query
 from services.logs.search.index import Index, Window
 from services.logs.search.service import Search
+from services.logs.search.tabled import Over, never
 from services.logs.tables import Table
 from tests.logs.records import NOON, record, table
 from tests.support.house import until
@@ -158,6 +161,35 @@ async def test_a_slow_watcher_misses_some_and_holds_up_nobody(searched: Searched
     assert (await anext(tail)).record == "r52"
     await tail.aclose()  # type: ignore[attr-defined]
     assert searched.ingest.watchers == []
+
+
+class Patient(Index):
+    """An index that has an answer when nobody waits for it any more."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked, self.gave_up = threading.Event(), threading.Event()
+
+    def total(self, scope: Scope, query: Query, window: Window, over: Over = never) -> int:
+        self.asked.set()
+        for _ in range(1000):
+            if over():
+                self.gave_up.set()
+                break
+            time.sleep(0.01)
+        return 0
+
+
+async def test_a_question_that_nobody_waits_for_is_given_up(tmp_path: Path) -> None:
+    index = Patient(tmp_path / "index")
+    searched = await Searched(tmp_path, index).start()
+    question = asyncio.create_task(searched.search.total(ACME, "", WHOLE))
+    await until(index.asked.is_set)
+    question.cancel()
+    await asyncio.gather(question, return_exceptions=True)
+
+    assert await asyncio.to_thread(index.gave_up.wait, 5)
+    await searched.stop()
 
 
 class Apart(Table):

@@ -1,11 +1,14 @@
 """Tables in the index: found as the records would be that they are made of."""
 
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.kit.auth import Scope
+from services.kit.errors import Code, Failure
 from services.logs.domain import Record
 from services.logs.search.domain import All, Field, Query, Range, Words, matches, parse, rest
 from services.logs.search.index import Index, Window
@@ -51,6 +54,12 @@ KEPT: list[Record | Table] = [
     table(4, 6, model="other"),
     table(9, 10, version=1),
 ]
+
+
+def changed(number: int, **columns: Any) -> Table:
+    """Two predictions from a number on, with other columns."""
+    one = table(2, number)
+    return Table(one.like, number, one.columns._replace(**columns))
 
 
 def fill(index: Index, *kept: Record | Table) -> list[Record]:
@@ -129,6 +138,37 @@ def test_more_tables_than_are_read_at_once_are_all_found(index: Index) -> None:
     odd = parse(f"duration_ms:<{2**20} AND NOT duration_ms:7 AND NOT request_id:{request_id(8)}")
 
     assert (index.total(ACME, odd, EVERYTHING), len(index.search(ACME, odd, EVERYTHING, 999))) == (338, 338)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda index, query, over: index.search(ACME, query, EVERYTHING, 9, over),
+        lambda index, query, over: index.total(ACME, query, EVERYTHING, over),
+        lambda index, query, over: index.count(ACME, query, EVERYTHING, 60, "", 100, over),
+    ],
+    ids=["search", "total", "count"],
+)
+def test_what_nobody_waits_for_is_asked_of_no_more_tables(
+    index: Index, ask: Callable[[Index, Query, Callable[[], bool]], object]
+) -> None:
+    fill(index, *(changed(2 * number, durations=[0.0, 1.0]) for number in range(99)))
+    looks = iter([False] * 7 + [True])
+    with pytest.raises(Failure) as caught:
+        ask(index, parse("duration_ms:0 AND duration_ms:1"), lambda: next(looks))
+
+    assert caught.value.code is Code.CANCELLED
+    assert list(looks) == []
+
+
+def test_more_buckets_of_parts_than_are_wanted_are_refused(index: Index) -> None:
+    fill(index, *(changed(2 * second, times=[NOON + second * 10**9] * 2) for second in range(9)))
+    even = parse(" OR ".join(f"duration_ms:{2 * second}" for second in range(9)))
+
+    assert len(index.count(ACME, even, EVERYTHING, 1, "", 9)) == 9
+    with pytest.raises(Failure) as caught:
+        index.count(ACME, even, EVERYTHING, 1, "", 8)
+    assert caught.value.code is Code.QUERY_TOO_COSTLY
 
 
 def test_a_page_of_large_tables_is_short(index: Index) -> None:

@@ -1,11 +1,14 @@
 """Counting records by time and value."""
 
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from typing import Any
 
+from services.kit.errors import Code, Failure
 from services.logs.search.domain.matching import value_of
 from services.logs.search.tabled import Part
 
@@ -31,9 +34,15 @@ def total(searcher: Any, asked: Any) -> int:
     return int(searcher.aggregate(asked, {"records": _SUM})["records"]["value"] or 0)
 
 
-def counted(searcher: Any, asked: Any, step: int, split: str, parts: Sequence[Part]) -> list[Bucket]:
-    """What a query finds, and parts of tables, by time, then value. Raises ValueError for more than can be counted."""
-    percents = _MANY if parts else _ASKED
+def counted(searcher: Any, asked: Any, step: int, split: str, parts: Iterable[Part], most: int) -> list[Bucket]:
+    """What a query finds, and parts of tables, by time, then value. Raises query_too_costly for more than `most`."""
+    found: dict[tuple[int, str], _Counted] = defaultdict(_Counted)
+    for part in parts:
+        value = (value_of(part.like, split) or "") if split else ""
+        found[part.second // step * step, value].add(part.durations)
+        if len(found) > most:
+            raise _costly(most)
+    percents = _MANY if found else _ASKED
     inner = {
         "records": _SUM,
         "known": {"value_count": {"field": "duration_ms"}},
@@ -41,14 +50,20 @@ def counted(searcher: Any, asked: Any, step: int, split: str, parts: Sequence[Pa
     }
     aggs = {"values": {"terms": {"field": split, "size": 1000}, "aggs": inner}} if split else inner
     steps = {"histogram": {"field": "second", "interval": step, "min_doc_count": 1}, "aggs": aggs}
-    found: dict[tuple[int, str], _Counted] = defaultdict(_Counted)
-    for bucket in searcher.aggregate(asked, {"steps": steps})["steps"]["buckets"]:
+    try:
+        answer = searcher.aggregate(asked, {"steps": steps})
+    except ValueError:
+        raise _costly(most) from None
+    for bucket in answer["steps"]["buckets"]:
         for one in bucket["values"]["buckets"] if split else [bucket]:
             found[int(bucket["key"]), str(one["key"]) if split else ""].take(one)
-    for part in parts:
-        value = (value_of(part.like, split) or "") if split else ""
-        found[part.second // step * step, value].add(part.durations)
+    if len(found) > most:
+        raise _costly(most)
     return [Bucket(start, one.count, value, *one.quantiles()) for (start, value), one in sorted(found.items())]
+
+
+def _costly(most: int) -> Failure:
+    return Failure(Code.QUERY_TOO_COSTLY, f"the answer has more than {most} buckets; take longer steps or less time")
 
 
 class _Counted:
@@ -58,7 +73,7 @@ class _Counted:
         self.count = 0
         self._known = 0
         self._quantiles: list[tuple[float, float]] = []
-        self._own: list[float] = []
+        self._own = array("d")  # there may be millions: eight bytes of each
 
     def take(self, found: dict[str, Any]) -> None:
         self.count += int(found["records"]["value"])
@@ -68,15 +83,15 @@ class _Counted:
 
     def add(self, durations: Sequence[float]) -> None:
         self.count += len(durations)
-        self._own += durations
+        self._own.extend(durations)
 
     def quantiles(self) -> Iterator[float]:
         """Those that are asked for: of the index as it says, else of all that is known."""
         if not self._own:
             known = dict(self._quantiles)
             return iter([known.get(percent, 0.0) for percent in _ASKED])
-        weighed = sorted([*self._shares(), *((value, 1.0) for value in self._own)])
-        return iter([_at(weighed, percent / 100 * (self._known + len(self._own))) for percent in _ASKED])
+        own, shares, all_ = sorted(self._own), sorted(self._shares()), self._known + len(self._own)
+        return iter([_at(merge(shares, ((value, 1.0) for value in own)), percent / 100 * all_) for percent in _ASKED])
 
     def _shares(self) -> Iterator[tuple[float, float]]:
         """Durations that the index knows: how many there are about a value."""

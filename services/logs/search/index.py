@@ -16,13 +16,12 @@ import orjson
 
 from services.kit.auth import Scope
 from services.kit.disk import sync
-from services.kit.errors import Code, Failure
 from services.logs.domain import Record
 from services.logs.encoding import loads
 from services.logs.search.buckets import Bucket, counted, total
 from services.logs.search.documents import document, document_of_table, identity, key_of, made_once, schema, term
 from services.logs.search.domain import Query
-from services.logs.search.tabled import Hit, Tabled
+from services.logs.search.tabled import Hit, Over, Tabled, never
 from services.logs.search.translation import Translation
 from services.logs.tables import Table, size
 
@@ -160,8 +159,11 @@ class Index:
         sync(self._folder.parent)
         return self.open()
 
-    def search(self, scope: Scope, query: Query, window: Window, limit: int) -> list[Found]:
-        """Records of a scope, newest first; fewer than `limit` when they are large, but one at least."""
+    def search(self, scope: Scope, query: Query, window: Window, limit: int, over: Over = never) -> list[Found]:
+        """Records of a scope, newest first; fewer than `limit` when they are large, but one at least.
+
+        Raises cancelled when it is `over`, as all questions do.
+        """
         import tantivy
 
         bounds, searcher = _bounds(window), self._searcher
@@ -172,7 +174,7 @@ class Index:
             for key, address in searcher.search(asked, limit=limit, count=False, **newest).hits
         ]
         found, taken = list[Found](), 0
-        for hit in self._tabled.newest(searcher, scope, query, bounds, hits, limit):
+        for hit in self._tabled.newest(searcher, scope, query, bounds, hits, limit, over):
             weight, record = hit.load()
             taken += weight
             if found and taken > _PAGE_BYTES:
@@ -180,10 +182,10 @@ class Index:
             found.append(Found(hit.key, record))
         return found
 
-    def total(self, scope: Scope, query: Query, window: Window) -> int:
+    def total(self, scope: Scope, query: Query, window: Window, over: Over = never) -> int:
         """How many records a query matches."""
         searcher = self._searcher
-        parts = self._tabled.partly(searcher, scope, query, _bounds(window))
+        parts = self._tabled.partly(searcher, scope, query, _bounds(window), over)
         return total(searcher, self._whole(scope, query, window)) + sum(len(part.durations) for part in parts)
 
     def _whole(self, scope: Scope, query: Query, window: Window) -> Any:
@@ -192,17 +194,13 @@ class Index:
         alone = self._translation.within(scope, query, *bounds)
         return self._translation.either(alone, self._tabled.every(scope, query, bounds))
 
-    def count(self, scope: Scope, query: Query, window: Window, step: int, split: str, most: int) -> list[Bucket]:
+    def count(
+        self, scope: Scope, query: Query, window: Window, step: int, split: str, most: int, over: Over = never
+    ) -> list[Bucket]:
         """Buckets by time, then value. Raises query_too_costly for more than `most`."""
         searcher = self._searcher
-        parts = list(self._tabled.partly(searcher, scope, query, _bounds(window)))
-        try:
-            found = counted(searcher, self._whole(scope, query, window), step, split, parts)
-        except ValueError:
-            raise _costly(most) from None
-        if len(found) > most:
-            raise _costly(most)
-        return found
+        parts = self._tabled.partly(searcher, scope, query, _bounds(window), over)
+        return counted(searcher, self._whole(scope, query, window), step, split, parts, most)
 
     def let_go(self) -> None:
         """Gives up what was added and not committed, and the lock; what was found is found as before."""
@@ -214,10 +212,6 @@ class Index:
         """Lets go of the files."""
         self.let_go()
         self._searcher = self._index = None
-
-
-def _costly(most: int) -> Failure:
-    return Failure(Code.QUERY_TOO_COSTLY, f"the answer has more than {most} buckets; take longer steps or less time")
 
 
 def _bounds(window: Window) -> tuple[int | None, int | None]:

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from services.kit import pages
@@ -117,7 +119,12 @@ class Search:
                 await self._opened.wait()
         except TimeoutError:
             raise Unavailable("the search index is not open yet", retry_after=2) from None
-        return await asyncio.get_running_loop().run_in_executor(self._reading, question, *about)
+        over = threading.Event()  # two may ask at once: what nobody waits for must not keep others from it
+        asked = partial(question, *about, over=over.is_set)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reading, asked)
+        finally:
+            over.set()
 
     async def search(self, scope: Scope, text: str, window: Window, size: int, token: str) -> Page[Record]:
         """A page of records, newest first. Raises query_invalid, query_too_costly, invalid_value."""

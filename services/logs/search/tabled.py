@@ -1,10 +1,12 @@
 """Records in tables: which tables an index has to be asked for, and which of their records a query means."""
 
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from services.kit.auth import Scope
+from services.kit.errors import Code, Failure
 from services.logs.domain import Record
 from services.logs.encoding import dumps
 from services.logs.search.documents import second_of, table_keys, table_of
@@ -14,6 +16,12 @@ from services.logs.tables import Table
 
 _AT_ONCE = 50  # tables that are asked for at first; then twice as many each time
 Bounds = tuple[int | None, int | None]
+Over = Callable[[], bool]  # whether nobody waits for the answer any more
+
+
+def never() -> bool:
+    """Somebody waits for as long as it takes."""
+    return False
 
 
 class Hit(NamedTuple):
@@ -28,21 +36,24 @@ class Part(NamedTuple):
 
     second: int
     like: Record
-    durations: list[float]
+    durations: Sequence[float]
 
 
 class Tabled:
-    """Answers for the tables of one index."""
+    """Answers for the tables of one index.
+
+    Each table is read by itself, and there may be millions: so a question raises cancelled between two when it is over.
+    """
 
     def __init__(self, schema: Any) -> None:
         self._some, self._every = translations(schema)
 
     def newest(
-        self, searcher: Any, scope: Scope, query: Query, bounds: Bounds, hits: list[Hit], limit: int
+        self, searcher: Any, scope: Scope, query: Query, bounds: Bounds, hits: list[Hit], limit: int, over: Over
     ) -> list[Hit]:
         """The newest of those that were found and of those in tables."""
         asked = self._some.within(scope, query, *bounds)
-        for key, source in _sources(searcher, asked):
+        for key, source in _sources(searcher, asked, over):
             if len(hits) >= limit and key < hits[limit - 1].key:
                 break
             sequence, table = table_of(source)
@@ -55,17 +66,17 @@ class Tabled:
         """Finds the tables all of whose records match."""
         return self._every.within(scope, query, *bounds)
 
-    def partly(self, searcher: Any, scope: Scope, query: Query, bounds: Bounds) -> Iterator[Part]:
+    def partly(self, searcher: Any, scope: Scope, query: Query, bounds: Bounds, over: Over) -> Iterator[Part]:
         """What matches in tables that have other records too."""
         asked = self._some.but(self._some.within(scope, query, *bounds), self.every(scope, query, bounds))
-        for _, source in _sources(searcher, asked):
+        for _, source in _sources(searcher, asked, over):
             sequence, table = table_of(source)
             if found := _places(query, sequence, table, bounds):
-                durations = [table.columns.durations[place] for _, place in found]
+                durations = array("d", [table.columns.durations[place] for _, place in found])
                 yield Part(second_of(found[0][0]), table.like, durations)
 
 
-def _sources(searcher: Any, asked: Any) -> Iterator[tuple[int, bytes]]:
+def _sources(searcher: Any, asked: Any, over: Over) -> Iterator[tuple[int, bytes]]:
     """Tables with the keys of their newest records, the newest first."""
     import tantivy
 
@@ -74,6 +85,8 @@ def _sources(searcher: Any, asked: Any) -> Iterator[tuple[int, bytes]]:
         newest = {"order_by_field": "key", "order": tantivy.Order.Desc}
         hits = searcher.search(asked, limit=more, count=False, offset=seen, **newest).hits
         for key, address in hits:
+            if over():
+                raise Failure(Code.CANCELLED, "nobody waits for the answer any more")
             yield key, searcher.doc(address).get_first("source")
         if len(hits) < more:
             return
