@@ -174,5 +174,34 @@ def test_no_log_line_is_lost_or_doubled(crashing: Crashing) -> None:
     assert len(seen) == 1
 
 
+def test_no_audited_call_that_was_answered_is_missing_in_the_trail(crashing: Crashing) -> None:
+    """It is answered when its line is kept: killed just then, all of it comes to the log centre, once."""
+    server, answered = crashing.server, list[str]()
+
+    def calls() -> None:
+        with httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer {server.key}"}) as http:
+            for number in range(200):
+                named = f"audited-{number}"
+                with contextlib.suppress(httpx2.HTTPError):
+                    answer = http.post("/v1/models", json={"model": named}, headers={"x-request-id": named})
+                    answered.extend([named] if answer.status_code == 200 else [])
+
+    asking = threading.Thread(target=calls)
+    asking.start()
+    until(lambda: len(answered) >= 15)
+    server.kill()
+    asking.join()
+    said = list(answered)
+    crashing.crash()
+
+    def trail() -> list[str]:
+        query = "kind:event AND name:CallAudited AND request_id:audited-*"
+        return [record.request_id for record in crashing.client.logs.search_logs(query=query, page_size=1000).records]
+
+    until(lambda: set(trail()) >= set(said))
+    assert len(trail()) == len(set(trail()))
+    assert len(said) < 200, "it was killed among them"
+
+
 def ids(crashing: Crashing, query: str) -> list[str]:
     return [record.record for record in crashing.client.logs.search_logs(query=query).records]

@@ -1,9 +1,13 @@
 """What was used, through kill -9 of all processes: nothing is lost, and the events say the same as the ledger."""
 
+import contextlib
+import sqlite3
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx2
 import pytest
 
 from aimass import Client, Failure, invoice
@@ -185,6 +189,40 @@ def test_an_extraction_that_a_kill_interrupts_is_settled_once_when_it_has_gone_o
 
     assert rows["extraction"].entries == entries + 1
     assert 0 < after.spent - before.spent <= 60_000
+
+
+def test_what_a_query_reserved_that_a_kill_ended_is_given_back_when_its_time_is_over(server: Server) -> None:
+    wanted = {"sql": f'SELECT count(*) AS n FROM "{MARK}"', "tables": [{"data_set": MARK}], "cpu_seconds": 60}
+    what: dict[str, Any] = {"subject": "project:default", "meter": "METER_CPU_MILLISECONDS", "period": "PERIOD_TOTAL"}
+
+    def ask() -> None:
+        headers = {"authorization": f"Bearer {server.key}"}
+        with contextlib.suppress(httpx2.HTTPError):
+            httpx2.post(f"{server.url}/v1/data-sets:query", json=wanted, headers=headers, timeout=60)
+
+    def standing() -> Any:
+        with server.client() as client:
+            return client.quotas.get_quota(quota="lost")
+
+    with server.client() as client:
+        made = client.quotas.create_quota(quota="lost", amount=10**9, **what)
+        asking = threading.Thread(target=ask)
+        asking.start()
+        until(lambda: client.quotas.get_quota(quota="lost").reserved)
+        server.kill()
+        asking.join()
+    server.start()
+    assert standing().reserved == 60_000, "whoever works for it may say what it used"
+    server.kill()
+    with contextlib.closing(sqlite3.connect(server.home / "gateway.db")) as ledger, ledger:
+        past = "UPDATE ledger SET expire_time = create_time WHERE kind = 'query' AND state = 'reserved'"
+        assert ledger.execute(past).rowcount == 1
+    server.start()
+    after = standing()
+    with server.client() as client:
+        client.quotas.delete_quota(quota="lost", etag=after.etag)
+
+    assert (after.reserved, after.spent) == (0, made.spent)
 
 
 def test_what_lay_in_slices_at_a_kill_is_charged_in_full_and_never_beyond_the_budget(server: Server) -> None:
