@@ -3,8 +3,10 @@
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -260,3 +262,37 @@ def test_a_stop_settles_what_was_used(server: Server) -> None:
         until(lambda: agreed(client, who))
 
     assert (found.used.requests, found.estimated.requests) == (7, 0)
+
+
+def test_an_hour_of_what_is_kept_is_charged_once_however_often_all_are_killed_in_it(tmp_path: Path) -> None:
+    server, data = Server(tmp_path / "home", module="tests.support.hasty"), b"x" * (2 * 2**20 + 1)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data)
+    try:
+        with server.start().client() as client:
+            client.upload(path, to="artifacts")
+        for delay in (0.0, 0.05, 0.1, 0.2, 0.4):
+            server.kill()
+            server.start()
+            time.sleep(delay)
+        with server.client() as client:
+            until(lambda: client.usage.list_usage(kind="storage").rows)
+            until(lambda: kept(client) == stored(client))
+            hours, lines = stored(client)
+    finally:
+        server.kill()
+
+    assert hours == 3 * lines
+    assert 1 <= lines <= 2, "the test took less than an hour"
+
+
+def stored(client: Client) -> tuple[int, int]:
+    """Mebibyte hours that the ledger says, and its lines."""
+    (row,) = client.usage.list_usage(kind="storage").rows
+    return row.used.storage_mib_hours, row.entries
+
+
+def kept(client: Client) -> tuple[int, int]:
+    """The same, as the events say it."""
+    found = [item for item in invoice.rebuild(invoice.events(client, MONTH), MONTH) if item.kind == "storage"]
+    return sum(item.storage_mib_hours for item in found), sum(item.entries for item in found)

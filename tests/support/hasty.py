@@ -1,0 +1,12 @@
+"""Services as `python -m services` runs them, that look twenty times a second whether another hour has begun."""
+
+import sys
+
+from services.kit import hourly
+
+if __name__ == "__main__":
+    hourly._LOOK = 0.05
+
+    from services.__main__ import main
+
+    sys.exit(main())
