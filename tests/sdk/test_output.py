@@ -210,6 +210,16 @@ def test_a_line_for_another_program_is_not_cut(
     assert all(line == line.rstrip() for line in lines), "nothing is filled up either"
 
 
+def test_one_long_value_makes_the_lines_of_no_others_longer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS")
+    table("things", [{"text": "x" * 5000, "next": "日本"}, {"text": "one", "next": "a"}])
+    said = capsys.readouterr().out.splitlines()
+
+    assert said == [f"text{' ' * 58}next", f"{'x' * 5000}  日本", f"one{' ' * 59}a"]
+
+
 def test_a_prediction_of_nothing_but_zeros_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     table("predictions", [{"label": 0, "late": False}, {"label": 0, "late": False}], whole=True)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

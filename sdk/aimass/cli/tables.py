@@ -1,9 +1,9 @@
 """Tables for people: words instead of the contract's names, and no more columns than a terminal holds."""
 
-import io
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import orjson
@@ -20,7 +20,6 @@ CONSOLE = Console(stderr=True, highlight=False)  # what is said about the work; 
 _WIDTH, _LONGEST = 60, 2_000  # characters of a value on a screen: in a table, and by itself
 _LARGE = 1e6  # from here on six digits would be an exponent
 _APART = 2  # characters between two columns
-_NO_END = 100_000  # characters of a line that goes to a file or to another program
 # What a terminal would do instead of showing it, as Python writes it; lines and tabs stay.
 _COMMANDS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 # What is left out first where a line has no room for all, even if the others could be read when they are folded.
@@ -95,9 +94,7 @@ def table(title: str, items: Iterable[Mapping[str, Any]], whole: bool = False) -
     widths = _widths(columns, room) if _screen() else {}
     for name in columns:
         drawn.add_column(shown(name), width=widths.get(name), overflow="fold")
-    for cells in zip(*columns.values(), strict=True):
-        drawn.add_row(*map(escape, cells))
-    _print(drawn)
+    _print(drawn, list(zip(*columns.values(), strict=True)), list(columns))
     if left_out:
         CONSOLE.print(f"[dim]no room for {shown(', '.join(left_out))}: -o json has all[/]", soft_wrap=True)
 
@@ -154,20 +151,27 @@ def pairs(document: Mapping[str, Any]) -> None:
     drawn = Table(box=None, show_header=False, pad_edge=False)
     drawn.add_column(style="bold")
     drawn.add_column(overflow="fold")
-    for name, value in document.items():
-        if _said(value):
-            drawn.add_row(shown(name), escape(_cell(value, _LONGEST)))
-    _print(drawn)
+    _print(drawn, [(_visible(name), _cell(value, _LONGEST)) for name, value in document.items() if _said(value)])
 
 
-def _print(drawn: Table) -> None:
+def _print(drawn: Table, rows: Sequence[Sequence[str]], heads: Sequence[str] = ()) -> None:
     """Lines for another program are as long as what they say: only for a screen are they cut and filled."""
-    if _screen():
-        Console(highlight=False).print(drawn)
+    if not _screen():
+        _write([[*map(_visible, heads)], *rows] if heads else rows)
         return
-    text = io.StringIO()
-    Console(file=text, highlight=False, width=_NO_END).print(drawn)
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.getvalue().split("\n")[:-1]))
+    for row in rows:
+        drawn.add_row(*map(escape, row))
+    Console(highlight=False).print(drawn)
+
+
+def _write(rows: Sequence[Sequence[str]]) -> None:
+    """In columns as far as their values are short: one that is long makes no other line longer."""
+    split = [[cell.split("\n") for cell in row] for row in rows]
+    wide = [min(max(cell_len(part) for cell in column for part in cell), _WIDTH) for column in zip(*split, strict=True)]
+    for row in split:
+        for parts in zip_longest(*row, fillvalue=""):
+            filled = (part + " " * (width - cell_len(part)) for part, width in zip(parts, wide, strict=True))
+            sys.stdout.write(f"{(' ' * _APART).join(filled).rstrip()}\n")
 
 
 def _screen() -> bool:
