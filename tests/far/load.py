@@ -157,7 +157,7 @@ class Load:
     async def _send(self, stop: asyncio.Event, rate: float, work: Any) -> None:
         start, count = time.monotonic(), 0
         while not stop.is_set() and time.monotonic() - start < self._plan.seconds:
-            due = int((time.monotonic() - start) * rate)
+            due = 1 + int((time.monotonic() - start) * rate)  # the first is due at the start
             for number in range(count, due):
                 task = asyncio.create_task(work(number, start + number / rate))
                 self._tasks.add(task)
