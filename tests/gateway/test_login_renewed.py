@@ -203,6 +203,22 @@ async def test_a_login_in_the_browser_ends_the_one_before_it(
     assert await called() == "user:corp:ann"
 
 
+async def test_a_login_that_is_being_renewed_is_ended_by_what_its_process_gets(
+    door: tuple[Gateway, Renewing], login: Login, corp: Renewing, tmp_path: Path
+) -> None:
+    login()
+    corp.answers.clear()
+    asking = asyncio.ensure_future(called())
+    await until(lambda: corp.shown)
+    beginning = asyncio.ensure_future(logs_in(door, tmp_path))
+    await asyncio.wait({beginning}, timeout=2)  # it has come to the one before it, and waits
+    corp.answers.set()
+    code, said = await beginning
+
+    assert (code, await asking) == (0, "user:corp:ann"), said
+    assert set(corp.families) == {refresh()}, "no other lives on"
+
+
 async def test_a_login_that_does_not_begin_leaves_the_one_before_it(
     door: tuple[Gateway, Renewing], login: Login, corp: Renewing, tmp_path: Path
 ) -> None:

@@ -53,7 +53,7 @@ def login(
         from aimass.cli.browser import logged_in  # few commands need it
 
         # Before there is another: some issuers end all logins of a user with a client when they take one back.
-        secret, grant = logged_in(find(url, "token").url, issuer, ca, lambda: _leave(_earlier()))
+        secret, grant = logged_in(find(url, "token").url, issuer, ca, _leave_earlier)
     else:
         secret = key or typer.prompt("Key", hide_input=True)
     with Client(find(url, secret.strip()).url, secret.strip(), ca=ca or None) as client:
@@ -71,6 +71,15 @@ def _earlier() -> Grant | None:
         if door := kept():
             return door.grant
     return None
+
+
+def _leave_earlier() -> None:
+    """Waits for a process that renews it: what it is about to get would be overwritten, and nobody could take it back.
+
+    Raises Failure where nothing can be kept.
+    """
+    with alone():
+        _leave(_earlier())
 
 
 def _leave(grant: Grant | None) -> None:
