@@ -14,7 +14,8 @@ from services.logs.ingest.service import Stored
 from services.logs.monitors.domain import Outcome, Pair, Prediction
 from services.logs.monitors.service import predictions_of
 from services.logs.monitors.store import Store
-from services.logs.monitors.together import Gathering, earliest, scores_in
+from services.logs.monitors.together import Gathering, earliest, moment, near, scores_in
+from services.logs.tables import Table
 from tests.logs.records import record, request_id, table
 from tests.support.servers import address, database
 
@@ -120,10 +121,28 @@ def test_scores_are_found_in_a_row() -> None:
     assert found == {ids[3]: bytes([3]) * 4, ids[19]: bytes([19]) * 20}
 
 
-@pytest.mark.parametrize("number", [0, 1, 59, 30_000])
-def test_a_minute_begins_before_its_ids(number: int) -> None:
-    name = request_id(number)
+async def test_a_row_has_ids_of_a_second_and_all_are_found(store: Store) -> None:
+    """Who looks for one reads a second of rows: a minute of them took too long for some ten thousand outcomes."""
+    whole = table(3_001)
+    sparse = Table(whole.like, 0, whole.columns.at(range(0, 3_001, 30)))
+    _, together = predictions_of([Stored(0, sparse)])
+    await keep(store, Stored(0, sparse))
 
-    assert earliest(name) <= name
-    assert int(earliest(name).replace("-", ""), 16) % 60_000 == 0
-    assert UUID(name).int >> 80 < int(earliest(name).replace("-", ""), 16) + 60_000
+    assert [moment(one.ids[-1]) - moment(one.ids[0]) for _, one in together] == [990, 990, 960]
+    assert await store.counts(ACME, "late") == {3: 101}
+    assert await pairs(store, *range(0, 3_001, 15)) == [(3, place / 100) for place in range(0, 3_001, 30)]
+
+
+@pytest.mark.parametrize(("number", "before"), [(0, -1000), (1, -999), (30_000, 29_000)])
+def test_a_row_begins_a_second_before_what_it_has_at_the_earliest(number: int, before: int) -> None:
+    first = int(earliest(UUID(request_id(number)).bytes).replace("-", ""), 16)
+
+    assert first == moment(UUID(request_id(0)).bytes) + before
+    assert earliest(bytes(16)) == "00000000-0000"
+
+
+def test_ids_that_are_close_are_looked_for_as_one() -> None:
+    ids = [UUID(request_id(number)).bytes for number in (0, 50, 100, 101, 300)]
+
+    assert list(near(ids)) == [ids[:3], ids[3:4], ids[4:]]
+    assert list(near([])) == []

@@ -14,8 +14,9 @@ from services.kit.db import UtcDateTime, scoped
 from services.kit.statements import Many
 from services.logs.database import schema
 from services.logs.monitors.domain import Prediction
-from services.logs.monitors.together import Place, Together, earliest, name_of, scores_in
+from services.logs.monitors.together import Place, Together, earliest, name_of, near, scores_in
 from services.logs.search.documents import halves
+from services.logs.tables import minute
 
 predictions = scoped(
     "prediction",
@@ -42,14 +43,14 @@ tables = scoped(
     Index("prediction_table_version", "tenant", "project", "model", "version"),
 )
 _ONE, _SOME = Many(predictions), Many(tables)
-_AT_ONCE = 50  # requests that are looked for by one statement
+_AT_ONCE = 50  # places that are looked at by one statement
 
 
 def _of_model(table: Any) -> Any:
     return and_(*(table.c[name] == bindparam(name) for name in ("tenant", "project", "model")))
 
 
-# Those that overlap a range of ids of one minute.
+# Those that overlap a range of ids.
 _OVERLAPPING = select(tables.c.ids).where(
     _of_model(tables),
     tables.c.first >= bindparam("least"),
@@ -65,8 +66,8 @@ _HOLDING = select(tables.c.version, tables.c.ids, tables.c.scores).where(
         *(
             and_(
                 tables.c.first >= bindparam(f"least{at}"),
-                tables.c.first <= bindparam(f"name{at}"),
-                tables.c.last >= bindparam(f"name{at}"),
+                tables.c.first <= bindparam(f"high{at}"),
+                tables.c.last >= bindparam(f"low{at}"),
             )
             for at in range(_AT_ONCE)
         )
@@ -81,19 +82,18 @@ def add(
     now: datetime,
 ) -> None:
     """Writes predictions; of a request that is known the first one stays."""
-    minutes: dict[tuple[Place, str], list[Together]] = defaultdict(list)
+    minutes: dict[tuple[Place, int], list[Together]] = defaultdict(list)
     for place, one in together:
-        minutes[place, earliest(name_of(one.ids[0]))].append(one)
-    for (place, least), some in minutes.items():
-        _add_together(connection, place, least, some, now)
+        minutes[place, minute(one.ids[0][:6])].append(one)
+    for (place, _), some in minutes.items():
+        _add_together(connection, place, some, now)
     known = _known(connection, alone)
     new = [(scope, one) for scope, one in alone if (scope, one.model, one.request_id) not in known]
     _ONE.add(connection, [(*scope, *one[:3], one.rows, one.scores, now) for scope, one in new])
 
 
-def _add_together(connection: Connection, place: Place, least: str, some: Sequence[Together], now: datetime) -> None:
-    low, high = min(one.ids[0] for one in some), max(one.ids[-1] for one in some)
-    range_ = _place(place) | {"least": least, "low": name_of(low), "high": name_of(high)}
+def _add_together(connection: Connection, place: Place, some: Sequence[Together], now: datetime) -> None:
+    range_ = _place(place) | _range(min(one.ids[0] for one in some), max(one.ids[-1] for one in some))
     known = {UUID(name).bytes for name in connection.execute(_ALONE, range_).scalars() if halves(name)}
     known |= _ids(connection, range_)
     rows = []
@@ -108,20 +108,25 @@ def _add_together(connection: Connection, place: Place, least: str, some: Sequen
 
 def _known(connection: Connection, alone: Sequence[tuple[Scope, Prediction]]) -> set[tuple[Scope, str, str]]:
     """Which of these are in tables."""
-    minutes: dict[tuple[Place, str], list[str]] = defaultdict(list)
+    minutes: dict[tuple[Place, int], list[bytes]] = defaultdict(list)
     for scope, one in alone:
         if halves(one.request_id):
-            minutes[(scope, one.model), earliest(one.request_id)].append(one.request_id)
+            minutes[(scope, one.model), minute((named := UUID(one.request_id).bytes)[:6])].append(named)
     found = set[tuple[Scope, str, str]]()
-    for (place, least), names in minutes.items():
-        ids = _ids(connection, _place(place) | {"least": least, "low": min(names), "high": max(names)})
-        found.update((*place, name) for name in names if UUID(name).bytes in ids)
+    for (place, _), some in minutes.items():
+        ids = _ids(connection, _place(place) | _range(min(some), max(some)))
+        found.update((*place, name_of(one)) for one in some if one in ids)
     return found
 
 
 def _ids(connection: Connection, range_: dict[str, str]) -> set[bytes]:
     found = connection.execute(_OVERLAPPING, range_).scalars()
     return {ids[at : at + 16] for ids in found for at in range(0, len(ids), 16)}
+
+
+def _range(low: bytes, high: bytes) -> dict[str, str]:
+    """Rows that overlap a range of ids: their first one is one of the last second before it, or one of it."""
+    return {"least": earliest(low), "low": name_of(low), "high": name_of(high)}
 
 
 def _place(place: Place) -> dict[str, str]:
@@ -131,13 +136,13 @@ def _place(place: Place) -> dict[str, str]:
 
 def held(connection: Connection, place: Place, names: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:
     """Versions and scores of those requests that tables have."""
-    wanted = sorted(name for name in names if halves(name))
+    wanted = list(near(sorted(UUID(name).bytes for name in names if halves(name))))
     for start in range(0, len(wanted), _AT_ONCE):
         some = wanted[start : start + _AT_ONCE]
         asked = _place(place)
         for at in range(_AT_ONCE):  # the last one again and again, so that it is one statement
-            name = some[min(at, len(some) - 1)]
-            asked |= {f"least{at}": earliest(name), f"name{at}": name}
-        ids = {UUID(name).bytes: name for name in some}
+            ids = some[min(at, len(some) - 1)]
+            asked |= {f"{name}{at}": value for name, value in _range(ids[0], ids[-1]).items()}
+        here = {one for ids in some for one in ids}
         for version, known, scores in connection.execute(_HOLDING, asked):
-            yield from ((ids[one], version, its) for one, its in scores_in(known, scores, ids))
+            yield from ((name_of(one), version, its) for one, its in scores_in(known, scores, here))
