@@ -10,7 +10,7 @@ from aimass.client import Client
 _QUERY = "kind:event AND name:UsageSettled"
 _PAGE = 1000
 _KEY = ("project", "principal", "model", "kind")
-_USED = ("requests", "rows", "cpu_milliseconds", "money_micros", "tokens", "storage_mib_hours")
+USED = ("requests", "rows", "cpu_milliseconds", "money_micros", "tokens", "storage_mib_hours")
 
 
 @dataclass
@@ -47,7 +47,7 @@ def rebuild(events: Iterable[Mapping[str, str]], month: str) -> list[Item]:
         item = items.setdefault((project, principal, model, kind), Item(project, principal, model, kind))
         item.entries += 1
         item.estimated += event.get("entry.estimated", "").lower() == "true"
-        for name in _USED:
+        for name in USED:
             setattr(item, name, getattr(item, name) + int(event.get(f"entry.used.{name}", 0)))
     return [items[key] for key in sorted(items)]
 

@@ -26,6 +26,7 @@ from services.kit.errors import Unavailable
 log = logging.getLogger(__name__)
 PIECE = 8 * 2**20  # bytes that are moved at once; three pieces of a large file are in memory
 _QUICK, _PIECE_SECONDS = 5.0, 30.0  # what a question, and the moving of one piece, may take
+_NO_BUCKET, _LOST = "NoSuchBucket", "the bucket of AIMASS_BLOBS_URL is not there"
 _AT_ONCE = 1000  # objects that one request may remove
 _RETRIES = {
     "max_retries": 2,
@@ -178,11 +179,13 @@ async def _within(seconds: float) -> AsyncIterator[None]:
         log.error("the object store refuses the keys of this installation: %s", str(error)[:300])
         raise Unavailable("the object store refuses the keys of this installation") from None
     except BaseError as error:
-        log.warning("the object store: %s", str(error)[:300])
+        if _NO_BUCKET in str(error):
+            raise Unavailable(_LOST) from None
+        log.warning("the object store: %s", " ".join(str(error).split())[:300])
         raise Unavailable("the object store cannot be reached", retry_after=1) from None
     except FileNotFoundError as error:
-        if "NoSuchBucket" in str(error):
-            raise Unavailable("the bucket of AIMASS_BLOBS_URL is not there") from None
+        if _NO_BUCKET in str(error):
+            raise Unavailable(_LOST) from None
         raise
 
 
@@ -192,4 +195,4 @@ async def _in_bucket() -> AsyncIterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise Unavailable("the bucket of AIMASS_BLOBS_URL is not there") from None
+        raise Unavailable(_LOST) from None

@@ -32,6 +32,7 @@ class Forgetting:
         """`destroyed` says whose keys are, for all processes of the installation."""
         self._destroyed = destroyed
         self._news: list[asyncio.Event] = []
+        self._unanswered = ""  # why the last question could not be answered; every part asks, and one says so
 
     def wake(self) -> None:
         """Somebody's keys were destroyed just now: looks at once."""
@@ -60,11 +61,12 @@ class Forgetting:
     async def _look(self, part: Forget, done: Counter[str]) -> bool:
         found = list[str]()
         try:
-            found = [name for name in await self._destroyed() if done[name] < _TWICE and _TENANT.match(name)]
+            found = [name for name in await self._asked() if done[name] < _TWICE and _TENANT.match(name)]
             if found:
                 await part(found)
         except (Failure, OSError) as failure:
-            log.warning("what %s had is dropped later: %s", ", ".join(found) or "a shredded tenant", failure)
+            if found:
+                log.warning("what %s had is dropped later: %s", ", ".join(found), failure)
             return False
         except Exception:
             # A bug must not keep for good what another try can drop.
@@ -72,6 +74,18 @@ class Forgetting:
             return False
         done.update(found)
         return True
+
+    async def _asked(self) -> Sequence[str]:
+        """Whose keys are destroyed. Raises what the store of keys raises, which is said once until it answers."""
+        try:
+            found = await self._destroyed()
+        except (Failure, OSError) as failure:
+            if self._unanswered != str(failure):
+                self._unanswered = str(failure)
+                log.warning("it cannot be seen whose keys are destroyed, and is asked again: %s", failure)
+            raise
+        self._unanswered = ""
+        return found
 
 
 def each(forget: Callable[[str], Awaitable[None]]) -> Forget:

@@ -166,5 +166,7 @@ async def test_a_bucket_that_is_not_there_is_told_from_bytes_that_are_not_there(
     url = env["AIMASS_BLOBS_URL"].replace("s3://far/", "s3://none/")
     other = storage(tmp_path, env | {"AIMASS_BLOBS_URL": url})
 
-    assert (await failure_of(other.blobs.put("acme", b"x"))).detail == "the bucket of AIMASS_BLOBS_URL is not there"
+    assert other.bucket
+    for asked in (other.blobs.put("acme", b"x"), other.bucket.get("x"), other.bucket.list("blobs")):
+        assert (await failure_of(asked)).detail == "the bucket of AIMASS_BLOBS_URL is not there"
     other.blobs.close()

@@ -170,6 +170,32 @@ async def test_a_name_that_leads_elsewhere_is_not_followed() -> None:
         await until(lambda: ends.told == ["gone"])
 
 
+async def test_a_store_of_keys_that_is_away_is_said_once_until_it_answers(caplog: pytest.LogCaptureFixture) -> None:
+    ends = Ends()
+    forgetting = Forgetting(ends.destroyed)
+
+    async def asked_again() -> None:
+        before = ends.asked
+
+        async def again() -> bool:
+            return ends.asked > before + 9
+
+        await until(again)
+
+    ends.away = True
+    async with running(forgetting, [ends.forget, ends.forget, ends.forget], again=0.01):
+        await asked_again()
+        assert caplog.text.count("asked again: the store is away") == 1
+        ends.away = False
+        forgetting.wake()
+        await asyncio.sleep(0.1)
+        ends.away = True
+        forgetting.wake()
+        await asked_again()
+
+    assert caplog.text.count("asked again: the store is away") == 2
+
+
 async def test_what_comes_behind_the_first_look_is_dropped_by_a_later_one() -> None:
     ends = Ends("gone")
     task = asyncio.create_task(Forgetting(ends.destroyed).run([ends.forget], every=0.001))

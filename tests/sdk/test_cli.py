@@ -214,6 +214,18 @@ def test_status_shows_who_what_serves_and_what_runs(door: Door) -> None:
     assert len(json.loads(run(door, "status", "-o", "json").stdout)["operations"]) == 3
 
 
+def test_an_invoice_says_what_was_used_on_a_narrow_screen(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"entry.entry": "1", "entry.create_time": "2026-11-22T12:00:00Z", "entry.project": "default"}
+    said |= {"entry.kind": "storage", "entry.used.storage_mib_hours": "4"}
+    door.say({"records": [{"record": "1", "attributes": said}]}).say({})
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(door, "invoice", "--month", "2026-11")
+
+    found = [["project", "kind", "entries", "used"], ["default", "storage", "1", "storage_mib_hours=4"]]
+    assert [line.split() for line in shown.stdout.splitlines()] == found
+    assert run(door, "invoice", "--month", "2026-12").stderr.strip() == "no use in 2026-12"
+
+
 @pytest.mark.parametrize(
     ("status", "code", "exit_code"), [(404, "not_found", 1), (401, "unauthenticated", 4), (403, "forbidden", 4)]
 )

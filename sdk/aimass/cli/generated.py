@@ -147,7 +147,7 @@ def _etag(client: Client, method: Method, request: dict[str, Any]) -> str:
     """The etag that the thing has now."""
     getter = next((m for m in contract.services()[method.service].values() if _gets(m, method)), None)
     if getter is None:
-        raise Failure("etag_required", f"{method.name} needs --etag")
+        raise Failure("etag_required", f"{command_name(method)} needs --etag: that of the thing as you saw it last")
     named = {name: request[name] for name in method.path_fields}
     return str(getattr(getattr(client, method.service), getter.name)(**named).etag)
 

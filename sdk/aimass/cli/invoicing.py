@@ -1,9 +1,10 @@
 """aimass invoice."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -13,6 +14,7 @@ from aimass.cli import calling
 from aimass.cli.output import Format
 from aimass.cli.tables import table
 from aimass.failures import Failure
+from aimass.invoice import USED
 
 _Projects = Annotated[list[str] | None, typer.Option("--project", help="A project; may be said several times.")]
 _Month = Annotated[str, typer.Option(help="As 2026-11, in UTC; this one if not said.")]
@@ -36,4 +38,10 @@ def invoice(month: _Month = "", project: _Projects = None, output_: _Output = Fo
     if output_ is Format.JSON:
         sys.stdout.write(orjson.dumps(items, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
-        table(month, items)
+        table(f"use in {month}", [_counted(item) for item in items])
+
+
+def _counted(item: Mapping[str, Any]) -> dict[str, Any]:
+    """An item for people: what was used in one column, as reports of use have it."""
+    who = {name: value for name, value in item.items() if name not in USED}
+    return {**who, "used": {name: item[name] for name in USED}}
