@@ -10,7 +10,6 @@ import secrets
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -96,16 +95,8 @@ def fill(story: Story, client: Client) -> None:
 def predict(there: Fleet, key: str) -> Any:
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     request = urllib.request.Request(f"{there.url}/v2/models/late/infer", BODY.encode(), headers)
-    end = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.loads(answer.read())["outputs"]
-        except urllib.error.HTTPError as error:
-            # A version that is just being loaded is to be asked for again.
-            if error.code != 503 or not error.headers["retry-after"] or time.monotonic() > end:
-                raise
-        time.sleep(0.2)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.loads(answer.read())["outputs"]
 
 
 def version(story: Story, client: Client) -> None:

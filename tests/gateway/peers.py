@@ -40,6 +40,7 @@ LOADING, SERVING, WITHDRAWN = (
     pb.RELEASE_STATE_WITHDRAWN,
 )
 READY, GONE = engines_pb2.ENGINE_STATE_READY, engines_pb2.ENGINE_STATE_UNLOADING
+FAILED = engines_pb2.ENGINE_STATE_FAILED
 
 
 def signature(columns: int = 2) -> models_pb2.Signature:
@@ -87,6 +88,7 @@ class Inference:
     """Adds up the columns of each row. What lies above 1e6 fails alone; `gate` holds calls back."""
 
     loaded: set[tuple[str, str, int]] = field(default_factory=set)
+    failed: set[tuple[str, str, int]] = field(default_factory=set)
     calls: list[int] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     broken: bool = False
@@ -106,9 +108,10 @@ class Inference:
             engines_pb2.TenantEngine(
                 tenant=tenant,
                 project="default",
-                engine=engines_pb2.Engine(instance=self.name, model=model, version=number, state=READY),
+                engine=engines_pb2.Engine(instance=self.name, model=model, version=number, state=state),
             )
-            for tenant, model, number in sorted(self.loaded)
+            for versions, state in ((self.loaded, READY), (self.failed, FAILED))
+            for tenant, model, number in sorted(versions)
         ]
         return engines_pb2.SnapshotEnginesResponse(instance=self.name, engines=engines)
 

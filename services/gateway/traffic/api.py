@@ -38,6 +38,7 @@ _OTHERS = 1.0  # seconds that it may take when another has answered
 _LOOK = 0.1  # seconds between looks at who is there; one that leaves may close its door two seconds later
 _AGAIN = 30.0  # seconds until the table is compared with its sources again, should an event have been lost
 _SLOW = 4.0  # the same while an instance that can be reached did not say in time what it has
+_PATIENCE = 10.0  # seconds that a gateway which has begun is not ready because what serves is still being loaded
 
 
 class TrafficApi:
@@ -45,6 +46,8 @@ class TrafficApi:
 
     def __init__(self, traffic: Traffic, instances: Instances, runtime: Runtime, inbox: Inbox) -> None:
         self._traffic, self._instances, self._runtime = traffic, instances, runtime
+        # What served when the table was first complete, and was not loaded; and until when that is waited for.
+        self._awaited, self._until = set[Loaded](), 0.0
         heard: dict[type[Message], Handler] = {
             registry_events_pb2.ReleaseChanged: self.release_changed,
             inference_events_pb2.EngineChanged: self.engine_changed,
@@ -52,8 +55,14 @@ class TrafficApi:
         self.listener = Listener(heard, inbox, broadcast=True)
 
     def ready(self) -> bool:
-        """The table has been complete once. From then on it is used as it is, also when its sources are away."""
-        return self._traffic.whole
+        """The table has been complete once, and what served then is loaded somewhere, or could not be, or takes long.
+
+        From then on the table is used as it is, also when its sources are away.
+        """
+        if self._awaited:
+            patient = time.monotonic() < self._until
+            self._awaited = {one for one in self._awaited if patient and self._traffic.lacks(one)}
+        return self._traffic.whole and not self._awaited
 
     async def release_changed(self, message: registry_events_pb2.ReleaseChanged, delivery: Delivery) -> None:
         expected = self._instances.connected()
@@ -63,6 +72,8 @@ class TrafficApi:
         engine = message.engine
         ready, failed = engine.state == engines_pb2.ENGINE_STATE_READY, engine.state == engines_pb2.ENGINE_STATE_FAILED
         loaded = Loaded(delivery.scope, engine.model, engine.version)
+        if failed:
+            self._awaited.discard(loaded)
         await self._traffic.engine_changed(loaded, engine.instance, ready, failed)
 
     async def follow(self) -> None:
@@ -82,8 +93,10 @@ class TrafficApi:
                 return
             # The listener begins to hear somewhat later than the first snapshot; how much later is the bus's to say. So
             # others follow soon, and what it missed is made up for within as long as it took.
-            self._traffic.whole = True
-            await self._rest(rest)
+            if not self._traffic.whole:
+                self._traffic.whole, self._awaited = True, self._traffic.lacking()
+                self._until = time.monotonic() + _PATIENCE
+            await self._rest(rest if self.ready() else _RETRY)
             rest = min(2 * rest, _AGAIN if whole else _SLOW)
 
     async def _rest(self, seconds: float) -> None:
@@ -131,7 +144,8 @@ class TrafficApi:
         for place, answer in answers.items():
             if not isinstance(answer, BaseException):
                 self._instances.met(place, answer.instance, answer.frames_port)
-                await traffic.take_snapshot(answer.instance, _loaded(answer))
+                await traffic.take_snapshot(answer.instance, _in_state(answer, engines_pb2.ENGINE_STATE_READY))
+                self._awaited.difference_update(_in_state(answer, engines_pb2.ENGINE_STATE_FAILED))
         await traffic.only(self._instances.known())
         failures = {place: answer for place, answer in answers.items() if isinstance(answer, BaseException)}
         if len(failures) == len(answers):
@@ -162,11 +176,11 @@ class TrafficApi:
         return snapshot
 
 
-def _loaded(snapshot: engines_pb2.SnapshotEnginesResponse) -> list[Loaded]:
+def _in_state(snapshot: engines_pb2.SnapshotEnginesResponse, state: int) -> list[Loaded]:
     return [
         Loaded(Scope(one.tenant, one.project), one.engine.model, one.engine.version)
         for one in snapshot.engines
-        if one.engine.state == engines_pb2.ENGINE_STATE_READY
+        if one.engine.state == state
     ]
 
 

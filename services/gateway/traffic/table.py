@@ -105,6 +105,17 @@ class Table:
         """The instances that have a version loaded."""
         return self._routes.get((scope, model), _NOTHING).ready.get(version, frozenset())
 
+    def lacking(self) -> set[Loaded]:
+        """The versions that answer and that no instance has loaded."""
+        there = ((key, route.answering) for key, route in self._routes.items())
+        answering = (Loaded(*key, version.number) for key, version in there if version)
+        return {one for one in answering if self.lacks(one)}
+
+    def lacks(self, one: Loaded) -> bool:
+        """Whether it answers, and no instance has it loaded."""
+        route = self._routes.get((one.scope, one.model), _NOTHING)
+        return bool(route.answering and route.answering.number == one.version and not route.ready.get(one.version))
+
     def lost(self, scope: Scope, model: str, version: int, instance: str) -> None:
         """An instance turned out not to have a version."""
         if route := self._routes.get((scope, model)):
