@@ -113,6 +113,18 @@ def test_the_archive_of_a_home_folder_is_none_of_a_stack_and_the_other_way_round
         backup.read(archive(tmp_path / "far", stack), tmp_path / "back")
 
 
+def test_of_the_records_neither_the_index_nor_what_is_written_aside_is_archived(tmp_path: Path) -> None:
+    stack = stack_of(settings(tmp_path))
+    for name in ("forgotten", "forgotten.new", "records/000.seg", "records/000.new", "index/v1/meta.json"):
+        (stack.records / name).parent.mkdir(parents=True, exist_ok=True)
+        (stack.records / name).write_bytes(b"[]")
+    with backup.new(tmp_path / "all.aimass") as made:
+        writing._records(made, stack.records)
+        names = [entry["path"] for entry in made.entries]
+
+    assert names == ["logs-store/forgotten", "logs-store/records/000.seg"]
+
+
 def test_a_changed_byte_is_found_before_a_server_is_asked(tmp_path: Path) -> None:
     stack = stack_of(settings(tmp_path))
     file = tmp_path / "all.aimass"

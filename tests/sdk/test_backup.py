@@ -1,4 +1,5 @@
 import resource
+import shutil
 import sqlite3
 import stat
 import threading
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aimass import Failure, backup
+from aimass.backup import snapshot
 from aimass.cli.main import build
 from tests.support.server import ROOT
 
@@ -91,6 +93,68 @@ def test_uploads_that_end_and_keys_that_are_destroyed_under_way_break_no_backup(
 
     assert [path.name for path in (tmp_path / "back/keys/tenants/acme").iterdir()] == ["0"]
     assert not (tmp_path / "back/blobs/acme/uploads/0190").exists()
+
+
+def test_what_is_dropped_of_a_tenant_whose_keys_are_destroyed_breaks_no_backup(home: Path, tmp_path: Path) -> None:
+    (home / "blobs/umbra/sha256/cd").mkdir(parents=True)
+    (home / "blobs/umbra/sha256/cd/cdef").write_bytes(b"somebody else's")
+
+    def drop(now: int, whole: int) -> None:
+        (home / "keys/tenants/acme").mkdir(parents=True, exist_ok=True)
+        (home / "keys/tenants/acme/0").write_bytes(b"")
+        shutil.rmtree(home / "blobs/acme", ignore_errors=True)
+
+    backup.write(home, tmp_path / "all.aimass", drop)
+    backup.read(tmp_path / "all.aimass", tmp_path / "back")
+
+    assert (tmp_path / "back/keys/tenants/acme/0").is_file()
+    assert [path.name for path in (tmp_path / "back/blobs").rglob("*") if path.is_file()] == ["cdef"]
+
+
+def test_what_is_written_aside_is_not_taken(home: Path, tmp_path: Path) -> None:
+    for name in ("logs-store/records/000.new", "logs-store/forgotten.new", "keys/tenants/acme/.0190"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(b"half")
+    (home / "import").mkdir()
+    (home / "import/rows.new").write_bytes(b"somebody's")
+
+    backup.write(home, tmp_path / "all.aimass")
+    backup.read(tmp_path / "all.aimass", tmp_path / "back")
+
+    left = [path.name for path in (tmp_path / "back").rglob("*") if path.is_file() and path.read_bytes() == b"half"]
+    assert left == []
+    assert (tmp_path / "back/import/rows.new").is_file()
+
+
+def test_the_note_of_who_is_forgotten_is_whole_when_it_becomes_longer_under_way(home: Path, tmp_path: Path) -> None:
+    note = home / "logs-store/forgotten"
+    note.parent.mkdir()
+    note.write_bytes(b'["acme"]')
+
+    def forget(now: int, whole: int) -> None:
+        (home / "forgotten.new").write_bytes(b'["acme", "umbra"]')
+        (home / "forgotten.new").rename(note)
+
+    backup.write(home, tmp_path / "all.aimass", forget)
+    backup.read(tmp_path / "all.aimass", tmp_path / "back")
+
+    assert (tmp_path / "back/logs-store/forgotten").read_bytes() == b'["acme", "umbra"]'
+
+
+def test_a_file_that_goes_away_while_the_moment_is_taken_was_not_there(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = snapshot._names
+
+    def names(folder: Path) -> list[str]:
+        """Something goes away as soon as it was seen."""
+        return [*named(folder), "passing"]
+
+    monkeypatch.setattr(snapshot, "_names", names)
+    backup.write(home, tmp_path / "all.aimass")
+    backup.read(tmp_path / "all.aimass", tmp_path / "back")
+
+    assert (tmp_path / "back/blobs/acme/sha256/ab/abcd").is_file()
 
 
 def test_a_blob_that_goes_away_under_way_breaks_a_backup_by_its_name(home: Path, tmp_path: Path) -> None:

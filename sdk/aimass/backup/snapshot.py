@@ -6,6 +6,7 @@ was listed can be copied later. Events then agree with what produced and consume
 """
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -17,6 +18,7 @@ from aimass.failures import Failure
 _WAIT = 10.0  # seconds for a writer to end its transaction
 # Made anew at a start, or of one process only.
 _PASSING = ("doors.json", "logs-store/index", "trainer.id")
+_ASIDE = re.compile(r"logs-store/.*\.new\Z|keys/tenants/[^/]+/\.")
 _TAILS = (".lock", "-wal", "-shm", "-journal", ".sock", ".part", ".tmp")
 
 
@@ -41,7 +43,9 @@ def taken(home: Path) -> Iterator[Snapshot]:
                 locks.enter_context(_locked(home / name))
             for name in names:
                 snapshot.databases[name] = held.enter_context(_opened(home / name))
-            snapshot.files = {n: (home / n).stat().st_size for n in _names(home) if not n.endswith(".db")}
+            sizes = {name: _size(home / name) for name in _names(home) if not name.endswith(".db")}
+            # What goes away between the two looks was not there any more.
+            snapshot.files = {name: size for name, size in sizes.items() if size is not None}
         yield snapshot
 
 
@@ -56,8 +60,17 @@ def _names(home: Path) -> list[str]:
     return found
 
 
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
 def _passes(name: str) -> bool:
-    return name in _PASSING or name.endswith(_TAILS) or "/scratch/" in f"{name}/"
+    """Whether it is of no moment: made anew, on its way, or written aside to take the place of another."""
+    aside = _ASIDE.match(name) is not None
+    return aside or name in _PASSING or name.endswith(_TAILS) or "/scratch/" in f"{name}/"
 
 
 @contextmanager

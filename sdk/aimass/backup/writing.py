@@ -23,6 +23,8 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 _BLOBS, _UPLOADS, _TABLES = "/sha256/", "/uploads/", "tables/"
 _KEYS, _GONE = "keys/tenants", "0"  # what says of a tenant that its keys are destroyed
+_NOTE = "logs-store/forgotten"
+_TENANTS = ("blobs/", f"{_KEYS}/")  # where all of such a tenant goes away
 _CHUNK = 2**20
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -122,8 +124,9 @@ def _fill(archive: Archive, home: Path, scratch: Path, progress: Progress | None
             if file := _opened(home, name):
                 with file:
                     there = os.fstat(file.fileno())
-                    # Never added to, but the same bytes, sealed, may have come to its place: longer, and whole.
-                    archive.add(name, file, there.st_size if _BLOBS in name else size, there.st_mode & 0o700)
+                    # Never added to, but others may have come to its place: the same bytes sealed, a longer note.
+                    whole_now = _BLOBS in name or name.startswith(_KEYS) or name == _NOTE
+                    archive.add(name, file, there.st_size if whole_now else size, there.st_mode & 0o700)
             done += size
             if progress:
                 progress(done, whole)
@@ -134,11 +137,18 @@ def _opened(home: Path, name: str) -> BinaryIO | None:
     try:
         return (home / name).open("rb")
     except FileNotFoundError:
-        shredded = name.startswith(_KEYS) and (home / name).with_name(_GONE).exists()
         # Uploads are committed, and of a table only what no version names is taken away.
-        if shredded or _UPLOADS in name or name.startswith(_TABLES):
+        if _UPLOADS in name or name.startswith(_TABLES) or _shredded(home, name):
             return None
         raise Failure("conflict", f"{name} went away while it was read") from None
+
+
+def _shredded(home: Path, name: str) -> bool:
+    """Whether something was of a tenant whose keys are destroyed."""
+    if not name.startswith(_TENANTS):
+        return False
+    tenant = name.removeprefix("keys/").split("/")[1]
+    return (home / _KEYS / tenant / _GONE).exists()
 
 
 def _and_keys(home: Path, files: Mapping[str, int]) -> Iterator[tuple[str, int]]:
@@ -146,7 +156,7 @@ def _and_keys(home: Path, files: Mapping[str, int]) -> Iterator[tuple[str, int]]
     yield from files.items()
     for path in sorted((home / _KEYS).glob("*/[0-9]*")):
         if (name := str(path.relative_to(home))) not in files:
-            yield name, path.stat().st_size
+            yield name, 0  # it is taken whole, however long it is
 
 
 def _database(archive: Archive, name: str, connection: sqlite3.Connection, mode: int, scratch: Path) -> int:

@@ -1,6 +1,7 @@
 """Writing the archive of a stack."""
 
 import asyncio
+import os
 import re
 import tempfile
 from collections import deque
@@ -24,6 +25,7 @@ from services.kit.stack.place import Stack
 FORMAT = "stack-1"
 # The search index is made anew; what waits in `uploads/` is not ours yet.
 _INDEX = "index"
+_ASIDE = ".new"  # what is written aside, to take the place of another file
 _LOG, _LAST = "/_delta_log/", "/_last_checkpoint"
 _BLOB = re.compile(r"blobs/([^/]+)/sha256/[0-9a-f]{2}/([0-9a-f]{64})\Z")
 _PART = re.compile(r"tables/.*-([0-9a-f]{16})\.parquet\Z")
@@ -178,9 +180,10 @@ def _add(archive: Archive, name: str, path: Path, sealed: bool) -> None:
 
 
 def _records(archive: Archive, folder: Path) -> None:
-    """Segments only grow: what the database says of them is in the length that they have now."""
+    """Segments only grow, or are replaced by as long ones: what the database says of them is in what they are now."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if name.parts[0] != _INDEX and path.is_file() and not path.is_symlink():
-            with path.open("rb") as content:
-                archive.add(f"logs-store/{name}", content, path.stat().st_size, 0o600)
+        if name.parts[0] == _INDEX or name.suffix == _ASIDE or not path.is_file() or path.is_symlink():
+            continue
+        with path.open("rb") as content:
+            archive.add(f"logs-store/{name}", content, os.fstat(content.fileno()).st_size, 0o600)
