@@ -49,9 +49,11 @@ def frame(key: Key, tenant: str, upload: str, offset: int, plain: bytes) -> byte
 
 
 def are_in(path: Path) -> bool:
-    """Whether the chunks of a file lie sealed; of a file without any as well."""
+    """Whether the chunks of a file lie sealed; of a file without any as well, or with nothing but zeros in it."""
     with open(path, "rb") as file:
         head = file.read(HEAD)
+        if not any(head):  # else what comes would lie plain behind what a lost power left of the first chunk
+            return not _used(file, file.seek(0, os.SEEK_END))
     return number_of(head) > 0 or (len(head) < HEAD and MAGIC.startswith(head[: len(MAGIC)]))
 
 

@@ -114,6 +114,30 @@ async def test_zeros_of_a_machine_that_lost_its_power_take_no_chunk_away(
     assert done.size == 2 * length + 1
 
 
+@pytest.mark.parametrize("zeros", [5, HEAD, 4096])
+async def test_zeros_in_place_of_the_first_chunk_are_no_chunk_and_what_comes_lies_sealed(
+    stored: Storage, tmp_path: Path, zeros: int
+) -> None:
+    upload = (await stored.uploads.begin("acme")).upload
+    file = tmp_path / "blobs" / "acme" / "uploads" / upload
+    os.truncate(file, zeros)
+
+    assert (await stored.uploads.status("acme", upload)).size == 0
+    await stored.uploads.write("acme", upload, 0, b"told in confidence")
+    assert b"told in confidence" not in file.read_bytes()
+    done = await stored.uploads.commit("acme", upload, digest_of(b"told in confidence"))
+    assert done.size == len(b"told in confidence")
+
+
+async def test_an_upload_of_zeros_from_before_there_were_keys_goes_on(stored: Storage, tmp_path: Path) -> None:
+    upload = (await stored.uploads.begin("acme")).upload
+    (tmp_path / "blobs" / "acme" / "uploads" / upload).write_bytes(bytes(HEAD) + b"!")
+
+    assert (await stored.uploads.status("acme", upload)).size == HEAD + 1
+    done = await stored.uploads.commit("acme", upload, digest_of(bytes(HEAD) + b"!"))
+    assert done.size == HEAD + 1
+
+
 async def test_every_offset_reads_on_to_the_end(stored: Storage) -> None:
     data = os.urandom(40 * CHUNK + 17)
     digest, seeded = await stored.blobs.put("acme", data), random.Random(5)
