@@ -6,6 +6,12 @@ from typing import Any
 _PATIENCE = 1.0  # seconds after which it is cancelled again
 
 
+def is_cancelled() -> bool:
+    """Whether somebody ends the task that runs now, and not something that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def ended(task: asyncio.Task[Any] | None) -> None:
     """Cancels a task and returns when it has ended. Raises what it failed with.
 

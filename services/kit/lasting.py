@@ -5,6 +5,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from services.kit.ending import is_cancelled
+
 log = logging.getLogger(__name__)
 _FIRST, _LONGEST = 1.0, 60.0  # seconds of a pause; work that went well for longer than that begins with the first again
 
@@ -19,7 +21,10 @@ async def lasting(work: Callable[[], Awaitable[object]]) -> None:
         began = time.monotonic()
         try:
             await work()
-        except Exception:
+        except (Exception, asyncio.CancelledError):
+            if is_cancelled():
+                raise
+            # Also that something was cancelled which the work waited for, and not the work.
             pause = _FIRST if time.monotonic() - began > _LONGEST else pause
             log.exception("work that goes on for ever failed, and begins again in %g s", pause)
         else:

@@ -58,6 +58,44 @@ async def test_work_that_is_cancelled_does_not_begin_again() -> None:
         await task
 
 
+async def test_work_begins_again_where_what_it_waits_for_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    tries, over = 0, asyncio.get_running_loop().create_future()
+    over.cancel()
+
+    async def work() -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            await over
+
+    async with asyncio.timeout(10):
+        await lasting(work)
+
+    assert tries == 3
+    assert "begins again" in caplog.text
+
+
+async def test_work_that_fails_when_it_is_cancelled_does_not_begin_again() -> None:
+    begun, tries = asyncio.Event(), 0
+
+    async def work() -> None:
+        nonlocal tries
+        tries += 1
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError("a library says it in its own words") from None
+
+    task = asyncio.ensure_future(lasting(work))
+    await begun.wait()
+    task.cancel()
+
+    with pytest.raises(ConnectionError):
+        await task
+    assert tries == 1
+
+
 async def test_what_a_process_keeps_up_begins_again(tmp_path: Path) -> None:
     runtime = Runtime(["data"], {"AIMASS_HOME": str(tmp_path)})
     work = Failing(1)

@@ -17,6 +17,7 @@ from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.workers_pb2_grpc import WorkersStub
 from services.kit.auth import SYSTEM, Scope
 from services.kit.blobs import Blobs
+from services.kit.ending import is_cancelled
 from services.kit.errors import Code, Failure
 from services.kit.mirrors import Mirrors
 from services.kit.process import Limits
@@ -107,7 +108,7 @@ class Worker:
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError, Failure):
                 await work
-            if not attempt.stop or _is_cancelled():
+            if not attempt.stop or is_cancelled():
                 raise  # the process stops: the lease ends by itself, or at the next start
             if attempt.stop == "cancelled":
                 await self._fail(attempt, "cancelled", retry=False, cancelled=True)
@@ -244,12 +245,6 @@ async def _patiently(attempt: Attempt, what: str, ask: Callable[[], Awaitable[T]
         else:
             attempt.stage = stage
             return found
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody ends the worker itself, beside the attempt that was stopped."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _reason(failure: Failure) -> str:
