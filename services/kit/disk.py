@@ -51,8 +51,11 @@ def sync(path: Path) -> None:
 def clear(folder: Path) -> None:
     """Removes a folder with all that is in it, also what others are removing; one that is not there is no error."""
     for _ in range(_OTHERS):
-        with contextlib.suppress(FileNotFoundError):
+        try:
             shutil.rmtree(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
         if not folder.exists():
             break
     else:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 Destroyed = Callable[[], Awaitable[Sequence[str]]]
 Forget = Callable[[Sequence[str]], Awaitable[None]]
 _LOOK = 60.0  # seconds between two looks whether there is another one
-_AGAIN = 10.0  # seconds after one that failed
+_AGAIN = 10.0  # seconds after one that failed, twice as long each time
 _TWICE = 2  # the second time what work that was under way has written behind the first
 _LOOKS = 60  # from one to the next that drops what came behind the last
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
@@ -47,7 +47,7 @@ class Forgetting:
                 group.create_task(self._drop(part, news, every, again))
 
     async def _drop(self, part: Forget, news: asyncio.Event, every: float, again: float) -> None:
-        looks, done = 0, Counter[str]()
+        looks, pause, done = 0, again, Counter[str]()
         while True:
             news.clear()
             if looks % _LOOKS == 0:
@@ -55,8 +55,10 @@ class Forgetting:
             looks += 1
             well = await self._look(part, done)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(every if well else again):
+                async with asyncio.timeout(every if well else pause):
                     await news.wait()
+            # Later and later: it is done again for all of them, not only for the one that is in the way.
+            pause = again if well else min(2 * pause, every)
 
     async def _look(self, part: Forget, done: Counter[str]) -> bool:
         found = list[str]()

@@ -1,12 +1,13 @@
 """What a full disk is called."""
 
 import errno
+import shutil
 from pathlib import Path
 
 import pytest
 
 from services.kit.blobs import FolderBlobs
-from services.kit.disk import on_disk
+from services.kit.disk import clear, on_disk
 from services.kit.errors import Code, Failure
 
 
@@ -28,6 +29,25 @@ def test_another_trouble_stays_what_it_is(number: int) -> None:
         raise OSError(number, "no")
 
     assert caught.value.errno == number
+
+
+@pytest.mark.parametrize("error", [errno.ENOENT, errno.ENOTEMPTY], ids=["removed by others", "added by others"])
+def test_a_folder_is_cleared_while_others_work_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    remove, tries = shutil.rmtree, []
+
+    def meanwhile(folder: Path) -> None:
+        tries.append(folder)
+        if len(tries) < 3:
+            raise OSError(error, "somebody was here")
+        remove(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", meanwhile)
+    (tmp_path / "acme/rows").mkdir(parents=True)
+    clear(tmp_path / "acme")
+
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_near_store_whose_disk_is_full_says_so(tmp_path: Path) -> None:
