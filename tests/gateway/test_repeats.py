@@ -360,6 +360,24 @@ async def test_who_hangs_up_during_a_repeat_stops_its_call(app: Serving, monkeyp
         await ended.wait()
 
 
+async def test_who_waits_for_a_call_that_is_cut_off_is_answered(app: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a connection that is closed below it: nobody who still waits may be left without a word."""
+
+    async def cut(*_: Any) -> list[Any]:
+        raise asyncio.CancelledError
+
+    async with Caller(app, "", PATH, "X-Of: cut") as caller:
+        await caller.ask()
+        with monkeypatch.context() as patched:
+            patched.setattr(Inference, "infer", cut)
+            status, headers, body = await caller.ask()
+            first = await app.post(PATH, BODY)
+        again = await caller.ask()
+
+    assert (status, headers["retry-after"], json.loads(body)["code"]) == (503, "1", "unavailable")
+    assert (first.status_code, again[0]) == (503, 200)
+
+
 async def test_what_a_repeat_was_made_of_goes_with_its_answer(app: Serving, full: Counter[str]) -> None:
     async with Caller(app, "", PATH, "X-Of: garbage") as caller:
         await caller.ask()

@@ -17,7 +17,7 @@ from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Engines, Item
 from services.gateway.traffic.lanes import POOL, Asker, Awaited, Lane, Limits, Target, Waiting, kind
 from services.kit.deadlines import Deadlines
-from services.kit.errors import Code, DeadlineExceeded, Failure
+from services.kit.errors import Code, DeadlineExceeded, Failure, Unavailable
 
 _LANES = 4_096  # versions of which is remembered how their calls fare
 _PLAIN = Priority.INTERACTIVE
@@ -269,6 +269,11 @@ class Coalescer:
             if failure.code is Code.OVERLOADED:
                 gradient.refused(began)
             raise
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            # Below us, as where a connection is closed: who still waits must hear of it.
+            raise Unavailable(f"the call of {lane.target.model} was cut off", retry_after=1) from None
         finally:
             lane.busy -= len(items)
         slowness = lane.answered(items, began, self._clock(), busy + lane.line.count)
