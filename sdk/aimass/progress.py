@@ -18,7 +18,8 @@ class Show:
             return None
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # costs 50 ms
 
-        look = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+        said = TextColumn("{task.description}", markup=False)  # what the work says is its own
+        look = (SpinnerColumn(), said, BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
         bar: Any = Progress(*look, TimeElapsedColumn(), console=self._console, transient=True)
         self._bar, task = bar, bar.add_task("", total=1.0)
         bar.start()

@@ -51,5 +51,5 @@ def test_progress_is_a_bar_with_the_work_and_its_message() -> None:
     console = Console(force_terminal=True, width=120, record=True)
     with Show(True, console) as draw:
         assert draw
-        draw(pb.Operation(resource="rules/a", stage="reading", progress=0.5))
-    assert "rules/a: reading" in console.export_text()
+        draw(pb.Operation(resource="rules/a", stage="reading [red] of [/x]", progress=0.5))
+    assert "rules/a: reading [red] of [/x]" in console.export_text()

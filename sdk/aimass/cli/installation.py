@@ -11,7 +11,7 @@ import typer
 from aimass.cli import calling, checks, output
 from aimass.cli.checks import Finding, Grade
 from aimass.cli.output import Format
-from aimass.cli.tables import CONSOLE, spoken, table
+from aimass.cli.tables import CONSOLE, shown, spoken, table
 from aimass.client import Client
 from aimass.door import Door, Grant, alone, find, kept, save
 from aimass.encoding import plain
@@ -145,6 +145,6 @@ def doctor() -> None:
 
 
 def _tell(finding: Finding) -> None:
-    CONSOLE.print(f"{_MARKS[finding.grade]} {finding.what}: {finding.found}")
+    CONSOLE.print(f"{_MARKS[finding.grade]} {shown(finding.what)}: {shown(finding.found)}")
     if finding.do:
-        CONSOLE.print(f"   → {finding.do}")
+        CONSOLE.print(f"   → {shown(finding.do)}")

@@ -10,7 +10,7 @@ from rich.progress import Progress
 from aimass.cli import calling, output
 from aimass.cli.flags import parse
 from aimass.cli.output import Format
-from aimass.cli.tables import CONSOLE, table
+from aimass.cli.tables import CONSOLE, shown, table
 from aimass.client import Client
 from aimass.failures import Failure
 from aimass.v1 import datasets_pb2, schema_pb2, sources_pb2
@@ -28,7 +28,7 @@ def upload(
 ) -> None:
     """Upload FILE and print its digest, by which a source or a model version names it."""
     with calling.client(project) as client, Progress(console=CONSOLE, transient=True) as progress:
-        bar = progress.add_task(file.name, total=max(file.stat().st_size, 1))
+        bar = progress.add_task(shown(file.name), total=max(file.stat().st_size, 1))
         done = client.upload(file, to, resume or None, lambda now, _: progress.update(bar, completed=now))
     if output_ is Format.JSON:
         output.show(done, output_)
