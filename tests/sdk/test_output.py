@@ -287,6 +287,13 @@ def test_what_has_a_list_beside_other_values_is_both(capsys: pytest.CaptureFixtu
     assert said.err == "", "a thing without files is no empty list"
 
 
+def test_a_count_of_nothing_is_said_to_be_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    show(logs_pb2.CountLogsResponse(), Format.TABLE)
+    said = capsys.readouterr()
+
+    assert (said.out, said.err.strip()) == ("", "no buckets")
+
+
 def test_rows_are_read_in_the_order_of_their_columns_and_whole_numbers_as_such(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

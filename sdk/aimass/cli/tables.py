@@ -146,12 +146,14 @@ def _widths(columns: Mapping[str, list[str]], room: int) -> dict[str, int]:
     return needed
 
 
-def pairs(document: Mapping[str, Any]) -> None:
-    """Names and values, one to a line; what is empty is left out."""
+def pairs(document: Mapping[str, Any]) -> bool:
+    """Names and values, one to a line; what is empty is left out. Whether there was anything."""
     drawn = Table(box=None, show_header=False, pad_edge=False)
     drawn.add_column(style="bold")
     drawn.add_column(overflow="fold")
-    _print(drawn, [(_visible(name), _cell(value, _LONGEST)) for name, value in document.items() if _said(value)])
+    rows = [(_visible(name), _cell(value, _LONGEST)) for name, value in document.items() if _said(value)]
+    _print(drawn, rows)
+    return bool(rows)
 
 
 def _print(drawn: Table, rows: Sequence[Sequence[str]], heads: Sequence[str] = ()) -> None:
