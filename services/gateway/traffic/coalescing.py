@@ -17,6 +17,7 @@ from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Engines, Item
 from services.gateway.traffic.lanes import POOL, Asker, Awaited, Lane, Limits, Target, Waiting, kind
 from services.kit.deadlines import Deadlines
+from services.kit.ending import is_cancelled
 from services.kit.errors import Code, DeadlineExceeded, Failure, Unavailable
 
 _LANES = 4_096  # versions of which is remembered how their calls fare
@@ -270,7 +271,7 @@ class Coalescer:
                 gradient.refused(began)
             raise
         except asyncio.CancelledError:
-            if (task := asyncio.current_task()) and task.cancelling():
+            if is_cancelled():
                 raise
             # Below us, as where a connection is closed: who still waits must hear of it.
             raise Unavailable(f"the call of {lane.target.model} was cut off", retry_after=1) from None
