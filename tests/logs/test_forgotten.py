@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from services.logs.ingest.segments import Position, Segments
 from services.logs.ingest.service import Batch, Ingest, Stored, singly, whose
 from services.logs.search.domain import All
 from services.logs.search.index import Index, Window
+from services.logs.search.service import Search
 from tests.logs.conftest import found, line, logs, search, tell
 from tests.logs.records import record
 from tests.support.house import House, until
@@ -49,6 +50,16 @@ def read(home: Path) -> bool:
 
 async def forgotten(home: Path) -> None:
     await until(lambda: (home / "logs-store" / "forgotten").exists())
+
+
+async def behind(ingest: Ingest, position: Position) -> list[Stored]:
+    """All that the files have behind a position."""
+    found, last = list[Stored](), None
+    while position != last:
+        last = position
+        stored, position = await ingest.read(last)
+        found += stored
+    return found
 
 
 async def nothing(tenants: Collection[str]) -> None:
@@ -126,14 +137,10 @@ async def test_one_who_follows_goes_on_where_he_was(tmp_path: Path) -> None:
         dropped.extend(tenants)
 
     await Forgotten(tmp_path / "forgotten", ingest, unfind).forget(["gone", "never"])
-    read, position, last = list[Record](), half, None
-    while position != last:
-        last = position
-        stored, position = await ingest.read(last)
-        read += [one.record for one in stored if isinstance(one.record, Record)]
+    left = list(singly(await behind(ingest, half)))
     ingest.close()
 
-    assert [(one.tenant, one.record) for one in read] == [("acme", f"r{number}") for number in range(15, 30)]
+    assert [(one.tenant, one.record) for _, one in left] == [("acme", f"r{number}") for number in range(15, 30)]
     assert sorted(dropped) == ["gone", "never"]
 
 
@@ -175,6 +182,41 @@ async def test_a_pass_that_was_broken_off_is_made_again(tmp_path: Path) -> None:
 
     assert stored == []
     assert (tmp_path / "forgotten").read_text() == '["gone"]'
+
+
+class Stubborn(Ingest):
+    """Cannot write its first file anew."""
+
+    async def rewrite(self, segment: int, change: Callable[[bytes], bytes | None]) -> bool:
+        if segment == 0:
+            raise ValueError("records do not fit")
+        return await super().rewrite(segment, change)
+
+
+async def test_a_file_that_cannot_be_written_anew_keeps_nothing_else(tmp_path: Path) -> None:
+    ingest = Stubborn(Segments(tmp_path / "records", most=1))
+    search = Search(ingest, Index(tmp_path / "logs-store" / "index"))
+    await ingest.open()
+    following = asyncio.create_task(search.follow())
+    for number in range(9):
+        await ingest.append([Batch(f"event-{number}", [record(number, tenant="gone", text=WORDS), record(99)])])
+
+    async def indexed() -> bool:
+        return await search.total(Scope("acme"), "", Window()) == 9
+
+    await until(indexed)
+    with pytest.raises(ValueError, match="do not fit"):
+        await Forgotten(tmp_path / "forgotten", ingest, search.forget).forget(["gone"])
+
+    assert {one.sequence for one in await behind(ingest, Position()) if whose(one.record) == "gone"} == {0}
+    assert await search.total(Scope("gone"), "", Window()) == 0
+    assert await search.total(Scope("acme"), "", Window()) == 9
+    assert not read(tmp_path)
+    assert not (tmp_path / "forgotten").exists()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await search.close()
+    ingest.close()
 
 
 @pytest.mark.parametrize("tenants", [[], ["gone"], ["gone", "acme"], ["acme"]])

@@ -34,16 +34,25 @@ class Forgotten:
         self._ingest.gone |= self._done
 
     async def forget(self, tenants: Sequence[str]) -> None:
-        """Keeps nothing of tenants from now on, and takes out what there is, in half of the time."""
+        """Keeps nothing of tenants from now on, and takes out what there is, in half of the time.
+
+        Takes out all that it can before it says what fails; until nothing does, they are not noted.
+        """
         new = frozenset(tenants) - self._done
         if not new:
             return
         self._ingest.gone |= new
+        failed: Exception | None = None
         for segment in await self._ingest.turn():
             began = time.monotonic()
-            await self._ingest.rewrite(segment, partial(without, new))
+            try:
+                await self._ingest.rewrite(segment, partial(without, new))
+            except Exception as error:
+                failed = error
             await asyncio.sleep(time.monotonic() - began)
         await self._unfind(new)
+        if failed:
+            raise failed
         self._done |= new
         await asyncio.to_thread(self._write)
 

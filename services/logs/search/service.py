@@ -75,10 +75,13 @@ class Search:
         if self._taken:
             self._taken = False
             return True
-        gone = self._ingest.gone
-        if kept := [one for one in stored if whose(one.record) not in gone] if gone else stored:
+        if kept := self._kept(stored):
             self._index.add(kept)
         return False
+
+    def _kept(self, stored: Sequence[Stored]) -> Sequence[Stored]:
+        gone = self._ingest.gone
+        return [one for one in stored if whose(one.record) not in gone] if gone else stored
 
     def _commit(self, position: Position) -> None:
         if not self._taken:  # else it is a place that the other index has not come to
@@ -102,7 +105,7 @@ class Search:
             while position != last:
                 last, began = position, time.monotonic()
                 stored, position = await self._ingest.read(last)
-                await loop.run_in_executor(thread, anew.add, stored)
+                await loop.run_in_executor(thread, anew.add, self._kept(stored))
                 await asyncio.sleep(time.monotonic() - began)  # the other half of the time is others'
             await loop.run_in_executor(thread, anew.commit, position)
         await self._in_order(self._take, anew)
