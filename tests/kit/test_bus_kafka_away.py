@@ -195,7 +195,7 @@ async def test_a_reader_that_closes_leaves_the_rest_to_another(
 
 
 async def test_a_reader_that_is_killed_is_taken_over_from(
-    broker: Program, bus: KafkaBus, topic: str, tmp_path: Path
+    broker: Program, bus: KafkaBus, topic: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     group = "taken-over"
     await bus.publish([Event(topic, f"k{n % 9}", b"", {"ce_id": str(n)}) for n in range(300)])
@@ -219,5 +219,6 @@ async def test_a_reader_that_is_killed_is_taken_over_from(
             await reader.commit(events)
 
     assert set(seen) == {str(n) for n in range(300)}
+    assert "reads again" not in caplog.text, "it waits for the one that is gone, and is not broken"
     twice = [one for one, count in Counter(seen).items() if count > 1]
     assert len(twice) <= 10, "what the other had committed does not come again"

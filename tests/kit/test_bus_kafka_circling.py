@@ -72,7 +72,7 @@ def test_one_that_works_for_what_it_finds_or_only_for_moments_is_left_alone() ->
     assert not any(circling.after(False, 0.25, 0.2 if number % 8 else 0.001) for number in range(1000))
 
 
-def test_one_whose_sign_of_life_stays_due_is_given_up_whatever_it_brings() -> None:
+def test_one_that_stays_mute_is_given_up_whatever_it_brings() -> None:
     clock = Clock()
     circling = Circling(clock.pause, lambda: clock.now)
 
@@ -86,7 +86,7 @@ def test_one_whose_sign_of_life_stays_due_is_given_up_whatever_it_brings() -> No
     assert not circling.silent(True)
 
 
-def test_one_whose_sign_of_life_was_late_and_went_out_is_left_alone() -> None:
+def test_one_that_was_mute_for_a_moment_is_left_alone() -> None:
     clock = Clock()
     circling = Circling(clock.pause, lambda: clock.now)
 

@@ -3,17 +3,26 @@
 Seen with kafka-python 3.0: the leader of a group joins again because partitions came or went, a poll ends before the
 join does, and the next one takes the group for joined. From then on polls do not wait, no sign of life is sent, and
 the group goes on without it, for as long as the process lives. It may go on to bring what it was given before, so that
-what a poll finds says nothing: a sign of life that stays due does. A new consumer in its place reads on.
+what a poll finds says nothing: that it has stopped to send signs of life and wants to join no more does. A new consumer
+in its place reads on. One that is just joining sends no signs of life either, and is left alone: it may wait for a
+member that was killed, and to leave and to join again would only make that take longer.
 """
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 STUCK = 30.0  # seconds: a poll asks for a quarter of one
 _AT_ONCE = 0.05
 _PATIENCE = 10.0
-_DUE = 2.0  # seconds that a sign of life may be late: its own thread sends it, so it goes out in a moment
+_MUTE = 2.0  # seconds for which a consumer may be so: what joins begins to send them in the same moment
 _BUSY, _BUSY_PATIENCE = 0.1, 2.0  # of the time of a poll that waits by itself, a processor is needed for a hundredth
+
+
+def is_mute(consumer: Any) -> bool:
+    """Whether a consumer of a group takes it for joined and sends no signs of life."""
+    coordinator = consumer._coordinator
+    return not coordinator._heartbeat_enabled and not coordinator.need_rejoin()
 
 
 class Circling:
@@ -24,15 +33,15 @@ class Circling:
         self._pause, self._clock = pause, clock
         self._since: float | None = None
         self._busy = 0.0
-        self._due: float | None = None
+        self._mute: float | None = None
 
-    def silent(self, due: bool) -> bool:
-        """Whether a sign of life is due behind a poll, also one that found something. True when it is for too long."""
+    def silent(self, mute: bool) -> bool:
+        """Whether the consumer is mute behind a poll, also one that found something. True when it is for too long."""
         now = self._clock()
-        self._due = (now if self._due is None else self._due) if due else None
-        if self._due is None or now - self._due <= _DUE:
+        self._mute = (now if self._mute is None else self._mute) if mute else None
+        if self._mute is None or now - self._mute <= _MUTE:
             return False
-        self._due = None
+        self._mute = None
         return True
 
     def after(self, found: bool, took: float, worked: float = 0.0) -> bool:

@@ -16,7 +16,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from services.kit.bus_kafka import offsets
-from services.kit.bus_kafka.circling import STUCK, Circling
+from services.kit.bus_kafka.circling import STUCK, Circling, is_mute
 from services.kit.bus_kafka.client import Complaints, end_consumer
 from services.kit.bus_kafka.cluster import Cluster
 from services.kit.bus_kafka.records import event_of
@@ -135,9 +135,9 @@ class KafkaReader:
                 self._take_new()
             began, worked = time.monotonic(), time.thread_time()
             found = consumer.poll(_SLICE, max_records=limit)
-            late = not self._passing and consumer._coordinator.time_to_next_heartbeat() <= 0
+            mute = not self._passing and is_mute(consumer)
             circles = self._circling.after(bool(found), time.monotonic() - began, time.thread_time() - worked)
-            if self._circling.silent(late) or circles:
+            if self._circling.silent(mute) or circles:
                 raise KafkaError("the consumer turns in circles")
             return self._events(consumer, found) if self._consumer is consumer else []
         except Exception as error:
