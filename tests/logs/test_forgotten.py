@@ -16,8 +16,9 @@ from services.logs.ingest.service import Batch, Ingest, Stored, singly, whose
 from services.logs.search.domain import All
 from services.logs.search.index import Index, Window
 from services.logs.search.service import Search
+from services.logs.tables import Table, single
 from tests.logs.conftest import found, line, logs, search, tell
-from tests.logs.records import record
+from tests.logs.records import record, table
 from tests.support.house import House, until
 
 WORDS = "canary 9f2c41d7b8e35a06"  # no compression finds a part of it before
@@ -114,11 +115,11 @@ async def test_who_is_noted_has_nothing_kept_from_the_start_on(tmp_path: Path) -
 def test_what_is_not_committed_when_it_is_dropped_leaves_bytes_as_well(tmp_path: Path) -> None:
     index = Index(tmp_path)
     index.open()
-    index.add([(0, record(tenant="gone", text=WORDS))])
+    index.add([(0, record(tenant="gone", text=WORDS)), (1, table(3, tenant="gone")), (4, table(2))])
 
     assert index.drop(["gone"])
     index.commit((0, 0))
-    assert index.total(Scope("gone"), All(), Window()) == 0
+    assert [index.total(Scope(tenant), All(), Window()) for tenant in ("gone", "acme")] == [0, 2]
     index.close()
 
 
@@ -221,14 +222,16 @@ async def test_a_file_that_cannot_be_written_anew_keeps_nothing_else(tmp_path: P
 
 @pytest.mark.parametrize("tenants", [[], ["gone"], ["gone", "acme"], ["acme"]])
 def test_a_block_without_some_records_is_as_long_and_has_the_others(tenants: list[str]) -> None:
-    records = [record(number, tenant=tenant, text="x" * number) for number in range(9) for tenant in ("acme", "gone")]
+    said = [(number, tenant) for number in range(9) for tenant in ("acme", "gone")]
+    records: list[Record | Table] = [record(number, tenant=tenant, text="x" * number) for number, tenant in said]
+    records += [table(5, 5 * number, tenant=tenant) for number, tenant in said]
     block = pack(records)
     changed = without(tenants, block)
 
     assert (changed is None) == (not tenants)
     if changed is not None:
         assert len(changed) == len(block)
-        assert unpack(changed) == [one for one in records if whose(one) not in tenants]
+        assert list(single(unpack(changed))) == [one for one in single(records) if one.tenant not in tenants]
 
 
 def test_records_that_need_more_without_one_between_them_fit_all_the_same() -> None:
