@@ -229,6 +229,15 @@ def test_too_many_buckets_are_refused(index: Index) -> None:
     assert caught.value.code is Code.QUERY_TOO_COSTLY
 
 
+def test_of_many_values_none_is_left_out(index: Index) -> None:
+    fill(index, *(record(number, name=f"n{number}", time_ns=NOON) for number in range(1100)))
+
+    assert sum(bucket.count for bucket in index.count(ACME, All(), EVERYTHING, 60, "name", 1100)) == 1100
+    with pytest.raises(Failure) as caught:
+        index.count(ACME, All(), EVERYTHING, 60, "name", 1099)
+    assert caught.value.code is Code.QUERY_TOO_COSTLY
+
+
 def test_an_index_is_opened_where_it_ended(tmp_path: Path) -> None:
     first = Index(tmp_path)
     assert first.open() == (0, 0)

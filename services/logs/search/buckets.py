@@ -48,7 +48,8 @@ def counted(searcher: Any, asked: Any, step: int, split: str, parts: Iterable[Pa
         "known": {"value_count": {"field": "duration_ms"}},
         "durations": {"percentiles": {"field": "duration_ms", "percents": percents, "keyed": False}},
     }
-    aggs = {"values": {"terms": {"field": split, "size": 1000}, "aggs": inner}} if split else inner
+    # One more than may be: those with the fewest documents would be left out, and nobody would see it.
+    aggs = {"values": {"terms": {"field": split, "size": most + 1}, "aggs": inner}} if split else inner
     steps = {"histogram": {"field": "second", "interval": step, "min_doc_count": 1}, "aggs": aggs}
     try:
         answer = searcher.aggregate(asked, {"steps": steps})
