@@ -16,7 +16,7 @@ from services.kit.adapters import Storage
 from services.kit.bucket_s3 import PIECE, Bucket, Stored
 from services.kit.config import ConfigError
 from services.kit.digests import digest_of, name_of
-from services.kit.errors import Failure
+from services.kit.errors import Code, Failure
 from services.kit.running import Process
 from services.kit.sealed_objects import SealedObjects
 from services.kit.stack import Stack, command, read, stack_of, writing
@@ -264,6 +264,17 @@ async def test_sealed_blobs_and_their_keys_are_archived_and_damage_is_noticed_wi
     await stack.bucket.put(blob, bytes(lying))
     with pytest.raises(Failure, match="has been damaged in its store"):
         await archived(stack, tmp_path)
+
+
+@pytest.mark.far
+async def test_a_disk_that_has_no_room_for_an_object_is_named(stack: Stack, tmp_path: Path) -> None:
+    await stack.bucket.put("keys/acme/1", b"wrapped")
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "0").symlink_to("/dev/full")
+
+    with pytest.raises(Failure) as caught:
+        await anext(aiter(writing._fetched(stack.bucket, await stack.bucket.list("keys"), tmp_path / "scratch")))
+    assert (caught.value.code, caught.value.detail) == (Code.STORAGE_FULL, f"{tmp_path}: the disk is full")
 
 
 @pytest.mark.far

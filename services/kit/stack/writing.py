@@ -146,6 +146,10 @@ async def _fetch(bucket: Bucket, item: Stored, path: Path) -> Path | None:
                 return path
     except FileNotFoundError:
         return None
+    except Failure as failure:
+        if failure.code is Code.STORAGE_FULL:  # where the archive is to lie
+            raise Failure(failure.code, f"{path.parent.parent}: {failure.detail}") from None
+        raise
     raise Failure(Code.CONFLICT, f"{item.name} is replaced again and again while it is read")
 
 
