@@ -14,6 +14,8 @@ from services.logs.tables import Table
 
 _FIELDS = len(Record._fields)
 _XZ = b"\xfd7zXZ\0"  # what such a block begins with; one of zlib never does
+# Looks back 4 MiB, in ten times as much memory. A frame has a checksum of its own.
+_FAR = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 4 * 2**20, "pb": 0}]
 
 
 def pack(records: Sequence[Record | Table]) -> bytes:
@@ -31,7 +33,7 @@ def repack(records: Sequence[Record | Table], length: int) -> bytes:
     for level in (1, 6, 9):
         if len(block := zlib.compress(plain, level)) <= length:
             return block.ljust(length, b"\0")
-    if len(block := lzma.compress(plain, check=lzma.CHECK_NONE)) <= length:  # a frame has a checksum of its own
+    if len(block := lzma.compress(plain, check=lzma.CHECK_NONE, filters=_FAR)) <= length:
         return block.ljust(length, b"\0")
     raise ValueError(f"records do not fit into {length} bytes")
 
