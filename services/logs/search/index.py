@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from services.kit.auth import Scope
-from services.kit.disk import sync
+from services.kit.disk import clear, sync
 from services.logs.domain import Record
 from services.logs.encoding import loads
 from services.logs.search.buckets import Bucket, counted, total
@@ -148,13 +148,14 @@ class Index:
 
     def take(self, anew: "Index") -> tuple[int, int]:
         """Puts another in its place, which has all up to the position that is returned. Killed meanwhile: empty."""
+        for index in (self, anew):
+            index.settle()  # what the library still merges it would write into the other's folder
         anew.close()
-        self.let_go()
         self._position.unlink(missing_ok=True)
-        shutil.rmtree(self._folder)
+        clear(self._folder)
         anew._folder.rename(self._folder)
         anew._position.rename(self._position)
-        shutil.rmtree(anew._folder.parent)
+        clear(anew._folder.parent)
         self._dropped.unlink(missing_ok=True)
         sync(self._folder.parent)
         return self.open()
@@ -207,6 +208,12 @@ class Index:
         if self._writer is not None:
             writer, self._writer = self._writer, None
             writer.rollback()
+
+    def settle(self) -> None:
+        """As `let_go`, and nothing is written to its files any more."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            writer.wait_merging_threads()
 
     def close(self) -> None:
         """Lets go of the files."""
