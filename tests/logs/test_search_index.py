@@ -90,7 +90,7 @@ def found(index: Index, text: str, scope: Scope = ACME, window: Window = EVERYTH
     return [one.record.record for one in index.search(scope, parse(text), window, limit)]
 
 
-@settings(max_examples=40, deadline=None, phases=PHASES)
+@settings(max_examples=40, phases=PHASES)
 @given(records=st.lists(RECORDS, min_size=1, max_size=12), queries=st.lists(QUERIES, min_size=8, max_size=8))
 def test_the_index_and_a_filter_agree(shared: Index, records: list[Record], queries: list[Query]) -> None:
     numbered = [one._replace(record=f"r{number}", time_ns=NOON + number) for number, one in enumerate(records)]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.kit.auth import Scope
@@ -17,7 +17,6 @@ from tests.logs.queries import PHASES, trees
 from tests.logs.records import NOON, record, request_id, table
 
 ACME, RIVAL = Scope("acme"), Scope("rival")
-SLOW = [HealthCheck.too_slow]
 EVERYTHING = Window()
 IDS = [request_id(number) for number in (0, 1, 5, 9, 30)]
 STARTS = [one[:end] for one in IDS for end in (0, 8, 12, 13, 18, 19, 36)] + ["9", "0192ab01"]
@@ -83,7 +82,7 @@ def wanted(records: list[Record], query: Query, window: Window) -> list[Record]:
     return [one for one in reversed(records) if low <= one.time_ns < high and matches(query, one)]
 
 
-@settings(max_examples=300, deadline=None, phases=PHASES, suppress_health_check=SLOW)
+@settings(max_examples=300, phases=PHASES)
 @given(query=QUERIES, since=BOUND, until=BOUND, limit=st.integers(1, 25))
 def test_what_is_in_tables_is_found_and_counted_as_a_filter_says(
     filled: tuple[Index, list[Record]], query: Query, since: int | None, until: int | None, limit: int
@@ -102,7 +101,7 @@ def test_what_is_in_tables_is_found_and_counted_as_a_filter_says(
         }
 
 
-@settings(max_examples=200, deadline=None, phases=PHASES, suppress_health_check=SLOW)
+@settings(max_examples=200, phases=PHASES)
 @given(query=QUERIES)
 def test_what_a_query_leaves_to_ask_says_the_same(query: Query) -> None:
     for one in KEPT:
