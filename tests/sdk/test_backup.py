@@ -111,6 +111,18 @@ def test_what_is_dropped_of_a_tenant_whose_keys_are_destroyed_breaks_no_backup(h
     assert [path.name for path in (tmp_path / "back/blobs").rglob("*") if path.is_file()] == ["cdef"]
 
 
+def test_a_process_that_ends_under_way_and_takes_its_public_key_along_breaks_no_backup(
+    home: Path, tmp_path: Path
+) -> None:
+    (home / "keys").mkdir()
+    (home / "keys/0190.pub").write_bytes(b"of a process")
+
+    backup.write(home, tmp_path / "all.aimass", lambda now, whole: (home / "keys/0190.pub").unlink(missing_ok=True))
+    backup.read(tmp_path / "all.aimass", tmp_path / "back")
+
+    assert not (tmp_path / "back/keys/0190.pub").exists()
+
+
 def test_what_is_written_aside_is_not_taken(home: Path, tmp_path: Path) -> None:
     for name in ("logs-store/records/000.new", "logs-store/forgotten.new", "keys/tenants/acme/.0190"):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
