@@ -227,7 +227,7 @@ def main() -> int:
     reuse = {"AIMASS_GATEWAY_REUSE_PORT": "true"}
     with tempfile.TemporaryDirectory(prefix="aimass-chaos-") as folder:
         Path(folder).chmod(0o755)
-        with fleet(Path(folder) / "home", NAMES, SETTINGS | reuse, **counts) as there:
+        with fleet(Path(folder) / "home", NAMES, SETTINGS | reuse, synced=True, **counts) as there:
             day = Day(there, said.writes, said.predictions, Path(folder))
             day.prepare()
             print(f"{said.scenario}: {said.writes:g} writes/s, {said.predictions:g} predictions/s", flush=True)

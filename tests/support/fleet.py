@@ -85,11 +85,15 @@ class Unit:
 
 @dataclass
 class Fleet:
-    """Servers and units. `settings` are for every unit; the first gateway lives in `home`."""
+    """Servers and units. `settings` are for every unit; the first gateway lives in `home`.
+
+    `synced`: PostgreSQL waits for its disk, as it does where something is measured.
+    """
 
     folder: Path
     home: Path
     settings: dict[str, str] = field(default_factory=dict)
+    synced: bool = False
     servers: dict[str, Program] = field(default_factory=dict)
     units: list[Unit] = field(default_factory=list)
     urls: dict[str, str] = field(default_factory=dict)
@@ -98,7 +102,10 @@ class Fleet:
     def start_servers(self, names: Sequence[str] = NAMES) -> "Fleet":
         """Raises Missing when one cannot be had."""
         for name in names:
-            self.servers[name] = make(name, self.folder / name).start(180)
+            program = make(name, self.folder / name)
+            if self.synced and name == "postgres":
+                program.command = [*program.command, "-c", "fsync=on"]
+            self.servers[name] = program.start(180)
         where = self.servers["postgres"].address
         self.urls = {service: database(where) for service in SERVICES}
         return self
@@ -195,10 +202,14 @@ class Fleet:
 
 @contextlib.contextmanager
 def fleet(
-    home: Path, servers: Sequence[str] = NAMES, settings: dict[str, str] | None = None, **counts: int
+    home: Path,
+    servers: Sequence[str] = NAMES,
+    settings: dict[str, str] | None = None,
+    synced: bool = False,
+    **counts: int,
 ) -> Iterator[Fleet]:
     """A fleet that is there for a block. Raises Missing when a server cannot be had."""
-    made = Fleet(home.with_name(f"{home.name}-fleet"), home, settings or {})
+    made = Fleet(home.with_name(f"{home.name}-fleet"), home, settings or {}, synced)
     try:
         yield made.start_servers(servers).man(**counts).start()
     finally:
