@@ -284,6 +284,23 @@ def test_an_index_that_cannot_be_read_begins_anew(tmp_path: Path) -> None:
     again.close()
 
 
+@pytest.mark.parametrize("kind", ["fast", "fieldnorm", "idx", "pos", "store", "term"])
+def test_an_index_that_was_taken_away_in_part_begins_anew(tmp_path: Path, kind: str) -> None:
+    index = Index(tmp_path)
+    index.open()
+    fill(index, record(0))
+    index.close()
+    for path in (tmp_path / "v4").glob(f"*.{kind}"):
+        path.unlink()
+
+    again = Index(tmp_path)
+    assert again.open() == (0, 0)
+    assert found(again, "") == []
+    fill(again, record(0), record(1))
+    assert found(again, "") == ["r1", "r0"]
+    again.close()
+
+
 def test_an_index_that_lost_its_place_serves_on_and_takes_records_again(tmp_path: Path) -> None:
     again = reopened(tmp_path, "v4.position")
     assert found(again, "") == ["r0"]

@@ -84,6 +84,9 @@ class Index:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._index = tantivy.Index(schema(), path=str(self._folder))
         self._searcher = self._index.searcher()
+        # The library does not miss a file of positions before it is asked: who was killed as he took an index away
+        # may have left the others.
+        self._searcher.search(Translation(self._index.schema).of_tenant("-"), limit=1)
 
     def _clear(self) -> None:
         """Takes away what an index of another schema has left: nobody reads it again, and it is as large."""
