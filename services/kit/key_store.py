@@ -6,7 +6,7 @@ The port and its near adapter, a folder.
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,16 @@ from services.kit.disk import on_disk, sync
 from services.kit.timestamps import uuid7
 
 GONE = 0  # the number that says that a tenant's keys are destroyed, and stays
+
+
+def by_tenant(names: Iterable[str]) -> Mapping[str, Collection[int]]:
+    """The numbers of each tenant, from names that end with `<tenant>/<number>`."""
+    numbers: dict[str, set[int]] = {}
+    for name in names:
+        *_, tenant, number = name.split("/")
+        if number.isdigit():
+            numbers.setdefault(tenant, set()).add(int(number))
+    return numbers
 
 
 class KeyStore(Protocol):
@@ -30,6 +40,9 @@ class KeyStore(Protocol):
 
     async def tenants(self) -> list[str]:
         """Those that have keys, or had some."""
+
+    async def numbers(self) -> Mapping[str, Collection[int]]:
+        """Of all tenants which numbers there are, by one look."""
 
     async def destroyed(self) -> list[str]:
         """Those whose keys are destroyed, or are being destroyed."""
@@ -55,6 +68,9 @@ class FolderKeys:
 
     async def tenants(self) -> list[str]:
         return await asyncio.to_thread(lambda: sorted(path.name for path in self._folder.glob("*")))
+
+    async def numbers(self) -> Mapping[str, Collection[int]]:
+        return await asyncio.to_thread(lambda: by_tenant(path.as_posix() for path in self._folder.glob("*/[0-9]*")))
 
     async def destroyed(self) -> list[str]:
         return await asyncio.to_thread(lambda: sorted(path.parent.name for path in self._folder.glob(f"*/{GONE}")))

@@ -12,7 +12,7 @@ from services.kit.bucket_s3 import Bucket, Stored
 from services.kit.copies import Copies
 from services.kit.disk import on_disk
 from services.kit.forgetting import Forget, each
-from services.kit.key_store import GONE
+from services.kit.key_store import GONE, by_tenant
 from services.kit.sealed import plain_size, sealed_file
 from services.kit.tenant_keys import TenantKeys
 from services.kit.timestamps import uuid7
@@ -92,6 +92,9 @@ class BucketKeys:
 
     async def tenants(self) -> list[str]:
         return sorted({item.name.split("/")[1] for item in await self._bucket.list("keys")})
+
+    async def numbers(self) -> Mapping[str, Collection[int]]:
+        return by_tenant(item.name for item in await self._bucket.list("keys"))
 
     async def destroyed(self) -> list[str]:
         names = [item.name.split("/") for item in await self._bucket.list("keys")]

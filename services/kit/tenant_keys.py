@@ -1,9 +1,11 @@
 """Keys of tenants as a process holds them: made when first needed, changed by number, destroyed with their tenant."""
 
+import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from services.kit.errors import Code, FailedPrecondition, Failure, Unavailable
@@ -12,7 +14,17 @@ from services.kit.renewing import EVERY, Kept, Renewed, keep_renewing, renew
 from services.kit.sealed import Key
 from services.kit.secrets import Vault
 
+log = logging.getLogger(__name__)
+_LOOK = 10.0  # seconds between two looks of `follow`, which keep all that is held fresh
 _FRESH = 15.0  # seconds for which keys are believed without a look; a tenant's end counts everywhere after them
+
+
+class KeysDestroyed(FailedPrecondition):
+    """The keys of a tenant are destroyed, for good."""
+
+
+class KeyMissing(FailedPrecondition):
+    """A tenant has keys, and not the one of this number."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +59,43 @@ class TenantKeys:
         if number not in ring.keys:
             ring = await self._read(tenant)  # another process has made it just now
         if number not in ring.keys:
-            raise FailedPrecondition(f"key {number} of {tenant} is not there: its bytes cannot be opened any more")
+            raise KeyMissing(f"key {number} of {tenant} is not there: its bytes cannot be opened any more")
         return ring.keys[number]
+
+    def held(self, tenant: str, number: int = 0) -> Key | None:
+        """What seals now, or the key of a number, as far as is known without a look; None: ask for it.
+
+        Who asks so runs `follow`. Raises KeysDestroyed.
+        """
+        if not (ring := self._rings.get(tenant)):
+            return None
+        keys = self._alive(tenant, ring).keys
+        return keys.get(number or max(keys, default=0))
+
+    async def follow(self, every: float = _LOOK) -> None:
+        """The task that looks, for all tenants at once, what has become of the keys that are held."""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await self.look()
+            except (Failure, OSError) as failure:
+                log.warning("keys of tenants are believed as they were: %s", failure)
+
+    async def look(self) -> None:
+        """Reads the keys of tenants that have others than are held. Raises unavailable, OSError."""
+        began, found = self._ticks(), await self._store.numbers()
+        for tenant, ring in [(tenant, ring) for tenant, ring in self._rings.items() if not ring.gone]:
+            if ring.keys.keys() != set(found.get(tenant, ())):
+                try:
+                    await self._read(tenant)
+                except KeysDestroyed:
+                    continue  # now that is known
+                except Failure as failure:
+                    if failure.code is not Code.FAILED_PRECONDITION:
+                        raise
+                    log.warning("%s", failure)  # one that does not open must not hold up what is known of others
+            elif self._rings[tenant] is ring:
+                self._rings[tenant] = replace(ring, read=max(began, ring.read))
 
     async def rotate(self, tenant: str, number: int) -> int:
         """Makes a key behind the one of this number, if that is the one that seals; returns the number of what seals.
@@ -121,7 +168,7 @@ class TenantKeys:
 
     def _alive(self, tenant: str, ring: _Ring) -> _Ring:
         if ring.gone:
-            raise FailedPrecondition(f"the keys of {tenant} are destroyed: what they sealed cannot be opened any more")
+            raise KeysDestroyed(f"the keys of {tenant} are destroyed: what they sealed cannot be opened any more")
         return ring
 
     async def _add(self, tenant: str, number: int) -> bool:

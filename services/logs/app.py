@@ -36,7 +36,7 @@ def build(config: Config, runtime: Runtime) -> App:
     db = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     privacy = Privacy(PrivacyStore(db), runtime.vault.derive)
     segments = Segments(store / "records", config.segment_bytes, config.segment_seconds)
-    ingest = Ingest(segments, privacy.clean, runtime.space.check)
+    ingest = Ingest(segments, privacy.clean, runtime.space.check, runtime.storage.keys)
     search = Search(ingest, Index(store / "index"))
     forgotten = Forgotten(store / "forgotten", ingest, search.forget)
 
@@ -67,7 +67,11 @@ def build(config: Config, runtime: Runtime) -> App:
         database=db,
         schema=schema,
         start=[privacy.load, forgotten.load, ingest.open],
-        tasks=[secrets.renew, intake.run, search.follow, subscriptions.follow, deliveries.run, monitors.follow],
+        tasks=[
+            secrets.renew,
+            ingest.look_after_keys,
+            *(intake.run, search.follow, subscriptions.follow, deliveries.run, monitors.follow),
+        ],
         close=[egress.close, search.close, close_ingest],
         forget=[dropping(db, schema.metadata), forgotten.forget],
     )

@@ -53,14 +53,22 @@ class Table:
         return [self.one(place) for place in range(self.columns.size)]
 
 
-def size(one: Record | Table) -> int:
+Kept = Record | Table
+
+
+def size(one: Kept) -> int:
     """How many records it is."""
     return one.columns.size if isinstance(one, Table) else 1
 
 
-def about(one: Record | Table) -> Record:
+def about(one: Kept) -> Record:
     """What says whose it is, and all else that its records have in common."""
     return one.like if isinstance(one, Table) else one
+
+
+def whose(one: Kept) -> str:
+    """The tenant of a record, or of a table of them."""
+    return about(one).tenant
 
 
 def single(given: Iterable[Record | Table]) -> Iterator[Record]:

@@ -15,10 +15,9 @@ from aimass.v1.models_pb2_grpc import ModelsStub
 from services.gateway.api.oip_messages import SERVICE, message
 from services.kit.auth import Scope
 from services.kit.telemetry import Record
-from services.logs.encoding import unpack
-from services.logs.ingest.segments import Position, Segments
 from tests.gateway.serving import DOORS, Serving
 from tests.support.house import house, until
+from tests.support.kept import kept
 from tests.support.models import texts
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -97,21 +96,15 @@ async def over_grpc(app: Serving) -> list[str]:
     return said
 
 
-def having(home: Path, *wanted: str) -> list[str]:
+async def having(home: Path, *wanted: str) -> list[str]:
     """The files that have one of the texts, whichever way they hold it."""
     found = []
     for path in sorted(one for one in home.rglob("*") if one.is_file()):
         content = path.read_bytes()
         if any(text.encode() in content or text.encode("utf-16-le") in content for text in wanted):
             found.append(str(path.relative_to(home)))
-    segments = Segments(home / "logs-store" / "records")
-    segments.open()
-    try:
-        frames, _ = segments.read(Position(), 2**30)
-    finally:
-        segments.close()
-    assert frames
-    records = "".join(str(record) for frame in frames for record in unpack(frame.block))
+    records = str(await kept(home))
+    assert "Record(" in records
     return found + [f"records: {text}" for text in wanted if text in records]
 
 
@@ -141,9 +134,9 @@ async def test_canaries_in_requests_are_in_no_answer_and_in_no_store(app: Servin
 
     assert "[email] pays by [card]" in said
     assert [text for text in disguises if text in said] == []
-    assert having(home, *disguises) == []
+    assert await having(home, *disguises) == []
     assert OPEN in seen.text
-    assert any(name.startswith("registry.db") for name in having(home, OPEN))  # who has no filter is found
+    assert any(name.startswith("registry.db") for name in await having(home, OPEN))  # who has no filter is found
 
 
 async def test_a_canary_in_a_line_is_in_the_bus_that_brought_it_and_nowhere_else(app: Serving) -> None:
@@ -154,4 +147,4 @@ async def test_a_canary_in_a_line_is_in_the_bus_that_brought_it_and_nowhere_else
     (last,) = await listened(app, "end AND canaries")
 
     assert (last.text, last.attributes["who"]) == ("end of canaries [email]", "[email]")
-    assert [name for name in having(app.house.runtime.home, canary) if not name.startswith("bus.db")] == []
+    assert [name for name in await having(app.house.runtime.home, canary) if not name.startswith("bus.db")] == []

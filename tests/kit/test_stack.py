@@ -248,7 +248,7 @@ async def archived(
     scratch = folder / secrets.token_hex(4)
     scratch.mkdir()
     with backup.new(folder / f"{scratch.name}.aimass") as made:
-        await writing._objects(made, stack, scratch)
+        await writing._files(made, stack, scratch)
         return [entry["path"].removeprefix("objects/") for entry in made.entries]
 
 
@@ -312,6 +312,18 @@ async def test_sealed_tables_are_archived_as_they_lie_and_damage_is_noticed(
     await objects.upload("acme", part, rows)
     with pytest.raises(Failure, match="has been damaged in its store"):
         await archived(stack, tmp_path)
+
+
+@pytest.mark.far
+async def test_keys_are_archived_behind_the_records_that_may_be_sealed_with_a_new_one(
+    stored: Storage, stack: Stack, tmp_path: Path
+) -> None:
+    await stored.blobs.put("acme", b"hello")
+    segment = stack.records / "records" / "0.seg"
+    segment.parent.mkdir(parents=True)
+    segment.write_bytes(b"sealed")
+
+    assert (await archived(stack, tmp_path))[1:] == ["logs-store/records/0.seg", "keys/acme/1"]
 
 
 @pytest.mark.far

@@ -11,7 +11,7 @@ from services.kit.adapters import Storage
 from services.kit.errors import Code, Failure, Unavailable
 from services.kit.key_store import FolderKeys
 from services.kit.secrets import Vault
-from services.kit.tenant_keys import TenantKeys
+from services.kit.tenant_keys import KeysDestroyed, TenantKeys
 from tests.support.house import until
 from tests.support.storages import settings, storage
 
@@ -236,3 +236,50 @@ async def test_a_key_that_is_destroyed_while_it_is_read_is_one_that_is_not_there
     (tmp_path / "keys" / "acme" / "2").symlink_to("gone")  # listed, and no file when it is opened
 
     assert await code_of(keys.find("acme", 2)) is Code.FAILED_PRECONDITION
+
+
+async def test_what_is_held_is_told_without_a_look_and_one_look_renews_all(make: Make) -> None:
+    clock = [0.0]
+    here, there = make(), make(ticks=lambda: clock[0])
+    assert there.held("acme") is None
+    for tenant in ("acme", "gone", "still"):
+        await there.current(tenant)
+    new = await here.rotate("acme", 1)
+    await here.shred("gone")
+    await here.current("never asked for")
+    assert (there.held("acme"), there.held("acme", 2)) == (await there.find("acme", 1), None)
+    assert there.held("gone")
+
+    clock[0] = 60.0
+    await there.look()
+    first, second = there.held("acme", 1), there.held("acme")
+    assert first
+    assert second
+    assert second.number == new
+    assert first == await here.find("acme", 1)
+    assert there.held("never asked for") is None
+    with pytest.raises(KeysDestroyed):
+        there.held("gone")
+
+
+async def test_one_look_is_enough_to_believe_all_that_is_held(tmp_path: Path) -> None:
+    clock, store = [0.0], Away(tmp_path / "keys")
+    keys = TenantKeys(store, Vault(tmp_path), lambda: clock[0])
+    had = {tenant: await keys.current(tenant) for tenant in ("acme", "other")}
+    clock[0] = 60.0
+    await keys.look()
+    store.away = True  # nothing of one tenant can be read
+
+    assert {tenant: await keys.current(tenant) for tenant in had} == had
+
+
+async def test_a_key_that_does_not_open_keeps_nobody_from_what_others_have(tmp_path: Path) -> None:
+    store = FolderKeys(tmp_path / "keys")
+    keys, other = TenantKeys(store, Vault(tmp_path)), TenantKeys(store, Vault(tmp_path))
+    for tenant in ("acme", "broken", "zebra"):
+        await keys.current(tenant)
+        await other.rotate(tenant, 1)
+    await store.replace("broken", 2, b"\x02" + bytes(80))
+    await keys.look()
+
+    assert [getattr(keys.held(tenant), "number", 0) for tenant in ("acme", "broken", "zebra")] == [2, 1, 2]

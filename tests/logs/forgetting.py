@@ -19,12 +19,14 @@ from typing import Any
 from services.kit.auth import Scope
 from services.logs.domain import Record
 from services.logs.ingest.forgotten import Forgotten
+from services.logs.ingest.sealing import runs
 from services.logs.ingest.segments import Position, Segments
 from services.logs.ingest.service import Batch, Ingest, singly
 from services.logs.search.index import Index, Window
 from services.logs.search.service import Search
 from tests.logs.records import record
 from tests.support.house import until
+from tests.support.kept import frames, keys_of
 
 MARK = b"9f2c41d7b8e35a06"  # no compression finds a part of it before
 STAYS = [f"r{number}" for number in range(12)]
@@ -34,9 +36,10 @@ CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 class Store:
     """The parts of a log centre that keep records, put together as it does."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sealed: bool = True) -> None:
+        """The keys lie beside the folder: what is killed here changes none of them."""
         self.folder = folder
-        self.ingest = Ingest(Segments(folder / "records", most=1500))
+        self.ingest = Ingest(Segments(folder / "records", most=1500), keys=keys_of(folder.parent) if sealed else None)
         self.search = Search(self.ingest, Index(folder / "index"))
         self.forgotten = Forgotten(folder / "forgotten", self.ingest, self.search.forget)
 
@@ -65,9 +68,9 @@ class Store:
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Store]:
+async def opened(folder: Path, sealed: bool = True) -> AsyncIterator[Store]:
     folder.mkdir(exist_ok=True)
-    store = Store(folder)
+    store = Store(folder, sealed)
     await store.forgotten.load()
     await store.ingest.open()
     following = asyncio.create_task(store.search.follow())
@@ -81,12 +84,17 @@ async def opened(folder: Path) -> AsyncIterator[Store]:
 
 
 async def fill(folder: Path) -> None:
-    async with opened(folder) as store:
-        for number in range(len(STAYS)):
-            gone = record(number, tenant="gone", text="canary " + MARK.decode())._replace(record=f"g{number}")
-            await store.ingest.append([Batch(f"event-{number}", [record(number, text="x" * 90), gone])])
-        await until(store.all_found)
+    """Half of it lies plain, as from before there were keys."""
+    half = len(STAYS) // 2
+    for sealed, numbers in ((False, range(half)), (True, range(half, len(STAYS)))):
+        async with opened(folder, sealed) as store:
+            for number in numbers:
+                gone = record(number, tenant="gone", text="canary " + MARK.decode())._replace(record=f"g{number}")
+                await store.ingest.append([Batch(f"event-{number}", [record(number, text="x" * 90), gone])])
+            if sealed:
+                await until(store.all_found)
     assert store.told()
+    assert any(list(runs(frame.block)) for frame, _ in await frames(folder.parent, folder / "records"))
 
 
 async def forget(folder: Path) -> None:
@@ -104,6 +112,8 @@ async def check(folder: Path) -> None:
         await until(store.all_found)
     assert (folder / "forgotten").read_text() == '["gone"]'
     assert store.told() == []
+    left = {run.tenant for frame, _ in await frames(folder.parent, folder / "records") for run in runs(frame.block)}
+    assert {name for name in left if name.strip("\0")} == {"acme"}
 
 
 def die_at(folder: Path, place: int) -> None:

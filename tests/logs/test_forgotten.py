@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from services.kit.auth import Scope
-from services.logs.domain import Record
 from services.logs.encoding import pack, repack, unpack
 from services.logs.ingest.forgotten import Forgotten, without
 from services.logs.ingest.segments import Position, Segments
-from services.logs.ingest.service import Batch, Ingest, Stored, singly, whose
+from services.logs.ingest.service import Batch, Ingest, Stored, singly
 from services.logs.search.domain import All
 from services.logs.search.index import Index, Window
 from services.logs.search.service import Search
-from services.logs.tables import Table, single
+from services.logs.tables import Kept, single, whose
 from tests.logs.conftest import found, line, logs, search, tell
 from tests.logs.records import record, table
 from tests.support.house import House, until
+from tests.support.kept import kept
 
 WORDS = "canary 9f2c41d7b8e35a06"  # no compression finds a part of it before
 
@@ -28,19 +28,6 @@ async def shred(centre: House, tenant: str) -> None:
     assert centre.runtime.storage.keys
     await centre.runtime.storage.keys.shred(tenant)
     centre.runtime.forgetting.wake()
-
-
-def kept(home: Path) -> list[Record]:
-    """What the files say."""
-    segments = Segments(home / "logs-store" / "records")
-    segments.open()
-    records, position, last = list[Record](), Position(), None
-    while position != last:
-        last = position
-        frames, position = segments.read(last)
-        records += [one for frame in frames for one in unpack(frame.block) if isinstance(one, Record)]
-    segments.close()
-    return records
 
 
 def read(home: Path) -> bool:
@@ -79,8 +66,8 @@ async def test_nothing_of_a_forgotten_tenant_is_found_or_kept(tmp_path: Path) ->
         await tell(centre, line("others come later", "stays"), line(f"{WORDS} again", "gone"))
         await found(centre, "others", 2, "stays")
         assert await search(centre, "canary", "gone") == []
-    assert {one.tenant for one in kept(tmp_path)} >= {"stays"}
-    assert "gone" not in {one.tenant for one in kept(tmp_path)}
+    assert {one.tenant for one in await kept(tmp_path)} >= {"stays"}
+    assert "gone" not in {one.tenant for one in await kept(tmp_path)}
     assert not read(tmp_path)
 
 
@@ -99,7 +86,7 @@ async def test_a_log_centre_that_was_away_forgets_when_it_starts(tmp_path: Path)
         await found(centre, "others", 1, "stays")
         assert await search(centre, "canary", "gone") == []
     assert not read(tmp_path)
-    assert "gone" not in {one.tenant for one in kept(tmp_path)}
+    assert "gone" not in {one.tenant for one in await kept(tmp_path)}
 
 
 async def test_who_is_noted_has_nothing_kept_from_the_start_on(tmp_path: Path) -> None:
@@ -223,7 +210,7 @@ async def test_a_file_that_cannot_be_written_anew_keeps_nothing_else(tmp_path: P
 @pytest.mark.parametrize("tenants", [[], ["gone"], ["gone", "acme"], ["acme"]])
 def test_a_block_without_some_records_is_as_long_and_has_the_others(tenants: list[str]) -> None:
     said = [(number, tenant) for number in range(9) for tenant in ("acme", "gone")]
-    records: list[Record | Table] = [record(number, tenant=tenant, text="x" * number) for number, tenant in said]
+    records: list[Kept] = [record(number, tenant=tenant, text="x" * number) for number, tenant in said]
     records += [table(5, 5 * number, tenant=tenant) for number, tenant in said]
     block = pack(records)
     changed = without(tenants, block)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.logs.ingest.segments import Frame, Position, Segments
+from services.logs.ingest.segments import Frame, Make, Position, Segments
 
 _open: list[Segments] = []
 
@@ -28,8 +28,8 @@ def opened(folder: Path, most: int = 10_000, seconds: float = 3600) -> Segments:
     return made
 
 
-def batch(number: int, size: int = 50) -> tuple[str, int, bytes]:
-    return f"event-{number}", 2, f"{number}:".encode() + b"x" * size
+def batch(number: int, size: int = 50) -> tuple[str, int, Make]:
+    return f"event-{number}", 2, lambda segment, sequence: f"{number}:".encode() + b"x" * size
 
 
 def everything(segments: Segments) -> list[Frame]:
@@ -176,7 +176,8 @@ segments = Segments(Path(sys.argv[1]), 20_000)
 segments.open()
 number = segments.sequence // 2
 while True:
-    segments.append([(f"event-{n}", 2, f"{n}:".encode() + b"x" * 3000) for n in range(number, number + 3)])
+    blocks = {n: f"{n}:".encode() + b"x" * 3000 for n in range(number, number + 3)}
+    segments.append([(f"event-{n}", 2, lambda *place, n=n: blocks[n]) for n in blocks])
     number += 3
     print(number, flush=True)
 """

@@ -19,11 +19,9 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.errors import Code, Failure
 from services.kit.telemetry import Record as Told
-from services.logs.encoding import unpack
-from services.logs.ingest.segments import Position, Segments
-from services.logs.tables import single
 from tests.logs.conftest import ACME, found, line, logs, search, tell
 from tests.support.house import House, until
+from tests.support.kept import frames
 
 
 async def code_of(call: Any) -> Code:
@@ -166,11 +164,7 @@ async def test_a_lost_index_is_made_again_and_damage_is_not_served(tmp_path: Pat
     shutil.rmtree(tmp_path / "logs-store" / "index")
     (segment,) = (tmp_path / "logs-store" / "records").glob("*.seg")
     data = bytearray(segment.read_bytes())
-    segments = Segments(segment.parent)
-    segments.open()
-    frames, _ = segments.read(Position())
-    segments.close()
-    (broken,) = [frame for frame in frames if any("n1" in record.text for record in single(unpack(frame.block)))]
+    (broken,) = [frame for frame, records in await frames(tmp_path) if "n1" in str(records)]
     data[broken.at.offset + 40] ^= 1
     segment.write_bytes(data)
 

@@ -11,11 +11,12 @@ import pytest
 
 from services.logs.ingest.forgotten import Forgotten
 from services.logs.ingest.segments import Position, Segments
-from services.logs.ingest.service import Batch, Ingest, Kept, whose
+from services.logs.ingest.service import Batch, Ingest
 from services.logs.search import service
 from services.logs.search.domain import All
 from services.logs.search.index import Index, Window
 from services.logs.search.service import Search
+from services.logs.tables import Kept, whose
 from tests.logs.conftest import ACME
 from tests.logs.records import record
 from tests.support.house import until

@@ -11,12 +11,11 @@ from aimass.v1.monitors_pb2_grpc import MonitorsStub
 from aimass.v1.subscriptions_pb2_grpc import SubscriptionsStub
 from services.kit.bus import Event
 from services.kit.telemetry import Record
-from services.logs.encoding import unpack
-from services.logs.ingest.segments import Position, Segments
 from services.logs.tables import Table
 from tests.kit.test_telemetry_columns import prediction
 from tests.logs.conftest import ACME, Sink, found, tell
 from tests.support.house import House, until
+from tests.support.kept import frames
 
 
 def alike(count: int, **said: Any) -> list[Record]:
@@ -24,14 +23,11 @@ def alike(count: int, **said: Any) -> list[Record]:
     return [prediction(duration_ms=float(number), **said) for number in range(count)]
 
 
-def kept(centre: House) -> list[object]:
+async def predictions(centre: House) -> list[object]:
     """What the segments hold of predictions."""
     home = centre.runtime.home  # a copy is read: who opens files cuts off what is being written to them
-    segments = Segments(shutil.copytree(home / "logs-store" / "records", home / "copy"))
-    segments.open()
-    frames, _ = segments.read(Position())
-    segments.close()
-    held = [one for frame in frames for one in unpack(frame.block)]
+    copy = shutil.copytree(home / "logs-store" / "records", home / "copy")
+    held = [one for _, records in await frames(home, copy) for one in records]
     return [one for one in held if isinstance(one, Table) or one.kind == "prediction"]
 
 
@@ -47,7 +43,7 @@ async def test_a_subscription_is_told_of_the_one_that_it_asks_for(centre: House,
     await tell(centre, *told)
     await until(lambda: len(sink.arrivals) == 1)
 
-    assert Table in {type(one) for one in kept(centre)}
+    assert Table in {type(one) for one in await predictions(centre)}
     assert sink.arrivals[0].body.decode() == told[9].attributes["request_id"]
 
 
@@ -99,7 +95,7 @@ async def test_of_tenants_with_a_filter_each_is_clean_before_it_is_kept(centre: 
 
     assert {one.attributes["principal"] for one in records} == {"[email]"}
     assert [one.request_id for one in records] == [one.attributes["request_id"] for one in reversed(told)]
-    assert "eve@" not in str(kept(centre))
+    assert "eve@" not in str(await predictions(centre))
 
 
 async def test_live_quality_knows_each(centre: House) -> None:

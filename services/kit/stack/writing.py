@@ -38,8 +38,7 @@ def write(stack: Stack, file: Path) -> Made:
     with new(file) as archive, tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as scratch:
         with moment(stack, Offsets(stack.bus_url, stack.tls_dir)) as snapshots:
             databases = {name: _database(archive, name, snapshots[name], Path(scratch)) for name in snapshots}
-        asyncio.run(_objects(archive, stack, Path(scratch)))
-        _records(archive, stack.records)
+        asyncio.run(_files(archive, stack, Path(scratch)))
         marks = {"secrets": dict(stack.secrets), "old_keys": sorted(stack.old)}
         return archive.seal({"format": FORMAT, "databases": databases, **marks})
 
@@ -55,6 +54,14 @@ def _database(archive: Archive, service: str, connection: Connection, scratch: P
     return {"revision": copy.revision(connection), "tables": tables, "counters": copy.counters(connection)}
 
 
+async def _files(archive: Archive, stack: Stack, scratch: Path) -> None:
+    """Objects and records, and behind both the keys: one may be made meanwhile for what is sealed meanwhile."""
+    await _objects(archive, stack, scratch)
+    await asyncio.to_thread(_records, archive, stack.records)
+    for name, path in (await _keys(stack.bucket, scratch)).items():
+        await asyncio.to_thread(_add, archive, name, path, False)
+
+
 async def _objects(archive: Archive, stack: Stack, scratch: Path) -> None:
     """What the databases name is there by now, and says the same for ever; more may be there, and does no harm."""
     async for item, path in _fetched(stack.bucket, await _listed(stack.bucket), scratch):
@@ -65,8 +72,6 @@ async def _objects(archive: Archive, stack: Stack, scratch: Path) -> None:
         elif not name.startswith("tables/"):
             await _check_shredded(stack.bucket, name)
         # Of a table only what no version names is taken away.
-    for name, path in (await _keys(stack.bucket, scratch)).items():
-        await asyncio.to_thread(_add, archive, name, path, False)
 
 
 async def _listed(bucket: Bucket) -> Sequence[Stored]:
@@ -77,7 +82,7 @@ async def _listed(bucket: Bucket) -> Sequence[Stored]:
 
 
 async def _keys(bucket: Bucket, scratch: Path) -> Mapping[str, Path]:
-    """Keys of tenants, behind all else: one may be made meanwhile for what is sealed meanwhile.
+    """Keys of tenants.
 
     Of a tenant whose keys are destroyed, or are being destroyed, there is only what says so.
     """

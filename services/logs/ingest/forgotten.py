@@ -16,7 +16,9 @@ import orjson
 
 from services.kit.disk import sync
 from services.logs.encoding import repack, unpack
-from services.logs.ingest.service import Ingest, whose
+from services.logs.ingest import sealing
+from services.logs.ingest.service import Ingest
+from services.logs.tables import whose
 
 
 class Forgotten:
@@ -66,6 +68,8 @@ class Forgotten:
 
 def without(tenants: Collection[str], block: bytes) -> bytes | None:
     """A block of the same length with the records of other tenants; None where all are others'."""
+    if sealing.is_sealed(block):
+        return sealing.without(tenants, block)
     records = unpack(block)
     kept = [one for one in records if whose(one) not in tenants]
     return repack(kept, len(block)) if len(kept) < len(records) else None

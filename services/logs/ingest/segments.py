@@ -24,6 +24,7 @@ _HEADER = struct.Struct(
     "<4sQQIII"
 )  # magic, number of the first record, event, records, length, CRC of all that and block
 _CHECKED = _HEADER.size - 4
+Make = Callable[[int, int], bytes]  # a block, for its segment and the number of its first record
 _KNOWN = 50_000  # events that are recognised when they come again
 
 
@@ -94,19 +95,20 @@ class Segments:
             self._quarantine(self._segment, self._end, size)
             os.truncate(path, self._end)
 
-    def append(self, batches: Sequence[tuple[str, int, bytes]]) -> list[Frame]:
-        """Writes batches (event id, count, block) and syncs once; returns the frames of those that are new.
+    def append(self, batches: Sequence[tuple[str, int, Make]]) -> list[Frame]:
+        """Writes batches (event id, count, what makes the block) and syncs once; returns the frames of new ones.
 
         Raises OSError when the disk does not take them; then none of them is there.
         """
         frames: list[Frame] = []
         written, sequence, start = [], self._sequence, self._place()
         now = set[int]()
-        for event_id, count, block in batches:
+        for event_id, count, make in batches:
             event = int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "big")
             if event in self._known or event in now:
                 continue
             now.add(event)
+            block = make(start.segment, sequence)
             header = _HEADER.pack(_MAGIC, sequence, event, count, len(block), 0)[:_CHECKED]
             data = header + zlib.crc32(block, zlib.crc32(header)).to_bytes(4, "little") + block
             after = Position(start.segment, start.offset + len(data))

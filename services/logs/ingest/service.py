@@ -2,18 +2,21 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import NamedTuple
+from functools import partial
+from itertools import chain, starmap
+from typing import NamedTuple, TypeVar
 
+from services.kit.sealed import Box, Key
+from services.kit.tenant_keys import TenantKeys
 from services.logs.domain import Record
-from services.logs.encoding import pack, unpack
+from services.logs.ingest.sealing import Named, Parts, Sealing, numbered, runs
 from services.logs.ingest.segments import Frame, Position, Segments
-from services.logs.tables import Table, about, size
+from services.logs.tables import Kept, Table, size, whose
 
-Kept = Record | Table
+T = TypeVar("T")
 Clean = Callable[[Sequence[Kept]], Sequence[Kept]]
 _FRESH = 4_000  # records that are kept decoded for those who follow closely
 _TOGETHER = 1_000  # records from which one who follows gets no more at a time
@@ -43,22 +46,21 @@ def singly(stored: Iterable[Stored]) -> Iterator[tuple[int, Record]]:
             yield sequence, one
 
 
-def whose(one: Kept) -> str:
-    """The tenant of a record, or of a table of them."""
-    return about(one).tenant
-
-
 class Ingest:
     """The record of everything. Others follow it from a position that each keeps for itself."""
 
     def __init__(
-        self, segments: Segments, clean: Clean = lambda records: records, room: Callable[[], None] = lambda: None
+        self,
+        segments: Segments,
+        clean: Clean = lambda records: records,
+        room: Callable[[], None] = lambda: None,
+        keys: TenantKeys | None = None,
     ) -> None:
         """`clean` takes out of records what must not be kept; it runs beside the loop.
 
-        `room` raises storage_full while the disk is as full as it may be.
+        `room` raises storage_full while the disk is as full as it may be. Records lie sealed under `keys`, or plain.
         """
-        self._clean, self._room = clean, room
+        self._clean, self._room, self._sealing = clean, room, Sealing(keys)
         self._segments = segments
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="segments")
         self._news = asyncio.Event()
@@ -71,7 +73,14 @@ class Ingest:
 
     async def open(self) -> None:
         """Recovers what a crash left."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._segments.open)
+        await self._in_thread(self._segments.open)
+
+    async def look_after_keys(self) -> None:
+        """The task that keeps fresh what is known of the keys of tenants."""
+        await self._sealing.follow()
+
+    async def _in_thread(self, work: Callable[..., T], *about: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *about)
 
     @property
     def sequence(self) -> int:
@@ -81,16 +90,17 @@ class Ingest:
     @property
     def damaged(self) -> int:
         """Places in the files that could not be read, since the start."""
-        return self._segments.damaged
+        return self._segments.damaged + self._sealing.damaged
 
     async def append(self, batches: Sequence[Batch]) -> None:
         """Returns when the records are on the disk; those of an event that was kept before are not kept again.
 
-        Raises OSError when the disk does not take them, storage_full when it should not: they wait on the bus.
+        Raises OSError when the disk does not take them, storage_full when it should not, unavailable while a key that
+        this process does not have yet cannot be had: they wait on the bus.
         """
         self._room()
-        work = [batch for batch in batches if batch.records]
-        new = await asyncio.get_running_loop().run_in_executor(self._thread, self._append, work)
+        work, tenants = await self._in_thread(self._keepable, batches)
+        new = await self._in_thread(self._append, work, await self._sealing.current(tenants))
         if not new:
             return
         for frame, stored in new:
@@ -102,16 +112,39 @@ class Ingest:
             for watcher in self.watchers:
                 watcher(kept)
 
-    def _append(self, batches: Sequence[Batch]) -> list[tuple[Frame, list[Stored]]]:
-        """The frames of new events with their records, which need not be decoded again for those who follow."""
-        if self.gone:
+    def _keepable(self, batches: Sequence[Batch]) -> tuple[list[Batch], set[str]]:
+        """What may be kept, and whose it is."""
+        cleaned = [Batch(one.event, self._clean(one.records)) for one in self._known(batches)]
+        return cleaned, {whose(one) for batch in cleaned for one in batch.records}
+
+    def _known(self, batches: Sequence[Batch]) -> list[Batch]:
+        """What there is of tenants of whom something is kept."""
+        if gone := self.gone:
             batches = [
-                Batch(batch.event, [one for one in batch.records if whose(one) not in self.gone]) for batch in batches
+                Batch(batch.event, [one for one in batch.records if whose(one) not in gone]) for batch in batches
             ]
-        batches = [Batch(batch.event, self._clean(batch.records)) for batch in batches if batch.records]
-        packed = [(batch.event, sum(map(size, batch.records)), pack(batch.records)) for batch in batches]
-        given = {id(block): batch.records for (_, _, block), batch in zip(packed, batches, strict=True)}
-        return [(frame, _numbered(frame, given[id(frame.block)])) for frame in self._segments.append(packed)]
+        return [batch for batch in batches if batch.records]
+
+    def _append(self, batches: Sequence[Batch], keys: Mapping[str, Key]) -> list[tuple[Frame, list[Stored]]]:
+        """The frames of new events with their records, which need not be decoded again for those who follow."""
+        given: dict[int, list[Kept]] = {}
+
+        def block(parts: Parts, segment: int, sequence: int) -> bytes:
+            made = self._sealing.block(parts, keys, segment, sequence)
+            given[id(made)] = [one for records in parts.values() for one in records]
+            return made
+
+        # Somebody may have been forgotten while keys were on their way.
+        parted = [(batch.event, self._sealing.parts(batch.records, keys)) for batch in self._known(batches)]
+        packed = [
+            (event, sum(map(size, chain(*parts.values()))), partial(block, parts)) for event, parts in parted if parts
+        ]
+        try:
+            frames = self._segments.append(packed)
+        except BaseException:
+            self._sealing.anew()  # the same numbers come again, with other records
+            raise
+        return [(frame, list(starmap(Stored, numbered(frame.sequence, given[id(frame.block)])))) for frame in frames]
 
     def _hold(self, frame: Frame, stored: list[Stored]) -> None:
         self._fresh[frame.at] = stored, frame.after
@@ -138,7 +171,8 @@ class Ingest:
 
     async def turn(self) -> Sequence[int]:
         """The files that are not written to from now on; nothing of them is in memory."""
-        found = await asyncio.get_running_loop().run_in_executor(self._thread, self._segments.turn)
+        found = await self._in_thread(self._segments.turn)
+        self._sealing.anew()
         self._fresh.clear()
         self._order.clear()
         self._held = 0
@@ -149,8 +183,13 @@ class Ingest:
         return await asyncio.to_thread(self._segments.rewrite, segment, change)
 
     async def read(self, position: Position) -> tuple[list[Stored], Position]:
-        """What the files have behind a position, a megabyte or so; at their end the position stays."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, position)
+        """What the files have behind a position, a megabyte or so; at their end the position stays.
+
+        Raises unavailable while keys cannot be had, failed_precondition for one that does not open.
+        """
+        frames, after, wanted = await self._in_thread(self._frames, position)
+        keys = await self._sealing.opening(wanted)
+        return await self._in_thread(self._opened, frames, keys), after
 
     def _since(self, position: Position) -> tuple[list[Stored], Position]:
         """All that is decoded behind a position, as far as it goes without a gap."""
@@ -161,20 +200,15 @@ class Ingest:
             count += sum(size(one.record) for one in stored)
         return found, position
 
-    def _read(self, position: Position) -> tuple[list[Stored], Position]:
+    def _frames(self, position: Position) -> tuple[list[Frame], Position, set[Named]]:
         frames, after = self._segments.read(position)
-        return [one for frame in frames for one in _stored(frame)], after
+        return frames, after, {run.key for frame in frames for run in runs(frame.block) if run.is_there}
+
+    def _opened(self, frames: Sequence[Frame], keys: Mapping[Named, Key]) -> list[Stored]:
+        boxes: dict[bytes, Box] = {}
+        return [Stored(*one) for frame in frames for one in self._sealing.records(frame, keys, boxes)]
 
     def close(self) -> None:
         """Waits for what is being written."""
         self._thread.shutdown()
         self._segments.close()
-
-
-def _stored(frame: Frame) -> list[Stored]:
-    return _numbered(frame, unpack(frame.block))
-
-
-def _numbered(frame: Frame, records: Sequence[Kept]) -> list[Stored]:
-    numbers = accumulate(map(size, records), initial=frame.sequence)
-    return [Stored(number, record) for number, record in zip(numbers, records, strict=False)]

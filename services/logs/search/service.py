@@ -15,12 +15,12 @@ from services.kit.errors import Code, Failure, InvalidValue, NotFound, Unavailab
 from services.kit.pages import Page
 from services.logs.domain import Record
 from services.logs.ingest.segments import Position
-from services.logs.ingest.service import Ingest, Stored, whose
+from services.logs.ingest.service import Ingest, Stored
 from services.logs.search.buckets import Bucket
 from services.logs.search.documents import SPLITS
 from services.logs.search.domain import And, Field, Or, Query, matches, parse
 from services.logs.search.index import Found, Index, Window
-from services.logs.tables import Table, about, single
+from services.logs.tables import Table, about, single, whose
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Search:
         while True:
             try:
                 await self._follow()
-            except (OSError, ValueError) as error:  # the disk is full; the library calls it a ValueError
+            except (Failure, OSError, ValueError) as error:  # keys are away, or the disk is full: a ValueError there
                 log.warning("the search index waits: %s", error)
                 await asyncio.sleep(1)
                 await self._in_order(self._index.let_go)
