@@ -174,7 +174,11 @@ class TenantKeys:
     async def _add(self, tenant: str, number: int) -> bool:
         wrapped = self._vault.seal(os.urandom(32), _context(tenant, number))
         added = await self._store.add(tenant, number, wrapped)
-        await self._read(tenant)  # of two processes one was first; or the tenant has come to its end meanwhile
+        try:
+            await self._read(tenant)  # of two processes one was first
+        except KeysDestroyed:
+            await self._store.destroy(tenant)  # it has come to its end meanwhile: also what was just put there
+            raise
         return added
 
     def _open(self, tenant: str, number: int, wrapped: bytes) -> Key:

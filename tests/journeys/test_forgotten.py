@@ -1,7 +1,9 @@
 """A tenant whose keys are destroyed is forgotten by all services: by those that run, were away, or were killed."""
 
+import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from aimass import Client
+from tests.support.kept import kept
 from tests.support.server import Server, layout
 
 pytestmark = pytest.mark.skipif(bool(layout()), reason="it looks into the files of its own installation")
@@ -91,15 +94,24 @@ def shred(server: Server, tenant: str, etag: str) -> None:
         admin.access.shred_tenant(tenant=tenant, etag=etag)
 
 
-def test_who_runs_forgets_when_it_is_asked(server: Server) -> None:
+def has_records(home: Path, copy: Path) -> bool:
+    """Whether a copy of the log centre's files says something of the tenant, with the keys that there are now."""
+    return any(one.tenant == "leaving" and WORDS.decode() in str(one) for one in asyncio.run(kept(home, copy)))
+
+
+def test_who_runs_forgets_when_it_is_asked(server: Server, tmp_path: Path) -> None:
     etag = filled(server, "leaving")
     assert any(name.startswith("tables/leaving/") for name in told(server.home))
+    until(lambda: any(name.startswith("logs-store/index/") for name in told(server.home)))
+    copy = shutil.copytree(server.home / "logs-store" / "records", tmp_path / "copy")
+    assert has_records(server.home, copy)
 
     shred(server, "leaving", etag)
     until(lambda: whole(server.home, "leaving"), 30)  # it is asked, and waits for no look
     server.stop()
 
     assert told(server.home) == []
+    assert not has_records(server.home, copy)
 
 
 def test_a_service_that_was_away_forgets_when_it_is_back(tmp_path: Path) -> None:

@@ -283,3 +283,19 @@ async def test_a_key_that_does_not_open_keeps_nobody_from_what_others_have(tmp_p
     await keys.look()
 
     assert [getattr(keys.held(tenant), "number", 0) for tenant in ("acme", "broken", "zebra")] == [2, 1, 2]
+
+
+class Late(FolderKeys):
+    """A folder in which a tenant comes to its end before its first key is put there."""
+
+    async def add(self, tenant: str, number: int, wrapped: bytes) -> bool:
+        if number == 1:
+            await self.destroy(tenant)
+        return await super().add(tenant, number, wrapped)
+
+
+async def test_a_key_that_is_made_while_its_tenant_is_destroyed_does_not_stay(tmp_path: Path) -> None:
+    keys = TenantKeys(Late(tmp_path / "keys"), Vault(tmp_path))
+
+    assert await code_of(keys.current("acme")) is Code.FAILED_PRECONDITION
+    assert [path.name for path in (tmp_path / "keys" / "acme").iterdir()] == ["0"]

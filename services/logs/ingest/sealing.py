@@ -216,7 +216,18 @@ async def _each(
     names: Collection[N], held: Callable[[N], Key | None], ask: Callable[[N], Awaitable[Key | None]]
 ) -> Mapping[N, Key]:
     """The keys that are held, and of those that are not what asking for them gives; none that is destroyed."""
-    found, gate = dict[N, Key](), asyncio.Semaphore(_AT_ONCE)
+    found, lacking = dict[N, Key](), list[N]()
+    for name in names:
+        try:
+            if key := held(name):
+                found[name] = key
+            else:
+                lacking.append(name)
+        except KeysDestroyed:
+            continue
+    if not lacking:
+        return found
+    gate = asyncio.Semaphore(_AT_ONCE)
 
     async def fetch(name: N) -> None:
         with contextlib.suppress(KeysDestroyed):
@@ -224,12 +235,5 @@ async def _each(
                 if key := await ask(name):
                     found[name] = key
 
-    lacking = []
-    for name in names:
-        with contextlib.suppress(KeysDestroyed):
-            if key := held(name):
-                found[name] = key
-            else:
-                lacking.append(fetch(name))
-    await asyncio.gather(*lacking)
+    await asyncio.gather(*map(fetch, lacking))
     return found
