@@ -67,7 +67,8 @@ class Installation(Settings):
     # Where processes publish the keys that their tokens are verified with; several machines share it. Empty: in `home`.
     keys_dir: Path | None = None
     # 32 bytes as base64 that seal secrets in databases and wrap the keys of tenants; several machines share them.
-    # Empty: a file in `home`; blobs and tables in a bucket lie plain, and each process says so when it starts.
+    # Empty: a file in `home`; where blobs are in a bucket they, tables and records lie plain, and each process says so
+    # when it starts.
     secrets_key: SecretStr = SecretStr("")
     # Keys like it, comma-separated, that still open what they have sealed, while the key is changed.
     secrets_old_keys: SecretStr = SecretStr("")
