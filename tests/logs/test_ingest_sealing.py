@@ -5,6 +5,8 @@ import contextlib
 import os
 import re
 import shutil
+import subprocess
+import sys
 import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aimass import backup
 from services.kit.errors import Code, Failure, Unavailable
 from services.kit.key_store import FolderKeys
 from services.kit.secrets import Vault
@@ -21,7 +24,7 @@ from services.logs.domain import Record
 from services.logs.ingest.sealing import runs
 from services.logs.ingest.segments import Frame, Position, Segments
 from services.logs.ingest.service import Batch, Ingest, Stored, singly
-from services.logs.tables import Kept
+from services.logs.tables import Kept, single
 from tests.logs.conftest import found, line, logs, search, tell
 from tests.logs.records import record, table
 from tests.support.house import House, until
@@ -384,3 +387,54 @@ async def test_without_a_key_of_the_installation_sealed_records_are_not_read(tmp
     with pytest.raises(Failure, match="AIMASS_SECRETS_KEY is not set"):
         await without.read(Position())
     without.close()
+
+
+async def test_an_archive_of_a_home_folder_has_the_records_and_what_opens_them(tmp_path: Path) -> None:
+    async with logs(tmp_path / "home") as centre:
+        await tell(centre, line(f"{MARK} before", "one"), line(f"{MARK} before", "two"))
+        await found(centre, MARK, 1, "one")
+        await found(centre, MARK, 1, "two")
+        await asyncio.to_thread(backup.write, tmp_path / "home", tmp_path / "all.aimass")
+    backup.read(tmp_path / "all.aimass", tmp_path / "back")
+    assert not (tmp_path / "back" / "logs-store" / "index").exists()
+
+    async with logs(tmp_path / "back") as again:
+        await found(again, MARK, 1, "one")
+        await tell(again, line(f"{MARK} after", "two"))
+        await found(again, MARK, 2, "two")
+
+
+_WRITER = """
+import asyncio, sys
+from pathlib import Path
+from tests.logs.test_ingest_sealing import batch, opened
+async def main():
+    ingest = await opened(Path(sys.argv[1]), most=20_000)
+    number = int(sys.argv[2])
+    while True:
+        await ingest.append([batch(n, "acme", "other") for n in range(number, number + 3)])
+        number += 3
+        print(number, flush=True)
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_writer_loses_nothing_and_no_head_has_a_number_twice(tmp_path: Path) -> None:
+    confirmed, environment = 0, {**os.environ, "PYTHONPATH": f"{os.getcwd()}:{os.getcwd()}/sdk"}
+    for _ in range(3):
+        command = [sys.executable, "-c", _WRITER, str(tmp_path), str(confirmed)]
+        writer = await asyncio.create_subprocess_exec(*command, env=environment, stdout=subprocess.PIPE)
+        assert writer.stdout
+        for _ in range(30):
+            confirmed = int(await writer.stdout.readline())
+        writer.kill()
+        await writer.wait()
+
+    lies = await frames(tmp_path)
+    texts = [[one.text for one in single(records)] for _, records in lies]
+    sealed = [(run.head, run.tenant, frame.sequence) for frame, _ in lies for run in runs(frame.block)]
+    assert texts[:confirmed] == [[f"{MARK} {number}"] * 2 for number in range(confirmed)]
+    assert [frame.sequence for frame, _ in lies] == list(range(0, 2 * len(lies), 2))
+    assert len(set(sealed)) == len(sealed) == 2 * len(lies)
+    assert len({head for head, *_ in sealed}) >= 2 * 3
+    assert told(tmp_path / RECORDS) == set()
