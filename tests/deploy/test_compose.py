@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import shutil
 import subprocess
 import sys
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from deploy.servers import PORTS
+from tests.support.images import composes
 from tests.support.server import ROOT
 
 FILE = ROOT / "deploy/compose.yaml"
@@ -22,13 +22,11 @@ OURS = ("gateway", "data", "trainer", "registry", "inference", "logs")
 @cache
 def described(*profiles: str) -> dict[str, Any]:
     """The services of profiles; a visible skip without compose."""
-    if not shutil.which("docker"):
-        pytest.skip("no docker")
+    if not composes():
+        pytest.skip("no docker compose")
     chosen = [part for profile in profiles for part in ("--profile", profile)]
     command = ["docker", "compose", "-f", str(FILE), *chosen, "config", "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    if "unknown" in done.stderr and "compose" in done.stderr:
-        pytest.skip("no docker compose")
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout)["services"])
 

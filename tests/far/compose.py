@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.far.compose_load import Load
 from tests.support.containers import Stack
-from tests.support.images import engine
+from tests.support.images import composes, engine
 from tests.support.server import ROOT
 
 STATELESS = ("registry", "data", "trainer", "inference")
@@ -133,9 +133,9 @@ def emptied(stack: Stack) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """How many trials failed; 0 without an engine."""
-    if not engine():
-        print("skipped: no container engine answers")
+    """How many trials failed; 0 without an engine and its compose."""
+    if not engine() or not composes():
+        print("skipped: no container engine answers, or it has no compose")
         return 0
     report, began = Report(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="aimass-compose-") as folder:

@@ -21,6 +21,14 @@ def engine() -> bool:
     return subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=30).returncode == 0
 
 
+def composes() -> bool:
+    """Whether docker has compose, which is a part of its own: docker without it calls `compose -f` a wrong flag."""
+    if not shutil.which("docker"):
+        return False
+    version = ["docker", "compose", "version"]
+    return subprocess.run(version, capture_output=True, check=False, timeout=30).returncode == 0
+
+
 @cache
 def missing() -> str:
     """Why no container can be had; empty if one can."""
