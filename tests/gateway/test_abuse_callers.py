@@ -36,7 +36,7 @@ async def test_a1_unknown_users_and_wrong_secrets_have_one_answer_byte_for_byte(
     assert 'www-authenticate: Bearer realm="aimass"' in headers
 
 
-async def test_a1_over_grpc_as_well(gateway: Gateway) -> None:
+async def test_a1_over_grpc_wrong_credentials_have_one_answer(gateway: Gateway) -> None:
     there, seen = await known(gateway), set[tuple[str, str]]()
     async with aio.insecure_channel(gateway.doors["grpc"]) as channel:
         stub: Any = ModelsStub(channel)

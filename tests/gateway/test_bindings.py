@@ -88,7 +88,7 @@ async def test_long_work_is_watched_by_who_has_operations_as_well(gateway: Gatew
         assert await status(gateway, key, "/v1/operations/trainer-0198") == seen
 
 
-async def test_it_is_the_same_over_grpc(gateway: Gateway) -> None:
+async def test_a_right_on_some_objects_is_one_on_them_over_grpc(gateway: Gateway) -> None:
     key = await bound(gateway, "over-grpc", "viewer", objects=["models/fraud-*"])
     codes = {}
     async with grpc.aio.insecure_channel(gateway.doors["grpc"]) as channel:

@@ -175,7 +175,7 @@ async def test_a_certificate_speaks_for_a_key_that_names_its_subject(door: Door,
     assert await door.who(f"Bearer {secret}", ours) == f"key:{name}"
 
 
-async def test_without_it_the_key_is_told_as_none(door: Door) -> None:
+async def test_without_its_certificate_a_key_is_told_as_none(door: Door) -> None:
     name, secret = await door.key()
     other = door.people.issue(door.folder, "spiffe://acme/other")
     plain, _ = await door.key(certificates=[])

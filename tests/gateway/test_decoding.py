@@ -43,7 +43,7 @@ def test_what_is_written_is_read_again(name: str, projects: list[str], rate: flo
 
 
 @given(st.dictionaries(texts, st.floats(allow_nan=False), max_size=5), st.integers(-(2**31), 2**31 - 1))
-def test_maps_and_numbers_too(metrics: dict[str, float], size: int) -> None:
+def test_maps_and_numbers_that_are_written_are_read_again(metrics: dict[str, float], size: int) -> None:
     version = models_pb2.ModelVersion(metrics=metrics, version=size)
 
     assert fill(models_pb2.ModelVersion(), orjson.loads(encode(version))) == version

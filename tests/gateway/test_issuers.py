@@ -95,7 +95,7 @@ async def test_a_token_speaks_for_its_subject_with_the_roles_of_its_groups(belie
     assert "models.create" not in said["permissions"]
 
 
-async def test_over_grpc_it_speaks_for_the_same(believing: Believing, curves: Issuer) -> None:
+async def test_over_grpc_a_token_speaks_for_its_subject(believing: Believing, curves: Issuer) -> None:
     said = await over_grpc(believing[0], curves.token(sub="bob"))
 
     assert (said.principal, said.tenant) == ("user:curves:bob", "default")
@@ -148,7 +148,7 @@ async def test_every_forged_token_has_one_answer_and_what_is_none_that_of_a_wron
     assert await taken(gateway, corp.token())
 
 
-async def test_over_grpc_forged_tokens_have_it_too(believing: Believing, corp: Issuer) -> None:
+async def test_over_grpc_every_forged_token_has_one_answer(believing: Believing, corp: Issuer) -> None:
     gateway, _ = believing
     seen = set()
     for token in forged(corp).values():

@@ -68,7 +68,7 @@ async def test_a_binding_of_a_user_or_a_group_counts_at_once_and_ends_at_once(
     assert [*seen, await may(door, token)] == [403, 200, 403, 200, 403]
 
 
-async def test_it_is_for_them_and_nobody_else(door: Gateway, corp: Issuer) -> None:
+async def test_a_binding_is_for_its_user_or_group_and_nobody_else(door: Gateway, corp: Issuer) -> None:
     assert (await bind(door, "for-ida", "user:corp:ida", "admin")).status_code == 200
     assert (await bind(door, "for-crew", "group:corp:crew", "admin")).status_code == 200
     shown = {
@@ -98,7 +98,7 @@ async def test_a_role_by_a_binding_is_added_to_those_of_groups_and_keeps_to_its_
     assert await may(door, token, "/v1/roles/admin", x_project="lab-one") == 403
 
 
-async def test_it_is_the_same_over_grpc(door: Gateway, corp: Issuer) -> None:
+async def test_a_binding_of_a_group_counts_for_its_objects_over_grpc(door: Gateway, corp: Issuer) -> None:
     await bind(door, "over-grpc", "group:corp:callers", "admin", objects=["roles/viewer"])
     metadata = (("authorization", f"Bearer {corp.token(groups=['callers'])}"),)
     async with aio.insecure_channel(door.doors["grpc"]) as channel:

@@ -273,7 +273,7 @@ async def test_a_key_for_addresses_is_believed_there(alone: Gateway, addresses: 
     assert await over_grpc(alone, key) == "ok"
 
 
-async def test_and_nowhere_else_and_nobody_is_told_that_there_is_such_a_key(alone: Gateway) -> None:
+async def test_a_key_for_addresses_is_told_as_none_from_anywhere_else(alone: Gateway) -> None:
     first = await made(alone, addresses=["10.0.0.0/8"])
     key = first["secret"]
     answers = [await ask(alone, key, "GET", "/v1/whoami", x_project=project) for project in ("default", "other")]

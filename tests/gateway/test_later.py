@@ -31,7 +31,7 @@ async def test_requests_that_come_early_wait_and_it_is_made_once() -> None:
     assert (made.times, made.calls) == (1, 5)
 
 
-async def test_it_is_made_when_there_is_time() -> None:
+async def test_what_may_be_made_later_is_made_when_there_is_time() -> None:
     made, begin = Made(), asyncio.Event()
     later = Later(made.make, begin)
     warming = asyncio.create_task(later.warm())

@@ -171,7 +171,7 @@ async def test_a_tenant_has_twenty_at_most(gateway: Gateway) -> None:
     assert answer.json()["code"] == "limit_exceeded"
 
 
-async def test_a_change_is_told(gateway: Gateway) -> None:
+async def test_a_change_of_a_filter_is_told(gateway: Gateway) -> None:
     key = await gateway.tenant("privacy-told")
     await made(gateway, key, "told-of")
     (told,) = await heard(gateway, events.PrivacyFilterChanged, "told-of")

@@ -51,7 +51,7 @@ async def key(app: Serving) -> bytes:
         return bytes((await client.access.get_receipt_key()).public_key)
 
 
-async def test_every_answer_has_one_that_holds(kept: Kept, key: bytes) -> None:
+async def test_every_answer_has_a_receipt_that_holds(kept: Kept, key: bytes) -> None:
     for receipt, request, answer in kept:
         receipt.verify(key, request, answer)
 
@@ -61,7 +61,7 @@ async def test_every_answer_has_one_that_holds(kept: Kept, key: bytes) -> None:
     assert (404, "GET", "/v1/models/nobody") in said
 
 
-async def test_that_of_a_prediction_says_which_version_answered_which_request(kept: Kept) -> None:
+async def test_the_receipt_of_a_prediction_says_which_version_answered_which_request(kept: Kept) -> None:
     (receipt,) = [one for one, _, _ in kept if one.values["@path;req"].endswith("/infer")]
 
     assert receipt.request_id == "mine"
@@ -69,14 +69,14 @@ async def test_that_of_a_prediction_says_which_version_answered_which_request(ke
     assert receipt.time.year > 2000
 
 
-async def test_one_that_was_kept_as_text_is_the_same(kept: Kept, key: bytes) -> None:
+async def test_a_receipt_that_was_kept_as_text_is_the_same(kept: Kept, key: bytes) -> None:
     for receipt, request, answer in kept:
         again = Receipt.from_json(receipt.to_json())
         again.verify(key, request, answer)
         assert again == receipt
 
 
-async def test_nothing_of_one_can_be_changed(kept: Kept, key: bytes) -> None:
+async def test_nothing_of_a_receipt_can_be_changed(kept: Kept, key: bytes) -> None:
     for receipt, _, _ in kept:
         changed = [
             replace(receipt, values={**receipt.values, name: f"{value}0"}) for name, value in receipt.values.items()
@@ -98,7 +98,7 @@ async def test_nothing_of_one_can_be_changed(kept: Kept, key: bytes) -> None:
                 forged.verify(key)
 
 
-async def test_it_holds_for_its_own_bodies_and_key_only(kept: Kept, key: bytes) -> None:
+async def test_a_receipt_holds_for_its_own_bodies_and_key_only(kept: Kept, key: bytes) -> None:
     receipt, request, answer = next(one for one in kept if one[1])
     for wrong in (
         (key, request + b" ", answer),
@@ -174,7 +174,7 @@ async def test_who_does_not_ask_gets_none_and_neither_do_strangers(app: Serving)
     assert not any("signature" in answer.headers for answer in (plain, headless, stranger))
 
 
-async def test_a_page_has_one_too(app: Serving) -> None:
+async def test_the_openapi_document_has_a_receipt(app: Serving) -> None:
     async with app.client() as client:
         answer = await client.get("/openapi.json", headers=asking(b""))
 

@@ -122,7 +122,7 @@ async def test_the_bytes_kept_are_the_messages(kept: Kept) -> None:
     assert FailureDetail.FromString(failed[2]).code == "not_found"
 
 
-async def test_that_of_a_prediction_says_which_version_answered_which_request(kept: Kept) -> None:
+async def test_the_receipt_of_a_prediction_says_which_version_answered_which_request(kept: Kept) -> None:
     receipt, _, _ = kept[2]
 
     assert receipt.request_id == "mine"
@@ -130,7 +130,7 @@ async def test_that_of_a_prediction_says_which_version_answered_which_request(ke
     assert Receipt.from_json(receipt.to_json()) == receipt
 
 
-async def test_nothing_of_one_can_be_changed(kept: Kept, key: bytes) -> None:
+async def test_nothing_of_a_receipt_can_be_changed(kept: Kept, key: bytes) -> None:
     for receipt, _, _ in kept:
         values = receipt.values
         forged = [replace(receipt, values={**values, name: f"{value}0"}) for name, value in values.items()]
@@ -142,7 +142,7 @@ async def test_nothing_of_one_can_be_changed(kept: Kept, key: bytes) -> None:
                 one.verify(key)
 
 
-async def test_it_holds_for_its_own_messages_and_key_only(kept: Kept, key: bytes) -> None:
+async def test_a_receipt_holds_for_its_own_messages_and_key_only(kept: Kept, key: bytes) -> None:
     for receipt, request, answer in kept:
         altered = access_pb2.Principal(tenant="other").SerializeToString()
         for wrong in ((key, request + b"\x08\x01", answer), (key, request, altered), (OTHER, request, answer)):

@@ -52,7 +52,7 @@ async def test_gateways_that_bind_at_the_same_time_come_to_fifty(stores: list[Ro
     assert await create(stores[0], binding("d", tenant="other")) == "made"
 
 
-async def test_one_that_comes_back_counts_as_well(stores: list[RoleStore]) -> None:
+async def test_a_binding_that_comes_back_counts_among_the_fifty(stores: list[RoleStore]) -> None:
     for number in range(MOST):
         assert await create(stores[0], binding(f"b{number}")) == "made"
     with tenancy.of("acme"):

@@ -148,7 +148,7 @@ async def test_a_key_that_must_sign_is_not_believed_without(signing: Gateway) ->
         assert ready.json() == (await stranger.get("/health/ready")).json()
 
 
-async def test_over_grpc_neither(signing: Gateway) -> None:
+async def test_over_grpc_a_key_that_must_sign_is_not_believed_without_either(signing: Gateway) -> None:
     key = await made(signing)
     async with aio.insecure_channel(signing.doors["grpc"]) as channel:
         with pytest.raises(aio.AioRpcError) as caught:

@@ -45,7 +45,7 @@ def env(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.usefixtures("env")
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
-def test_the_guide_works(guide: Path) -> None:
+def test_what_a_guide_shows_works(guide: Path) -> None:
     blocks, names = _BLOCK.findall(guide.read_text()), dict[str, Any]()
     assert blocks
     with ExitStack() as left:

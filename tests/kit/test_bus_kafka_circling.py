@@ -27,7 +27,7 @@ def test_one_that_returns_at_once_is_given_up_after_some_seconds() -> None:
     assert 10 < clock.now < 11
 
 
-def test_it_costs_little_meanwhile() -> None:
+def test_one_that_returns_at_once_is_asked_seldom_until_it_is_given_up() -> None:
     clock = Clock()
     circling = Circling(clock.pause, lambda: clock.now)
 

@@ -115,7 +115,9 @@ async def test_what_a_caller_says_beside_his_message_comes_along(line: Line, ide
     assert echo.metadata["x-request-id"] == "mine"
 
 
-async def test_time_that_is_over_ends_the_work_there_too(line: Line, identity: Identity, echo: Watched) -> None:
+async def test_a_call_whose_time_is_over_ends_the_work_at_the_other_end(
+    line: Line, identity: Identity, echo: Watched
+) -> None:
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         await say(line, identity, "wait", seconds=0.2)

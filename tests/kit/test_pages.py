@@ -14,7 +14,7 @@ def test_a_token_says_where_a_page_ended(text: str, number: int) -> None:
 
 
 @given(st.text())
-def test_no_text_breaks_it(text: str) -> None:
+def test_any_text_is_a_token_or_refused_as_one(text: str) -> None:
     try:
         pages.after(text, str)
     except Failure as failure:

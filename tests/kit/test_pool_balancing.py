@@ -51,7 +51,7 @@ async def three(way: Way, *weights: int) -> AsyncIterator[tuple[list[Speaker], P
         await pool.close()
 
 
-async def test_one_after_the_other() -> None:
+async def test_round_robin_asks_one_instance_after_the_other() -> None:
     async with three(Way.ROUND_ROBIN) as (_, _, channel):
         order = await several(channel, 12)
 

@@ -53,7 +53,7 @@ async def test_every_call_that_is_declared_is_there(centre: House) -> None:
     assert declared <= set(offered)
 
 
-async def test_it_hears_a_bus_that_another_process_holds(tmp_path: Path, free_port: int) -> None:
+async def test_the_log_centre_hears_a_bus_that_another_process_holds(tmp_path: Path, free_port: int) -> None:
     address = f"127.0.0.1:{free_port}"
     async with (
         house(tmp_path, "inference", AIMASS_BUS_LISTEN=address) as holder,

@@ -79,7 +79,7 @@ async def test_records_come_by_their_time_and_not_by_their_arrival(searched: Sea
     assert await searched.found("", 3) == ["r5", "r3", "r1"]
 
 
-async def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
+async def test_search_that_starts_again_goes_on_where_it_was(tmp_path: Path) -> None:
     first = await Searched(tmp_path).start()
     await first.keep(*(record(number) for number in range(10)))
     await first.found("", 10)

@@ -89,7 +89,7 @@ def test_a_plea_to_come_back_and_no_answer_are_tried_again(clock: Clock, first: 
     assert [type(step) for step in steps] == [Send, Sleep, Send, Sleep, Send]
 
 
-def test_every_try_sends_the_same(clock: Clock) -> None:
+def test_every_try_sends_the_same_request(clock: Clock) -> None:
     _, steps = drive(exchange.exchange(GET, 60), iter([Unreachable("away"), Answer(200, {}, b"")]), clock)
     sent = [(step.method, step.path, step.query, step.headers, step.content) for step in steps if type(step) is Send]
 

@@ -35,7 +35,7 @@ def test_no_document_breaks_it(status: int, document: dict[str, Any], header: st
 
 
 @given(st.binary(max_size=50))
-def test_no_bytes_break_it(body: bytes) -> None:
+def test_any_bytes_of_an_answer_become_a_failure(body: bytes) -> None:
     assert of_problem(502, body, {}).status == 502
 
 
