@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN = .venv/bin
 GOOGLEAPIS = $(shell $(BIN)/python -c "import google.api, pathlib; print(pathlib.Path(list(google.api.__path__)[0]).parents[1])")
 
-# Containers: whoever calls make owns the secrets; root gives them to the group of the image's user. Said to compose alone:
-# a service refuses a setting that it does not know.
+# The user who calls make owns the secrets; root gives them to the group of the image's user. Set for compose only, since
+# services refuse unknown settings.
 COMPOSE = docker compose -f deploy/compose.yaml
 CONTAINERS = image up down certificates logs demo-compose test-compose
 $(CONTAINERS): export AIMASS_INIT_USER ?= $(shell id -u):$(shell id -g)
@@ -12,12 +12,12 @@ $(CONTAINERS): export AIMASS_SECRETS_GID ?= $(shell if [ $$(id -u) = 0 ]; then e
 
 .PHONY: help setup demo test test-far check proto docs bench fuzz image up down certificates logs demo-compose test-compose
 
-help: ## Says what can be made
+help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-13s %s\n", $$1, $$2}'
 
-setup: .venv/.all ## Makes .venv with everything that is pinned
+setup: .venv/.all ## Creates .venv with all pinned dependencies
 
-# What the demo needs comes alone, so that a newcomer waits for nothing else.
+# The demo has a shorter list of its own, so that a newcomer waits for nothing else.
 .venv/.%: requirements/%.txt pyproject.toml sdk/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "AI Mass needs Python 3.11 or newer; name one with PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -30,17 +30,17 @@ setup: .venv/.all ## Makes .venv with everything that is pinned
 demo: $(if $(wildcard .venv/.all),,.venv/.demo) ## Raw flights in, watched predictions out: the main job, in this terminal
 	$(BIN)/python -m examples.flights
 
-# Some two hundred processes start in a test run. None of them shall compile what another has compiled, whatever the
-# environment says: it costs as much as the rest of a start.
+# A test run starts some two hundred processes. They share compiled modules, whatever the environment says: compiling
+# takes as long as the rest of a start.
 test test-far: export PYTHONDONTWRITEBYTECODE =
 
-test: setup ## Every test that needs no server
+test: setup ## Runs every test that needs no server
 	$(BIN)/python -m pytest -q -n logical --dist loadscope --no-loadscope-reorder -m "not far"
 
-test-far: setup ## The same on real Kafka, PostgreSQL, Redis, S3 and Triton, which it starts and stops
+test-far: setup ## Runs the tests on Kafka, PostgreSQL, Redis, S3 and Triton, which it starts and stops
 	$(BIN)/python -m tests.far
 
-check: setup ## Types, style, structure, and that the generated code is fresh
+check: setup ## Checks types, style, structure, and that the generated code is up to date
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_structure.py
 	$(MAKE) --no-print-directory proto && git diff --exit-code --stat -- sdk/aimass/v1 'sdk/aimass/*services.pyi'
@@ -56,32 +56,32 @@ proto: setup ## Generates sdk/aimass/v1 and the client's types from proto/
 docs: setup ## Generates docs/configuration.md from the settings classes
 	PYTHONPATH=.:sdk $(BIN)/python docs/tools/configuration.py docs/configuration.md
 
-bench: setup ## Ratios against named peers, measured here
+bench: setup ## Measures against other products
 	$(BIN)/python -m tests.bench
 
-fuzz: setup ## A million damaged requests, and a hundred thousand made up ones: no 5xx, no crash, memory flat
+fuzz: setup ## Sends a million damaged requests and a hundred thousand generated ones: no 5xx, no crash, no leak
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
-image: ## The image of every service, and Triton's
+image: ## Builds the image of the services, and Triton's
 	$(COMPOSE) build --quiet
 
-up: image ## The whole system in containers; says where it is and where the first key lies
+up: image ## Starts the stack in containers, and says where it and the first key are
 	@mkdir -p deploy/secrets deploy/import
 	@$(COMPOSE) run --rm -T --no-deps init >/dev/null
 	$(COMPOSE) up --detach --wait
 	@deploy/where
 
-down: ## Stops the containers; what they keep stays (docker compose -f deploy/compose.yaml down --volumes forgets it)
+down: ## Stops the containers and keeps their data (docker compose -f deploy/compose.yaml down --volumes deletes it)
 	deploy/down
 
-certificates: ## New certificates for those whose end is near; servers take them without a restart, Triton with one
+certificates: ## Renews certificates that expire soon; only Triton is restarted for them
 	@deploy/renew
 
-logs: ## What the containers say, as they say it
+logs: ## Follows the output of the containers
 	$(COMPOSE) logs --follow --tail 100
 
-demo-compose: setup up ## The main job against the containers
+demo-compose: setup up ## Runs the main job against the containers
 	deploy/demo
 
-test-compose: setup image ## The journeys against containers of their own, which are killed one by one
+test-compose: setup image ## Runs the journeys against containers of their own, which are killed one by one
 	$(BIN)/python -m tests.far.compose
