@@ -14,6 +14,7 @@ from services.data.datasets.domain import LineageNode
 from services.kit.errors import Code, Failure
 from tests.data.tables import SCOPE, add, data_sets, written
 from tests.support.house import House, house
+from tests.support.refused import code_of
 
 FLIGHTS = {"id": [1, 2, 3], "carrier": ["UA", None, "DL"], "delay": [1.5, float("nan"), None]}
 MORE = {"id": [4], "carrier": ["AA"], "delay": [4.5]}
@@ -28,12 +29,6 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 @pytest.fixture
 def stub(home: House) -> Any:
     return home.stub(DataSetsStub, "data")
-
-
-async def code_of(call: Any) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value.code
 
 
 def ids(answer: Any) -> list[int]:

@@ -16,6 +16,7 @@ from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
 from tests.data.tables import SCOPE, add, data_sets, written
 from tests.support.house import House, house
+from tests.support.refused import refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -32,12 +33,6 @@ async def home(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]
 
 def stub(home: House, **how: Any) -> Any:
     return home.stub(DataSetsStub, "data", **how)
-
-
-async def refused(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
 
 
 FORGED = [

@@ -9,9 +9,10 @@ import pytest
 from services.data.database import open_database
 from services.data.datasets.store import Store
 from services.kit.auth import Scope
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code
 from services.kit.sealed import number_of
 from tests.data.test_datasets_tables_s3 import Instance
+from tests.support.refused import code_of
 from tests.support.storages import settings
 
 pytestmark = pytest.mark.far
@@ -42,12 +43,6 @@ async def lying(instance: Instance) -> dict[str, bytes]:
     assert bucket
     items = await bucket.list("tables/acme/default/flights")
     return {item.name.removeprefix("tables/acme/default/flights/"): await bucket.get(item.name) for item in items}
-
-
-async def code_of(call: object) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call  # type: ignore[misc]
-    return caught.value.code
 
 
 async def test_everything_of_a_table_lies_sealed_and_is_read_by_all(make: Make) -> None:

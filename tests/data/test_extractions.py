@@ -15,10 +15,11 @@ from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from aimass.v1.rules_pb2_grpc import RulesStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code
 from tests.data import places
 from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, WEATHER, WEATHER_SOURCE, Tenant, append
 from tests.support.house import House, house, until
+from tests.support.refused import refused
 
 
 @pytest.fixture
@@ -30,12 +31,6 @@ async def running(home: Path) -> AsyncIterator[House]:
 @pytest.fixture
 def tenant(running: House) -> Tenant:
     return Tenant(running)
-
-
-async def refused(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
 
 
 async def test_a_table_becomes_a_version_and_only_new_rows_the_next(tenant: Tenant, home: Path) -> None:

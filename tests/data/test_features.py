@@ -18,8 +18,9 @@ from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.features_pb2_grpc import FeatureSetsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from services.kit import graphs
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code
 from tests.support.house import House, house, until
+from tests.support.refused import refused
 from tests.support.tables import add_version, flights
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -62,12 +63,6 @@ async def ended(running: House, operation: str) -> Any:
 
 async def version(running: House, name: str, number: int = 0) -> Any:
     return await stub(running).GetFeatureSetVersion(pb.GetFeatureSetVersionRequest(feature_set=name, version=number))
-
-
-async def refused(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
 
 
 async def test_a_feature_set_is_read_back_and_listed(running: House) -> None:

@@ -18,6 +18,7 @@ from services.data.features.store import Store
 from services.kit.errors import Code, Failure
 from tests.data.tables import SCOPE, add
 from tests.support.house import House, house
+from tests.support.refused import refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 STEPS = [pb.FeatureStep(column="x", transform=pb.TRANSFORM_IDENTITY)]
@@ -43,12 +44,6 @@ def wanted(name: str, **values: Any) -> pb.CreateFeatureSetRequest:
 
 def step(**values: Any) -> dict[str, Any]:
     return {"steps": [pb.FeatureStep(**{"column": "x", "transform": pb.TRANSFORM_COUNT, **values})]}
-
-
-async def refused(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
 
 
 async def ended(home: House, operation: str) -> opb.Operation:

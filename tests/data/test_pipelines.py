@@ -17,6 +17,7 @@ from aimass.v1.pipelines_pb2_grpc import PipelinesStub
 from services.kit.errors import Code, Failure
 from tests.data.tables import add
 from tests.support.house import House, house, until
+from tests.support.refused import code_of
 
 RAW = {
     "id": [1, 2, 3, 4],
@@ -60,12 +61,6 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 @pytest.fixture
 def stub(home: House) -> Any:
     return home.stub(PipelinesStub, "data")
-
-
-async def code_of(call: Any) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value.code
 
 
 async def create(home: House, *steps: pb.PipelineStep, name: str = "derive") -> pb.Pipeline:

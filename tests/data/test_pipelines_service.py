@@ -21,6 +21,7 @@ from services.kit.auth import Scope
 from services.kit.errors import Code, Failure, NotFound
 from tests.data.tables import SCOPE, add
 from tests.support.house import House, house
+from tests.support.refused import refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,12 +45,6 @@ def step(
 
 async def create(home: House, name: str, *steps: pb.PipelineStep, **how: Any) -> Any:
     return await stub(home, **how).CreatePipeline(pb.CreatePipelineRequest(pipeline=name, steps=steps))
-
-
-async def refused(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
 
 
 async def begin(home: House, name: str, **how: Any) -> str:

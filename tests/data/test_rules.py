@@ -10,9 +10,10 @@ from aimass.v1 import sources_pb2 as sources
 from aimass.v1.data_events_pb2 import RuleChanged
 from aimass.v1.rules_pb2_grpc import RulesStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code
 from tests.data import places
 from tests.support.house import House, house
+from tests.support.refused import refused
 
 INT64, DOUBLE, STRING, TIMESTAMP = (
     "COLUMN_TYPE_INT64",
@@ -73,12 +74,6 @@ async def running(home: Path) -> AsyncIterator[House]:
 @pytest.fixture
 def rules(running: House) -> Any:
     return running.stub(RulesStub, "data")
-
-
-async def refused(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
 
 
 async def test_a_rule_is_read_back_as_it_was_said_and_told(running: House, rules: Any) -> None:

@@ -10,9 +10,10 @@ from aimass.v1 import sources_pb2 as pb
 from aimass.v1.data_events_pb2 import SourceChanged
 from aimass.v1.schema_pb2 import ColumnType
 from aimass.v1.sources_pb2_grpc import SourcesStub
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code
 from tests.data import places
 from tests.support.house import House, house
+from tests.support.refused import refused
 
 SQL = pb.SqlSource(url="sqlite:///flights.db", table="flights", cursor="id")
 CSV = pb.FilesSource(pattern="weather/*.csv", format=pb.FILE_FORMAT_CSV, null_values=["NA"])
@@ -29,12 +30,6 @@ async def running(home: Path) -> AsyncIterator[House]:
 @pytest.fixture
 def sources(running: House) -> Any:
     return running.stub(SourcesStub, "data")
-
-
-async def refused(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
 
 
 async def test_a_source_is_read_back_and_told(running: House, sources: Any) -> None:

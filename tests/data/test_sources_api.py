@@ -20,6 +20,7 @@ from services.kit.errors import Code, Failure
 from tests.data import places
 from tests.data.extracting import FLIGHTS
 from tests.support.house import House, house
+from tests.support.refused import refused
 
 SQL = pb.SqlSource(url="sqlite:///flights.db", table="flights", cursor="id")
 CSV = pb.FilesSource(pattern="a.csv", format=pb.FILE_FORMAT_CSV)
@@ -44,12 +45,6 @@ def sources(running: House) -> Any:
 async def rules(running: House, sources: Any) -> Any:
     await sources.CreateSource(pb.CreateSourceRequest(source="flights", sql=SQL))
     return running.stub(RulesStub, "data")
-
-
-async def refused(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
 
 
 CALLS: list[tuple[Any, str, Any, str]] = [

@@ -12,10 +12,11 @@ from aimass.v1 import operations_pb2, rules_pb2
 from aimass.v1 import sources_pb2 as pb
 from aimass.v1.rules_pb2_grpc import RulesStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code
 from tests.data import places
 from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, WEATHER, WEATHER_SOURCE, Tenant
 from tests.support.house import House, house
+from tests.support.refused import refused
 
 SQL = pb.SqlSource(url="sqlite:///flights.db", table="flights", cursor="id")
 TEXT = pb.FilesSource(pattern="a.log", format=pb.FILE_FORMAT_TEXT)
@@ -33,12 +34,6 @@ async def running(home: Path) -> AsyncIterator[House]:
 @pytest.fixture
 def tenant(running: House) -> Tenant:
     return Tenant(running)
-
-
-async def refused(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
 
 
 async def move(tenant: Tenant, source: str, **to: Any) -> None:

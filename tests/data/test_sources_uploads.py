@@ -10,8 +10,9 @@ from google.protobuf.json_format import MessageToDict
 from aimass.v1 import sources_pb2 as pb
 from aimass.v1 import uploads_pb2 as up
 from aimass.v1.sources_pb2_grpc import SourcesStub
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code
 from tests.support.house import House, house
+from tests.support.refused import refused
 
 DATA = b"code,name\nJFK,Kennedy\nLGA,La Guardia"
 DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
@@ -26,12 +27,6 @@ async def running(home: Path) -> AsyncIterator[House]:
 @pytest.fixture
 def sources(running: House) -> Any:
     return running.stub(SourcesStub, "data")
-
-
-async def refused(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
 
 
 def chunk(upload: str, offset: int, data: bytes) -> up.WriteUploadRequest:

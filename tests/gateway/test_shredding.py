@@ -37,6 +37,7 @@ from services.logs.subscriptions.store import Store
 from tests.gateway.serving import DOORS, Serving
 from tests.support.house import House, house, until
 from tests.support.models import register, texts
+from tests.support.refused import code_of
 from tests.support.storages import own_server, settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -76,12 +77,6 @@ async def delete(app: Serving, tenant: str) -> str:
 
 async def shred(app: Serving, tenant: str, etag: str = "*") -> Any:
     return await access(app, if_match=etag).ShredTenant(access_pb2.ShredTenantRequest(tenant=tenant))
-
-
-async def code_of(call: Any) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value.code
 
 
 async def sealed(running: House, tenant: str) -> list[bytes]:

@@ -14,6 +14,7 @@ from services.kit.blobs import Blobs, FolderBlobs
 from services.kit.digests import digest_of
 from services.kit.errors import Code, Failure
 from services.kit.uploads import Uploads
+from tests.support.refused import code_of
 from tests.support.storages import ALL, settings, storage
 
 
@@ -39,12 +40,6 @@ def near(tmp_path: Path) -> Iterator[FolderBlobs]:
     made = FolderBlobs(tmp_path)
     yield made
     made.close()
-
-
-async def code_of(call: object) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call  # type: ignore[misc]
-    return caught.value.code
 
 
 async def test_bytes_come_back_by_their_digest(blobs: Blobs) -> None:

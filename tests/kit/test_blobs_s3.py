@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from services.kit.adapters import Storage
 from services.kit.blobs import Blobs
 from services.kit.digests import digest_of
 from services.kit.errors import Code, Failure
+from tests.support.refused import refused
 from tests.support.servers import Program
 from tests.support.storages import objects, own_server, settings, storage
 
@@ -44,12 +44,6 @@ def blobs(stored: Storage) -> Blobs:
     return stored.blobs
 
 
-async def failure_of(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
-
-
 async def whole(blobs: Blobs, digest: str) -> bytes:
     return b"".join([piece async for piece in blobs.read("acme", digest)])
 
@@ -73,7 +67,7 @@ async def test_damage_in_the_servers_folder_is_never_served(blobs: Blobs, server
         file.write_bytes(damaged)
 
         for way in (blobs.get("acme", digest), whole(blobs, digest), local(blobs, digest)):
-            assert (await failure_of(way)).code is Code.DIGEST_MISMATCH, (number, digest)
+            assert (await refused(way)).code is Code.DIGEST_MISMATCH, (number, digest)
 
 
 async def test_two_processes_write_one_digest(tmp_path: Path, env: dict[str, str]) -> None:
@@ -130,7 +124,7 @@ async def test_a_server_that_is_away_is_said_to_be_soon(blobs: Blobs, server: Pr
             blobs.delete("acme", here),
         ):
             began = time.monotonic()
-            assert (await failure_of(call)).code is Code.UNAVAILABLE
+            assert (await refused(call)).code is Code.UNAVAILABLE
             assert time.monotonic() - began < 3
         assert await local(blobs, here) == b"here"
     finally:
@@ -144,7 +138,7 @@ async def test_a_server_that_says_nothing_is_not_waited_for(blobs: Blobs, server
     await asyncio.sleep(0.1)  # what it was just doing it still does
     try:
         began = time.monotonic()
-        assert (await failure_of(blobs.exists("acme", digest))).code is Code.UNAVAILABLE
+        assert (await refused(blobs.exists("acme", digest))).code is Code.UNAVAILABLE
         assert time.monotonic() - began < 8
     finally:
         server.thaw()
@@ -156,7 +150,7 @@ async def test_keys_that_the_server_does_not_know_are_told_from_bytes_that_are_n
 ) -> None:
     other = storage(tmp_path, env | {"AIMASS_BLOBS_SECRET_KEY": "another"})
 
-    assert "refuses the keys" in (await failure_of(other.blobs.get("acme", digest_of(b"x")))).detail
+    assert "refuses the keys" in (await refused(other.blobs.get("acme", digest_of(b"x")))).detail
     other.blobs.close()
 
 
@@ -168,5 +162,5 @@ async def test_a_bucket_that_is_not_there_is_told_from_bytes_that_are_not_there(
 
     assert other.bucket
     for asked in (other.blobs.put("acme", b"x"), other.bucket.get("x"), other.bucket.list("blobs")):
-        assert (await failure_of(asked)).detail == "the bucket of AIMASS_BLOBS_URL is not there"
+        assert (await refused(asked)).detail == "the bucket of AIMASS_BLOBS_URL is not there"
     other.blobs.close()

@@ -12,9 +12,10 @@ import pytest
 from services.kit.adapters import Storage
 from services.kit.blobs import FolderBlobs
 from services.kit.digests import digest_of, name_of
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code
 from services.kit.sealed import CHUNK, HEAD, TAG
 from services.kit.uploads import FolderUploads
+from tests.support.refused import code_of
 from tests.support.storages import settings, storage
 
 CANARY = b"canary of acme, a row of somebody's data\n"
@@ -42,12 +43,6 @@ def lying(home: Path, tenant: str, digest: str) -> Path:
 
 def having(home: Path, wanted: bytes = CANARY) -> list[Path]:
     return [path for path in home.rglob("*") if path.is_file() and wanted in path.read_bytes()]
-
-
-async def code_of(call: object) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call  # type: ignore[misc]
-    return caught.value.code
 
 
 async def whole(stored: Storage, digest: str, offset: int = 0) -> bytes:

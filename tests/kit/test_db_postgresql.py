@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select, text
@@ -22,6 +21,7 @@ from services.kit.schema import Schema
 from tests.kit.conftest import migrations, now
 from tests.support import servers
 from tests.support.lines import Line
+from tests.support.refused import refused
 
 pytestmark = pytest.mark.far
 
@@ -60,12 +60,6 @@ async def noted(db: Database, schema: Schema) -> int:
 
 def keyed(schema: Schema) -> Keyed:
     return schema.keys.once("ann", "k", GetTenantRequest(tenant="a"), now(), lambda found: Tenant(tenant=found))
-
-
-async def refused(work: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await work
-    return caught.value
 
 
 async def test_who_holds_what_another_wants_is_waited_for(db: Database, other: Database, schema: Schema) -> None:

@@ -108,25 +108,6 @@ async def test_a_task_that_fails_is_logged_and_stops_nothing(
         await until(lambda: [r for r in caplog.records if r.message == "a task failed"])
 
 
-async def test_tasks_are_cancelled_and_waited_for(runtime: Runtime) -> None:
-    ended: list[str] = []
-
-    async def work(name: str) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0)
-            ended.append(name)
-
-    for name in ("a", "b"):
-        runtime.spawn(work(name))
-    await asyncio.sleep(0)
-    await runtime.stop_tasks()
-
-    assert sorted(ended) == ["a", "b"]
-    await runtime.stop_tasks()
-
-
 async def test_a_process_is_ready_when_all_its_services_are_and_it_is_not_stopping(runtime: Runtime) -> None:
     state = {"data": True, "logs": False}
     runtime.apps = {name: App(ready=lambda name=name: state[name]) for name in state}  # type: ignore[misc]

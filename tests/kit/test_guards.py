@@ -14,17 +14,12 @@ from services.kit.rpc import REPLAYED
 from services.kit.schema import Schema
 from tests.kit.conftest import now
 from tests.kit.ledger import Ledger
+from tests.support.refused import code_of
 
 
 @pytest.fixture
 async def ledger(db: Database, schema: Schema, identity: Identity) -> Ledger:
     return Ledger(db, schema, identity)
-
-
-async def code_of(call: Any) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value.code
 
 
 async def test_a_repeat_has_one_effect_and_says_that_it_is_one(ledger: Ledger) -> None:

@@ -10,16 +10,11 @@ from services.kit.db import Database
 from services.kit.errors import Code, Failure
 from services.kit.schema import Schema
 from tests.kit.conftest import SCOPE, as_key
+from tests.support.refused import code_of
 
 
 async def create(db: Database, schema: Schema, scope: Scope = SCOPE) -> pb.Operation:
     return await db.run(lambda c: schema.operations.create(c, scope, "aimass.v1.Jobs/SubmitJob", "jobs/1"))
-
-
-async def code_of(call: Any) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value.code
 
 
 async def test_an_operation_is_read_back(operations: Any, admin: Any, db: Database, schema: Schema) -> None:

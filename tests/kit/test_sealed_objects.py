@@ -11,16 +11,11 @@ from services.kit.bucket_s3 import PIECE, Bucket
 from services.kit.errors import Code, Failure
 from services.kit.sealed import CHUNK, HEAD, TAG, Box, Key, Sealer, Thing, sealed_size
 from services.kit.sealed_objects import Opener, SealedObjects
+from tests.support.refused import code_of
 from tests.support.storages import settings, storage
 
 WORDS = b"rows of somebody, "
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK]
-
-
-async def code_of(call: object) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call  # type: ignore[misc]
-    return caught.value.code
 
 
 class Here:

@@ -13,6 +13,7 @@ from services.kit.key_store import FolderKeys
 from services.kit.secrets import Vault
 from services.kit.tenant_keys import KeysDestroyed, TenantKeys
 from tests.support.house import until
+from tests.support.refused import code_of
 from tests.support.storages import settings, storage
 
 KINDS = [pytest.param("near"), pytest.param("sealed", marks=pytest.mark.far)]
@@ -38,12 +39,6 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     yield one
     for made in opened:
         made.blobs.close()
-
-
-async def code_of(call: object) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call  # type: ignore[misc]
-    return caught.value.code
 
 
 async def opens(keys: TenantKeys, tenant: str) -> bool:

@@ -7,7 +7,6 @@ import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +16,7 @@ from services.kit.blobs import CHUNK, Blobs, FolderBlobs
 from services.kit.digests import digest_of, hash_of
 from services.kit.errors import Code, Failure
 from services.kit.uploads import FolderUploads, Uploads
+from tests.support.refused import code_of
 from tests.support.storages import ALL, settings, storage
 
 ABC = digest_of(b"abc")
@@ -50,12 +50,6 @@ def folder(tmp_path: Path) -> Iterator[FolderBlobs]:
 @pytest.fixture
 def near(folder: FolderBlobs) -> FolderUploads:
     return FolderUploads(folder)
-
-
-async def code_of(call: Any) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value.code
 
 
 async def begun(uploads: Uploads, *chunks: bytes, tenant: str = "acme") -> str:

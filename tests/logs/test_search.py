@@ -17,17 +17,12 @@ from aimass.v1.subscriptions_pb2_grpc import SubscriptionsStub
 from services.kit import telemetry
 from services.kit.auth import Scope
 from services.kit.bus import Event
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code
 from services.kit.telemetry import Record as Told
 from tests.logs.conftest import ACME, found, line, logs, search, tell
 from tests.support.house import House, until
 from tests.support.kept import frames
-
-
-async def code_of(call: Any) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value.code
+from tests.support.refused import code_of
 
 
 async def count(running: House, **asked: Any) -> pb.CountLogsResponse:

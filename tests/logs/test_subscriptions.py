@@ -11,9 +11,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from aimass.v1 import registry_events_pb2
 from aimass.v1 import subscriptions_pb2 as pb
 from aimass.v1.subscriptions_pb2_grpc import SubscriptionsStub
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code
 from tests.logs.conftest import Sink, found, line, logs, tell
 from tests.support.house import House, until
+from tests.support.refused import code_of
 
 DELIVERED, PENDING = pb.DELIVERY_STATE_DELIVERED, pb.DELIVERY_STATE_PENDING
 DEAD, BLOCKED = pb.DELIVERY_STATE_DEAD, pb.DELIVERY_STATE_BLOCKED
@@ -25,12 +26,6 @@ def asked(sink: Sink, name: str = "hooks", query: str = "alarm", **more: Any) ->
 
 def stub_of(running: House, **metadata: str) -> Any:
     return running.stub(SubscriptionsStub, "logs", **metadata)
-
-
-async def code_of(call: Any) -> Code:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value.code
 
 
 async def deliveries(running: House, name: str = "hooks") -> list[pb.Delivery]:

@@ -22,8 +22,9 @@ from aimass.v1.runs_pb2_grpc import RunsStub
 from aimass.v1.trainer_events_pb2 import JobChanged, TrainingSucceeded
 from services.kit import graphs
 from services.kit.digests import digest_of
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code
 from tests.support.house import House, house, until
+from tests.support.refused import refused
 from tests.trainer.steps import download, ended, get, run_of, spec, submit, trained
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -41,12 +42,6 @@ async def job(running: House) -> pb.Job:
     """A boosted job that has succeeded."""
     found: pb.Job = await trained(running, seed=7)
     return found
-
-
-async def refused(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
 
 
 async def test_a_job_ends_with_its_versions_pinned(running: House, job: pb.Job) -> None:

@@ -19,11 +19,12 @@ from aimass.v1.trainer_events_pb2 import TrainingSucceeded
 from aimass.v1.workers_pb2_grpc import WorkersStub
 from services.kit.auth import Principal, Scope
 from services.kit.db import database_clock
-from services.kit.errors import Code, Failure
+from services.kit.errors import Code
 from services.trainer.jobs import domain
 from services.trainer.jobs.domain import Inputs, Job, JobSpec, LightGbm, RowRange
 from services.trainer.jobs.store import Store
 from tests.support.house import House, house, until
+from tests.support.refused import refused
 from tests.trainer.steps import ended, get, held, lease, run_of, submit, workers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -46,12 +47,6 @@ async def empty(running: House) -> AsyncIterator[None]:
         await jobs.CancelJob(pb.CancelJobRequest(job=job.job))
     while found := await lease(running):
         await workers(running).FailJob(wpb.FailJobRequest(**held(found), cancelled=True))
-
-
-async def refused(call: Any) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await call
-    return caught.value
 
 
 async def leased(running: House, **values: Any) -> Any:
