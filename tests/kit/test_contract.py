@@ -2,7 +2,7 @@
 
 import pytest
 
-from aimass.v1 import access_pb2, data_events_pb2, models_pb2, options_pb2, pipelines_pb2, registry_events_pb2
+from aimass.v1 import access_pb2, data_events_pb2, models_pb2, pipelines_pb2, registry_events_pb2
 from services.kit import contract
 
 
@@ -70,43 +70,6 @@ def test_events_go_to_the_topic_of_their_service(message: object, topic: str) ->
     kinds = list(message.message_types_by_name.values())  # type: ignore[attr-defined]
 
     assert {contract.topic(kind) for kind in kinds} == {topic}
-
-
-def test_every_method_has_an_owner_and_says_what_it_does_to_the_world() -> None:
-    for path, method in contract.all_methods().items():
-        assert method.owner, path
-        assert method.policy.effect in (
-            options_pb2.EFFECT_SAFE,
-            options_pb2.EFFECT_IDEMPOTENT,
-            options_pb2.EFFECT_KEYED,
-        ), path
-
-
-def test_every_public_method_needs_a_permission_or_says_who_one_is() -> None:
-    free = [path for path, method in contract.all_methods().items() if method.public and not method.policy.permission]
-
-    assert len(free) <= 2, free
-
-
-def test_no_two_methods_share_verb_and_route() -> None:
-    routes = [(m.verb, m.route) for m in contract.all_methods().values() if m.verb and m.owner != contract.ANY]
-
-    assert len(set(routes)) == len(routes)
-
-
-def test_a_method_that_only_reads_is_got_and_one_that_deletes_is_not() -> None:
-    for path, method in contract.all_methods().items():
-        if method.verb == "GET":
-            assert method.policy.effect == options_pb2.EFFECT_SAFE, path
-        if method.verb == "DELETE":
-            assert method.policy.effect != options_pb2.EFFECT_SAFE, path
-
-
-def test_updates_and_deletions_of_things_with_etags_need_one() -> None:
-    for path, method in contract.all_methods().items():
-        name = method.descriptor.name
-        if method.public and name.startswith(("Update", "Delete")) and "etag" in method.gives.fields_by_name:
-            assert method.policy.etag_required, path
 
 
 def test_comments_are_found_by_the_full_name_of_what_they_describe() -> None:
