@@ -130,6 +130,8 @@ def _type(info: FieldInfo) -> str:
         return "**secret** text"
     if typing.get_origin(kind) is typing.Literal:
         return " or ".join(f"`{choice}`" for choice in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return "numbers, comma-separated"
     named = {Path: "path", bool: "true or false", int: "whole number", float: "number", str: "text"}[kind]
     bounds = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
     said = [
@@ -146,6 +148,8 @@ def _default(value: Any) -> str:
         value = value.get_secret_value()
     if value in ("", None):
         return "empty"
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

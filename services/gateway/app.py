@@ -196,13 +196,13 @@ def _edge(config: Config, runtime: Runtime, admission: Admission, journal: Journ
 
 def _certificate(config: Config) -> Certificate | None:
     if config.client_ca and config.tls_cert is None:
-        raise ConfigError("AIMASS_GATEWAY_CLIENT_CA: needs AIMASS_GATEWAY_TLS_CERT and _TLS_KEY")
+        raise ConfigError("AIMASS_GATEWAY_CLIENT_CA: needs AIMASS_GATEWAY_TLS_CERT and AIMASS_GATEWAY_TLS_KEY")
     if config.certified_grpc_port is not None and config.client_ca is None:
         raise ConfigError("AIMASS_GATEWAY_CERTIFIED_GRPC_PORT: needs AIMASS_GATEWAY_CLIENT_CA")
     if config.tls_cert is None and config.tls_key is None:
         return None
     if config.tls_cert is None or config.tls_key is None:
-        raise ConfigError("AIMASS_GATEWAY_TLS_CERT, _TLS_KEY: both or neither must be set")
+        raise ConfigError("AIMASS_GATEWAY_TLS_CERT, AIMASS_GATEWAY_TLS_KEY: both or neither must be set")
     return Certificate(config.tls_cert, config.tls_key, config.client_ca)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from services.kit.config import Settings
+from services.kit.config import Address, DatabaseUrl, Settings
 
 
 class Config(Settings):
@@ -13,9 +13,9 @@ class Config(Settings):
     prefix = "AIMASS_GATEWAY_"
 
     # host:port where other processes reach it; empty: nowhere.
-    listen: str = ""
+    listen: Address = ""
     # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
-    database_url: SecretStr = SecretStr("")
+    database_url: DatabaseUrl = SecretStr("")
     # Where the public doors are. Port 0: a free one; `doors.json` in the home folder says which.
     host: str = "127.0.0.1"
     http_port: int = Field(default=8080, ge=0, le=65535)

@@ -2,7 +2,7 @@
 
 from pydantic import Field, SecretStr
 
-from services.kit.config import Settings
+from services.kit.config import Address, DatabaseUrl, Settings
 
 
 class Config(Settings):
@@ -11,18 +11,18 @@ class Config(Settings):
     prefix = "AIMASS_INFERENCE_"
 
     # host:port where other processes reach it; empty: nowhere.
-    listen: str = ""
+    listen: Address = ""
     # The port beside it where gateways call versions by frames, for a fraction of what they cost over gRPC. 0: any that
     # is free; -1: none. Without AIMASS_TLS_DIR only; who cannot reach it calls over gRPC.
     frames_port: int = Field(0, ge=-1, le=65535)
     # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
-    database_url: SecretStr = SecretStr("")
+    database_url: DatabaseUrl = SecretStr("")
     # What runs models. Empty: ONNX Runtime in this process; triton://host:port: a Triton server, over gRPC;
     # tritons://host:port: the same with the certificates of AIMASS_TLS_DIR.
     engine: str = ""
     # host:port of the HTTP door of the same triton:// server: calls of versions go there, in the clear, for less than
     # half of what they cost over gRPC. Empty: they go over gRPC.
-    engine_http: str = ""
+    engine_http: Address = ""
     # Calls that engines of this process answer at a time; 0: one per processor.
     threads: int = Field(0, ge=0)
     # Calls that may wait for a thread, or be under way to Triton; more are refused.

@@ -69,10 +69,10 @@ class App:
 class Runtime:
     """What a process shares with the services it hosts."""
 
-    def __init__(self, hosted: Sequence[str], env: Mapping[str, str]) -> None:
-        """Raises ConfigError when the environment does not fit."""
-        self.hosted, self.env = tuple(hosted), env
-        self.settings = config.load(Installation, env)
+    def __init__(self, hosted: Sequence[str], env: Mapping[str, str], settings: Installation | None = None) -> None:
+        """`settings` are those of the environment, if they are loaded. Raises ConfigError when it does not fit."""
+        self.hosted = tuple(hosted)
+        self.settings = settings or config.load(Installation, env)
         self.home = self.settings.home.resolve()
         # The folders that every near adapter keeps its files in are the owner's only.
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)

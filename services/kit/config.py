@@ -1,24 +1,46 @@
 """Settings from the environment, read once at start. Nothing else in the house reads it."""
 
+import re
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 S = TypeVar("S", bound="Settings")
+T = TypeVar("T", str, SecretStr)
 
 
 class ConfigError(Exception):
     """The environment does not fit the settings; the text names every variable that is wrong."""
 
 
+def _form(form: str, pattern: str) -> AfterValidator:
+    """What is empty or of a form, which is said where it is neither; a secret is not repeated."""
+
+    def check(value: T) -> T:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if text and not re.fullmatch(pattern, text):
+            raise PydanticCustomError("form", "must be {form}", {"form": form})
+        return value
+
+    return AfterValidator(check)
+
+
+Address = Annotated[str, _form("host:port", r"\S*:[0-9]{1,5}")]
+AddressRange = Annotated[str, _form("host:port or host:first-last", r"\S+:[0-9]{1,5}(-[0-9]{1,5})?")]
+_DATABASE = "postgresql+psycopg://user:password@host/database"
+DatabaseUrl = Annotated[SecretStr, _form(_DATABASE, r"(postgresql\+psycopg|sqlite)://.+")]
+COMMAS = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
+
+
 class Settings(BaseModel):
     """One service's settings: field `x` is the variable `<prefix>X`; a SecretStr field also `<prefix>X_FILE`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
     prefix: ClassVar[str]
 
     @classmethod
@@ -40,7 +62,7 @@ class Installation(Settings):
     # ?partitions=12&replication=1 for topics that are made, and kafka+ssl:// for TLS.
     bus_url: SecretStr = SecretStr("")
     # host:port where this process offers its bus to others; empty: nowhere.
-    bus_listen: str = ""
+    bus_listen: Address = ""
     # Counters, leases and small values. Empty: in this process; redis://host:port/0, rediss:// for TLS.
     cache_url: SecretStr = SecretStr("")
     # Whether a Redis older than 7 will do: its users cannot be held to our scripts.
@@ -60,7 +82,7 @@ class Installation(Settings):
     blobs_access_key: SecretStr = SecretStr("")
     blobs_secret_key: SecretStr = SecretStr("")
     # MiB of far blobs and tables that are kept in `home` as copies while nobody uses them.
-    blobs_cache_mib: int = 20480
+    blobs_cache_mib: int = Field(20480, ge=0)
     # A folder with ca.pem, cert.pem and key.pem: calls between processes are then TLS both ways, and servers that are
     # spoken to over TLS are shown the certificate. Empty: plain.
     tls_dir: Path | None = None
@@ -77,36 +99,42 @@ class Installation(Settings):
     calls_file: Path | None = None
     # host:port where a process shows its figures (/metrics) and its health; host:first-last: the first port that is
     # free, which `observed` in the home folder names; empty: nowhere.
-    observe_listen: str = ""
+    observe_listen: AddressRange = ""
     # host or host:port, comma-separated, that outgoing calls may reach although they are not public.
     egress_allow: str = ""
-    # The least that goes into log files and to the log centre: DEBUG, INFO, WARNING, ERROR.
-    log_level: str = "INFO"
+    # The least that goes into log files and to the log centre.
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     # Seconds that requests in flight may take after SIGTERM.
-    drain_seconds: float = 30.0
+    drain_seconds: float = Field(30.0, ge=0)
     # Seconds that other processes may still begin calls after SIGTERM, so that they can notice; thrice as long while
     # they do.
-    drain_accept_seconds: float = 2.0
+    drain_accept_seconds: float = Field(2.0, ge=0)
 
 
 def load(kind: type[S], env: Mapping[str, str]) -> S:
     """Builds settings from an environment; unset variables keep their defaults. Raises ConfigError."""
-    values: dict[str, Any] = {}
+    values, wrong = dict[str, Any](), list[str]()
     variables = kind.variables()
     for variable, (name, _) in variables.items():
         if variable not in env:
             continue
-        if name in values:
-            raise ConfigError(f"{variable.removesuffix('_FILE')} and {variable}: only one of them may be set")
         # A setting may be a file's name itself: then its variable ends so as well.
         secret = variable.endswith("_FILE") and not name.endswith("_file")
-        values[name] = _read(variable, env[variable]) if secret else env[variable]
+        if name in values:
+            wrong.append(f"{variable.removesuffix('_FILE')} and {variable}: only one of them may be set")
+            continue
+        try:
+            values[name] = _read(variable, env[variable]) if secret else env[variable]
+        except ConfigError as error:
+            wrong.append(str(error))
     try:
-        return kind(**values)
+        made = kind(**values)
     except ValidationError as error:
         by_field = {name: variable for variable, (name, _) in reversed(list(variables.items()))}
-        wrong = [f"{by_field.get(str(e['loc'][0]), e['loc'])}: {e['msg'].lower()}" for e in error.errors()]
-        raise ConfigError("; ".join(wrong)) from None
+        wrong += [f"{by_field[str(e['loc'][0])]}: {e['msg'][0].lower()}{e['msg'][1:]}" for e in error.errors()]
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+    return made
 
 
 def _read(variable: str, value: str) -> str:
@@ -133,8 +161,26 @@ def named(services: Iterable[str], env: Mapping[str, str]) -> list[str]:
 CLIENT = frozenset({"AIMASS_URL", "AIMASS_KEY", "AIMASS_SIGNING", "AIMASS_RECEIPTS", "AIMASS_CA", "AIMASS_PROJECT"})
 
 
-def refuse_unknown(kinds: Iterable[type[Settings]], env: Mapping[str, str]) -> None:
-    """Raises ConfigError when an AIMASS_* variable is one that nothing reads: a typing error must not pass unseen."""
-    known = CLIENT.union(variable for kind in kinds for variable in kind.variables())
+def load_all(
+    kinds: Iterable[type[Settings]], others: Iterable[type[Settings]], env: Mapping[str, str]
+) -> tuple[Installation, list[Settings]]:
+    """The settings of a process: the installation's, and those of its services.
+
+    Of `others` the names may be there too, with whatever they say: services share an environment.
+    Raises ConfigError that names every AIMASS_* variable which nothing reads, or whose value cannot be.
+    """
+    kinds, found, wrong = (Installation, *kinds), list[Settings](), list[str]()
+    known = CLIENT.union(variable for kind in (*kinds, *others) for variable in kind.variables())
+    # A typing error must not pass unseen.
     if unknown := sorted(v for v in env if v.startswith("AIMASS_") and v not in known):
-        raise ConfigError(f"unknown settings: {', '.join(unknown)}")
+        wrong.append(f"unknown settings: {', '.join(unknown)}")
+    for kind in kinds:
+        try:
+            found.append(load(kind, env))
+        except ConfigError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+    shared, *own = found
+    assert isinstance(shared, Installation)
+    return shared, own

@@ -22,11 +22,9 @@ class ObservationDoor:
     """Answers GET and HEAD, one request a connection."""
 
     def __init__(self, address: str, started: Callable[[], bool], ready: Callable[[], bool]) -> None:
-        """`address` is host:port or host:first-last; raises ConfigError when it is none."""
+        """`address` is host:port or host:first-last."""
         self._host, _, port = address.rpartition(":")
         first, _, last = port.partition("-")
-        if not self._host or not first.isdecimal() or not (last or first).isdecimal():
-            raise ConfigError("AIMASS_OBSERVE_LISTEN: must be host:port or host:first-last")
         self._ports, self._started, self._ready = range(int(first), int(last or first) + 1), started, ready
         self._server: asyncio.Server | None = None
         self.address = ""  # where it listens, once it is open

@@ -15,7 +15,7 @@ from services.kit import config
 from services.kit.app import OPERATOR, App, Door, Runtime
 from services.kit.bus import NearBus
 from services.kit.bus_remote import BusApi, RemoteBus
-from services.kit.config import Installation
+from services.kit.config import Settings
 from services.kit.discovery import place
 from services.kit.grpc_door import GrpcDoor
 from services.kit.inbox import consume
@@ -30,10 +30,9 @@ log = logging.getLogger(__name__)
 SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
 
 
-def build(name: str, runtime: Runtime) -> App:
+def build(name: str, settings: Settings, runtime: Runtime) -> App:
     """Composes one service by name and puts its methods on the local channel."""
-    module = importlib.import_module(f"services.{name}.app")
-    app: App = module.build(config.load(module.Config, runtime.env), runtime)
+    app: App = importlib.import_module(f"services.{name}.app").build(settings, runtime)
     servicers = dict(app.rpc)
     if app.schema and app.database:
         app.schema.operations.bind(app.database, runtime.now)
@@ -51,9 +50,11 @@ class Process:
 
     def __init__(self, names: Sequence[str], env: Mapping[str, str]) -> None:
         """Composes the services; opens nothing. Raises ConfigError."""
-        config.refuse_unknown([Installation, *map(config.of, config.named(SERVICES, env))], env)
-        self.runtime = Runtime(names, env)
-        self._apps = {name: build(name, self.runtime) for name in names}
+        others = map(config.of, config.named(SERVICES, env))
+        shared, own = config.load_all(map(config.of, names), others, env)
+        self._settings = dict(zip(names, own, strict=True))
+        self.runtime = Runtime(names, env, shared)
+        self._apps = {name: build(name, found, self.runtime) for name, found in self._settings.items()}
         # In the order of their opening; internal ones are for other services, public ones belong to the services here.
         self._observed: list[Door] = []
         self._internal: dict[str, GrpcDoor] = {}
@@ -105,7 +106,7 @@ class Process:
             offered = guard({"aimass.v1.Bus": api}, runtime.identity, "bus", runtime.now, None, runtime.calls)
             doors["bus"] = GrpcDoor(runtime.settings.bus_listen, offered, api.end, runtime.credentials)
         for name in self._apps:
-            if listen := str(getattr(config.load(config.of(name), runtime.env), "listen", "")):
+            if listen := str(getattr(self._settings[name], "listen", "")):
                 methods, ready = runtime.directory.local[name].methods, partial(self._vitals.ready, name)
                 doors[name] = GrpcDoor(listen, methods, credentials=runtime.credentials, ready=ready)
         if runtime.credentials and (missing := sorted(doors.keys() - runtime.credentials.names)):

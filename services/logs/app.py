@@ -22,12 +22,9 @@ from services.logs.search.index import Index
 from services.logs.search.service import Search
 from services.logs.subscriptions.api import SubscriptionsApi
 from services.logs.subscriptions.deliveries import Deliveries
-from services.logs.subscriptions.domain import schedule_of
 from services.logs.subscriptions.secrets import Secrets
 from services.logs.subscriptions.service import Subscriptions
 from services.logs.subscriptions.store import Store as SubscriptionStore
-
-__all__ = ["Config", "build"]
 
 
 def build(config: Config, runtime: Runtime) -> App:
@@ -43,7 +40,7 @@ def build(config: Config, runtime: Runtime) -> App:
     egress, vault, now = Egress(runtime.settings.egress_allow), runtime.vault, runtime.now
     kept = SubscriptionStore(db)
     subscriptions = Subscriptions(kept, ingest, search, egress, vault, now)
-    deliveries = Deliveries(kept, egress, vault, now, schedule_of(config.webhook_schedule), config.webhook_seconds)
+    deliveries = Deliveries(kept, egress, vault, now, config.webhook_schedule, config.webhook_seconds)
     subscriptions.on_due = deliveries.wake
     monitors = Monitors(MonitorStore(db), ingest, now)
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field, SecretStr
 
-from services.kit.config import Settings
+from services.kit.config import Address, DatabaseUrl, Settings
 
 
 class Config(Settings):
@@ -11,9 +11,9 @@ class Config(Settings):
     prefix = "AIMASS_REGISTRY_"
 
     # host:port where other processes reach it; empty: nowhere.
-    listen: str = ""
+    listen: Address = ""
     # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
-    database_url: SecretStr = SecretStr("")
+    database_url: DatabaseUrl = SecretStr("")
     # Seconds that a change of a release may take until every gateway has switched; then it fails.
     change_seconds: float = Field(120.0, gt=0)
     # Gateway processes that must have switched before a change is done.

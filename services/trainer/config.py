@@ -1,8 +1,10 @@
 """What the trainer service can be told: AIMASS_TRAINER_<FIELD>."""
 
+from typing import Literal
+
 from pydantic import Field, SecretStr
 
-from services.kit.config import Settings
+from services.kit.config import Address, DatabaseUrl, Settings
 
 
 class Config(Settings):
@@ -11,9 +13,9 @@ class Config(Settings):
     prefix = "AIMASS_TRAINER_"
 
     # host:port where other processes reach it; empty: nowhere.
-    listen: str = ""
+    listen: Address = ""
     # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
-    database_url: SecretStr = SecretStr("")
+    database_url: DatabaseUrl = SecretStr("")
     # Jobs that run at the same time in this process; 0: it only keeps the queue.
     workers: int = Field(1, ge=0, le=64)
     # Threads that one job may use.
@@ -22,6 +24,6 @@ class Config(Settings):
     lease_seconds: float = Field(10.0, ge=1.0, le=3600.0)
     # Where jobs run: `process`, a child of this process; `docker`, a container of its own on the engine that
     # DOCKER_HOST names (this machine's, if it is not set).
-    runner: str = "process"
+    runner: Literal["process", "docker"] = "process"
     # The image of such a container: name@sha256:<digest>, or the sha256:<id> of an image that was built there.
     image: str = ""

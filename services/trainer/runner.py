@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from services.kit import process
-from services.kit.config import ConfigError
 from services.kit.process import Limits
 from services.kit.timestamps import uuid7
 from services.trainer.config import Config
@@ -62,8 +61,6 @@ def runner(config: Config, owner: Callable[[], str]) -> Runner:
     """What the settings choose; `owner` says what marks the things that this process starts. Raises ConfigError."""
     if config.runner == "process":
         return ProcessRunner()
-    if config.runner != "docker":
-        raise ConfigError("AIMASS_TRAINER_RUNNER: must be process or docker")
     from services.trainer.runner_docker import DockerRunner
 
     return DockerRunner(config.image, owner)

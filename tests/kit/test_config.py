@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.kit.config import ConfigError, Installation, Settings, load, refuse_unknown
+from services.kit.config import ConfigError, DatabaseUrl, Installation, Settings, load, load_all
 
 
 class Config(Settings):
@@ -46,7 +46,7 @@ def test_a_missing_secret_file_is_named() -> None:
 
 def test_an_unknown_variable_stops_the_start() -> None:
     with pytest.raises(ConfigError, match="AIMASS_TEST_PROT"):
-        refuse_unknown([Installation, Config], {"AIMASS_TEST_PROT": "1", "PATH": "/bin"})
+        load_all([Config], [], {"AIMASS_TEST_PROT": "1", "PATH": "/bin"})
 
 
 def test_a_shell_that_has_the_clients_variables_may_start_services() -> None:
@@ -55,7 +55,7 @@ def test_a_shell_that_has_the_clients_variables_may_start_services() -> None:
     said = set(re.findall(r"`(AIMASS_\w+)`", section.partition("\n## ")[0]))
 
     assert {"AIMASS_URL", "AIMASS_KEY", "AIMASS_SIGNING"} <= said
-    refuse_unknown([Installation], dict.fromkeys(said, "x"))
+    load_all([], [], dict.fromkeys(said, "x"))
 
 
 def test_settings_do_not_change() -> None:
@@ -92,13 +92,35 @@ def test_a_secret_in_a_file_ends_where_its_line_ends(tmp_path: Path, content: st
     assert "secret" not in repr(found)
 
 
-def test_every_wrong_value_is_named_at_once() -> None:
+def test_every_variable_that_is_wrong_is_named_at_once() -> None:
+    wrong = {"AIMASS_HOEM": "x", "AIMASS_DRAIN_SECONDS": "soon", "AIMASS_LOG_LEVEL": "loud", "AIMASS_TEST_PORT": "many"}
+    wrong |= {"AIMASS_TEST_PASSWORD_FILE": "/none"}
     with pytest.raises(ConfigError) as caught:
-        load(Installation, {"AIMASS_DRAIN_SECONDS": "soon", "AIMASS_LOG_LEVEL": "INFO", "AIMASS_HOME": "\0" * 0})
-    assert "AIMASS_DRAIN_SECONDS" in str(caught.value)
-    assert "AIMASS_LOG_LEVEL" not in str(caught.value)
+        load_all([Config], [], {"AIMASS_WEIGHT": "2", **wrong})
+
+    assert set(re.findall(r"AIMASS_\w+", str(caught.value))) == set(wrong)
+
+
+def test_values_of_settings_that_others_read_are_theirs_to_check() -> None:
+    load_all([], [Config], {"AIMASS_TEST_PORT": "many", "AIMASS_TEST_PASSWORD_FILE": "/none"})
+
+
+def test_the_values_that_a_setting_can_have_are_said_as_they_are_written() -> None:
+    with pytest.raises(ConfigError, match="AIMASS_LOG_LEVEL: input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"):
+        load(Installation, {"AIMASS_LOG_LEVEL": "info"})
+
+
+def test_an_address_of_a_secret_setting_is_not_repeated_when_it_is_none() -> None:
+    class Keeper(Settings):
+        prefix = "AIMASS_KEEPER_"
+
+        database_url: DatabaseUrl = SecretStr("")
+
+    with pytest.raises(ConfigError, match="AIMASS_KEEPER_DATABASE_URL: must be postgresql") as caught:
+        load(Keeper, {"AIMASS_KEEPER_DATABASE_URL": "mysql://root:hunter2@db/data"})
+    assert "hunter2" not in str(caught.value)
 
 
 def test_what_has_no_file_form_has_none() -> None:
     with pytest.raises(ConfigError, match="unknown settings: AIMASS_TEST_PORT_FILE"):
-        refuse_unknown([Config], {"AIMASS_TEST_PORT_FILE": "x", "AIMASS_TEST_PASSWORD_FILE": "y", "PATH": "/bin"})
+        load_all([], [Config], {"AIMASS_TEST_PORT_FILE": "x", "AIMASS_TEST_PASSWORD_FILE": "y", "PATH": "/bin"})

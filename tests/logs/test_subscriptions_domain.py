@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.kit.errors import Code, Failure
-from services.logs.subscriptions.domain import check_template, next_try, render, schedule_of
+from services.logs.subscriptions.domain import check_template, next_try, render
 from tests.logs.records import record
 
 ONE = record(
@@ -118,13 +118,3 @@ def test_tries_follow_the_schedule_with_jitter_and_end() -> None:
     assert next_try(WAITS, 4, NOW, 0.5) is None
     ends = [((next_try(WAITS, 2, NOW, chance) or NOW) - NOW).total_seconds() for chance in (0, 1)]
     assert ends == [240.0, 360.0]
-
-
-@pytest.mark.parametrize("text", ["", "a", "5,-1", "5;6", "nan", "1e99"])
-def test_what_is_no_schedule_is_refused(text: str) -> None:
-    with pytest.raises(Failure):
-        schedule_of(text)
-
-
-def test_a_schedule_is_read() -> None:
-    assert schedule_of("5, 300,0.5") == (5.0, 300.0, 0.5)

@@ -120,18 +120,16 @@ def _unsaid(services: Sequence[str], env: dict[str, str]) -> list[str]:
 @contextlib.asynccontextmanager
 async def house(home: Path, *services: str, **env: str) -> AsyncIterator[House]:
     """Runs services on a home folder; settings as keywords: AIMASS_LOGS_X="1"."""
-    process = Process(
-        services,
-        {
-            "AIMASS_HOME": str(home),
-            "AIMASS_DRAIN_SECONDS": "1",
-            "AIMASS_DISK_PERCENT": "100",  # however full the disk is that the tests run on
-            **databases(home, _unsaid(services, env)),
-            **env,
-        },
-    )
+    env = {
+        "AIMASS_HOME": str(home),
+        "AIMASS_DRAIN_SECONDS": "1",
+        "AIMASS_DISK_PERCENT": "100",  # however full the disk is that the tests run on
+        **databases(home, _unsaid(services, env)),
+        **env,
+    }
+    process = Process(services, env)
     near = ["bus"] if isinstance(process.runtime.bus, NearBus) else []
-    prepare(process.runtime.home, *_unsaid(services, dict(process.runtime.env)), *near)
+    prepare(process.runtime.home, *_unsaid(services, env), *near)
     try:
         await process.start()
         yield House(process)

@@ -206,11 +206,6 @@ def test_an_image_that_is_not_pinned_is_refused(image: str) -> None:
         runner(chosen("docker", image), lambda: "tests")
 
 
-def test_a_runner_that_nobody_knows_is_refused() -> None:
-    with pytest.raises(ConfigError, match="AIMASS_TRAINER_RUNNER: must be process or docker"):
-        runner(chosen("shell"), lambda: "tests")
-
-
 async def test_an_engine_that_is_away_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     found = runner(chosen("docker", DIGEST), lambda: "tests")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from json import dumps
 from typing import Any
 
-from services.kit.errors import Code, Failure, InvalidValue, Violation
+from services.kit.errors import Code, Failure, Violation
 from services.logs.domain import Record, text_of
 
 PENDING, DELIVERED, DEAD, BLOCKED = "pending", "delivered", "dead", "blocked"
@@ -146,17 +146,6 @@ def render(template: str, record: Record) -> str:
         return text
 
     return _PIECE.sub(fill, template)[:_LARGEST]
-
-
-def schedule_of(text: str) -> tuple[float, ...]:
-    """Seconds between tries out of `5,300,...`. Raises invalid_value."""
-    try:
-        waits = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InvalidValue("the webhook schedule is not a list of seconds") from None
-    if not all(0 <= wait <= 10**7 for wait in waits):
-        raise InvalidValue("the webhook schedule is not a list of seconds")
-    return waits
 
 
 def next_try(schedule: tuple[float, ...], attempts: int, now: datetime, chance: float) -> datetime | None:
