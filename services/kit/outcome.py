@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from services.kit import telemetry
 from services.kit.errors import DeadlineExceeded, Failure, Internal
+from services.kit.status import fit
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,7 @@ def outcome(name: str, service: str, metadata: Mapping[str, str]) -> Iterator[No
             yield
         except Failure as failure:
             telemetry.failed(span, failure.code.text)
+            fit(failure)
             raise
         except TimeoutError:
             telemetry.failed(span, "deadline_exceeded")

@@ -5,6 +5,7 @@ A status without our trailer came from the transport, so its text is not repeate
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -18,14 +19,37 @@ from services.kit.errors import Code, DeadlineExceeded, Disconnected, Failure, I
 TRAILER = "aimass-failure-bin"
 Metadata: TypeAlias = Iterable[tuple[str, str]]
 FAIR = 1.0  # seconds that a call must have had for its timeout to say something of the instance
+# Bytes of a failure's sentence, of its violations, and of one that counts others. gRPC drops a call's trailers above
+# 8 KiB, and the sentence is among them twice, once with three bytes for each that is not ASCII.
+_SENTENCE, _VIOLATIONS, _REST = 1024, 2048, 64
 
 
 async def _no_more(status: int, detail: bytes) -> Metadata:
     return ()
 
 
+def fit(failure: Failure) -> None:
+    """Cuts a failure to what a wire carries; of violations that are left out it says how many there are.
+
+    Where a service answers, whether or not there is a wire: what its caller sees is the same.
+    """
+    sentence = failure.detail.encode(errors="replace")
+    if len(sentence) > _SENTENCE:
+        failure.detail = sentence[:_SENTENCE].decode(errors="ignore")
+        failure.args = (failure.detail,)
+    said, sizes = failure.violations, list(map(_size, failure.violations))
+    if sum(sizes) > _VIOLATIONS:
+        kept = sum(size <= _VIOLATIONS - _REST for size in accumulate(sizes))
+        failure.violations = (*said[:kept], Violation("", f"{len(said) - kept} more rules are broken"))
+
+
+def _size(violation: Violation) -> int:
+    return sum(len(text.encode(errors="replace")) for text in (violation.pointer, violation.rule)) + 8
+
+
 async def refuse(context: Any, failure: Failure, more: Callable[[int, bytes], Awaitable[Metadata]] = _no_more) -> None:
     """Ends a call with a failure's status, text and trailer; `more` gives further trailers for status and trailer."""
+    fit(failure)
     status, detail = failure.code.grpc, detail_of(failure).SerializeToString()
     await context.abort(status, failure.detail, ((TRAILER, detail), *await more(status.value[0], detail)))
 
@@ -37,7 +61,7 @@ def detail_of(failure: Failure) -> FailureDetail:
         violations=[WireViolation(pointer=v.pointer, rule=v.rule) for v in failure.violations],
         retry_after_ms=int((failure.retry_after or 0) * 1000),
         committed_size=failure.committed_size,
-        text=failure.detail[:1000],  # headers are bounded
+        text=failure.detail,
     )
 
 
