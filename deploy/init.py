@@ -14,9 +14,9 @@ from typing import Annotated
 import typer
 
 from deploy.authority import Authority, Issued, write, written
+from services import SERVICES
 from services.kit.cache_scripts import permissions
 
-SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
 SERVERS = ("kafka", "postgres", "redis", "s3", "triton")
 HERE = ("localhost", "127.0.0.1")
 _CHECKED = "sslmode=verify-full&sslrootcert=/run/aimass/tls/ca.pem"

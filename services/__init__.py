@@ -2,6 +2,9 @@
 
 import os
 
+# Every service, each a folder beside this file, in the order of their start. The one list of them.
+SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
+
 # Before any library loads: ONNX Runtime else writes an identifier of the machine to the disk and tells its maker what
 # is run here (its Privacy.md names this variable). What runs here is nobody else's business.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -3,10 +3,8 @@
 import os
 import sys
 
+from services import SERVICES
 from services.kit.probe import probe
-
-# Imported only where a setting names a server: those of the extra `far`.
-FAR = ("crc32c", "docker", "kafka", "obstore", "psycopg", "redis", "tritonclient")
 
 
 def main() -> int:
@@ -39,7 +37,7 @@ def serve(names: tuple[str, ...]) -> int:
 
     from services.kit.config import ConfigError
     from services.kit.errors import Failure
-    from services.kit.running import SERVICES, run
+    from services.kit.running import run
 
     names = names or SERVICES
     if unknown := sorted(set(names) - set(SERVICES)):
@@ -61,8 +59,9 @@ def serve(names: tuple[str, ...]) -> int:
         print(error, file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if error.name not in FAR:
+        if (error.name or "services").partition(".")[0] in ("services", "aimass"):
             raise
+        # Of the extra `far`: its packages are imported only where a setting names a server.
         print(
             f"a setting needs the package {error.name}, which is not installed: pip install 'aimass-server[far]'",
             file=sys.stderr,

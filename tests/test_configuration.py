@@ -6,8 +6,8 @@ import pytest
 from pydantic import Field, SecretStr
 
 from docs.tools import configuration
+from services import SERVICES
 from services.kit.config import Installation, Settings, of
-from services.kit.running import SERVICES
 from services.kit.telemetry.settings import OpenTelemetry
 from tests.support.server import ROOT
 

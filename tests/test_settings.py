@@ -8,9 +8,10 @@ import pytest
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from services import SERVICES
 from services.kit import config
 from services.kit.config import ConfigError, Installation, Settings, load
-from services.kit.running import SERVICES, Process
+from services.kit.running import Process
 
 # Texts that any value fits until it is used: names, folders that are made, lists of names.
 FREE = {

@@ -21,8 +21,8 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from services import SERVICES
 from services.kit.config import Installation, Settings
-from services.kit.running import SERVICES
 from services.kit.telemetry.settings import OpenTelemetry
 
 _HEAD = """# Configuration

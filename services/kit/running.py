@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from services import SERVICES
 from services.kit import config
 from services.kit.app import OPERATOR, App, Door, Runtime
 from services.kit.bus import NearBus
@@ -27,7 +28,6 @@ from services.kit.terminal import Terminal
 from services.kit.vitals import Vitals
 
 log = logging.getLogger(__name__)
-SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
 
 
 def build(name: str, settings: Settings, runtime: Runtime) -> App:

@@ -11,6 +11,7 @@ from cryptography import x509
 
 from deploy import init
 from deploy.authority import Authority, Issued
+from services import SERVICES
 from services.kit.tls import Credentials
 from tests.support.server import ROOT
 
@@ -144,7 +145,7 @@ def test_a_service_that_there_is_not_gets_no_certificate(tmp_path: Path) -> None
 
 def test_every_service_has_what_its_settings_name_and_no_word_of_another(made: Path) -> None:
     files = contents(made)
-    for name in init.SERVICES:
+    for name in SERVICES:
         assert files[f"{name}/database_url"].startswith(f"postgresql+psycopg://{name}:".encode())
         assert files[f"{name}/cache_url"].startswith(f"rediss://{name}:".encode())
         own = files[f"words/postgres_{name}"]

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from aimass import Client
-from services.kit.running import SERVICES
+from services import SERVICES
 from tests.journeys import steps
 from tests.support import flights
 from tests.support.house import house

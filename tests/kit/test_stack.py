@@ -12,6 +12,7 @@ import pytest
 
 from aimass import Failure as Refusal
 from aimass import backup
+from services import SERVICES
 from services.kit.adapters import Storage
 from services.kit.bucket_s3 import PIECE, Bucket, Stored
 from services.kit.config import ConfigError
@@ -21,7 +22,6 @@ from services.kit.running import Process
 from services.kit.sealed_objects import SealedObjects
 from services.kit.stack import Stack, command, read, stack_of, writing
 from services.kit.stack.offsets_kafka import READERS, counted
-from services.kit.stack.place import SERVICES
 from services.kit.stack.writing import FORMAT
 from services.logs.ingest.api import TOPICS
 from tests.support.storages import settings as settings_of_blobs

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from aimass import Client
-from services.kit.running import SERVICES
+from services import SERVICES
 from tests.support.server import ROOT, free_ports
 
 HOST = "host.docker.internal"  # what containers call this machine

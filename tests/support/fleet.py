@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from aimass import Client
+from services import SERVICES
 from services.kit.probe import probe
-from services.kit.running import SERVICES
 from tests.support.server import ROOT, free_ports
 from tests.support.servers import NAMES, PASSWORD, USER, Program, database, make
 

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from aimass import Client
-from services.kit.running import SERVICES
+from services import SERVICES
 from tests.support.prepared import prepare
 
 ROOT = Path(__file__).parents[2]

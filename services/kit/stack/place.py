@@ -7,6 +7,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from services import SERVICES
 from services.kit import adapters
 from services.kit.bucket_s3 import Bucket
 from services.kit.config import ConfigError, Installation, load
@@ -15,7 +16,6 @@ from services.kit.space import Space
 from services.kit.tenant_keys import TenantKeys
 from services.kit.tls import Credentials
 
-SERVICES = ("gateway", "data", "trainer", "registry", "inference", "logs")
 # Secrets that what is kept cannot be used without, by their settings.
 _SECRETS = ("AIMASS_GATEWAY_PEPPER", "AIMASS_SECRETS_KEY")
 OLD_KEYS = "AIMASS_SECRETS_OLD_KEYS"

@@ -17,7 +17,7 @@ from services.kit.db_postgresql import MIGRATION
 from services.kit.errors import Code, Failure
 from services.kit.stack import copy_postgresql as copy
 from services.kit.stack.offsets_kafka import Offsets, counted
-from services.kit.stack.place import OLD_KEYS, SERVICES, Stack
+from services.kit.stack.place import OLD_KEYS, Stack
 from services.kit.stack.writing import FORMAT
 
 # In the bucket and among the records: which archive they come from, until all of the stack is there.
@@ -30,10 +30,10 @@ def read(stack: Stack, file: Path) -> Made:
     """Puts everything back. Raises Failure, before anything is written for all that can be known before."""
     with held(file, FORMAT) as archive, ExitStack() as opened:
         _check_secrets(stack, archive)
-        connections = {name: opened.enter_context(_locked(stack, name)) for name in SERVICES}
+        connections = {name: opened.enter_context(_locked(stack, name)) for name in stack.databases}
         digest = archive.made.digest
         done = {name for name, connection in connections.items() if copy.restored_from(connection) == digest}
-        if done != set(SERVICES):
+        if done != set(stack.databases):
             left = _check_empty(stack, archive, connections, done)
             asyncio.run(_objects(stack, archive))
             _records(stack, archive)
@@ -85,7 +85,7 @@ def _check_empty(
     if stack.records.exists() and any(stack.records.iterdir()) and _mark(stack.records) != archive.made.digest:
         raise Failure(Code.ALREADY_EXISTS, f"{stack.records} is not empty")
     left = {}
-    for name in sorted(set(SERVICES) - done):
+    for name in sorted(set(stack.databases) - done):
         with _named(name):
             left[name] = copy.Filling(connections[name], stack.revisions[name], archive.said["databases"][name])
             left[name].check()
