@@ -158,4 +158,17 @@ def _name(file: FileDescriptorProto, path: list[int]) -> str:
 
 def topic(message: Any) -> str:
     """Where events of a type (a message descriptor) go: aimass.registry.v1 for those of registry_events.proto."""
-    return f"aimass.{message.file.name.rsplit('/', 1)[-1].removesuffix('_events.proto')}.v1"
+    return _topic(message.file.name.rsplit("/", 1)[-1].removesuffix(".proto"))
+
+
+@cache
+def topics() -> tuple[str, ...]:
+    """Where events of any type go. Imports what describes them, so that each is found by its name."""
+    names = [module.name for module in pkgutil.iter_modules(aimass.v1.__path__) if module.name.endswith("_events_pb2")]
+    for name in names:
+        importlib.import_module(f"aimass.v1.{name}")
+    return tuple(_topic(name.removesuffix("_pb2")) for name in names)
+
+
+def _topic(file: str) -> str:
+    return f"aimass.{file.removesuffix('_events')}.v1"

@@ -8,6 +8,7 @@ from pathlib import Path
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from services.kit import contract
 from services.kit.bus import TELEMETRY
 from services.kit.bus_kafka.cluster import Cluster
 from services.kit.errors import Unavailable
@@ -15,10 +16,9 @@ from services.kit.errors import Unavailable
 Ends = dict[tuple[str, int], int]
 _SECONDS = 10_000  # milliseconds for a question
 _OURS, _ASIDE = "aimass.", ".dead"
-_SPEAK = ("audit", "data", "gateway", "inference", "registry", "trainer")
 # The groups that keep offsets, and what they read; other processes read from the end, and ask for what they missed.
 READERS: Mapping[str, frozenset[str]] = {
-    "logs": frozenset({TELEMETRY, *(f"aimass.{service}.v1" for service in _SPEAK)}),
+    "logs": frozenset({TELEMETRY, *contract.topics()}),
     "gateway-2": frozenset({"aimass.data.v1", "aimass.registry.v1", "aimass.trainer.v1"}),
     "registry": frozenset({"aimass.trainer.v1"}),
     "registry-1": frozenset({"aimass.gateway.v1", "aimass.inference.v1"}),

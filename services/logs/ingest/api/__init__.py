@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from google.protobuf.message import DecodeError
 
+from services.kit import contract
 from services.kit.bus import TELEMETRY, Bus, Event, Reader
 from services.kit.errors import Failure
 from services.kit.inbox import aside
@@ -16,15 +17,7 @@ from services.logs.ingest.service import Batch, Ingest
 from services.logs.tables import Table
 
 log = logging.getLogger(__name__)
-TOPICS = [
-    "aimass.data.v1",
-    "aimass.trainer.v1",
-    "aimass.registry.v1",
-    "aimass.inference.v1",
-    "aimass.gateway.v1",
-    "aimass.audit.v1",
-    TELEMETRY,
-]
+TOPICS = [*contract.topics(), TELEMETRY]
 Hear = Callable[[Sequence[Event]], Awaitable[None]]
 _POLL = 32  # events; one of telemetry holds up to a thousand records
 _EVERY = 0.25  # seconds between two looks where something always comes: each is a transaction of the bus and a sync

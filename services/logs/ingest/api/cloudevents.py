@@ -11,15 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from aimass.v1 import (  # noqa: F401 - their messages are found by name
-    audit_events_pb2,
-    data_events_pb2,
-    gateway_events_pb2,
-    inference_events_pb2,
-    options_pb2,
-    registry_events_pb2,
-    trainer_events_pb2,
-)
+from aimass.v1 import options_pb2
 from services.kit.bus import Event
 from services.kit.redaction import redact
 from services.logs.domain import Record, Value, bounded, cut, word
