@@ -21,6 +21,8 @@ from services.logs.search.api import LogsApi
 from services.logs.search.index import Index
 from services.logs.search.service import Search
 from services.logs.subscriptions.api import SubscriptionsApi
+from services.logs.subscriptions.channel import Channels
+from services.logs.subscriptions.channel_webhook import Webhooks
 from services.logs.subscriptions.deliveries import Deliveries
 from services.logs.subscriptions.secrets import Secrets
 from services.logs.subscriptions.service import Subscriptions
@@ -39,8 +41,9 @@ def build(config: Config, runtime: Runtime) -> App:
 
     egress, vault, now = Egress(runtime.settings.egress_allow), runtime.vault, runtime.now
     kept = SubscriptionStore(db)
-    subscriptions = Subscriptions(kept, ingest, search, egress, vault, now)
-    deliveries = Deliveries(kept, egress, vault, now, config.webhook_schedule, config.webhook_seconds)
+    channels = Channels(Webhooks(egress, vault, now, config.webhook_seconds))
+    subscriptions = Subscriptions(kept, ingest, search, channels, vault, now)
+    deliveries = Deliveries(kept, channels, now, config.webhook_schedule)
     subscriptions.on_due = deliveries.wake
     monitors = Monitors(MonitorStore(db), ingest, now)
 

@@ -17,6 +17,8 @@ from services.kit.egress import Egress
 from services.kit.errors import Unavailable
 from services.kit.secrets import Vault
 from services.logs.database import open_database
+from services.logs.subscriptions.channel import Channels
+from services.logs.subscriptions.channel_webhook import Webhooks
 from services.logs.subscriptions.deliveries import Deliveries
 from services.logs.subscriptions.domain import BLOCKED, DELIVERED, PENDING, Created
 from services.logs.subscriptions.service import context_of
@@ -47,7 +49,12 @@ async def closing() -> AsyncIterator[None]:
 
 def sending(store: Store, vault: Vault, schedule: tuple[float, ...] = (0.1,), seconds: float = 5) -> Deliveries:
     _open.append(Egress("127.0.0.1"))
-    return Deliveries(store, _open[-1], vault, lambda: datetime.now(UTC), schedule, seconds)
+    channels = Channels(Webhooks(_open[-1], vault, now, seconds))
+    return Deliveries(store, channels, now, schedule)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def made(store: Store, sink: Sink, vault: Vault, secret: bytes = bytes(24), sealed_for: Scope = ACME) -> None:

@@ -1,9 +1,6 @@
 """Sending: each delivery until its receiver takes it, none held up by another's receiver."""
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import logging
 import random
 from collections import Counter
@@ -12,11 +9,9 @@ from datetime import datetime
 from functools import partial
 
 from services.kit.auth import Scope
-from services.kit.egress import Egress
-from services.kit.errors import Code, Failure
-from services.kit.secrets import Vault
-from services.logs.subscriptions.domain import BLOCKED, DEAD, DELIVERED, PENDING, next_try
-from services.logs.subscriptions.service import context_of
+from services.kit.errors import Failure
+from services.logs.subscriptions.channel import Channels
+from services.logs.subscriptions.domain import DEAD, DELIVERED, PENDING, next_try
 from services.logs.subscriptions.store import Due, Store
 
 log = logging.getLogger(__name__)
@@ -26,19 +21,12 @@ _LOOK_EVERY = 1.0  # seconds
 
 
 class Deliveries:
-    """Sends what is due, signed as Standard Webhooks say. A try that a crash cut off is made again with the same id."""
+    """Sends what is due. A try that a crash cut off is made again with the same id."""
 
     def __init__(
-        self,
-        store: Store,
-        egress: Egress,
-        vault: Vault,
-        now: Callable[[], datetime],
-        schedule: tuple[float, ...],
-        seconds: float,
+        self, store: Store, channels: Channels, now: Callable[[], datetime], schedule: tuple[float, ...]
     ) -> None:
-        self._store, self._egress, self._vault, self._now = store, egress, vault, now
-        self._schedule, self._seconds = schedule, seconds
+        self._store, self._channels, self._now, self._schedule = store, channels, now, schedule
         self._news = asyncio.Event()
         self._flying: dict[str, asyncio.Task[None]] = {}
         self._busy: Counter[tuple[Scope, str]] = Counter()
@@ -88,7 +76,7 @@ class Deliveries:
 
     async def _send(self, due: Due) -> None:
         attempts = due.delivery.attempts + 1
-        status, error, state = await self._try(due)
+        status, error, state = await self._channels.of(due.url).send(due)
         again = next_try(self._schedule, attempts, self._now(), random.random()) if state == PENDING else None
         if state == PENDING and again is None:
             state = DEAD
@@ -97,24 +85,3 @@ class Deliveries:
         await self._store.settle(
             due.scope, due.delivery.delivery, **values, next_attempt_time=again, deliver_time=ended
         )
-
-    async def _try(self, due: Due) -> tuple[int, str, str]:
-        """HTTP status, what went wrong, and the state that follows."""
-        try:
-            headers = {**due.message.headers, **self._signature(due)}
-            answer = await self._egress.request("POST", due.url, headers, due.message.body, self._seconds, 65_536)
-        except ValueError as error:
-            return 0, f"the secret cannot be opened: {error}", BLOCKED
-        except Failure as failure:
-            return 0, failure.detail, BLOCKED if failure.code is Code.EGRESS_DENIED else PENDING
-        if 200 <= answer.status < 300:
-            return answer.status, "", DELIVERED
-        # 410 says that nobody listens there any more.
-        return answer.status, f"the receiver answered {answer.status}", DEAD if answer.status == 410 else PENDING
-
-    def _signature(self, due: Due) -> dict[str, str]:
-        secret = self._vault.open(due.secret, context_of(due.scope, due.delivery.subscription))
-        name, stamp = due.delivery.delivery, str(int(self._now().timestamp()))
-        signed = b".".join([name.encode(), stamp.encode(), due.message.body])
-        mark = base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
-        return {"webhook-id": name, "webhook-timestamp": stamp, "webhook-signature": f"v1,{mark}"}

@@ -16,7 +16,6 @@ import orjson
 from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.db import Once
-from services.kit.egress import Egress
 from services.kit.errors import Failure, InvalidValue, Violation
 from services.kit.pages import Page
 from services.kit.secrets import Vault
@@ -27,6 +26,7 @@ from services.logs.ingest.service import Ingest, Stored, singly
 from services.logs.search.domain import All, Not, Query, matches, parse
 from services.logs.search.index import Window
 from services.logs.search.service import Search
+from services.logs.subscriptions.channel import Channels
 from services.logs.subscriptions.domain import (
     PENDING,
     Created,
@@ -70,10 +70,16 @@ class Subscriptions:
     """Who is told what. A record that matches becomes a delivery row in the transaction that notes how far we are."""
 
     def __init__(
-        self, store: Store, ingest: Ingest, search: Search, egress: Egress, vault: Vault, now: Callable[[], datetime]
+        self,
+        store: Store,
+        ingest: Ingest,
+        search: Search,
+        channels: Channels,
+        vault: Vault,
+        now: Callable[[], datetime],
     ) -> None:
         self._store, self._ingest, self._search = store, ingest, search
-        self._egress, self._vault, self._now = egress, vault, now
+        self._channels, self._vault, self._now = channels, vault, now
         self.on_due: Callable[[], None] = lambda: None
 
     async def create(self, scope: Scope, name: str, wanted: Change, once: Once | None) -> Created:
@@ -97,7 +103,7 @@ class Subscriptions:
         parse(one.filter)
         check_template(one.subject)
         check_template(one.body)
-        await self._egress.check(one.url)
+        await self._channels.of(one.url).check(one.url)
 
     async def get(self, scope: Scope, name: str) -> Subscription:
         """Raises not_found."""
