@@ -1,6 +1,10 @@
-"""Columns and quality between the domain and the wire."""
+"""Values of several slices between the domain and the wire."""
 
 from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+from google.protobuf.message import Message
 
 from aimass.v1 import schema_pb2 as pb
 from services.data.schema import Column, ColumnType
@@ -39,3 +43,31 @@ def schema_to_wire(columns: Iterable[Column]) -> pb.TableSchema:
 def schema_from_wire(schema: pb.TableSchema) -> tuple[Column, ...]:
     """Raises invalid_value for a column without a type."""
     return tuple(column_from_wire(column) for column in schema.columns)
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """The fields of a message by name: enum values as words, such as csv. Raises invalid_value for one not known."""
+    return {field.name: _plain(field, getattr(message, field.name)) for field in message.DESCRIPTOR.fields}
+
+
+def _plain(field: Any, value: Any) -> Any:
+    if field.enum_type is None:
+        return value
+    known = field.enum_type.values_by_number.get(value)
+    if not known or not value:
+        raise InvalidValue(f"the {field.name} is not known")
+    return known.name.removeprefix(_prefix(field)).lower()
+
+
+def fields_of(value: Any, message: Any) -> dict[str, Any]:
+    """The fields of a dataclass as those of the same name in a message (its descriptor)."""
+    known = message.fields_by_name
+    return {one.name: _wired(known[one.name], getattr(value, one.name)) for one in fields(value)}
+
+
+def _wired(field: Any, value: Any) -> Any:
+    return f"{_prefix(field)}{value.upper()}" if field.enum_type else value
+
+
+def _prefix(field: Any) -> str:
+    return str(field.enum_type.values_by_number[0].name).removesuffix("UNSPECIFIED")

@@ -9,8 +9,8 @@ import orjson
 import pyarrow.parquet as pq
 
 from services.data.extractions import work
+from services.data.reading.folders import Place
 from services.data.reading.kinds import Definition, RuleDefinition, SqlSource, compiled_to_json, to_json
-from services.data.reading.places import Place
 from services.data.rules.compiling import compile_rule
 from services.kit.child import LENGTH, Child, Json
 

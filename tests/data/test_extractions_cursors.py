@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.data.extractions import work
+from services.data.reading import connector_sql
 from services.data.reading.kinds import RuleColumn, SqlRule, SqlSource
 from services.data.schema import ColumnType
 from services.kit.errors import Code, Failure
@@ -52,7 +53,7 @@ def keys(reading: Reading) -> list[str]:
 def test_every_key_is_read_once(
     root: Path, monkeypatch: pytest.MonkeyPatch, declared: str, first: list[Any], second: list[Any], page: int
 ) -> None:
-    monkeypatch.setattr(work, "_PAGE", page)
+    monkeypatch.setattr(connector_sql, "_PAGE", page)
     table(root, declared, *reversed(first))
     reading = Reading(root, SOURCE, RULE)
     seen = [keys(reading), keys(reading)]
@@ -75,7 +76,7 @@ def test_texts_are_read_once_however_they_are_divided(texts: set[str], data: st.
     ordered = sorted(texts, key=lambda key: key.encode())
     cut = data.draw(st.integers(0, len(ordered)))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "_PAGE", data.draw(st.integers(1, 5)))
+        patch.setattr(connector_sql, "_PAGE", data.draw(st.integers(1, 5)))
         root = Path(folder) / "import"
         root.mkdir()
         table(root, "TEXT PRIMARY KEY", *ordered[:cut])
@@ -130,7 +131,7 @@ def test_names_that_need_quotes_are_quoted_everywhere(root: Path) -> None:
 def test_progress_is_a_share_of_numbers_and_half_of_what_is_no_number(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "_PAGE", 1)
+    monkeypatch.setattr(connector_sql, "_PAGE", 1)
     monkeypatch.setattr(work, "_TELL", -1.0)
     table(root, "INTEGER PRIMARY KEY", 10, 15, 20)
     reading = Reading(root, SOURCE, RULE)

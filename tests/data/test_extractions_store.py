@@ -1,7 +1,6 @@
 """Extractions and cursors as they are kept: by rule, by place, by tenant, in one transaction with their end."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from services.data.database import schema
 from services.data.extractions import domain
 from services.data.extractions.domain import Counts, Extraction, Task
 from services.data.extractions.events import extraction_ended
-from services.data.extractions.runner import place_of
 from services.data.extractions.store import ExtractionStore
 from services.data.extractions.wire import extraction_to_wire
-from services.data.reading.kinds import Compiled, FileFormat, FilesSource, SqlSource
+from services.data.reading.kinds import Compiled, SqlSource
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure, Internal
 from services.kit.timestamps import uuid7
@@ -184,15 +182,3 @@ async def test_runs_are_listed_by_rule_in_pages(store: ExtractionStore) -> None:
     assert seen == [run.extraction for run in reversed(made) if run.rule == "a"]
     assert [run.rule for run in (await store.list(ACME, "", 100, "")).items] == ["a", "b", "a", "b", "a"]
     assert not (await store.list(OTHER, "", 100, "")).items
-
-
-@pytest.mark.parametrize("field", ["url", "table", "cursor"])
-def test_a_cursor_belongs_to_a_table_and_a_column(field: str) -> None:
-    source = SqlSource("sqlite:///a.db", "t", "id")
-    assert place_of(source) == place_of(SqlSource("sqlite:///a.db", "t", "id"))
-    assert place_of(replace(source, **{field: "other"})) != place_of(source)
-
-
-def test_parts_of_a_place_do_not_run_into_each_other() -> None:
-    assert place_of(SqlSource("u", "ab", "c")) != place_of(SqlSource("u", "a", "bc"))
-    assert place_of(FilesSource(FileFormat.CSV, "a")) == place_of(FilesSource(FileFormat.TEXT, "b")) == "files"

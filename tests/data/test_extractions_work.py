@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.data.extractions import work
+from services.data.reading import connector_files
 from services.data.reading.kinds import FileFormat, FileRule, FilesSource, JsonRule, RegexRule, RuleColumn
 from services.data.schema import ColumnType
 from services.kit.errors import Code, Failure
@@ -125,7 +126,7 @@ def test_batches_make_no_difference(root: Path, monkeypatch: pytest.MonkeyPatch)
     (root / "a.log").write_text("".join(f"{i}\n" if i % 7 else "x\n" for i in range(100)))
     whole = Reading(root, LOG, TEXT)
     rows, broken = (answer := whole.run()) and whole.rows(answer), whole.broken(answer)
-    monkeypatch.setattr(work, "_PAGE", 3)
+    monkeypatch.setattr(connector_files, "_PAGE", 3)
     pieces = Reading(root, LOG, TEXT)
     pieces.runs = whole.runs
 
@@ -135,7 +136,7 @@ def test_batches_make_no_difference(root: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_progress_is_told_and_never_goes_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "_PAGE", 5)
+    monkeypatch.setattr(connector_files, "_PAGE", 5)
     monkeypatch.setattr(work, "_TELL", -1.0)
     for name in ("a.log", "b.log"):
         (root / name).write_text("".join(f"{i}\n" for i in range(20)))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from services.data.reading.folders import Place
 from services.data.reading.kinds import (
     Compiled,
     Definition,
@@ -18,7 +19,6 @@ from services.data.reading.kinds import (
     SqlRule,
     SqlSource,
 )
-from services.data.reading.places import Place
 from services.data.rules import domain
 from services.data.rules.compiling import compile_rule
 from services.data.schema import ColumnType

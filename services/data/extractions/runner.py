@@ -4,7 +4,6 @@ A crash before the child's end leaves nothing but files that nobody names: the r
 A crash after it leaves what the data set was handed (`recover`): the run is completed from that.
 """
 
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -17,7 +16,8 @@ from services.data.efforts.service import Efforts
 from services.data.extractions import domain
 from services.data.extractions.domain import Counts, Extraction, Task
 from services.data.extractions.store import ExtractionStore
-from services.data.reading.kinds import Compiled, Definition, SqlSource, compiled_to_json, to_json
+from services.data.reading.connectors import connector
+from services.data.reading.kinds import Compiled, compiled_to_json, to_json
 from services.data.schema import Column
 from services.data.sources.service import Sources
 from services.kit import process
@@ -65,7 +65,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
 
     async def _do(self, scope: Scope, extraction: Extraction) -> None:
         task = await self._store.task(scope, extraction.extraction)
-        place = place_of(task.definition)
+        place = connector(task.definition).identity
         new = await self._data_sets.recover(scope, extraction.data_set, extraction.extraction)
         new = new or await self._read(scope, extraction, task, place)
         self._settle(extraction.operation)
@@ -120,14 +120,6 @@ class ExtractionRunner(LeasedWork[Extraction]):
                 if not again:
                     raise
         raise AssertionError
-
-
-def place_of(definition: Definition) -> str:
-    """What a cursor belongs to: a table, or the files of a source, which are known one by one."""
-    if not isinstance(definition, SqlSource):
-        return "files"
-    said = "\0".join((definition.url, definition.table, definition.cursor))
-    return f"sha256:{hashlib.sha256(said.encode()).hexdigest()}"
 
 
 def columns_of(compiled: Compiled) -> tuple[Column, ...]:

@@ -1,6 +1,6 @@
 """A checked rule at work: record in, typed row or refusal out. The same for tests, previews and extractions. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -54,6 +54,15 @@ class Extractor:
     def missing(self, value: Any, column: RuleColumn) -> bool:
         """A value that is not there, or a text that says so."""
         return value is None or (isinstance(value, str) and value in self.nulls)
+
+
+def of(compiled: Compiled, fields: Sequence[str], nulls: Iterable[str]) -> Extractor:
+    """For records of files: lines, documents, or fields by this header, where the nulls mean a missing value."""
+    if compiled.pattern:
+        return for_lines(compiled)
+    if compiled.paths:
+        return for_documents(compiled)
+    return for_fields(compiled, fields, frozenset(["", *nulls]))
 
 
 def for_fields(compiled: Compiled, fields: Sequence[str], nulls: frozenset[str] = frozenset()) -> Extractor:

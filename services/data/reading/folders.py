@@ -5,8 +5,9 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from services.kit.errors import Code, Failure, InvalidValue
 
@@ -18,6 +19,22 @@ _WILDCARDS = 10  # in one pattern
 Parts = tuple[str, ...]
 
 
+class Place(NamedTuple):
+    """A file or a pattern, as steps below a folder that the tenant may read."""
+
+    root: Path
+    steps: Parts
+
+    def to_json(self) -> dict[str, Any]:
+        """For a child process."""
+        return {"root": str(self.root), "steps": list(self.steps)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Place":
+        """What `to_json` wrote."""
+        return cls(Path(stored["root"]), tuple(stored["steps"]))
+
+
 def roots(setting: str, home: Path, tenant: str) -> tuple[Path, ...]:
     """The folders of a tenant, his own first: those of the setting, `{tenant}` filled in, or the import folder."""
     if not _TENANT.match(tenant):
@@ -26,7 +43,7 @@ def roots(setting: str, home: Path, tenant: str) -> tuple[Path, ...]:
     return tuple(Path(folder.replace("{tenant}", tenant)).absolute() for folder in folders)
 
 
-def place(allowed: Sequence[Path], text: str) -> tuple[Path, Parts]:
+def place(allowed: Sequence[Path], text: str) -> Place:
     """The root that a path lies below, and the steps from there.
 
     A relative path begins at the first root. Raises invalid_value for tricks, egress_denied outside of every root.
@@ -37,11 +54,11 @@ def place(allowed: Sequence[Path], text: str) -> tuple[Path, Parts]:
     if any(step in ("", ".", "..") for step in steps):
         raise InvalidValue("the path must not contain empty steps, . or ..")
     if not text.startswith("/"):
-        return allowed[0], steps
+        return Place(allowed[0], steps)
     for root in allowed:
         begin = root.parts[1:]
         if steps[: len(begin)] == begin and len(steps) > len(begin):
-            return root, steps[len(begin) :]
+            return Place(root, steps[len(begin) :])
     raise Failure(Code.EGRESS_DENIED, "the path lies outside the folders that the operator allows")
 
 

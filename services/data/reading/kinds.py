@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from services.data.schema import ColumnType
 
@@ -16,13 +16,35 @@ class FileFormat(StrEnum):
     TEXT = "text"
 
 
+class Records(StrEnum):
+    """What the records of a source are; a rule is for one of these."""
+
+    ROWS = "a sql source"
+    FIELDS = "files of format csv"
+    DOCUMENTS = "files of format json_lines"
+    LINES = "files of format text"
+
+
+_OF_FILES = {
+    FileFormat.CSV: Records.FIELDS,
+    FileFormat.JSON_LINES: Records.DOCUMENTS,
+    FileFormat.TEXT: Records.LINES,
+}
+
+
 @dataclass(frozen=True)
 class SqlSource:
     """A table of a SQL database, read by a unique increasing column."""
 
+    records: ClassVar[Records] = Records.ROWS
     url: str
     table: str
     cursor: str
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "SqlSource":
+        """From plain values by the names of the fields, as they are stored and sent."""
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -35,8 +57,21 @@ class FilesSource:
     delimiter: str = ","
     null_values: tuple[str, ...] = ()
 
+    @property
+    def records(self) -> Records:
+        """What the format divides them into."""
+        return _OF_FILES[self.format]
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "FilesSource":
+        """From plain values by the names of the fields, as they are stored and sent."""
+        kind, delimiter, nulls = FileFormat(values["format"]), values["delimiter"] or ",", tuple(values["null_values"])
+        return cls(kind, values["pattern"], values["upload_digest"], delimiter, nulls)
+
+
+# Every kind of source, by its name in the contract. How each is read says `connectors`.
 Definition = SqlSource | FilesSource
+SOURCES: Mapping[str, type[Definition]] = {"sql": SqlSource, "files": FilesSource}
 
 
 @dataclass(frozen=True)
@@ -53,6 +88,7 @@ class RuleColumn:
 class SqlRule:
     """A SELECT on the source's table; `columns` say more of some of its columns."""
 
+    needs: ClassVar[Records] = Records.ROWS
     sql: str
     columns: tuple[RuleColumn, ...] = ()
 
@@ -61,6 +97,7 @@ class SqlRule:
 class FileRule:
     """Columns of a delimited file."""
 
+    needs: ClassVar[Records] = Records.FIELDS
     columns: tuple[RuleColumn, ...]
 
 
@@ -68,6 +105,7 @@ class FileRule:
 class JsonRule:
     """Values in JSON records, by path."""
 
+    needs: ClassVar[Records] = Records.DOCUMENTS
     columns: tuple[RuleColumn, ...]
 
 
@@ -75,11 +113,14 @@ class JsonRule:
 class RegexRule:
     """Named groups of a pattern that matches a whole line."""
 
+    needs: ClassVar[Records] = Records.LINES
     pattern: str
     columns: tuple[RuleColumn, ...]
 
 
+# Every kind of rule, by its name in the contract. How each is checked and brought into form says `rules.compiling`.
 RuleDefinition = SqlRule | FileRule | JsonRule | RegexRule
+RULES: Mapping[str, type[RuleDefinition]] = {"sql": SqlRule, "file": FileRule, "json": JsonRule, "regex": RegexRule}
 
 
 @dataclass(frozen=True)
@@ -96,37 +137,30 @@ class Compiled:
     paths: tuple[tuple[str | int, ...], ...] = field(default=())
 
 
-_KINDS: dict[str, Any] = {
-    "sql_source": SqlSource,
-    "files_source": FilesSource,
-    "sql": SqlRule,
-    "file": FileRule,
-    "json": JsonRule,
-    "regex": RegexRule,
-}
+_NAMES = {kind: name for kinds in (SOURCES, RULES) for name, kind in kinds.items()}
+
+
+def name_of(value: Definition | RuleDefinition) -> str:
+    """What its kind is called in the contract."""
+    return _NAMES[type(value)]
 
 
 def to_json(value: Definition | RuleDefinition) -> dict[str, Any]:
     """A definition for a database or a child process."""
-    kind = next(name for name, known in _KINDS.items() if type(value) is known)
-    return {"kind": kind, **asdict(value)}
+    suffix = "_source" if isinstance(value, Definition) else ""
+    return {"kind": f"{name_of(value)}{suffix}", **asdict(value)}
 
 
 def source_from_json(stored: Mapping[str, Any]) -> Definition:
     """What `to_json` wrote of a source."""
     values = {key: value for key, value in stored.items() if key != "kind"}
-    if stored["kind"] == "sql_source":
-        return SqlSource(**values)
-    return FilesSource(
-        **{**values, "format": FileFormat(values["format"]), "null_values": tuple(values["null_values"])}
-    )
+    return SOURCES[stored["kind"].removesuffix("_source")].of(values)
 
 
 def rule_from_json(stored: Mapping[str, Any]) -> RuleDefinition:
     """What `to_json` wrote of a rule."""
     values = {key: value for key, value in stored.items() if key not in ("kind", "columns")}
-    definition: RuleDefinition = _KINDS[stored["kind"]](**values, columns=_columns(stored["columns"]))
-    return definition
+    return RULES[stored["kind"]](**values, columns=_columns(stored["columns"]))
 
 
 def compiled_to_json(compiled: Compiled) -> dict[str, Any]:

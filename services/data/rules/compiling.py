@@ -1,9 +1,12 @@
 """Checks a rule against its source and brings it into the form that runs."""
 
-from services.data.reading import paths, samples, select
+from services.data.reading import paths, select
+from services.data.reading.connector_sql import SqlConnector
+from services.data.reading.folders import Place
 from services.data.reading.kinds import (
     Compiled,
     Definition,
+    FileRule,
     JsonRule,
     RegexRule,
     RuleColumn,
@@ -11,7 +14,6 @@ from services.data.reading.kinds import (
     SqlRule,
     SqlSource,
 )
-from services.data.reading.places import Place
 from services.data.rules.domain import misfit
 from services.data.schema import Column, check_columns
 from services.kit import patterns
@@ -25,22 +27,24 @@ def compile_rule(rule: RuleDefinition, source: Definition, place: Place) -> Comp
     """
     if reason := misfit(rule, source):
         raise InvalidValue(reason)
-    if isinstance(rule, SqlRule):
-        assert isinstance(source, SqlSource), "it fits"
-        return _compile_sql(rule, source, place)
-    check_columns(Column(column.name, column.type) for column in rule.columns)
-    if isinstance(rule, JsonRule):
-        return Compiled(rule.columns, paths=tuple(paths.parse(column.source) for column in rule.columns))
-    if isinstance(rule, RegexRule):
-        return _compile_regex(rule.pattern, rule.columns)
-    return Compiled(rule.columns)
+    if not isinstance(rule, SqlRule):
+        check_columns(Column(column.name, column.type) for column in rule.columns)
+    match rule:
+        case SqlRule():
+            assert isinstance(source, SqlSource), "it fits"
+            return _compile_sql(rule, source, place)
+        case FileRule(columns):
+            return Compiled(columns)
+        case JsonRule(columns):
+            return Compiled(columns, paths=tuple(paths.parse(column.source) for column in columns))
+        case RegexRule(pattern, columns):
+            return _compile_regex(pattern, columns)
 
 
 def _compile_sql(rule: SqlRule, source: SqlSource, place: Place) -> Compiled:
-    table = samples.look(source, place)
-    assert table, "a SQL source has a table"
-    compiled = select.compile_select(rule, source, table)
-    samples.prepare(source, place, compiled)
+    table = SqlConnector(source)
+    compiled = select.compile_select(rule, source, table.look(place))
+    table.prepare(place, compiled)
     return compiled
 
 

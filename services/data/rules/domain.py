@@ -4,24 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.data.etags import expect
-from services.data.reading.kinds import (
-    Compiled,
-    Definition,
-    FileFormat,
-    FileRule,
-    JsonRule,
-    RegexRule,
-    RuleDefinition,
-    SqlRule,
-    SqlSource,
-)
+from services.data.reading.kinds import Compiled, Definition, RuleDefinition, name_of
 from services.kit.errors import Code, FailedPrecondition, Failure
-
-_NEEDS: dict[type, FileFormat] = {
-    FileRule: FileFormat.CSV,
-    JsonRule: FileFormat.JSON_LINES,
-    RegexRule: FileFormat.TEXT,
-}
 
 
 @dataclass(frozen=True)
@@ -83,11 +67,7 @@ class Trial:
 
 def misfit(rule: RuleDefinition, source: Definition) -> str:
     """Why a rule cannot be for this kind of source; empty when it can."""
-    if isinstance(rule, SqlRule):
-        return "" if isinstance(source, SqlSource) else "a sql rule needs a sql source"
-    needed = _NEEDS[type(rule)]
-    fits = not isinstance(source, SqlSource) and source.format is needed
-    return "" if fits else f"this kind of rule needs files of format {needed}"
+    return "" if source.records is rule.needs else f"a {name_of(rule)} rule needs {rule.needs}"
 
 
 def check_fit(rule: RuleDefinition, source: Definition, name: str) -> None:

@@ -1,29 +1,26 @@
 """Rules between the domain and the wire."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from aimass.v1 import rules_pb2 as pb
-from services.data.reading.kinds import FileRule, JsonRule, RegexRule, RuleColumn, RuleDefinition, SqlRule
+from services.data.reading.kinds import RULES, RuleColumn, RuleDefinition, name_of
 from services.data.rules.domain import RuleView, Trial
 from services.data.schema import Column
 from services.data.structs import to_struct
-from services.data.wire import column_type_from_wire, column_type_to_wire, schema_to_wire
+from services.data.wire import column_type_from_wire, column_type_to_wire, fields_of, plain, schema_to_wire
 from services.kit.errors import InvalidValue
 from services.kit.timestamps import to_wire
 
 
 def definition_of(definition: pb.RuleDefinition) -> RuleDefinition:
     """What a request says. Raises invalid_value when it says nothing."""
-    match definition.WhichOneof("kind"):
-        case "sql":
-            return SqlRule(definition.sql.sql, _columns(definition.sql.columns))
-        case "file":
-            return FileRule(_columns(definition.file.columns))
-        case "json":
-            return JsonRule(_columns(definition.json.columns))
-        case "regex":
-            return RegexRule(definition.regex.pattern, _columns(definition.regex.columns))
-    raise InvalidValue("the definition must be sql, file, json or regex")
+    kind = definition.WhichOneof("kind")
+    if kind is None:
+        *others, last = RULES
+        raise InvalidValue(f"the definition must be {', '.join(others)} or {last}")
+    said = getattr(definition, kind)
+    return RULES[kind](**plain(said) | {"columns": _columns(said.columns)})
 
 
 def _columns(columns: Iterable[pb.RuleColumn]) -> tuple[RuleColumn, ...]:
@@ -37,16 +34,11 @@ def _columns(columns: Iterable[pb.RuleColumn]) -> tuple[RuleColumn, ...]:
 
 def definition_to_wire(definition: RuleDefinition) -> pb.RuleDefinition:
     """As it was said."""
-    columns = [_column_to_wire(column) for column in definition.columns]
-    match definition:
-        case SqlRule(sql):
-            return pb.RuleDefinition(sql=pb.SqlRule(sql=sql, columns=columns))
-        case FileRule():
-            return pb.RuleDefinition(file=pb.FileRule(columns=columns))
-        case JsonRule():
-            return pb.RuleDefinition(json=pb.JsonRule(columns=columns))
-        case RegexRule(pattern):
-            return pb.RuleDefinition(regex=pb.RegexRule(pattern=pattern, columns=columns))
+    kind = name_of(definition)
+    said = fields_of(definition, pb.RuleDefinition.DESCRIPTOR.fields_by_name[kind].message_type)
+    said["columns"] = [_column_to_wire(column) for column in definition.columns]
+    made: Any = {kind: said}
+    return pb.RuleDefinition(**made)
 
 
 def _column_to_wire(column: RuleColumn) -> pb.RuleColumn:

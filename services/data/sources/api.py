@@ -2,6 +2,7 @@
 
 from aimass.v1 import sources_pb2 as pb
 from aimass.v1 import uploads_pb2
+from services.data.reading.kinds import SOURCES
 from services.data.sources.domain import Change
 from services.data.sources.service import Sources
 from services.data.sources.uploads import SourceUploads
@@ -11,7 +12,7 @@ from services.data.wire import schema_to_wire
 from services.kit.errors import InvalidValue
 from services.kit.rpc import Call
 
-_FIELDS = ("description", "sql", "files")
+_FIELDS = ("description", *SOURCES)
 
 
 class SourcesApi:

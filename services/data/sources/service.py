@@ -7,11 +7,11 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from services.data.reading import samples
+from services.data.reading.connectors import connector
+from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, Definition, FilesSource
-from services.data.reading.places import Place, Places
+from services.data.reading.places import Places
 from services.data.reading.samples import Sample, Tried
-from services.data.reading.sqlite import Table
 from services.data.sources import domain
 from services.data.sources.domain import Change, Source
 from services.data.sources.store import SourceStore
@@ -38,10 +38,10 @@ class Sources:
         now = self._now()
         return await self._store.create(scope, Source(name, description, definition, now, now), once)
 
-    async def look(self, scope: Scope, definition: Definition) -> Table | None:
-        """Opens what is described; a table is described in turn. Raises invalid_value, egress_denied."""
+    async def look(self, scope: Scope, definition: Definition) -> None:
+        """Opens what is described. Raises invalid_value, egress_denied."""
         async with self.place(scope, definition) as place:
-            return await asyncio.to_thread(samples.look, definition, place)
+            await asyncio.to_thread(connector(definition).look, place)
 
     @contextlib.asynccontextmanager
     async def place(self, scope: Scope, definition: Definition) -> AsyncIterator[Place]:
@@ -89,14 +89,14 @@ class Sources:
         if not 0 <= records <= _MOST:
             raise InvalidValue(f"records must be between 1 and {_MOST}")
         async with self.place(scope, definition) as place:
-            return await asyncio.to_thread(samples.preview, definition, place, records or _RECORDS)
+            return await asyncio.to_thread(connector(definition).preview, place, records or _RECORDS)
 
     async def tries(self, scope: Scope, source: Source, compiled: Compiled, records: int) -> Sequence[Tried]:
         """The first records with what extracts them. Raises invalid_value, egress_denied, limit_exceeded."""
         async with self.place(scope, source.definition) as place:
 
             def read() -> Sequence[Tried]:
-                found = samples.tries(source.definition, place, compiled, records)
+                found = connector(source.definition).tries(place, compiled, records)
                 return [tried for tried, _ in zip(found, range(records), strict=False)]
 
             return await asyncio.to_thread(read)

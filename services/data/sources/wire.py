@@ -1,9 +1,12 @@
 """Sources and uploads between the domain and the wire."""
 
+from typing import Any
+
 from aimass.v1 import sources_pb2 as pb
 from aimass.v1 import uploads_pb2
-from services.data.reading.kinds import Definition, FileFormat, FilesSource, SqlSource
+from services.data.reading.kinds import SOURCES, Definition, name_of
 from services.data.sources.domain import Source, Upload
+from services.data.wire import fields_of, plain
 from services.kit.errors import InvalidValue
 from services.kit.timestamps import to_wire
 
@@ -14,46 +17,23 @@ def definition_of(request: Described) -> Definition:
     """What a request describes. Raises invalid_value when it describes nothing."""
     kind = request.WhichOneof("kind")
     if kind is None:
-        raise InvalidValue("sql or files must be set")
-    return _sql(request.sql) if kind == "sql" else _files(request.files)
-
-
-def _sql(source: pb.SqlSource) -> SqlSource:
-    return SqlSource(source.url, source.table, source.cursor)
-
-
-def _files(source: pb.FilesSource) -> FilesSource:
-    name = pb.FileFormat.Name(source.format) if source.format in pb.FileFormat.values() else ""
-    kind = FileFormat.__members__.get(name.removeprefix("FILE_FORMAT_"))
-    if kind is None:
-        raise InvalidValue("the format is not known")
-    nulls = tuple(source.null_values)
-    return FilesSource(kind, source.pattern, source.upload_digest, source.delimiter or ",", nulls)
+        raise InvalidValue(f"{' or '.join(SOURCES)} must be set")
+    return SOURCES[kind].of(plain(getattr(request, kind)))
 
 
 def source_to_wire(source: Source) -> pb.Source:
     """A source with its etag."""
-    message = pb.Source(
+    kind = name_of(source.definition)
+    described: Any = {kind: fields_of(source.definition, pb.Source.DESCRIPTOR.fields_by_name[kind].message_type)}
+    return pb.Source(
         source=source.source,
         description=source.description,
         etag=str(source.generation),
         create_time=to_wire(source.create_time),
         update_time=to_wire(source.update_time),
         delete_time=to_wire(source.delete_time),
+        **described,
     )
-    what = source.definition
-    if isinstance(what, SqlSource):
-        message.sql.CopyFrom(pb.SqlSource(url=what.url, table=what.table, cursor=what.cursor))
-        return message
-    files = pb.FilesSource(
-        pattern=what.pattern,
-        upload_digest=what.upload_digest,
-        format=pb.FileFormat.Value(f"FILE_FORMAT_{what.format.name}"),
-        delimiter=what.delimiter,
-        null_values=what.null_values,
-    )
-    message.files.CopyFrom(files)
-    return message
 
 
 def upload_to_wire(upload: Upload) -> uploads_pb2.Upload:

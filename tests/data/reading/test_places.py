@@ -5,8 +5,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from services.data.reading.folders import Place
 from services.data.reading.kinds import Definition, FileFormat, FilesSource, SqlSource
-from services.data.reading.places import Place, Places
+from services.data.reading.places import Places
 from services.kit.blobs import FolderBlobs
 from services.kit.errors import Code, Failure
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from services.data.reading import samples, sqlite
+from services.data.reading import connector_files, extractor, samples, sqlite
+from services.data.reading.connector_sql import SqlConnector
+from services.data.reading.connectors import connector
+from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, FileFormat, FilesSource, RuleColumn, SqlSource
-from services.data.reading.places import Place
 from services.data.schema import Column, ColumnType
 from services.kit.errors import Code, Failure
 
@@ -57,29 +59,29 @@ def test_a_table_suggests_the_types_that_its_values_keep_to(
     tmp_path: Path, declared: str, values: list[Any], kind: ColumnType, nullable: bool
 ) -> None:
     where = database(tmp_path, f"x {declared}", *enumerate(values))
-    shown = samples.preview(TABLE, where, 10)
+    shown = connector(TABLE).preview(where, 10)
     assert shown.columns == (Column("id", INT64, False), Column("x", kind, nullable))
     assert [record["x"] for record in shown.records] == values
 
 
 def test_a_preview_has_no_more_records_than_asked_for(tmp_path: Path) -> None:
     where = database(tmp_path, "x", *((i, i) for i in range(50)))
-    assert len(samples.preview(TABLE, where, 7).records) == 7
+    assert len(connector(TABLE).preview(where, 7).records) == 7
     (tmp_path / "a.log").write_text("line\n" * 500)
-    assert len(samples.preview(TEXT, place(tmp_path, "*.log"), 101).records) == 101
+    assert len(connector(TEXT).preview(place(tmp_path, "*.log"), 101).records) == 101
 
 
 def test_parts_are_named_in_order_and_not_all_of_many(tmp_path: Path) -> None:
     for i in range(105):
         (tmp_path / f"{i:03}.log").write_text("x\n")
-    shown = samples.preview(TEXT, place(tmp_path, "*.log"), 3)
+    shown = connector(TEXT).preview(place(tmp_path, "*.log"), 3)
     assert (shown.parts[0], shown.parts[-1], len(shown.parts)) == ("000.log", "099.log", 100)
 
 
 def test_files_with_other_fields_are_one_sample(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n1,x\n")
     (tmp_path / "b.csv").write_text("b,c\ny,NA\n")
-    shown = samples.preview(CSV, place(tmp_path, "*.csv"), 10)
+    shown = connector(CSV).preview(place(tmp_path, "*.csv"), 10)
 
     assert shown.records == ({"a": "1", "b": "x"}, {"b": "y", "c": "NA"})
     assert shown.columns == (Column("a", INT64, True), Column("b", STRING, False), Column("c", STRING, True))
@@ -100,33 +102,33 @@ def test_fields_suggest_types_without_what_means_missing(
     tmp_path: Path, values: list[str], kind: ColumnType, nullable: bool
 ) -> None:
     (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{value},\n" for value in values))
-    assert samples.preview(CSV, place(tmp_path, "a.csv"), 10).columns[0] == Column("x", kind, nullable)
+    assert connector(CSV).preview(place(tmp_path, "a.csv"), 10).columns[0] == Column("x", kind, nullable)
 
 
 def test_documents_suggest_types_by_field_and_keep_empty_texts(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1, "b": "", "c": [1]}\n{"a": 2.5, "b": null}\n')
-    shown = samples.preview(JSON, place(tmp_path, "a.jsonl"), 10)
+    shown = connector(JSON).preview(place(tmp_path, "a.jsonl"), 10)
     assert shown.columns == (Column("a", DOUBLE, False), Column("b", STRING, True), Column("c", STRING, True))
 
 
 def test_broken_records_are_left_out_of_a_preview(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('no\n[1]\n{"a": 1}\n')
-    assert samples.preview(JSON, place(tmp_path, "a.jsonl"), 10).records == ({"a": 1},)
+    assert connector(JSON).preview(place(tmp_path, "a.jsonl"), 10).records == ({"a": 1},)
 
 
 def test_a_sample_is_bounded_in_bytes_over_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "_BYTES", 1000)
+    monkeypatch.setattr(connector_files, "_BYTES", 1000)
     for name in ("a.log", "b.log"):
         (tmp_path / name).write_text("x" * 99 + "\n" + ("y" * 9 + "\n") * 1000)
-    found = samples.preview(TEXT, place(tmp_path, "*.log"), 5000).records
+    found = connector(TEXT).preview(place(tmp_path, "*.log"), 5000).records
     assert 0 < len(found) < 1000
 
 
 def test_a_sample_is_bounded_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "_SECONDS", -1.0)
+    monkeypatch.setattr(samples, "SECONDS", -1.0)
     (tmp_path / "a.log").write_text("x\n" * 500)
     with pytest.raises(Failure) as caught:
-        samples.preview(TEXT, place(tmp_path, "a.log"), 400)
+        connector(TEXT).preview(place(tmp_path, "a.log"), 400)
     assert caught.value.code is Code.LIMIT_EXCEEDED
 
 
@@ -135,24 +137,23 @@ def test_a_sample_is_bounded_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [("*.log", r"\*\.log matches no file"), ("a.log", "there is no a.log"), ("x/*.log", "matches no file")],
 )
 def test_a_place_without_files_is_said(tmp_path: Path, steps: str, says: str) -> None:
-    for work in (samples.look, lambda source, where: samples.preview(source, where, 1)):
+    for work in (connector(TEXT).look, lambda where: connector(TEXT).preview(where, 1)):
         with pytest.raises(Failure, match=says):
-            work(TEXT, place(tmp_path, steps))
+            work(place(tmp_path, steps))
 
 
 def test_a_look_describes_a_table_and_opens_files(tmp_path: Path) -> None:
-    table = samples.look(TABLE, database(tmp_path, "x TEXT, y"))
+    table = SqlConnector(TABLE).look(database(tmp_path, "x TEXT, y"))
     (tmp_path / "a.log").write_text("")
-    assert table
     assert table.columns == (("id", INT64), ("x", STRING), ("y", None))
-    assert samples.look(TEXT, place(tmp_path, "a.log")) is None
+    connector(TEXT).look(place(tmp_path, "a.log"))
 
 
 def test_tries_give_records_and_what_is_no_record_with_its_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n1,x\n2\n")
     compiled = Compiled((RuleColumn("a", "a", INT64),))
     broken, good = sorted(
-        samples.tries(CSV, place(tmp_path, "a.csv"), compiled, 10), key=lambda tried: not tried.reason
+        connector(CSV).tries(place(tmp_path, "a.csv"), compiled, 10), key=lambda tried: not tried.reason
     )
 
     assert (broken.shown(), broken.reason) == ("2", "the record has another number of fields than the header")
@@ -170,13 +171,13 @@ def test_tries_give_records_and_what_is_no_record_with_its_text(tmp_path: Path) 
     ],
 )
 def test_each_kind_of_rule_has_its_extractor(source: FilesSource, compiled: Compiled, record: Any, row: Any) -> None:
-    assert samples.extractor_for(source, compiled, ["n"]).row(record) == row
+    assert extractor.of(compiled, ["n"], source.null_values).row(record) == row
 
 
 def test_tries_of_a_table_run_the_statement_that_extractions_run(tmp_path: Path) -> None:
     where = database(tmp_path, "x TEXT", (1, "a"), (2, "b"))
     statement = 'SELECT "x" AS "y" FROM "t" WHERE "id" >= :first AND "id" IS NOT :after ORDER BY "id" LIMIT :rows'
-    found = samples.tries(TABLE, where, Compiled((RuleColumn("y", "y", STRING),), statement), 1)
+    found = connector(TABLE).tries(where, Compiled((RuleColumn("y", "y", STRING),), statement), 1)
     assert [tried.extractor.row(tried.record) for tried in itertools.islice(found, 5)] == [("a",)]
 
 
@@ -195,8 +196,8 @@ def test_a_statement_is_compiled_by_the_database_before_it_is_kept(
     where = database(tmp_path, "x TEXT")
     statement = f"{statement} {sqlite.paging(TABLE)}" + ")" * statement.count("(")
     if code is None:
-        samples.prepare(TABLE, where, Compiled((), statement))
+        SqlConnector(TABLE).prepare(where, Compiled((), statement))
         return
     with pytest.raises(Failure) as caught:
-        samples.prepare(TABLE, where, Compiled((), statement))
+        SqlConnector(TABLE).prepare(where, Compiled((), statement))
     assert caught.value.code is code

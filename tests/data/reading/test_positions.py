@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from services.data.extractions.domain import HEAD, FileState, FoundFile, Start, remembered, starts
+from services.data.reading.positions import HEAD, FileState, FoundFile, Start, remembered, starts
 
 LONG = b"".join(b"line %06d\n" % i for i in range(1000))
 

@@ -1,0 +1,116 @@
+"""Tables of SQL databases, read by a unique increasing column."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from services.data.reading import extractor, folders, samples, sqlite
+from services.data.reading.connector import End, Sink
+from services.data.reading.folders import Place
+from services.data.reading.kinds import Compiled, SqlSource
+from services.data.reading.samples import Sample, Tried, suggested
+from services.data.reading.sqlite import Table
+from services.data.reading.values import Misfit, parse
+from services.data.schema import Column, ColumnType
+from services.kit.errors import FailedPrecondition
+
+_PAGE = 32_768  # records that are typed together
+
+
+class SqlConnector:
+    """A table; the cursor is the last value of its column that was read."""
+
+    def __init__(self, source: SqlSource) -> None:
+        self._source = source
+
+    @property
+    def identity(self) -> str:
+        """The database, the table and the column."""
+        said = "\0".join((self._source.url, self._source.table, self._source.cursor))
+        return f"sha256:{hashlib.sha256(said.encode()).hexdigest()}"
+
+    def below(self, allowed: Sequence[Path]) -> Place:
+        """The file that the URL names."""
+        return folders.place(allowed, sqlite.path_of(self._source.url))
+
+    def look(self, place: Place) -> Table:
+        """Describes the table."""
+        with sqlite.opened(place.root, place.steps, samples.SECONDS) as connection:
+            return sqlite.describe(connection, self._source)
+
+    def prepare(self, place: Place, compiled: Compiled) -> None:
+        """Has the database compile a checked statement. Raises invalid_value, with what it says; sql_not_allowed."""
+        with sqlite.opened(place.root, place.steps, samples.SECONDS) as connection:
+            sqlite.confine(connection, self._source.table)
+            sqlite.page(connection, self._source, compiled.statement, None, 0)
+
+    def preview(self, place: Place, records: int) -> Sample:
+        """The first rows, with the declared types where their values keep to them."""
+        with sqlite.opened(place.root, place.steps, samples.SECONDS) as connection:
+            table = sqlite.describe(connection, self._source)
+            names, rows = sqlite.preview(connection, self._source, records)
+        found = tuple(dict(zip(names, row, strict=True)) for row in rows)
+        columns = tuple(_declared(name, kind, [record[name] for record in found]) for name, kind in table.columns)
+        return Sample(found, columns, (self._source.table,))
+
+    def tries(self, place: Place, compiled: Compiled, records: int) -> Iterator[Tried]:
+        """The first rows of the statement that an extraction runs."""
+        names = [column.name for column in compiled.columns]
+        ready = extractor.for_fields(compiled, names)
+        with sqlite.opened(place.root, place.steps, samples.SECONDS) as connection:
+            sqlite.confine(connection, self._source.table)
+            for row in sqlite.page(connection, self._source, compiled.statement, None, records):
+                yield Tried(row, ready, names)
+
+    def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
+        """The rows above the cursor that are there when it begins."""
+        source, names = self._source, [column.name for column in compiled.columns]
+        ready = extractor.for_fields(compiled, names)
+        after, first = cursor.get("after"), None
+        with sqlite.opened(place.root, place.steps, seconds) as connection:
+            sqlite.describe(connection, source)
+            sqlite.confine(connection, source.table)
+            newest = sqlite.newest(connection, source)
+            while rows := sqlite.page(connection, source, compiled.statement, after, _PAGE):
+                values = [row[compiled.cursor] for row in rows]
+                first = values[0] if first is None else first
+                after = _kept(values[-1], source)
+                sink.take(ready, rows, [f"{source.table}:{value}" for value in values], names)
+                sink.tell(_fraction(first, after, newest))
+                # Rows that are added while we read are for the next run, or this one may never end.
+                if len(rows) < _PAGE or after == newest:
+                    break
+        return End({"after": after})
+
+
+def _declared(name: str, kind: ColumnType | None, values: Sequence[Any]) -> Column:
+    """The declared type where the values keep to it; a database without types for times has them as text."""
+    found = suggested(name, values, set())
+    if kind is None:
+        return found
+    if kind is ColumnType.STRING:
+        times = found.type in (ColumnType.TIMESTAMP, ColumnType.DATE)
+        return found if times else Column(name, kind, found.nullable)
+    try:
+        for value in values:
+            if value is not None:
+                parse(value, kind)
+    except Misfit:
+        return found
+    return Column(name, kind, found.nullable)
+
+
+def _kept(cursor: Any, source: SqlSource) -> Any:
+    """A cursor that survives being written down. Raises failed_precondition: a run after it would read rows twice."""
+    if isinstance(cursor, int | str) or (isinstance(cursor, float) and math.isfinite(cursor)):
+        return cursor
+    raise FailedPrecondition(f"the cursor {source.cursor} of {source.table} holds neither a number nor a text")
+
+
+def _fraction(first: Any, after: Any, newest: Any) -> float:
+    try:
+        return float((after - first) / (newest - first))
+    except (TypeError, ZeroDivisionError):
+        return 0.5

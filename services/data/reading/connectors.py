@@ -1,0 +1,15 @@
+"""Which connector reads a source: one for each kind."""
+
+from services.data.reading.connector import Connector
+from services.data.reading.connector_files import FilesConnector
+from services.data.reading.connector_sql import SqlConnector
+from services.data.reading.kinds import Definition, FilesSource, SqlSource
+
+
+def connector(definition: Definition) -> Connector:
+    """What reads a source."""
+    match definition:
+        case SqlSource():
+            return SqlConnector(definition)
+        case FilesSource():
+            return FilesConnector(definition)

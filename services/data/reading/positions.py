@@ -1,0 +1,80 @@
+"""How far the files of a source were read, and where to go on when they grew, moved, were copied or replaced. Pure."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+HEAD = 4096  # bytes at the beginning of a file by which it is known again
+_REMEMBERED = 20_000  # files
+
+
+@dataclass(frozen=True)
+class FileState:
+    """How far a file was read, and how it is known again."""
+
+    path: str
+    inode: str
+    offset: int
+    number: int
+    head: str
+    head_size: int
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file as it lies there; `head` is the digest of its first bytes."""
+
+    path: str
+    inode: str
+    size: int
+    head: Callable[[int], str] = field(compare=False)
+
+    def continues(self, state: FileState) -> bool:
+        """True if it begins like what was read, and has not become shorter."""
+        return 0 < state.offset <= self.size and self.head(state.head_size) == state.head
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where to read a file from; `replaced`: another file of this name was read before."""
+
+    path: str
+    offset: int = 0
+    number: int = 0
+    replaced: bool = False
+
+
+def starts(found: Sequence[FoundFile], states: Iterable[FileState]) -> tuple[Start, ...]:
+    """Where to read each file from, in order.
+
+    A file that was renamed is known by its inode, one that was restored by its name, one that was copied before its
+    name was used again by a long head; each must begin as it did. Anything else is read from its start.
+    """
+    free = {state.path: state for state in states}
+    known: dict[str, FileState] = {}
+
+    def match(choose: Callable[[FoundFile], FileState | None]) -> None:
+        for file in found:
+            if file.path in known:
+                continue
+            state = choose(file)
+            if state and state.path in free and file.continues(state):
+                known[file.path] = free.pop(state.path)
+
+    names = set(free)
+    inodes = {state.inode: state for state in free.values()}
+    match(lambda file: inodes.get(file.inode))
+    match(lambda file: free.get(file.path))
+    match(lambda file: next((s for s in free.values() if s.head_size == HEAD and file.continues(s)), None))
+    return tuple(
+        Start(file.path, known[file.path].offset, known[file.path].number)
+        if file.path in known
+        else Start(file.path, replaced=file.path in names)
+        for file in found
+    )
+
+
+def remembered(read: Sequence[FileState], before: Iterable[FileState]) -> tuple[FileState, ...]:
+    """The states to keep: of the files that are there, and of some that are not, which may come back renamed."""
+    paths, inodes = {state.path for state in read}, {state.inode for state in read}
+    gone = [state for state in before if state.path not in paths and state.inode not in inodes]
+    return (*read, *gone)[:_REMEMBERED]
