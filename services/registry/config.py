@@ -16,7 +16,7 @@ class Config(Settings):
     database_url: DatabaseUrl = SecretStr("")
     # Seconds that a change of a release may take until every gateway has switched; then it fails.
     change_seconds: float = Field(120.0, gt=0)
-    # Gateway processes that must have switched before a change is done.
+    # Gateway processes that must have switched before a change is done, unless leases say which live.
     gateways: int = Field(1, ge=1)
     # Seconds and memory that looking at an uploaded graph may take.
     inspect_seconds: float = Field(45.0, gt=0)
