@@ -9,8 +9,6 @@ from services.kit.db import Database
 from services.kit.migrations import downgrade, upgrade
 from tests.kit.conftest import MIGRATION
 
-SERVICES = Path(__file__).parents[2] / "services"
-
 
 @pytest.fixture
 def engine(db_url: str) -> Iterator[Engine]:
@@ -38,13 +36,3 @@ def test_a_schema_goes_up_and_down(tmp_path: Path, engine: Engine) -> None:
 
     assert {"outbox", "inbox", "operation", "idempotency_key", "lease"} <= there
     assert left == {"alembic_version"}
-
-
-@pytest.mark.parametrize("service", ["gateway", "data", "trainer", "registry", "inference", "logs"])
-def test_every_services_schema_goes_up_and_down(service: str, engine: Engine) -> None:
-    folder = SERVICES / service / "migrations"
-    upgrade(engine, folder)
-    downgrade(engine, folder, "base")
-    upgrade(engine, folder)
-
-    assert "outbox" in inspect(engine).get_table_names()
