@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import grpc
 import httpx2
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from aimass.v1 import options_pb2
 from services.gateway.api.routes import parameters
 from services.kit import contract
 from services.kit.contract import Method
@@ -22,10 +24,8 @@ _STEP = {"column": "hour", "transform": "TRANSFORM_IDENTITY"}
 _HOOK = {"url": f"http://127.0.0.1:9/{MARK}"}
 _MASKED = {"detector": "email", "action": "PRIVACY_ACTION_MASK"}
 Fields = dict[str, Any]
-# What a request says beside the ids in its path. A method whose path holds no id has to be here to be asked at all.
+# What a request says beside the ids in its path and deleted things, which it asks for wherever it can.
 MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
-    "WhoAmI": lambda of: {},
-    "GetReceiptKey": lambda of: {},
     "CreateTenant": lambda of: {"tenant": of("tenant")},
     "CreateApiKey": lambda of: {"tenant": of("tenant")},
     "UpdateApiKey": lambda of: {"display_name": "mine", "update_mask": "displayName"},
@@ -33,7 +33,6 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "UpdateRole": lambda of: {"description": "mine", "update_mask": "description"},
     "CreateBinding": lambda of: {"binding": of("binding"), "role": of("role"), "principal": f"key:{of('api_key')}"},
     "CreatePolicyVersion": lambda of: {"description": "mine"},
-    "GetPolicies": lambda of: {},
     "ExplainDecision": lambda of: {
         "request": {"principal": "key:abcd1234", "permission": "models.get", "time": "2030-01-01T00:00:00Z"}
     },
@@ -87,32 +86,10 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "CreateSubscription": lambda of: {"subscription": of("subscription"), "filter": "kind:event", "webhook": _HOOK},
     "PreviewSubscription": lambda of: {"filter": f"request_id:{of('request_id')}"},
     "ListOperations": lambda of: {"service": "data"},
-    "CreateSourceUpload": lambda of: {},
-    "CreateArtifactUpload": lambda of: {},
-    "ListTenants": lambda of: {},
-    "ListApiKeys": lambda of: {},
     "SetLimit": lambda of: {"limit": of("limit"), "level": "LIMIT_LEVEL_TENANT", "rate": 1e6, "burst": 1e6},
-    "ListLimits": lambda of: {},
-    "ListPrivacyFilters": lambda of: {"show_deleted": True},
-    "ListRoles": lambda of: {"show_deleted": True},
-    "ListQuotas": lambda of: {"show_deleted": True},
-    "ListUsage": lambda of: {},
-    "ListPriceLists": lambda of: {},
-    "ListBindings": lambda of: {"show_deleted": True},
-    "ListPolicyVersions": lambda of: {},
-    "ListDecisions": lambda of: {},
-    "ListSources": lambda of: {"show_deleted": True},
-    "ListRules": lambda of: {"show_deleted": True},
     "ListExtractions": lambda of: {"rule": of("rule")},
-    "ListDataSets": lambda of: {"show_deleted": True},
-    "ListFeatureSets": lambda of: {"show_deleted": True},
-    "ListPipelines": lambda of: {"show_deleted": True},
-    "ListJobs": lambda of: {"model": of("model"), "show_deleted": True},
+    "ListJobs": lambda of: {"model": of("model")},
     "ListRuns": lambda of: {"model": of("model")},
-    "ListModels": lambda of: {"show_deleted": True},
-    "ListReleases": lambda of: {},
-    "ListEngines": lambda of: {},
-    "ListSubscriptions": lambda of: {"show_deleted": True},
 }
 
 
@@ -126,16 +103,22 @@ class Reply(NamedTuple):
 
 
 def request_of(method: Method, estate: Estate) -> Message:
-    """A request for what the estate holds. Fails for a method that nobody has given ids to."""
+    """A request for what the estate holds. Fails for a method that needs more than is known of it."""
     service, name = method.descriptor.containing_service.name, method.descriptor.name
-    fields: Fields = {}
+    fields: Fields = {"show_deleted": True} if "show_deleted" in method.takes.fields_by_name else {}
     for parameter in parameters(method.route):
         fields[parameter] = estate.of(service, parameter)
         assert fields[parameter] is not None, f"no id for {parameter} of {name}: make one in tests/support/estate.py"
-    assert fields or name in MORE, f"{name} names no id in its path: say in tests/support/asking.py what to ask it"
     if name in MORE:
         fields |= MORE[name](lambda kind: estate.of(service, kind))
+    missing = [field.name for field in method.takes.fields if _needed(field) and field.name not in fields]
+    assert not missing, f"{name} needs {missing[0]}: say in tests/support/asking.py what to ask it"
     return ParseDict(fields, GetMessageClass(method.takes)())
+
+
+def _needed(field: FieldDescriptor) -> bool:
+    rule = field.GetOptions().Extensions[options_pb2.field]
+    return not rule.output_only and (rule.required or (rule.name and not rule.optional))
 
 
 def ask_rest(client: httpx2.Client, method: Method, request: Message, key: str, **headers: str) -> Reply:
