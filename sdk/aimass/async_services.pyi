@@ -41,16 +41,15 @@ class AsyncAccess:
     """As Access, awaited."""
 
     async def who_am_i(self, *, timeout: Seconds = ...) -> access_pb2.Principal:
-        """Says who the caller is."""
+        """Returns who the caller is."""
 
     async def get_receipt_key(self, *, timeout: Seconds = ...) -> access_pb2.ReceiptKey:
-        """The public key by which receipts of this installation are verified; its private half never leaves the
-        gateways."""
+        """Returns the public key that verifies the receipts of this installation."""
 
     async def create_tenant(
         self, *, tenant: str, display_name: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> access_pb2.Tenant:
-        """Makes a tenant."""
+        """Creates a tenant."""
 
     async def get_tenant(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.Tenant:
         """Returns a tenant."""
@@ -64,23 +63,22 @@ class AsyncAccess:
         self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[access_pb2.Tenant]: ...
     async def delete_tenant(self, *, tenant: str, etag: str, timeout: Seconds = ...) -> access_pb2.Tenant:
-        """Closes a tenant: its keys stop working at once, its data stays and can be undeleted."""
+        """Deletes a tenant: its API keys stop working at once, its data is kept."""
 
     async def undelete_tenant(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.Tenant:
-        """Opens a deleted tenant again."""
+        """Restores a deleted tenant."""
 
     async def shred_tenant(self, *, tenant: str, etag: str, timeout: Seconds = ...) -> access_pb2.Tenant:
-        """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be
-        undeleted."""
+        """Shreds a deleted tenant: destroys its tenant keys for good, so that nothing they encrypted can ever be read
+        and the tenant cannot be undeleted."""
 
     async def get_tenant_key(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.TenantKey:
-        """Says which key a tenant's blobs are sealed with; makes the first one."""
+        """Returns the number of the tenant key that encrypts what a tenant stores; creates the first one."""
 
     async def rotate_tenant_key(
         self, *, tenant: str, number: int | None = ..., timeout: Seconds = ...
     ) -> access_pb2.TenantKey:
-        """Gives a tenant a new key: within seconds all that comes is sealed with it, and the ones before go on
-        opening what they sealed."""
+        """Creates the next tenant key: within seconds it encrypts everything new."""
 
     async def create_api_key(
         self,
@@ -100,15 +98,16 @@ class AsyncAccess:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> access_pb2.CreatedApiKey:
-        """Makes a key and shows its secret, this once and to a repeat with the same idempotency key."""
+        """Creates an API key and returns its secret, which is shown only here and to a repeat with the same
+        idempotency key."""
 
     async def get_api_key(self, *, api_key: str, timeout: Seconds = ...) -> access_pb2.ApiKey:
-        """Returns a key without its secret."""
+        """Returns an API key without its secret."""
 
     async def list_api_keys(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> access_pb2.ListApiKeysResponse:
-        """Lists the tenant's keys, oldest first, a page at a time."""
+        """Lists the tenant's API keys, oldest first, a page at a time."""
 
     def iterate_api_keys(
         self, *, page_size: int | None = ..., timeout: Seconds = ...
@@ -132,7 +131,7 @@ class AsyncAccess:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> access_pb2.CreatedApiKey:
-        """Changes the fields that the mask names."""
+        """Updates the fields in the mask."""
 
     async def rotate_api_key(
         self,
@@ -142,19 +141,20 @@ class AsyncAccess:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> access_pb2.CreatedApiKey:
-        """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key."""
+        """Replaces the secret of an API key and returns the new one, which is shown only here and to a repeat with
+        the same idempotency key."""
 
     async def revoke_api_key(self, *, api_key: str, timeout: Seconds = ...) -> empty_pb2.Empty:
-        """Revokes a key, for good: within a second no worker accepts it."""
+        """Revokes an API key for good: within a second no gateway accepts it."""
 
 class AsyncArtifacts:
     """As Artifacts, awaited."""
 
     async def create_artifact_upload(self, *, idempotency_key: str = ..., timeout: Seconds = ...) -> uploads_pb2.Upload:
-        """Opens an upload."""
+        """Starts an upload."""
 
     async def get_artifact_upload(self, *, upload: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
-        """Says how much of an upload is stored."""
+        """Returns how much of an upload is stored."""
 
     async def write_artifact_upload(
         self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: Seconds = ...
@@ -162,12 +162,12 @@ class AsyncArtifacts:
         """Stores a chunk."""
 
     async def commit_artifact_upload(self, *, upload: str, digest: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
-        """Ends an upload."""
+        """Completes an upload."""
 
     def download_artifact(
         self, *, digest: str, offset: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[bytes]:
-        """Downloads the bytes of a digest from `offset` on."""
+        """Downloads the file with this digest from `offset` on."""
 
 class AsyncDataSets:
     """As DataSets, awaited."""
@@ -191,7 +191,7 @@ class AsyncDataSets:
     async def get_data_set_version(
         self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...
     ) -> datasets_pb2.DataSetVersion:
-        """Returns a version with schema, quality report and lineage; the newest for version 0."""
+        """Returns a version with schema, quality report and parents; the newest for version 0."""
 
     async def list_data_set_versions(
         self, *, data_set: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
@@ -231,7 +231,7 @@ class AsyncDataSets:
         page_token: str | None = ...,
         timeout: Seconds = ...,
     ) -> datasets_pb2.ListQuarantineResponse:
-        """Lists rows that were put aside when the version was written, with the rule each one broke."""
+        """Lists the rows that were quarantined when the version was written, each with the check that it failed."""
 
     def iterate_quarantine(
         self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: Seconds = ...
@@ -245,18 +245,18 @@ class AsyncDataSets:
         cpu_seconds: int | None = ...,
         timeout: Seconds = ...,
     ) -> datasets_pb2.QueryDataSetsResponse:
-        """Answers a SELECT over named versions."""
+        """Runs a SELECT over the given versions."""
 
     async def get_lineage(
         self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...
     ) -> datasets_pb2.Lineage:
-        """Returns what a version came from and what came of it: sources, rules, versions, feature sets."""
+        """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
 
     async def delete_data_set(self, *, data_set: str, etag: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
-        """Hides a data set with all its versions."""
+        """Deletes a data set with all its versions."""
 
     async def undelete_data_set(self, *, data_set: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
-        """Brings a deleted data set back."""
+        """Restores a deleted data set."""
 
 class AsyncEngines:
     """As Engines, awaited."""
@@ -264,7 +264,7 @@ class AsyncEngines:
     async def list_engines(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> engines_pb2.ListEnginesResponse:
-        """Lists the caller's versions that are loaded, by model and version, a page at a time."""
+        """Lists the loaded versions of the caller's tenant, by model and version, a page at a time."""
 
     def iterate_engines(
         self, *, page_size: int | None = ..., timeout: Seconds = ...
@@ -276,7 +276,7 @@ class AsyncExtractions:
     async def run_extraction(
         self, *, rule: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> AsyncOperationHandle[extractions_pb2.Extraction]:
-        """Reads what is new in a rule's source and adds a version to the rule's data set."""
+        """Reads what is new in the rule's source and adds a version to its data set."""
 
     async def get_extraction(self, *, extraction: str, timeout: Seconds = ...) -> extractions_pb2.Extraction:
         """Returns an extraction."""
@@ -310,7 +310,7 @@ class AsyncFeatureSets:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> features_pb2.FeatureSet:
-        """Makes a feature set, not fitted."""
+        """Creates a feature set, not fitted yet."""
 
     async def get_feature_set(self, *, feature_set: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
         """Returns a feature set."""
@@ -338,7 +338,7 @@ class AsyncFeatureSets:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> AsyncOperationHandle[features_pb2.FeatureSetVersion]:
-        """Fits the steps on the training rows of a data-set version."""
+        """Fits the steps on the training rows of a data set version."""
 
     async def get_feature_set_version(
         self, *, feature_set: str, version: int | None = ..., timeout: Seconds = ...
@@ -348,10 +348,10 @@ class AsyncFeatureSets:
     async def delete_feature_set(
         self, *, feature_set: str, etag: str, timeout: Seconds = ...
     ) -> features_pb2.FeatureSet:
-        """Hides a feature set; models made from it keep working."""
+        """Deletes a feature set; models trained with it keep working."""
 
     async def undelete_feature_set(self, *, feature_set: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
-        """Brings a deleted feature set back."""
+        """Restores a deleted feature set."""
 
 class AsyncJobs:
     """As Jobs, awaited."""
@@ -359,7 +359,7 @@ class AsyncJobs:
     async def submit_job(
         self, *, spec: jobs_pb2.JobSpec | Fields, idempotency_key: str = ..., timeout: Seconds = ...
     ) -> AsyncOperationHandle[jobs_pb2.Job]:
-        """Puts a job into the queue."""
+        """Queues a job."""
 
     async def get_job(self, *, job: str, timeout: Seconds = ...) -> jobs_pb2.Job:
         """Returns a job."""
@@ -384,13 +384,13 @@ class AsyncJobs:
         timeout: Seconds = ...,
     ) -> AsyncIterator[jobs_pb2.Job]: ...
     async def cancel_job(self, *, job: str, timeout: Seconds = ...) -> jobs_pb2.Job:
-        """Asks a job to stop: an intent that its worker honours."""
+        """Asks a job to stop, which its worker does."""
 
     async def delete_job(self, *, job: str, etag: str, timeout: Seconds = ...) -> jobs_pb2.Job:
-        """Hides an ended job; its run and version stay."""
+        """Deletes an ended job; its run and model version are kept."""
 
     async def undelete_job(self, *, job: str, timeout: Seconds = ...) -> jobs_pb2.Job:
-        """Brings a deleted job back."""
+        """Restores a deleted job."""
 
 class AsyncLimits:
     """As Limits, awaited."""
@@ -409,10 +409,10 @@ class AsyncLimits:
         etag: str | None = ...,
         timeout: Seconds = ...,
     ) -> limits_pb2.Limit:
-        """Makes a limit, or changes one: then `etag` or If-Match has its etag, or etag_required."""
+        """Creates or updates a limit."""
 
     async def get_limit(self, *, limit: str, tenant: str | None = ..., timeout: Seconds = ...) -> limits_pb2.Limit:
-        """Returns a limit, also one that the installation has set."""
+        """Returns a limit, also an imposed one."""
 
     async def list_limits(
         self,
@@ -430,7 +430,7 @@ class AsyncLimits:
     async def delete_limit(
         self, *, limit: str, etag: str, tenant: str | None = ..., timeout: Seconds = ...
     ) -> limits_pb2.Limit:
-        """Takes a limit away."""
+        """Deletes a limit."""
 
 class AsyncLogs:
     """As Logs, awaited."""
@@ -466,13 +466,13 @@ class AsyncLogs:
         split_by: str | None = ...,
         timeout: Seconds = ...,
     ) -> logs_pb2.CountLogsResponse:
-        """Counts records over time, in steps, split by a field if one is given."""
+        """Counts records in steps of time, split by a field if one is given."""
 
     def tail_logs(self, *, query: str | None = ..., timeout: Seconds = ...) -> AsyncIterator[logs_pb2.LogRecord]:
-        """Streams records that match as they come in."""
+        """Streams matching records as they arrive."""
 
     async def get_trace(self, *, request_id: str, timeout: Seconds = ...) -> logs_pb2.Trace:
-        """Returns the spans of one request, oldest first."""
+        """Returns the spans of a request, oldest first."""
 
 class AsyncModels:
     """As Models, awaited."""
@@ -480,7 +480,7 @@ class AsyncModels:
     async def create_model(
         self, *, model: str, description: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> models_pb2.Model:
-        """Makes a model."""
+        """Creates a model."""
 
     async def get_model(self, *, model: str, timeout: Seconds = ...) -> models_pb2.Model:
         """Returns a model."""
@@ -499,10 +499,10 @@ class AsyncModels:
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[models_pb2.Model]: ...
     async def delete_model(self, *, model: str, etag: str, timeout: Seconds = ...) -> models_pb2.Model:
-        """Hides a model and its versions."""
+        """Deletes a model with its versions."""
 
     async def undelete_model(self, *, model: str, timeout: Seconds = ...) -> models_pb2.Model:
-        """Brings a deleted model back."""
+        """Restores a deleted model."""
 
     async def create_model_version(
         self,
@@ -538,12 +538,12 @@ class AsyncModels:
     async def delete_model_version(
         self, *, model: str, version: int, etag: str, timeout: Seconds = ...
     ) -> models_pb2.ModelVersion:
-        """Hides a version."""
+        """Deletes a version."""
 
     async def undelete_model_version(
         self, *, model: str, version: int, timeout: Seconds = ...
     ) -> models_pb2.ModelVersion:
-        """Brings a deleted version back, as a candidate."""
+        """Restores a deleted version as a candidate."""
 
 class AsyncMonitors:
     """As Monitors, awaited."""
@@ -551,16 +551,16 @@ class AsyncMonitors:
     async def record_outcomes(
         self, *, model: str, outcomes: Sequence[monitors_pb2.Outcome | Fields], timeout: Seconds = ...
     ) -> monitors_pb2.RecordOutcomesResponse:
-        """Records what really happened."""
+        """Records outcomes: what really happened."""
 
     async def get_quality(self, *, model: str, timeout: Seconds = ...) -> monitors_pb2.GetQualityResponse:
-        """Measures each version on the predictions that have an outcome."""
+        """Returns metrics of each version over the predictions that have an outcome."""
 
 class AsyncOperations:
     """As Operations, awaited."""
 
     async def get_operation(self, *, operation: str, timeout: Seconds = ...) -> operations_pb2.Operation:
-        """Returns an operation as it stands."""
+        """Returns an operation."""
 
     async def list_operations(
         self, *, service: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
@@ -576,10 +576,10 @@ class AsyncOperations:
     async def wait_operation(
         self, *, operation: str, timeout: timedelta | duration_pb2.Duration | float | None = ...
     ) -> operations_pb2.Operation:
-        """Returns the operation when it has ended or the timeout has passed, whichever is first."""
+        """Waits until the operation has ended or the timeout has passed, and returns it."""
 
     def stream_operation(self, *, operation: str, timeout: Seconds = ...) -> AsyncIterator[operations_pb2.Operation]:
-        """Streams the operation: as it stands, then each change, until it has ended."""
+        """Streams the operation: its present state, then each change, until it has ended."""
 
 class AsyncPipelines:
     """As Pipelines, awaited."""
@@ -593,7 +593,7 @@ class AsyncPipelines:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> pipelines_pb2.Pipeline:
-        """Makes a pipeline."""
+        """Creates a pipeline."""
 
     async def get_pipeline(self, *, pipeline: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
         """Returns a pipeline."""
@@ -617,10 +617,10 @@ class AsyncPipelines:
         """Runs the steps in order."""
 
     async def delete_pipeline(self, *, pipeline: str, etag: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
-        """Hides a pipeline; what it wrote stays."""
+        """Deletes a pipeline; the data sets that it wrote are kept."""
 
     async def undelete_pipeline(self, *, pipeline: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
-        """Brings a deleted pipeline back."""
+        """Restores a deleted pipeline."""
 
 class AsyncPolicies:
     """As Policies, awaited."""
@@ -634,7 +634,7 @@ class AsyncPolicies:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> policies_pb2.PolicyVersion:
-        """Makes a version, which never changes and counts when it is activated."""
+        """Creates an immutable version, which applies when it is activated."""
 
     async def get_policy_version(self, *, version: int, timeout: Seconds = ...) -> policies_pb2.PolicyVersion:
         """Returns a version."""
@@ -648,13 +648,13 @@ class AsyncPolicies:
         self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[policies_pb2.PolicyVersion]: ...
     async def get_policies(self, *, timeout: Seconds = ...) -> policies_pb2.ActivePolicies:
-        """Returns which version is active; version 0: none ever was."""
+        """Returns which version is active; version 0: none was ever activated."""
 
     async def test_policies(
         self, *, version: int, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.TestPoliciesResponse:
-        """Tries a version on its examples and on what was decided lately: what comes out otherwise, a page at a
-        time."""
+        """Tests a version on its examples and on the recorded decisions, and returns those that would be different, a
+        page at a time."""
 
     def iterate_policies(
         self, *, version: int, page_size: int | None = ..., timeout: Seconds = ...
@@ -662,13 +662,12 @@ class AsyncPolicies:
     async def activate_policies(
         self, *, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.ActivePolicies:
-        """Makes a version count, an older one as well, everywhere within a second."""
+        """Activates a version, new or old, on every gateway within a second."""
 
     async def list_decisions(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.ListDecisionsResponse:
-        """Lists what was decided lately on requests that roles permit, newest first, a page at a time: a sample of at
-        most 1,000, each kind of request once in an hour."""
+        """Lists recorded decisions on requests that roles permit, newest first, a page at a time."""
 
     def iterate_decisions(
         self, *, page_size: int | None = ..., timeout: Seconds = ...
@@ -681,8 +680,8 @@ class AsyncPolicies:
         decision: str | None = ...,
         timeout: Seconds = ...,
     ) -> policies_pb2.DecisionExplanation:
-        """Says what would be decided on a request, or on one that was recorded, and why: what gives the permission,
-        and what each rule compares it to."""
+        """Returns what would be decided on a request or on a recorded one, and why: what gives the permission, and
+        what each rule compares."""
 
 class AsyncPrices:
     """As Prices, awaited."""
@@ -696,12 +695,12 @@ class AsyncPrices:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> quotas_pb2.PriceList:
-        """Adds a list of prices that holds from a time on."""
+        """Creates a price list that is valid from a time on."""
 
     async def list_price_lists(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> quotas_pb2.ListPriceListsResponse:
-        """Lists all that ever held or will, by version, a page at a time."""
+        """Lists past, present and future price lists by version, a page at a time."""
 
     def iterate_price_lists(
         self, *, page_size: int | None = ..., timeout: Seconds = ...
@@ -723,7 +722,7 @@ class AsyncPrivacyFilters:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> privacy_pb2.PrivacyFilter:
-        """Makes a filter."""
+        """Creates a filter."""
 
     async def get_privacy_filter(self, *, privacy_filter: str, timeout: Seconds = ...) -> privacy_pb2.PrivacyFilter:
         """Returns a filter."""
@@ -755,17 +754,17 @@ class AsyncPrivacyFilters:
         update_mask: Sequence[str] | str | None = ...,
         timeout: Seconds = ...,
     ) -> privacy_pb2.PrivacyFilter:
-        """Changes the fields that the mask names."""
+        """Updates the fields in the mask."""
 
     async def delete_privacy_filter(
         self, *, privacy_filter: str, etag: str, timeout: Seconds = ...
     ) -> privacy_pb2.PrivacyFilter:
-        """Ends a filter."""
+        """Deletes a filter."""
 
     async def undelete_privacy_filter(
         self, *, privacy_filter: str, timeout: Seconds = ...
     ) -> privacy_pb2.PrivacyFilter:
-        """Brings a deleted filter back."""
+        """Restores a deleted filter."""
 
 class AsyncQuotas:
     """As Quotas, awaited."""
@@ -782,10 +781,10 @@ class AsyncQuotas:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> quotas_pb2.Quota:
-        """Sets a budget; what was used in its period before counts."""
+        """Creates a quota."""
 
     async def get_quota(self, *, quota: str, tenant: str | None = ..., timeout: Seconds = ...) -> quotas_pb2.Quota:
-        """Returns a budget with what is spent and reserved of it."""
+        """Returns a quota with what is spent and reserved."""
 
     async def list_quotas(
         self,
@@ -796,7 +795,7 @@ class AsyncQuotas:
         show_deleted: bool | None = ...,
         timeout: Seconds = ...,
     ) -> quotas_pb2.ListQuotasResponse:
-        """Lists budgets by name, a page at a time."""
+        """Lists quotas by name, a page at a time."""
 
     def iterate_quotas(
         self,
@@ -809,15 +808,15 @@ class AsyncQuotas:
     async def update_quota(
         self, *, quota: str, etag: str, tenant: str | None = ..., amount: int | None = ..., timeout: Seconds = ...
     ) -> quotas_pb2.Quota:
-        """Sets another amount."""
+        """Changes the amount of a quota."""
 
     async def delete_quota(
         self, *, quota: str, etag: str, tenant: str | None = ..., timeout: Seconds = ...
     ) -> quotas_pb2.Quota:
-        """Takes a budget away."""
+        """Deletes a quota."""
 
     async def undelete_quota(self, *, quota: str, tenant: str | None = ..., timeout: Seconds = ...) -> quotas_pb2.Quota:
-        """Brings a deleted budget back; what was used meanwhile counts."""
+        """Restores a deleted quota."""
 
 class AsyncReleases:
     """As Releases, awaited."""
@@ -836,19 +835,19 @@ class AsyncReleases:
 
     async def rollback_release(
         self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
-    ) -> AsyncOperationHandle[Any]:
-        """Makes the version serve that served before."""
+    ) -> AsyncOperationHandle[releases_pb2.Release]:
+        """Makes the previous version serve again, as PromoteVersion does."""
 
     async def withdraw_release(
         self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> AsyncOperationHandle[releases_pb2.Release]:
-        """Takes a model out of service; its versions stay."""
+        """Takes a model out of service; its versions are kept."""
 
     async def get_release(self, *, model: str, timeout: Seconds = ...) -> releases_pb2.Release:
         """Returns the release of a model."""
 
     async def get_traffic(self, *, model: str, timeout: Seconds = ...) -> releases_pb2.Traffic:
-        """Returns how the requests for a model are shared among its versions."""
+        """Returns how the requests for a model are split among its versions."""
 
     async def update_traffic(
         self,
@@ -859,7 +858,7 @@ class AsyncReleases:
         balancing: str | int | None = ...,
         timeout: Seconds = ...,
     ) -> releases_pb2.Traffic:
-        """Says anew how they are shared."""
+        """Replaces how the requests for a model are split among its versions."""
 
     async def list_releases(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
@@ -882,10 +881,10 @@ class AsyncRoles:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> roles_pb2.Role:
-        """Makes a role."""
+        """Creates a role."""
 
     async def get_role(self, *, role: str, timeout: Seconds = ...) -> roles_pb2.Role:
-        """Returns a role, also one that is built in."""
+        """Returns a role, also a built-in one."""
 
     async def list_roles(
         self,
@@ -895,7 +894,7 @@ class AsyncRoles:
         show_deleted: bool | None = ...,
         timeout: Seconds = ...,
     ) -> roles_pb2.ListRolesResponse:
-        """Lists roles by name, with those that are built in, a page at a time."""
+        """Lists roles by name, built-in ones too, a page at a time."""
 
     def iterate_roles(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
@@ -910,13 +909,13 @@ class AsyncRoles:
         update_mask: Sequence[str] | str | None = ...,
         timeout: Seconds = ...,
     ) -> roles_pb2.Role:
-        """Changes the fields that the mask names."""
+        """Updates the fields in the mask."""
 
     async def delete_role(self, *, role: str, etag: str, timeout: Seconds = ...) -> roles_pb2.Role:
-        """Takes a role from all who have it."""
+        """Deletes a role: nobody has it any more."""
 
     async def undelete_role(self, *, role: str, timeout: Seconds = ...) -> roles_pb2.Role:
-        """Gives a deleted role back to all who had it."""
+        """Restores a deleted role, also to the principals that had it."""
 
     async def create_binding(
         self,
@@ -929,7 +928,7 @@ class AsyncRoles:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> roles_pb2.Binding:
-        """Gives a role to a key, or to a user or a group of an issuer: everywhere, or in some projects, or for some
+        """Creates a binding: gives a role to a key, or to a user or group of an issuer, for all or some projects and
         objects."""
 
     async def get_binding(self, *, binding: str, timeout: Seconds = ...) -> roles_pb2.Binding:
@@ -949,10 +948,10 @@ class AsyncRoles:
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[roles_pb2.Binding]: ...
     async def delete_binding(self, *, binding: str, etag: str, timeout: Seconds = ...) -> roles_pb2.Binding:
-        """Takes the role back."""
+        """Deletes a binding: the principal loses the role."""
 
     async def undelete_binding(self, *, binding: str, timeout: Seconds = ...) -> roles_pb2.Binding:
-        """Gives the role again."""
+        """Restores a deleted binding."""
 
 class AsyncRules:
     """As Rules, awaited."""
@@ -967,7 +966,7 @@ class AsyncRules:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> rules_pb2.Rule:
-        """Makes a rule with its version 1, not active."""
+        """Creates a rule with its version 1, which is not active."""
 
     async def create_rule_version(
         self,
@@ -980,7 +979,7 @@ class AsyncRules:
         """Adds the next version to a rule; the active one stays active."""
 
     async def get_rule(self, *, rule: str, version: int | None = ..., timeout: Seconds = ...) -> rules_pb2.Rule:
-        """Returns a rule with the definition of one version, the newest if unset."""
+        """Returns a rule with the definition of one version; the newest if unset."""
 
     async def list_rules(
         self,
@@ -998,25 +997,25 @@ class AsyncRules:
     async def test_rule(
         self, *, rule: str, version: int | None = ..., records: int | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.TestRuleResponse:
-        """Runs a version on a sample of its source: how many records it covers, the rows, and what it refuses and
-        why."""
+        """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the
+        coverage."""
 
     async def activate_rule(
         self, *, rule: str, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.Rule:
-        """Makes one version the one that extractions use."""
+        """Activates a version: extractions use it from now on."""
 
     async def delete_rule(self, *, rule: str, etag: str, timeout: Seconds = ...) -> rules_pb2.Rule:
-        """Hides a rule; its data set stays."""
+        """Deletes a rule; its data set is kept."""
 
     async def undelete_rule(self, *, rule: str, timeout: Seconds = ...) -> rules_pb2.Rule:
-        """Brings a deleted rule back."""
+        """Restores a deleted rule."""
 
 class AsyncRuns:
     """As Runs, awaited."""
 
     async def get_run(self, *, run: str, timeout: Seconds = ...) -> runs_pb2.Run:
-        """Returns a run with its last metrics and its files."""
+        """Returns a run with the last values of its metrics and its files."""
 
     async def list_runs(
         self,
@@ -1040,7 +1039,7 @@ class AsyncRuns:
         page_token: str | None = ...,
         timeout: Seconds = ...,
     ) -> runs_pb2.ListMetricPointsResponse:
-        """Lists the points of a metric by step, a page at a time."""
+        """Lists the values of a metric by step, a page at a time."""
 
     def iterate_metric_points(
         self, *, run: str, metric: str, page_size: int | None = ..., timeout: Seconds = ...
@@ -1048,7 +1047,7 @@ class AsyncRuns:
     def download_run_artifact(
         self, *, run: str, artifact: str, offset: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[bytes]:
-        """Downloads a file of a run: its bytes from `offset` on."""
+        """Downloads a file of a run from `offset` on."""
 
 class AsyncSources:
     """As Sources, awaited."""
@@ -1063,7 +1062,7 @@ class AsyncSources:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
-        """Registers a source after looking whether it can be opened."""
+        """Creates a source after checking that it can be opened."""
 
     async def get_source(self, *, source: str, timeout: Seconds = ...) -> sources_pb2.Source:
         """Returns a source."""
@@ -1092,13 +1091,13 @@ class AsyncSources:
         update_mask: Sequence[str] | str | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
-        """Changes the fields that the mask names."""
+        """Updates the fields in the mask."""
 
     async def delete_source(self, *, source: str, etag: str, timeout: Seconds = ...) -> sources_pb2.Source:
-        """Hides a source; what was extracted from it stays."""
+        """Deletes a source; the data extracted from it is kept."""
 
     async def undelete_source(self, *, source: str, timeout: Seconds = ...) -> sources_pb2.Source:
-        """Brings a deleted source back."""
+        """Restores a deleted source."""
 
     async def preview_source(
         self,
@@ -1109,13 +1108,13 @@ class AsyncSources:
         records: int | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.PreviewSourceResponse:
-        """Reads the first records of a source as they are, with the schema that they suggest."""
+        """Reads the first records of a source, and the schema that they suggest."""
 
     async def create_source_upload(self, *, idempotency_key: str = ..., timeout: Seconds = ...) -> uploads_pb2.Upload:
-        """Opens an upload."""
+        """Starts an upload."""
 
     async def get_source_upload(self, *, upload: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
-        """Says how much of an upload is stored."""
+        """Returns how much of an upload is stored."""
 
     async def write_source_upload(
         self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: Seconds = ...
@@ -1123,7 +1122,7 @@ class AsyncSources:
         """Stores a chunk."""
 
     async def commit_source_upload(self, *, upload: str, digest: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
-        """Ends an upload."""
+        """Completes an upload."""
 
 class AsyncSubscriptions:
     """As Subscriptions, awaited."""
@@ -1139,8 +1138,8 @@ class AsyncSubscriptions:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> subscriptions_pb2.CreatedSubscription:
-        """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency
-        key."""
+        """Creates a subscription and returns its signing secret, which is shown only here and to a repeat with the
+        same idempotency key."""
 
     async def get_subscription(self, *, subscription: str, timeout: Seconds = ...) -> subscriptions_pb2.Subscription:
         """Returns a subscription without its secret."""
@@ -1170,22 +1169,23 @@ class AsyncSubscriptions:
         update_mask: Sequence[str] | str | None = ...,
         timeout: Seconds = ...,
     ) -> subscriptions_pb2.Subscription:
-        """Changes the fields that the mask names."""
+        """Updates the fields in the mask."""
 
     async def delete_subscription(
         self, *, subscription: str, etag: str, timeout: Seconds = ...
     ) -> subscriptions_pb2.Subscription:
-        """Stops a subscription."""
+        """Deletes a subscription."""
 
     async def undelete_subscription(
         self, *, subscription: str, timeout: Seconds = ...
     ) -> subscriptions_pb2.Subscription:
-        """Brings a deleted subscription back."""
+        """Restores a deleted subscription."""
 
     async def preview_subscription(
         self, *, filter: str, template: subscriptions_pb2.Template | Fields | None = ..., timeout: Seconds = ...
     ) -> subscriptions_pb2.PreviewSubscriptionResponse:
-        """Says what a filter would have matched in the last hour and how its template would read."""
+        """Returns what a filter would have matched in the last hour, and the template filled with the newest
+        match."""
 
     async def list_deliveries(
         self, *, subscription: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
@@ -1198,7 +1198,7 @@ class AsyncSubscriptions:
     async def retry_delivery(
         self, *, subscription: str, delivery: str, timeout: Seconds = ...
     ) -> subscriptions_pb2.Delivery:
-        """Tries a delivery again at once, also a dead one."""
+        """Retries a delivery at once, also a dead one."""
 
 class AsyncUsage:
     """As Usage, awaited."""
@@ -1219,8 +1219,8 @@ class AsyncUsage:
         page_token: str | None = ...,
         timeout: Seconds = ...,
     ) -> quotas_pb2.ListUsageResponse:
-        """Sums up what was used by key, project, model, kind and time, as far as asked, a page at a time: of the
-        caller's project, or of all if he has the right in all."""
+        """Sums up usage by project, principal, model, kind and time, a page at a time: in the caller's project, or in
+        all with the permission in all."""
 
     def iterate_usage(
         self,

@@ -38,22 +38,22 @@ Fields = Mapping[str, Any]  # of a message, by name
 Seconds = float | None
 
 class Access:
-    """The gateway owns tenants and keys. Tenants are made by callers with `tenants.*` in tenant `system`'s admin key only."""
+    """Tenants and API keys. Only keys of tenant `system` that hold `tenants.*` create tenants."""
 
     def who_am_i(self, *, timeout: Seconds = ...) -> access_pb2.Principal:
-        """Says who the caller is. Works with any valid key."""
+        """Returns who the caller is. Needs no permission."""
 
     def get_receipt_key(self, *, timeout: Seconds = ...) -> access_pb2.ReceiptKey:
-        """The public key by which receipts of this installation are verified; its private half never leaves the
+        """Returns the public key that verifies the receipts of this installation. Its private half never leaves the
         gateways."""
 
     def create_tenant(
         self, *, tenant: str, display_name: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> access_pb2.Tenant:
-        """Makes a tenant. already_exists: the name is taken, also by a deleted one."""
+        """Creates a tenant. already_exists: a tenant has this name, or a deleted one had it."""
 
     def get_tenant(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.Tenant:
-        """Returns a tenant. not_found: none of this name, or not the caller's."""
+        """Returns a tenant. not_found: there is none of this name, or it is not the caller's."""
 
     def list_tenants(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
@@ -64,23 +64,25 @@ class Access:
         self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[access_pb2.Tenant]: ...
     def delete_tenant(self, *, tenant: str, etag: str, timeout: Seconds = ...) -> access_pb2.Tenant:
-        """Closes a tenant: its keys stop working at once, its data stays and can be undeleted."""
+        """Deletes a tenant: its API keys stop working at once, its data is kept. It can be undeleted until it is
+        shredded."""
 
     def undelete_tenant(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.Tenant:
-        """Opens a deleted tenant again. failed_precondition: its keys are destroyed."""
+        """Restores a deleted tenant. failed_precondition: it was shredded."""
 
     def shred_tenant(self, *, tenant: str, etag: str, timeout: Seconds = ...) -> access_pb2.Tenant:
-        """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be
-        undeleted. failed_precondition: it is not deleted. unavailable: not all is destroyed yet, ask again."""
+        """Shreds a deleted tenant: destroys its tenant keys for good, so that nothing they encrypted can ever be read
+        and the tenant cannot be undeleted. failed_precondition: it is not deleted. unavailable: not every key is
+        destroyed yet; call again."""
 
     def get_tenant_key(self, *, tenant: str, timeout: Seconds = ...) -> access_pb2.TenantKey:
-        """Says which key a tenant's blobs are sealed with; makes the first one."""
+        """Returns the number of the tenant key that encrypts what a tenant stores; creates the first one."""
 
     def rotate_tenant_key(
         self, *, tenant: str, number: int | None = ..., timeout: Seconds = ...
     ) -> access_pb2.TenantKey:
-        """Gives a tenant a new key: within seconds all that comes is sealed with it, and the ones before go on
-        opening what they sealed."""
+        """Creates the next tenant key: within seconds it encrypts everything new. Older keys still decrypt what they
+        encrypted."""
 
     def create_api_key(
         self,
@@ -100,16 +102,16 @@ class Access:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> access_pb2.CreatedApiKey:
-        """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never
-        holds a permission that its maker lacks: forbidden."""
+        """Creates an API key and returns its secret, which is shown only here and to a repeat with the same
+        idempotency key. forbidden: the key would hold a permission that the caller lacks."""
 
     def get_api_key(self, *, api_key: str, timeout: Seconds = ...) -> access_pb2.ApiKey:
-        """Returns a key without its secret."""
+        """Returns an API key without its secret."""
 
     def list_api_keys(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> access_pb2.ListApiKeysResponse:
-        """Lists the tenant's keys, oldest first, a page at a time."""
+        """Lists the tenant's API keys, oldest first, a page at a time."""
 
     def iterate_api_keys(
         self, *, page_size: int | None = ..., timeout: Seconds = ...
@@ -133,9 +135,9 @@ class Access:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> access_pb2.CreatedApiKey:
-        """Changes the fields that the mask names. The key that comes of it has to be one that the caller could make:
-        forbidden. failed_precondition: it is revoked, or the last one that administers the installation and would not
-        do so for ever and from everywhere. Shows the secret to sign with, if one is made."""
+        """Updates the fields in the mask. Returns the signing secret if one is created. forbidden: the key would hold
+        a permission that the caller lacks. failed_precondition: it is revoked, or it is the last key that administers
+        the installation and would be limited in time, address, model or certificate."""
 
     def rotate_api_key(
         self,
@@ -145,36 +147,36 @@ class Access:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> access_pb2.CreatedApiKey:
-        """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key. The one
-        before works until the given time. The key has to be one that the caller could make: forbidden.
-        failed_precondition: it is revoked."""
+        """Replaces the secret of an API key and returns the new one, which is shown only here and to a repeat with
+        the same idempotency key. The old secret works until `old_expire_time`. forbidden: the key holds a permission
+        that the caller lacks. failed_precondition: it is revoked."""
 
     def revoke_api_key(self, *, api_key: str, timeout: Seconds = ...) -> empty_pb2.Empty:
-        """Revokes a key, for good: within a second no worker accepts it."""
+        """Revokes an API key for good: within a second no gateway accepts it."""
 
 class Artifacts:
-    """Resumable uploads and downloads. Every digest is verified on write and on read."""
+    """Files of model versions: resumable uploads, and downloads. Digests are verified on write and on read."""
 
     def create_artifact_upload(self, *, idempotency_key: str = ..., timeout: Seconds = ...) -> uploads_pb2.Upload:
-        """Opens an upload."""
+        """Starts an upload."""
 
     def get_artifact_upload(self, *, upload: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
-        """Says how much of an upload is stored."""
+        """Returns how much of an upload is stored."""
 
     def write_artifact_upload(
         self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: Seconds = ...
     ) -> uploads_pb2.Upload:
-        """Stores a chunk. wrong_offset: not where the last one ended; committed_size says where that is."""
+        """Stores a chunk. wrong_offset: the offset is not committed_size, where the last chunk ended."""
 
     def commit_artifact_upload(self, *, upload: str, digest: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
-        """Ends an upload. digest_mismatch: the bytes are not those the caller meant; nothing is kept."""
+        """Completes an upload. digest_mismatch: the bytes have another digest; they are deleted."""
 
     def download_artifact(self, *, digest: str, offset: int | None = ..., timeout: Seconds = ...) -> Iterator[bytes]:
-        """Downloads the bytes of a digest from `offset` on. Only what a version of the caller's names, or an upload
-        of his committed."""
+        """Downloads the file with this digest from `offset` on. not_found: no version and no committed upload of the
+        caller has this digest."""
 
 class DataSets:
-    """Data sets. A version, once written, always reads the same."""
+    """Tables with immutable versions, and queries over them."""
 
     def get_data_set(self, *, data_set: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
         """Returns a data set."""
@@ -195,7 +197,7 @@ class DataSets:
     def get_data_set_version(
         self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...
     ) -> datasets_pb2.DataSetVersion:
-        """Returns a version with schema, quality report and lineage; the newest for version 0."""
+        """Returns a version with schema, quality report and parents; the newest for version 0."""
 
     def list_data_set_versions(
         self, *, data_set: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
@@ -235,7 +237,7 @@ class DataSets:
         page_token: str | None = ...,
         timeout: Seconds = ...,
     ) -> datasets_pb2.ListQuarantineResponse:
-        """Lists rows that were put aside when the version was written, with the rule each one broke."""
+        """Lists the rows that were quarantined when the version was written, each with the check that it failed."""
 
     def iterate_quarantine(
         self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: Seconds = ...
@@ -249,36 +251,36 @@ class DataSets:
         cpu_seconds: int | None = ...,
         timeout: Seconds = ...,
     ) -> datasets_pb2.QueryDataSetsResponse:
-        """Answers a SELECT over named versions. sql_not_allowed: it does more than read the tables it was given."""
+        """Runs a SELECT over the given versions. sql_not_allowed: it does more than read the given tables."""
 
     def get_lineage(self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...) -> datasets_pb2.Lineage:
-        """Returns what a version came from and what came of it: sources, rules, versions, feature sets."""
+        """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
 
     def delete_data_set(self, *, data_set: str, etag: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
-        """Hides a data set with all its versions. It can be undeleted."""
+        """Deletes a data set with all its versions. It can be undeleted."""
 
     def undelete_data_set(self, *, data_set: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
-        """Brings a deleted data set back."""
+        """Restores a deleted data set."""
 
 class Engines:
-    """What is loaded where, and the hot path."""
+    """Model versions that inference instances have loaded."""
 
     def list_engines(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> engines_pb2.ListEnginesResponse:
-        """Lists the caller's versions that are loaded, by model and version, a page at a time."""
+        """Lists the loaded versions of the caller's tenant, by model and version, a page at a time."""
 
     def iterate_engines(
         self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[engines_pb2.Engine]: ...
 
 class Extractions:
-    """Extraction runs."""
+    """Runs of rules that read sources into data sets."""
 
     def run_extraction(
         self, *, rule: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[extractions_pb2.Extraction]:
-        """Reads what is new in a rule's source and adds a version to the rule's data set. Ends with an Extraction.
+        """Reads what is new in the rule's source and adds a version to its data set. Ends with an Extraction.
         failed_precondition: the rule has no active version."""
 
     def get_extraction(self, *, extraction: str, timeout: Seconds = ...) -> extractions_pb2.Extraction:
@@ -299,7 +301,7 @@ class Extractions:
     ) -> Iterator[extractions_pb2.Extraction]: ...
 
 class FeatureSets:
-    """Feature sets. Fitting makes an immutable version: constants, one graph, its digest."""
+    """Steps that turn columns into numbers. Fitting creates an immutable version: one ONNX graph with its constants."""
 
     def create_feature_set(
         self,
@@ -313,7 +315,8 @@ class FeatureSets:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> features_pb2.FeatureSet:
-        """Makes a feature set, not fitted. invalid_value: a step names no column or makes no sense."""
+        """Creates a feature set, not fitted yet. invalid_value: a step is not valid for the columns of the data
+        set."""
 
     def get_feature_set(self, *, feature_set: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
         """Returns a feature set."""
@@ -341,7 +344,7 @@ class FeatureSets:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> OperationHandle[features_pb2.FeatureSetVersion]:
-        """Fits the steps on the training rows of a data-set version. Ends with a FeatureSetVersion."""
+        """Fits the steps on the training rows of a data set version. Ends with a FeatureSetVersion."""
 
     def get_feature_set_version(
         self, *, feature_set: str, version: int | None = ..., timeout: Seconds = ...
@@ -349,18 +352,18 @@ class FeatureSets:
         """Returns a fitted version; the newest for version 0."""
 
     def delete_feature_set(self, *, feature_set: str, etag: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
-        """Hides a feature set; models made from it keep working. It can be undeleted."""
+        """Deletes a feature set; models trained with it keep working. It can be undeleted."""
 
     def undelete_feature_set(self, *, feature_set: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
-        """Brings a deleted feature set back."""
+        """Restores a deleted feature set."""
 
 class Jobs:
-    """Jobs: submitted, queued, leased by a worker, run, ended once."""
+    """Training jobs: queued, leased by a worker, run."""
 
     def submit_job(
         self, *, spec: jobs_pb2.JobSpec | Fields, idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[jobs_pb2.Job]:
-        """Puts a job into the queue. Ends with a Job. not_found: the feature set or the data set is not there."""
+        """Queues a job. Ends with a Job. not_found: there is no such feature set or data set version."""
 
     def get_job(self, *, job: str, timeout: Seconds = ...) -> jobs_pb2.Job:
         """Returns a job."""
@@ -385,17 +388,17 @@ class Jobs:
         timeout: Seconds = ...,
     ) -> Iterator[jobs_pb2.Job]: ...
     def cancel_job(self, *, job: str, timeout: Seconds = ...) -> jobs_pb2.Job:
-        """Asks a job to stop: an intent that its worker honours. A second call changes nothing."""
+        """Asks a job to stop, which its worker does. A second call changes nothing."""
 
     def delete_job(self, *, job: str, etag: str, timeout: Seconds = ...) -> jobs_pb2.Job:
-        """Hides an ended job; its run and version stay. failed_precondition: it has not ended. It can be
-        undeleted."""
+        """Deletes an ended job; its run and model version are kept. It can be undeleted. failed_precondition: it has
+        not ended."""
 
     def undelete_job(self, *, job: str, timeout: Seconds = ...) -> jobs_pb2.Job:
-        """Brings a deleted job back."""
+        """Restores a deleted job."""
 
 class Limits:
-    """A tenant's limits, beside the `rate_limit` of each key. Each is a token bucket; a request is admitted by all that concern it or takes from none: rate_limited names the one that is spent. Changes count within a second on every gateway."""
+    """A tenant's rate limits, beside the `rate_limit` of each key. Each is a token bucket. A request needs tokens of every limit that applies to it, or takes none: rate_limited names the limit that is used up. Changes apply within a second on every gateway."""
 
     def set_limit(
         self,
@@ -411,11 +414,11 @@ class Limits:
         etag: str | None = ...,
         timeout: Seconds = ...,
     ) -> limits_pb2.Limit:
-        """Makes a limit, or changes one: then `etag` or If-Match has its etag, or etag_required. What is wanted
-        already stays as it is. forbidden: the installation has set it. limit_exceeded: the tenant has 100."""
+        """Creates or updates a limit. Setting the values that it has changes nothing. etag_required: it exists, and
+        neither `etag` nor If-Match names its etag. forbidden: it is imposed. limit_exceeded: the tenant has 100."""
 
     def get_limit(self, *, limit: str, tenant: str | None = ..., timeout: Seconds = ...) -> limits_pb2.Limit:
-        """Returns a limit, also one that the installation has set."""
+        """Returns a limit, also an imposed one."""
 
     def list_limits(
         self,
@@ -433,10 +436,10 @@ class Limits:
     def delete_limit(
         self, *, limit: str, etag: str, tenant: str | None = ..., timeout: Seconds = ...
     ) -> limits_pb2.Limit:
-        """Takes a limit away. forbidden: the installation has set it."""
+        """Deletes a limit. forbidden: it is imposed."""
 
 class Logs:
-    """Search over what the log centre received. A caller sees his own tenant's records only. The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*` at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`. At most 64 terms, 16 levels of brackets, and two characters before a `*`."""
+    """Search over logs, spans, events and predictions of the caller's tenant. The query language: words and "phrases" match the text, whatever their case; `field:value` matches a field that has this value; a word or value that ends with `*` matches a prefix; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` match ranges of version, status, duration_ms and attributes; AND (or a space), OR, NOT and brackets combine them, AND binds before OR. Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`. At most 64 terms and 16 levels of brackets; at least two characters before a `*`."""
 
     def search_logs(
         self,
@@ -448,8 +451,8 @@ class Logs:
         page_token: str | None = ...,
         timeout: Seconds = ...,
     ) -> logs_pb2.SearchLogsResponse:
-        """Finds records, newest first, a page at a time. query_invalid: where the query goes wrong. query_too_costly:
-        too many terms."""
+        """Finds records, newest first, a page at a time. query_invalid: the query is wrong, and where.
+        query_too_costly: it has too many terms."""
 
     def iterate_logs(
         self,
@@ -470,22 +473,22 @@ class Logs:
         split_by: str | None = ...,
         timeout: Seconds = ...,
     ) -> logs_pb2.CountLogsResponse:
-        """Counts records over time, in steps, split by a field if one is given. query_too_costly: more than 10,000
-        buckets."""
+        """Counts records in steps of time, split by a field if one is given. query_too_costly: that makes more than
+        10,000 counts."""
 
     def tail_logs(self, *, query: str | None = ..., timeout: Seconds = ...) -> Iterator[logs_pb2.LogRecord]:
-        """Streams records that match as they come in. A reader who is slow misses some rather than hold up others."""
+        """Streams matching records as they arrive. A slow reader misses some."""
 
     def get_trace(self, *, request_id: str, timeout: Seconds = ...) -> logs_pb2.Trace:
-        """Returns the spans of one request, oldest first. not_found: none with this id."""
+        """Returns the spans of a request, oldest first. not_found: there are none with this id."""
 
 class Models:
-    """Models. A version is immutable and numbered; numbers are never used again."""
+    """Models and their immutable, numbered versions."""
 
     def create_model(
         self, *, model: str, description: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> models_pb2.Model:
-        """Makes a model. Jobs make theirs by themselves."""
+        """Creates a model. A job creates the model that it names."""
 
     def get_model(self, *, model: str, timeout: Seconds = ...) -> models_pb2.Model:
         """Returns a model."""
@@ -504,10 +507,10 @@ class Models:
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[models_pb2.Model]: ...
     def delete_model(self, *, model: str, etag: str, timeout: Seconds = ...) -> models_pb2.Model:
-        """Hides a model and its versions. failed_precondition: one of them serves. It can be undeleted."""
+        """Deletes a model with its versions. It can be undeleted. failed_precondition: one of its versions serves."""
 
     def undelete_model(self, *, model: str, timeout: Seconds = ...) -> models_pb2.Model:
-        """Brings a deleted model back."""
+        """Restores a deleted model."""
 
     def create_model_version(
         self,
@@ -521,8 +524,8 @@ class Models:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> models_pb2.ModelVersion:
-        """Adds a version from uploaded files. unsupported_format: a file is not of an allowed format; invalid_value:
-        a file is not uploaded, or the graph does not load or is not what its signature says."""
+        """Adds a version from uploaded files. Numbers count from 1 and are never reused. unsupported_format: a file
+        has a format that is not allowed. invalid_value: a file is not uploaded, or the graph cannot be loaded."""
 
     def get_model_version(self, *, model: str, version: int, timeout: Seconds = ...) -> models_pb2.ModelVersion:
         """Returns a version."""
@@ -544,28 +547,28 @@ class Models:
     def delete_model_version(
         self, *, model: str, version: int, etag: str, timeout: Seconds = ...
     ) -> models_pb2.ModelVersion:
-        """Hides a version. failed_precondition: it serves or is about to. It can be undeleted."""
+        """Deletes a version. It can be undeleted. failed_precondition: it serves or is about to."""
 
     def undelete_model_version(self, *, model: str, version: int, timeout: Seconds = ...) -> models_pb2.ModelVersion:
-        """Brings a deleted version back, as a candidate."""
+        """Restores a deleted version as a candidate."""
 
 class Monitors:
-    """Live quality: predictions joined with outcomes that come later, by request id and row."""
+    """Live quality: predictions joined with their outcomes by request id and row."""
 
     def record_outcomes(
         self, *, model: str, outcomes: Sequence[monitors_pb2.Outcome | Fields], timeout: Seconds = ...
     ) -> monitors_pb2.RecordOutcomesResponse:
-        """Records what really happened. The same outcome twice counts once; one that differs from the first is
-        refused as conflict."""
+        """Records outcomes: what really happened. An outcome that is recorded twice counts once. conflict: another
+        one is recorded for that row."""
 
     def get_quality(self, *, model: str, timeout: Seconds = ...) -> monitors_pb2.GetQualityResponse:
-        """Measures each version on the predictions that have an outcome."""
+        """Returns metrics of each version over the predictions that have an outcome."""
 
 class Operations:
-    """Every service has its own; the id of an operation says which: `data-0198...`."""
+    """Long-running work: look at it, wait for it, cancel it. The id names the service that runs it: `data-0198...`."""
 
     def get_operation(self, *, operation: str, timeout: Seconds = ...) -> operations_pb2.Operation:
-        """Returns an operation as it stands. not_found: none with this id."""
+        """Returns an operation. not_found: there is none with this id."""
 
     def list_operations(
         self, *, service: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
@@ -576,19 +579,18 @@ class Operations:
         self, *, service: str, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[operations_pb2.Operation]: ...
     def cancel_operation(self, *, operation: str, timeout: Seconds = ...) -> operations_pb2.Operation:
-        """Asks an operation to stop. It may still succeed; watch it to learn how it ended. A second call changes
-        nothing."""
+        """Asks an operation to stop. It may still succeed. A second call changes nothing."""
 
     def wait_operation(
         self, *, operation: str, timeout: timedelta | duration_pb2.Duration | float | None = ...
     ) -> operations_pb2.Operation:
-        """Returns the operation when it has ended or the timeout has passed, whichever is first."""
+        """Waits until the operation has ended or the timeout has passed, and returns it."""
 
     def stream_operation(self, *, operation: str, timeout: Seconds = ...) -> Iterator[operations_pb2.Operation]:
-        """Streams the operation: as it stands, then each change, until it has ended."""
+        """Streams the operation: its present state, then each change, until it has ended."""
 
 class Pipelines:
-    """Pipelines. A run reads the newest versions at its start and writes one version of each output."""
+    """Steps that derive data sets from others by SQL. A run reads the newest versions and writes one version of each output."""
 
     def create_pipeline(
         self,
@@ -599,7 +601,7 @@ class Pipelines:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> pipelines_pb2.Pipeline:
-        """Makes a pipeline. sql_not_allowed: a step does more than read its inputs."""
+        """Creates a pipeline. sql_not_allowed: a step does more than read its inputs."""
 
     def get_pipeline(self, *, pipeline: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
         """Returns a pipeline."""
@@ -623,13 +625,13 @@ class Pipelines:
         """Runs the steps in order. Ends with a PipelineRun. failed_precondition: an input has no version yet."""
 
     def delete_pipeline(self, *, pipeline: str, etag: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
-        """Hides a pipeline; what it wrote stays. It can be undeleted."""
+        """Deletes a pipeline; the data sets that it wrote are kept. It can be undeleted."""
 
     def undelete_pipeline(self, *, pipeline: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
-        """Brings a deleted pipeline back."""
+        """Restores a deleted pipeline."""
 
 class Policies:
-    """A tenant's policies: versions of rules, of which one is active. Rules refuse what roles permit and never permit anything."""
+    """A tenant's policies: rules that refuse what roles permit. Rules have versions, of which one is active; they never permit anything."""
 
     def create_policy_version(
         self,
@@ -640,7 +642,7 @@ class Policies:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> policies_pb2.PolicyVersion:
-        """Makes a version, which never changes and counts when it is activated. limit_exceeded: there are 10,000."""
+        """Creates an immutable version, which applies when it is activated. limit_exceeded: there are 10,000."""
 
     def get_policy_version(self, *, version: int, timeout: Seconds = ...) -> policies_pb2.PolicyVersion:
         """Returns a version."""
@@ -654,13 +656,13 @@ class Policies:
         self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[policies_pb2.PolicyVersion]: ...
     def get_policies(self, *, timeout: Seconds = ...) -> policies_pb2.ActivePolicies:
-        """Returns which version is active; version 0: none ever was."""
+        """Returns which version is active; version 0: none was ever activated."""
 
     def test_policies(
         self, *, version: int, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.TestPoliciesResponse:
-        """Tries a version on its examples and on what was decided lately: what comes out otherwise, a page at a time.
-        It may then be activated."""
+        """Tests a version on its examples and on the recorded decisions, and returns those that would be different, a
+        page at a time. Only a tested version can be activated."""
 
     def iterate_policies(
         self, *, version: int, page_size: int | None = ..., timeout: Seconds = ...
@@ -668,14 +670,14 @@ class Policies:
     def activate_policies(
         self, *, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.ActivePolicies:
-        """Makes a version count, an older one as well, everywhere within a second. failed_precondition: it was not
-        tested, an example comes out otherwise, or it would refuse the caller to activate another."""
+        """Activates a version, new or old, on every gateway within a second. failed_precondition: it was not tested,
+        one of its examples fails, or it would refuse the caller to activate another version."""
 
     def list_decisions(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> policies_pb2.ListDecisionsResponse:
-        """Lists what was decided lately on requests that roles permit, newest first, a page at a time: a sample of at
-        most 1,000, each kind of request once in an hour."""
+        """Lists recorded decisions on requests that roles permit, newest first, a page at a time. They are a sample
+        of at most 1,000, each kind of request once an hour."""
 
     def iterate_decisions(
         self, *, page_size: int | None = ..., timeout: Seconds = ...
@@ -688,11 +690,11 @@ class Policies:
         decision: str | None = ...,
         timeout: Seconds = ...,
     ) -> policies_pb2.DecisionExplanation:
-        """Says what would be decided on a request, or on one that was recorded, and why: what gives the permission,
-        and what each rule compares it to."""
+        """Returns what would be decided on a request or on a recorded one, and why: what gives the permission, and
+        what each rule compares."""
 
 class Prices:
-    """What things cost. A list of prices is never changed: a later one takes its place."""
+    """Price lists. A price list never changes; a later one replaces it."""
 
     def create_price_list(
         self,
@@ -703,20 +705,20 @@ class Prices:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> quotas_pb2.PriceList:
-        """Adds a list of prices that holds from a time on. forbidden: prices are made by administrators of the
+        """Creates a price list that is valid from a time on. forbidden: the caller is no administrator of the
         installation."""
 
     def list_price_lists(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
     ) -> quotas_pb2.ListPriceListsResponse:
-        """Lists all that ever held or will, by version, a page at a time."""
+        """Lists past, present and future price lists by version, a page at a time."""
 
     def iterate_price_lists(
         self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[quotas_pb2.PriceList]: ...
 
 class PrivacyFilters:
-    """A tenant's filters. A change counts at once at this gateway, and within a second everywhere."""
+    """A tenant's filters of personal data. Changes apply at once on this gateway, and on all within a second."""
 
     def create_privacy_filter(
         self,
@@ -731,8 +733,8 @@ class PrivacyFilters:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> privacy_pb2.PrivacyFilter:
-        """Makes a filter. already_exists: the name is taken, also by a deleted one. pattern_unsupported: a pattern is
-        none of RE2. limit_exceeded: the tenant has 20."""
+        """Creates a filter. already_exists: a filter has this name, or a deleted one had it. pattern_unsupported: a
+        pattern is not valid in RE2. limit_exceeded: the tenant has 20."""
 
     def get_privacy_filter(self, *, privacy_filter: str, timeout: Seconds = ...) -> privacy_pb2.PrivacyFilter:
         """Returns a filter."""
@@ -764,18 +766,18 @@ class PrivacyFilters:
         update_mask: Sequence[str] | str | None = ...,
         timeout: Seconds = ...,
     ) -> privacy_pb2.PrivacyFilter:
-        """Changes the fields that the mask names. pattern_unsupported: a pattern is none of RE2."""
+        """Updates the fields in the mask. pattern_unsupported: a pattern is not valid in RE2."""
 
     def delete_privacy_filter(
         self, *, privacy_filter: str, etag: str, timeout: Seconds = ...
     ) -> privacy_pb2.PrivacyFilter:
-        """Ends a filter. It can be undeleted."""
+        """Deletes a filter. It can be undeleted."""
 
     def undelete_privacy_filter(self, *, privacy_filter: str, timeout: Seconds = ...) -> privacy_pb2.PrivacyFilter:
-        """Brings a deleted filter back."""
+        """Restores a deleted filter."""
 
 class Quotas:
-    """Budgets of a tenant, its projects and its keys. A use counts on all that are for its key, its project and its tenant: each of them must have room, or it is refused as quota_exceeded and takes nothing. Changes count on every gateway within a second. Who has a budget of his own changes none: forbidden."""
+    """Quotas of a tenant, its projects and its keys: how much may be used in a day, in a month, or in all. A call counts against every quota of its key, its project and its tenant. If one of them is used up, it is refused as quota_exceeded and counts against none. Changes apply on every gateway within a second. forbidden: a caller with a quota of its own changes any."""
 
     def create_quota(
         self,
@@ -789,12 +791,12 @@ class Quotas:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> quotas_pb2.Quota:
-        """Sets a budget; what was used in its period before counts. already_exists: the name is taken, also by a
-        deleted one. forbidden: a budget of the whole tenant is set by administrators of the installation, that of a
-        project by who may do so in it."""
+        """Creates a quota. What was used earlier in its period counts. already_exists: a quota has this name, or a
+        deleted one had it. forbidden: a quota of the tenant needs an administrator of the installation, a quota of a
+        project the permission in that project."""
 
     def get_quota(self, *, quota: str, tenant: str | None = ..., timeout: Seconds = ...) -> quotas_pb2.Quota:
-        """Returns a budget with what is spent and reserved of it."""
+        """Returns a quota with what is spent and reserved."""
 
     def list_quotas(
         self,
@@ -805,7 +807,7 @@ class Quotas:
         show_deleted: bool | None = ...,
         timeout: Seconds = ...,
     ) -> quotas_pb2.ListQuotasResponse:
-        """Lists budgets by name, a page at a time."""
+        """Lists quotas by name, a page at a time."""
 
     def iterate_quotas(
         self,
@@ -818,18 +820,18 @@ class Quotas:
     def update_quota(
         self, *, quota: str, etag: str, tenant: str | None = ..., amount: int | None = ..., timeout: Seconds = ...
     ) -> quotas_pb2.Quota:
-        """Sets another amount. What is spent stays spent."""
+        """Changes the amount of a quota. What is spent stays spent."""
 
     def delete_quota(
         self, *, quota: str, etag: str, tenant: str | None = ..., timeout: Seconds = ...
     ) -> quotas_pb2.Quota:
-        """Takes a budget away. It can be undeleted."""
+        """Deletes a quota. It can be undeleted."""
 
     def undelete_quota(self, *, quota: str, tenant: str | None = ..., timeout: Seconds = ...) -> quotas_pb2.Quota:
-        """Brings a deleted budget back; what was used meanwhile counts."""
+        """Restores a deleted quota. What was used meanwhile counts."""
 
 class Releases:
-    """Releases: one per model. A change of the desired version is a handshake: loaded and warmed, switched, serving."""
+    """Which version of a model serves. A new version is loaded and warmed before gateways switch to it."""
 
     def promote_version(
         self,
@@ -841,26 +843,26 @@ class Releases:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> OperationHandle[releases_pb2.Release]:
-        """Makes a version serve. Ends with a Release when every live gateway has switched; when the version cannot be
-        loaded it fails with the reason and the old version goes on serving. in_progress: another change is under
-        way."""
+        """Makes a version serve. Ends with a Release when every live gateway has switched to it. If it cannot be
+        loaded, the operation fails with the reason and the old version keeps serving. in_progress: the release is
+        being changed."""
 
     def rollback_release(
         self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
-    ) -> OperationHandle[Any]:
-        """Makes the version serve that served before. Ends as PromoteVersion does. failed_precondition: none served
-        before."""
+    ) -> OperationHandle[releases_pb2.Release]:
+        """Makes the previous version serve again, as PromoteVersion does. Ends with a Release. failed_precondition:
+        none served before."""
 
     def withdraw_release(
         self, *, model: str, reason: str | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[releases_pb2.Release]:
-        """Takes a model out of service; its versions stay. Ends with a Release."""
+        """Takes a model out of service; its versions are kept. Ends with a Release."""
 
     def get_release(self, *, model: str, timeout: Seconds = ...) -> releases_pb2.Release:
-        """Returns the release of a model. not_found: nothing of it was ever promoted."""
+        """Returns the release of a model. not_found: no version was ever promoted."""
 
     def get_traffic(self, *, model: str, timeout: Seconds = ...) -> releases_pb2.Traffic:
-        """Returns how the requests for a model are shared among its versions. not_found: nothing of it was ever
+        """Returns how the requests for a model are split among its versions. not_found: no version was ever
         promoted."""
 
     def update_traffic(
@@ -872,8 +874,8 @@ class Releases:
         balancing: str | int | None = ...,
         timeout: Seconds = ...,
     ) -> releases_pb2.Traffic:
-        """Says anew how they are shared. Every version named is loaded; until it is, what serves answers for it.
-        in_progress: the release is being changed."""
+        """Replaces how the requests for a model are split among its versions. Every version in it is loaded; until it
+        is, the serving version answers for it. in_progress: the release is being changed."""
 
     def list_releases(
         self, *, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
@@ -885,7 +887,7 @@ class Releases:
     ) -> Iterator[releases_pb2.Release]: ...
 
 class Roles:
-    """A tenant's roles and their bindings. `viewer`, `operator`, `developer` and `admin` are built in. Changes count at once on every gateway. Nobody hands out what he lacks himself: forbidden."""
+    """A tenant's roles and their bindings to keys, users and groups. `viewer`, `operator`, `developer` and `admin` are built in. Changes apply at once on every gateway. forbidden: a role would give a permission that the caller lacks."""
 
     def create_role(
         self,
@@ -896,10 +898,10 @@ class Roles:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> roles_pb2.Role:
-        """Makes a role. already_exists: the name is taken, also by a deleted one or one that is built in."""
+        """Creates a role. already_exists: a role has this name, or a deleted one had it."""
 
     def get_role(self, *, role: str, timeout: Seconds = ...) -> roles_pb2.Role:
-        """Returns a role, also one that is built in."""
+        """Returns a role, also a built-in one."""
 
     def list_roles(
         self,
@@ -909,7 +911,7 @@ class Roles:
         show_deleted: bool | None = ...,
         timeout: Seconds = ...,
     ) -> roles_pb2.ListRolesResponse:
-        """Lists roles by name, with those that are built in, a page at a time."""
+        """Lists roles by name, built-in ones too, a page at a time."""
 
     def iterate_roles(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
@@ -924,13 +926,13 @@ class Roles:
         update_mask: Sequence[str] | str | None = ...,
         timeout: Seconds = ...,
     ) -> roles_pb2.Role:
-        """Changes the fields that the mask names. failed_precondition: it is built in."""
+        """Updates the fields in the mask. failed_precondition: it is built in."""
 
     def delete_role(self, *, role: str, etag: str, timeout: Seconds = ...) -> roles_pb2.Role:
-        """Takes a role from all who have it. It can be undeleted. failed_precondition: it is built in."""
+        """Deletes a role: nobody has it any more. It can be undeleted. failed_precondition: it is built in."""
 
     def undelete_role(self, *, role: str, timeout: Seconds = ...) -> roles_pb2.Role:
-        """Gives a deleted role back to all who had it."""
+        """Restores a deleted role, also to the principals that had it."""
 
     def create_binding(
         self,
@@ -943,8 +945,9 @@ class Roles:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> roles_pb2.Binding:
-        """Gives a role to a key, or to a user or a group of an issuer: everywhere, or in some projects, or for some
-        objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50."""
+        """Creates a binding: gives a role to a key, or to a user or group of an issuer, for all or some projects and
+        objects. already_exists: a binding has this name, or a deleted one had it. limit_exceeded: the principal has
+        50."""
 
     def get_binding(self, *, binding: str, timeout: Seconds = ...) -> roles_pb2.Binding:
         """Returns a binding."""
@@ -963,13 +966,13 @@ class Roles:
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[roles_pb2.Binding]: ...
     def delete_binding(self, *, binding: str, etag: str, timeout: Seconds = ...) -> roles_pb2.Binding:
-        """Takes the role back. It can be undeleted."""
+        """Deletes a binding: the principal loses the role. It can be undeleted."""
 
     def undelete_binding(self, *, binding: str, timeout: Seconds = ...) -> roles_pb2.Binding:
-        """Gives the role again."""
+        """Restores a deleted binding."""
 
 class Rules:
-    """Extraction rules. A rule's versions are immutable; one of them is active."""
+    """Extraction rules: how raw records become typed rows. Versions are immutable; one of them is active."""
 
     def create_rule(
         self,
@@ -981,8 +984,8 @@ class Rules:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> rules_pb2.Rule:
-        """Makes a rule with its version 1, not active. sql_not_allowed, pattern_unsupported, invalid_value: what is
-        wrong with it."""
+        """Creates a rule with its version 1, which is not active. sql_not_allowed, pattern_unsupported,
+        invalid_value: the definition is wrong."""
 
     def create_rule_version(
         self,
@@ -995,7 +998,7 @@ class Rules:
         """Adds the next version to a rule; the active one stays active."""
 
     def get_rule(self, *, rule: str, version: int | None = ..., timeout: Seconds = ...) -> rules_pb2.Rule:
-        """Returns a rule with the definition of one version, the newest if unset."""
+        """Returns a rule with the definition of one version; the newest if unset."""
 
     def list_rules(
         self,
@@ -1013,25 +1016,25 @@ class Rules:
     def test_rule(
         self, *, rule: str, version: int | None = ..., records: int | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.TestRuleResponse:
-        """Runs a version on a sample of its source: how many records it covers, the rows, and what it refuses and
-        why."""
+        """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the
+        coverage."""
 
     def activate_rule(
         self, *, rule: str, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.Rule:
-        """Makes one version the one that extractions use."""
+        """Activates a version: extractions use it from now on."""
 
     def delete_rule(self, *, rule: str, etag: str, timeout: Seconds = ...) -> rules_pb2.Rule:
-        """Hides a rule; its data set stays. It can be undeleted."""
+        """Deletes a rule; its data set is kept. It can be undeleted."""
 
     def undelete_rule(self, *, rule: str, timeout: Seconds = ...) -> rules_pb2.Rule:
-        """Brings a deleted rule back."""
+        """Restores a deleted rule."""
 
 class Runs:
-    """Runs: one for each job, with parameters, metrics and files."""
+    """What each job recorded: parameters, metrics and files."""
 
     def get_run(self, *, run: str, timeout: Seconds = ...) -> runs_pb2.Run:
-        """Returns a run with its last metrics and its files."""
+        """Returns a run with the last values of its metrics and its files."""
 
     def list_runs(
         self,
@@ -1055,7 +1058,7 @@ class Runs:
         page_token: str | None = ...,
         timeout: Seconds = ...,
     ) -> runs_pb2.ListMetricPointsResponse:
-        """Lists the points of a metric by step, a page at a time."""
+        """Lists the values of a metric by step, a page at a time."""
 
     def iterate_metric_points(
         self, *, run: str, metric: str, page_size: int | None = ..., timeout: Seconds = ...
@@ -1063,10 +1066,10 @@ class Runs:
     def download_run_artifact(
         self, *, run: str, artifact: str, offset: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[bytes]:
-        """Downloads a file of a run: its bytes from `offset` on."""
+        """Downloads a file of a run from `offset` on."""
 
 class Sources:
-    """Sources and the files that callers upload to make sources of."""
+    """Sources of raw data: SQL databases, files, and uploads."""
 
     def create_source(
         self,
@@ -1078,11 +1081,11 @@ class Sources:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
-        """Registers a source after looking whether it can be opened. invalid_value: it cannot, with the reason.
-        egress_denied: it lies outside what the operator allows. already_exists: the name is taken."""
+        """Creates a source after checking that it can be opened. invalid_value: it cannot be opened, with the reason.
+        egress_denied: it is outside of what the operator allows. already_exists: the name is taken."""
 
     def get_source(self, *, source: str, timeout: Seconds = ...) -> sources_pb2.Source:
-        """Returns a source. not_found: none of this name."""
+        """Returns a source. not_found: there is none of this name."""
 
     def list_sources(
         self,
@@ -1108,13 +1111,13 @@ class Sources:
         update_mask: Sequence[str] | str | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
-        """Changes the fields that the mask names. etag_mismatch: somebody else changed it first."""
+        """Updates the fields in the mask. etag_mismatch: it has changed since it was read."""
 
     def delete_source(self, *, source: str, etag: str, timeout: Seconds = ...) -> sources_pb2.Source:
-        """Hides a source; what was extracted from it stays. It can be undeleted."""
+        """Deletes a source; the data extracted from it is kept. It can be undeleted."""
 
     def undelete_source(self, *, source: str, timeout: Seconds = ...) -> sources_pb2.Source:
-        """Brings a deleted source back."""
+        """Restores a deleted source."""
 
     def preview_source(
         self,
@@ -1125,25 +1128,25 @@ class Sources:
         records: int | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.PreviewSourceResponse:
-        """Reads the first records of a source as they are, with the schema that they suggest. Works on a saved source
-        and on one that is only described."""
+        """Reads the first records of a source, and the schema that they suggest. The source may be an existing one or
+        only described in the request."""
 
     def create_source_upload(self, *, idempotency_key: str = ..., timeout: Seconds = ...) -> uploads_pb2.Upload:
-        """Opens an upload. Chunks are written at their offset, then the whole is committed by digest."""
+        """Starts an upload. Its chunks are written at their offsets, then the whole is committed by its digest."""
 
     def get_source_upload(self, *, upload: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
-        """Says how much of an upload is stored."""
+        """Returns how much of an upload is stored."""
 
     def write_source_upload(
         self, *, upload: str, offset: int | None = ..., body: bytes | None = ..., timeout: Seconds = ...
     ) -> uploads_pb2.Upload:
-        """Stores a chunk. wrong_offset: not where the last one ended; committed_size says where that is."""
+        """Stores a chunk. wrong_offset: the offset is not committed_size, where the last chunk ended."""
 
     def commit_source_upload(self, *, upload: str, digest: str, timeout: Seconds = ...) -> uploads_pb2.Upload:
-        """Ends an upload. digest_mismatch: the bytes are not those the caller meant; nothing is kept."""
+        """Completes an upload. digest_mismatch: the bytes have another digest; they are deleted."""
 
 class Subscriptions:
-    """Subscriptions. Deliveries are signed as Standard Webhooks say, kept until the receiver takes them, tried 5 s to 24 h."""
+    """Webhooks for records that match a filter. Deliveries are signed (Standard Webhooks), stored, and retried after 5 s to 24 h until the receiver accepts them."""
 
     def create_subscription(
         self,
@@ -1156,8 +1159,9 @@ class Subscriptions:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> subscriptions_pb2.CreatedSubscription:
-        """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency key.
-        query_invalid, template_invalid, egress_denied: what is wrong."""
+        """Creates a subscription and returns its signing secret, which is shown only here and to a repeat with the
+        same idempotency key. query_invalid: the filter is wrong. template_invalid: the template is wrong.
+        egress_denied: the address may not be called."""
 
     def get_subscription(self, *, subscription: str, timeout: Seconds = ...) -> subscriptions_pb2.Subscription:
         """Returns a subscription without its secret."""
@@ -1187,20 +1191,21 @@ class Subscriptions:
         update_mask: Sequence[str] | str | None = ...,
         timeout: Seconds = ...,
     ) -> subscriptions_pb2.Subscription:
-        """Changes the fields that the mask names."""
+        """Updates the fields in the mask."""
 
     def delete_subscription(
         self, *, subscription: str, etag: str, timeout: Seconds = ...
     ) -> subscriptions_pb2.Subscription:
-        """Stops a subscription. It can be undeleted; what happened in between is not delivered."""
+        """Deletes a subscription. It can be undeleted; records that arrive in between are not delivered."""
 
     def undelete_subscription(self, *, subscription: str, timeout: Seconds = ...) -> subscriptions_pb2.Subscription:
-        """Brings a deleted subscription back."""
+        """Restores a deleted subscription."""
 
     def preview_subscription(
         self, *, filter: str, template: subscriptions_pb2.Template | Fields | None = ..., timeout: Seconds = ...
     ) -> subscriptions_pb2.PreviewSubscriptionResponse:
-        """Says what a filter would have matched in the last hour and how its template would read."""
+        """Returns what a filter would have matched in the last hour, and the template filled with the newest
+        match."""
 
     def list_deliveries(
         self, *, subscription: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
@@ -1211,10 +1216,10 @@ class Subscriptions:
         self, *, subscription: str, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[subscriptions_pb2.Delivery]: ...
     def retry_delivery(self, *, subscription: str, delivery: str, timeout: Seconds = ...) -> subscriptions_pb2.Delivery:
-        """Tries a delivery again at once, also a dead one."""
+        """Retries a delivery at once, also a dead one."""
 
 class Usage:
-    """What was used, as the ledger has it: predictions, trainings and work on data alike."""
+    """What predictions, trainings, work on data and storage used, from the ledger."""
 
     def list_usage(
         self,
@@ -1232,8 +1237,8 @@ class Usage:
         page_token: str | None = ...,
         timeout: Seconds = ...,
     ) -> quotas_pb2.ListUsageResponse:
-        """Sums up what was used by key, project, model, kind and time, as far as asked, a page at a time: of the
-        caller's project, or of all if he has the right in all. What is under way comes some seconds later."""
+        """Sums up usage by project, principal, model, kind and time, a page at a time: in the caller's project, or in
+        all with the permission in all. Usage appears some seconds after it was settled."""
 
     def iterate_usage(
         self,

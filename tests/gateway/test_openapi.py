@@ -46,9 +46,9 @@ def test_every_operation_is_described(document: dict[str, Any]) -> None:
 def test_descriptions_are_the_comments_of_the_contract(document: dict[str, Any]) -> None:
     made = operation(document, "/v1/tenants", "post")
 
-    assert made["description"].startswith("Makes a tenant. already_exists")
-    assert made["summary"] == "Makes a tenant"
-    assert document["components"]["schemas"]["RateLimit"]["description"] == "How fast a key may call: a token bucket."
+    assert made["description"].startswith("Creates a tenant. already_exists")
+    assert made["summary"] == "Creates a tenant"
+    assert document["components"]["schemas"]["RateLimit"]["description"] == "A token bucket for the calls of one API key."
 
 
 def test_examples_and_rules_of_fields_are_there(document: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class AccessStub:
-    """The gateway owns tenants and keys. Tenants are made by callers with `tenants.*` in tenant `system`'s admin key only.
+    """Tenants and API keys. Only keys of tenant `system` that hold `tenants.*` create tenants.
     """
 
     def __init__(self, channel):
@@ -119,32 +119,32 @@ class AccessStub:
 
 
 class AccessServicer:
-    """The gateway owns tenants and keys. Tenants are made by callers with `tenants.*` in tenant `system`'s admin key only.
+    """Tenants and API keys. Only keys of tenant `system` that hold `tenants.*` create tenants.
     """
 
     def WhoAmI(self, request, context):
-        """Says who the caller is. Works with any valid key.
+        """Returns who the caller is. Needs no permission.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetReceiptKey(self, request, context):
-        """The public key by which receipts of this installation are verified; its private half never leaves the gateways.
+        """Returns the public key that verifies the receipts of this installation. Its private half never leaves the gateways.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateTenant(self, request, context):
-        """Makes a tenant. already_exists: the name is taken, also by a deleted one.
+        """Creates a tenant. already_exists: a tenant has this name, or a deleted one had it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTenant(self, request, context):
-        """Returns a tenant. not_found: none of this name, or not the caller's.
+        """Returns a tenant. not_found: there is none of this name, or it is not the caller's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,77 +158,77 @@ class AccessServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTenant(self, request, context):
-        """Closes a tenant: its keys stop working at once, its data stays and can be undeleted.
+        """Deletes a tenant: its API keys stop working at once, its data is kept. It can be undeleted until it is shredded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteTenant(self, request, context):
-        """Opens a deleted tenant again. failed_precondition: its keys are destroyed.
+        """Restores a deleted tenant. failed_precondition: it was shredded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ShredTenant(self, request, context):
-        """Destroys the keys of a deleted tenant, for good: what they sealed cannot be read any more, and it cannot be undeleted. failed_precondition: it is not deleted. unavailable: not all is destroyed yet, ask again.
+        """Shreds a deleted tenant: destroys its tenant keys for good, so that nothing they encrypted can ever be read and the tenant cannot be undeleted. failed_precondition: it is not deleted. unavailable: not every key is destroyed yet; call again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTenantKey(self, request, context):
-        """Says which key a tenant's blobs are sealed with; makes the first one.
+        """Returns the number of the tenant key that encrypts what a tenant stores; creates the first one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateTenantKey(self, request, context):
-        """Gives a tenant a new key: within seconds all that comes is sealed with it, and the ones before go on opening what they sealed.
+        """Creates the next tenant key: within seconds it encrypts everything new. Older keys still decrypt what they encrypted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Makes a key and shows its secret, this once and to a repeat with the same idempotency key. A key never holds a permission that its maker lacks: forbidden.
+        """Creates an API key and returns its secret, which is shown only here and to a repeat with the same idempotency key. forbidden: the key would hold a permission that the caller lacks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetApiKey(self, request, context):
-        """Returns a key without its secret.
+        """Returns an API key without its secret.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListApiKeys(self, request, context):
-        """Lists the tenant's keys, oldest first, a page at a time.
+        """Lists the tenant's API keys, oldest first, a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateApiKey(self, request, context):
-        """Changes the fields that the mask names. The key that comes of it has to be one that the caller could make: forbidden. failed_precondition: it is revoked, or the last one that administers the installation and would not do so for ever and from everywhere. Shows the secret to sign with, if one is made.
+        """Updates the fields in the mask. Returns the signing secret if one is created. forbidden: the key would hold a permission that the caller lacks. failed_precondition: it is revoked, or it is the last key that administers the installation and would be limited in time, address, model or certificate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateApiKey(self, request, context):
-        """Gives a key another secret and shows it, this once and to a repeat with the same idempotency key. The one before works until the given time. The key has to be one that the caller could make: forbidden. failed_precondition: it is revoked.
+        """Replaces the secret of an API key and returns the new one, which is shown only here and to a repeat with the same idempotency key. The old secret works until `old_expire_time`. forbidden: the key holds a permission that the caller lacks. failed_precondition: it is revoked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """Revokes a key, for good: within a second no worker accepts it.
+        """Revokes an API key for good: within a second no gateway accepts it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -326,7 +326,7 @@ def add_AccessServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Access:
-    """The gateway owns tenants and keys. Tenants are made by callers with `tenants.*` in tenant `system`'s admin key only.
+    """Tenants and API keys. Only keys of tenant `system` that hold `tenants.*` create tenants.
     """
 
     @staticmethod

@@ -28,7 +28,7 @@ if _version_not_supported:
 
 
 class ArtifactsStub:
-    """Resumable uploads and downloads. Every digest is verified on write and on read.
+    """Files of model versions: resumable uploads, and downloads. Digests are verified on write and on read.
     """
 
     def __init__(self, channel):
@@ -65,39 +65,39 @@ class ArtifactsStub:
 
 
 class ArtifactsServicer:
-    """Resumable uploads and downloads. Every digest is verified on write and on read.
+    """Files of model versions: resumable uploads, and downloads. Digests are verified on write and on read.
     """
 
     def CreateArtifactUpload(self, request, context):
-        """Opens an upload.
+        """Starts an upload.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetArtifactUpload(self, request, context):
-        """Says how much of an upload is stored.
+        """Returns how much of an upload is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WriteArtifactUpload(self, request, context):
-        """Stores a chunk. wrong_offset: not where the last one ended; committed_size says where that is.
+        """Stores a chunk. wrong_offset: the offset is not committed_size, where the last chunk ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CommitArtifactUpload(self, request, context):
-        """Ends an upload. digest_mismatch: the bytes are not those the caller meant; nothing is kept.
+        """Completes an upload. digest_mismatch: the bytes have another digest; they are deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadArtifact(self, request, context):
-        """Downloads the bytes of a digest from `offset` on. Only what a version of the caller's names, or an upload of his committed.
+        """Downloads the file with this digest from `offset` on. not_found: no version and no committed upload of the caller has this digest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,7 +140,7 @@ def add_ArtifactsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Artifacts:
-    """Resumable uploads and downloads. Every digest is verified on write and on read.
+    """Files of model versions: resumable uploads, and downloads. Digests are verified on write and on read.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class BusStub:
-    """A durable log with topics, keys, offsets and groups. The process that holds the file offers it.
+    """A durable log with topics, keys, offsets and consumer groups. The process that holds the file serves it.
     """
 
     def __init__(self, channel):
@@ -54,25 +54,25 @@ class BusStub:
 
 
 class BusServicer:
-    """A durable log with topics, keys, offsets and groups. The process that holds the file offers it.
+    """A durable log with topics, keys, offsets and consumer groups. The process that holds the file serves it.
     """
 
     def Publish(self, request, context):
-        """Appends events; returns when they are on the disk.
+        """Appends events. Returns when they are on the disk.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Fetch(self, request, context):
-        """Streams what a group has not committed yet, then what comes, at most `limit` events a message.
+        """Streams the events that a group has not committed, then new ones, at most `limit` in each message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Commit(self, request, context):
-        """Moves a group's offsets forward. A lower offset than the present one changes nothing.
+        """Moves a group's offsets forward. An offset below the committed one changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +105,7 @@ def add_BusServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Bus:
-    """A durable log with topics, keys, offsets and groups. The process that holds the file offers it.
+    """A durable log with topics, keys, offsets and consumer groups. The process that holds the file serves it.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DataSetsStub:
-    """Data sets. A version, once written, always reads the same.
+    """Tables with immutable versions, and queries over them.
     """
 
     def __init__(self, channel):
@@ -93,7 +93,7 @@ class DataSetsStub:
 
 
 class DataSetsServicer:
-    """Data sets. A version, once written, always reads the same.
+    """Tables with immutable versions, and queries over them.
     """
 
     def GetDataSet(self, request, context):
@@ -111,7 +111,7 @@ class DataSetsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetDataSetVersion(self, request, context):
-        """Returns a version with schema, quality report and lineage; the newest for version 0.
+        """Returns a version with schema, quality report and parents; the newest for version 0.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,42 +132,42 @@ class DataSetsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListQuarantine(self, request, context):
-        """Lists rows that were put aside when the version was written, with the rule each one broke.
+        """Lists the rows that were quarantined when the version was written, each with the check that it failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueryDataSets(self, request, context):
-        """Answers a SELECT over named versions. sql_not_allowed: it does more than read the tables it was given.
+        """Runs a SELECT over the given versions. sql_not_allowed: it does more than read the given tables.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLineage(self, request, context):
-        """Returns what a version came from and what came of it: sources, rules, versions, feature sets.
+        """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDataSet(self, request, context):
-        """Hides a data set with all its versions. It can be undeleted.
+        """Deletes a data set with all its versions. It can be undeleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteDataSet(self, request, context):
-        """Brings a deleted data set back.
+        """Restores a deleted data set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LocateDataSetVersion(self, request, context):
-        """Says where a version's files lie, for a worker that reads them itself.
+        """Returns where a version's files are, for a worker that reads them itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,7 +240,7 @@ def add_DataSetsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DataSets:
-    """Data sets. A version, once written, always reads the same.
+    """Tables with immutable versions, and queries over them.
     """
 
     @staticmethod

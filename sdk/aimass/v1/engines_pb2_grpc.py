@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EnginesStub:
-    """What is loaded where, and the hot path.
+    """Model versions that inference instances have loaded.
     """
 
     def __init__(self, channel):
@@ -53,26 +53,26 @@ class EnginesStub:
 
 
 class EnginesServicer:
-    """What is loaded where, and the hot path.
+    """Model versions that inference instances have loaded.
     """
 
     def ListEngines(self, request, context):
-        """Lists the caller's versions that are loaded, by model and version, a page at a time.
+        """Lists the loaded versions of the caller's tenant, by model and version, a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SnapshotEngines(self, request, context):
-        """Lists the versions of every tenant that this instance has loaded: what a gateway asks at its start.
+        """Lists the versions of all tenants that this instance has loaded. A gateway calls it when it starts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def InferMany(self, request, context):
-        """Runs several requests of one tenant for one version in one call of the engine. Each has an answer or a failure of
-        its own; the call itself fails only when the version is not loaded (not_found).
+        """Runs several requests of one tenant for one version in one call of the engine. Each has its own answer or failure.
+        not_found: the version is not loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +105,7 @@ def add_EnginesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Engines:
-    """What is loaded where, and the hot path.
+    """Model versions that inference instances have loaded.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class ExtractionsStub:
-    """Extraction runs.
+    """Runs of rules that read sources into data sets.
     """
 
     def __init__(self, channel):
@@ -54,11 +54,11 @@ class ExtractionsStub:
 
 
 class ExtractionsServicer:
-    """Extraction runs.
+    """Runs of rules that read sources into data sets.
     """
 
     def RunExtraction(self, request, context):
-        """Reads what is new in a rule's source and adds a version to the rule's data set. Ends with an Extraction.
+        """Reads what is new in the rule's source and adds a version to its data set. Ends with an Extraction.
         failed_precondition: the rule has no active version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -106,7 +106,7 @@ def add_ExtractionsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Extractions:
-    """Extraction runs.
+    """Runs of rules that read sources into data sets.
     """
 
     @staticmethod

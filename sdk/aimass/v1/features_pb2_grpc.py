@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class FeatureSetsStub:
-    """Feature sets. Fitting makes an immutable version: constants, one graph, its digest.
+    """Steps that turn columns into numbers. Fitting creates an immutable version: one ONNX graph with its constants.
     """
 
     def __init__(self, channel):
@@ -74,11 +74,11 @@ class FeatureSetsStub:
 
 
 class FeatureSetsServicer:
-    """Feature sets. Fitting makes an immutable version: constants, one graph, its digest.
+    """Steps that turn columns into numbers. Fitting creates an immutable version: one ONNX graph with its constants.
     """
 
     def CreateFeatureSet(self, request, context):
-        """Makes a feature set, not fitted. invalid_value: a step names no column or makes no sense.
+        """Creates a feature set, not fitted yet. invalid_value: a step is not valid for the columns of the data set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,7 +99,7 @@ class FeatureSetsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FitFeatureSet(self, request, context):
-        """Fits the steps on the training rows of a data-set version. Ends with a FeatureSetVersion.
+        """Fits the steps on the training rows of a data set version. Ends with a FeatureSetVersion.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,14 +113,14 @@ class FeatureSetsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFeatureSet(self, request, context):
-        """Hides a feature set; models made from it keep working. It can be undeleted.
+        """Deletes a feature set; models trained with it keep working. It can be undeleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteFeatureSet(self, request, context):
-        """Brings a deleted feature set back.
+        """Restores a deleted feature set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,7 +173,7 @@ def add_FeatureSetsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FeatureSets:
-    """Feature sets. Fitting makes an immutable version: constants, one graph, its digest.
+    """Steps that turn columns into numbers. Fitting creates an immutable version: one ONNX graph with its constants.
     """
 
     @staticmethod

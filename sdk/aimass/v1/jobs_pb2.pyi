@@ -55,13 +55,13 @@ class LightGbm(_message.Message):
     LEARNING_RATE_FIELD_NUMBER: _builtins.int
     MIN_DATA_IN_LEAF_FIELD_NUMBER: _builtins.int
     rounds: _builtins.int
-    """200 if unset."""
+    """Boosting rounds; 200 if unset."""
     leaves: _builtins.int
-    """31 if unset."""
+    """Leaves of a tree at most; 31 if unset."""
     learning_rate: _builtins.float
-    """0.05 if unset."""
+    """Learning rate; 0.05 if unset."""
     min_data_in_leaf: _builtins.int
-    """50 if unset."""
+    """Rows of a leaf at least; 50 if unset."""
     def __init__(
         self,
         *,
@@ -98,7 +98,7 @@ class LogisticRegression(_message.Message):
     c: _builtins.float
     """Inverse strength of the L2 penalty; 1 if unset."""
     iterations: _builtins.int
-    """200 if unset."""
+    """Iterations at most; 200 if unset."""
     def __init__(
         self,
         *,
@@ -115,7 +115,7 @@ Global___LogisticRegression: _TypeAlias = LogisticRegression  # noqa: Y015
 
 @_typing.final
 class JobSpec(_message.Message):
-    """What a job is to do. Data, never a command."""
+    """What a job trains, on which rows, and within which limits."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -154,22 +154,23 @@ class JobSpec(_message.Message):
     MEMORY_MIB_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """The model that the result becomes a version of."""
+    """The model that gets a new version."""
     feature_set: _builtins.str
+    """The feature set to train with."""
     feature_set_version: _builtins.int
-    """The newest if unset; filled in on submit."""
+    """Its version; the newest if unset, as of the submission."""
     data_set_version: _builtins.int
-    """Of the feature set's data set: the newest if unset; filled in on submit."""
+    """Version of the feature set's data set; the newest if unset, as of the submission."""
     seed: _builtins.int
-    """Of everything random in it."""
+    """The seed of all random numbers."""
     permute_labels: _builtins.bool
-    """Trains on labels in a random order: a check that nothing leaks, the AUC must come out as 0.5."""
+    """Trains on shuffled labels, to check that nothing leaks: the AUC must be about 0.5."""
     max_attempts: _builtins.int
-    """Tries after a worker is lost; 3 if unset, at most 10."""
+    """How often it is run at most, if workers are lost; 3 if unset, at most 10."""
     timeout_seconds: _builtins.int
-    """The longest one attempt may take; 3,600 if unset."""
+    """Seconds that one attempt may take; 3,600 if unset."""
     memory_mib: _builtins.int
-    """2,048 if unset."""
+    """Memory of an attempt; 2,048 if unset."""
     @_builtins.property
     def train(self) -> _features_pb2.RowRange: ...
     @_builtins.property
@@ -180,7 +181,7 @@ class JobSpec(_message.Message):
     def logistic_regression(self) -> Global___LogisticRegression: ...
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Of the version that the result becomes: names with values of at most 63 letters, digits, `.`, `_` and `-`."""
+        """Labels of the new model version: names and values of at most 63 letters, digits, `.`, `_` and `-`."""
 
     def __init__(
         self,
@@ -254,7 +255,7 @@ Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):
-    """A job."""
+    """A training job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -286,12 +287,12 @@ class Job(_message.Message):
     operation: _builtins.str
     cancel_requested: _builtins.bool
     waiting_for: _builtins.str
-    """Why it is still in the queue."""
+    """Why it is still queued."""
     etag: _builtins.str
     manifest_digest: _builtins.str
-    """Of the manifest that became a version, when it succeeded."""
+    """Of the manifest of the new model version, if it succeeded."""
     cpu_milliseconds: _builtins.int
-    """Milliseconds of processors that its attempts have used, as far as they have told."""
+    """Processor time in milliseconds that its attempts have reported."""
     @_builtins.property
     def spec(self) -> Global___JobSpec: ...
     @_builtins.property
@@ -428,7 +429,7 @@ class ListJobsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SHOW_DELETED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Only those for this model."""
+    """Only jobs of this model."""
     page_size: _builtins.int
     page_token: _builtins.str
     show_deleted: _builtins.bool

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class JobsStub:
-    """Jobs: submitted, queued, leased by a worker, run, ended once.
+    """Training jobs: queued, leased by a worker, run.
     """
 
     def __init__(self, channel):
@@ -69,11 +69,11 @@ class JobsStub:
 
 
 class JobsServicer:
-    """Jobs: submitted, queued, leased by a worker, run, ended once.
+    """Training jobs: queued, leased by a worker, run.
     """
 
     def SubmitJob(self, request, context):
-        """Puts a job into the queue. Ends with a Job. not_found: the feature set or the data set is not there.
+        """Queues a job. Ends with a Job. not_found: there is no such feature set or data set version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,21 +94,21 @@ class JobsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Asks a job to stop: an intent that its worker honours. A second call changes nothing.
+        """Asks a job to stop, which its worker does. A second call changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteJob(self, request, context):
-        """Hides an ended job; its run and version stay. failed_precondition: it has not ended. It can be undeleted.
+        """Deletes an ended job; its run and model version are kept. It can be undeleted. failed_precondition: it has not ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteJob(self, request, context):
-        """Brings a deleted job back.
+        """Restores a deleted job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +156,7 @@ def add_JobsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Jobs:
-    """Jobs: submitted, queued, leased by a worker, run, ended once.
+    """Training jobs: queued, leased by a worker, run.
     """
 
     @staticmethod

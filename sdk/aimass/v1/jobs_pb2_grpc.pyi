@@ -27,45 +27,45 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobsStub:
-    """Jobs: submitted, queued, leased by a worker, run, ended once."""
+    """Training jobs: queued, leased by a worker, run."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JobsAsyncStub: ...
     SubmitJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.SubmitJobRequest, _operations_pb2.Operation]
-    """Puts a job into the queue. Ends with a Job. not_found: the feature set or the data set is not there."""
+    """Queues a job. Ends with a Job. not_found: there is no such feature set or data set version."""
     GetJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.Job]
     """Returns a job."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]
     """Lists jobs, newest first, a page at a time."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.CancelJobRequest, _jobs_pb2.Job]
-    """Asks a job to stop: an intent that its worker honours. A second call changes nothing."""
+    """Asks a job to stop, which its worker does. A second call changes nothing."""
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.DeleteJobRequest, _jobs_pb2.Job]
-    """Hides an ended job; its run and version stay. failed_precondition: it has not ended. It can be undeleted."""
+    """Deletes an ended job; its run and model version are kept. It can be undeleted. failed_precondition: it has not ended."""
     UndeleteJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.UndeleteJobRequest, _jobs_pb2.Job]
-    """Brings a deleted job back."""
+    """Restores a deleted job."""
 
 @_typing.type_check_only
 class JobsAsyncStub(JobsStub):
-    """Jobs: submitted, queued, leased by a worker, run, ended once."""
+    """Training jobs: queued, leased by a worker, run."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.SubmitJobRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Puts a job into the queue. Ends with a Job. not_found: the feature set or the data set is not there."""
+    """Queues a job. Ends with a Job. not_found: there is no such feature set or data set version."""
     GetJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.Job]  # type: ignore[assignment]
     """Returns a job."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Lists jobs, newest first, a page at a time."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.CancelJobRequest, _jobs_pb2.Job]  # type: ignore[assignment]
-    """Asks a job to stop: an intent that its worker honours. A second call changes nothing."""
+    """Asks a job to stop, which its worker does. A second call changes nothing."""
     DeleteJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.DeleteJobRequest, _jobs_pb2.Job]  # type: ignore[assignment]
-    """Hides an ended job; its run and version stay. failed_precondition: it has not ended. It can be undeleted."""
+    """Deletes an ended job; its run and model version are kept. It can be undeleted. failed_precondition: it has not ended."""
     UndeleteJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.UndeleteJobRequest, _jobs_pb2.Job]  # type: ignore[assignment]
-    """Brings a deleted job back."""
+    """Restores a deleted job."""
 
 class JobsServicer(metaclass=_abc_1.ABCMeta):
-    """Jobs: submitted, queued, leased by a worker, run, ended once."""
+    """Training jobs: queued, leased by a worker, run."""
 
     @_abc_1.abstractmethod
     def SubmitJob(
@@ -73,7 +73,7 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.SubmitJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Puts a job into the queue. Ends with a Job. not_found: the feature set or the data set is not there."""
+        """Queues a job. Ends with a Job. not_found: there is no such feature set or data set version."""
 
     @_abc_1.abstractmethod
     def GetJob(
@@ -97,7 +97,7 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.Job, _abc.Awaitable[_jobs_pb2.Job]]:
-        """Asks a job to stop: an intent that its worker honours. A second call changes nothing."""
+        """Asks a job to stop, which its worker does. A second call changes nothing."""
 
     @_abc_1.abstractmethod
     def DeleteJob(
@@ -105,7 +105,7 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.DeleteJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.Job, _abc.Awaitable[_jobs_pb2.Job]]:
-        """Hides an ended job; its run and version stay. failed_precondition: it has not ended. It can be undeleted."""
+        """Deletes an ended job; its run and model version are kept. It can be undeleted. failed_precondition: it has not ended."""
 
     @_abc_1.abstractmethod
     def UndeleteJob(
@@ -113,6 +113,6 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.UndeleteJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.Job, _abc.Awaitable[_jobs_pb2.Job]]:
-        """Brings a deleted job back."""
+        """Restores a deleted job."""
 
 def add_JobsServicer_to_server(servicer: JobsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class LimitsStub:
-    """A tenant's limits, beside the `rate_limit` of each key. Each is a token bucket; a request is admitted by all that concern it or takes from none: rate_limited names the one that is spent. Changes count within a second on every gateway.
+    """A tenant's rate limits, beside the `rate_limit` of each key. Each is a token bucket. A request needs tokens of every limit that applies to it, or takes none: rate_limited names the limit that is used up. Changes apply within a second on every gateway.
     """
 
     def __init__(self, channel):
@@ -58,18 +58,18 @@ class LimitsStub:
 
 
 class LimitsServicer:
-    """A tenant's limits, beside the `rate_limit` of each key. Each is a token bucket; a request is admitted by all that concern it or takes from none: rate_limited names the one that is spent. Changes count within a second on every gateway.
+    """A tenant's rate limits, beside the `rate_limit` of each key. Each is a token bucket. A request needs tokens of every limit that applies to it, or takes none: rate_limited names the limit that is used up. Changes apply within a second on every gateway.
     """
 
     def SetLimit(self, request, context):
-        """Makes a limit, or changes one: then `etag` or If-Match has its etag, or etag_required. What is wanted already stays as it is. forbidden: the installation has set it. limit_exceeded: the tenant has 100.
+        """Creates or updates a limit. Setting the values that it has changes nothing. etag_required: it exists, and neither `etag` nor If-Match names its etag. forbidden: it is imposed. limit_exceeded: the tenant has 100.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLimit(self, request, context):
-        """Returns a limit, also one that the installation has set.
+        """Returns a limit, also an imposed one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,7 +83,7 @@ class LimitsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteLimit(self, request, context):
-        """Takes a limit away. forbidden: the installation has set it.
+        """Deletes a limit. forbidden: it is imposed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +121,7 @@ def add_LimitsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Limits:
-    """A tenant's limits, beside the `rate_limit` of each key. Each is a token bucket; a request is admitted by all that concern it or takes from none: rate_limited names the one that is spent. Changes count within a second on every gateway.
+    """A tenant's rate limits, beside the `rate_limit` of each key. Each is a token bucket. A request needs tokens of every limit that applies to it, or takes none: rate_limited names the limit that is used up. Changes apply within a second on every gateway.
     """
 
     @staticmethod

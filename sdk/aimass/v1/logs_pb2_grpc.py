@@ -26,13 +26,13 @@ if _version_not_supported:
 
 
 class LogsStub:
-    """Search over what the log centre received. A caller sees his own tenant's records only.
+    """Search over logs, spans, events and predictions of the caller's tenant.
 
-    The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*`
-    at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms
-    and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name,
-    request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`.
-    At most 64 terms, 16 levels of brackets, and two characters before a `*`.
+    The query language: words and "phrases" match the text, whatever their case; `field:value` matches a field that has this
+    value; a word or value that ends with `*` matches a prefix; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` match ranges of
+    version, status, duration_ms and attributes; AND (or a space), OR, NOT and brackets combine them, AND binds before OR.
+    Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the
+    record as `attributes.<name>`. At most 64 terms and 16 levels of brackets; at least two characters before a `*`.
     """
 
     def __init__(self, channel):
@@ -64,38 +64,38 @@ class LogsStub:
 
 
 class LogsServicer:
-    """Search over what the log centre received. A caller sees his own tenant's records only.
+    """Search over logs, spans, events and predictions of the caller's tenant.
 
-    The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*`
-    at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms
-    and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name,
-    request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`.
-    At most 64 terms, 16 levels of brackets, and two characters before a `*`.
+    The query language: words and "phrases" match the text, whatever their case; `field:value` matches a field that has this
+    value; a word or value that ends with `*` matches a prefix; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` match ranges of
+    version, status, duration_ms and attributes; AND (or a space), OR, NOT and brackets combine them, AND binds before OR.
+    Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the
+    record as `attributes.<name>`. At most 64 terms and 16 levels of brackets; at least two characters before a `*`.
     """
 
     def SearchLogs(self, request, context):
-        """Finds records, newest first, a page at a time. query_invalid: where the query goes wrong. query_too_costly: too many terms.
+        """Finds records, newest first, a page at a time. query_invalid: the query is wrong, and where. query_too_costly: it has too many terms.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CountLogs(self, request, context):
-        """Counts records over time, in steps, split by a field if one is given. query_too_costly: more than 10,000 buckets.
+        """Counts records in steps of time, split by a field if one is given. query_too_costly: that makes more than 10,000 counts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TailLogs(self, request, context):
-        """Streams records that match as they come in. A reader who is slow misses some rather than hold up others.
+        """Streams matching records as they arrive. A slow reader misses some.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTrace(self, request, context):
-        """Returns the spans of one request, oldest first. not_found: none with this id.
+        """Returns the spans of a request, oldest first. not_found: there are none with this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,13 +133,13 @@ def add_LogsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Logs:
-    """Search over what the log centre received. A caller sees his own tenant's records only.
+    """Search over logs, spans, events and predictions of the caller's tenant.
 
-    The query language: words and "phrases" match the text, in any case; `field:value` a field that has just this value, `*`
-    at the end of a word or value goes on; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` ranges of version, status, duration_ms
-    and attributes; AND (or nothing), OR, NOT and brackets combine, AND binds before OR. Fields: kind, severity, service, name,
-    request_id, trace_id, model, version, status, duration_ms and every attribute of the record as `attributes.<name>`.
-    At most 64 terms, 16 levels of brackets, and two characters before a `*`.
+    The query language: words and "phrases" match the text, whatever their case; `field:value` matches a field that has this
+    value; a word or value that ends with `*` matches a prefix; `field:>5`, `field:[1 TO 5]`, `field:[* TO 5]` match ranges of
+    version, status, duration_ms and attributes; AND (or a space), OR, NOT and brackets combine them, AND binds before OR.
+    Fields: kind, severity, service, name, request_id, trace_id, model, version, status, duration_ms and every attribute of the
+    record as `attributes.<name>`. At most 64 terms and 16 levels of brackets; at least two characters before a `*`.
     """
 
     @staticmethod

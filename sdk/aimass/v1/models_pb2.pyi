@@ -44,7 +44,7 @@ Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 @_typing.final
 class TensorSpec(_message.Message):
-    """A tensor of a signature, as the Open Inference Protocol names types."""
+    """A tensor of a signature, with the type names of the Open Inference Protocol."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -75,7 +75,7 @@ Global___TensorSpec: _TypeAlias = TensorSpec  # noqa: Y015
 
 @_typing.final
 class Signature(_message.Message):
-    """What a version takes and gives."""
+    """The inputs and outputs of a version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -84,9 +84,9 @@ class Signature(_message.Message):
     BATCH_INVARIANT_FIELD_NUMBER: _builtins.int
     CHECKED_ON_FIELD_NUMBER: _builtins.int
     batch_invariant: _builtins.bool
-    """The same row gave the same bytes in batches of 1, 2, 7, 17, 64 and 1,000 when it was packaged."""
+    """When it was packaged, the same row gave the same bytes in batches of 1, 2, 7, 17, 64 and 1,000."""
     checked_on: _builtins.str
-    """Where that was checked: ONNX Runtime version and instruction set."""
+    """ONNX Runtime version and instruction set of that check."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]: ...
     @_builtins.property
@@ -111,9 +111,7 @@ Global___Signature: _TypeAlias = Signature  # noqa: Y015
 
 @_typing.final
 class ServingSettings(_message.Message):
-    """How a version wants to be run where a server of its own runs models; 0: as the server likes. Engines inside the
-    inference service do not need it.
-    """
+    """How a version is served. The first three are for Triton; 0: its default."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -124,21 +122,21 @@ class ServingSettings(_message.Message):
     PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
     SMALLER_MODEL_FIELD_NUMBER: _builtins.int
     instances: _builtins.int
-    """Copies, each answering one call at a time; at most 16."""
+    """Model instances in Triton, each of which answers one call at a time; at most 16."""
     max_batch_rows: _builtins.int
-    """Rows of one call of the engine; at most 100,000."""
+    """Rows in one batch; at most 100,000."""
     batch_delay_us: _builtins.int
-    """Microseconds that a call may wait for others to join it; at most 100,000."""
+    """Microseconds that a call may wait for others to join its batch; at most 100,000."""
     cached_seconds: _builtins.int
-    """What answers while this version cannot because there is too much to do or nobody there, in this order. An answer has
-    the header or metadata `Degraded`: `cached`, `previous-version` or `smaller-model`. Without any such request is refused.
+    """Fallbacks while this version is overloaded or unavailable, in this order. An answer from one has the header or metadata
+    `Degraded`: `cached`, `previous-version` or `smaller-model`. Without any fallback the request is refused.
 
-    Seconds for which an answer is given again to the same question, byte for byte; at most 86,400; 0: none is kept.
+    Seconds for which an answer is cached and given again to the same request; at most 86,400; 0: not cached.
     """
     previous_version: _builtins.bool
-    """The version that served before this one, unless a request names its version."""
+    """The version that served before this one, for requests that name no version."""
     smaller_model: _builtins.str
-    """The version of another model that serves, if it takes the same inputs and a request names no version."""
+    """Another model with the same inputs: its serving version, for requests that name no version."""
     def __init__(
         self,
         *,
@@ -317,14 +315,14 @@ class ModelVersion(_message.Message):
     version: _builtins.int
     stage: Global___Stage.ValueType
     digest: _builtins.str
-    """Of the manifest: files, signature, environment."""
+    """Of the manifest, which lists files, signature and environment."""
     card: _builtins.str
     """Markdown."""
     run: _builtins.str
     job: _builtins.str
     etag: _builtins.str
     feature_set: _builtins.str
-    """The feature set and data set it was trained from: `late@1`, `flights@1`."""
+    """The versions it was trained with: `late@1`, `flights@1`."""
     data_set: _builtins.str
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_artifacts_pb2.ArtifactFile]: ...
@@ -334,7 +332,7 @@ class ModelVersion(_message.Message):
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Packages that it was made with, name to version."""
+        """Python packages that it was trained with, name to version."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
@@ -344,7 +342,7 @@ class ModelVersion(_message.Message):
     def serving(self) -> Global___ServingSettings: ...
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What it is, for those who decide on it by its kind: policies ask for them."""
+        """Names and values that policies can refer to."""
 
     def __init__(
         self,
@@ -606,7 +604,7 @@ class CreateModelVersionRequest(_message.Message):
     def serving(self) -> Global___ServingSettings: ...
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Names with values of at most 63 letters, digits, `.`, `_` and `-`; they stay with the version. invalid_value."""
+        """Names and values of at most 63 letters, digits, `.`, `_` and `-`. They cannot be changed later."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelsStub:
-    """Models. A version is immutable and numbered; numbers are never used again.
+    """Models and their immutable, numbered versions.
     """
 
     def __init__(self, channel):
@@ -88,11 +88,11 @@ class ModelsStub:
 
 
 class ModelsServicer:
-    """Models. A version is immutable and numbered; numbers are never used again.
+    """Models and their immutable, numbered versions.
     """
 
     def CreateModel(self, request, context):
-        """Makes a model. Jobs make theirs by themselves.
+        """Creates a model. A job creates the model that it names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,22 +113,22 @@ class ModelsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Hides a model and its versions. failed_precondition: one of them serves. It can be undeleted.
+        """Deletes a model with its versions. It can be undeleted. failed_precondition: one of its versions serves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteModel(self, request, context):
-        """Brings a deleted model back.
+        """Restores a deleted model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateModelVersion(self, request, context):
-        """Adds a version from uploaded files. unsupported_format: a file is not of an allowed format; invalid_value: a file is
-        not uploaded, or the graph does not load or is not what its signature says.
+        """Adds a version from uploaded files. Numbers count from 1 and are never reused. unsupported_format: a file has a format
+        that is not allowed. invalid_value: a file is not uploaded, or the graph cannot be loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,14 +149,14 @@ class ModelsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModelVersion(self, request, context):
-        """Hides a version. failed_precondition: it serves or is about to. It can be undeleted.
+        """Deletes a version. It can be undeleted. failed_precondition: it serves or is about to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteModelVersion(self, request, context):
-        """Brings a deleted version back, as a candidate.
+        """Restores a deleted version as a candidate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,7 +224,7 @@ def add_ModelsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Models:
-    """Models. A version is immutable and numbered; numbers are never used again.
+    """Models and their immutable, numbered versions.
     """
 
     @staticmethod

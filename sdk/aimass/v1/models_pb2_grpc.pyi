@@ -26,25 +26,25 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModelsStub:
-    """Models. A version is immutable and numbered; numbers are never used again."""
+    """Models and their immutable, numbered versions."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelsAsyncStub: ...
     CreateModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.CreateModelRequest, _models_pb2.Model]
-    """Makes a model. Jobs make theirs by themselves."""
+    """Creates a model. A job creates the model that it names."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]
     """Returns a model."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]
     """Lists models by name, a page at a time."""
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.DeleteModelRequest, _models_pb2.Model]
-    """Hides a model and its versions. failed_precondition: one of them serves. It can be undeleted."""
+    """Deletes a model with its versions. It can be undeleted. failed_precondition: one of its versions serves."""
     UndeleteModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.UndeleteModelRequest, _models_pb2.Model]
-    """Brings a deleted model back."""
+    """Restores a deleted model."""
     CreateModelVersion: _grpc.UnaryUnaryMultiCallable[_models_pb2.CreateModelVersionRequest, _models_pb2.ModelVersion]
-    """Adds a version from uploaded files. unsupported_format: a file is not of an allowed format; invalid_value: a file is
-    not uploaded, or the graph does not load or is not what its signature says.
+    """Adds a version from uploaded files. Numbers count from 1 and are never reused. unsupported_format: a file has a format
+    that is not allowed. invalid_value: a file is not uploaded, or the graph cannot be loaded.
     """
     GetModelVersion: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelVersionRequest, _models_pb2.ModelVersion]
     """Returns a version."""
@@ -53,30 +53,30 @@ class ModelsStub:
     ]
     """Lists the versions, newest first, a page at a time."""
     DeleteModelVersion: _grpc.UnaryUnaryMultiCallable[_models_pb2.DeleteModelVersionRequest, _models_pb2.ModelVersion]
-    """Hides a version. failed_precondition: it serves or is about to. It can be undeleted."""
+    """Deletes a version. It can be undeleted. failed_precondition: it serves or is about to."""
     UndeleteModelVersion: _grpc.UnaryUnaryMultiCallable[
         _models_pb2.UndeleteModelVersionRequest, _models_pb2.ModelVersion
     ]
-    """Brings a deleted version back, as a candidate."""
+    """Restores a deleted version as a candidate."""
 
 @_typing.type_check_only
 class ModelsAsyncStub(ModelsStub):
-    """Models. A version is immutable and numbered; numbers are never used again."""
+    """Models and their immutable, numbered versions."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateModel: _aio.UnaryUnaryMultiCallable[_models_pb2.CreateModelRequest, _models_pb2.Model]  # type: ignore[assignment]
-    """Makes a model. Jobs make theirs by themselves."""
+    """Creates a model. A job creates the model that it names."""
     GetModel: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]  # type: ignore[assignment]
     """Returns a model."""
     ListModels: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists models by name, a page at a time."""
     DeleteModel: _aio.UnaryUnaryMultiCallable[_models_pb2.DeleteModelRequest, _models_pb2.Model]  # type: ignore[assignment]
-    """Hides a model and its versions. failed_precondition: one of them serves. It can be undeleted."""
+    """Deletes a model with its versions. It can be undeleted. failed_precondition: one of its versions serves."""
     UndeleteModel: _aio.UnaryUnaryMultiCallable[_models_pb2.UndeleteModelRequest, _models_pb2.Model]  # type: ignore[assignment]
-    """Brings a deleted model back."""
+    """Restores a deleted model."""
     CreateModelVersion: _aio.UnaryUnaryMultiCallable[_models_pb2.CreateModelVersionRequest, _models_pb2.ModelVersion]  # type: ignore[assignment]
-    """Adds a version from uploaded files. unsupported_format: a file is not of an allowed format; invalid_value: a file is
-    not uploaded, or the graph does not load or is not what its signature says.
+    """Adds a version from uploaded files. Numbers count from 1 and are never reused. unsupported_format: a file has a format
+    that is not allowed. invalid_value: a file is not uploaded, or the graph cannot be loaded.
     """
     GetModelVersion: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelVersionRequest, _models_pb2.ModelVersion]  # type: ignore[assignment]
     """Returns a version."""
@@ -85,14 +85,14 @@ class ModelsAsyncStub(ModelsStub):
     ]  # type: ignore[assignment]
     """Lists the versions, newest first, a page at a time."""
     DeleteModelVersion: _aio.UnaryUnaryMultiCallable[_models_pb2.DeleteModelVersionRequest, _models_pb2.ModelVersion]  # type: ignore[assignment]
-    """Hides a version. failed_precondition: it serves or is about to. It can be undeleted."""
+    """Deletes a version. It can be undeleted. failed_precondition: it serves or is about to."""
     UndeleteModelVersion: _aio.UnaryUnaryMultiCallable[
         _models_pb2.UndeleteModelVersionRequest, _models_pb2.ModelVersion
     ]  # type: ignore[assignment]
-    """Brings a deleted version back, as a candidate."""
+    """Restores a deleted version as a candidate."""
 
 class ModelsServicer(metaclass=_abc_1.ABCMeta):
-    """Models. A version is immutable and numbered; numbers are never used again."""
+    """Models and their immutable, numbered versions."""
 
     @_abc_1.abstractmethod
     def CreateModel(
@@ -100,7 +100,7 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.CreateModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.Model, _abc.Awaitable[_models_pb2.Model]]:
-        """Makes a model. Jobs make theirs by themselves."""
+        """Creates a model. A job creates the model that it names."""
 
     @_abc_1.abstractmethod
     def GetModel(
@@ -124,7 +124,7 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.DeleteModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.Model, _abc.Awaitable[_models_pb2.Model]]:
-        """Hides a model and its versions. failed_precondition: one of them serves. It can be undeleted."""
+        """Deletes a model with its versions. It can be undeleted. failed_precondition: one of its versions serves."""
 
     @_abc_1.abstractmethod
     def UndeleteModel(
@@ -132,7 +132,7 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.UndeleteModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.Model, _abc.Awaitable[_models_pb2.Model]]:
-        """Brings a deleted model back."""
+        """Restores a deleted model."""
 
     @_abc_1.abstractmethod
     def CreateModelVersion(
@@ -140,8 +140,8 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.CreateModelVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ModelVersion, _abc.Awaitable[_models_pb2.ModelVersion]]:
-        """Adds a version from uploaded files. unsupported_format: a file is not of an allowed format; invalid_value: a file is
-        not uploaded, or the graph does not load or is not what its signature says.
+        """Adds a version from uploaded files. Numbers count from 1 and are never reused. unsupported_format: a file has a format
+        that is not allowed. invalid_value: a file is not uploaded, or the graph cannot be loaded.
         """
 
     @_abc_1.abstractmethod
@@ -166,7 +166,7 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.DeleteModelVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ModelVersion, _abc.Awaitable[_models_pb2.ModelVersion]]:
-        """Hides a version. failed_precondition: it serves or is about to. It can be undeleted."""
+        """Deletes a version. It can be undeleted. failed_precondition: it serves or is about to."""
 
     @_abc_1.abstractmethod
     def UndeleteModelVersion(
@@ -174,7 +174,7 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.UndeleteModelVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ModelVersion, _abc.Awaitable[_models_pb2.ModelVersion]]:
-        """Brings a deleted version back, as a candidate."""
+        """Restores a deleted version as a candidate."""
 
 def add_ModelsServicer_to_server(
     servicer: ModelsServicer, server: _typing.Union[_grpc.Server, _aio.Server]

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MonitorsStub:
-    """Live quality: predictions joined with outcomes that come later, by request id and row.
+    """Live quality: predictions joined with their outcomes by request id and row.
     """
 
     def __init__(self, channel):
@@ -48,18 +48,18 @@ class MonitorsStub:
 
 
 class MonitorsServicer:
-    """Live quality: predictions joined with outcomes that come later, by request id and row.
+    """Live quality: predictions joined with their outcomes by request id and row.
     """
 
     def RecordOutcomes(self, request, context):
-        """Records what really happened. The same outcome twice counts once; one that differs from the first is refused as conflict.
+        """Records outcomes: what really happened. An outcome that is recorded twice counts once. conflict: another one is recorded for that row.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetQuality(self, request, context):
-        """Measures each version on the predictions that have an outcome.
+        """Returns metrics of each version over the predictions that have an outcome.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +87,7 @@ def add_MonitorsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Monitors:
-    """Live quality: predictions joined with outcomes that come later, by request id and row.
+    """Live quality: predictions joined with their outcomes by request id and row.
     """
 
     @staticmethod

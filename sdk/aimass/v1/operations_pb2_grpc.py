@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class OperationsStub:
-    """Every service has its own; the id of an operation says which: `data-0198...`.
+    """Long-running work: look at it, wait for it, cancel it. The id names the service that runs it: `data-0198...`.
     """
 
     def __init__(self, channel):
@@ -63,11 +63,11 @@ class OperationsStub:
 
 
 class OperationsServicer:
-    """Every service has its own; the id of an operation says which: `data-0198...`.
+    """Long-running work: look at it, wait for it, cancel it. The id names the service that runs it: `data-0198...`.
     """
 
     def GetOperation(self, request, context):
-        """Returns an operation as it stands. not_found: none with this id.
+        """Returns an operation. not_found: there is none with this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,21 +81,21 @@ class OperationsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelOperation(self, request, context):
-        """Asks an operation to stop. It may still succeed; watch it to learn how it ended. A second call changes nothing.
+        """Asks an operation to stop. It may still succeed. A second call changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WaitOperation(self, request, context):
-        """Returns the operation when it has ended or the timeout has passed, whichever is first.
+        """Waits until the operation has ended or the timeout has passed, and returns it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamOperation(self, request, context):
-        """Streams the operation: as it stands, then each change, until it has ended.
+        """Streams the operation: its present state, then each change, until it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,7 +138,7 @@ def add_OperationsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Operations:
-    """Every service has its own; the id of an operation says which: `data-0198...`.
+    """Long-running work: look at it, wait for it, cancel it. The id names the service that runs it: `data-0198...`.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class PipelinesStub:
-    """Pipelines. A run reads the newest versions at its start and writes one version of each output.
+    """Steps that derive data sets from others by SQL. A run reads the newest versions and writes one version of each output.
     """
 
     def __init__(self, channel):
@@ -69,11 +69,11 @@ class PipelinesStub:
 
 
 class PipelinesServicer:
-    """Pipelines. A run reads the newest versions at its start and writes one version of each output.
+    """Steps that derive data sets from others by SQL. A run reads the newest versions and writes one version of each output.
     """
 
     def CreatePipeline(self, request, context):
-        """Makes a pipeline. sql_not_allowed: a step does more than read its inputs.
+        """Creates a pipeline. sql_not_allowed: a step does more than read its inputs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,14 +101,14 @@ class PipelinesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeletePipeline(self, request, context):
-        """Hides a pipeline; what it wrote stays. It can be undeleted.
+        """Deletes a pipeline; the data sets that it wrote are kept. It can be undeleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeletePipeline(self, request, context):
-        """Brings a deleted pipeline back.
+        """Restores a deleted pipeline.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +156,7 @@ def add_PipelinesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Pipelines:
-    """Pipelines. A run reads the newest versions at its start and writes one version of each output.
+    """Steps that derive data sets from others by SQL. A run reads the newest versions and writes one version of each output.
     """
 
     @staticmethod

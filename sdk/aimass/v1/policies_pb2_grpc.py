@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PoliciesStub:
-    """A tenant's policies: versions of rules, of which one is active. Rules refuse what roles permit and never permit anything.
+    """A tenant's policies: rules that refuse what roles permit. Rules have versions, of which one is active; they never permit anything.
     """
 
     def __init__(self, channel):
@@ -78,11 +78,11 @@ class PoliciesStub:
 
 
 class PoliciesServicer:
-    """A tenant's policies: versions of rules, of which one is active. Rules refuse what roles permit and never permit anything.
+    """A tenant's policies: rules that refuse what roles permit. Rules have versions, of which one is active; they never permit anything.
     """
 
     def CreatePolicyVersion(self, request, context):
-        """Makes a version, which never changes and counts when it is activated. limit_exceeded: there are 10,000.
+        """Creates an immutable version, which applies when it is activated. limit_exceeded: there are 10,000.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,35 +103,35 @@ class PoliciesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPolicies(self, request, context):
-        """Returns which version is active; version 0: none ever was.
+        """Returns which version is active; version 0: none was ever activated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TestPolicies(self, request, context):
-        """Tries a version on its examples and on what was decided lately: what comes out otherwise, a page at a time. It may then be activated.
+        """Tests a version on its examples and on the recorded decisions, and returns those that would be different, a page at a time. Only a tested version can be activated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ActivatePolicies(self, request, context):
-        """Makes a version count, an older one as well, everywhere within a second. failed_precondition: it was not tested, an example comes out otherwise, or it would refuse the caller to activate another.
+        """Activates a version, new or old, on every gateway within a second. failed_precondition: it was not tested, one of its examples fails, or it would refuse the caller to activate another version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDecisions(self, request, context):
-        """Lists what was decided lately on requests that roles permit, newest first, a page at a time: a sample of at most 1,000, each kind of request once in an hour.
+        """Lists recorded decisions on requests that roles permit, newest first, a page at a time. They are a sample of at most 1,000, each kind of request once an hour.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainDecision(self, request, context):
-        """Says what would be decided on a request, or on one that was recorded, and why: what gives the permission, and what each rule compares it to.
+        """Returns what would be decided on a request or on a recorded one, and why: what gives the permission, and what each rule compares.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,7 +189,7 @@ def add_PoliciesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Policies:
-    """A tenant's policies: versions of rules, of which one is active. Rules refuse what roles permit and never permit anything.
+    """A tenant's policies: rules that refuse what roles permit. Rules have versions, of which one is active; they never permit anything.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PrivacyFiltersStub:
-    """A tenant's filters. A change counts at once at this gateway, and within a second everywhere.
+    """A tenant's filters of personal data. Changes apply at once on this gateway, and on all within a second.
     """
 
     def __init__(self, channel):
@@ -68,11 +68,11 @@ class PrivacyFiltersStub:
 
 
 class PrivacyFiltersServicer:
-    """A tenant's filters. A change counts at once at this gateway, and within a second everywhere.
+    """A tenant's filters of personal data. Changes apply at once on this gateway, and on all within a second.
     """
 
     def CreatePrivacyFilter(self, request, context):
-        """Makes a filter. already_exists: the name is taken, also by a deleted one. pattern_unsupported: a pattern is none of RE2. limit_exceeded: the tenant has 20.
+        """Creates a filter. already_exists: a filter has this name, or a deleted one had it. pattern_unsupported: a pattern is not valid in RE2. limit_exceeded: the tenant has 20.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,21 +93,21 @@ class PrivacyFiltersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePrivacyFilter(self, request, context):
-        """Changes the fields that the mask names. pattern_unsupported: a pattern is none of RE2.
+        """Updates the fields in the mask. pattern_unsupported: a pattern is not valid in RE2.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeletePrivacyFilter(self, request, context):
-        """Ends a filter. It can be undeleted.
+        """Deletes a filter. It can be undeleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeletePrivacyFilter(self, request, context):
-        """Brings a deleted filter back.
+        """Restores a deleted filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +155,7 @@ def add_PrivacyFiltersServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PrivacyFilters:
-    """A tenant's filters. A change counts at once at this gateway, and within a second everywhere.
+    """A tenant's filters of personal data. Changes apply at once on this gateway, and on all within a second.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class QuotasStub:
-    """Budgets of a tenant, its projects and its keys. A use counts on all that are for its key, its project and its tenant: each of them must have room, or it is refused as quota_exceeded and takes nothing. Changes count on every gateway within a second. Who has a budget of his own changes none: forbidden.
+    """Quotas of a tenant, its projects and its keys: how much may be used in a day, in a month, or in all. A call counts against every quota of its key, its project and its tenant. If one of them is used up, it is refused as quota_exceeded and counts against none. Changes apply on every gateway within a second. forbidden: a caller with a quota of its own changes any.
     """
 
     def __init__(self, channel):
@@ -68,46 +68,46 @@ class QuotasStub:
 
 
 class QuotasServicer:
-    """Budgets of a tenant, its projects and its keys. A use counts on all that are for its key, its project and its tenant: each of them must have room, or it is refused as quota_exceeded and takes nothing. Changes count on every gateway within a second. Who has a budget of his own changes none: forbidden.
+    """Quotas of a tenant, its projects and its keys: how much may be used in a day, in a month, or in all. A call counts against every quota of its key, its project and its tenant. If one of them is used up, it is refused as quota_exceeded and counts against none. Changes apply on every gateway within a second. forbidden: a caller with a quota of its own changes any.
     """
 
     def CreateQuota(self, request, context):
-        """Sets a budget; what was used in its period before counts. already_exists: the name is taken, also by a deleted one. forbidden: a budget of the whole tenant is set by administrators of the installation, that of a project by who may do so in it.
+        """Creates a quota. What was used earlier in its period counts. already_exists: a quota has this name, or a deleted one had it. forbidden: a quota of the tenant needs an administrator of the installation, a quota of a project the permission in that project.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetQuota(self, request, context):
-        """Returns a budget with what is spent and reserved of it.
+        """Returns a quota with what is spent and reserved.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListQuotas(self, request, context):
-        """Lists budgets by name, a page at a time.
+        """Lists quotas by name, a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateQuota(self, request, context):
-        """Sets another amount. What is spent stays spent.
+        """Changes the amount of a quota. What is spent stays spent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteQuota(self, request, context):
-        """Takes a budget away. It can be undeleted.
+        """Deletes a quota. It can be undeleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteQuota(self, request, context):
-        """Brings a deleted budget back; what was used meanwhile counts.
+        """Restores a deleted quota. What was used meanwhile counts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +155,7 @@ def add_QuotasServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Quotas:
-    """Budgets of a tenant, its projects and its keys. A use counts on all that are for its key, its project and its tenant: each of them must have room, or it is refused as quota_exceeded and takes nothing. Changes count on every gateway within a second. Who has a budget of his own changes none: forbidden.
+    """Quotas of a tenant, its projects and its keys: how much may be used in a day, in a month, or in all. A call counts against every quota of its key, its project and its tenant. If one of them is used up, it is refused as quota_exceeded and counts against none. Changes apply on every gateway within a second. forbidden: a caller with a quota of its own changes any.
     """
 
     @staticmethod
@@ -322,7 +322,7 @@ class Quotas:
 
 
 class UsageStub:
-    """What was used, as the ledger has it: predictions, trainings and work on data alike.
+    """What predictions, trainings, work on data and storage used, from the ledger.
     """
 
     def __init__(self, channel):
@@ -339,11 +339,11 @@ class UsageStub:
 
 
 class UsageServicer:
-    """What was used, as the ledger has it: predictions, trainings and work on data alike.
+    """What predictions, trainings, work on data and storage used, from the ledger.
     """
 
     def ListUsage(self, request, context):
-        """Sums up what was used by key, project, model, kind and time, as far as asked, a page at a time: of the caller's project, or of all if he has the right in all. What is under way comes some seconds later.
+        """Sums up usage by project, principal, model, kind and time, a page at a time: in the caller's project, or in all with the permission in all. Usage appears some seconds after it was settled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -366,7 +366,7 @@ def add_UsageServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Usage:
-    """What was used, as the ledger has it: predictions, trainings and work on data alike.
+    """What predictions, trainings, work on data and storage used, from the ledger.
     """
 
     @staticmethod
@@ -398,7 +398,7 @@ class Usage:
 
 
 class PricesStub:
-    """What things cost. A list of prices is never changed: a later one takes its place.
+    """Price lists. A price list never changes; a later one replaces it.
     """
 
     def __init__(self, channel):
@@ -420,18 +420,18 @@ class PricesStub:
 
 
 class PricesServicer:
-    """What things cost. A list of prices is never changed: a later one takes its place.
+    """Price lists. A price list never changes; a later one replaces it.
     """
 
     def CreatePriceList(self, request, context):
-        """Adds a list of prices that holds from a time on. forbidden: prices are made by administrators of the installation.
+        """Creates a price list that is valid from a time on. forbidden: the caller is no administrator of the installation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPriceLists(self, request, context):
-        """Lists all that ever held or will, by version, a page at a time.
+        """Lists past, present and future price lists by version, a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -459,7 +459,7 @@ def add_PricesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Prices:
-    """What things cost. A list of prices is never changed: a later one takes its place.
+    """Price lists. A price list never changes; a later one replaces it.
     """
 
     @staticmethod

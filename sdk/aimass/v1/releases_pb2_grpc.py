@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class ReleasesStub:
-    """Releases: one per model. A change of the desired version is a handshake: loaded and warmed, switched, serving.
+    """Which version of a model serves. A new version is loaded and warmed before gateways switch to it.
     """
 
     def __init__(self, channel):
@@ -79,47 +79,47 @@ class ReleasesStub:
 
 
 class ReleasesServicer:
-    """Releases: one per model. A change of the desired version is a handshake: loaded and warmed, switched, serving.
+    """Which version of a model serves. A new version is loaded and warmed before gateways switch to it.
     """
 
     def PromoteVersion(self, request, context):
-        """Makes a version serve. Ends with a Release when every live gateway has switched; when the version cannot be loaded
-        it fails with the reason and the old version goes on serving. in_progress: another change is under way.
+        """Makes a version serve. Ends with a Release when every live gateway has switched to it. If it cannot be loaded, the
+        operation fails with the reason and the old version keeps serving. in_progress: the release is being changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollbackRelease(self, request, context):
-        """Makes the version serve that served before. Ends as PromoteVersion does. failed_precondition: none served before.
+        """Makes the previous version serve again, as PromoteVersion does. Ends with a Release. failed_precondition: none served before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WithdrawRelease(self, request, context):
-        """Takes a model out of service; its versions stay. Ends with a Release.
+        """Takes a model out of service; its versions are kept. Ends with a Release.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRelease(self, request, context):
-        """Returns the release of a model. not_found: nothing of it was ever promoted.
+        """Returns the release of a model. not_found: no version was ever promoted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTraffic(self, request, context):
-        """Returns how the requests for a model are shared among its versions. not_found: nothing of it was ever promoted.
+        """Returns how the requests for a model are split among its versions. not_found: no version was ever promoted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateTraffic(self, request, context):
-        """Says anew how they are shared. Every version named is loaded; until it is, what serves answers for it. in_progress: the release is being changed.
+        """Replaces how the requests for a model are split among its versions. Every version in it is loaded; until it is, the serving version answers for it. in_progress: the release is being changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,7 +133,7 @@ class ReleasesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SnapshotReleases(self, request, context):
-        """Streams the release of every model of every tenant: where a gateway or an inference instance begins.
+        """Streams the releases of all models of all tenants. Gateways and inference instances call it when they start.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,7 +191,7 @@ def add_ReleasesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Releases:
-    """Releases: one per model. A change of the desired version is a handshake: loaded and warmed, switched, serving.
+    """Which version of a model serves. A new version is loaded and warmed before gateways switch to it.
     """
 
     @staticmethod

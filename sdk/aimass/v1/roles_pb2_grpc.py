@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RolesStub:
-    """A tenant's roles and their bindings. `viewer`, `operator`, `developer` and `admin` are built in. Changes count at once on every gateway. Nobody hands out what he lacks himself: forbidden.
+    """A tenant's roles and their bindings to keys, users and groups. `viewer`, `operator`, `developer` and `admin` are built in. Changes apply at once on every gateway. forbidden: a role would give a permission that the caller lacks.
     """
 
     def __init__(self, channel):
@@ -93,53 +93,53 @@ class RolesStub:
 
 
 class RolesServicer:
-    """A tenant's roles and their bindings. `viewer`, `operator`, `developer` and `admin` are built in. Changes count at once on every gateway. Nobody hands out what he lacks himself: forbidden.
+    """A tenant's roles and their bindings to keys, users and groups. `viewer`, `operator`, `developer` and `admin` are built in. Changes apply at once on every gateway. forbidden: a role would give a permission that the caller lacks.
     """
 
     def CreateRole(self, request, context):
-        """Makes a role. already_exists: the name is taken, also by a deleted one or one that is built in.
+        """Creates a role. already_exists: a role has this name, or a deleted one had it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRole(self, request, context):
-        """Returns a role, also one that is built in.
+        """Returns a role, also a built-in one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRoles(self, request, context):
-        """Lists roles by name, with those that are built in, a page at a time.
+        """Lists roles by name, built-in ones too, a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateRole(self, request, context):
-        """Changes the fields that the mask names. failed_precondition: it is built in.
+        """Updates the fields in the mask. failed_precondition: it is built in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRole(self, request, context):
-        """Takes a role from all who have it. It can be undeleted. failed_precondition: it is built in.
+        """Deletes a role: nobody has it any more. It can be undeleted. failed_precondition: it is built in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteRole(self, request, context):
-        """Gives a deleted role back to all who had it.
+        """Restores a deleted role, also to the principals that had it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateBinding(self, request, context):
-        """Gives a role to a key, or to a user or a group of an issuer: everywhere, or in some projects, or for some objects. already_exists: the name is taken, also by a deleted one. limit_exceeded: it has 50.
+        """Creates a binding: gives a role to a key, or to a user or group of an issuer, for all or some projects and objects. already_exists: a binding has this name, or a deleted one had it. limit_exceeded: the principal has 50.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,14 +160,14 @@ class RolesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteBinding(self, request, context):
-        """Takes the role back. It can be undeleted.
+        """Deletes a binding: the principal loses the role. It can be undeleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteBinding(self, request, context):
-        """Gives the role again.
+        """Restores a deleted binding.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,7 +240,7 @@ def add_RolesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Roles:
-    """A tenant's roles and their bindings. `viewer`, `operator`, `developer` and `admin` are built in. Changes count at once on every gateway. Nobody hands out what he lacks himself: forbidden.
+    """A tenant's roles and their bindings to keys, users and groups. `viewer`, `operator`, `developer` and `admin` are built in. Changes apply at once on every gateway. forbidden: a role would give a permission that the caller lacks.
     """
 
     @staticmethod

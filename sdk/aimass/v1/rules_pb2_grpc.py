@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RulesStub:
-    """Extraction rules. A rule's versions are immutable; one of them is active.
+    """Extraction rules: how raw records become typed rows. Versions are immutable; one of them is active.
     """
 
     def __init__(self, channel):
@@ -78,11 +78,11 @@ class RulesStub:
 
 
 class RulesServicer:
-    """Extraction rules. A rule's versions are immutable; one of them is active.
+    """Extraction rules: how raw records become typed rows. Versions are immutable; one of them is active.
     """
 
     def CreateRule(self, request, context):
-        """Makes a rule with its version 1, not active. sql_not_allowed, pattern_unsupported, invalid_value: what is wrong with it.
+        """Creates a rule with its version 1, which is not active. sql_not_allowed, pattern_unsupported, invalid_value: the definition is wrong.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,7 +96,7 @@ class RulesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetRule(self, request, context):
-        """Returns a rule with the definition of one version, the newest if unset.
+        """Returns a rule with the definition of one version; the newest if unset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,28 +110,28 @@ class RulesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TestRule(self, request, context):
-        """Runs a version on a sample of its source: how many records it covers, the rows, and what it refuses and why.
+        """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the coverage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ActivateRule(self, request, context):
-        """Makes one version the one that extractions use.
+        """Activates a version: extractions use it from now on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRule(self, request, context):
-        """Hides a rule; its data set stays. It can be undeleted.
+        """Deletes a rule; its data set is kept. It can be undeleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteRule(self, request, context):
-        """Brings a deleted rule back.
+        """Restores a deleted rule.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,7 +189,7 @@ def add_RulesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Rules:
-    """Extraction rules. A rule's versions are immutable; one of them is active.
+    """Extraction rules: how raw records become typed rows. Versions are immutable; one of them is active.
     """
 
     @staticmethod

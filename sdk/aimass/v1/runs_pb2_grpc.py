@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class RunsStub:
-    """Runs: one for each job, with parameters, metrics and files.
+    """What each job recorded: parameters, metrics and files.
     """
 
     def __init__(self, channel):
@@ -59,11 +59,11 @@ class RunsStub:
 
 
 class RunsServicer:
-    """Runs: one for each job, with parameters, metrics and files.
+    """What each job recorded: parameters, metrics and files.
     """
 
     def GetRun(self, request, context):
-        """Returns a run with its last metrics and its files.
+        """Returns a run with the last values of its metrics and its files.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,14 +77,14 @@ class RunsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMetricPoints(self, request, context):
-        """Lists the points of a metric by step, a page at a time.
+        """Lists the values of a metric by step, a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DownloadRunArtifact(self, request, context):
-        """Downloads a file of a run: its bytes from `offset` on.
+        """Downloads a file of a run from `offset` on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +122,7 @@ def add_RunsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Runs:
-    """Runs: one for each job, with parameters, metrics and files.
+    """What each job recorded: parameters, metrics and files.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class SourcesStub:
-    """Sources and the files that callers upload to make sources of.
+    """Sources of raw data: SQL databases, files, and uploads.
     """
 
     def __init__(self, channel):
@@ -94,19 +94,19 @@ class SourcesStub:
 
 
 class SourcesServicer:
-    """Sources and the files that callers upload to make sources of.
+    """Sources of raw data: SQL databases, files, and uploads.
     """
 
     def CreateSource(self, request, context):
-        """Registers a source after looking whether it can be opened. invalid_value: it cannot, with the reason.
-        egress_denied: it lies outside what the operator allows. already_exists: the name is taken.
+        """Creates a source after checking that it can be opened. invalid_value: it cannot be opened, with the reason.
+        egress_denied: it is outside of what the operator allows. already_exists: the name is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSource(self, request, context):
-        """Returns a source. not_found: none of this name.
+        """Returns a source. not_found: there is none of this name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,57 +120,57 @@ class SourcesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSource(self, request, context):
-        """Changes the fields that the mask names. etag_mismatch: somebody else changed it first.
+        """Updates the fields in the mask. etag_mismatch: it has changed since it was read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSource(self, request, context):
-        """Hides a source; what was extracted from it stays. It can be undeleted.
+        """Deletes a source; the data extracted from it is kept. It can be undeleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteSource(self, request, context):
-        """Brings a deleted source back.
+        """Restores a deleted source.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewSource(self, request, context):
-        """Reads the first records of a source as they are, with the schema that they suggest. Works on a saved source
-        and on one that is only described.
+        """Reads the first records of a source, and the schema that they suggest. The source may be an existing one or only
+        described in the request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateSourceUpload(self, request, context):
-        """Opens an upload. Chunks are written at their offset, then the whole is committed by digest.
+        """Starts an upload. Its chunks are written at their offsets, then the whole is committed by its digest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSourceUpload(self, request, context):
-        """Says how much of an upload is stored.
+        """Returns how much of an upload is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WriteSourceUpload(self, request, context):
-        """Stores a chunk. wrong_offset: not where the last one ended; committed_size says where that is.
+        """Stores a chunk. wrong_offset: the offset is not committed_size, where the last chunk ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CommitSourceUpload(self, request, context):
-        """Ends an upload. digest_mismatch: the bytes are not those the caller meant; nothing is kept.
+        """Completes an upload. digest_mismatch: the bytes have another digest; they are deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -243,7 +243,7 @@ def add_SourcesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Sources:
-    """Sources and the files that callers upload to make sources of.
+    """Sources of raw data: SQL databases, files, and uploads.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SubscriptionsStub:
-    """Subscriptions. Deliveries are signed as Standard Webhooks say, kept until the receiver takes them, tried 5 s to 24 h.
+    """Webhooks for records that match a filter. Deliveries are signed (Standard Webhooks), stored, and retried after 5 s to 24 h until the receiver accepts them.
     """
 
     def __init__(self, channel):
@@ -83,11 +83,11 @@ class SubscriptionsStub:
 
 
 class SubscriptionsServicer:
-    """Subscriptions. Deliveries are signed as Standard Webhooks say, kept until the receiver takes them, tried 5 s to 24 h.
+    """Webhooks for records that match a filter. Deliveries are signed (Standard Webhooks), stored, and retried after 5 s to 24 h until the receiver accepts them.
     """
 
     def CreateSubscription(self, request, context):
-        """Makes a subscription and shows its signing secret, this once and to a repeat with the same idempotency key. query_invalid, template_invalid, egress_denied: what is wrong.
+        """Creates a subscription and returns its signing secret, which is shown only here and to a repeat with the same idempotency key. query_invalid: the filter is wrong. template_invalid: the template is wrong. egress_denied: the address may not be called.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,28 +108,28 @@ class SubscriptionsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSubscription(self, request, context):
-        """Changes the fields that the mask names.
+        """Updates the fields in the mask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSubscription(self, request, context):
-        """Stops a subscription. It can be undeleted; what happened in between is not delivered.
+        """Deletes a subscription. It can be undeleted; records that arrive in between are not delivered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteSubscription(self, request, context):
-        """Brings a deleted subscription back.
+        """Restores a deleted subscription.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewSubscription(self, request, context):
-        """Says what a filter would have matched in the last hour and how its template would read.
+        """Returns what a filter would have matched in the last hour, and the template filled with the newest match.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +143,7 @@ class SubscriptionsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryDelivery(self, request, context):
-        """Tries a delivery again at once, also a dead one.
+        """Retries a delivery at once, also a dead one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -206,7 +206,7 @@ def add_SubscriptionsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Subscriptions:
-    """Subscriptions. Deliveries are signed as Standard Webhooks say, kept until the receiver takes them, tried 5 s to 24 h.
+    """Webhooks for records that match a filter. Deliveries are signed (Standard Webhooks), stored, and retried after 5 s to 24 h until the receiver accepts them.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class WorkersStub:
-    """The queue's other end. Every write carries the fence of the lease; a lower one is refused with fence_stale.
+    """Workers lease jobs and report on them. Every report carries the fencing token of its lease. fence_stale: the job was leased again since.
     """
 
     def __init__(self, channel):
@@ -59,32 +59,32 @@ class WorkersStub:
 
 
 class WorkersServicer:
-    """The queue's other end. Every write carries the fence of the lease; a lower one is refused with fence_stale.
+    """Workers lease jobs and report on them. Every report carries the fencing token of its lease. fence_stale: the job was leased again since.
     """
 
     def LeaseJob(self, request, context):
-        """Takes the next job, or none within the wait. The lease ends unless a heartbeat renews it.
+        """Leases the next job, or none within the wait. The lease expires unless a heartbeat renews it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Heartbeat(self, request, context):
-        """Renews a lease, tells progress and metrics, learns whether to stop.
+        """Renews a lease, reports progress and metrics, and returns whether to stop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompleteJob(self, request, context):
-        """Ends a job with success: accepted once.
+        """Ends a job with success. It is accepted once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FailJob(self, request, context):
-        """Ends an attempt without success; the job is queued again while attempts are left and `retry` is set.
+        """Ends an attempt without success. The job is queued again if `retry` is set and attempts are left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +122,7 @@ def add_WorkersServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Workers:
-    """The queue's other end. Every write carries the fence of the lease; a lower one is refused with fence_stale.
+    """Workers lease jobs and report on them. Every report carries the fencing token of its lease. fence_stale: the job was leased again since.
     """
 
     @staticmethod
