@@ -1,6 +1,6 @@
 """The client of AI Mass: `aimass.Client`, `aimass.AsyncClient`, and the messages of the contract in `aimass.v1`.
 
-Names are loaded when they are first used, so that the servers, which need only the messages, pay for nothing else.
+Names are imported on first use: the servers need only the messages, and nothing else is loaded for them.
 """
 
 import importlib

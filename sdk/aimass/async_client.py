@@ -1,4 +1,4 @@
-"""The client that does not block: the same methods, to be awaited."""
+"""The client for asyncio."""
 
 import asyncio
 import io
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class AsyncClient(AsyncServices):
-    """As `Client`, for asyncio: calls are awaited, iterators and streams are asynchronous."""
+    """`Client` for asyncio: calls are awaited, iterators and streams are asynchronous."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class AsyncClient(AsyncServices):
         receipts: Keep | None = None,
         certificate: str | None = None,
     ) -> None:
-        """Address and key are found, and requests signed, as by `Client`. Raises Failure `no_key`."""
+        """As `Client`."""
         self.door, options = opened(url, key, project, ca, signing, certificate=certificate)
         self._http, self._timeout = httpx2.AsyncClient(**options), timeout
         self._keep = receipts
@@ -59,7 +59,7 @@ class AsyncClient(AsyncServices):
         await self._http.aclose()
 
     async def run(self, plan: Plan[T]) -> T:
-        """Carries out a plan: what every call comes down to."""
+        """Carries out a plan: sends its requests and returns its result. Every call is one."""
         try:
             step = next(plan)
             while True:
@@ -113,7 +113,7 @@ class AsyncClient(AsyncServices):
         return streams.opened_async(self._http, self.door.url, invocation.request(accept), invocation.budget)
 
     async def operation(self, operation: str) -> AsyncOperationHandle[Any]:
-        """Takes up long work again by its id."""
+        """A handle for the operation with this id."""
         return AsyncOperationHandle(self, await self.run(unary("operations", "get_operation", operation=operation)))
 
     async def upload(

@@ -1,4 +1,4 @@
-"""The services of the contract as attributes of a client that is awaited; `async_services.pyi` has their types."""
+"""`Services` of `AsyncClient`: the same code, with the types of `async_services.pyi`, which is generated."""
 
 from aimass.services import Services as AsyncServices
 

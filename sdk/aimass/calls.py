@@ -1,4 +1,4 @@
-"""One call of a method: options, headers, the plan of its request."""
+"""Calls of methods: their options, headers and plans."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -12,13 +12,13 @@ from aimass.contract import Method
 from aimass.encoding import decode, prepare
 from aimass.exchange import Plan, Send, exchange
 
-_PATIENCE = 60.0  # seconds that a call and its repeats may take together, unless the caller says so
+_PATIENCE = 60.0  # seconds for a call with its retries, if the caller names no timeout
 _OPTIONS = ("etag", "timeout", "idempotency_key")
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """A method with its arguments, and what the caller said of this one call."""
+    """A method with its arguments, and the options of this call."""
 
     method: Method
     arguments: Mapping[str, Any]
@@ -28,15 +28,15 @@ class Invocation:
 
     @classmethod
     def of(cls, method: Method, given: Mapping[str, Any]) -> "Invocation":
-        """Parts what belongs to the request from what belongs to the call. Raises TypeError without a needed etag."""
+        """Separates fields of the request from options of the call. Raises TypeError if a required etag is missing."""
         fields = method.takes.fields_by_name
         options = {name: given[name] for name in _OPTIONS if name in given and name not in fields}
         if method.policy.etag_required and not options.get("etag"):
-            raise TypeError(f"{method.name}() needs etag: that of the thing as you last saw it")
+            raise TypeError(f"{method.name}() needs etag, as you last read it")
         return cls(method, {name: value for name, value in given.items() if name not in options}, **options)
 
     def request(self, accept: str = "application/json") -> Send:
-        """What is sent; a keyed method gets a key, the same one for all tries."""
+        """The request. A keyed method gets an idempotency key, the same for all attempts."""
         prepared = prepare(self.method, self.arguments)
         headers = {"accept": accept}
         if prepared.media_type:
@@ -52,32 +52,32 @@ class Invocation:
 
     @property
     def budget(self) -> float:
-        """Seconds for all tries together."""
+        """Seconds for all attempts together."""
         return self.timeout or max(_PATIENCE, self.method.deadline + 5.0)
 
     def plan(self) -> Plan[Any]:
-        """The call's answer, as its message. Raises Failure."""
+        """The plan of the call: its answer as a message. Raises Failure."""
         answer = yield from exchange(self.request(), self.budget)
         return decode(self.method.gives, answer.content)
 
 
 def unary(service: str, name: str, **given: Any) -> Plan[Any]:
-    """A call by names: what composed calls (uploads, operations) are made of."""
+    """The plan of a call, by the names of service and method."""
     return Invocation.of(contract.method(service, name), given).plan()
 
 
 def page(method: Method, given: Mapping[str, Any], token: str) -> Plan[tuple[list[Message], str]]:
-    """One page: its items, and the token of the next, empty on the last."""
+    """The plan of a page of a list: its items, and the token of the next page, empty on the last."""
     assert method.items
     answer = yield from Invocation.of(method, {**given, "page_token": token or None}).plan()
     return list(getattr(answer, method.items.name)), str(answer.next_page_token)
 
 
 class Calls:
-    """The methods of one service, as the contract names them; `iterate_...` goes through all pages of a list."""
+    """The methods of one service, named as in the contract, and `iterate_...` for all pages of a list."""
 
     def __init__(self, service: str, call: Callable[..., Any], iterate: Callable[..., Any]) -> None:
-        """`call` and `iterate` get a method and the caller's arguments."""
+        """`call` and `iterate` take a method and the caller's arguments."""
         self._methods, self._service = contract.services()[service], service
         self._call, self._iterate = call, iterate
         self._iterators = {m.iterator: m for m in self._methods.values() if m.items}

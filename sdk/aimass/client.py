@@ -1,4 +1,4 @@
-"""The client that blocks."""
+"""The client."""
 
 import io
 import time
@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 
 class Client(Services):
-    """Everything the gateway offers, as methods: `client.models.get_model(model="late")`.
+    """All methods of the gateway: `client.models.get_model(model="late")`.
 
-    Arguments are keywords, named as in the contract; answers are the contract's messages. Failures raise
-    `aimass.Failure`. Lists have an iterator over all pages (`client.models.iterate_models()`); long work gives an
-    `OperationHandle`. Updates and deletions need `etag=`: that of the thing as last seen. Every call takes `timeout=`,
-    in seconds, for it and its repeats. Safe to use from several threads.
+    Arguments are keywords, named as in the contract; answers are messages of the contract. Calls raise
+    `aimass.Failure`. Lists have an iterator over all pages (`client.models.iterate_models()`); long-running work
+    returns an `OperationHandle`. Updates and deletions need `etag=`, as last read. Every call takes `timeout=` in
+    seconds, for itself and its retries. A client may be used by several threads.
     """
 
     def __init__(
@@ -46,14 +46,13 @@ class Client(Services):
         receipts: Keep | None = None,
         certificate: str | None = None,
     ) -> None:
-        """Address and key: as given; AIMASS_URL and AIMASS_KEY; `aimass login`; the installation in this folder.
+        """Address and key default to AIMASS_URL and AIMASS_KEY, else `aimass login`, else the installation here.
 
-        `ca` is a PEM file with the authority of the gateway's certificate: as given, AIMASS_CA, or the system's.
-        `signing` signs every request instead of showing a key: a signing secret, what else `Signer.named` reads, or a
-        `Signer`; AIMASS_SIGNING where neither it nor `key` is given. `receipts` is given the receipt of each answer
-        that does not stream, with the bytes of the request and of the answer.
-        `certificate` is a PEM file with a certificate and its key to show; `key` may then be the name of a key only.
-        Raises Failure `no_key` when there is none.
+        `ca` is a PEM file with the authority of the gateway's certificate; AIMASS_CA or the system's if unset.
+        `signing` signs every request instead of sending a key: a `Signer`, or a text for `Signer.named`;
+        AIMASS_SIGNING if neither it nor `key` is given. `receipts` is called with the receipt of each answer that
+        does not stream, and the bytes of request and answer. `certificate` is a PEM file with a client certificate
+        and its private key; `key` may then be the id of a key. Raises Failure `no_key` if there is no key.
         """
         self.door, options = opened(url, key, project, ca, signing, certificate=certificate)
         self._http, self._timeout = httpx2.Client(**options), timeout
@@ -73,7 +72,7 @@ class Client(Services):
         self._http.close()
 
     def run(self, plan: Plan[T]) -> T:
-        """Carries out a plan: what every call comes down to."""
+        """Carries out a plan: sends its requests and returns its result. Every call is one."""
         try:
             step = next(plan)
             while True:
@@ -124,7 +123,7 @@ class Client(Services):
         return streams.opened(self._http, self.door.url, invocation.request(accept), invocation.budget)
 
     def operation(self, operation: str) -> OperationHandle[Any]:
-        """Takes up long work again by its id."""
+        """A handle for the operation with this id."""
         return OperationHandle(self, self.run(unary("operations", "get_operation", operation=operation)))
 
     def upload(
@@ -134,10 +133,10 @@ class Client(Services):
         upload: str | None = None,
         progress: transfers.Progress | None = None,
     ) -> uploads_pb2.Upload:
-        """Uploads a file or bytes for `sources` or `artifacts`; the answer has the digest to name it by.
+        """Uploads a file or bytes to `sources` or `artifacts`; the answer has the digest.
 
-        A broken connection costs the chunk under way; `upload` goes on with an upload begun before.
-        `progress` is told bytes done and bytes in all. Raises Failure.
+        A broken connection costs one chunk. `upload` is the id of an upload to continue. `progress` is called with
+        the bytes sent and the bytes in total. Raises Failure.
         """
         if isinstance(source, str | Path):
             with open(source, "rb") as file:
@@ -153,9 +152,9 @@ class Client(Services):
         to: str | Path | None = None,
         tries: int = 5,
     ) -> bytes | Path:
-        """Downloads an artefact by digest, or a run's file by name: into a file `to`, else into memory.
+        """Downloads an artifact by digest, or a run's file by name: into the file `to`, else into memory.
 
-        Goes on where a broken connection left it. Raises Failure: digest_mismatch if other bytes came.
+        Resumes after a broken connection. Raises Failure: digest_mismatch if the bytes have another digest.
         """
         service, name, arguments = transfers.place(digest, run, artifact)
         target = transfers.Download(Path(to) if to else None, digest)
@@ -187,7 +186,7 @@ class Client(Services):
     ) -> Prediction:
         """Predicts for columns (`{"hour": [7, 9]}`) or rows (`[{"hour": 7}]`); None is a missing value.
 
-        Without a version the release decides. The answer's `request_id` joins outcomes. Raises Failure.
+        Without `version` the release chooses one. Outcomes are recorded by the answer's `request_id`. Raises Failure.
         """
         given = predictions.columns_of(columns, rows)
         return self.run(predictions.ask(model, version, given, request_id, self._known))
@@ -195,5 +194,5 @@ class Client(Services):
     def record_outcomes(
         self, model: str, request_id: str, values: Sequence[float]
     ) -> monitors_pb2.RecordOutcomesResponse:
-        """Says what really happened, row by row, to the predictions of one request. Saying it twice counts once."""
+        """Records what really happened, for each row of a prediction request. Recording it twice counts once."""
         return self.run(predictions.record(model, request_id, values))

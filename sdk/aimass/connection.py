@@ -1,4 +1,4 @@
-"""What both clients share of HTTP: the address, the headers of every request, what a broken connection means."""
+"""What both clients share of HTTP: the options of the connection, requests and answers, errors of the connection."""
 
 import os
 import re
@@ -18,9 +18,9 @@ from aimass.receipts import Keep, Receipt, asking
 from aimass.signing import Signer, SigningAuth
 
 _CONNECT = 5.0  # seconds
-_NAME = re.compile(r"[a-z0-9]{8}\Z")  # of a key, without its secret
+_NAME = re.compile(r"[a-z0-9]{8}\Z")  # the id of a key
 _LOCAL = ("127.0.0.1", "localhost", "::1")
-# What to do about a gateway with a certificate of its installation's own authority.
+# Advice for a gateway whose certificate is of its installation's own authority.
 STRANGE = "set AIMASS_CA to the PEM file of that authority, or pass `ca`"
 
 
@@ -33,8 +33,8 @@ def opened(
     env: Mapping[str, str] = os.environ,
     certificate: str | None = None,
 ) -> tuple[Door, Any]:
-    """Where to, and the arguments of the HTTP client; what is signed shows no key. AIMASS_SIGNING says how, where
-    neither `signing` nor `key` is given.
+    """The door, and the arguments of the HTTP client. Signed requests send no key. AIMASS_SIGNING is used if neither
+    `signing` nor `key` is given.
 
     Raises Failure `no_key`, or `invalid_value` for a bad `ca`, `signing` or `certificate`.
     """
@@ -47,12 +47,12 @@ def opened(
         named = certificate is not None and _NAME.match(door.key)
         headers["authorization"] = f"{'Certificate' if named else 'Bearer'} {door.key}"
     limits = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
-    # A proxy of the environment is for the outside, never for this machine.
+    # A proxy of the environment is not for this machine.
     options = {"base_url": door.url, "headers": headers, "limits": limits, "trust_env": not local, "http2": False}
     if shown := auth or renewing:
         options["auth"] = shown
     if door.url.startswith("http://"):
-        options["verify"] = False  # nothing to verify: spares the 20 ms that reading the certificates takes
+        options["verify"] = False  # nothing to verify: saves the 20 ms that reading the certificates takes
     elif certificate:
         options["verify"] = showing(certificate, door.ca)
     elif door.ca:
@@ -73,26 +73,26 @@ def _signing(given: str | Signer | None) -> SigningAuth | None:
 
 
 def trusting(ca: str) -> ssl.SSLContext:
-    """Believes the authorities of a PEM file, and no others. Raises Failure `invalid_value`."""
+    """A context that trusts the authorities of a PEM file only. Raises Failure `invalid_value`."""
     try:
         return ssl.create_default_context(cafile=ca)
     except OSError as error:  # ssl.SSLError is one
-        raise Failure("invalid_value", f"{ca} is no file of certificates: {error.strerror or error}") from None
+        raise Failure("invalid_value", f"{ca} is not a PEM file of certificates: {error.strerror or error}") from None
 
 
 def showing(certificate: str, ca: str) -> ssl.SSLContext:
-    """The same, or the system's authorities, with a certificate to show. Raises Failure `invalid_value`."""
+    """A context with a client certificate that trusts `ca` or the system. Raises Failure `invalid_value`."""
     context = trusting(ca) if ca else ssl.create_default_context()
     try:
         context.load_cert_chain(certificate)
     except OSError as error:
-        text = f"{certificate} is no certificate with its key: {error.strerror or error}"
+        text = f"{certificate} is not a PEM file of a certificate and its key: {error.strerror or error}"
         raise Failure("invalid_value", text) from None
     return context
 
 
 def request_of(send: Send, keep: Keep | None = None) -> dict[str, Any]:
-    """A step of a plan as the HTTP client's arguments; `keep` wants a receipt."""
+    """A step of a plan as arguments of the HTTP client; with `keep` it asks for a receipt."""
     timeout = httpx2.Timeout(max(send.seconds, 0.01), connect=min(_CONNECT, max(send.seconds, 0.01)))
     return {
         "method": send.method,
@@ -105,7 +105,7 @@ def request_of(send: Send, keep: Keep | None = None) -> dict[str, Any]:
 
 
 def answer_of(response: Any, keep: Keep | None = None) -> Answer:
-    """A response that was read; `keep` is given its receipt."""
+    """A response that was read, as an answer; `keep` is called with its receipt."""
     if keep and (receipt := Receipt.of(response)):
         keep(receipt, response.request.content, response.content)
     return Answer(response.status_code, response.headers, response.content)
@@ -113,16 +113,16 @@ def answer_of(response: Any, keep: Keep | None = None) -> Answer:
 
 @contextmanager
 def named(url: str) -> Iterator[None]:
-    """Turns what the HTTP client raises into Unreachable, with the address in its text."""
+    """Turns errors of the HTTP client into Unreachable, with the address in the text."""
     try:
         yield
     except httpx2.ConnectTimeout:
         raise Unreachable(f"{url} cannot be reached: it does not answer") from None
     except httpx2.TimeoutException:
-        raise Unreachable(f"{url} gave no answer in time", late=True) from None
+        raise Unreachable(f"{url} did not answer in time", late=True) from None
     except httpx2.ConnectError as error:
         if "local issuer certificate" in str(error) or "self-signed" in str(error):
-            raise Unreachable(f"{url} has a certificate of an authority that is not known here: {STRANGE}") from None
+            raise Unreachable(f"{url} has a certificate of an unknown authority: {STRANGE}") from None
         raise Unreachable(f"{url} cannot be reached: {error}") from None
     except httpx2.TransportError as error:
         raise Unreachable(f"the connection to {url} broke: {error or type(error).__name__}") from None

@@ -1,4 +1,4 @@
-"""What the compiled protos say of services and methods: all that the client and the command line know of them."""
+"""Services and methods from the compiled protos: all that the client and the command line know of them."""
 
 import gzip
 import importlib
@@ -32,12 +32,12 @@ class Method:
 
     @cached_property
     def name(self) -> str:
-        """As the client calls it: get_model."""
+        """Its name in the client: get_model."""
         return snake(self.descriptor.name)
 
     @cached_property
     def service(self) -> str:
-        """The client's attribute: feature_sets."""
+        """The attribute of the client: feature_sets."""
         return snake(self.descriptor.containing_service.name)
 
     @cached_property
@@ -60,12 +60,12 @@ class Method:
 
     @cached_property
     def path_fields(self) -> tuple[str, ...]:
-        """The request's fields that the route holds, in order."""
+        """The request's fields in the route, in order."""
         return tuple(re.findall(r"{(\w+)}", self.route))
 
     @property
     def body(self) -> str:
-        """`*`, the field that the body fills, or empty."""
+        """`*`, the field that is the body, or empty."""
         return str(self._rule.body)
 
     @property
@@ -78,7 +78,7 @@ class Method:
 
     @property
     def keyed(self) -> bool:
-        """It honours an idempotency key."""
+        """It takes an idempotency key."""
         return bool(self.policy.effect == options_pb2.EFFECT_KEYED)
 
     @property
@@ -87,29 +87,29 @@ class Method:
 
     @property
     def raw(self) -> bool:
-        """It answers with bytes, not with a message."""
+        """It returns bytes instead of a message."""
         return self.gives.full_name == _HTTP_BODY
 
     @property
     def long_work(self) -> bool:
-        """It answers with an operation that something comes of."""
+        """It starts an operation."""
         return self.gives.full_name == "aimass.v1.Operation" and self.service != "operations"
 
     @cached_property
     def deadline(self) -> float:
-        """The longest one call may take, in seconds."""
+        """Seconds that a call may take."""
         return self.policy.deadline.seconds + self.policy.deadline.nanos / 1e9 or 10.0
 
     @cached_property
     def items(self) -> FieldDescriptor | None:
-        """The repeated field of its pages; None when it has no pages."""
+        """The repeated field of its pages; None if it has no pages."""
         if "page_token" not in self.takes.fields_by_name or "next_page_token" not in self.gives.fields_by_name:
             return None
         return next(field for field in self.gives.fields if field.is_repeated)
 
     @property
     def iterator(self) -> str:
-        """How the client calls it to get one item after the other: iterate_models."""
+        """The name of its iterator in the client: iterate_models."""
         return re.sub(r"^[a-z]+_", "iterate_", self.name)
 
 
@@ -120,7 +120,7 @@ def policy_of(field: FieldDescriptor) -> options_pb2.FieldPolicy:
 
 @cache
 def services() -> dict[str, dict[str, Method]]:
-    """Every public method, by service and name. Imports every message of the contract."""
+    """All public methods, by service and name. Imports all messages of the contract."""
     found: dict[str, dict[str, Method]] = {}
     for module in pkgutil.iter_modules(aimass.v1.__path__):
         if not module.name.endswith("_pb2"):
@@ -141,7 +141,7 @@ def method(service: str, name: str) -> Method:
 
 @cache
 def comments() -> dict[str, str]:
-    """The contract's own words by full name of service, method, message or field."""
+    """The comments of the contract, by full name of service, method, message or field."""
     packed = resources.files("aimass.v1").joinpath("api.binpb.gz").read_bytes()
     found: dict[str, str] = {}
     for file in FileDescriptorSet.FromString(gzip.decompress(packed)).file:

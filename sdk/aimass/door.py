@@ -1,4 +1,4 @@
-"""Where the gateway is and which key to show: from arguments, the environment, the login, the installation here."""
+"""The address of the gateway and the key: from arguments, the environment, the login, or the installation here."""
 
 import json
 import os
@@ -12,31 +12,33 @@ from typing import Any
 
 from aimass.failures import Failure
 
-_LEAD = 60.0  # seconds before its end that a token is renewed, or half its life
-_PATIENCE, _PAUSE = 30.0, 0.05  # seconds for the turn of others, and between two looks
+_LEAD = 60.0  # seconds before its expiry that a token is renewed, at most half its lifetime
+_PATIENCE, _PAUSE = 30.0, 0.05  # seconds to wait for the lock, and between two attempts
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What an issuer gave with a token: where, for whom and with what another one is asked for."""
+    """What is needed to renew the token of a login with an issuer."""
 
-    issuer: str  # as the gateway names it
+    issuer: str  # its name at the gateway
     url: str
     client_id: str
-    subject: str = ""  # a digest
+    subject: str = ""  # a digest of the user's id
     nonce: str = ""
     refresh: str = field(default="", repr=False)
-    due: float = 0.0  # Unix seconds by our clock; 0 where nobody knows
+    due: float = 0.0  # Unix seconds by our clock; 0 if unknown
 
     def renewed(self, refresh: str, life: float, now: float) -> "Grant":
-        """As it is with a token that lives so many seconds from now."""
+        """The grant with a new refresh token, whose access token lives `life` seconds from `now`."""
         return replace(self, refresh=refresh, due=now + max(life - _LEAD, life / 2) if life else 0.0)
 
 
 @dataclass(frozen=True)
 class Door:
-    """An address and a key; `origin` says where they were found, `ca` is the file of the authority that is trusted,
-    `grant` is how the key is renewed if it is the token of somebody who logged in."""
+    """An address and a key, where they were found (`origin`), and the PEM file `ca` of the authority to trust.
+
+    If the key is the token of a login, `grant` renews it.
+    """
 
     url: str
     key: str
@@ -46,23 +48,23 @@ class Door:
 
 
 def config_file(env: Mapping[str, str] = os.environ) -> Path:
-    """Where `aimass login` keeps address and key: the user's configuration folder."""
+    """The file in which `aimass login` saves address and key."""
     folder = env.get("XDG_CONFIG_HOME") or Path(env.get("HOME") or Path.home()) / ".config"
     return Path(folder) / "aimass" / "config.toml"
 
 
 def home(env: Mapping[str, str] = os.environ) -> Path:
-    """The folder of an installation on this machine: AIMASS_HOME, or `.aimass` here."""
+    """The home folder of the installation on this machine: AIMASS_HOME, or `.aimass`."""
     return Path(env.get("AIMASS_HOME") or ".aimass")
 
 
 def find(
     url: str | None = None, key: str | None = None, env: Mapping[str, str] = os.environ, ca: str | None = None
 ) -> Door:
-    """The first that is known of: arguments; AIMASS_URL and AIMASS_KEY; the login; the installation in this folder.
+    """The first of: the arguments; AIMASS_URL and AIMASS_KEY; the login; the installation in this folder.
 
-    The authority that a certificate must be of: `ca`, AIMASS_CA, that of the login, or those of the system.
-    A key is never sent to an address of another origin. Raises Failure `no_key` with what to do.
+    The authority to trust is `ca`, AIMASS_CA, that of the login, or the system's. A key is never sent to an address of
+    another origin. Raises Failure `no_key` with what to do.
     """
     ca = ca or env.get("AIMASS_CA") or None
     if url and key:
@@ -81,9 +83,9 @@ def find(
 
 def _door(url: str, key: str, origin: str, ca: str, grant: Grant | None = None) -> Door:
     if not url.startswith(("http://", "https://")):
-        raise Failure("invalid_value", f"{url} is no address: it begins with http:// or https://")
+        raise Failure("invalid_value", f"{url} is not an address: it must begin with http:// or https://")
     if not key.isascii() or any(character.isspace() for character in key):
-        raise Failure("invalid_value", "the key has characters that no key has")
+        raise Failure("invalid_value", "the key must be ASCII without spaces")
     return Door(url.rstrip("/"), key, origin, ca, grant)
 
 
@@ -94,7 +96,7 @@ def _environment(env: Mapping[str, str]) -> Door | None:
 
 
 def kept(env: Mapping[str, str] = os.environ) -> Door | None:
-    """What `aimass login` keeps, if it does. Raises Failure `no_key` for what cannot be read."""
+    """What `aimass login` saved; None if nothing. Raises Failure `no_key` for a file that cannot be read."""
     path = config_file(env)
     try:
         known = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -108,11 +110,11 @@ def kept(env: Mapping[str, str] = os.environ) -> Door | None:
 
 
 def _grant(said: Any) -> Grant:
-    """What a newer client keeps beside is passed over."""
+    """Fields of a newer client are ignored."""
     known = {one.name: said[one.name] for one in fields(Grant) if one.name in dict(said)}
     due = float(known.pop("due", 0.0))
     if not all(isinstance(value, str) for value in known.values()):
-        raise ValueError("its login has fields that are no text")
+        raise ValueError("its login has fields that are not strings")
     return Grant(**known, due=due)
 
 
@@ -127,7 +129,7 @@ def _installation(env: Mapping[str, str]) -> Door | None:
 
 
 def address(door: Any) -> str:
-    """The URL of a door as doors.json names it: a port, host:port, or the URL itself."""
+    """The URL of a listener in doors.json: a port, host:port, or a URL."""
     text = str(door)
     if text.startswith("http"):
         return text.rstrip("/")
@@ -135,7 +137,7 @@ def address(door: Any) -> str:
 
 
 def save(door: Door, env: Mapping[str, str] = os.environ) -> Path:
-    """Keeps address and key for the next time, readable by their owner only. Raises Failure `failed_precondition`."""
+    """Saves address and key in a file that only its owner can read. Raises Failure `failed_precondition`."""
     path = config_file(env)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -144,7 +146,7 @@ def save(door: Door, env: Mapping[str, str] = os.environ) -> Path:
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(_text(door))
             file.flush()
-            os.fsync(file.fileno())  # what an issuer gave in exchange for the one before is nowhere else
+            os.fsync(file.fileno())  # the refresh token before this one is spent
         aside.replace(path)
     except OSError as error:
         raise _nothing_kept(path, error) from None
@@ -152,7 +154,7 @@ def save(door: Door, env: Mapping[str, str] = os.environ) -> Path:
 
 
 def _nothing_kept(path: Path, error: OSError) -> Failure:
-    return Failure("failed_precondition", f"nothing can be kept in {path.parent}: {error.strerror}")
+    return Failure("failed_precondition", f"nothing can be saved in {path.parent}: {error.strerror}")
 
 
 def _text(door: Door) -> str:
@@ -165,21 +167,21 @@ def _text(door: Door) -> str:
 
 
 def _quoted(value: str | float) -> str:
-    """TOML takes the strings of JSON, halves of pairs and one control character apart."""
+    """A JSON string is one of TOML, except for DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def forget(env: Mapping[str, str] = os.environ) -> None:
-    """Keeps nothing any more."""
+    """Deletes what is saved."""
     for path in (config_file(env), config_file(env).with_suffix(".new")):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def alone(env: Mapping[str, str] = os.environ, patience: float = _PATIENCE) -> Iterator[None]:
-    """No other process or thread changes what is kept meanwhile. Raises Failure `unavailable` if it is never our turn,
-    `failed_precondition` where nothing can be kept."""
-    import fcntl  # not everywhere; where it is not, nobody logs in
+    """Locks what is saved against other processes and threads. Raises Failure `unavailable` if the lock is not free in
+    time, `failed_precondition` if nothing can be saved."""
+    import fcntl  # not on every platform; without it there are no logins
 
     path = config_file(env).with_suffix(".lock")
     try:

@@ -1,4 +1,4 @@
-"""Python arguments as a request of the REST contract, and its answers as messages."""
+"""Python arguments to REST requests, and JSON answers to messages."""
 
 import base64
 import math
@@ -22,7 +22,7 @@ _LONG = {FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64}
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request, before anyone knows where it goes."""
+    """A request without its address and headers."""
 
     verb: str
     path: str
@@ -32,14 +32,14 @@ class Prepared:
 
 
 def prepare(method: Method, arguments: Mapping[str, Any]) -> Prepared:
-    """Puts arguments into path, query and body. Raises TypeError for one that the method does not know.
+    """Puts arguments into path, query and body. Raises TypeError for an unknown or missing argument.
 
-    Raises Failure invalid_name for a name that would lead to another path.
+    Raises Failure invalid_name for a name that would change the path.
     """
     values = _fields(method.takes, arguments, method.name)
     path = method.route
     for name in method.path_fields:
-        # An unset number means the newest: version 0.
+        # An unset number is version 0, the newest.
         default = None if method.takes.fields_by_name[name].cpp_type == FieldDescriptor.CPPTYPE_STRING else 0
         value = values.pop(name, default)
         if value in (None, ""):
@@ -85,7 +85,7 @@ def _one(field: FieldDescriptor, value: Any) -> Any:
         return _enum(field, value)
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    if hasattr(value, "item"):  # a number of numpy
+    if hasattr(value, "item"):  # a NumPy scalar
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"  # JSON has no such numbers
@@ -100,7 +100,7 @@ def _message(field: FieldDescriptor, value: Any) -> dict[str, Any]:
 
 
 def _enum(field: FieldDescriptor, value: Any) -> str:
-    """An enum's value by number, by its full name, or by what follows the prefix: `csv`."""
+    """An enum's value by number, by full name, or without the prefix: `csv`."""
     assert field.enum_type
     if isinstance(value, int):
         if value not in field.enum_type.values_by_number:
@@ -133,7 +133,7 @@ _SPECIAL: dict[str, Callable[[Any], Any]] = {
     "google.protobuf.FieldMask": _mask,
     "google.protobuf.Struct": dict,
     "google.protobuf.Value": lambda value: value,
-    "google.api.HttpBody": lambda value: "",  # travels as the body itself
+    "google.api.HttpBody": lambda value: "",  # is the body itself
 }
 
 
@@ -149,24 +149,26 @@ def _query(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
 
 
 def decode(descriptor: Descriptor, body: bytes) -> Message:
-    """A message from its JSON; fields of a newer server are passed over. Raises Failure for what is none."""
+    """A message from JSON; fields of a newer server are ignored. Raises Failure for anything else."""
     message = GetMessageClass(descriptor)()
     try:
         if body:
             ParseDict(document(body), message, ignore_unknown_fields=True)
     except ParseError:
-        raise Failure("internal", f"the answer is no {descriptor.name}: is this address an AI Mass gateway?") from None
+        raise Failure(
+            "internal", f"the answer is not a {descriptor.name}: is this address an AI Mass gateway?"
+        ) from None
     return message
 
 
 def document(body: bytes) -> dict[str, Any]:
-    """An answer that is a JSON object. Raises Failure for what is none, as proxies and login pages send it."""
+    """A JSON object. Raises Failure for anything else, such as the page of a proxy."""
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:
         found = None
     if not isinstance(found, dict):
-        raise Failure("internal", "the answer is no JSON object: is this address an AI Mass gateway?")
+        raise Failure("internal", "the answer is not a JSON object: is this address an AI Mass gateway?")
     return found
 
 

@@ -1,6 +1,7 @@
-"""What travels, and when it is tried again: the same plan for the client that blocks and the one that does not.
+"""Requests and their retries, for both clients.
 
-A plan is a generator: it yields what to do next (send, sleep) and is given what came of it. It opens no socket.
+A plan is a generator without I/O: it yields what to do next (`Send` or `Sleep`), is sent the answer, and returns its
+result.
 """
 
 import random
@@ -12,14 +13,14 @@ from typing import TypeVar
 from aimass.failures import Failure, of_problem
 
 T = TypeVar("T")
-_FIRST, _LONGEST = 0.1, 5.0  # seconds between tries
+_FIRST, _LONGEST = 0.1, 5.0  # seconds between attempts
 _AGAIN = (429, 503)
-_NEVER = ("quota_exceeded",)  # a budget does not grow while one waits
+_NEVER = ("quota_exceeded",)  # waiting does not help
 
 
 @dataclass(frozen=True)
 class Send:
-    """A request to be sent; `seconds` is how long its answer may take."""
+    """A request to send; its answer may take `seconds`."""
 
     method: str
     path: str
@@ -38,7 +39,7 @@ class Sleep:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; `headers` are looked up in lower case."""
+    """An answer; the names of `headers` are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,7 +47,7 @@ class Answer:
 
 
 class Unreachable(Exception):
-    """The request got no answer: raised into a plan by what drives it. `late`: its time was over."""
+    """There was no answer. It is thrown into the plan. `late`: the time was over."""
 
     def __init__(self, why: str, late: bool = False) -> None:
         super().__init__(why)
@@ -57,9 +58,10 @@ Plan = Generator[Send | Sleep, Answer, T]
 
 
 def exchange(send: Send, budget: float) -> Plan[Answer]:
-    """Sends until there is an answer that is not a plea to come back, for at most `budget` seconds. Raises Failure.
+    """Sends a request, and again while it is refused for now or not answered, for at most `budget` seconds.
 
-    Only for requests whose second try does no harm; all of the contract's are safe, idempotent or carry a key.
+    Only for requests that may be repeated; those of the contract are safe, idempotent or carry an idempotency key.
+    Raises Failure.
     """
     end, wait = time.monotonic() + budget, _FIRST
     while True:
@@ -73,7 +75,7 @@ def exchange(send: Send, budget: float) -> Plan[Answer]:
                 raise failure
         except Unreachable as error:
             failure = Failure("deadline_exceeded" if error.late else "unavailable", str(error), retry_after=None)
-        # Full jitter, so that many clients who failed together do not come back together.
+        # Full jitter, so that clients that failed together do not retry together.
         pause = max(random.uniform(0, wait), failure.retry_after or 0.0)
         if time.monotonic() + pause >= end:
             raise failure

@@ -1,4 +1,4 @@
-"""What a call raises when it does not succeed."""
+"""The failure that calls raise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ import orjson
 
 @dataclass(frozen=True)
 class Violation:
-    """One rule that a request breaks, and where: a JSON pointer into the request."""
+    """A rule that a request breaks, and a JSON pointer to the place in the request."""
 
     pointer: str
     rule: str
 
 
 class Failure(Exception):
-    """A call that did not succeed; `code` says why (`not_found`), the text is a sentence for people.
+    """A call failed: `code` says why (`not_found`), the text is a sentence for people.
 
-    The codes are those of the problem documents; the client's own are `unavailable` (nothing answers),
-    `deadline_exceeded` (no answer in time), `no_key` (no address or key is known) and `login_ended` (somebody has to
+    The codes are those of the problem documents. The client itself raises `unavailable` (no answer),
+    `deadline_exceeded` (no answer in time), `no_key` (no address or key is known) and `login_ended` (the user must
     log in again).
     """
 
@@ -34,7 +34,7 @@ class Failure(Exception):
         retry_after: float | None = None,
         committed_size: int = 0,
     ) -> None:
-        """`retry_after` is in seconds; `status` is the HTTP status, 0 when there was no answer."""
+        """`retry_after` is in seconds; `status` is the HTTP status, 0 without an answer."""
         super().__init__(detail)
         self.code, self.detail, self.violations = code, detail, tuple(violations)
         self.status, self.request_id = status, request_id
@@ -46,7 +46,7 @@ class Failure(Exception):
 
 
 def of_problem(status: int, body: bytes, headers: Any) -> Failure:
-    """The failure in a problem document (RFC 9457); `internal` for an answer that is none."""
+    """The failure of a problem document (RFC 9457); `internal` for any other answer."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -77,7 +77,7 @@ def _retry_after(document: dict[str, Any], headers: Any) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    """A number that is none below zero; a proxy in between may write anything."""
+    """A finite number from 0 on, else None: a proxy may write anything."""
     try:
         found = float(value)
     except (TypeError, ValueError):

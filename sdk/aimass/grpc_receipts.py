@@ -1,7 +1,7 @@
-"""Asks for receipts of gRPC calls, as `aimass.receipts` has them. Needs the package grpcio, and stubs of the contract.
+"""Receipts of gRPC calls (`aimass.receipts`). Needs the package grpcio.
 
-A receipt is over the bytes of the messages as they travel, so the calls are watched below the stubs, which would write
-an answer that they have read in other bytes.
+A receipt is over the bytes of the messages as sent. The stubs would serialize an answer to other bytes, so the channel
+serializes and parses the messages itself.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -12,15 +12,15 @@ from grpc import aio
 
 from aimass.receipts import Keep, Receipt, asking
 
-_DETAIL = "aimass-failure-bin"  # of a failure: what its receipt is over
+_DETAIL = "aimass-failure-bin"  # the receipt of a failure is over this metadata
 Metadata = list[tuple[str, Any]]
 
 
 def receipted(channel: grpc.Channel | aio.Channel, keep: Keep, target: str) -> Any:
-    """A channel for stubs whose calls ask for a receipt; `keep` is given each, with the bytes of request and answer.
+    """A channel whose unary calls ask for a receipt; `keep` is called with each, and the bytes of request and answer.
 
-    `target` is the `host:port` that the channel was opened for. The bytes of a failure are those of its detail, the
-    metadata `aimass-failure-bin`. What streams, and what is asked by `future`, has no receipt.
+    `target` is the `host:port` of the channel. The bytes of a failure are its metadata `aimass-failure-bin`. Streams
+    and `future` have no receipts.
     """
     return _Channel(channel, keep, target.lower())
 
@@ -35,7 +35,7 @@ class _Channel:
     def unary_unary(
         self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **options: Any
     ) -> Any:
-        """The method, its messages written and read around the bytes that travel."""
+        """A callable for the method, which serializes and parses its messages."""
         start = self._channel.unary_unary(method, None, None, **options)
         write, read = request_serializer or bytes, response_deserializer or bytes
 
@@ -58,7 +58,7 @@ class _Asked:
         self.metadata: Metadata = [*((key, value) for key, value in said if key not in made), *made.items()]
 
     def ended(self, status: grpc.StatusCode, trailers: Iterable[tuple[str, Any]] | None, answer: bytes) -> None:
-        """Keeps the receipt, if the answer has one; once, whoever waits how often."""
+        """Keeps the receipt if the answer has one, once."""
         if self._ended:
             return
         self._ended = True
@@ -80,7 +80,7 @@ class _Blocking:
         return self.with_call(request, timeout, metadata, **options)[0]
 
     def with_call(self, request: Any, timeout: float | None = None, metadata: Any = None, **options: Any) -> Any:
-        """The answer and its call. Raises grpc.RpcError, whose receipt has been kept as well."""
+        """The answer and its call. Raises grpc.RpcError, whose receipt is kept too."""
         asked = self._begin(request, metadata)
         try:
             answer, call = self._start.with_call(asked.content, timeout, asked.metadata, **options)
@@ -92,7 +92,7 @@ class _Blocking:
         return self._read(answer), call
 
     def future(self, *arguments: Any, **options: Any) -> Any:
-        """The call as it is without receipts."""
+        """The call without a receipt."""
         return self._plain.future(*arguments, **options)
 
 
@@ -106,7 +106,7 @@ class _Waiting:
 
 
 class _Answer:
-    """A call of `grpc.aio` whose receipt is kept when it is waited for."""
+    """A call of `grpc.aio` whose receipt is kept when it is awaited."""
 
     def __init__(self, call: Any, asked: _Asked, read: Any) -> None:
         self._call, self._asked, self._read = call, asked, read

@@ -1,6 +1,6 @@
-"""Signs gRPC calls as `aimass.signing` signs requests. Needs the package grpcio, and stubs of the contract to call.
+"""Signs gRPC calls (`aimass.signing`). Needs the package grpcio.
 
-A call is signed as the HTTP/2 request that it is; the digest is that of its one message.
+A call is signed as the HTTP/2 request that it is; the digest is that of its message.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from aimass.signing import Signer
 
 
 def signed(channel: grpc.Channel, signer: Signer, target: str) -> grpc.Channel:
-    """A channel whose calls are signed; `target` is the `host:port` that it was opened for."""
+    """A channel that signs its calls; `target` is its `host:port`."""
     return grpc.intercept_channel(channel, _Blocking(signer, target))
 
 
 def interceptors(signer: Signer, target: str) -> Sequence[aio.ClientInterceptor]:
-    """What a channel of `grpc.aio` is opened with to sign its calls: `interceptors=`."""
+    """The `interceptors=` with which a channel of `grpc.aio` signs its calls."""
     return [kind(signer, target) for kind in (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)]
 
 
@@ -27,7 +27,7 @@ class _Signing:
         self._signer, self._target = signer, target.lower()
 
     def _metadata(self, details: Any, request: Any) -> list[tuple[str, Any]]:
-        """The call's metadata with its signature; what streams is signed by its head."""
+        """The call's metadata with a signature; without a body if the request streams."""
         said = [(str(key), value) for key, value in details.metadata or ()]
         path = details.method if isinstance(details.method, str) else details.method.decode()
         content = request if isinstance(request, bytes) else request.SerializeToString() if request is not None else b""

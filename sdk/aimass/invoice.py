@@ -1,4 +1,4 @@
-"""An invoice out of nothing but events: what `UsageSettled` said of a month, each line of the ledger once."""
+"""An invoice from events alone: the sum of the ledger entries that `UsageSettled` reported in a month."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ USED = ("requests", "rows", "cpu_milliseconds", "money_micros", "tokens", "stora
 
 @dataclass
 class Item:
-    """What one caller used of one model in one way."""
+    """The usage of one principal, model and kind."""
 
     project: str
     principal: str
     model: str
     kind: str
     entries: int = 0
-    # Of these so many were charged in full, because nobody said what was used.
+    # How many of these were charged in full because the usage was never reported.
     estimated: int = 0
     requests: int = 0
     rows: int = 0
@@ -33,10 +33,9 @@ class Item:
 
 
 def rebuild(events: Iterable[Mapping[str, str]], month: str) -> list[Item]:
-    """The items of a month (`2026-11`, UTC) by what events say; one that comes twice counts once.
+    """The items of a month (`2026-11`, UTC). An event that occurs twice counts once.
 
-    An event is a mapping of paths as `entry.used.rows` to values, as the log centre has them; a path that is not
-    there is nothing.
+    An event maps paths such as `entry.used.rows` to values, like the attributes of its record; a missing path is 0.
     """
     seen, items = set[str](), dict[tuple[str, ...], Item]()
     for event in events:
@@ -53,7 +52,7 @@ def rebuild(events: Iterable[Mapping[str, str]], month: str) -> list[Item]:
 
 
 def events(client: Client, month: str) -> Iterable[Mapping[str, str]]:
-    """The events of the client's project from the beginning of a month on, out of the log centre."""
+    """The `UsageSettled` events of the client's project since the start of a month, from the log centre."""
     begun = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
     asked: dict[str, Any] = {"query": _QUERY, "since": begun, "page_size": _PAGE}
     token = ""

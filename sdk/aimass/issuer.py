@@ -1,4 +1,4 @@
-"""An issuer of tokens, as the programs of its users talk to it: its document, what it gives, and for whom that is."""
+"""The client side of OpenID Connect: the issuer's metadata, the answers of its token endpoint, identity tokens."""
 
 import base64
 import hashlib
@@ -18,16 +18,16 @@ from aimass.failures import Failure
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _KNOWN = "/.well-known/openid-configuration"
-_SECONDS = 10.0  # for each answer, from its question to its last byte
+_SECONDS = 10.0  # for each answer, from the request to its last byte
 _LARGEST = 2**20  # bytes of an answer
-_YEAR = 31_536_000.0  # seconds; a longer life is none that anybody meant
+_YEAR = 31_536_000.0  # seconds; a longer lifetime is taken for a mistake
 _BUSY = 429
 
 
 @dataclass(frozen=True)
 class Given:
-    """What an issuer gives: a token to show, one to have it renewed with ("" if none), and its life in seconds, 0.0
-    where nobody knows it. `identity` is the identity token, of which nothing is looked at yet.
+    """The answer of a token endpoint: the access token, the refresh token ("" if none), the lifetime in seconds (0.0 if
+    unknown), and the identity token, not yet verified.
     """
 
     token: str = field(repr=False)
@@ -37,44 +37,44 @@ class Given:
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> "Given":
-        """An answer of the token endpoint. Raises Failure for one without a token that can be shown."""
+        """Reads the answer. Raises Failure if it has no bearer token."""
         token, kind = said.get("access_token"), said.get("token_type")
         if not _plain(token) or not isinstance(kind, str) or kind.lower() != "bearer":
-            raise refused("the issuer gives no token that can be shown")
+            raise refused("the issuer returned no bearer token")
         refresh = said.get("refresh_token")
         return cls(token, refresh if _plain(refresh) else "", _life(said, token), said.get("id_token"))
 
 
 def refused(text: str) -> Failure:
-    """A login that comes to nothing."""
+    """The failure of a login."""
     return Failure("unauthenticated", text)
 
 
 def safe(url: str, whose: str) -> str:
-    """Raises Failure for an address where somebody on the way could answer."""
+    """The address. Raises Failure unless it is https or on this machine."""
     found = urlsplit(url)
     if found.scheme == "https" or (found.scheme == "http" and found.hostname in _LOCAL):
         return url
-    raise Failure("failed_precondition", f"{whose} has to be at an https address to log in, not at {url[:200]!a}")
+    raise Failure("failed_precondition", f"{whose} must have an https address to log in, not {url[:200]!a}")
 
 
 def known(url: str) -> dict[str, Any]:
-    """What an issuer says of itself. Raises Failure for one that is another, or not safe."""
+    """The metadata of an issuer. Raises Failure if it is another's, or its address is not safe."""
     said = document(safe(url.rstrip("/") + _KNOWN, "the issuer"))
     if said.get("issuer") != url:
-        raise refused("the issuer's document is that of another issuer")
+        raise refused("the issuer's metadata is that of another issuer")
     return said
 
 
 def endpoint(said: Mapping[str, Any], name: str) -> str:
-    """One of its addresses. Raises Failure for one that is not safe, or not there."""
+    """One of its endpoints. Raises Failure if it is missing or not safe."""
     return safe(str(said.get(name, "")), f"the issuer's {name}")
 
 
 def identity(shown: Any, url: str, client_id: str) -> dict[str, Any]:
-    """What an identity token says. Raises Failure for one of another issuer or for another client.
+    """The claims of an identity token. Raises Failure for a token of another issuer or for another client.
 
-    It came from the issuer itself, by TLS (OpenID Connect Core, 3.1.3.7): its signature is the gateway's concern.
+    It came from the issuer over TLS, so its signature need not be verified (OpenID Connect Core, 3.1.3.7).
     """
     try:
         said = _claims(str(shown))
@@ -89,7 +89,7 @@ def identity(shown: Any, url: str, client_id: str) -> dict[str, Any]:
 
 
 def person(said: Mapping[str, Any]) -> str:
-    """Whom an identity is of, as a digest: what issuers call people may be long, and of any letters. Raises Failure."""
+    """The digest of an identity's subject, which may be long and have any characters. Raises Failure."""
     subject = said.get("sub")
     if not isinstance(subject, str) or not subject:
         raise refused("the issuer does not say who logged in")
@@ -97,7 +97,7 @@ def person(said: Mapping[str, Any]) -> str:
 
 
 def document(url: str, ca: str = "", form: Mapping[str, str] | None = None, closed: str = "") -> dict[str, Any]:
-    """A JSON object. Raises Failure, with the text `closed` where a key is asked for; nothing sent is in its text."""
+    """A JSON object from `url`. Raises Failure, with the text `closed` for status 401; no text shows what was sent."""
     status, found = asked(url, ca, form)
     if status == 401 and closed:
         raise Failure("not_found", closed)
@@ -105,13 +105,13 @@ def document(url: str, ca: str = "", form: Mapping[str, str] | None = None, clos
     if status != 200:
         raise refused(f"{whose} answers with {status}")
     if found is None:
-        raise refused(f"{whose} says nothing that can be read")
+        raise refused(f"{whose} did not return a JSON object")
     return found
 
 
 def asked(url: str, ca: str = "", form: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any] | None]:
-    """The status of an answer, and its JSON object if it is one. Raises Failure `unavailable` if there is none in ten
-    seconds, or one that asks for patience."""
+    """The status of an answer, and its JSON object if it is one. Raises Failure `unavailable` if there is no answer in
+    ten seconds, and for status 429 and 5xx."""
     answers = queue.SimpleQueue[tuple[int, bytes] | Exception]()
 
     def ask() -> None:
@@ -120,13 +120,13 @@ def asked(url: str, ca: str = "", form: Mapping[str, str] | None = None) -> tupl
         except Exception as error:
             answers.put(error)
 
-    # Only another thread can be left: whoever sends byte after byte keeps to the time that each of them may take.
+    # In a thread, which can be abandoned: timeouts of the HTTP client are per read, which slow senders meet.
     threading.Thread(target=ask, daemon=True).start()
     whose = urlsplit(url).netloc
     try:
         answer = answers.get(timeout=_SECONDS)
     except queue.Empty:
-        raise Failure("unavailable", f"{whose} does not answer in {_SECONDS:g} s") from None
+        raise Failure("unavailable", f"{whose} did not answer in {_SECONDS:g} s") from None
     if isinstance(answer, httpx2.HTTPError):
         raise Failure("unavailable", f"{whose} cannot be reached: {type(answer).__name__}") from None
     if isinstance(answer, Exception):
@@ -142,9 +142,9 @@ def asked(url: str, ca: str = "", form: Mapping[str, str] | None = None) -> tupl
 
 
 def _answer(url: str, ca: str, form: Mapping[str, str] | None) -> tuple[int, bytes]:
-    """Status and content. Raises HTTPError, also for more than an answer has, or takes."""
+    """Status and content. Raises HTTPError, also for an answer that is too long or takes too long."""
     parts, until = urlsplit(url), time.monotonic() + _SECONDS
-    # Without TLS nothing is verified, and reading the certificates is spared.
+    # Without TLS nothing is verified, so no certificates are read.
     verify = trusting(ca) if ca else parts.scheme == "https"
     sent = {"method": "POST", "data": dict(form)} if form else {"method": "GET"}
     local, content = parts.hostname in _LOCAL, b""
@@ -155,17 +155,17 @@ def _answer(url: str, ca: str, form: Mapping[str, str] | None) -> tuple[int, byt
         for piece in answer.iter_bytes():
             content += piece
             if len(content) > _LARGEST or time.monotonic() > until:
-                raise httpx2.ReadError("there is no end of it")
+                raise httpx2.ReadError("the answer is too long or too slow")
         return answer.status_code, content
 
 
 def _plain(token: Any) -> TypeGuard[str]:
-    """Whether it can be a header's value, and a line of a file."""
+    """Whether it can be the value of a header."""
     return isinstance(token, str) and token.isascii() and token.isprintable() and bool(token) and " " not in token
 
 
 def _life(said: Mapping[str, Any], token: str) -> float:
-    """In seconds, by the issuer's clock alone: ours may be wrong."""
+    """The lifetime in seconds, by the issuer's clock alone, since ours may be wrong."""
     try:
         found = said.get("expires_in")
         if found is None:

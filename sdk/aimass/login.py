@@ -1,7 +1,7 @@
-"""Logging in with an issuer: authorization code with PKCE (RFC 7636), coming back to this machine (RFC 8252).
+"""Login with an issuer: authorization code with PKCE (RFC 7636) and a loopback redirect (RFC 8252).
 
-The gateway says which issuer; everything else is between the user's browser, the issuer and this process. What comes
-back is the issuer's token, which the gateway takes in place of a key.
+The gateway names the issuer; everything else is between the user's browser, the issuer and this process. The result is
+a token of the issuer, which the gateway accepts instead of a key.
 """
 
 import base64
@@ -23,7 +23,7 @@ _SKEW = 60.0  # seconds that the issuer's clock may be from ours
 
 @dataclass(frozen=True)
 class Offer:
-    """An issuer that a gateway takes tokens of, and as whom one logs in there."""
+    """An issuer whose tokens a gateway accepts, and the client id for it."""
 
     name: str
     url: str
@@ -32,13 +32,13 @@ class Offer:
 
 
 class Stray(Exception):
-    """Something came back that belongs to no login of this process."""
+    """A request to the redirect address that is no answer to this login."""
 
 
 def offer(gateway: str, name: str, ca: str = "") -> Offer:
-    """What a gateway says of an issuer. Raises Failure for a gateway that others could speak for, or no such issuer."""
+    """The issuer with this name at a gateway. Raises Failure if there is none, or the gateway's address is not safe."""
     url = safe(f"{gateway.rstrip('/')}/v1/login", "the gateway")
-    said = document(url, ca, closed=f"nobody logs in with {name} here: the gateway takes no tokens").get("issuers")
+    said = document(url, ca, closed=f"there is no issuer {name}: the gateway accepts no tokens").get("issuers")
     found = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
     for one in found:
         if one.get("issuer") == name:
@@ -50,12 +50,12 @@ def offer(gateway: str, name: str, ca: str = "") -> Offer:
                 tuple(map(str, scopes if isinstance(scopes, list) else [])),
             )
     there = ", ".join(str(one.get("issuer")) for one in found) or "none"
-    raise Failure("not_found", f"nobody logs in with {name} here; those that there are: {there}")
+    raise Failure("not_found", f"there is no issuer {name}; there is {there}")
 
 
 @dataclass
 class Login:
-    """One login under way."""
+    """One login."""
 
     offer: Offer
     redirect: str
@@ -66,18 +66,18 @@ class Login:
 
     @classmethod
     def of(cls, offer: Offer, redirect: str) -> "Login":
-        """Asks the issuer where it lets people in. Raises Failure for an issuer that is another, or not safe."""
+        """Reads the issuer's metadata. Raises Failure if it is another's or not safe."""
         said = known(offer.url)
         methods = said.get("code_challenge_methods_supported")
         if isinstance(methods, list) and "S256" not in methods:
-            raise refused("the issuer does not know S256")
+            raise refused("the issuer does not support PKCE with S256")
         for name in ("authorization_endpoint", "token_endpoint"):
             endpoint(said, name)
         return cls(offer, redirect, said)
 
     @property
     def address(self) -> str:
-        """Where the user's browser has to go."""
+        """The address for the user's browser."""
         challenge = hashlib.sha256(self.verifier.encode()).digest()
         asked = {
             "response_type": "code",
@@ -93,24 +93,24 @@ class Login:
         return f"{place}{'&' if urlsplit(place).query else '?'}{urlencode(asked)}"
 
     def code(self, query: Mapping[str, list[str]]) -> str:
-        """The code in what came back. Raises Stray for what is not an answer to this login, Failure for a refusal."""
+        """The code in a request to the redirect address. Raises Stray for no answer to this login, or Failure."""
         if any(len(values) != 1 for values in query.values()):
             raise Stray
         one = {name: values[0] for name, values in query.items()}
         if not hmac.compare_digest(one.get("state", "").encode(), self.state.encode()):
             raise Stray
-        # RFC 9207: who could have us talk to two issuers must not have one's code shown to the other.
+        # RFC 9207: the code of one issuer must not be sent to another.
         named = self.said.get("authorization_response_iss_parameter_supported") is True or "iss" in one
         if named and one.get("iss") != self.offer.url:
             raise refused("the answer is that of another issuer")
         if "error" in one:
             raise refused(f"the issuer refuses: {one['error'][:100]!a}")
         if not one.get("code"):
-            raise refused("the issuer says neither a code nor an error")
+            raise refused("the issuer returned neither a code nor an error")
         return one["code"]
 
     def token(self, code: str) -> tuple[str, Grant]:
-        """The token for a code, and how it is renewed. Raises Failure when the issuer gives none, or one for another
+        """The token for a code, and the grant to renew it. Raises Failure if the issuer returns none, or one of another
         login."""
         shown = {
             "grant_type": "authorization_code",
@@ -125,13 +125,13 @@ class Login:
         return given.token, grant.renewed(given.refresh, given.life, time.time())
 
     def _own(self, shown: Any) -> str:
-        """Who logged in, as a digest. Raises Failure for an identity that is not of this login."""
+        """The digest of the user's id. Raises Failure for an identity of another login."""
         said = identity(shown, self.offer.url, self.offer.client_id)
         try:
             nonce = str(said["nonce"])
             alive = float(said["exp"]) + _SKEW > time.time()
         except (KeyError, TypeError, ValueError):
-            raise refused("the issuer does not say who logged in") from None
+            raise refused("the issuer returned no valid identity") from None
         if not (alive and hmac.compare_digest(nonce.encode(), self.nonce.encode())):
             raise refused("the issuer's answer is for another login")
         return person(said)

@@ -1,4 +1,4 @@
-"""Long work: a handle that waits, shows how far it is, and gives what came of it."""
+"""Handles of operations: wait for the end, show the progress, return the result."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from aimass.progress import Show
 from aimass.v1 import operations_pb2 as pb
 
 M = TypeVar("M", bound=Message)
-_LOOK, _LONG = 0.5, 25.0  # seconds that one waiting call stays, with somebody watching and without
+_LOOK, _LONG = 0.5, 25.0  # seconds that one call waits, with a progress bar and without
 
 
 class _Runs(Protocol):
@@ -22,7 +22,7 @@ class _Runs(Protocol):
 
 
 def watch(operation: pb.Operation, timeout: float | None, show: Callable[[pb.Operation], None] | None) -> Plan[Any]:
-    """The operation when it has ended. Raises Failure deadline_exceeded when `timeout` seconds pass before."""
+    """The plan that waits until the operation has ended. Raises Failure deadline_exceeded after `timeout` seconds."""
     end = time.monotonic() + timeout if timeout is not None else None
     while True:
         if show:
@@ -30,14 +30,16 @@ def watch(operation: pb.Operation, timeout: float | None, show: Callable[[pb.Ope
         if operation.HasField("end_time"):
             return operation
         if end is not None and time.monotonic() >= end:
-            raise Failure("deadline_exceeded", f"{operation.operation} has not ended after {timeout:g} s; it goes on")
+            raise Failure(
+                "deadline_exceeded", f"{operation.operation} has not ended after {timeout:g} s; it is still running"
+            )
         stay = _LOOK if show else _LONG
         stay = min(stay, max(end - time.monotonic(), 0.01)) if end is not None else stay
         operation = yield from unary("operations", "wait_operation", operation=operation.operation, timeout=stay)
 
 
 def outcome(operation: pb.Operation) -> Message:
-    """What came of an ended operation. Raises the Failure that it ended with, `cancelled` if somebody stopped it."""
+    """The result of an ended operation. Raises the Failure that it ended with, or `cancelled`."""
     if operation.state == pb.OPERATION_STATE_FAILED:
         error = operation.error
         violations = [Violation(found.pointer, found.rule) for found in error.violations]
@@ -56,12 +58,12 @@ class _Handle:
 
     @property
     def id(self) -> str:
-        """The operation's id; `client.operation(id)` takes it up again."""
+        """The operation's id, for `client.operation(id)`."""
         return self.operation.operation
 
     @property
     def done(self) -> bool:
-        """It had ended when it was last looked at."""
+        """Whether it had ended when it was last read."""
         return self.operation.HasField("end_time")
 
     def __repr__(self) -> str:
@@ -70,48 +72,48 @@ class _Handle:
 
 
 class OperationHandle(_Handle, Generic[M]):
-    """Long work that was started."""
+    """An operation: long-running work that was started by a call."""
 
     def wait(self, timeout: float | None = None, progress: bool = False) -> "OperationHandle[M]":
-        """Waits for the end, whatever it is; with a bar on a terminal if `progress`. Raises deadline_exceeded."""
+        """Waits until it has ended, however; `progress` shows a bar on a terminal. Raises deadline_exceeded."""
         with Show(progress) as show:
             self.operation = self._client.run(watch(self.operation, timeout, show))
         return self
 
     def result(self, timeout: float | None = None, progress: bool = False) -> M:
-        """Waits, and gives what came of it. Raises what it failed with, or `cancelled`."""
+        """Waits and returns the result. Raises the Failure that it ended with, or `cancelled`."""
         return outcome(self.wait(timeout, progress).operation)  # type: ignore[return-value]
 
     def refresh(self) -> "OperationHandle[M]":
-        """Looks at it again."""
+        """Reads it again."""
         self.operation = self._client.run(unary("operations", "get_operation", operation=self.id))
         return self
 
     def cancel(self) -> "OperationHandle[M]":
-        """Asks it to stop; it may still succeed."""
+        """Asks it to stop. It may still succeed."""
         self.operation = self._client.run(unary("operations", "cancel_operation", operation=self.id))
         return self
 
 
 class AsyncOperationHandle(_Handle, Generic[M]):
-    """Long work that was started, for AsyncClient."""
+    """`OperationHandle` for `AsyncClient`."""
 
     async def wait(self, timeout: float | None = None, progress: bool = False) -> "AsyncOperationHandle[M]":
-        """Waits for the end, whatever it is; with a bar on a terminal if `progress`. Raises deadline_exceeded."""
+        """Waits until it has ended, however; `progress` shows a bar on a terminal. Raises deadline_exceeded."""
         with Show(progress) as show:
             self.operation = await self._client.run(watch(self.operation, timeout, show))
         return self
 
     async def result(self, timeout: float | None = None, progress: bool = False) -> M:
-        """Waits, and gives what came of it. Raises what it failed with, or `cancelled`."""
+        """Waits and returns the result. Raises the Failure that it ended with, or `cancelled`."""
         return outcome((await self.wait(timeout, progress)).operation)  # type: ignore[return-value]
 
     async def refresh(self) -> "AsyncOperationHandle[M]":
-        """Looks at it again."""
+        """Reads it again."""
         self.operation = await self._client.run(unary("operations", "get_operation", operation=self.id))
         return self
 
     async def cancel(self) -> "AsyncOperationHandle[M]":
-        """Asks it to stop; it may still succeed."""
+        """Asks it to stop. It may still succeed."""
         self.operation = await self._client.run(unary("operations", "cancel_operation", operation=self.id))
         return self

@@ -1,4 +1,4 @@
-"""Predictions: columns or rows to the Open Inference Protocol and back, bit for bit."""
+"""Predictions: columns or rows to the Open Inference Protocol and back."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _NUMPY = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"} | {
 
 @cache
 def _numpy() -> Any:
-    """The package, which costs 0.1 s to load; None where it is not installed: answers are lists then."""
+    """The package, which takes 0.1 s to import; None if it is not installed."""
     try:
         import numpy
     except ImportError:
@@ -35,7 +35,7 @@ def _numpy() -> Any:
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer: outputs by name (numpy arrays where numpy is installed, else lists), and who gave it."""
+    """An answer: outputs by name (NumPy arrays if NumPy is installed, else lists), and the version that gave it."""
 
     model: str
     version: int
@@ -48,7 +48,7 @@ class Prediction:
 
 
 def columns_of(columns: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
-    """Rows turned into columns; what a row lacks is a missing value. Raises TypeError unless one of them is given."""
+    """Columns, or rows turned into columns, with None for missing values. Raises TypeError unless one is given."""
     if (columns is None) == (rows is None):
         raise TypeError("predict() needs columns or rows")
     if columns is not None:
@@ -58,9 +58,9 @@ def columns_of(columns: Mapping[str, Any] | None, rows: Sequence[Mapping[str, An
 
 
 def path_of(model: str, version: int | None) -> str:
-    """/v2/models/late/versions/3; without a version the release decides."""
+    """/v2/models/late/versions/3, or /v2/models/late without a version."""
     if model in ("", ".", ".."):
-        raise Failure("invalid_name", f"a model cannot be called {model!r}")
+        raise Failure("invalid_name", f"a model cannot have the name {model!r}")
     return f"/v2/models/{quote(model, safe='')}" + (f"/versions/{version}" if version else "")
 
 
@@ -71,19 +71,19 @@ def ask(
     request_id: str | None,
     known: dict[tuple[str, int | None], dict[str, Any]],
 ) -> Plan[Prediction]:
-    """Asks for predictions; `known` keeps what models take, which only the first call asks for. Raises Failure."""
+    """The plan of a prediction. `known` caches the inputs of models. Raises Failure."""
     takes = known.get((model, version))
     if takes is None or not set(columns) <= {spec["name"] for spec in takes["inputs"]}:
         takes = known[model, version] = yield from metadata(model, version)
     try:
         return (yield from predict(model, version, columns, takes, {"x-request-id": request_id} if request_id else {}))
     except Failure:
-        known.pop((model, version), None)  # the release may have moved to a version that takes something else
+        known.pop((model, version), None)  # another version with other inputs may serve by now
         raise
 
 
 def record(model: str, request_id: str, values: Sequence[float]) -> Plan[monitors_pb2.RecordOutcomesResponse]:
-    """Says what really happened to the rows of one request, in portions that the contract allows."""
+    """The plan that records the outcomes of the rows of a request, in several calls if there are many."""
     outcomes = [{"request_id": request_id, "row": row, "value": float(value)} for row, value in enumerate(values)]
     total = monitors_pb2.RecordOutcomesResponse()
     for start in range(0, len(outcomes), _PORTION):
@@ -95,18 +95,18 @@ def record(model: str, request_id: str, values: Sequence[float]) -> Plan[monitor
 
 
 def metadata(model: str, version: int | None) -> Plan[dict[str, Any]]:
-    """What the model takes and gives."""
+    """The plan that reads the inputs and outputs of a model."""
     answer = yield from exchange(Send("GET", path_of(model, version), headers={"accept": "application/json"}), 30.0)
     found = document(answer.content)
     if not isinstance(found.get("inputs"), list):
-        raise Failure("internal", f"the answer does not say what {model} takes")
+        raise Failure("internal", f"the answer does not have the inputs of {model}")
     return found
 
 
 def predict(
     model: str, version: int | None, columns: Mapping[str, Any], takes: Mapping[str, Any], headers: Mapping[str, str]
 ) -> Plan[Prediction]:
-    """Asks for predictions; tensors travel in binary where numpy is there. Raises Failure."""
+    """The plan of a prediction with known inputs; tensors are binary if NumPy is installed. Raises Failure."""
     known = {spec["name"]: spec for spec in takes["inputs"]}
     if unknown := sorted(set(columns) - set(known)):
         raise Failure("invalid_value", f"{model} has no input {', '.join(unknown)}; it has {', '.join(known)}")
@@ -150,12 +150,12 @@ def _bytes(datatype: str, values: Any) -> bytes:
         values = [float("nan") if value is None else value for value in values]
     array = _numpy().asarray(values)
     if "INT" in datatype and array.dtype.kind == "f" and (array != _numpy().trunc(array)).any():
-        raise ValueError("some values are no whole numbers")
+        raise ValueError("some values are not whole numbers")
     return bytes(_numpy().asarray(values, dtype=_NUMPY[datatype]).tobytes())
 
 
 def _text(value: Any) -> bytes:
-    """A text as bytes; None, and NaN as data frames have it, is a missing one."""
+    """A string as bytes; empty for a missing value, which is None, or NaN in data frames."""
     if value is None or (isinstance(value, float) and value != value):
         return b""
     return bytes(value) if isinstance(value, bytes) else str(value).encode()

@@ -1,4 +1,4 @@
-"""How far long work is, as a bar on a terminal."""
+"""A progress bar for operations."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -8,7 +8,7 @@ from aimass.v1 import operations_pb2 as pb
 
 
 class Show:
-    """Draws an operation's progress while the block runs; gives None and draws nothing unless it is wanted."""
+    """A context that gives a function to draw an operation's progress; None unless `wanted`."""
 
     def __init__(self, wanted: bool, console: Any = None) -> None:
         self._wanted, self._console, self._bar = wanted, console, None
@@ -18,7 +18,7 @@ class Show:
             return None
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # costs 50 ms
 
-        said = TextColumn("{task.description}", markup=False)  # what the work says is its own
+        said = TextColumn("{task.description}", markup=False)  # the text is not ours
         look = (SpinnerColumn(), said, BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
         bar: Any = Progress(*look, TimeElapsedColumn(), console=self._console, transient=True)
         self._bar, task = bar, bar.add_task("", total=1.0)

@@ -1,4 +1,4 @@
-"""Receipts: what an installation signed of an answer (RFC 9421), to be kept and verified without it."""
+"""Receipts: signatures of an installation over requests and answers (RFC 9421), verified without it."""
 
 import base64
 import hashlib
@@ -20,9 +20,9 @@ _STATUS = ("@status", "grpc-status")  # one of them
 
 @dataclass(frozen=True)
 class Receipt:
-    """Parts of a request and of its answer, by their names in RFC 9421, with a signature over all of them.
+    """Components of a request and its answer, by their names in RFC 9421, with a signature over all of them.
 
-    Nothing in it is believed before `verify`.
+    Nothing in it is proven before `verify`.
     """
 
     values: Mapping[str, str]
@@ -35,17 +35,17 @@ class Receipt:
 
     @property
     def model_version(self) -> str:
-        """`3;digest=sha256:...` of predictions, else empty."""
+        """`3;digest=sha256:...` for predictions, else empty."""
         return self.values.get("model-version", "")
 
     @property
     def status(self) -> int:
-        """Of HTTP; of a call over gRPC that of gRPC, where 0 is good."""
+        """The HTTP status; for gRPC calls the gRPC status, where 0 is OK."""
         return int(next(self.values[name] for name in _STATUS if name in self.values))
 
     @property
     def key_id(self) -> str:
-        """The key that signed it."""
+        """The id of the key that signed it."""
         return self._made()[1]
 
     @property
@@ -54,9 +54,9 @@ class Receipt:
         return datetime.fromtimestamp(int(self._made()[0]), UTC)
 
     def verify(self, public_key: bytes, request: bytes | None = None, answer: bytes | None = None) -> None:
-        """That the owner of `public_key` (32 bytes) signed it, and for these bodies, where they are given.
+        """Verifies that `public_key` (32 bytes) signed it, and for these bodies if given.
 
-        Asks nobody; needs the package cryptography. Raises Failure `receipt_invalid`.
+        Works offline. Needs the package cryptography. Raises Failure `receipt_invalid`.
         """
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -65,7 +65,7 @@ class Receipt:
         covered = set(names)
         whole = covered == set(self.values) and covered >= _NEEDED and len(covered) == len(names)
         if not whole or len(covered & set(_STATUS)) != 1:
-            raise Failure("receipt_invalid", "the receipt does not cover what a receipt has to")
+            raise Failure("receipt_invalid", "the receipt does not cover all required components")
         lines = [f"{_written(name)}: {self.values[name]}\n" for name in names]
         text = f'{"".join(lines)}"@signature-params": {self.parameters}'.encode("latin-1", "replace")
         try:
@@ -81,26 +81,26 @@ class Receipt:
 
     def _made(self) -> tuple[str, str]:
         if not (found := _CREATED.search(self.parameters)):
-            raise Failure("receipt_invalid", "the receipt names no time and no key")
+            raise Failure("receipt_invalid", "the receipt has no time or no key id")
         return found[1], found[2]
 
     def to_json(self) -> str:
-        """The receipt as text, to be kept."""
+        """The receipt as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Receipt":
-        """A receipt that was kept. Raises Failure `receipt_invalid`."""
+        """A receipt from its JSON. Raises Failure `receipt_invalid`."""
         try:
             kept = json.loads(text)
             values = {str(name): str(value) for name, value in kept["values"].items()}
             return cls(values, str(kept["parameters"]), str(kept["signature"]))
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise Failure("receipt_invalid", "this is no receipt") from None
+            raise Failure("receipt_invalid", "this is not a receipt") from None
 
     @classmethod
     def of(cls, response: Any) -> "Receipt | None":
-        """What an answer of the HTTP client has of a receipt; None when it has none."""
+        """The receipt of an answer of the HTTP client; None if it has none."""
         request = response.request
         path, _, query = request.url.raw_path.decode("ascii").partition("?")
         host = request.headers["host"].lower().removesuffix({"https": ":443"}.get(request.url.scheme, ":80"))
@@ -110,7 +110,7 @@ class Receipt:
 
     @classmethod
     def of_call(cls, path: str, host: str, request: bytes, status: int, said: Mapping[str, str]) -> "Receipt | None":
-        """What the end of a gRPC call has of one: its status, and `said`, the metadata that came last."""
+        """The receipt of a gRPC call with this status and these trailers; None if it has none."""
         own = {"@method;req": "POST", "@authority;req": host, "@path;req": path, "@query;req": "?"}
         return cls._of(own | {"grpc-status": str(status)}, asking(request), said)
 
@@ -125,12 +125,12 @@ class Receipt:
         return cls(values, parameters, signed.removeprefix("receipt=:").removesuffix(":"))
 
 
-# What is given each receipt, with the bytes of the request and of the answer.
+# Called with each receipt, and the bytes of request and answer.
 Keep: TypeAlias = Callable[[Receipt, bytes, bytes], None]
 
 
 def asking(content: bytes) -> dict[str, str]:
-    """The headers by which a request asks for a receipt."""
+    """The headers with which a request asks for a receipt."""
     return {"x-receipt": "1"} | ({"content-digest": digest(content)} if content else {})
 
 

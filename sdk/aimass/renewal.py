@@ -1,5 +1,4 @@
-"""Tokens of people who logged in, renewed with their issuer (RFC 6749, section 6) before they end, or when the gateway
-takes them no more."""
+"""Tokens of logins, renewed with the issuer (RFC 6749, section 6) before they expire or when they are refused."""
 
 import asyncio
 import os
@@ -16,20 +15,20 @@ from aimass.door import Door, Grant, alone, forget, kept, save
 from aimass.failures import Failure, of_problem
 from aimass.issuer import Given, asked, endpoint, identity, known, person, refused
 
-_REST = 10.0  # seconds before a renewal that failed is tried again
+_REST = 10.0  # seconds between two renewals that fail
 _TRIES = 3  # the token that we know, the one that another process got, and a new one
 
 
 def ended(door: Door) -> Failure:
-    """Somebody has to log in again."""
+    """The failure that asks the user to log in again."""
     issuer = door.grant.issuer if door.grant else ""
-    text = f"the login with {issuer} has ended: `aimass login {door.url} --issuer {issuer}` begins another"
+    text = f"the login with {issuer} has ended: run `aimass login {door.url} --issuer {issuer}`"
     return Failure("login_ended", text)
 
 
 def renewed(door: Door) -> Door:
-    """The door with another token from its issuer. Raises Failure: `login_ended` if the issuer gives none any more,
-    `unavailable` if it does not answer."""
+    """The door with a new token from its issuer. Raises Failure: `login_ended` if the issuer refuses, `unavailable` if
+    it does not answer."""
     grant = door.grant
     if not grant or not grant.refresh:
         raise ended(door)
@@ -38,18 +37,18 @@ def renewed(door: Door) -> Door:
     status, said = asked(place, form=form)
     if status != 200 or said is None:
         error = str((said or {}).get("error", status))
-        if error == "invalid_grant":  # ended, withdrawn, or used twice
+        if error == "invalid_grant":  # expired, revoked, or used twice
             raise ended(door)
         raise refused(f"the issuer does not renew the login with {grant.issuer}: {error[:100]!a}")
     given = Given.of(said)
     _same(grant, given)
-    # Who gives no other one means the one that was shown.
+    # Without a new refresh token the old one stays valid.
     return replace(door, key=given.token, grant=grant.renewed(given.refresh or grant.refresh, given.life, time.time()))
 
 
 def _same(grant: Grant, given: Given) -> None:
-    """Raises Failure for somebody else's token (OpenID Connect Core, 12.2). Our clock has no say: it may be wrong, and
-    the issuer takes the token that was shown only once."""
+    """Raises Failure for a token of another user (OpenID Connect Core, 12.2). Times are not checked: our clock may be
+    wrong, and the refresh token is spent."""
     if given.identity is None:
         return
     said = identity(given.identity, grant.url, grant.client_id)
@@ -58,7 +57,7 @@ def _same(grant: Grant, given: Given) -> None:
 
 
 def log_out(env: Mapping[str, str] = os.environ) -> tuple[Door | None, Failure | None]:
-    """Forgets the login: the one that was kept, and why its issuer could not be told, if it could not."""
+    """Deletes the saved login and revokes it. Returns the login, and why revoking it failed, if it did."""
     with alone(env):
         try:
             door = kept(env)
@@ -72,7 +71,7 @@ def log_out(env: Mapping[str, str] = os.environ) -> tuple[Door | None, Failure |
 
 
 def withdraw(grant: Grant | None) -> None:
-    """Has the issuer take the grant back (RFC 7009), if it has a place for that. Raises Failure."""
+    """Revokes a grant (RFC 7009) if the issuer has an endpoint for that. Raises Failure."""
     if not grant or not grant.refresh:
         return
     said = known(grant.url)
@@ -84,19 +83,19 @@ def withdraw(grant: Grant | None) -> None:
 
 
 class RenewingAuth(httpx2.Auth):
-    """Shows the token of a login. Processes that share a login take turns, so that none shows a spent refresh token."""
+    """Sends the token of a login and renews it. Processes of one login take turns: a refresh token works once."""
 
     def __init__(self, door: Door, env: Mapping[str, str] = os.environ) -> None:
         self._door, self._env = door, env
         self._turn = threading.Lock()
         self._why: tuple[str, str] | None = None  # code and text of the renewal that failed
         self._rests = 0.0
-        self._new = ""  # what the issuer gave last, until the gateway takes it
-        # What could not be kept, as on a full disk, and what is kept in its stead: whose refresh token is spent.
+        self._new = ""  # the newest token, until the gateway accepts it
+        # If a renewed door could not be saved, as on a full disk: the saved grant, which is spent, and that door.
         self._unkept: tuple[Grant | None, Door] | None = None
 
     def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        """Adds the token; sends again with another one if the gateway does not take it."""
+        """Adds the token; repeats the request with a new one if the gateway refuses it."""
         if self._due():
             self._before()
         for _ in range(_TRIES):
@@ -109,7 +108,7 @@ class RenewingAuth(httpx2.Auth):
                 return
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        """The same; the issuer is waited for in a thread."""
+        """As `sync_auth_flow`; the issuer is called in a thread."""
         if self._due():
             await asyncio.to_thread(self._before)
         for _ in range(_TRIES):
@@ -130,7 +129,7 @@ class RenewingAuth(httpx2.Auth):
         return _late(self._door) and time.monotonic() >= self._rests
 
     def _before(self) -> None:
-        """Renews a token that is about to end. What goes wrong is said when the gateway takes it no more."""
+        """Renews a token that is about to expire. A failure is raised only when the gateway refuses the token."""
         with suppress(Failure):
             self._renew(self._door.key)
 
@@ -142,16 +141,16 @@ class RenewingAuth(httpx2.Auth):
         return True
 
     def _after(self, shown: str, response: httpx2.Response) -> bool:
-        """Whether there is another token. Raises Failure for a login that is over, or cannot be renewed now."""
+        """Whether there is another token to try. Raises Failure for a login that has ended or cannot be renewed now."""
         if of_problem(401, response.content, response.headers).code != "token_invalid" or shown == self._new:
-            return False  # another one would be refused as well
+            return False  # another one would be refused too
         if self._why and time.monotonic() < self._rests:
             raise Failure(*self._why)
         self._renew(shown)
         return True
 
     def _renew(self, shown: str) -> None:
-        """Has another token than the one that was shown."""
+        """Replaces the token that was sent."""
         with self._turn:
             if self._door.key != shown:
                 return
@@ -163,7 +162,7 @@ class RenewingAuth(httpx2.Auth):
             self._door, self._why = replace(self._door, key=door.key, grant=door.grant), None
 
     def _other(self) -> Door:
-        """From who got one meanwhile, or from the issuer."""
+        """A door with another token: that of a process that renewed it meanwhile, or a new one."""
         door = self._kept()
         if self._stale(door):
             if not door.grant or not door.grant.refresh:
@@ -177,31 +176,33 @@ class RenewingAuth(httpx2.Auth):
     def _kept(self) -> Door:
         door = kept(self._env)
         if not door or _whose(door) != _whose(self._door):
-            raise ended(self._door)  # who logged out here, or in as somebody else, did not mean us to go on
+            raise ended(self._door)  # logged out, or logged in as another user
         return self._unkept[1] if self._unkept and self._unkept[0] == door.grant else door
 
     def _stale(self, door: Door) -> bool:
         return door.key == self._door.key or _late(door)
 
     def _exchanged(self, door: Door) -> Door:
-        there = kept(self._env)  # asked before: behind the exchange nothing may keep its token from being used
+        there = kept(self._env)  # read before: after the exchange nothing may fail before the new token is used
         try:
             found = renewed(door)
         except Failure as failure:
             if failure.code == "login_ended" and door.grant and door.grant.refresh:
                 with suppress(Failure):
-                    save(replace(door, grant=replace(door.grant, refresh="")), self._env)  # nobody has to ask again
+                    save(
+                        replace(door, grant=replace(door.grant, refresh="")), self._env
+                    )  # other processes need not try
             raise
         self._new = found.key
         try:
             save(found, self._env)
-        except Failure:  # this process goes on with it, and the next renewal is kept if it can be
+        except Failure:  # this process uses it, and tries to save the next one
             self._unkept = there.grant if there else None, found
         return found
 
 
 def _whole(work: Callable[[], Door]) -> Door:
-    """Done to its end, also where the one who waits is interrupted: what an issuer gave and nobody kept is lost."""
+    """Runs work to its end even if the caller is interrupted: a token that is not saved is lost."""
     pool = ThreadPoolExecutor(1)
     try:
         return pool.submit(work).result()

@@ -1,4 +1,4 @@
-"""The services of the contract as attributes of a client. `services.pyi`, which is generated, has their types."""
+"""The services of the contract as attributes of a client. `services.pyi` has their types and is generated."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from aimass.calls import Calls
 
 
 class Services:
-    """`client.models`, `client.sources` and so on: one attribute for each service that the gateway has."""
+    """`client.models`, `client.sources` and so on: an attribute for each service."""
 
     _call: Callable[..., Any]
     _iterate: Callable[..., Any]

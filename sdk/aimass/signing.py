@@ -1,4 +1,4 @@
-"""Signs requests (RFC 9421): whoever reads one on its way can neither send it again nor change it."""
+"""Signs requests (RFC 9421), so that they can be neither changed nor repeated on their way."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ import httpx2
 
 from aimass.failures import Failure
 
-# Headers that change what a request means: signed where they are said.
+# Headers that change the meaning of a request: signed if present.
 _MEANING = ("content-type", "idempotency-key", "if-match", "inference-header-content-length", "x-project")
 _SECRET = re.compile(r"aimsig_([a-z0-9]{8})_[A-Za-z0-9_-]{43}\Z")
 _FILED = re.compile(r"([a-z0-9]{8}):(.+)\Z")
@@ -21,17 +21,17 @@ _PORTS = {"http": ":80", "https": ":443"}
 
 
 class Signer:
-    """Signs in the name of one key. Each signature is good once, for a minute."""
+    """Signs with one key. A signature is valid once, for a minute."""
 
     def __init__(
         self, key_id: str, algorithm: str, sign: Callable[[bytes], bytes], now: Callable[[], float] = time.time
     ) -> None:
-        """`key_id` are the 8 characters after `aim_`; `sign` makes a signature by `algorithm`; `now`: Unix seconds."""
+        """`key_id` is the 8 characters after `aim_`; `sign` signs by `algorithm`; `now` returns Unix seconds."""
         self.key_id, self.algorithm, self._sign, self._now = key_id, algorithm, sign, now
 
     @classmethod
     def of(cls, secret: str, now: Callable[[], float] = time.time) -> "Signer":
-        """Signs with `signing_secret`, as CreateApiKey shows it. Raises Failure `invalid_value`."""
+        """Signs with the `signing_secret` of CreateApiKey. Raises Failure `invalid_value`."""
         if not (found := _SECRET.match(secret)):
             raise Failure("invalid_value", "a signing secret is aimsig_, 8 letters or digits, _, and 43 characters")
         content = secret.encode()
@@ -39,8 +39,8 @@ class Signer:
 
     @classmethod
     def named(cls, text: str, now: Callable[[], float] = time.time) -> "Signer":
-        """As settings name it: a signing secret; `KEY:FILE`, the 8 characters of a key and its private key of Ed25519;
-        or a file with a signing secret. Raises Failure `invalid_value`, which shows no secret.
+        """From a setting: a signing secret; `KEY:FILE`, the id of a key and its file with an Ed25519 private key; or a
+        file with a signing secret. Raises Failure `invalid_value`, which shows no secret.
         """
         try:
             if found := _FILED.match(text):
@@ -49,9 +49,9 @@ class Signer:
                 return cls.of(text, now)
             return cls.of(Path(text).read_text().strip(), now)
         except OSError as error:
-            raise Failure("invalid_value", f"no file to sign with: {error.strerror}") from None
+            raise Failure("invalid_value", f"the file with the signing key cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise Failure("invalid_value", "the file to sign with holds no signing secret") from None
+            raise Failure("invalid_value", "the file with the signing key has no signing secret") from None
 
     @classmethod
     def ed25519(cls, key_id: str, private_key: str | Path | bytes, now: Callable[[], float] = time.time) -> "Signer":
@@ -68,13 +68,13 @@ class Signer:
         except (ValueError, TypeError):
             raise Failure("invalid_value", "the private key must be PEM, without a password") from None
         if not isinstance(key, Ed25519PrivateKey):
-            raise Failure("invalid_value", "the private key is not one of Ed25519")
+            raise Failure("invalid_value", "the private key is not an Ed25519 key")
         return cls(key_id, "ed25519", key.sign, now)
 
     def headers(
         self, method: str, authority: str, path: str, query: str, said: Mapping[str, str], content: bytes
     ) -> dict[str, str]:
-        """What a request has to say beside `said`, its headers by lower-case names; `query` without question mark."""
+        """The headers that sign a request. `said` are its headers by lower-case names, `query` has no question mark."""
         values = {"@method": method, "@authority": authority, "@path": path or "/", "@query": f"?{query}"}
         added = {"content-digest": digest(content)} if content else {}
         values |= added | {name: said[name].strip() for name in _MEANING if name in said}
@@ -88,12 +88,12 @@ class Signer:
 
 
 def digest(content: bytes) -> str:
-    """A body's `Content-Digest` (RFC 9530)."""
+    """The `Content-Digest` of a body (RFC 9530)."""
     return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
 
 
 class SigningAuth(httpx2.Auth):
-    """Signs everything that an HTTP client sends, each try anew."""
+    """Signs each request of an HTTP client, and each retry anew."""
 
     requires_request_body = True
 

@@ -1,4 +1,4 @@
-"""Answers that go on: bytes, or one message after the other."""
+"""Streaming answers: bytes, or messages."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ NDJSON = "application/x-ndjson"
 
 @contextmanager
 def read(url: str) -> Iterator[None]:
-    """Turns a connection that breaks in the middle into a Failure `unavailable`."""
+    """Turns a connection that breaks into a Failure `unavailable`."""
     try:
         with named(url):
             yield
@@ -30,9 +30,9 @@ def read(url: str) -> Iterator[None]:
 
 @contextmanager
 def opened(http: Any, url: str, send: Send, budget: float) -> Iterator[Any]:
-    """A response that is read as it comes. Raises Failure when it is none.
+    """A response to read as it arrives. Raises Failure if the request is refused.
 
-    Who is asked to come back does so, for at most `budget` seconds; a connection that breaks is its reader's.
+    A request that is refused for now is repeated for at most `budget` seconds; a connection that breaks is not.
     """
     plan = exchange(send, budget)
     while True:
@@ -48,7 +48,7 @@ def opened(http: Any, url: str, send: Send, budget: float) -> Iterator[Any]:
 
 @asynccontextmanager
 async def opened_async(http: Any, url: str, send: Send, budget: float) -> AsyncIterator[Any]:
-    """The same for the client that does not block."""
+    """As `opened`, for asyncio."""
     plan = exchange(send, budget)
     while True:
         next(plan)
@@ -63,7 +63,7 @@ async def opened_async(http: Any, url: str, send: Send, budget: float) -> AsyncI
 
 
 def _pause(plan: Plan[Answer], answer: Answer) -> float | None:
-    """Seconds after which it is asked again; None for an answer that is read. Raises its Failure."""
+    """Seconds until the retry; None for an answer to read. Raises Failure."""
     try:
         step = plan.send(answer)
     except StopIteration:
@@ -73,11 +73,11 @@ def _pause(plan: Plan[Answer], answer: Answer) -> float | None:
 
 
 def message(method: Method, line: str) -> Message:
-    """One line of a stream. Raises the Failure that the server ended the stream with."""
+    """The message of a line. Raises the Failure with which the server ended the stream."""
     try:
         found = orjson.loads(line)
     except orjson.JSONDecodeError:
-        raise Failure("unavailable", "the stream broke off in the middle of a message") from None
+        raise Failure("unavailable", "the stream ended in the middle of a message") from None
     if isinstance(found, dict) and found.keys() == {"error"} and isinstance(found["error"], dict):
         raise of_problem(int(found["error"].get("status", 0)), orjson.dumps(found["error"]), {})
     return decode(method.gives, line.encode())

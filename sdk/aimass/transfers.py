@@ -1,4 +1,4 @@
-"""Files up and down: in chunks, taken up again where a broken connection left them, checked by digest."""
+"""Uploads and downloads: resumable, checked by digest."""
 
 import hashlib
 import io
@@ -13,11 +13,11 @@ from aimass.v1 import uploads_pb2 as pb
 
 CHUNK = 8 * 2**20
 _KINDS = {"sources": "source", "artifacts": "artifact"}
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
+Progress = Callable[[int, int], None]  # bytes transferred, bytes in total
 
 
 def digest_of(file: BinaryIO) -> tuple[str, int]:
-    """The digest and the size of a whole file; leaves it at its beginning."""
+    """Digest and size of a file, which is left at its start."""
     file.seek(0)
     digest = hashlib.file_digest(cast(Any, file), "sha256")
     size = file.seek(0, io.SEEK_END)
@@ -26,12 +26,12 @@ def digest_of(file: BinaryIO) -> tuple[str, int]:
 
 
 def upload(file: BinaryIO, to: str, upload_id: str | None, progress: Progress | None) -> Plan[pb.Upload]:
-    """Stores a file and commits it by digest. Goes on where `upload_id`, an upload begun before, ended.
+    """The plan that uploads a file, or continues the upload `upload_id`, and commits it by digest.
 
-    Raises Failure: digest_mismatch when the file changed meanwhile.
+    Raises Failure: digest_mismatch if the file changed meanwhile.
     """
     if to not in _KINDS:
-        raise Failure("invalid_value", f"files go to sources or artifacts, not to {to}")
+        raise Failure("invalid_value", f"files are uploaded to sources or artifacts, not to {to}")
     noun = f"{_KINDS[to]}_upload"
     digest, size = digest_of(file)
     status: pb.Upload
@@ -58,7 +58,7 @@ def _chunk(file: BinaryIO, to: str, noun: str, status: pb.Upload) -> Plan[pb.Upl
             to, f"write_{noun}", upload=status.upload, offset=status.committed_size, body=content
         )
     except Failure as failure:
-        # A chunk whose answer got lost is there already.
+        # The chunk was stored, but its answer was lost.
         if failure.code != "wrong_offset":
             raise
         written = yield from unary(to, f"get_{noun}", upload=status.upload)
@@ -66,12 +66,12 @@ def _chunk(file: BinaryIO, to: str, noun: str, status: pb.Upload) -> Plan[pb.Upl
 
 
 class Download:
-    """Where the bytes of a download go: a file, or memory."""
+    """The target of a download: a file, or memory."""
 
     def __init__(self, to: Path | None, digest: str | None) -> None:
-        """A file is written as `<name>.part`; a later download of the same digest goes on with it.
+        """A file is written as `<name>.part`, which a later download of the same digest continues.
 
-        Without a digest nobody could tell whether what is there belongs to the same bytes.
+        Without a digest it is written anew, since nothing tells whether an old part has the same bytes.
         """
         self._to, self._digest = to, digest
         self._part = to.with_name(f"{to.name}.part") if to else None
@@ -80,25 +80,25 @@ class Download:
 
     @property
     def offset(self) -> int:
-        """How much is there."""
+        """Bytes that are there."""
         return self._file.tell() if self._file else len(self._memory)
 
     def write(self, content: bytes) -> None:
-        """Takes the next bytes."""
+        """Appends bytes."""
         if self._file:
             self._file.write(content)
         else:
             self._memory += content
 
     def restart(self) -> None:
-        """Throws away what is there: it is not the beginning of what is to be loaded."""
+        """Discards the bytes that are there: they belong to something else."""
         if self._file:
             self._file.seek(0)
             self._file.truncate()
         self._memory.clear()
 
     def finish(self) -> bytes | Path:
-        """The bytes, or the file at its place. Raises digest_mismatch; what was loaded is thrown away then."""
+        """The bytes, or the path of the file. Raises digest_mismatch, and discards the bytes then."""
         self.close()
         content = bytes(self._memory)
         if self._part is None or self._to is None:
@@ -115,13 +115,13 @@ class Download:
         return self._part.replace(self._to)
 
     def close(self) -> None:
-        """Lets go of the file; what is there stays for the next try."""
+        """Closes the file; its bytes stay for the next attempt."""
         if self._file:
             self._file.close()
 
 
 def place(digest: str | None, run: str | None, artifact: str | None) -> tuple[str, str, dict[str, str]]:
-    """Service, method and arguments of a download: of an artefact by digest, or of a run's file by name."""
+    """Service, method and arguments of a download: of an artifact by digest, or of a run's file by name."""
     if digest and not run:
         return "artifacts", "download_artifact", {"digest": digest}
     if run and artifact:

@@ -184,7 +184,7 @@ def test_a_restore_says_the_same_after_one_that_was_killed(story: Story) -> None
 @pytest.mark.parametrize(
     ("what", "sentence"),
     [
-        ("second backup", "is there already"),
+        ("second backup", "exists already"),
         ("into what is used", "the bus is not empty"),
         ("other pepper", "AIMASS_GATEWAY_PEPPER is not the one that the archive was made with"),
         ("no old keys", "AIMASS_SECRETS_OLD_KEYS lacks a key that the archive was made with"),

@@ -100,7 +100,7 @@ async def test_the_client_trusts_the_authority_that_it_is_given(secure: Secure) 
         assert (await client.access.who_am_i()).tenant == "default"
 
     async with AsyncClient(secure.doors["http"], secure.key) as client:
-        with pytest.raises(Failure, match="authority that is not known"):
+        with pytest.raises(Failure, match="unknown authority"):
             await client.access.who_am_i(timeout=1)
 
 

@@ -285,7 +285,7 @@ async def test_the_client_shows_a_certificate(door: Door, ours: Path) -> None:
     for key in (name, secret):
         async with AsyncClient(url, key, ca=ca, certificate=str(ours)) as client:
             assert (await client.access.who_am_i()).principal == f"key:{name}"
-    with pytest.raises(Failure, match="no certificate with its key"):
+    with pytest.raises(Failure, match="not a PEM file of a certificate and its key"):
         AsyncClient(url, name, ca=ca, certificate=ca)
 
 

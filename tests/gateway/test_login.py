@@ -149,7 +149,7 @@ async def test_an_answer_that_is_wrong_ends_the_login(
 
     assert code != 0
     assert says in said
-    assert "That did not work." in said
+    assert "The login failed." in said
     assert (len(provider.used), kept(tmp_path).exists()) == (used, False)
 
 
@@ -215,14 +215,14 @@ async def test_the_gateway_names_those_that_people_log_in_with_and_nothing_else(
     assert said == {"issuers": [only]}
     assert (wrong.status_code, other.status_code) == (405, 401)
     assert code != 0
-    assert "nobody logs in with silent here; those that there are: corp" in unknown
+    assert "there is no issuer silent; there is corp" in unknown
 
 
 async def test_without_issuers_nobody_logs_in(gateway: Gateway, tmp_path: Path) -> None:
     code, said = await logs_in((gateway, Provider()), tmp_path)
 
     assert code != 0
-    assert "nobody logs in with corp here" in said
+    assert "there is no issuer corp" in said
     async with gateway.client("") as client:
         assert (await client.get("/v1/login")).status_code == 401
 
@@ -253,7 +253,7 @@ async def test_a_code_belongs_to_the_one_who_asked_for_it(corp: Provider) -> Non
     ("known", "says"),
     [
         ({"issuer": "https://other.example"}, "that of another issuer"),
-        ({"code_challenge_methods_supported": ["plain"]}, "does not know S256"),
+        ({"code_challenge_methods_supported": ["plain"]}, "does not support PKCE with S256"),
         ({"authorization_endpoint": "http://login.example/authorize"}, "https address"),
         ({"authorization_endpoint": "file:///etc/passwd"}, "https address"),
         ({"token_endpoint": "http://login.example/token"}, "https address"),

@@ -51,10 +51,10 @@ def test_a_list_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     newer = orjson.dumps({"format": 2, "files": []})
     cases = {
         "twice": (("a", regular, b"1"), ("a", regular, b"2")),
-        "does not name": (("a", regular, b"1"), ("manifest.json", regular, empty)),
-        "behind its end": (("manifest.json", regular, empty), ("a", regular, b"1")),
+        "does not list": (("a", regular, b"1"), ("manifest.json", regular, empty)),
+        "data after its end": (("manifest.json", regular, empty), ("a", regular, b"1")),
         "format 2": (("manifest.json", regular, newer),),
-        "cut off": (("a", regular, b"1"),),
+        "truncated": (("a", regular, b"1"),),
     }
     for number, (said, members) in enumerate(cases.items()):
         with pytest.raises(Failure, match=said):
@@ -87,7 +87,7 @@ def entry(**other: Any) -> dict[str, Any]:
 def test_a_list_of_another_shape_is_no_list(tmp_path: Path, listed: Any) -> None:
     members = (("a", tarfile.REGTYPE, b"1"), ("manifest.json", tarfile.REGTYPE, orjson.dumps(listed)))
 
-    with pytest.raises(Failure, match="has no list of what it holds"):
+    with pytest.raises(Failure, match="has no manifest"):
         backup.read(hostile(tmp_path / "x", *members), tmp_path / "back")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
@@ -97,7 +97,7 @@ def test_a_file_that_is_not_as_listed_is_refused(tmp_path: Path, other: dict[str
     listed = orjson.dumps({"format": 1, "files": [entry(**other)]})
     members = (("a", tarfile.REGTYPE, b"1"), ("manifest.json", tarfile.REGTYPE, listed))
 
-    with pytest.raises(Failure, match="is not as it was when the archive was written"):
+    with pytest.raises(Failure, match="has changed since the archive was written"):
         backup.read(hostile(tmp_path / "x", *members), tmp_path / "back")
 
 

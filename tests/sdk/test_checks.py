@@ -87,7 +87,7 @@ def test_databases_that_somebody_holds_are_named(tmp_path: Path) -> None:
     assert checks.lock(tmp_path).grade is Grade.GOOD
     with open(tmp_path / "data.db.lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert checks.lock(tmp_path).found.startswith("data.db is held")
+        assert checks.lock(tmp_path).found.startswith("data.db is in use")
 
 
 def test_a_gateway_that_answers_is_enough(door: Door, env: dict[str, str]) -> None:
@@ -118,7 +118,7 @@ def test_a_gateway_of_an_authority_that_is_not_known_is_told_from_one_that_is_aw
         found = checks.gateway(doors.Door(url, "k"))
         server.shutdown()
 
-    assert found.found.startswith(f"{url} has a certificate of an authority that is not known here")
+    assert found.found.startswith(f"{url} has a certificate of an unknown authority")
     assert "AIMASS_CA" in found.do
     assert "aimass up" not in found.do
 

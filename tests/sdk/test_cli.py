@@ -145,7 +145,7 @@ def test_extract_writes_the_rule_that_a_new_source_needs(door: Door) -> None:
 
     assert shown.exit_code == 0, shown.output
     assert "airports version 1: 2 rows" in shown.stdout
-    assert "put aside: 3 must be a number" in shown.stdout
+    assert "quarantined: 3 must be a number" in shown.stdout
     rule = next(asked.json for asked in door.asked if asked.path == "/v1/rules")
     assert rule["definition"] == {"file": {"columns": [{"name": "faa", "type": "COLUMN_TYPE_STRING"}]}}
 
@@ -190,7 +190,7 @@ def test_a_login_that_cannot_be_kept_is_said_so(door: Door, tmp_path: Path, caps
     door.say({"principal": "key:a", "tenant": "acme"})
     (tmp_path / ".config/aimass/config.new").mkdir(parents=True)
     assert exits(["login", door.url, "--key", "aim_secret"]) == 1
-    assert "nothing can be kept in" in " ".join(capsys.readouterr().err.split())
+    assert "nothing can be saved in" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_logout_forgets_the_key_and_what_cannot_be_read(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_an_invoice_says_what_was_used_on_a_narrow_screen(door: Door, monkeypatc
 
     found = [["project", "kind", "entries", "used"], ["default", "storage", "1", "storage_mib_hours=4"]]
     assert [line.split() for line in shown.stdout.splitlines()] == found
-    assert run(door, "invoice", "--month", "2026-12").stderr.strip() == "no use in 2026-12"
+    assert run(door, "invoice", "--month", "2026-12").stderr.strip() == "no usage in 2026-12"
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_one_with_another_body_does_not_hold(file: Path, signer: Receipts, part:
     shown = verified(str(file), "--key", public(signer))
 
     assert shown.exit_code == 1
-    assert "1 of 2 receipts do not hold" in str(shown.exception)
+    assert "1 of 2 receipts are not valid" in str(shown.exception)
     found = json.loads(shown.stdout)["receipts"]
     assert [one["holds"] for one in found] == [True, False]
     assert part in found[1]["reason"]
@@ -155,7 +155,7 @@ def test_an_answer_whose_receipt_finds_no_space_is_printed_and_it_is_said(door: 
     shown, well = receipted(door, "/dev/full"), receipted(door, str(tmp_path / "kept"))
 
     assert (json.loads(shown.stdout)["model"], shown.exit_code) == ("late", 5)
-    assert "receipt_lost: the receipt of request r-1 could not be kept in /dev/full: No space left" in shown.stderr
+    assert "receipt_lost: the receipt of request r-1 could not be saved in /dev/full: No space left" in shown.stderr
     assert (well.stderr, well.exit_code) == ("", 0)
 
 
@@ -179,7 +179,7 @@ def test_a_file_without_receipts_proves_nothing(tmp_path: Path, signer: Receipts
     shown = verified(str(empty), "--key", public(signer))
 
     assert (shown.exit_code, json.loads(shown.stdout)) == (1, {"receipts": []})
-    assert "holds no receipts" in str(shown.exception)
+    assert "has no receipts" in str(shown.exception)
 
 
 def test_what_is_kept_is_for_its_owner_only(file: Path) -> None:

@@ -60,7 +60,8 @@ def test_a_broken_login_is_named(env: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "key", "said"), [("ftp://x", "k", "no address"), ("http://x", "a b", "no key"), ("http://x", "ä", "no key")]
+    ("url", "key", "said"),
+    [("ftp://x", "k", "not an address"), ("http://x", "a b", "key must be"), ("http://x", "ä", "key must be")],
 )
 def test_what_cannot_be_is_refused(url: str, key: str, said: str, env: dict[str, str]) -> None:
     with pytest.raises(Failure, match=said):
@@ -84,7 +85,7 @@ def test_the_authority_to_trust_is_said_or_kept_by_the_login(env: dict[str, str]
 def test_an_authority_that_is_none_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     for name in ("ca.pem", "missing.pem"):
-        with pytest.raises(Failure, match=f"{name} is no file of certificates"):
+        with pytest.raises(Failure, match=f"{name} is not a PEM file of certificates"):
             Client("https://far", "k", ca=str(tmp_path / name))
 
 

@@ -106,13 +106,13 @@ def test_what_was_given_as_nothing_is(value: Any) -> None:
 
 @pytest.mark.parametrize("start", [[], [1], "x", 7, None, True])
 def test_json_that_is_no_object_is_refused(start: Any) -> None:
-    with pytest.raises(Failure, match="--json is no JSON object"):
+    with pytest.raises(Failure, match="--json is not a JSON object"):
         gather(flags(SUBMIT), {}, start)
 
 
 @pytest.mark.parametrize("inner", [7, "x", [1], None])
 def test_a_flag_below_something_else_is_refused_with_its_place(inner: Any) -> None:
-    with pytest.raises(Failure, match="--seed: spec is no JSON object in --json"):
+    with pytest.raises(Failure, match="--seed: spec is not a JSON object in --json"):
         gather(flags(SUBMIT), {"spec_seed": 7}, {"spec": inner})
 
 

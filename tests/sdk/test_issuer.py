@@ -64,7 +64,7 @@ def test_an_issuer_that_drips_is_left_when_its_time_is_over(monkeypatch: pytest.
     monkeypatch.setattr(issuer, "_SECONDS", 0.3)
     with (
         dripping(first, b"x" if first == HEAD else b" ") as server,
-        pytest.raises(Failure, match=r"does not answer in 0\.3 s|cannot be reached: ReadError") as caught,
+        pytest.raises(Failure, match=r"did not answer in 0\.3 s|cannot be reached: ReadError") as caught,
     ):
         asked(server.url)
 

@@ -36,7 +36,7 @@ def test_what_it_failed_with_is_raised(door: Door, client: Client) -> None:
 def test_waiting_ends_when_its_time_is_over_and_the_work_goes_on(door: Door, client: Client) -> None:
     door.say(RUNNING, 202).say(RUNNING)
     handle = client.extractions.run_extraction(rule="a")
-    with pytest.raises(Failure, match="it goes on"):
+    with pytest.raises(Failure, match="it is still running"):
         handle.wait(timeout=0.05)
     assert not handle.refresh().done
 

@@ -51,7 +51,7 @@ def test_a_failure_says_what_where_and_what_may_help(capsys: pytest.CaptureFixtu
     assert "etag_mismatch: late changed" in said
     assert "/a must be set" in said
     assert "request r-1" in said
-    assert "somebody changed it meanwhile" in said
+    assert "it has changed since you read it" in said
 
 
 @given(st.text(max_size=20))
@@ -130,7 +130,7 @@ def test_a_stream_is_one_line_for_each_message(capsys: pytest.CaptureFixture[str
 
 
 def test_plain_values_are_json_that_ends_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    output.pairs_json({"a": [1]})
+    output.as_json({"a": [1]})
     said = capsys.readouterr().out
 
     assert orjson.loads(said) == {"a": [1]}

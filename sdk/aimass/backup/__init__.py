@@ -1,4 +1,4 @@
-"""An installation in one file, and back: consistent while services run, every byte checked by digest."""
+"""Backup of an installation into one file, and restore: consistent while services run, checked by digest."""
 
 from aimass.backup.reading import Held, held, read
 from aimass.backup.writing import Archive, Made, broken, new, write

@@ -1,4 +1,4 @@
-"""Reading an archive: every name and digest is checked before a home folder appears."""
+"""Reads an archive: every name and digest is checked before the home folder appears."""
 
 import hashlib
 import os
@@ -21,10 +21,10 @@ _LONGEST_NAME = 1024
 
 
 def read(file: Path, home: Path, progress: Progress | None = None) -> Made:
-    """Puts an archive back as the folder `home`. Raises Failure: already_exists if something is there already,
-    digest_mismatch or invalid_value for an archive that is not as it was written; the folder is not made then."""
+    """Restores an archive into the folder `home`. Raises Failure, and creates nothing: already_exists if the folder is
+    not empty, digest_mismatch or invalid_value for a damaged archive."""
     if home.exists() and (not home.is_dir() or any(home.iterdir())):
-        raise Failure("already_exists", f"{home} is not empty: a restore never writes over an installation")
+        raise Failure("already_exists", f"{home} is not empty: a restore overwrites nothing")
     if not file.is_file():
         raise Failure("not_found", f"there is no archive {file}")
     try:
@@ -38,7 +38,7 @@ def read(file: Path, home: Path, progress: Progress | None = None) -> Made:
             home.rmdir()
         aside.rename(home)
     except (tarfile.TarError, EOFError) as error:
-        raise Failure("invalid_value", f"{file} is not an archive of AI Mass: {error}") from None
+        raise Failure("invalid_value", f"{file} is not a backup of AI Mass: {error}") from None
     except OSError as error:
         raise broken(error, home) from None
     finally:
@@ -52,7 +52,7 @@ def _read(file: Path, into: Path, progress: Progress | None) -> Made:
     with tarfile.open(file, mode="r:") as tar:
         for member in _members(tar):
             if manifest:
-                raise Failure("invalid_value", f"{file} has something behind its end")
+                raise Failure("invalid_value", f"{file} has data after its end")
             source = tar.extractfile(member)
             assert source
             if member.name == MANIFEST:
@@ -67,7 +67,7 @@ def _read(file: Path, into: Path, progress: Progress | None) -> Made:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Regular files with plain names, each once. Raises Failure for anything else."""
+    """The members of an archive. Raises Failure unless they are regular files with plain names, each once."""
     seen: set[str] = set()
     for member in tar:
         parts = PurePosixPath(member.name).parts
@@ -85,15 +85,15 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             or "\0" in member.name
             or "\\" in member.name
         ):
-            raise Failure("invalid_value", f"the archive holds {member.name!r}, which no backup writes")
+            raise Failure("invalid_value", f"the archive has the member {member.name!r}, which no backup writes")
         if member.name in seen:
-            raise Failure("invalid_value", f"the archive holds {member.name} twice")
+            raise Failure("invalid_value", f"the archive has {member.name} twice")
         seen.add(member.name)
         yield member
 
 
 def _write(source: Any, path: Path, member: tarfile.TarInfo) -> tuple[int, str]:
-    """Writes one file that was not there, readable by its owner only; gives its size and digest."""
+    """Writes a new file that only its owner can read. Returns its size and digest."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     digest, size = hashlib.sha256(), 0
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as out:
@@ -113,32 +113,32 @@ def _check(manifest: bytes, found: dict[str, tuple[int, str]], into: Path) -> No
 
 
 def _listed(manifest: bytes, found: dict[str, tuple[int, str]], form: int | str) -> tuple[Any, dict[str, int]]:
-    """What an archive says of itself, and its files with their modes. Raises Failure when that is not what it holds."""
+    """The manifest, and the modes of its files. Raises Failure if the archive holds other files than it lists."""
     try:
         listed = orjson.loads(manifest)
         entries = {e["path"]: (e["size"], e["sha256"], int(e["mode"])) for e in listed["files"]}
         if listed["format"] != form:
             raise Failure("unsupported_format", f"the archive has format {listed['format']}; this program reads {form}")
     except (KeyError, TypeError, ValueError):
-        raise Failure("invalid_value", "the archive has no list of what it holds: it was cut off, or is none") from None
+        raise Failure("invalid_value", "the archive has no manifest: it is truncated, or not a backup") from None
     for name, (size, digest, _) in entries.items():
         if found.get(name) != (size, digest):
-            raise Failure("digest_mismatch", f"{name} is not as it was when the archive was written")
+            raise Failure("digest_mismatch", f"{name} has changed since the archive was written")
     if unlisted := sorted(set(found) - set(entries)):
-        raise Failure("invalid_value", f"the archive holds {unlisted[0]}, which its list does not name")
+        raise Failure("invalid_value", f"the archive has {unlisted[0]}, which its manifest does not list")
     return listed, {name: mode for name, (_, _, mode) in entries.items()}
 
 
 class Held:
-    """An archive whose every byte was checked, to be read file by file."""
+    """An archive that was checked as a whole, to be read file by file."""
 
     def __init__(self, tar: tarfile.TarFile, form: int | str) -> None:
-        """Reads all of it. Raises Failure as `read` does."""
+        """Reads and checks the archive. Raises Failure as `read` does."""
         self._tar, self._files = tar, dict[str, tuple[int, str]]()
         manifest = b""
         for member in _members(tar):
             if manifest:
-                raise Failure("invalid_value", "the archive has something behind its end")
+                raise Failure("invalid_value", "the archive has data after its end")
             source = tar.extractfile(member)
             assert source
             if member.name == MANIFEST:
@@ -153,26 +153,26 @@ class Held:
         self.made = Made(len(self._files), total, f"sha256:{hashlib.sha256(manifest).hexdigest()}")
 
     def below(self, folder: str) -> list[str]:
-        """The names that begin with `folder/`, in the order of the archive."""
+        """The names below `folder/`, in the order of the archive."""
         return [name for name in self._files if name.startswith(f"{folder}/")]
 
     def size(self, name: str) -> int:
         return self._files[name][0]
 
     def pieces(self, name: str) -> Iterator[bytes]:
-        """The bytes of a file; checked again, because somebody may have written to the archive since."""
+        """The bytes of a file, checked again: the archive may have changed since."""
         source, digest = self._tar.extractfile(name), hashlib.sha256()
         assert source
         while piece := source.read(_CHUNK):
             digest.update(piece)
             yield piece
         if digest.hexdigest() != self._files[name][1]:
-            raise Failure("digest_mismatch", f"{name} is not as it was a moment ago")
+            raise Failure("digest_mismatch", f"{name} changed while it was read")
 
 
 @contextmanager
 def held(file: Path, form: int | str) -> Iterator[Held]:
-    """An archive that is read where it lies. Raises Failure for one that is not as it was written."""
+    """An archive, to be read in place. Raises Failure for a damaged one."""
     if not file.is_file():
         raise Failure("not_found", f"there is no archive {file}")
     try:
@@ -183,4 +183,4 @@ def held(file: Path, form: int | str) -> Iterator[Held]:
                 raise broken(error, file) from None
             yield found
     except (tarfile.TarError, EOFError) as error:
-        raise Failure("invalid_value", f"{file} is not an archive of AI Mass: {error}") from None
+        raise Failure("invalid_value", f"{file} is not a backup of AI Mass: {error}") from None

@@ -1,8 +1,8 @@
-"""One moment of a home folder: what its databases held and what its files were.
+"""A snapshot of a home folder: its databases and files at one moment.
 
-All databases are stopped from being written at once, for some milliseconds: their write locks are taken together, a
-read snapshot is opened in each, and the files are listed with their sizes. Files are written once or only grow, so what
-was listed can be copied later. Events then agree with what produced and consumed them.
+The write locks of all databases are held together for some milliseconds, while a read transaction is opened in each
+and the files are listed with their sizes. Files are written once or only grow, so they can be copied later. Thus the
+events in the bus agree with the databases that produced and consumed them.
 """
 
 import os
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from aimass.failures import Failure
 
-_WAIT = 10.0  # seconds for a writer to end its transaction
-# Made anew at a start, or of one process only.
+_WAIT = 10.0  # seconds to wait for a writer's transaction
+# Recreated at start, or of one process only.
 _PASSING = ("doors.json", "logs-store/index", "trainer.id")
 _ASIDE = re.compile(r"logs-store/.*\.new\Z|keys/tenants/[^/]+/\.")
 _TAILS = (".lock", "-wal", "-shm", "-journal", ".sock", ".part", ".tmp")
@@ -24,7 +24,7 @@ _TAILS = (".lock", "-wal", "-shm", "-journal", ".sock", ".part", ".tmp")
 
 @dataclass
 class Snapshot:
-    """A moment: open databases by name, and the files with the sizes they had."""
+    """Open databases by name, and files with their sizes."""
 
     databases: dict[str, sqlite3.Connection] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Snapshot:
 
 @contextmanager
 def taken(home: Path) -> Iterator[Snapshot]:
-    """The folder as it is now. Raises Failure when it is none, or when a database stays locked."""
+    """A snapshot of the folder. Raises Failure if it is no installation, or if a database stays locked."""
     if not home.is_dir():
         raise Failure("not_found", f"there is no installation in {home}")
     snapshot = Snapshot()
@@ -44,13 +44,13 @@ def taken(home: Path) -> Iterator[Snapshot]:
             for name in names:
                 snapshot.databases[name] = held.enter_context(_opened(home / name))
             sizes = {name: _size(home / name) for name in _names(home) if not name.endswith(".db")}
-            # What goes away between the two looks was not there any more.
+            # A file that is deleted between listing and stat is not part of the snapshot.
             snapshot.files = {name: size for name, size in sizes.items() if size is not None}
         yield snapshot
 
 
 def _names(home: Path) -> list[str]:
-    """Regular files below the folder; links are not followed and not taken."""
+    """Regular files below the folder. Links are neither followed nor included."""
     found = []
     for folder, folders, files in os.walk(home):
         here = Path(folder).relative_to(home)
@@ -68,14 +68,14 @@ def _size(path: Path) -> int | None:
 
 
 def _passes(name: str) -> bool:
-    """Whether it is of no moment: made anew, on its way, or written aside to take the place of another."""
+    """Whether a file is left out: recreated at start, temporary, or written aside to replace another."""
     aside = _ASIDE.match(name) is not None
     return aside or name in _PASSING or name.endswith(_TAILS) or "/scratch/" in f"{name}/"
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Nobody writes this database meanwhile."""
+    """Holds the write lock of a database."""
     with closing(sqlite3.connect(path, timeout=_WAIT, isolation_level=None)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -87,7 +87,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """A read transaction: what this connection sees does not change any more."""
+    """A connection in a read transaction."""
     with closing(sqlite3.connect(path, timeout=_WAIT, isolation_level=None)) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -1,4 +1,4 @@
-"""Writing an archive: a tar file of regular files, the last of which lists all others with their digests."""
+"""Writes an archive: a tar file of regular files, the last of which is the manifest with their digests."""
 
 import errno
 import hashlib
@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 @dataclass(frozen=True)
 class Made:
-    """What an archive holds; the digest is that of its manifest."""
+    """What was written or read; the digest is that of the manifest."""
 
     files: int
     bytes: int
@@ -40,13 +40,13 @@ class Made:
 
 @dataclass
 class Archive:
-    """An archive that is being written: files, and at the end the list of them."""
+    """An archive that is being written: files, and last their manifest."""
 
     tar: tarfile.TarFile
     entries: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, name: str, file: BinaryIO, size: int, mode: int) -> None:
-        """Adds the first `size` bytes of a file. Raises Failure when they are not there."""
+        """Adds the first `size` bytes of a file. Raises Failure if it is shorter."""
         member = tarfile.TarInfo(name)
         member.size, member.mode = size, mode
         counted = _Counted(file, size)
@@ -56,7 +56,7 @@ class Archive:
         self.entries.append({"path": name, "size": size, "mode": mode, "sha256": counted.digest.hexdigest()})
 
     def seal(self, said: Mapping[str, Any]) -> Made:
-        """Adds the list, with what else is `said` in it; nothing comes behind it."""
+        """Adds the manifest, with what is `said` in it. Nothing can be added after it."""
         made = len(self.entries), sum(entry["size"] for entry in self.entries)
         manifest = orjson.dumps({**said, "aimass": __version__, "files": self.entries})
         self.add(MANIFEST, io.BytesIO(manifest), len(manifest), 0o600)
@@ -64,7 +64,7 @@ class Archive:
 
 
 class _Counted:
-    """Reads so many bytes and no more, and hashes them."""
+    """A file up to a number of bytes, which are hashed while they are read."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self.left, self.digest = file, size, hashlib.sha256()
@@ -73,15 +73,15 @@ class _Counted:
         content = self._file.read(min(size, self.left))
         self.left -= len(content)
         self.digest.update(content)
-        # tarfile would go on with what is short; the caller looks at `left`.
+        # tarfile ignores a short read; the caller checks `left`.
         return content
 
 
 @contextmanager
 def new(file: Path) -> Iterator[Archive]:
-    """An archive to be filled and sealed; the file is there after the block. Raises Failure, and leaves nothing."""
+    """An archive to fill and seal. The file appears at the end of the block. Raises Failure, and leaves nothing."""
     if file.exists():
-        raise Failure("already_exists", f"{file} is there already")
+        raise Failure("already_exists", f"{file} exists already")
     aside = file.with_name(f"{file.name}.part")
     try:
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
@@ -89,9 +89,9 @@ def new(file: Path) -> Iterator[Archive]:
                 yield Archive(tar)
             out.flush()
             os.fsync(out.fileno())
-        os.link(aside, file)  # fails if somebody made it meanwhile
+        os.link(aside, file)  # fails if it was created meanwhile
     except FileExistsError:
-        raise Failure("already_exists", f"{file} is there already") from None
+        raise Failure("already_exists", f"{file} exists already") from None
     except OSError as error:
         named = error.filename is not None and str(error.filename) != str(aside)
         raise broken(error, error.filename if named else file) from None
@@ -100,13 +100,13 @@ def new(file: Path) -> Iterator[Archive]:
 
 
 def broken(error: OSError, place: object) -> Failure:
-    """What is said of a file or folder that could not be read or written."""
+    """The failure for a file or folder that could not be read or written."""
     code = "storage_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unavailable"
     return Failure(code, f"{place}: {(error.strerror or str(error)).lower()}")
 
 
 def write(home: Path, file: Path, progress: Progress | None = None) -> Made:
-    """Writes an archive of a home folder; services may run. Raises Failure, and leaves nothing then."""
+    """Writes an archive of a home folder. Services may run meanwhile. Raises Failure, and leaves nothing."""
     with new(file) as archive, tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as scratch:
         _fill(archive, home, Path(scratch), progress)
         return archive.seal({"format": FORMAT})
@@ -124,7 +124,7 @@ def _fill(archive: Archive, home: Path, scratch: Path, progress: Progress | None
             if file := _opened(home, name):
                 with file:
                     there = os.fstat(file.fileno())
-                    # Never added to, but others may have come to its place: the same bytes sealed, a longer note.
+                    # Never appended to, but replaced: by the same bytes encrypted, or by a longer list.
                     whole_now = _BLOBS in name or name.startswith(_KEYS) or name == _NOTE
                     archive.add(name, file, there.st_size if whole_now else size, there.st_mode & 0o700)
             done += size
@@ -133,19 +133,19 @@ def _fill(archive: Archive, home: Path, scratch: Path, progress: Progress | None
 
 
 def _opened(home: Path, name: str) -> BinaryIO | None:
-    """A file; None for one that has come to its end meanwhile. Raises conflict for one that should be there."""
+    """A file; None if it may be gone meanwhile. Raises conflict for one that should exist."""
     try:
         return (home / name).open("rb")
     except FileNotFoundError:
-        # Uploads are committed, of a table only what no version names is taken away, a process that ends takes its key.
+        # Uploads are committed, files of no version are removed from tables, and a process that ends removes its key.
         passing = _UPLOADS in name or name.startswith(_TABLES) or (name.startswith("keys/") and name.endswith(".pub"))
         if passing or _shredded(home, name):
             return None
-        raise Failure("conflict", f"{name} went away while it was read") from None
+        raise Failure("conflict", f"{name} was deleted while it was read") from None
 
 
 def _shredded(home: Path, name: str) -> bool:
-    """Whether something was of a tenant whose keys are destroyed."""
+    """Whether the file is of a tenant that was shredded."""
     if not name.startswith(_TENANTS):
         return False
     tenant = name.removeprefix("keys/").split("/")[1]
@@ -153,15 +153,15 @@ def _shredded(home: Path, name: str) -> bool:
 
 
 def _and_keys(home: Path, files: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """The files, and behind them the keys that have come meanwhile: a blob may have been sealed with one."""
+    """The files, then the keys created since: a blob may be encrypted with one of them."""
     yield from files.items()
     for path in sorted((home / _KEYS).glob("*/[0-9]*")):
         if (name := str(path.relative_to(home))) not in files:
-            yield name, 0  # it is taken whole, however long it is
+            yield name, 0  # keys are copied whole
 
 
 def _database(archive: Archive, name: str, connection: sqlite3.Connection, mode: int, scratch: Path) -> int:
-    """Copied beside the archive, where there has to be room in any case; no backup takes a file of this name."""
+    """Adds a copy of a database. It is made beside the archive, where there must be room anyway."""
     path = scratch / "copy.part"
     try:
         with closing(sqlite3.connect(path)) as copy:

@@ -1,4 +1,4 @@
-"""The way of a login through the user's browser and back to this machine."""
+"""A login through the user's browser, which comes back to a listener on this machine."""
 
 import threading
 import webbrowser
@@ -14,16 +14,16 @@ from aimass.failures import Failure
 from aimass.issuer import refused
 from aimass.login import Login, Stray, offer
 
-_PATIENCE = 300.0  # seconds that the user has in his browser
+_PATIENCE = 300.0  # seconds that the user has in the browser
 _SILENT = 5.0  # seconds that a connection may say nothing
 _DONE = "You are logged in. This window can be closed."
-_NOT = "That did not work. The terminal says why."
+_NOT = "The login failed. The terminal says why."
 
 
 def logged_in(
     gateway: str, name: str, ca: str = "", first: Callable[[], None] = lambda: None, patience: float = _PATIENCE
 ) -> tuple[str, Grant]:
-    """The token of a user who logs in with an issuer of the gateway, now, and how it is renewed. Raises Failure.
+    """Has the user log in with an issuer of the gateway. Returns the token and the grant to renew it. Raises Failure.
 
     `first` is called when the issuer is known and the browser is not open yet.
     """
@@ -33,7 +33,7 @@ def logged_in(
         threading.Thread(target=back.serve_forever, args=(0.05,), daemon=True).start()
         try:
             first()
-            typer.echo(f"Log in with your browser, if it does not open by itself at\n{login.address}", err=True)
+            typer.echo(f"Log in with your browser. If it does not open, go to\n{login.address}", err=True)
             webbrowser.open(login.address)
             return login.token(back.wait(patience))
         finally:
@@ -41,7 +41,7 @@ def logged_in(
 
 
 class _Back(ThreadingHTTPServer):
-    """Listens on this machine until the browser comes back: once."""
+    """Listens on this machine until the browser comes back, once."""
 
     login: Login
 
@@ -51,7 +51,7 @@ class _Back(ThreadingHTTPServer):
         self._found: str | Failure | None = None
 
     def take(self, query: dict[str, list[str]]) -> bool:
-        """Whether what came back is a code; raises Stray for what is no answer, or not the first one."""
+        """Takes an answer; True if it is a code. Raises Stray for a request that is no answer, or not the first."""
         with self._once:
             if self._found is not None:
                 raise Stray
@@ -62,27 +62,27 @@ class _Back(ThreadingHTTPServer):
             return isinstance(self._found, str)
 
     def answered(self) -> None:
-        """The browser knows how it went."""
+        """The browser has its response."""
         self._came.set()
 
     def wait(self, patience: float) -> str:
-        """The code that came back. Raises Failure for what else came, or nothing."""
+        """The code of the answer. Raises Failure for a refusal, or if there is no answer in time."""
         self._came.wait(patience)
         if self._found is None:
-            raise refused("nobody logged in in time")
+            raise refused(f"nobody logged in within {patience:g} s")
         if isinstance(self._found, Failure):
             raise self._found
         return self._found
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that breaks is no concern of the login."""
+        """A broken connection does not end the login."""
 
 
 class _Answer(BaseHTTPRequestHandler):
     timeout = _SILENT
 
     def do_GET(self) -> None:
-        """Takes the code, and says in the browser how it went."""
+        """Takes the answer, and tells the browser whether the login succeeded."""
         back, place = self.server, urlsplit(self.path)
         assert isinstance(back, _Back)
         try:
@@ -90,7 +90,7 @@ class _Answer(BaseHTTPRequestHandler):
                 raise Stray
             went = back.take(parse_qs(place.query, keep_blank_values=True))
         except Stray:
-            self._say(404, "There is nothing here.")
+            self._say(404, "Not found.")
             return
         try:
             self._say(200 if went else 400, _DONE if went else _NOT)
@@ -112,4 +112,4 @@ class _Answer(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *_: Any) -> None:
-        """The code is in what would be logged."""
+        """Logs nothing: the code is in the path."""

@@ -1,4 +1,4 @@
-"""How commands call: signed where that is wished, and with receipts kept where that is."""
+"""The client of a command: signs if --signing is given, saves receipts if --receipts is."""
 
 import base64
 import json
@@ -16,51 +16,53 @@ from aimass.client import Client
 from aimass.failures import Failure
 from aimass.receipts import Keep, Receipt
 
-_SIGNING = "Sign requests instead of showing a key: a file with a signing secret, or KEY:FILE with an Ed25519 key."
-LOST = 5  # the exit code of a command that was done and whose receipts could not be kept
-_RECEIPTS = "Add the receipts of answers to this file, for `aimass verify`."
+_SIGNING = "Sign requests instead of sending a key: a file with a signing secret, or KEY:FILE with an Ed25519 key."
+Project = Annotated[str, typer.Option("--project", envvar="AIMASS_PROJECT", help="The project.")]
+LOST = 5  # the exit code of a command that was done but whose receipts could not be saved
+_RECEIPTS = "Append the receipts of answers to this file, for `aimass verify`."
 
 
-# What was said before the command that runs.
-_said: ContextVar[Mapping[str, Any] | None] = ContextVar("said", default=None)
+# The options before the name of the command.
+_options: ContextVar[Mapping[str, Any] | None] = ContextVar("options", default=None)
 
 
-def wishes(
+def global_options(
     signing: Annotated[str, typer.Option(envvar="AIMASS_SIGNING", help=_SIGNING, show_default=False)] = "",
     receipts: Annotated[
         Path | None, typer.Option(envvar="AIMASS_RECEIPTS", help=_RECEIPTS, dir_okay=False, show_default=False)
     ] = None,
 ) -> None:
-    """What is said before the name of a command."""
-    _said.set({"signing": signing or None, "receipts": receipts, "lost": []})
+    """The options before the name of a command."""
+    _options.set({"signing": signing or None, "receipts": receipts, "lost": []})
 
 
-def ended(_: object, **said: object) -> None:
-    """What comes after a command that did what it should: exit code 5 if receipts of it were lost."""
-    if (_said.get() or {}).get("lost"):
+def ended(_: object, **options: object) -> None:
+    """Runs after a command that succeeded: exit code 5 if receipts were lost."""
+    if (_options.get() or {}).get("lost"):
         raise typer.Exit(LOST)
 
 
 def client(project: str = "default", keeps: bool = True) -> Client:
-    """The client of the command that runs, as it is wished; one that does not keep asks for no receipts.
+    """The client for the command; without `keeps` it asks for no receipts.
 
-    Raises Failure `invalid_value` for receipts that nobody could keep.
+    Raises Failure `invalid_value` if the file for receipts cannot be written.
     """
-    said = _said.get() or {}
-    path = said.get("receipts") if keeps else None
-    return Client(project=project, signing=said.get("signing"), receipts=kept(path, said["lost"]) if path else None)
+    options = _options.get() or {}
+    path = options.get("receipts") if keeps else None
+    receipts = kept(path, options["lost"]) if path else None
+    return Client(project=project, signing=options.get("signing"), receipts=receipts)
 
 
 def kept(path: Path, lost: list[str]) -> Keep:
-    """Adds receipts to a file that only its owner can read, a line of JSON for each, with both bodies.
+    """Appends receipts with both bodies to a file that only its owner can read, a line of JSON for each.
 
-    Raises Failure `invalid_value` for a file that cannot be written, before anything is asked. What was done already
-    stays done when its receipt cannot be written: that is said on stderr, and its request is added to `lost`.
+    Raises Failure `invalid_value` for a file that cannot be written, before a request is sent. If a receipt cannot be
+    written later, its request is done all the same: stderr says so, and the request id is added to `lost`.
     """
     try:
         os.close(_opened(path))
     except OSError as error:
-        raise Failure("invalid_value", f"no receipts can be kept in {path}: {error.strerror}") from None
+        raise Failure("invalid_value", f"receipts cannot be saved in {path}: {error.strerror}") from None
 
     def keep(receipt: Receipt, request: bytes, answer: bytes) -> None:
         bodies = {"request": _text(request), "answer": _text(answer)}
@@ -69,22 +71,22 @@ def kept(path: Path, lost: list[str]) -> Keep:
             _add(path, line.encode())
         except OSError as error:
             lost.append(receipt.request_id)
-            what = f"the receipt of request {receipt.request_id} could not be kept in {path}: {error.strerror}"
+            what = f"the receipt of request {receipt.request_id} could not be saved in {path}: {error.strerror}"
             CONSOLE.print(f"[red]receipt_lost[/]: {escape(what)}", soft_wrap=True)
-            CONSOLE.print("  [dim]the request was answered: what it should do is done[/]", soft_wrap=True)
+            CONSOLE.print("  [dim]the request itself was answered[/]", soft_wrap=True)
 
     return keep
 
 
 def _add(path: Path, line: bytes) -> None:
-    """Adds a whole line or nothing. Raises OSError."""
+    """Appends a whole line or nothing. Raises OSError."""
     file, written = _opened(path), 0
     try:
         while written < len(line):
             written += os.write(file, line[written:])
     except OSError:
         end = os.lseek(file, 0, os.SEEK_CUR)
-        if written and os.fstat(file).st_size == end:  # nobody has added anything behind it
+        if written and os.fstat(file).st_size == end:  # nobody has appended anything since
             os.ftruncate(file, end - written)
         raise
     finally:

@@ -1,4 +1,4 @@
-"""The fields of a request as flags of a command line: no code for any one method."""
+"""The fields of a request as options of a command."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from aimass.contract import Method, policy_of
 from aimass.failures import Failure
 
 _DEPTH = 3
-_COMMON = {"json", "output", "project", "all", "wait", "no_wait", "etag"}  # flags that commands have by themselves
+_COMMON = {"json", "output", "project", "all", "wait", "no_wait", "etag"}  # options that are no fields
 _FLAT = {"google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"}  # one word each
 _KINDS = {
     FieldDescriptor.CPPTYPE_BOOL: bool,
@@ -28,7 +28,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Flag:
-    """A field that can be given on the command line; `path` leads to it through the request."""
+    """A field that is an option; `path` leads to it through the request."""
 
     field: FieldDescriptor
     path: tuple[str, ...]
@@ -58,7 +58,7 @@ class Flag:
 
     @property
     def help(self) -> str:
-        """What the contract says of it."""
+        """The comment of the field in the contract."""
         said = contract.comments().get(self.field.full_name, "")
         if self.field.enum_type:
             values = [value.name for value in self.field.enum_type.values[1:]]
@@ -68,7 +68,7 @@ class Flag:
 
 
 def positional(method: Method) -> tuple[str, ...]:
-    """The fields that need no flag: those of the route, or the name of what is made."""
+    """The fields that are arguments: those of the route, or the name of what is created."""
     if method.path_fields or method.verb != "POST":
         return method.path_fields
     first = next(iter(method.takes.fields), None)
@@ -77,7 +77,7 @@ def positional(method: Method) -> tuple[str, ...]:
 
 
 def flags(method: Method) -> list[Flag]:
-    """The other fields, messages taken apart; a name that is taken or occurs twice gets the name of what it is in."""
+    """The other fields, also those of messages in the request. A name that occurs twice gets its message as prefix."""
     found = [
         Flag(field, path, path[-1]) for field, path in _leaves(method.takes, ()) if path[0] not in positional(method)
     ]
@@ -98,9 +98,9 @@ def _leaves(descriptor: Descriptor, above: tuple[str, ...]) -> Iterator[tuple[Fi
 
 
 def gather(found: list[Flag], given: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, Any]:
-    """The request: what came as JSON, with the flags that were given on top. Raises Failure for JSON that is none."""
+    """The request: the JSON in `start`, overridden by the options in `given`. Raises Failure for invalid JSON."""
     if not isinstance(start, Mapping):
-        raise Failure("invalid_value", "--json is no JSON object")
+        raise Failure("invalid_value", "--json is not a JSON object")
     request: dict[str, Any] = orjson.loads(orjson.dumps(start))
     for flag in found:
         value = given.get("_".join(flag.path))
@@ -110,13 +110,13 @@ def gather(found: list[Flag], given: Mapping[str, Any], start: Mapping[str, Any]
         for step in flag.path[:-1]:
             into = into.setdefault(step, {})
             if not isinstance(into, dict):
-                raise Failure("invalid_value", f"--{flag.name}: {step} is no JSON object in --json")
+                raise Failure("invalid_value", f"--{flag.name}: {step} is not a JSON object in --json")
         into[flag.path[-1]] = parse(value, f"--{flag.name}") if flag.json else value
     return request
 
 
 def parse(text: str, where: str) -> Any:
-    """JSON, or `@file` that holds it, or `-` for stdin. Raises Failure."""
+    """JSON, or `@FILE` with it, or `-` for stdin. Raises Failure."""
     file = "/dev/stdin" if text == "-" else text[1:] if text.startswith("@") else ""
     try:
         return orjson.loads(Path(file).read_bytes() if file else text)

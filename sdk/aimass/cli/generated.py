@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from aimass import contract
 from aimass.cli import calling
 from aimass.cli.flags import Flag, flags, gather, parse, positional
-from aimass.cli.output import Format, line, show
+from aimass.cli.output import Format, Output, line, show
 from aimass.cli.tables import CONSOLE
 from aimass.client import Client
 from aimass.contract import Method, policy_of
@@ -21,7 +21,7 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 def command_name(method: Method) -> str:
-    """What is left of a method's name without its service's noun: get_model_version of models is get-version."""
+    """A method's name without its service's noun: get_model_version of models is get-version."""
     noun = method.service
     single = noun[:-1] if noun.endswith("s") else noun
     words = method.name
@@ -34,15 +34,21 @@ def group(service: str) -> typer.Typer:
     """The commands of one service."""
     methods = contract.services()[service]
     said = contract.comments().get(next(iter(methods.values())).descriptor.containing_service.full_name, "")
-    app = typer.Typer(help=said, short_help=said.split(". ")[0], no_args_is_help=True)
+    app = typer.Typer(help=said, short_help=_first(said), no_args_is_help=True)
     for method in methods.values():
         if not method.raw and not any(f.message_type and f.name == "body" for f in method.takes.fields):
-            app.command(command_name(method))(command(method))
+            run = command(method)
+            app.command(command_name(method), short_help=_first(run.__doc__ or ""))(run)
     return app
 
 
+def _first(text: str) -> str:
+    """The first sentence, for a list of commands."""
+    return f"{text.partition('. ')[0].rstrip('.')}."
+
+
 def command(method: Method) -> Callable[..., None]:
-    """A function that typer reads as the command of a method."""
+    """The command of a method, as a function that typer reads."""
     found = flags(method)
 
     def run(**given: Any) -> None:
@@ -63,7 +69,7 @@ def _positional(method: Method, name: str) -> inspect.Parameter:
     number = name not in method.path_fields or field.cpp_type == field.CPPTYPE_STRING
     kind = str if number else int
     said = contract.comments().get(field.full_name, "")
-    annotation = Annotated[kind, typer.Argument(help=said, show_default=False)]  # type: ignore[valid-type]
+    annotation = Annotated[kind, typer.Argument(metavar=name.upper(), help=said, show_default=False)]  # type: ignore[valid-type]
     # A version may be left out where 0 means the newest.
     default = inspect.Parameter.empty if kind is str or policy_of(field).required else 0
     return inspect.Parameter(name, _KEYWORD, annotation=annotation, default=default)
@@ -76,32 +82,29 @@ def _option(flag: Flag) -> inspect.Parameter:
 
 
 def _extras(method: Method) -> list[inspect.Parameter]:
-    """The flags that do not come from fields."""
+    """The options that are no fields."""
     found: list[tuple[str, Any, Any]] = []
     if method.body == "*":
         found.append(
-            ("json_", Annotated[str, typer.Option("--json", help="The request as JSON, @FILE or - for stdin.")], "")
+            ("json_", Annotated[str, typer.Option("--json", help="The request as JSON, @FILE, or - for stdin.")], "")
         )
     if method.policy.etag_required:
-        what = "Only if it has this etag; that of the moment if not said."
+        what = "Only if it still has this etag; its current one if unset."
         found.append(("etag_", Annotated[str, typer.Option("--etag", help=what)], ""))
     if method.keyed:
-        what = "A word of yours: the same request with the same one has one effect and one answer."
+        what = "A key of your choice: repeating the command with it has one effect and one answer."
         found.append(("idempotency_key_", Annotated[str, typer.Option("--idempotency-key", help=what)], ""))
     if method.long_work:
-        what = "Wait for the end and show what came of it."
+        what = "Wait until it has ended and show the result."
         found.append(("wait_", Annotated[bool, typer.Option("--wait/--no-wait", help=what)], True))
     if method.items:
-        found.append(("all_", Annotated[bool, typer.Option("--all", help="Go through all pages.")], False))
-    what = "How results are printed."
-    found.append(("output_", Annotated[Format, typer.Option("--output", "-o", help=what)], Format.TABLE))
-    project = Annotated[str, typer.Option("--project", envvar="AIMASS_PROJECT", help="The project.")]
-    found.append(("project_", project, "default"))
+        found.append(("all_", Annotated[bool, typer.Option("--all", help="Fetch all pages.")], False))
+    found += [("output_", Output, Format.TABLE), ("project_", calling.Project, "default")]
     return [inspect.Parameter(name, _KEYWORD, annotation=kind, default=value) for name, kind, value in found]
 
 
 def perform(method: Method, found: list[Flag], given: dict[str, Any]) -> None:
-    """Makes the call and prints what came of it. Raises Failure."""
+    """Makes the call and prints the answer. Raises Failure."""
     request = gather(found, given, parse(given["json_"], "--json") if given.get("json_") else {})
     request |= {name: given[name] for name in positional(method)}
     form = given["output_"]
@@ -144,10 +147,10 @@ def _everything(method: Method, items: Any) -> Message:
 
 
 def _etag(client: Client, method: Method, request: dict[str, Any]) -> str:
-    """The etag that the thing has now."""
+    """The current etag of what the request names."""
     getter = next((m for m in contract.services()[method.service].values() if _gets(m, method)), None)
     if getter is None:
-        raise Failure("etag_required", f"{command_name(method)} needs --etag: that of the thing as you saw it last")
+        raise Failure("etag_required", f"{command_name(method)} needs --etag, as you last read it")
     named = {name: request[name] for name in method.path_fields}
     return str(getattr(getattr(client, method.service), getter.name)(**named).etag)
 

@@ -1,4 +1,4 @@
-"""The commands about the installation: start it, log in to it, see how it is, find out what is wrong."""
+"""The commands about an installation: start it, log in to it, look at it, find what is wrong."""
 
 import importlib.util
 import os
@@ -10,22 +10,24 @@ import typer
 
 from aimass.cli import calling, checks, output
 from aimass.cli.checks import Finding, Grade
-from aimass.cli.output import Format
+from aimass.cli.output import Format, Output
 from aimass.cli.tables import CONSOLE, shown, spoken, table
 from aimass.client import Client
 from aimass.door import Door, Grant, alone, find, kept, save
 from aimass.encoding import plain
 from aimass.failures import Failure
 
-_MARKS = {Grade.GOOD: "[green]ok[/]", Grade.POOR: "[yellow]mind[/]", Grade.BAD: "[red]bad[/]"}
+_MARKS = {Grade.GOOD: "[green]ok[/]", Grade.POOR: "[yellow]warning[/]", Grade.BAD: "[red]bad[/]"}
 
 
 def up(
-    services: Annotated[list[str] | None, typer.Argument(help="Which services; all of them if not said.")] = None,
+    services: Annotated[
+        list[str] | None, typer.Argument(metavar="SERVICE", help="The services to start; all if unset.")
+    ] = None,
 ) -> None:
-    """Start the services in this terminal; Ctrl-C stops them.
+    """Start the services in this terminal. Ctrl-C stops them.
 
-    They keep everything in AIMASS_HOME (`.aimass` here) and listen on AIMASS_GATEWAY_HTTP_PORT (8080).
+    They store everything in AIMASS_HOME (`.aimass` if unset), and listen on AIMASS_GATEWAY_HTTP_PORT (8080 if unset).
     """
     if importlib.util.find_spec("services") is None:
         raise Failure(
@@ -36,23 +38,22 @@ def up(
 
 
 def login(
-    url: Annotated[str, typer.Argument(help="Where the gateway is: https://aimass.example.org")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="The gateway: https://aimass.example.org")],
     key: Annotated[
-        str, typer.Option(envvar="AIMASS_KEY", help="The key; asked for if not said.", show_default=False)
+        str, typer.Option(envvar="AIMASS_KEY", help="The API key; prompted for if unset.", show_default=False)
     ] = "",
     ca: Annotated[
-        str, typer.Option(envvar="AIMASS_CA", help="PEM file of the authority to trust.", show_default=False)
+        str,
+        typer.Option(envvar="AIMASS_CA", help="PEM file of the authority to trust.", show_default=False),
     ] = "",
-    issuer: Annotated[
-        str, typer.Option(help="Log in with this issuer in the browser; its token takes the place of a key.")
-    ] = "",
+    issuer: Annotated[str, typer.Option(help="Log in with this issuer in the browser, instead of with a key.")] = "",
 ) -> None:
-    """Keep an address and a key for the next calls, after a look whether they work."""
+    """Save the address of a gateway and a key, after checking that they work."""
     grant: Grant | None = None
     if issuer:
         from aimass.cli.browser import logged_in  # few commands need it
 
-        # Before there is another: some issuers end all logins of a user with a client when they take one back.
+        # Before the new login: some issuers end all logins of a user with a client when one is revoked.
         secret, grant = logged_in(find(url, "token").url, issuer, ca, _leave_earlier)
     else:
         secret = key or typer.prompt("Key", hide_input=True)
@@ -62,39 +63,39 @@ def login(
             earlier = None if grant else _earlier()
             path = save(Door(client.door.url, client.door.key, ca=client.door.ca, grant=grant))
     _leave(earlier)
-    typer.echo(f"{who.principal} of tenant {who.tenant}; kept in {path}, readable by you only")
+    typer.echo(f"{who.principal} of tenant {who.tenant}; saved in {path}, readable only by you")
 
 
 def _earlier() -> Grant | None:
-    """The login that another one takes the place of."""
-    with suppress(Failure):  # what cannot be read is overwritten
+    """The login that is about to be replaced."""
+    with suppress(Failure):  # a file that cannot be read is overwritten
         if door := kept():
             return door.grant
     return None
 
 
 def _leave_earlier() -> None:
-    """Waits for a process that renews it: what it is about to get would be overwritten, and nobody could take it back.
+    """Revokes the login that is about to be replaced. Waits for a process that renews it, whose token would be lost.
 
-    Raises Failure where nothing can be kept.
+    Raises Failure if nothing can be saved.
     """
     with alone():
         _leave(_earlier())
 
 
 def _leave(grant: Grant | None) -> None:
-    """Has the issuer of a login take it back, as `logout` does; nobody is kept from logging in where that fails."""
+    """Revokes a login with its issuer, as `logout` does. A failure does not end the command."""
     if grant:
         from aimass.renewal import withdraw
 
         try:
             withdraw(grant)
         except Failure as failure:
-            typer.echo(f"the issuer could not be told that the login before has ended: {failure.detail}", err=True)
+            typer.echo(f"the issuer did not revoke the earlier login: {failure.detail}", err=True)
 
 
 def logout() -> None:
-    """Forget what `aimass login` kept; an issuer is told that it is to renew this login no more."""
+    """Delete what `aimass login` saved, and revoke a login with its issuer."""
     from aimass.renewal import log_out
 
     door, failure = log_out()
@@ -102,11 +103,11 @@ def logout() -> None:
         raise Failure("no_key", "nobody is logged in here")
     typer.echo(f"logged out of {door.url}")
     if failure:
-        raise Failure(failure.code, f"logged out here; the issuer could not be told: {failure.detail}")
+        raise Failure(failure.code, f"logged out here; the issuer did not revoke the login: {failure.detail}")
 
 
-def status(output_: Annotated[Format, typer.Option("--output", "-o")] = Format.TABLE) -> None:
-    """Show who you are here, which models serve, and what is being worked on."""
+def status(output_: Output = Format.TABLE) -> None:
+    """Show who you are, which models serve, and which operations run."""
     with calling.client() as client:
         who = client.access.who_am_i()
         releases = list(client.releases.iterate_releases())
@@ -117,7 +118,7 @@ def status(output_: Annotated[Format, typer.Option("--output", "-o")] = Format.T
         address = client.door.url
     if output_ is Format.JSON:
         lists = {"releases": [plain(one) for one in releases], "operations": [plain(one) for one in running]}
-        output.pairs_json({"url": address, "principal": plain(who), **lists})
+        output.as_json({"url": address, "principal": plain(who), **lists})
         return
     typer.echo(f"{address}: {who.principal} of tenant {who.tenant}, project {who.project}")
     serving = [
@@ -135,7 +136,10 @@ def status(output_: Annotated[Format, typer.Option("--output", "-o")] = Format.T
 
 
 def doctor() -> None:
-    """Look for what keeps AI Mass from working here, and say what to do. Exit code 1 if something is bad."""
+    """Find what keeps AI Mass from working on this machine, and say what to do.
+
+    Exit code 1 if something is bad.
+    """
     worst = Grade.GOOD
     for finding in checks.everything(os.environ):
         _tell(finding)

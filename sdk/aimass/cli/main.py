@@ -1,4 +1,4 @@
-"""The command `aimass`: hand-made commands first, then one group for each service of the contract."""
+"""The command `aimass`: written commands first, then a group for each service of the contract."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -16,19 +16,24 @@ from aimass.cli.receipts import verify
 from aimass.cli.tables import CONSOLE
 from aimass.failures import Failure
 
-_HELP = """Raw data becomes served, watched models.
+_HELP = """Turn raw data into models that serve predictions and are watched.
 
-Begin with `aimass up` here, or `aimass login URL` for an installation elsewhere; `aimass doctor` says what is wrong.
-A first data set: `aimass upload FILE`, `aimass sources create NAME --upload DIGEST --format csv`,
-`aimass extract NAME`.
+Start an installation here with `aimass up`, or use one elsewhere with `aimass login URL`.
+`aimass doctor` finds what is wrong.
 
-Exit codes: 0 done, 1 refused, 2 wrong usage, 3 nothing answers, 4 no key or not allowed,
-5 done but receipts could not be kept, 130 interrupted."""
-_SERVICES = "Services of the contract"
+Example, a first data set:
+
+  aimass upload flights.csv
+  aimass sources create flights --upload DIGEST --format csv
+  aimass extract flights
+
+Exit codes: 0 done, 1 refused, 2 wrong usage, 3 no answer, 4 no key or not allowed,
+5 done but receipts not saved, 130 interrupted."""
+_SERVICES = "Every method, by service"
 
 
 class _Commands(TyperGroup):
-    """Hand-made commands, and groups that are made from the contract when they are asked for."""
+    """Written commands, and groups that are generated from the contract when they are used."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return [*super().list_commands(ctx), *(name.replace("_", "-") for name in contract.services())]
@@ -47,9 +52,9 @@ class _Commands(TyperGroup):
 def build() -> typer.Typer:
     """The whole command line."""
     app = typer.Typer(name="aimass", pretty_exceptions_enable=False)
-    app.callback(help=_HELP, cls=_Commands, no_args_is_help=True, result_callback=calling.ended)(calling.wishes)
+    app.callback(help=_HELP, cls=_Commands, no_args_is_help=True, result_callback=calling.ended)(calling.global_options)
     panels: dict[str, tuple[Callable[..., Any], ...]] = {
-        "This machine": (
+        "Installation": (
             installation.up,
             installation.login,
             installation.logout,
@@ -58,7 +63,7 @@ def build() -> typer.Typer:
             backup,
             restore,
         ),
-        "Work": (work.upload, work.extract, work.predict, invoice, verify),
+        "Daily work": (work.upload, work.extract, work.predict, invoice, verify),
     }
     for panel, commands in panels.items():
         for command in commands:

@@ -1,11 +1,12 @@
-"""What the command line prints: tables for people, JSON for programs, failures with what to do."""
+"""What commands print: tables for people, JSON for programs, failures with advice."""
 
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+import typer
 from google.protobuf.message import Message
 
 from aimass.cli.tables import CONSOLE, pairs, shown, spoken, table
@@ -23,15 +24,15 @@ _WHO = (
 )
 _ADVICE = {
     "no_key": "",
-    "unauthenticated": "the key is missing or wrong: `aimass login` takes another one",
-    "signature_invalid": "requests of this key have to be signed: the guide on signatures says how",
-    "signature_stale": "a clock is wrong, of this machine or of the gateway, or the request lay for a minute",
-    "token_invalid": "the key is missing or wrong: `aimass login` takes another one",
-    "unavailable": "is it running? `aimass doctor` looks for the reason",
-    "quota_exceeded": "a budget is spent: `aimass quotas list` shows which, and who administers them can raise it",
-    "rate_limited": "slow down, or ask for a key with a higher limit",
-    "etag_mismatch": "somebody changed it meanwhile: look at it again, then repeat",
-    "forbidden": "the key may not do this: `aimass access who-am-i` shows what it may",
+    "unauthenticated": "the key is missing or wrong: `aimass login` saves another one",
+    "signature_invalid": "requests of this key must be signed: see the guide on signed requests",
+    "signature_stale": "the clock of this machine or of the gateway is wrong, or the request was delayed for a minute",
+    "token_invalid": "the key is missing or wrong: `aimass login` saves another one",
+    "unavailable": "is it running? `aimass doctor` finds the reason",
+    "quota_exceeded": "a quota is used up: `aimass quotas list` shows which; an administrator can raise it",
+    "rate_limited": "call less often, or ask for a higher limit",
+    "etag_mismatch": "it has changed since you read it: read it again, then repeat",
+    "forbidden": "the key has no permission for this: `aimass access who-am-i` shows those that it has",
 }
 
 
@@ -42,15 +43,18 @@ class Format(StrEnum):
     JSON = "json"
 
 
+Output = Annotated[Format, typer.Option("--output", "-o", help="How results are printed.")]
+
+
 def exit_code(failure: Failure) -> int:
-    """3 when nothing answers, 4 when the caller is not known or may not, 1 for everything else."""
+    """3 without an answer, 4 without a valid key or permission, 1 for all else."""
     if failure.code in ("unavailable", "deadline_exceeded") and not failure.status:
         return 3
     return 4 if failure.code in _WHO else 1
 
 
 def explain(failure: Failure) -> None:
-    """Says on stderr what went wrong, where, and what may help."""
+    """Prints on stderr what went wrong, where, and what may help."""
     CONSOLE.print(f"[red]{failure.code}[/]: {shown(failure.detail)}", soft_wrap=True)
     for violation in failure.violations:
         CONSOLE.print(f"  {shown(violation.pointer)} {shown(violation.rule)}", soft_wrap=True)
@@ -61,12 +65,9 @@ def explain(failure: Failure) -> None:
 
 
 def show(message: Message, form: Format) -> None:
-    """Prints a message: a list as a table with a line for each item, anything else as names and values.
-
-    What has one list beside other values is these values, and then the list.
-    """
+    """Prints a message: names and values, then a table if it has one list of messages."""
     if form is Format.JSON:
-        pairs_json(plain(message))
+        as_json(plain(message))
         return
     document = spoken(message)
     lists = [field.name for field in message.DESCRIPTOR.fields if field.is_repeated and field.message_type]
@@ -77,7 +78,7 @@ def show(message: Message, form: Format) -> None:
         pairs(document)
         return
     items = document[lists[0]]
-    if isinstance(schema := rest.get("schema"), Mapping):  # of rows, in which names have no order
+    if isinstance(schema := rest.get("schema"), Mapping):  # of rows, whose fields have no order
         columns = schema.get("columns", [])
         rest["schema"] = [f"{column['name']} {column['type']}" for column in columns]
         items = [{column["name"]: item.get(column["name"]) for column in columns} for item in items]
@@ -94,6 +95,6 @@ def line(message: Message) -> None:
     sys.stdout.flush()
 
 
-def pairs_json(document: Mapping[str, Any]) -> None:
+def as_json(document: Any) -> None:
     """Prints plain values as JSON."""
     sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")

@@ -9,38 +9,40 @@ from typing import Annotated, Any
 import typer
 
 from aimass.cli.calling import client
-from aimass.cli.output import Format, pairs_json
+from aimass.cli.output import Format, Output, as_json
 from aimass.cli.tables import table
 from aimass.failures import Failure
 from aimass.receipts import Receipt
 
-_KEY = "The public key, as `aimass access get-receipt-key` shows it, or a file with it; asked for if not said."
+_KEY = "The public key of `aimass access get-receipt-key`, or a file with it; the gateway's if unset."
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="What --receipts kept.", exists=True, dir_okay=False, readable=True)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file of --receipts.", exists=True, dir_okay=False, readable=True)
+    ],
     key: Annotated[str, typer.Option(help=_KEY, show_default=False)] = "",
-    output_: Annotated[Format, typer.Option("--output", "-o", help="How results are printed.")] = Format.TABLE,
+    output_: Output = Format.TABLE,
 ) -> None:
-    """Verify receipts that were kept, with the bodies beside them.
+    """Verify the receipts in FILE against the bodies beside them.
 
-    With --key nobody is asked. Exit code 1 if one does not hold, or there is none.
+    With --key, no gateway is called. Exit code 1 if a receipt is not valid, or there is none.
     """
     public, found = _key(key), []
     for number, one in enumerate(_kept(file), 1):
         found.append({"line": number, **_said(public, *one)})
     if output_ is Format.JSON:
-        pairs_json({"receipts": found})
+        as_json({"receipts": found})
     else:
         table("receipts", found)
     if bad := sum(not one["holds"] for one in found):
-        raise Failure("receipt_invalid", f"{bad} of {len(found)} receipts do not hold")
+        raise Failure("receipt_invalid", f"{bad} of {len(found)} receipts are not valid")
     if not found:
-        raise Failure("receipt_invalid", f"{file} holds no receipts")
+        raise Failure("receipt_invalid", f"{file} has no receipts")
 
 
 def _said(public: bytes, receipt: Receipt, request: bytes, answer: bytes) -> dict[str, Any]:
-    """What a receipt says, if it holds; why it does not."""
+    """The values of a receipt if it is valid, else the reason."""
     try:
         receipt.verify(public, request, answer)
     except Failure as failure:
@@ -58,7 +60,7 @@ def _kept(file: Path) -> Iterator[tuple[Receipt, bytes, bytes]]:
                 bodies = [base64.b64decode(said[name], validate=True) for name in ("request", "answer")]
                 receipt = Receipt.from_json(json.dumps(said["receipt"]))
             except (ValueError, TypeError, KeyError, RecursionError, Failure):
-                raise Failure("receipt_invalid", f"line {number} of {file} is no receipt") from None
+                raise Failure("receipt_invalid", f"line {number} of {file} is not a receipt") from None
             yield receipt, bodies[0], bodies[1]
 
 
@@ -73,5 +75,5 @@ def _key(said: str) -> bytes:
     except (OSError, ValueError):  # what is no text, and no base64
         found = b""
     if len(found) != 32:
-        raise Failure("invalid_value", "--key is no public key of receipts, which is 32 bytes as base64")
+        raise Failure("invalid_value", "--key is not a public key, which is 32 bytes as base64")
     return found

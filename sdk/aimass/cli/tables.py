@@ -1,4 +1,4 @@
-"""Tables for people: words instead of the contract's names, and no more columns than a terminal holds."""
+"""Tables for people: short names of enums, and no more columns than fit on the terminal."""
 
 import os
 import sys
@@ -16,11 +16,11 @@ from rich.table import Table
 
 from aimass.encoding import plain
 
-CONSOLE = Console(stderr=True, highlight=False)  # what is said about the work; results go to stdout
+CONSOLE = Console(stderr=True, highlight=False)  # progress and hints; results go to stdout
 _WIDTH, _LONGEST = 60, 2_000  # characters of a value on a screen: in a table, and by itself
 _LARGE = 1e6  # from here on six digits would be an exponent
 _APART = 2  # characters between two columns
-# What a terminal would do instead of showing it, as Python writes it; lines and tabs stay.
+# Control characters, in the spelling of Python; line feeds and tabs stay.
 _COMMANDS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 # What is left out first where a line has no room for all, even if the others could be read when they are folded.
 _SPARE = ("etag", "update_time", "create_time", "delete_time", "tenant", "description")
@@ -31,7 +31,7 @@ _WORD = 36  # characters of the longest word that is not folded: an id
 
 
 def shown(text: str) -> str:
-    """What somebody has written, for a console: neither markup nor anything that a terminal obeys."""
+    """Text of others, for the console: without markup or control characters."""
     return escape(_visible(text))
 
 
@@ -40,7 +40,7 @@ def _visible(text: str) -> str:
 
 
 def spoken(message: Message) -> dict[str, Any]:
-    """A message as people read it: enums without their type, times to the second, six digits of what was measured."""
+    """A message as plain values for people: enums without prefix, times to the second, floats to six digits."""
     return _spoken(plain(message), message.DESCRIPTOR)
 
 
@@ -67,7 +67,7 @@ def _value(value: Any, field: FieldDescriptor) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """What a Struct holds, in which every number is a fraction."""
+    """A value of a Struct, where every number is a float."""
     if isinstance(value, Mapping):
         return {name: _whole(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -76,9 +76,9 @@ def _whole(value: Any) -> Any:
 
 
 def table(title: str, items: Iterable[Mapping[str, Any]], whole: bool = False) -> None:
-    """A line for each item, a column for each name that any of them has something to say of; for all names if `whole`.
+    """Prints a line for each item and a column for each name that has a value; for all names if `whole`.
 
-    Columns that have no room on a terminal are left out, and said.
+    Columns that do not fit on the terminal are left out, which stderr says.
     """
     items = list(items)
     names = list(dict.fromkeys(name for item in items for name in item))
@@ -100,7 +100,7 @@ def table(title: str, items: Iterable[Mapping[str, Any]], whole: bool = False) -
 
 
 def _crowded(columns: dict[str, list[str]], room: int) -> list[str]:
-    """Takes columns out until the others have room, and says which, with what is the same in all lines."""
+    """Removes columns until the others fit. Returns their names, with the value where all lines have the same."""
     taken = list[str]()
     for name in _SPARE:
         if _fits(map(_wanted, columns, columns.values()), room):
@@ -123,18 +123,18 @@ def _fits(widths: Iterable[int], room: int) -> bool:
 
 
 def _wanted(title: str, cells: list[str]) -> int:
-    """Characters of a column that nothing is folded in."""
+    """Width of a column without folding."""
     return max(cell_len(line) for text in (title, *cells) for line in text.split("\n"))
 
 
 def _needed(title: str, cells: list[str]) -> int:
-    """Characters of a column that can be read."""
+    """Width of a column that is folded but can be read."""
     word = max(cell_len(word) for text in (title, *cells) for word in text.split() or [""])
     return min(_wanted(title, cells), max(word if word <= _WORD else 0, _FOLDED))
 
 
 def _widths(columns: Mapping[str, list[str]], room: int) -> dict[str, int]:
-    """What each column gets of a line that has no room for all of them; nothing is said where it has."""
+    """The width of each column if not all fit without folding; empty if they do."""
     wanted = {name: _wanted(name, cells) for name, cells in columns.items()}
     needed = {name: _needed(name, cells) for name, cells in columns.items()}
     if _fits(wanted.values(), room) or not _fits(needed.values(), room):
@@ -147,7 +147,7 @@ def _widths(columns: Mapping[str, list[str]], room: int) -> dict[str, int]:
 
 
 def pairs(document: Mapping[str, Any]) -> bool:
-    """Names and values, one to a line; what is empty is left out. Whether there was anything."""
+    """Prints names and values, one on a line, without empty ones. Returns whether there were any."""
     drawn = Table(box=None, show_header=False, pad_edge=False)
     drawn.add_column(style="bold")
     drawn.add_column(overflow="fold")
@@ -157,7 +157,7 @@ def pairs(document: Mapping[str, Any]) -> bool:
 
 
 def _print(drawn: Table, rows: Sequence[Sequence[str]], heads: Sequence[str] = ()) -> None:
-    """Lines for another program are as long as what they say: only for a screen are they cut and filled."""
+    """Prints rows. Only on a terminal are cells cut and folded."""
     if not _screen():
         _write([[*map(_visible, heads)], *rows] if heads else rows)
         return
@@ -167,7 +167,7 @@ def _print(drawn: Table, rows: Sequence[Sequence[str]], heads: Sequence[str] = (
 
 
 def _write(rows: Sequence[Sequence[str]]) -> None:
-    """In columns as far as their values are short: one that is long makes no other line longer."""
+    """Writes rows in columns; a long cell does not widen its column."""
     split = [[cell.split("\n") for cell in row] for row in rows]
     wide = [min(max(cell_len(part) for cell in column for part in cell), _WIDTH) for column in zip(*split, strict=True)]
     for row in split:
@@ -185,7 +185,7 @@ def _said(value: Any) -> bool:
 
 
 def _line(text: str) -> str:
-    """Another program reads an item from each line."""
+    """Text in one line unless it goes to a terminal: programs read an item from each line."""
     return text if _screen() else " ".join(text.splitlines())
 
 
@@ -195,7 +195,7 @@ def _cell(value: Any, width: int) -> str:
 
 
 def _text(value: Any) -> str:
-    """Words as they are, names with what is said of them: what is plain first, what is nested deeper as JSON."""
+    """A value as text: strings as they are, mappings as name=value with nested values last, as JSON."""
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, list) and all(isinstance(one, str) for one in value):

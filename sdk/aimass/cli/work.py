@@ -1,32 +1,32 @@
-"""The commands that take more than one call: upload, extract, predict."""
+"""The commands that make several calls: upload, extract, predict."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.progress import Progress
 
 from aimass.cli import calling, output
+from aimass.cli.calling import Project
 from aimass.cli.flags import parse
-from aimass.cli.output import Format
+from aimass.cli.output import Format, Output
 from aimass.cli.tables import CONSOLE, shown, table
 from aimass.client import Client
 from aimass.failures import Failure
 from aimass.v1 import datasets_pb2, schema_pb2, sources_pb2
 
-_Project = Annotated[str, typer.Option("--project", envvar="AIMASS_PROJECT", help="The project.")]
-_Output = Annotated[Format, typer.Option("--output", "-o", help="How results are printed.")]
-
 
 def upload(
-    file: Annotated[Path, typer.Argument(help="The file.", exists=True, dir_okay=False, readable=True)],
-    to: Annotated[str, typer.Option(help="What it is for: sources or artifacts.")] = "sources",
-    resume: Annotated[str, typer.Option(help="The id of an upload that was begun before.")] = "",
-    output_: _Output = Format.TABLE,
-    project: _Project = "default",
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file.", exists=True, dir_okay=False, readable=True)],
+    to: Annotated[str, typer.Option(help="What the file is for: sources or artifacts.")] = "sources",
+    resume: Annotated[str, typer.Option(help="The id of an upload to continue.")] = "",
+    output_: Output = Format.TABLE,
+    project: Project = "default",
 ) -> None:
-    """Upload FILE and print its digest, by which a source or a model version names it."""
+    """Upload FILE and print its digest, for a source or a model version.
+
+    Example: aimass upload flights.csv
+    """
     with calling.client(project) as client, Progress(console=CONSOLE, transient=True) as progress:
         bar = progress.add_task(shown(file.name), total=max(file.stat().st_size, 1))
         done = client.upload(file, to, resume or None, lambda now, _: progress.update(bar, completed=now))
@@ -37,21 +37,20 @@ def upload(
 
 
 def extract(
-    source: Annotated[str, typer.Argument(help="The source; its rule and data set get the same name.")],
-    output_: _Output = Format.TABLE,
-    project: _Project = "default",
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source, whose rule has the same name.")],
+    output_: Output = Format.TABLE,
+    project: Project = "default",
 ) -> None:
-    """Read what is new in SOURCE into its data set, and show the data set.
+    """Read what is new in SOURCE into its data set, and show the new version.
 
-    A source without a rule of its name gets one: for a CSV file or JSON lines, the columns that the preview suggests.
-    Names with a dash keep it: the rule is named like the source.
+    For CSV and JSON lines, a missing rule is created from the first records.
     """
     with calling.client(project) as client:
         _rule(client, source)
         done = client.extractions.run_extraction(rule=source).result(progress=CONSOLE.is_terminal)
         version = done.data_set_version or client.data_sets.get_data_set(data_set=done.data_set).latest_version
         if not version:
-            raise Failure("failed_precondition", f"{source} holds no rows that its rule accepts")
+            raise Failure("failed_precondition", f"{source} has no rows that its rule accepts")
         found = client.data_sets.get_data_set_version(data_set=done.data_set, version=version)
     if not done.data_set_version:
         CONSOLE.print("nothing new")
@@ -59,14 +58,14 @@ def extract(
 
 
 def _rule(client: Client, source: str) -> None:
-    """Makes sure that the rule named like the source is there and active."""
+    """Creates and activates the rule with the source's name where needed."""
     try:
         rule = client.rules.get_rule(rule=source)
     except Failure as failure:
         if failure.code != "not_found":
             raise
         rule = client.rules.create_rule(rule=source, source=source, definition=_definition(client, source))
-        CONSOLE.print(f"[dim]made the rule {source} from what its first records look like[/]")
+        CONSOLE.print(f"[dim]created the rule {source} from the first records[/]")
     if not rule.active_version:
         client.rules.activate_rule(rule=source, version=rule.latest_version)
 
@@ -100,27 +99,32 @@ def _describe(version: datasets_pb2.DataSetVersion, form: Format) -> None:
         columns.append(row | {"smallest": quality.minimum, "largest": quality.maximum})
     table("columns", columns)
     for reason, count in version.quality.quarantined.items():
-        typer.echo(f"put aside: {count:,} {reason}")
+        typer.echo(f"quarantined: {count:,} {reason}")
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="The model.")],
-    rows: Annotated[str, typer.Argument(help="A row or a list of rows as JSON; @FILE, or - for stdin.")],
-    version: Annotated[int, typer.Option(help="The version; the release decides if not said.")] = 0,
-    output_: _Output = Format.TABLE,
-    project: _Project = "default",
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model.")],
+    rows: Annotated[
+        str, typer.Argument(metavar="ROWS", help="A row or a list of rows as JSON, @FILE, or - for stdin.")
+    ],
+    version: Annotated[int, typer.Option(help="The version; the one that the release chooses if unset.")] = 0,
+    output_: Output = Format.TABLE,
+    project: Project = "default",
 ) -> None:
-    """Predict for rows: aimass predict late '{"carrier": "UA", "hour": 17}'."""
+    """Predict for rows.
+
+    Example: aimass predict late '{"carrier": "UA", "hour": 17}'
+    """
     given = parse(rows, "ROWS")
     given = [given] if isinstance(given, dict) else given
     if not isinstance(given, list) or not all(isinstance(row, dict) for row in given):
-        raise Failure("invalid_value", "rows are a JSON object or a list of them")
+        raise Failure("invalid_value", "ROWS must be a JSON object or a list of them")
     with calling.client(project) as client:
         answer = client.predict(model, rows=given, version=version or None)
     values = {name: [_plain(value) for value in column] for name, column in answer.outputs.items()}
     if output_ is Format.JSON:
         said = {"model": answer.model, "version": answer.version, "request_id": answer.request_id, "outputs": values}
-        typer.echo(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())
+        output.as_json(said)
         return
     predicted = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
     table("predictions", predicted, whole=True)
