@@ -27,7 +27,7 @@ setup: .venv/.all ## Creates .venv with all pinned dependencies
 	@$(BIN)/python -m compileall -q services sdk/aimass
 	@touch $@
 
-demo: $(if $(wildcard .venv/.all),,.venv/.demo) ## Raw flights in, watched predictions out: the main job, in this terminal
+demo: $(if $(wildcard .venv/.all),,.venv/.demo) ## The main job in this terminal: from raw flights to watched predictions
 	$(BIN)/python -m examples.flights
 
 # A test run starts some two hundred processes. They share compiled modules, whatever the environment says: compiling
