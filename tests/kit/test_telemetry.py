@@ -327,6 +327,21 @@ async def test_a_log_record_says_itself_whose_it_is(told: Telemetry, bus: Memory
     assert (found["aimass.tenant"], found["request_id"], found["service.name"]) == ("rival", "r-2", "gateway")
 
 
+async def test_what_a_log_call_adds_is_in_the_file_and_can_be_searched(
+    told: Telemetry, bus: MemoryBus, tmp_path: Path
+) -> None:
+    labels = {"source": "flights-db", "rows": 3, "key": "aim_0123456789abcdef", "place": Path("x"), "severity": "none"}
+    logging.getLogger("services.data.x").info("read", extra={**labels, "operator": True})
+    await told.close()
+
+    (found,) = bus.logs()
+    line = json.loads((tmp_path / "logs" / "test.log").read_text())
+    for said in (found, line):
+        assert (said["source"], said["rows"], said["key"], said["place"]) == ("flights-db", 3, "aim_[redacted]", "x")
+        assert "operator" not in said
+    assert line["severity"] == "INFO", "a label is in the place of no field"
+
+
 async def test_an_exception_leaves_its_trace_in_the_file_without_secrets(told: Telemetry, tmp_path: Path) -> None:
     try:
         raise ValueError("postgresql://app:hunter22@db/x")

@@ -5,6 +5,7 @@ import logging
 import logging.handlers
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from services.kit.auth import SYSTEM, Scope
 from services.kit.redaction import redact
@@ -32,6 +33,15 @@ def _context(record: logging.LogRecord) -> tuple[Scope, str]:
     return scope, getattr(record, "request_id", "") or request_id
 
 
+# What a log record has anyway, and what `extra` says that is no label of its line.
+_NO_LABELS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "operator", "tenant", "project", "request_id"}
+
+
+def _labels(record: logging.LogRecord) -> dict[str, Any]:
+    """What else `extra` says: labels of the line, and attributes of the record that is searched."""
+    return {key: value for key, value in vars(record).items() if key not in _NO_LABELS}
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a line, without secrets."""
 
@@ -45,6 +55,8 @@ class JsonLines(logging.Formatter):
             "request_id": request_id,
             "tenant": scope.tenant,
         }
+        for label, value in _labels(record).items():
+            line.setdefault(label, value if isinstance(value, int | float) else redact(str(value)))
         if record.exc_info:
             line["trace"] = redact(self.formatException(record.exc_info))
         return json.dumps(line)
@@ -61,7 +73,7 @@ class ToRecords(logging.Handler):
         if record.name.startswith(_QUIET):
             return
         scope, request_id = _context(record)
-        found = {"request_id": request_id}
+        found = {**_labels(record), "request_id": request_id}
         if record.exc_info and record.exc_info[0]:
             found["exception"] = record.exc_info[0].__name__
         service = record.name.split(".")[1] if record.name.count(".") else ""
