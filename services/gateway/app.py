@@ -117,7 +117,7 @@ def build(config: Config, runtime: Runtime) -> App:
     heard |= {events.LimitChanged: limits_api.changed} | books.heard | statutes.heard | privacy.heard
     more = {"aimass.v1.Limits": limits_api, **books.rpc, **statutes.rpc, **privacy.rpc}
     follow = [bearers.follow] if bearers else []
-    follow += [traffic.substitutes.share, routes.follow, routes.watch, limiting.watch, privacy.watch]
+    follow += [traffic.substitutes.share, routes.follow, routes.watch, limiting.following.watch, privacy.watch]
     return App(
         rpc={"aimass.v1.Access": access_api, "aimass.v1.Roles": RolesApi(roles), **more},
         database=database,

@@ -16,13 +16,13 @@ from aimass.v1 import access_pb2
 from aimass.v1.access_pb2_grpc import AccessStub
 from services.gateway.access.domain import KeyRequest, Signing, Tenant
 from services.gateway.access.events import tenant_changed
-from services.gateway.access.following import POLL
 from services.gateway.access.installation import Given
 from services.gateway.access.keeping import Keeping
 from services.gateway.access.origin import Origin
 from services.gateway.access.service import AccessService
 from services.gateway.access.store import AccessStore
 from services.gateway.database import open_database
+from services.gateway.following import POLL
 from services.gateway.roles.domain import Binding, RoleChange
 from services.gateway.roles.service import Roles
 from services.gateway.roles.store import RoleStore

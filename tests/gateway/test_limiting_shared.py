@@ -41,7 +41,7 @@ async def nodes(tmp_path: Path) -> AsyncIterator[list[Limiting]]:
         made.append((db, Limiting(LimitStore(db), Anyone(), list, lambda: datetime.now(UTC))))
     for _, node in made:
         await node.start()
-    watching = [asyncio.create_task(node.watch()) for _, node in made]
+    watching = [asyncio.create_task(node.following.watch()) for _, node in made]
     yield [node for _, node in made]
     for task in watching:
         task.cancel()

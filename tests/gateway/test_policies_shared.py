@@ -43,7 +43,7 @@ class Node:
     async def start(self) -> None:
         await self.database.start()
         await self.policies.load()
-        self.watching = asyncio.create_task(self.policies.watch())
+        self.watching = asyncio.create_task(self.policies.following.watch())
 
     async def stop(self) -> None:
         self.watching.cancel()

@@ -23,7 +23,7 @@ from services.gateway.access.domain import (
     prefix_of,
     sealed_for,
 )
-from services.gateway.access.following import Following
+from services.gateway.access.following import KeyFollowing
 from services.gateway.access.guests import guest
 from services.gateway.access.installation import Given
 from services.gateway.access.keyring import Keyring
@@ -68,7 +68,7 @@ class AccessService:
         # Whether a principal of a tenant has a budget of his own.
         self.budgeted: Callable[[str, str], bool] = lambda tenant, principal: False
         self.keyring = Keyring(b"", now, roles.book)
-        self.following = Following(store, roles, lambda: self.keyring)
+        self.following = KeyFollowing(store, roles, lambda: self.keyring)
         self.trail = Trail(store.publish, now)
 
     async def start(self) -> None:

@@ -50,7 +50,7 @@ class QuotasApi:
 
     async def changed(self, message: events.QuotaChanged, delivery: Delivery) -> None:
         """Another gateway, or this one, changed a budget."""
-        await self._ledger.reload()
+        await self._ledger.following.reload()
 
 
 class UsageApi:

@@ -47,4 +47,4 @@ class Books:
         ends |= {DataStored: self.storage.stored, ArtifactsStored: self.storage.stored}
         self.ends = Listener(ends, schema.inbox)
         self.start = [ledger.load, self.entries.begin]
-        self.tasks = [ledger.watch, self.entries.watch, self.spending.run]
+        self.tasks = [ledger.following.watch, self.entries.watch, self.spending.run]

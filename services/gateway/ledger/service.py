@@ -1,12 +1,11 @@
 """What one does with budgets and prices, and what was used."""
 
-import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
+from services.gateway.following import Following
 from services.gateway.ledger import domain, events
 from services.gateway.ledger.book import Quotabook
 from services.gateway.ledger.domain import GROUPS, TENANT, Price, PriceList, Question, Quota, Standing, Sum
@@ -17,11 +16,8 @@ from services.gateway.roles.domain import Grant, Holder, lacking
 from services.kit import pages
 from services.kit.auth import Principal
 from services.kit.db import Once
-from services.kit.errors import Failure, Forbidden, NotFound
+from services.kit.errors import Forbidden, NotFound
 from services.kit.pages import Page
-
-log = logging.getLogger(__name__)
-POLL = 0.5  # seconds; a budget counts everywhere after one, although no event tells of it
 
 
 class Ledger:
@@ -39,34 +35,11 @@ class Ledger:
         self._store, self._report, self._now = store, report, now
         self._holds, self._administers = holds, administers
         self.book = Quotabook()
-        self._away = False
+        self.following = Following("quotas", store.near, store.revision, self.load)
 
     async def load(self) -> None:
         """Takes all quotas from the database."""
         self.book.take(await self._store.everything())
-
-    async def reload(self) -> None:
-        """The same; what is held stays when the database cannot be reached."""
-        try:
-            await self.load()
-            self._away = False
-        except Failure as failure:
-            if not self._away:
-                log.warning("quotas stay as they were: %s", failure)
-            self._away = True
-
-    async def watch(self) -> None:
-        """Asks the database for quotas of other gateways, for ever. One that one process holds needs no asking."""
-        seen: tuple[int, ...] = ()
-        while not self._store.near:
-            await asyncio.sleep(POLL)
-            try:
-                revision = await self._store.revision()
-            except Failure:
-                continue  # whoever reads it next says so
-            if revision != seen:
-                await self.reload()
-                seen = revision
 
     async def create(self, caller: Principal, wanted: Quota, once: Once | None) -> Standing:
         """Raises already_exists, invalid_value, forbidden, not_found for a tenant that is not the caller's to see."""

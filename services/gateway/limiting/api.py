@@ -42,4 +42,4 @@ class LimitsApi:
 
     async def changed(self, message: events.LimitChanged, delivery: Delivery) -> None:
         """Another gateway, or this one, changed a limit."""
-        await self._limits.reload()
+        await self._limits.following.reload()

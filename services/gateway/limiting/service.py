@@ -1,11 +1,10 @@
 """What one does with limits."""
 
-import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from services.gateway.following import Following
 from services.gateway.limiting import domain, events
 from services.gateway.limiting.book import Limitbook
 from services.gateway.limiting.domain import Rule, Terms
@@ -15,9 +14,7 @@ from services.kit.auth import Principal
 from services.kit.errors import Code, Failure, Forbidden, InvalidValue, NotFound, Violation
 from services.kit.pages import Page
 
-log = logging.getLogger(__name__)
 _MOST = 100  # limits of one tenant: each is looked at for each new caller
-POLL = 0.5  # seconds; a change counts everywhere after one, although no event tells of it
 
 
 class Tenants(Protocol):
@@ -38,39 +35,12 @@ class Limiting:
     ) -> None:
         """`routes` are what limits of routes can be for."""
         self._store, self._tenants, self._routes, self._now = store, tenants, routes, now
-        self._away = False
         self.book = Limitbook()
+        self.following = Following("limits", store.near, store.revision, self.start)
 
     async def start(self) -> None:
         """Takes all limits from the database."""
         self.book.take(await self._store.everything())
-
-    async def reload(self) -> None:
-        """The same, and keeps what is held when it cannot be reached."""
-        try:
-            await self.start()
-        except Failure as failure:
-            log.warning("limits stay as they were: %s", failure)
-
-    async def watch(self) -> None:
-        """Asks the database for limits set at other gateways, for ever. One that one process holds needs no asking."""
-        seen: tuple[int, ...] = ()
-        while not self._store.near:
-            await asyncio.sleep(POLL)
-            seen = await self._renew(seen)
-
-    async def _renew(self, seen: tuple[int, ...]) -> tuple[int, ...]:
-        """Reads what has changed since; says only once that the database is away."""
-        try:
-            if (revision := await self._store.revision()) != seen:
-                await self.start()
-            self._away = False
-            return revision
-        except Failure as failure:
-            if not self._away:
-                log.warning("limits stay as they were: %s", failure)
-            self._away = True
-            return seen
 
     async def set(self, caller: Principal, name: str, terms: Terms, tenant: str, etag: str) -> Rule:
         """Raises invalid_value, not_found, forbidden, etag_required, etag_mismatch, limit_exceeded."""

@@ -77,7 +77,7 @@ class PoliciesApi:
 
     async def changed(self, message: events.PoliciesChanged, delivery: Delivery) -> None:
         """Another gateway, or this one, activated policies."""
-        await self._policies.reload()
+        await self._policies.following.reload()
 
 
 def explanation_to_wire(made: Explanation) -> pb.DecisionExplanation:

@@ -1,7 +1,6 @@
 """What one does with policies. Nothing counts before it was tried, and nothing that counts can lock out who set it."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +8,7 @@ from typing import NamedTuple
 
 from services.gateway.access.guests import guest
 from services.gateway.access.keyring import Keyring
+from services.gateway.following import Following
 from services.gateway.policies import events
 from services.gateway.policies.domain.check import check, check_facts
 from services.gateway.policies.domain.compiled import Compiled, peer
@@ -23,11 +23,9 @@ from services.gateway.roles.domain import Grant, here, roles_in
 from services.kit import pages
 from services.kit.auth import Principal, Scope, grants, matches
 from services.kit.db import Once
-from services.kit.errors import FailedPrecondition, Failure
+from services.kit.errors import FailedPrecondition
 from services.kit.pages import Page
 
-log = logging.getLogger(__name__)
-POLL = 0.5  # seconds; another version counts everywhere after one, although no event tells of it
 ACTIVATE = "policies.activate"
 _WEEK, _STEP = timedelta(days=7), timedelta(minutes=30)
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)
@@ -105,7 +103,7 @@ class Policies:
         # The tenants whose policies have a rule, those that are known, and what asks nothing of the others.
         self._ruled, self._met = set[str](), set[str]()
         self._free = Guard(Compiled(()), now, refused, self._decided)
-        self._away = False
+        self.following = Following("policies", store.near, store.revision, self.load)
 
     @property
     def guards(self) -> Mapping[str, Guard]:
@@ -147,28 +145,6 @@ class Policies:
         guard = Guard(Compiled(rules, active.version), self._now, self._refused, self._decided)
         self._guards[active.tenant] = self._own[active.tenant] = guard
         (self._ruled.add if rules else self._ruled.discard)(active.tenant)
-
-    async def reload(self) -> None:
-        """The same; keeps what is held when the database cannot be reached."""
-        try:
-            await self.load()
-        except Failure as failure:
-            log.warning("policies stay as they were: %s", failure)
-
-    async def watch(self) -> None:
-        """Asks the database what counts, for ever. A database that one process holds needs no asking."""
-        seen = (0, 0)
-        while not self._store.near:
-            await asyncio.sleep(POLL)
-            try:
-                if (revision := await self._store.revision()) != seen:
-                    await self.load()
-                    seen = revision
-                self._away = False
-            except Failure as failure:
-                if not self._away:
-                    log.warning("policies stay as they were: %s", failure)
-                self._away = True
 
     async def look(self) -> None:
         """Looks at the decisions of tenants that are new, for ever."""

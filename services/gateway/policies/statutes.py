@@ -31,5 +31,5 @@ class Statutes:
         self.rpc: Mapping[str, Any] = {"aimass.v1.Policies": api}
         self.heard: dict[type[Message], Handler] = {pb.PoliciesChanged: api.changed}
         self.start = [policies.load]
-        self.tasks = [policies.watch, policies.look, recorder.run, refusals.tell_for_ever]
+        self.tasks = [policies.following.watch, policies.look, recorder.run, refusals.tell_for_ever]
         self.close = [refusals.tell, recorder.write]

@@ -59,7 +59,7 @@ class PrivacyApi:
 
     async def changed(self, message: events.PrivacyFilterChanged, delivery: Delivery) -> None:
         """Another gateway, or this one, changed a filter."""
-        await self._privacy.reload()
+        await self._privacy.following.reload()
 
 
 def _patterns(request: Any, field: str) -> tuple[str, ...]:

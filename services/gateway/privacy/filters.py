@@ -22,6 +22,6 @@ class Filters:
     def __init__(self, database: Database, runtime: Runtime) -> None:
         service = PrivacyService(PrivacyStore(database), Policies(runtime.vault.derive), runtime.now)
         api = PrivacyApi(service)
-        self.cleaner, self.start, self.watch = Cleaner(service.policies), service.load, service.watch
+        self.cleaner, self.start, self.watch = Cleaner(service.policies), service.load, service.following.watch
         self.rpc: Mapping[str, Any] = {"aimass.v1.PrivacyFilters": api}
         self.heard: dict[type[Message], Handler] = {events.PrivacyFilterChanged: api.changed}

@@ -1,25 +1,21 @@
 """What one does with filters of personal data; `policies` is what requests and records go through."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from services.gateway.following import Following
 from services.gateway.privacy import domain, events
 from services.gateway.privacy.domain import PrivacyFilter
 from services.gateway.privacy.store import PrivacyStore
 from services.kit import pages
 from services.kit.auth import Principal
 from services.kit.db import Once
-from services.kit.errors import Failure
 from services.kit.pages import Page
 from services.kit.privacy import filtering
 from services.kit.privacy.policies import Policies, policy_of
-
-log = logging.getLogger(__name__)
-POLL = 0.5  # seconds; a filter counts everywhere after one, although no event tells of it
 
 
 class PrivacyService:
@@ -27,36 +23,12 @@ class PrivacyService:
 
     def __init__(self, store: PrivacyStore, policies: Policies, now: Callable[[], datetime]) -> None:
         self._store, self.policies, self._now = store, policies, now
-        self._away = False
+        self.following = Following("privacy filters", store.near, store.revision, self.load)
 
     async def load(self) -> None:
         """Takes all filters from the database."""
         for found in await self._store.everything():
             self._take(found)
-
-    async def reload(self) -> None:
-        """The same, and keeps what is held when the database cannot be reached."""
-        try:
-            await self.load()
-            self._away = False
-        except Failure as failure:
-            if not self._away:
-                log.warning("privacy filters stay as they were: %s", failure)
-            self._away = True
-
-    async def watch(self) -> None:
-        """Asks the database for changes of other gateways, for ever. One that this process holds needs no asking."""
-        seen: tuple[int, ...] = ()
-        while not self._store.near:
-            await asyncio.sleep(POLL)
-            try:
-                if (revision := await self._store.revision()) != seen:
-                    await self.load()
-                    seen, self._away = revision, False
-            except Failure as failure:
-                if not self._away:
-                    log.warning("privacy filters stay as they were: %s", failure)
-                self._away = True
 
     async def create(self, caller: Principal, wanted: PrivacyFilter, once: Once | None) -> PrivacyFilter:
         """Raises already_exists, invalid_value, pattern_unsupported, limit_exceeded."""
