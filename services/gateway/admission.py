@@ -3,20 +3,20 @@
 import base64
 import logging
 import re
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from services.gateway.access import networks
 from services.gateway.access.domain import ApiKey
 from services.gateway.access.keyring import Elsewhere, Keyring
 from services.gateway.access.origin import Origin
 from services.gateway.charging import Charge, enough, stated
+from services.gateway.grpc_call import GrpcCall
 from services.gateway.issuers.distrust import Distrusted, Keyless, refused
 from services.gateway.limiting.book import Levels
 from services.gateway.limits import Buckets, Limit, Limiter
 from services.gateway.privacy.cleaner import Cleaner
-from services.gateway.receipts import ASKS, Receipt, Receipts, receipted
+from services.gateway.receipts import ASKS, Receipt, Receipts
 from services.gateway.screening import request_id
 from services.gateway.signatures import FIELDS, Head, Refused, Signatures, Signed
 from services.kit.auth import Principal
@@ -26,33 +26,12 @@ if TYPE_CHECKING:
     from services.gateway.issuers.bearers import Bearers
 
 log = logging.getLogger(__name__)
-# Whom the gRPC call of this task was admitted for; its access log line is written when it has ended.
-caller: ContextVar[tuple[Principal, str] | None] = ContextVar("caller", default=None)
-# Which model and version it asked for, and then which version answered.
-asked: ContextVar[tuple[str, str]] = ContextVar("asked", default=("", ""))
-# What answered in place of that version.
-degraded: ContextVar[str] = ContextVar("degraded", default="")
 # Before the name of a key, in place of its secret: no secret begins so.
 CERTIFIED = "certificate "
 _KEY = re.compile(r"[a-z0-9]{8}\Z")
 _NOWHERE = Origin()
-# What it has taken from buckets.
-charged: ContextVar[Charge | None] = ContextVar("charged", default=None)
 _LIMITS = ("/v1/limits", "/aimass.v1.Limits/")
 _FEW = 0.1  # of a limit, for attempts without a valid key while gateways count alone
-
-
-class Sent(NamedTuple):
-    """What a gRPC call says beside its metadata: its method, its one message, whether a key tells its repeats."""
-
-    path: str = ""
-    content: bytes = b""
-    keyed: bool = False
-    # The client certificate of its connection, as DER, when that is asked for.
-    certificate: Callable[[], bytes] = lambda: b""
-
-
-_NOTHING = Sent()
 
 
 class Admission:
@@ -62,25 +41,21 @@ class Admission:
         self,
         keyring: Callable[[], Keyring],
         default: Limit,
-        limiter: Limiter | None = None,
-        signatures: Signatures | None = None,
+        limiter: Limiter,
+        levels: Callable[[str], Levels | None],
+        signatures: Signatures,
+        receipts: Receipts,
+        cleaner: Cleaner,
+        ours: Callable[[bytes], bool],
         bearers: "Bearers | None" = None,
     ) -> None:
-        """`default` is the limit of those who have none of their own.
+        """`default` is the limit of a caller that has none of its own, `levels` gives a tenant's limits, if any.
 
-        Without `signatures` nothing signed is taken, without `bearers` no token of an issuer.
+        `ours` says whether a host is one of this gateway's names. Without `bearers` no token of an issuer is taken.
         """
-        self._signatures, self._bearers = signatures, bearers
-        # Filters what is written down of calls.
-        self.cleaner: Cleaner | None = None
-        # Makes receipts of gRPC calls, where they are made.
-        self.receipts: Receipts | None = None
-        # Whether a host is one of ours.
-        self.ours: Callable[[bytes], bool] = lambda host: False
-        # A tenant's limits, if it has any.
-        self.levels: Callable[[str], Levels | None] = lambda tenant: None
-        self._keyring, self._default = keyring, default
-        self._limiter: Limiter = Buckets() if limiter is None else limiter  # an empty one is false
+        self._signatures, self._receipts, self._bearers = signatures, receipts, bearers
+        self._keyring, self._default, self._levels, self._ours = keyring, default, levels, ours
+        self._limiter, self._cleaner = limiter, cleaner
         self._strangers = Buckets()
         self._few = Limit(default.rate * _FEW, max(1.0, default.burst * _FEW))
         self._limits: dict[str, tuple[ApiKey, Limit]] = {}
@@ -125,13 +100,10 @@ class Admission:
 
     def signed(self, head: Head) -> Signed:
         """Whose signature a head has. Raises signature_invalid, signature_stale."""
-        if self._signatures is None:
-            raise Refused("signatures are not taken here")
         return self._signatures.check(head)
 
     async def settle(self, signed: Signed, content: bytes, keyed: bool) -> None:
         """Takes what is signed, once. Raises as `Signatures.settle`."""
-        assert self._signatures
         await self._signatures.settle(signed, content, keyed)
 
     def lasting(self, principal: Principal) -> ApiKey | None:
@@ -156,7 +128,7 @@ class Admission:
         limit that is spent could not be mended.
         """
         _, limit = self._limits.get(principal.id, (None, self._default))
-        levels = self.levels(principal.scope.tenant)
+        levels = self._levels(principal.scope.tenant)
         if levels and about.startswith(_LIMITS) and principal.may("limits.write"):
             levels = None
         return Charge(self._limiter, levels, principal, limit)
@@ -174,68 +146,65 @@ class Admission:
             raise Failure(Code.RATE_LIMITED, "too many attempts without a valid key", retry_after=standing.retry_after)
 
     async def admit(
-        self, metadata: Mapping[str, str], cost: int, costly: bool = False, address: str = "", sent: Sent = _NOTHING
+        self, call: GrpcCall, cost: int = 1, costly: bool = False, keyed: bool = False
     ) -> tuple[Principal, str]:
-        """A gRPC call's caller and request id.
+        """A gRPC call's caller and request id; `keyed`: its repeats are known by an idempotency key.
 
-        Raises unauthenticated, signature_invalid, forbidden, rate_limited, unavailable; as `Receipts.asked` to those
-        who want a receipt.
+        Raises unauthenticated, signature_invalid, forbidden, rate_limited, unavailable; for a call that asks for a
+        receipt also as `Receipts.asked`.
         """
+        metadata = call.metadata
         named = request_id({b"x-request-id": metadata.get("x-request-id", "").encode()})
-        where = Origin(networks.host(address), sent.certificate)
+        where = Origin(networks.host(call.peer), call.certificate)
         try:
-            signed = self._signed_call(metadata, sent.path) if any(name in metadata for name in FIELDS) else None
+            signed = self._signed_call(call) if any(name in metadata for name in FIELDS) else None
             authorization, project = metadata.get("authorization", ""), metadata.get("x-project", "")
             try:
                 principal = self.identify(authorization, project, signed=signed, origin=where)
             except Keyless as failure:
                 await self.learn(failure)
                 principal = self.identify(authorization, project, signed=signed, origin=where)
-            if self.cleaner:
-                named = self.cleaner.named(principal.scope.tenant, named)
-            caller.set((principal, named))
-            charge = self.charge(principal, sent.path)
+            call.principal = principal
+            call.request_id = named = self._cleaner.named(principal.scope.tenant, named)
+            call.charge = charge = self.charge(principal, call.path)
             enough(charge.begin(cost, costly) or await charge.wait(cost, costly), costly)
-            charge.size, charge.tokens = len(sent.content), stated(metadata.get("x-tokens", ""))
-            charged.set(charge)
+            charge.size, charge.tokens = len(call.content), stated(metadata.get("x-tokens", ""))
             if signed:
-                await self.settle(signed, sent.content, sent.keyed and "idempotency-key" in metadata)
-            if self.receipts and ASKS in metadata:
-                receipted.set(await self._receipt(self.receipts, metadata, sent, named))
+                await self.settle(signed, call.content, keyed and "idempotency-key" in metadata)
+            if ASKS in metadata:
+                call.receipt = await self._receipt(call)
         except Unauthenticated as failure:
-            told(failure, named)
-            self.stranger(address.rpartition(":")[0])
+            log_refused(failure, named)
+            self.stranger(call.peer.rpartition(":")[0])
             raise
         return principal, named
 
-    def told(self, failure: Failure) -> Failure:
-        """A failure as the caller of this task's gRPC call is told of it."""
-        known = caller.get()
-        return self.cleaner.failure(known[0].scope.tenant, failure) if self.cleaner and known else failure
+    def cleaned(self, call: GrpcCall, failure: Failure) -> Failure:
+        """A failure as the caller of a gRPC call sees it: without personal data that a filter takes out."""
+        return self._cleaner.failure(call.principal.scope.tenant, failure) if call.principal else failure
 
-    def text(self, text: str) -> str:
-        """A text as it is written down of this task's gRPC call."""
-        known = caller.get()
-        return self.cleaner.text(known[0].scope.tenant, text) if self.cleaner and known and text else text
+    def text(self, call: GrpcCall, text: str) -> str:
+        """A text as it is written down of a gRPC call."""
+        return self._cleaner.text(call.principal.scope.tenant, text) if call.principal and text else text
 
-    def _signed_call(self, metadata: Mapping[str, str], path: str) -> Signed:
+    def _signed_call(self, call: GrpcCall) -> Signed:
         """A call is signed as the HTTP/2 request that it is; its host, which gRPC keeps for itself, is said again."""
-        host = metadata.get("signed-authority", "")
-        if not self.ours(host.encode("latin-1", "replace")):
+        host = call.metadata.get("signed-authority", "")
+        if not self._ours(host.encode("latin-1", "replace")):
             raise Refused("it is for another host")
-        return self.signed(Head("POST", host, path, "", metadata))
+        return self.signed(Head("POST", host, call.path, "", call.metadata))
 
-    async def _receipt(self, receipts: Receipts, metadata: Mapping[str, str], sent: Sent, named: str) -> Receipt:
-        host = metadata.get("signed-authority", "")
-        if not self.ours(host.encode("latin-1", "replace")):
+    async def _receipt(self, call: GrpcCall) -> Receipt:
+        host = call.metadata.get("signed-authority", "")
+        if not self._ours(host.encode("latin-1", "replace")):
             raise InvalidValue("a receipt needs signed-authority, which names the host of the call")
-        found = await receipts.asked(Head("POST", host, sent.path, "", metadata), sent.content)
-        found.said["x-request-id"] = named
+        found = await self._receipts.asked(Head("POST", host, call.path, "", call.metadata), call.content)
+        found.said["x-request-id"] = call.request_id
         return found
 
 
-def told(failure: Failure, request: str) -> None:
-    """Writes why a credential is not taken into the log, which the caller is not told."""
+def log_refused(failure: Failure, request: str) -> None:
+    """Logs why a credential is refused: the caller is not told."""
     if isinstance(failure, Refused):
         log.info("a signature is not taken: %s", failure.reason, extra={"request_id": request})
     elif isinstance(failure, Elsewhere):

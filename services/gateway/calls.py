@@ -51,6 +51,11 @@ class Caller:
     # What the call has taken from buckets.
     charge: Charge | None = None
 
+    @property
+    def trace(self) -> dict[str, str]:
+        """The trace and the request id that its span goes on with."""
+        return {"traceparent": self.said.get("traceparent", ""), "x-request-id": self.request_id}
+
 
 def admitted(method: Method, audience: str, request: Message, caller: Caller) -> Caller:
     """The caller as the service sees him. Raises forbidden for one who may not make the call."""
@@ -68,19 +73,24 @@ class Guard(Protocol):
 class Calls:
     """The way from a door to a service."""
 
-    def __init__(self, runtime: Runtime, access: AccessService, retries: Retries) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        access: AccessService,
+        retries: Retries,
+        guard: Callable[[str], Guard],
+        longwork: LongWork,
+        storage: Storage,
+        cleaner: Cleaner,
+    ) -> None:
+        """`guard` gives the policies of a tenant; `longwork` reserves budget for calls that start long work, `storage`
+        asks whether more may be kept; `cleaner` filters requests, answers, and what is written down of them.
+        """
         self._runtime, self._access, self._retries = runtime, access, retries
+        self._guard, self._longwork, self._storage, self._cleaner = guard, longwork, storage, cleaner
         self._stubs: dict[tuple[str, str], Any] = {}
-        # The policies of a tenant.
-        self.guard: Callable[[str], Guard | None] = lambda tenant: None
-        # What reserves budget for calls that start long work.
-        self.longwork: LongWork | None = None
-        # What asks whether more may be kept.
-        self.storage: Storage | None = None
         # By service: how many calls at once it bears.
         self.gates: dict[str, Gate] = {}
-        # Filters requests, answers, and what is written down of them.
-        self.cleaner: Cleaner | None = None
 
     def methods(self) -> list[Method]:
         """The public methods whose owners this installation has."""
@@ -137,14 +147,13 @@ class Calls:
         try:
             with guests.speaking(caller.principal), calling_from(caller.address):
                 reply, trailers = await self._answer(method, self.owner(method, request), request, caller, timeout)
-            if self.cleaner:
-                reply = await self.cleaner.answer(method, reply, caller.principal.scope.tenant)
+            reply = await self._cleaner.answer(method, reply, caller.principal.scope.tenant)
             decoded = decode(reply)
             outcome = "ok"
             return decoded, any(key == REPLAYED for key, _ in trailers)
         except Failure as failure:
             outcome = failure.code.text
-            self._cleaned(failure, caller)
+            self._cleaner.failure(caller.principal.scope.tenant, failure)
             raise
         finally:
             await self._audit(method, request, caller, outcome)
@@ -157,10 +166,10 @@ class Calls:
         if caller.charge:
             await caller.charge.take(method.path[1:], costly=method.policy.costly)
         send = partial(self._sent, method, owner, request, caller, timeout)
-        if self.storage and method.policy.stores:
-            await self.storage.admit(caller.principal)
-        if self.longwork and method.policy.HasField("reserves"):
-            return await self.longwork.around(method, request, caller.principal, send)
+        if method.policy.stores:
+            await self._storage.admit(caller.principal)
+        if method.policy.HasField("reserves"):
+            return await self._longwork.around(method, request, caller.principal, send)
         return await send()
 
     async def _sent(
@@ -172,8 +181,7 @@ class Calls:
         timeout: float | None,
         carry: Carry | None = None,
     ) -> tuple[bytes, Any]:
-        if self.cleaner:
-            await self.cleaner.request(method, request, caller.principal.scope.tenant)
+        await self._cleaner.request(method, request, caller.principal.scope.tenant)
         sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)
         start, attempt = self._stub(owner, method, "unary_unary"), 1
         self._retries.asked()
@@ -202,8 +210,7 @@ class Calls:
             raise
         if caller.charge:
             await caller.charge.take(method.path[1:], costly=method.policy.costly)
-        if self.cleaner:
-            await self.cleaner.request(method, request, caller.principal.scope.tenant)
+        await self._cleaner.request(method, request, caller.principal.scope.tenant)
         sent, until = request.SerializeToString(), time.monotonic() + _within(method, timeout)
         start, attempt, begun = self._stub(owner, method, "unary_stream"), 1, False
         self._retries.asked()
@@ -215,8 +222,7 @@ class Calls:
                         if not begun and passage:
                             passage.end()  # what streams keeps nobody out
                         begun = True
-                        if self.cleaner:
-                            item = await self.cleaner.answer(method, item, caller.principal.scope.tenant)
+                        item = await self._cleaner.answer(method, item, caller.principal.scope.tenant)
                         yield decode(item)
                 return
             except Disconnected:
@@ -225,18 +231,13 @@ class Calls:
                     raise
                 attempt += 1
             except Failure as failure:
-                self._cleaned(failure, caller)
+                self._cleaner.failure(caller.principal.scope.tenant, failure)
                 raise
-
-    def _cleaned(self, failure: Failure, caller: Caller) -> None:
-        if self.cleaner:
-            self.cleaner.failure(caller.principal.scope.tenant, failure)
 
     def _admitted(self, method: Method, owner: str, request: Message, caller: Caller) -> Caller:
         """The caller as the service sees him. Raises forbidden for one who may not make the call."""
         found = admitted(method, owner, request, caller)
-        if guard := self.guard(caller.principal.scope.tenant):
-            guard.call(method, request, caller.principal, caller.address)
+        self._guard(caller.principal.scope.tenant).call(method, request, caller.principal, caller.address)
         return found
 
     def _through(
@@ -263,9 +264,7 @@ class Calls:
 
     async def _audit(self, method: Method, request: Message, caller: Caller, outcome: str) -> None:
         if method.policy.audit or outcome == Code.FORBIDDEN.text:
-            resource = method.resource(request)[:300]
-            if self.cleaner:
-                resource = self.cleaner.text(caller.principal.scope.tenant, resource)
+            resource = self._cleaner.text(caller.principal.scope.tenant, method.resource(request)[:300])
             told = {"outcome": outcome, "address": caller.address}
             await self._access.trail.add(caller.principal, caller.request_id, method.path[1:], resource, **told)
 

@@ -30,7 +30,6 @@ from services.kit.ending import ended
 from services.kit.grpc_server import Server
 from services.kit.lasting import lasting
 from services.kit.rpc import OPTIONS
-from services.kit.underway import Underway
 
 log = logging.getLogger(__name__)
 _NEXT = 3.0  # seconds after an answer in which its caller is likely to send the next request
@@ -42,11 +41,10 @@ Idle = Callable[[], bool]
 class HttpDoor:
     """uvicorn's protocol on a socket of ours; the application is the edge."""
 
-    def __init__(
-        self, app: Any, config: Config, certificate: Certificate | None = None, repeats: Repeats | None = None
-    ) -> None:
+    def __init__(self, app: Any, config: Config, repeats: Repeats, certificate: Certificate | None = None) -> None:
         """`repeats` answers what it knows, past the application."""
         self._app, self._config, self._certificate, self._repeats = app, config, certificate, repeats
+        self.scheme = "https" if certificate else "http"
         self._state = ServerState()
         self._listener: Listener | None = None
         self._clock: asyncio.Task[None] | None = None
@@ -131,15 +129,8 @@ class HttpDoor:
 class GrpcDoor:
     """A gRPC server with the handlers that are given to it."""
 
-    def __init__(
-        self,
-        handler: Forward,
-        underway: Underway,
-        config: Config,
-        certificate: Certificate | None = None,
-    ) -> None:
-        """`underway` has the calls that the handlers answer."""
-        self._handler, self._underway, self._config, self._certificate = handler, underway, config, certificate
+    def __init__(self, handler: Forward, config: Config, certificate: Certificate | None = None) -> None:
+        self._handler, self._config, self._certificate = handler, config, certificate
         self._server: aio.Server | None = None
         # The second one is for clients with certificates; empty: there is none.
         self.address = self.certified = ""
@@ -178,29 +169,38 @@ class GrpcDoor:
             # Let go of here: a server that is collected after its loop was closed complains.
             server, self._server = self._server, None
             stopping = asyncio.ensure_future(server.stop(max(grace - accept, 0)))
-            await self._underway.end(max(grace - accept, 0), stopping)
+            await self._handler.underway.end(max(grace - accept, 0), stopping)
             await stopping
 
 
 class Doors:
     """Both doors as one, opened and closed together. `doors.json` in the home folder says where they are."""
 
-    def __init__(self, http: HttpDoor, rpc: GrpcDoor, home: Path, secure: bool = False) -> None:
+    def __init__(
+        self,
+        http: HttpDoor,
+        rpc: GrpcDoor,
+        home: Path,
+        opened: asyncio.Event,
+        leaving: asyncio.Event,
+        ready: Callable[[], bool],
+        stopping: Callable[[], bool],
+    ) -> None:
+        """`opened` is set when both are open, `leaving` when they close.
+
+        `ready` says whether a gateway that shares its address may begin, `stopping` whether it is to stop.
+        """
         self._http, self._rpc, self._path = http, rpc, home / "doors.json"
-        self._scheme = "https" if secure else "http"
-        self.opened, self.leaving = asyncio.Event(), asyncio.Event()
-        # Whether a gateway that shares its address may begin, and whether it is to stop; set by whoever knows.
-        self.ready: Callable[[], bool] = lambda: True
-        self.stopping: Callable[[], bool] = lambda: False
+        self._opened, self._leaving, self._ready, self._stopping = opened, leaving, ready, stopping
 
     async def open(self) -> None:
         """Raises ConfigError; then neither is open. While another gateway answers on the same address it waits until it
         is ready to answer as well: from then on the kernel gives it every second connection."""
-        while not (self.ready() or self.stopping()):
+        while not (self._ready() or self._stopping()):
             if not await self._http.taken():
                 break
             await asyncio.sleep(_TICK)
-        if self.stopping():
+        if self._stopping():
             return
         await self._rpc.open()
         try:
@@ -208,15 +208,15 @@ class Doors:
         except ConfigError:
             await self._rpc.close(0)
             raise
-        content = {"http": f"{self._scheme}://{self._http.address}", "grpc": self._rpc.address}
+        content = {"http": f"{self._http.scheme}://{self._http.address}", "grpc": self._rpc.address}
         if self._rpc.certified:
             content["grpc_certified"] = self._rpc.certified
         await asyncio.to_thread(write_secret, self._path, orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
-        self.opened.set()
+        self._opened.set()
         log.info("open at %s and grpc://%s", content["http"], content["grpc"], extra=OPERATOR)
 
     async def close(self, grace: float) -> None:
-        await asyncio.gather(self._http.close(grace, self.leaving), self._rpc.close(grace))
+        await asyncio.gather(self._http.close(grace, self._leaving), self._rpc.close(grace))
         self._path.unlink(missing_ok=True)
 
 

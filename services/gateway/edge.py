@@ -8,8 +8,9 @@ from typing import Any
 
 from services.gateway import body, origins, screening
 from services.gateway.access.origin import Origin
-from services.gateway.admission import Admission, told
+from services.gateway.admission import Admission, log_refused
 from services.gateway.api.problem import Packed
+from services.gateway.calls import Calls
 from services.gateway.charging import enough
 from services.gateway.exchange import EXCHANGE_KEY
 from services.gateway.http_protocol import WORK_KEY
@@ -46,22 +47,20 @@ class Edge:
         admission: Admission,
         journal: Journal,
         public: Mapping[str, Handler],
+        predictions: Handler,
+        web: Asgi,
+        calls: Calls,
+        receipts: Receipts,
+        cleaner: Cleaner,
         draining: Callable[[], bool],
     ) -> None:
-        """`public` are handlers by path that answer without a key."""
+        """`public` are handlers by path that answer without a key; `predictions` answers below /v2, `web` the rest.
+
+        `cleaner` filters what is written down of requests.
+        """
         self._screen, self._admission, self._journal = screen, admission, journal
-        self._public, self._draining = public, draining
-        # Who answers behind the checks: /v2 and the rest.
-        self.predictions: Handler | None = None
-        self.web: Asgi | None = None
-        # Whether a request is for work that is refused rather than let through uncounted.
-        self.costly: Callable[[Request], bool] = lambda request: False
-        # Whether its repeats are known by an idempotency key.
-        self.keyed: Callable[[Request], bool] = lambda request: False
-        # Filters what is written down of requests.
-        self.cleaner: Cleaner | None = None
-        # Makes receipts, where they are made.
-        self.receipts: Receipts | None = None
+        self._public, self._predictions, self._web = public, predictions, web
+        self._calls, self._receipts, self._cleaner, self._draining = calls, receipts, cleaner, draining
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         begun = time.perf_counter()
@@ -113,17 +112,17 @@ class Edge:
         except Unauthenticated:
             self._admission.stranger(request.address)
             raise
-        if request.path.startswith("/v2") and self.predictions and request.path[3:4] in ("", "/"):
+        if request.path.startswith("/v2") and request.path[3:4] in ("", "/"):
             # Its connection cancels it when the caller hangs up; watching for that here would cost a task each time.
             scope[WORK_KEY] = asyncio.current_task()
             try:
-                response = await self.predictions(request)
+                response = await self._predictions(request)
             finally:
                 del scope[WORK_KEY]
             await sender.whole(response)
-        elif self.web:
+        else:
             scope[SCOPE_KEY] = request
-            await self.web(scope, request.receive, sender)
+            await self._web(scope, request.receive, sender)
 
     async def _let_in(self, scope: Any, request: Request) -> None:
         headers = request.headers
@@ -140,16 +139,16 @@ class Edge:
             return
         request.content = await request.body(_LONGEST)
         if signed:
-            keyed = b"idempotency-key" in headers and self.keyed(request)
+            keyed = b"idempotency-key" in headers and self._calls.keyed(request.method, request.path)
             await self._admission.settle(signed, request.content, keyed)
-        if asks and self.receipts and request.method != "HEAD":
-            request.receipt = await self.receipts.asked(head, request.content)
+        if asks and request.method != "HEAD":
+            request.receipt = await self._receipts.asked(head, request.content)
 
     async def _charge(self, request: Request) -> None:
         charge = request.charge = self._admission.charge(request.principal, request.path)
         standing = charge.begin() or await charge.wait()
         if not standing.admitted:
-            enough(standing, standing.degraded and self.costly(request))
+            enough(standing, standing.degraded and self._calls.costly(request.method, request.path))
 
     def identify(self, request: Request, signed: Signed | None = None) -> None:
         """Sets the request's principal. Raises unauthenticated, signature_invalid, forbidden, invalid_name."""
@@ -158,9 +157,9 @@ class Edge:
         project = request.header(b"x-project")
         origin = Origin(request.address, request.certificate)
         request.principal = self._admission.identify(authorization, project, page, signed, origin)
-        if self.cleaner and (clean := self.cleaner.recorded(request.principal.scope.tenant)):
+        if clean := self._cleaner.recorded(request.principal.scope.tenant):
             request.clean = clean
-            request.request_id = self.cleaner.named(request.principal.scope.tenant, request.request_id)
+            request.request_id = self._cleaner.named(request.principal.scope.tenant, request.request_id)
 
     def knows(self, request: Request) -> bool:
         """True if the request carries a valid key."""
@@ -170,16 +169,11 @@ class Edge:
             return False
         return True
 
-    async def take(self, request: Request, cost: int, costly: bool) -> None:
-        """Takes more than the one token that every request costs. Raises rate_limited, unavailable."""
-        if cost > 1 and request.charge:
-            await request.charge.more(cost - 1, costly)
-
     async def _fail(self, request: Request, sender: Sender, failure: Failure) -> None:
         if sender.status:
             raise failure  # half an answer is out: the connection has to break, or it would look whole
         response = failed(request.told_of(failure), request.shown, request.request_id)
-        told(failure, request.request_id)
+        log_refused(failure, request.request_id)
         if failure.code in _WHO:
             response.headers += [_BEARER, _BASIC] if _is_page(request) else [_BEARER]
         if failure.code in _CLOSING:

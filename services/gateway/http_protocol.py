@@ -29,7 +29,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     most = 1000  # connections at a time
 
-    def __init__(self, *args: Any, repeats: "Repeats | None" = None, **options: Any) -> None:
+    def __init__(self, *args: Any, repeats: "Repeats", **options: Any) -> None:
         super().__init__(*args, **options)
         self._repeats = repeats
         self._repeat: Repeat | None = None  # the one that is being answered
@@ -95,7 +95,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self.spoke = True
-        if self._refused or (self._repeats and self._repeated(data)):
+        if self._refused or self._repeated(data):
             return
         if self._held:
             data, self._held = self._held + data, b""
@@ -117,7 +117,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _repeated(self, data: bytes) -> bool:
         """Whether these bytes need no parser: a request whose head is known, or what comes behind one."""
-        assert self._repeats
         if self._repeat:
             self._held += data
             self.flow.pause_reading()

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,6 @@ ASKS = "x-receipt"
 _REQUEST = ("@method;req", "@authority;req", "@path;req", "@query;req")
 _DIGEST = "content-digest"
 _SAID = ("x-request-id", "model-version")  # of what an answer says, what a receipt is over
-# That of this task's gRPC call, for those who ask for one.
-receipted: "ContextVar[Receipt | None]" = ContextVar("receipted", default=None)
 
 
 class Receipts:

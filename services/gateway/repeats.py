@@ -30,7 +30,7 @@ from services.gateway.traffic.domain.routing import Pinned
 from services.gateway.traffic.domain.sharing import Caller
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Unloaded
-from services.gateway.traffic.service import Begun, Prediction, Query, Traffic
+from services.gateway.traffic.service import Prediction, Query, Submitted, Traffic
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure, Internal
 from services.kit.timestamps import uuid7
@@ -106,8 +106,7 @@ class Repeats:
         if not self._admission.holds(known.key):
             del self._known[data[:end]]
             return None
-        cleaner = self.traffic.cleaner
-        if cleaner and cleaner.watches(known.principal.scope.tenant):
+        if self.traffic.cleaner.watches(known.principal.scope.tenant):
             return None  # texts are looked at in full, beside the loop where they are long
         charge = self._admission.charge(known.principal)
         standing = charge.begin()
@@ -159,12 +158,12 @@ class Repeat:
     __slots__ = (
         "_answer",
         "_asked",
-        "_begun",
         "_charge",
         "_degraded",
         "_question",
         "_repeats",
         "_started",
+        "_submitted",
         "_version",
         "connection",
         "known",
@@ -176,7 +175,7 @@ class Repeat:
         self.request_id, self._started = uuid7(), time.perf_counter()
         self._version = known.version
         self._asked: Asked | None = None
-        self._begun: Begun | None = None
+        self._submitted: Submitted | None = None
         self._question: tuple[Pinned, Query] | None = None
         self._degraded = ""
         self._answer: asyncio.Future[Any] | None = None
@@ -194,14 +193,22 @@ class Repeat:
             traffic.screen(scope, pinned, deadline, known.priority)
             asked, fit = known.forms.decode(content)
             self._asked = asked
-            who, first, charge = known.principal.id, known.priority, self._charge
             peer = self.connection.client
-            more = "", fit, first, charge, known.principal, peer[0] if peer else ""
-            query = Query(self.request_id, deadline, asked.inputs, asked.outputs, who, *more)
+            query = Query(
+                self.request_id,
+                deadline,
+                asked.inputs,
+                asked.outputs,
+                known.principal,
+                peer[0] if peer else "",
+                fit=fit,
+                priority=known.priority,
+                charge=self._charge,
+            )
             self._question = pinned, query
-            self._begun = traffic.begin(scope, pinned, query, self)
-            if self._begun is None:  # it has to wait for what its caller may use
-                self._when(asyncio.ensure_future(traffic.predict(scope, pinned, query)), self._encode)
+            self._submitted = traffic.submit(pinned, query, self)
+            if self._submitted is None:  # it has to wait for what its caller may use
+                self._when(asyncio.ensure_future(traffic.predict(pinned, query)), self._encode)
         except Exception as error:
             # On the next turn, as every answer: the connection does not know of this request yet.
             refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -212,7 +219,7 @@ class Repeat:
         """The caller hung up."""
         if self._answer:
             self._answer.cancel()
-        elif self._begun and self._repeats.traffic.drop(self._begun):
+        elif self._submitted and self._repeats.traffic.cancel(self._submitted):
             self._note(Code.CANCELLED.http, 0)
 
     def _when(self, answer: "asyncio.Future[Any]", then: Callable[[Any], None]) -> None:
@@ -236,29 +243,29 @@ class Repeat:
         """Somebody else may answer, if there is anybody and he was not asked already."""
         asked, self._question = self._question, None
         if asked and isinstance(error, Failure) and asked[0].version.replaceable:
-            instead = self._repeats.traffic.instead(self.known.principal.scope, *asked, error)
+            instead = self._repeats.traffic.instead(*asked, error)
             self._when(asyncio.ensure_future(instead), self._encode)
         else:
             self._fail(error)
 
-    def told(self, outputs: list[Tensor]) -> None:
-        """What was begun is answered."""
-        assert self._begun
-        begun, repeats = self._begun, self._repeats
-        took = time.perf_counter() - begun.started
-        repeats.chores.add(repeats.traffic.end, self.known.principal.scope, begun, outputs, took)
+    def answered(self, outputs: list[Tensor]) -> None:
+        """The submitted request is answered."""
+        assert self._submitted
+        submitted, repeats = self._submitted, self._repeats
+        took = time.perf_counter() - submitted.started
+        repeats.chores.add(repeats.traffic.record_answer, submitted, outputs, took)
         try:
-            self._encode(Prediction(begun.pinned, outputs))
+            self._encode(Prediction(submitted.pinned, outputs))
         except Exception as unforeseen:
             self._fail(unforeseen)
 
     def failed(self, error: BaseException) -> None:
-        """What was begun came to nothing."""
+        """The submitted request has failed."""
         if isinstance(error, asyncio.CancelledError):
             self._note(Code.CANCELLED.http, 0)
-        elif isinstance(error, Unloaded) and self._begun:
+        elif isinstance(error, Unloaded) and self._submitted:
             self._question = None
-            again = self._repeats.traffic.again(self.known.principal.scope, self._begun)
+            again = self._repeats.traffic.again(self._submitted)
             self._when(asyncio.ensure_future(again), self._encode)
         else:
             self._replace(error)

@@ -1,5 +1,6 @@
 """A request that was let in, and an answer to it."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from services.gateway.limits import Standing
 from services.gateway.privacy.cleaner import worded
 from services.gateway.receipts import Receipt
 from services.kit.auth import Principal
-from services.kit.errors import Failure
+from services.kit.errors import Failure, InvalidValue
 
 
 @dataclass(slots=True)
@@ -94,6 +95,20 @@ class Request:
     def header(self, name: bytes) -> str:
         """A header's text, empty when it is not there."""
         return self.headers.get(name, b"").decode("latin-1")
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that the caller waits; None when it does not say. Raises invalid_value."""
+        text = self.headers.get(b"x-request-timeout")
+        if not text:
+            return None
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < math.inf:
+            raise InvalidValue("X-Request-Timeout must be a number of seconds above 0")
+        return seconds
 
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -19,6 +19,7 @@ import aimass.v1
 from aimass.v1 import options_pb2
 
 ANY = "any"  # the owner of a service that every service has
+HTTP_BODY = "google.api.HttpBody"  # the message whose bytes travel as they are
 _SERVICE, _METHOD, _MESSAGE, _FIELD = 6, 2, 4, 2  # field numbers in FileDescriptorProto and below
 
 

@@ -11,6 +11,11 @@ from typing import Any
 from aimass.v1 import engines_pb2, gateway_events_pb2, inference_events_pb2, models_pb2, registry_events_pb2
 from aimass.v1 import releases_pb2 as pb
 from services.gateway.database import open_database, schema
+from services.gateway.ledger.book import Quotabook
+from services.gateway.ledger.events import usage_settled
+from services.gateway.ledger.spending import Spending
+from services.gateway.ledger.store.entries import Entries
+from services.gateway.privacy.cleaner import Cleaner
 from services.gateway.retries import Retries
 from services.gateway.traffic.answers import Answers
 from services.gateway.traffic.api import TrafficApi
@@ -27,6 +32,7 @@ from services.kit.bus import Event
 from services.kit.errors import Code, NotFound, Unavailable
 from services.kit.grpc_door import GrpcDoor
 from services.kit.inbox import consume
+from services.kit.privacy.policies import Policies
 from services.kit.relay import Relay
 from services.kit.rpc import Call, guard
 from services.kit.telemetry import Record
@@ -154,7 +160,11 @@ class Peers(House):
         remote = RemoteEngines(runtime, instances, Retries())
         coalescer, self.answers = Coalescer(remote, limits), Answers(runtime.cache)
         instead, record = Substitutes(self.answers), self.records.append
-        self.traffic = Traffic(store, coalescer, record, runtime.instance, runtime.now, instead)
+        # Nothing is limited or filtered here, and what is used is counted without being settled.
+        entries = Entries(self.database, usage_settled)
+        spending, cleaner = Spending(entries, Quotabook(), runtime.instance), Cleaner(Policies(lambda purpose: b""))
+        own = runtime.instance, runtime.now
+        self.traffic = Traffic(store, coalescer, record, *own, instead, spending, cleaner, guards={})
         remote.having, remote.lost = self.traffic.having, self.traffic.lost
         remote.by = self.traffic.balancer
         self.api = TrafficApi(self.traffic, instances, runtime, schema.inbox)

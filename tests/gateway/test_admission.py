@@ -2,20 +2,27 @@
 
 import base64
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway import admission
 from services.gateway.access.domain import ApiKey, RateLimit, Tenant, digest
 from services.gateway.access.keyring import Keyring
 from services.gateway.admission import Admission
 from services.gateway.charging import enough
+from services.gateway.grpc_call import GrpcCall
 from services.gateway.limits import Buckets, Limit, Standing
+from services.gateway.privacy.cleaner import Cleaner
+from services.gateway.receipts import Receipts
+from services.gateway.signatures import Signatures
 from services.kit.auth import Principal
+from services.kit.cache import NearCache
 from services.kit.errors import Code, Failure
+from services.kit.privacy.policies import Policies
+from services.kit.secrets import Vault
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PEPPER = bytes(32)
@@ -34,7 +41,10 @@ def ring(**changes: Any) -> Keyring:
 def gate(held: Keyring | None = None, rate: float = 1.0, burst: float = 3.0) -> Admission:
     """With a clock that stands still."""
     keyring = held or ring()
-    return Admission(lambda: keyring, Limit(rate, burst), Buckets(clock=lambda: 0.0))
+    vault, limiter = Vault(Path("unused"), base64.b64encode(bytes(32)).decode()), Buckets(clock=lambda: 0.0)
+    signatures, receipts = Signatures(lambda: keyring, vault, NearCache()), Receipts(vault, NOW.timestamp)
+    more = signatures, receipts, Cleaner(Policies(vault.derive)), lambda host: True
+    return Admission(lambda: keyring, Limit(rate, burst), limiter, lambda tenant: None, *more)
 
 
 def taken(admitted: Admission, principal: Principal, cost: float) -> Standing:
@@ -130,20 +140,19 @@ def test_a_changed_limit_holds_from_the_next_call_on() -> None:
 async def test_a_call_over_grpc_is_noted_even_when_it_is_refused() -> None:
     admitted = gate(burst=1.0)
     metadata = {"authorization": f"Bearer {SECRET}", "x-project": "flights", "x-request-id": "r-1"}
-    assert (await admitted.admit(metadata, 1))[1] == "r-1"
-    admission.caller.set(None)
+    assert (await admitted.admit(GrpcCall("/a/B", metadata)))[1] == "r-1"
 
+    second = GrpcCall("/a/B", metadata | {"x-request-id": "r-2"})
     with pytest.raises(Failure, match="too often") as caught:
-        await admitted.admit(metadata | {"x-request-id": "r-2"}, 1)
-    noted = admission.caller.get()
-    assert noted
-    assert (noted[0].scope.project, noted[1]) == ("flights", "r-2")
+        await admitted.admit(second)
+    assert second.principal
+    assert (second.principal.scope.project, second.request_id) == ("flights", "r-2")
     assert caught.value.retry_after == 1
 
 
 async def test_a_name_that_is_not_sane_is_replaced() -> None:
     metadata = {"authorization": f"Bearer {SECRET}", "x-request-id": "a b\n"}
-    _, named = await gate().admit(metadata, 1)
+    _, named = await gate().admit(GrpcCall("/a/B", metadata))
 
     assert named
     assert " " not in named

@@ -5,7 +5,6 @@ import pytest
 
 from services.gateway.api import openapi_fixed, routes
 from services.gateway.calls import Calls
-from services.gateway.retries import Retries
 from services.kit import contract
 from tests.gateway.conftest import Gateway
 from tests.support.house import until
@@ -16,7 +15,7 @@ MEMBERS = {"type", "title", "status", "detail", "instance", "code", "request_id"
 
 def live_routes(gateway: Gateway) -> list[tuple[str, str]]:
     """Every verb and path of the running gateway."""
-    table = routes.table(Calls(gateway.house.runtime, None, Retries()).methods())  # type: ignore[arg-type]
+    table = routes.table(Calls(gateway.house.runtime, *[None] * 6).methods())  # type: ignore[arg-type]
     found = [(verb, entry.template) for entry in table for verb in entry.verbs]
     fixed = [(verb.upper(), path) for path, verbs in openapi_fixed.PATHS.items() for verb in verbs]
     pages = [("GET", path) for path in ("/", "/docs", "/docs/start.js", "/openapi.json", "/unknown", "/v3")]

@@ -197,8 +197,8 @@ def test_who_asks_in_the_turn_in_which_a_call_landed_goes_along_with_those_who_w
     class Again(Awaited):
         """Asks anew when he is told."""
 
-        def told(self, outputs: list[Tensor]) -> None:
-            super().told(outputs)
+        def answered(self, outputs: list[Tensor]) -> None:
+            super().answered(outputs)
             asyncio.get_running_loop().call_soon(ask)
 
     asked = list[Awaited]()

@@ -16,7 +16,6 @@ from aimass.v1.audit_events_pb2 import CallAudited
 from services.gateway.policies.domain.compiled import Compiled
 from services.gateway.policies.domain.rules import Effect, Rule, What
 from services.gateway.policies.guard import Guard
-from services.kit.auth import Principal
 from services.kit.errors import Forbidden
 from services.kit.status import failure_of
 from tests.gateway.peers import ACME, LOADING, peers, release
@@ -189,9 +188,8 @@ async def test_a_version_that_stands_in_is_asked_for_as_well(tmp_path: Path) -> 
         risky = Rule("risky", Effect.DENY, what=What(labels=(("risk", "high"),)))
         guard = Guard(Compiled([risky]), running.runtime.now, lambda *_: None, lambda *_: None)
         running.traffic.guards = {"acme": guard}
-        asked = query(1, 2)._replace(caller=Principal(ACME, "key:abcd1234", ()))
         with pytest.raises(Forbidden, match="the policy rule risky refuses it"):
-            await running.traffic.predict(ACME, pinned, asked)
+            await running.traffic.predict(pinned, query(1, 2))
 
 
 @pytest.mark.usefixtures("lifted")

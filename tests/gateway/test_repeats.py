@@ -23,7 +23,7 @@ from services.gateway.http_protocol import HttpProtocol
 from services.gateway.repeats import Repeat
 from services.gateway.traffic.engines import Inference
 from services.gateway.traffic.lanes import Waiting
-from services.gateway.traffic.service import Begun
+from services.gateway.traffic.service import Submitted
 from services.kit.errors import Unavailable
 from tests.gateway.issuing import Issuer, rsa_key, write
 from tests.gateway.serving import Serving, serving
@@ -386,7 +386,9 @@ async def test_what_a_repeat_was_made_of_goes_with_its_answer(app: Serving, full
             gc.collect()
             for _ in range(20):
                 assert (await caller.ask())[0] == 200
-            kept = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, Repeat | Begun | Waiting))
+            kept = Counter(
+                type(one).__name__ for one in gc.get_objects() if isinstance(one, Repeat | Submitted | Waiting)
+            )
         finally:
             gc.enable()
 

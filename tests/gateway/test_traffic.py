@@ -11,7 +11,7 @@ import pytest
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.lanes import Limits
 from services.gateway.traffic.service import Prediction, Query
-from services.kit.auth import Scope
+from services.kit.auth import Principal, Scope
 from services.kit.errors import Code, Failure
 from tests.gateway.peers import ACME, GONE, LOADING, SERVING, WITHDRAWN, Peers, peers, release
 from tests.support.house import until
@@ -20,11 +20,12 @@ from tests.support.house import until
 def query(*values: float, seconds: float = 5, name: str = "r") -> Query:
     """Rows of two columns."""
     raw = struct.pack(f"<{len(values)}f", *values)
-    return Query(name, time.monotonic() + seconds, [Tensor("x", "FP32", (len(values) // 2, 2), raw)])
+    inputs = [Tensor("x", "FP32", (len(values) // 2, 2), raw)]
+    return Query(name, time.monotonic() + seconds, inputs, (), Principal(ACME, "key:abcd1234", ()))
 
 
 async def ask(running: Peers, asked: Query, version: str = "") -> Prediction:
-    return await running.traffic.predict(ACME, running.traffic.route(ACME, "late", version), asked)
+    return await running.traffic.predict(running.traffic.route(ACME, "late", version), asked)
 
 
 def sums(prediction: Prediction) -> list[float]:
@@ -139,7 +140,7 @@ async def test_a_version_that_vanished_is_replaced_by_the_one_that_serves_now(ru
     await until(lambda: answering(running) == 2)
     running.inference.loaded.discard(("acme", "late", 1))
 
-    prediction = await running.traffic.predict(ACME, pinned, query(1, 2))
+    prediction = await running.traffic.predict(pinned, query(1, 2))
 
     assert (prediction.pinned.version.number, sums(prediction)) == (2, [3])
 

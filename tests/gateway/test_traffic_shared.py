@@ -283,7 +283,7 @@ async def test_a_version_that_turns_out_to_be_gone_is_answered_for_by_what_serve
     pinned = running.traffic.route(ACME, "late", "", instead=True)
     shared = running.traffic.share(ACME, pinned, Caller("key:a", lambda name: None))
 
-    assert (await running.traffic.predict(ACME, shared, query(1, 2))).pinned.version.number == 1
+    assert (await running.traffic.predict(shared, query(1, 2))).pinned.version.number == 1
 
 
 async def test_a_version_with_a_share_answers_while_what_serves_cannot(running: Peers) -> None:

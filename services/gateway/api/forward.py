@@ -14,29 +14,27 @@ from grpc import aio
 
 from aimass.v1 import options_pb2
 from aimass.v1.failure_pb2 import FailureDetail
-from services.gateway import admission
 from services.gateway.access.origin import called
-from services.gateway.admission import Admission, Sent
+from services.gateway.admission import Admission
 from services.gateway.calls import Caller, Calls, said
+from services.gateway.grpc_call import GrpcCall, current
 from services.gateway.journal import Entry, Journal
-from services.gateway.receipts import receipted
 from services.kit import telemetry
-from services.kit.contract import Method
+from services.kit.contract import HTTP_BODY, Method
 from services.kit.errors import Code, Failure, Internal, InvalidValue
 from services.kit.rpc import REPLAYED, SIZE, metadata_of
 from services.kit.status import TRAILER, failure_from, refuse
 from services.kit.underway import Underway
 
 log = logging.getLogger(__name__)
-_HTTP_BODY = "google.api.HttpBody"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class Forward(grpc.GenericRpcHandler):
-    """Handlers by path. Who has no key learns nothing, not even what there is."""
+    """Handlers by path. A caller without a key learns nothing, not even which methods there are."""
 
-    def __init__(self, calls: Calls, gate: Admission, journal: Journal) -> None:
-        self._calls, self._gate, self._journal = calls, gate, journal
+    def __init__(self, calls: Calls, admission: Admission, journal: Journal) -> None:
+        self._calls, self._admission, self._journal = calls, admission, journal
         self.underway = Underway()
         self._handlers = {method.path: self._handler(method) for method in calls.methods()}
         self._unknown = self._watched("unknown", grpc.stream_stream_rpc_method_handler(_nothing), True)
@@ -58,7 +56,7 @@ class Forward(grpc.GenericRpcHandler):
         async def unary(content: bytes, context: Any) -> Any:
             caller, request = await self._admit(method, content, context)
             name, tenant = f"forward {method.path[1:]}", caller.principal.scope.tenant
-            with telemetry.span(name, _trace(caller), telemetry.Kind.SERVER, tenant=tenant):
+            with telemetry.span(name, caller.trace, telemetry.Kind.SERVER, tenant=tenant):
                 reply, replayed = await self._calls.unary(method, request, caller, context.time_remaining(), bytes)
             if replayed:
                 context.set_trailing_metadata(((REPLAYED, "true"),))
@@ -74,17 +72,15 @@ class Forward(grpc.GenericRpcHandler):
         return self._watched(method.path, grpc.unary_unary_rpc_method_handler(unary), False)
 
     async def _admit(self, method: Method, content: bytes, context: Any) -> tuple[Caller, Message]:
-        metadata = metadata_of(context)
-        policy = method.policy
-        keyed = policy.effect == options_pb2.EFFECT_KEYED
-        sent = Sent(method.path, content, keyed, lambda: called(context))
-        principal, request_id = await self._gate.admit(metadata, policy.cost or 1, policy.costly, context.peer(), sent)
-        large = any(f.message_type and f.message_type.full_name == _HTTP_BODY for f in method.takes.fields)
+        call, policy = current.get(), method.policy
+        call.content, keyed = content, policy.effect == options_pb2.EFFECT_KEYED
+        principal, request_id = await self._admission.admit(call, policy.cost or 1, policy.costly, keyed)
+        large = any(f.message_type and f.message_type.full_name == HTTP_BODY for f in method.takes.fields)
         if len(content) > SIZE and not large:
             raise Failure(Code.BODY_TOO_LARGE, f"the message is larger than {SIZE // 2**20} MiB")
         request = read(GetMessageClass(method.takes).FromString, content)
-        given = said(lambda name: metadata.get(name, ""))
-        return Caller(principal, request_id, context.peer(), given, admission.charged.get()), request
+        given = said(lambda name: call.metadata.get(name, ""))
+        return Caller(principal, request_id, call.peer, given, call.charge), request
 
     def _watched(self, path: str, handler: Handler, admit: bool) -> Handler:
         """The handler with failures turned into statuses, and a line in the access log for each call."""
@@ -94,7 +90,7 @@ class Forward(grpc.GenericRpcHandler):
         whole = handler.request_deserializer if admit and not handler.request_streaming else None
 
         async def single(request: Any, context: Any) -> Any:
-            async with self._watch(path, context, admit, Sent(path, request if whole else b"")):
+            async with self._watch(path, context, admit, request if whole else b""):
                 with self.underway.waiting():
                     reply = await run(read(whole, request) if whole else request, context)
                 content = handler.response_serializer(reply) if handler.response_serializer else reply
@@ -103,7 +99,7 @@ class Forward(grpc.GenericRpcHandler):
                 return content
 
         async def many(request: Any, context: Any) -> AsyncIterator[Any]:
-            async with self._watch(path, context, admit, Sent(path, request if whole else b"")):
+            async with self._watch(path, context, admit, request if whole else b""):
                 async for item in self.underway.each(run(read(whole, request) if whole else request, context)):
                     yield item
 
@@ -116,23 +112,20 @@ class Forward(grpc.GenericRpcHandler):
         return watched
 
     @contextlib.asynccontextmanager
-    async def _watch(self, path: str, context: Any, admit: bool, sent: Sent) -> AsyncIterator[None]:
+    async def _watch(self, path: str, context: Any, admit: bool, content: bytes) -> AsyncIterator[None]:
         begun, status = time.perf_counter(), 200
-        admission.caller.set(None)
-        admission.asked.set(("", ""))
-        admission.degraded.set("")
-        receipted.set(None)
+        call = GrpcCall(path, metadata_of(context), context.peer(), lambda: called(context), content)
+        current.set(call)
         try:
             if admit:
-                sent = sent._replace(certificate=lambda: called(context))
-                await self._gate.admit(metadata_of(context), 1, False, context.peer(), sent)
+                await self._admission.admit(call)
             yield
         except aio.AbortError:
             status = _aborted(context)
             raise
         except Failure as failure:
             status = failure.code.http
-            await refuse(context, self._gate.told(failure), _receipt)
+            await refuse(context, self._admission.cleaned(call, failure), _receipt)
         except (asyncio.CancelledError, GeneratorExit):
             status = Code.CANCELLED.http
             raise
@@ -141,13 +134,12 @@ class Forward(grpc.GenericRpcHandler):
             log.exception("unhandled error in %s", path)
             await refuse(context, Internal("internal error"), _receipt)
         finally:
-            self._note(path, context, status, time.perf_counter() - begun)
+            self._note(call, status, time.perf_counter() - begun)
 
-    def _note(self, path: str, context: Any, status: int, seconds: float) -> None:
-        principal, request_id = admission.caller.get() or (None, "")
-        model, version = (self._gate.text(part) for part in admission.asked.get())
-        entry = Entry(request_id, principal, "GRPC", path, status, seconds, 0, context.peer(), model, version)
-        entry.degraded = admission.degraded.get()
+    def _note(self, call: GrpcCall, status: int, seconds: float) -> None:
+        model, version = (self._admission.text(call, part) for part in (call.model, call.version))
+        own = call.request_id, call.principal, "GRPC", call.path
+        entry = Entry(*own, status, seconds, 0, call.peer, model, version, degraded=call.degraded)
         self._journal.add(entry)
 
 
@@ -161,7 +153,7 @@ def read(parse: Callable[[bytes], Any], content: bytes) -> Any:
 
 async def _receipt(status: int, content: bytes) -> tuple[tuple[str, str], ...]:
     """What this task's call says of its answer, or of its failure's detail, to those who asked for a receipt."""
-    receipt = receipted.get()
+    receipt = current.get().receipt
     return await receipt.trailers(status, content) if receipt else ()
 
 
@@ -176,7 +168,3 @@ def _aborted(context: Any) -> int:
         if key == TRAILER:
             return failure_from(FailureDetail.FromString(value), "").code.http
     return Code.INTERNAL.http
-
-
-def _trace(caller: Caller) -> dict[str, str]:
-    return {"traceparent": caller.said.get("traceparent", ""), "x-request-id": caller.request_id}

@@ -2,19 +2,17 @@
 
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 
-from services.gateway.access.origin import called
-from services.gateway.admission import Sent, asked, charged, degraded
 from services.gateway.api.forward import read
 from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permit
 from services.gateway.api.oip_messages import SERVICE, message
 from services.gateway.api.oip_values import framed, wrong
+from services.gateway.grpc_call import GrpcCall, current
 from services.gateway.overload.priority import HEADER, Priority, lowered
-from services.gateway.receipts import receipted
 from services.gateway.traffic.domain.routing import Pinned
 from services.gateway.traffic.domain.sharing import Caller
 from services.gateway.traffic.domain.tensors import Tensor
@@ -22,10 +20,9 @@ from services.gateway.traffic.service import Query, Traffic
 from services.kit import telemetry
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure
-from services.kit.rpc import metadata_of
 
 _SHOWN = 128  # characters of what a caller asked for that the access log shows
-Admit = Callable[[dict[str, str], int, bool, str, Sent], Awaitable[tuple[Principal, str]]]
+Admit = Callable[[GrpcCall], Awaitable[tuple[Principal, str]]]
 # Which field of InferTensorContents holds a datatype, and how struct writes it.
 _CONTENTS = {
     "BOOL": ("bool_contents", "?"),
@@ -42,26 +39,11 @@ _CONTENTS = {
 }
 
 
-class _Wish(NamedTuple):
-    """What a caller says beside the message: seconds that he waits, before whom, from where, and all of it."""
-
-    remaining: float | None
-    priority: str
-    peer: str
-    metadata: Mapping[str, str]
-
-
 class OipGrpc:
     """The door's methods; what they raise becomes a status in `Forward`."""
 
-    def __init__(
-        self,
-        traffic: Traffic,
-        admit: Admit,
-        ready: Callable[[], bool],
-        version: str,
-    ) -> None:
-        """`admit` says who calls and takes from his bucket; `version` is the server's own."""
+    def __init__(self, traffic: Traffic, admit: Admit, ready: Callable[[], bool], version: str) -> None:
+        """`admit` identifies the caller and takes from its bucket; `version` is the server's own."""
         self._traffic, self._admit, self._ready, self._version = traffic, admit, ready, version
 
     def handlers(self) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
@@ -77,31 +59,30 @@ class OipGrpc:
         return {f"/{SERVICE}/{name}": self._handler(name, method) for name, method in methods.items()}
 
     def _handler(self, name: str, method: Any) -> Any:
-        path, parse = f"/{SERVICE}/{name}", message(f"{name}Request").FromString
+        parse = message(f"{name}Request").FromString
 
         async def answer(content: bytes, context: Any) -> Any:
-            metadata = metadata_of(context)
-            with telemetry.span(f"{SERVICE}/{name}", metadata, telemetry.Kind.SERVER) as span:
-                sent = Sent(path, content, certificate=lambda: called(context))
-                principal, request_id = await self._admit(metadata, 1, False, context.peer(), sent)
+            call = current.get()
+            call.content = content
+            with telemetry.span(f"{SERVICE}/{name}", call.metadata, telemetry.Kind.SERVER) as span:
+                principal, request_id = await self._admit(call)
                 span.set_attribute("request_id", request_id)
                 telemetry.belongs(principal.scope, "gateway")
-                wish = _Wish(context.time_remaining(), metadata.get(HEADER, ""), context.peer(), metadata)
-                reply, said = await method(read(parse, content), principal, request_id, wish)
+                reply, said = await method(read(parse, content), principal, call, context.time_remaining())
                 if said:
                     await context.send_initial_metadata((*said.items(), ("x-request-id", request_id)))
-                if receipt := receipted.get():
-                    receipt.said |= said
+                if call.receipt:
+                    call.receipt.said |= said
                 return reply
 
         # The bytes as they came: a signature is over them.
         return grpc.unary_unary_rpc_method_handler(answer, None, lambda reply: reply.SerializeToString())
 
-    def _route(self, principal: Principal, model: str, version: str, instead: bool = False) -> Pinned:
+    def _route(self, call: GrpcCall, principal: Principal, model: str, version: str, instead: bool = False) -> Pinned:
         """What answers, noted for the access log. Raises not_found, unavailable."""
-        asked.set((model[:_SHOWN], version[:_SHOWN]))
+        call.model, call.version = model[:_SHOWN], version[:_SHOWN]
         pinned = self._traffic.route(principal.scope, model, version, instead)
-        asked.set((model, str(pinned.version.number)))
+        call.model, call.version = model, str(pinned.version.number)
         return pinned
 
     async def _server_live(self, _request: Any, *_: Any) -> Any:
@@ -113,21 +94,21 @@ class OipGrpc:
     async def _server_metadata(self, _request: Any, *_: Any) -> Any:
         return message("ServerMetadataResponse")(**about(self._version)), {}
 
-    async def _model_ready(self, request: Any, principal: Principal, _id: str, wish: "_Wish") -> Any:
+    async def _model_ready(self, request: Any, principal: Principal, call: GrpcCall, _: float | None) -> Any:
         permit(principal, request.name)
         try:
-            pinned = self._route(principal, request.name, request.version)
+            pinned = self._route(call, principal, request.name, request.version)
         except Failure as failure:
             if failure.code is not Code.UNAVAILABLE:
                 raise
             return message("ModelReadyResponse")(ready=False), {}
-        self._traffic.look(principal, pinned, wish.peer, "ModelReady")
+        self._traffic.inspect(principal, pinned, call.peer, "ModelReady")
         return message("ModelReadyResponse")(ready=True), {"model-version": pinned.version.label}
 
-    async def _model_metadata(self, request: Any, principal: Principal, _id: str, wish: "_Wish") -> Any:
+    async def _model_metadata(self, request: Any, principal: Principal, call: GrpcCall, _: float | None) -> Any:
         permit(principal, request.name)
-        pinned = self._route(principal, request.name, request.version)
-        self._traffic.look(principal, pinned, wish.peer, "ModelMetadata")
+        pinned = self._route(call, principal, request.name, request.version)
+        self._traffic.inspect(principal, pinned, call.peer, "ModelMetadata")
         number, signature = pinned.version.number, pinned.version.signature
         loaded = [number] if request.version else self._traffic.versions(principal.scope, request.name)
         reply = message("ModelMetadataResponse")(
@@ -139,23 +120,21 @@ class OipGrpc:
         )
         return reply, {"model-version": pinned.version.label}
 
-    async def _model_infer(self, request: Any, principal: Principal, request_id: str, wish: "_Wish") -> Any:
+    async def _model_infer(self, request: Any, principal: Principal, call: GrpcCall, remaining: float | None) -> Any:
         permit(principal, request.model_name)
-        remaining, first = wish.remaining, lowered(Priority.INTERACTIVE, wish.priority)
-        pinned = self._route(principal, request.model_name, request.model_version, instead=True)
+        priority = lowered(Priority.INTERACTIVE, call.metadata.get(HEADER, ""))
+        pinned = self._route(call, principal, request.model_name, request.model_version, instead=True)
         if pinned.shared:
-            pinned = self._traffic.share(principal.scope, pinned, Caller(principal.id, wish.metadata.get))
-            asked.set((request.model_name, str(pinned.version.number)))
+            pinned = self._traffic.share(principal.scope, pinned, Caller(principal.id, call.metadata.get))
+            call.version = str(pinned.version.number)
         deadline = time.monotonic() + (DEADLINE if remaining is None else min(remaining, DEADLINE))
-        self._traffic.screen(principal.scope, pinned, deadline, first)
+        self._traffic.screen(principal.scope, pinned, deadline, priority)
         names = [output.name for output in request.outputs]
-        inputs, who, charge = _inputs(request), principal.id, charged.get()
-        more = "", None, first, charge, principal, wish.peer
-        query = Query(request_id, deadline, inputs, names, who, *more)
-        prediction = await self._traffic.predict(principal.scope, pinned, query)
+        own = principal, call.peer
+        query = Query(call.request_id, deadline, _inputs(request), names, *own, priority=priority, charge=call.charge)
+        prediction = await self._traffic.predict(pinned, query)
         version = prediction.pinned.version
-        asked.set((request.model_name[:_SHOWN], str(version.number)))
-        degraded.set(prediction.degraded)
+        call.version, call.degraded = str(version.number), prediction.degraded
         reply = message("ModelInferResponse")(
             model_name=prediction.pinned.model,
             model_version=str(version.number),

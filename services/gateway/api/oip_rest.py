@@ -5,7 +5,7 @@ The hot path: raw bytes in, raw bytes out; it never passes through a framework.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from services.gateway import body
@@ -20,7 +20,7 @@ from services.gateway.traffic.domain.sharing import Caller
 from services.gateway.traffic.service import Prediction, Query, Traffic
 from services.kit.errors import Code, Failure, InvalidValue, NotFound, Unavailable
 
-_LONGEST = 60.0
+_LONGEST = 60.0  # seconds
 _FIRST = HEADER.encode()
 _JSON = 4 * 2**20
 _BINARY = 16 * 2**20
@@ -28,18 +28,17 @@ LARGE = 65_536  # bytes of JSON above which reading and writing it leave the eve
 _JSON_TYPE = (b"content-type", b"application/json")
 _BINARY_TYPE = (b"content-type", b"application/octet-stream")
 _CONTENT_TYPES = (b"", b"application/json", b"application/octet-stream")
-Handler = Callable[[Request, str, str], Awaitable[Response]]
+# A request, the model and version that it names, the seconds that its caller waits, and its priority.
+Learn = Callable[[Request, str, str, float, Priority], None]
 
 
 class OipRest:
     """The door's handler."""
 
-    def __init__(self, traffic: Traffic, ready: Callable[[], bool], version: str) -> None:
-        """`ready` says whether the process can answer; `version` is the server's own."""
-        self._traffic, self._ready, self._version = traffic, ready, version
-        # Told of each request that was answered well: the model and version that it named, how long its caller waits,
-        # and before whom.
-        self.learn: Callable[[Request, str, str, float, Priority], None] = lambda *_: None
+    def __init__(self, traffic: Traffic, learn: Learn, ready: Callable[[], bool], version: str) -> None:
+        """`learn` is told of each request that was answered well; `ready` says whether the process can answer;
+        `version` is the server's own."""
+        self._traffic, self._learn, self._ready, self._version = traffic, learn, ready, version
 
     async def handle(self, request: Request) -> Response:
         """Answers one request. Raises Failure."""
@@ -74,7 +73,7 @@ class OipRest:
         request.model, request.version = model, version
         pinned = self._traffic.route(request.principal.scope, model, version)
         method = "ModelReady" if rest else "ModelMetadata"
-        self._traffic.look(request.principal, pinned, request.address, method)
+        self._traffic.inspect(request.principal, pinned, request.address, method)
         label = (b"model-version", pinned.version.label.encode())
         if rest:
             return _read({"name": model, "ready": True}, label)
@@ -94,7 +93,7 @@ class OipRest:
             raise NotAllowed(request.method, "POST")
         permit(request.principal, model)
         request.model, request.version = model, version
-        deadline = time.monotonic() + (seconds := _seconds(request))
+        deadline = time.monotonic() + (seconds := min(request.timeout or DEADLINE, _LONGEST))
         first = lowered(Priority.INTERACTIVE, request.header(_FIRST))
         pinned = self._traffic.route(request.principal.scope, model, version, instead=True)
         if pinned.shared:
@@ -103,16 +102,23 @@ class OipRest:
         request.version = str(pinned.version.number)
         self._traffic.screen(request.principal.scope, pinned, deadline, first)
         asked = await _decode(request)
-        principal, trace, charge = request.principal, request.header(b"traceparent"), request.charge
-        if charge:
-            charge.tokens = stated(request.header(b"x-tokens"))
-        who, named = principal.id, request.request_id
-        more = None, first, charge, principal, request.address
-        query = Query(named, deadline, asked.inputs, asked.outputs, who, trace, *more)
-        prediction = await self._traffic.predict(principal.scope, pinned, query)
+        if request.charge:
+            request.charge.tokens = stated(request.header(b"x-tokens"))
+        query = Query(
+            request.request_id,
+            deadline,
+            asked.inputs,
+            asked.outputs,
+            request.principal,
+            request.address,
+            request.header(b"traceparent"),
+            priority=first,
+            charge=request.charge,
+        )
+        prediction = await self._traffic.predict(pinned, query)
         request.told = True
         request.version, request.degraded = str(prediction.pinned.version.number), prediction.degraded
-        self.learn(request, model, version, seconds, first)
+        self._learn(request, model, version, seconds, first)
         return await _encode(asked, prediction)
 
 
@@ -126,20 +132,6 @@ def _readable(request: Request) -> None:
 
 def _read(document: dict[str, Any], *headers: tuple[bytes, bytes]) -> Response:
     return Response(200, dump(document), [_JSON_TYPE, *headers])
-
-
-def _seconds(request: Request) -> float:
-    """How long the caller waits."""
-    text = request.headers.get(b"x-request-timeout")
-    if text is None:
-        return DEADLINE
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise InvalidValue("X-Request-Timeout must be a number of seconds above 0")
-    return min(seconds, _LONGEST)
 
 
 async def _decode(request: Request) -> Asked:

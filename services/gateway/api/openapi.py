@@ -9,9 +9,8 @@ from aimass.v1 import options_pb2
 from services.gateway.api import openapi_fixed, routes, schemas
 from services.gateway.api.schemas import Json
 from services.kit import contract
-from services.kit.contract import Method
+from services.kit.contract import HTTP_BODY, Method
 
-_HTTP_BODY = "google.api.HttpBody"
 _SHARED = ("XProject", "XRequestId", "XRequestTimeout")
 
 
@@ -112,7 +111,7 @@ def _responses(method: Method) -> Json:
 def _done(method: Method) -> Json:
     shape = schemas.reference(method.gives)
     content: dict[str, Any] = {"application/json": {"schema": shape}}
-    if method.gives.full_name == _HTTP_BODY:
+    if method.gives.full_name == HTTP_BODY:
         content = {"*/*": {"schema": {}}}
     elif method.descriptor.server_streaming:
         content = {

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -26,7 +25,7 @@ from services.gateway.calls import Caller, Calls, said
 from services.gateway.edge import SCOPE_KEY
 from services.gateway.request import Request
 from services.kit import telemetry
-from services.kit.contract import Method
+from services.kit.contract import HTTP_BODY, Method
 from services.kit.errors import Code, Failure, Internal, InvalidValue, NotFound
 from services.kit.rpc import SIZE
 
@@ -35,18 +34,16 @@ JSON = "application/json"
 CHUNK = 16 * 2**20
 # Bytes from which on JSON is read and written beside the loop: a message of structs takes 0.1 ms per KiB.
 _LARGE = 16 * 2**10
-_HTTP_BODY = "google.api.HttpBody"
 _VERSIONS = ("/v1", "/v2")
 _VERSION = re.compile(r"/v[0-9]{1,4}(?=/|\Z)")
-Take = Callable[[Request, int, bool], Awaitable[None]]
 
 
 class Rest:
     """Endpoints of all routes."""
 
-    def __init__(self, calls: Calls, take: Take, leaving: asyncio.Event) -> None:
-        """`take` takes a call's further cost from the caller's bucket; `leaving` is set when the door closes."""
-        self._calls, self._take, self._leaving = calls, take, leaving
+    def __init__(self, calls: Calls, leaving: asyncio.Event) -> None:
+        """`leaving` is set when the door closes."""
+        self._calls, self._leaving = calls, leaving
         self.table = routes.table(calls.methods())
 
     def mount(self, web: FastAPI) -> None:
@@ -65,11 +62,12 @@ class Rest:
         method = entry.verbs.get("GET" if request.method == "HEAD" else request.method)
         if method is None:
             raise problem.NotAllowed(request.method, entry.allowed)
-        await self._take(request, method.policy.cost, method.policy.costly)
+        if method.policy.cost > 1 and request.charge:  # the edge has taken the token that every request costs
+            await request.charge.more(method.policy.cost - 1, method.policy.costly)
         own = request.principal, request.request_id, request.address
         caller = Caller(*own, said(_reader(request)), request.charge)
         name, tenant = f"{request.method} {entry.template}", request.principal.scope.tenant
-        with telemetry.span(name, _trace(caller), telemetry.Kind.SERVER, tenant=tenant) as span:
+        with telemetry.span(name, caller.trace, telemetry.Kind.SERVER, tenant=tenant) as span:
             offers = _offers(method)
             accepted = negotiation.chosen(request.header(b"accept"), offers) if offers else ""
             message = await _message(method, request, web.path_params)
@@ -77,13 +75,13 @@ class Rest:
                 response = await self._unary(method, message, caller, request)
                 span.set_attribute("http.response.status_code", response.status_code)
                 return response
-            items = self._calls.stream(method, message, caller, _seconds(request), _decoder(method))
+            items = self._calls.stream(method, message, caller, request.timeout, _decoder(method))
             if not offers:
                 return await streams.download(items)
             return await streams.respond(items, accepted, request.shown, request.request_id, self._leaving)
 
     async def _unary(self, method: Method, message: Message, caller: Caller, request: Request) -> Response:
-        call = self._calls.unary(method, message, caller, _seconds(request), _decoder(method))
+        call = self._calls.unary(method, message, caller, request.timeout, _decoder(method))
         reply, replayed = await _unless_gone(call, request.receive)
         headers = {"cache-control": "no-store"}
         if replayed:
@@ -207,32 +205,15 @@ def _offers(method: Method) -> tuple[str, ...]:
     """What a caller can choose from. A download is whatever was uploaded, so there is nothing to choose."""
     if not method.descriptor.server_streaming:
         return (JSON,)
-    return (streams.EVENTS, streams.LINES) if method.gives.full_name != _HTTP_BODY else ()
+    return (streams.EVENTS, streams.LINES) if method.gives.full_name != HTTP_BODY else ()
 
 
 def _decoder(method: Method) -> Callable[[bytes], Any]:
     return GetMessageClass(method.gives).FromString
 
 
-def _seconds(request: Request) -> float | None:
-    text = request.header(b"x-request-timeout")
-    if not text:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not (seconds > 0 and math.isfinite(seconds)):
-        raise InvalidValue("X-Request-Timeout must be a number of seconds above 0")
-    return seconds
-
-
 def _reader(request: Request) -> Callable[[str], str]:
     return lambda name: request.header(name.encode())
-
-
-def _trace(caller: Caller) -> dict[str, str]:
-    return {"traceparent": caller.said.get("traceparent", ""), "x-request-id": caller.request_id}
 
 
 async def _unless_gone(call: Awaitable[Any], receive: body.Receive) -> Any:

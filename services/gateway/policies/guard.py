@@ -46,8 +46,6 @@ class Guard:
 
     def prediction(self, query: Query, pinned: Pinned, method: str = "ModelInfer") -> None:
         """Raises forbidden for a request of the Open Inference Protocol that a rule refuses."""
-        if query.caller is None:
-            return
         facts = self._facts(
             query.caller,
             query.address,

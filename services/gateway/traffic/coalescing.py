@@ -2,7 +2,7 @@
 
 A request that finds no call under way leaves at once, so nothing is delayed at concurrency 1; under load the price of a
 call is shared by all that came in one turn of the event loop or while the last call was in flight. How many may be in
-calls at once, and as many again wait, is found out from how long calls take: for each version, and for all together.
+calls at once, and how many may wait, follows how long calls take: for each version, and for all together.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from services.gateway.overload.refusal import hopeless, overloaded, weary
 from services.gateway.traffic import lanes
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Engines, Item
-from services.gateway.traffic.lanes import POOL, Asker, Awaited, Lane, Limits, Target, Waiting, kind
+from services.gateway.traffic.lanes import POOL, Awaited, Lane, Limits, Receiver, Target, Waiting, kind
 from services.kit.deadlines import Deadlines
 from services.kit.ending import is_cancelled
 from services.kit.errors import Code, DeadlineExceeded, Failure, Unavailable
 
-_LANES = 4_096  # versions of which is remembered how their calls fare
+_LANES = 4_096  # lanes that are kept while they are idle
 _PLAIN = Priority.INTERACTIVE
 
 
@@ -40,13 +40,13 @@ class Coalescer:
         self._waiting_bytes = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines[Waiting](self._expire, clock)
-        # Of all versions: how many calls their instances bear, and how many are under way.
+        # Of all versions together: the limit of calls under way, and their number.
         self.pool, self._flying = Gradient(POOL, clock), 0
         # Lanes that wait for calls of others to end.
         self._held: dict[Lane, None] = {}
 
     def screen(self, target: Target, deadline: float, priority: Priority = _PLAIN) -> None:
-        """Raises what a request would be refused with now, before anybody reads it: overloaded, deadline_exceeded."""
+        """Refuses a request before its body is read. Raises overloaded, deadline_exceeded."""
         if (lane := self._lanes.get(target)) is None:
             return
         if lane.gradient.hopeless(1, deadline - self._clock()):
@@ -68,7 +68,7 @@ class Coalescer:
             await asyncio.sleep(0)
             lane.gathering = False
             if not lane.line.count or lane.line.count >= self._room(lane):
-                # In the caller's own task: his going away cancels nobody else's request.
+                # In the caller's own task: its cancellation cancels no other request.
                 return _value((await self._ask(lane, (item,)))[0])
             asked = Awaited()
             waiting = self._enqueue(lane, item, priority, asked)
@@ -77,18 +77,17 @@ class Coalescer:
             self._landed(lane)
         return await self._wait(waiting, asked)
 
-    def submit(self, target: Target, item: Item, asker: Asker, priority: Priority = _PLAIN) -> Waiting:
-        """The same without a task of the asker's: what is given back is for `cancel`. Raises overloaded,
-        deadline_exceeded."""
+    def submit(self, target: Target, item: Item, receiver: Receiver, priority: Priority = _PLAIN) -> Waiting:
+        """The same without a task; what it returns is for `cancel`. Raises overloaded, deadline_exceeded."""
         lane = self._lane(target)
-        waiting = self._enqueue(lane, item, priority, asker)
+        waiting = self._enqueue(lane, item, priority, receiver)
         if not lane.gathering and not self._full(lane):
             lane.gathering = True
             asyncio.get_running_loop().call_soon(self._gathered, lane)
         return waiting
 
     def cancel(self, waiting: Waiting) -> None:
-        """Its asker has gone: he is told nothing, and nobody is asked for him alone."""
+        """Ends a request without an answer, and the call that is made for it alone."""
         call = waiting.call
         if self._end(waiting) and call:
             # On the next turn: a task that is cancelled before it has begun ends without what it does at its end.
@@ -120,7 +119,7 @@ class Coalescer:
         if lane.gradient.hopeless(kind(item.rows, 1), item.deadline - self._clock()):
             raise hopeless(lane.target.model)
 
-    def _enqueue(self, lane: Lane, item: Item, priority: Priority, asker: Asker) -> Waiting:
+    def _enqueue(self, lane: Lane, item: Item, priority: Priority, receiver: Receiver) -> Waiting:
         """Lets a request wait. Raises overloaded, deadline_exceeded."""
         now, typical = self._clock(), lane.gradient.typical(kind(item.rows, 1))
         if item.deadline - now < typical:
@@ -128,7 +127,7 @@ class Coalescer:
         size, model = item.size, lane.target.model
         if self._waiting_bytes + size > self._limits.waiting_bytes:
             raise overloaded(model)
-        waiting = Waiting(lane, item, size, priority, weary(now, typical), asker)
+        waiting = Waiting(lane, item, size, priority, weary(now, typical), receiver)
         if out := lane.line.enter(waiting, self._room(lane)):
             if out is waiting:
                 raise overloaded(model)
@@ -154,19 +153,19 @@ class Coalescer:
         finally:
             self.cancel(waiting)
 
-    def _end(self, waiting: Waiting) -> Asker | None:
-        """It waits no more; gives who is to be told."""
-        asker, waiting.asker, waiting.call = waiting.asker, None, None
-        if asker:
+    def _end(self, waiting: Waiting) -> Receiver | None:
+        """Ends a request; returns its receiver, None when it had ended before."""
+        receiver, waiting.receiver, waiting.call = waiting.receiver, None, None
+        if receiver:
             self._deadlines.drop(waiting, waiting.moment)
             self._leave_line(waiting)
-        return asker
+        return receiver
 
     def _refuse(self, batch: Iterable[Waiting], error: BaseException) -> None:
         for waiting in batch:
-            if asker := self._end(waiting):
-                # On the next turn: who is told may ask again, in the midst of what is being done here.
-                asyncio.get_running_loop().call_soon(asker.failed, error)
+            if receiver := self._end(waiting):
+                # On the next turn: a receiver may submit again, while the lane is being changed here.
+                asyncio.get_running_loop().call_soon(receiver.failed, error)
 
     def _expire(self, waiting: Waiting) -> None:
         self._refuse((waiting,), DeadlineExceeded(f"{waiting.lane.target.model} took too long"))
@@ -201,7 +200,7 @@ class Coalescer:
                 task = asyncio.get_running_loop().create_task(self._together(lane, batch))
                 self._calls.add(task)
                 task.add_done_callback(self._calls.discard)
-                if len(batch) == 1:  # nobody else's request ends with his going away
+                if len(batch) == 1:  # no other request ends with this one's cancellation
                     batch[0].call = task
         if lane.line.count and self._flying >= self.pool.limit:
             self._held[lane] = None
@@ -218,7 +217,7 @@ class Coalescer:
             if batch and (size + waiting.size > limits.bytes or rows + item.rows > limits.rows):
                 break
             self._leave_line(waiting)
-            if waiting.asker is None:  # its caller may have gone or run out of time
+            if waiting.receiver is None:  # its caller has gone, or its time is over
                 continue
             if gradient.hopeless(kind(item.rows, 1), item.deadline - now):
                 self._refuse((waiting,), hopeless(lane.target.model))
@@ -246,7 +245,7 @@ class Coalescer:
             if len(batch) == 1 or failure.code not in (Code.BODY_TOO_LARGE, Code.INTERNAL):
                 raise
             for waiting in batch:
-                if waiting.asker is None:  # he has gone meanwhile, or his time is over
+                if waiting.receiver is None:  # its caller has gone, or its time is over
                     continue
                 try:
                     await self._answer(lane, (waiting,))
@@ -256,11 +255,11 @@ class Coalescer:
         for waiting, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Failure):
                 self._refuse((waiting,), answer)
-            elif asker := self._end(waiting):
-                asker.told(answer)
+            elif receiver := self._end(waiting):
+                receiver.answered(answer)
 
     async def _ask(self, lane: Lane, items: Sequence[Item]) -> list[Answer]:
-        """One call, and what it says of how many may be under way."""
+        """One call; its duration moves the limits."""
         gradient, began, calls = lane.gradient, self._clock(), self._flying
         lane.busy += len(items)
         busy = lane.busy
@@ -273,7 +272,7 @@ class Coalescer:
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
-            # Below us, as where a connection is closed: who still waits must hear of it.
+            # Cancelled below us, as where a connection is closed: requests that still wait must hear of it.
             raise Unavailable(f"the call of {lane.target.model} was cut off", retry_after=1) from None
         finally:
             lane.busy -= len(items)

@@ -1,4 +1,4 @@
-"""Where requests for one version wait, and what is known of how its calls fare."""
+"""Where requests for one version wait, and how long its calls take."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from services.kit.auth import Scope
 # Requests of one version.
 VERSION = Bounds(least=4, most=2_000, start=256, quick=0.01)
 _BATCH = 32
-# Of the time of one request in a call of half the size, at which the larger call is worth it.
+# Share of the time per request in a call of half the size, below which the larger call is worth it.
 _WORTH = 0.8
-_DOWN, _UP = 0.5, 0.02  # of what a call says anew
-_CALLS = 2  # as large as is worth it, that are under way at least
+_DOWN, _UP = 0.5, 0.02  # weight of a new measurement that is lower, or higher
+_CALLS = 2  # calls of the size that is worth it, that may always be under way
 # Calls of all versions.
 POOL = Bounds(least=16, most=1_000, start=64, quick=0.01)
 
@@ -46,23 +46,23 @@ class Limits:
     waiting_bytes: int = 128 * 2**20
 
 
-class Asker(Protocol):
-    """Who asked. He is told once how it ended, and holds nothing then that holds on to him: no garbage is left."""
+class Receiver(Protocol):
+    """What takes the answer to a request: one call of one method. It must then hold no cycle: no garbage is left."""
 
-    def told(self, outputs: list[Tensor]) -> None:
-        """His outputs are there. Raises nothing."""
+    def answered(self, outputs: list[Tensor]) -> None:
+        """The outputs are there. Raises nothing."""
 
     def failed(self, error: BaseException) -> None:
         """They will not come."""
 
 
 class Awaited:
-    """An asker who has a task to wait in."""
+    """A receiver whose answer a task awaits."""
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[list[Tensor]] = asyncio.get_running_loop().create_future()
 
-    def told(self, outputs: list[Tensor]) -> None:
+    def answered(self, outputs: list[Tensor]) -> None:
         if not self.answer.done():
             self.answer.set_result(outputs)
 
@@ -76,15 +76,17 @@ class Awaited:
 class Waiting:
     """A request that waits for a call."""
 
-    __slots__ = ("asker", "call", "item", "lane", "moment", "priority", "size", "weary")
+    __slots__ = ("call", "item", "lane", "moment", "priority", "receiver", "size", "weary")
 
-    def __init__(self, lane: "Lane", item: Item, size: int, priority: Priority, weary: float, asker: Asker) -> None:
+    def __init__(
+        self, lane: "Lane", item: Item, size: int, priority: Priority, weary: float, receiver: Receiver
+    ) -> None:
         self.lane, self.item, self.size, self.priority, self.weary = lane, item, size, priority, weary
-        # None: it has ended, and he knows.
-        self.asker: Asker | None = asker
+        # None: it has ended, and the receiver knows.
+        self.receiver: Receiver | None = receiver
         # The call that is made for it alone.
         self.call: asyncio.Task[None] | None = None
-        # Until when it waits, as the deadlines count.
+        # The tick of its deadline, by which `Deadlines` drops it.
         self.moment = 0
 
 
@@ -97,7 +99,7 @@ class Lane:
         self.target, self.gradient = target, gradient
         # Calls under way, and the requests in them.
         self.flying = self.busy = 0
-        # A call is about to leave: who comes now joins it.
+        # A call is about to leave: requests that come now join it.
         self.gathering = False
         self.line: Line[Waiting] = Line()
         # Requests that one call may hold: it grows while large calls take no longer than small ones.
@@ -106,7 +108,7 @@ class Lane:
         self._each = [0.0] * 12
 
     def answered(self, items: Sequence[Item], began: float, now: float, busy: int) -> float:
-        """Takes in a call that was answered. How many times as long as it should it took."""
+        """Takes in a call that was answered; returns how many times as long as usual it took."""
         many = len(items)
         slowness = self.gradient.ended(kind(sum([item.rows for item in items]), many), began, busy)
         seconds = now - began
@@ -116,7 +118,7 @@ class Lane:
         return slowness
 
     def _weigh(self, many: int, each: float) -> None:
-        """Where large calls cost little more than small ones, fewer requests would be slower and no faster answered."""
+        """Raises the floor of the limit where large calls cost little more than small ones."""
         size, known = min(many.bit_length(), len(self._each)) - 1, self._each
         # What a call takes behind others says little of its size, so it goes up slowly.
         share = _DOWN if each < known[size] else _UP
@@ -129,5 +131,5 @@ class Lane:
 
 
 def kind(rows: int, items: int) -> int:
-    """What calls are compared by: the size of the requests in them, not how many they are."""
+    """What calls are compared by: the size of their requests, not the number."""
     return (rows // items).bit_length()

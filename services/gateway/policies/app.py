@@ -1,4 +1,4 @@
-"""How policies are put together, and how they hang together with who may come in."""
+"""How policies are put together, and joined to keys."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from services.kit.db import Database
 from services.kit.inbox import Handler
 
 
-class Statutes:
+class PolicySlice:
     """What the gateway's application takes of policies."""
 
     def __init__(self, database: Database, access: AccessService, runtime: Runtime) -> None:

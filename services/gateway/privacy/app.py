@@ -16,12 +16,13 @@ from services.kit.inbox import Handler
 from services.kit.privacy.policies import Policies
 
 
-class Filters:
-    """The cleaner that the doors ask, and what the gateway serves, hears and follows for it."""
+class PrivacySlice:
+    """What the gateway's application takes of filters of personal data."""
 
     def __init__(self, database: Database, runtime: Runtime) -> None:
         service = PrivacyService(PrivacyStore(database), Policies(runtime.vault.derive), runtime.now)
         api = PrivacyApi(service)
-        self.cleaner, self.start, self.watch = Cleaner(service.policies), service.load, service.following.watch
+        self.cleaner = Cleaner(service.policies)
+        self.start, self.tasks = [service.load], [service.following.watch]
         self.rpc: Mapping[str, Any] = {"aimass.v1.PrivacyFilters": api}
         self.heard: dict[type[Message], Handler] = {events.PrivacyFilterChanged: api.changed}

@@ -1,4 +1,4 @@
-"""How the ledger is put together, and how it hangs together with who may come in."""
+"""How the ledger is put together, and joined to keys."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ from services.kit.db import Database
 from services.kit.inbox import Handler, Listener
 
 
-class Books:
+class LedgerSlice:
     """What the gateway's application takes of the ledger."""
 
     def __init__(self, database: Database, access: AccessService, runtime: Runtime) -> None:
