@@ -28,7 +28,7 @@ from services.kit.app import Runtime
 from services.kit.auth import Principal
 from services.kit.calls import permit
 from services.kit.contract import ANY, Method
-from services.kit.errors import Code, Disconnected, Failure, Forbidden, InvalidValue, NotFound, Violation
+from services.kit.errors import Code, Disconnected, Failure, Forbidden, InvalidValue, NotFound, invalid
 from services.kit.rpc import REPLAYED
 
 # What a caller may say to a service through us; everything else he sends stays outside.
@@ -135,8 +135,8 @@ class Calls:
         owner = str(getattr(request, "service", ""))
         if not self._runtime.directory.knows(owner):
             owners = sorted({known.owner for known in contract.all_methods().values()} - {ANY})
-            rule = f"must be one of {', '.join(filter(self._runtime.directory.knows, owners))}"
-            raise InvalidValue(f"service {rule}", [Violation("/service", rule)])
+            known = ", ".join(filter(self._runtime.directory.knows, owners))
+            raise invalid("/service", f"must be one of {known}")
         return owner
 
     async def unary(

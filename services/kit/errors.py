@@ -146,6 +146,11 @@ class InvalidValue(_Preset):
     preset = Code.INVALID_VALUE
 
 
+def invalid(pointer: str, rule: str) -> InvalidValue:
+    """invalid_value of one field: `/limit/burst` and `must be above 0` are `limit.burst must be above 0`."""
+    return InvalidValue(f"{pointer[1:].replace('/', '.')} {rule}", [Violation(pointer, rule)])
+
+
 class FailedPrecondition(_Preset):
     """The thing is not in a state that allows it."""
 

@@ -1,7 +1,7 @@
 """The rules of fields that the contract declares, checked before a use case sees a request."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from aimass.v1 import options_pb2
-from services.kit.errors import Code, Failure, Violation
+from services.kit.errors import Code, Failure, InvalidValue, Violation
 
 
 class _Bounds(NamedTuple):
@@ -30,6 +30,18 @@ _TIMES = {
     "google.protobuf.Duration": _Bounds(-315_576_000_000, 315_576_000_000, "must be of at most 10,000 years"),
 }
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
+
+
+def masked(request: Any, names: Sequence[str]) -> set[str]:
+    """The fields that an update changes: those that its `update_mask` names, or without one those that are set.
+
+    Raises invalid_value for a name in the mask that is not one of `names`.
+    """
+    asked = set(request.update_mask.paths)
+    if unknown := sorted(asked.difference(names)):
+        rule = f"must name one of {', '.join(names)}"
+        raise InvalidValue(f"{unknown[0]} cannot be changed", [Violation("/update_mask", rule)])
+    return asked or {field.name for field, _ in request.ListFields()}.intersection(names)
 
 
 def check(request: Message) -> None:

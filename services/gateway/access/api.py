@@ -13,7 +13,7 @@ from services.gateway.access.events import key_to_wire, tenant_to_wire
 from services.gateway.access.keeping import Keeping
 from services.gateway.access.service import AccessService
 from services.gateway.access.shredding import Shredding
-from services.kit.errors import InvalidValue, Violation
+from services.kit.fields import masked
 from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 from services.kit.timestamps import from_wire
@@ -83,7 +83,7 @@ class AccessApi:
         return created_to_wire(await self._access.create_key(call.principal, wanted, call.once(created_to_wire)))
 
     async def UpdateApiKey(self, request: pb.UpdateApiKeyRequest, call: Call) -> pb.CreatedApiKey:
-        fields = _fields(request)
+        fields = masked(request, FIELDS)
         once, who = call.once(created_to_wire), call.principal
         made = await self._keeping.update(who, request.api_key, _wanted(request), fields, call.etag, once)
         return created_to_wire(made)
@@ -133,15 +133,6 @@ def _wanted(request: pb.CreateApiKeyRequest | pb.UpdateApiKeyRequest) -> KeyRequ
         models=tuple(dict.fromkeys(request.models)),
         certificates=tuple(dict.fromkeys(request.certificates)),
     )
-
-
-def _fields(request: pb.UpdateApiKeyRequest) -> set[str]:
-    """What the mask names; without a mask whatever is set."""
-    asked = set(request.update_mask.paths)
-    if unknown := sorted(asked - set(FIELDS)):
-        rule = f"must name one of {', '.join(FIELDS)}"
-        raise InvalidValue(f"{unknown[0]} cannot be changed", [Violation("/update_mask", rule)])
-    return asked or {field.name for field, _ in request.ListFields()} & set(FIELDS)
 
 
 def _signing(wanted: pb.Signing) -> Signing | None:

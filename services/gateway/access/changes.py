@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from services.gateway.access.domain import ApiKey, KeyRequest, Replaced, Signing, check, last_administrator
-from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
+from services.kit.errors import Code, FailedPrecondition, Failure, invalid
 
 FIELDS = (
     *("display_name", "expire_time", "rate_limit", "signing"),
@@ -43,7 +43,7 @@ def rotated(key: ApiKey, kept: bytes, until: datetime | None, now: datetime) -> 
     _live(key)
     if until and not now < until <= now + _OVERLAP:
         rule = f"must be in the future, and in {_OVERLAP.days} days at most"
-        raise InvalidValue(f"old_expire_time {rule}", [Violation("/old_expire_time", rule)])
+        raise invalid("/old_expire_time", rule)
     before = Replaced(kept, until) if until else None
     return replace(key, replaced=before, rotate_time=now, generation=key.generation + 1)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from services.gateway.access import networks
 from services.gateway.roles.domain import Grant, Role, lacking
-from services.kit.errors import Code, Failure, InvalidValue, Violation
+from services.kit.errors import Code, Failure, Violation, invalid
 
 DEFAULT, SYSTEM = "default", "system"
 ALL = "*"
@@ -215,39 +215,35 @@ def _check_places(wanted: KeyRequest) -> None:
         try:
             networks.check(address)
         except ValueError:
-            _invalid(f"/addresses/{index}", "must be an address, or a network as 10.0.0.0/8")
+            raise invalid(f"/addresses/{index}", "must be an address, or a network as 10.0.0.0/8") from None
     for index, model in enumerate(wanted.models):
         if not _MODEL.match(model):
-            _invalid(f"/models/{index}", "must be a model, or the beginning of one and *")
+            raise invalid(f"/models/{index}", "must be a model, or the beginning of one and *")
     for index, subject in enumerate(wanted.certificates):
         if not _CERTIFICATE.match(subject):
             rule = "must be uri:..., dns:..., email:... or sha256: and 64 hexadecimal digits"
-            _invalid(f"/certificates/{index}", rule)
+            raise invalid(f"/certificates/{index}", rule)
 
 
 def check(wanted: KeyRequest, now: datetime) -> None:
     """Raises invalid_value, invalid_name for what no key can be."""
     if wanted.bindings_only and (wanted.permissions or wanted.roles):
-        _invalid("/bindings_only", "must not be set beside permissions or roles")
+        raise invalid("/bindings_only", "must not be set beside permissions or roles")
     for index, pattern in enumerate(wanted.permissions):
         if not _PATTERN.match(pattern):
-            _invalid(f"/permissions/{index}", "must be *, models.* or models.get")
+            raise invalid(f"/permissions/{index}", "must be *, models.* or models.get")
     for index, project in enumerate(wanted.projects):
         if not _NAME.match(project):
             rule = "must be a name: [a-z][a-z0-9_-]{0,62}"
             raise Failure(Code.INVALID_NAME, f"projects.{index} {rule}", [Violation(f"/projects/{index}", rule)])
     limit = wanted.rate_limit
     if limit and not (0 < limit.rate <= _FASTEST and 1 <= limit.burst <= _FASTEST):
-        _invalid("/rate_limit", "needs a rate above 0 and a burst of at least 1, neither above 1,000,000")
+        raise invalid("/rate_limit", "needs a rate above 0 and a burst of at least 1, neither above 1,000,000")
     if wanted.expire_time and wanted.expire_time <= now:
-        _invalid("/expire_time", "must be in the future")
+        raise invalid("/expire_time", "must be in the future")
     _check_places(wanted)
     if wanted.signing and len(wanted.signing.public_key) not in (0, 32):
-        _invalid("/signing/public_key", "must be the 32 bytes of an Ed25519 public key")
-
-
-def _invalid(pointer: str, rule: str) -> None:
-    raise InvalidValue(f"{pointer[1:].replace('/', '.')} {rule}", [Violation(pointer, rule)])
+        raise invalid("/signing/public_key", "must be the 32 bytes of an Ed25519 public key")
 
 
 def last_administrator(keys: Sequence[ApiKey], revoked: str, now: datetime) -> bool:

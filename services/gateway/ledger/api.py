@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from aimass.v1 import gateway_events_pb2 as events
 from aimass.v1 import quotas_pb2 as pb
-from services.gateway.ledger import domain
 from services.gateway.ledger.domain import Period, Price, Question, Quota, Standing, Sum
 from services.gateway.ledger.events import METERS, PERIODS, amounts_to_wire, prices_to_wire, quota_to_wire
 from services.gateway.ledger.service import Ledger
+from services.kit.errors import invalid
 from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 from services.kit.timestamps import from_wire, to_wire
@@ -105,7 +105,7 @@ def _named(of: Mapping[T, int], value: int, pointer: str) -> T:
     """What an enum's value stands for. Raises invalid_value for none."""
     found = next((name for name, number in of.items() if number == value), None)
     if found is None:
-        domain.invalid(pointer, "must be one of the contract's")
+        raise invalid(pointer, "must be one of the contract's")
     return found
 
 

@@ -16,7 +16,7 @@ from services.gateway.roles.domain import Grant, Holder, lacking
 from services.kit import pages
 from services.kit.auth import Principal
 from services.kit.db import Once
-from services.kit.errors import Forbidden, NotFound
+from services.kit.errors import Forbidden, NotFound, invalid
 from services.kit.pages import Page
 
 
@@ -97,7 +97,7 @@ class Ledger:
         tenant = self._tenant(caller, asked.tenant)
         unknown = next((index for index, name in enumerate(asked.group_by) if name not in GROUPS), None)
         if unknown is not None:
-            domain.invalid(f"/group_by/{unknown}", f"must be one of {', '.join(GROUPS)}")
+            raise invalid(f"/group_by/{unknown}", f"must be one of {', '.join(GROUPS)}")
         if everywhere or tenant != caller.scope.tenant:
             self._everywhere(caller, "usage.list")
             project = ""

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from services.kit.errors import Code, Failure, Forbidden, InvalidValue, NotFound, Violation
+from services.kit.errors import Code, Failure, Forbidden, NotFound, invalid
 
 KEY, TENANT, ROUTE, MODEL = LEVELS = ("key", "tenant", "route", "model")
 REQUESTS, ROWS, BYTES, TOKENS = COUNTS = ("requests", "rows", "bytes", "tokens")
@@ -60,20 +60,17 @@ def matches(pattern: str, thing: str) -> bool:
 def check(terms: Terms) -> None:
     """Raises invalid_value for what no limit can say."""
     if terms.level not in LEVELS:
-        _invalid("/level", "must be a level")
+        raise invalid("/level", "must be a level")
     if not (math.isfinite(terms.rate) and _SLOWEST <= terms.rate <= _MOST):
-        _invalid("/rate", "must be from 0.001 to 1e12 a second")
+        raise invalid("/rate", "must be from 0.001 to 1e12 a second")
     if not (math.isfinite(terms.burst) and 1 <= terms.burst <= _MOST):
-        _invalid("/burst", "must be from 1 to 1e12")
+        raise invalid("/burst", "must be from 1 to 1e12")
     pattern, rule = _OBJECT[terms.level]
     if terms.object and not pattern.match(terms.object):
-        _invalid("/object", rule)
+        raise invalid("/object", rule)
     if terms.counts in (ROWS, TOKENS) and terms.level == ROUTE and not matches(terms.object, PREDICTIONS):
-        _invalid("/counts", f"must be requests or bytes: {terms.counts} are of predictions, which this route has not")
-
-
-def _invalid(pointer: str, rule: str) -> None:
-    raise InvalidValue(f"{pointer[1:]} {rule}", [Violation(pointer, rule)])
+        rule = f"must be requests or bytes: {terms.counts} are of predictions, which this route has not"
+        raise invalid("/counts", rule)
 
 
 def settled(old: Rule | None, new: Rule, etag: str) -> Rule:

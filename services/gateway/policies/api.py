@@ -5,7 +5,7 @@ from aimass.v1 import policies_pb2 as pb
 from services.gateway.policies import wire
 from services.gateway.policies.service import Explanation, Policies, Wanted
 from services.gateway.roles.domain import Grant
-from services.kit.errors import InvalidValue, Violation
+from services.kit.errors import invalid
 from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 from services.kit.timestamps import to_wire
@@ -67,8 +67,7 @@ class PoliciesApi:
 
     async def ExplainDecision(self, request: pb.ExplainDecisionRequest, call: Call) -> pb.DecisionExplanation:
         if request.HasField("request") == bool(request.decision):
-            rule = "must be set, or a decision and not both"
-            raise InvalidValue(f"request {rule}", [Violation("/request", rule)])
+            raise invalid("/request", "must be set, or a decision and not both")
         if request.decision:
             asked = await self._policies.recorded(call.principal, request.decision)
         else:

@@ -21,7 +21,7 @@ from services.gateway.policies.domain.rules import (
     Who,
 )
 from services.gateway.policies.domain.trace import Comparison, Trace
-from services.kit.errors import InvalidValue, Violation
+from services.kit.errors import InvalidValue, Violation, invalid
 from services.kit.timestamps import from_wire, to_wire
 
 EFFECTS = {Effect.DENY: pb.POLICY_EFFECT_DENY, Effect.ALLOW_ONLY: pb.POLICY_EFFECT_ALLOW_ONLY}
@@ -140,7 +140,7 @@ def examples_from_wire(examples: Iterable[pb.PolicyExample], now: datetime) -> t
     for index, example in enumerate(examples):
         if example.outcome not in (pb.POLICY_OUTCOME_ALLOWED, pb.POLICY_OUTCOME_REFUSED):
             rule = "must be POLICY_OUTCOME_ALLOWED or POLICY_OUTCOME_REFUSED"
-            raise InvalidValue(f"examples.{index}.outcome {rule}", [Violation(f"/examples/{index}/outcome", rule)])
+            raise invalid(f"/examples/{index}/outcome", rule)
         timeless = not example.request.HasField("time")
         allowed = example.outcome == pb.POLICY_OUTCOME_ALLOWED
         found.append(Example(example.name, facts_from_wire(example.request, now), allowed, timeless))

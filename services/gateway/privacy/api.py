@@ -7,7 +7,7 @@ from aimass.v1 import privacy_pb2 as pb
 from services.gateway.privacy.domain import PrivacyFilter, PrivacyRule
 from services.gateway.privacy.events import filter_to_wire
 from services.gateway.privacy.service import PrivacyService
-from services.kit.errors import InvalidValue, Violation
+from services.kit.fields import masked
 from services.kit.inbox import Delivery
 from services.kit.rpc import Call
 
@@ -71,12 +71,7 @@ def _rules(request: Any) -> tuple[PrivacyRule, ...]:
 
 
 def _change(request: pb.UpdatePrivacyFilterRequest) -> dict[str, Any]:
-    """What the mask names; without a mask whatever is set."""
-    asked = set(request.update_mask.paths)
-    if unknown := sorted(asked - set(_MASK)):
-        rule = f"must name one of {', '.join(_MASK)}"
-        raise InvalidValue(f"{unknown[0]} cannot be changed", [Violation("/update_mask", rule)])
-    fields = asked or {field.name for field, _ in request.ListFields()}.intersection(_MASK)
+    fields = masked(request, _MASK)
     found: dict[str, Any] = {field: _patterns(request, field) for field in _LISTS if field in fields}
     found |= {field: getattr(request, field) for field in ("description", "answers") if field in fields}
     return found | ({"rules": _rules(request)} if "rules" in fields else {})

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from services.kit.errors import Code, Failure, InvalidValue, NotFound, Violation
+from services.kit.errors import Code, Failure, NotFound, invalid
 
 MOST = 20  # filters of one tenant
 _METHOD = re.compile(r"(\*|[A-Z][A-Za-z]*/(\*|[A-Z][A-Za-z]*\*?))\Z")
@@ -50,22 +50,18 @@ def check(wanted: PrivacyFilter) -> None:
     for field, (pattern, rule) in _RULES.items():
         for index, value in enumerate(getattr(wanted, field)):
             if not pattern.match(value):
-                _invalid(f"/{field}/{index}", rule)
+                raise invalid(f"/{field}/{index}", rule)
     if not (wanted.methods or wanted.models or wanted.streams):
-        _invalid("/models", "must be said unless methods or streams are")
+        raise invalid("/models", "must be said unless methods or streams are")
     if not wanted.rules:
-        _invalid("/rules", "must not be empty")
+        raise invalid("/rules", "must not be empty")
     seen = set[str]()
     for index, one in enumerate(wanted.rules):
         if not one.action:
-            _invalid(f"/rules/{index}/action", "must be set")
+            raise invalid(f"/rules/{index}/action", "must be set")
         if one.detector in seen:
-            _invalid(f"/rules/{index}/detector", "must come once")
+            raise invalid(f"/rules/{index}/detector", "must come once")
         seen.add(one.detector)
-
-
-def _invalid(pointer: str, rule: str) -> None:
-    raise InvalidValue(f"{pointer[1:].replace('/', '.')} {rule}", [Violation(pointer, rule)])
 
 
 def room(filters: Sequence[PrivacyFilter]) -> None:

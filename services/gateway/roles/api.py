@@ -4,7 +4,7 @@ from aimass.v1 import roles_pb2 as pb
 from services.gateway.roles.domain import Binding, RoleChange
 from services.gateway.roles.events import binding_to_wire, role_to_wire
 from services.gateway.roles.service import Roles
-from services.kit.errors import InvalidValue, Violation
+from services.kit.fields import masked
 from services.kit.rpc import Call
 
 _MASK = ("description", "permissions")
@@ -57,12 +57,7 @@ class RolesApi:
 
 
 def _change(request: pb.UpdateRoleRequest) -> RoleChange:
-    """What the mask names; without a mask whatever is set."""
-    asked = set(request.update_mask.paths)
-    if unknown := sorted(asked - set(_MASK)):
-        rule = f"must name one of {', '.join(_MASK)}"
-        raise InvalidValue(f"{unknown[0]} cannot be changed", [Violation("/update_mask", rule)])
-    fields = asked or {field.name for field, _ in request.ListFields()}
+    fields = masked(request, _MASK)
     return RoleChange(
         request.description if "description" in fields else None,
         tuple(dict.fromkeys(request.permissions)) if "permissions" in fields else None,

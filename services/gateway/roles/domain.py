@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, NotFound, Violation
+from services.kit.errors import Code, FailedPrecondition, Failure, NotFound, invalid
 
 ALL = "*"
 _PERMISSION = re.compile(r"(\*|[a-z][a-z_]*\.(\*|[a-z][a-z_]*))\Z")
@@ -158,7 +158,7 @@ def _covers(held: str, wanted: str) -> bool:
 def check_permissions(permissions: Sequence[str]) -> None:
     """Raises invalid_value for what no role can hold."""
     if not permissions:
-        _invalid("/permissions", "must not be empty")
+        raise invalid("/permissions", "must not be empty")
     _check("permissions", permissions, _PERMISSION, "must be *, models.* or models.get")
 
 
@@ -171,11 +171,7 @@ def check_places(projects: Sequence[str], objects: Sequence[str]) -> None:
 def _check(field: str, values: Sequence[str], pattern: re.Pattern[str], rule: str) -> None:
     for index, value in enumerate(values):
         if not pattern.match(value):
-            _invalid(f"/{field}/{index}", rule)
-
-
-def _invalid(pointer: str, rule: str) -> None:
-    raise InvalidValue(f"{pointer[1:].replace('/', '.')} {rule}", [Violation(pointer, rule)])
+            raise invalid(f"/{field}/{index}", rule)
 
 
 def changed(role: Role, change: RoleChange, etag: str, now: datetime) -> Role:

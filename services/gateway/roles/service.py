@@ -11,7 +11,7 @@ from services.gateway.roles.store import RoleStore
 from services.kit import pages
 from services.kit.auth import Principal
 from services.kit.db import Once
-from services.kit.errors import AlreadyExists, Forbidden, InvalidValue, NotFound, Violation
+from services.kit.errors import AlreadyExists, Forbidden, InvalidValue, NotFound, Violation, invalid
 from services.kit.pages import Page
 
 
@@ -152,7 +152,7 @@ class Roles:
         found = self._holders.holder(binding.tenant, binding.principal)
         if found is None:
             rule = "must be a key of the tenant (key:abcd1234), or of an issuer of it (user:corp:ann, group:corp:staff)"
-            raise InvalidValue(f"principal {rule}", [Violation("/principal", rule)])
+            raise invalid("/principal", rule)
         role = self.book.role(binding.tenant, binding.role)
         if role is None:
             raise InvalidValue(f"there is no role {binding.role}", [Violation("/role", "must be a role")])

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
-from services.kit.errors import Code, Failure, InvalidValue, NotFound, Violation
+from services.kit.errors import Code, Failure, NotFound, invalid
 
 TENANT = "tenant"
 SERVING, TRAINING = "serving", "training"
@@ -237,20 +237,15 @@ def _named(subject: str) -> str:
 def check(quota: Quota) -> None:
     """Raises invalid_value for a budget that makes no sense."""
     if not _SUBJECT.match(quota.subject):
-        invalid("/subject", "must be tenant, project:<name>, key:<8 characters> or user:<name>")
+        raise invalid("/subject", "must be tenant, project:<name>, key:<8 characters> or user:<name>")
     if quota.meter is Meter.STORAGE and not quota.subject.startswith((TENANT, "project:")):
-        invalid("/subject", "must be tenant or project:<name>: what is kept is of no single caller")
+        raise invalid("/subject", "must be tenant or project:<name>: what is kept is of no single caller")
     _check_amount(quota.amount)
 
 
 def _check_amount(amount: int) -> None:
     if not 0 <= amount <= MOST:
-        invalid("/amount", f"must lie between 0 and {MOST}")
-
-
-def invalid(pointer: str, rule: str) -> NoReturn:
-    """Raises invalid_value."""
-    raise InvalidValue(f"{pointer[1:].replace('/', '.')} {rule}", [Violation(pointer, rule)])
+        raise invalid("/amount", f"must lie between 0 and {MOST}")
 
 
 def resized(quota: Quota, amount: int, etag: str, now: datetime) -> Quota:
