@@ -12,7 +12,7 @@ from services.gateway.access.keyring import Elsewhere, Keyring
 from services.gateway.access.origin import Origin
 from services.gateway.charging import Charge, enough, stated
 from services.gateway.grpc_call import GrpcCall
-from services.gateway.issuers.distrust import Distrusted, Keyless, refused
+from services.gateway.issuers.distrust import TokenRefused, UnknownKey, refused
 from services.gateway.limiting.book import Levels
 from services.gateway.limits import Buckets, Limit, Limiter
 from services.gateway.privacy.cleaner import Cleaner
@@ -56,7 +56,7 @@ class Admission:
         self._signatures, self._receipts, self._bearers = signatures, receipts, bearers
         self._keyring, self._default, self._levels, self._ours = keyring, default, levels, ours
         self._limiter, self._cleaner = limiter, cleaner
-        self._strangers = Buckets()
+        self._failures = Buckets()
         self._few = Limit(default.rate * _FEW, max(1.0, default.burst * _FEW))
         self._limits: dict[str, tuple[ApiKey, Limit]] = {}
 
@@ -71,7 +71,7 @@ class Admission:
         """Who a credential speaks for, in a project; HTTP Basic has the key as password. `origin` is where he is.
 
         What is `signed` needs no other credential; one that is there has to be the same key. Raises unauthenticated,
-        signature_invalid, forbidden, invalid_name; Keyless for a token that may be taken after `learn`.
+        signature_invalid, forbidden, invalid_name; UnknownKey for a token that may be taken after `learn`.
         """
         if signed and not authorization:
             key, principal = signed.held.key, self._keyring().speaker(signed.held, project or "default", origin)
@@ -93,7 +93,7 @@ class Admission:
             self._learn(principal.id, key)
         return principal
 
-    async def learn(self, failure: Keyless) -> None:
+    async def learn(self, failure: UnknownKey) -> None:
         """Asks a token's issuer for its keys. Raises unavailable."""
         assert self._bearers
         await self._bearers.learn(failure)
@@ -133,7 +133,7 @@ class Admission:
             levels = None
         return Charge(self._limiter, levels, principal, limit)
 
-    def stranger(self, address: str) -> None:
+    def count_failure(self, address: str) -> None:
         """Notes an attempt without a valid key. Raises rate_limited for an address that makes too many of them.
 
         Who has a valid key is let in from there all the same. One process alone answers its own house as it is.
@@ -141,7 +141,7 @@ class Admission:
         if self._limiter.near:
             return
         limit = self._few if self._limiter.degraded else self._default
-        standing = self._strangers.take(address, limit)
+        standing = self._failures.take(address, limit)
         if not standing.admitted:
             raise Failure(Code.RATE_LIMITED, "too many attempts without a valid key", retry_after=standing.retry_after)
 
@@ -161,7 +161,7 @@ class Admission:
             authorization, project = metadata.get("authorization", ""), metadata.get("x-project", "")
             try:
                 principal = self.identify(authorization, project, signed=signed, origin=where)
-            except Keyless as failure:
+            except UnknownKey as failure:
                 await self.learn(failure)
                 principal = self.identify(authorization, project, signed=signed, origin=where)
             call.principal = principal
@@ -175,7 +175,7 @@ class Admission:
                 call.receipt = await self._receipt(call)
         except Unauthenticated as failure:
             log_refused(failure, named)
-            self.stranger(call.peer.rpartition(":")[0])
+            self.count_failure(call.peer.rpartition(":")[0])
             raise
         return principal, named
 
@@ -209,7 +209,7 @@ def log_refused(failure: Failure, request: str) -> None:
         log.info("a signature is not taken: %s", failure.reason, extra={"request_id": request})
     elif isinstance(failure, Elsewhere):
         log.info("a key is not taken: %s", failure.reason, extra={"request_id": request})
-    elif isinstance(failure, Distrusted):
+    elif isinstance(failure, TokenRefused):
         refused.inc()
         log.info("a token is not taken: %s", failure.reason, extra={"request_id": request})
 

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from services.gateway.access.app import AccessSlice
 from services.gateway.access.installation import Given
 from services.gateway.access.service import AccessService
+from services.gateway.access_log import AccessLog
 from services.gateway.admission import Admission
 from services.gateway.api import inspection, oip_messages
 from services.gateway.api.forward import Forward
@@ -23,8 +24,7 @@ from services.gateway.config import Config
 from services.gateway.database import open_database, schema
 from services.gateway.doors import Doors, GrpcDoor, HttpDoor
 from services.gateway.edge import Asgi, Edge
-from services.gateway.journal import Journal
-from services.gateway.later import Later
+from services.gateway.lazy import LazyApp
 from services.gateway.ledger.app import LedgerSlice
 from services.gateway.ledger.spending import Spending
 from services.gateway.limiting.app import LimitsSlice
@@ -100,19 +100,22 @@ def build(config: Config, runtime: Runtime) -> App:
         screen.knows,
         bearers,
     )
-    instances, journal = Instances(runtime.directory), Journal(runtime.home / "logs" / "access.log", runtime.telemetry)
+    instances, access_log = (
+        Instances(runtime.directory),
+        AccessLog(runtime.home / "logs" / "access.log", runtime.telemetry),
+    )
     remote = RemoteEngines(runtime, instances, retries)
     traffic = _traffic(runtime, database, remote, ledger.spending, privacy.cleaner, policies.guards)
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
-    repeats = Repeats(admission, traffic, journal, lambda: runtime.draining)
+    repeats = Repeats(admission, traffic, access_log, lambda: runtime.draining)
     predictions = OipRest(traffic, repeats.learn, runtime.ready, telemetry.version())
     opened, leaving = asyncio.Event(), asyncio.Event()
-    web, health = Later(lambda: _web(calls, leaving), opened), _health(runtime)
+    web, health = LazyApp(lambda: _web(calls, leaving), opened), _health(runtime)
     public = {"/health/live": health.live, "/health/ready": health.ready, LOGINS: _logins(bearers).handle}
     behind = predictions.handle, web, calls, receipts, privacy.cleaner
-    edge = Edge(screen, admission, journal, public, *behind, lambda: runtime.draining)
+    edge = Edge(screen, admission, access_log, public, *behind, lambda: runtime.draining)
     health.known = edge.knows
-    forward = Forward(calls, admission, journal)
+    forward = Forward(calls, admission, access_log)
     forward.add(OipGrpc(traffic, admission.admit, runtime.ready, telemetry.version()).handlers(), asks=True)
     forward.add(_inspection(calls, runtime), asks=False)
     certificate = _certificate(config)
@@ -121,7 +124,14 @@ def build(config: Config, runtime: Runtime) -> App:
     slices: tuple[Slice, ...] = (entry, limits, ledger, policies, privacy)
     heard = {kind: handler for part in slices for kind, handler in part.heard.items()}
     tasks: Tasks = [task for part in slices for task in part.tasks]
-    tasks += [traffic.substitutes.share, routes.follow, routes.watch, limiter.follow, journal.write_for_ever, web.warm]
+    tasks += [
+        traffic.substitutes.share,
+        routes.follow,
+        routes.watch,
+        limiter.follow,
+        access_log.write_for_ever,
+        web.warm,
+    ]
     return App(
         rpc={name: servicer for part in slices for name, servicer in part.rpc.items()},
         database=database,
@@ -130,7 +140,7 @@ def build(config: Config, runtime: Runtime) -> App:
         start=[*(hook for part in slices for hook in part.start), limiter.look],
         tasks=[*tasks, *([bearers.follow] if bearers else [])],
         doors=[doors],
-        close=[*policies.close, remote.close, limiter.close, ledger.spending.close, journal.close]
+        close=[*policies.close, remote.close, limiter.close, ledger.spending.close, access_log.close]
         + ([bearers.close] if bearers else []),
         ready=routes.ready,
         forget=[dropping(database, schema.metadata, (*_KEPT, *_OWED))],

@@ -16,7 +16,7 @@ from services.gateway.access.service import AccessService
 from services.gateway.charging import Charge
 from services.gateway.ledger.longwork import Carry, LongWork
 from services.gateway.ledger.storage import Storage
-from services.gateway.narrowing import speaking
+from services.gateway.narrowing import acting
 from services.gateway.overload import gate as gates
 from services.gateway.overload.gate import Gate, Passage
 from services.gateway.overload.priority import HEADER, lowered, priority
@@ -60,7 +60,7 @@ class Caller:
 def admitted(method: Method, audience: str, request: Message, caller: Caller) -> Caller:
     """The caller as the service sees him. Raises forbidden for one who may not make the call."""
     permit(method, caller.principal, request)
-    return replace(caller, principal=speaking(caller.principal, audience, method, request))
+    return replace(caller, principal=acting(caller.principal, audience, method, request))
 
 
 class Guard(Protocol):
@@ -277,7 +277,7 @@ def repeatable(method: Method, given: Mapping[str, str]) -> bool:
     return effect == options_pb2.EFFECT_SAFE or (effect == options_pb2.EFFECT_KEYED and "idempotency-key" in given)
 
 
-def said(read: Callable[[str], str]) -> dict[str, str]:
+def passed_metadata(read: Callable[[str], str]) -> dict[str, str]:
     """What of PASSED a caller said; `read` gives a header. Raises invalid_value for one that is not plain text."""
     found = {name: value for name in PASSED if (value := read(name))}
     for name, value in found.items():

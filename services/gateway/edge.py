@@ -8,14 +8,14 @@ from typing import Any
 
 from services.gateway import body, origins, screening
 from services.gateway.access.origin import Origin
+from services.gateway.access_log import AccessLog, Entry
 from services.gateway.admission import Admission, log_refused
 from services.gateway.api.problem import Packed
 from services.gateway.calls import Calls
 from services.gateway.charging import enough
 from services.gateway.exchange import EXCHANGE_KEY
 from services.gateway.http_protocol import WORK_KEY
-from services.gateway.issuers.distrust import Keyless
-from services.gateway.journal import Entry, Journal
+from services.gateway.issuers.distrust import UnknownKey
 from services.gateway.privacy.cleaner import Cleaner
 from services.gateway.receipts import ASKS, Receipts
 from services.gateway.request import Handler, Request, failed
@@ -45,7 +45,7 @@ class Edge:
         self,
         screen: Screen,
         admission: Admission,
-        journal: Journal,
+        access_log: AccessLog,
         public: Mapping[str, Handler],
         predictions: Handler,
         web: Asgi,
@@ -58,7 +58,7 @@ class Edge:
 
         `cleaner` filters what is written down of requests.
         """
-        self._screen, self._admission, self._journal = screen, admission, journal
+        self._screen, self._admission, self._access_log = screen, admission, access_log
         self._public, self._predictions, self._web = public, predictions, web
         self._calls, self._receipts, self._cleaner, self._draining = calls, receipts, cleaner, draining
 
@@ -100,9 +100,9 @@ class Edge:
             await body.drain(request.receive, request.headers)
             raise
         if b"origin" in request.headers and self._screen.crosses(request.headers[b"origin"]):
-            request.shown_to = origins.shown(request.headers[b"origin"])
-            if origins.asks(request.method, request.headers):
-                await sender.whole(origins.told(request.headers))
+            request.cors = origins.cors_headers(request.headers[b"origin"])
+            if origins.is_preflight(request.method, request.headers):
+                await sender.whole(origins.preflight_answer(request.headers))
                 return
         if public := self._public.get(request.path):
             await sender.whole(await public(request))
@@ -110,7 +110,7 @@ class Edge:
         try:
             await self._let_in(scope, request)
         except Unauthenticated:
-            self._admission.stranger(request.address)
+            self._admission.count_failure(request.address)
             raise
         if request.path.startswith("/v2") and request.path[3:4] in ("", "/"):
             # Its connection cancels it when the caller hangs up; watching for that here would cost a task each time.
@@ -131,7 +131,7 @@ class Edge:
         signed = self._admission.signed(head) if head and is_signed else None
         try:
             self.identify(request, signed)
-        except Keyless as failure:
+        except UnknownKey as failure:
             await self._admission.learn(failure)
             self.identify(request, signed)
         await self._charge(request)
@@ -172,7 +172,7 @@ class Edge:
     async def _fail(self, request: Request, sender: Sender, failure: Failure) -> None:
         if sender.status:
             raise failure  # half an answer is out: the connection has to break, or it would look whole
-        response = failed(request.told_of(failure), request.shown, request.request_id)
+        response = failed(request.cleaned(failure), request.logged_path, request.request_id)
         log_refused(failure, request.request_id)
         if failure.code in _WHO:
             response.headers += [_BEARER, _BASIC] if _is_page(request) else [_BEARER]
@@ -185,19 +185,19 @@ class Edge:
         if known is None and request.path in self._public and sender.status < 400:
             return  # probes would fill the log
         clean = request.clean or str
-        self._journal.add(
+        self._access_log.add(
             Entry(
                 request.request_id,
                 known,
                 request.method,
-                request.shown,
+                request.logged_path,
                 sender.status,
                 seconds,
                 sender.size,
                 request.address,
                 clean(request.model),
                 clean(request.version),
-                request.told,
+                request.recorded,
                 request.degraded,
             )
         )

@@ -117,14 +117,11 @@ class Limiter(Protocol):
         """The others who count cannot be asked for now."""
 
     def take(self, key: str, limit: Limit, cost: float = 1.0, costly: bool = False) -> Standing | None:
-        """Takes `cost` tokens, or none if there are fewer; None where only `wait` can tell.
+        """Takes `cost` tokens, or none if there are fewer; None where only `wait_all` can tell.
 
         While degraded, the part of a limit may be smaller than a call's cost: then the part is enough, unless it is
         `costly`.
         """
-
-    async def wait(self, key: str, limit: Limit, cost: float = 1.0, costly: bool = False) -> Standing:
-        """The same, and asks those who count with us."""
 
     def take_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing | None:
         """Takes from all of some buckets, or from none if one has too little; tells of the tightest."""
@@ -191,10 +188,6 @@ class Buckets:
 
     async def close(self) -> None:
         """Nothing was taken ahead."""
-
-    async def wait(self, key: str, limit: Limit, cost: float = 1.0, costly: bool = False) -> Standing:
-        """There is nobody to ask."""
-        return self.take(key, limit, cost)
 
     def take(self, key: str, limit: Limit, cost: float = 1.0, costly: bool = False) -> Standing:
         """Takes `cost` tokens, or none if there are fewer.

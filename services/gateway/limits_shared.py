@@ -67,10 +67,6 @@ class SharedBuckets:
         self._ahead(key, share, now)
         return share.standing(now, True, 0.0)
 
-    async def wait(self, key: str, limit: Limit, cost: float = 1.0, costly: bool = False) -> Standing:
-        """Takes, and asks the cache for a slice when there is none; many calls wait for one answer."""
-        return await self.wait_all([Taking(key, limit, cost)], costly)
-
     def take_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing | None:
         """Spends from all slices, or from none."""
         now = self._clock()

@@ -27,7 +27,7 @@ def narrowed(principal: Principal, audience: str) -> Principal:
     return principal if kept == principal.permissions else Principal(principal.scope, principal.id, kept)
 
 
-def speaking(principal: Principal, audience: str, method: Method, request: Message) -> Principal:
+def acting(principal: Principal, audience: str, method: Method, request: Message) -> Principal:
     """Who a call is made for: with the permissions of `narrowed`, and the one for this object if that is what lets it.
 
     So a token stays small however many objects somebody has rights on.

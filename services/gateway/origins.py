@@ -20,7 +20,7 @@ _SECONDS = b"600"  # for which a browser remembers what it was told
 Headers = list[tuple[bytes, bytes]]
 
 
-def shown(origin: bytes) -> Headers:
+def cors_headers(origin: bytes) -> Headers:
     """Lets a page of an allowed origin see an answer."""
     return [
         (b"access-control-allow-origin", origin),
@@ -29,12 +29,12 @@ def shown(origin: bytes) -> Headers:
     ]
 
 
-def asks(method: str, headers: Mapping[bytes, bytes]) -> bool:
+def is_preflight(method: str, headers: Mapping[bytes, bytes]) -> bool:
     """Whether a browser asks what a page may do before it does it."""
     return method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
 
 
-def told(headers: Mapping[bytes, bytes]) -> Response:
+def preflight_answer(headers: Mapping[bytes, bytes]) -> Response:
     """The answer to such a question of an allowed origin: asked without a key, it says nothing of any object."""
     found: Headers = [(b"access-control-allow-methods", _METHODS), (b"access-control-max-age", _SECONDS)]
     names = headers.get(b"access-control-request-headers", b"")

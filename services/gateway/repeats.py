@@ -17,15 +17,15 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from services.gateway import body
 from services.gateway.access.domain import ApiKey
+from services.gateway.access_log import AccessLog, Entry
 from services.gateway.admission import Admission
 from services.gateway.api.oip_body import Asked
 from services.gateway.api.oip_forms import Forms
 from services.gateway.api.oip_rest import LARGE, answered
 from services.gateway.charging import Charge
-from services.gateway.chores import Chores
-from services.gateway.journal import Entry, Journal
+from services.gateway.deferred import Deferred
 from services.gateway.overload.priority import Priority
-from services.gateway.request import Request, Response, failed, named
+from services.gateway.request import Request, Response, failed, find_header
 from services.gateway.traffic.domain.routing import Pinned
 from services.gateway.traffic.domain.sharing import Caller
 from services.gateway.traffic.domain.tensors import Tensor
@@ -66,20 +66,22 @@ class Known(NamedTuple):
 
     def header(self, name: str) -> str | None:
         """A header's text by its name in small letters; None when it is not there."""
-        return named(self.headers, name)
+        return find_header(self.headers, name)
 
 
 class Repeats:
     """The heads that are known."""
 
-    def __init__(self, admission: Admission, traffic: Traffic, journal: Journal, draining: Callable[[], bool]) -> None:
-        self._admission, self._journal = admission, journal
+    def __init__(
+        self, admission: Admission, traffic: Traffic, access_log: AccessLog, draining: Callable[[], bool]
+    ) -> None:
+        self._admission, self._access_log = admission, access_log
         self.traffic, self.draining = traffic, draining
         self._known: dict[bytes, Known] = {}
         # What answers begin with, for as long as the door's own headers stay as they are: a second.
         self._heads: dict[Any, bytes] = {}
         self._own: Any = None
-        self.chores = Chores()
+        self.deferred = Deferred()
 
     def learn(self, request: Request, model: str, version: str, seconds: float, priority: Priority) -> None:
         """Remembers the head of a request that was answered well, if others may have the same."""
@@ -134,7 +136,7 @@ class Repeats:
     def note(self, repeat: "Repeat", status: int, size: int, seconds: float, version: str, degraded: str) -> None:
         """Writes the access log."""
         known, address = repeat.known, repeat.connection.client
-        self._journal.add(
+        self._access_log.add(
             Entry(
                 repeat.request_id,
                 known.principal,
@@ -146,7 +148,7 @@ class Repeats:
                 address[0] if address else "",
                 known.model,
                 version,
-                told=status == 200,
+                recorded=status == 200,
                 degraded=degraded,
             )
         )
@@ -253,7 +255,7 @@ class Repeat:
         assert self._submitted
         submitted, repeats = self._submitted, self._repeats
         took = time.perf_counter() - submitted.started
-        repeats.chores.add(repeats.traffic.record_answer, submitted, outputs, took)
+        repeats.deferred.add(repeats.traffic.record_answer, submitted, outputs, took)
         try:
             self._encode(Prediction(submitted.pinned, outputs))
         except Exception as unforeseen:
@@ -301,4 +303,4 @@ class Repeat:
     def _note(self, status: int, size: int) -> None:
         took = time.perf_counter() - self._started
         repeats = self._repeats
-        repeats.chores.add(repeats.note, self, status, size, took, self._version, self._degraded)
+        repeats.deferred.add(repeats.note, self, status, size, took, self._version, self._degraded)

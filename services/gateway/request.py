@@ -41,7 +41,7 @@ class Request:
     # What it has taken from buckets.
     charge: Charge | None = None
     # The log centre has a record of it already.
-    told: bool = False
+    recorded: bool = False
     # What answered in place of the version that was asked.
     degraded: str = ""
     exchange: Exchange | None = None
@@ -50,7 +50,7 @@ class Request:
     # Takes personal data out of what is written down of it, where its tenant has a filter.
     clean: Callable[[str], str] | None = None
     # What lets a page of another origin see the answer.
-    shown_to: Sequence[tuple[bytes, bytes]] = ()
+    cors: Sequence[tuple[bytes, bytes]] = ()
     # What makes the answer's receipt, for those who ask for one.
     receipt: Receipt | None = None
 
@@ -60,11 +60,11 @@ class Request:
         return self.charge.standing if self.charge else None
 
     @property
-    def shown(self) -> str:
+    def logged_path(self) -> str:
         """The path as it is written down."""
         return self.clean(self.path) if self.clean else self.path
 
-    def told_of(self, failure: Failure) -> Failure:
+    def cleaned(self, failure: Failure) -> Failure:
         """A failure as its caller is told of it."""
         return worded(failure, self.clean) if self.clean else failure
 
@@ -88,9 +88,9 @@ class Request:
         """The client certificate of its connection, as DER; empty for none."""
         return self.exchange.certificate() if self.exchange else b""
 
-    def named(self, name: str) -> str | None:
+    def find_header(self, name: str) -> str | None:
         """A header's text by its name in small letters; None when it is not there."""
-        return named(self.headers, name)
+        return find_header(self.headers, name)
 
     def header(self, name: bytes) -> str:
         """A header's text, empty when it is not there."""
@@ -114,7 +114,7 @@ class Request:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def named(headers: Mapping[bytes, bytes], name: str) -> str | None:
+def find_header(headers: Mapping[bytes, bytes], name: str) -> str | None:
     """A header's text by its name in small letters; None when it is not there."""
     value = headers.get(name.encode())
     return None if value is None else value.decode("latin-1")

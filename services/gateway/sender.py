@@ -54,8 +54,8 @@ class Sender:
         found = [(b"x-request-id", request.request_id.encode()), (b"x-content-type-options", b"nosniff")]
         if request.standing:
             found += request.standing.headers()
-        if request.shown_to:
-            found += request.shown_to
+        if request.cors:
+            found += request.cors
         if self._draining():
             found.append((b"connection", b"close"))
         return found

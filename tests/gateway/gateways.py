@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-from services.gateway.limits import Limit, Standing
+from services.gateway.limits import Limit, Standing, Taking
 from services.gateway.limits_shared import SharedBuckets
 from services.kit.allowance import Claim, Grant
 from services.kit.cache import NearCache
@@ -99,7 +99,7 @@ class World:
             await asyncio.sleep(0)
 
     async def call(self, gateway: int, cost: float = 1.0, costly: bool = False) -> Standing:
-        standing = await self.gateways[gateway].wait("k", self.limit, cost, costly)
+        standing = await self.gateways[gateway].wait_all([Taking("k", self.limit, cost)], costly)
         self.level = min(self.limit.burst, self.level + (self.now - self._at) * self.limit.rate)
         self._at = self.now
         if standing.admitted:

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from aimass.v1 import datasets_pb2, models_pb2
-from services.gateway.calls import Calls, said
-from services.gateway.narrowing import narrowed, speaking
+from services.gateway.calls import Calls, passed_metadata
+from services.gateway.narrowing import acting, narrowed
 from services.kit import contract
 from services.kit.auth import Identity, Principal, Scope
 from services.kit.errors import Disconnected, Failure
@@ -32,7 +32,7 @@ def test_a_star_stays_a_star() -> None:
 def test_a_call_carries_the_right_on_its_object_and_no_other() -> None:
     method = contract.all_methods()["/aimass.v1.Models/GetModel"]
     objects = tuple(f"models.get,models.list@models/other,models/fraud-{number}" for number in range(100))
-    found = speaking(caller("jobs.get", *objects), "registry", method, models_pb2.GetModelRequest(model="fraud-7"))
+    found = acting(caller("jobs.get", *objects), "registry", method, models_pb2.GetModelRequest(model="fraud-7"))
 
     assert found.permissions == ("models.get@models/fraud-7",)
 
@@ -51,13 +51,13 @@ def test_a_token_of_one_who_has_everything_by_name_is_below_4_kib(tmp_path: Path
 def test_what_goes_with_a_call_is_a_short_list() -> None:
     headers = {"if-match": '"3"', "authorization": "Bearer x", "x-tenant": "system", "idempotency-key": ""}
 
-    assert said(lambda name: headers.get(name, "")) == {"if-match": '"3"'}
+    assert passed_metadata(lambda name: headers.get(name, "")) == {"if-match": '"3"'}
 
 
 @pytest.mark.parametrize("value", ["\x00", "ä", "a" * 2000, "a\nb"])
 def test_what_is_no_plain_text_is_not_passed_on(value: str) -> None:
     with pytest.raises(Failure, match="plain ASCII"):
-        said(lambda name: value if name == "if-match" else "")
+        passed_metadata(lambda name: value if name == "if-match" else "")
 
 
 class Losing:

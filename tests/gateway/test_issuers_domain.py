@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.issuers import jwks, strict, tokens
-from services.gateway.issuers.distrust import Distrusted
+from services.gateway.issuers.distrust import TokenRefused
 from services.gateway.issuers.table import Issuer, IssuerTable
 from services.gateway.issuers.tokens import Claims
 from services.kit.config import ConfigError
@@ -73,7 +73,7 @@ def test_clocks_may_differ_by_the_leeway_and_no_more(change: dict[str, float], t
     if taken:
         assert read(claims(**change)).principal == "user:corp:ann"
         return
-    with pytest.raises(Distrusted):
+    with pytest.raises(TokenRefused):
         read(claims(**change))
 
 
@@ -146,7 +146,7 @@ def test_base64url_has_one_spelling(content: bytes) -> None:
 
 @given(st.text(max_size=200))
 def test_what_is_no_token_is_refused_and_nothing_else_happens(text: str) -> None:
-    with pytest.raises(Distrusted, match="the token is not valid"):
+    with pytest.raises(TokenRefused, match="the token is not valid"):
         tokens.read(text, {"corp": issuer()}, lambda _: {}, NOW)
 
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from redis.asyncio import Redis
 
-from services.gateway.limits import Limit
+from services.gateway.limits import Limit, Taking
 from services.gateway.limits_shared import SharedBuckets
 from services.kit.cache_redis import TAKE_BUDGET, RedisCache
 from tests.gateway.conftest import gateway_at
@@ -48,7 +48,7 @@ class Load:
         gateway, begun = self.gateways[number % len(self.gateways)], time.monotonic()
         standing = gateway.take("k", LIMIT)
         waits = standing is None
-        admitted = (standing or await gateway.wait("k", LIMIT)).admitted
+        admitted = (standing or await gateway.wait_all([Taking("k", LIMIT, 1)])).admitted
         self.calls.append((begun, admitted, waits, time.monotonic() - begun))
 
     async def run(self, rate: float, seconds: float) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.limits import PARKED, Limit
+from services.gateway.limits import PARKED, Limit, Taking
 from services.gateway.limits_share import SLICE
 from services.gateway.limits_shared import SharedBuckets
 from tests.gateway.gateways import World
@@ -296,7 +296,7 @@ async def test_memory_is_bounded() -> None:
     shared = World(LIMIT, 1)
     gateway = SharedBuckets(shared.lines[0], "g", lambda: shared.now, most=50)
     for number in range(500):
-        await gateway.wait(f"k{number}", LIMIT)
+        await gateway.wait_all([Taking(f"k{number}", LIMIT, 1)])
         shared.now += 0.01
 
     assert len(gateway) <= 50

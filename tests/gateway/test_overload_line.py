@@ -16,7 +16,7 @@ class One:
     """Somebody."""
 
     priority: Priority = INTERACTIVE
-    weary: float = 10.0
+    stale_at: float = 10.0
     name: int = 0
 
 
@@ -74,7 +74,7 @@ def test_who_is_not_more_urgent_finds_no_room() -> None:
 
 def test_who_has_waited_too_long_is_found_in_a_long_line_only() -> None:
     line = Line[One]()
-    old = One(weary=1.0)
+    old = One(stale_at=1.0)
     line.enter(old, 10)
     assert line.surplus(10, now=2.0) is None
 

@@ -15,10 +15,10 @@ from grpc import aio
 from aimass.v1 import options_pb2
 from aimass.v1.failure_pb2 import FailureDetail
 from services.gateway.access.origin import called
+from services.gateway.access_log import AccessLog, Entry
 from services.gateway.admission import Admission
-from services.gateway.calls import Caller, Calls, said
+from services.gateway.calls import Caller, Calls, passed_metadata
 from services.gateway.grpc_call import GrpcCall, current
-from services.gateway.journal import Entry, Journal
 from services.kit import telemetry
 from services.kit.contract import HTTP_BODY, Method
 from services.kit.errors import Code, Failure, Internal, InvalidValue
@@ -33,8 +33,8 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class Forward(grpc.GenericRpcHandler):
     """Handlers by path. A caller without a key learns nothing, not even which methods there are."""
 
-    def __init__(self, calls: Calls, admission: Admission, journal: Journal) -> None:
-        self._calls, self._admission, self._journal = calls, admission, journal
+    def __init__(self, calls: Calls, admission: Admission, access_log: AccessLog) -> None:
+        self._calls, self._admission, self._access_log = calls, admission, access_log
         self.underway = Underway()
         self._handlers = {method.path: self._handler(method) for method in calls.methods()}
         self._unknown = self._watched("unknown", grpc.stream_stream_rpc_method_handler(_nothing), True)
@@ -79,7 +79,7 @@ class Forward(grpc.GenericRpcHandler):
         if len(content) > SIZE and not large:
             raise Failure(Code.BODY_TOO_LARGE, f"the message is larger than {SIZE // 2**20} MiB")
         request = read(GetMessageClass(method.takes).FromString, content)
-        given = said(lambda name: call.metadata.get(name, ""))
+        given = passed_metadata(lambda name: call.metadata.get(name, ""))
         return Caller(principal, request_id, call.peer, given, call.charge), request
 
     def _watched(self, path: str, handler: Handler, admit: bool) -> Handler:
@@ -140,7 +140,7 @@ class Forward(grpc.GenericRpcHandler):
         model, version = (self._admission.text(call, part) for part in (call.model, call.version))
         own = call.request_id, call.principal, "GRPC", call.path
         entry = Entry(*own, status, seconds, 0, call.peer, model, version, degraded=call.degraded)
-        self._journal.add(entry)
+        self._access_log.add(entry)
 
 
 def read(parse: Callable[[bytes], Any], content: bytes) -> Any:

@@ -97,7 +97,7 @@ class OipRest:
         first = lowered(Priority.INTERACTIVE, request.header(_FIRST))
         pinned = self._traffic.route(request.principal.scope, model, version, instead=True)
         if pinned.shared:
-            caller = Caller(request.principal.id, request.named)
+            caller = Caller(request.principal.id, request.find_header)
             pinned = self._traffic.share(request.principal.scope, pinned, caller)
         request.version = str(pinned.version.number)
         self._traffic.screen(request.principal.scope, pinned, deadline, first)
@@ -116,7 +116,7 @@ class OipRest:
             charge=request.charge,
         )
         prediction = await self._traffic.predict(pinned, query)
-        request.told = True
+        request.recorded = True
         request.version, request.degraded = str(prediction.pinned.version.number), prediction.degraded
         self._learn(request, model, version, seconds, first)
         return await _encode(asked, prediction)

@@ -21,7 +21,7 @@ from services.gateway import body
 from services.gateway.api import negotiation, problem, routes, streams
 from services.gateway.api.decoding import Decoder, parse
 from services.gateway.api.encoding import encode
-from services.gateway.calls import Caller, Calls, said
+from services.gateway.calls import Caller, Calls, passed_metadata
 from services.gateway.edge import SCOPE_KEY
 from services.gateway.request import Request
 from services.kit import telemetry
@@ -65,7 +65,7 @@ class Rest:
         if method.policy.cost > 1 and request.charge:  # the edge has taken the token that every request costs
             await request.charge.more(method.policy.cost - 1, method.policy.costly)
         own = request.principal, request.request_id, request.address
-        caller = Caller(*own, said(_reader(request)), request.charge)
+        caller = Caller(*own, passed_metadata(_reader(request)), request.charge)
         name, tenant = f"{request.method} {entry.template}", request.principal.scope.tenant
         with telemetry.span(name, caller.trace, telemetry.Kind.SERVER, tenant=tenant) as span:
             offers = _offers(method)
@@ -78,7 +78,7 @@ class Rest:
             items = self._calls.stream(method, message, caller, request.timeout, _decoder(method))
             if not offers:
                 return await streams.download(items)
-            return await streams.respond(items, accepted, request.shown, request.request_id, self._leaving)
+            return await streams.respond(items, accepted, request.logged_path, request.request_id, self._leaving)
 
     async def _unary(self, method: Method, message: Message, caller: Caller, request: Request) -> Response:
         call = self._calls.unary(method, message, caller, request.timeout, _decoder(method))
@@ -132,7 +132,7 @@ async def _problem(web: WebRequest, failure: Exception) -> Response:
     if failure.code is Code.BODY_TOO_LARGE:
         headers["connection"] = "close"
     return Response(
-        problem.dump(request.told_of(failure), request.shown, request.request_id), failure.code.http, headers
+        problem.dump(request.cleaned(failure), request.logged_path, request.request_id), failure.code.http, headers
     )
 
 

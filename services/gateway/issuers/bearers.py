@@ -9,7 +9,7 @@ from typing import Any
 
 from services.gateway.access.keyring import Keyring
 from services.gateway.issuers import tokens
-from services.gateway.issuers.distrust import Distrusted, Keyless
+from services.gateway.issuers.distrust import TokenRefused, UnknownKey
 from services.gateway.issuers.keyset import KeySet
 from services.gateway.issuers.table import Issuer, IssuerTable
 from services.gateway.issuers.tokens import Claims
@@ -45,7 +45,7 @@ class Bearers:
         self._arrange()
 
     def identify(self, token: str, project: str) -> Principal:
-        """Whom a token speaks for in a project. Raises Distrusted; invalid_name for a project that is no name."""
+        """Whom a token speaks for in a project. Raises TokenRefused; invalid_name for a project that is no name."""
         digest, now = hashlib.sha256(token.encode()).digest(), self._now()
         known = self._known.get(digest)
         if known is None:
@@ -55,13 +55,13 @@ class Bearers:
                 self._known.popitem(last=False)
         elif known.claims.ends <= now:
             del self._known[digest]
-            raise Distrusted("it has expired")
+            raise TokenRefused("it has expired")
         return self._speaker(known, project)
 
     def _speaker(self, known: _Known, project: str) -> Principal:
         ring, claims = self._keyring(), known.claims
         if not ring.opened(claims.tenant):
-            raise Distrusted("its tenant is closed")
+            raise TokenRefused("its tenant is closed")
         if known.settled != ring.settled or len(known.principals) >= _PROJECTS:
             known.principals.clear()
             known.settled = ring.settled
@@ -83,7 +83,7 @@ class Bearers:
         """Those whose tokens are taken, by name."""
         return self._table.issuers
 
-    async def learn(self, failure: Keyless) -> None:
+    async def learn(self, failure: UnknownKey) -> None:
         """Asks an issuer for the key that a token names. Raises unavailable while nothing is known of the issuer."""
         if keys := self._sets.get(failure.issuer):
             await keys.ask()

@@ -8,7 +8,7 @@ from services.kit.telemetry import REGISTRY
 refused = Counter("aimass_tokens_refused", "Tokens of issuers that were not taken.", registry=REGISTRY)
 
 
-class Distrusted(Unauthenticated):
+class TokenRefused(Unauthenticated):
     """The one answer to every token that is not taken; `reason` is for the log only."""
 
     preset = Code.TOKEN_INVALID
@@ -18,7 +18,7 @@ class Distrusted(Unauthenticated):
         self.reason = reason
 
 
-class Keyless(Distrusted):
+class UnknownKey(TokenRefused):
     """The issuer is not known to have the key that a token names."""
 
     def __init__(self, issuer: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jwt
 
 from services.gateway.issuers import strict
-from services.gateway.issuers.distrust import Distrusted, Keyless
+from services.gateway.issuers.distrust import TokenRefused, UnknownKey
 from services.gateway.issuers.table import Issuer
 
 _LONGEST = 16 * 2**10  # characters
@@ -38,17 +38,17 @@ class _Parts(NamedTuple):
 
 
 def read(token: str, issuers: Mapping[str, Issuer], keys: Callable[[str], Mapping[str, Any]], now: float) -> Claims:
-    """What a token says; `keys` are those of an issuer by its name. Raises Distrusted."""
+    """What a token says; `keys` are those of an issuer by its name. Raises TokenRefused."""
     parts = _parts(token)
     name, issuer = _issuer(parts.claims, issuers)
     if parts.algorithm != issuer.algorithm:
-        raise Distrusted("its algorithm is not that of its issuer")
+        raise TokenRefused("its algorithm is not that of its issuer")
     if (key := keys(name).get(parts.kid)) is None:
-        raise Keyless(name)
+        raise UnknownKey(name)
     try:
         jwt.PyJWS(algorithms=[issuer.algorithm]).decode(token, key, algorithms=[issuer.algorithm])
     except (jwt.PyJWTError, ValueError, TypeError):
-        raise Distrusted("its issuer has not signed it") from None
+        raise TokenRefused("its issuer has not signed it") from None
     ends = _times(parts.claims, issuer, now)
     groups = _groups(_said(parts.claims, issuer.groups_claim))
     roles = tuple(dict.fromkeys(role for group in groups for role in issuer.groups.get(group, ())))
@@ -58,19 +58,19 @@ def read(token: str, issuers: Mapping[str, Issuer], keys: Callable[[str], Mappin
 
 def _parts(token: str) -> _Parts:
     if len(token) > _LONGEST or not _TOKEN.match(token):
-        raise Distrusted("it is no token, or too long")
+        raise TokenRefused("it is no token, or too long")
     try:
         head, payload, _ = [strict.unpadded(part) for part in token.split(".")]
         header, claims = strict.document(head), strict.document(payload)
     except ValueError:
-        raise Distrusted("it is not written as tokens are") from None
+        raise TokenRefused("it is not written as tokens are") from None
     if _NEVER & header.keys():
-        raise Distrusted("its header says more than it may")
+        raise TokenRefused("its header says more than it may")
     algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
     if not isinstance(algorithm, str) or not isinstance(kid, str) or not strict.KID.match(kid):
-        raise Distrusted("it does not say its algorithm and its key")
+        raise TokenRefused("it does not say its algorithm and its key")
     if not isinstance(kind, str) or kind.lower() not in _TYPES:
-        raise Distrusted("it is not of a kind that is shown to services")
+        raise TokenRefused("it is not of a kind that is shown to services")
     return _Parts(algorithm, kid, claims)
 
 
@@ -83,7 +83,7 @@ def _issuer(claims: Mapping[str, Any], issuers: Mapping[str, Issuer]) -> tuple[s
         if issuer.url == claims.get("iss") and issuer.audience in audiences
     ]
     if len(found) != 1:
-        raise Distrusted("it is of no issuer that is known, or not for us, or for two of us")
+        raise TokenRefused("it is of no issuer that is known, or not for us, or for two of us")
     return found[0]
 
 
@@ -91,13 +91,13 @@ def _times(claims: Mapping[str, Any], issuer: Issuer, now: float) -> float:
     """When it ends here."""
     ends, made, begins = (_time(claims, name) for name in ("exp", "iat", "nbf"))
     if ends is None or made is None:
-        raise Distrusted("it does not say when it was made and when it ends")
+        raise TokenRefused("it does not say when it was made and when it ends")
     if ends + issuer.leeway <= now:
-        raise Distrusted("it has expired")
+        raise TokenRefused("it has expired")
     if max(made, made if begins is None else begins) > now + issuer.leeway:
-        raise Distrusted("it is from the future")
+        raise TokenRefused("it is from the future")
     if not 0 < ends - made <= issuer.longest or ends - now > issuer.longest + issuer.leeway:
-        raise Distrusted("it lives too long")
+        raise TokenRefused("it lives too long")
     return ends + issuer.leeway
 
 
@@ -107,16 +107,16 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
         return None
     found = claims[name]
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < 2**53:
-        raise Distrusted(f"its {name} is no time")
+        raise TokenRefused(f"its {name} is no time")
     return float(found)
 
 
 def _subject(claims: Mapping[str, Any]) -> str:
     found = claims.get("sub")
     if not isinstance(found, str) or not SUBJECT.match(found):
-        raise Distrusted("it does not say for whom it is")
+        raise TokenRefused("it does not say for whom it is")
     if "cnf" in claims:
-        raise Distrusted("it is bound to a key that the caller has to prove")
+        raise TokenRefused("it is bound to a key that the caller has to prove")
     return found
 
 

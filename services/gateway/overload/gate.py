@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from services.gateway.overload.gradient import Bounds, Gradient
 from services.gateway.overload.line import Line
 from services.gateway.overload.priority import Priority
-from services.gateway.overload.refusal import hopeless, overloaded, weary
+from services.gateway.overload.refusal import hopeless, overloaded, stale_at
 from services.kit.errors import Code, DeadlineExceeded, Failure
 
 # Calls of the house's services take what a database takes: below a tenth of a second nothing is slow.
@@ -16,10 +16,10 @@ SERVICE = Bounds(least=32, most=1_000, start=256, quick=0.1)
 
 
 class _Waiting:
-    __slots__ = ("kind", "let_in", "priority", "until", "weary")
+    __slots__ = ("kind", "let_in", "priority", "stale_at", "until")
 
-    def __init__(self, kind: str, priority: Priority, until: float, weary: float) -> None:
-        self.kind, self.priority, self.until, self.weary = kind, priority, until, weary
+    def __init__(self, kind: str, priority: Priority, until: float, stale_at: float) -> None:
+        self.kind, self.priority, self.until, self.stale_at = kind, priority, until, stale_at
         self.let_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
@@ -57,7 +57,7 @@ class Gate:
         if self.busy < gradient.limit and not self.line.count:
             self.busy += 1
             return
-        waiting = _Waiting(kind, priority, until, weary(now, gradient.typical(kind)))
+        waiting = _Waiting(kind, priority, until, stale_at(now, gradient.typical(kind)))
         if out := self.line.enter(waiting, gradient.limit):
             if out is waiting:
                 raise overloaded(self._name)

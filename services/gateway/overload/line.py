@@ -17,7 +17,7 @@ class Waits(Protocol):
     def priority(self) -> Priority: ...
 
     @property
-    def weary(self) -> float:
+    def stale_at(self) -> float:
         """When he is given up in a line that is half full."""
 
 
@@ -76,4 +76,4 @@ class Line(Generic[T]):
         if 2 * self.count < room:
             return None
         oldest = (next(iter(found)) for found in reversed(self._of) if found)
-        return next((one for one in oldest if self.count > room or one.weary < now), None)
+        return next((one for one in oldest if self.count > room or one.stale_at < now), None)

@@ -18,6 +18,6 @@ def hopeless(what: str) -> DeadlineExceeded:
     return DeadlineExceeded(f"{what} takes longer than the time that is left")
 
 
-def weary(now: float, typical: float) -> float:
+def stale_at(now: float, typical: float) -> float:
     """Until when somebody waits in a line that is half full, where a call takes `typical` seconds; 0: nobody knows."""
     return now + max(_SHORTEST, _TIMES * typical) if typical else math.inf

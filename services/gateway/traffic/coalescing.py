@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from services.gateway.overload.gradient import Gradient
 from services.gateway.overload.priority import Priority
-from services.gateway.overload.refusal import hopeless, overloaded, weary
+from services.gateway.overload.refusal import hopeless, overloaded, stale_at
 from services.gateway.traffic import lanes
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Engines, Item
@@ -127,7 +127,7 @@ class Coalescer:
         size, model = item.size, lane.target.model
         if self._waiting_bytes + size > self._limits.waiting_bytes:
             raise overloaded(model)
-        waiting = Waiting(lane, item, size, priority, weary(now, typical), receiver)
+        waiting = Waiting(lane, item, size, priority, stale_at(now, typical), receiver)
         if out := lane.line.enter(waiting, self._room(lane)):
             if out is waiting:
                 raise overloaded(model)

@@ -76,12 +76,12 @@ class Awaited:
 class Waiting:
     """A request that waits for a call."""
 
-    __slots__ = ("call", "item", "lane", "moment", "priority", "receiver", "size", "weary")
+    __slots__ = ("call", "item", "lane", "moment", "priority", "receiver", "size", "stale_at")
 
     def __init__(
-        self, lane: "Lane", item: Item, size: int, priority: Priority, weary: float, receiver: Receiver
+        self, lane: "Lane", item: Item, size: int, priority: Priority, stale_at: float, receiver: Receiver
     ) -> None:
-        self.lane, self.item, self.size, self.priority, self.weary = lane, item, size, priority, weary
+        self.lane, self.item, self.size, self.priority, self.stale_at = lane, item, size, priority, stale_at
         # None: it has ended, and the receiver knows.
         self.receiver: Receiver | None = receiver
         # The call that is made for it alone.

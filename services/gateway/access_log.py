@@ -38,18 +38,18 @@ class Entry:
     model: str = ""
     version: str = ""
     # The log centre hears of it by another record; here it is a line in the file only.
-    told: bool = False
+    recorded: bool = False
     # What answered in place of the version that was asked.
     degraded: str = ""
 
 
-class Journal:
+class AccessLog:
     """Writes entries in batches, in a thread; a line is on the file within 0.2 s."""
 
     def __init__(self, path: Path, telemetry: Telemetry) -> None:
         self._path, self._telemetry = path, telemetry
         self._waiting: deque[tuple[int, Entry]] = deque()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="access-log")
         self.dropped = 0
 
     def add(self, entry: Entry) -> None:
@@ -59,7 +59,7 @@ class Journal:
             return
         at = time.time_ns()
         self._waiting.append((at, entry))
-        if not entry.told:
+        if not entry.recorded:
             self._telemetry.record(_record(at, entry))
 
     async def write_for_ever(self) -> None:

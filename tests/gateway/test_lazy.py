@@ -2,7 +2,7 @@ import asyncio
 import time
 from typing import Any
 
-from services.gateway.later import Later
+from services.gateway.lazy import LazyApp
 
 
 class Made:
@@ -22,9 +22,9 @@ class Made:
 
 async def test_requests_that_come_early_wait_and_it_is_made_once() -> None:
     made, begin = Made(), asyncio.Event()
-    later = Later(made.make, begin)
-    warming = asyncio.create_task(later.warm())
-    await asyncio.gather(*(later({}, None, None) for _ in range(5)))
+    lazy = LazyApp(made.make, begin)
+    warming = asyncio.create_task(lazy.warm())
+    await asyncio.gather(*(lazy({}, None, None) for _ in range(5)))
     begin.set()
     await warming
 
@@ -33,8 +33,8 @@ async def test_requests_that_come_early_wait_and_it_is_made_once() -> None:
 
 async def test_what_may_be_made_later_is_made_when_there_is_time() -> None:
     made, begin = Made(), asyncio.Event()
-    later = Later(made.make, begin)
-    warming = asyncio.create_task(later.warm())
+    lazy = LazyApp(made.make, begin)
+    warming = asyncio.create_task(lazy.warm())
     await asyncio.sleep(0)
     before = made.times
     begin.set()

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.gateway import journal as module
-from services.gateway.journal import Entry, Journal
+from services.gateway import access_log as module
+from services.gateway.access_log import AccessLog, Entry
 from services.kit.auth import Principal, Scope
 from services.kit.telemetry import Record
 from tests.support.house import until
@@ -38,10 +38,10 @@ def entry(**changes: Any) -> Entry:
 
 async def lines(tmp_path: Path, *entries: Entry) -> tuple[list[dict[str, Any]], list[Record]]:
     kept: Any = Kept()
-    journal = Journal(tmp_path / "access.log", kept)
+    access_log = AccessLog(tmp_path / "access.log", kept)
     for one in entries:
-        journal.add(one)
-    await journal.close()
+        access_log.add(one)
+    await access_log.close()
     return [json.loads(line) for line in (tmp_path / "access.log").read_text().splitlines()], kept.records
 
 
@@ -92,27 +92,27 @@ async def test_a_full_file_makes_room(tmp_path: Path, monkeypatch: pytest.Monkey
 async def test_what_does_not_fit_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BOUND", 1)
     kept: Any = Kept()
-    journal = Journal(tmp_path / "access.log", kept)
-    journal.add(entry())
-    journal.add(entry())
-    await journal.close()
+    access_log = AccessLog(tmp_path / "access.log", kept)
+    access_log.add(entry())
+    access_log.add(entry())
+    await access_log.close()
 
-    assert journal.dropped == 1
+    assert access_log.dropped == 1
 
 
 async def test_the_file_is_there_before_the_first_request(tmp_path: Path) -> None:
     kept: Any = Kept()
-    journal = Journal(tmp_path / "access.log", kept)
-    writing = asyncio.create_task(journal.write_for_ever())
+    access_log = AccessLog(tmp_path / "access.log", kept)
+    writing = asyncio.create_task(access_log.write_for_ever())
     await until((tmp_path / "access.log").exists)
     writing.cancel()
-    await journal.close()
+    await access_log.close()
 
     assert (tmp_path / "access.log").read_text() == ""
 
 
 async def test_what_tells_itself_is_a_line_in_the_file_only(tmp_path: Path) -> None:
-    found, records = await lines(tmp_path, entry(told=True), entry(request_id="r2"))
+    found, records = await lines(tmp_path, entry(recorded=True), entry(request_id="r2"))
 
     assert [line["request_id"] for line in found] == ["r1", "r2"]
     assert [record.attributes["request_id"] for record in records] == ["r2"]

@@ -8,7 +8,7 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
-class Chores:
+class Deferred:
     """The work of one turn. A transport writes when the turn is over; what is done in it delays all of its answers."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from services.gateway.edge import Asgi
 
 
-class Later:
+class LazyApp:
     """An ASGI application, made once: in good time by `warm`, or by the first request that needs it."""
 
     def __init__(self, make: Callable[[], Asgi], begin: asyncio.Event) -> None:
