@@ -37,7 +37,7 @@ class Entry:
     address: str
     model: str = ""
     version: str = ""
-    # The log centre hears of it by another record; here it is a line in the file only.
+    # It has another record in the telemetry, and only a line in the file here.
     recorded: bool = False
     # What answered in place of the version that was asked.
     degraded: str = ""
@@ -53,7 +53,7 @@ class AccessLog:
         self.dropped = 0
 
     def add(self, entry: Entry) -> None:
-        """Takes an entry; never waits. What does not fit is counted and dropped."""
+        """Adds an entry; never waits. What does not fit is counted and dropped."""
         if len(self._waiting) >= _BOUND:
             self.dropped += 1
             return
@@ -63,7 +63,7 @@ class AccessLog:
             self._telemetry.record(_record(at, entry))
 
     async def write_for_ever(self) -> None:
-        """Writes what came, again and again. The file is there from the start: a source may name it at once."""
+        """Writes entries for ever. The file exists from the start: a source may name it at once."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._write, [])
         while True:
             await asyncio.sleep(_EVERY)
@@ -115,7 +115,7 @@ def _line(at: int, entry: Entry) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _asked(tenant: str, project: str, principal: str, method: str, path: str, status: int) -> bytes:
-    """What most lines have in common with others, as it is written."""
+    """The part of a line that many lines have in common, as JSON."""
     fields = {"tenant": tenant, "project": project, "principal": principal, "method": method}
     return orjson.dumps(fields | {"path": _shown(path), "status": status})[1:-1]
 
@@ -131,7 +131,7 @@ def _answered(address: str, model: str, version: str, degraded: str) -> bytes:
 
 
 def _shown(text: str) -> str:
-    """What a caller wrote, without secrets."""
+    """A caller's text without secrets."""
     return redact(text if text.isascii() else text.encode(errors="replace").decode())
 
 

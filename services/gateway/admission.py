@@ -1,4 +1,4 @@
-"""Who is it, and may he call now: the same for both doors."""
+"""Authentication and rate limiting of requests, the same for both doors."""
 
 import base64
 import logging
@@ -68,7 +68,7 @@ class Admission:
         signed: Signed | None = None,
         origin: Origin = _NOWHERE,
     ) -> Principal:
-        """Who a credential speaks for, in a project; HTTP Basic has the key as password. `origin` is where he is.
+        """The principal of a credential in a project; HTTP Basic has the key as password. `origin` is the other end.
 
         What is `signed` needs no other credential; one that is there has to be the same key. Raises unauthenticated,
         signature_invalid, forbidden, invalid_name; UnknownKey for a token that may be taken after `learn`.
@@ -99,15 +99,15 @@ class Admission:
         await self._bearers.learn(failure)
 
     def signed(self, head: Head) -> Signed:
-        """Whose signature a head has. Raises signature_invalid, signature_stale."""
+        """The key that has signed a head. Raises signature_invalid, signature_stale."""
         return self._signatures.check(head)
 
     async def settle(self, signed: Signed, content: bytes, keyed: bool) -> None:
-        """Takes what is signed, once. Raises as `Signatures.settle`."""
+        """Accepts a signed request once. Raises as `Signatures.settle`."""
         await self._signatures.settle(signed, content, keyed)
 
     def lasting(self, principal: Principal) -> ApiKey | None:
-        """The key of one who was identified, if that goes for every request that he makes with it until it changes."""
+        """The key of an identified principal, if it identifies every such request until the key changes."""
         key = self._keyring().lasting(principal)
         return key if key and not key.addresses and not key.certificates else None
 
@@ -122,10 +122,10 @@ class Admission:
         self._limits[principal] = key, Limit(own.rate, own.burst) if own else self._default
 
     def charge(self, principal: Principal, about: str = "") -> Charge:
-        """What takes from the buckets that a request of a caller concerns; nothing is taken yet.
+        """The charge of a request, which takes from the buckets that concern it; nothing is taken yet.
 
-        Who may set limits is kept from what is `about` them, a path of HTTP or gRPC, by his own bucket alone: else a
-        limit that is spent could not be mended.
+        `about` is the path of the request. Calls about limits by a principal that may set them take from its own
+        bucket only: else a limit that is spent could not be raised.
         """
         _, limit = self._limits.get(principal.id, (None, self._default))
         levels = self._levels(principal.scope.tenant)
@@ -136,7 +136,7 @@ class Admission:
     def count_failure(self, address: str) -> None:
         """Notes an attempt without a valid key. Raises rate_limited for an address that makes too many of them.
 
-        Who has a valid key is let in from there all the same. One process alone answers its own house as it is.
+        Valid keys are accepted from there all the same. A gateway that shares no buckets counts no failures.
         """
         if self._limiter.near:
             return
@@ -184,7 +184,7 @@ class Admission:
         return self._cleaner.failure(call.principal.scope.tenant, failure) if call.principal else failure
 
     def text(self, call: GrpcCall, text: str) -> str:
-        """A text as it is written down of a gRPC call."""
+        """A text of a gRPC call as it is logged."""
         return self._cleaner.text(call.principal.scope.tenant, text) if call.principal and text else text
 
     def _signed_call(self, call: GrpcCall) -> Signed:

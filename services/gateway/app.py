@@ -57,7 +57,7 @@ from services.kit.tenant_rows import dropping
 if TYPE_CHECKING:
     from services.gateway.issuers.bearers import Bearers
 
-# What stays of a tenant whose keys are destroyed: that he was there, who might do what, and what he owes.
+# Tables that keep their rows when the keys of a tenant are destroyed: its name, its access rules, and its bills.
 _KEPT = ("tenant", "api_key", "role", "binding", "policy_version", "policy_active", "rate_rule")
 _OWED = ("quota", "quota_balance", "ledger", "price_list")
 Tasks = list[Callable[[], Coroutine[Any, Any, None]]]
@@ -81,29 +81,26 @@ def build(config: Config, runtime: Runtime) -> App:
     database = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     given = Given.of(config.pepper.get_secret_value(), config.admin_key.get_secret_value())
     receipts = Receipts(runtime.vault, lambda: runtime.now().timestamp())
-    entry = AccessSlice(database, given, receipts, runtime)
-    access = entry.service
+    access = (keys := AccessSlice(database, given, receipts, runtime)).service
     ledger, policies = LedgerSlice(database, access, runtime), PolicySlice(database, access, runtime)
     limits, privacy = LimitsSlice(database, access, runtime, lambda: _limited(calls)), PrivacySlice(database, runtime)
     policies.recorder.clean = privacy.cleaner.text
     retries, limiter, bearers = Retries(), _limiter(runtime), _bearers(config, runtime, access)
     calls = Calls(runtime, access, retries, policies.guard, ledger.longwork, ledger.storage, privacy.cleaner)
-    screen = _screen(config)
+    screen, ring = _screen(config), lambda: access.keyring
     admission = Admission(
-        lambda: access.keyring,
+        ring,
         Limit(config.rate, config.burst),
         limiter,
         limits.levels,
-        Signatures(lambda: access.keyring, runtime.vault, runtime.cache, lambda: runtime.now().timestamp()),
+        Signatures(ring, runtime.vault, runtime.cache, lambda: runtime.now().timestamp()),
         receipts,
         privacy.cleaner,
         screen.knows,
         bearers,
     )
-    instances, access_log = (
-        Instances(runtime.directory),
-        AccessLog(runtime.home / "logs" / "access.log", runtime.telemetry),
-    )
+    access_log = AccessLog(runtime.home / "logs" / "access.log", runtime.telemetry)
+    instances = Instances(runtime.directory)
     remote = RemoteEngines(runtime, instances, retries)
     traffic = _traffic(runtime, database, remote, ledger.spending, privacy.cleaner, policies.guards)
     routes = TrafficApi(traffic, instances, runtime, schema.inbox)
@@ -121,24 +118,17 @@ def build(config: Config, runtime: Runtime) -> App:
     certificate = _certificate(config)
     http, rpc_door = HttpDoor(edge, config, repeats, certificate), GrpcDoor(forward, config, certificate)
     doors = Doors(http, rpc_door, runtime.home, opened, leaving, routes.ready, lambda: runtime.draining)
-    slices: tuple[Slice, ...] = (entry, limits, ledger, policies, privacy)
+    slices: tuple[Slice, ...] = (keys, limits, ledger, policies, privacy)
     heard = {kind: handler for part in slices for kind, handler in part.heard.items()}
     tasks: Tasks = [task for part in slices for task in part.tasks]
-    tasks += [
-        traffic.substitutes.share,
-        routes.follow,
-        routes.watch,
-        limiter.follow,
-        access_log.write_for_ever,
-        web.warm,
-    ]
+    tasks += [traffic.substitutes.share, routes.follow, routes.watch, limiter.follow]
     return App(
         rpc={name: servicer for part in slices for name, servicer in part.rpc.items()},
         database=database,
         schema=schema,
         listeners=[Listener(heard, schema.inbox, broadcast=True), routes.listener, ledger.ends],
         start=[*(hook for part in slices for hook in part.start), limiter.look],
-        tasks=[*tasks, *([bearers.follow] if bearers else [])],
+        tasks=[*tasks, access_log.write_for_ever, web.warm, *([bearers.follow] if bearers else [])],
         doors=[doors],
         close=[*policies.close, remote.close, limiter.close, ledger.spending.close, access_log.close]
         + ([bearers.close] if bearers else []),

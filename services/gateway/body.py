@@ -1,4 +1,4 @@
-"""Reading a request's body: no larger than it may be, no slower than it must be."""
+"""Reads a request's body, with bounds on its size and on its time."""
 
 import asyncio
 import contextlib
@@ -10,17 +10,17 @@ from services.kit.errors import Code, Failure
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 _SECONDS = 30.0
-_PACE = 64 * 2**10  # bytes a second that a body must keep up beyond that
+_PACE = 64 * 2**10  # bytes a second that a body must keep up after that
 _DRAIN = 64 * 2**20
 _DRAIN_SECONDS = 2.0
 
 
 class Gone(Exception):
-    """The caller hung up."""
+    """The client disconnected."""
 
 
 def declared(headers: Mapping[bytes, bytes]) -> int:
-    """The length that the headers say; 0 for none, -1 for one that only its end will tell."""
+    """The length that the headers state; 0 for none, -1 for a chunked body."""
     if b"transfer-encoding" in headers:
         return -1
     length = headers.get(b"content-length", b"0")
@@ -61,7 +61,7 @@ async def _refuse(receive: Receive, headers: Mapping[bytes, bytes], limit: int) 
 
 
 async def drain(receive: Receive, headers: Mapping[bytes, bytes]) -> None:
-    """Takes a little of a body that is refused: a client that is still sending would not read the answer."""
+    """Reads some of a body that is refused: a client that is still sending would not read the answer."""
     if b"expect" in headers:
         return
     taken = 0
@@ -75,5 +75,5 @@ async def drain(receive: Receive, headers: Mapping[bytes, bytes]) -> None:
 
 
 def too_large(limit: int) -> Failure:
-    """What a body of more than `limit` bytes is refused with."""
+    """The failure for a body of more than `limit` bytes."""
     return Failure(Code.BODY_TOO_LARGE, f"the body is larger than {limit // 2**20} MiB")

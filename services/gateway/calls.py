@@ -1,4 +1,4 @@
-"""Calls of the house's services for callers from outside: to the owner, in the caller's name, within the deadline."""
+"""Forwards calls from outside to the service that owns the method: in the caller's name, within the deadline."""
 
 import contextlib
 import re
@@ -31,9 +31,9 @@ from services.kit.contract import ANY, Method
 from services.kit.errors import Code, Disconnected, Failure, Forbidden, InvalidValue, NotFound, invalid
 from services.kit.rpc import REPLAYED
 
-# What a caller may say to a service through us; everything else he sends stays outside.
+# Metadata of callers that is passed to services; everything else is dropped.
 PASSED = ("idempotency-key", "if-match", "traceparent", HEADER)
-# The trace goes on in the span of the gateway, which the channel adds; what goes first is settled here.
+# Of these, what the gateway sets itself: the channel adds the trace of its span, and priorities end here.
 _OURS = ("traceparent", HEADER)
 _FIELD = re.compile(r"{\w+}")
 _PLAIN = re.compile(r"[ -~]*\Z")
@@ -41,12 +41,12 @@ _PLAIN = re.compile(r"[ -~]*\Z")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, and what he said beside the request."""
+    """A caller, and the metadata of its call."""
 
     principal: Principal
     request_id: str
     address: str = ""
-    # Names of PASSED.
+    # Metadata by the names of PASSED.
     said: Mapping[str, str] = field(default_factory=dict)
     # What the call has taken from buckets.
     charge: Charge | None = None
@@ -58,7 +58,7 @@ class Caller:
 
 
 def admitted(method: Method, audience: str, request: Message, caller: Caller) -> Caller:
-    """The caller as the service sees him. Raises forbidden for one who may not make the call."""
+    """The caller as the service sees it. Raises forbidden without the permission."""
     permit(method, caller.principal, request)
     return replace(caller, principal=acting(caller.principal, audience, method, request))
 
@@ -71,7 +71,7 @@ class Guard(Protocol):
 
 
 class Calls:
-    """The way from a door to a service."""
+    """Forwards calls from the doors to the services."""
 
     def __init__(
         self,
@@ -83,13 +83,13 @@ class Calls:
         storage: Storage,
         cleaner: Cleaner,
     ) -> None:
-        """`guard` gives the policies of a tenant; `longwork` reserves budget for calls that start long work, `storage`
+        """`guard` gives the policies of a tenant; `longwork` reserves quotas for calls that start long work, `storage`
         asks whether more may be kept; `cleaner` filters requests, answers, and what is written down of them.
         """
         self._runtime, self._access, self._retries = runtime, access, retries
         self._guard, self._longwork, self._storage, self._cleaner = guard, longwork, storage, cleaner
         self._stubs: dict[tuple[str, str], Any] = {}
-        # By service: how many calls at once it bears.
+        # By service: what bounds its calls under way.
         self.gates: dict[str, Gate] = {}
 
     def methods(self) -> list[Method]:
@@ -161,7 +161,7 @@ class Calls:
     async def _answer(
         self, method: Method, owner: str, request: Message, caller: Caller, timeout: float | None
     ) -> tuple[bytes, Any]:
-        """The reply as bytes, and its trailers. What was lost on its way is asked again where that does no harm."""
+        """The reply as bytes, and its trailers. A call that got lost is repeated where that does no harm."""
         caller = self._admitted(method, owner, request, caller)
         if caller.charge:
             await caller.charge.take(method.path[1:], costly=method.policy.costly)
@@ -201,7 +201,7 @@ class Calls:
     async def stream(
         self, method: Method, request: Message, caller: Caller, timeout: float | None, decode: Callable[[bytes], Any]
     ) -> AsyncIterator[Any]:
-        """The replies. Raises Failure. One that broke before its first reply is begun again where that does no harm."""
+        """The replies. Raises Failure. A stream that broke before its first reply is begun again where that is safe."""
         owner = self.owner(method, request)
         try:
             caller = self._admitted(method, owner, request, caller)
@@ -220,7 +220,7 @@ class Calls:
                 async with self._through(owner, method, caller, until) as passage:
                     async for item in start(sent, timeout=max(until - time.monotonic(), 0.001), metadata=metadata):
                         if not begun and passage:
-                            passage.end()  # what streams keeps nobody out
+                            passage.end()  # an open stream takes no room in the gate
                         begun = True
                         item = await self._cleaner.answer(method, item, caller.principal.scope.tenant)
                         yield decode(item)
@@ -235,7 +235,7 @@ class Calls:
                 raise
 
     def _admitted(self, method: Method, owner: str, request: Message, caller: Caller) -> Caller:
-        """The caller as the service sees him. Raises forbidden for one who may not make the call."""
+        """The caller as the service sees it. Raises forbidden without the permission, or where a policy refuses it."""
         found = admitted(method, owner, request, caller)
         self._guard(caller.principal.scope.tenant).call(method, request, caller.principal, caller.address)
         return found
@@ -270,7 +270,7 @@ class Calls:
 
 
 def repeatable(method: Method, given: Mapping[str, str]) -> bool:
-    """Whether a second call does no more than the first one did."""
+    """Whether a second call has no further effect."""
     effect = method.policy.effect
     if effect == options_pb2.EFFECT_IDEMPOTENT:
         return "if-match" not in given  # the first call has changed the etag, so the second would be refused
@@ -278,7 +278,7 @@ def repeatable(method: Method, given: Mapping[str, str]) -> bool:
 
 
 def passed_metadata(read: Callable[[str], str]) -> dict[str, str]:
-    """What of PASSED a caller said; `read` gives a header. Raises invalid_value for one that is not plain text."""
+    """The metadata of PASSED; `read` gives a header. Raises invalid_value for one that is not plain text."""
     found = {name: value for name in PASSED if (value := read(name))}
     for name, value in found.items():
         if not _PLAIN.match(value) or len(value) > 1024:

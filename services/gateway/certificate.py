@@ -88,7 +88,7 @@ def _context(clients: Path | None) -> ssl.SSLContext:
     if clients:
         context.verify_mode = ssl.CERT_OPTIONAL
         context.load_verify_locations(clients)
-        # A session that is taken up again would bring along a certificate that nobody looks at anew.
+        # A resumed session would bring a client certificate that is not verified again.
         context.num_tickets, context.options = 0, context.options | ssl.OP_NO_TICKET
     return context
 

@@ -1,4 +1,4 @@
-"""What one request takes: from its key's bucket, and from those of its tenant's limits; from all or from none."""
+"""What one request takes from token buckets: its key's and those of its tenant's limits; from all or from none."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ _MOST = 10**9  # tokens that one request can state
 
 
 class Charge:
-    """What a request has taken, beginning with what is known from its head.
+    """What one request has taken.
 
-    What its route, its model and its content cost is taken when that is known. If that is refused, what was taken
-    before is given back.
+    The caller's bucket pays when the head is known; route, model and content pay later. When a later bucket refuses,
+    everything is given back.
     """
 
     __slots__ = ("_levels", "_limit", "_limiter", "_taken", "principal", "size", "standing", "tokens")
 
     def __init__(self, limiter: Limiter, levels: Levels | None, principal: Principal, limit: Limit) -> None:
-        """`limit` is the caller's own, `levels` those of his tenant, if it has any."""
+        """`limit` is the caller's own; `levels` are its tenant's limits, if any."""
         self._limiter, self._levels, self._limit, self.principal = limiter, levels, limit, principal
         # What could be given back.
         self._taken: list[Taken] = []
@@ -30,7 +30,7 @@ class Charge:
         self.size = self.tokens = 0
 
     def begin(self, cost: float = 1.0, costly: bool = False) -> Standing | None:
-        """Takes from the caller's bucket and what else is known to be concerned; None: only `wait` can tell."""
+        """Takes from the caller's bucket and those of its tenant; None: only `wait` can tell."""
         if self._levels is None:
             self.standing = self._limiter.take(self.principal.id, self._limit, cost, costly)
             return self.standing
@@ -63,7 +63,7 @@ class Charge:
         return self._levels is not None and bool(self._levels.then(self.principal, route, model))
 
     async def take(self, route: str, model: str = "", rows: int = 0, costly: bool = False) -> None:
-        """Takes, once, what is only known with the route, the model and the content.
+        """Takes, once, what route, model and content cost.
 
         Raises rate_limited, unavailable; limit_exceeded for what no full bucket could pay.
         """

@@ -1,4 +1,4 @@
-"""What nobody waits for: done behind the answers that go out in this turn of the event loop."""
+"""Work that is deferred until the answers of this turn of the event loop are written."""
 
 import asyncio
 import logging
@@ -9,13 +9,13 @@ log = logging.getLogger(__name__)
 
 
 class Deferred:
-    """The work of one turn. A transport writes when the turn is over; what is done in it delays all of its answers."""
+    """Runs work on the next turn. A transport writes when a turn is over: work within it would delay its answers."""
 
     def __init__(self) -> None:
         self._due: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
 
     def add(self, work: Callable[..., None], *said: Any) -> None:
-        """Does it on the next turn, in the order in which they come."""
+        """Runs `work` on the next turn, in the order of the calls."""
         if not self._due:
             asyncio.get_running_loop().call_soon(self._do)
         self._due.append((work, said))
@@ -25,5 +25,5 @@ class Deferred:
         for work, said in due:
             try:
                 work(*said)
-            except Exception:  # what nobody foresaw of one keeps no other from being done
-                log.exception("what follows an answer is not done")
+            except Exception:  # a bug in one must not keep the others from running
+                log.exception("deferred work failed")

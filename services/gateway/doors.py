@@ -32,7 +32,7 @@ from services.kit.lasting import lasting
 from services.kit.rpc import OPTIONS
 
 log = logging.getLogger(__name__)
-_NEXT = 3.0  # seconds after an answer in which its caller is likely to send the next request
+_NEXT = 3.0  # seconds after an answer in which a client is likely to send the next request
 _TICK = 0.05  # seconds between looks at what is still open
 _KNOCK = 0.5  # seconds that another gateway on our address may take to accept
 Idle = Callable[[], bool]
@@ -58,7 +58,7 @@ class HttpDoor:
         )  # fmt: skip
         settings.load()
         for name in ("uvicorn.error", "uvicorn.access"):
-            # What it would print on the terminal, the edge says in the log.
+            # The edge logs what uvicorn would print on the terminal.
             logging.getLogger(name).handlers = [logging.NullHandler()]
             logging.getLogger(name).propagate = False
         HttpProtocol.most = self._config.max_connections
@@ -79,7 +79,7 @@ class HttpDoor:
         try:
             async with asyncio.timeout(_KNOCK):
                 _, writer = await asyncio.open_connection(here, config.http_port)
-        except OSError:  # a TimeoutError is one: who does not even accept takes no connection from anybody
+        except OSError:  # a TimeoutError is one: a gateway that does not accept takes no connections
             return False
         writer.transport.abort()
         return True

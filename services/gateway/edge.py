@@ -1,4 +1,4 @@
-"""The outside of the HTTP door, in raw ASGI: who calls, how often, how large; then on to predictions, REST or pages."""
+"""The ASGI application of the HTTP door: checks, identity, limits, access log; then predictions, REST or pages."""
 
 import asyncio
 import logging
@@ -113,7 +113,7 @@ class Edge:
             self._admission.count_failure(request.address)
             raise
         if request.path.startswith("/v2") and request.path[3:4] in ("", "/"):
-            # Its connection cancels it when the caller hangs up; watching for that here would cost a task each time.
+            # Its connection cancels it when the client disconnects; watching for that here would cost a task.
             scope[WORK_KEY] = asyncio.current_task()
             try:
                 response = await self._predictions(request)
@@ -162,7 +162,7 @@ class Edge:
             request.request_id = self._cleaner.named(request.principal.scope.tenant, request.request_id)
 
     def knows(self, request: Request) -> bool:
-        """True if the request carries a valid key."""
+        """Whether the request carries a valid key."""
         try:
             self.identify(request)
         except Failure:
@@ -171,7 +171,7 @@ class Edge:
 
     async def _fail(self, request: Request, sender: Sender, failure: Failure) -> None:
         if sender.status:
-            raise failure  # half an answer is out: the connection has to break, or it would look whole
+            raise failure  # a part of the answer is sent: the connection has to break, or it would look complete
         response = failed(request.cleaned(failure), request.logged_path, request.request_id)
         log_refused(failure, request.request_id)
         if failure.code in _WHO:

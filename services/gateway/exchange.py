@@ -1,4 +1,4 @@
-"""A request and its answer on one connection, past the messages of ASGI: for what is there whole and goes out whole."""
+"""Reads a whole request body and writes a whole answer past the messages of ASGI."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ EXCHANGE_KEY = "aimass.exchange"  # where it lies in the ASGI scope
 
 
 class Exchange:
-    """What `receive` and `send` would do in two messages each and with a look at every header."""
+    """One request and its answer on uvicorn's connection."""
 
     __slots__ = ("_cycle", "head")
 
@@ -36,7 +36,7 @@ class Exchange:
         return found
 
     async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], content: bytes) -> bool:
-        """Sends an answer that names its length. False, and nothing sent, for what is not so simple."""
+        """Sends an answer with its length. False, and nothing is sent, where ASGI's own way is needed."""
         cycle = self._cycle
         if cycle.response_started or not cycle.keep_alive or cycle.scope["method"] == "HEAD":
             return False

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with bounds on headers and on slow and silent callers, and with problem documents."""
+"""uvicorn's HTTP protocol with bounds on headers and on slow and idle clients, and with problem documents."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HEADER_SECONDS = 10.0
 SILENT_SECONDS = 60.0
 LINGER_SECONDS = 1.0
-UNREAD_SECONDS = 30.0  # that a caller may take to read the 48 KiB between a full buffer and one with room
+UNREAD_SECONDS = 30.0  # that a client may take to read the 48 KiB between a full buffer and one with room
 WORK_KEY = "aimass.work"  # where in the ASGI scope the task lies that ends with the connection
 _MOST = 2 * (HEADER_BYTES + TARGET)  # bytes of a request line and headers, however they are split
 _KNOWN = 2048  # bytes of a head that may be remembered
@@ -42,7 +42,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._reading_head = True
         self._refused = False
         self._open: list[Any] = []  # uvicorn's cycles of the requests whose answer is not complete
-        self._last: Failure | None = None  # said when they are answered: what came behind them cannot be read
+        self._last: Failure | None = None  # sent behind their answers: what follows them cannot be parsed
         self._unread: asyncio.TimerHandle | None = None
         self.spoke = False
         self._answered = 0.0  # when the last answer went out, by the loop's clock
@@ -84,7 +84,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """Who stops reading his answers holds their bytes here, so he has a while and then no connection."""
+        """A client that does not read its answers keeps them in memory: after a while its connection is cut."""
         super().pause_writing()
         self._unread = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
 
@@ -122,7 +122,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             return True
         if not self._between or self._busy or self.flow.write_paused:
-            return False  # who does not read his answers waits, as what is read in full does
+            return False  # a client that does not read its answers waits for its turn
         if self._held:
             self._wait(None)
             data = self._held + data
@@ -163,7 +163,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.data_received(data)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Repeats leave the timer alone, so when it is over there may have been some since."""
+        """Repeats do not reset the timer, so there may have been some since it was set."""
         silent = 0.0 if self._repeat else self.loop.time() - self._answered
         if silent < self.timeout_keep_alive:
             left = self.timeout_keep_alive - silent
@@ -207,11 +207,11 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what is no HTTP."""
+        """Answers bytes that are not HTTP."""
         self._refuse(Failure(Code.BAD_FRAMING, "the request is not well-formed HTTP"))
 
     def _refuse(self, failure: Failure) -> None:
-        """Takes nothing more from the connection, and says why behind the answers that are under way."""
+        """Reads nothing more from the connection, and sends the failure behind the answers under way."""
         self._refused = True
         if not self._reading_head and self._open:
             self._abandon(self.cycle)
@@ -223,7 +223,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._end()  # the rest of a request that has its answer: another would be taken for that of the next
 
     def _abandon(self, cycle: Any) -> None:
-        """A request whose body cannot be read has no end that its answer could wait for."""
+        """Drops a request whose body cannot be parsed: its answer would wait for an end that never comes."""
         self._open.remove(cycle)
         if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
@@ -249,7 +249,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._end()
 
     def _end(self) -> None:
-        # Closed at once, a caller who is still sending would see a reset and no answer.
+        # If it closed at once, a client that is still sending would see a reset and no answer.
         if self.transport.can_write_eof():  # TLS has no such thing
             self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
@@ -262,10 +262,10 @@ class HttpProtocol(HttpToolsProtocol):
             self._say(self._last)
 
     def leave(self, patience: float) -> None:
-        """Ends the connection as soon as what it asked for is answered.
+        """Closes the connection once its requests are answered.
 
-        One that has said nothing may still ask, and so may one that was answered less than `patience` seconds ago: its
-        caller may be writing the next request already, and would see a reset.
+        It stays open if it was idle from the start, or answered less than `patience` seconds ago: its client may be
+        writing a request already, and would see a reset.
         """
         if not self.spoke or self._heading or self._held:
             return

@@ -1,4 +1,4 @@
-"""An application that is made after the doors are open: importing its framework takes longer than a start may."""
+"""An ASGI application that is made after the doors are open: importing its framework takes longer than a start may."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from services.gateway.edge import Asgi
 
 
 class LazyApp:
-    """An ASGI application, made once: in good time by `warm`, or by the first request that needs it."""
+    """An ASGI application that is made once: by `warm`, or by the first request that needs it."""
 
     def __init__(self, make: Callable[[], Asgi], begin: asyncio.Event) -> None:
         """`make` is called in a thread; `begin` is set when there is time for it."""

@@ -1,4 +1,4 @@
-"""How often a key may call, and how much a tenant, a route or a model takes: token buckets, local to the process."""
+"""Token buckets of keys, tenants, routes and models: the port, and the buckets of one process."""
 
 import math
 import time
@@ -18,7 +18,7 @@ class Limit:
 
     rate: float
     burst: float
-    # What answers call it.
+    # Its name in answers.
     name: str = "key"
     counts: str = "requests"
 
@@ -32,7 +32,7 @@ class Taking(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What was taken, when, what that left in the bucket less all that was ever given back to it, and the bucket."""
+    """A taking, when it was, the bucket, and what it left there less all that was ever given back."""
 
     key: str
     limit: Limit
@@ -72,7 +72,7 @@ class Standing(NamedTuple):
     degraded: bool = False
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The RateLimit fields of an answer: those of the draft, and the single ones that came before them."""
+        """The RateLimit headers of an answer: those of the IETF draft, and the older single ones."""
         name = self.policy.partition(b";")[0]
         return [
             (b"ratelimit", b"%b;r=%d;t=%d" % (name, self.remaining, self.reset)),
@@ -83,7 +83,7 @@ class Standing(NamedTuple):
         ]
 
     def lines(self) -> bytes:
-        """The same as they are written."""
+        """The same headers as bytes of an answer."""
         name, limit, policy = _written(self.policy, self.limit)
         left, full = self.remaining, self.reset
         return b"ratelimit: %b;r=%d;t=%d%bratelimit-remaining: %d\r\nratelimit-reset: %d%b" % (
@@ -94,27 +94,27 @@ class Standing(NamedTuple):
 
 @lru_cache(maxsize=1000)
 def _written(policy: bytes, limit: int) -> tuple[bytes, bytes, bytes]:
-    """What does not change from answer to answer: a limit's name, its size and what it says."""
+    """The parts that do not change from answer to answer: the name, the limit and the policy."""
     said = policy.partition(b";")[0]
     return said, b"\r\nratelimit-limit: %d\r\n" % limit, b"\r\nratelimit-policy: %b\r\n" % policy
 
 
 def tightest(standings: Sequence[Standing]) -> Standing:
-    """The one that says most: which refuses longest, or else has least left of what it holds."""
+    """The one that refuses longest, or else has the smallest share left."""
     if all(standing.admitted for standing in standings):
         return min(standings, key=lambda standing: standing.remaining / standing.limit)
     return max((standing for standing in standings if not standing.admitted), key=lambda one: one.retry_after)
 
 
 class Limiter(Protocol):
-    """Who counts calls by key."""
+    """Token buckets by key."""
 
-    # Whether nobody else counts the same keys.
+    # Whether no other gateway shares the buckets.
     near: bool
 
     @property
     def degraded(self) -> bool:
-        """The others who count cannot be asked for now."""
+        """Whether the other gateways cannot be reached now."""
 
     def take(self, key: str, limit: Limit, cost: float = 1.0, costly: bool = False) -> Standing | None:
         """Takes `cost` tokens, or none if there are fewer; None where only `wait_all` can tell.
@@ -124,10 +124,10 @@ class Limiter(Protocol):
         """
 
     def take_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing | None:
-        """Takes from all of some buckets, or from none if one has too little; tells of the tightest."""
+        """Takes from all buckets, or from none if one has too little; the standing is that of the tightest."""
 
     async def wait_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing:
-        """The same, and asks those who count with us."""
+        """The same, and asks for tokens that other gateways may hold."""
 
     def receipt(self, takings: Sequence[Taking]) -> Sequence[Taken]:
         """What was just taken, in a form in which it can be given back."""
@@ -136,13 +136,13 @@ class Limiter(Protocol):
         """Undoes what was taken; what cannot be given back for certain is lost."""
 
     async def look(self) -> None:
-        """Learns who counts with us, before the first call."""
+        """Learns which gateways share the buckets, before the first call."""
 
     async def follow(self) -> None:
-        """Keeps in touch with them, for ever."""
+        """Stays in touch with them, for ever."""
 
     async def close(self) -> None:
-        """Hands back what was taken ahead."""
+        """Hands back tokens that were reserved ahead."""
 
 
 class _Bucket:
@@ -181,13 +181,13 @@ class Buckets:
         return len(self._buckets)
 
     async def look(self) -> None:
-        """There is nobody to ask."""
+        """No other gateway shares these buckets."""
 
     async def follow(self) -> None:
-        """There is nobody to ask."""
+        """No other gateway shares these buckets."""
 
     async def close(self) -> None:
-        """Nothing was taken ahead."""
+        """Nothing was reserved ahead."""
 
     def take(self, key: str, limit: Limit, cost: float = 1.0, costly: bool = False) -> Standing:
         """Takes `cost` tokens, or none if there are fewer.
@@ -206,7 +206,7 @@ class Buckets:
         return bucket.standing(admitted, cost)
 
     async def wait_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing:
-        """There is nobody to ask."""
+        """All tokens are here."""
         return self.take_all(takings)
 
     def take_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing:

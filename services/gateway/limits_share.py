@@ -1,4 +1,4 @@
-"""What one gateway has of one shared bucket: a slice to spend, or its part while it is alone."""
+"""One gateway's share of a bucket: a slice to spend, or its part while the cache is away."""
 
 import asyncio
 import math
@@ -10,7 +10,7 @@ SLICE = 5.0  # seconds that a slice may be spent
 
 
 class Share:
-    """What this gateway has of one key's bucket."""
+    """This gateway's share of one key's bucket."""
 
     __slots__ = (
         "at", "claiming", "epoch", "last", "least", "left", "limit", "local", "local_at", "most", "refused", "slice",
@@ -22,11 +22,11 @@ class Share:
         # The slice: tokens, until when they may be spent, how many came with it, and when one was spent last.
         self.left = self.until = self.slice = 0.0
         self.last = now
-        # So many the others count on being held here: what is given back fills the slice up to that.
+        # What the cache counts as held here: what is given back fills the slice up to that.
         self.most = 0.0
         # The bucket as the cache told of it: tokens, and when that was. Nothing was told yet: it may be full.
         self.tokens, self.at, self.epoch = limit.burst, now, ""
-        # What others of this gateway told while it was alone; nobody can have left more.
+        # The most that can be in the bucket, from what was spent while the cache was away.
         self.view = math.inf
         # Until when calls that cost `least` or more are refused without asking.
         self.refused, self.least = 0.0, 0.0
@@ -42,7 +42,7 @@ class Share:
         return self.claiming is not None and not self.claiming.done()
 
     def guess(self, now: float) -> float:
-        """At most so many tokens are in the bucket, as far as is known here."""
+        """The most tokens that can be in the bucket, as far as is known here."""
         return min(self.limit.burst, self.tokens + (now - self.at) * self.limit.rate)
 
     def has(self, now: float, cost: float) -> bool:
@@ -90,7 +90,7 @@ class Share:
         return max(self.limit.burst / gateways, 1.0)
 
     def go_alone(self, now: float, gateways: int) -> None:
-        """Counts on this gateway only, from what was left and with its part of the rate."""
+        """Counts on this gateway only, from the tokens that were left and with its part of the rate."""
         limit, room = self.limit, self._room(gateways)
         if self.local is None:
             left = self.left if self.until > now else 0.0
@@ -113,14 +113,14 @@ class Share:
         self.left = self.until = self.refused = self.most = 0.0
 
     def standing(self, now: float, admitted: bool, wait: float) -> Standing:
-        """What an answer says of the bucket."""
+        """The standing of the bucket."""
         limit = self.limit
         there = min(limit.burst, self.guess(now) + self.left)
         full = math.ceil((limit.burst - there) / limit.rate)
         return Standing(admitted, int(limit.burst), int(there), full, wait, policy(limit), limit)
 
     def standing_alone(self, admitted: bool, needed: float, gateways: int) -> Standing:
-        """What an answer says of this gateway's part."""
+        """The standing of this gateway's part."""
         limit, local = self.limit, self.local or 0.0
         wait = 0.0 if admitted else (needed - local) * gateways / limit.rate
         full = math.ceil((self._room(gateways) - local) * gateways / limit.rate)

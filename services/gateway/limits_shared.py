@@ -1,6 +1,6 @@
-"""How often a key may call, over all gateways: slices of shared buckets, spent here without asking.
+"""Token buckets that gateways share through the cache: each reserves slices and spends them in memory.
 
-While the cache is away each gateway goes on alone, with its part of every limit (RELIABILITY section 3).
+While the cache is away each gateway counts alone, with its part of every limit (RELIABILITY section 3).
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from services.kit.errors import Unavailable
 from services.kit.telemetry import REGISTRY
 
 log = logging.getLogger(__name__)
-GROUP = "limits"  # where gateways say that they count
-LEASE, EVERY = 10.0, 1.0  # seconds that a gateway counts as live, and between saying so
+GROUP = "limits"  # the group in the cache that gateways announce themselves in
+LEASE, EVERY = 10.0, 1.0  # seconds that an announcement holds, and between two of them
 _FAILURES = 3  # slices in a row that the cache did not give in time, after which it counts as away
 _SOONEST = 0.02  # seconds before a bucket that was found empty is asked again
 _ROUNDS = 8  # slices that one call waits for, while others spend what came
 _TICK, _AGAIN = 1.0, 0.1  # seconds between looks at idle slices, and at a cache that is away
-_SLOW = 0.05  # seconds; a cache that takes longer to say who is there is as good as away
-_REJOIN = 32.0  # seconds within which every gateway that lives has found a cache that is back
+_SLOW = 0.05  # seconds; a cache that takes longer to answer is as good as away
+_REJOIN = 32.0  # seconds within which every live gateway has noticed that the cache is back
 _CLOSING = 0.5  # seconds in which a gateway that ends hands back what it has
 _degraded = Gauge("aimass_limits_degraded", "Whether limits are counted by this gateway alone.", registry=REGISTRY)
 
@@ -46,7 +46,7 @@ class SharedBuckets:
         self._number = 0
         self._gateways, self._counted = 1, -math.inf
         self.degraded, self._failures = False, 0
-        # Whether the log says that it is degraded; since when the cache answers all the same, and who was there then.
+        # Whether the log says that it is degraded; since when the cache answers again, and the members at that time.
         self._told = False
         self._back: float | None = None
         self._there: dict[str, bytes] = {}
@@ -109,7 +109,7 @@ class SharedBuckets:
         return tightest([self._share(key, limit, now).standing(now, False, _SOONEST) for key, limit, _ in takings])
 
     def receipt(self, takings: Sequence[Taking]) -> Sequence[Taken]:
-        """A slice knows itself what goes back into it."""
+        """A slice itself bounds what goes back into it."""
         return [Taken(*taking) for taking in takings]
 
     def give_back(self, taken: Sequence[Taken]) -> None:
@@ -195,7 +195,7 @@ class SharedBuckets:
     def _make_room(self, now: float, more: int) -> None:
         if len(self._shares) + more <= self._most:
             return
-        # One whose bucket must be full again, and who holds nothing of it, knows nothing that matters.
+        # A share without tokens of a bucket that must be full again holds nothing that matters.
         full = {k for k, s in self._shares.items() if s.guess(now) >= s.limit.burst and s.until <= now and not s.local}
         kept = {key: share for key, share in self._shares.items() if key not in full}
         if len(kept) + more > self._most:
@@ -213,7 +213,7 @@ class SharedBuckets:
             self._news.clear()
 
     async def look(self) -> None:
-        """Says that this gateway counts, counts the others, and notices that the cache is away or back."""
+        """Announces this gateway, counts the others, and notices that the cache is away or back."""
         now = self._clock()
         if not self.degraded and now - self._announced < EVERY:
             return
@@ -239,7 +239,7 @@ class SharedBuckets:
     def _together(self, now: float, members: dict[str, bytes]) -> bool:
         """Whether a cache that answers again may be used: not while others may still count alone.
 
-        Who has said something since we are back is back as well.
+        A gateway that has announced itself since then is back as well.
         """
         if self._clock() - now > _SLOW:
             self._lost("the cache answers slowly")
@@ -257,7 +257,7 @@ class SharedBuckets:
             log.warning("limits are counted by this gateway alone, as one of %d: %s", self._gateways, reason)
 
     async def sweep(self) -> None:
-        """Hands back slices that nobody spent for a while, before they end."""
+        """Hands back slices that were not spent for a while, before they expire."""
         now = self._clock()
         idle = [k for k, s in self._shares.items() if s.left and s.until > now and now - s.last > SLICE / 2]
         for key in idle:

@@ -1,4 +1,4 @@
-"""Accepts connections on a socket, and loses none of them when it ends."""
+"""Accepts connections on a socket, and loses none of them when it closes."""
 
 import asyncio
 import contextlib
@@ -50,12 +50,12 @@ class Listener:
         task = asyncio.get_running_loop().create_task(self._shake(connection))
         self.shaking.add(task)
         task.add_done_callback(self.shaking.discard)
-        # One that is given up before it began to shake hands has nobody else who ends it.
+        # A task that is cancelled before it began closes nothing itself.
         task.add_done_callback(lambda ended: connection.close() if ended.cancelled() else None)
 
     async def _shake(self, connection: socket.socket) -> None:
         loop, patience = asyncio.get_running_loop(), _SHAKE if self._context else None
-        with contextlib.suppress(OSError):  # who does not speak TLS is no concern of ours; ssl.SSLError is one too
+        with contextlib.suppress(OSError):  # a client that speaks no TLS; ssl.SSLError is one too
             await loop.connect_accepted_socket(
                 self._protocol, connection, ssl=self._context, ssl_handshake_timeout=patience
             )

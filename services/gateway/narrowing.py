@@ -1,4 +1,4 @@
-"""Callers as services see them: with what the service called can use, and no more."""
+"""Callers as services see them: with those permissions only that the called service can use."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -28,9 +28,9 @@ def narrowed(principal: Principal, audience: str) -> Principal:
 
 
 def acting(principal: Principal, audience: str, method: Method, request: Message) -> Principal:
-    """Who a call is made for: with the permissions of `narrowed`, and the one for this object if that is what lets it.
+    """The principal of a call: with the permissions of `narrowed`, and the one for its object if the call needs it.
 
-    So a token stays small however many objects somebody has rights on.
+    So a token stays small however many objects a caller has rights on.
     """
     found, permission = narrowed(principal, audience), method.policy.permission
     if found.may(permission):

@@ -1,6 +1,6 @@
-"""Pages of other origins that the installation lets call: what their browsers are told (CORS).
+"""CORS: lets pages of the origins that the installation allows call and read answers.
 
-Keys travel in a header that pages set themselves, so no credentials of the browser's are ever asked for.
+Keys travel in a header that pages set themselves, so browser credentials are never allowed.
 """
 
 import re
@@ -16,12 +16,12 @@ _SHOWN = (
     b"ratelimit-limit, ratelimit-remaining, ratelimit-reset, "
     b"content-digest, signature-input, signature, allow, www-authenticate"
 )
-_SECONDS = b"600"  # for which a browser remembers what it was told
+_SECONDS = b"600"  # for which a browser caches the answer to a preflight
 Headers = list[tuple[bytes, bytes]]
 
 
 def cors_headers(origin: bytes) -> Headers:
-    """Lets a page of an allowed origin see an answer."""
+    """The headers that let a page of an allowed origin read an answer."""
     return [
         (b"access-control-allow-origin", origin),
         (b"access-control-expose-headers", _SHOWN),
@@ -30,12 +30,12 @@ def cors_headers(origin: bytes) -> Headers:
 
 
 def is_preflight(method: str, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a browser asks what a page may do before it does it."""
+    """Whether a request is a CORS preflight."""
     return method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
 
 
 def preflight_answer(headers: Mapping[bytes, bytes]) -> Response:
-    """The answer to such a question of an allowed origin: asked without a key, it says nothing of any object."""
+    """The answer to the preflight of an allowed origin: it carries no key, so it reveals nothing."""
     found: Headers = [(b"access-control-allow-methods", _METHODS), (b"access-control-max-age", _SECONDS)]
     names = headers.get(b"access-control-request-headers", b"")
     if _NAMES.match(names):

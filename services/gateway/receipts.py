@@ -1,4 +1,4 @@
-"""Answers that are signed for those who ask for it: what was asked and what was answered, for anyone to verify."""
+"""Signed answers on request: a receipt over request and answer, for anyone to verify."""
 
 import base64
 import hashlib

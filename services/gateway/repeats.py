@@ -1,9 +1,8 @@
 """Predictions whose head has come before, byte for byte, on whatever connection: only their body is read.
 
-A client's program writes the same head for each of its requests. What it said once, it says again: framing, sizes, who
-calls, which model. Reading it anew, and going through messages and a task for each request, costs more than all the
-rest of a prediction's way. Everything that time changes is asked again: whether the key still works, how much it may
-call, which version answers.
+A client writes the same head for each of its requests: framing, sizes, key, model. Parsing it again, with ASGI messages
+and a task for each request, costs more than the rest of a prediction. What changes with time is checked each time:
+whether the key still works, its limits, which version answers.
 """
 
 import asyncio
@@ -42,7 +41,7 @@ log = logging.getLogger(__name__)
 _END = b"\r\n\r\n"
 _MOST = 4096  # heads that are remembered
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
-# What makes a head the only one of its kind, or asks for more than an answer.
+# Headers that make a head unique, or ask for more than an answer.
 _SINGULAR = (
     *(b"x-request-id", b"traceparent", b"expect", b"transfer-encoding", b"upgrade", b"origin"),
     *(b"signature-input", b"signature", b"x-receipt"),
@@ -50,14 +49,14 @@ _SINGULAR = (
 
 
 class Known(NamedTuple):
-    """What a head says."""
+    """A known head, parsed."""
 
     path: str
     model: str
     version: str  # empty: the release decides
     length: int  # bytes of the body
     forms: Forms  # of the bodies
-    seconds: float  # that the caller waits
+    seconds: float  # of the caller's timeout
     key: ApiKey
     principal: Principal
     priority: Priority
@@ -109,11 +108,11 @@ class Repeats:
             del self._known[data[:end]]
             return None
         if self.traffic.cleaner.watches(known.principal.scope.tenant):
-            return None  # texts are looked at in full, beside the loop where they are long
+            return None  # the full path filters texts, beside the loop where they are long
         charge = self._admission.charge(known.principal)
         standing = charge.begin()
         if standing is None or not standing.admitted:
-            return None  # takes nothing; who asks for it in full is told why
+            return None  # nothing is taken; the full path gives the reason
         charge.size, charge.tokens = known.length, known.tokens
         repeat = Repeat(self, connection, known, charge)
         repeat.begin(data[end + len(_END) :])
@@ -196,17 +195,8 @@ class Repeat:
             asked, fit = known.forms.decode(content)
             self._asked = asked
             peer = self.connection.client
-            query = Query(
-                self.request_id,
-                deadline,
-                asked.inputs,
-                asked.outputs,
-                known.principal,
-                peer[0] if peer else "",
-                fit=fit,
-                priority=known.priority,
-                charge=self._charge,
-            )
+            own = self.request_id, deadline, asked.inputs, asked.outputs, known.principal, peer[0] if peer else ""
+            query = Query(*own, fit=fit, priority=known.priority, charge=self._charge)
             self._question = pinned, query
             self._submitted = traffic.submit(pinned, query, self)
             if self._submitted is None:  # it has to wait for what its caller may use
@@ -242,7 +232,7 @@ class Repeat:
             self._fail(unforeseen)
 
     def _replace(self, error: BaseException) -> None:
-        """Somebody else may answer, if there is anybody and he was not asked already."""
+        """Asks the substitutes of the version, once, if it has any; else fails."""
         asked, self._question = self._question, None
         if asked and isinstance(error, Failure) and asked[0].version.replaceable:
             instead = self._repeats.traffic.instead(*asked, error)

@@ -26,7 +26,7 @@ class Response:
 
 @dataclass(slots=True)
 class Request:
-    """A request of a caller that was let in. A handler says which model and version answered it."""
+    """An HTTP request. Its handler sets the model and the version that answered."""
 
     method: str
     path: str
@@ -40,32 +40,32 @@ class Request:
     version: str = ""
     # What it has taken from buckets.
     charge: Charge | None = None
-    # The log centre has a record of it already.
+    # It has another record in the telemetry.
     recorded: bool = False
     # What answered in place of the version that was asked.
     degraded: str = ""
     exchange: Exchange | None = None
-    # The body, where it had to be read to find out whether the request is taken.
+    # The body, where it was read before the handler: to check a signature or for a receipt.
     content: bytes | None = None
-    # Takes personal data out of what is written down of it, where its tenant has a filter.
+    # Takes personal data out of what is logged of it, where its tenant has a filter.
     clean: Callable[[str], str] | None = None
-    # What lets a page of another origin see the answer.
+    # CORS headers of the answer.
     cors: Sequence[tuple[bytes, bytes]] = ()
-    # What makes the answer's receipt, for those who ask for one.
+    # What makes the answer's receipt, if it asks for one.
     receipt: Receipt | None = None
 
     @property
     def standing(self) -> Standing | None:
-        """What its caller has left."""
+        """The standing of the bucket that limits it most."""
         return self.charge.standing if self.charge else None
 
     @property
     def logged_path(self) -> str:
-        """The path as it is written down."""
+        """The path as it is logged."""
         return self.clean(self.path) if self.clean else self.path
 
     def cleaned(self, failure: Failure) -> Failure:
-        """A failure as its caller is told of it."""
+        """A failure as its caller sees it."""
         return worded(failure, self.clean) if self.clean else failure
 
     async def body(self, limit: int) -> bytes:

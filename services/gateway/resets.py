@@ -1,7 +1,7 @@
-"""Connections on which calls are begun and reset as fast as somebody can (RELIABILITY A37): they are closed.
+"""Closes connections whose calls are begun and reset in rapid succession (RELIABILITY A37).
 
-The transport refuses what is too much at once, but it reads on for ever, and that alone costs more than a core. It has
-no bound for it and no way to close one connection (grpcio 1.85), so its socket is shut below it.
+The transport bounds concurrent calls, but it goes on reading resets, which alone costs more than a core. It has no
+bound for them and no way to close one connection (grpcio 1.85), so its socket is shut down below it.
 """
 
 import asyncio
@@ -54,13 +54,13 @@ def shut(peers: Collection[str]) -> None:
     """Ends connections of this process, by gRPC's names of their other ends (`ipv4:192.0.2.1:4711`)."""
     ends = {unquote(peer.partition(":")[2]) for peer in peers}
     for name in os.listdir("/dev/fd"):
-        # What is no socket, or gone since it was listed, is none that is looked for.
+        # Skips what is no socket, or has gone since it was listed.
         with contextlib.suppress(OSError):
             _shut(int(name), ends)
 
 
 def _shut(number: int, ends: set[str]) -> None:
-    # The number stays another's: neither a copy of it nor this object may close it, or SQLite would lose its locks.
+    # The descriptor is not ours: neither a copy of it nor this object may close it, or SQLite would lose its locks.
     found = socket.socket(fileno=number)
     try:
         if found.family in (socket.AF_INET, socket.AF_INET6):

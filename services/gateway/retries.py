@@ -1,6 +1,6 @@
-"""How often the gateway asks again: for one request in five and ten times a second, all of them together.
+"""The retry budget of the gateway: a fifth of the requests and ten a second, for all of them together.
 
-Nobody behind it asks again on the way of a request, so what breaks is not asked more often the more it breaks.
+No service behind it retries on the way of a request, so failures do not multiply the load.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ _FIRST, _LONGEST = 0.05, 1.0  # seconds that a pause lasts at most: before the f
 
 
 class Retries:
-    """The budget, and the pauses between tries."""
+    """The budget, and the pauses between attempts."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, dice: Callable[[], float] = random.random) -> None:
         """`clock` is in seconds; `dice` gives 0..1."""
@@ -24,11 +24,11 @@ class Retries:
         self._saved, self._floor, self._filled = 0.0, _EVERY_SECOND, clock()
 
     def asked(self) -> None:
-        """A request is sent for the first time: a fifth of a repeat is saved."""
+        """A request is sent for the first time, which saves a fifth of a retry."""
         self._saved = min(self._saved + _SHARE, _SAVED)
 
     def granted(self) -> bool:
-        """Takes one repeat out of the budget, if there is one."""
+        """Takes one retry out of the budget, if there is one."""
         now = self._clock()
         self._floor = min(self._floor + (now - self._filled) * _EVERY_SECOND, _EVERY_SECOND)
         self._filled = now
@@ -41,12 +41,11 @@ class Retries:
         return True
 
     def pause(self, attempt: int) -> float:
-        """Seconds before the try behind try number `attempt`: by chance, so that those that broke together do not come
-        together again."""
+        """Seconds before the next attempt after number `attempt`: random, so that retries do not come together."""
         return self._dice() * min(_FIRST * 2.0 ** (attempt - 1), _LONGEST)
 
     async def again(self, attempt: int, until: float) -> bool:
-        """Whether there may be a try behind try number `attempt`, after its pause; `until` is its deadline."""
+        """Whether there may be another attempt after number `attempt`; waits for its pause. `until` is the deadline."""
         pause = self.pause(attempt)
         if attempt >= ATTEMPTS or self._clock() + pause >= until or not self.granted():
             return False

@@ -1,4 +1,4 @@
-"""What a request must look like before anybody reads it: framing, sizes, and where a browser says it comes from."""
+"""Checks of a request before it is read: framing, sizes, host, and the origin that a browser states."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -25,13 +25,13 @@ _SITES = (b"none", b"same-origin")
 
 
 def request_id(headers: Mapping[bytes, bytes]) -> str:
-    """What the caller named the request, or a new name if he did not, or not sanely."""
+    """The request id that the caller gave; a new one if it gave none, or no valid one."""
     given = headers.get(b"x-request-id", b"")
     return given.decode() if _REQUEST_ID.match(given) else uuid7()
 
 
 def path(raw: bytes) -> str:
-    """A path decoded, but for what would then mean another path: `%2F`, `%3A` and `%25` are left to who reads names."""
+    """A path decoded, except `%2F`, `%3A` and `%25`: they belong to names, which are decoded later."""
     text = raw.decode("latin-1")
     if "%" not in text:
         return text
@@ -39,7 +39,7 @@ def path(raw: bytes) -> str:
 
 
 class Screen:
-    """Refuses requests by their outside."""
+    """Refuses requests by their head."""
 
     def __init__(self, hosts: Iterable[str], origins: Iterable[str]) -> None:
         """`hosts` may be named beside loopback, `*` is any; `origins` may call beside our own."""

@@ -1,4 +1,4 @@
-"""How answers go out of the HTTP door."""
+"""Sends answers over HTTP."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Signed requests (RELIABILITY A5, A6, V12): whose they are, that they are whole, and that they came once."""
+"""Verifies signed requests (RELIABILITY A5, A6, V12): their key, their body, and that each comes once."""
 
 import hashlib
 import hmac
@@ -20,19 +20,19 @@ from services.kit.secrets import Vault
 WINDOW = 60.0  # seconds for which a signature is good
 FIELDS = ("signature-input", "signature")
 _NEEDED = frozenset(("@method", "@authority", "@path", "@query"))
-# What changes the meaning of a request has to be signed where it is said.
+# Headers that change the meaning of a request have to be signed where they are present.
 _MEANING = ("content-type", "idempotency-key", "if-match", "inference-header-content-length", "x-project")
 _TEXT = "the request is not signed as it has to be"
 _WHOLE = 1.0  # signatures are dated in whole seconds
 _PORTS = {"http": ":80", "https": ":443"}
 _NONCE = range(16, 129)  # characters
-# For a key that is none as much is done as for one: with a public key that is a point of the curve, and a secret.
+# Unknown keys take as much work as known ones: with a public key that is a point of the curve, and a secret.
 _STRANGER = b"\x58" + b"\x66" * 31
 _UNSIGNED = Signing(False)  # of a key that signs nothing
 
 
 class Refused(Unauthenticated):
-    """The one answer to who has not shown whose he is; `reason` is for the log and never for the caller."""
+    """The one answer to every signature that is refused; `reason` is for the log and never for the caller."""
 
     preset = Code.SIGNATURE_INVALID
     reason = ""
@@ -94,14 +94,14 @@ class Signatures:
         now: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`now` gives Unix seconds, `ticks` seconds that nobody sets."""
+        """`now` gives Unix seconds, `ticks` monotonic seconds."""
         self._keyring, self._vault, self._cache, self._now = keyring, vault, cache, now
         self._nonces = Nonces(cache, now, ticks, WINDOW)
         self._none = os.urandom(32)
         self._secrets: dict[str, tuple[ApiKey, bytes]] = {}
 
     def check(self, head: Head) -> Signed:
-        """Whose head this is. Raises Refused, and signature_stale to who has signed rightly."""
+        """The key that has signed a head. Raises Refused; signature_stale for a right signature that is too old."""
         headers = head.headers
         try:
             said = signing.stated(headers.get(FIELDS[0], ""), headers.get(FIELDS[1], ""))
@@ -122,7 +122,7 @@ class Signatures:
         return Signed(held, said, headers["content-digest"] if "content-digest" in covered else "")
 
     def _right(self, key: ApiKey, said: Stated, text: bytes) -> bool:
-        """How much work there is shows in the signature that the caller sent, not in the key that he named."""
+        """Takes a time that depends on the signature that was sent, not on the key that it names."""
         known = key.signing or _UNSIGNED
         named = said.algorithm in ("", known.algorithm)
         if len(said.signature) == 64:
@@ -133,7 +133,7 @@ class Signatures:
         return right and named
 
     def _secret(self, key: ApiKey) -> bytes:
-        """What a key signs with; for one that has no secret what nobody signs with, found in the same way."""
+        """The secret that a key signs with; for a key without one a random value, found in the same way."""
         known = self._secrets.get(key.api_key)
         if known is None or known[0] is not key:
             if len(self._secrets) > 100_000:
@@ -152,8 +152,8 @@ class Signatures:
     async def settle(self, signed: Signed, content: bytes, keyed: bool) -> None:
         """Takes a request with its body, once; `keyed`: its repeats are known by an idempotency key.
 
-        Raises Refused for another body, digest_required, replayed, signature_stale, and unavailable while nobody can
-        tell whether it came before.
+        Raises Refused for another body, digest_required, replayed, signature_stale, and unavailable while it is not
+        known whether it came before.
         """
         if not signed.digest and content:
             raise Failure(Code.DIGEST_REQUIRED, "the request has a body: its signature has to cover content-digest")

@@ -1,6 +1,6 @@
 """HTTP message signatures (RFC 9421) and content digests (RFC 9530), in the one strict form that is taken.
 
-Nothing here decides: it reads what a request says of its signature, and makes the text that the signature is over.
+It parses the signature headers and makes the signature base; it decides nothing.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _ALGORITHMS: dict[str, Callable[[bytes], bytes]] = {
 
 
 class Stated(NamedTuple):
-    """What a request says of its signature. Times are Unix seconds."""
+    """The signature of a request, parsed. Times are Unix seconds."""
 
     components: tuple[str, ...]
     parameters: str  # with the components, as the signature covers them
@@ -81,7 +81,7 @@ def identifier(component: str) -> str:
 
 
 async def beside(work: Callable[[bytes], _T], content: bytes) -> _T:
-    """What work makes of a content; of a large one in a thread, for nobody else waits for it."""
+    """The result of `work` on a content; a large one is worked on in a thread."""
     return await asyncio.to_thread(work, content) if len(content) > _LARGE else work(content)
 
 

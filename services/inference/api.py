@@ -1,4 +1,4 @@
-"""What comes in for engines: calls, and what the registry says."""
+"""The RPCs of engines, and events of releases."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ from services.kit.rpc import Call
 
 
 class EnginesApi:
-    """aimass.v1.Engines, and the registry's side of a release."""
+    """Servicer of aimass.v1.Engines, and handler of changed releases."""
 
     def __init__(self, inference: Inference, instance: str) -> None:
         self._inference, self._instance = inference, instance
@@ -53,7 +53,7 @@ class EnginesApi:
                 return pb.InferManyResponse(joined=map(tensor_to_wire, whole))
             return pb.InferManyResponse(results=[answer_to_wire("", answer) for answer in answers])
         items = [item_from_wire(item, now, latest) for item in request.items]
-        await asyncio.sleep(0)  # callers in a row must not keep the loop from everybody else
+        await asyncio.sleep(0)  # calls in a row must not starve the event loop
         answers = await self._inference.infer(call.scope, request.model, request.version, items)
         return pb.InferManyResponse(
             results=[answer_to_wire(item.request_id, answer) for item, answer in zip(items, answers, strict=True)]

@@ -38,7 +38,7 @@ class OnnxRuntimeEngine:
         self._frombuffer, self._array = numpy.frombuffer, numpy.array
 
     async def infer(self, items: Sequence[Item]) -> list[Answer]:
-        """Small calls of quick graphs are answered on the spot: one who asks in a row lets others work in between."""
+        """Small calls of quick graphs are answered on the event loop."""
         self._threads.check()
         if not items or (self._quick and _small(items)):
             return self._answer(items)

@@ -1,4 +1,4 @@
-"""What an inference instance says."""
+"""Events of engines."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""The registry, as inference asks it: at the start, and now and then after."""
+"""Port: the releases of the registry, asked for at the start and at intervals."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -14,7 +14,7 @@ _TIMEOUT = 60.0
 
 
 class Registry(Protocol):
-    """Where releases come from."""
+    """The source of releases."""
 
     def releases(self) -> AsyncIterator[tuple[Scope, Release]]:
         """Every release of every tenant. Raises Failure."""

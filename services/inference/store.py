@@ -1,4 +1,4 @@
-"""What inference keeps: the events that it has not told yet. Everything else can be had again from the registry."""
+"""The outbox of inference: everything else can be had again from the registry."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Threads that answer calls beside the event loop, and a bound of what may wait for them."""
+"""Threads that answer calls beside the event loop, with a bounded queue."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Who calls: principals, permissions, and the tokens that services show each other.
+"""Principals, permissions, and the tokens of internal calls.
 
 Every process signs with an Ed25519 key of its own, made at its start; the public half lies in `<home>/keys/<id>.pub`.
 A token lives at most 60 s, is for one service, and is verified once.
@@ -40,12 +40,12 @@ class Scope(NamedTuple):
 
 @dataclass(frozen=True)
 class Principal:
-    """Who a call is made for: `key:<id>`, `user:<issuer>:<subject>` or `service:<name>`, and what it may do."""
+    """Whom a call is made for: `key:<id>`, `user:<issuer>:<subject>` or `service:<name>`, with its permissions."""
 
     scope: Scope
     id: str
     permissions: tuple[str, ...]
-    # The names of the roles and groups that he has there, as far as the gateway knows: no token carries them.
+    # The names of its roles and groups, known in the gateway only: no token carries them.
     roles: tuple[str, ...] = field(default=(), compare=False, repr=False)
     groups: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
@@ -105,7 +105,7 @@ class Identity:
         passing.rename(self._folder / f"{self.name}.pub")
 
     async def keep(self) -> None:
-        """Publishes the key again every hour, for ever, and removes those that nobody has published for a day."""
+        """Publishes the key again every hour, for ever, and removes those that were not published for a day."""
         while True:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self._collect, time.time() - _DEAD)
@@ -119,7 +119,7 @@ class Identity:
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Takes the public key back; tokens of this process are not believed any more."""
+        """Withdraws the public key; tokens of this process are invalid from now on."""
         (self._folder / f"{self.name}.pub").unlink(missing_ok=True)
 
     def token(self, audience: str, principal: Principal) -> str:
@@ -142,7 +142,7 @@ class Identity:
         return token
 
     def verify(self, token: str, audience: str) -> Principal:
-        """Who a token speaks for. Raises token_invalid, with no reason."""
+        """The principal of a token. Raises token_invalid, with no reason."""
         now = time.time()
         known = self._verified.get((token, audience))
         if known and known[1] > now:

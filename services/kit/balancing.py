@@ -1,6 +1,6 @@
-"""Which of several instances takes the next call. Pure but for its dice; what it remembers is local to this process.
+"""Load balancing: which of several instances takes the next call. Its state is local to this process.
 
-Who chooses gives those that may be called now, so instances may come, leave and be kept out between any two choices.
+Each choice is among those that may be called now, so instances may come, leave and be kept out between two choices.
 """
 
 import random
@@ -14,7 +14,7 @@ class Way(StrEnum):
 
     # The less busy of two that are picked by chance, the heavier more often.
     POWER_OF_TWO = "power_of_two"
-    # Who has the fewest calls under way in relation to its weight; of several such one after the other.
+    # The fewest calls under way in relation to the weight; in turn among equals.
     LEAST_CONNECTIONS = "least_connections"
     # One after the other.
     ROUND_ROBIN = "round_robin"
@@ -38,17 +38,17 @@ _MOST = 8  # times as many as may be chosen, that are remembered
 
 
 class Turns(Generic[C]):
-    """Whose turn it is: smooth weighted round robin.
+    """Smooth weighted round robin.
 
-    Each call is shared out by the weights of those who may take it; who is owed most takes it and owes it to the
-    others. So nobody is ever owed more than a few calls, whoever may be chosen when (the carpool problem: Ajtai et
+    Each call is credited to the candidates by their weights; the one with the most credit takes it and pays for it.
+    So no credit ever exceeds a few calls, whichever candidates there are at a time (the carpool problem: Ajtai et
     al., "Fairness in scheduling", 1998).
     """
 
     def __init__(self, even: bool = False) -> None:
-        """`even`: all weigh the same, whatever they say."""
+        """`even`: all weights count as equal."""
         self._even = even
-        # What each is owed, in parts of a call: whole numbers, so that those who are alike stay so.
+        # The credit of each, in parts of a call: whole numbers, so that equal ones stay equal.
         self._owed: dict[C, int] = {}
 
     def next(self, among: Sequence[C]) -> C:
@@ -67,7 +67,7 @@ class Turns(Generic[C]):
         return best
 
     def _enter(self, among: Sequence[C]) -> None:
-        """Who is new is owed as much as the others are on average: he is not made up to."""
+        """A new candidate gets the average credit of the others: it does not catch up."""
         if len(self._owed) > _MOST * len(among):  # others have left for good
             for one in self._owed.keys() - set(among):
                 del self._owed[one]
@@ -105,7 +105,7 @@ class Balancer(Generic[C]):
 
 
 def _at(among: Sequence[C], point: float, without: C | None) -> C:
-    """Who is at a point of a line on which each has the length of his weight."""
+    """The candidate at a point of a line on which each has the length of its weight."""
     found = among[0]
     for one in among:
         if one is without:

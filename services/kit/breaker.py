@@ -30,9 +30,9 @@ class Outcome(Enum):
     BADLY = "badly"
     # It did not get there or back: a few in a row are enough.
     LOST = "lost"
-    # The instance said that it cannot now: it answers, so breakers take it for well. Beside others it may stand out.
+    # The instance answered that it cannot now: well for its breaker; beside others it may be an outlier.
     REFUSED = "refused"
-    # The caller gave up: it says nothing.
+    # The caller cancelled: it says nothing of the instance.
     UNKNOWN = "unknown"
 
 
@@ -93,7 +93,7 @@ class Breaker:
 
     @property
     def shown(self) -> State:
-        """The state as it was left, for figures: looking at it changes nothing."""
+        """The state for metrics: reading it changes nothing."""
         return self._state
 
     @property

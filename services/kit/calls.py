@@ -1,5 +1,4 @@
-"""The table of internal calls: for each its longest time, who may make it and how its instance is chosen, and for each
-service when breakers open.
+"""The table of internal calls: deadline, permitted callers and balancing of each, and the breakers of each service.
 
 The contract says both; AIMASS_CALLS_FILE says otherwise where an installation wants it, and may change while processes
 run.
@@ -29,7 +28,7 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
 class _Entry(BaseModel):
-    """What a pattern says of the calls that it matches."""
+    """The rules of the calls that a pattern matches."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
@@ -75,7 +74,7 @@ class CallTable:
         return self._find(method)[0]
 
     def admit(self, method: Method, principal: Principal, peer: Peer) -> None:
-        """Raises forbidden unless who calls may, and what its token says fits the certificate that came with it."""
+        """Raises forbidden for a caller that may not call the method, or whose token does not fit its certificate."""
         if not principal.id.startswith(("service:", "key:", "user:")):
             raise Forbidden("the token is neither for a service nor for a key or a user")
         caller = caller_of(principal)
@@ -149,10 +148,10 @@ def _unknown(said: _Table) -> set[str]:
 
 
 def permit(method: Method, principal: Principal, request: Any) -> None:
-    """Raises forbidden for a caller who may not make a call; nothing is said of the object that it names."""
+    """Raises forbidden without the permission of a method; the failure reveals nothing of the object."""
     permission = method.policy.permission
     if principal.may(permission):
         return
-    # Few have rights on some objects only: what a call is for is worked out for those alone.
+    # The object of the call is worked out only for the few callers with rights on some objects.
     if request is None or not principal.may(permission, method.thing(request)):
         raise Forbidden(f"{permission} is not permitted")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from services.kit.tls import Credentials
 
 Metadata = Iterable[tuple[str, str]]
-_HOP = 0.01  # seconds of a deadline that the way takes
+_HOP = 0.01  # seconds of a deadline that are kept for the way back
 
 
 class BalancedChannel:
@@ -94,7 +94,7 @@ class RemoteChannel(BalancedChannel):
     """Calls of the one process at an address."""
 
     def __init__(self, address: str, service: str, credentials: "Credentials | None" = None) -> None:
-        """`service` is how error texts name the other side, and with credentials who it has to be."""
+        """`service` is the name in error texts, and with credentials what the other side has to be."""
         super().__init__(Pool(service, [Instance(address, address)], connector(credentials)))
 
     def renew(self) -> None:
@@ -135,7 +135,7 @@ class RemoteCall:
 
 
 async def framed(line: Line, member: Member, metadata: Metadata, message: bytes, timeout: float) -> bytes:
-    """The reply to a message by a line to an instance. Raises its failure, deadline_exceeded, or Disconnected."""
+    """The reply to a message that is sent by frames. Raises its failure, deadline_exceeded, or Disconnected."""
     line.alive = lambda: member.connected
     ticket, outcome, began = member.begin(), Outcome.UNKNOWN, time.monotonic()
     seconds = _left(began + timeout)
@@ -157,7 +157,7 @@ async def framed(line: Line, member: Member, metadata: Metadata, message: bytes,
 
 
 def _left(until: float) -> float:
-    """Seconds for the other side: what is left, less the way."""
+    """The timeout of the other side: what is left, less the way back."""
     left = until - time.monotonic()
     return max(left - _HOP, left / 2, 0.001)
 

@@ -1,7 +1,7 @@
 """Active checks: each instance of a service is asked how it is, again and again, whether it is called or not.
 
-Who fails several checks in a row is called no more, who passes several in a row is called again. When all fail, checks
-say nothing: whoever asks may be what is cut off, so calls go on as they went.
+An instance that fails several checks in a row is not called, until it passes several in a row. When all fail, checks
+say nothing: this process itself may be cut off, so calls go on as before.
 """
 
 import asyncio

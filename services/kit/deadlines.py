@@ -1,6 +1,6 @@
-"""Until when those who wait are to be answered: one timer for all whose time is over in the same moment.
+"""Deadlines of waiting entries, with one timer for all that expire in the same tick.
 
-A timer of its own for each was a tenth of what a prediction costs the gateway, and hardly one is ever needed.
+A timer for each was a tenth of what a prediction costs the gateway, and hardly one ever fires.
 """
 
 import asyncio
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_MOMENTS = 200  # in a second: nobody hears later than one of them that his time is over
+_TICKS = 200  # a second; an entry expires at most one of them late
 
 
 class Deadlines(Generic[T]):
-    """Those who wait. Nobody is in it twice."""
+    """The entries. Nothing is in it twice."""
 
     def __init__(self, over: Callable[[T], None], clock: Callable[[], float] = time.monotonic) -> None:
-        """`over` is called with who is still there when his time is over; `clock` is that of deadlines, in seconds."""
+        """`over` is called with each entry that expires; `clock` is that of deadlines, in seconds."""
         self._over, self._clock = over, clock
         self._due: dict[int, dict[T, None]] = {}
 
@@ -24,17 +24,17 @@ class Deadlines(Generic[T]):
         return sum(map(len, self._due.values()))
 
     def add(self, one: T, deadline: float) -> int:
-        """Gives the moment by which to take him out again."""
-        moment = int(deadline * _MOMENTS) + 1
+        """Adds an entry; returns the tick that `drop` needs."""
+        moment = int(deadline * _TICKS) + 1
         if (there := self._due.get(moment)) is None:
             there = self._due[moment] = {}
-            left = moment / _MOMENTS - self._clock()
+            left = moment / _TICKS - self._clock()
             asyncio.get_running_loop().call_later(max(left, 0.0), self._end, moment)
         there[one] = None
         return moment
 
     def drop(self, one: T, moment: int) -> None:
-        """He waits no more."""
+        """Removes an entry."""
         if there := self._due.get(moment):
             there.pop(one, None)
 

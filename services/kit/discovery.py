@@ -1,6 +1,6 @@
-"""Where services are: in this process, or where a source says. The port, and the source that is a list.
+"""Discovery: where the instances of services are. The port, and the source that is a fixed list.
 
-What a source said last is used for as long as it is away: an instance that is gone is found out by its connection.
+While a source is away its last table is used: connections find out which instances have gone.
 """
 
 import socket
@@ -22,9 +22,9 @@ Table = Mapping[str, Collection[Instance]]
 
 
 class Source(Protocol):
-    """Says which instances services have."""
+    """Port: the instances of services."""
 
-    # Whether instances say themselves that they live; else nobody knows who does.
+    # Whether instances announce themselves; else it is not known which are alive.
     leased: bool
 
     def knows(self, service: str) -> bool:
@@ -63,7 +63,7 @@ class Listed:
         told(self.table)
 
     async def announce(self, places: Mapping[str, str]) -> None:
-        """The list is somebody else's."""
+        """The list does not change."""
 
     async def withdraw(self) -> None:
         """The list stays as it is."""
@@ -131,7 +131,7 @@ class Directory:
             pool.update(self.instances(service))
 
     def knows(self, service: str) -> bool:
-        """Whether the service is in this process, or somebody says where it is."""
+        """Whether the service is in this process, or the source knows it."""
         return service in self.local or self.source.knows(service)
 
     def instances(self, service: str) -> Collection[Instance]:
@@ -139,7 +139,7 @@ class Directory:
         return [instance for instance in self._table.get(service, ()) if instance.address]
 
     def living(self, service: str) -> frozenset[str] | None:
-        """The ids of the processes that host a service; None when the source does not know who lives."""
+        """The ids of the live processes that host a service; None when the source does not know them."""
         return self.source.living(service) if self.source.leased else None
 
     def pool(self, service: str) -> Pool | None:
@@ -154,7 +154,7 @@ class Directory:
         return self._pools[service]
 
     def channel(self, service: str, instance: str = "") -> Any:
-        """A channel to a service, or to one instance by its id. Raises ConfigError when nobody says where it is."""
+        """A channel to a service, or to one instance by its id. Raises ConfigError when the source does not know it."""
         pool = self.pool(service)
         if pool is None:
             return self.local[service]

@@ -1,4 +1,4 @@
-"""Instances by DNS: every address of a name is one. Asked again and again, as nobody says when it changes."""
+"""Discovery by DNS: every address of a name is an instance. Polled, as DNS does not announce changes."""
 
 import asyncio
 import logging

@@ -1,6 +1,6 @@
 """Instances that say themselves where they are: a lease in the shared cache for each service of each process.
 
-A lease is signed with the key of its process, so who can only write to the cache changes no table. An instance that is
+A lease is signed with the key of its process, so write access to the cache alone changes no table. An instance that is
 leaving says so. One that is missing all at once may be one of a cache that was emptied: it stays for a while, and its
 connection tells whether it is there.
 """
@@ -96,7 +96,9 @@ class Leases:
             pass
         if member not in self._refused and len(self._refused) < 1000:
             self._refused.add(member)
-            log.warning("the registration of %s is not believed: nobody of this house has signed it", member[:200])
+            log.warning(
+                "the registration of %s is ignored: no process of this installation has signed it", member[:200]
+            )
         return None
 
     async def announce(self, places: Mapping[str, str]) -> None:
@@ -140,7 +142,7 @@ class Leases:
         await ended(self._renewing)
         await ended(self._following)
         with contextlib.suppress(Failure):  # they end by themselves
-            # By now others know; who comes later could not believe it, as this process takes its key back.
+            # By now others know; later readers could not verify it, as this process withdraws its key.
             for service in self._left:
                 await self._cache.withdraw(_GROUP, f"{service}/{self._identity.name}")
         self._left = ()

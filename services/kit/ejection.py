@@ -1,7 +1,7 @@
 """Outlier ejection: an instance whose calls go worse than those of the others is left out for a while.
 
-What calls came to is counted as they end (`Member`); nobody is asked anything. The first time is short, each next one
-longer; an instance that is like the others again is forgiven step by step.
+Outcomes are counted as calls end (`Member`), without extra calls. The first ejection is short, each next one longer; an
+instance that is like the others again is forgiven step by step.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _LOOK = 0.5  # seconds between looks for those whose time is over
 
 
 class Ejection:
-    """Who is left out of the instances of one service."""
+    """The ejected instances of one service."""
 
     def __init__(
         self, pool: Pool, rules: Callable[[], EjectionRules], clock: Callable[[], float] = time.monotonic
@@ -28,11 +28,11 @@ class Ejection:
         self._judged = clock()
         # How often each has been left out, less the times that it was seen to be well.
         self._times = dict[Member, int]()
-        # What was counted of those that are out: who has connected again has another record.
+        # The records of ejected instances: one that has connected again has another record.
         self._records = dict[Member, Record]()
 
     def look(self) -> None:
-        """Lets in whose time is over or who has connected again, and judges all when an interval is over."""
+        """Ends ejections whose time is over or whose instance has connected again; judges all after each interval."""
         rules, now = self._rules(), self._clock()
         self._let_in(now if rules.share else float("inf"))
         self._pool.share = rules.share
@@ -68,12 +68,12 @@ class Ejection:
             log.warning("%s at %s is left out for %g s: %s", pool.service, member.instance.address, seconds, why)
 
     def end(self) -> None:
-        """Nobody is left out any more."""
+        """Ends all ejections."""
         self._pool.ejected = {}
 
 
 async def watch(pools: Callable[[], Collection[Pool]], rules: Callable[[str], EjectionRules]) -> None:
-    """Leaves out who stands out, in each service, for ever."""
+    """Ejects outliers of each service, for ever."""
     known = dict[Pool, Ejection]()
     try:
         while True:

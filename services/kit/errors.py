@@ -164,13 +164,13 @@ class AlreadyExists(_Preset):
 
 
 class Forbidden(_Preset):
-    """The caller may not do this with his own things."""
+    """The caller lacks the permission."""
 
     preset = Code.FORBIDDEN
 
 
 class Unauthenticated(_Preset):
-    """The caller did not say who he is, or not so that it can be believed."""
+    """The caller showed no valid credential."""
 
     preset = Code.UNAUTHENTICATED
 

@@ -13,7 +13,7 @@ from services.kit.errors import Code, Failure, InvalidValue, Violation
 
 
 class _Bounds(NamedTuple):
-    """Of a time or a duration, in seconds; over gRPC they come as whatever numbers somebody has written."""
+    """Bounds of a time or a duration, in seconds; over gRPC any numbers may come."""
 
     least: int
     most: int

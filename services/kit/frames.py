@@ -1,11 +1,11 @@
-"""Calls of one method as frames on one connection: what many small calls between two neighbours cost least with.
+"""Calls of one method as frames on one connection: the cheapest way for many small calls between two neighbours.
 
-A call over gRPC costs both sides together most of a millisecond of a processor, a frame a tenth of that. It says the
-same: who calls, how long he waits, what he asks, and that he waits no more. Who cannot be reached like this is called
-over gRPC. Numbers are little endian; each frame begins with the bytes that follow (4).
+A call over gRPC costs both sides together most of a millisecond of a processor, a frame a tenth of that. It carries the
+same: metadata, timeout, message, cancellation. Instances without a door for frames are called over gRPC. Numbers are
+little endian; each frame begins with the number of bytes that follow (4).
 
-* to the door: the call's number (4), milliseconds (4; 0: nobody waits any more), bytes of the metadata (2), the
-  metadata as JSON, the message
+* to the door: the call's number (4), milliseconds (4; 0: cancelled), bytes of the metadata (2), the metadata as JSON,
+  the message
 * from the door: the call's number (4), a kind (1), the message, or the failure as FailureDetail
 """
 
@@ -27,12 +27,12 @@ from services.kit.status import failure_from
 SIZE, CALL, REPLY = struct.Struct("<I"), struct.Struct("<IIIH"), struct.Struct("<IIB")
 ANSWER, FAILURE, LEAVES = 0, 1, 2
 _LOOK = 0.5  # seconds between looks at whether the other side is still there
-_PAUSE = 1.0  # seconds for which a door that could not be reached is left alone
+_PAUSE = 1.0  # seconds for which an unreachable door is not tried
 _CONNECT = 1.0
 
 
 class Frames(asyncio.Protocol, ABC):
-    """A connection that takes frames apart."""
+    """A connection that splits its bytes into frames."""
 
     def __init__(self) -> None:
         self.transport: Any = None
@@ -75,7 +75,7 @@ class Line(Frames):
         self._calls: dict[int, asyncio.Future[bytes]] = {}
         self._deadlines = Deadlines[asyncio.Future[bytes]](self._expire)
         self._watch: asyncio.TimerHandle | None = None
-        # Whether the other side is known to be there; asked while somebody waits for it.
+        # Whether the other side is known to be there; checked while calls wait.
         self.alive: Callable[[], bool] = lambda: True
         # Whether new calls may go here.
         self.open = True
@@ -138,7 +138,7 @@ class Line(Frames):
                 answer.set_exception(Disconnected(f"{self._service} is unavailable", retry_after=1))
 
     def abort(self) -> None:
-        """Ends it now; who waits is told."""
+        """Ends it now; waiting calls fail."""
         self.open = False
         self.transport.abort()
 

@@ -21,7 +21,7 @@ _MOST = 1_000  # calls under way on one connection
 
 
 class FramesDoor:
-    """Where a guarded method is called by frames; what stands in front of it is the same as over gRPC."""
+    """Serves a guarded method by frames, behind the same guard as over gRPC."""
 
     def __init__(self, host: str, port: int, guarded: Callable[[], Guarded]) -> None:
         """`port` 0: any. `guarded` gives the method when the door opens."""
@@ -43,7 +43,7 @@ class FramesDoor:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self, grace: float) -> None:
-        """Tells those who call to call elsewhere, answers what they have asked, and cuts them after `grace` seconds."""
+        """Tells callers to go elsewhere, answers the calls under way, and cuts them after `grace` seconds."""
         if self._server:
             self._server.close()
             self.port = 0
@@ -79,7 +79,7 @@ class _Caller(Frames):
         metadata = _metadata(content[CALL.size - SIZE.size : CALL.size - SIZE.size + size]) if milliseconds else {}
         if not milliseconds:
             if task := self._calls.get(number):
-                # It may have come with its call: a task that is cancelled before it has begun never ends its call.
+                # It may have come with its call: a task that is cancelled before it has begun runs no cleanup.
                 asyncio.get_running_loop().call_soon(task.cancel)
         elif number in self._calls or len(self._calls) >= _MOST:
             raise ValueError("its number is in use, or there are too many calls")
@@ -127,7 +127,7 @@ class _Caller(Frames):
 
 @lru_cache(maxsize=1024)
 def _metadata(text: bytes) -> dict[str, str]:
-    """What callers say again and again is read once. Raises ValueError."""
+    """Metadata, parsed once for repeated calls. Raises ValueError."""
     found = orjson.loads(text)
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise ValueError("metadata are texts by name")

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from services.kit.tls import Credentials
 
 
-_QUIET = 0.5  # seconds without a call, after which nobody seems to call any more
+_QUIET = 0.5  # seconds without a call, after which no more are expected
 
 
 class GrpcDoor:
-    """A gRPC server; with credentials its callers must show who they are."""
+    """A gRPC server for internal calls; with credentials its callers need certificates."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class GrpcDoor:
         return Handlers(self._guarded, self._underway, lambda context: credentials.peer(context.auth_context()))
 
     async def left(self, seconds: float) -> None:
-        """Waits until nobody calls any more, at most so long: who is told elsewhere that it closes has gone by then."""
+        """Waits until calls have stopped, at most so long: callers learn elsewhere that it closes."""
         until = time.monotonic() + seconds
         last = min(until, self._underway.latest + _QUIET)
         while (left := last - time.monotonic()) > 0:
@@ -75,7 +75,7 @@ class GrpcDoor:
     async def close(self, grace: float) -> None:
         """Takes no more calls and cuts none: what does not end within `grace` seconds is told to come again."""
         if self._server:
-            # Let go of here: a server that is collected after its loop was closed complains.
+            # Dropped here: a server that is collected after its loop was closed logs an error.
             server, self._server = self._server, None
             self._ending()
             stopping = asyncio.ensure_future(server.stop(grace))

@@ -1,7 +1,7 @@
 """A gRPC server that no call can stop by the name of its method.
 
-grpc.aio takes all calls in one loop, and decodes there how each calls its method: bytes that are no UTF-8, from anybody
-at all, end the loop and the server with it (grpcio 1.85). Here methods that exist are registered, so that the transport
+grpc.aio takes all calls in one loop, and decodes the name of the method there: bytes that are not UTF-8, from any
+client, end the loop and the server with it (grpcio 1.85). Here methods that exist are registered, so that the transport
 tells them apart, and whatever else is called is taken without a look at its name.
 """
 
@@ -27,9 +27,9 @@ class Server(_server.Server):  # type: ignore[misc]
         options: Sequence[tuple[str, Any]],
         reset: Callable[[str], None] | None = None,
     ) -> None:
-        """`paths` are all methods that the handlers know. Who calls another one is to them who calls the empty path.
+        """`paths` are all methods that the handlers know. A call of any other is to them a call of the empty path.
 
-        `reset` is told who (gRPC's name of the connection's other end) gave up a call before it was answered.
+        `reset` is told of each call that was cancelled before it was answered, by gRPC's name of its peer.
         """
         self._loop = _cygrpc.get_working_loop()
         self._server = _Core(self._loop, tuple(handlers), paths, tuple(options), reset)

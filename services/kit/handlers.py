@@ -19,7 +19,7 @@ class Handlers(grpc.GenericRpcHandler):
     """Guarded methods behind a socket."""
 
     def __init__(self, guarded: Mapping[str, Guarded], underway: Underway, who: Who = lambda context: None) -> None:
-        """`who` says, by a call's context, which services its caller may be; None when the connection does not tell."""
+        """`who` gives, by a call's context, the services that its caller may be; None without a certificate."""
         self._handlers = {path: _handler(method, underway, who) for path, method in guarded.items()}
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
@@ -50,7 +50,7 @@ def _handler(guarded: Guarded, underway: Underway, who: Who) -> Any:
 
     kind = f"{'stream' if guarded.client_streams else 'unary'}_{'stream' if guarded.server_streams else 'unary'}"
     make = getattr(grpc, f"{kind}_rpc_method_handler")
-    # One message of a call that may be of no use any more stays unread until that is known.
+    # The message of a call that may be hopeless is not parsed before that is known.
     late = None if not (guarded.client_streams or guarded.server_streams) else guarded.request_class.FromString
     return make(stream if guarded.server_streams else unary, late, _serialize)
 

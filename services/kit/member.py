@@ -32,7 +32,7 @@ _AGAIN = ("grpc.enable_retries", 1)
 
 
 class Instance(NamedTuple):
-    """A process that serves a service: who it is (its address when nobody says), and host:port."""
+    """A process that serves a service: its id (its address where it has none), and host:port."""
 
     id: str
     address: str
@@ -41,12 +41,12 @@ class Instance(NamedTuple):
 
     @property
     def place(self) -> tuple[str, str]:
-        """What makes it this one: whoever weighs more later is the same."""
+        """What identifies it: its weight may change."""
         return self[:2]
 
 
 Connect = Callable[[str, str], aio.Channel]
-_SETTLES = 0.1  # seconds after which a channel whose call was lost says whether its connection is there
+_SETTLES = 0.1  # seconds after which the channel of a lost call knows whether it is connected
 
 
 def plain(address: str, service: str) -> aio.Channel:
@@ -78,7 +78,7 @@ class Member:
         self.load, self.connected, self.away_since = 0, False, time.monotonic()
         self.seen = False  # it has been connected
         self.well = True  # as its checks say
-        self.record = Record()  # of its calls since somebody looked
+        self.record = Record()  # of its calls since the last look at outliers
         self._closed = False
         self._channel, self._news = channel, news
         self._ended = asyncio.Event()
@@ -91,7 +91,7 @@ class Member:
         return self.instance.weight
 
     def connect(self) -> None:
-        """Connects, and stays so as far as it can."""
+        """Connects, and keeps the connection."""
         if self._watching is None:
             self._watching = asyncio.get_running_loop().create_task(lasting(self._watch))
 

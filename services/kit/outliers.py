@@ -1,8 +1,8 @@
 """Which of several instances stand out: more of their calls fail, or they take longer, than those of the others. Pure.
 
-Each is held against the middle of the others, so that one that is bad does not hide another one, and whoever is like
-most is like most also when most are bad. It has to be further away than others are, and than chance makes of so many
-calls.
+Each is compared with the median of the others, so that one bad instance does not hide another one, and an instance that
+is like most is none also when most are bad. It has to be further away than the others are, and than chance explains
+for so many calls.
 """
 
 import math
@@ -15,7 +15,7 @@ from services.kit.breaker import Outcome
 from services.kit.tally import Seconds
 
 K = TypeVar("K")
-_ENOUGH = 0.01  # seconds: who takes no longer than that beside the others is not slow
+_ENOUGH = 0.01  # seconds above the others, up to which an instance is not slow
 _NORMAL = 1.4826  # standard deviations, of what is normally distributed, in a median of distances
 # Times are counted in steps, four from each power of two seconds to the next, from nanoseconds to days.
 _STEPS, _FIRST, _LAST = 4, -32, 18
@@ -28,7 +28,7 @@ class EjectionRules(BaseModel):
 
     # From one look at the instances to the next.
     interval: Seconds = 10.0
-    # Calls of an instance since the last look, and instances that have had so many: with fewer nobody is judged.
+    # Calls of an instance since the last look, and instances that have had so many: with fewer none is judged.
     calls: Annotated[int, Field(ge=1)] = 50
     instances: Annotated[int, Field(ge=2)] = 3
     # Standard deviations that it has to be away from the others, and how much more of its calls have to fail.
@@ -39,7 +39,7 @@ class EjectionRules(BaseModel):
     # For how long it is left out the first time, so much longer each next time, and at most.
     time: Seconds = 30.0
     longest: Seconds = 300.0
-    # Of the connected ones, how many may be left out, those that breakers keep out among them; 0: nobody is.
+    # The share of the connected ones that may be left out, including those that breakers keep out; 0: none.
     share: Annotated[float, Field(ge=0, le=0.5)] = 0.5
 
 
@@ -50,11 +50,11 @@ class Record:
 
     def __init__(self, timed: bool = False) -> None:
         self.calls = self.failed = 0
-        # How many calls went well in so many steps of time; empty where nobody asks.
+        # A histogram of the durations of calls that went well; empty where they do not matter.
         self.times = [0] * (_STEPS * (_LAST - _FIRST)) if timed else []
 
     def add(self, outcome: Outcome, seconds: float) -> None:
-        """Takes in how a call ended; 0 seconds: how long it took says nothing, or nobody asks."""
+        """Takes in how a call ended; 0 seconds: its duration says nothing."""
         if outcome is Outcome.UNKNOWN:
             return
         self.calls += 1
@@ -76,7 +76,7 @@ class Record:
 
     @property
     def middle(self) -> float:
-        """Seconds that half of the calls took no longer than, about; 0 where nobody knows."""
+        """The median duration in seconds, about; 0 where it is not known."""
         left = sum(self.times) / 2
         for step, count in enumerate(self.times):
             if count >= left > 0:
@@ -86,7 +86,7 @@ class Record:
 
 
 def outliers(seen: Mapping[K, Record], rules: EjectionRules) -> dict[K, str]:
-    """Who stands out, those that fail most and then the slowest first, and why."""
+    """The outliers and why: those that fail most first, then the slowest."""
     found = dict[K, str]()
     called = {one: record for one, record in seen.items() if record.calls >= rules.calls}
     failing = {one: record.failing for one, record in called.items()}

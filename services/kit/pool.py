@@ -1,9 +1,8 @@
 """The instances of one service, as a caller sees them: connected or not, how busy, how well they answer.
 
-Each call goes to one of those that are connected and whose breaker lets it through, chosen in the way that its route
-wants (`balancing`). At most half of the connected ones are kept out by their breakers, and because they stand out
-(`ejection`); a single one may be by its breaker.
-One that leaves is called for a while when there is no other: whoever comes instead may not be connected yet.
+Each call goes to a connected instance whose breaker admits it, chosen by the balancer of its route. Breakers and
+ejection keep out at most half of the connected ones; a single instance may be kept out by its breaker. An instance
+that leaves is called for a while when there is no other: its successor may not be connected yet.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ _LEAVING = 60.0  # seconds that calls of an instance that has left may still tak
 _LINGER = 10.0  # seconds for which it is kept at hand, unless it hangs up
 
 
-# What is said of a route: which entry of the table says it, and how instances are chosen. Routes of one entry share it.
+# The entry of the table of calls that matches a route, and its way of balancing. Routes of one entry share a balancer.
 Ways = Callable[[str], tuple[str, Way]]
 
 
@@ -93,7 +92,7 @@ class Pool:
         self._routes, self._balancers = {}, {}
 
     def by(self, route: str) -> Balancer[Member]:
-        """What chooses for a route."""
+        """The balancer of a route."""
         if (found := self._routes.get(route)) is None:
             entry, way = self._ways(route)
             found = self._routes[route] = self._balancers.setdefault(entry, Balancer(way))
@@ -121,7 +120,7 @@ class Pool:
         return (by or self.by("")).choose(admitted) if admitted else None
 
     def _inconspicuous(self, connected: list[Member], admitted: list[Member]) -> list[Member]:
-        """Without those that stand out, as many as breakers leave of the share: whose time ends first comes back."""
+        """Without ejected ones, as far as breakers leave room in the share: those whose time ends first come back."""
         room = int(self.share * len(connected)) - (len(connected) - len(admitted))
         if room <= 0:
             return admitted
@@ -170,7 +169,7 @@ class Pool:
         return [member for member in self.members if among is None or member.instance.id in among]
 
     def _hopeless(self, among: Collection[str] | None) -> bool:
-        """Nobody may still come: breakers keep out what is connected, and the others have been away too long."""
+        """No instance may still come: breakers keep out the connected ones, and the others have been away too long."""
         members, now = self._some(among), time.monotonic()
         if any(one.connecting(PATIENCE if one.seen else STARTING, now) for one in members):
             return False

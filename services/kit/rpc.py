@@ -1,7 +1,6 @@
-"""RPCs: what stands in front of a servicer.
+"""Guards in front of servicers, for calls over a socket and inside the process alike.
 
-A guarded method is called by a socket's server or by a local channel alike: token, audience, permission, rules of
-fields, deadline, repeats.
+A guarded method checks token, audience, permission, rules of fields and deadline, and answers repeats.
 """
 
 import asyncio
@@ -37,14 +36,14 @@ OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.enable_retries", 0),
 ]
-# Of servers that only our own processes call: these may ask as often as they like whether we live.
+# Options of servers that only our own processes call: their keepalive pings are not limited.
 PINGED = [("grpc.http2.max_ping_strikes", 0), ("grpc.keepalive_permit_without_calls", 1)]
 R = TypeVar("R")
 
 
 @dataclass
 class Call:
-    """One call of one method: who, for how long, with which key."""
+    """One call of one method: its caller, deadline, metadata and idempotency key."""
 
     method: Method
     principal: Principal
@@ -67,7 +66,7 @@ class Call:
 
     @property
     def etag(self) -> str:
-        """The etag that the caller last saw, without quotes; empty if he said none."""
+        """The etag that the caller sent, without quotes; empty for none."""
         return _etag(self.metadata)
 
     def remaining(self) -> float:
@@ -132,9 +131,9 @@ class Guarded:
         return Call(self.method, principal, request, metadata, self._now, self._keys, deadline)
 
     def timely(self, timeout: float | None) -> None:
-        """Raises deadline_exceeded for a call that would be answered when its caller has given up.
+        """Raises deadline_exceeded for a call that would be answered too late.
 
-        Asked before the request is read: what is of no use shall cost nothing.
+        Checked before the request is parsed, so that a hopeless call costs nothing.
         """
         if timeout is not None and not self.method.policy.waits and self._tempo.hopeless(timeout):
             raise DeadlineExceeded(f"{self._name} takes longer than the time that is left")

@@ -1,4 +1,4 @@
-"""What the checks of an instance come to: how often they are made, and how many have to agree. Pure."""
+"""The rules of health checks, and the state that an instance has by them. Pure."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ class CheckRules(BaseModel):
 
 
 class Tally:
-    """Whether one instance is well, by its checks so far."""
+    """Whether one instance is healthy, by its checks so far."""
 
     def __init__(self) -> None:
         self.well, self._row = True, 0

@@ -1,15 +1,15 @@
-"""How long the last calls of one kind took: tells a call that cannot be answered in its time before it is begun."""
+"""The median duration of the last calls of one kind: finds calls that cannot be answered in time."""
 
 import time
 from collections import deque
 from collections.abc import Callable
 
 _KEPT, _FEW, _EVERY = 64, 8, 8  # calls: that are remembered, that say nothing yet, between two looks
-_FRESH = 1.0  # seconds after which somebody has to try again
+_FRESH = 1.0  # seconds after which the median is too old, and a call is let through
 
 
 class Tempo:
-    """The median of the last calls. Who knows only old ones, or few, says nothing."""
+    """The median of the last calls; not known from few or old ones."""
 
     __slots__ = ("_at", "_clock", "_new", "_took", "median")
 

@@ -1,4 +1,4 @@
-"""What a door is answering, so that it can close: calls that would not end by themselves are ended with a reason."""
+"""The calls that a door answers, so that it can close: those that would not end by themselves are ended."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ _TICK = 0.1
 
 
 class Underway:
-    """Calls of one door. One that the transport cuts is lost; one that is ended here is told when to come again."""
+    """Calls of one door. One that the transport cuts is lost; one that is ended here is told when to retry."""
 
     def __init__(self) -> None:
         # What each task has waited for its service since, and whether it has more to say afterwards.

@@ -156,7 +156,7 @@ async def test_a_prediction_that_nobody_waits_for_is_given_up(gateway: Gateway, 
             ended.set()
         return Response(200, b"")
 
-    monkeypatch.setattr(edge_of(gateway), "predictions", predict)
+    monkeypatch.setattr(edge_of(gateway), "_predictions", predict)
     async with asked(gateway, "left-9", "/v2/models/late"):
         await asyncio.wait_for(waiting.wait(), 10)
 

@@ -85,7 +85,7 @@ async def test_the_budget_of_a_tenant_is_set_by_who_administers_the_installation
         gateway, None, "PATCH", "/v1/quotas/whole-tenant", {"tenant": "quota-tenant", "amount": 99}, if_match="*"
     )
 
-    assert own == ("forbidden", "the budget of a tenant is set by administrators of the installation")
+    assert own == ("forbidden", "the quota of a tenant is set by administrators of the installation")
     assert seen.json()["amount"] == "10"
     assert [raised.json()["code"], removed.json()["code"]] == ["forbidden", "forbidden"]
     assert changed.json()["amount"] == "99"

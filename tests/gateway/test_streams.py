@@ -96,7 +96,7 @@ async def test_a_bug_in_the_middle_shows_nothing(caplog: pytest.LogCaptureFixtur
 
     assert '"code":"internal"' in text
     assert "a secret" not in text
-    assert "a stream broke" in caplog.text
+    assert "unhandled error in a stream" in caplog.text
 
 
 async def test_silence_is_filled_with_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:

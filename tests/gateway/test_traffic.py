@@ -73,7 +73,7 @@ async def test_one_record_is_told_of_each_answer(running: Peers) -> None:
         "version": 1,
         "status": 200,
         "rows": 2,
-        "principal": "",
+        "principal": "key:abcd1234",
         "scores": struct.pack("<2d", 3, 7),
     }
 

@@ -1,4 +1,4 @@
-"""The RPCs of Access, and what other gateways say of keys and tenants."""
+"""The RPCs of Access, and events of keys and tenants."""
 
 from dataclasses import replace
 from typing import Protocol
@@ -22,7 +22,7 @@ Changed = events.ApiKeyChanged | events.TenantChanged | events.RoleChanged | eve
 
 
 class ReceiptKey(Protocol):
-    """What receipts are verified with."""
+    """The key that receipts are verified with."""
 
     @property
     def key_id(self) -> str: ...

@@ -1,4 +1,4 @@
-"""What becomes of a key that is changed or gets another secret."""
+"""Changes of a key, and the rotation of its secret."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -49,7 +49,7 @@ def rotated(key: ApiKey, kept: bytes, until: datetime | None, now: datetime) -> 
 
 
 def keep_administrator(before: ApiKey, after: ApiKey, keys: Sequence[ApiKey], now: datetime) -> None:
-    """Raises failed_precondition if nobody would administer the installation, later or from elsewhere."""
+    """Raises failed_precondition if no key would administer the installation, later or from elsewhere."""
     if not last_administrator(keys, before.api_key, now):
         return
     there = [(key.expire_time, key.addresses, key.certificates) for key in (before, after)]

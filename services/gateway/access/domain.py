@@ -24,14 +24,14 @@ _FASTEST = 1_000_000.0
 
 @dataclass(frozen=True)
 class Tenant:
-    """A customer. The generation grows with each change."""
+    """A tenant. The generation grows with each change."""
 
     tenant: str
     display_name: str
     create_time: datetime
     generation: int = 1
     delete_time: datetime | None = None
-    # Since when it has no keys any more.
+    # When its encryption keys were destroyed.
     shred_time: datetime | None = None
 
 
@@ -60,7 +60,7 @@ class Signing:
 
 @dataclass(frozen=True)
 class Replaced:
-    """The secret that a key had before: what it hashes to, and until when it works."""
+    """The previous secret of a key: its digest, and until when it works."""
 
     digest: bytes = field(repr=False)
     until: datetime
@@ -70,7 +70,7 @@ class Replaced:
 class ApiKey:
     """A key without its secret. No projects: all of the tenant; no rate limit: the installation's default.
 
-    No addresses: believed from everywhere; no models: it may what it may, and otherwise of these models only.
+    No addresses: from everywhere; no models: all objects.
     """
 
     api_key: str
@@ -89,7 +89,7 @@ class ApiKey:
     models: tuple[str, ...] = ()
     replaced: Replaced | None = None
     rotate_time: datetime | None = None
-    # Subjects of client certificates, one of which has to be shown.
+    # Subjects of client certificates, of which the connection must have one.
     certificates: tuple[str, ...] = ()
 
     @property
@@ -99,7 +99,7 @@ class ApiKey:
 
     @property
     def administers(self) -> bool:
-        """It may make tenants, and keys for them; a key for some projects would reach the others by that."""
+        """It may make tenants, and keys for them; never a key for some projects or models only."""
         bounded = self.projects or self.models
         return self.tenant in (DEFAULT, SYSTEM) and ALL in self.permissions and not bounded
 
@@ -108,7 +108,7 @@ class ApiKey:
         return self.revoke_time is None and (self.expire_time is None or now < self.expire_time)
 
     def believed(self, address: str) -> bool:
-        """Whether who shows it may be where he is."""
+        """Whether the key may be used from an address."""
         return not self.addresses or networks.inside(self.addresses, address)
 
 
@@ -122,7 +122,7 @@ class NewKey(NamedTuple):
 
 @dataclass(frozen=True)
 class KeyRequest:
-    """What somebody wants a new key to be; what is empty is taken from the maker's key."""
+    """The wanted properties of a new key; empty ones are taken from the maker's key."""
 
     display_name: str
     tenant: str = ""
@@ -169,9 +169,9 @@ def grant(
     held: Sequence[Grant] | None = None,
     roles: Sequence[Role] = (),
 ) -> ApiKey:
-    """The key that `maker` may hand out. Raises invalid_value, invalid_name, or forbidden for more than he has.
+    """The key that `maker` may hand out. Raises invalid_value, invalid_name, or forbidden for more than it has.
 
-    `held` is what he has, his key's permissions if that is all; `roles` are those that are wanted.
+    `held` is what the maker has; None: the permissions of its key only. `roles` are those that are wanted.
     """
     check(wanted, now)
     tenant = wanted.tenant or maker.tenant

@@ -1,4 +1,4 @@
-"""What is said of tenants, keys and audited calls."""
+"""Events and messages of tenants, keys and audited calls."""
 
 from collections.abc import Mapping
 from datetime import datetime

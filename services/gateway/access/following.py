@@ -1,4 +1,4 @@
-"""Keeping the keyring as the database has it, whoever changed it: by events, and by looking."""
+"""Keeps the keyring as the database has it, by events and by polling."""
 
 import contextlib
 import logging
@@ -33,7 +33,7 @@ class KeyFollowing(Following):
             self._making -= 1
 
     async def _take(self) -> None:
-        """Takes all keys and roles, both or neither: who keeps what somebody may sees by the ring that it changed."""
+        """Takes all keys and roles, both or neither: the ring counts the changes of permissions."""
         turn, read = self._ring().turn, await self._store.everything()
         await self._roles.load()  # nothing is waited for between what it takes and the ring
         self._ring().replace(*read, turn)

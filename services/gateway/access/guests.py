@@ -1,7 +1,7 @@
-"""Callers without a key: what they may, from the door to the use case that they call.
+"""Callers without a key: all that they may, carried from the door to a use case of the gateway.
 
-A service is told what its call needs. Who hands out rights needs all that he has, and where he has it: in the gateway,
-which settled it, that goes beside the call and not through its token.
+The token of a call has only the permissions that the called service needs. A use case that hands out rights needs all
+grants of its caller, so inside the gateway they travel beside the call.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _here: ContextVar["Guest | None"] = ContextVar("guest", default=None)
 
 @dataclass(frozen=True)
 class Guest(Principal):
-    """Somebody who has no key, and all that he may in any project."""
+    """A caller without a key, and its grants in all projects."""
 
     grants: tuple[Grant, ...] = field(default=(), compare=False, repr=False)
 

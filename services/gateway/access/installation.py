@@ -16,7 +16,7 @@ _PEPPER = 32  # bytes
 
 @dataclass(frozen=True)
 class Given:
-    """What the settings say; None where the installation makes its own."""
+    """Secrets of the settings; None where the installation makes its own."""
 
     pepper: bytes | None = None
     admin_key: str | None = None

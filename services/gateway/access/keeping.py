@@ -1,4 +1,4 @@
-"""Keys that are there already: changed, given another secret, revoked."""
+"""Existing keys: update, rotation, revocation."""
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime

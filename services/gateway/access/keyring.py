@@ -40,7 +40,7 @@ STRANGER = Held(ApiKey("", "", "", (), EPOCH, signing=Signing(False)), b"", ())
 
 
 class Elsewhere(Unauthenticated):
-    """A key that is not believed from where it is shown: told as if it were none. `reason` is for the log only."""
+    """A key that may not be used from this origin; answered like a wrong key. `reason` is for the log only."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("the key is not valid")
@@ -54,7 +54,7 @@ class Keyring:
         self._pepper, self._now, self._book = pepper, now, book or Rolebook()
         self._held: dict[str, Held] = {}
         self._tenants: dict[str, Tenant] = {}
-        # How many changes it has seen, and how often what somebody may was looked at anew.
+        # How many changes it has seen, and how often permissions were settled anew.
         self.turn = self.settled = 0
         self.newest = EPOCH  # the time that the newest tenant was made at
 
@@ -152,9 +152,9 @@ class Keyring:
         return within_projects(self._grants(key), key.projects)
 
     def lasting(self, principal: Principal) -> ApiKey | None:
-        """The key of one who was identified, if nothing but a change of the key takes that back.
+        """The key of an identified principal, if only a change of the key can take that back.
 
-        None for who showed a secret that was replaced, or has no key.
+        None for a principal without a key, or one that was identified by a replaced secret.
         """
         held = self._held.get(principal.id.removeprefix("key:"))
         return held.key if held and held.principals.get(principal.scope.project) is principal else None
@@ -170,7 +170,7 @@ class Keyring:
         return key.works(self._now()) and self.opened(key.tenant)
 
     def identify(self, secret: str, project: str, origin: Origin = _NOWHERE) -> tuple[ApiKey, Principal]:
-        """Whose secret this is. Raises unauthenticated, with one text and after the same work for every reason.
+        """The key of a secret. Raises unauthenticated, with one text and after the same work for every reason.
 
         Raises forbidden or invalid_name for a project that the key is not for or that is no name.
         """
@@ -201,14 +201,14 @@ class Keyring:
     def signer(self, prefix: str) -> tuple[Held, bool]:
         """The key that a signed request names, and whether it is one to sign with, and works.
 
-        For a name that is none somebody stands in whom nobody knows: what is done next has to take the same time.
+        An unknown name gives a stranger's key, so that what is done next takes the same time.
         """
         held = self._held.get(prefix, STRANGER)
         works, signs = self._works(held.key), held.key.signing is not None
         return held, works & signs
 
     def speaker(self, held: Held, project: str, origin: Origin = _NOWHERE) -> Principal:
-        """Whom a key that is shown from somewhere speaks for. Raises unauthenticated, forbidden, invalid_name."""
+        """The principal of a key that is used from an origin. Raises unauthenticated, forbidden, invalid_name."""
         if held.key.addresses or held.key.certificates:
             self._here(held.key, origin)
         if (known := held.principals.get(project)) is None:
@@ -218,7 +218,7 @@ class Keyring:
         return known
 
     def guest(self, tenant: str, names: Sequence[str], roles: Sequence[str], project: str) -> Guest:
-        """Who has roles of a tenant and no key, in a project; bindings name him or his groups. Raises invalid_name."""
+        """A caller with roles and bindings of a tenant and no key, in a project. Raises invalid_name."""
         _check(project)
         grants = tuple(dict.fromkeys(self._book.grants(tenant, names[0], roles, names[1:])))
         speaks = Scope(tenant, project), names[0], in_project(grants, project)

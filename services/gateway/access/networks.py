@@ -1,4 +1,4 @@
-"""Where callers are: addresses as doors see them, and networks that they may have to be in."""
+"""Addresses of callers, and the networks that a key may be bound to."""
 
 import ipaddress
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ ALL = ("0.0.0.0/0", "::/0")
 
 
 def host(peer: str) -> str:
-    """The address in what gRPC says of the other end: `ipv4:10.0.0.1:5000`, `ipv6:%5B::1%5D:5000`."""
+    """The address in gRPC's name of the other end: `ipv4:10.0.0.1:5000`, `ipv6:%5B::1%5D:5000`."""
     kind, _, rest = peer.partition(":")
     return unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else peer
 
@@ -44,7 +44,7 @@ def within(inner: Iterable[str], outer: Sequence[str]) -> str:
 
 
 def _plain(address: _Address) -> _Address:
-    """A caller over IPv4 whom a socket of both kinds names in the words of IPv6 is one over IPv4."""
+    """An IPv4 address in place of its IPv4-mapped IPv6 address, as dual-stack sockets give it."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 

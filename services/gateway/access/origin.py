@@ -1,4 +1,4 @@
-"""Where a call comes from: its address, and the client certificate of its connection."""
+"""The origin of a call: the address and the client certificate of its connection."""
 
 import ssl
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class Origin(NamedTuple):
     certificate: Callable[[], bytes] = _none
 
     def proves(self, subjects: tuple[str, ...], now: datetime) -> bool:
-        """Whether its certificate is one of some subjects, and is so now."""
+        """Whether its certificate has one of some subjects, and is valid now."""
         if not (content := self.certificate()):
             return False
         found = _read(content)
@@ -40,7 +40,7 @@ def called(context: Any) -> bytes:
 
 @lru_cache(maxsize=1000)
 def _read(content: bytes) -> _Shown:
-    """What a certificate says, by whose authority the connection was let in."""
+    """The names and the validity of a certificate; the TLS handshake has verified its authority."""
     from cryptography import x509
     from cryptography.hazmat.primitives.hashes import SHA256
 

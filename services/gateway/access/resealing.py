@@ -1,4 +1,4 @@
-"""Secrets that requests are signed with, sealed anew when the installation's key has changed."""
+"""Seals the signing secrets of keys anew when the installation's key has changed."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Who may come in: tenants, keys, and the trail of audited calls."""
+"""Tenants and API keys, and the audit trail."""
 
 import asyncio
 import base64
@@ -65,7 +65,7 @@ class AccessService:
         self.pepper = b""
         # Whether a principal is a user or a group of an issuer of a tenant.
         self.issued: Callable[[str, str], bool] = lambda tenant, principal: False
-        # Whether a principal of a tenant has a budget of his own.
+        # Whether a principal of a tenant has a quota of its own.
         self.budgeted: Callable[[str, str], bool] = lambda tenant, principal: False
         self.keyring = Keyring(b"", now, roles.book)
         self.following = KeyFollowing(store, roles, lambda: self.keyring)
@@ -160,7 +160,7 @@ class AccessService:
         await self._store.recall(once)
         maker = self.maker(caller)
         if self.budgeted(caller.scope.tenant, caller.id):
-            raise Forbidden("a key with a budget makes no keys: they would have none")
+            raise Forbidden("a key with a quota makes no keys: they would have none")
         if wanted.tenant:
             self._see(caller, wanted.tenant)
         now, secret = self._now(), self.secret(self._prefix())
@@ -198,14 +198,14 @@ class AccessService:
         return pages.cut(found, size, lambda k: ((k.create_time - _EPOCH) // timedelta(microseconds=1), k.api_key))
 
     def holds(self, caller: Principal) -> Holder:
-        """What a caller may hand out, and when his key ends."""
+        """What a caller may hand out, and when its key expires."""
         if here := guest(caller):
             return Holder(here.grants)
         known = self.holder(caller.scope.tenant, caller.id)
         return known or Holder(tuple(_granted(permission) for permission in caller.permissions))
 
     def holder(self, tenant: str, principal: str) -> Holder | None:
-        """A principal that is a key of a tenant, whether it works or not, or that an issuer of the tenant may name."""
+        """A key of a tenant, valid or not, or a user or group of one of its issuers; None for another principal."""
         if self.issued(tenant, principal):
             return Holder(())
         key = self.keyring.key(principal) if principal.startswith("key:") else None
@@ -216,7 +216,7 @@ class AccessService:
         self.keyring.settle(tenant)
 
     def permissions(self, caller: Principal) -> tuple[str, ...]:
-        """All that a caller may in the project that he named."""
+        """All permissions of a caller in its project."""
         if here := guest(caller):
             return here.permissions
         known = self.keyring.key(caller.id)
@@ -225,13 +225,13 @@ class AccessService:
     def maker(self, caller: Principal) -> ApiKey:
         """The key by which a caller makes others."""
         known, here = self.keyring.key(caller.id), guest(caller)
-        # A service or another process's caller has no key here: what its token says is what it has.
+        # A service, or a caller of another process, has no key here: its token has all its permissions.
         held = everywhere(here.grants) if here else caller.permissions
         return known or ApiKey("", caller.scope.tenant, caller.id, held, self._now())
 
     def administers(self, caller: Principal) -> bool:
         """Whether a caller may make tenants, and keys for them."""
-        # What a user has comes from roles, and they never administer the installation.
+        # Users have roles only, and roles never administer the installation.
         return not caller.id.startswith("user:") and self.maker(caller).administers
 
     def _see(self, caller: Principal, tenant: str) -> None:
@@ -256,6 +256,6 @@ class AccessService:
 
 
 def _granted(permission: str) -> Grant:
-    """What a pattern of a token grants."""
+    """The grant of a permission pattern in a token."""
     names, _, things = permission.partition("@")
     return Grant(tuple(names.split(",")), objects=tuple(things.split(",")) if things else ())

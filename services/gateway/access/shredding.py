@@ -1,4 +1,4 @@
-"""The keys of tenants: another one, or none any more. What was sealed for a tenant without keys nobody can read."""
+"""Rotation and destruction of the encryption keys of tenants. What was sealed with destroyed keys cannot be read."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +14,7 @@ from services.kit.tenant_keys import TenantKeys
 
 
 class Shredding:
-    """The use cases of keys that blobs are sealed with."""
+    """The use cases of the keys that blobs are sealed with."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Shredding:
         if self._keys is None:
             raise FailedPrecondition("blobs lie plain: AIMASS_SECRETS_KEY is not set, and nothing would be destroyed")
         now = self._now()
-        # Marked first: from now on nobody brings it back, and `Remains` goes on after a crash.
+        # Marked first: from now on it cannot be undeleted, and `Remains` goes on after a crash.
         tenant = await self._store.shred_tenant(name, etag, now, lambda t: events.tenant_changed(t, now))
         self._access.keyring.tenant(tenant)
         await self._keys.shred(name)
@@ -65,7 +65,7 @@ class Shredding:
 
 
 class Remains:
-    """What a crash, or a store that was away, has left of keys that are to be destroyed."""
+    """Destroys keys that a crash, or a store that was away, has left."""
 
     def __init__(
         self, store: AccessStore, keys: TenantKeys | None, destroyed: Callable[[], None] = lambda: None
@@ -74,7 +74,7 @@ class Remains:
         self._store, self._keys, self._ended, self._destroyed = store, keys, set[str](), destroyed
 
     async def run(self, every: float = EVERY, again: float = AGAIN) -> None:
-        """The task of a gateway: destroys the keys of all tenants that are marked, whoever has marked them."""
+        """The task of a gateway: destroys the keys of all marked tenants."""
         if self._keys:
             await keep_looking(self._look, "keys of tenants are destroyed later", every, again)
 

@@ -1,4 +1,4 @@
-"""The trail of audited calls. A call is answered when its line is kept; lines of several calls are kept together."""
+"""The audit trail. A call is answered once its event is stored; events of several calls are stored together."""
 
 import asyncio
 import logging
@@ -12,13 +12,13 @@ from services.kit.errors import Code, Failure, Unavailable
 from services.kit.pace import Pace
 
 log = logging.getLogger(__name__)
-_TOGETHER = 200  # lines in a transaction
+_TOGETHER = 200  # events in a transaction
 _EVERY = 0.04  # seconds between transactions, where many call
 _AWAY = (Code.UNAVAILABLE, Code.STORAGE_FULL)
 
 
 class Trail:
-    """Writes what callers hand in: at once, or what came meanwhile in one transaction behind the one under way."""
+    """Stores events: at once, or together in the transaction after the one under way."""
 
     def __init__(self, write: Callable[[Sequence[Event]], Awaitable[None]], now: Callable[[], datetime]) -> None:
         self._write, self._now = write, now
@@ -27,9 +27,9 @@ class Trail:
         self._writing: asyncio.Task[None] | None = None
 
     async def add(self, caller: Principal, request_id: str, method: str, resource: str, **told: str) -> None:
-        """Returns when the line of a call is kept; `told` are its outcome and the caller's address.
+        """Returns when the event of a call is stored; `told` are its outcome and the caller's address.
 
-        One that cannot be kept is said in the log, which is all that is left to do: the call has had its effect.
+        One that cannot be stored is logged as an error: the call has had its effect.
         """
         told |= {"request_id": request_id, "principal": caller.id, "method": method, "resource": resource}
         kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -53,7 +53,7 @@ class Trail:
         try:
             await self._write([event for event, _ in taken])
         except Failure as failure:
-            if len(taken) > 1 and failure.code not in _AWAY:  # one of them, perhaps: the others are not at fault
+            if len(taken) > 1 and failure.code not in _AWAY:  # perhaps because of one of them only
                 for one in taken:
                     await self._settle([one])
                 return
@@ -68,7 +68,7 @@ class Trail:
 
 
 def _end(taken: Sequence[tuple[Event, "asyncio.Future[None]"]], error: Exception | None) -> None:
-    """Tells those who still wait."""
+    """Ends the waits of the calls that still wait."""
     for _, kept in taken:
         if not kept.done():
             kept.set_result(None) if error is None else kept.set_exception(error)

@@ -1,4 +1,4 @@
-"""The public gRPC surface: every public method of the contract, passed on to its owner."""
+"""The public gRPC surface: every public method of the contract, forwarded to the service that owns it."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ class Forward(grpc.GenericRpcHandler):
         self._unknown = self._watched("unknown", grpc.stream_stream_rpc_method_handler(_nothing), True)
 
     def add(self, handlers: Mapping[str, Handler], asks: bool) -> None:
-        """Adds handlers of others. Unless they ask for the key themselves (`asks`), it is asked for here."""
+        """Adds handlers by path. Unless they admit their callers themselves (`asks`), it is done here."""
         for path, handler in handlers.items():
             self._handlers[path] = self._watched(path, handler, not asks)
 
@@ -86,7 +86,7 @@ class Forward(grpc.GenericRpcHandler):
         """The handler with failures turned into statuses, and a line in the access log for each call."""
         run: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
-        # One message stays the bytes that came until it is known whose they are: a signature is over them.
+        # A single message stays bytes until its caller is admitted: a signature is over them.
         whole = handler.request_deserializer if admit and not handler.request_streaming else None
 
         async def single(request: Any, context: Any) -> Any:
@@ -152,7 +152,7 @@ def read(parse: Callable[[bytes], Any], content: bytes) -> Any:
 
 
 async def _receipt(status: int, content: bytes) -> tuple[tuple[str, str], ...]:
-    """What this task's call says of its answer, or of its failure's detail, to those who asked for a receipt."""
+    """The receipt of this task's call, over its answer or the detail of its failure, as trailers; empty without one."""
     receipt = current.get().receipt
     return await receipt.trailers(status, content) if receipt else ()
 

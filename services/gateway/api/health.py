@@ -1,4 +1,4 @@
-"""Health: what balancers and people ask first."""
+"""Health over HTTP: whether the process lives and can answer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from services.kit.errors import Unavailable
 
 
 class Health:
-    """Whether the process lives and can answer; who has a key also learns which service cannot."""
+    """Liveness and readiness; callers with a valid key also see the readiness of each service."""
 
     def __init__(self, ready: Callable[[], bool], parts: Callable[[], dict[str, bool]]) -> None:
         self._ready, self._parts = ready, parts
@@ -19,7 +19,7 @@ class Health:
         self.known: Callable[[Request], bool] = lambda request: False
 
     async def live(self, request: Request) -> Response:
-        """The event loop turns, or nobody would answer."""
+        """Answers while the event loop runs."""
         return self._answer(request, {"status": "live"})
 
     async def ready(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""gRPC reflection and health, for callers who have a key."""
+"""gRPC reflection and health, for callers with a valid key."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from services.kit.health import NAME, Health
 
 
 class _Collected:
-    """Takes what generated code would add to a server."""
+    """Collects the handlers that generated code would add to a server."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, Any] = {}

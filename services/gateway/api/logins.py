@@ -1,4 +1,4 @@
-"""With whom people log in: what a client has to know of the issuers before it has anything to show."""
+"""The issuers that people log in with: what a client needs to know before it has a token."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What a caller sends, what he takes, and what he has already."""
+"""Content negotiation: media types, gzip, and etags that the caller knows."""
 
 import asyncio
 import gzip
@@ -13,7 +13,7 @@ _LEVEL = 5
 
 
 def known(if_none_match: str, etag: str) -> bool:
-    """Whether a caller has a thing already as it is: `If-None-Match` names its etag, however it is written."""
+    """Whether `If-None-Match` names the etag, weak or strong, or is `*`."""
     if not if_none_match:
         return False
     named = [one.strip().removeprefix("W/").strip('"') for one in if_none_match.split(",")[:50]]
@@ -21,15 +21,15 @@ def known(if_none_match: str, etag: str) -> bool:
 
 
 class Lasting:
-    """A document that stays as it is: its etag, and each form that callers take it in, made once."""
+    """A document that does not change: its etag, and its plain and packed forms, made once."""
 
     def __init__(self, content: bytes) -> None:
-        """Takes as long as packing it does."""
+        """Packs the content; takes as long as that does."""
         self.plain, self.packed = content, gzip.compress(content, _LEVEL, mtime=0)
         self.etag = hashlib.sha256(content).hexdigest()[:32]
 
     def form(self, accept_encoding: str, headers: dict[str, str]) -> bytes:
-        """The form for a caller; says in the headers which."""
+        """The form that a caller accepts; sets the headers that name it."""
         headers["vary"] = "accept-encoding"
         if not _takes_gzip(accept_encoding):
             return self.plain
@@ -38,7 +38,7 @@ class Lasting:
 
 
 async def packed(content: bytes, accept_encoding: str, headers: dict[str, str]) -> bytes:
-    """The content as gzip where its caller takes that and it is worth it; says so in the headers."""
+    """The content as gzip where its caller accepts that and it is worth it; sets the headers that say so."""
     if len(content) < _SMALL:
         return content
     headers["vary"] = "accept-encoding"
@@ -79,7 +79,7 @@ def _range(part: str) -> tuple[str, float]:
 
 
 def require_json(content_type: str) -> None:
-    """Raises unsupported_media_type for a body that says to be something else."""
+    """Raises unsupported_media_type for a body of another type."""
     kind, _, rest = content_type.partition(";")
     charset = rest.strip().lower().removeprefix("charset=").strip('"')
     if kind.strip().lower() != "application/json" or charset not in ("", "utf-8"):

@@ -1,4 +1,4 @@
-"""What both doors of the Open Inference Protocol share."""
+"""What the Open Inference Protocol has in common over HTTP and gRPC."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ DEADLINE = 30.0  # seconds for a prediction when the caller names none
 
 
 def permit(principal: Principal, model: str) -> None:
-    """Raises forbidden for a caller who may not ask a model."""
+    """Raises forbidden for a caller without the permission for predictions of a model."""
     if not principal.may(INFER, f"models/{model}"):
         raise Failure(Code.FORBIDDEN, f"{INFER} is not permitted")
 

@@ -1,8 +1,8 @@
-"""Bodies that differ from one that has come before in nothing but the values of their one input.
+"""Reads bodies that differ from an earlier one in the values of their one input only.
 
-A client writes the same names, sizes and marks around other numbers each time. They were read once; now only the
-numbers are. What is around them is compared byte for byte, and they have to be a whole JSON value of their own, so the
-body says what it would say if it were read in full.
+A client writes the same JSON around other numbers each time. It was parsed once; now only the numbers are. The text
+around them is compared byte for byte, and they have to be a JSON value of their own, so the result is the same as that
+of parsing the whole body.
 """
 
 import re
@@ -38,7 +38,7 @@ class _Form:
         try:
             values = orjson.loads(body[len(self.before) : len(body) - len(self.after)])
         except orjson.JSONDecodeError:
-            return None  # where the error is, is told when all of it is read
+            return None  # parsing the whole body says where the error is
         raw = self.floats.pack(values) if self.floats else b""
         raw = raw or pack(self.name, self.datatype, self.shape, values, "/inputs/0")
         return Asked(None, [Tensor(self.name, self.datatype, self.shape, raw)], self.asked.outputs, self.asked.binary)
@@ -66,7 +66,7 @@ class Forms:
 
 
 def _learn(body: bytes, asked: Asked) -> _Form | None:
-    """The form of a body that was read; None if it cannot be told for sure where the values are."""
+    """The form of a body that was parsed; None if the place of its values is not certain."""
     if (at := body.find(_DATA)) < 0 or not (found := _NUMBERS.match(body, at + len(_DATA))):
         return None
     before, after = body[: found.start(1)], body[found.end(1) :]

@@ -38,7 +38,7 @@ def document(methods: Iterable[Method], version: str) -> Json:
 
 
 def operation(method: Method) -> Json:
-    """What the document says of one method."""
+    """The operation object of one method."""
     comment = contract.comments().get(method.descriptor.full_name, method.descriptor.name)
     found: Json = {
         "operationId": method.descriptor.name,
@@ -60,7 +60,7 @@ def operation(method: Method) -> Json:
 
 
 def _parameters(method: Method) -> list[Json]:
-    """What the path and the query hold."""
+    """The parameters of path and query."""
     fields = method.takes.fields_by_name
     inside = routes.parameters(method.route)
     found = [_parameter(fields[name], "path", name) for name in inside]

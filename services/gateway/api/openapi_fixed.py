@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beside the contract: security, shared headers, problems, health, predictions."""
+"""The parts of the OpenAPI document that are not in the contract: security, headers, problems, health, predictions."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ TEXT: Json = {"type": "string"}
 
 
 def info(version: str) -> Json:
-    """What is described."""
+    """The info object."""
     return {
         "title": "AI Mass",
         "version": version,
@@ -88,7 +88,7 @@ SCHEMAS: Json = {
 }
 TAGS: list[Json] = [
     {"name": "Predictions", "description": "The Open Inference Protocol, version 2."},
-    {"name": "Login", "description": "With whom people log in; the tokens that they get are shown in place of keys."},
+    {"name": "Login", "description": "The issuers that people log in with; their tokens are used in place of keys."},
     {"name": "Health", "description": "Whether the process lives and whether it can answer."},
 ]
 _PROBLEM = {"$ref": "#/components/responses/Problem"}

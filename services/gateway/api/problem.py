@@ -1,4 +1,4 @@
-"""Failures as RFC 9457 problem documents: the only shape in which an error leaves over HTTP."""
+"""Failures as RFC 9457 problem documents, the only form of errors over HTTP."""
 
 import math
 from typing import Any

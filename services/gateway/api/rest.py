@@ -47,7 +47,7 @@ class Rest:
         self.table = routes.table(calls.methods())
 
     def mount(self, web: FastAPI) -> None:
-        """Adds the routes, and says for everything else that it is not there."""
+        """Adds the routes; everything else is not found."""
         templates = {entry.template for entry in self.table}
         for entry in self.table:
             web.router.routes.append(Route(routes.path(entry.template, templates), _Endpoint(self, entry)))
@@ -146,7 +146,7 @@ async def _framework(web: WebRequest, error: Exception) -> Response:
 
 
 async def _gone(web: WebRequest, gone: Exception) -> Response:
-    return Response(status_code=Code.CANCELLED.http)  # nobody reads it; the access log does
+    return Response(status_code=Code.CANCELLED.http)  # for the access log: the client has gone
 
 
 async def _message(method: Method, request: Request, path: dict[str, str]) -> Message:

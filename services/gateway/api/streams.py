@@ -74,7 +74,7 @@ async def _lines(items: AsyncGenerator[Any, None], failed: Fail) -> AsyncIterato
 async def _each(
     items: AsyncIterator[Message], pending: Any, failed: Fail, leaving: asyncio.Event
 ) -> AsyncGenerator[Any, None]:
-    """The messages; None for a while of silence; last the document of a failure, or _LEFT when the gateway does."""
+    """The messages; None after a while of silence; at the end a problem document, or _LEFT when the gateway stops."""
     left = asyncio.ensure_future(leaving.wait())
     try:
         while True:
@@ -95,7 +95,7 @@ async def _each(
     except Failure as failure:
         yield failed(failure)
     except Exception:
-        log.exception("a stream broke")
+        log.exception("unhandled error in a stream")
         yield failed(Internal("internal error"))
     finally:
         left.cancel()

@@ -1,4 +1,4 @@
-"""Callers who show tokens of issuers: each token is verified once, and what it says is asked again each time."""
+"""Callers with tokens of issuers: a token is verified once, and its roles are looked up for each request."""
 
 import asyncio
 import hashlib
@@ -32,7 +32,7 @@ class _Known:
 
 
 class Bearers:
-    """Says whom a token speaks for."""
+    """Identifies callers by their tokens."""
 
     def __init__(
         self, table: IssuerTable, egress: Egress, keyring: Callable[[], Keyring], now: Callable[[], float]
@@ -45,7 +45,7 @@ class Bearers:
         self._arrange()
 
     def identify(self, token: str, project: str) -> Principal:
-        """Whom a token speaks for in a project. Raises TokenRefused; invalid_name for a project that is no name."""
+        """The principal of a token in a project. Raises TokenRefused; invalid_name for a project that is no name."""
         digest, now = hashlib.sha256(token.encode()).digest(), self._now()
         known = self._known.get(digest)
         if known is None:
@@ -100,7 +100,7 @@ class Bearers:
             await asyncio.sleep(_LOOK)
 
     async def close(self) -> None:
-        """Asks nobody any more."""
+        """Stops the looks at issuers."""
         await asyncio.gather(*(keys.close() for keys in self._sets.values()))
         await self._egress.close()
 

@@ -1,4 +1,4 @@
-"""Tokens that are not taken: what their callers are told, and how many there were."""
+"""Refused tokens: the failure, and a counter of them."""
 
 from prometheus_client import Counter
 
@@ -9,7 +9,7 @@ refused = Counter("aimass_tokens_refused", "Tokens of issuers that were not take
 
 
 class TokenRefused(Unauthenticated):
-    """The one answer to every token that is not taken; `reason` is for the log only."""
+    """The one answer to every refused token; `reason` is for the log only."""
 
     preset = Code.TOKEN_INVALID
 

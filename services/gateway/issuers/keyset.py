@@ -1,4 +1,4 @@
-"""The keys of one issuer: fetched by its discovery document, fetched again, and kept while it is away."""
+"""The keys of one issuer: found by its discovery document, refreshed, and kept while it is away."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ class KeySet:
         changed: Callable[[], None],
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`changed` is called when there are other keys than before; `ticks` are seconds that nobody sets."""
+        """`changed` is called when the keys have changed; `ticks` gives monotonic seconds."""
         self._name, self.url, self.algorithm, self._egress = name, issuer.url, issuer.algorithm, egress
         self._changed, self._ticks = changed, ticks
         self.keys: Mapping[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Documents that strangers wrote, read in one way only: what two readers could read differently is refused."""
+"""Strict reading of untrusted documents: what two parsers could read differently is refused."""
 
 import base64
 import json

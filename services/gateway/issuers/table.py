@@ -25,11 +25,11 @@ class Login(BaseModel):
 
 
 class Issuer(BaseModel):
-    """Who makes tokens, and what they are worth here. Times in seconds."""
+    """An issuer of tokens, and what they permit here. Times in seconds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # What `iss` says, letter for letter; `/.well-known/openid-configuration` below it is the discovery document.
+    # The claim `iss`, letter for letter; `/.well-known/openid-configuration` below it is the discovery document.
     url: Annotated[str, Field(pattern=r"^https?://[!-~]+\z", max_length=512)]
     # What `aud` has to name.
     audience: Text
@@ -44,7 +44,7 @@ class Issuer(BaseModel):
     groups_claim: Text | Annotated[tuple[Text, ...], Field(min_length=1, max_length=8)] = "groups"
     # The roles of the tenant that a group has.
     groups: dict[Text, tuple[Name, ...]] = {}
-    # Nobody logs in with it if it is not there.
+    # None: people do not log in with it.
     login: Login | None = None
 
 

@@ -1,4 +1,4 @@
-"""Tokens of issuers (RELIABILITY A4, V11): whose they are, and that they were made for us, now, with the right key."""
+"""Verifies tokens of issuers (RELIABILITY A4, V11): issuer, audience, times, key."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from services.gateway.issuers.table import Issuer
 _LONGEST = 16 * 2**10  # characters
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
 SUBJECT = re.compile(r"[!-~]{1,255}\Z")
-# Keys that come with the message, meanings that must be understood, other forms of the payload.
+# Header fields with keys of the message itself, critical extensions, and other forms of the payload.
 _NEVER = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc", "epk", "cty"})
 _TYPES = ("jwt", "at+jwt", "application/at+jwt")
 _MOST = 1000  # groups that are looked at
@@ -21,7 +21,7 @@ _NAME = 255  # characters of a group that bindings can name
 
 
 class Claims(NamedTuple):
-    """What a token that is taken says."""
+    """The claims of a valid token."""
 
     principal: str
     tenant: str
@@ -38,7 +38,7 @@ class _Parts(NamedTuple):
 
 
 def read(token: str, issuers: Mapping[str, Issuer], keys: Callable[[str], Mapping[str, Any]], now: float) -> Claims:
-    """What a token says; `keys` are those of an issuer by its name. Raises TokenRefused."""
+    """The claims of a token; `keys` gives those of an issuer by its name. Raises TokenRefused."""
     parts = _parts(token)
     name, issuer = _issuer(parts.claims, issuers)
     if parts.algorithm != issuer.algorithm:

@@ -1,4 +1,4 @@
-"""What one caller uses of one model, counted in memory: slices of the ledger, and what nobody had to reserve."""
+"""The use of one model by one caller, counted in memory: slices of the ledger, and use that needs no reservation."""
 
 import asyncio
 import math
@@ -15,7 +15,7 @@ QUICK = 2.0  # seconds in which a slice that is spent was too small
 
 
 class Owner(NamedTuple):
-    """Whose use is counted together."""
+    """A caller and a model whose use is counted together."""
 
     scope: Scope
     principal: str
@@ -23,7 +23,7 @@ class Owner(NamedTuple):
 
 
 class Need(NamedTuple):
-    """What one request takes beside itself. Tokens are what its caller states."""
+    """What one request needs. Tokens are those that its caller states."""
 
     rows: int
     tokens: int = 0
@@ -34,7 +34,7 @@ class Need(NamedTuple):
 
 
 class Slice:
-    """What may be used without asking; without an entry any number, which nobody reserved."""
+    """An amount that is reserved and may be used without asking; without an entry it is unbounded."""
 
     __slots__ = (
         "began", "entry", "flying", "requests", "rows", "size", "tokens", "until", "used_requests", "used_rows",
@@ -66,13 +66,13 @@ class Slice:
 
 
 class Hold(NamedTuple):
-    """What one request took, until it is known whether it came to something."""
+    """What one request took, until it is answered or has failed."""
 
     part: Slice
     need: Need
 
     def spend(self) -> None:
-        """It was used."""
+        """Counts it as used."""
         part, (rows, tokens) = self
         part.flying -= 1
         part.used_requests += 1
@@ -80,7 +80,7 @@ class Hold(NamedTuple):
         part.used_tokens += tokens
 
     def release(self) -> None:
-        """It came to nothing."""
+        """Gives it back."""
         part, (rows, tokens) = self
         part.flying -= 1
         part.requests += 1
@@ -127,15 +127,15 @@ class Account:
         return None
 
     def want(self, need: Need) -> None:
-        """Wishes for a slice that has at least so much, unless another waits who needs more of something.
+        """Asks for a slice of at least so much, unless another request waits that needs more of something.
 
-        What is wished for is always what one request takes: what several take together could be refused to all of them.
+        It is always the need of one request: the sum of several could be refused to all of them.
         """
         if self.wanted is None or need.covers(self.wanted):
             self.wanted = need
 
     def turned_away(self, need: Need, now: float) -> Failure | None:
-        """How a request is refused without asking: one that took no more was refused a moment ago."""
+        """The refusal of a request without asking: one that needs no more was refused a moment ago."""
         until, least = self.refused
         return self.refusal if now < until and need.covers(least) else None
 
@@ -168,6 +168,6 @@ class Account:
 
     @property
     def idle(self) -> bool:
-        """Nothing of it is left to be settled, and nobody waits."""
+        """Nothing is left to settle, and no request waits."""
         nothing = self.slice is None and self.next is None and not self.ended and self.waiting is None
         return nothing and self.wanted is None and not self.tally.flying and not self.tally.used_requests

@@ -49,7 +49,7 @@ class QuotasApi:
         return _standing(await self._ledger.undelete(call.principal, request.tenant, request.quota))
 
     async def changed(self, message: events.QuotaChanged, delivery: Delivery) -> None:
-        """Another gateway, or this one, changed a budget."""
+        """Another gateway, or this one, changed a quota."""
         await self._ledger.following.reload()
 
 

@@ -1,4 +1,4 @@
-"""All quotas of the installation in memory: whether anything limits somebody is told without asking a database."""
+"""All quotas of the installation in memory: no request asks a database for them."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ class Quotabook:
     def __init__(self) -> None:
         self._quotas: dict[tuple[str, str], Quota] = {}
         self._subjects: dict[str, frozenset[str]] = {}
-        # Grows whenever what limits somebody may be another.
+        # Grows with each change.
         self.turn = 0
 
     def take(self, quotas: Iterable[Quota]) -> None:
@@ -29,10 +29,10 @@ class Quotabook:
         self._subjects = {tenant: frozenset(found) for tenant, found in subjects.items()}
 
     def limits(self, tenant: str, project: str, principal: str) -> bool:
-        """Whether there is a budget that a use by somebody in a project counts on."""
+        """Whether a quota limits a principal in a project."""
         found = self._subjects.get(tenant)
         return found is not None and not found.isdisjoint(domain.subjects(project, principal))
 
     def has(self, tenant: str, principal: str) -> bool:
-        """Whether somebody has a budget of his own."""
+        """Whether a principal has a quota of its own."""
         return principal in self._subjects.get(tenant, ())

@@ -1,4 +1,4 @@
-"""What is said of budgets, prices and use."""
+"""What is said of quotas, prices and use."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -28,7 +28,7 @@ PERIODS: Mapping[Period, pb.Period.ValueType] = {
 
 
 def quota_to_wire(quota: Quota, balance: Balance | None = None) -> pb.Quota:
-    """A budget as callers see it, with what is spent of it; listeners see it without."""
+    """A quota as callers see it, with what is spent of it; listeners see it without."""
     found = pb.Quota(
         quota=quota.quota,
         tenant=quota.tenant,
@@ -62,13 +62,13 @@ def prices_to_wire(found: PriceList) -> pb.PriceList:
 
 
 def quota_changed(quota: Quota, now: datetime) -> Event:
-    """A budget was set, changed, deleted or undeleted."""
+    """A quota was set, changed, deleted or undeleted."""
     message = events.QuotaChanged(quota=quota_to_wire(quota), generation=quota.generation)
     return Event.of(message, Scope(quota.tenant), "quotas", quota.quota, _SOURCE, now)
 
 
 def usage_settled(entry: Entry) -> Event:
-    """A line of the ledger was settled."""
+    """An entry of the ledger was settled."""
     assert entry.settle_time
     line = pb.LedgerEntry(
         entry=entry.entry,

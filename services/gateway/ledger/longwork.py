@@ -22,7 +22,7 @@ from services.kit.timestamps import uuid7
 log = logging.getLogger(__name__)
 _UNBOUND = 300.0  # seconds that a reservation waits for its work
 _QUEUED = 7 * 24 * 3600.0  # seconds that work may wait for its turns; what ends later is charged all the same
-# After these nobody knows whether the work is there: its reservation waits.
+# After these failures it is unknown whether the work exists: its reservation waits.
 _UNSURE = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL)
 # And after these work that answers may have used something: its end says how much.
 _USED = (Code.LIMIT_EXCEEDED, Code.QUERY_INVALID, Code.FAILED_PRECONDITION)
@@ -63,7 +63,7 @@ class LongWork:
         return reply, trailers
 
     async def _reserve(self, method: Method, request: Any, caller: Principal) -> Entry | None:
-        """Raises invalid_value, invalid_name, quota_exceeded; unavailable when budgets cannot be asked."""
+        """Raises invalid_value, invalid_name, quota_exceeded; unavailable when quotas cannot be asked."""
         fields.check(request)
         says, scope = method.policy.reserves, caller.scope
         most = Amounts(cpu_milliseconds=min(max(_seconds(says, request) * 1000, 0), _MOST))
@@ -83,7 +83,7 @@ class LongWork:
         return found
 
     async def changed(self, message: JobChanged, delivery: Delivery) -> None:
-        """A job changed; one that has ended is settled with what it used, whoever reserved it."""
+        """A job has changed; one that has ended is settled with what it used."""
         job = message.job
         if job.state in _ENDED and not job.HasField("delete_time"):
             scope, used = delivery.scope, Amounts(cpu_milliseconds=job.cpu_milliseconds)
@@ -92,7 +92,7 @@ class LongWork:
             await self._entries.conclude(ended)
 
     async def ended(self, message: WorkEnded, delivery: Delivery) -> None:
-        """Other work ended; what it used counts on whoever asked for it, whether or not that was reserved."""
+        """Other work has ended; its use is charged to its caller, reserved or not."""
         work, scope = message.work, delivery.scope
         where, used = (scope.tenant, scope.project, work.principal, work.kind, ""), work.cpu_milliseconds
         how: dict[str, Any] = {"reserved": Amounts(), "used": Amounts(cpu_milliseconds=used), "owner": self._instance}

@@ -1,4 +1,4 @@
-"""What one does with budgets and prices, and what was used."""
+"""Quotas, prices, and reports of usage."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +21,7 @@ from services.kit.pages import Page
 
 
 class Ledger:
-    """The use cases; `book` is what tells whether anything limits somebody."""
+    """The use cases; `book` has all quotas in memory."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Ledger:
         holds: Callable[[Principal], Holder],
         administers: Callable[[Principal], bool],
     ) -> None:
-        """`holds` says what a caller has, `administers` whether he is an administrator of the installation."""
+        """`holds` gives what a caller may, `administers` whether it administers the installation."""
         self._store, self._report, self._now = store, report, now
         self._holds, self._administers = holds, administers
         self.book = Quotabook()
@@ -140,13 +140,13 @@ class Ledger:
         return tenant
 
     def _may(self, caller: Principal, tenant: str, subject: str, permission: str) -> None:
-        """Raises forbidden for a budget that is not the caller's to set."""
+        """Raises forbidden for a quota that is not the caller's to set."""
         if self.book.has(caller.scope.tenant, caller.id):
-            raise Forbidden("who has a budget of his own changes none")
+            raise Forbidden("a caller with a quota of its own cannot change quotas")
         if self._administers(caller):
             return
         if subject == TENANT:
-            raise Forbidden("the budget of a tenant is set by administrators of the installation")
+            raise Forbidden("the quota of a tenant is set by administrators of the installation")
         kind, _, name = subject.partition(":")
         self._everywhere(caller, permission, (name,) if kind == "project" else ())
 

@@ -1,8 +1,8 @@
-"""What predictions use: slices of the ledger are reserved ahead, spent in memory, and settled many at a time.
+"""The use of predictions: slices of the ledger are reserved ahead, spent in memory, and settled many at a time.
 
-A slice is a line of the ledger that is committed before anything of it is spent. Whom a budget limits waits for his
-first slice; whom nothing limits never waits: what he uses before his slice is there, or while the database is away,
-is counted and written when it can be.
+A slice is an entry of the ledger that is committed before anything of it is spent. A caller with a quota waits for its
+first slice. One without never waits: its use before the first slice, or while the database is away, is tallied and
+written later.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from services.kit.errors import Code, Failure, Unavailable
 from services.kit.timestamps import uuid7
 
 log = logging.getLogger(__name__)
-LEASE = 120.0  # seconds after which a slice that nobody settled is charged in full
+LEASE = 120.0  # seconds after which a slice that was not settled is charged in full
 _MARGIN = 20.0  # seconds before that from which it is not spent
 SETTLE = 2.0  # seconds after which a slice that is in use is settled, and of rest after which any is
 TICK = 0.25  # seconds between looks at what is to be settled
@@ -32,11 +32,11 @@ _AHEAD = Need(0)  # of a slice that no request waits for
 Used = Sequence[tuple[Entry, Amounts]]
 
 
-class Lines(Protocol):
+class Entries(Protocol):
     """The ledger."""
 
     def reserve(self, claims: Sequence[Claim]) -> Awaitable[list[Entry | Failure]]:
-        """A line for each claim, or why there is none. Raises unavailable."""
+        """An entry for each claim, or why there is none. Raises unavailable."""
 
     def settle(self, used: Used, tallies: Sequence[Entry]) -> Awaitable[list[Entry]]:
         """Charges what was used. Raises unavailable."""
@@ -46,10 +46,10 @@ class Spending:
     """The accounts of this gateway."""
 
     def __init__(
-        self, lines: Lines, book: Quotabook, instance: str, clock: Callable[[], float] = time.monotonic
+        self, entries: Entries, book: Quotabook, instance: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """`instance` is this gateway; `clock` gives seconds and never goes back."""
-        self._lines, self._book, self._instance, self._clock = lines, book, instance, clock
+        self._entries, self._book, self._instance, self._clock = entries, book, instance, clock
         self._accounts: dict[tuple[Scope, str, str], Account] = {}
         self._wishes: dict[Owner, Account] = {}
         # What could not be written yet.
@@ -98,7 +98,7 @@ class Spending:
                     if account.waiting is None:
                         account.waiting = asyncio.get_running_loop().create_future()
                     await asyncio.shield(account.waiting)
-        raise Unavailable(f"the budget for {model} cannot be asked for now", retry_after=1)
+        raise Unavailable(f"the quota for {model} cannot be asked for now", retry_after=1)
 
     def _open(self, owner: Owner, now: float) -> Account:
         account = self._accounts[owner] = Account(owner, now)
@@ -106,7 +106,7 @@ class Spending:
         return account
 
     def _wish(self, account: Account, need: Need, now: float) -> None:
-        """A slice that nobody waits for, unless there was none a moment ago."""
+        """Asks for a slice ahead of need, unless one was refused a moment ago."""
         if now >= account.away and now >= account.refused[0]:
             account.wanted = need
             self._wishes[account.owner] = account
@@ -127,9 +127,9 @@ class Spending:
                 swept = self._clock()
 
     async def reserve(self) -> None:
-        """Reserves a slice for each account that wishes for one.
+        """Reserves a slice for each account that asks for one.
 
-        Who is refused while he still holds something, for this model or another, gives that back and asks again.
+        A caller that is refused while it holds slices, for this model or another, gives them back and asks again.
         """
         wishes, self._wishes = list(self._wishes.values()), {}
         if not wishes:
@@ -146,7 +146,7 @@ class Spending:
                 account.waiting = None
 
     def _give_back(self, refused: Account) -> bool:
-        """Puts what somebody holds and does not use now where it is written from; False if that is nothing."""
+        """Queues what a caller holds and does not use now to be settled; False if that is nothing."""
         now, before = self._clock(), len(self._used)
         for account in self._accounts.values():
             if account.owner[:2] == refused.owner[:2]:
@@ -156,13 +156,13 @@ class Spending:
         return len(self._used) > before
 
     async def _reserve(self, wishes: Sequence[Account]) -> list[Account]:
-        """Asks the ledger; returns those whom it refused."""
+        """Asks the ledger; returns the accounts that it refused."""
         began, claims = self._clock(), [self._claim(account) for account in wishes]
         try:
-            found: Sequence[Entry | Failure] = await self._lines.reserve(claims)
+            found: Sequence[Entry | Failure] = await self._entries.reserve(claims)
             self._back()
         except BaseException as error:
-            # A line that was made all the same is given back.
+            # An entry that was made all the same is given back.
             self._used += [(claim.entry, Amounts()) for claim in claims]
             if not isinstance(error, Failure):
                 raise
@@ -218,7 +218,7 @@ class Spending:
                 self._wish(account, _AHEAD, now)
 
     def _collect(self, account: Account, now: float) -> None:
-        """Puts what can be settled where it is written from."""
+        """Queues what can be settled."""
         for part in [part for part in account.ended if not part.flying or now >= part.until]:
             account.ended.remove(part)
             assert part.entry
@@ -236,7 +236,7 @@ class Spending:
         if not used and not tallies:
             return
         try:
-            await self._lines.settle(used, tallies)
+            await self._entries.settle(used, tallies)
         except Failure as failure:
             self._gone(failure)
             return
@@ -254,7 +254,7 @@ class Spending:
         self._away = False
 
     async def close(self) -> None:
-        """Settles everything. What cannot be written now is charged in full by who finds it."""
+        """Settles everything. What cannot be written now is charged in full after its lease."""
         now = self._clock()
         for account in self._accounts.values():
             account.turn_over(now)

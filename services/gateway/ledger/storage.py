@@ -1,4 +1,4 @@
-"""What is kept, in the ledger: charged for each hour of the clock, and no more taken in when a budget is spent."""
+"""Storage in the ledger: charged for each hour of the clock, and refused when a quota is spent."""
 
 from datetime import UTC
 from typing import Any
@@ -17,22 +17,22 @@ _LEAST = Amounts(storage_mib_hours=1)
 
 
 class Storage:
-    """Asked before something is brought that will be kept, and told of what is there."""
+    """Admits what will be stored, and charges what is."""
 
     def __init__(self, entries: Entries, book: Quotabook, instance: str) -> None:
         self._entries, self._book, self._instance = entries, book, instance
 
     async def admit(self, caller: Principal) -> None:
-        """Raises quota_exceeded; unavailable when budgets cannot be asked. Where is no budget, nobody waits.
+        """Raises quota_exceeded; unavailable when quotas cannot be asked. Without a quota it asks nothing.
 
-        What is kept is of no single caller: only the budgets of his project and tenant are asked.
+        Storage belongs to no single caller: only the quotas of its project and tenant count.
         """
         scope = caller.scope
         if self._book.limits(scope.tenant, scope.project, ""):
             await self._entries.room(scope, STORAGE, _LEAST)
 
     async def stored(self, message: DataStored | ArtifactsStored, delivery: Delivery) -> None:
-        """So much was there in an hour; whoever says it again, or has looked as well, changes nothing.
+        """Charges the storage of one hour, once, however often it is reported.
 
         It counts in the day and month of that hour, at its prices, however late it is heard.
         """

@@ -1,4 +1,4 @@
-"""The RPCs of Limits, and what other gateways say of them."""
+"""The RPCs of Limits, and their events."""
 
 from aimass.v1 import gateway_events_pb2 as events
 from aimass.v1 import limits_pb2 as pb

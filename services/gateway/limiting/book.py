@@ -1,4 +1,4 @@
-"""All limits of the installation in memory: which of them concern a request is found without asking a database."""
+"""All limits of the installation in memory: no request asks a database for them."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
@@ -29,7 +29,7 @@ class Levels:
         self._then: dict[tuple[str, str, str, str], tuple[Counted, ...]] = {}
 
     def first(self, caller: Principal) -> tuple[Taking, ...]:
-        """What a request costs of which is only known who makes it."""
+        """What a request takes when only its caller is known."""
         key = (caller.id, caller.scope.project)
         if (found := self._first.get(key)) is None:
             found = tuple(Taking(one.key, one.limit, 1.0) for one in self._find(caller, "", "", early=True))
@@ -37,7 +37,7 @@ class Levels:
         return found
 
     def then(self, caller: Principal, route: str, model: str) -> tuple[Counted, ...]:
-        """What else it takes from, when all of it is known; without a model where none is asked."""
+        """The other buckets it takes from, once route and model are known; no model: it asks for none."""
         key = (caller.id, caller.scope.project, route, model)
         if (found := self._then.get(key)) is None:
             found = tuple(self._find(caller, route, model, early=False))

@@ -1,4 +1,4 @@
-"""What is said of limits."""
+"""Events and messages of limits."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""What one does with limits."""
+"""Limits: their use cases."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ _MOST = 100  # limits of one tenant: each is looked at for each new caller
 
 
 class Tenants(Protocol):
-    """Who knows the tenants."""
+    """The tenants of the installation."""
 
     async def tenant(self, caller: Principal, name: str) -> object:
         """A tenant that a caller may see. Raises not_found."""
@@ -28,7 +28,7 @@ class Tenants(Protocol):
 
 
 class Limiting:
-    """The use cases; `book` is what requests are held against."""
+    """The use cases; `book` is what requests are checked against."""
 
     def __init__(
         self, store: LimitStore, tenants: Tenants, routes: Callable[[], Sequence[str]], now: Callable[[], datetime]

@@ -1,4 +1,4 @@
-"""The way to one service: as many calls at once as it bears, as many again may wait, nobody when it is of no use."""
+"""Bounds the calls of one service that are under way: as many again may wait, and hopeless ones are refused."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from services.gateway.overload.priority import Priority
 from services.gateway.overload.refusal import hopeless, overloaded, stale_at
 from services.kit.errors import Code, DeadlineExceeded, Failure
 
-# Calls of the house's services take what a database takes: below a tenth of a second nothing is slow.
+# Calls of our services take as long as their databases: below a tenth of a second none counts as slow.
 SERVICE = Bounds(least=32, most=1_000, start=256, quick=0.1)
 
 
@@ -24,7 +24,7 @@ class _Waiting:
 
 
 class Gate:
-    """In front of one service."""
+    """The gate of one service."""
 
     def __init__(self, name: str, bounds: Bounds = SERVICE, clock: Callable[[], float] = time.monotonic) -> None:
         """`name` is what error texts call the service; `clock` is in seconds."""
@@ -68,7 +68,7 @@ class Gate:
         except BaseException as error:
             let_in = waiting.let_in
             if not self.line.leave(waiting) and not let_in.cancelled() and not let_in.exception():
-                self.leave()  # his turn came as he went away
+                self.leave()  # it was let in as it was cancelled
             if isinstance(error, TimeoutError):
                 raise DeadlineExceeded(f"{self._name} took too long") from None
             raise
@@ -101,7 +101,7 @@ class Passage:
         self._gate, self._kind, self._began, self._ended = gate, kind, began, False
 
     def end(self, code: Code | None = None) -> None:
-        """It has been answered, or failed with a code; from then on it keeps nobody out. Only the first word counts."""
+        """The call has been answered, or has failed with a code; it frees its place. Only the first call counts."""
         if self._ended:
             return
         self._ended = True

@@ -1,8 +1,7 @@
-"""How many calls of an upstream are worth having under way at once: found out from how long they take.
+"""A limit of concurrent calls of an upstream that follows their latency (a gradient limiter).
 
-As long as calls take about as long as they always did, more may be under way; when they take twice as long, fewer: what
-is begun beyond that only waits inside the upstream. Long calls of one kind and short ones of another are each held
-against their own kind.
+While calls take about as long as usual the limit grows; when they take twice as long it shrinks: more calls would only
+wait inside the upstream. Each kind of call is compared with its own usual latency.
 """
 
 import math
@@ -24,7 +23,7 @@ _KINDS = 1_000  # kinds that are told apart
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Of a limit."""
+    """Bounds of a limit."""
 
     least: int = 4
     most: int = 2_000
@@ -42,7 +41,7 @@ class _Kind:
         self.seconds, self.at, self.tempo = seconds, now, Tempo(clock)
 
     def follow(self, seconds: float, now: float, alone: bool) -> None:
-        """Goes down with what is faster. Up only with calls that nothing of ours can have slowed down."""
+        """Follows faster calls down; up only calls that our own load cannot have slowed down."""
         if seconds < self.seconds:
             self.seconds += (seconds - self.seconds) * _DOWN
         elif alone:
@@ -57,7 +56,7 @@ class Gradient:
         """`clock` is in seconds."""
         self.bounds, self._clock = bounds or Bounds(), clock
         self._limit = float(self.bounds.start)
-        # It does not go below this; whoever knows the upstream better may say more than the least.
+        # It does not go below this; may be set above the least where more is known of the upstream.
         self.floor = self.bounds.least
         # Whole calls that may be under way at once.
         self.limit = self.bounds.start
@@ -66,9 +65,9 @@ class Gradient:
         self._peak, self._looked, self._cut = 0, clock(), -math.inf
 
     def ended(self, kind: Hashable, began: float, busy: int) -> float:
-        """A call was answered that began at a time, beside `busy` in all.
+        """Takes in a call that was answered; `busy` calls were under way in all.
 
-        How many times as long as it should it took.
+        Returns how many times as long as usual it took.
         """
         now, known, bounds = self._clock(), self._kinds.get(kind), self.bounds
         seconds = now - began
@@ -83,9 +82,9 @@ class Gradient:
         return slowness
 
     def felt(self, slowness: float, began: float, busy: int) -> None:
-        """The same of a call whose slowness is known."""
+        """Takes in a call whose slowness is known."""
         if began < self._cut:
-            return  # it began when there were more: what it says has been heard
+            return  # it began before the limit was cut, which has answered its slowness
         self._slow.append(slowness)
         self._peak = max(self._peak, busy)
         now = self._clock()
@@ -93,13 +92,13 @@ class Gradient:
             self._look(now)
 
     def late(self, kind: Hashable, began: float) -> None:
-        """A call's time was over. That says nothing when its caller gave it little."""
+        """A call's deadline passed. That says nothing when its caller gave it little time."""
         known = self._kinds.get(kind)
         if known and self._clock() - began > TOLERANCE * max(known.seconds, self.bounds.quick):
             self.refused(began)
 
     def refused(self, began: float) -> None:
-        """A call came to nothing because the upstream has too many."""
+        """The upstream refused a call because it has too many."""
         if began >= self._cut:
             self._cut = self._clock()
             self._set(self._limit * _REFUSED)
@@ -119,7 +118,7 @@ class Gradient:
         self._slow.clear()
         self._peak, self._looked = 0, now
         if slow > TOLERANCE:
-            # Where there were few it may be slow for another reason than ours.
+            # With few calls under way it may be slow for another reason than their number.
             share = max(TOLERANCE / slow, _DEEPEST if used >= _MANY else _REFUSED)
             self._cut = now
             self._set(self._limit * share)

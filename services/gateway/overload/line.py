@@ -1,7 +1,7 @@
-"""Those who wait, as many as there is room for: the most urgent first, and the newest first when it is half full.
+"""A bounded queue by priority; within a priority first in, first out, and last in, first out once it is half full.
 
-Who has waited long is the one whose caller gives up next; in a long line the first come would be served when nobody
-wants the answer any more, and so everybody behind him.
+In a long queue the oldest request is the one whose caller gives up next: served in order, every request would be
+answered after its caller has gone (adaptive LIFO).
 """
 
 from collections import OrderedDict
@@ -11,14 +11,14 @@ from services.gateway.overload.priority import Priority
 
 
 class Waits(Protocol):
-    """One who waits."""
+    """An entry of the queue."""
 
     @property
     def priority(self) -> Priority: ...
 
     @property
     def stale_at(self) -> float:
-        """When he is given up in a line that is half full."""
+        """When it is given up in a queue that is half full."""
 
 
 T = TypeVar("T", bound=Waits)
@@ -26,7 +26,7 @@ _LEAST_FIRST = tuple(reversed(Priority))
 
 
 class Line(Generic[T]):
-    """The line. Nobody is in it twice."""
+    """The queue. Nothing is in it twice."""
 
     __slots__ = ("_of", "count")
 
@@ -35,7 +35,7 @@ class Line(Generic[T]):
         self.count = 0
 
     def enter(self, one: T, room: int) -> T | None:
-        """Lets somebody in; gives back who has no room then: the oldest of the least urgent, or he himself."""
+        """Adds an entry; returns the one that has no room then: the oldest of the least urgent, or itself."""
         out: T | None = None
         if self.count >= room:
             least = self.last()
@@ -48,7 +48,7 @@ class Line(Generic[T]):
         return out
 
     def leave(self, one: T) -> bool:
-        """Takes somebody out, wherever he stands; False when he is not there."""
+        """Removes an entry, wherever it is; False when it is not there."""
         if one not in self._of[one.priority]:
             return False
         del self._of[one.priority][one]
@@ -56,23 +56,23 @@ class Line(Generic[T]):
         return True
 
     def next(self, room: int) -> T | None:
-        """Whose turn it is; he stays until he leaves."""
+        """The entry whose turn it is; it stays until it is removed."""
         waiting = next((found for found in self._of if found), None)
         if waiting is None:
             return None
         return next(reversed(waiting) if 2 * self.count >= room else iter(waiting))
 
     def last(self) -> Priority:
-        """Of the least urgent who wait."""
+        """The lowest priority that waits."""
         return next((p for p in _LEAST_FIRST if self._of[p]), Priority.ADMIN)
 
     def urgency(self) -> Priority:
-        """Of who is next."""
+        """The priority of the next entry."""
         return next((p for p in Priority if self._of[p]), Priority.SEARCH)
 
     def surplus(self, room: int, now: float) -> T | None:
-        """Somebody to send away: there is less room than there was, or he has waited for too long in a line that is
-        half full, and would be served after all others."""
+        """An entry to refuse: there is less room than before, or it has become stale in a queue that is half full, in
+        which it would be served last."""
         if 2 * self.count < room:
             return None
         oldest = (next(iter(found)) for found in reversed(self._of) if found)

@@ -1,4 +1,4 @@
-"""What goes first when not everything can."""
+"""Priorities of calls under overload."""
 
 from enum import IntEnum
 from functools import cache
@@ -7,11 +7,11 @@ from aimass.v1 import options_pb2
 from services.kit.contract import Method
 from services.kit.errors import InvalidValue, Violation
 
-HEADER = "x-priority"  # by which a caller lowers his own
+HEADER = "x-priority"  # by which a caller lowers the priority of its call
 
 
 class Priority(IntEnum):
-    """The most urgent first."""
+    """The lower the number, the more urgent."""
 
     ADMIN = 0
     INTERACTIVE = 1
@@ -32,7 +32,7 @@ _SAID = {
 
 @cache
 def priority(method: Method) -> Priority:
-    """Of a call: what the contract says, else by whose it is and what it does."""
+    """The priority of a method: what the contract says, else by its owner and its effect."""
     policy = method.policy
     if (said := _SAID.get(policy.priority)) is not None:
         return said
@@ -44,7 +44,7 @@ def priority(method: Method) -> Priority:
 
 
 def lowered(own: Priority, said: str) -> Priority:
-    """The priority of a call whose caller said one, if any: it is never raised. Raises invalid_value."""
+    """The priority of a call whose caller states one, or an empty text: it is never raised. Raises invalid_value."""
     if not said:
         return own
     if (wanted := _NAMES.get(said.lower())) is None:

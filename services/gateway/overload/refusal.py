@@ -1,15 +1,15 @@
-"""What is said to who is not served because there is too much to do, and how long anybody waits before."""
+"""Refusals under overload, and how long a request may wait before."""
 
 import math
 import random
 
 from services.kit.errors import Code, DeadlineExceeded, Failure
 
-_TIMES, _SHORTEST = 4.0, 0.25  # what a call takes, and seconds: the more of both
+_TIMES, _SHORTEST = 4.0, 0.25  # times a typical call, and seconds: the larger of both
 
 
 def overloaded(what: str) -> Failure:
-    """Too many wait already. Not all of them are asked to come again at the same time."""
+    """Too many wait already. The delay is random, so that not all of them come again at the same time."""
     return Failure(Code.OVERLOADED, f"{what} has too many requests waiting", retry_after=1 + random.random())
 
 
@@ -19,5 +19,5 @@ def hopeless(what: str) -> DeadlineExceeded:
 
 
 def stale_at(now: float, typical: float) -> float:
-    """Until when somebody waits in a line that is half full, where a call takes `typical` seconds; 0: nobody knows."""
+    """Until when a request waits in a queue that is half full, where a call takes `typical` seconds; 0: not known."""
     return now + max(_SHORTEST, _TIMES * typical) if typical else math.inf

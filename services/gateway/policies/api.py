@@ -1,4 +1,4 @@
-"""The RPCs of Policies, and what other gateways say of them."""
+"""The RPCs of Policies, and their events."""
 
 from aimass.v1 import gateway_events_pb2 as events
 from aimass.v1 import policies_pb2 as pb

@@ -1,4 +1,4 @@
-"""What is said of policies."""
+"""Events of policies."""
 
 from datetime import datetime
 

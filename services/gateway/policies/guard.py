@@ -1,4 +1,4 @@
-"""What stands between callers and what they ask for: the rules that count in their tenant."""
+"""Checks requests against the active policies of their tenant."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from services.kit.errors import Forbidden
 
 INFER = "models.infer"
 INFERENCE = "inference.GRPCInferenceService"
-# Where the call comes from that a use case of the gateway runs for.
+# The address of the caller that a use case of the gateway runs for.
 calling: ContextVar[str] = ContextVar("calling", default="")
 Refused = Callable[[Principal, str, Facts, str], None]
 Decided = Callable[[str, Facts, str, int], None]
@@ -99,5 +99,5 @@ def kinds() -> Sequence[Kind]:
 
 
 def refusal(rule: str) -> Forbidden:
-    """What callers are told."""
+    """The failure for a request that a rule refuses."""
     return Forbidden(f"the policy rule {rule} refuses it")

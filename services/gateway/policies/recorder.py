@@ -1,7 +1,7 @@
-"""A sample of what was decided, by tenant: what another version of the policies is tried on.
+"""A sample of decisions by tenant, on which new versions of the policies are tested.
 
-Only what differs is worth keeping: the same caller, method, object, place and size is kept once in an hour. Predictions
-are looked at a few times in a second; beyond that they cost nothing where there are no rules.
+Only distinct decisions are kept: the same caller, method, object, address and size once in an hour. A few predictions
+a second are looked at; beyond that they cost nothing where there are no rules.
 """
 
 import asyncio
@@ -78,7 +78,7 @@ class Recorder:
             self._count = 0
 
     async def write(self) -> None:
-        """Writes what waits, and looks at everybody again. What cannot be written is given up: it is a sample."""
+        """Writes what waits, and samples all tenants again. What cannot be written is dropped: it is a sample."""
         waiting, self._waiting = self._waiting, []
         self.again([tenant for tenant, seen in self._seen.items() if seen.left < _LOOKS])
         for seen in self._seen.values():

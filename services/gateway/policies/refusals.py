@@ -1,4 +1,4 @@
-"""The audit trail of predictions that rules refuse: each caller, model and rule once in a while, off the hot path."""
+"""Audits predictions that rules refuse: each caller, model and rule once in a while, off the hot path."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,8 +10,8 @@ from services.kit.errors import Code
 
 _EVERY = 1.0  # seconds between two looks at what waits
 _AGAIN = 10  # looks after which the same is told again
-Trail = Callable[..., Awaitable[None]]  # AccessService.audited
-_MOST = 1000  # that wait; a caller who is refused more often is refused all the same
+Trail = Callable[..., Awaitable[None]]  # Trail.add of `access`
+_MOST = 1000  # that wait; more are refused without an audit event
 
 
 class _Key(NamedTuple):

@@ -1,4 +1,4 @@
-"""What one does with policies. Nothing counts before it was tried, and nothing that counts can lock out who set it."""
+"""Policies: a version is active only after its test, and none can lock out the caller that activates it."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -100,7 +100,7 @@ class Policies:
         self._active: dict[str, Active] = {}
         self._guards: dict[str, Guard] = {}
         self._own: dict[str, Guard] = {}
-        # The tenants whose policies have a rule, those that are known, and what asks nothing of the others.
+        # The tenants whose policies have a rule, the known tenants, and the guard of tenants without rules.
         self._ruled, self._met = set[str](), set[str]()
         self._free = Guard(Compiled(()), now, refused, self._decided)
         self.following = Following("policies", store.near, store.revision, self.load)
@@ -236,7 +236,7 @@ class Policies:
 
 
 def permitting(given: Sequence[Grant], facts: Facts) -> tuple[Grant, ...]:
-    """Of what somebody has, what lets him make a request: each with the patterns that do."""
+    """The grants that permit a request, each with the patterns that do."""
     found = []
     for grant in here(given, facts.project):
         patterns = tuple(pattern for pattern in grant.permissions if grants(pattern, facts.permission))

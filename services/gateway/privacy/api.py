@@ -1,4 +1,4 @@
-"""The RPCs of PrivacyFilters, and what other gateways say of filters."""
+"""The RPCs of PrivacyFilters, and their events."""
 
 from typing import Any
 

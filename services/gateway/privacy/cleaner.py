@@ -1,4 +1,4 @@
-"""Filters of personal data at the doors: requests, answers, and what is written down of them."""
+"""Filters personal data at the doors: in requests, in answers, and in what is logged of them."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ _LENGTH = 4  # bytes in front of each text of a BYTES tensor
 
 
 class Cleaner:
-    """Asks the filters of the tenant whose request it is. Who has none pays one look-up."""
+    """Applies the filters of the tenant of a request. A tenant without any costs one look-up."""
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
@@ -33,20 +33,20 @@ class Cleaner:
         return self._policies.recorded(tenant) is not None
 
     def recorded(self, tenant: str) -> Filter | None:
-        """What is written down of a tenant's requests goes through; None when it stays as it is."""
+        """The filter of what is logged of a tenant's requests; None without one."""
         return self._policies.recorded(tenant)
 
     def text(self, tenant: str, text: str) -> str:
-        """A text that is written down."""
+        """A text as it is logged."""
         through = self._policies.recorded(tenant)
         return through(text) if through else text
 
     def named(self, tenant: str, request_id: str) -> str:
-        """The request's name, or a new one for what is no name but personal data."""
+        """The request id, or a new one for an id that contains personal data."""
         return request_id if self.text(tenant, request_id) == request_id else uuid7()
 
     def failure(self, tenant: str, failure: Failure) -> Failure:
-        """A failure, its words filtered: they may repeat what was asked."""
+        """A failure with filtered texts: they may repeat parts of the request."""
         through = self._policies.recorded(tenant)
         return worded(failure, through) if through else failure
 
@@ -82,7 +82,7 @@ class Cleaner:
 
 
 def worded(failure: Failure, through: Callable[[str], str]) -> Failure:
-    """A failure whose words went through a filter."""
+    """A failure whose texts went through a filter."""
     failure.detail = through(failure.detail)
     failure.violations = tuple(Violation(through(v.pointer), through(v.rule)) for v in failure.violations)
     return failure

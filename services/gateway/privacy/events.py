@@ -1,4 +1,4 @@
-"""What is said of filters of personal data."""
+"""Events and messages of filters of personal data."""
 
 from datetime import datetime
 

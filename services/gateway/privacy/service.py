@@ -1,4 +1,4 @@
-"""What one does with filters of personal data; `policies` is what requests and records go through."""
+"""Filters of personal data; `policies` applies them to requests and records."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""All roles and bindings of the installation in memory: what somebody may is settled without asking a database."""
+"""All roles and bindings of the installation in memory: no request asks a database for them."""
 
 from collections.abc import Iterable, Sequence
 

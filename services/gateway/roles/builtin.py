@@ -1,7 +1,7 @@
 """The roles that every tenant has, out of the contract: which verbs of which resources each of them has.
 
-Each has all that the one before it has. A verb that is nowhere here belongs to `admin` alone, as does everything
-that says who may what.
+Each has the permissions of the one before. A verb that is not here belongs to `admin` only, and so do all permissions
+that manage access.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from functools import cache
 from services.gateway.roles.domain import ALL, Role, built_in
 from services.kit import contract
 
-# Who has these decides who may what or how much, or sees it.
+# Resources that manage access and quotas.
 _OF_ADMINS = frozenset({"tenants", "api_keys", "roles", "bindings", "policies", "quotas", "privacy_filters"})
 _VERBS = {
     "viewer": frozenset({"get", "list", "read", "search"}),

@@ -1,4 +1,4 @@
-"""Roles, who has them where, and what that comes to."""
+"""Roles, bindings, and the permissions that follow from them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -46,7 +46,7 @@ class Binding:
 
 
 class Grant(NamedTuple):
-    """Permissions that somebody has, in some projects and for some objects, or in and for all."""
+    """Permissions of a principal, in some projects and for some objects, or in and for all."""
 
     permissions: tuple[str, ...]
     projects: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Grant(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """What somebody may, and when he ends if he does."""
+    """What a principal may, and when it expires, if it does."""
 
     grants: tuple[Grant, ...]
     ends: datetime | None = None
@@ -77,7 +77,7 @@ def built_in(name: str, permissions: Sequence[str]) -> Role:
 
 
 def in_project(grants: Iterable[Grant], project: str) -> tuple[str, ...]:
-    """The permissions that somebody has in a project, those for all objects first."""
+    """The permissions of grants in a project, those for all objects first."""
     found = here(grants, project)
     whole = dict.fromkeys(permission for grant in found if not grant.objects for permission in grant.permissions)
     partly = dict.fromkeys(f"{','.join(g.permissions)}@{','.join(g.objects)}" for g in found if g.objects)
@@ -90,18 +90,18 @@ def here(grants: Iterable[Grant], project: str) -> list[Grant]:
 
 
 def roles_in(grants: Iterable[Grant], project: str) -> tuple[str, ...]:
-    """The names of the roles that somebody has in a project."""
+    """The names of the roles of grants in a project."""
     return tuple(dict.fromkeys(grant.role for grant in here(grants, project) if grant.role))
 
 
 def everywhere(grants: Iterable[Grant]) -> tuple[str, ...]:
-    """The permissions that somebody has in all projects and for all objects."""
+    """The permissions of grants in all projects and for all objects."""
     whole = [grant for grant in grants if not grant.projects and not grant.objects]
     return tuple(dict.fromkeys(permission for grant in whole for permission in grant.permissions))
 
 
 def within_projects(grants: Iterable[Grant], projects: Sequence[str]) -> tuple[Grant, ...]:
-    """What is left of grants for who may name some projects only; none named: all of it."""
+    """Grants restricted to some projects; none named: all of them."""
     if not projects:
         return tuple(grants)
     kept = []
@@ -113,7 +113,7 @@ def within_projects(grants: Iterable[Grant], projects: Sequence[str]) -> tuple[G
 
 
 def within_objects(grants: Iterable[Grant], objects: Sequence[str]) -> tuple[Grant, ...]:
-    """What is left of grants for who is for some objects only; none named: all of it."""
+    """Grants restricted to some objects; none named: all of them."""
     if not objects:
         return tuple(grants)
     kept = []
@@ -126,7 +126,7 @@ def within_objects(grants: Iterable[Grant], objects: Sequence[str]) -> tuple[Gra
 
 
 def lacking(held: Sequence[Grant], wanted: Grant) -> str:
-    """The first permission of a grant that who holds others cannot hand out; empty when he has all of it."""
+    """The first permission of a grant that a holder of others cannot hand out; empty when it has all of them."""
     places = [(p, t) for p in wanted.projects or ("",) for t in wanted.objects or ("",)]
     for permission in wanted.permissions:
         if not all(any(_has(grant, permission, *place) for grant in held) for place in places):

@@ -1,4 +1,4 @@
-"""What one does with roles and bindings. Nobody hands out what he lacks himself."""
+"""Roles and bindings. No caller hands out permissions that it lacks."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -16,7 +16,7 @@ from services.kit.pages import Page
 
 
 class Holders(Protocol):
-    """Those who have roles: keys, and users and groups of issuers."""
+    """Principals that can have roles: keys, and users and groups of issuers."""
 
     def holds(self, caller: Principal) -> Holder:
         """What a caller may hand out."""
@@ -82,12 +82,12 @@ class Roles:
         return await self._change(caller, name, work)
 
     async def delete(self, caller: Principal, name: str, etag: str) -> Role:
-        """Takes it from all who have it. Raises not_found, failed_precondition, etag_mismatch."""
+        """Its holders lose it. Raises not_found, failed_precondition, etag_mismatch."""
         self._of_tenant(name)
         return await self._change(caller, name, lambda role: domain.deleted(role, etag, self._now()))
 
     async def undelete(self, caller: Principal, name: str) -> Role:
-        """Gives it back to all who had it. Raises not_found, failed_precondition, forbidden."""
+        """Its holders have it again. Raises not_found, failed_precondition, forbidden."""
         self._of_tenant(name)
 
         def work(role: Role) -> Role:
@@ -144,7 +144,7 @@ class Roles:
 
     @property
     def _holders(self) -> Holders:
-        assert self.holders, "nobody can have roles"
+        assert self.holders, "set by AccessService"
         return self.holders
 
     def _give(self, caller: Principal, binding: Binding) -> None:

@@ -1,6 +1,6 @@
-"""Answers that were given and may be given again while their version cannot: only for versions that say so.
+"""Cached answers, given again while their version is away: only for versions whose serving settings ask for it.
 
-They are of one tenant, one version and one question, byte for byte. Other gateways find them in the shared cache.
+The key is the tenant, the version and the inputs, byte for byte. Other gateways find them in the shared cache.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from services.kit.errors import Failure
 _BYTES = 64 * 2**20  # of all answers that are kept here
 _LARGEST = 64 * 2**10  # bytes of one
 _WAITING = 1_000  # answers that wait to be shared; what is more stays here
-_ROOM = 200  # bytes that keeping an answer takes beside it
+_ROOM = 200  # bytes of overhead of one answer
 
 
 class Question(NamedTuple):
-    """What an answer is to."""
+    """What an answer was given to."""
 
     scope: Scope
     digest: str  # of the version
@@ -32,7 +32,7 @@ class Question(NamedTuple):
     outputs: Sequence[str]
 
     def key(self) -> str:
-        """A name that no other question has."""
+        """Its key in the cache."""
         found = hashlib.blake2b(digest_size=32)
         for tensor in self.inputs:
             about = repr((tensor.name, tensor.datatype, tuple(tensor.shape), len(tensor.raw)))
@@ -43,7 +43,7 @@ class Question(NamedTuple):
 
 
 class Answers:
-    """What was answered of late."""
+    """The cache."""
 
     def __init__(self, cache: Cache, clock: Callable[[], float] = time.monotonic, most: int = _BYTES) -> None:
         """`clock` is in seconds; at most so many bytes are kept."""
@@ -80,7 +80,7 @@ class Answers:
         return None if shared is None else _unpacked(shared)
 
     async def share(self) -> None:
-        """Tells other gateways what was answered, for ever."""
+        """Writes answers to the shared cache, for ever."""
         while True:
             key, value, seconds = await self._unshared.get()
             with contextlib.suppress(Failure):  # one answer less for them

@@ -1,4 +1,4 @@
-"""What the gateway hears of releases and engines, and asks for at its start."""
+"""Events and snapshots of releases and engines, from the registry and from inference."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ _BALANCING = {
 _RETRY = 0.5  # seconds between tries of the first snapshot, and until the second; then twice as long each time
 _ANSWER = 5.0  # seconds that an instance may take to say what it has
 _OTHERS = 1.0  # seconds that it may take when another has answered
-_LOOK = 0.1  # seconds between looks at who is there; one that leaves may close its door two seconds later
+_LOOK = 0.1  # seconds between looks at the instances; one that leaves may close its door two seconds later
 _AGAIN = 30.0  # seconds until the table is compared with its sources again, should an event have been lost
 _SLOW = 4.0  # the same while an instance that can be reached did not say in time what it has
 _PATIENCE = 10.0  # seconds that a gateway which has begun is not ready because what serves is still being loaded
@@ -77,7 +77,7 @@ class TrafficApi:
         await self._traffic.engine_changed(loaded, engine.instance, ready, failed)
 
     async def follow(self) -> None:
-        """Takes snapshots for ever: until the first one is there, when the table turned out wrong, and now and then."""
+        """Takes snapshots for ever: until the first succeeds, when the table turned out wrong, and at intervals."""
         rest = _RETRY
         while True:
             try:
@@ -108,7 +108,7 @@ class TrafficApi:
         stale.clear()
 
     async def watch(self) -> None:
-        """Follows the instances that come and go; in one process with inference there is nothing to follow."""
+        """Follows instances that come and go; in one process with inference there are none."""
         directory, seen = self._runtime.directory, frozenset[str]()
         while "inference" not in directory.local:
             if self._instances.joined():
@@ -120,7 +120,7 @@ class TrafficApi:
                     seen = places
                 await self._traffic.hurry(time.monotonic())
             except Failure as failure:
-                # The routes have changed, only the registry does not hear of it: the next snapshot tells it again.
+                # The routes have changed, but the registry does not know: the next snapshot tells it again.
                 log.info("the registry is told later: %s", failure)
                 self._traffic.stale.set()
                 await asyncio.sleep(_RETRY)
@@ -153,7 +153,7 @@ class TrafficApi:
         return self._instances.reached().isdisjoint(failures)
 
     async def _answers(self) -> dict[str, engines_pb2.SnapshotEnginesResponse | BaseException]:
-        """What each place says. When one has answered, the others have little time: they are asked when they come."""
+        """The snapshot of each place. Once one has answered, the others have little time."""
         asked = {place: asyncio.ensure_future(self._ask(place)) for place in self._instances.places()}
         try:
             if asked:

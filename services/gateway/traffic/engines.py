@@ -1,4 +1,4 @@
-"""The inference service, as the gateway calls it on the hot path."""
+"""Calls of the inference service, on the hot path."""
 
 import asyncio
 import logging
@@ -63,7 +63,7 @@ class Engines(Protocol):
 class NearEngines:
     """The inference service of this process, asked without a message.
 
-    Its items and tensors have the shape of ours. It keeps their deadlines; whose the scope is our own door has checked.
+    Its items and tensors have the shape of ours. It keeps their deadlines; our door has checked the caller's scope.
     """
 
     def __init__(self, run: Callable[..., Awaitable[list[Any]]], joined: Callable[..., Awaitable[Any]]) -> None:
@@ -100,15 +100,15 @@ class Inference:
 
 
 class RemoteEngines:
-    """The inference service behind its channels: any instance that has the version, another one when one is lost."""
+    """The inference service in other processes: an instance that has the version, another one when a call is lost."""
 
     def __init__(self, runtime: Runtime, instances: Instances, retries: Retries) -> None:
         self._runtime, self._instances, self._retries = runtime, instances, retries
         self._lines = Lines("inference")
-        # Who has a version loaded, and what to tell of one who turned out not to; set by whoever knows.
+        # The instances that have a version loaded, and what to call for one that turned out not to. Set by the table.
         self.having: Callable[[Scope, str, int], Collection[str]] = lambda scope, model, version: ()
         self.lost: Callable[[Scope, str, int, str], None] = lambda scope, model, version, instance: None
-        # What chooses instances for a model; None: what does for other calls.
+        # The balancer of a model; None: the default one. Set by the table.
         self.by: Callable[[Scope, str], Balancer[Member] | None] = lambda scope, model: None
 
     async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
@@ -125,9 +125,9 @@ class RemoteEngines:
                 return await self._ask(channel, scope, model, version, items, attempt)
             except Unloaded:
                 lacking.add(channel.picked)
-                self.lost(scope, model, version, self._instances.who(channel.picked))
+                self.lost(scope, model, version, self._instances.id(channel.picked))
             except Unavailable as failure:
-                # A prediction changes nothing, so it may be asked for again: what got lost of anyone, else of another.
+                # A prediction has no effect, so it may be repeated: a lost call anywhere, another failure elsewhere.
                 tried |= {channel.picked} if channel.picked else places
                 others = self._instances.at(self.having(scope, model, version)) - lacking - tried
                 again = bool(others) or isinstance(failure, Disconnected)
@@ -154,7 +154,7 @@ class RemoteEngines:
     async def _call(
         self, channel: Any, request: pb.InferManyRequest, items: Sequence[Item], metadata: Metadata
     ) -> list[Answer]:
-        """By frames where the instance takes them, and as one table where that can be; else over gRPC."""
+        """Calls by frames where the instance takes them, with joined items where they can be; else over gRPC."""
         now = time.monotonic()
         timeout = max(max([item.deadline for item in items]) - now, 0.001)
         member = await channel.member(timeout, _PATH) if isinstance(channel, SomeChannel) else None

@@ -1,4 +1,4 @@
-"""What the gateway says of its traffic."""
+"""Events of traffic."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""The inference instances that can be asked: as discovery calls them, and as they call themselves."""
+"""The inference instances that can be called: their place in discovery, and the id that they give themselves."""
 
 from collections.abc import Collection, Iterable
 
@@ -8,7 +8,7 @@ HERE = ""  # what the instance of this process is called by discovery
 
 
 class Instances:
-    """Who is where. An instance is known once it has answered at a place; a place has one instance at a time."""
+    """Instances by place. An instance is known once it has answered at a place; a place has one at a time."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -25,7 +25,7 @@ class Instances:
         return [*(instance.id for instance in self._directory.instances("inference")), *leaving]
 
     def met(self, place: str, instance: str, frames_port: int = 0) -> None:
-        """The instance at a place has said who it is, and where on its host it takes frames."""
+        """The instance at a place has answered with its id, and the port on its host that takes frames."""
         self._ports[place] = frames_port
         self._places = {known: where for known, where in self._places.items() if where != place}
         self._places[instance] = place
@@ -38,7 +38,7 @@ class Instances:
         return frozenset(self._places)
 
     def frames_port(self, place: str) -> int:
-        """Where on its host the instance at a place takes frames; 0: nowhere, as far as is known."""
+        """The port on its host where the instance at a place takes frames; 0: none that is known."""
         return self._ports.get(place, 0)
 
     def connected(self) -> frozenset[str]:
@@ -47,7 +47,7 @@ class Instances:
         return frozenset(known for known, place in self._places.items() if place in reached)
 
     def joined(self) -> bool:
-        """Whether a place can be reached that could not when this was asked last: somebody else may be there now."""
+        """Whether a place can be reached that could not at the last call: another instance may be there now."""
         before, self._reached = self._reached, self.reached()
         return bool(self._reached - before)
 
@@ -62,6 +62,6 @@ class Instances:
         """The places of instances, of those that are known."""
         return {self._places[one] for one in instances if one in self._places}
 
-    def who(self, place: str) -> str:
+    def id(self, place: str) -> str:
         """The instance at a place; empty when it is not known."""
         return next((known for known, where in self._places.items() if where == place), "")

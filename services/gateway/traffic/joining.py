@@ -1,6 +1,6 @@
-"""Requests that differ in nothing but their rows, as one table; and its answer taken apart again.
+"""Joins requests that differ in their rows only into one table, and splits its answer again.
 
-So the way to the engine costs once for all of them. Whether their rows may be run together is the engine's to say.
+So the call costs once for all of them. Whether their rows may run together is for the engine to decide.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What the gateway's database keeps of its traffic: only what waits to be told. The table itself lives in memory."""
+"""The outbox of traffic: the table of routes itself is in memory only."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What answers for a version that cannot: step by step, as the version says; and how often that happens."""
+"""Answers in place of a version that is away: step by step, as its serving settings say; and a counter of them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -22,7 +22,7 @@ Routes = Mapping[tuple[Scope, str], Route]
 
 
 class Substitute(NamedTuple):
-    """An answer of somebody else."""
+    """An answer in place of a version, and the step that gave it."""
 
     step: Step
     pinned: Pinned
@@ -41,11 +41,11 @@ class Substitutes:
 
     @staticmethod
     def wanted(pinned: Pinned, error: BaseException) -> bool:
-        """Whether somebody else may answer what a version could not."""
+        """Whether a failure of a version may be answered by a substitute."""
         return bool(pinned.version.ladder) and isinstance(error, Failure) and error.code in AWAY
 
     def keep(self, question: Question, version: Version, outputs: Sequence[Tensor]) -> None:
-        """A version has answered."""
+        """Caches the answer of a version that asks for it."""
         if seconds := version.ladder.cached_seconds:
             self._answers.keep(question, outputs, seconds)
 

@@ -1,4 +1,4 @@
-"""The table of routes: what the registry wants, and what instances have, as this gateway heard it."""
+"""The table of routes: the releases of the registry, and the versions that instances have loaded."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -35,14 +35,14 @@ class Table:
         """`instance` is this gateway."""
         self._store, self._instance, self._now = store, instance, now
         self._routes: dict[tuple[Scope, str], Route] = {}
-        # What the routes, as they are, gave requests by what they named.
+        # Pins by the version that requests named, for as long as the route stays.
         self._pins: dict[tuple[Scope, str], dict[str, Pinned]] = {}
-        # Of each rule by which a model's requests are shared: where the last one fell. One for all rules would be
-        # exact for all requests together only.
+        # The last point of each sharing rule of a model. One point for all rules would be exact only for all requests
+        # together.
         self._turns: dict[tuple[Scope, str], dict[int, float]] = {}
-        # Of models that say how: what chooses instances.
+        # The balancers of models whose release names one.
         self._balancers: dict[tuple[Scope, str], Balancer[Member]] = {}
-        # The inference instances that can be asked.
+        # The inference instances that can be called.
         self._instances: frozenset[str] = frozenset()
         self._touched: set[tuple[str, Loaded]] = set()
         # Since when a version that is loaded somewhere waits for more instances, on the monotonic clock.
@@ -80,20 +80,20 @@ class Table:
         return routing.share(self._routes[key], pinned, caller, partial(self._turn, key))
 
     def _turn(self, key: tuple[Scope, str], rule: int) -> float:
-        """Numbers from 0 to 1 that fill what is between as evenly as can be, each rule's by themselves."""
+        """Numbers from 0 to 1, spread as evenly as can be, for each rule by itself."""
         turns = self._turns.setdefault(key, {})
         turn = turns[rule] = (turns.get(rule, 0.5) + GOLDEN) % 1.0
         return turn
 
     def _forget_turns(self, key: tuple[Scope, str]) -> None:
-        """Those of rules that are gone, alone or with what they were for."""
+        """Drops the points of rules that are gone."""
         release, turns = self._routes[key].release, self._turns.pop(key, {})
         rules = len(release.rules) if release and release.desired else 0
         if kept := {rule: turn for rule, turn in turns.items() if rule < rules}:
             self._turns[key] = kept
 
     def balancer(self, scope: Scope, model: str) -> Balancer[Member] | None:
-        """What chooses instances for a model; None: what does for other calls."""
+        """The balancer of a model; None: the default one."""
         return self._balancers.get((scope, model))
 
     def versions(self, scope: Scope, model: str) -> list[int]:
@@ -145,7 +145,7 @@ class Table:
     async def engine_changed(self, loaded: Loaded, instance: str, ready: bool, failed: bool = False) -> None:
         """Takes in that an instance has loaded a version, could not, or has let go of it."""
         if instance not in self._instances:
-            self.stale.set()  # where it is shows when it is asked
+            self.stale.set()  # the next snapshot finds it
             return
         self._touched.add((instance, loaded))
         scope, model, version = loaded

@@ -1,6 +1,6 @@
-"""Requests that are run together, and their answers taken apart again.
+"""Batches: joins requests that run together, and splits their results again.
 
-Rows are put together only where that cannot be seen: the version is batch-invariant, the tensors differ in rows alone.
+Rows are joined only where it does not show: the version is batch-invariant, and the tensors differ in their rows only.
 """
 
 import logging
@@ -55,7 +55,7 @@ class _Part(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Requests whose rows run in one call of an engine: what it is given, which outputs are wanted of it."""
+    """Requests whose rows run in one call of an engine: its inputs and the wanted outputs."""
 
     inputs: Sequence[Values]
     outputs: Sequence[str]
@@ -137,7 +137,7 @@ def answer(run: Run, signature: Signature, items: Sequence[Item], now: float) ->
 
 
 def refused(error: Exception) -> InvalidValue:
-    """What a caller is told whose values a graph refused."""
+    """The failure for values that a graph refused."""
     log.info("a graph refused its inputs: %s", str(error)[:500])
     return InvalidValue("the model cannot compute with these values")
 

@@ -55,7 +55,7 @@ class Release:
         return {version.version: version for version in (self.serving, self.desired) if version}
 
     def beside(self, keep_previous: bool) -> dict[int, Released]:
-        """Versions that are loaded after those and that nobody waits for, by number."""
+        """Versions that are loaded after those, by number; nothing waits for them."""
         first = self.must_have()
         kept = [*(self.shared if first else ()), *([self.previous] if keep_previous and self.previous else ())]
         return {version.version: version for version in kept if version.version not in first}

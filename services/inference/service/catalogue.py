@@ -21,7 +21,7 @@ _SOON, _LATER = 0.25, 5.0  # seconds until a load is tried again, doubling, when
 
 
 class Key(NamedTuple):
-    """Whose version."""
+    """Names a version."""
 
     scope: Scope
     model: str
@@ -42,7 +42,7 @@ class Entry:
     engine: Engine | None = None
     reason: str = ""
     ready_time: datetime | None = None
-    # The generation that was last told about it.
+    # The generation of its release that was published last.
     told: int = 0
 
 
@@ -59,7 +59,7 @@ class Surroundings:
 
 
 class Catalogue:
-    """Loads what releases want, tells of it, lets go of what none names."""
+    """Loads the versions that releases name, publishes their states, and unloads the others."""
 
     def __init__(self, surroundings: Surroundings, keep_previous: bool, unload_seconds: float) -> None:
         self._with, self._keep, self._grace = surroundings, keep_previous, unload_seconds
@@ -85,7 +85,7 @@ class Catalogue:
             yield key.scope, self._view(key, self._entries[key])
 
     async def hear(self, scope: Scope, release: Release, again: bool = False) -> None:
-        """Takes in what the registry says; older news change nothing. `again`: tries what failed once more."""
+        """Takes in a release; an older generation changes nothing. `again`: tries failed versions once more."""
         known = self._releases.get((scope, release.model))
         if scope.tenant in self._forgotten or (known and release.generation < known.generation):
             return
@@ -98,7 +98,7 @@ class Catalogue:
         self._let_go(scope, release)
 
     async def forget(self, tenant: str) -> None:
-        """Lets go of all versions of a tenant, for good."""
+        """Unloads all versions of a tenant, for good."""
         self._forgotten.add(tenant)
         for (scope, model), release in list(self._releases.items()):
             if scope.tenant == tenant:
@@ -111,7 +111,7 @@ class Catalogue:
             await asyncio.gather(*self._loads, return_exceptions=True)
 
     async def follow(self) -> None:
-        """Tells for ever of versions that can no longer answer, and of those that can again."""
+        """Publishes, for ever, versions that can no longer answer, and those that can again."""
         while True:
             changed = await self._with.loader.changed()
             for key, entry in list(self._entries.items()):
@@ -145,7 +145,7 @@ class Catalogue:
         await self.settled()
         release = self._releases[key.scope, key.model]
         if key.version not in release.beside(self._keep):
-            return  # nobody wants it any more, or somebody waits for it now
+            return  # no release wants it any more, or one waits for it now
         if entry := await self._new(key, released, release, try_again):
             await self._load(key, entry)
 
@@ -203,7 +203,7 @@ class Catalogue:
                 self._with.spawn(self._unload(key, entry))
 
     async def _unload(self, key: Key, entry: Entry) -> None:
-        """Lets a gateway that has not heard yet have its answers; stops when a release names the version again."""
+        """Unloads a version after a grace period for gateways; stops when a release names it again."""
         try:
             await asyncio.sleep(self._grace)
             if self._unnamed(key):

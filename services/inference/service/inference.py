@@ -1,4 +1,4 @@
-"""Answers: calls of engines, and what is loaded where."""
+"""The use cases: calls of engines, and lists of what is loaded."""
 
 import asyncio
 import logging
@@ -70,11 +70,11 @@ class Inference:
         return list(self._catalogue.views())
 
     async def release_changed(self, scope: Scope, release: Release) -> None:
-        """The registry has spoken."""
+        """Takes in a changed release."""
         await self._catalogue.hear(scope, release)
 
     async def follow(self) -> None:
-        """Looks at the registry for ever: at once, soon again for what was said meanwhile, then now and then."""
+        """Takes snapshots of the registry for ever: at once, soon again, then at intervals."""
         wait = _SOON
         while True:
             try:

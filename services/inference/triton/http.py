@@ -1,7 +1,7 @@
-"""Calls of versions by a Triton server's HTTP door: a tenth of what a call over gRPC costs here, half of it there.
+"""Calls of versions over a Triton server's HTTP port: a tenth of the cost of gRPC here, half of it there.
 
-Only what goes well is answered here. Whatever else happens (another status, a connection that ends, a door that is not
-there) is asked again over gRPC, which says what it means; a call of a version changes nothing.
+Only successful answers count here. Everything else (another status, a lost connection, a closed port) is repeated over
+gRPC, which names the failure; a prediction has no effect.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _Shapes = tuple[tuple[str, str, tuple[int, ...], int], ...]
 
 
 class _Odd(Exception):
-    """An answer that has to be asked for in another way."""
+    """An answer that has to be asked for over gRPC."""
 
 
 class _Connection(asyncio.Protocol):
@@ -84,7 +84,7 @@ class HttpDoor:
         self._name = address
         self._free: list[_Connection] = []
         self._closed = False
-        self._away = 0.0  # until when nobody knocks
+        self._away = 0.0  # until when the door is not tried
 
     async def infer(
         self, name: str, inputs: Sequence[tuple[str, Values]], outputs: Sequence[str], seconds: float

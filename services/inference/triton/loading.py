@@ -51,7 +51,7 @@ class TritonLoader:
         async with self._lock(name):
             self._wanted.add(name)
             try:
-                await self._say()  # before it is looked for: whoever lets go of it now sees that it is needed
+                await self._say()  # before it is looked for, so that no other instance unloads it now
                 await self._place(version)
                 version.up = True
                 self._versions[name] = version
@@ -98,7 +98,7 @@ class TritonLoader:
                     await self._wake.wait()
 
     async def _alive(self) -> bool:
-        """A second try, since a busy machine may be late once; and whoever answers others meanwhile is only busy."""
+        """A second try, since a busy machine may be late once; a server that answers others is only busy."""
         began = time.monotonic()
         if await self._server.alive(_PATIENCE) or await self._server.alive(_PATIENCE):
             return True
@@ -144,7 +144,7 @@ class TritonLoader:
             log.debug("what is needed cannot be told: %s", failure.detail)
 
     async def _forget(self, names: Set[str]) -> None:
-        """Takes versions from the server that nobody needs; what cannot be found out now is tried by a later look."""
+        """Unloads versions that no instance needs; what cannot be decided now is left to a later look."""
         self._left |= dict.fromkeys(names, time.monotonic())
         try:
             needed = await self._needs.of_others()
@@ -191,7 +191,7 @@ class TritonLoader:
         return there
 
     async def _sweep(self, there: set[str]) -> None:
-        """Forgets what is left, and what an instance left that died: what one of us pushed and nobody needs, twice."""
+        """Unloads leftovers, also of an instance that died: pushed by one of us, and needed by none at two looks."""
         now = time.monotonic()
         self._left = {name: since for name, since in self._left.items() if name in there or now - since < _LATE}
         idle = there - self._wanted - await self._needs.of_others() if self._needs.shared else set()

@@ -9,10 +9,10 @@ RENEW = 3.0
 
 
 class Needs:
-    """What this instance needs, and what others do."""
+    """The versions that this instance and others need."""
 
     def __init__(self, cache: Cache, group: str, instance: str) -> None:
-        """`group`: of the instances that share a server."""
+        """`group` names the instances that share a server."""
         self._cache, self._group, self._instance = cache, group, instance
 
     @property
@@ -26,7 +26,7 @@ class Needs:
             await self._cache.announce(self._group, self._instance, orjson.dumps(sorted(names)), _LEASE)
 
     async def of_others(self) -> set[str]:
-        """Raises unavailable: then nobody knows what may go."""
+        """The versions that other instances need. Raises unavailable."""
         if not self.shared:
             return set()
         said = await self._cache.members(self._group)

@@ -136,7 +136,7 @@ class TritonVersion:
             return await self._ask(inputs, outputs, deadline)
         except Gone as gone:
             broken = isinstance(gone, Broken)
-        # The server was started again, or somebody took the version away: what is pure may be asked once more.
+        # The server was restarted, or the version was removed: a prediction has no effect, so it is repeated.
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await self._keeper.heal(self, broken)

@@ -1,7 +1,7 @@
 """Tenants and keys in the gateway's database. They belong to a tenant, not to a project: the project is `default`.
 
-An administrator of the installation works on other tenants than his own, and every gateway holds all keys: those
-methods work for everybody, and `service` decides who may call them.
+Administrators of the installation work on tenants other than their own, and every gateway holds all keys: those
+methods work on all tenants, and `service` decides who may call them.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Budgets, what was used of them, and what it costs. All amounts are whole numbers in the unit of their meter."""
+"""Quotas, what was used of them, and what it costs. All amounts are whole numbers in the unit of their meter."""
 
 import re
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ class Meter(StrEnum):
 
 
 class Period(StrEnum):
-    """How long a budget lasts: for ever, or a calendar day or month of UTC."""
+    """How long a quota lasts: for ever, or a calendar day or month of UTC."""
 
     TOTAL = "total"
     DAY = "day"
@@ -62,7 +62,7 @@ class Amounts(NamedTuple):
 
 @dataclass(frozen=True)
 class Quota:
-    """A budget. `subject` is `tenant`, `project:<name>`, `key:<prefix>` or `user:<name>`."""
+    """A quota. `subject` is `tenant`, `project:<name>`, `key:<prefix>` or `user:<name>`."""
 
     quota: str
     tenant: str
@@ -94,9 +94,9 @@ class Standing(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the ledger: what somebody reserved for some work, and then what was used.
+    """An entry of the ledger: what was reserved for some work, and then what was used.
 
-    One that is `estimated` was charged in full because who held it never said what was used.
+    One that is `estimated` was charged in full because its holder never reported the use.
     """
 
     entry: str
@@ -173,7 +173,7 @@ class Sum(NamedTuple):
 
 
 def subjects(project: str, principal: str) -> tuple[str, str, str]:
-    """Whose budgets a use counts on: all of them must have room."""
+    """The subjects whose quotas a use counts on: all of them must have room."""
     return TENANT, f"project:{project}", principal
 
 
@@ -218,7 +218,7 @@ def bought(scarce: set[Meter], kind: str, prices: PriceList | None) -> set[Meter
 
 
 def exceeded(quota: Quota, balance: Balance, wanted: int, now: datetime) -> Failure:
-    """What somebody is told who would use more than is left: what runs out, and when there is more of it."""
+    """The refusal of a use of more than is left: which quota it is, and when it is renewed."""
     left = max(quota.amount - balance.spent - balance.reserved, 0)
     whole = {Period.TOTAL: "", Period.DAY: " for the day", Period.MONTH: " for the month"}[quota.period]
     detail = (
@@ -235,7 +235,7 @@ def _named(subject: str) -> str:
 
 
 def check(quota: Quota) -> None:
-    """Raises invalid_value for a budget that makes no sense."""
+    """Raises invalid_value for a quota that makes no sense."""
     if not _SUBJECT.match(quota.subject):
         raise invalid("/subject", "must be tenant, project:<name>, key:<8 characters> or user:<name>")
     if quota.meter is Meter.STORAGE and not quota.subject.startswith((TENANT, "project:")):

@@ -26,7 +26,7 @@ def prices_at(connection: Connection, at: datetime) -> PriceList | None:
 
 
 def prices_of(connection: Connection, version: int) -> PriceList | None:
-    """The list that a line was made with."""
+    """The list that an entry was made with."""
     row = connection.execute(select(price_list).where(price_list.c.version == version)).first()
     return as_prices(row) if row else None
 
@@ -44,7 +44,7 @@ def of(connection: Connection, found: Quota, start: datetime, keep: bool) -> Bal
 
 
 def move(connection: Connection, entry: Entry, reserved: Amounts, spent: Amounts) -> None:
-    """Adds a line that is written to the balances of its quotas, in the period that it began in.
+    """Adds an entry that is written to the balances of its quotas, in the period that it began in.
 
     One that is not there is summed up with it, and kept: nobody who only asks has to do that again and again.
     """

@@ -1,4 +1,4 @@
-"""The ledger: lines are reserved, and then settled or released, each once, whoever tries it how often."""
+"""The entries of the ledger: reserved, then settled or released, each exactly once."""
 
 import asyncio
 import logging
@@ -24,26 +24,26 @@ from services.kit.errors import Failure
 log = logging.getLogger(__name__)
 _NOTHING = Amounts()
 _PART = 8  # a reservation takes at most so much of what is left, so that others have something to take
-_ONCE = 500  # lines that one transaction charges
+_ONCE = 500  # entries that one transaction charges
 Tell = Callable[[Entry], Event]
 Clock = Callable[[Connection], datetime]
 
 
-_LOOK = 10.0  # seconds between looks for lines whose holder is gone
+_LOOK = 10.0  # seconds between looks for entries whose holder has gone
 
 
 class Entries:
-    """The only SQL on the ledger's lines. They are of many tenants at once: the platform's own work."""
+    """The only SQL on the ledger's entries. They are of many tenants at once: the platform's own work."""
 
     def __init__(self, db: Database, tell: Tell, clock: Clock = database_clock) -> None:
-        """`tell` makes the event of a line that was settled."""
+        """`tell` makes the event of an entry that was settled."""
         self._db, self._tell, self._clock = db, tell, clock
         self.near = db.near
 
     async def reserve(self, claims: Sequence[Claim]) -> list[Entry | Failure]:
-        """A line for each claim, with as much as could be reserved; quota_exceeded for one that has no room.
+        """An entry for each claim, with as much as could be reserved; quota_exceeded for one that has no room.
 
-        A claim that was made before has its line already. Raises unavailable.
+        A claim that was made before has its entry already. Raises unavailable.
         """
 
         def work(connection: Connection) -> list[Entry | Failure]:
@@ -83,9 +83,9 @@ class Entries:
     async def settle(
         self, used: Iterable[tuple[Entry, Amounts]], tallies: Iterable[Entry] = (), once: Once | None = None
     ) -> list[Entry]:
-        """Charges what was used of reserved lines and gives back the rest; adds lines that nobody reserved.
+        """Charges what was used of reserved entries and gives back the rest; adds entries that were not reserved.
 
-        A line that is no longer reserved stays as it is: somebody has charged it in full. Returns what was charged.
+        An entry that is no longer reserved stays as it is: it has been charged in full. Returns what was charged.
         """
         said, more = list(used), list(tallies)
 
@@ -123,7 +123,7 @@ class Entries:
             schema.outbox.add(connection, [self._tell(entry)])
 
     def _add(self, connection: Connection, entry: Entry, now: datetime) -> Entry | None:
-        """A line of what was used without a reservation, now or when it says; one that is there already stays."""
+        """An entry of what was used without a reservation, now or when it says; one that is there already stays."""
         if connection.execute(_one(entry)).first():
             return None
         time = min(entry.create_time, now) if entry.create_time != NEVER else now
@@ -152,7 +152,7 @@ class Entries:
             await self._db.run(work)
 
     async def conclude(self, ended: Entry) -> None:
-        """Charges what was used under a reference, once: the line that was reserved for it, or one of its own."""
+        """Charges what was used under a reference, once: the entry that was reserved for it, or one of its own."""
 
         def work(connection: Connection) -> None:
             now, row = self._clock(connection), connection.execute(_referred(ended, ended.reference)).first()
@@ -176,12 +176,12 @@ class Entries:
             await asyncio.sleep(_LOOK)
             try:
                 if ended := await self.recover(False):
-                    log.warning("%d lines of the ledger were ended for holders that are gone", ended)
+                    log.warning("%d entries of the ledger were ended for holders that are gone", ended)
             except Failure as failure:
-                log.info("lines of the ledger are not watched: %s", failure)
+                log.info("entries of the ledger are not watched: %s", failure)
 
     async def recover(self, everything: bool) -> int:
-        """Ends lines whose holder is gone: their time is over, or nobody else can hold the database (`everything`).
+        """Ends entries whose holder has gone: their lease is over, or no other process has the database (`everything`).
 
         What serving reserved is charged in full and marked estimated, all else released. Returns how many there were.
         """
@@ -209,7 +209,7 @@ class Entries:
 def _rooms(
     connection: Connection, scope: Scope, principal: str, now: datetime, keep: bool
 ) -> list[tuple[Quota, Balance]]:
-    """The budgets that somebody's use in a project counts on, with what is gone of them."""
+    """The quotas that limit a use in a project, with what is spent of them."""
     quotas = balances.quotas_on(connection, scope.tenant, domain.subjects(scope.project, principal))
     return [(found, balances.of(connection, found, domain.start(found.period, now), keep)) for found in quotas]
 

@@ -30,7 +30,7 @@ Tell = Callable[[Quota, datetime], Event]
 
 
 class Quotas:
-    """The only SQL on quotas and prices. `service` decides whose tenant somebody may work on."""
+    """The only SQL on quotas and prices. `service` decides on which tenants a caller may work."""
 
     def __init__(self, db: Database, clock: Clock = database_clock) -> None:
         self._db, self._clock = db, clock

@@ -15,7 +15,7 @@ _LENGTH = {Period.DAY: 10, Period.MONTH: 7}  # of 2026-11-22
 
 
 class Report:
-    """Reads settled lines."""
+    """Reads settled entries."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -1,4 +1,4 @@
-"""The tables of the ledger. They belong to a tenant; the project of a ledger's line is where the work was done."""
+"""The tables of the ledger. They belong to a tenant; the project of a ledger's entry is where the work was done."""
 
 from datetime import datetime
 from typing import Any
@@ -81,7 +81,7 @@ def as_quota(row: Row[Any]) -> Quota:
 
 
 def entry_row(of: Entry) -> dict[str, Any]:
-    """A line's columns."""
+    """An entry's columns."""
     row = vars(of) | {"state": of.state.value}
     for what in ("reserved", "used"):
         row |= {f"{what}_{meter}": amount for meter, amount in row.pop(what)._asdict().items()}
@@ -89,7 +89,7 @@ def entry_row(of: Entry) -> dict[str, Any]:
 
 
 def as_entry(row: Row[Any]) -> Entry:
-    """The line of a row."""
+    """The entry of a row."""
     said = row._asdict()
     for what in ("reserved", "used"):
         said[what] = Amounts(**{meter: said.pop(f"{what}_{meter}") for meter in METERS})

@@ -18,7 +18,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True)
 class Who:
-    """Whom a rule is about."""
+    """The callers that a rule is about."""
 
     principals: tuple[str, ...] = ()
     except_principals: tuple[str, ...] = ()

@@ -1,11 +1,11 @@
-"""What answers while a version cannot: said by who made it, step by step, each marked in the reply."""
+"""The substitutes of a version, as its serving settings say, in the order in which they are tried."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 from services.kit.errors import Code
 
-# What keeps a version from answering that another one may do better at.
+# Failures of a version that a substitute may answer.
 AWAY = (Code.OVERLOADED, Code.UNAVAILABLE)
 
 

@@ -81,14 +81,14 @@ class Pinned:
     version: Version
     # The caller named the version, so no other may answer.
     named: bool
-    # Nobody has it loaded, only others may answer for it.
+    # No instance has it loaded, only others may answer for it.
     away: bool = False
     # Rules may give the request to another version: `share` says which.
     shared: bool = False
 
 
 def hear(route: Route, release: Release, instances: frozenset[str] = frozenset()) -> Route:
-    """The route after the registry spoke; what is older than what was heard changes nothing.
+    """The route after a release has changed; an older generation changes nothing.
 
     `instances` are those that are expected to load what is new in it.
     """
@@ -98,7 +98,7 @@ def hear(route: Route, release: Release, instances: frozenset[str] = frozenset()
     if route.release:
         wanted = instances if release.generation > route.release.generation else route.wanted
         return _settle(replace(route, release=release, known=known, wanted=wanted))
-    # The first word after a start: what served goes on serving, and only a change under way wants to hear of us.
+    # The first release after a start: the serving version answers, and only a change under way is reported.
     same = release.serving == release.desired and not release.awaited
     reported = release.generation if same else 0
     first = replace(route, release=release, known=known, answering=release.serving, reported=reported)
@@ -113,7 +113,7 @@ def load(route: Route, version: int, instance: str, ready: bool) -> Route:
 
 
 def fail(route: Route, version: int, instance: str) -> Route:
-    """The route after an instance could not load a version: nobody waits for it."""
+    """The route after an instance could not load a version: it is no longer waited for."""
     gone = load(route, version, instance, False)
     desired = gone.release.desired if gone.release else None
     if desired is None or desired.number != version:
@@ -163,7 +163,7 @@ def _loaded(route: Route, number: int) -> bool:
 
 
 def unreported(route: Route) -> int:
-    """The generation that is applied and that nobody was told of; 0: none."""
+    """The generation that is applied and not yet reported; 0: none."""
     release = route.release
     if release is None or route.answering != release.desired or route.reported >= release.generation:
         return 0
@@ -174,7 +174,7 @@ def unreported(route: Route) -> int:
 def pin(route: Route | None, model: str, text: str, instead: bool = False) -> Pinned:
     """The version that answers a request. Raises not_found, or unavailable for one that is still being loaded.
 
-    `instead`: one that is not loaded and says who else may answer, or has others beside it, is `away`.
+    `instead`: one that is not loaded is `away` if it has substitutes, or shares its traffic.
     """
     if route is None or route.release is None:
         raise NotFound(f"there is no model {model}")
@@ -197,7 +197,7 @@ def share(route: Route, pinned: Pinned, caller: Caller, turn: Callable[[int], fl
 
 
 def absent(model: str, version: Version) -> Unavailable:
-    """A version is there and nobody has it loaded."""
+    """The failure for a version that no instance has loaded."""
     return Unavailable(f"{model} version {version.number} is being loaded", retry_after=_RETRY)
 
 

@@ -13,7 +13,7 @@ _WHOLE = 100.0
 
 
 class Caller(NamedTuple):
-    """Who asks: his id, and his request's headers by their names in small letters; None for what he has not sent."""
+    """The caller's id, and its headers by lower-case name; None for one that it has not sent."""
 
     id: str
     header: Callable[[str], str | None]
@@ -28,13 +28,13 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Some requests, and what answers them. What shares leave is for what serves."""
+    """Some requests, and the versions that answer them. What shares leave is for the serving version."""
 
     shares: tuple[Share, ...]
     header: str = ""
     values: frozenset[str] = frozenset()
     callers: tuple[str, ...] = ()
-    # By whose id, or by what header, the same version answers each time; empty: each request is shared out by itself.
+    # Whether a caller keeps its version, by its id or by a header; else each request is shared out by itself.
     sticky: bool = False
     sticky_header: str = ""
 
@@ -60,7 +60,7 @@ def choose(rules: Sequence[Rule], model: str, caller: Caller, turn: Callable[[in
 
 
 def _at(shares: Sequence[Share], point: float) -> int:
-    """Whose share of 100 percent a point is in."""
+    """The version in whose share of 100 percent a point is."""
     for version, percent in shares:
         point -= percent
         if point < 0:
@@ -69,7 +69,7 @@ def _at(shares: Sequence[Share], point: float) -> int:
 
 
 def _kept(rule: Rule, model: str, caller: Caller) -> int:
-    """Weighted rendezvous hashing: who has a version keeps it, unless another's share grows in relation to its share.
+    """Weighted rendezvous hashing: a caller keeps its version unless another's share grows in relation to its share.
 
     Each version, and what serves (0), draws a number for the caller, divided by its share; the least wins
     (Schindelhauer and Schomaker, "Weighted distributed hash tables", 2005).
@@ -85,6 +85,6 @@ def _kept(rule: Rule, model: str, caller: Caller) -> int:
 
 
 def _drawn(model: str, version: int, who: str) -> float:
-    """A number above 0, the same each time; over all who ask it is distributed exponentially."""
+    """A number above 0, the same each time, distributed exponentially over all callers."""
     digest = hashlib.blake2b(f"{model}/{version}/{who}".encode(), digest_size=8).digest()
     return -math.log((int.from_bytes(digest) + 1) / 2**64)

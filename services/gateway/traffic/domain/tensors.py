@@ -1,4 +1,4 @@
-"""Tensors as the Open Inference Protocol has them, and whether they are what a version takes.
+"""Tensors of the Open Inference Protocol, checked against the signature of a version.
 
 Values stay bytes, little endian and row major as in the protocol's binary extension, from the door to the engine.
 """
@@ -56,7 +56,7 @@ class Signature:
 
 
 class Fit:
-    """What was found of inputs that come again with other values: names, types, shapes and sizes stay as they are."""
+    """Remembers the check of inputs that come again with other values but the same names, types, shapes and sizes."""
 
     __slots__ = ("_rows", "_signature")
 
@@ -65,7 +65,7 @@ class Fit:
         self._rows = 0
 
     def check(self, signature: Signature, inputs: Sequence[Tensor], outputs: Sequence[str]) -> int:
-        """As `check`, which is asked for each signature once."""
+        """As `check`, which runs once for each signature."""
         if self._signature is not signature:
             self._rows = check(signature, inputs, outputs)
             self._signature = signature
