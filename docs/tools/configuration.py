@@ -27,39 +27,39 @@ from services.kit.telemetry.settings import OpenTelemetry
 
 _HEAD = """# Configuration
 
-Everything is said by environment variables, read once at start; an empty list of them is the laptop's setting. This
-page is made from the code by `make docs`.
+All settings are environment variables, read once at start; the defaults are those of a laptop. This page is
+generated from the code by `make docs`.
 
-A process refuses to start when a variable beginning with `AIMASS_` is one that nothing reads, or has a value that
-cannot be. It names all of them at once. Variables of other programs and of [the client](#the-client) are left alone.
+A process does not start if a variable that begins with `AIMASS_` is unknown or has an invalid value; it names all of
+them. Variables of other programs and of [the client](#the-client) are ignored.
 
-**Secrets** are marked. They are printed nowhere. Each can be in a file instead:
-`AIMASS_BUS_URL_FILE=/run/secrets/bus_url` is read in place of `AIMASS_BUS_URL`; only one of the two may be set. White
-space around the content does not count.
+**Secrets** are marked, and never printed. Each can be read from a file instead:
+`AIMASS_BUS_URL_FILE=/run/secrets/bus_url` replaces `AIMASS_BUS_URL`; only one of the two may be set. White space around
+the content is ignored.
 """
 _CLIENT = """
 ## The client
 
-The `aimass` command and the Python client read these. What is passed as an argument counts more; [the
-guide](guides/sdk.md) says in which order places are asked.
+The command `aimass` and the Python client read these variables. Arguments take precedence; [The Python
+client](guides/sdk.md) has the whole order.
 
 | Variable | Meaning |
 |---|---|
-| `AIMASS_URL`, `AIMASS_KEY` | Where the gateway is, and the key that is shown to it (secret). |
-| `AIMASS_SIGNING` | Signs requests, shows no key: a signing secret, a file with it, or `KEY:FILE` (a private key). |
-| `AIMASS_RECEIPTS` | A file to which the command line adds the receipts of answers. |
-| `AIMASS_CA` | A PEM file of the authority that the gateway's certificate must be of. Empty: those of the system. |
-| `AIMASS_PROJECT` | The project of the commands; of a program it is an argument. Empty: `default`. |
-| `AIMASS_HOME` | An installation on this machine: its gateway and first key are found. Empty: `.aimass` here. |
-| `XDG_CONFIG_HOME` | Where `aimass login` keeps address and key, in `aimass/config.toml`. Empty: `~/.config`. |
+| `AIMASS_URL`, `AIMASS_KEY` | The address of the gateway, and the API key (secret). |
+| `AIMASS_SIGNING` | Signs requests, sends no key: a signing secret, a file with it, or `KEY:FILE` (a private key). |
+| `AIMASS_RECEIPTS` | A file to which the command line appends the receipts of answers. |
+| `AIMASS_CA` | A PEM file of the authority of the gateway's certificate. Empty: those of the system. |
+| `AIMASS_PROJECT` | The project of commands; in programs it is an argument. Empty: `default`. |
+| `AIMASS_HOME` | The home folder of an installation here, whose address and first key are used. Empty: `.aimass`. |
+| `XDG_CONFIG_HOME` | Where `aimass login` saves address and key, as `aimass/config.toml`. Empty: `~/.config`. |
 """
 _OTEL = """
 ## Telemetry for a collector
 
-Logs, spans and figures go to the log centre in any case. Where one of the addresses below is set they go there as
-well, in OTLP. These are the standard variables of OpenTelemetry, as far as they are read; an empty one is one that is
-not set. A collector that is away costs nothing but what it misses: 16 MiB of each signal wait for it, the oldest are
-dropped and counted in `aimass_telemetry_dropped_total`. Logs and spans leave at once, figures once a minute.
+Logs, spans and metrics are sent to the log centre in any case, and to a collector too, as OTLP, if one of these
+addresses is set. These are standard variables of OpenTelemetry; others of that standard are not read, and an empty one
+counts as unset. While a collector is unavailable 16 MiB of each signal are buffered; then the oldest are dropped and
+counted in `aimass_telemetry_dropped_total`. Logs and spans are sent at once, metrics once a minute.
 """
 
 

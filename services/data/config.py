@@ -10,27 +10,27 @@ class Config(Settings):
 
     prefix = "AIMASS_DATA_"
 
-    # host:port where other processes reach it; empty: nowhere.
+    # host:port where other processes reach this service. Empty: nowhere.
     listen: Address = ""
-    # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
+    # The database. Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
     database_url: DatabaseUrl = SecretStr("")
-    # Folders that file and SQLite sources may lie in, separated as in PATH; `{tenant}` becomes the tenant's name, and a
-    # folder without it is open to every tenant. Empty: `<home>/import/{tenant}`. Relative paths begin at the first.
+    # Folders of file and SQLite sources, separated as in PATH; `{tenant}` stands for the tenant's name, and a folder
+    # without it is open to every tenant. Relative paths start at the first. Empty: `<home>/import/{tenant}`.
     file_roots: str = ""
-    # MiB that one upload may have.
+    # The largest upload in MiB.
     upload_mib: int = Field(4096, gt=0)
-    # What one extraction may take, and how many run at once.
+    # Time and memory of one extraction, and how many run at once.
     extraction_seconds: float = Field(3600.0, gt=0)
     extraction_memory_mib: int = Field(2048, gt=0)
     extractions_at_once: int = Field(2, ge=1)
-    # What one query may take, and how many run at once.
+    # Time and memory of one query, and how many run at once.
     query_seconds: float = Field(30.0, gt=0)
     query_memory_mib: int = Field(2048, gt=0)
     queries_at_once: int = Field(2, ge=1)
-    # What one step of a pipeline may take, and how many pipelines run at once.
+    # Time and memory of one step of a pipeline, and how many pipelines run at once.
     pipeline_seconds: float = Field(3600.0, gt=0)
     pipeline_memory_mib: int = Field(4096, gt=0)
     pipelines_at_once: int = Field(2, ge=1)
-    # What one fitting of a feature set may take; one runs at a time.
+    # Time and memory of one fitting of a feature set; one runs at a time.
     fitting_seconds: float = Field(3600.0, gt=0)
     fitting_memory_mib: int = Field(4096, gt=0)

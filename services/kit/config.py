@@ -1,4 +1,4 @@
-"""Settings from the environment, read once at start. Nothing else in the house reads it."""
+"""Settings from the environment, read once at start. No other module reads it."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,11 +15,11 @@ T = TypeVar("T", str, SecretStr)
 
 
 class ConfigError(Exception):
-    """The environment does not fit the settings; the text names every variable that is wrong."""
+    """The environment has wrong settings; the text names every variable that is wrong."""
 
 
 def _form(form: str, pattern: str) -> AfterValidator:
-    """What is empty or of a form, which is said where it is neither; a secret is not repeated."""
+    """Checks that a value is empty or matches; otherwise the error says `form`, and never the value."""
 
     def check(value: T) -> T:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -45,69 +45,68 @@ class Settings(BaseModel):
 
     @classmethod
     def variables(cls) -> dict[str, tuple[str, FieldInfo]]:
-        """Every variable that this class knows, with the field it sets."""
+        """The variables of this class, with the fields that they set."""
         known = {f"{cls.prefix}{name}".upper(): (name, field) for name, field in cls.model_fields.items()}
         secret = {f"{v}_FILE": (n, f) for v, (n, f) in known.items() if f.annotation in (SecretStr, SecretStr | None)}
         return known | secret
 
 
 class Installation(Settings):
-    """What every process of an installation shares."""
+    """The settings of every process."""
 
     prefix = "AIMASS_"
 
-    # Everything the near mode keeps.
+    # The home folder: all that near adapters store.
     home: Path = Path(".aimass")
-    # Empty: the log in `home`; grpc://host:port: the process that holds it; kafka://host:port,...: Kafka, with
-    # ?partitions=12&replication=1 for topics that are made, and kafka+ssl:// for TLS.
+    # The bus. Empty: a file in `home`; grpc://host:port: the process that holds that file; kafka://host:port,...:
+    # Kafka, with ?partitions=12&replication=1 for new topics; kafka+ssl:// for TLS.
     bus_url: SecretStr = SecretStr("")
-    # host:port where this process offers its bus to others; empty: nowhere.
+    # host:port where this process serves its bus to other processes. Empty: nowhere.
     bus_listen: Address = ""
-    # Counters, leases and small values. Empty: in this process; redis://host:port/0, rediss:// for TLS.
+    # The cache of counters, leases and small values. Empty: in this process; redis://host:port/0; rediss:// for TLS.
     cache_url: SecretStr = SecretStr("")
-    # Whether a Redis older than 7 will do: its users cannot be held to our scripts.
+    # Whether Redis may be older than 7, where users cannot be restricted to our scripts.
     cache_any_version: bool = False
-    # Empty: every service is in this process; static:registry=10.0.0.1:9101|10.0.0.2:9101;weight=3,...;
-    # dns:registry=registry:9101,...; redis://host:port/0: leases in Redis, where every process says where it is.
+    # Where other services are. Empty: all in this process; static:registry=10.0.0.1:9101|10.0.0.2:9101;weight=3,...;
+    # dns:registry=registry:9101,...; redis://host:port/0: every process announces itself by a lease in Redis.
     discovery_url: SecretStr = SecretStr("")
-    # How many calls others send this process where they choose by weights, in relation to others; said in its lease.
+    # The weight of this process among the instances of its services, where calls are balanced by weight.
     weight: int = Field(1, ge=1, le=1000)
-    # What others call this machine when `listen` of a service names no address; empty: its host name.
+    # The host that this process announces when a service listens on all addresses. Empty: the host name.
     advertise_host: str = ""
-    # Percent of the disk of `home` from which on nothing large is written: uploads, data sets, log segments. Reads and
-    # small writes go on. 100: until it is full.
+    # How full the disk of `home` may be, in percent, before uploads, data sets and log segments are refused. Reads and
+    # small writes continue. 100: no limit.
     disk_percent: int = Field(90, ge=0, le=100)
-    # Empty: folders in `home`; s3://bucket/prefix?endpoint=https://host:port&region=us-east-1.
+    # Where blobs and tables are. Empty: in `home`; s3://bucket/prefix?endpoint=https://host:port&region=us-east-1.
     blobs_url: SecretStr = SecretStr("")
     blobs_access_key: SecretStr = SecretStr("")
     blobs_secret_key: SecretStr = SecretStr("")
-    # MiB of far blobs and tables that are kept in `home` as copies while nobody uses them.
+    # MiB of far blobs and tables that are cached in `home`, without those in use.
     blobs_cache_mib: int = Field(20480, ge=0)
-    # A folder with ca.pem, cert.pem and key.pem: calls between processes are then TLS both ways, and servers that are
-    # spoken to over TLS are shown the certificate. Empty: plain.
+    # A folder with ca.pem, cert.pem and key.pem: calls between processes use mutual TLS, and TLS servers get the client
+    # certificate. Empty: no TLS.
     tls_dir: Path | None = None
-    # Where processes publish the keys that their tokens are verified with; several machines share it. Empty: in `home`.
+    # The folder of the public keys that verify tokens between services; all machines share it. Empty: in `home`.
     keys_dir: Path | None = None
-    # 32 bytes as base64 that seal secrets in databases and wrap the keys of tenants; several machines share them.
-    # Empty: a file in `home`; where blobs are in a bucket they, tables and records lie plain, and each process says so
-    # when it starts.
+    # The secrets key, 32 bytes as base64: encrypts secrets in databases and wraps tenant keys; all machines share it.
+    # Empty: a file in `home`; with a bucket, blobs, tables and records are then stored in plain, and each process logs
+    # that when it starts.
     secrets_key: SecretStr = SecretStr("")
-    # Keys like it, comma-separated, that still open what they have sealed, while the key is changed.
+    # Other secrets keys, comma-separated, which only decrypt, while the secrets key is changed.
     secrets_old_keys: SecretStr = SecretStr("")
-    # A TOML table of internal calls: deadline, breaker, callers, balancing, checks, ejection. Empty: what the contract
-    # says.
+    # The calls file, in TOML: deadlines, callers, breakers, balancing, health checks and ejection of internal calls.
+    # Empty: those of the contract.
     calls_file: Path | None = None
-    # host:port where a process shows its figures (/metrics) and its health; host:first-last: the first port that is
-    # free, which `observed` in the home folder names; empty: nowhere.
+    # host:port of metrics (/metrics) and health; host:first-last: the first free port, which is written to `observed`
+    # in the home folder. Empty: nowhere.
     observe_listen: AddressRange = ""
-    # host or host:port, comma-separated, that outgoing calls may reach although they are not public.
+    # Private addresses that outgoing calls may reach: host or host:port, comma-separated.
     egress_allow: str = ""
-    # The least that goes into log files and to the log centre.
+    # The lowest level of log lines that are written to log files and the log centre.
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    # Seconds that requests in flight may take after SIGTERM.
+    # Seconds that requests in flight may still take after SIGTERM.
     drain_seconds: float = Field(30.0, ge=0)
-    # Seconds that other processes may still begin calls after SIGTERM, so that they can notice; thrice as long while
-    # they do.
+    # Seconds in which other processes may still start calls after SIGTERM; up to three times as long while they do.
     drain_accept_seconds: float = Field(2.0, ge=0)
 
 
@@ -118,7 +117,7 @@ def load(kind: type[S], env: Mapping[str, str]) -> S:
     for variable, (name, _) in variables.items():
         if variable not in env:
             continue
-        # A setting may be a file's name itself: then its variable ends so as well.
+        # The name of a setting may end with _FILE itself.
         secret = variable.endswith("_FILE") and not name.endswith("_file")
         if name in values:
             wrong.append(f"{variable.removesuffix('_FILE')} and {variable}: only one of them may be set")

@@ -10,16 +10,16 @@ class Config(Settings):
 
     prefix = "AIMASS_REGISTRY_"
 
-    # host:port where other processes reach it; empty: nowhere.
+    # host:port where other processes reach this service. Empty: nowhere.
     listen: Address = ""
-    # Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
+    # The database. Empty: SQLite in the home folder; postgresql+psycopg://user:password@host/database.
     database_url: DatabaseUrl = SecretStr("")
-    # Seconds that a change of a release may take until every gateway has switched; then it fails.
+    # Seconds after which a change of a release fails if not every gateway has switched.
     change_seconds: float = Field(120.0, gt=0)
-    # Gateway processes that must have switched before a change is done, unless leases say which live.
+    # How many gateways must have switched, if discovery has no leases to tell which are running.
     gateways: int = Field(1, ge=1)
-    # Seconds and memory that looking at an uploaded graph may take.
+    # Time and memory of the inspection of an uploaded graph.
     inspect_seconds: float = Field(45.0, gt=0)
     inspect_memory_mib: int = Field(2048, gt=0)
-    # The largest model.onnx.
+    # The largest model.onnx in MiB.
     model_mib: int = Field(512, gt=0)

@@ -17,27 +17,27 @@ class OpenTelemetry(Settings):
 
     prefix = "OTEL_"
 
-    # Whether nothing goes to a collector, whatever else is set.
+    # Whether nothing is sent to a collector, whatever else is set.
     sdk_disabled: bool = False
-    # What a process is called at the collector. Empty: aimass; aimass-<service> when it has one only.
+    # The service name at the collector. Empty: aimass-<service> for a process with one service, otherwise aimass.
     service_name: str = ""
-    # More attributes of the process: key=value,key=value, values as in URLs.
+    # Further attributes of the process: key=value,key=value, URL-encoded.
     resource_attributes: str = ""
-    # A collector, http://host:port or https://host:port; over HTTP the path of each signal is added. Empty: none.
+    # The collector, http://host:port or https://host:port; for HTTP the path of each signal is appended. Empty: none.
     exporter_otlp_endpoint: str = ""
-    # A collector for one signal; over HTTP the whole URL.
+    # The collector of one signal; for HTTP the whole URL.
     exporter_otlp_traces_endpoint: str = ""
     exporter_otlp_metrics_endpoint: str = ""
     exporter_otlp_logs_endpoint: str = ""
-    # How it is spoken to.
+    # The protocol.
     exporter_otlp_protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
-    # What is sent along, such as a key: name=value,name=value, values as in URLs.
+    # Headers, such as a key: name=value,name=value, URL-encoded.
     exporter_otlp_headers: SecretStr = SecretStr("")
-    # Milliseconds that a collector may take for a batch.
+    # Milliseconds that the collector may take for a batch.
     exporter_otlp_timeout: int = Field(default=10_000, gt=0)
     # Whether batches are compressed.
     exporter_otlp_compression: Literal["none", "gzip"] = "none"
-    # A PEM file of who may have signed a collector's certificate. Empty: whom the system believes.
+    # A PEM file of the authorities of the collector's certificate. Empty: those of the system.
     exporter_otlp_certificate: Path | None = None
 
     @property
