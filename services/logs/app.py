@@ -35,7 +35,8 @@ def build(config: Config, runtime: Runtime) -> App:
     db = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     privacy = Privacy(PrivacyStore(db), runtime.vault.derive)
     segments = Segments(store / "records", config.segment_bytes, config.segment_seconds)
-    ingest = Ingest(segments, privacy.clean, runtime.space.check, runtime.storage.keys)
+    keys = runtime.storage.keys
+    ingest = Ingest(segments, privacy.clean, runtime.space.check, keys)
     search = Search(ingest, Index(store / "index"))
     forgotten = Forgotten(store / "forgotten", ingest, search.forget)
 
@@ -69,7 +70,7 @@ def build(config: Config, runtime: Runtime) -> App:
         start=[privacy.load, forgotten.load, ingest.open],
         tasks=[
             secrets.renew,
-            ingest.look_after_keys,
+            *([keys.follow] if keys else []),  # so that no batch waits for the store of keys
             *(intake.run, search.follow, subscriptions.follow, deliveries.run, monitors.follow),
         ],
         close=[egress.close, search.close, close_ingest],

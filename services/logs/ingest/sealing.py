@@ -65,11 +65,6 @@ class Sealing:
         self._told = set[object]()
         self.damaged = 0
 
-    async def follow(self) -> None:
-        """The task that keeps what is known of keys fresh: no batch waits for a look at their store."""
-        if self._keys:
-            await self._keys.follow()
-
     async def current(self, tenants: Iterable[str]) -> Mapping[str, Key]:
         """What seals now for each of tenants; nothing for those whose keys are destroyed.
 

@@ -75,10 +75,6 @@ class Ingest:
         """Recovers what a crash left."""
         await self._in_thread(self._segments.open)
 
-    async def look_after_keys(self) -> None:
-        """The task that keeps fresh what is known of the keys of tenants."""
-        await self._sealing.follow()
-
     async def _in_thread(self, work: Callable[..., T], *about: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *about)
 
