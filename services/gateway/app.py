@@ -51,8 +51,8 @@ from services.kit import telemetry
 from services.kit.app import App, Runtime
 from services.kit.config import ConfigError
 from services.kit.db import Database
+from services.kit.forgetting import dropping
 from services.kit.inbox import Handler, Listener
-from services.kit.tenant_rows import dropping
 
 if TYPE_CHECKING:
     from services.gateway.issuers.bearers import Bearers

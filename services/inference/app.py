@@ -13,10 +13,9 @@ from services.inference.service.catalogue import Catalogue, Surroundings
 from services.inference.service.inference import Inference
 from services.inference.store import Store
 from services.kit.app import App, Runtime
-from services.kit.forgetting import each
+from services.kit.forgetting import dropping, each
 from services.kit.frames_door import FramesDoor
 from services.kit.inbox import Listener
-from services.kit.tenant_rows import dropping
 
 _ENGINES = "aimass.v1.Engines"
 

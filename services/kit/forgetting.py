@@ -1,46 +1,51 @@
-"""What is left of tenants whose keys are destroyed, dropped by each process: a copy of it, rows, files that lay plain.
+"""What is left of tenants whose keys are destroyed, dropped by each process: copies, rows, files that lay plain.
 
-The store of keys says whose are destroyed, to a process that was away or was killed as to one that runs. What is
-dropped is looked for again with the next look, and every hour: work that was under way may write something still.
+The store of keys says whose keys are destroyed, so a process that was away or was killed learns it as well. What was
+dropped is dropped a second time with the next look, and again every hour: work that was under way may still have
+written something.
 """
 
 import asyncio
 import contextlib
 import logging
-import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
+from sqlalchemy import MetaData, Table, delete, select, tuple_
+from sqlalchemy.engine import Connection
+
+from services.kit import tenancy
+from services.kit.db import Database
 from services.kit.disk import clear
 from services.kit.errors import Failure
 
 log = logging.getLogger(__name__)
 Destroyed = Callable[[], Awaitable[Sequence[str]]]
 Forget = Callable[[Sequence[str]], Awaitable[None]]
-_LOOK = 60.0  # seconds between two looks whether there is another one
-_AGAIN = 10.0  # seconds after one that failed, twice as long each time
-_TWICE = 2  # the second time what work that was under way has written behind the first
-_LOOKS = 60  # from one to the next that drops what came behind the last
-_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
+_LOOK = 60.0  # seconds between two looks into the store of keys
+_AGAIN = 10.0  # seconds until what failed is tried again; doubled with each failure
+_TWICE = 2  # times that each tenant is dropped between two full rounds
+_LOOKS = 60  # looks between two full rounds, in which all tenants are dropped again
+_ROWS = 5_000  # of one transaction: others must not wait for long
 
 
 class Forgetting:
-    """The task of a process: drops what there is of tenants whose keys are destroyed."""
+    """The task of a process that drops what it has of tenants whose keys are destroyed."""
 
     def __init__(self, destroyed: Destroyed) -> None:
-        """`destroyed` says whose keys are, for all processes of the installation."""
+        """`destroyed` lists the tenants whose keys are destroyed, in the whole installation."""
         self._destroyed = destroyed
         self._news: list[asyncio.Event] = []
-        self._unanswered = ""  # why the last question could not be answered; every part asks, and one says so
+        self._unanswered = ""  # why the last question failed; all parts ask, and only one logs it
 
     def wake(self) -> None:
-        """Somebody's keys were destroyed just now: looks at once."""
+        """Looks at once: keys have just been destroyed."""
         for news in self._news:
             news.set()
 
     async def run(self, forget: Iterable[Forget], every: float = _LOOK, again: float = _AGAIN) -> None:
-        """For ever. What fails is done again; what takes long holds up nothing else."""
+        """Runs until it is cancelled. Each part is tried again by itself, so that one that is slow delays no other."""
         async with asyncio.TaskGroup() as group:
             for part in forget:
                 self._news.append(news := asyncio.Event())
@@ -57,13 +62,13 @@ class Forgetting:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(every if well else pause):
                     await news.wait()
-            # Later and later: it is done again for all of them, not only for the one that is in the way.
+            # A growing pause: each try drops all tenants again, not only the one that failed.
             pause = again if well else min(2 * pause, every)
 
     async def _look(self, part: Forget, done: Counter[str]) -> bool:
         found = list[str]()
         try:
-            found = [name for name in await self._asked() if done[name] < _TWICE and _TENANT.match(name)]
+            found = [name for name in await self._asked() if done[name] < _TWICE and tenancy.is_name(name)]
             if found:
                 await part(found)
         except (Failure, OSError) as failure:
@@ -71,14 +76,14 @@ class Forgetting:
                 log.warning("what %s had is dropped later: %s", ", ".join(found), failure)
             return False
         except Exception:
-            # A bug must not keep for good what another try can drop.
+            # A bug in one try must not end the task: the next one may succeed.
             log.exception("what %s had is dropped later", ", ".join(found))
             return False
         done.update(found)
         return True
 
     async def _asked(self) -> Sequence[str]:
-        """Whose keys are destroyed. Raises what the store of keys raises, which is said once until it answers."""
+        """The tenants whose keys are destroyed. Raises what the store of keys raises, which is logged once."""
         try:
             found = await self._destroyed()
         except (Failure, OSError) as failure:
@@ -91,7 +96,7 @@ class Forgetting:
 
 
 def each(forget: Callable[[str], Awaitable[None]]) -> Forget:
-    """What drops tenants one by one: all that it can, before it says what fails."""
+    """Drops tenants one by one: tries all of them, then raises the last failure."""
 
     async def all_of(tenants: Sequence[str]) -> None:
         failed: Exception | None = None
@@ -107,13 +112,35 @@ def each(forget: Callable[[str], Awaitable[None]]) -> Forget:
 
 
 def clearing(*folders: Path) -> Forget:
-    """Drops what folders have below a tenant's name."""
+    """Drops the tenant's folder in each of these."""
 
     async def forget(tenant: str) -> None:
         for folder in folders:
             await asyncio.to_thread(clear, folder / tenant)
 
     return each(forget)
+
+
+def dropping(db: Database, metadata: MetaData, kept: Collection[str] = ()) -> Forget:
+    """Drops the tenant's rows from all tables that have a column `tenant`, except those whose names are `kept`."""
+    tables = [table for table in metadata.tables.values() if "tenant" in table.c and table.name not in kept]
+
+    async def forget(tenant: str) -> None:
+        with tenancy.everybody():
+            for table in tables:
+                while await db.run(lambda connection, table=table: _drop_rows(connection, table, tenant)):  # type: ignore[misc]
+                    pass
+
+    return each(forget)
+
+
+def _drop_rows(connection: Connection, table: Table, tenant: str) -> bool:
+    """Whether there may be more."""
+    key = list(table.primary_key)
+    some = select(*key).where(table.c.tenant == tenant).limit(_ROWS)
+    if connection.dialect.name == "sqlite":  # else the bytes stay in the file until others take their place
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+    return connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount == _ROWS
 
 
 async def nobody() -> Sequence[str]:

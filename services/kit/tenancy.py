@@ -5,15 +5,24 @@ tenant compares its rows with what the transaction says here, so that a conditio
 """
 
 import contextlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import TypeVar
 
 from services.kit.auth import SYSTEM
 
 T = TypeVar("T")
 EVERYBODY = "*"  # cannot be a tenant's name
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 _current: ContextVar[str] = ContextVar("tenant", default=EVERYBODY)
+
+
+@lru_cache(maxsize=4096)
+def is_name(text: str) -> bool:
+    """Whether a text can be a tenant's name, and so a folder's."""
+    return _NAME.match(text) is not None
 
 
 def current() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.kit.app import App, Runtime
 from services.kit.bus import Event
 from services.kit.egress import Egress
-from services.kit.tenant_rows import dropping
+from services.kit.forgetting import dropping
 from services.logs.config import Config
 from services.logs.database import open_database, schema
 from services.logs.ingest.api import Intake

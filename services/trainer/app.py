@@ -5,7 +5,7 @@ from typing import Any
 
 from services.kit.app import App, Runtime
 from services.kit.auth import Scope
-from services.kit.tenant_rows import dropping
+from services.kit.forgetting import dropping
 from services.trainer.config import Config
 from services.trainer.database import open_database, schema
 from services.trainer.jobs.api import JobsApi

@@ -8,13 +8,13 @@ segment and the number of its frame's first record. One whose head is zeros had 
 import asyncio
 import contextlib
 import logging
-import re
 import struct
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple, TypeVar
 
+from services.kit import tenancy
+from services.kit.auth import SYSTEM
 from services.kit.errors import Code, FailedPrecondition, Failure
 from services.kit.sealed import HEAD, Box, Key, Thing, box_of, number_of
 from services.kit.tenant_keys import KeyMissing, KeysDestroyed, TenantKeys
@@ -27,7 +27,6 @@ KIND = "records"
 _SEALED = b"\x02"  # what zlib makes begins with another
 _RUN = struct.Struct("<IIB")
 _AT_ONCE = 16  # keys that are on their way at a time
-_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 Parts = Mapping[str, Sequence[Kept]]
 Named = tuple[str, int]  # a key: its tenant and its number
 N = TypeVar("N", str, Named)
@@ -199,12 +198,7 @@ def _thing(tenant: str, segment: int) -> Thing:
 
 def _owner(tenant: str) -> str:
     """Under whose key records lie: of what is no tenant's name, and has no keys, under those of the house."""
-    return tenant if _is_name(tenant) else "system"
-
-
-@lru_cache(maxsize=4096)
-def _is_name(tenant: str) -> bool:
-    return _TENANT.match(tenant) is not None
+    return tenant if tenancy.is_name(tenant) else SYSTEM
 
 
 async def _each(

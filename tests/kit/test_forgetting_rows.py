@@ -8,7 +8,7 @@ from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, func, ins
 
 from services.kit import tenancy
 from services.kit.db import Database, scoped
-from services.kit.tenant_rows import dropping
+from services.kit.forgetting import dropping
 from tests.kit.conftest import migrations
 
 METADATA = MetaData()
