@@ -15,8 +15,8 @@ from services.kit.errors import Unavailable
 from services.kit.leases import Leases
 from services.kit.space import Space
 from services.kit.stack import stack_of
-from services.kit.stack.moment import moment
 from services.kit.stack.offsets_kafka import Offsets
+from services.kit.stack.snapshot import snapshot
 from tests.kit.test_stack import settings
 from tests.support.servers import address, database
 
@@ -79,7 +79,7 @@ async def test_nobody_s_events_are_held_back_for_a_backlog(tmp_path: Path, group
     stack = replace(stack_of(settings(tmp_path)), bus_url=url, databases={"logs": where}, space=space)
 
     def wait() -> None:
-        with moment(stack, Offsets(url, None, {group: frozenset({topic})}), seconds=1.0, most=1.0):
+        with snapshot(stack, Offsets(url, None, {group: frozenset({topic})}), seconds=1.0, most=1.0):
             raise AssertionError("nobody has read the event")
 
     with pytest.raises(Unavailable, match=said):

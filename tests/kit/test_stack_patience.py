@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.kit.stack.moment import Patience
+from services.kit.stack.snapshot import Patience
 
 
 class Clock:

@@ -1,6 +1,6 @@
-"""A whole installation on servers in one file, and back: `python -m services --backup FILE`, `--restore FILE`.
+"""Backup of a stack, an installation on servers, to one file, and its restore: `python -m services --backup FILE`.
 
-The settings are those of the six services, and the home folder that of the log centre. See decision 27.
+It reads the settings of all six services; the home folder is the log centre's. See decision 27.
 """
 
 import os
@@ -13,8 +13,8 @@ from aimass.backup import Made, broken
 from aimass.failures import Failure as ArchiveFailure
 from services.kit.config import ConfigError
 from services.kit.errors import Failure
-from services.kit.stack.place import Stack, stack_of
 from services.kit.stack.reading import read
+from services.kit.stack.settings import Stack, stack_of
 from services.kit.stack.writing import write
 
 __all__ = ["Stack", "command", "read", "stack_of", "write"]
@@ -22,7 +22,7 @@ _VERBS: Mapping[str, Callable[[Stack, Path], Made]] = {"--backup": write, "--res
 
 
 def command(arguments: Sequence[str], env: Mapping[str, str] = os.environ) -> int:
-    """The exit status: 2 for settings or arguments that cannot be, 1 for what failed; says why on stderr."""
+    """Returns the exit status: 2 for wrong settings or arguments, 1 for a failure, which stderr explains."""
     if len(arguments) != 2 or arguments[0] not in _VERBS:
         print("say --backup FILE or --restore FILE", file=sys.stderr)
         return 2
@@ -35,7 +35,7 @@ def command(arguments: Sequence[str], env: Mapping[str, str] = os.environ) -> in
     except (ArchiveFailure, Failure) as failure:
         print(failure, file=sys.stderr)
         return 1
-    except OSError as error:  # of a restore: a backup says it of its file
+    except OSError as error:  # of a restore: a backup turns errors of its file into failures itself
         print(broken(error, error.filename or env.get("AIMASS_HOME", "the home folder")), file=sys.stderr)
         return 1
     seconds = time.monotonic() - began

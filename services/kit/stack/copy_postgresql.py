@@ -1,4 +1,4 @@
-"""One service's PostgreSQL database in an archive, and back: its rows as COPY's text, one file per table."""
+"""One service's PostgreSQL database, to an archive and back: rows in COPY's text format, one file per table."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,14 +18,14 @@ from services.kit.migrations import bring_up
 from services.kit.tenancy import EVERYBODY
 from services.kit.tls import Credentials
 
-_MARK = "restored_from"  # a table that is there until the whole stack is restored
+_MARK = "restored_from"  # a table that exists until the whole stack is restored
 _REVISION = "alembic_version"
 _SESSION = {
     "aimass.tenant": EVERYBODY,
     "client_encoding": "UTF8",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
-    # A service that runs must not be kept waiting behind a restore that waits for it.
+    # A restore that waits for a lock would block the running service behind it.
     "lock_timeout": "10s",
     "timezone": "UTC",
     "extra_float_digits": "1",
@@ -49,7 +49,7 @@ Columns = dict[str, list[str]]
 
 @contextmanager
 def session(url: str, isolation: str, credentials: Credentials | None = None) -> Iterator[Connection]:
-    """One connection and its transaction, which is committed by who wants it. Raises unavailable."""
+    """One connection and its transaction, which the caller commits. Raises unavailable, conflict for a lock."""
     engine = create_engine(url, poolclass=NullPool, connect_args=_OPTIONS, isolation_level=isolation)
     if credentials:
         show(engine, credentials)
@@ -58,7 +58,7 @@ def session(url: str, isolation: str, credentials: Credentials | None = None) ->
             yield connection
     except Exception as error:
         cause: Any = error.orig if isinstance(error, DBAPIError) else error
-        if not isinstance(cause, engine.dialect.loaded_dbapi.Error):  # what COPY raises comes as it is
+        if not isinstance(cause, engine.dialect.loaded_dbapi.Error):  # not the driver's: raised in the block
             raise
         if getattr(cause, "sqlstate", None) == "55P03":
             raise Failure(Code.CONFLICT, "somebody uses a database: stop the services") from error
@@ -74,12 +74,12 @@ def tables(connection: Connection) -> Columns:
 
 
 def counters(connection: Connection) -> dict[str, int]:
-    """How far each sequence has counted; those that have not begun are left out."""
+    """The last value of each sequence that has been used."""
     return {name: last for name, last in connection.execute(_COUNTERS) if last is not None}
 
 
 def revision(connection: Connection) -> str:
-    """The last revision of the schema; empty when there is none."""
+    """The schema's revision; empty for an empty database."""
     there = connection.execute(text("SELECT to_regclass(:name)"), {"name": _REVISION}).scalar()
     found = connection.exec_driver_sql(f"SELECT version_num FROM {_REVISION}").scalar() if there else ""
     return str(found or "")
@@ -100,19 +100,19 @@ def load(connection: Connection, table: str, columns: Iterable[str], pieces: Ite
 
 
 def restored_from(connection: Connection) -> str:
-    """The archive that this database has been restored from while others of its stack have not; empty when none."""
+    """The digest of the archive that this database was restored from, while the stack's restore is unfinished."""
     there = connection.execute(text("SELECT to_regclass(:name)"), {"name": _MARK}).scalar()
     return str(connection.exec_driver_sql(f"SELECT archive FROM {_MARK}").scalar()) if there else ""
 
 
 def forget_restore(connection: Connection) -> None:
-    """Takes that note away."""
+    """Drops the mark that `restored_from` reads."""
     connection.exec_driver_sql(f"DROP TABLE IF EXISTS {_MARK}")
     connection.commit()
 
 
 def occupied(connection: Connection) -> str:
-    """A table that has rows, other than what services write by being started and stopped; empty when there is none."""
+    """The name of a table with rows, except those that services write by starting and stopping; else empty."""
     for table in tables(connection):
         if table != "lease" and connection.exec_driver_sql(f'SELECT 1 FROM "{table}" LIMIT 1').first():
             return table
@@ -120,26 +120,27 @@ def occupied(connection: Connection) -> str:
 
 
 class Filling:
-    """Brings the rows of an archive into an empty database, in the transaction of a connection."""
+    """Loads an archive's rows into an empty database, in the connection's transaction."""
 
     def __init__(self, connection: Connection, folder: Path, said: dict[str, Any]) -> None:
-        """`folder` has the revisions of the schema; `said` is what the archive says of this database."""
+        """`folder` has the schema's migrations; `said` is the archive's description of this database."""
         self._connection, self._folder = connection, folder
         self._revision, self._tables, self._counters = said["revision"], said["tables"], said["counters"]
 
     def check(self) -> None:
-        """Raises Failure when the database is not one that the rows fit into."""
+        """Raises Failure when the rows do not fit: an unknown or another revision, or rows that are there."""
         if not list(self._folder.glob(f"{self._revision}_*.py")):
             raise Failure(Code.FAILED_PRECONDITION, f"needs a newer release: the archive has revision {self._revision}")
         if (there := revision(self._connection)) not in ("", self._revision):
             raise Failure(
-                Code.FAILED_PRECONDITION, f"has revision {there}, the archive {self._revision}: make it anew, empty"
+                Code.FAILED_PRECONDITION,
+                f"has revision {there}, the archive {self._revision}: drop it and create an empty one",
             )
         if table := occupied(self._connection):
             raise Failure(Code.ALREADY_EXISTS, f"is not empty: there are rows in {table}")
 
     def fill(self, pieces: Callable[[str], Iterable[bytes]], archive: str) -> None:
-        """Loads every table, then brings the schema up to this program's. `pieces` gives the bytes of a table."""
+        """Loads every table, then migrates the schema to this release's. `pieces` gives the bytes of a table."""
         run = self._connection.exec_driver_sql
         bring_up(self._connection, self._folder, self._revision)
         finish(self._connection)
@@ -147,7 +148,7 @@ class Filling:
             odd = sorted(table for table in there | self._tables if there.get(table) != self._tables.get(table))
             raise Failure(Code.FAILED_PRECONDITION, f"has another table {odd[0]} than the archive at {self._revision}")
         for table, columns in self._tables.items():
-            # COPY does not go through policies; the owner may pass them for as long as nobody else sees it.
+            # COPY FROM refuses row level security. The owner is exempt until it is forced again, before the commit.
             run(f'ALTER TABLE "{table}" NO FORCE ROW LEVEL SECURITY')
             run(f'DELETE FROM "{table}"')
             load(self._connection, table, columns, pieces(table))
@@ -155,7 +156,7 @@ class Filling:
             self._connection.execute(
                 text("SELECT setval(CAST(:name AS regclass), :last)"), {"name": name, "last": last}
             )
-        # Who had them is gone; their fences go on counting.
+        # Their owners are gone; fences must not start again.
         run("UPDATE lease SET owner = '', expire_time = clock_timestamp()")
         self._close(archive)
 

@@ -1,4 +1,4 @@
-"""How far the groups of an installation have read what is on Kafka."""
+"""Offsets of an installation's consumer groups on Kafka: how far each has read."""
 
 import contextlib
 from collections import Counter
@@ -16,7 +16,7 @@ from services.kit.errors import Unavailable
 Ends = dict[tuple[str, int], int]
 _SECONDS = 10_000  # milliseconds for a question
 _OURS, _ASIDE = "aimass.", ".dead"
-# The groups that keep offsets, and what they read; other processes read from the end, and ask for what they missed.
+# The groups that commit offsets, and their topics. Broadcast listeners commit none.
 READERS: Mapping[str, frozenset[str]] = {
     "logs": frozenset({TELEMETRY, *contract.topics()}),
     "gateway-2": frozenset({"aimass.data.v1", "aimass.registry.v1", "aimass.trainer.v1"}),
@@ -26,14 +26,14 @@ READERS: Mapping[str, frozenset[str]] = {
 
 
 class Offsets:
-    """Asks; changes nothing. Its methods block."""
+    """Reads offsets from the cluster; changes nothing. Its methods block."""
 
     def __init__(self, url: str, tls_dir: Path | None, readers: Mapping[str, frozenset[str]] = READERS) -> None:
         self._cluster, self._readers = Cluster(url, tls_dir), readers
 
     @contextlib.contextmanager
     def asking(self) -> Iterator["Offsets"]:
-        """Connected for a block. Raises unavailable, also what its questions raise."""
+        """Connects for a block. Raises unavailable for what fails in it."""
         try:
             with contextlib.ExitStack() as held:
                 self._admin = self._cluster.client(KafkaAdminClient, request_timeout_ms=_SECONDS)
@@ -47,7 +47,7 @@ class Offsets:
             raise Unavailable(f"kafka cannot be asked: {error or type(error).__name__}") from None
 
     def ends(self) -> Ends:
-        """Where each partition ends that has events of ours; what nobody could handle is aside and not counted."""
+        """The end offset of each partition that has our events; dead letter topics are left out."""
         topics = [name for name in self._consumer.topics() if name.startswith(_OURS) and not name.endswith(_ASIDE)]
         places = [TopicPartition(t, number) for t in topics for number in self._consumer.partitions_for_topic(t) or ()]
         found = self._consumer.end_offsets(places, timeout_ms=_SECONDS) if places else {}
@@ -55,8 +55,10 @@ class Offsets:
         return {(place.topic, place.partition): end for place, end in found.items() if end > first[place]}
 
     def behind(self, ends: Ends) -> dict[str, int]:
-        """Who has not read up to these ends, whether or not it reads at this time: a sentence for each, and how many
-        events it has not read."""
+        """For each group and topic that is behind these ends: a sentence that says so, and how many events are unread.
+
+        Groups without a running consumer count as well.
+        """
         try:
             return {sentence: left for group in sorted(self._readers) for sentence, left in self._late(group, ends)}
         except KafkaError as error:
@@ -75,5 +77,5 @@ class Offsets:
 
 
 def counted(ends: Ends) -> Ends:
-    """Without telemetry, which never ceases and which no state depends on."""
+    """Without telemetry, which never pauses and which no state depends on."""
     return {place: end for place, end in ends.items() if place[0] != TELEMETRY}

@@ -1,4 +1,4 @@
-"""Putting a stack back from its archive: into servers that hold nothing, all of it or, after a failure, again."""
+"""Restoring a stack from its archive into empty servers. A restore that failed can be run again."""
 
 import asyncio
 import os
@@ -17,17 +17,17 @@ from services.kit.db_postgresql import MIGRATION
 from services.kit.errors import Code, Failure
 from services.kit.stack import copy_postgresql as copy
 from services.kit.stack.offsets_kafka import Offsets, counted
-from services.kit.stack.place import OLD_KEYS, Stack
+from services.kit.stack.settings import OLD_KEYS, Stack
 from services.kit.stack.writing import FORMAT
 
-# In the bucket and among the records: which archive they come from, until all of the stack is there.
+# Name of an object and of a file of the log centre: the archive that they come from, until the restore is complete.
 _MARK = "restored_from"
 _OBJECTS = "objects/"
 _AT_ONCE = 6
 
 
 def read(stack: Stack, file: Path) -> Made:
-    """Puts everything back. Raises Failure, before anything is written for all that can be known before."""
+    """Restores everything. Raises Failure; all that can be checked beforehand is, before anything is written."""
     with held(file, FORMAT) as archive, ExitStack() as opened:
         _check_secrets(stack, archive)
         connections = {name: opened.enter_context(_locked(stack, name)) for name in stack.databases}
@@ -60,7 +60,7 @@ def _check_secrets(stack: Stack, archive: Held) -> None:
 
 @contextmanager
 def _locked(stack: Stack, service: str) -> Iterator[Connection]:
-    """A transaction beside which nobody changes the schema: a service that starts waits for its end."""
+    """A transaction that holds the lock of migrations: a service that starts waits for its end."""
     with copy.session(stack.databases[service], "READ COMMITTED", stack.credentials) as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION})
         yield connection
@@ -77,7 +77,7 @@ def _named(service: str) -> Iterator[None]:
 def _check_empty(
     stack: Stack, archive: Held, connections: Mapping[str, Connection], done: set[str]
 ) -> Mapping[str, copy.Filling]:
-    """The databases that are still to be filled. Raises Failure for what holds something that is not this archive's."""
+    """The databases still to be filled. Raises Failure where something lies that is not from this archive."""
     with Offsets(stack.bus_url, stack.tls_dir).asking() as offsets:
         if ends := counted(offsets.ends()):
             raise Failure(Code.ALREADY_EXISTS, f"the bus is not empty: there are events in {min(ends)[0]}")
@@ -136,7 +136,7 @@ async def _push(bucket: Bucket, name: str, path: Path, room: asyncio.Semaphore) 
 
 
 def _records(stack: Stack, archive: Held) -> None:
-    """The folder appears when all of it is on the disk."""
+    """The folder gets its name when all of it is on the disk."""
     if _mark(stack.records):
         return
     aside = stack.home / ".logs-store-restore"

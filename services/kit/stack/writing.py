@@ -1,4 +1,4 @@
-"""Writing the archive of a stack."""
+"""Writing the archive of a running stack."""
 
 import asyncio
 import os
@@ -18,25 +18,25 @@ from services.kit.errors import Code, FailedPrecondition, Failure
 from services.kit.key_store import GONE
 from services.kit.sealed import HEAD, Thing, check_file, number_of
 from services.kit.stack import copy_postgresql as copy
-from services.kit.stack.moment import moment
 from services.kit.stack.offsets_kafka import Offsets
-from services.kit.stack.place import Stack
+from services.kit.stack.settings import Stack
+from services.kit.stack.snapshot import snapshot
 
 FORMAT = "stack-1"
-# The search index is made anew; what waits in `uploads/` is not ours yet.
+# Left out: the search index, which is rebuilt, and `uploads/`, which nobody has committed.
 _INDEX = "index"
-_ASIDE = ".new"  # what is written aside, to take the place of another file
+_ASIDE = ".new"  # suffix of a file that is about to replace another
 _LOG, _LAST = "/_delta_log/", "/_last_checkpoint"
 _BLOB = re.compile(r"blobs/([^/]+)/sha256/[0-9a-f]{2}/([0-9a-f]{64})\Z")
 _PART = re.compile(r"tables/.*-([0-9a-f]{16})\.parquet\Z")
-_AHEAD = 6  # objects on their way at a time
-_TRIES = 5  # to see an object that stays the same
+_AHEAD = 6  # objects fetched at a time
+_TRIES = 5  # to fetch an object that is replaced meanwhile
 
 
 def write(stack: Stack, file: Path) -> Made:
-    """Writes all that a stack keeps; services run on. Raises Failure, and leaves nothing then."""
+    """Writes all that a stack keeps, while its services run. Raises Failure, and then leaves no file."""
     with new(file) as archive, tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as scratch:
-        with moment(stack, Offsets(stack.bus_url, stack.tls_dir)) as snapshots:
+        with snapshot(stack, Offsets(stack.bus_url, stack.tls_dir)) as snapshots:
             databases = {name: _database(archive, name, snapshots[name], Path(scratch)) for name in snapshots}
         asyncio.run(_files(archive, stack, Path(scratch)))
         marks = {"secrets": dict(stack.secrets), "old_keys": sorted(stack.old)}
@@ -55,7 +55,7 @@ def _database(archive: Archive, service: str, connection: Connection, scratch: P
 
 
 async def _files(archive: Archive, stack: Stack, scratch: Path) -> None:
-    """Objects and records, and behind both the keys: one may be made meanwhile for what is sealed meanwhile."""
+    """Objects and records, then the keys: one that is made meanwhile may have sealed what is already copied."""
     await _objects(archive, stack, scratch)
     await asyncio.to_thread(_records, archive, stack.records)
     for name, path in (await _keys(stack.bucket, scratch)).items():
@@ -63,7 +63,7 @@ async def _files(archive: Archive, stack: Stack, scratch: Path) -> None:
 
 
 async def _objects(archive: Archive, stack: Stack, scratch: Path) -> None:
-    """What the databases name is there by now, and says the same for ever; more may be there, and does no harm."""
+    """Objects are written before a database names them and never change; those that no row names do no harm."""
     async for item, path in _fetched(stack.bucket, await _listed(stack.bucket), scratch):
         name = item.name
         if path:
@@ -71,21 +71,18 @@ async def _objects(archive: Archive, stack: Stack, scratch: Path) -> None:
             await asyncio.to_thread(_add, archive, name, path, sealed)
         elif not name.startswith("tables/"):
             await _check_shredded(stack.bucket, name)
-        # Of a table only what no version names is taken away.
+        # A table's file that is gone is one that no version names.
 
 
 async def _listed(bucket: Bucket) -> Sequence[Stored]:
-    """A table's log first: what it names was there before. The pointer to its last checkpoint is only a hint."""
+    """The logs of tables first: what they name was written before. `_last_checkpoint` is left out: it is a hint."""
     logs = [item for item in await bucket.list("tables") if _LOG in item.name and not item.name.endswith(_LAST)]
     rest = [item for item in await bucket.list("tables") if _LOG not in item.name]
     return [*logs, *rest, *await bucket.list("blobs")]
 
 
 async def _keys(bucket: Bucket, scratch: Path) -> Mapping[str, Path]:
-    """Keys of tenants.
-
-    Of a tenant whose keys are destroyed, or are being destroyed, there is only what says so.
-    """
+    """Wrapped keys of tenants; of a tenant whose keys are or are being destroyed only the mark that says so."""
     found, shredded = dict[str, Path](), set[str]()
     async for item, path in _fetched(bucket, await bucket.list("keys"), scratch):
         name = item.name
@@ -100,7 +97,7 @@ async def _keys(bucket: Bucket, scratch: Path) -> Mapping[str, Path]:
 
 
 async def _check_shredded(bucket: Bucket, name: str) -> str:
-    """What says that the tenant of something that went away is shredded. Raises conflict."""
+    """The name of the mark that its tenant is shredded, for an object that went away. Raises conflict without one."""
     gone = f"keys/{_tenant(name)}/{GONE}"
     try:
         await bucket.stat(gone)
@@ -114,7 +111,7 @@ def _tenant(name: str) -> str:
 
 
 async def _fetched(bucket: Bucket, items: Sequence[Stored], scratch: Path) -> AsyncIterator[tuple[Stored, Path | None]]:
-    """Each object with a file that has its bytes, in order; no file for one that is gone."""
+    """Each object with a file of its bytes, in order; None for one that is gone."""
     coming: deque[tuple[Stored, asyncio.Task[Path | None]]] = deque()
     try:
         for number, item in enumerate(items):
@@ -132,9 +129,9 @@ async def _fetched(bucket: Bucket, items: Sequence[Stored], scratch: Path) -> As
 
 
 async def _fetch(bucket: Bucket, item: Stored, path: Path) -> Path | None:
-    """A file with an object as it was at one time: one that is replaced meanwhile, sealed anew, is fetched again.
+    """A file with one version of an object: one that was replaced meanwhile, sealed anew, is fetched again.
 
-    A small one comes in one answer, and that is of one time.
+    A small object comes in one answer, which is always of one version.
     """
     try:
         for _ in range(_TRIES):
@@ -152,7 +149,7 @@ async def _fetch(bucket: Bucket, item: Stored, path: Path) -> Path | None:
     except FileNotFoundError:
         return None
     except Failure as failure:
-        if failure.code is Code.STORAGE_FULL:  # where the archive is to lie
+        if failure.code is Code.STORAGE_FULL:  # on the disk of the archive
             raise Failure(failure.code, f"{path.parent.parent}: {failure.detail}") from None
         raise
     raise Failure(Code.CONFLICT, f"{item.name} is replaced again and again while it is read")
@@ -164,7 +161,7 @@ def _keep(path: Path, content: bytes) -> None:
 
 
 async def _sealed(stack: Stack, name: str, path: Path) -> bool:
-    """Whether an object lies sealed; it is opened once. Raises digest_mismatch for one that was damaged."""
+    """Whether an object is sealed; opens it to check it. Raises digest_mismatch for one that is damaged."""
     with path.open("rb") as file:
         number = number_of(file.read(HEAD))
     if number and stack.keys:
@@ -174,7 +171,7 @@ async def _sealed(stack: Stack, name: str, path: Path) -> bool:
         try:
             key = await stack.keys.find(tenant, number)
         except FailedPrecondition:
-            return True  # its keys are destroyed: nobody can tell any more
+            return True  # its keys are destroyed: it cannot be checked
         await asyncio.to_thread(check_file, path, key, thing, digest)
     return number > 0
 
@@ -189,7 +186,7 @@ def _add(archive: Archive, name: str, path: Path, sealed: bool) -> None:
 
 
 def _records(archive: Archive, folder: Path) -> None:
-    """Segments only grow, or are replaced by as long ones: what the database says of them is in what they are now."""
+    """Segments only grow, or are replaced by others of the same length: positions in the snapshot are valid in them."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if name.parts[0] == _INDEX or name.suffix == _ASIDE or not path.is_file() or path.is_symlink():

@@ -1,8 +1,8 @@
-"""One moment of a stack: six databases in which every event is either waiting or has had its effects.
+"""A consistent snapshot of a stack's six databases: every event is either still in its outbox or has had its effects.
 
-A backlog is waited for while events go on. Then what relays publish is held back for some seconds, while writes go on.
-When everybody has read all that was published, the databases are looked at; if meanwhile nothing more was published,
-each event that left an outbox before that has been handled, and a bus that is empty afterwards loses nothing.
+First all consumers catch up, while events go on. Then the relays are paused for some seconds, while writes go on. When
+the consumers have read all that was published, a snapshot of each database is opened. If nothing was published
+meanwhile, each event that has left an outbox has been handled, so the bus need not be backed up.
 """
 
 import time
@@ -18,24 +18,24 @@ from services.kit.outbox import PARTITIONS
 from services.kit.space import Space
 from services.kit.stack.copy_postgresql import session
 from services.kit.stack.offsets_kafka import Offsets, counted
-from services.kit.stack.place import Stack
+from services.kit.stack.settings import Stack
 from services.kit.timestamps import uuid7
 from services.kit.tls import Credentials
 
 _NAMES = tuple(f"outbox/{number}" for number in range(PARTITIONS))
-_LEASE = 10.0  # seconds until relays go on by themselves when a backup has died
+_LEASE = 10.0  # seconds until relays go on by themselves after a backup was killed
 _PAUSE = 0.2
-_LOGS = "logs "  # how a sentence on what the log centre has not read begins
+_LOGS = "logs "  # what `Offsets.behind` begins its sentence on the log centre with
 
 
 @contextmanager
-def moment(
+def snapshot(
     stack: Stack, asked: Offsets, seconds: float = 30.0, most: float = 300.0
 ) -> Iterator[Mapping[str, Connection]]:
-    """A connection to each database that sees it as it was. `asked` is of the stack's bus.
+    """A connection to each database, in a transaction that sees the snapshot. `asked` is of the stack's bus.
 
-    Raises unavailable when events do not come to rest: when for so many seconds nobody has come nearer to having read
-    what is there, or at `most`; then within `seconds`, while nothing is published, all of it.
+    Raises unavailable when consumers do not catch up: when the backlog has not shrunk for `seconds`, after `most`
+    seconds in all, or when `seconds` do not suffice once the relays are paused.
     """
     with ExitStack() as seen:
         with _explained(stack.space), asked.asking() as offsets, ExitStack() as held:
@@ -47,7 +47,7 @@ def moment(
 
 @contextmanager
 def _explained(space: Space) -> Iterator[None]:
-    """Says beside that the log centre does not read why it does not, where its disk is as full as it may be."""
+    """Adds to a failure of the log centre to read that its disk is full, where that is the cause."""
     try:
         yield
     except Unavailable as failure:
@@ -60,15 +60,15 @@ def _explained(space: Space) -> Iterator[None]:
 
 
 class Patience:
-    """How long a backlog is waited for: for as long as it becomes less."""
+    """How long a backlog is waited for: as long as it shrinks."""
 
     def __init__(self, seconds: float, most: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """`seconds` in which it may stay the same, `most` in all."""
+        """Up to `seconds` without shrinking, `most` in all."""
         self._seconds, self._clock, self._least = seconds, clock, float("inf")
         self._until, self._end = clock() + seconds, clock() + most
 
     def ended(self, left: int) -> bool:
-        """Whether it is over, with so many events that somebody has not read."""
+        """Whether to give up, with `left` unread events."""
         now = self._clock()
         if 0 < left < self._least:
             self._least, self._until = left, now + self._seconds
@@ -76,7 +76,7 @@ class Patience:
 
 
 def _caught_up(offsets: Offsets, patience: Patience) -> None:
-    """Waits for what is there by now, telemetry as well, before anybody's events are held back for it."""
+    """Waits until what is on the bus now has been read, telemetry as well, so that relays need not be paused for it."""
     ends = offsets.ends()
     while late := offsets.behind(ends):
         _wait(late, patience)
@@ -112,12 +112,12 @@ def _rest(
 def _seen(url: str, credentials: Credentials | None) -> Iterator[Connection]:
     with session(url, "REPEATABLE READ", credentials) as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
-        connection.execute(text("SELECT 1 FROM lease LIMIT 1"))  # the moment is that of the first question
+        connection.execute(text("SELECT 1 FROM lease LIMIT 1"))  # the first statement takes the snapshot
         yield connection
 
 
 class _Pause:
-    """The leases of one database's relays, in our hands."""
+    """Pauses the relays of one database by taking their leases."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self._owner, self._leases = connection, f"backup-{uuid7()}", Leases(MetaData())

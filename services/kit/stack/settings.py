@@ -1,4 +1,4 @@
-"""What a whole installation on servers consists of, as the settings of its services say."""
+"""What a stack consists of, read from the settings of its services."""
 
 import hashlib
 import hmac
@@ -16,14 +16,14 @@ from services.kit.space import Space
 from services.kit.tenant_keys import TenantKeys
 from services.kit.tls import Credentials
 
-# Secrets that what is kept cannot be used without, by their settings.
+# Settings of secrets without which a restored stack is useless.
 _SECRETS = ("AIMASS_GATEWAY_PEPPER", "AIMASS_SECRETS_KEY")
 OLD_KEYS = "AIMASS_SECRETS_OLD_KEYS"
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Six databases by service, the folders of their revisions, a bucket, the log centre's home, a bus."""
+    """The databases and their migrations by service, the bucket, the log centre's home folder, the bus."""
 
     databases: Mapping[str, str]
     revisions: Mapping[str, Path]
@@ -31,11 +31,11 @@ class Stack:
     home: Path
     bus_url: str
     tls_dir: Path | None
-    credentials: Credentials | None  # what its databases are shown
-    secrets: Mapping[str, str]  # what tells whether a secret is the same one, and not what it is
-    old: Set[str]  # the same of old keys of the installation, which may have sealed something still
-    space: Space  # how full the log centre's disk may be
-    keys: TenantKeys | None = None  # what opens its blobs
+    credentials: Credentials | None  # client certificate for the databases
+    secrets: Mapping[str, str]  # fingerprints of the secrets, by setting
+    old: Set[str]  # fingerprints of old keys, which some things may still be sealed with
+    space: Space  # of the log centre's disk
+    keys: TenantKeys | None = None  # open its blobs
 
     @property
     def records(self) -> Path:
@@ -43,7 +43,7 @@ class Stack:
 
 
 def stack_of(env: Mapping[str, str]) -> Stack:
-    """Connects to nothing. Raises ConfigError for settings that are not those of a stack."""
+    """Opens no connection. Raises ConfigError for settings that are not those of a stack."""
     settings = load(Installation, env)
     storage, bus_url = adapters.storage(settings), settings.bus_url.get_secret_value()
     if (bucket := storage.bucket) is None:
@@ -72,7 +72,7 @@ def _marks(settings: Installation, env: Mapping[str, str]) -> dict[str, str]:
     gateway = load(importlib.import_module("services.gateway.config").Config, env)
     given = dict(zip(_SECRETS, (gateway.pepper, settings.secrets_key), strict=True))
     if missing := [name for name, secret in given.items() if not secret.get_secret_value()]:
-        raise ConfigError(f"{missing[0]}: must be said; what is kept cannot be used without it")
+        raise ConfigError(f"{missing[0]}: must be set; what is kept cannot be used without it")
     return {name: _mark(key_of(secret.get_secret_value(), name)) for name, secret in given.items()}
 
 
