@@ -18,6 +18,7 @@ from services.kit.config import Installation
 from services.kit.db import Database
 from services.kit.discovery import Directory
 from services.kit.forgetting import Forget, Forgetting
+from services.kit.inbox import Listener
 from services.kit.lasting import lasting
 from services.kit.leftovers import clear_for_ever
 from services.kit.member import connector
@@ -52,7 +53,7 @@ class App:
     near: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     database: Database | None = None
     schema: Schema | None = None
-    listeners: Sequence[Any] = ()
+    listeners: Sequence[Listener] = ()
     # Awaited in order once every database of the process is open.
     start: Sequence[Callable[[], Awaitable[None]]] = ()
     # Run until the process stops; one that fails begins again.

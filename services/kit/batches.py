@@ -1,4 +1,4 @@
-"""Batches that are bounded in bytes, so that each fits into memory, a message, and the patience of a bus."""
+"""Batches bounded in bytes, so that each fits into memory, a message and the timeout of a bus."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -6,22 +6,22 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Integer, Select, Table, bindparam, func, literal_column, select
 
-SIZE = 4 * 2**20  # bytes from which on a batch takes nothing more; the last one may go beyond
+SIZE = 4 * 2**20  # bytes; nothing is added to a batch that has as many
 
 T = TypeVar("T")
 
 
 def first(found: Sequence[T], size: Callable[[T], int]) -> list[T]:
-    """Those at the beginning that make a batch; always one, if there is any."""
+    """The longest prefix that is a batch; at least one item, if there is any."""
     before = itertools.accumulate(map(size, found), initial=0)
     return [one for one, sizes in zip(found, before, strict=False) if sizes < SIZE]
 
 
 def oldest(table: Table, order: ColumnElement[int], sized: tuple[ColumnElement[bytes], ...], where: Any) -> Select[Any]:
-    """The first rows in an order: at most `limit`, a parameter, none that begins beyond SIZE bytes of `sized` columns.
+    """A query of the first rows in an order that make a batch, by the sizes of columns: at most `limit`, a parameter.
 
-    There is always one, if there is any. Each row also says in `waiting` how many there would have been by number.
-    To be made once: making it costs more than running it.
+    It finds at least one row, if there is any; each has in `waiting` how many rows there are up to `limit`, whatever
+    their size. Make it once: that costs more than running it.
     """
     size = sum((func.length(column, type_=Integer) for column in sized), literal_column("0", Integer))
     first = (

@@ -1,7 +1,7 @@
 """Events between services: durable, at least once, in order per key.
 
-This module holds the port and its near adapter over the tables of `bus_log`. `bus_remote` uses the log of another
-process.
+The port and its near adapter, a log in SQLite whose tables `bus_log` has. `bus_remote` uses the near bus of another
+process, `bus_kafka` a cluster.
 """
 
 import asyncio
@@ -18,26 +18,24 @@ from services.kit import bus_log
 from services.kit.db import Database
 from services.kit.event import Event
 
-__all__ = ["TELEMETRY", "Bus", "Event", "NearBus", "Reader"]
-
-TELEMETRY = bus_log.TELEMETRY
+__all__ = ["Bus", "Event", "NearBus", "Reader"]
 _PRUNE_EVERY = 60.0  # seconds
 
 
 class Reader(Protocol):
-    """One group's reading of some topics."""
+    """A consumer: one group's place in some topics."""
 
     async def poll(self, limit: int) -> list[Event]:
-        """The next events; waits until there is one."""
+        """The next events, at most `limit`; waits until there is one."""
 
     async def commit(self, events: Sequence[Event]) -> None:
-        """Marks events as done; the group does not see them again."""
+        """Marks events as done: the group is not given them again."""
 
     async def close(self) -> None: ...
 
 
 class Bus(Protocol):
-    """Where events go and come from."""
+    """Publishes and delivers events."""
 
     async def start(self) -> None: ...
 
@@ -45,25 +43,25 @@ class Bus(Protocol):
         """Returns when the events are on the disk. Raises unavailable."""
 
     async def reader(self, topics: Sequence[str], group: str, from_end: bool = False) -> Reader:
-        """A group without offsets begins at the beginning.
+        """A reader of a group; a new group begins with the oldest events.
 
-        One that is read `from_end` begins at the end and is passing: nothing is kept for it longer than for others.
+        With `from_end` it begins at the end, and the group is temporary: no event is kept for it.
         """
 
     async def lag(self) -> dict[str, int]:
-        """Events that lasting groups have still to commit, by group, as far as this process can know. For figures."""
+        """Events that groups have not committed, by group, as far as this process knows: for metrics."""
 
     async def close(self) -> None: ...
 
 
 class NearBus:
-    """A log in one SQLite file, held by one process."""
+    """A log in a SQLite file that one process has open."""
 
     def __init__(self, path: Path) -> None:
         self._db = Database(f"sqlite:///{path}", Path(__file__).parent / "bus_migrations")
         self._news = asyncio.Condition()
         self._pruned = time.monotonic()
-        # Up to where each topic goes, where that is known: a reader of others is not sent to the file by every event.
+        # The last offset of each topic, where known: an event wakes all readers, and only those of its topic query.
         self._ends: dict[str, int] = {}
 
     async def start(self) -> None:
@@ -89,7 +87,7 @@ class NearBus:
         return NearReader(self, group, positions)
 
     async def fetch(self, positions: dict[str, int], limit: int) -> list[Event]:
-        """Events behind the positions, oldest first, as many as fit into a message; waits for one."""
+        """Events after the positions, oldest first, as many as fit into a message; waits for one."""
         while True:
             async with self._news:
                 ends = self._ends
@@ -121,7 +119,7 @@ class NearBus:
 
 
 class NearReader:
-    """Reads the log of this process."""
+    """A reader of the log of this process."""
 
     def __init__(self, bus: NearBus, group: str, positions: dict[str, int]) -> None:
         self._bus, self._group, self._positions = bus, group, positions
@@ -136,7 +134,7 @@ class NearReader:
         await self._bus.commit(self._group, events)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to do."""
 
 
 def _event(row: Row[Any]) -> Event:

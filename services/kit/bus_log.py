@@ -1,4 +1,4 @@
-"""The tables of the near bus and every statement on them: records in their order, and how far each group has read."""
+"""The tables of the near bus and every statement on them: the log of records, and the offsets of groups."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,10 +23,10 @@ from sqlalchemy.engine import Connection, Row
 
 from services.kit import batches
 from services.kit.db import upsert
+from services.kit.event import TELEMETRY
 
-TELEMETRY = "aimass.telemetry.v1"
 _DAY = 24 * 3600.0
-# Seconds that records stay after every lasting group has them, and seconds that they stay if nobody ever comes.
+# Seconds that a record is kept once every group has committed it, and if no group reads its topic.
 _READ, _UNREAD = _DAY, 7 * _DAY
 _TELEMETRY_READ, _TELEMETRY_UNREAD = 600.0, _DAY
 metadata = MetaData()
@@ -47,7 +47,7 @@ group_offset = Table(
     Column("name", String, primary_key=True),
     Column("topic", String, primary_key=True),
     Column("offset", Integer, nullable=False),
-    # Of one process only: its name never comes again, so nothing waits for it.
+    # A temporary group of one process, whose name never comes again: nothing is kept for it.
     Column("passing", Boolean, nullable=False, server_default=false()),
 )
 
@@ -60,24 +60,24 @@ _AFTER = batches.oldest(
 
 
 def append(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Adds records at the end, one behind the other; returns the offset of the last one."""
+    """Appends records; returns the offset of the last one. They are numbered without gaps."""
     connection.execute(insert(record), rows)
     return int(connection.execute(select(func.max(record.c.offset))).scalar_one())
 
 
 def open_group(connection: Connection, topics: Sequence[str], group: str, from_end: bool) -> dict[str, int]:
-    """How far a group has read each topic; a new one has read nothing, or everything if `from_end`."""
+    """The offset of a group in each topic; of a new one 0, or the end if `from_end`."""
     mine = group_offset.c.name == group
     known = {row.topic: row.offset for row in connection.execute(select(group_offset).where(mine))}
     end = connection.execute(select(func.coalesce(func.max(record.c.offset), 0))).scalar_one() if from_end else 0
     found = {topic: known.get(topic, end) for topic in topics}
-    # Written down at once: what a new group has not read yet must survive pruning and a crash before its first commit.
+    # Written at once: what a new group has not read must not be pruned before its first commit.
     move(connection, group, found, from_end)
     return found
 
 
 def after(connection: Connection, positions: Mapping[str, int], limit: int) -> list[Row[Any]]:
-    """Records behind the positions, oldest first: at most `limit`, and no more bytes than a message takes."""
+    """Records after the positions, oldest first: at most `limit`, and no more bytes than a message takes."""
     found: list[Row[Any]] = []
     for topic, position in positions.items():
         found += connection.execute(_AFTER, {"topic": topic, "position": position, "limit": limit}).all()
@@ -94,7 +94,7 @@ def move(connection: Connection, group: str, offsets: Mapping[str, int], passing
 
 
 def lag(connection: Connection) -> dict[str, int]:
-    """Records that lasting groups have not committed, by group."""
+    """Records that groups have not committed, by group; without temporary groups."""
     unread = (record.c.topic == group_offset.c.topic) & (record.c.offset > group_offset.c.offset)
     each = select(group_offset.c.name, func.count(record.c.offset)).outerjoin(record, unread)
     found = connection.execute(each.where(group_offset.c.passing.is_(False)).group_by(group_offset.c.name))
@@ -102,9 +102,9 @@ def lag(connection: Connection) -> dict[str, int]:
 
 
 def prune(connection: Connection, now: float) -> None:
-    """Forgets records that every lasting group has committed, some time after; and old ones that nobody reads.
+    """Deletes records some time after every group has committed them, and old ones of topics that no group reads.
 
-    Telemetry goes after a day even if its reader has not come: a log centre that is off must not fill the disk.
+    Telemetry is deleted after a day even if it is unread: a log centre that is off must not fill the disk.
     """
     topic_of, lasting = group_offset.c.topic, group_offset.c.passing.is_(False)
     read = select(topic_of, func.min(group_offset.c.offset).label("offset")).where(lasting).group_by(topic_of)

@@ -1,4 +1,4 @@
-"""The near bus of another process, over gRPC, and the servicer that offers ours to others."""
+"""The near bus of another process, over gRPC, and the servicer that offers this process's bus to others."""
 
 import asyncio
 import time
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from services.kit.tls import Credentials
 
 _PERMISSIONS = ("bus.publish", "bus.read")
-_PAUSE = 0.2  # seconds between tries to reach a bus that is away
+_PAUSE = 0.2  # seconds between tries to reach the bus
 _AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
-_STALE = 5.0  # seconds after which a refused token may be one that ended while its call waited for the bus
+_STALE = 5.0  # seconds after which a token may have expired while its call waited for the bus
 
 
 class RemoteBus:
     """Publishes to and reads from the bus at grpc://host:port."""
 
     def __init__(self, url: str, identity: Identity, service: str, credentials: "Credentials | None" = None) -> None:
-        """`service` is what this process calls itself there."""
+        """`service` is the name that this process authenticates with."""
         self._channel = RemoteChannel(url.removeprefix("grpc://"), "bus", credentials)
         self._stub, self._identity, self._service = BusStub(cast(Any, self._channel)), identity, service
 
     async def start(self) -> None:
-        """Calls wait until the other process is there."""
+        """Nothing: calls wait until the other process is there."""
 
     async def publish(self, events: Sequence[Event]) -> None:
         if events:
@@ -44,23 +44,23 @@ class RemoteBus:
         return RemoteReader(self, list(topics), group, from_end)
 
     async def lag(self) -> dict[str, int]:
-        """Nothing: the process that holds the log knows."""
+        """Nothing: the process that has the log reports it."""
         return {}
 
     def fetch(self, request: pb.FetchRequest) -> Any:
-        """The stream of what a group has not committed."""
+        """A stream of the events that a group has not committed."""
         return self._stub.Fetch(request, metadata=self.metadata())
 
     async def commit(self, request: pb.CommitRequest) -> None:
         await self._stub.Commit(request, metadata=self.metadata())
 
     def metadata(self) -> Any:
-        """This process as it shows itself to the bus."""
+        """A fresh token of this process for the bus."""
         principal = service_principal(self._service, Scope(SYSTEM), _PERMISSIONS)
         return (("authorization", f"Bearer {self._identity.token('bus', principal)}"),)
 
     def renew(self) -> None:
-        """A new connection for new calls, as when certificates have changed."""
+        """Opens a new connection for new calls, after certificates have changed."""
         self._channel.renew()
 
     async def close(self) -> None:
@@ -68,7 +68,7 @@ class RemoteBus:
 
 
 class RemoteReader:
-    """One group's stream; begins again behind what was committed when it breaks, as often as it must."""
+    """A group's stream of events; one that breaks is opened again, after what was committed."""
 
     def __init__(self, bus: RemoteBus, topics: list[str], group: str, from_end: bool) -> None:
         self._bus, self._topics, self._group, self._from_end = bus, topics, group, from_end
@@ -76,7 +76,7 @@ class RemoteReader:
         self._begun = 0.0
 
     async def poll(self, limit: int) -> list[Event]:
-        """Waits also for a bus that is away; raises what it refuses for another reason."""
+        """Waits for a bus that is unavailable as well; raises other failures."""
         while True:
             if self._stream is None:
                 request = pb.FetchRequest(topics=self._topics, group=self._group, limit=limit, from_end=self._from_end)
@@ -102,14 +102,14 @@ class RemoteReader:
 
 
 class BusApi:
-    """Offers the bus of this process."""
+    """Servicer of the bus of this process."""
 
     def __init__(self, bus: NearBus) -> None:
         self._bus, self._ended = bus, False
         self._polling: set[asyncio.Future[list[Event]]] = set()
 
     def end(self) -> None:
-        """Ends the streams, which else would be waited for as long as a door may take to close."""
+        """Ends the streams: a door that closes would wait for them."""
         self._ended = True
         for polling in self._polling:
             polling.cancel()

@@ -1,4 +1,4 @@
-"""What a bus carries."""
+"""Events: what a bus carries."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,8 +9,9 @@ from services.kit import contract
 from services.kit.auth import Scope
 from services.kit.timestamps import uuid7
 
-LARGEST = 8 * 2**20  # bytes of an event; telemetry comes in pieces of 2 MiB, a thing is no larger than a request
-_LONGEST_ID = 36  # a UUID, as inboxes keep it
+TELEMETRY = "aimass.telemetry.v1"  # the topic of OTLP batches
+LARGEST = 8 * 2**20  # bytes of an event; batches of telemetry have 2 MiB, and a thing is no larger than a request
+_LONGEST_ID = 36  # characters of a UUID, which is what inboxes have room for
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,12 @@ class Event:
     headers: dict[str, str] = field(default_factory=dict)
     offset: int = 0
     partition: int = 0
-    system: str = "aimass"  # which bus brought it
+    system: str = "aimass"  # the messaging system that delivered it: ours, or kafka
 
     @classmethod
     def of(cls, message: Message, scope: Scope, kind: str, name: str, source: str, now: datetime) -> "Event":
-        """An event of a thing, keyed so that what happens to one thing stays in order; it goes on with our trace."""
-        from services.kit.telemetry import traceparent  # telemetry travels by the bus, so it imports this module
+        """An event of a thing, in the current trace; its key keeps the events of one thing in order."""
+        from services.kit.telemetry import traceparent  # telemetry imports this module: it is published
 
         subject = f"{kind}/{name}"
         headers = {
@@ -65,7 +66,7 @@ class Event:
         return len(self.key) + said + len(self.body)
 
     def flaw(self) -> str:
-        """A word for why nobody may handle it, whatever its body says; empty when it says who it is and whose."""
+        """Why nobody may handle it, in a word: `id` if that is bad, `tenant` if its key does not fit; else empty."""
         if not (0 < len(self.id) <= _LONGEST_ID and self.id.isascii() and self.id.isprintable()):
             return "id"
         scope = self.scope
@@ -73,7 +74,10 @@ class Event:
         return "" if scope.tenant and scope.project and self.key.startswith(whose) else "tenant"
 
     def dead(self, reason: str) -> "Event":
-        """The same for `<topic>.dead`, with the reason and where it lay; what is too much for a bus is left behind."""
+        """This event for the dead letter topic `<topic>.dead`, with the reason and where it lay.
+
+        One that would be too large for the bus loses its body, and headers that are long or many.
+        """
         headers = self.headers | {"dead_reason": reason, "dead_from": f"{self.topic}/{self.partition}/{self.offset}"}
         found = Event(f"{self.topic}.dead", self.key, self.body, headers)
         if found.size <= LARGEST:

@@ -1,4 +1,4 @@
-"""What a service hears: events whose effects happen once, and those that cannot be handled (RELIABILITY S4, A32)."""
+"""Consuming events: each has its effect once; what cannot be handled becomes a dead letter (RELIABILITY S4, A32)."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -25,12 +25,12 @@ from services.kit.telemetry import Kind, failed, metrics, span
 log = logging.getLogger(__name__)
 _BATCH, _TRIES = 200, 5
 _AWAY = (Code.UNAVAILABLE, Code.OVERLOADED)
-_PATIENCE, _LONGEST_PAUSE = 300.0, 5.0  # seconds that an event waits for what is away, and between two tries
+_PATIENCE, _LONGEST_PAUSE = 300.0, 5.0  # seconds that an event waits for what is unavailable; between two tries
 _KEEP = timedelta(days=14)  # twice what a bus keeps
 
 
 class Inbox:
-    """The ids of events whose effects have happened."""
+    """The table of events that have had their effects."""
 
     def __init__(self, metadata: MetaData) -> None:
         self.table = Table(
@@ -42,8 +42,8 @@ class Inbox:
         self._pruned = 0.0
         self.claim = Claim(self.table)
 
-    def prune(self, connection: Connection, now: Any) -> None:
-        """Forgets old ids, at most once an hour."""
+    def prune(self, connection: Connection, now: datetime) -> None:
+        """Deletes old ids, at most once an hour."""
         if time.monotonic() - self._pruned > 3600:
             self._pruned = time.monotonic()
             connection.execute(delete(self.table).where(self.table.c.time < now - _KEEP))
@@ -51,11 +51,11 @@ class Inbox:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One event on its way to a handler. Handed to `Database.run` as `once`, it makes the effect happen once."""
+    """One event for a handler, which passes it to `Database.run` as `once`, so that the effect happens once."""
 
     event: Event
     _inbox: Inbox
-    _now: Callable[[], Any]
+    _now: Callable[[], datetime]
 
     @property
     def scope(self) -> Scope:
@@ -72,11 +72,11 @@ class Delivery:
             raise Replay(b"")
 
     def settle(self, connection: Connection, result: Any) -> None:
-        """The row of `claim` is all there is."""
+        """Nothing: `claim` has written the row."""
 
 
 class Poison(Exception):
-    """An event that no further try makes better; the text is a word for the reason."""
+    """An event that cannot be handled however often it is tried; the text is the reason, one word."""
 
 
 Handler = Callable[[Any, Delivery], Awaitable[None]]
@@ -84,7 +84,7 @@ Handler = Callable[[Any, Delivery], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Listener:
-    """What a service hears: handlers by message type. A broadcast listener is one per process and begins at the end."""
+    """Handlers by message type. A `broadcast` listener hears all events in each process, from its start on."""
 
     handlers: Mapping[type[Message], Handler]
     inbox: Inbox
@@ -94,10 +94,10 @@ class Listener:
     def topics(self) -> list[str]:
         return sorted({contract.topic(kind.DESCRIPTOR) for kind in self.handlers})
 
-    async def handle(self, event: Event, now: Callable[[], Any]) -> None:
-        """Hands an event to its handler, in a span that goes on with its cause; one of another type is not for us.
+    async def handle(self, event: Event, now: Callable[[], datetime]) -> None:
+        """Calls the event's handler, in the trace of its cause; passes over types without one.
 
-        Raises Poison for an event that does not say whose it is, or whose bytes are no message.
+        Raises Poison for an event with a flaw, or whose body is no message.
         """
         for kind, handler in self.handlers.items():
             if kind.DESCRIPTOR.full_name == event.type:
@@ -139,8 +139,8 @@ def _span(event: Event) -> Iterator[None]:
             raise
 
 
-async def consume(bus: Bus, listener: Any, group: str, now: Callable[[], Any]) -> None:
-    """Reads for ever. An event that keeps failing goes to `<topic>.dead`, so that it blocks no other."""
+async def consume(bus: Bus, listener: Listener, group: str, now: Callable[[], datetime]) -> None:
+    """Reads until it is cancelled. An event that keeps failing becomes a dead letter, so that it blocks no other."""
     reader: Reader | None = None
     events, handled, pace = list[Event](), 0, Pace()
     try:
@@ -148,9 +148,10 @@ async def consume(bus: Bus, listener: Any, group: str, now: Callable[[], Any]) -
             try:
                 reader = reader or await bus.reader(listener.topics, group, listener.broadcast)
                 events = events or await reader.poll(_BATCH)
-                # A bus that fails in between must not cost the rest of the batch: the reader would not give it again.
+                # After a failure of the bus it goes on behind what was handled: the reader returns a batch only once.
                 for event in events[handled:]:
-                    await _deliver(bus, listener, event, now)
+                    if reason := await _try(listener, event, now):
+                        await dead_letter(bus, [(event, reason)])
                     handled += 1
                 await reader.commit(events)
                 if len(events) < _BATCH:
@@ -160,20 +161,15 @@ async def consume(bus: Bus, listener: Any, group: str, now: Callable[[], Any]) -
                 log.warning("%s waits for the bus: %s", group, failure)
                 await asyncio.sleep(1)
             except Exception:
-                # A bug must not make a service deaf until somebody looks.
+                # A bug must not stop a service from consuming for good.
                 log.exception("%s waits for the bus", group)
                 await asyncio.sleep(1)
     finally:
         if reader:
-            await reader.close()  # so that others of the group need not find out that it is gone
+            await reader.close()  # else the group waits for it to time out
 
 
-async def _deliver(bus: Bus, listener: Any, event: Event, now: Callable[[], Any]) -> None:
-    if reason := await _try(listener, event, now):
-        await aside(bus, [(event, reason)])
-
-
-async def _try(listener: Any, event: Event, now: Callable[[], Any]) -> str:
+async def _try(listener: Listener, event: Event, now: Callable[[], datetime]) -> str:
     """Why an event is given up; empty when it was handled."""
     attempt, began = 0, time.monotonic()
     while attempt < _TRIES:
@@ -183,7 +179,7 @@ async def _try(listener: Any, event: Event, now: Callable[[], Any]) -> str:
             log.error("event %s of %s cannot be handled: %s", event.id[:64], event.type[:200], poison)
             return str(poison)
         except Exception as error:
-            # What is away comes back; to give events up meanwhile would lose what nobody is at fault for.
+            # While something is unavailable no try counts: a good event must not be given up for that.
             waits = isinstance(error, Failure) and error.code in _AWAY and time.monotonic() - began < _PATIENCE
             log.warning("event %s of %s failed, try %d", event.id, event.type, attempt + 1, exc_info=not waits)
             await asyncio.sleep(min(0.1 * 2**attempt, _LONGEST_PAUSE))
@@ -193,8 +189,8 @@ async def _try(listener: Any, event: Event, now: Callable[[], Any]) -> str:
     return "failed"
 
 
-async def aside(bus: Bus, events: list[tuple[Event, str]]) -> None:
-    """Puts events that nobody could handle on `<topic>.dead`, with the reason, and counts them. Raises unavailable."""
+async def dead_letter(bus: Bus, events: list[tuple[Event, str]]) -> None:
+    """Publishes events that cannot be handled to `<topic>.dead`, with the reasons. Raises unavailable."""
     await bus.publish([event.dead(reason) for event, reason in events])
     for event, reason in events:
         metrics.aside.labels(event.topic, reason).inc()

@@ -1,4 +1,4 @@
-"""Events that leave with the transaction that caused them (RELIABILITY S3). `relay` publishes them."""
+"""The outbox: events written in the transaction that caused them (RELIABILITY S3), which `relay` publishes."""
 
 import asyncio
 import zlib
@@ -31,9 +31,9 @@ from services.kit.errors import Code, Failure
 from services.kit.event import LARGEST
 from services.kit.transactions import once_committed
 
-PARTITIONS = 8  # of every outbox, for ever: a key must not move while events of it wait
-_COUNTED = 10_000
-# Counts for ever; SQLite numbers rows by itself, in a column of this type only.
+PARTITIONS = 8  # of every outbox; never changed, as events of a key must stay in one partition
+_COUNTED = 10_000  # events that `backlog` counts at most
+# 64 bits; SQLite generates numbers in a column of type INTEGER only.
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -56,13 +56,13 @@ class Outbox:
         some = self.table.c.partition.in_(bindparam("partitions", expanding=True))
         self._oldest = batches.oldest(self.table, self.table.c.id, size, true())
         self._oldest_of_some = batches.oldest(self.table, self.table.c.id, size, some)
-        self._add = insert(self.table).inline()  # nobody asks for the numbers
+        self._add = insert(self.table).inline()  # the generated numbers are not returned
         self._remove = delete(self.table).where(self.table.c.id.in_(bindparam("ids", expanding=True)))
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, connection: Connection, events: Iterable[Event]) -> None:
-        """Writes events in the caller's transaction. Raises limit_exceeded for one that no bus takes."""
+        """Writes events in the caller's transaction. Raises limit_exceeded for one that is too large for a bus."""
         rows = [_row(event) for event in events]
         if rows:
             connection.execute(self._add, rows if len(rows) > 1 else rows[0])
@@ -73,7 +73,7 @@ class Outbox:
             self._loop.call_soon_threadsafe(self._news.set)
 
     def backlog(self, connection: Connection) -> tuple[int, str]:
-        """How many events wait, counted up to 10,000, and the time that the oldest says; empty when none waits."""
+        """How many events wait, up to 10,000, and the `ce_time` of the oldest; empty when none waits."""
         table = self.table
         some = select(table.c.id).limit(_COUNTED).subquery()
         oldest = connection.execute(select(table.c.headers).order_by(table.c.id).limit(1)).scalar()
@@ -81,25 +81,25 @@ class Outbox:
         return int(count), str(orjson.loads(oldest).get("ce_time", "")) if oldest else ""
 
     def oldest(self, connection: Connection, partitions: Collection[int], limit: int) -> Sequence[Row[Any]]:
-        """The events of partitions that wait longest, as many as `batches.oldest` says."""
+        """The oldest events of some partitions, bounded as `batches.oldest` says."""
         if len(partitions) == PARTITIONS:
             return connection.execute(self._oldest, {"limit": limit}).all()
         return connection.execute(self._oldest_of_some, {"limit": limit, "partitions": list(partitions)}).all()
 
     def remove(self, connection: Connection, ids: Sequence[int]) -> None:
-        """Forgets events that are published."""
+        """Deletes events that are published."""
         connection.execute(self._remove, {"ids": ids})
 
     def listen(self) -> asyncio.Event:
-        """Set in this event loop, now and later, when a transaction of this process writes events."""
+        """What is set in this event loop when a transaction of this process has written events."""
         self._loop, self._news = asyncio.get_running_loop(), asyncio.Event()
         return self._news
 
 
 def _row(event: Event) -> dict[str, Any]:
     if event.size > LARGEST:
-        raise Failure(Code.LIMIT_EXCEEDED, f"{event.headers.get('ce_subject', event.key)} is too large to tell")
-    # A sum that is the same in every process and every release, unlike hash().
+        raise Failure(Code.LIMIT_EXCEEDED, f"{event.headers.get('ce_subject', event.key)} is too large for an event")
+    # Unlike hash(), the same in every process and release.
     partition = zlib.crc32(event.key.encode()) % PARTITIONS
     headers = orjson.dumps(event.headers)
     return {"partition": partition, "topic": event.topic, "key": event.key, "headers": headers, "body": event.body}

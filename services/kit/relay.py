@@ -1,8 +1,8 @@
-"""Publishing what lies in outboxes (RELIABILITY S3, S20).
+"""The relay publishes what lies in outboxes (RELIABILITY S3, S20).
 
-Several processes may share an outbox. Each of its partitions is published by one of them, who holds its lease: so what
-happened to one thing leaves in its order. A relay that stood still past its lease may say a batch again that the next
-one has said already. Such events have the ids they had, so an inbox knows them, and a generation that is not new.
+Several processes may share an outbox. Each of its partitions is published by the process that holds its lease, so the
+events of one thing stay in order. A relay that was stopped past the end of its lease may publish a batch that the next
+holder has published already. Such events have the same ids, which inboxes know, and generations that are not new.
 """
 
 import asyncio
@@ -20,23 +20,23 @@ from services.kit.pace import Pace
 
 log = logging.getLogger(__name__)
 _BATCH = 200
-_OWN_LOOK, _OTHERS_LOOK = 0.5, 0.05  # seconds between looks: of what other processes write nobody hears
-_ASK = 1.0  # seconds between questions for partitions that somebody else has
+_ALONE, _SHARED = 0.5, 0.05  # seconds between looks into the outbox: nothing tells of what other processes write
+_ASK = 1.0  # seconds between tries to take the leases of other partitions
 
 
 class Relay:
-    """Publishes one outbox for ever, oldest first; a crash in between publishes again, with the same ids."""
+    """Publishes one outbox, oldest events first, at least once."""
 
     def __init__(self, outbox: Outbox, tenure: Tenure, db: Database, bus: Bus) -> None:
         self._outbox, self._tenure, self._db, self._bus = outbox, tenure, db, bus
         self._names = {f"outbox/{number}": number for number in range(PARTITIONS)}
         self._asked = 0.0
-        self._more = False  # whether the last batch left events that waited already
+        self._more = False  # whether the last batch left events behind
         self._pace = Pace()
-        self._waits = ""  # what was said last of why they wait
+        self._waits = ""  # the reason why events wait that was logged last
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Publishes until it is cancelled."""
         news = self._outbox.listen()
         while True:
             news.clear()
@@ -47,18 +47,18 @@ class Relay:
                 await asyncio.sleep(1)
                 continue
             except Exception:
-                # A bug must not silence a service until somebody looks.
+                # A bug must not stop the events of a service for good.
                 log.exception("events wait")
                 await asyncio.sleep(1)
                 continue
             self._say("")
             if not sent or not self._more:
-                idle = _OTHERS_LOOK if not self._tenure.alone and self._tenure.in_company else _OWN_LOOK
+                idle = _SHARED if not self._tenure.alone and self._tenure.in_company else _ALONE
                 await _wait(news, idle)
                 await self._pace.wait()
 
     def _say(self, waits: str) -> None:
-        """Why events wait, or that they do so no more: once each."""
+        """Logs why events wait, or that they no longer do, when that has changed."""
         if waits != self._waits:
             self._waits = waits
             log.warning(*("events wait: %s", waits) if waits else ("events go out again",))
@@ -70,7 +70,7 @@ class Relay:
             return 0
         rows = await self._db.ask(lambda c: self._outbox.oldest(c, mine, _BATCH))
         self._more = bool(rows) and (len(rows) == _BATCH or rows[0].waiting > len(rows))
-        # Asked again: a process that stood still since has no right to what it read.
+        # Asked again: the lease may have ended while the rows were read.
         if not rows or not all(self._tenure.holds(name) for name in self._names if self._names[name] in mine):
             return 0
         await self._bus.publish([Event(row.topic, row.key, row.body, orjson.loads(row.headers)) for row in rows])
@@ -79,7 +79,7 @@ class Relay:
         return len(rows)
 
     async def _mine(self) -> set[int]:
-        """The partitions that are this process's at this moment."""
+        """The partitions whose leases this process holds."""
         now = asyncio.get_running_loop().time()
         lacking = [name for name in self._names if not self._tenure.holds(name)]
         if lacking and now - self._asked > _ASK:

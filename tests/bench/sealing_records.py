@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from services.kit.auth import Scope
-from services.kit.bus import TELEMETRY, Event
+from services.kit.bus import Event
+from services.kit.event import TELEMETRY
 from services.kit.key_store import FolderKeys
 from services.kit.secrets import Vault
 from services.kit.telemetry import Record, child

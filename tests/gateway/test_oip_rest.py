@@ -12,7 +12,7 @@ import pytest_asyncio
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from services.kit.bus import TELEMETRY
+from services.kit.event import TELEMETRY
 from tests.gateway.serving import Serving, serving
 from tests.support.models import logistic, lookup, texts
 

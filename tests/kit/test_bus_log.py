@@ -13,7 +13,8 @@ from sqlalchemy import create_engine, select, update
 from sqlalchemy.engine import Connection
 
 from services.kit import bus, bus_log
-from services.kit.bus import TELEMETRY, Event, NearBus
+from services.kit.bus import Event, NearBus
+from services.kit.event import TELEMETRY
 from services.kit.migrations import downgrade, upgrade
 
 TOPIC, DAY = "aimass.data.v1", 24 * 3600.0

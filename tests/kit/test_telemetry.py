@@ -16,8 +16,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
 
 from services.kit import telemetry
 from services.kit.auth import Scope
-from services.kit.bus import TELEMETRY, Event, Reader
+from services.kit.bus import Event, Reader
 from services.kit.errors import Unavailable
+from services.kit.event import TELEMETRY
 from services.kit.redaction import redact
 from services.kit.telemetry import Record, Telemetry, metrics, pipeline, spans, unsent
 from services.kit.telemetry.files import process_log

@@ -9,7 +9,8 @@ from aimass.v1 import audit_events_pb2, options_pb2, registry_events_pb2, traine
 from aimass.v1.access_pb2 import CreatedApiKey
 from aimass.v1.jobs_pb2 import JOB_STATE_FAILED
 from services.kit.auth import Scope
-from services.kit.bus import TELEMETRY, Event
+from services.kit.bus import Event
+from services.kit.event import TELEMETRY
 from services.kit.telemetry import Record as Told
 from services.kit.telemetry import encode
 from services.kit.telemetry.otlp import encode_spans, request, together

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from services.kit.auth import Scope
-from services.kit.bus import TELEMETRY, Event, NearBus
+from services.kit.bus import Event, NearBus
 from services.kit.errors import Unavailable
+from services.kit.event import TELEMETRY
 from services.kit.telemetry import Record as Told
 from services.kit.telemetry import encode
 from services.logs.ingest.api import TOPICS, Intake

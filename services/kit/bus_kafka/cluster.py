@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from services.kit.bus import TELEMETRY
 from services.kit.config import ConfigError
-from services.kit.event import LARGEST
+from services.kit.event import LARGEST, TELEMETRY
 
 if TYPE_CHECKING:
     from kafka import TopicPartition

@@ -9,9 +9,9 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from services.kit import contract
-from services.kit.bus import TELEMETRY
 from services.kit.bus_kafka.cluster import Cluster
 from services.kit.errors import Unavailable
+from services.kit.event import TELEMETRY
 
 Ends = dict[tuple[str, int], int]
 _SECONDS = 10_000  # milliseconds for a question

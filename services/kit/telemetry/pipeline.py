@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from services.kit.auth import SYSTEM
-from services.kit.bus import TELEMETRY, Bus, Event
+from services.kit.bus import Bus, Event
 from services.kit.ending import ended
+from services.kit.event import TELEMETRY
 from services.kit.pace import Pace
 from services.kit.telemetry import metrics, spans
 from services.kit.telemetry.collector import Collector

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from google.protobuf.message import DecodeError
 
 from services.kit import contract
-from services.kit.bus import TELEMETRY, Bus, Event, Reader
+from services.kit.bus import Bus, Event, Reader
 from services.kit.errors import Failure
-from services.kit.inbox import aside
+from services.kit.event import TELEMETRY
+from services.kit.inbox import dead_letter
 from services.kit.pace import Pace
 from services.logs.domain import Record
 from services.logs.ingest.api import cloudevents, otlp
@@ -44,7 +45,7 @@ class Intake:
                         await self._hear(waiting)
                     batches, poison = await asyncio.to_thread(decode, waiting)
                     await self._ingest.append(batches)
-                    await aside(self._bus, poison)
+                    await dead_letter(self._bus, poison)
                     await reader.commit(waiting)
                     more, waiting = len(waiting) >= _POLL, []
                     if not more:
