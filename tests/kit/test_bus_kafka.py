@@ -206,7 +206,7 @@ async def test_what_waits_is_bounded(away: KafkaBus, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(bus_kafka, "_HELD", 1000)
     waiting = asyncio.ensure_future(away.publish([Event(TOPIC, "k", bytes(900))]))
     await asyncio.sleep(0)
-    with pytest.raises(Unavailable, match="too much waits"):
+    with pytest.raises(Unavailable, match="too many bytes wait"):
         await away.publish([Event(TOPIC, "k", bytes(900))])
     with pytest.raises(Unavailable):
         await waiting

@@ -1,7 +1,6 @@
-"""Events on Kafka: acknowledged by all copies, read in groups, one per key at a time.
+"""The bus on Kafka: acknowledged by all in-sync replicas, consumed in groups.
 
-To load the library takes a tenth of a start, and no request waits for it: who first says or reads something has it
-loaded, in a thread.
+Importing the library takes a tenth of a start, so it is imported in a thread by the first who publishes or reads.
 """
 
 import asyncio
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["KafkaBus"]
 _PATIENCE = 5.0  # seconds for a batch
-_HELD = 64 * 2**20  # bytes that wait for acknowledgement
+_HELD = 64 * 2**20  # bytes that may wait for acknowledgement
 
 
 class KafkaBus:
     """Publishes to and reads from the cluster at kafka://host:port,host:port."""
 
     def __init__(self, url: str, tls_dir: Path | None = None) -> None:
-        """Raises ConfigError for a URL that says something else, ModuleNotFoundError without the library."""
+        """Connects to nothing. Raises ConfigError for another URL, ModuleNotFoundError without the library."""
         if importlib.util.find_spec("kafka") is None:
             raise ModuleNotFoundError("No module named 'kafka'", name="kafka")
         self._cluster = Cluster(url, tls_dir)
@@ -39,18 +38,18 @@ class KafkaBus:
         self._readers: list[KafkaReader] = []
 
     async def start(self) -> None:
-        """A cluster that is away is waited for by those who use it."""
+        """Nothing: publishing and reading wait for the cluster."""
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """Returns when every copy that must have the events has them. Raises unavailable within some seconds.
+        """Returns when the in-sync replicas have the events. Raises unavailable within some seconds.
 
-        Some of them may be there all the same: who publishes them again, in the same order, keeps the order of keys.
+        Some of them may be stored all the same; publishing them again, in the same order, keeps the order of each key.
         """
         sizes = [event.size for event in events]
         if max(sizes, default=0) > LARGEST:
             raise Failure(Code.LIMIT_EXCEEDED, f"an event has {max(sizes)} bytes, the bus takes {LARGEST}")
         if self._held + sum(sizes) > _HELD:
-            raise Unavailable("too much waits for kafka")
+            raise Unavailable("too many bytes wait for kafka")
         if not events:
             return
         self._held += sum(sizes)
@@ -85,7 +84,7 @@ class KafkaBus:
             report.done.cancel()
 
     def _end_producer(self) -> None:
-        """What was not acknowledged must not arrive behind what is published instead."""
+        """What was not acknowledged must not arrive after what is published next."""
         if self._producer:
             self._producer.end()
         self._cluster.forget()
@@ -104,7 +103,7 @@ class KafkaBus:
         self._producer.send(events, report)
 
     async def reader(self, topics: Sequence[str], group: str, from_end: bool = False) -> "KafkaReader":
-        """A passing group is none for Kafka: it reads all partitions and leaves no offsets behind."""
+        """`from_end` uses no consumer group: such a reader takes all partitions and commits nothing."""
         await self._load()
         from services.kit.bus_kafka.reader import KafkaReader
 
@@ -115,11 +114,11 @@ class KafkaBus:
         return found
 
     async def lag(self) -> dict[str, int]:
-        """Of what this process reads, by the ends that the brokers said last."""
+        """Of the partitions that this process reads, by the end offsets that it has seen last."""
         return {group: count for reader in self._readers if not reader.closed for group, count in reader.lag.items()}
 
     async def close(self) -> None:
-        """Lets go of threads and connections, also when nobody answers."""
+        """Ends threads and connections, also when no broker answers."""
         await asyncio.gather(*(reader.close() for reader in self._readers))
         if self._producer:
             self._producer.end()

@@ -1,7 +1,7 @@
-"""Making the library's clients so that one that cannot be made, or cannot connect, leaves nothing behind.
+"""Makes clients of the library so that one that fails to connect leaks no threads or sockets.
 
-The library (3.0) forgets the thread and the sockets of a client whose first connection fails, and the socket of every
-connection that is refused. A cluster that is away for an hour is asked thousands of times.
+kafka-python 3.0 leaks the thread and the sockets of a client whose first connection fails, and the socket of every
+refused connection; while a cluster is away there are thousands of them.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
 
 log = logging.getLogger("services.kit.bus_kafka")
-_QUIET = 30.0  # seconds between two complaints
+_QUIET = 30.0  # seconds between two warnings
 
 
 class _Socket(KafkaNetSocket):  # type: ignore[misc]
-    """A plain connection, by the way that the library has for proxies: the URL says whose it is."""
+    """A direct connection, through the library's hook for proxies: the URL names the client that it belongs to."""
 
     SCHEMES = ("direct",)
 
@@ -40,7 +40,7 @@ class _Socket(KafkaNetSocket):  # type: ignore[misc]
 
 
 class _Network(KafkaNetClient):  # type: ignore[misc]
-    """The network side of a client. When it closes, it waits for nothing that it had still to say."""
+    """The network side of a client. Closing it closes its sockets without sending what waits."""
 
     def __init__(self, *arguments: Any, proxy_url: str, **options: Any) -> None:
         self._url = proxy_url
@@ -60,7 +60,7 @@ _numbers = itertools.count()
 
 
 def make_client(kind: Any, **settings: Any) -> Any:
-    """A client of a class of the library. Blocks; raises KafkaError when no broker answers."""
+    """A client of one of the library's classes. Blocks; raises KafkaError when no broker answers."""
     made: list[_Network] = []
     url = f"direct://{next(_numbers)}"
     _sockets[url] = WeakSet()
@@ -78,7 +78,7 @@ def make_client(kind: Any, **settings: Any) -> Any:
 
 
 def end_consumer(consumer: Any, milliseconds: int) -> None:
-    """Closes one that may be broken: what it cannot leave any more it still lets go of."""
+    """Closes a consumer that may be broken: if it cannot leave its group, its connections are closed all the same."""
     with contextlib.suppress(Exception):
         consumer.close(autocommit=False, timeout_ms=milliseconds)
     with contextlib.suppress(Exception):
@@ -86,7 +86,7 @@ def end_consumer(consumer: Any, milliseconds: int) -> None:
 
 
 class Complaints:
-    """Says that something is wrong, and then for a while only counts."""
+    """Logs a warning, and then for a while only counts further ones."""
 
     def __init__(self) -> None:
         self._said, self._more = float("-inf"), 0
@@ -100,7 +100,7 @@ class Complaints:
 
 
 class _Library(logging.Handler):
-    """What the library has to say: twenty lines a second while a broker is away, so most of it is counted only."""
+    """The library's warnings, most of them only counted: it logs twenty a second while a broker is away."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -111,11 +111,11 @@ class _Library(logging.Handler):
 
 
 def listen_to_library() -> None:
-    """Brings the library's warnings into our log, a few of them."""
+    """Brings some of the library's warnings into our log."""
     library = logging.getLogger("kafka")
     if not any(isinstance(handler, _Library) for handler in library.handlers):
         library.addHandler(_Library())
         library.setLevel(logging.WARNING)
         library.propagate = False
-        # Its loop has a thread of its own; that it was slow says that the machine is busy.
+        # It warns when its thread was slow, which only says that the machine is busy.
         logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A Kafka cluster as its URL names it: how clients reach it, and the topics that are made there."""
+"""A Kafka cluster: its URL, the settings of clients, and its topics, which are created before they are used."""
 
 import contextlib
 import logging
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("services.kit.bus_kafka")
 _DAY = 24 * 3600 * 1000  # milliseconds
-_BOOTSTRAP = 1500  # milliseconds until a broker that does not answer is away
-_AGE = 30_000  # milliseconds that what is known of a cluster is believed
-_ASKED = 4000  # milliseconds for a question about topics
+_BOOTSTRAP = 1500  # milliseconds that a broker may take to answer at first
+_AGE = 30_000  # milliseconds until metadata of the cluster is fetched again
+_ASKED = 4000  # milliseconds for an administrative request
 _LOOK = 10.0  # seconds between looks for renewed certificates
-_EXISTS = 36  # the protocol's number for a topic that is there
-_ASIDE = ".dead"
+_EXISTS = 36  # the protocol's error code TOPIC_ALREADY_EXISTS
+_DEAD = ".dead"
 
 
 @dataclass(frozen=True)
 class Place:
-    """What the URL says. `replication` is the number of copies of each record."""
+    """The parts of a URL. `replication` is the number of copies of each record."""
 
     servers: tuple[str, ...]
     tls: bool
@@ -38,7 +38,7 @@ class Place:
 
     @classmethod
     def of(cls, url: str) -> "Place":
-        """Reads kafka://host:port,host:port?partitions=12&replication=1. Raises ConfigError, without the URL."""
+        """Parses kafka://host:port,host:port?partitions=12&replication=1. Raises ConfigError without the URL in it."""
         scheme, _, rest = url.partition("://")
         servers, _, query = rest.partition("?")
         try:
@@ -61,7 +61,7 @@ def _server(text: str) -> str:
 
 
 class _Certificates:
-    """One context for all clients, so that those who are there take up renewed files as well."""
+    """One TLS context for all clients, so that existing ones use renewed certificates as well."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._looked = folder, float("-inf")
@@ -85,7 +85,7 @@ class _Certificates:
 
 
 class Cluster:
-    """Makes clients' settings, and topics before they are used."""
+    """Makes clients, and creates topics."""
 
     def __init__(self, url: str, tls_dir: Path | None) -> None:
         """Connects to nothing. Raises ConfigError."""
@@ -97,7 +97,7 @@ class Cluster:
         self._making = threading.Lock()
 
     def client(self, kind: Any, **settings: Any) -> Any:
-        """A client of a class of the library. Blocks; raises KafkaError when no broker answers."""
+        """A client of one of the library's classes. Blocks; raises KafkaError when no broker answers."""
         from services.kit.bus_kafka.client import listen_to_library, make_client
 
         listen_to_library()
@@ -109,22 +109,22 @@ class Cluster:
         return make_client(kind, **options, **settings)
 
     def renew(self) -> None:
-        """Looks for renewed certificates; connections that are made from then on show them."""
+        """Loads renewed certificates, for new connections."""
         if self._context:
             try:
                 self._context.renew()
-            except OSError as error:  # half of them is there: the next look finds the rest
+            except OSError as error:  # half written: the next look finds the rest
                 log.warning("renewed certificates cannot be read yet: %s", error)
 
     def make(self, topics: Iterable[str]) -> None:
-        """Makes topics that are not there, each with its dead one. Blocks; raises KafkaError."""
+        """Creates topics that do not exist, each with its dead letter topic. Blocks; raises KafkaError."""
         with self._making:
-            if wanted := {_alive(topic) for topic in topics} - self._known:
+            if wanted := {topic.removesuffix(_DEAD) for topic in topics} - self._known:
                 self._make(wanted)
                 self._known |= wanted
 
     def forget(self) -> None:
-        """Looks again next time whether topics are there: somebody may have taken one away."""
+        """Asks again next time whether topics exist: somebody may have deleted one."""
         self._known = set()
 
     def places(self, topics: Iterable[str]) -> "list[TopicPartition]":
@@ -137,7 +137,7 @@ class Cluster:
             found = admin.describe_topics(list(topics))
         if lacking := [one["name"] for one in found if one["error_code"] or not one["partitions"]]:
             self.forget()
-            raise KafkaError(f"there is no {lacking[0]}")
+            raise KafkaError(f"there is no topic {lacking[0]}")
         return [TopicPartition(one["name"], part["partition_index"]) for one in found for part in one["partitions"]]
 
     def _make(self, wanted: set[str]) -> None:
@@ -147,7 +147,7 @@ class Cluster:
         admin = self.client(KafkaAdminClient, request_timeout_ms=_ASKED)
         try:
             there = set(admin.list_topics())
-            new = {name for topic in wanted for name in (topic, topic + _ASIDE)} - there
+            new = {name for topic in wanted for name in (topic, topic + _DEAD)} - there
             if not new:
                 return
             made = admin.create_topics(
@@ -158,7 +158,7 @@ class Cluster:
             )
             for topic in made["topics"]:
                 if topic["error_code"] not in (0, _EXISTS):
-                    raise KafkaError(f"{topic['name']} cannot be made: {topic['error_message']}")
+                    raise KafkaError(f"{topic['name']} cannot be created: {topic['error_message']}")
         finally:
             admin.close()
 
@@ -168,9 +168,5 @@ class Cluster:
         configs = {"retention.ms": str(kept), "max.message.bytes": str(LARGEST + 2**20)}
         configs["min.insync.replicas"] = str(max(1, copies - 1))
         if copies == 1 and not topic.startswith(TELEMETRY):
-            configs["flush.messages"] = "1"  # one copy: it is on the disk before it is acknowledged
+            configs["flush.messages"] = "1"  # the only copy is synced before it is acknowledged
         return {"num_partitions": self.place.partitions, "replication_factor": copies, "configs": configs}
-
-
-def _alive(topic: str) -> str:
-    return topic.removesuffix(_ASIDE)

@@ -1,4 +1,4 @@
-"""How far a reader has come, and telling Kafka so."""
+"""Offsets of a consumer: computing, seeking and committing them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ _MOVED = (
 
 
 def ends(events: Iterable[Event]) -> dict[TopicPartition, int]:
-    """Where one reads on behind events."""
+    """The next offset of each partition after these events."""
     found: dict[TopicPartition, int] = {}
     for event in events:
         place = TopicPartition(event.topic, event.partition)
@@ -31,14 +31,14 @@ def ends(events: Iterable[Event]) -> dict[TopicPartition, int]:
 
 
 def seek(consumer: Any, places: Mapping[TopicPartition, int]) -> None:
-    """Has a consumer without a group read on at places."""
+    """Assigns partitions to a consumer without a group, to read on at these offsets."""
     consumer.assign(list(places))
     for place, offset in places.items():
         consumer.seek(place, offset)
 
 
 def commit(consumer: Any, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """What is committed: not what others have been given meanwhile. Raises what the library raises."""
+    """Commits offsets of partitions that the consumer still has; returns those. Raises what the library raises."""
     mine = {place: end for place, end in ends.items() if place in consumer.assignment()}
     offsets = {place: OffsetAndMetadata(end, "", -1) for place, end in mine.items()}
     try:

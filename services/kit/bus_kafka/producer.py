@@ -1,7 +1,7 @@
-"""Sending to Kafka: a producer that stops for good at the first record that it cannot deliver.
+"""A producer that stops for good at the first record that it cannot deliver.
 
-What it has delivered until then is the beginning of what it was given, for each key. So whoever gives the same events
-again, in the same order, to the next producer, is read in that order: what comes twice comes in order both times.
+So for each key it has delivered a prefix of what it was given. When the same events are given, in the same order, to
+the next producer, consumers see each key in order, with some events twice.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ _SETTINGS: dict[str, Any] = {
     "linger_ms": 2,
     "max_block_ms": 3000,
     "request_timeout_ms": 10_000,
-    # Longer than anybody waits for a delivery: whoever gives up stops the producer, which else would skip a batch.
+    # Longer than anybody waits: who gives up stops the producer, which at its own timeout would skip a batch and go on.
     "delivery_timeout_ms": 60_000,
     "max_request_size": 2 * LARGEST,
 }
 
 
 class Report:
-    """Told when all records of one publishing are acknowledged, or one cannot be."""
+    """The future result of one `publish`: done when all its records are acknowledged, failed when one cannot be."""
 
     def __init__(self, count: int) -> None:
         self._loop = asyncio.get_running_loop()
@@ -52,7 +52,7 @@ class Report:
         self._tell(error)
 
     def _tell(self, error: BaseException | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._end, error)
 
     def _end(self, error: BaseException | None) -> None:
@@ -65,7 +65,7 @@ class Report:
 
 
 class Producer:
-    """Sends until something fails. Its methods block, so a thread calls them."""
+    """Sends until something fails. Its methods block: call them in a thread."""
 
     def __init__(self, cluster: Cluster) -> None:
         """Raises KafkaError when no broker answers."""
@@ -73,14 +73,14 @@ class Producer:
         self.ended = False
 
     def send(self, events: Sequence[Event], report: Report) -> None:
-        """Returns when the records are under way. Raises KafkaError."""
+        """Returns when the records are queued. Raises KafkaError."""
         for event in events:
             if report.given_up or self.ended:
                 raise KafkaError("sending was given up")
             key, headers = event.key.encode(errors="replace"), headers_of(event)
             future = self._producer.send(event.topic, value=event.body, key=key, headers=headers)
             future.add_callback(report.delivered)
-            # Called in the thread that sends, before it takes up the next batch.
+            # Called in the sender's thread, before its next batch.
             future.add_errback(self._fail, report)
 
     def _fail(self, report: Report, error: BaseException) -> None:
@@ -88,14 +88,14 @@ class Producer:
         report.failed(error)
 
     def end(self) -> None:
-        """Nothing that waits is sent any more; its reports fail."""
+        """Drops what waits to be sent; its reports fail."""
         self.ended = True
-        # `close` would first wait for what waits, and must not be called by the thread that sends.
+        # `close` would first send what waits, and must not be called in the sender's thread.
         self._producer._sender.force_close()
 
     def close(self) -> None:
-        """Ends, and lets go of threads and connections."""
+        """Ends, and closes threads and connections."""
         self.end()
         self._producer._sender.join(1)
-        with contextlib.suppress(KafkaError):  # it would like to send what is given up
+        with contextlib.suppress(KafkaError):  # it complains of what was dropped
             self._producer.close(timeout=0)

@@ -1,7 +1,7 @@
-"""Reading from Kafka. A thread of its own owns the consumer, so that nothing of it waits in the event loop.
+"""Reading from Kafka. Each reader has a thread of its own that owns its consumer, as the library blocks.
 
-Partitions change hands in `poll` only, when everything that was handed out before has been handled. So nobody works on
-what others have been given, unless he worked for longer than `_LONGEST_WORK`; then inboxes make it once.
+Partitions are reassigned only in `poll`, when all that was handed out before has been handled. So no two readers work
+on the same partition, unless one works for longer than `_LONGEST_WORK`; then inboxes make each effect happen once.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from services.kit.errors import Unavailable
 from services.kit.event import Event
 
 T = TypeVar("T")
-_SLICE = 250  # milliseconds: how long a close may have to wait
-_COMMIT, _CLOSE = 3000, 500
+_SLICE = 250  # milliseconds of one poll, for which a close may have to wait
+_COMMIT, _CLOSE = 3000, 500  # milliseconds
 _PAUSE = 1.0  # seconds between tries to open
-_OPEN = 3.0
+_OPEN = 3.0  # seconds of `open`
 _NEW_PARTITIONS = 30.0  # seconds between looks for partitions that were added
-_LONGEST_WORK = 15 * 60_000  # milliseconds between polls
+_LONGEST_WORK = 15 * 60_000  # milliseconds between polls; then the group takes the partitions away
 _SETTINGS: dict[str, Any] = {
     "metrics_enabled": False,
     "enable_auto_commit": False,
@@ -45,7 +45,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 class KafkaReader:
-    """One group's reading of some topics, or one process's from the end."""
+    """A consumer in a group, or with `from_end` one without a group."""
 
     def __init__(self, cluster: Cluster, topics: Sequence[str], group: str, from_end: bool) -> None:
         self._cluster, self._topics, self._group, self._passing = cluster, list(topics), group, from_end
@@ -54,23 +54,23 @@ class KafkaReader:
         self._polling: asyncio.Future[list[Event]] | None = None
         self._closing = threading.Event()
         self._complaints, self._circling = Complaints(), Circling(self._closing.wait)
-        # Of a passing group: where it reads on. Of others: what was committed, so that it never goes back.
+        # Without a group: the next offsets. In a group: those committed, so that a commit never goes back.
         self._places: dict[TopicPartition, int] = {}
         self._looked = 0.0
-        self.lag: dict[str, int] = {}  # events that a lasting group has still to commit
+        self.lag: dict[str, int] = {}  # by group: events that it has not committed
 
     @property
     def closed(self) -> bool:
         return self._closing.is_set()
 
     async def open(self) -> None:
-        """Looks where the end is now; a cluster that is away is asked again by `poll`."""
+        """Finds the present ends; `poll` tries again if the cluster is away."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_OPEN):
                 await asyncio.get_running_loop().run_in_executor(self._thread, self._ready)
 
     async def poll(self, limit: int) -> list[Event]:
-        """Waits also for a cluster that is away. A poll that is cancelled leaves what it got to the next one."""
+        """Waits for a cluster that is away as well. What a cancelled poll has fetched the next one returns."""
         while True:
             if self.closed:
                 raise Unavailable(f"{self._group} has stopped to read")
@@ -81,7 +81,7 @@ class KafkaReader:
                     return events
 
     async def _answer(self, asked: "asyncio.Future[T]") -> T:
-        """What the thread answers. Raises unavailable when it has not for too long: another is in its place then."""
+        """The result of the thread. Raises unavailable when it takes too long; then another thread has its place."""
         done, _ = await asyncio.wait({asked}, timeout=STUCK)
         if not done:
             self._abandon()
@@ -91,19 +91,19 @@ class KafkaReader:
         return asked.result()
 
     def _abandon(self) -> None:
-        """Leaves a consumer that does not return to its thread, and goes on with another of each."""
+        """Leaves a thread that hangs, with its consumer, and goes on with new ones."""
         self._complaints.say(f"{self._group} reads again: the consumer has not answered for {STUCK:g} s")
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"kafka-{self._group}"[:40])
         self._consumer, self._polling = None, None
 
     async def commit(self, events: Sequence[Event]) -> None:
-        """Events of partitions that others have by now are theirs to commit. Raises unavailable."""
+        """Leaves out partitions that have been reassigned. Raises unavailable."""
         ends, loop = offsets.ends(events), asyncio.get_running_loop()
         await self._answer(loop.run_in_executor(self._thread, self._commit, ends))
 
     async def close(self) -> None:
-        """Leaves the group; quick also when the cluster is away."""
+        """Leaves the group; returns soon also when the cluster is away."""
         if self.closed:
             return
         self._closing.set()
@@ -118,7 +118,7 @@ class KafkaReader:
             if self._consumer is None:
                 self._cluster.make(self._topics)
                 self._consumer = self._opened()
-        except Exception as error:  # also what the library did not foresee: it is made anew
+        except Exception as error:  # bugs of the library as well: a new consumer follows
             self._end()
             self._complaints.say(f"{self._group} waits for the bus: {error or type(error).__name__}")
             self._closing.wait(_PAUSE)
@@ -138,11 +138,11 @@ class KafkaReader:
             mute = not self._passing and is_mute(consumer)
             circles = self._circling.after(bool(found), time.monotonic() - began, time.thread_time() - worked)
             if self._circling.silent(mute) or circles:
-                raise KafkaError("the consumer turns in circles")
+                raise KafkaError("the consumer is broken: it polls without waiting or sends no heartbeats")
             return self._events(consumer, found) if self._consumer is consumer else []
         except Exception as error:
             if self._consumer is not consumer:
-                return []  # it was abandoned meanwhile
+                return []  # abandoned meanwhile
             self._end()
             self._complaints.say(f"{self._group} reads again: {error or type(error).__name__}")
             self._closing.wait(_PAUSE)
@@ -158,7 +158,7 @@ class KafkaReader:
     def _opened(self) -> Any:
         consumer = self._cluster.client(KafkaConsumer, group_id=None if self._passing else self._group, **_SETTINGS)
         try:
-            # Asked in a group as well: who joins knowing nothing of its topics is given none of them at first.
+            # In a group as well, as it loads the topics' metadata: who joins without is assigned nothing at first.
             ends = consumer.end_offsets(self._cluster.places(self._topics), timeout_ms=_COMMIT)
             if self._passing:
                 self._places = self._places or ends
@@ -173,7 +173,7 @@ class KafkaReader:
         return consumer
 
     def _take_new(self) -> None:
-        """Partitions that were added are read from their beginning."""
+        """Reads partitions that were added, from their beginning."""
         self._looked = time.monotonic()
         if new := set(self._cluster.places(self._topics)) - self._places.keys():
             now = {place: self._consumer.position(place, timeout_ms=_COMMIT) for place in self._places}
@@ -185,9 +185,9 @@ class KafkaReader:
         ends = {place: end for place, end in ends.items() if end > self._places.get(place, 0)}
         if not self._passing and ends:
             try:
-                # One that was made anew since reads on behind what was committed.
+                # A new consumer reads on after what was committed.
                 ends = offsets.commit(consumer, ends) if consumer else {}
-            except Exception as error:  # also what the library did not foresee: what is read again is known
+            except Exception as error:  # bugs of the library as well: events that come again are known
                 if self._consumer is consumer:
                     self._end()
                 raise Unavailable(f"kafka does not take offsets: {error or type(error).__name__}") from None

@@ -1,4 +1,4 @@
-"""Events as Kafka's records: CloudEvents in binary mode, a header for each attribute."""
+"""Events as records of Kafka: CloudEvents in binary mode, a header for each attribute."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ _PROTOBUF = (_CONTENT_TYPE, b"application/protobuf")
 
 
 def headers_of(event: Event) -> list[tuple[str, bytes]]:
-    """An event's headers, and what its body is."""
+    """An event's headers and the content type of its body."""
     return [*((name, value.encode(errors="replace")) for name, value in event.headers.items()), _PROTOBUF]
 
 
 def event_of(record: Any) -> Event:
-    """What a record says; what is no text is read as far as it goes, and found wanting by whom it concerns."""
+    """The event of a record. Invalid UTF-8 is replaced; `Event.flaw` finds what matters."""
     headers = {name: _text(value) for name, value in record.headers if name != _CONTENT_TYPE}
     body = bytes(record.value or b"")
     return Event(record.topic, _text(record.key), body, headers, record.offset, record.partition, system="kafka")
