@@ -37,8 +37,8 @@ from services.data.storage.service import Storage
 from services.data.storage.store import Store as StorageStore
 from services.kit.app import App, Runtime
 from services.kit.forgetting import dropping
-from services.kit.hourly import every_hour
 from services.kit.process import Limits
+from services.kit.tasks import every_hour
 from services.kit.uploads import collect_for_ever
 
 

@@ -26,10 +26,9 @@ from services.gateway.repeats import Repeats
 from services.gateway.resets import MOST, Resets
 from services.kit.app import OPERATOR
 from services.kit.config import ConfigError
-from services.kit.ending import ended
 from services.kit.grpc_server import Server
-from services.kit.lasting import lasting
 from services.kit.rpc import OPTIONS
+from services.kit.tasks import cancel, keep_running
 
 log = logging.getLogger(__name__)
 _NEXT = 3.0  # seconds after an answer in which a client is likely to send the next request
@@ -68,7 +67,7 @@ class HttpDoor:
         self._listener = Listener(listening, lambda: HttpProtocol(**made, app_state={}), context)
         await self._listener.open()
         self.address = _address(listening)
-        self._clock = asyncio.create_task(lasting(self._tell_the_time))
+        self._clock = asyncio.create_task(keep_running(self._tell_the_time))
 
     async def taken(self) -> bool:
         """Whether another gateway accepts connections on the address that we share with it."""
@@ -110,7 +109,7 @@ class HttpDoor:
         for task in list(self._state.tasks):
             task.cancel()
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
-        await ended(self._clock)
+        await cancel(self._clock)
 
     def _shut(self, patience: float) -> None:
         for connection in list(self._state.connections):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from services.kit.lasting import lasting
+from services.kit.tasks import keep_running
 
 _BACKLOG = 2048
 _SHAKE = 10.0  # seconds that a TLS handshake may take
@@ -35,7 +35,7 @@ class Listener:
         else:
             # The loop's own server does not tell of connections in their handshake, and they may not be forgotten.
             self._listening.listen(_BACKLOG)
-            self._accepting = loop.create_task(lasting(partial(self._accept, loop)))
+            self._accepting = loop.create_task(keep_running(partial(self._accept, loop)))
 
     async def _accept(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:

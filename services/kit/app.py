@@ -19,11 +19,11 @@ from services.kit.db import Database
 from services.kit.discovery import Directory
 from services.kit.forgetting import Forget, Forgetting
 from services.kit.inbox import Listener
-from services.kit.lasting import lasting
 from services.kit.leftovers import clear_for_ever
 from services.kit.member import connector
 from services.kit.schema import Schema
 from services.kit.space import BoundedUploads, Space
+from services.kit.tasks import keep_running
 from services.kit.telemetry import Telemetry
 from services.kit.timestamps import uuid7
 
@@ -127,32 +127,32 @@ class Runtime:
         task.add_done_callback(self._ended)
         return task
 
-    def keep_up(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs work that goes on for ever beside requests; it begins again when it fails."""
-        self.spawn(lasting(work))
+    def keep_running(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Runs a background task until the process stops; restarts it when it fails."""
+        self.spawn(keep_running(work))
 
-    def look_after_files(self, renew: Callable[[], None]) -> None:
-        """Starts the tasks that read again what others write, keep what others read, and clear what the dead left.
+    def start_upkeep(self, renew: Callable[[], None]) -> None:
+        """Starts the tasks that reload files, check instances, publish our key, and clear what killed processes left.
 
-        `renew` is called when the certificates are others.
+        `renew` is called when the certificates have changed.
         """
         if self.credentials:
-            self.keep_up(partial(self.credentials.watch, renew))
-        self.keep_up(partial(self.calls.watch, self.directory.rule))
+            self.keep_running(partial(self.credentials.watch, renew))
+        self.keep_running(partial(self.calls.watch, self.directory.rule))
         if self.settings.calls_file:
-            self.keep_up(partial(checks.watch, lambda: tuple(self.directory.pools), self.calls.check))
+            self.keep_running(partial(checks.watch, lambda: tuple(self.directory.pools), self.calls.check))
         if self.settings.discovery_url:
-            self.keep_up(partial(ejection.watch, lambda: tuple(self.directory.pools), self.calls.ejection))
-        self.keep_up(self.identity.keep)
+            self.keep_running(partial(ejection.watch, lambda: tuple(self.directory.pools), self.calls.ejection))
+        self.keep_running(self.identity.keep)
         if self.storage.passing:
-            self.keep_up(partial(clear_for_ever, self.storage.passing))
+            self.keep_running(partial(clear_for_ever, self.storage.passing))
         if self.settings.blobs_url.get_secret_value() and not self.storage.keys:
             log.warning("what is kept in the bucket lies there plain: AIMASS_SECRETS_KEY, in all processes, seals it")
 
-    def forget_the_destroyed(self) -> None:
-        """Starts the task that drops what there is of tenants whose keys are destroyed."""
+    def start_forgetting(self) -> None:
+        """Starts the task that drops what is left of tenants whose keys are destroyed."""
         services = [forget for app in self.apps.values() for forget in app.forget]
-        self.keep_up(partial(self.forgetting.run, [*services, self.storage.forget]))
+        self.keep_running(partial(self.forgetting.run, [*services, self.storage.forget]))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

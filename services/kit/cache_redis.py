@@ -18,10 +18,9 @@ from services.kit import cache_scripts
 from services.kit.allowance import Claim, Grant
 from services.kit.cache_scripts import HASHES, MARKER, granted, group_names, milliseconds, name, said, text_bytes
 from services.kit.config import ConfigError
-from services.kit.ending import ended
 from services.kit.errors import Unavailable
-from services.kit.lasting import lasting
 from services.kit.outage import Outage
+from services.kit.tasks import cancel, keep_running
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -113,7 +112,7 @@ class RedisCache:
         return granted(found, self._run)
 
     async def close(self) -> None:
-        await ended(self._probing)
+        await cancel(self._probing)
         with contextlib.suppress(RedisError, OSError):
             await self._redis.aclose()
             await self._pool.disconnect()
@@ -147,7 +146,7 @@ class RedisCache:
             return False
         log.warning("redis is away: %s", str(error) or type(error).__name__)
         if self._probing is None or self._probing.done():
-            self._probing = asyncio.get_running_loop().create_task(lasting(self._probe))
+            self._probing = asyncio.get_running_loop().create_task(keep_running(self._probe))
         return True
 
     async def _probe(self) -> None:

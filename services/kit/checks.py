@@ -14,10 +14,10 @@ from typing import Any
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
-from services.kit.lasting import lasting
 from services.kit.member import Member
 from services.kit.pool import Pool
 from services.kit.tally import CheckRules, Tally
+from services.kit.tasks import keep_running
 
 log = logging.getLogger(__name__)
 _LOOK = 0.5  # seconds between looks for services that are to be checked
@@ -81,7 +81,7 @@ async def watch(pools: Callable[[], Collection[Pool]], rules: Callable[[str], Ch
             for pool in pools():
                 if pool not in running and rules(pool.service):
                     checks = Checks(pool, lambda service=pool.service: rules(service))  # type: ignore[misc]
-                    running[pool] = asyncio.get_running_loop().create_task(lasting(checks.run))
+                    running[pool] = asyncio.get_running_loop().create_task(keep_running(checks.run))
             await asyncio.sleep(_LOOK)
     finally:
         for task in running.values():

@@ -8,9 +8,8 @@ from functools import partial
 
 from services.kit.config import ConfigError
 from services.kit.discovery import Table, pairs
-from services.kit.ending import ended
-from services.kit.lasting import lasting
 from services.kit.member import Instance
+from services.kit.tasks import cancel, keep_running
 
 log = logging.getLogger(__name__)
 _EVERY = 3.0  # seconds between two questions
@@ -47,7 +46,7 @@ class Names:
     async def start(self, told: Callable[[Table], None]) -> None:
         await self._look()
         told(self._table)
-        self._following = asyncio.create_task(lasting(partial(self._follow, told)))
+        self._following = asyncio.create_task(keep_running(partial(self._follow, told)))
 
     async def _follow(self, told: Callable[[Table], None]) -> None:
         while True:
@@ -84,4 +83,4 @@ class Names:
         return frozenset()
 
     async def close(self) -> None:
-        await ended(self._following)
+        await cancel(self._following)

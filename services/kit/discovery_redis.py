@@ -20,10 +20,9 @@ from services.kit.auth import SYSTEM, Identity, Principal, Scope
 from services.kit.balancing import HEAVIEST
 from services.kit.cache import Cache
 from services.kit.discovery import Table
-from services.kit.ending import ended
 from services.kit.errors import Failure
-from services.kit.lasting import lasting
 from services.kit.member import Instance
+from services.kit.tasks import cancel, keep_running
 
 log = logging.getLogger(__name__)
 LEASE, _RENEW, _LOOK = 10.0, 3.0, 1.0  # seconds
@@ -56,7 +55,7 @@ class Leases:
     async def start(self, told: Callable[[Table], None]) -> None:
         await self._cache.start()
         await self._look(told)
-        self._following = asyncio.create_task(lasting(partial(self._follow, told)))
+        self._following = asyncio.create_task(keep_running(partial(self._follow, told)))
 
     async def _follow(self, told: Callable[[Table], None]) -> None:
         while True:
@@ -108,7 +107,7 @@ class Leases:
         while not said and self._cache.up and time.monotonic() < until:
             await asyncio.sleep(_AGAIN)
             said = await self._say(leaving=False)
-        self._renewing = asyncio.create_task(lasting(partial(self._renew, said)))
+        self._renewing = asyncio.create_task(keep_running(partial(self._renew, said)))
 
     async def _renew(self, said: bool) -> None:
         while True:
@@ -129,7 +128,7 @@ class Leases:
         return True
 
     async def withdraw(self) -> None:
-        await ended(self._renewing)
+        await cancel(self._renewing)
         await self._say(leaving=True)
         self._left, self._places = tuple(self._places), {}
 
@@ -139,8 +138,8 @@ class Leases:
         )
 
     async def close(self) -> None:
-        await ended(self._renewing)
-        await ended(self._following)
+        await cancel(self._renewing)
+        await cancel(self._following)
         with contextlib.suppress(Failure):  # they end by themselves
             # By now others know; later readers could not verify it, as this process withdraws its key.
             for service in self._left:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from grpc import ChannelConnectivity, aio
 
 from services.kit.breaker import Breaker, Outcome, Rules
-from services.kit.ending import ended
-from services.kit.lasting import lasting
 from services.kit.outliers import Record
 from services.kit.rpc import OPTIONS
+from services.kit.tasks import cancel, keep_running
 
 if TYPE_CHECKING:
     from services.kit.tls import Credentials
@@ -93,7 +92,7 @@ class Member:
     def connect(self) -> None:
         """Connects, and keeps the connection."""
         if self._watching is None:
-            self._watching = asyncio.get_running_loop().create_task(lasting(self._watch))
+            self._watching = asyncio.get_running_loop().create_task(keep_running(self._watch))
 
     def connecting(self, patience: float, now: float) -> bool:
         """Whether it may be connected soon: it has been away, or known, for no longer than some seconds."""
@@ -161,5 +160,5 @@ class Member:
                         self._ended.clear()
         finally:
             self._closed = True
-            await ended(self._watching)
+            await cancel(self._watching)
             await self._channel.close()

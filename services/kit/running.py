@@ -71,13 +71,13 @@ class Process:
             await observed.open()
             (runtime.home / "observed").write_text(f"{observed.address}\n")
             self._observed.append(observed)
-        runtime.look_after_files(self._renew)
+        runtime.start_upkeep(self._renew)
         await runtime.cache.start()
         await runtime.directory.start()
         await runtime.bus.start()
         await asyncio.gather(*(app.database.start() for app in self._apps.values() if app.database))
         runtime.telemetry.start(runtime.bus, runtime.collector)
-        runtime.keep_up(self._vitals.run)
+        runtime.keep_running(self._vitals.run)
         for name, inner in self._internal_doors().items():
             await inner.open()
             self._internal[name] = inner
@@ -96,7 +96,7 @@ class Process:
         host = runtime.settings.advertise_host
         await runtime.directory.source.announce({name: place(found, host) for name, found in addresses.items()})
         self._vitals.started = True
-        runtime.forget_the_destroyed()
+        runtime.start_forgetting()
         log.info("%s ready", ", ".join(self._apps), extra=OPERATOR)
 
     def _internal_doors(self) -> dict[str, GrpcDoor]:
@@ -121,12 +121,12 @@ class Process:
     def _run_tasks(self, name: str, app: App) -> None:
         runtime = self.runtime
         if app.schema and app.database:
-            runtime.keep_up(app.schema.tenure.run)
-            runtime.keep_up(partial(app.schema.operations.listen, app.schema.tenure.names))
+            runtime.keep_running(app.schema.tenure.run)
+            runtime.keep_running(partial(app.schema.operations.listen, app.schema.tenure.names))
         # They hear what comes from now on, and what was before is asked for: in the other order some would be missed.
         self._hear(name, app, broadcast=True)
         for task in app.tasks:
-            runtime.keep_up(task)
+            runtime.keep_running(task)
 
     def _hear(self, name: str, app: App, broadcast: bool) -> None:
         base, runtime = f"{name}-{self.runtime.instance}" if broadcast else name, self.runtime

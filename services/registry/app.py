@@ -11,9 +11,9 @@ from aimass.v1.inference_events_pb2 import EngineChanged
 from aimass.v1.trainer_events_pb2 import TrainingSucceeded
 from services.kit.app import App, Runtime
 from services.kit.forgetting import dropping
-from services.kit.hourly import every_hour
 from services.kit.inbox import Listener
 from services.kit.process import Limits
+from services.kit.tasks import every_hour
 from services.kit.uploads import collect_for_ever
 from services.registry.artifacts.api import ArtifactsApi
 from services.registry.artifacts.service import Artifacts

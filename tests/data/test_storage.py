@@ -15,7 +15,7 @@ from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.features_pb2_grpc import FeatureSetsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
-from services.kit import hourly
+from services.kit import tasks
 from tests.data import places
 from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, Tenant
 from tests.data.tables import add
@@ -32,7 +32,7 @@ async def commit(running: House, times: int = 1, **where: Any) -> None:
 
 async def told(home: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> dict[tuple[str, str, str], int]:
     """What a service says that looks at once: tenant, project, what, and bytes."""
-    monkeypatch.setattr(hourly, "_LOOK", 0.05)
+    monkeypatch.setattr(tasks, "_LOOK", 0.05)
     async with house(home, "data") as running:
         await running.heard(DataStored, count)
         reader = await running.runtime.bus.reader(["aimass.data.v1"], "test-stored")

@@ -7,7 +7,7 @@ import ssl
 import pytest
 
 from services.gateway.listener import Listener
-from services.kit import lasting
+from services.kit import tasks
 from tests.support.house import until
 
 pytestmark = pytest.mark.asyncio
@@ -27,7 +27,7 @@ async def test_connections_that_are_given_up_are_closed() -> None:
 
 
 async def test_connections_with_tls_are_accepted_also_after_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lasting, "_FIRST", 0.01)
+    monkeypatch.setattr(tasks, "_FIRST", 0.01)
     taken = list[socket.socket]()
 
     class Odd(Listener):

@@ -22,7 +22,7 @@ from services.gateway.ledger.book import Quotabook
 from services.gateway.ledger.domain import Amounts, Meter, Period, Price, PriceList, Question, Sum
 from services.gateway.ledger.storage import Storage
 from services.gateway.ledger.store.tables import balance
-from services.kit import hourly
+from services.kit import tasks
 from services.kit.auth import Principal, Scope
 from services.kit.bus import Event
 from services.kit.errors import Failure
@@ -206,7 +206,7 @@ async def charged_for(app: Serving) -> bool:
 async def test_what_a_project_keeps_is_charged_said_and_refused_at_the_doors(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hourly, "_LOOK", 0.05)
+    monkeypatch.setattr(tasks, "_LOOK", 0.05)
     for _ in range(2):  # a process that starts again measures again
         async with house(home, "gateway", "registry", "data", **DOORS) as running:
             app = Serving(running)

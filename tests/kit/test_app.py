@@ -67,7 +67,7 @@ async def test_who_keeps_things_plain_in_a_bucket_is_told_so(
     if key:
         env["AIMASS_SECRETS_KEY"] = base64.b64encode(bytes(range(32))).decode()
     runtime = Runtime(["data"], env)
-    runtime.look_after_files(lambda: None)
+    runtime.start_upkeep(lambda: None)
     await runtime.stop_tasks()
 
     assert ("lies there plain: AIMASS_SECRETS_KEY" in caplog.text) is told

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.kit import lasting
+from services.kit import tasks
 from services.kit.balancing import Way
 from services.kit.calls import CallTable
 from services.kit.channels import BalancedChannel
@@ -121,7 +121,7 @@ async def test_checks_that_end_keep_nobody_out(service: Service) -> None:
 async def test_checks_go_on_behind_what_nobody_has_foreseen(
     service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lasting, "_FIRST", 0.01)
+    monkeypatch.setattr(tasks, "_FIRST", 0.01)
     asked = 0
 
     def rules(name: str) -> CheckRules:

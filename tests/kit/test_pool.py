@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from services.kit import lasting
+from services.kit import tasks
 from services.kit.breaker import Rules
 from services.kit.channels import BalancedChannel
 from services.kit.chosen import SomeChannel
@@ -101,7 +101,7 @@ async def test_an_instance_that_comes_back_is_called_again(service: Service) -> 
 
 
 async def test_whether_an_instance_is_connected_is_seen_also_after_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lasting, "_FIRST", 0.01)
+    monkeypatch.setattr(tasks, "_FIRST", 0.01)
     told = list[bool]()
 
     def news() -> None:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from aimass.v1.registry_events_pb2 import ArtifactsStored
-from services.kit import hourly
+from services.kit import tasks
 from services.kit.sealed import HEAD
 from tests.support.house import House, house
 from tests.support.models import logistic, register, upload
@@ -56,7 +56,7 @@ async def test_a_file_that_is_damaged_or_lost_keeps_none_of_the_others_from_bein
     for file in (cut_file, lost_file):
         file.unlink()
     cut_file.write_bytes(begun)
-    monkeypatch.setattr(hourly, "_LOOK", 0.05)
+    monkeypatch.setattr(tasks, "_LOOK", 0.05)
     async with house(tmp_path, "registry", AIMASS_SECRETS_KEY=key) as running:
         (told,) = await running.heard(ArtifactsStored)
 
@@ -69,7 +69,7 @@ async def test_artifacts_of_a_project_are_said_with_their_bytes(
     async with house(tmp_path, "registry") as running:
         for data in (b"one" * 1000, b"two" * 1000, b"two" * 1000):
             await upload(running, data)
-    monkeypatch.setattr(hourly, "_LOOK", 0.05)
+    monkeypatch.setattr(tasks, "_LOOK", 0.05)
     async with house(tmp_path, "registry") as running:
         (told,) = await running.heard(ArtifactsStored)
 

@@ -2,10 +2,10 @@
 
 import sys
 
-from services.kit import hourly
+from services.kit import tasks
 
 if __name__ == "__main__":
-    hourly._LOOK = 0.05
+    tasks._LOOK = 0.05
 
     from services.__main__ import main
 

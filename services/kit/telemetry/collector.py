@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
 
-from services.kit.ending import ended
+from services.kit.tasks import cancel
 from services.kit.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class Line:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._still.wait()
-        await ended(self._task)
+        await cancel(self._task)
         if self._waiting:
             metrics.dropped.labels("collector").inc(len(self._waiting))
         await self._transport.close()

@@ -12,9 +12,9 @@ from typing import Any
 
 from services.kit.auth import SYSTEM
 from services.kit.bus import Bus, Event
-from services.kit.ending import ended
 from services.kit.event import TELEMETRY
 from services.kit.pace import Pace
+from services.kit.tasks import cancel
 from services.kit.telemetry import metrics, spans
 from services.kit.telemetry.collector import Collector
 from services.kit.telemetry.files import ToRecords, process_log
@@ -184,7 +184,7 @@ class Telemetry:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST):
                 await self.flush()  # behind what is under way, which would be lost if it were cancelled
-        await ended(self._task)
+        await cancel(self._task)
         if self._collector:
             await self._collector.close(_LAST)
         self._encoder.shutdown()

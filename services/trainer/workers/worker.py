@@ -17,10 +17,10 @@ from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.workers_pb2_grpc import WorkersStub
 from services.kit.auth import SYSTEM, Scope
 from services.kit.blobs import Blobs
-from services.kit.ending import is_cancelled
 from services.kit.errors import Code, Failure
 from services.kit.mirrors import Mirrors
 from services.kit.process import Limits
+from services.kit.tasks import is_cancelled
 from services.kit.timestamps import uuid7
 from services.trainer.runner import Runner
 from services.trainer.workers.request import Json, child_request, manifest
