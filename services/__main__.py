@@ -8,11 +8,10 @@ from services.kit.probe import probe
 
 
 def main() -> int:
-    """`python -m services [name ...]`; 2 for settings that cannot be, 1 for a start that failed.
+    """`python -m services [name ...]`; returns 2 for wrong settings, 1 for a start that failed.
 
-    `python -m services --probe host:port` asks the process that is observed there: 0 if it is ready, else 1.
-    `--probe <home>/observed` asks the one with that home folder.
-    `--backup FILE` and `--restore FILE` copy what all services of a stack keep, by the same settings.
+    `--probe host:port` returns 0 if the process that is observed there is ready, else 1; `--probe <home>/observed`
+    finds the address in that file. `--backup FILE` and `--restore FILE` copy what a stack keeps.
     """
     if sys.argv[1:2] == ["--probe"]:
         return 0 if probe((sys.argv[2:3] or [""])[0]) else 1
@@ -24,15 +23,15 @@ def main() -> int:
 
 
 def serve(names: tuple[str, ...]) -> int:
-    """Runs services until they are told to stop; all if none is named."""
+    """Runs services until they are told to stop; all of them if none is named."""
     import asyncio
     import gc
 
-    # What is imported stays: looking for garbage in it is a seventh of a start. `run` looks again, beside it.
+    # Collecting garbage among what is imported took a seventh of a start; `run` enables it again.
     gc.disable()
-    # Nearly all that a request makes goes away by itself: a look after each 700 of it was a fifteenth of a prediction.
-    # What lives longer is looked through in each third of them, not each eleventh as by default: seldom looks of both
-    # kinds left a process with half as much again, in garbage.
+    # Nearly all that a request allocates is freed by its reference count: a collection after each 700 objects took a
+    # fifteenth of a prediction. Older generations are collected more often than by default, at each third collection:
+    # with both rare, a process grew by half.
     gc.set_threshold(20_000, 2, 2)
 
     from services.kit.config import ConfigError
@@ -43,8 +42,8 @@ def serve(names: tuple[str, ...]) -> int:
     if unknown := sorted(set(names) - set(SERVICES)):
         print(f"no such service: {', '.join(unknown)}; there are {', '.join(SERVICES)}", file=sys.stderr)
         return 2
-    # One thread answers requests, others (SQL, telemetry, engines) work beside it: after each call that lets
-    # them run it would wait up to the default of 5 ms for its turn.
+    # The thread of the event loop would wait up to the default of 5 ms to get the GIL back from others (SQL, telemetry,
+    # engines).
     sys.setswitchinterval(0.0005)
     try:
         import uvloop
@@ -77,5 +76,5 @@ if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Everything has stopped. A thread in which a library still waits for somebody would be waited for.
+    # Everything has stopped; a normal exit would wait for threads in which libraries still block.
     os._exit(status)

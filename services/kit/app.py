@@ -28,18 +28,18 @@ from services.kit.telemetry import Telemetry
 from services.kit.timestamps import uuid7
 
 log = logging.getLogger(__name__)
-OPERATOR = {"operator": True}  # `extra` of a log line that the terminal shows as well
+OPERATOR = {"operator": True}  # `extra` of log lines that the terminal shows as well
 _PATIENCE = 5.0  # seconds between two cancellations of a task that does not end
 
 
 class Door(Protocol):
-    """A place where requests come in."""
+    """A listener for requests."""
 
     async def open(self) -> None:
-        """Takes requests from now on."""
+        """Starts to accept requests."""
 
     async def close(self, grace: float) -> None:
-        """Takes no more; lets those in flight end within `grace` seconds."""
+        """Accepts no more; lets those in flight finish within `grace` seconds."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,20 @@ class App:
 
     # Servicers by the full name of their service.
     rpc: Mapping[str, Any] = field(default_factory=dict)
-    # What services of the same process may call as it is, without a message, by name. Such a call passes no guard: it
-    # is for what a service asks in its own name, in a scope that its own door has checked.
+    # Functions that services of the same process may call directly, by name. They pass no guard: they are for calls
+    # that a service makes on its own behalf, in a scope that its own guard has checked.
     near: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     database: Database | None = None
     schema: Schema | None = None
     listeners: Sequence[Listener] = ()
     # Awaited in order once every database of the process is open.
     start: Sequence[Callable[[], Awaitable[None]]] = ()
-    # Run until the process stops; one that fails begins again.
+    # Background tasks; one that fails is restarted.
     tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     doors: Sequence[Door] = ()
     # Awaited in order at the end.
     close: Sequence[Callable[[], Awaitable[None]]] = ()
-    # Called, again and again, with tenants whose keys are destroyed: each drops what there is of their content.
+    # Called, repeatedly, with tenants whose keys are destroyed: each drops what the service has of their content.
     forget: Sequence[Forget] = ()
     # Whether it can answer.
     ready: Callable[[], bool] = lambda: True
@@ -75,7 +75,7 @@ class Runtime:
         self.hosted = tuple(hosted)
         self.settings = settings or config.load(Installation, env)
         self.home = self.settings.home.resolve()
-        # The folders that every near adapter keeps its files in are the owner's only.
+        # Only the owner may read what near adapters keep in it.
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.instance = f"{'all' if len(self.hosted) > 1 else self.hosted[0]}-{uuid7()[-12:]}"
         self.identity = Identity(self.instance, self.settings.keys_dir or self.home / "keys")
@@ -107,21 +107,21 @@ class Runtime:
         return self.directory.channel(service)
 
     def near(self, service: str, name: str) -> Callable[..., Any] | None:
-        """What a service of this process offers without a message; None when it is not here."""
+        """A function in the `near` of a service; None when that runs in another process."""
         app = self.apps.get(service)
         return app.near.get(name) if app else None
 
     def metadata(self, audience: str, principal: Principal, request_id: str = "") -> tuple[tuple[str, str], ...]:
-        """What a call of a service carries to speak for a principal."""
+        """Metadata of a call to a service on behalf of a principal."""
         token = ("authorization", f"Bearer {self.identity.token(audience, principal)}")
         return (token, ("x-request-id", request_id)) if request_id else (token,)
 
     def as_service(self, name: str, audience: str, scope: Scope, *permissions: str) -> tuple[tuple[str, str], ...]:
-        """What a call that a service makes on its own carries."""
+        """Metadata of a call that a service makes on its own behalf."""
         return self.metadata(audience, service_principal(name, scope, permissions))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs work beside requests until it ends or the process stops; a failure is logged, not lost."""
+        """Runs work as a background task, which is cancelled when the process stops; a failure is logged."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -160,10 +160,7 @@ class Runtime:
             log.error("a task failed", exc_info=error)
 
     async def stop_tasks(self) -> None:
-        """Cancels what runs and waits for it; what has not ended after a while is cancelled again.
-
-        A library that loses a cancellation, as wait_for of Python 3.11 does, must not keep a process from stopping.
-        """
+        """Cancels all background tasks until they have ended, again and again as `tasks.cancel` does."""
         tasks = set(self._tasks)
         while tasks:
             for task in tasks:

@@ -1,4 +1,4 @@
-"""Files of this machine: what is written is on the disk, or it is said why not."""
+"""Files of this machine, written durably."""
 
 import contextlib
 import errno
@@ -11,23 +11,23 @@ from pathlib import Path
 from services.kit.errors import Code, Failure
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_OTHERS = 20  # times that others may remove, or add, something meanwhile
+_TRIES = 20  # to remove a folder in which others remove or add files
 
 
 @contextlib.contextmanager
 def on_disk() -> Iterator[None]:
-    """For work on files of this machine. Raises storage_full when the disk is; any other trouble as it is."""
+    """Around work on files: raises storage_full for a full disk; other errors as they are."""
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL or "No space left" in str(error):  # errors of Delta's engine have no number
+        if error.errno in _FULL or "No space left" in str(error):  # Delta's engine raises errors without a number
             raise Failure(Code.STORAGE_FULL, "the disk is full") from error
         raise
 
 
 def append(path: Path, data: bytes) -> None:
-    """Adds bytes to a file, and to the disk: all of them, or none when that fails. One writer at a time."""
-    # Without a buffer: what is left in one would be written after all when the file is closed.
+    """Appends bytes to a file and syncs it: all of them, or none when that fails. For one writer at a time."""
+    # Unbuffered: closing the file would write what is left in a buffer after a failure.
     with open(path, "ab", buffering=0) as file:
         end, rest = file.tell(), memoryview(data)
         try:
@@ -40,7 +40,7 @@ def append(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Brings a file, or a folder's list of names, to the disk."""
+    """Syncs a file, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -49,8 +49,8 @@ def sync(path: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Removes a folder with all that is in it, also what others are removing; one that is not there is no error."""
-    for _ in range(_OTHERS):
+    """Removes a folder with its content, while others may be removing it as well; a missing one is no error."""
+    for _ in range(_TRIES):
         try:
             shutil.rmtree(folder)
         except OSError as error:
@@ -59,14 +59,14 @@ def clear(folder: Path) -> None:
         if not folder.exists():
             break
     else:
-        raise OSError(errno.ENOTEMPTY, "somebody writes to it all the while", str(folder))
+        raise OSError(errno.ENOTEMPTY, "others keep writing to it", str(folder))
     if folder.parent.exists():
         sync(folder.parent)
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Nobody else has this file's lock meanwhile, in no process; without a file there is nothing to lock."""
+    """Holds this file's lock, among all processes; a file that does not exist is not locked."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

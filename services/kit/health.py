@@ -1,4 +1,4 @@
-"""Health as gRPC's own tools ask for it: grpc.health.v1, without a token."""
+"""Health by gRPC's own protocol, grpc.health.v1, without a token."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
@@ -12,11 +12,11 @@ from services.kit.status import refuse
 from services.kit.underway import Underway
 
 NAME = "grpc.health.v1.Health"
-_EVERY = 1.0  # seconds between looks of those who watch
+_EVERY = 1.0  # seconds between two looks of `Watch`
 
 
 class Health:
-    """Servicer of grpc.health.v1.Health: each service of a door is as ready as the door."""
+    """Servicer of grpc.health.v1.Health: all services of a door have the door's status."""
 
     def __init__(self, names: Iterable[str], ready: Callable[[], bool]) -> None:
         self._names, self._ready = {"", *names}, ready
@@ -42,7 +42,7 @@ class Health:
 
 
 class HealthHandlers(grpc.GenericRpcHandler):
-    """Health of an internal door, for those who let containers and balancers know."""
+    """The handlers of an internal door, for container probes and load balancers."""
 
     def __init__(self, health: Health, underway: Underway) -> None:
         self._health, self._underway = health, underway
@@ -54,7 +54,7 @@ class HealthHandlers(grpc.GenericRpcHandler):
 
     @property
     def paths(self) -> Collection[str]:
-        """All that can be called."""
+        """The full names of its methods."""
         return self._handlers.keys()
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:

@@ -1,4 +1,4 @@
-"""What killed processes have left in a folder for files on their way to a store that is not of this machine."""
+"""Files that killed processes have left in the scratch folder of a far store."""
 
 import asyncio
 import logging
@@ -8,20 +8,20 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-AGE = 7 * 86_400.0  # seconds without a change; far longer than any work may take
-EVERY = 3600.0  # seconds between two looks
+AGE = 7 * 86_400.0  # seconds since the last change; longer than any work may take
+EVERY = 3600.0  # seconds between two rounds
 
 
 async def clear_for_ever(folder: Path, every: float = EVERY) -> None:
-    """The task of a process whose store is not of this machine."""
+    """The task that clears a scratch folder."""
     while True:
         await asyncio.sleep(every)
         if gone := await asyncio.to_thread(clear, folder):
-            log.info("%d files of processes that were killed are gone", gone)
+            log.info("removed %d files that killed processes had left", gone)
 
 
 def clear(folder: Path, age: float = AGE) -> int:
-    """Removes files that nobody has changed for `age` seconds, and folders that are empty so long; how many."""
+    """Removes files and empty folders that have not changed for `age` seconds; returns how many."""
     gone, before = 0, time.time() - age
     for here, folders, files in os.walk(folder, topdown=False):
         gone += sum(_dropped(Path(here, name), before) for name in (*files, *folders))
@@ -34,6 +34,6 @@ def _dropped(path: Path, before: float) -> bool:
         if state.st_mtime >= before:
             return False
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-    except OSError:  # it is not empty, or its owner was faster
+    except OSError:  # a folder with files, or gone already
         return False
     return True

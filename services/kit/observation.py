@@ -1,7 +1,7 @@
-"""What an operator's tools ask a process: its figures and its health, on a listener of its own.
+"""Metrics and health of a process for an operator's tools, on a listener of its own.
 
-`/health/live`: the event loop turns. `/health/started`: its services have started. `/health/ready`: it can answer.
-`/metrics`: its figures as the Prometheus text format. Nobody is asked who he is, so it listens where operators are.
+`/health/live`: the event loop runs. `/health/started`: the services have started. `/health/ready`: they can answer.
+`/metrics`: metrics in the Prometheus text format. There is no authentication: listen where only operators are.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class ObservationDoor:
         self.address = ""  # where it listens, once it is open
 
     async def open(self) -> None:
-        """Takes the first port that is free. Raises ConfigError when none can be had."""
+        """Listens on the first port that is free. Raises ConfigError when none is."""
         said = "no port is named"
         for port in self._ports:
             try:
@@ -48,7 +48,7 @@ class ObservationDoor:
         return str(self._ports[0]) if len(self._ports) == 1 else f"{self._ports.start}-{self._ports.stop - 1}"
 
     async def close(self, grace: float) -> None:
-        """Answers to the last: whoever asks is told that the process is not ready."""
+        """Closes at once, whatever `grace`: it has answered all through the drain."""
         if self._server:
             self._server.close()
 
@@ -84,7 +84,7 @@ class ObservationDoor:
 
 
 async def _head(reader: asyncio.StreamReader) -> bytes:
-    """The request's first line, once the head is whole; nothing for one that is too large or breaks off."""
+    """The request line, once the head is complete; empty for a head that is too large or cut off."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):

@@ -1,4 +1,4 @@
-"""How a call of a service ends: with a span that says how, and for its caller with nothing but a failure."""
+"""The span around a call, and what its caller learns of an error: a failure, or `internal`."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def outcome(name: str, service: str, metadata: Mapping[str, str]) -> Iterator[None]:
-    """Lets failures through; what is none was a bug, and is in the log only. Raises deadline_exceeded for a timeout."""
+    """Raises failures as they are, deadline_exceeded for a timeout, and internal for all else, which it logs."""
     with telemetry.span(name, metadata, telemetry.Kind.SERVER) as span:
         try:
             yield

@@ -1,4 +1,4 @@
-"""Asks a process for its health, for containers without curl. Imports next to nothing: it runs every few seconds."""
+"""Health probe for containers without curl. It imports little, as it runs every few seconds."""
 
 import socket
 from pathlib import Path
@@ -7,9 +7,9 @@ _PATIENCE = 3.0  # seconds
 
 
 def probe(address: str, path: str = "/health/ready") -> bool:
-    """Whether the process that is observed at host:port says that it is ready.
+    """Whether the process that is observed at host:port is ready.
 
-    Instead of host:port there may be the file that a process leaves in its home folder: `<home>/observed`.
+    The address may also be the path of the file that has it, `observed` in a home folder.
     """
     try:
         if "/" in address:

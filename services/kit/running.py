@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def build(name: str, settings: Settings, runtime: Runtime) -> App:
-    """Composes one service by name and puts its methods on the local channel."""
+    """Builds one service by name and registers its methods with the local channel."""
     app: App = importlib.import_module(f"services.{name}.app").build(settings, runtime)
     servicers = dict(app.rpc)
     if app.schema and app.database:
@@ -49,24 +49,24 @@ class Process:
     """Some services in one process, from start to stop."""
 
     def __init__(self, names: Sequence[str], env: Mapping[str, str]) -> None:
-        """Composes the services; opens nothing. Raises ConfigError."""
+        """Builds the services; opens nothing. Raises ConfigError."""
         others = map(config.of, config.named(SERVICES, env))
         shared, own = config.load_all(map(config.of, names), others, env)
         self._settings = dict(zip(names, own, strict=True))
         self.runtime = Runtime(names, env, shared)
         self._apps = {name: build(name, found, self.runtime) for name, found in self._settings.items()}
-        # In the order of their opening; internal ones are for other services, public ones belong to the services here.
+        # Doors in the order of their opening: internal ones are for other services, public ones for clients.
         self._observed: list[Door] = []
         self._internal: dict[str, GrpcDoor] = {}
         self._public: list[Door] = []
         self._vitals = Vitals(self.runtime, self._apps)
 
     async def start(self) -> None:
-        """Opens databases, then the bus, runs what must run before requests, then opens the doors."""
+        """Opens the bus, then databases, then internal doors; runs start hooks and tasks; then opens public doors."""
         runtime = self.runtime
         if listen := runtime.settings.observe_listen:
-            # First to open and last to close: it tells of the start and of the stop.
-            (runtime.home / "observed").unlink(missing_ok=True)  # where it was before, somebody else may be by now
+            # First to open and last to close: it reports the start and the stop.
+            (runtime.home / "observed").unlink(missing_ok=True)  # another process may have the old address by now
             observed = ObservationDoor(listen, lambda: self._vitals.started, self._vitals.all_ready)
             await observed.open()
             (runtime.home / "observed").write_text(f"{observed.address}\n")
@@ -89,8 +89,8 @@ class Process:
             for door in app.doors:
                 await door.open()
                 self._public.append(door)
-            runtime.spawn(self._hear_and_tell(name, app))
-        if runtime.draining:  # it was told to stop while it waited: nobody is to come
+            runtime.spawn(self._use_bus(name, app))
+        if runtime.draining:  # told to stop meanwhile: it is not announced
             return
         addresses = {name: self._internal[name].address if name in self._internal else "" for name in self._apps}
         host = runtime.settings.advertise_host
@@ -123,27 +123,27 @@ class Process:
         if app.schema and app.database:
             runtime.keep_running(app.schema.tenure.run)
             runtime.keep_running(partial(app.schema.operations.listen, app.schema.tenure.names))
-        # They hear what comes from now on, and what was before is asked for: in the other order some would be missed.
-        self._hear(name, app, broadcast=True)
+        # Before the tasks, which ask for the present state: events in between would be missed.
+        self._consume(name, app, broadcast=True)
         for task in app.tasks:
             runtime.keep_running(task)
 
-    def _hear(self, name: str, app: App, broadcast: bool) -> None:
+    def _consume(self, name: str, app: App, broadcast: bool) -> None:
         base, runtime = f"{name}-{self.runtime.instance}" if broadcast else name, self.runtime
         for index, listener in enumerate(app.listeners):
             if listener.broadcast is broadcast:
                 group = f"{base}-{index}" if index else base
                 runtime.spawn(consume(runtime.bus, listener, group, runtime.now))
 
-    async def _hear_and_tell(self, name: str, app: App) -> None:
-        """What goes over the bus and is kept for us, behind what requests wait for: to begin takes half of a start."""
+    async def _use_bus(self, name: str, app: App) -> None:
+        """Starts to publish and to consume once the service is ready: doing so takes half of a start."""
         await self._vitals.until_ready(name)
         if app.schema and app.database:
             self.runtime.spawn(Relay(app.schema.outbox, app.schema.tenure, app.database, self.runtime.bus).run())
-        self._hear(name, app, broadcast=False)
+        self._consume(name, app, broadcast=False)
 
     async def stop(self) -> None:
-        """Drains the doors, stops the work, closes what was opened; in the reverse order of `start`."""
+        """Drains the doors, stops the tasks, closes what was opened."""
         runtime = self.runtime
         runtime.draining = True
         await runtime.directory.source.withdraw()
@@ -155,7 +155,7 @@ class Process:
         await runtime.telemetry.close()
         for app in self._apps.values():
             if app.schema:
-                app.schema.operations.on_cancel.clear()  # the schema outlives the services of this process
+                app.schema.operations.on_cancel.clear()  # the schema is a module's: it outlives this process's services
             if app.database:
                 app.database.close()
         for part in (runtime.directory, runtime.bus, runtime.cache):
@@ -164,7 +164,7 @@ class Process:
         runtime.identity.close()
 
     async def _drain(self, grace: float, accept: float) -> None:
-        """Closes the public doors, then those that other processes have had time to leave."""
+        """Closes the public doors, then the internal ones, once other processes have had time to notice."""
         called = self._internal and self._vitals.started
         noticed = asyncio.ensure_future(asyncio.sleep(min(accept, grace) if called else 0))
         for door in reversed(self._public):
@@ -177,17 +177,17 @@ class Process:
 
 
 async def run(names: Sequence[str], env: Mapping[str, str] = os.environ) -> None:
-    """Hosts services until SIGTERM or SIGINT; a second signal stops at once. Says on stdout where they are."""
+    """Runs services until SIGTERM or SIGINT; a second signal stops at once. Prints on stdout where they listen."""
     logging.getLogger("services").addHandler(Terminal(sys.stdout))
     process = Process(names, env)
-    gc.freeze()  # modules and what they hold are no garbage, now or later
+    gc.freeze()  # modules are never garbage
     gc.enable()
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stopping() -> None:
         if stop.is_set():
             os._exit(130)
-        process.runtime.draining = True  # a start that waits for something ends its waiting
+        process.runtime.draining = True  # so that a start which still waits gives up
         stop.set()
 
     for sign in (signal.SIGTERM, signal.SIGINT):

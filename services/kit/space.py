@@ -1,4 +1,4 @@
-"""How full the disk may be: nothing large is written to one that is fuller, so that what is small finds room (A18)."""
+"""The limit on how full the disk may be: above it nothing large is written, so that small writes go on (A18)."""
 
 import os
 import time
@@ -8,19 +8,19 @@ from pathlib import Path
 from services.kit.errors import Code, Failure
 from services.kit.uploads import GRACE, Uploads, UploadStatus
 
-_OLD = 1.0  # seconds after which the disk is asked again
+_OLD = 1.0  # seconds for which a measurement holds
 
 
 class Space:
-    """The disk of a folder."""
+    """The limit on the disk of a folder."""
 
     def __init__(self, folder: Path, percent: int, ticks: Callable[[], float] = time.monotonic) -> None:
-        """`percent` of the disk may be used; with 100 as much as fits. `ticks` gives seconds and never goes back."""
+        """`percent` of the disk may be used; 100: no limit. `ticks` is a monotonic clock in seconds."""
         self._folder, self._percent, self._ticks = folder, percent, ticks
         self._used, self._until = 0.0, float("-inf")
 
     def check(self) -> None:
-        """Raises storage_full while nothing large may be written. Asks the disk once a second at most."""
+        """Raises storage_full while nothing large may be written. Measures at most once a second."""
         if self._percent >= 100:
             return
         if (now := self._ticks()) >= self._until:
@@ -31,7 +31,7 @@ class Space:
 
 
 def _used(folder: Path) -> float:
-    """Percent, of what we may use; less than none of a disk that cannot be asked: who writes hears what it is."""
+    """Percent of what we may use; -1 for a disk that cannot be asked: writing to it will say why."""
     try:
         found = os.statvfs(folder)
     except OSError:
@@ -41,7 +41,7 @@ def _used(folder: Path) -> float:
 
 
 class BoundedUploads:
-    """Uploads that take nothing while the disk is as full as it may be; what has come stays and can be gone on with."""
+    """Uploads that refuse writes above the limit; those that have begun can go on later."""
 
     def __init__(self, uploads: Uploads, space: Space) -> None:
         self._uploads, self._space = uploads, space
@@ -62,10 +62,10 @@ class BoundedUploads:
 
     async def commit(self, tenant: str, upload: str, digest: str) -> UploadStatus:
         try:
-            self._space.check()  # it is copied on its way into the store
+            self._space.check()  # committing makes a copy
         except Failure:
             if not (await self._uploads.status(tenant, upload)).digest:
-                raise  # what is committed is answered again, and nothing is written
+                raise  # a repeat of a commit writes nothing
         return await self._uploads.commit(tenant, upload, digest)
 
     async def collect(self, age: float = GRACE) -> int:

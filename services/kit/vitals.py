@@ -1,4 +1,4 @@
-"""What a process is busy with, as gauges: callers and their breakers, databases, outboxes, groups of the bus."""
+"""Gauges of a process: connections and their breakers, databases, outboxes, lag on the bus; and its readiness."""
 
 import asyncio
 import logging
@@ -13,18 +13,18 @@ from services.kit.member import Member
 from services.kit.telemetry import gauge
 
 log = logging.getLogger(__name__)
-_EVERY = 15.0  # seconds between looks into databases; what is in memory is read when somebody asks
-_LOOK, _PATIENCE = 0.02, 3.0  # seconds: between looks whether a service is ready, and for how long
+_EVERY = 15.0  # seconds between queries of databases; what is in memory is read at each scrape
+_LOOK, _PATIENCE = 0.02, 3.0  # seconds: between looks whether a service is ready, and in all
 Values = Iterator[tuple[Sequence[str], float]]
 
 
 class Vitals:
-    """The gauges of one process, from `show` to `hide`."""
+    """The gauges of one process, registered from `show` to `hide`."""
 
     def __init__(self, runtime: Runtime, apps: Mapping[str, App]) -> None:
         self._runtime, self._apps = runtime, apps
         self._hide: list[Callable[[], None]] = []
-        # By service: how many events wait, and since when the oldest does.
+        # By service: how many events wait in the outbox, and the time of the oldest.
         self._backlog: dict[str, tuple[int, datetime | None]] = {}
         self._lag: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -35,38 +35,38 @@ class Vitals:
         return self.started and not self._runtime.draining and self._apps[name].ready()
 
     async def until_ready(self, name: str) -> None:
-        """Waits until a service can answer, for as long as what can wait may wait for that."""
+        """Waits until a service can answer, at most three seconds."""
         for _ in range(int(_PATIENCE / _LOOK)):
             if self.started and self._apps[name].ready():
                 return
             await asyncio.sleep(_LOOK)
 
     def all_ready(self) -> bool:
-        """Whether all of them can."""
+        """Whether all services can answer now."""
         return self.started and self._runtime.ready()
 
     def show(self) -> None:
-        """Says them to whoever asks for the figures of this process."""
+        """Registers the gauges."""
         said: Sequence[tuple[str, str, Sequence[str], Callable[[], Values]]] = (
-            ("instances", "Instances of other services, by what calls find.", ("service", "state"), self._instances),
-            ("calls_underway", "Calls of other services that are under way.", ("service",), self._calls),
-            ("database_calls", "Transactions that run or wait.", ("service",), self._database_calls),
-            ("database_threads", "Transactions that can run at a time.", ("service",), self._database_threads),
-            ("outbox_events", "Events that wait to be published, up to 10000.", ("service",), self._depths),
-            ("outbox_age_seconds", "How long the oldest of them has waited.", ("service",), self._ages),
-            ("bus_lag_events", "Events that a group has not committed yet.", ("group",), self._lags),
+            ("instances", "Instances of other services, by state.", ("service", "state"), self._instances),
+            ("calls_underway", "Calls to other services in flight.", ("service",), self._calls),
+            ("database_calls", "Transactions that run or wait for a thread.", ("service",), self._database_calls),
+            ("database_threads", "Transactions that can run at the same time.", ("service",), self._database_threads),
+            ("outbox_events", "Events that wait in the outbox, counted up to 10000.", ("service",), self._depths),
+            ("outbox_age_seconds", "Age of the oldest event in the outbox.", ("service",), self._ages),
+            ("bus_lag_events", "Events that a consumer group has not committed.", ("group",), self._lags),
             ("tasks", "Tasks of the event loop.", (), self._tasks),
-            ("ready", "Whether a service can answer.", ("service",), self._readiness),
+            ("ready", "Whether a service can answer: 1 or 0.", ("service",), self._readiness),
         )
         self._hide = [gauge(f"aimass_{name}", text, labels, read) for name, text, labels, read in said]
 
     def hide(self) -> None:
-        """Says them no more."""
+        """Unregisters the gauges."""
         while self._hide:
             self._hide.pop()()
 
     async def run(self) -> None:
-        """Shows them until it is cancelled; reads now and then what only databases know."""
+        """Shows the gauges until it is cancelled; queries databases from time to time."""
         self._loop = asyncio.get_running_loop()
         self.show()
         try:
@@ -74,13 +74,13 @@ class Vitals:
                 try:
                     await self.look()
                 except Failure as failure:
-                    log.info("figures are old: %s", failure)
+                    log.info("gauges of databases are stale: %s", failure)
                 await asyncio.sleep(_EVERY)
         finally:
             self.hide()
 
     async def look(self) -> None:
-        """Reads it now. Raises unavailable; then what was read before stands."""
+        """Queries the databases and the bus now. Raises unavailable, and then keeps the old values."""
         for name, app in self._apps.items():
             if app.schema and app.database:
                 count, said = await app.database.read(app.schema.outbox.backlog)
