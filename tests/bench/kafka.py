@@ -19,7 +19,8 @@ from aimass.v1.releases_pb2 import Release
 from services.kit.auth import Scope
 from services.kit.bus_kafka import KafkaBus
 from services.kit.event import Event
-from services.kit.telemetry import Record, encode
+from services.kit.telemetry import Record
+from services.kit.telemetry.otlp import logs, request
 from services.kit.timestamps import uuid7
 from services.logs.ingest import api
 from services.logs.ingest.api import Intake
@@ -49,7 +50,7 @@ def batch(number: int, topic: str) -> Event:
         for _ in range(RECORDS)
     ]
     kind = "opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest"
-    return Event(topic, str(number), encode(told), {"ce_id": uuid7(), "ce_type": kind, "tenant": "system"})
+    return Event(topic, str(number), request(logs(told)), {"ce_id": uuid7(), "ce_type": kind, "tenant": "system"})
 
 
 async def publish(bus: KafkaBus, events: list[Event], writers: int) -> float:

@@ -19,7 +19,7 @@ from services.kit.event import TELEMETRY
 from services.kit.key_store import FolderKeys
 from services.kit.secrets import Vault
 from services.kit.telemetry import Record, child
-from services.kit.telemetry.otlp import request, together
+from services.kit.telemetry.otlp import logs_with_tables, request
 from services.kit.tenant_keys import TenantKeys
 from services.kit.timestamps import uuid7
 from services.logs.ingest.api import decode
@@ -48,7 +48,7 @@ def events(make: Callable[[str], Record], each: int, tenants: int, count: int) -
     """Events of so many records of tenants in turn; with one record each, of one tenant each."""
     told = []
     for at in range(count):
-        body = request(together([make(f"tenant-{(at + number) % tenants}") for number in range(each)]))
+        body = request(logs_with_tables([make(f"tenant-{(at + number) % tenants}") for number in range(each)]))
         told.append(Event(TELEMETRY, "logs", body, {"ce_id": uuid7(), "ce_type": KIND}))
     return told
 

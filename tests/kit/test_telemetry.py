@@ -20,7 +20,7 @@ from services.kit.bus import Event, Reader
 from services.kit.errors import Unavailable
 from services.kit.event import TELEMETRY
 from services.kit.redaction import redact
-from services.kit.telemetry import Record, Telemetry, metrics, pipeline, spans, unsent
+from services.kit.telemetry import Record, Telemetry, metrics, otlp, pipeline, spans, unsent
 from services.kit.telemetry.files import process_log
 
 ACME = Scope("acme")
@@ -451,7 +451,7 @@ async def test_a_span_may_say_at_once_whose_it_is(told: Telemetry, bus: MemoryBu
 )
 def test_what_is_written_as_bytes_is_what_the_protocol_reads(values: dict[str, object], text: str) -> None:
     batch = [Record("log", "x", text, ACME, values, "ERROR", "data", PARENT, time_ns=5)] * 2
-    request = ExportLogsServiceRequest.FromString(telemetry.encode(batch))
+    request = ExportLogsServiceRequest.FromString(otlp.request(otlp.logs(batch)))
 
     found = request.resource_logs[0].scope_logs[0].log_records[1]
     named = {"aimass.kind": "log", "aimass.name": "x", "aimass.tenant": "acme", "aimass.project": "default"}

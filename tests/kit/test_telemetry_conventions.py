@@ -10,13 +10,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from services.kit import telemetry
 from services.kit.errors import Failure, NotFound, Unavailable
 from services.kit.telemetry import Kind, metrics
-from services.kit.telemetry.otlp import encode_spans
+from services.kit.telemetry.otlp import request, traces
 from tests.support.collector import values
 
 
 def encoded(span: telemetry.Span) -> Any:
-    request = ExportTraceServiceRequest.FromString(encode_spans([span], "all"))
-    return request.resource_spans[0].scope_spans[0].spans[0]
+    found = ExportTraceServiceRequest.FromString(request(traces([span])))
+    return found.resource_spans[0].scope_spans[0].spans[0]
 
 
 def ended(name: str, kind: Kind, error: Exception | None = None) -> telemetry.Span:

@@ -12,8 +12,7 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.event import TELEMETRY
 from services.kit.telemetry import Record as Told
-from services.kit.telemetry import encode
-from services.kit.telemetry.otlp import encode_spans, request, together
+from services.kit.telemetry.otlp import logs, logs_with_tables, request, resource, traces
 from services.kit.telemetry.spans import Span
 from services.logs.domain import Record
 from services.logs.ingest.api import decode
@@ -42,7 +41,7 @@ def only(event: Event) -> Record:
 
 
 def logged(**attributes: Any) -> Record:
-    return only(telemetry(encode([Told("log", "x", "text", ACME, attributes)]), "Logs"))
+    return only(telemetry(request(logs([Told("log", "x", "text", ACME, attributes)])), "Logs"))
 
 
 def test_an_event_is_found_by_what_it_says() -> None:
@@ -105,7 +104,7 @@ def test_a_prediction_keeps_its_fields_and_scores() -> None:
         "rows": 1,
         "scores": b"12345678",
     }
-    record = only(telemetry(encode([Told("prediction", "late", "", ACME, told)]), "Logs"))
+    record = only(telemetry(request(logs([Told("prediction", "late", "", ACME, told)])), "Logs"))
 
     assert (record.kind, record.request_id, record.model, record.version) == ("prediction", "r", "late", 2)
     assert (record.duration_ms, record.scores, dict(record.attributes)) == (0.5, b"12345678", {"rows": 1})
@@ -113,7 +112,7 @@ def test_a_prediction_keeps_its_fields_and_scores() -> None:
 
 
 def test_log_records_have_ids_that_stay() -> None:
-    body = encode([Told("log", "x", "a", ACME), Told("log", "x", "a", ACME)])
+    body = request(logs([Told("log", "x", "a", ACME), Told("log", "x", "a", ACME)]))
     (first,), _ = decode([telemetry(body, "Logs")])
     (again,), _ = decode([telemetry(body, "Logs")])
     (other,), _ = decode([telemetry(body, "Logs", "batch-2")])
@@ -125,7 +124,7 @@ def test_log_records_have_ids_that_stay() -> None:
 def test_a_span_is_of_its_tenant_and_has_a_duration() -> None:
     span = Span("aimass.v1.Models/GetModel", 10, 11, {"request_id": "r", "status": "internal"})
     span.scope, span.service, span.end_ns = ACME, "registry", span.start_ns + 2_500_000
-    record = only(telemetry(encode_spans([span], "all"), "Trace"))
+    record = only(telemetry(request(traces([span]), resource({"service.name": "all"})), "Trace"))
 
     assert (record.tenant, record.service, record.duration_ms) == ("acme", "registry", 2.5)
     assert record.record == f"{10:032x}-{span.span_id:016x}"
@@ -193,10 +192,10 @@ def test_what_cannot_be_read_is_put_aside_with_its_reason(event: Event, reason: 
 def test_predictions_told_together_are_the_records_that_they_are_alone() -> None:
     told = [prediction(rows=count, scores=bytes(8 * count), principal=who) for count in (1, 2) for who in "abaab"]
     told += [Told("log", "x", "text", ACME), prediction("call-1"), prediction(duration_ms=float("nan"))]
-    bodies = request(together(told)), encode(told)
+    bodies = request(logs_with_tables(told)), request(logs(told))
     found, alone = (list(single(decode([telemetry(body, "Logs")])[0][0].records)) for body in bodies)
 
-    assert len(request(together(told))) < len(encode(told))
+    assert len(request(logs_with_tables(told))) < len(request(logs(told)))
     assert len({one.record for one in found}) == len(told)
     assert sorted([one._replace(record="") for one in found], key=repr) == sorted(
         [one._replace(record="") for one in alone], key=repr
@@ -204,7 +203,7 @@ def test_predictions_told_together_are_the_records_that_they_are_alone() -> None
 
 
 def test_a_table_that_cannot_be_read_is_put_aside_whole() -> None:
-    body = request(together([prediction(), prediction()]))
+    body = request(logs_with_tables([prediction(), prediction()]))
     at = body.index(b"aimass.columns")
     batches, poison = decode([telemetry(body.replace(b"\x02\x00\x00\x00", b"\x03\x00\x00\x00"), "Logs")])
 

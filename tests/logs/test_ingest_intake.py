@@ -11,7 +11,7 @@ from services.kit.bus import Event, NearBus
 from services.kit.errors import Unavailable
 from services.kit.event import TELEMETRY
 from services.kit.telemetry import Record as Told
-from services.kit.telemetry import encode
+from services.kit.telemetry.otlp import logs, request
 from services.logs.ingest.api import TOPICS, Intake
 from services.logs.ingest.segments import Position, Segments
 from services.logs.ingest.service import Batch, Ingest, singly
@@ -60,7 +60,7 @@ async def ingest(tmp_path: Path) -> AsyncIterator[Full]:
 
 
 def told(number: int) -> Event:
-    body = encode([Told("log", "x", f"line {number}", Scope("acme"))])
+    body = request(logs([Told("log", "x", f"line {number}", Scope("acme"))]))
     kind = "opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest"
     return Event(TELEMETRY, "logs", body, {"ce_id": f"batch-{number}", "ce_type": kind})
 

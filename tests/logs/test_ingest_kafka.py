@@ -15,7 +15,7 @@ from services.kit.bus import Event
 from services.kit.bus_kafka import KafkaBus
 from services.kit.errors import Unavailable
 from services.kit.telemetry import Record as Told
-from services.kit.telemetry import encode
+from services.kit.telemetry.otlp import logs, request
 from services.kit.timestamps import uuid7
 from services.logs.ingest import api
 from services.logs.ingest.api import Intake
@@ -51,7 +51,7 @@ def said(number: int, topic: str) -> Event:
 
 def told(number: int, topic: str) -> Event:
     kind = "opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest"
-    body = encode([Told("log", "x", f"line {number}.{line}", ACME) for line in range(5)])
+    body = request(logs([Told("log", "x", f"line {number}.{line}", ACME) for line in range(5)]))
     return Event(topic, uuid7(), body, {"ce_id": uuid7(), "ce_type": kind})
 
 

@@ -1,7 +1,7 @@
-"""Telemetry for an operator's own collector, beside the log centre.
+"""Export of telemetry to an operator's own collector, beside the log centre.
 
-A collector that is slow, away or wrong costs a bounded queue and nothing else: what does not fit is counted and
-dropped, the oldest first, and no request and no stop waits for it.
+A collector that is slow, away or faulty costs a bounded queue and nothing else: the oldest batches are dropped and
+counted, and no request waits for it.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from services.kit.tasks import cancel
 from services.kit.telemetry import metrics
 
 log = logging.getLogger(__name__)
-_HELD = 16 * 2**20  # bytes of batches that wait, of each signal
-_SHORTEST, _LONGEST = 1.0, 30.0  # seconds until a batch is sent again
+_HELD = 16 * 2**20  # bytes of queued batches, of each signal
+_SHORTEST, _LONGEST = 1.0, 30.0  # seconds until a batch is retried
 
 
 class Away(Exception):
-    """The collector may take the batch later: after `seconds`, if it says when."""
+    """The batch may be retried: after `seconds`, if the collector says when."""
 
     def __init__(self, why: str, seconds: float = 0.0) -> None:
         super().__init__(why)
@@ -29,20 +29,20 @@ class Away(Exception):
 
 
 class Refused(Exception):
-    """The collector will never take the batch."""
+    """The collector rejects the batch for good."""
 
 
 class Transport(Protocol):
-    """The way to one collector for one signal."""
+    """A connection to a collector for one signal."""
 
     async def send(self, body: bytes) -> int:
-        """Sends one batch; returns how many of its parts the collector did not want. Raises Away, Refused."""
+        """Sends one batch; returns how many of its items the collector rejected. Raises Away, Refused."""
 
     async def close(self) -> None: ...
 
 
-class Line:
-    """What waits for one transport."""
+class Exporter:
+    """The queue in front of one transport."""
 
     def __init__(self, signal: str, transport: Transport) -> None:
         self._signal, self._transport = signal, transport
@@ -53,11 +53,11 @@ class Line:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins to send."""
+        """Starts to send."""
         self._task = asyncio.get_running_loop().create_task(self._send_for_ever())
 
     def add(self, body: bytes) -> None:
-        """Adds a batch; the oldest ones make room for it."""
+        """Queues a batch; drops the oldest ones to make room for it."""
         self._waiting.append(body)
         self._held += len(body)
         while self._held > _HELD and len(self._waiting) > 1:
@@ -75,7 +75,7 @@ class Line:
                 seconds = await self._send(body)
                 if seconds is None:
                     pause = _SHORTEST
-                    if self._waiting and self._waiting[0] is body:  # others may have pushed it out meanwhile
+                    if self._waiting and self._waiting[0] is body:  # `add` may have dropped it meanwhile
                         self._held -= len(self._waiting.popleft())
                 else:
                     await asyncio.sleep(max(seconds, pause * random.uniform(0.8, 1.2)))
@@ -85,7 +85,7 @@ class Line:
             await self._news.wait()
 
     async def _send(self, body: bytes) -> float | None:
-        """None when the batch is done with; else for how long the collector wants to be left alone."""
+        """None when the batch was sent or is lost; else the seconds until the collector wants it again."""
         try:
             unwanted = await self._transport.send(body)
         except Away as away:
@@ -97,7 +97,7 @@ class Line:
         except Refused as refused:
             log.warning("the collector does not take %s: %s", self._signal, refused)
             metrics.dropped.labels("collector").inc()
-        except Exception:  # what nobody foresaw must not be the last batch
+        except Exception:  # a bug must not end the export
             log.exception("a batch of %s is lost", self._signal)
             metrics.dropped.labels("collector").inc()
         else:
@@ -108,7 +108,7 @@ class Line:
         return None
 
     async def close(self, seconds: float) -> None:
-        """Lets what waits go out within some seconds; a collector that is away is not waited for."""
+        """Sends what is queued, for at most `seconds`; does not wait for a collector that is away."""
         if not self._task:
             return
         if self._waiting:
@@ -122,26 +122,26 @@ class Line:
 
 
 class Collector:
-    """Where the batches of a process go; a signal without a transport goes nowhere."""
+    """The exporters of a process, by signal."""
 
     def __init__(self, transports: Mapping[str, Transport], resource: bytes) -> None:
-        """Transports by signal; `resource` says, encoded, what the process is."""
+        """Transports by signal; `resource` is the encoded resource of the process."""
         self.resource = resource
-        self._lines = {signal: Line(signal, transport) for signal, transport in transports.items()}
+        self._exporters = {signal: Exporter(signal, transport) for signal, transport in transports.items()}
 
     def wants(self, signal: str) -> bool:
-        """Whether batches of a signal go anywhere."""
-        return signal in self._lines
+        """Whether a signal is exported."""
+        return signal in self._exporters
 
     def start(self) -> None:
-        """Begins to send."""
-        for line in self._lines.values():
-            line.start()
+        """Starts to send."""
+        for exporter in self._exporters.values():
+            exporter.start()
 
     def add(self, signal: str, body: bytes) -> None:
-        """Adds an encoded request of a signal that is wanted; never waits."""
-        self._lines[signal].add(body)
+        """Queues an encoded request of a signal that is exported; never waits."""
+        self._exporters[signal].add(body)
 
     async def close(self, seconds: float) -> None:
-        """Lets what waits go out within some seconds."""
-        await asyncio.gather(*(line.close(seconds) for line in self._lines.values()))
+        """Sends what is queued, for at most `seconds`."""
+        await asyncio.gather(*(exporter.close(seconds) for exporter in self._exporters.values()))

@@ -1,4 +1,4 @@
-"""A collector over gRPC: the bytes of a batch are the message."""
+"""OTLP over gRPC: the bytes of a batch are the message."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,12 +29,12 @@ _LATER = {
 
 
 class GrpcTransport:
-    """Calls of one signal's service."""
+    """Calls one signal's service."""
 
     def __init__(
         self, signal: str, url: str, headers: Mapping[str, str], seconds: float, gzip: bool, trust: Path | None
     ) -> None:
-        """`trust` is a PEM file of authorities. Raises ConfigError when it cannot be read."""
+        """`trust` is a PEM file of certificate authorities. Raises ConfigError when it cannot be read."""
         self._method, self._url, self._seconds = _METHODS[signal], urlsplit(url), seconds
         self._metadata = tuple((name.lower(), value) for name, value in headers.items())
         self._compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression

@@ -1,4 +1,4 @@
-"""A collector over HTTP with protobuf bodies."""
+"""OTLP over HTTP, with protobuf bodies."""
 
 import asyncio
 import gzip as gzipped
@@ -24,13 +24,13 @@ class HttpTransport:
     def __init__(
         self, signal: str, url: str, headers: Mapping[str, str], seconds: float, gzip: bool, trust: Path | None
     ) -> None:
-        """`trust` is a PEM file of authorities. Raises ConfigError when it cannot be read."""
+        """`trust` is a PEM file of certificate authorities. Raises ConfigError when it cannot be read."""
         self._url, self._seconds, self._gzip = url, seconds, gzip
         self._headers = {name.lower(): value for name, value in headers.items()}
         self._headers["content-type"] = "application/x-protobuf"
         if gzip:
             self._headers["content-encoding"] = "gzip"
-        # Its address is the operator's word, not a tenant's: it may be in his own network, and without TLS.
+        # The operator sets the address, not a tenant: it may be private, and without TLS.
         self._egress = Egress(allow=urlsplit(url).hostname or "", trust=_believed(trust), most=2)
 
     async def send(self, body: bytes) -> int:
@@ -42,9 +42,9 @@ class HttpTransport:
             raise Away(str(failure)) from None
         if answer.status in _LATER:
             asked = answer.headers.get("retry-after", "")
-            raise Away(f"it says {answer.status}", float(asked) if asked.isdecimal() else 0.0)
+            raise Away(f"it answered {answer.status}", float(asked) if asked.isdecimal() else 0.0)
         if not 200 <= answer.status < 300:
-            raise Refused(f"it says {answer.status}")
+            raise Refused(f"it answered {answer.status}")
         return unwanted(answer.body)
 
     async def close(self) -> None:
@@ -52,7 +52,7 @@ class HttpTransport:
 
 
 def unwanted(body: bytes) -> int:
-    """How many parts of a batch a collector says that it did not take; the answers of all signals say it alike."""
+    """How many items of a batch the collector rejected; the responses of all signals have the same field."""
     try:
         return int(ExportLogsServiceResponse.FromString(body).partial_success.rejected_log_records)
     except DecodeError:

@@ -1,4 +1,4 @@
-"""A process's collector as its settings name it."""
+"""Builds a process's collector from its settings."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from services.kit.telemetry.settings import SIGNALS, OpenTelemetry, read
 
 
 def collector(env: Mapping[str, str], process: str, instance: str) -> Collector | None:
-    """The collector for a process; None when no signal goes anywhere. Raises ConfigError."""
+    """The collector of a process; None when no signal is exported. Raises ConfigError."""
     settings = read(env)
     transports = {
         signal: _transport(settings, signal, endpoint) for signal in SIGNALS if (endpoint := settings.endpoint(signal))
@@ -18,7 +18,7 @@ def collector(env: Mapping[str, str], process: str, instance: str) -> Collector 
 
 
 def about(settings: OpenTelemetry, process: str, instance: str) -> dict[str, str]:
-    """What a process says of itself; the operator's word counts more than ours. Raises ConfigError."""
+    """The resource attributes of a process; the operator's settings override ours. Raises ConfigError."""
     found = {
         "service.name": "aimass" if "-" in process else f"aimass-{process}",
         "service.instance.id": instance,

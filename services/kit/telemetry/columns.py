@@ -1,6 +1,6 @@
-"""Predictions that differ in little, as columns: what they have in common is said once, the rest is arrays.
+"""Similar predictions as columns: what they have in common once, the rest as arrays.
 
-A record of its own costs the gateway and the log centre more, each, than the prediction's way through both.
+A record for each would cost the gateway, and the log centre as well, more than all else that they do for it.
 """
 
 import struct
@@ -10,20 +10,20 @@ from typing import Any, NamedTuple
 
 from services.kit.telemetry.records import Record
 
-COLUMNS = "aimass.columns"  # the attribute that holds them
-# Of a prediction's attributes: those that a table has once, and all.
+COLUMNS = "aimass.columns"  # the attribute with the packed columns
+# Attributes of a prediction: those that a table has once, and all.
 _SHARED = ("principal", "model", "version", "status")
 _ALL = {*_SHARED, "request_id", "duration_ms", "rows", "scores"}
-_LEAST = 2  # predictions from which it is worth it
+_LEAST = 2  # predictions of a table
 _HEAD = struct.Struct("<I")
-_WIDTH = 16 + 8 + 8 + 8 + 4 + 4  # bytes of one, without its scores
+_WIDTH = 16 + 8 + 8 + 8 + 4 + 4  # bytes of a prediction, without its scores
 
 
 class Columns(NamedTuple):
-    """What predictions have of their own, each at one place of all columns."""
+    """The values that differ; a prediction has the same place in all columns."""
 
-    ids: bytes  # 16 of each: the request's UUID, whose digits are the trace's id
-    spans: bytes  # 8 of each
+    ids: bytes  # 16 each: the request's UUID, whose digits are the trace id
+    spans: bytes  # 8 each: span ids
     times: Sequence[int]  # nanoseconds
     durations: Sequence[float]  # milliseconds
     rows: Sequence[int]
@@ -31,11 +31,11 @@ class Columns(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many predictions."""
+        """The number of predictions."""
         return len(self.times)
 
     def at(self, places: Sequence[int]) -> "Columns":
-        """Those of some places."""
+        """The columns of some places only."""
         return Columns(
             b"".join([self.ids[16 * place : 16 * place + 16] for place in places]),
             b"".join([self.spans[8 * place : 8 * place + 8] for place in places]),
@@ -43,7 +43,7 @@ class Columns(NamedTuple):
         )
 
     def packed(self) -> bytes:
-        """As `unpacked` takes them. Raises struct.error for what is no number, or too large a one."""
+        """Serialises the columns. Raises struct.error for a value that is no number or too large."""
         count = len(self.times)
         return b"".join(
             [
@@ -60,7 +60,7 @@ class Columns(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Some predictions: the first, and its attributes that all have, beside the columns."""
+    """Similar predictions: the first one, the attributes that all share, and the packed columns."""
 
     first: Record
     shared: dict[str, Any]
@@ -68,7 +68,7 @@ class Table(NamedTuple):
 
 
 def tables(batch: Sequence[Record]) -> tuple[list[Table], list[Record]]:
-    """Predictions of a batch as tables, and the records that are told one by one."""
+    """The tables that can be made of a batch, and the records that fit into none."""
     groups: dict[tuple[Any, ...], list[Record]] = {}
     rest: list[Record] = []
     for record in batch:
@@ -82,7 +82,7 @@ def tables(batch: Sequence[Record]) -> tuple[list[Table], list[Record]]:
     made: list[Table] = []
     for group in groups.values():
         alike, columns = group, _columns(group)
-        if not columns:  # one that is not so plain keeps no other from it
+        if not columns:  # one that does not fit must not keep the others out
             alike = []
             for record in group:
                 (alike if _columns([record]) else rest).append(record)
@@ -96,7 +96,7 @@ def tables(batch: Sequence[Record]) -> tuple[list[Table], list[Record]]:
 
 
 def _columns(group: Sequence[Record]) -> bytes:
-    """Empty for those whose request has no UUID, or another trace than one that is called like it."""
+    """The packed columns; empty unless each request id is a UUID, with the same digits as the trace id."""
     told, count = [record.attributes for record in group], len(group)
     names = "".join([one["request_id"] for one in told])
     digits = names.replace("-", "")
@@ -112,16 +112,16 @@ def _columns(group: Sequence[Record]) -> bytes:
             *([one[name] for one in told] for name in ("duration_ms", "rows", "scores")),
         ).packed()
     except (struct.error, TypeError, ValueError):
-        return b""  # what nobody foresaw is told one by one
+        return b""  # odd values: records of their own
 
 
 def unpacked(columns: bytes) -> Columns:
-    """What is in columns. Raises ValueError for what is none."""
+    """Parses packed columns. Raises ValueError for anything else."""
     if len(columns) < _HEAD.size:
-        raise ValueError("columns end before they begin")
+        raise ValueError("columns without a head")
     (count,) = _HEAD.unpack_from(columns)
     if len(columns) < _HEAD.size + count * _WIDTH:
-        raise ValueError("columns are shorter than they say")
+        raise ValueError("columns are cut off")
     at = _HEAD.size
     ids, spans = columns[at : at + 16 * count], columns[at + 16 * count : at + 24 * count]
     numbers = struct.unpack_from(f"<{count}Q{count}d{count}I{count}I", columns, at + 24 * count)
@@ -129,5 +129,5 @@ def unpacked(columns: bytes) -> Columns:
     at += count * _WIDTH
     ends = list(accumulate(sizes, initial=at))
     if len(columns) != ends[-1]:
-        raise ValueError("columns have other scores than they say")
+        raise ValueError("the sizes of scores do not match their bytes")
     return Columns(ids, spans, times, durations, many, [columns[a:b] for a, b in pairwise(ends)])

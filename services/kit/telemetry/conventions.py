@@ -1,6 +1,6 @@
-"""What OpenTelemetry's conventions say of a span, read off its kind, name and status in the telemetry thread.
+"""Attributes of OpenTelemetry's semantic conventions, derived from a span's kind, name and status.
 
-So no request pays for it, and the log centre, which has the names as they are, leaves it out again.
+They are derived in the telemetry thread, so that requests do not pay for it; the log centre drops them again.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from services.kit.errors import Code
 from services.kit.telemetry.spans import Kind, Span
 
-# What is said here and follows from what a span says itself.
+# Derived attributes that add nothing to what a span has itself.
 DERIVED = frozenset(
     {
         *("rpc.system", "rpc.service", "rpc.method", "rpc.grpc.status_code"),
@@ -18,12 +18,12 @@ DERIVED = frozenset(
     }
 )
 _CODES = {code.text: code for code in Code}
-_OURS = {"internal", "unavailable", "deadline_exceeded", "storage_full"}  # whose fault a failure is: the server's
+_OURS = {"internal", "unavailable", "deadline_exceeded", "storage_full"}  # failures that are the server's fault
 _VERBS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 
 
 def attributes(span: Span) -> dict[str, Any]:
-    """Attributes beside the span's own."""
+    """The attributes that the conventions add to the span's own."""
     found: dict[str, Any] = dict(_named(span.name)) if span.kind is Kind.SERVER else {}
     status = span.attributes.get("status", "")
     code = _CODES.get(status)
@@ -37,7 +37,7 @@ def attributes(span: Span) -> dict[str, Any]:
 
 
 def failed(span: Span) -> bool:
-    """Whether it is an error of its side: what a caller did wrong is none of the server's."""
+    """Whether the span is an error; on the server's side a caller's mistake is none."""
     status = span.attributes.get("status", "")
     return status in _OURS if span.kind is Kind.SERVER else bool(status)
 

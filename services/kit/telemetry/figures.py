@@ -1,4 +1,4 @@
-"""Figures as OTLP metrics for a collector: histograms whole, names as OpenTelemetry's conventions have them."""
+"""Metrics in OTLP for a collector: with the buckets of histograms, and under OpenTelemetry's names."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from services.kit.telemetry.wire import framed
 
 _CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 _BEGUN = time.time_ns()
-# Names and units there, by the names that a scraper sees.
+# OpenTelemetry's names and units, by the names in the Prometheus format.
 _NAMES = {
     "http_server_request_duration_seconds": ("http.server.request.duration", "s"),
     "rpc_server_duration_seconds": ("rpc.server.duration", "s"),
@@ -41,7 +41,7 @@ _NUMBERS = {"http_response_status_code", "rpc_grpc_status_code"}
 
 
 def figures(metrics: Iterable[Metric]) -> bytes:
-    """What a request of metrics holds beside its resource."""
+    """The content of a metrics request, without its resource."""
     scope, now = ScopeMetrics(), time.time_ns()
     scope.scope.name = "aimass"
     for metric in metrics:

@@ -1,4 +1,4 @@
-"""Log records: into a file of JSON lines, and on to the log centre."""
+"""Python's log records: into a file of JSON lines, and into telemetry."""
 
 import json
 import logging
@@ -12,11 +12,15 @@ from services.kit.redaction import redact
 from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import current, traceparent
 
-_QUIET = ("services.logs", "services.kit.telemetry", "services.kit.bus")  # the log centre does not log its own ingest
+_QUIET = (
+    "services.logs",
+    "services.kit.telemetry",
+    "services.kit.bus",
+)  # not sent to the log centre: each would cause another
 
 
 def process_log(folder: Path, process: str) -> logging.Handler:
-    """JSON lines in `<folder>/<process>.log`, rotated at 64 MiB, three old ones kept."""
+    """Writes JSON lines to `<folder>/<process>.log`, rotated at 64 MiB, with three old files kept."""
     folder.mkdir(parents=True, exist_ok=True)
     file = logging.handlers.RotatingFileHandler(folder / f"{process}.log", maxBytes=64 * 2**20, backupCount=3)
     file.setFormatter(JsonLines())
@@ -24,7 +28,7 @@ def process_log(folder: Path, process: str) -> logging.Handler:
 
 
 def _context(record: logging.LogRecord) -> tuple[Scope, str]:
-    """Whose a log record is and which request it is about: what it says itself, else what the span around it says."""
+    """A log record's scope and request id: its own, else those of the current span."""
     around = current()
     scope = around.scope if around else Scope(SYSTEM)
     request_id = around.attributes.get("request_id", "") if around else ""
@@ -43,7 +47,7 @@ def _labels(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line, without secrets."""
+    """Formats one JSON object per line, without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
         scope, request_id = _context(record)
@@ -63,7 +67,7 @@ class JsonLines(logging.Formatter):
 
 
 class ToRecords(logging.Handler):
-    """Hands log records on as telemetry."""
+    """Hands Python's log records to telemetry."""
 
     def __init__(self, tell: Callable[[Record], None]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Figures that are read when somebody looks: how deep a queue is, how busy a pool."""
+"""Gauges that are read at each scrape, such as the depth of a queue."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,16 +19,16 @@ class _Family:
 
 
 class Gauges(Collector):
-    """Gauges by name. Several may read into one, such as each database of a process."""
+    """Gauges by name. One may have several sources, such as each database of a process."""
 
     def __init__(self) -> None:
         self._families: dict[str, _Family] = {}
 
     def gauge(self, name: str, text: str, labels: Sequence[str], read: Read) -> Callable[[], None]:
-        """Adds what `read` gives, whenever somebody looks; call the result to take it away again.
+        """Registers `read` as a source of values; call the result to unregister it.
 
-        `read` is called in any thread, so it looks at what it finds, waits for nothing and changes nothing. Values of
-        labels must be few: names of services and states, never of tenants or things.
+        `read` is called in any thread, so it must neither block nor change anything. Label values must be few: names
+        of services and states, never of tenants or things.
         """
         family = self._families.setdefault(name, _Family(text, tuple(labels)))
         family.reads.append(read)
@@ -37,7 +37,7 @@ class Gauges(Collector):
     def collect(self) -> Iterator[Metric]:
         for name, family in list(self._families.items()):
             made = GaugeMetricFamily(name, family.text, labels=family.labels)
-            # Processes that share a Python process, as tests do, may say the same: the last word counts.
+            # Several of our processes in one Python process, as in tests, may report the same: the last one counts.
             said: dict[tuple[str, ...], float] = {}
             for read in list(family.reads):
                 said |= {tuple(labels): value for labels, value in read()}

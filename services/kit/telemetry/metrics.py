@@ -1,6 +1,6 @@
-"""Figures of this process, for a scraper and for the log centre. Labels come from code, so their number is bounded.
+"""Metrics of this process. Label values come from code, so their number is bounded.
 
-What has a value at any time, such as the depth of a queue, is said with `gauge`, which asks for it when somebody looks.
+`gauge` registers a value that is read at each scrape, such as the depth of a queue.
 """
 
 import platform
@@ -19,7 +19,7 @@ from services.kit.telemetry.spans import Span
 
 REGISTRY = CollectorRegistry()
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
-_MOST = 500  # names of spans that are told apart
+_MOST = 500  # distinct names of spans; further ones count as `other`
 _names: set[str] = set()
 
 _gauges = Gauges()
@@ -51,7 +51,7 @@ waiting = Gauge("aimass_telemetry_waiting", "Records and spans that wait for the
 
 
 def observe(spans: Iterable[Span]) -> None:
-    """Counts spans that ended: called in the telemetry thread, so that no request pays for it."""
+    """Counts and times spans that have ended, in the telemetry thread."""
     for span in spans:
         name = span.name
         if name not in _names:
@@ -67,7 +67,7 @@ def observe(spans: Iterable[Span]) -> None:
 
 
 def _observe_server(said: Mapping[str, Any], took: float) -> None:
-    """The same under the names that dashboards of OpenTelemetry know."""
+    """The same under OpenTelemetry's names, for its dashboards."""
     if "http.route" in said:
         labels = (said["http.request.method"], said["http.route"], str(said["http.response.status_code"]))
         http_seconds.labels(*labels).observe(took)
@@ -77,7 +77,7 @@ def _observe_server(said: Mapping[str, Any], took: float) -> None:
 
 
 def observe_predictions(records: Iterable[Record]) -> None:
-    """Counts predictions among records, as `observe` counts spans."""
+    """Counts and times the predictions among records, as `observe` does spans."""
     took = [record.attributes.get("duration_ms", 0.0) / 1000 for record in records if record.kind == "prediction"]
     if took:
         requests.labels("gateway", "prediction", "ok").inc(len(took))
@@ -87,13 +87,13 @@ def observe_predictions(records: Iterable[Record]) -> None:
 
 
 def exposition() -> bytes:
-    """All figures as the Prometheus text format."""
+    """All metrics in the Prometheus text format."""
     return generate_latest(REGISTRY)
 
 
 @cache
 def version() -> str:
-    """The version of the servers; 0 when they are not installed but lie there."""
+    """The version of the servers; 0 when they run from a folder without being installed."""
     try:
         return metadata.version("aimass-server")
     except metadata.PackageNotFoundError:
@@ -104,4 +104,4 @@ def _build() -> Iterator[tuple[Sequence[str], float]]:
     yield (version(), platform.python_version()), 1.0
 
 
-gauge("aimass_build_info", "What runs here; always 1.", ["version", "python"], _build)
+gauge("aimass_build_info", "The version that runs; always 1.", ["version", "python"], _build)

@@ -1,4 +1,4 @@
-"""Spans, records and figures as OTLP requests. Runs in the telemetry thread, off the path of requests."""
+"""Encodes spans, records and metrics as OTLP requests. Runs in the telemetry thread, off the path of requests."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,48 +22,38 @@ _SEVERITY = {"DEBUG": 5, "INFO": 9, "WARNING": 13, "WARN": 13, "ERROR": 17, "CRI
 _SCOPE = framed(0x0A, framed(0x0A, b"aimass"))
 
 
-def encode(batch: Sequence[Record]) -> bytes:
-    """Records as one ExportLogsServiceRequest."""
-    return request(logs(batch))
-
-
-def together(batch: Sequence[Record]) -> bytes:
-    """As `logs`, for the log centre: predictions that differ in little as columns."""
+def logs_with_tables(batch: Sequence[Record]) -> bytes:
+    """As `logs`, for the log centre: similar predictions as columns."""
     made, rest = tables(batch)
     found = [framed(0x12, _log(one.first, {**one.shared, COLUMNS: one.columns}, "")) for one in made]
     found += [framed(0x12, _log(record, record.attributes, record.trace)) for record in rest]
     return framed(0x12, _SCOPE + b"".join(found))
 
 
-def encode_spans(batch: Sequence[Span], process: str) -> bytes:
-    """Spans as one ExportTraceServiceRequest."""
-    return request(traces(batch), resource({"service.name": process}))
-
-
 def logs(batch: Sequence[Record]) -> bytes:
-    """Records as what a request holds beside its resource."""
+    """Records as the content of a request, without its resource."""
     return framed(
         0x12, _SCOPE + b"".join([framed(0x12, _log(record, record.attributes, record.trace)) for record in batch])
     )
 
 
 def traces(batch: Sequence[Span]) -> bytes:
-    """Spans as what a request holds beside its resource."""
+    """Spans as the content of a request, without its resource."""
     return framed(0x12, _SCOPE + b"".join([framed(0x12, _span(span)) for span in batch]))
 
 
 def resource(attributes: Mapping[str, str]) -> bytes:
-    """What a process says of itself with every request."""
+    """The resource: attributes of the process, part of every request."""
     return framed(0x0A, b"".join([attribute(0x0A, key, value) for key, value in attributes.items()]))
 
 
 def request(content: bytes, resource: bytes = b"") -> bytes:
-    """A request of any signal: they are built alike."""
+    """A request, of any signal: all have the same structure."""
     return framed(0x0A, resource + content)
 
 
 def encode_metrics(metrics: Iterable[Metric], process: str) -> bytes:
-    """Figures as one ExportMetricsServiceRequest; of a histogram its sum and count: its buckets are for others."""
+    """Metrics as one ExportMetricsServiceRequest, for the log centre: of histograms only sum and count."""
     made_of, now = ExportMetricsServiceRequest(), time.time_ns()
     about = made_of.resource_metrics.add()
     about.resource.attributes.append(_pair("service.name", process))
@@ -97,14 +87,14 @@ def _log(record: Record, attributes: Mapping[str, Any], trace: str) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _about(kind: str, name: str, scope: Scope, service: str, severity: str) -> bytes:
-    """What many records have in common."""
+    """Severity and attributes that many records share."""
     named = {"aimass.kind": kind, "aimass.name": name, "aimass.tenant": scope.tenant, "aimass.project": scope.project}
     named["service.name"] = service
     severe = b"\x10" + varint(_SEVERITY.get(severity, 9)) + framed(0x1A, severity.encode(errors="replace"))
     return severe + b"".join([attribute(0x32, key, value) for key, value in named.items()])
 
 
-_FAILED = b"\x18\x02"  # the code of a status that is an error
+_FAILED = b"\x18\x02"  # Status: STATUS_CODE_ERROR
 
 
 def _span(span: Span) -> bytes:

@@ -1,4 +1,4 @@
-"""From what is told to the bus: bounded queues, one thread that encodes, one task that publishes."""
+"""From records and spans to the bus: bounded queues, one thread that encodes, one task that publishes."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from services.kit.tasks import cancel
 from services.kit.telemetry import metrics, spans
 from services.kit.telemetry.collector import Collector
 from services.kit.telemetry.files import ToRecords, process_log
-from services.kit.telemetry.otlp import encode_metrics, logs, request, resource, together, traces
+from services.kit.telemetry.otlp import encode_metrics, logs, logs_with_tables, request, resource, traces
 from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import Span
 from services.kit.telemetry.unsent import Unsent
@@ -26,15 +26,15 @@ from services.kit.timestamps import uuid7
 
 log = logging.getLogger(__name__)
 _BOUND = 20_000  # records, and spans
-_HELD = 64 * 2**20  # bytes of records
+_HELD = 64 * 2**20  # bytes of queued records
 _BATCH, _BATCH_BYTES = 1_000, 2 * 2**20
-_EVERY, _STEADY = 0.2, 0.5  # seconds between batches, and where they go on coming: each costs much beside what is in it
+_EVERY, _STEADY = 0.2, 0.5  # seconds between batches, and under steady load: each batch has a high fixed cost
 _METRICS_EVERY = 60.0
-_LAST = 2.0  # seconds that a process which stops waits for a bus that is away, and for a slow collector
+_LAST = 2.0  # seconds that a stop waits for the bus, and for a collector
 
 
 class Telemetry:
-    """A process's telemetry: made early so that nothing is missed, started when there is a bus."""
+    """A process's telemetry: created early, so that nothing is missed, and started once there is a bus."""
 
     def __init__(self, process: str, home: Path, level: str = "INFO") -> None:
         """Log records go to `<home>/logs/<process>.log` as JSON lines, rotated at 64 MiB."""
@@ -55,7 +55,7 @@ class Telemetry:
         root.setLevel(level)
         for handler in self._handlers:
             root.addHandler(handler)
-        self._sink = self._ended  # one object, so that `close` can tell whether the spans still come here
+        self._sink = self._ended  # one object, so that `close` can compare: another process may have taken its place
         spans.into(self._sink)
 
     def record(self, record: Record) -> None:
@@ -77,14 +77,14 @@ class Telemetry:
         metrics.dropped.labels(kind).inc(count)
 
     def start(self, bus: Bus, collector: Collector | None = None) -> None:
-        """Begins to publish, and to send the same to a collector."""
+        """Starts to publish, and to export to a collector."""
         self._bus, self._collector = bus, collector
         if collector:
             collector.start()
         self._task = asyncio.get_running_loop().create_task(self._publish_for_ever())
 
     async def flush(self) -> None:
-        """Publishes what waits now; what comes meanwhile waits its turn, or each batch would be a few records."""
+        """Publishes what is queued now, not what comes meanwhile: that would make many small batches."""
         async with self._publishing:
             due = len(self._records) + len(self._spans)
             while self._bus and (due > 0 or self._unsent):
@@ -93,7 +93,7 @@ class Telemetry:
                     return
 
     async def _encode_next(self) -> int:
-        """Makes events of what has waited longest; returns of how many records and spans."""
+        """Encodes the oldest records and spans as events; returns how many."""
         records = self._take()
         if records:
             self._unsent.add(_event(await self._encoded("logs", self._encode_records, records, logs), "logs"))
@@ -121,7 +121,7 @@ class Telemetry:
         batch: Any,
         plain: Callable[[Any], bytes] | None = None,
     ) -> bytes:
-        """A batch as a request for the log centre; the collector gets the same with another resource, or `plain`."""
+        """A batch as a request for the log centre; the collector gets it too, with its resource and by `plain`."""
         loop, collector = asyncio.get_running_loop(), self._collector
 
         def both() -> tuple[bytes, bytes]:
@@ -139,14 +139,14 @@ class Telemetry:
     @staticmethod
     def _encode_records(records: list[Record]) -> tuple[bytes, bytes]:
         metrics.observe_predictions(records)
-        return b"", together(records)
+        return b"", logs_with_tables(records)
 
     def _encode_spans(self, ended: list[Span]) -> tuple[bytes, bytes]:
         metrics.observe(ended)
         return self._resource, traces(ended)
 
     async def measure(self) -> None:
-        """Publishes the figures as they stand."""
+        """Publishes the present values of all metrics."""
         loop, collector = asyncio.get_running_loop(), self._collector
         body = await loop.run_in_executor(
             self._encoder, lambda: encode_metrics(metrics.REGISTRY.collect(), self.process)
@@ -170,12 +170,12 @@ class Telemetry:
                 if time.monotonic() - self._measured > _METRICS_EVERY:
                     self._measured = time.monotonic()
                     await self.measure()
-            except Exception:  # a record that nobody foresaw must not be the last one that is told
+            except Exception:  # a record that cannot be encoded must not end all telemetry
                 self._drop("batch", 1)
                 log.exception("a batch of telemetry is lost")
 
     async def close(self) -> None:
-        """Publishes the rest and lets go of the handlers."""
+        """Publishes the rest and removes the log handlers."""
         for handler in self._handlers:
             logging.getLogger("services").removeHandler(handler)
             handler.close()
@@ -183,7 +183,7 @@ class Telemetry:
             spans.into(None)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST):
-                await self.flush()  # behind what is under way, which would be lost if it were cancelled
+                await self.flush()  # after the one in progress, whose batch would be lost if it were cancelled
         await cancel(self._task)
         if self._collector:
             await self._collector.close(_LAST)
@@ -193,4 +193,4 @@ class Telemetry:
 def _event(body: bytes, signal: str) -> Event:
     kind = f"opentelemetry.proto.collector.{signal}.v1.Export{signal.capitalize()}ServiceRequest"
     headers = {"ce_specversion": "1.0", "ce_id": uuid7(), "ce_type": kind, "ce_source": "telemetry", "tenant": SYSTEM}
-    return Event(TELEMETRY, headers["ce_id"], body, headers)  # a key of its own: there is no order between batches
+    return Event(TELEMETRY, headers["ce_id"], body, headers)  # a key of its own: batches have no order

@@ -1,4 +1,4 @@
-"""What is told in one piece: log records and predictions."""
+"""Records of telemetry: log records and predictions."""
 
 import time
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from services.kit.auth import Scope
 
 @dataclass(slots=True)
 class Record:
-    """One log record or prediction. `attributes` hold strings, numbers and bytes; `scope` says whose it is."""
+    """One log record or prediction. `attributes` are strings, numbers and bytes; `scope` is its owner's."""
 
     kind: str
     name: str
@@ -24,5 +24,5 @@ class Record:
 
     @property
     def size(self) -> int:
-        """Bytes that it holds on to, about."""
+        """Bytes of memory, about."""
         return 200 + len(self.text) + len(self.attributes.get("scores", b""))

@@ -1,4 +1,4 @@
-"""What can be said by the standard variables of OpenTelemetry: where telemetry goes beside the log centre."""
+"""Settings by the standard variables of OpenTelemetry: where telemetry is exported to, beside the log centre."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ SIGNALS = ("traces", "metrics", "logs")
 
 
 class OpenTelemetry(Settings):
-    """The ones that we know of them; others are other libraries' and mean nothing here."""
+    """The variables that we use; others are ignored, as other libraries may use them."""
 
     prefix = "OTEL_"
 
@@ -42,16 +42,16 @@ class OpenTelemetry(Settings):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What is sent along. Raises ConfigError, without what was given."""
+        """Headers of every request. Raises ConfigError, without the value."""
         return _pairs("OTEL_EXPORTER_OTLP_HEADERS", self.exporter_otlp_headers.get_secret_value())
 
     @property
     def attributes(self) -> dict[str, str]:
-        """Attributes of the process. Raises ConfigError."""
+        """Resource attributes. Raises ConfigError."""
         return _pairs("OTEL_RESOURCE_ATTRIBUTES", self.resource_attributes)
 
     def endpoint(self, signal: str) -> str:
-        """The URL for a signal; empty when it goes nowhere. Raises ConfigError."""
+        """The URL for a signal; empty when it is not exported. Raises ConfigError."""
         own = str(getattr(self, f"exporter_otlp_{signal}_endpoint"))
         if self.sdk_disabled or not (found := own or self.exporter_otlp_endpoint):
             return ""
@@ -62,7 +62,7 @@ class OpenTelemetry(Settings):
 
 
 def read(env: Mapping[str, str]) -> OpenTelemetry:
-    """The settings of an environment; an empty variable is one that is not set. Raises ConfigError."""
+    """Loads the settings; an empty variable counts as not set. Raises ConfigError."""
     return load(OpenTelemetry, {name: value for name, value in env.items() if value})
 
 

@@ -1,6 +1,7 @@
-"""Spans: what a process did, for whom, how long. Light, because every request pays for some.
+"""Spans: what a process did, for whom and for how long. They must be cheap, as every request has some.
 
-The SDK's span costs 55 us and its encoding as much again; this one 5 us, and its encoding happens in another thread.
+A span of OpenTelemetry's SDK costs 55 us and its encoding as much again; one of these 5 us, and it is encoded in
+another thread.
 """
 
 import contextlib
@@ -18,14 +19,14 @@ from services.kit.errors import Failure
 
 _bits = random.Random().getrandbits
 _current: ContextVar["Span | None"] = ContextVar("span", default=None)
-# Those of version 7, which is never all zeros, as no trace may be.
+# A UUID of version 7, which is a valid trace id: not all zeros.
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
-_QUIET = "aimass.v1.Bus/"  # telemetry travels by it: a span of it would beget another
+_QUIET = "aimass.v1.Bus/"  # calls that carry telemetry: each span of them would cause another
 _sink: Callable[["Span"], None] | None = None
 
 
 class Kind(IntEnum):
-    """On which side of a call a span is, as OpenTelemetry counts them."""
+    """OpenTelemetry's kinds of spans."""
 
     INTERNAL = 1
     SERVER = 2
@@ -35,7 +36,7 @@ class Kind(IntEnum):
 
 
 class Span:
-    """One piece of work; a context manager that ends it and makes it the current one meanwhile."""
+    """One piece of work. As a context manager it is the current span of its block, and ends with it."""
 
     __slots__ = (
         "_token",
@@ -63,7 +64,7 @@ class Span:
         self._token: Token[Span | None] | None = None
 
     def set_attribute(self, key: str, value: Any) -> None:
-        """A string, number or bool that the span is found by."""
+        """Sets a string, number or bool that the span can be searched by."""
         self.attributes[key] = value
 
     def __enter__(self) -> "Span":
@@ -75,16 +76,16 @@ class Span:
         if isinstance(error, Failure):
             self.attributes.setdefault("status", error.code.text)
         if self._token:
-            with contextlib.suppress(ValueError):  # a stream that was closed from another task: its context is gone
+            with contextlib.suppress(ValueError):  # a stream that another task has closed: its context is gone
                 _current.reset(self._token)
         if _sink and not self.name.startswith(_QUIET):
             _sink(self)
 
 
 def span(name: str, metadata: Mapping[str, str] | None = None, kind: Kind = Kind.INTERNAL, **attributes: Any) -> Span:
-    """A span around a block: under the caller's when the metadata has a `traceparent`, else under the current one.
+    """A span for a block: a child of the metadata's `traceparent` if there is one, else of the current span.
 
-    `tenant` and `project` among the attributes say whose it is, as `belongs` does.
+    `tenant` and `project` among the attributes are its scope, as with `belongs`.
     """
     around = _current.get()
     above = _parent(metadata.get("traceparent", "")) if metadata else None
@@ -105,7 +106,7 @@ def span(name: str, metadata: Mapping[str, str] | None = None, kind: Kind = Kind
 
 
 def belongs(scope: Scope, service: str = "") -> None:
-    """Says whose the current span is, once that is known, and which service works; records in it are his as well."""
+    """Sets the scope and the service of the current span, once known; records in it have them as well."""
     found = _current.get()
     if found is not None:
         found.scope = scope
@@ -114,12 +115,12 @@ def belongs(scope: Scope, service: str = "") -> None:
 
 
 def failed(span: Span, code: str) -> None:
-    """Marks a span with the code of a failure."""
+    """Sets a span's status to the code of a failure."""
     span.attributes["status"] = code
 
 
 def current() -> Span | None:
-    """The span that this task is in."""
+    """The span that this task works in."""
     return _current.get()
 
 
@@ -130,10 +131,10 @@ def traceparent() -> str:
 
 
 def child(parent: str = "", request_id: str = "") -> str:
-    """A traceparent for one more piece of work, told by a record of its own: in the parent's trace, or in the current
-    span's, or in a new one. Its parent is not told; where there is one, its span says enough.
+    """A traceparent for work that is recorded without a span: in the parent's trace, else the current, else a new one.
 
-    A new trace is called as the request is, if that has a UUID: two names of one thing cost twice to find it by.
+    In the parent's trace it has a span id of its own, in the current span it has that span's. A new trace has the
+    request's UUID as its id, if it has one, so that a search needs only one id.
     """
     trace = _parent(parent) if parent else None
     around = _current.get()
@@ -145,13 +146,13 @@ def child(parent: str = "", request_id: str = "") -> str:
 
 
 def into(sink: Callable[[Span], None] | None) -> None:
-    """Where spans go that have ended."""
+    """Sets the receiver of spans that have ended."""
     global _sink
     _sink = sink
 
 
 def sink() -> Callable[[Span], None] | None:
-    """Where they go now."""
+    """The receiver of spans that have ended."""
     return _sink
 
 

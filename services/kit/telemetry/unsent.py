@@ -1,4 +1,4 @@
-"""Encoded batches on their way to the bus."""
+"""Encoded batches that wait for the bus."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from services.kit import batches
 from services.kit.bus import Bus, Event
 from services.kit.errors import Code, Failure
 
-_MOST = 50  # that wait for a bus that is away
+_MOST = 50  # batches that wait while the bus is away
 
 
 class Unsent:
-    """Gives them to the bus in their order, as many at a time as it takes; the oldest make room, and are counted."""
+    """A queue in front of the bus. While that is away the oldest batches are dropped and counted."""
 
     def __init__(self, dropped: Callable[[str, int], None]) -> None:
-        """`dropped` hears of what is lost: of what kind, and how many."""
+        """`dropped` is called with the kind and the number of what is lost."""
         self._events: deque[Event] = deque()
         self._dropped = dropped
 
@@ -22,11 +22,11 @@ class Unsent:
         return bool(self._events)
 
     def add(self, event: Event) -> None:
-        """At the end."""
+        """Adds one at the end."""
         self._events.append(event)
 
     async def send(self, bus: Bus) -> bool:
-        """Publishes them all; false when the bus is away."""
+        """Publishes all of them; false when the bus is away."""
         while batch := batches.first(self._events, lambda event: event.size):
             for _ in batch:
                 self._events.popleft()

@@ -1,6 +1,6 @@
-"""Attributes and messages of OTLP as bytes, without an object for each value: thousands are told in a second.
+"""OTLP's protobuf wire format, written directly: there are thousands of records a second, and no objects are needed.
 
-What a record says again and again (its tenant, its model) is written once and remembered.
+Attributes that come again and again (tenant, model) are encoded once and cached.
 """
 
 import struct
@@ -10,11 +10,11 @@ from typing import Any
 from services.kit.redaction import redact
 
 _double = struct.Struct("<d").pack
-_REMEMBERED = 200  # letters of a value, at most
+_CACHED = 200  # characters of a value that is cached, at most
 
 
 def varint(number: int) -> bytes:
-    """A whole number from 0 on, in groups of seven bits."""
+    """A non-negative integer as a varint."""
     if number < 0x80:
         return bytes((number,))
     found = bytearray()
@@ -26,7 +26,7 @@ def varint(number: int) -> bytes:
 
 
 def framed(tag: int, content: bytes) -> bytes:
-    """A field of bytes, text or a message; `tag` is its number shifted by three, plus two."""
+    """A length-delimited field; `tag` is its number shifted by three, plus two."""
     size = len(content)
     if size < 0x80:
         return bytes((tag, size)) + content
@@ -34,13 +34,13 @@ def framed(tag: int, content: bytes) -> bytes:
 
 
 def attribute(tag: int, key: str, value: Any) -> bytes:
-    """One attribute: a string without its secrets, a number, a bool, bytes; what is none of these becomes its text."""
+    """A KeyValue: a number, a bool, bytes, or a string without secrets; any other value as its `str`."""
     if type(value) is float:
         return _double_head(tag, key) + _double(value)
     if type(value) is bytes:
         return _attribute(tag, key, framed(0x3A, value))
-    if type(value) is int or type(value) is bool or (type(value) is str and len(value) <= _REMEMBERED):
-        return _remembered(tag, key, value)
+    if type(value) is int or type(value) is bool or (type(value) is str and len(value) <= _CACHED):
+        return _cached(tag, key, value)
     return _attribute(tag, key, _any(value))
 
 
@@ -54,12 +54,12 @@ def _double_head(tag: int, key: str) -> bytes:
 
 
 @lru_cache(maxsize=8192, typed=True)
-def _remembered(tag: int, key: str, value: Any) -> bytes:
+def _cached(tag: int, key: str, value: Any) -> bytes:
     return _attribute(tag, key, _any(value))
 
 
 def text(value: str) -> bytes:
-    """A text as a value, without its secrets."""
+    """An AnyValue with a string, without secrets."""
     return framed(0x0A, redact(value).encode(errors="replace"))
 
 
