@@ -1,7 +1,4 @@
-"""Where the keys of tenants lie, each wrapped by the installation's key, beside what they open.
-
-The port and its near adapter, a folder.
-"""
+"""The store of tenants' keys, each wrapped by the installation's key: the port and its near adapter, a folder."""
 
 import asyncio
 import contextlib
@@ -13,11 +10,11 @@ from typing import Protocol
 from services.kit.disk import on_disk, sync
 from services.kit.timestamps import uuid7
 
-GONE = 0  # the number that says that a tenant's keys are destroyed, and stays
+GONE = 0  # the number of the mark that a tenant's keys are destroyed, which stays
 
 
 def by_tenant(names: Iterable[str]) -> Mapping[str, Collection[int]]:
-    """The numbers of each tenant, from names that end with `<tenant>/<number>`."""
+    """The numbers of keys by tenant, from names that end with `<tenant>/<number>`."""
     numbers: dict[str, set[int]] = {}
     for name in names:
         *_, tenant, number = name.split("/")
@@ -27,28 +24,28 @@ def by_tenant(names: Iterable[str]) -> Mapping[str, Collection[int]]:
 
 
 class KeyStore(Protocol):
-    """Where wrapped keys lie, by tenant and number. A far one raises unavailable."""
+    """Wrapped keys by tenant and number. A far store raises unavailable."""
 
     async def load(self, tenant: str, known: Collection[int] = ()) -> Mapping[int, bytes]:
-        """All of a tenant, with no bytes for those that are known; only GONE when they are destroyed."""
+        """A tenant's keys, without bytes for those that are `known`; with GONE when they are destroyed."""
 
     async def add(self, tenant: str, number: int, wrapped: bytes) -> bool:
-        """Keeps one; False when there is one of this number, which then stays."""
+        """Stores a key; False when there is one of this number, which stays."""
 
     async def replace(self, tenant: str, number: int, wrapped: bytes) -> None:
-        """Keeps one in place of the one of this number, at no time none."""
+        """Replaces the key of this number atomically."""
 
     async def tenants(self) -> list[str]:
-        """Those that have keys, or had some."""
+        """The tenants that have or had keys."""
 
     async def numbers(self) -> Mapping[str, Collection[int]]:
-        """Of all tenants which numbers there are, by one look."""
+        """The numbers of all tenants, by one request."""
 
     async def destroyed(self) -> list[str]:
-        """Those whose keys are destroyed, or are being destroyed."""
+        """The tenants whose keys are destroyed or are being destroyed."""
 
     async def destroy(self, tenant: str) -> None:
-        """Drops all of a tenant, for good; a second time, or for one that has none, it says so all the same."""
+        """Marks a tenant's keys as destroyed, then deletes them; also for a tenant that has none. Idempotent."""
 
 
 class FolderKeys:
@@ -84,12 +81,12 @@ class FolderKeys:
         for path in (self._folder / tenant).glob("*"):
             if path.name.isdigit():
                 number = int(path.name)
-                with contextlib.suppress(FileNotFoundError):  # destroyed meanwhile; what says so is listed next time
+                with contextlib.suppress(FileNotFoundError):  # destroyed meanwhile; the next call sees the mark
                     found[number] = b"" if number in known else path.read_bytes()
         return found
 
     def _write(self, tenant: str, number: int, wrapped: bytes, put: Callable[[Path, Path], None]) -> bool:
-        """Written aside and synced before it has its name; two processes may come at once."""
+        """Writes a temporary file, syncs it and gives it its name; two processes may do so at once."""
         here = self._folder / tenant
         with on_disk():
             here.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,9 +1,9 @@
-"""Bytes of any size under a key of their tenant: a head, then chunks that open one by one.
+"""Bytes of any size, encrypted under a key of their tenant: a head, then chunks that can be opened one by one.
 
 The STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár 2015) with AES-256-GCM: each thing has a key of its own,
-derived from the tenant's key, a random salt and what the thing is (tenant, kind, name), so a nonce is the chunk's
-number and whether it is the last one, and never comes twice. A chunk that was changed, left out, moved, or comes from
-another thing or tenant does not open; nor does the last one when the end was cut off.
+derived from the tenant's key, a random salt and the thing's tenant, kind and name. So the chunk's number, and whether
+it is the last one, can be the nonce, which never repeats under one key. A chunk that was changed, left out, moved or
+taken from another thing or tenant does not open, nor does a thing whose end was cut off.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _WHOLE = CHUNK + TAG
 
 
 class Key(NamedTuple):
-    """A key of a tenant; numbers count from 1."""
+    """A key of a tenant; numbers start at 1."""
 
     number: int
     secret: bytes
@@ -34,7 +34,7 @@ class Key(NamedTuple):
 
 
 class Thing(NamedTuple):
-    """What bytes are: whose, of which kind, and which."""
+    """The identity of sealed bytes: their tenant, their kind, their name among these."""
 
     tenant: str
     kind: str
@@ -86,7 +86,7 @@ class Sealer:
         out.write(box.head)
 
     def write(self, plain: bytes) -> None:
-        """The last chunk is kept back: only the end says which it is."""
+        """Keeps the last chunk back, as only `end` knows that it is the last one."""
         self._hash.update(plain)
         self._rest += plain
         while len(self._rest) > CHUNK:
@@ -101,7 +101,7 @@ class Sealer:
 
 
 def sealed_file(folder: Path, box: Box, pieces: Iterable[bytes]) -> Path:
-    """A file of what is named by its digest: all of it is on the disk, or nothing is there. Raises digest_mismatch."""
+    """A sealed file of a thing whose name is its digest, synced; or none. Raises digest_mismatch."""
     path, name = folder / f"{uuid7()}.sealed", box.thing.name
     try:
         with open(path, "xb") as out:
@@ -119,7 +119,7 @@ def sealed_file(folder: Path, box: Box, pieces: Iterable[bytes]) -> Path:
 
 
 def check_file(path: Path, key: Key, thing: Thing, digest: str) -> None:
-    """Opens all of a file, whose digest begins so. Raises digest_mismatch for one that is not as it was sealed."""
+    """Opens all of a file. Raises digest_mismatch if it was changed, or its digest does not begin with `digest`."""
     size, found = plain_size(path.stat().st_size, thing.name), hashlib.sha256()
     with open(path, "rb") as file:
         box, index = box_of(file.read(HEAD), key, thing), 0
@@ -131,24 +131,24 @@ def check_file(path: Path, key: Key, thing: Thing, digest: str) -> None:
 
 
 def number_of(head: bytes) -> int:
-    """The number of the key that sealed what begins so; 0 for what is not sealed."""
+    """The number of the key in a head; 0 for bytes that are not sealed."""
     return int.from_bytes(head[len(MAGIC) : len(MAGIC) + 4], "big") if head.startswith(MAGIC) else 0
 
 
 def box_of(head: bytes, key: Key, thing: Thing) -> Box:
-    """What opens the chunks behind a head. Raises digest_mismatch for one that is cut."""
+    """The box for the chunks after a head. Raises digest_mismatch for a head that is cut off."""
     if len(head) < HEAD:
         raise damaged(thing.name)
     return Box(key, thing, head[HEAD - _SALT : HEAD])
 
 
 def sealed_size(plain: int) -> int:
-    """Bytes of a thing with so many plain ones."""
+    """Sealed bytes of a thing with so many plain ones."""
     return HEAD + plain + TAG * max(1, -(-plain // CHUNK))
 
 
 def plain_size(sealed: int, name: str) -> int:
-    """Plain bytes of a thing that has so many sealed ones. Raises digest_mismatch for a number that none has."""
+    """Plain bytes of a thing with so many sealed ones. Raises digest_mismatch for an impossible number."""
     chunks = max(1, -(-(sealed - HEAD) // _WHOLE))
     plain = sealed - HEAD - TAG * chunks
     if plain < 0 or sealed_size(plain) != sealed:
@@ -157,18 +157,18 @@ def plain_size(sealed: int, name: str) -> int:
 
 
 def chunks_in(begun: int, size: int) -> int:
-    """How many chunks are whole in so many sealed bytes from the beginning of a thing of `size` plain ones."""
+    """How many chunks are complete in the first `begun` sealed bytes of a thing of `size` plain ones."""
     return max(1, -(-size // CHUNK)) if begun >= sealed_size(size) else max(0, begun - HEAD) // _WHOLE
 
 
 def span(first: int, count: int, size: int) -> tuple[int, int, bool]:
-    """Where `count` chunks from a number on lie in a thing of `size` plain bytes: begin, end, and whether it ends."""
+    """The range of `count` chunks in a thing of `size` plain bytes: begin, end, and whether it has the last one."""
     begin, end, whole = HEAD + first * _WHOLE, HEAD + (first + count) * _WHOLE, sealed_size(size)
     return begin, min(end, whole), end >= whole
 
 
 def damaged(name: str) -> Failure:
-    """The one answer to bytes that are not what was sealed."""
+    """The failure for bytes that are not what was sealed."""
     return Failure(Code.DIGEST_MISMATCH, f"{name} has been damaged in its store")
 
 

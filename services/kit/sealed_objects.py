@@ -1,6 +1,6 @@
-"""Objects of a bucket that lie sealed under the keys of their tenants, each named by where it lies: those of tables.
+"""Sealed objects of a bucket, each bound to its own name: the files of tables.
 
-What was stored before there were keys is read as it lies, and so is what a process without a key stores.
+Plain objects, from before there were keys or from a process without one, are read as they are.
 """
 
 import asyncio
@@ -27,20 +27,20 @@ from services.kit.sealed import (
 from services.kit.tenant_keys import TenantKeys
 
 KIND = "object"
-_TRIES = 5  # to read one that others replace, sealed anew
-_STEP = 256 * 1024  # bytes that are opened at once: of more, a processor's cache holds nothing when it is written
+_TRIES = 5  # to read an object that others replace, sealed anew
+_STEP = 256 * 1024  # bytes that are opened at once, so that they are still in the CPU's cache when they are written
 _WHOLE = CHUNK + TAG  # bytes of a chunk
 
 
 class Opener:
-    """Opens what was sealed, in pieces of any size, from its head on."""
+    """Opens a stream of sealed bytes, from the head on, in pieces of any size."""
 
     def __init__(self, box: Box, size: int) -> None:
-        """`size`: how many plain bytes there are in all."""
+        """`size` is the number of plain bytes."""
         self._box, self._left, self._rest, self._index = box, sealed_size(size), bytearray(), -1
 
     def open(self, sealed: bytes) -> bytes:
-        """What can be opened by now. Raises digest_mismatch."""
+        """The plain bytes of the chunks that are complete now. Raises digest_mismatch."""
         self._rest += sealed
         self._left -= len(sealed)
         if self._index < 0:
@@ -55,20 +55,20 @@ class Opener:
         return plain
 
     def end(self) -> None:
-        """Raises digest_mismatch unless all has come."""
+        """Raises digest_mismatch unless all bytes have come."""
         if self._left:
             raise damaged(self._box.thing.name)
 
 
 class SealedObjects:
-    """A bucket whose objects are sealed. As `Bucket`, and raises failed_precondition, digest_mismatch."""
+    """A bucket of sealed objects. Raises what `Bucket` does, failed_precondition, digest_mismatch."""
 
     def __init__(self, bucket: Bucket, keys: TenantKeys | None) -> None:
-        """Without keys what is stored lies plain."""
+        """Without keys, objects are stored plain."""
         self._bucket, self._keys = bucket, keys
 
     async def get(self, tenant: str, name: str) -> bytes:
-        """All bytes of one that is small."""
+        """The bytes of a small object."""
         data = await self._bucket.get(name)
         if not (number := number_of(data)):
             return data
@@ -77,15 +77,15 @@ class SealedObjects:
         return await asyncio.to_thread(box.open_run, 0, data[HEAD:], True)
 
     async def put(self, tenant: str, name: str, data: bytes) -> None:
-        """Stores one that is small, also over another."""
+        """Stores a small object, or replaces it."""
         await self._bucket.put(name, await self._sealed(tenant, name, data))
 
     async def create(self, tenant: str, name: str, data: bytes) -> bool:
-        """Stores one that is small; False when one of this name is, which then stays as it is."""
+        """Stores a small object; False when there is one of this name, which stays."""
         return await self._bucket.create(name, await self._sealed(tenant, name, data))
 
     async def upload(self, tenant: str, name: str, file: Path) -> None:
-        """Stores a file of any size, from a copy beside it that is sealed."""
+        """Stores a file of any size, by a sealed copy beside it."""
         if self._keys is None:
             await self._bucket.upload(name, file)
             return
@@ -99,7 +99,7 @@ class SealedObjects:
             await asyncio.to_thread(aside.unlink, missing_ok=True)
 
     async def download(self, tenant: str, name: str, file: Path) -> None:
-        """Brings the plain bytes to a file of this machine, over what is there. Raises storage_full."""
+        """Writes the plain bytes to a file, replacing it. Raises storage_full."""
         head, size = await self._bucket.head(name, HEAD)
         for left in reversed(range(_TRIES)):
             try:
@@ -110,7 +110,7 @@ class SealedObjects:
                 before, (head, size) = head, await self._bucket.head(name, HEAD)
                 if failure.code is not Code.DIGEST_MISMATCH or head == before or not left:
                     raise
-                continue  # the same bytes came to their place meanwhile, sealed anew
+                continue  # replaced meanwhile by the same bytes, sealed anew
             return
 
     async def _fetch(self, tenant: str, name: str, file: Path, head: bytes, size: int) -> None:

@@ -1,4 +1,4 @@
-"""What lies sealed in a bucket beside blobs: uploads on their way, and the keys of tenants."""
+"""What a bucket holds of tenants' keys beside sealed blobs: sealed uploads, and the store of wrapped keys."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from services.kit.uploads_s3 import S3Uploads
 
 
 def emptying(bucket: Bucket, copies: Copies, here: Forget) -> Forget:
-    """Drops all of a tenant in a bucket but what says that his keys are destroyed, and what is `here` of it."""
+    """Drops all of a tenant in a bucket, except the mark that its keys are destroyed, then copies and `here`."""
 
     async def forget(tenant: str) -> None:
         for folder in ("blobs", "tables", "uploads"):
@@ -32,7 +32,7 @@ def emptying(bucket: Bucket, copies: Copies, here: Forget) -> Forget:
 
 
 class SealedS3Uploads(S3Uploads):
-    """Uploads under the keys of tenants. One that was begun before there were keys goes on as it is."""
+    """Uploads sealed under the keys of tenants. One that was begun before there were keys goes on plain."""
 
     _mark = b"sealed"
 
@@ -80,7 +80,7 @@ class BucketKeys:
         found = {}
         for item in await self._bucket.list(f"keys/{tenant}"):
             number = int(item.name.rpartition("/")[2])
-            with contextlib.suppress(FileNotFoundError):  # destroyed meanwhile; what says so is listed next time
+            with contextlib.suppress(FileNotFoundError):  # destroyed meanwhile; the next call sees the mark
                 found[number] = b"" if number in known else await self._bucket.get(item.name)
         return found
 

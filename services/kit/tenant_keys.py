@@ -1,4 +1,4 @@
-"""Keys of tenants as a process holds them: made when first needed, changed by number, destroyed with their tenant."""
+"""Keys of tenants, cached by a process: created when first needed, rotated by number, destroyed with their tenant."""
 
 import asyncio
 import logging
@@ -15,21 +15,21 @@ from services.kit.sealed import Key
 from services.kit.secrets import Vault
 
 log = logging.getLogger(__name__)
-_LOOK = 10.0  # seconds between two looks of `follow`, which keep all that is held fresh
-_FRESH = 15.0  # seconds for which keys are believed without a look; a tenant's end counts everywhere after them
+_LOOK = 10.0  # seconds between two looks of `follow`, which refresh all cached keys
+_FRESH = 15.0  # seconds for which cached keys are used without a look; after them a destruction counts everywhere
 
 
 class KeysDestroyed(FailedPrecondition):
-    """The keys of a tenant are destroyed, for good."""
+    """The keys of a tenant have been destroyed."""
 
 
 class KeyMissing(FailedPrecondition):
-    """A tenant has keys, and not the one of this number."""
+    """A tenant has keys, but none of this number."""
 
 
 @dataclass(frozen=True)
 class _Ring:
-    """The keys of a tenant, open, and when they were read."""
+    """The unwrapped keys of a tenant, and when they were read."""
 
     keys: Mapping[int, Key]
     read: float
@@ -37,24 +37,24 @@ class _Ring:
 
 
 class TenantKeys:
-    """The keys of tenants as a process holds them. What it has it keeps while the store is away."""
+    """The keys of tenants. Cached keys are used on while the store is away."""
 
     def __init__(self, store: KeyStore, vault: Vault, ticks: Callable[[], float] = time.monotonic) -> None:
-        """`ticks` gives seconds that nobody sets."""
+        """`ticks` is a monotonic clock in seconds."""
         self._store, self._vault, self._ticks = store, vault, ticks
         self._rings: dict[str, _Ring] = {}
 
     async def current(self, tenant: str) -> Key:
-        """What a tenant's bytes are sealed with now; made when it is first needed.
+        """The key that a tenant's bytes are sealed with now; created when there is none.
 
-        Raises failed_precondition when they are destroyed, unavailable.
+        Raises KeysDestroyed, unavailable.
         """
         while not (ring := await self._ring(tenant)).keys:
             await self._add(tenant, 1)
         return ring.keys[max(ring.keys)]
 
     async def find(self, tenant: str, number: int) -> Key:
-        """The key of this number. Raises failed_precondition when it is destroyed or was never there, unavailable."""
+        """The key of this number. Raises KeysDestroyed, KeyMissing, unavailable."""
         ring = await self._ring(tenant)
         if number not in ring.keys:
             ring = await self._read(tenant)  # another process has made it just now
@@ -63,9 +63,9 @@ class TenantKeys:
         return ring.keys[number]
 
     def held(self, tenant: str, number: int = 0) -> Key | None:
-        """What seals now, or the key of a number, as far as is known without a look; None: ask for it.
+        """The cached key of a number, or the current one; None: use `find` or `current`. Raises KeysDestroyed.
 
-        Who asks so runs `follow`. Raises KeysDestroyed.
+        It does not look into the store, so a process that uses it must run `follow`.
         """
         if not (ring := self._rings.get(tenant)):
             return None
@@ -73,34 +73,34 @@ class TenantKeys:
         return keys.get(number or max(keys, default=0))
 
     async def follow(self, every: float = _LOOK) -> None:
-        """The task that looks, for all tenants at once, what has become of the keys that are held."""
+        """The task that refreshes all cached keys."""
         while True:
             await asyncio.sleep(every)
             try:
                 await self.look()
             except (Failure, OSError) as failure:
-                log.warning("keys of tenants are believed as they were: %s", failure)
+                log.warning("keys of tenants are used as they were: %s", failure)
 
     async def look(self) -> None:
-        """Reads the keys of tenants that have others than are held. Raises unavailable, OSError."""
+        """Reads the keys of tenants whose numbers have changed in the store. Raises unavailable, OSError."""
         began, found = self._ticks(), await self._store.numbers()
         for tenant, ring in [(tenant, ring) for tenant, ring in self._rings.items() if not ring.gone]:
             if ring.keys.keys() != set(found.get(tenant, ())):
                 try:
                     await self._read(tenant)
                 except KeysDestroyed:
-                    continue  # now that is known
+                    continue  # that is now cached
                 except Failure as failure:
                     if failure.code is not Code.FAILED_PRECONDITION:
                         raise
-                    log.warning("%s", failure)  # one that does not open must not hold up what is known of others
+                    log.warning("%s", failure)  # one that does not open must not keep others from being refreshed
             elif self._rings[tenant] is ring:
                 self._rings[tenant] = replace(ring, read=max(began, ring.read))
 
     async def rotate(self, tenant: str, number: int) -> int:
-        """Makes a key behind the one of this number, if that is the one that seals; returns the number of what seals.
+        """Creates the next key if the one of this number is the current one; returns the current number.
 
-        New bytes are sealed with it from now on, everywhere within seconds. Raises failed_precondition, unavailable.
+        All processes seal new bytes with it within seconds. Raises failed_precondition, unavailable.
         """
         await self.current(tenant)
         if max((await self._read(tenant)).keys) == number:
@@ -108,10 +108,10 @@ class TenantKeys:
         return (await self.current(tenant)).number
 
     async def rewrap(self) -> AsyncIterator[tuple[int, int, int]]:
-        """Wraps every key with the installation's first key that is not.
+        """Wraps keys that an old key of the installation has wrapped with its current one.
 
-        After each tenant, how many of how many, and how many of their keys stay as they are.
-        Broken off anywhere, it can be done again. One that no key opens stays as it is, and the log says so.
+        Yields after each tenant: how many are done, of how many, and how many keys could not be rewrapped, which the
+        log says. It can be repeated after any interruption.
         """
         tenants, left = await self._store.tenants(), 0
         for done, tenant in enumerate(tenants, 1):
@@ -126,7 +126,7 @@ class TenantKeys:
                 return seen.left
             found = await self._store.load(tenant, found)
         if GONE in found and len(found) > 1:
-            await self._store.destroy(tenant)  # also what was just put back
+            await self._store.destroy(tenant)  # destroyed meanwhile: what was just written must go as well
         return seen.left
 
     def _kept(self, tenant: str, number: int, wrapped: bytes) -> Kept:
@@ -134,7 +134,7 @@ class TenantKeys:
         return Kept(f"key {number} of {tenant}", _context(tenant, number), wrapped, put)
 
     async def renew(self, every: float = EVERY) -> None:
-        """The task of the service that owns blobs: while an old key is given, wraps anew what it has wrapped."""
+        """The task, of the service that owns blobs, that rewraps keys while an old key is configured."""
 
         async def look() -> int:
             return max([left async for *_, left in self.rewrap()], default=0)
@@ -142,7 +142,7 @@ class TenantKeys:
         await keep_renewing(self._vault, "keys of tenants", look, every)
 
     async def shred(self, tenant: str) -> None:
-        """Destroys a tenant's keys, for good: what they sealed cannot be opened, and nothing is sealed again."""
+        """Destroys a tenant's keys for good: what they have sealed cannot be opened, and nothing is sealed again."""
         await self._store.destroy(tenant)
         self._rings[tenant] = _Ring({}, self._ticks(), gone=True)
 
@@ -175,9 +175,9 @@ class TenantKeys:
         wrapped = self._vault.seal(os.urandom(32), _context(tenant, number))
         added = await self._store.add(tenant, number, wrapped)
         try:
-            await self._read(tenant)  # of two processes one was first
+            await self._read(tenant)  # another process may have been first
         except KeysDestroyed:
-            await self._store.destroy(tenant)  # it has come to its end meanwhile: also what was just put there
+            await self._store.destroy(tenant)  # destroyed meanwhile: what was just written must go as well
             raise
         return added
 
