@@ -1,4 +1,4 @@
-"""The logs service's database: its metadata, where it is, and how far those who follow the records have come."""
+"""The log centre's database: its metadata, where it is, and the positions of those who follow the records."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,17 +24,17 @@ _followers = Table(
 
 
 def open_database(url: str, home: Path, credentials: "Credentials | None" = None) -> Database:
-    """The database at a URL, which is shown the credentials, or the SQLite file in the home folder."""
+    """The database at a URL, with client credentials, or the SQLite file in the home folder."""
     return Database(url or f"sqlite:///{home}/logs.db", Path(__file__).parent / "migrations", credentials=credentials)
 
 
 def followed(connection: Connection, name: str) -> Place:
-    """Up to which segment and offset a slice has followed the records."""
+    """The position, segment and offset, up to which a slice has followed the records."""
     row = connection.execute(select(_followers).where(_followers.c.name == name)).first()
     return (row.segment, row.offset) if row else (0, 0)
 
 
 def note_followed(connection: Connection, name: str, place: Place) -> None:
-    """Notes it, in the transaction of what was made of the records."""
+    """Writes the position, in the transaction of what was made of the records."""
     connection.execute(delete(_followers).where(_followers.c.name == name))
     connection.execute(insert(_followers).values(name=name, segment=place[0], offset=place[1]))

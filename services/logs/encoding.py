@@ -1,4 +1,4 @@
-"""Records as bytes: in segments many at once, in the index one at a time."""
+"""Serialised records: blocks of many in segments, single ones in the index."""
 
 import lzma
 import zlib
@@ -13,8 +13,8 @@ from services.logs.domain import Record
 from services.logs.tables import Table
 
 _FIELDS = len(Record._fields)
-_XZ = b"\xfd7zXZ\0"  # what such a block begins with; one of zlib never does
-# Looks back 4 MiB, in ten times as much memory. A frame has a checksum of its own.
+_XZ = b"\xfd7zXZ\0"  # magic bytes, with which no zlib stream begins
+# A window of 4 MiB, which takes ten times as much memory. Frames have a checksum already.
 _FAR = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 4 * 2**20, "pb": 0}]
 
 
@@ -24,10 +24,10 @@ def pack(records: Sequence[Record | Table]) -> bytes:
 
 
 def repack(records: Sequence[Record | Table], length: int) -> bytes:
-    """Records that were among others in a block of that length, in one that is as long: what is behind is not read.
+    """Some of a block's records as a block of the same length, padded with zeros. Raises ValueError if it is too short.
 
-    Fewer may need more: zlib finds what is said again within 32 KiB only, and the one between two may be gone. XZ finds
-    it anywhere. Raises ValueError where they do not fit in.
+    Fewer records may need more bytes: zlib finds repetitions within 32 KiB only, and what lay between two of them may
+    be gone. XZ has a larger window.
     """
     plain = orjson.dumps([_to_json(one) for one in records])
     for level in (1, 6, 9):
@@ -57,7 +57,7 @@ def _from_json(found: Any) -> Record | Table:
 
 
 def to_row(record: Record) -> list[Any]:
-    """A record as a list in the order of its fields; later fields are added at the end, so old blocks stay readable."""
+    """A record as a list, in the order of its fields. New fields go to the end, so that old blocks stay readable."""
     row = list[Any](record)
     row[-2] = dict(record.attributes)
     row[-1] = b64encode(record.scores).decode()
@@ -65,12 +65,12 @@ def to_row(record: Record) -> list[Any]:
 
 
 def from_row(row: list[Any]) -> Record:
-    """The record of a list."""
+    """The record of such a list."""
     return Record(*row[:_FIELDS])._replace(scores=b64decode(row[-1]))
 
 
 def dumps(one: Record | Table) -> bytes:
-    """One record, or a table, without scores."""
+    """Serialises a record or a table, without its scores."""
     if isinstance(one, Table):
         bare = one.columns._replace(scores=(b"",) * one.size)
         return orjson.dumps(_to_json(Table(one.like, one.first, bare)))
@@ -80,5 +80,5 @@ def dumps(one: Record | Table) -> bytes:
 
 
 def loads(data: bytes) -> Record | Table:
-    """What `dumps` was given."""
+    """Parses what `dumps` has made."""
     return _from_json(orjson.loads(data))

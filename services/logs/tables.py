@@ -1,6 +1,6 @@
-"""Predictions that are alike: one record says what all are, columns say what each has of its own.
+"""Tables of similar predictions: one record with what they have in common, and columns with what differs.
 
-They are kept, found and followed together, and are records again for whoever asks for one.
+A table is kept, indexed and followed as one; whoever asks for records gets them one by one.
 """
 
 import math
@@ -10,27 +10,27 @@ from dataclasses import dataclass
 from services.kit.telemetry.columns import Columns
 from services.logs.domain import Record, bounded
 
-_LEAST = 2  # from which on a table costs less
+_LEAST = 2  # predictions of a table
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Predictions of one second, with as many rows each, whose ids are the house's (UUIDs of version 7) of one minute.
+    """Predictions of one second, with the same number of rows, whose ids are UUIDs of version 7 of one minute.
 
-    Their numbers follow each other, as do those in their ids.
+    They have consecutive numbers, in the log and in their record ids.
     """
 
-    like: Record  # its id is what theirs begin with
-    first: int  # number of the first among what its event brought
+    like: Record  # its id is the prefix of their record ids
+    first: int  # index of the first one among the records of its event
     columns: Columns
 
     @property
     def size(self) -> int:
-        """How many they are."""
+        """The number of predictions."""
         return self.columns.size
 
     def one(self, place: int) -> Record:
-        """One of them, by its place."""
+        """The record at a place."""
         columns = self.columns
         name = self.request_id(place)
         return self.like._replace(
@@ -44,12 +44,12 @@ class Table:
         )
 
     def request_id(self, place: int) -> str:
-        """That of one of them."""
+        """The request id at a place."""
         digits = self.columns.ids[16 * place : 16 * place + 16].hex()
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     def records(self) -> list[Record]:
-        """All of them."""
+        """All records."""
         return [self.one(place) for place in range(self.columns.size)]
 
 
@@ -57,12 +57,12 @@ Kept = Record | Table
 
 
 def size(one: Kept) -> int:
-    """How many records it is."""
+    """The number of records."""
     return one.columns.size if isinstance(one, Table) else 1
 
 
 def about(one: Kept) -> Record:
-    """What says whose it is, and all else that its records have in common."""
+    """The record itself, or what the records of a table have in common, such as their scope."""
     return one.like if isinstance(one, Table) else one
 
 
@@ -72,7 +72,7 @@ def whose(one: Kept) -> str:
 
 
 def single(given: Iterable[Record | Table]) -> Iterator[Record]:
-    """Each record by itself."""
+    """Yields each record, those of tables as well."""
     for one in given:
         if isinstance(one, Table):
             yield from one.records()
@@ -81,7 +81,7 @@ def single(given: Iterable[Record | Table]) -> Iterator[Record]:
 
 
 def parted(like: Record, first: int, columns: Columns) -> list[Record | Table]:
-    """Predictions as tables, and those that fit into none one by one, numbered from `first` on."""
+    """Groups predictions into tables, and single records for those that fit into none; numbered from `first` on."""
     if _plain(columns):
         return [_table(like, first, columns)]
     groups: dict[tuple[int, ...], list[int]] = {}
@@ -106,7 +106,7 @@ def _finite(one: Record) -> Record:
 
 
 def _plain(columns: Columns) -> bool:
-    """Whether all are of one group, as nearly always."""
+    """Whether all predictions are of one group, as nearly always."""
     if columns.size < _LEAST or len(set(columns.rows)) > 1 or not all(map(math.isfinite, columns.durations)):
         return False
     ids = columns.ids
@@ -117,7 +117,7 @@ def _plain(columns: Columns) -> bool:
 
 
 def minute(moment: bytes) -> int:
-    """Which one an id is of, by what it begins with: milliseconds in six bytes."""
+    """The minute of an id, by its first six bytes, which are milliseconds."""
     return int.from_bytes(moment, "big") // 60_000
 
 
@@ -126,7 +126,7 @@ def _second(time_ns: int) -> int:
 
 
 def _group(columns: Columns, place: int) -> tuple[int, ...]:
-    """What those of a table have in common; of one that fits into none how many rows it has."""
+    """The key that predictions of one table share; a key of one element for a prediction that fits into none."""
     own, rows = columns.ids[16 * place : 16 * place + 16], columns.rows[place]
     if own[6] >> 4 != 7 or own[0] >> 7 or not math.isfinite(columns.durations[place]):
         return (rows,)

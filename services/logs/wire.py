@@ -5,7 +5,7 @@ from services.logs.domain import Record, text_of
 
 
 def to_wire(record: Record) -> pb.LogRecord:
-    """A record as callers see it; scores are not theirs to search."""
+    """A record as callers see it, without scores."""
     made = pb.LogRecord(
         record=record.record,
         kind=record.kind,

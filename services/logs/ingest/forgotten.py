@@ -1,7 +1,7 @@
-"""Tenants whose records are kept no more: taken out of the files that have them, and out of the index.
+"""Forgotten tenants: their records are removed from the segments and from the index, and no more are kept.
 
-A file is written anew with blocks of the same length, so whoever follows the records goes on where he was. A note says
-who is forgotten; a pass that was broken off is made again.
+Segments are rewritten with blocks of the same length, so that positions of followers stay valid. A note lists the
+tenants that are done; a pass that was interrupted is repeated.
 """
 
 import asyncio
@@ -22,23 +22,23 @@ from services.logs.tables import whose
 
 
 class Forgotten:
-    """Who is forgotten, and who is being forgotten."""
+    """Forgets tenants, and remembers which."""
 
     def __init__(self, note: Path, ingest: Ingest, unfind: Callable[[Collection[str]], Awaitable[None]]) -> None:
-        """`unfind` takes the records of tenants out of the index."""
+        """`unfind` removes the records of tenants from the index."""
         self._note, self._ingest, self._unfind = note, ingest, unfind
         self._done: frozenset[str] = frozenset()
 
     async def load(self) -> None:
-        """Takes what is noted: of those nothing is kept from the start on."""
+        """Reads the note: from the start on, nothing is kept of its tenants."""
         with contextlib.suppress(FileNotFoundError):
             self._done = frozenset(orjson.loads(await asyncio.to_thread(self._note.read_bytes)))
         self._ingest.gone |= self._done
 
     async def forget(self, tenants: Sequence[str]) -> None:
-        """Keeps nothing of tenants from now on, and takes out what there is, in half of the time.
+        """Keeps nothing of these tenants from now on, and removes what there is, working half of the time.
 
-        Takes out all that it can before it says what fails; until nothing does, they are not noted.
+        Tries all segments, then raises the last failure; the tenants are noted only when none has failed.
         """
         new = frozenset(tenants) - self._done
         if not new:
@@ -67,7 +67,7 @@ class Forgotten:
 
 
 def without(tenants: Collection[str], block: bytes) -> bytes | None:
-    """A block of the same length with the records of other tenants; None where all are others'."""
+    """A block of the same length without the records of these tenants; None if it has none of them."""
     if sealing.is_sealed(block):
         return sealing.without(tenants, block)
     records = unpack(block)

@@ -1,8 +1,8 @@
-"""Records of a frame under the keys of their tenants: one run for each tenant, which opens there and nowhere else.
+"""Sealed blocks: the records of a frame under the keys of their tenants, one run for each tenant.
 
-A sealed block is a byte that no plain one begins with, then runs: how many records, how many bytes are sealed, how long
-the tenant's name is (4, 4, 1), the name, the head (`kit.sealed`), the sealed bytes. A run is sealed for its tenant, its
-segment and the number of its frame's first record. One whose head is zeros had a tenant that is forgotten.
+A sealed block is a byte that no plain block begins with, then runs: the number of records, the number of sealed bytes,
+the length of the tenant's name (4, 4, 1 bytes), the name, the head (`kit.sealed`), the sealed bytes. A run is bound to
+its tenant, its segment and the number of its frame's first record. The head of a forgotten tenant's run is zeros.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ from services.logs.tables import Kept, size, whose
 
 log = logging.getLogger(__name__)
 KIND = "records"
-_SEALED = b"\x02"  # what zlib makes begins with another
+_SEALED = b"\x02"  # no zlib or XZ stream begins with it
 _RUN = struct.Struct("<IIB")
-_AT_ONCE = 16  # keys that are on their way at a time
+_AT_ONCE = 16  # keys that are fetched at the same time
 Parts = Mapping[str, Sequence[Kept]]
 Named = tuple[str, int]  # a key: its tenant and its number
 N = TypeVar("N", str, Named)
 
 
 class Run(NamedTuple):
-    """So many records of one tenant, and where in the block it lies, from its name on."""
+    """The records of one tenant in a block: how many, and the offsets of the run from its name on."""
 
     size: int
     tenant: str
@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
     @property
     def key(self) -> Named:
-        """What opens it."""
+        """The key that opens it."""
         return self.tenant, number_of(self.head)
 
     @property
@@ -54,28 +54,28 @@ class Run(NamedTuple):
 
 
 class Sealing:
-    """Makes blocks of records, and records of blocks. Without keys blocks are plain; plain ones are always read."""
+    """Seals records into blocks and opens them. Without keys blocks are plain; plain blocks are always read."""
 
     def __init__(self, keys: TenantKeys | None) -> None:
         self._keys = keys
-        # What seals in the present segment. A head, and with it a key, is one process's for one segment, and there no
-        # number of a frame comes twice: after a failure, when one may, there are others.
+        # The boxes of the present segment. The number of a frame is the nonce, so a box must not see it twice: each is
+        # for one segment, and after a failure, when a number may come again, there are new ones.
         self._segment, self._boxes = -1, dict[Named, Box]()
-        self._told = set[object]()
+        self._reported = set[object]()
         self.damaged = 0
 
     async def current(self, tenants: Iterable[str]) -> Mapping[str, Key]:
-        """What seals now for each of tenants; nothing for those whose keys are destroyed.
+        """The current keys of tenants, without those whose keys are destroyed.
 
-        Keys that this process has are taken as they are; others are fetched, or made, some at the same time.
-        Raises unavailable while their store is away, failed_precondition for one that does not open.
+        Cached keys are used as they are; others are fetched or created. Raises unavailable while the store of keys is
+        away, failed_precondition for a key that cannot be unwrapped.
         """
         if (keys := self._keys) is None:
             return {}
         return await _each(set(map(_owner, tenants)), keys.held, keys.current)
 
     def parts(self, records: Sequence[Kept], keys: Mapping[str, Key]) -> Parts:
-        """Records by whom they are sealed for, in the order in which they are kept; none of those who have no key."""
+        """Records by the tenant that they are sealed for, without those of tenants that have no key."""
         if self._keys is None:
             return {"": records} if records else {}
         found: dict[str, list[Kept]] = {}
@@ -85,11 +85,11 @@ class Sealing:
         return found
 
     def block(self, parts: Parts, keys: Mapping[str, Key], segment: int, sequence: int) -> bytes:
-        """The bytes of a frame, whose first record has this number."""
+        """The block of a frame whose first record has this number."""
         if self._keys is None:
             return pack([one for records in parts.values() for one in records])
         if segment != self._segment:
-            self.anew()
+            self.renew()
             self._segment = segment
         pieces = [_SEALED]
         for tenant, records in parts.items():
@@ -100,14 +100,15 @@ class Sealing:
             pieces += [_RUN.pack(sum(map(size, records)), len(sealed), len(name)), name, box.head, sealed]
         return b"".join(pieces)
 
-    def anew(self) -> None:
-        """Seals with other heads from now on, and lets go of what keys were derived to."""
+    def renew(self) -> None:
+        """Drops the boxes: new ones have other heads, and so other derived keys."""
         self._boxes.clear()
 
     async def opening(self, wanted: Collection[Named]) -> Mapping[Named, Key]:
-        """The keys that there are of those that runs were sealed with. Raises as `current`.
+        """The keys that runs were sealed with, without destroyed ones. Raises as `current`.
 
-        One that is missing though its tenant's keys are not destroyed is damage: it must not hold up all that follows.
+        A key that is missing though its tenant's keys are not destroyed is reported as damage, and its runs are
+        skipped: they must not stop all that follows.
         """
         if not wanted:
             return {}
@@ -124,7 +125,7 @@ class Sealing:
         return await _each(wanted, lambda named: keys.held(*named), find)
 
     def records(self, frame: Frame, keys: Mapping[Named, Key], boxes: dict[bytes, Box]) -> Iterator[tuple[int, Kept]]:
-        """The records of a frame with their numbers, as far as there are keys. `boxes` keeps what frames have alike."""
+        """The records of a frame that there are keys for, with their numbers. `boxes` caches boxes between frames."""
         if not is_sealed(frame.block):
             yield from numbered(frame.sequence, unpack(frame.block))
             return
@@ -152,19 +153,19 @@ class Sealing:
         return found
 
     def _report(self, what: object, text: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
+        if what not in self._reported:
+            self._reported.add(what)
             self.damaged += 1
             log.error("%s", text)
 
 
 def is_sealed(block: bytes) -> bool:
-    """Whether a block is of runs."""
+    """Whether a block is sealed."""
     return block.startswith(_SEALED)
 
 
 def runs(block: bytes) -> Iterator[Run]:
-    """Those of a block; none of one that is plain."""
+    """The runs of a block; none of a plain one."""
     at = len(_SEALED)
     while is_sealed(block) and at < len(block):
         many, length, named = _RUN.unpack_from(block, at)
@@ -172,13 +173,13 @@ def runs(block: bytes) -> Iterator[Run]:
         head = begin + named
         sealed = head + HEAD
         at = sealed + length
-        # Zeros are a name as well, of nobody.
+        # The name of a forgotten tenant is zeros.
         tenant = block[begin:head].decode(errors="replace")
         yield Run(many, tenant, block[head:sealed], block[sealed:at], begin, at)
 
 
 def without(tenants: Collection[str], block: bytes) -> bytes | None:
-    """A block of the same length in which nothing is left of some; None where all are others'. Opens none of it."""
+    """A block of the same length with the runs of some tenants zeroed; None if it has none. Opens nothing."""
     if not (gone := [run for run in runs(block) if run.tenant in tenants]):
         return None
     data = bytearray(block)
@@ -188,7 +189,7 @@ def without(tenants: Collection[str], block: bytes) -> bytes | None:
 
 
 def numbered(sequence: int, records: Sequence[Kept]) -> Iterator[tuple[int, Kept]]:
-    """Records, or tables of some, each with the number of its first."""
+    """Records and tables, each with its number or that of its first record."""
     return zip(accumulate(map(size, records), initial=sequence), records, strict=False)
 
 
@@ -197,14 +198,14 @@ def _thing(tenant: str, segment: int) -> Thing:
 
 
 def _owner(tenant: str) -> str:
-    """Under whose key records lie: of what is no tenant's name, and has no keys, under those of the house."""
+    """The tenant whose key records are sealed with: system's for what cannot be a tenant's name."""
     return tenant if tenancy.is_name(tenant) else SYSTEM
 
 
 async def _each(
     names: Collection[N], held: Callable[[N], Key | None], ask: Callable[[N], Awaitable[Key | None]]
 ) -> Mapping[N, Key]:
-    """The keys that are held, and of those that are not what asking for them gives; none that is destroyed."""
+    """Cached keys by `held`, the others by `ask`, without those that are destroyed."""
     found, lacking = dict[N, Key](), list[N]()
     for name in names:
         try:

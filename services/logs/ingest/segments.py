@@ -1,7 +1,8 @@
-"""Where records are kept: append-only files, synced before anyone hears that a record is there.
+"""The files of records: append-only segments, synced before an event counts as consumed.
 
-A frame is what one event of the bus brought: header, CRC-32, block. It is there whole or not at all, and it carries the
-event's id, so an event that comes again after a crash is known. A file is `<number of its first record>.seg`.
+A segment, `<number of its first record>.seg`, is a series of frames. A frame has the records of one event of the bus:
+header, CRC-32, block. It is written whole or not at all, and has a hash of the event's id, by which an event that is
+delivered again is known.
 """
 
 import hashlib
@@ -20,16 +21,15 @@ from services.kit.disk import sync
 
 log = logging.getLogger(__name__)
 _MAGIC = b"AML1"
-_HEADER = struct.Struct(
-    "<4sQQIII"
-)  # magic, number of the first record, event, records, length, CRC of all that and block
+# Magic, number of the first record, hash of the event's id, count of records, length of the block, CRC of all these.
+_HEADER = struct.Struct("<4sQQIII")
 _CHECKED = _HEADER.size - 4
-Make = Callable[[int, int], bytes]  # a block, for its segment and the number of its first record
-_KNOWN = 50_000  # events that are recognised when they come again
+Make = Callable[[int, int], bytes]  # makes a block from its segment and the number of its first record
+_KNOWN = 50_000  # events that are recognised when they are delivered again
 
 
 class Position(NamedTuple):
-    """A place between frames: the segment's first number, and bytes into it. The default is before everything."""
+    """A place between frames: a segment, and an offset in bytes. The default is before the first one."""
 
     segment: int = 0
     offset: int = 0
@@ -37,29 +37,29 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What one event brought."""
+    """The records of one event, serialised."""
 
     at: Position
     after: Position
     sequence: int  # number of its first record
-    event: int
+    event: int  # hash of its id
     count: int
     block: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Bytes that are no frame."""
+    """A range of bytes that are no frame."""
 
     at: int
     end: int
 
 
 class Segments:
-    """One stream of frames in a folder. Not for several threads: its owner has one for it."""
+    """The segments in a folder. Not thread-safe: its owner calls it from one thread, except `rewrite`."""
 
     def __init__(self, folder: Path, most: int = 32 * 2**20, seconds: float = 3600.0) -> None:
-        """A segment is sealed at `most` bytes or when it is `seconds` old, whichever comes first."""
+        """A new segment begins when the last one has `most` bytes or is `seconds` old."""
         self._folder, self._most, self._seconds = folder, most, seconds
         self._file: FileIO | None = None
         self._segment = self._end = self._sequence = 0
@@ -69,11 +69,11 @@ class Segments:
 
     @property
     def sequence(self) -> int:
-        """The number that the next record gets."""
+        """The number of the next record."""
         return self._sequence
 
     def open(self) -> None:
-        """Finds the end, cuts what a crash left half-written, and remembers which events have come."""
+        """Finds the end, cuts off what a crash left half-written, and reads which events are known."""
         self._folder.mkdir(parents=True, exist_ok=True)
         names = self._segments()
         for segment in names[-2:]:
@@ -91,14 +91,14 @@ class Segments:
     def _cut(self, path: Path) -> None:
         size = path.stat().st_size
         if size > self._end:
-            log.warning("%s: %d bytes that were never confirmed are cut", path.name, size - self._end)
+            log.warning("%s: %d bytes of an unfinished write are cut off", path.name, size - self._end)
             self._quarantine(self._segment, self._end, size)
             os.truncate(path, self._end)
 
     def append(self, batches: Sequence[tuple[str, int, Make]]) -> list[Frame]:
-        """Writes batches (event id, count, what makes the block) and syncs once; returns the frames of new ones.
+        """Writes batches (event id, count, maker of the block) and syncs once; returns the frames of unknown events.
 
-        Raises OSError when the disk does not take them; then none of them is there.
+        Raises OSError when the disk fails; then none of them is written.
         """
         frames: list[Frame] = []
         written, sequence, start = [], self._sequence, self._place()
@@ -134,7 +134,7 @@ class Segments:
             raise
 
     def _place(self) -> Position:
-        """Where the next frame goes: a new segment when the present one is large or old enough."""
+        """Where the next frame goes; begins a new segment when the last one is large or old enough."""
         old = time.monotonic() - self._opened > self._seconds
         if self._file is None or self._end >= self._most or (old and self._end):
             self._begin()
@@ -157,9 +157,9 @@ class Segments:
             del self._known[next(iter(self._known))]
 
     def read(self, position: Position, most: int = 2**20) -> tuple[list[Frame], Position]:
-        """The frames behind a position, about `most` bytes, and where they end. Damage is put aside, not served."""
+        """Frames after a position, about `most` bytes, and where they end. Damage is quarantined and skipped."""
         if position > (self._segment, self._end):
-            position = Position()  # of files that were taken away; those who follow know what they have seen
+            position = Position()  # of files that were removed: followers recognise what they have seen
         frames: list[Frame] = []
         taken = 0
         for segment in [name for name in self._segments() if name >= position.segment]:
@@ -179,15 +179,15 @@ class Segments:
         return frames, position
 
     def turn(self) -> Sequence[int]:
-        """Begins another file; returns those before it, which nobody writes to any more."""
+        """Begins a new segment; returns the older ones, which are not written to any more."""
         if self._file and self._sequence > self._segment:
             self._begin()
         return [segment for segment in self._segments() if segment < self._segment or not self._file]
 
     def rewrite(self, segment: int, change: Callable[[bytes], bytes | None]) -> bool:
-        """Gives frames of a file that nobody writes to other blocks of the same length; None: the same one.
+        """Replaces blocks of an older segment by others of the same length; `change` returns None for those that stay.
 
-        The file is the old one or the new one at any time, so this may go on beside all else. Whether it has changed.
+        The file is replaced atomically, so it may be read meanwhile. Returns whether anything has changed.
         """
         path = self._path(segment)
         found = [one for one in self._scan(segment, 0, path.stat().st_size) if isinstance(one, Frame)]
@@ -208,10 +208,12 @@ class Segments:
     def _report(self, segment: int, damage: Damage) -> None:
         if self._quarantine(segment, damage.at, damage.end):
             self.damaged += 1
-            log.error("segment %d is damaged at %d: %d bytes put aside", segment, damage.at, damage.end - damage.at)
+            log.error(
+                "segment %d is damaged at %d: %d bytes are quarantined", segment, damage.at, damage.end - damage.at
+            )
 
     def _quarantine(self, segment: int, start: int, end: int) -> bool:
-        """Keeps bytes that are not served for whoever wants to look; true if they were not kept yet."""
+        """Copies damaged bytes to `quarantine/`; false if they are there already."""
         folder = self._folder / "quarantine"
         folder.mkdir(exist_ok=True)
         kept = folder / f"{segment:020d}-{start}"
@@ -237,13 +239,13 @@ class Segments:
                 start = found.after.offset if isinstance(found, Frame) else found.end
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         if self._file:
             self._file.close()
 
 
 def _frame(file: BinaryIO, segment: int, start: int, size: int) -> Frame | None:
-    """The frame at a place; None when there is none that is whole."""
+    """The frame at an offset; None when there is no valid one."""
     file.seek(start)
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size:
@@ -259,7 +261,7 @@ def _frame(file: BinaryIO, segment: int, start: int, size: int) -> Frame | None:
 
 
 def _next(file: BinaryIO, segment: int, start: int, size: int) -> int:
-    """Where the next whole frame begins; the end of the file when there is none."""
+    """The offset of the next valid frame; the end of the file when there is none."""
     file.seek(start)
     data = file.read(size - start)
     at = data.find(_MAGIC)

@@ -1,4 +1,4 @@
-"""Keeping what comes in, and telling those who follow."""
+"""Keeping records durably, and giving them to those who follow."""
 
 import asyncio
 from collections import deque
@@ -18,27 +18,27 @@ from services.logs.tables import Kept, Table, size, whose
 
 T = TypeVar("T")
 Clean = Callable[[Sequence[Kept]], Sequence[Kept]]
-_FRESH = 4_000  # records that are kept decoded for those who follow closely
-_TOGETHER = 1_000  # records from which one who follows gets no more at a time
+_FRESH = 4_000  # newest records that stay decoded in memory, for followers that keep up
+_TOGETHER = 1_000  # records that a follower gets at a time, about
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The records that one event of the bus brought."""
+    """The records of one event of the bus."""
 
     event: str
     records: Sequence[Kept]
 
 
 class Stored(NamedTuple):
-    """A record, or a table of some, with its number: from 0, one more for each record that was kept."""
+    """A record or a table with its number, or that of its first record. Numbers start at 0 and have no gaps."""
 
     sequence: int
     record: Kept
 
 
 def singly(stored: Iterable[Stored]) -> Iterator[tuple[int, Record]]:
-    """Each record by itself, with its number."""
+    """Yields each record with its number, those of tables as well."""
     for sequence, one in stored:
         if isinstance(one, Table):
             yield from enumerate(one.records(), sequence)
@@ -47,7 +47,7 @@ def singly(stored: Iterable[Stored]) -> Iterator[tuple[int, Record]]:
 
 
 class Ingest:
-    """The record of everything. Others follow it from a position that each keeps for itself."""
+    """The log of all records. Followers read it from positions that they keep themselves."""
 
     def __init__(
         self,
@@ -56,9 +56,9 @@ class Ingest:
         room: Callable[[], None] = lambda: None,
         keys: TenantKeys | None = None,
     ) -> None:
-        """`clean` takes out of records what must not be kept; it runs beside the loop.
+        """`clean` removes from records what must not be kept; it runs in a thread.
 
-        `room` raises storage_full while the disk is as full as it may be. Records lie sealed under `keys`, or plain.
+        `room` raises storage_full while the disk is too full. Without `keys` records lie plain.
         """
         self._clean, self._room, self._sealing = clean, room, Sealing(keys)
         self._segments = segments
@@ -67,12 +67,12 @@ class Ingest:
         self._fresh: dict[Position, tuple[list[Stored], Position]] = {}
         self._order: deque[tuple[Position, int]] = deque()
         self._held = 0
-        # Tenants of whom nothing is kept any more.
+        # Tenants whose records are not kept any more.
         self.gone: frozenset[str] = frozenset()
         self.watchers: list[Callable[[Sequence[Kept]], None]] = []
 
     async def open(self) -> None:
-        """Recovers what a crash left."""
+        """Opens the files, and recovers from a crash."""
         await self._in_thread(self._segments.open)
 
     async def _in_thread(self, work: Callable[..., T], *about: object) -> T:
@@ -80,19 +80,19 @@ class Ingest:
 
     @property
     def sequence(self) -> int:
-        """The number that the next record gets."""
+        """The number of the next record."""
         return self._segments.sequence
 
     @property
     def damaged(self) -> int:
-        """Places in the files that could not be read, since the start."""
+        """How many damaged places have been found since the start."""
         return self._segments.damaged + self._sealing.damaged
 
     async def append(self, batches: Sequence[Batch]) -> None:
-        """Returns when the records are on the disk; those of an event that was kept before are not kept again.
+        """Returns when the records are on the disk; skips events that have been kept before.
 
-        Raises OSError when the disk does not take them, storage_full when it should not, unavailable while a key that
-        this process does not have yet cannot be had: they wait on the bus.
+        Raises OSError when the disk fails, storage_full when it is too full, unavailable while a key that is not
+        cached cannot be fetched. The events then wait on the bus.
         """
         self._room()
         work, tenants = await self._in_thread(self._keepable, batches)
@@ -109,12 +109,12 @@ class Ingest:
                 watcher(kept)
 
     def _keepable(self, batches: Sequence[Batch]) -> tuple[list[Batch], set[str]]:
-        """What may be kept, and whose it is."""
-        cleaned = [Batch(one.event, self._clean(one.records)) for one in self._known(batches)]
+        """The cleaned batches, and their tenants."""
+        cleaned = [Batch(one.event, self._clean(one.records)) for one in self._remaining(batches)]
         return cleaned, {whose(one) for batch in cleaned for one in batch.records}
 
-    def _known(self, batches: Sequence[Batch]) -> list[Batch]:
-        """What there is of tenants of whom something is kept."""
+    def _remaining(self, batches: Sequence[Batch]) -> list[Batch]:
+        """The batches without the records of tenants in `gone`, and without empty batches."""
         if gone := self.gone:
             batches = [
                 Batch(batch.event, [one for one in batch.records if whose(one) not in gone]) for batch in batches
@@ -122,7 +122,7 @@ class Ingest:
         return [batch for batch in batches if batch.records]
 
     def _append(self, batches: Sequence[Batch], keys: Mapping[str, Key]) -> list[tuple[Frame, list[Stored]]]:
-        """The frames of new events with their records, which need not be decoded again for those who follow."""
+        """Writes frames; returns those of new events with their records, which followers need not decode again."""
         given: dict[int, list[Kept]] = {}
 
         def block(parts: Parts, segment: int, sequence: int) -> bytes:
@@ -130,15 +130,15 @@ class Ingest:
             given[id(made)] = [one for records in parts.values() for one in records]
             return made
 
-        # Somebody may have been forgotten while keys were on their way.
-        parted = [(batch.event, self._sealing.parts(batch.records, keys)) for batch in self._known(batches)]
+        # Again: a tenant may have been forgotten while keys were fetched.
+        parted = [(batch.event, self._sealing.parts(batch.records, keys)) for batch in self._remaining(batches)]
         packed = [
             (event, sum(map(size, chain(*parts.values()))), partial(block, parts)) for event, parts in parted if parts
         ]
         try:
             frames = self._segments.append(packed)
         except BaseException:
-            self._sealing.anew()  # the same numbers come again, with other records
+            self._sealing.renew()  # the same numbers will be given to other records
             raise
         return [(frame, list(starmap(Stored, numbered(frame.sequence, given[id(frame.block)])))) for frame in frames]
 
@@ -152,9 +152,9 @@ class Ingest:
             self._held -= count
 
     async def after(self, position: Position) -> tuple[list[Stored], Position]:
-        """What was kept behind a position, a megabyte or so, and the position behind that; waits for it.
+        """Records after a position, about a megabyte, and the position after them; waits until there are some.
 
-        There may be nothing where records were taken out: what is behind them is given the next time.
+        The list may be empty where records were removed: continue at the position that comes with it.
         """
         while True:
             news = self._news
@@ -166,29 +166,29 @@ class Ingest:
             await news.wait()
 
     async def turn(self) -> Sequence[int]:
-        """The files that are not written to from now on; nothing of them is in memory."""
+        """Begins a new file; returns the older ones, and drops their records from memory."""
         found = await self._in_thread(self._segments.turn)
-        self._sealing.anew()
+        self._sealing.renew()
         self._fresh.clear()
         self._order.clear()
         self._held = 0
         return found
 
     async def rewrite(self, segment: int, change: Callable[[bytes], bytes | None]) -> bool:
-        """As `Segments.rewrite`, beside what comes in."""
+        """`Segments.rewrite` in a thread of its own, while records are appended."""
         return await asyncio.to_thread(self._segments.rewrite, segment, change)
 
     async def read(self, position: Position) -> tuple[list[Stored], Position]:
-        """What the files have behind a position, a megabyte or so; at their end the position stays.
+        """Records after a position, about a megabyte, from the files; at their end the position stays the same.
 
-        Raises unavailable while keys cannot be had, failed_precondition for one that does not open.
+        Raises unavailable while keys cannot be fetched, failed_precondition for one that cannot be unwrapped.
         """
         frames, after, wanted = await self._in_thread(self._frames, position)
         keys = await self._sealing.opening(wanted)
         return await self._in_thread(self._opened, frames, keys), after
 
     def _since(self, position: Position) -> tuple[list[Stored], Position]:
-        """All that is decoded behind a position, as far as it goes without a gap."""
+        """Decoded records in memory from a position on."""
         found, count = list[Stored](), 0
         while count < _TOGETHER and (fresh := self._fresh.get(position)):
             stored, position = fresh

@@ -1,16 +1,15 @@
-"""Joining predictions with what really happened. Either may come first."""
+"""Joins predictions with outcomes. Either may come first."""
 
 import asyncio
-import logging
 import math
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from services.kit.auth import Scope
-from services.kit.errors import Failure, InvalidValue, Violation
+from services.kit.errors import InvalidValue, Violation
 from services.logs.domain import Record
+from services.logs.following import follow
 from services.logs.ingest.segments import Position
 from services.logs.ingest.service import Ingest, Stored
 from services.logs.monitors.domain import ROWS, Outcome, Pair, Prediction, Quality, quality
@@ -18,10 +17,8 @@ from services.logs.monitors.store import Store
 from services.logs.monitors.together import Gathering, Place, Together
 from services.logs.tables import Table
 
-log = logging.getLogger(__name__)
 _FOLLOWER = "monitors"
-_NOTE_EVERY = 30.0  # seconds between notes of a place behind which there was no prediction
-_PAIRS = 200_000  # that a measurement looks at
+_PAIRS = 200_000  # outcomes that a measurement uses
 
 
 class Monitors:
@@ -31,31 +28,19 @@ class Monitors:
         self._store, self._ingest, self._now = store, ingest, now
 
     async def follow(self) -> None:
-        """Keeps predictions as they come, until it is cancelled; goes on where it was when the database was away."""
-        while True:
-            try:
-                await self._follow()
-            except Failure as failure:
-                log.warning("monitors wait: %s", failure)
-                await asyncio.sleep(1)
-            except Exception:
-                # A disk that fails, or a bug: neither may silence them until somebody looks.
-                log.exception("monitors wait")
-                await asyncio.sleep(1)
+        """Keeps predictions as they are logged, until it is cancelled."""
+        await follow(_FOLLOWER, self._ingest, self._store.position, self._take)
 
-    async def _follow(self) -> None:
-        position = Position(*await self._store.position(_FOLLOWER))
-        noted = time.monotonic()
-        while True:
-            stored, position = await self._ingest.after(position)
-            # In a thread, as all that goes through records one by one: requests must not wait for it.
-            alone, together = await asyncio.to_thread(predictions_of, stored)
-            if alone or together or time.monotonic() - noted > _NOTE_EVERY:
-                noted = time.monotonic()
-                await self._store.keep(_FOLLOWER, position, alone, self._now(), together)
+    async def _take(self, stored: Sequence[Stored], position: Position, write: bool) -> bool:
+        # In a thread, as all that goes through records one by one: requests must not wait for it.
+        alone, together = await asyncio.to_thread(predictions_of, stored)
+        if not (alone or together or write):
+            return False
+        await self._store.keep(_FOLLOWER, position, alone, self._now(), together)
+        return True
 
     async def record(self, scope: Scope, model: str, outcomes: Sequence[Outcome]) -> tuple[int, int]:
-        """How many are new, how many were known. Raises conflict when one differs from what was recorded."""
+        """Records outcomes; returns how many are new and how many were known. Raises conflict for one that differs."""
         for index, one in enumerate(outcomes):
             if one.value not in (0.0, 1.0) or not math.isfinite(one.value):
                 raise _invalid(index, "value", "must be 0 or 1")
@@ -64,7 +49,7 @@ class Monitors:
         return await self._store.record(scope, model, outcomes, self._now())
 
     async def quality(self, scope: Scope, model: str) -> list[Quality]:
-        """Each version that has predicted, by number; from the 200,000 outcomes that were told last."""
+        """The quality of each version that has predicted, by number; from the newest 200,000 outcomes."""
         counts = await self._store.counts(scope, model)
         pairs = await self._store.pairs(scope, model, _PAIRS)
         return await asyncio.to_thread(_measure, counts, pairs)
@@ -85,7 +70,7 @@ Made = tuple[list[tuple[Scope, Prediction]], list[tuple[Place, Together]]]
 
 
 def predictions_of(stored: Sequence[Stored]) -> Made:
-    """The predictions among records: those by themselves, and those of which some are kept together."""
+    """The predictions among records: single ones, and those that share a row."""
     alone, gathering = list[tuple[Scope, Prediction]](), Gathering()
     for _, one in stored:
         if not isinstance(one, Table):
@@ -98,7 +83,7 @@ def predictions_of(stored: Sequence[Stored]) -> Made:
 
 
 def prediction_of(record: Record) -> tuple[Scope, Prediction] | None:
-    """The prediction that a record tells of, with whose it is; None for other records."""
+    """The prediction in a record, with its scope; None for other records."""
     if record.kind != "prediction" or not (record.request_id and record.model and record.version and record.scores):
         return None
     if len(record.request_id) > 256 or not 0 < record.version < 2**31:

@@ -1,10 +1,9 @@
-"""Subscriptions: making them, and noting what they match."""
+"""Subscriptions: managing them, and turning records that match into deliveries."""
 
 import asyncio
 import base64
 import logging
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from services.kit.pages import Page
 from services.kit.secrets import Vault
 from services.kit.timestamps import uuid7
 from services.logs.domain import Record
+from services.logs.following import follow
 from services.logs.ingest.segments import Position
 from services.logs.ingest.service import Ingest, Stored, singly
 from services.logs.search.domain import All, Not, Query, matches, parse
@@ -42,13 +42,12 @@ from services.logs.tables import about
 
 log = logging.getLogger(__name__)
 _FOLLOWER = "subscriptions"
-_NOTE_EVERY = 30.0  # seconds between notes of a place behind which nothing matched
 _EXAMPLES = 5
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a filter would have matched in the last hour, and how the newest reads."""
+    """What a filter matches in the last hour, and the message of the newest record."""
 
     matched: int
     examples: Sequence[Record]
@@ -58,7 +57,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Change:
-    """New values of a subscription; None: as it is."""
+    """New values of a subscription's fields; None: unchanged."""
 
     description: str | None = None
     filter: str | None = None
@@ -67,7 +66,7 @@ class Change:
 
 
 class Subscriptions:
-    """Who is told what. A record that matches becomes a delivery row in the transaction that notes how far we are."""
+    """Webhooks for matching records, whose delivery rows are written in the transaction of the position."""
 
     def __init__(
         self,
@@ -115,7 +114,7 @@ class Subscriptions:
         return await self._store.list(scope, pages.size(size), str(last[0]) if last else "", deleted)
 
     async def update(self, scope: Scope, name: str, etag: str, change: Change) -> Subscription:
-        """Changes what is given. With another filter only records from now on count. Raises etag_mismatch too."""
+        """Changes the given fields. A new filter applies to records from now on. Raises not_found, etag_mismatch."""
         await self._check(self._changed(await self._store.get(scope, name), change))
         return await self._store.change(scope, name, etag, lambda old: self._changed(old, change))
 
@@ -135,13 +134,13 @@ class Subscriptions:
         return replace(old, generation=old.generation + 1, update_time=self._now())
 
     async def delete(self, scope: Scope, name: str, etag: str) -> Subscription:
-        """Stops it; what is under way stays until it is undeleted. Raises not_found, etag_mismatch."""
+        """Deletes it; its open deliveries wait until it is undeleted. Raises not_found, etag_mismatch."""
         return await self._store.change(
             scope, name, etag, lambda old: replace(self._touched(old), delete_time=self._now())
         )
 
     async def undelete(self, scope: Scope, name: str) -> Subscription:
-        """Brings it back; what came in between does not count. Raises not_found."""
+        """Restores it, for records from now on. Raises not_found."""
 
         def back(old: Subscription) -> Subscription:
             if not old.delete_time:
@@ -170,41 +169,29 @@ class Subscriptions:
         return await self._store.deliveries(scope, name, pages.size(size), str(last[0]) if last else "")
 
     async def retry(self, scope: Scope, name: str, delivery: str) -> Delivery:
-        """Tries a delivery again at once, from the beginning of its schedule. Raises not_found."""
+        """Tries a delivery again at once, and restarts its schedule. Raises not_found."""
         await self._store.get(scope, name)
         found = await self._store.retry(scope, name, delivery, self._now())
         self.on_due()
         return found
 
     async def follow(self) -> None:
-        """Matches records as they come, until it is cancelled; goes on where it was when the database was away."""
-        while True:
-            try:
-                await self._follow()
-            except Failure as failure:
-                log.warning("subscriptions wait: %s", failure)
-                await asyncio.sleep(1)
-            except Exception:
-                # A disk that fails, or a bug: neither may silence them until somebody looks.
-                log.exception("subscriptions wait")
-                await asyncio.sleep(1)
+        """Matches records as they are logged, until it is cancelled."""
+        await follow(_FOLLOWER, self._ingest, self._store.position, self._take)
 
-    async def _follow(self) -> None:
-        position = Position(*await self._store.position(_FOLLOWER))
-        noted = time.monotonic()
-        while True:
-            stored, position = await self._ingest.after(position)
-            watched = await self._store.watched()
-            # In a thread, as all that goes through records one by one: requests must not wait for it.
-            matched = await asyncio.to_thread(_matched, watched, stored, self._now()) if watched else {}
-            if matched or time.monotonic() - noted > _NOTE_EVERY:
-                noted = time.monotonic()
-                if await self._store.note(_FOLLOWER, position, matched):
-                    self.on_due()
+    async def _take(self, stored: Sequence[Stored], position: Position, write: bool) -> bool:
+        watched = await self._store.watched()
+        # In a thread, as all that goes through records one by one: requests must not wait for it.
+        matched = await asyncio.to_thread(_matched, watched, stored, self._now()) if watched else {}
+        if not (matched or write):
+            return False
+        if await self._store.note(_FOLLOWER, position, matched):
+            self.on_due()
+        return True
 
 
 def _matched(watched: Mapping[Scope, Iterable[str]], stored: Sequence[Stored], now: datetime) -> Matched:
-    """What the filters of each scope match. One is asked once for each record, however many subscriptions have it."""
+    """The matches of each scope's filters. A filter is evaluated once, however many subscriptions have it."""
     records: dict[Scope, list[Stored]] = {}
     for one in stored:
         common = about(one.record)
@@ -221,11 +208,11 @@ def _matched(watched: Mapping[Scope, Iterable[str]], stored: Sequence[Stored], n
 
 @lru_cache(maxsize=1024)
 def _filter(text: str) -> Query:
-    """One that cannot be read any more must not stop the others: it matches nothing."""
+    """The parsed filter. One that cannot be parsed any more matches nothing, so that others go on."""
     try:
         return parse(text)
     except Failure as failure:
-        log.error("the filter %r of a subscription cannot be read: %s", text, failure)
+        log.error("the filter %r of a subscription cannot be parsed: %s", text, failure)
         return Not(All())
 
 
@@ -243,12 +230,12 @@ def _deliveries(
 
 
 def context_of(scope: Scope, name: str) -> str:
-    """What a subscription's secret is sealed for."""
+    """The context that a subscription's secret is sealed with."""
     return f"subscription/{scope.tenant}/{scope.project}/{name}"
 
 
 def message_of(subject: str, body: str, record: Record) -> Message:
-    """What is sent of a record: the template's text, or the record as JSON when there is none."""
+    """The message of a record: the rendered template, or the record as JSON if there is none."""
     text = render(body, record).encode() if body else orjson.dumps(content(record))
     try:
         orjson.loads(text)
@@ -257,6 +244,6 @@ def message_of(subject: str, body: str, record: Record) -> Message:
         kind = "text/plain; charset=utf-8"
     headers = {"content-type": kind}
     if subject:
-        # A header holds no other letters than ASCII's, so the subject is percent-encoded UTF-8.
+        # A header must be ASCII, so the subject is percent-encoded UTF-8.
         headers["aimass-subject"] = quote(render(subject, record)[:500], safe=" ,.;:!?()/=@+-_")
     return Message(headers, text)

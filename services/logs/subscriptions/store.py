@@ -190,7 +190,7 @@ class Store:
             await self._db.run(lambda connection: connection.execute(change))
 
     async def position(self, name: str) -> Place:
-        """Up to where a follower has come."""
+        """The position of a follower."""
         return await self._db.read(lambda connection: followed(connection, name))
 
     async def watched(self) -> Mapping[Scope, Sequence[str]]:

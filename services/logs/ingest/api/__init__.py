@@ -1,4 +1,4 @@
-"""What comes in: every event, and the telemetry of every process."""
+"""The log centre's consumer: all events, and the telemetry of all processes."""
 
 import asyncio
 import logging
@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 TOPICS = [*contract.topics(), TELEMETRY]
 Hear = Callable[[Sequence[Event]], Awaitable[None]]
 _POLL = 32  # events; one of telemetry holds up to a thousand records
-_EVERY = 0.25  # seconds between two looks where something always comes: each is a transaction of the bus and a sync
+_EVERY = 0.25  # seconds between polls under steady load: each costs a transaction of the bus and a sync
 
 
 class Intake:
-    """Reads the bus for ever; marks events as done when their records are on the disk, and not before."""
+    """Reads the bus, and commits events once their records are on the disk."""
 
     def __init__(self, bus: Bus, ingest: Ingest, hear: Hear | None = None) -> None:
-        """`hear` is told of events before their records are kept, and again after a failure."""
+        """`hear` is called with events before their records are kept, and again after a failure."""
         self._bus, self._ingest, self._hear = bus, ingest, hear
 
     async def run(self) -> None:
-        """Takes what comes until it is cancelled."""
+        """Reads until it is cancelled."""
         reader: Reader | None = None
         waiting: list[Event] = []
         pace = Pace(_EVERY, at_once=2)
@@ -54,7 +54,7 @@ class Intake:
                     log.warning("records wait: %s", error)
                     await asyncio.sleep(1)
                 except Exception:
-                    # A bug must not make the log centre deaf until somebody looks.
+                    # A bug must not stop the log centre from reading for good.
                     log.exception("records wait")
                     await asyncio.sleep(1)
         finally:
@@ -63,7 +63,7 @@ class Intake:
 
 
 def decode(received: Sequence[Event]) -> tuple[list[Batch], list[tuple[Event, str]]]:
-    """The records of events, and the events that cannot be read, with the reason."""
+    """The records of events, and the events that cannot be decoded, with reasons."""
     batches, poison = [], []
     for event in received:
         try:

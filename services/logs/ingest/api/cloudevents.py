@@ -1,4 +1,4 @@
-"""Events of services as records."""
+"""Decodes events of services into records."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from services.kit.redaction import redact
 from services.logs.domain import Record, Value, bounded, cut, word
 
 _DEEP = 4
-_SPEAKERS = {"aimass.audit.v1": "gateway"}  # of topics that are not called after a service
+_PUBLISHERS = {"aimass.audit.v1": "gateway"}  # of topics that have no service's name
 
 
 @cache
@@ -26,9 +26,9 @@ def _class(name: str) -> type[Message]:
 
 
 def records(event: Event) -> list[Record]:
-    """One record. Raises KeyError for an unknown type, DecodeError for a broken body, ValueError for one of nobody."""
+    """One record. Raises KeyError for an unknown type, DecodeError for a damaged body, ValueError for a flaw."""
     if flaw := event.flaw():
-        raise ValueError(f"the event does not say its {flaw}")
+        raise ValueError(f"the event has no valid {flaw}")
     message = _class(event.type).FromString(event.body)
     _strip(message)
     content = MessageToDict(message, preserving_proto_field_name=True)
@@ -47,7 +47,7 @@ def records(event: Event) -> list[Record]:
         time_ns=int(time.timestamp() * 1e6) * 1000,
         kind="event",
         severity="WARN" if "FAILED" in state else "INFO",
-        service=_SPEAKERS.get(event.topic) or event.topic.split(".")[1],
+        service=_PUBLISHERS.get(event.topic) or event.topic.split(".")[1],
         name=event.type.rsplit(".", 1)[-1],
         text=cut(redact(f"{event.type.rsplit('.', 1)[-1]} {subject} {orjson.dumps(content).decode()}")),
         request_id=word(str(found.get("request_id", ""))),
@@ -62,7 +62,7 @@ def records(event: Event) -> list[Record]:
 
 
 def _strip(message: Message) -> None:
-    """Clears fields that are declared secret."""
+    """Clears fields that the contract marks as secret."""
     for field, value in message.ListFields():
         if field.GetOptions().Extensions[options_pb2.field].secret:
             message.ClearField(field.name)
@@ -72,7 +72,7 @@ def _strip(message: Message) -> None:
 
 
 def _flat(content: Any, at: str, deep: int) -> Iterator[tuple[str, Value]]:
-    """Single values by their path: release.model."""
+    """Yields scalar values with their paths, such as release.model."""
     for name, value in content.items():
         path = f"{at}.{name}" if at else name
         if isinstance(value, dict) and deep < _DEEP:
@@ -82,7 +82,7 @@ def _flat(content: Any, at: str, deep: int) -> Iterator[tuple[str, Value]]:
 
 
 def _by_last_name(flat: dict[str, Value]) -> dict[str, Value]:
-    """The outermost value of each name: `model` finds release.model."""
+    """The outermost value of each last name of a path: `model` for release.model."""
     found: dict[str, Value] = {}
     for path in sorted(flat, key=lambda path: path.count(".")):
         found.setdefault(path.rsplit(".", 1)[-1], flat[path])

@@ -1,4 +1,4 @@
-"""Telemetry in the OpenTelemetry protocol as records."""
+"""Decodes OTLP telemetry into records."""
 
 import hashlib
 import math
@@ -18,14 +18,14 @@ from services.kit.telemetry.conventions import DERIVED
 from services.logs.domain import KINDS, Record, bounded, cut, severity, word
 from services.logs.tables import Table, parted, size
 
-_SCORES = 8 * 2**20
-_SHORT = 100  # letters of a text that is looked at once: tenants, models and names come again and again
+_SCORES = 8 * 2**20  # bytes, at most
+_SHORT = 100  # characters of a text whose redaction is cached: tenants, models and names come again and again
 
 
 def records(event: Event) -> list[Record | Table]:
-    """The records of one batch, predictions that are alike as tables.
+    """The records of one batch, with similar predictions as tables.
 
-    Raises DecodeError for a broken body and ValueError for an unknown signal.
+    Raises DecodeError for a damaged body, ValueError for an unknown signal.
     """
     signal = event.type.rsplit(".", 1)[-1]
     if signal == "ExportLogsServiceRequest":
@@ -65,7 +65,7 @@ def _logs(event: Event) -> Iterator[Record | Table]:
 
 
 def _predictions(found: dict[str, Any], columns: bytes, batch: str, index: int) -> list[Record | Table]:
-    """The predictions of a table, as if each had been told by itself. Raises ValueError."""
+    """The predictions of packed columns, with the ids that they would have as single records. Raises ValueError."""
     told, kind, name = unpacked(columns), str(found.pop("aimass.kind", "")), word(str(found.pop("aimass.name", "")))
     about = {"kind": kind, "severity": "INFO", "name": name, "text": _said(kind, found)}
     like = _record(found, record=batch, time_ns=0, **about)
@@ -75,7 +75,7 @@ def _predictions(found: dict[str, Any], columns: bytes, batch: str, index: int) 
 
 
 def _said(kind: str, found: dict[str, Any]) -> str:
-    """Words to find a prediction by; the hot path tells none."""
+    """A text for predictions, so that words find them; the hot path sends none."""
     if kind != "prediction":
         return ""
     return word(f"prediction of {found.get('model', '')} version {found.get('version', '')} {found.get('status', '')}")
@@ -124,12 +124,12 @@ def _metrics(event: Event) -> Iterator[Record]:
 
 
 def _batch(event: Event) -> str:
-    """What the ids of an event's records begin with."""
+    """The prefix of the ids of an event's records."""
     return hashlib.sha256(event.id.encode()).hexdigest()[:24]
 
 
 def _record(found: dict[str, Any], **fields: Any) -> Record:
-    """A record whose fields are partly attributes; the rest stays attributes."""
+    """A record: some attributes become fields, the rest stay attributes."""
     own = found.pop
     scores, version, duration = own("scores", b""), own("version", 0), own("duration_ms", None)
     return Record(
@@ -151,7 +151,7 @@ def _values(pairs: Iterable[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for pair in pairs:
         value = pair.value
-        if text := value.string_value:  # most are texts, and asking for the kind costs as much again
+        if text := value.string_value:  # most values are texts, and `WhichOneof` costs as much again
             found[pair.key] = _clean(text) if len(text) <= _SHORT else redact(text)
             continue
         kind = value.WhichOneof("value")

@@ -36,7 +36,7 @@ class Store:
         self._db = db
 
     async def position(self, name: str) -> Position:
-        """Up to where a follower has come."""
+        """The position of a follower."""
         return await self._db.read(lambda connection: followed(connection, name))
 
     async def keep(
