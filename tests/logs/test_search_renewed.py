@@ -37,8 +37,8 @@ class Slow(Index):
         super().commit(position)
         self.commits.append((Position(*position), self.total(ACME, All(), Window())))
 
-    def aside(self) -> Index:
-        return Late(super().aside()._folder.parent)
+    def successor(self) -> Index:
+        return Late(super().successor()._folder.parent)
 
 
 class Late(Index):

@@ -14,7 +14,7 @@ from services.logs.wire import to_wire
 
 
 class LogsApi:
-    """Search over what the log centre received."""
+    """Search over the records."""
 
     def __init__(self, search: Search) -> None:
         self._search = search
@@ -32,7 +32,7 @@ class LogsApi:
     async def TailLogs(self, request: pb.TailLogsRequest, call: Call) -> AsyncIterator[pb.LogRecord]:
         records = self._search.tail(call.scope, request.query)
         try:
-            # Ends as a stream does, a little before its deadline would end it as a failure.
+            # Ends the stream regularly, just before the deadline would end it with a failure.
             async with asyncio.timeout(max(call.remaining() - 0.1, 0.0)):
                 async for record in records:
                     yield to_wire(record)

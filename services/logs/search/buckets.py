@@ -13,14 +13,14 @@ from services.logs.search.domain.matching import value_of
 from services.logs.search.tabled import Part
 
 _SUM = {"sum": {"field": "count"}}
-_ASKED = (50.0, 99.0)
-# Where the durations of a bucket have to be put together with others: enough of them to know the two above.
+_ASKED = (50.0, 99.0)  # percentiles of the answer
+# For buckets that are merged with others: enough quantiles to compute the two above.
 _MANY = [*(float(percent) for percent in range(99)), *(99 + tenth / 10 for tenth in range(10)), 99.99, 100.0]
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """How many records a step of time has, and quantiles of their durations."""
+    """The number of records in a step of time, and quantiles of their durations."""
 
     start: int  # seconds
     count: int
@@ -30,12 +30,12 @@ class Bucket:
 
 
 def total(searcher: Any, asked: Any) -> int:
-    """How many records a query finds, those of tables each by itself."""
+    """How many records a query finds, those in tables as well."""
     return int(searcher.aggregate(asked, {"records": _SUM})["records"]["value"] or 0)
 
 
 def counted(searcher: Any, asked: Any, step: int, split: str, parts: Iterable[Part], most: int) -> list[Bucket]:
-    """What a query finds, and parts of tables, by time, then value. Raises query_too_costly for more than `most`."""
+    """Buckets of a query and of parts of tables, by time, then value. Raises query_too_costly above `most`."""
     found: dict[tuple[int, str], _Counted] = defaultdict(_Counted)
     for part in parts:
         value = (value_of(part.like, split) or "") if split else ""
@@ -48,7 +48,7 @@ def counted(searcher: Any, asked: Any, step: int, split: str, parts: Iterable[Pa
         "known": {"value_count": {"field": "duration_ms"}},
         "durations": {"percentiles": {"field": "duration_ms", "percents": percents, "keyed": False}},
     }
-    # One more than may be: those with the fewest documents would be left out, and nobody would see it.
+    # One more than allowed: else the values with the fewest documents would be left out silently.
     aggs = {"values": {"terms": {"field": split, "size": most + 1}, "aggs": inner}} if split else inner
     steps = {"histogram": {"field": "second", "interval": step, "min_doc_count": 1}, "aggs": aggs}
     try:
@@ -68,13 +68,13 @@ def _costly(most: int) -> Failure:
 
 
 class _Counted:
-    """One bucket: what the index says of it, and durations beside."""
+    """A bucket while it is counted: figures of the index, and durations of records in tables."""
 
     def __init__(self) -> None:
         self.count = 0
         self._known = 0
         self._quantiles: list[tuple[float, float]] = []
-        self._own = array("d")  # there may be millions: eight bytes of each
+        self._own = array("d")  # compact, as there may be millions
 
     def take(self, found: dict[str, Any]) -> None:
         self.count += int(found["records"]["value"])
@@ -87,7 +87,7 @@ class _Counted:
         self._own.extend(durations)
 
     def quantiles(self) -> Iterator[float]:
-        """Those that are asked for: of the index as it says, else of all that is known."""
+        """The asked quantiles: of the index alone, or merged with the durations of tables."""
         if not self._own:
             known = dict(self._quantiles)
             return iter([known.get(percent, 0.0) for percent in _ASKED])
@@ -95,7 +95,7 @@ class _Counted:
         return iter([_at(merge(shares, ((value, 1.0) for value in own)), percent / 100 * all_) for percent in _ASKED])
 
     def _shares(self) -> Iterator[tuple[float, float]]:
-        """Durations that the index knows: how many there are about a value."""
+        """The index's distribution: values, and how many durations are near each."""
         before = 0.0
         for percent, value in self._quantiles if self._known else ():
             yield value, (percent - before) / 100 * self._known
@@ -103,7 +103,7 @@ class _Counted:
 
 
 def _at(weighed: Iterable[tuple[float, float]], wanted: float) -> float:
-    """The value up to which there is that much."""
+    """The value at which the cumulated weight reaches `wanted`."""
     reached = 0.0
     for value, weight in weighed:
         if wanted <= 0:

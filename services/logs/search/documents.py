@@ -1,7 +1,7 @@
 """Records as documents of the index.
 
-A term that only one record has costs more than all the rest of it, when it is written and at each merge. So numbers
-and ids that are numbers are columns, and what a query asks of them is a range.
+A term that only one record has costs more than the rest of its document, at each merge as well. So numbers, and ids
+that are numbers, are columns, and queries for them are ranges.
 """
 
 import re
@@ -15,12 +15,12 @@ from services.logs.search.domain.query import number, sortable, words_of
 from services.logs.tables import Table
 
 SPLITS = ("kind", "severity", "service", "name", "model", "version", "status")
-# Whether a document is a table of records: its numbers, durations apart, are those of the first and the last.
+# The shape of documents that are tables: their numbers, except durations, are those of the first and last record.
 TABLE = "table"
-# Stands for a trace that is called as the request is; no query can name it.
+# Stands for a trace id that equals the request id; no query can contain it.
 AS_REQUEST = "\0"
-_TIES = 10  # bits of a key that tell apart records of one microsecond
-_SHORT = 200  # letters of a text whose words are remembered
+_TIES = 10  # bits of a key that distinguish records of one microsecond
+_SHORT = 200  # characters of a text whose words are cached
 _LAST = 2**52  # microseconds: year 2112
 _UUID7 = re.compile(r"[0-7][0-9a-f]{7}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LEAST, _MOST = "00000000-0000-7000-0000-000000000000", "7fffffff-ffff-7fff-ffff-ffffffffffff"
@@ -28,14 +28,14 @@ _ONCE = frozenset({"log", "metric", "prediction"})
 
 
 class Halves(NamedTuple):
-    """An id of 128 bits as two numbers that sort as it does."""
+    """An id of 128 bits as two signed numbers with the same order."""
 
     high: int
     low: int
 
 
 def halves(request_id: str) -> Halves | None:
-    """Of an id as the house makes them (a UUID of version 7, in lower case); None for any other."""
+    """The halves of a UUID of version 7 in lower case, as our request ids are; None for any other id."""
     if len(request_id) != 36 or not _UUID7.fullmatch(request_id):
         return None
     bits = int(request_id.replace("-", ""), 16)
@@ -43,43 +43,43 @@ def halves(request_id: str) -> Halves | None:
 
 
 def halves_from(beginning: str) -> tuple[Halves, Halves] | None:
-    """The first and the last of such ids that begin with a text; None when there is none."""
+    """The smallest and the largest such id with a prefix; None when there is none."""
     low, high = halves(beginning + _LEAST[len(beginning) :]), halves(beginning + _MOST[len(beginning) :])
     return (low, high) if low and high else None
 
 
 def dashed(trace_id: str) -> str:
-    """A trace's id, or its beginning, as a request's is written."""
+    """A trace id, or a prefix of one, with the dashes of a request id."""
     parts = [trace_id[:8], trace_id[8:12], trace_id[12:16], trace_id[16:20], trace_id[20:]]
     return "-".join(part for part in parts if part)
 
 
 def key_of(time_ns: int, sequence: int = 0) -> int:
-    """Where a record stands in the order of time."""
+    """The sort key of a record: its time in microseconds, and bits of its number."""
     return min(max(time_ns // 1000, 0), _LAST) << _TIES | sequence % (1 << _TIES)
 
 
 def identity(record: Record) -> str:
-    """What a record is called among those of everybody."""
+    """A record's id, unique among all tenants."""
     return f"{record.tenant}/{record.project}/{record.record}"
 
 
 def made_once(record: Record) -> bool:
-    """Whether a record's id is made of the event that brought it, so that no other event brings it again."""
+    """Whether a record's id is derived from its event, so that no other event can have it."""
     return record.kind in _ONCE
 
 
 def schema() -> Any:
-    """Of the index."""
+    """The schema of the index."""
     import tantivy
 
     made = tantivy.SchemaBuilder()
-    # Values of all fields that nothing is counted by: a field of its own costs most of a millisecond at each commit.
+    # The values of all fields that nothing is counted by, as each field costs nearly a millisecond at each commit.
     made.add_text_field("terms", tokenizer_name="raw", index_option="basic")
     for name in SPLITS:
         if name != "version":
             made.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
-    # The words are ours, joined by spaces, so that a filter in Python and the index split a text alike.
+    # Words that are split in Python and joined by spaces, so that filters and the index agree.
     made.add_text_field("text", tokenizer_name="whitespace", index_option="position")
     for name in ("key", "sequence", "second", "version", "count", "request_high", "request_low"):
         made.add_integer_field(name, fast=True)
@@ -91,12 +91,12 @@ def schema() -> Any:
 
 
 def term(field: str, value: str) -> str:
-    """A value as it stands among the terms."""
+    """A field's value as a term."""
     return f"{field}={value}"
 
 
 def document(sequence: int, record: Record) -> Any:
-    """A record with its number."""
+    """The document of a record with its number."""
     made = _common(sequence, record)
     if not made_once(record):
         made.add_text("terms", term("record", identity(record)))
@@ -106,13 +106,13 @@ def document(sequence: int, record: Record) -> Any:
     made.add_integer("second", second_of(key))
     made.add_integer("count", 1)
     if record.duration_ms is not None:
-        made.add_float("duration_ms", record.duration_ms + 0.0)  # there is one zero
+        made.add_float("duration_ms", record.duration_ms + 0.0)  # -0.0 becomes 0.0
     made.add_bytes("source", dumps(record))
     return made
 
 
 def document_of_table(sequence: int, table: Table) -> Any:
-    """A table with the number of its first record."""
+    """The document of a table with the number of its first record."""
     made, columns = _common(sequence, table.like), table.columns
     made.add_text("terms", term("shape", TABLE))
     made.add_text("terms", term("trace_id", AS_REQUEST))
@@ -131,24 +131,24 @@ def document_of_table(sequence: int, table: Table) -> Any:
 
 
 def table_keys(sequence: int, table: Table) -> list[int]:
-    """Where the records of a table stand in the order of time."""
+    """The sort keys of a table's records."""
     return [key_of(time_ns, number) for number, time_ns in enumerate(table.columns.times, sequence)]
 
 
 def table_of(source: bytes) -> tuple[int, Table]:
-    """A table, and the number of its first record, as the index has kept them."""
+    """The number of a table's first record, and the table, from a document's source."""
     table = loads(source[8:])
     assert isinstance(table, Table)
     return int.from_bytes(source[:8], "big"), table
 
 
 def second_of(key: int) -> int:
-    """The second of a place in the order of time."""
+    """The second of a sort key."""
     return (key >> _TIES) // 1_000_000
 
 
 def _common(sequence: int, record: Record) -> Any:
-    """A document with what records of a table have in common."""
+    """A document with the fields that records of a table share."""
     import tantivy
 
     made = tantivy.Document()
@@ -192,12 +192,12 @@ def _add_values(add: Callable[[str, str], None], record: Record) -> None:
 
 @lru_cache(maxsize=4096)
 def _words(text: str) -> str:
-    """The words of a short text: what is said once is mostly said again."""
+    """The words of a short text, cached, as texts repeat."""
     return " ".join(words_of(text))
 
 
 @lru_cache(maxsize=4096)
 def _number(name: str, text: str) -> str:
-    """What a value is found by as a number; empty for what is none."""
+    """The term of a value that is a number; empty for others."""
     found = number(text)
     return "" if found is None else term(f"#{name}", sortable(found))

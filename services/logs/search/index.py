@@ -1,7 +1,7 @@
-"""Finding records: what the log centre asks of an index, kept by Tantivy in a folder.
+"""The search index, kept by Tantivy in a folder.
 
-The index is made of the segments and can be made of them again, so losing it loses nothing. It remembers up to which
-position of them it goes; records behind that are added again after a crash, and an id is in it once.
+It is derived from the segments and can be rebuilt from them, so losing it loses nothing. It stores the position up to
+which it has their records; those after it are added again after a crash, and each is in it once.
 """
 
 import os
@@ -25,14 +25,14 @@ from services.logs.search.tabled import Hit, Over, Tabled, never
 from services.logs.search.translation import Translation
 from services.logs.tables import Table, size
 
-_VERSION = "v4"  # of the schema: another one is another folder, filled anew
-_HEAP = 15_000_000  # bytes, the least that the writer takes
+_VERSION = "v4"  # of the schema: a new version is a new folder, which is filled from the segments
+_HEAP = 15_000_000  # bytes, the writer's minimum
 _PAGE_BYTES = 3 * 2**20
 
 
 @dataclass(frozen=True)
 class Window:
-    """Records from `since` until before `until`, in nanoseconds, and older than the key `before`."""
+    """Records from `since` to before `until`, in nanoseconds, with keys below `before`."""
 
     since: int | None = None
     until: int | None = None
@@ -41,32 +41,32 @@ class Window:
 
 @dataclass(frozen=True)
 class Found:
-    """A record and its place in the order: the larger the key, the newer."""
+    """A record and its key: the larger, the newer."""
 
     key: int
     record: Record
 
 
 class Index:
-    """An index in a folder. One thread writes, others may read meanwhile."""
+    """An index in a folder. One thread writes, others may search meanwhile."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._position = folder / _VERSION, folder / f"{_VERSION}.position"
-        self._dropped = folder / f"{_VERSION}.dropped"  # there are bytes in it of what was dropped
+        self._dropped = folder / f"{_VERSION}.dropped"  # marks that files still have bytes of dropped tenants
         self._index: Any = None
         self._writer: Any = None
         self._searcher: Any = None
         self._translation: Any = None
         self._tabled: Any = None
-        # Records with smaller numbers are in it, once; None: that is not known.
+        # All records with smaller numbers are in it, once; None: unknown.
         self._next: int | None = None
 
     def open(self) -> tuple[int, int]:
-        """Opens or makes the index; returns the position it goes up to. What cannot be read is made anew."""
+        """Opens or creates the index; returns its position. One that cannot be read is replaced by an empty one."""
         try:
             position = [int(part) for part in orjson.loads(self._position.read_bytes())]
         except (OSError, ValueError, TypeError):
-            position = [0, 0]  # what is added again is found once all the same
+            position = [0, 0]  # records that are added again are found once all the same
         try:
             self._open()
         except (OSError, ValueError):
@@ -84,12 +84,12 @@ class Index:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._index = tantivy.Index(schema(), path=str(self._folder))
         self._searcher = self._index.searcher()
-        # The library does not miss a file of positions before it is asked: who was killed as he took an index away
-        # may have left the others.
+        # Tantivy opens an index without its file of positions, and only fails when it is searched: a process that was
+        # killed while it removed an index may have left the other files.
         self._searcher.search(Translation(self._index.schema).of_tenant("-"), limit=1)
 
     def _clear(self) -> None:
-        """Takes away what an index of another schema has left: nobody reads it again, and it is as large."""
+        """Removes indexes of other schemas."""
         for old in self._folder.parent.glob("v[0-9]*"):
             if old.name.partition(".")[0] == _VERSION:
                 continue
@@ -99,7 +99,7 @@ class Index:
                 old.unlink(missing_ok=True)
 
     def add(self, records: Sequence[tuple[int, Record | Table]]) -> None:
-        """Adds records, and tables, with their numbers; found from the next commit on."""
+        """Adds records and tables with their numbers; they are found from the next commit on."""
         if self._writer is None:
             self._writer = self._index.writer(_HEAP, 1)
         if records and (self._next is None or records[0][0] < self._next):
@@ -114,7 +114,7 @@ class Index:
             self._next = sequence + size(record)
 
     def commit(self, position: tuple[int, int]) -> None:
-        """What was added is found and kept from now on; it goes up to a position."""
+        """Makes what was added durable and visible, and stores the position that it goes up to."""
         if self._writer is not None:
             self._writer.commit()
         passing = self._position.with_suffix(".new")
@@ -127,10 +127,10 @@ class Index:
         self._searcher = self._index.searcher()
 
     def drop(self, tenants: Collection[str]) -> bool:
-        """Nothing of tenants is found from now on; whether their bytes may still be in its files."""
+        """Deletes tenants, so that they are not found any more; returns whether files may still have bytes of them."""
         dropped, queries = self._dropped, [self._translation.of_tenant(tenant) for tenant in tenants]
         self._writer = self._writer or self._index.writer(_HEAP, 1)
-        self._commit()  # what was added since the last time would be deleted unseen, and its bytes stay as well
+        self._commit()  # else the search would miss what was added since the last commit
         if any(self._searcher.search(query, limit=1, count=True).count for query in queries):
             dropped.touch()
             sync(dropped.parent)
@@ -144,29 +144,29 @@ class Index:
         self._index.reload()
         self._searcher = self._index.searcher()
 
-    def aside(self) -> "Index":
-        """An empty one that may take its place."""
+    def successor(self) -> "Index":
+        """A new, empty index that can replace this one."""
         shutil.rmtree(folder := self._folder.parent / "anew", ignore_errors=True)
         return Index(folder)
 
-    def take(self, anew: "Index") -> tuple[int, int]:
-        """Puts another in its place, which has all up to the position that is returned. Killed meanwhile: empty."""
-        for index in (self, anew):
-            index.settle()  # what the library still merges it would write into the other's folder
-        anew.close()
+    def replace(self, new: "Index") -> tuple[int, int]:
+        """Replaces this index by its successor; returns that one's position. A kill meanwhile leaves an empty index."""
+        for index in (self, new):
+            index.settle()  # else Tantivy would write merged files into the other's folder
+        new.close()
         self._position.unlink(missing_ok=True)
         clear(self._folder)
-        anew._folder.rename(self._folder)
-        anew._position.rename(self._position)
-        clear(anew._folder.parent)
+        new._folder.rename(self._folder)
+        new._position.rename(self._position)
+        clear(new._folder.parent)
         self._dropped.unlink(missing_ok=True)
         sync(self._folder.parent)
         return self.open()
 
     def search(self, scope: Scope, query: Query, window: Window, limit: int, over: Over = never) -> list[Found]:
-        """Records of a scope, newest first; fewer than `limit` when they are large, but one at least.
+        """Records of a scope, newest first; fewer than `limit` when they are large, but at least one.
 
-        Raises cancelled when it is `over`, as all questions do.
+        Raises cancelled when `over` returns true, as do the other queries.
         """
         import tantivy
 
@@ -193,7 +193,7 @@ class Index:
         return total(searcher, self._whole(scope, query, window)) + sum(len(part.durations) for part in parts)
 
     def _whole(self, scope: Scope, query: Query, window: Window) -> Any:
-        """Finds records that match, and tables all of whose records do."""
+        """A query for single records that match, and for tables all of whose records do."""
         bounds = _bounds(window)
         alone = self._translation.within(scope, query, *bounds)
         return self._translation.either(alone, self._tabled.every(scope, query, bounds))
@@ -207,25 +207,25 @@ class Index:
         return counted(searcher, self._whole(scope, query, window), step, split, parts, most)
 
     def let_go(self) -> None:
-        """Gives up what was added and not committed, and the lock; what was found is found as before."""
+        """Rolls back what was not committed, and releases the writer's lock."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
             writer.rollback()
 
     def settle(self) -> None:
-        """As `let_go`, and nothing is written to its files any more."""
+        """Waits for merges to end, and releases the writer's lock."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
             writer.wait_merging_threads()
 
     def close(self) -> None:
-        """Lets go of the files."""
+        """Closes the index."""
         self.let_go()
         self._searcher = self._index = None
 
 
 def _bounds(window: Window) -> tuple[int | None, int | None]:
-    """Keys from, and up to before."""
+    """The lowest key, and the key to stop before."""
     low = None if window.since is None else key_of(window.since)
     highs = [key_of(window.until)] if window.until is not None else []
     highs += [window.before] if window.before is not None else []

@@ -1,4 +1,4 @@
-"""Searching, counting, watching: the questions that callers ask of the records."""
+"""Searching, counting and tailing records, and keeping the index up to date."""
 
 import asyncio
 import logging
@@ -25,27 +25,31 @@ from services.logs.tables import Table, about, single, whose
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _COMMIT_EVERY = 0.5  # seconds
-_IDLE = 5.0  # seconds after which it is seen, where no record comes, that there is another index
+_IDLE = 5.0  # seconds without records after which a replaced index is noticed
 _TAIL = 100  # batches that a slow watcher may be behind
-_TRACE = 1000
+_TRACE = 1000  # records of a trace, at most
 _BUCKETS = 10_000
 
 
 class Search:
-    """Answers from the index, which follows the records as they are kept."""
+    """Answers queries from the index, which it keeps up with the records."""
 
     def __init__(self, ingest: Ingest, index: Index) -> None:
         self._ingest, self._index = ingest, index
-        self._opened, self._moved, self._taken = asyncio.Event(), Position(), False
+        self._opened, self._moved, self._replaced = asyncio.Event(), Position(), False
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._reading = ThreadPoolExecutor(2, thread_name_prefix="search")
 
     async def follow(self) -> None:
-        """Keeps the index up with the records, until it is cancelled; one that cannot be written is opened again."""
+        """Adds records to the index until it is cancelled; opens the index again after a failure."""
         while True:
             try:
                 await self._follow()
-            except (Failure, OSError, ValueError) as error:  # keys are away, or the disk is full: a ValueError there
+            except (
+                Failure,
+                OSError,
+                ValueError,
+            ) as error:  # no keys, or a full disk, which Tantivy reports as a ValueError
                 log.warning("the search index waits: %s", error)
                 await asyncio.sleep(1)
                 await self._in_order(self._index.let_go)
@@ -53,7 +57,7 @@ class Search:
     async def _follow(self) -> None:
         position = Position(*await self._in_order(self._index.open))
         self._opened.set()
-        since = 0.0  # when the first record came that is not committed
+        since = 0.0  # when the oldest uncommitted record was added
         while True:
             try:
                 async with asyncio.timeout(_COMMIT_EVERY if since else _IDLE):
@@ -71,9 +75,9 @@ class Search:
                 since = 0.0
 
     def _add(self, stored: Sequence[Stored]) -> bool:
-        """Adds what may be kept; true when another index has come to the place of ours, which has not come so far."""
-        if self._taken:
-            self._taken = False
+        """Adds records; true if the index was replaced meanwhile, whose position is `_moved`."""
+        if self._replaced:
+            self._replaced = False
             return True
         if kept := self._kept(stored):
             self._index.add(kept)
@@ -84,34 +88,34 @@ class Search:
         return [one for one in stored if whose(one.record) not in gone] if gone else stored
 
     def _commit(self, position: Position) -> None:
-        if not self._taken:  # else it is a place that the other index has not come to
+        if not self._replaced:  # else the new index has not reached this position
             self._index.commit(position)
 
     async def forget(self, tenants: Collection[str]) -> None:
-        """Nothing of tenants is found from now on; returns when its files have nothing of them either."""
+        """Removes tenants from the index; returns when nothing of them is left in its files either."""
         await self._opened.wait()
         if await self._in_order(self._index.drop, tenants):
-            await self._renew()
+            await self._rebuild()
 
-    async def _renew(self) -> None:
-        """Fills another index from the files, beside all else, and puts it in the place of ours.
+    async def _rebuild(self) -> None:
+        """Fills a new index from the segments, while the old one is used, and replaces that by it.
 
-        What is deleted from an index stays in its files until they are merged, and nobody can ask for that.
+        Deleted documents stay in an index's files until they are merged, which cannot be forced.
         """
         loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, thread_name_prefix="anew") as thread:
-            anew = await loop.run_in_executor(thread, self._index.aside)
-            position, last = Position(*await loop.run_in_executor(thread, anew.open)), None
+        with ThreadPoolExecutor(1, thread_name_prefix="rebuild") as thread:
+            new = await loop.run_in_executor(thread, self._index.successor)
+            position, last = Position(*await loop.run_in_executor(thread, new.open)), None
             while position != last:
                 last, began = position, time.monotonic()
                 stored, position = await self._ingest.read(last)
-                await loop.run_in_executor(thread, anew.add, self._kept(stored))
-                await asyncio.sleep(time.monotonic() - began)  # the other half of the time is others'
-            await loop.run_in_executor(thread, anew.commit, position)
-        await self._in_order(self._take, anew)
+                await loop.run_in_executor(thread, new.add, self._kept(stored))
+                await asyncio.sleep(time.monotonic() - began)  # leaves half of the time to others
+            await loop.run_in_executor(thread, new.commit, position)
+        await self._in_order(self._replace, new)
 
-    def _take(self, anew: Index) -> None:
-        self._moved, self._taken = Position(*self._index.take(anew)), True
+    def _replace(self, new: Index) -> None:
+        self._moved, self._replaced = Position(*self._index.replace(new)), True
 
     async def _in_order(self, work: Callable[..., T], *about: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writing, work, *about)

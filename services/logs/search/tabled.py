@@ -1,4 +1,4 @@
-"""Records in tables: which tables an index has to be asked for, and which of their records a query means."""
+"""Searching records in tables: which tables may match, and which of their records do."""
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -14,25 +14,25 @@ from services.logs.search.domain import All, Query, matches, rest
 from services.logs.search.translation_tables import translations
 from services.logs.tables import Table
 
-_AT_ONCE = 50  # tables that are asked for at first; then twice as many each time
+_AT_ONCE = 50  # tables that are fetched at first; then twice as many each time
 Bounds = tuple[int | None, int | None]
-Over = Callable[[], bool]  # whether nobody waits for the answer any more
+Over = Callable[[], bool]  # whether the caller has gone
 
 
 def never() -> bool:
-    """Somebody waits for as long as it takes."""
+    """The caller waits as long as it takes."""
     return False
 
 
 class Hit(NamedTuple):
-    """A record that was found: its place in the order, its bytes, and itself when it is wanted."""
+    """A record that was found: its sort key, and what loads it, with its size in bytes."""
 
     key: int
-    load: Callable[[], tuple[int, Record]]  # with its size in bytes
+    load: Callable[[], tuple[int, Record]]
 
 
 class Part(NamedTuple):
-    """Records of one table that match."""
+    """Matching records of one table."""
 
     second: int
     like: Record
@@ -40,9 +40,9 @@ class Part(NamedTuple):
 
 
 class Tabled:
-    """Answers for the tables of one index.
+    """Queries of the tables of one index.
 
-    Each table is read by itself, and there may be millions: so a question raises cancelled between two when it is over.
+    Each table is read by itself, and there may be millions, so a query raises cancelled as soon as it is over.
     """
 
     def __init__(self, schema: Any) -> None:
@@ -51,7 +51,7 @@ class Tabled:
     def newest(
         self, searcher: Any, scope: Scope, query: Query, bounds: Bounds, hits: list[Hit], limit: int, over: Over
     ) -> list[Hit]:
-        """The newest of those that were found and of those in tables."""
+        """Merges hits with the matching records in tables; the newest `limit`."""
         asked = self._some.within(scope, query, *bounds)
         for key, source in _sources(searcher, asked, over):
             if len(hits) >= limit and key < hits[limit - 1].key:
@@ -63,11 +63,11 @@ class Tabled:
         return hits[:limit]
 
     def every(self, scope: Scope, query: Query, bounds: Bounds) -> Any:
-        """Finds the tables all of whose records match."""
+        """A query for the tables all of whose records match."""
         return self._every.within(scope, query, *bounds)
 
     def partly(self, searcher: Any, scope: Scope, query: Query, bounds: Bounds, over: Over) -> Iterator[Part]:
-        """What matches in tables that have other records too."""
+        """The matching records of tables that only some records of match."""
         asked = self._some.but(self._some.within(scope, query, *bounds), self.every(scope, query, bounds))
         for _, source in _sources(searcher, asked, over):
             sequence, table = table_of(source)
@@ -77,7 +77,7 @@ class Tabled:
 
 
 def _sources(searcher: Any, asked: Any, over: Over) -> Iterator[tuple[int, bytes]]:
-    """Tables with the keys of their newest records, the newest first."""
+    """Sources of tables with the sort keys of their newest records, newest first."""
     import tantivy
 
     seen, more = 0, _AT_ONCE
@@ -86,7 +86,7 @@ def _sources(searcher: Any, asked: Any, over: Over) -> Iterator[tuple[int, bytes
         hits = searcher.search(asked, limit=more, count=False, offset=seen, **newest).hits
         for key, address in hits:
             if over():
-                raise Failure(Code.CANCELLED, "nobody waits for the answer any more")
+                raise Failure(Code.CANCELLED, "the caller has gone")
             yield key, searcher.doc(address).get_first("source")
         if len(hits) < more:
             return
@@ -94,7 +94,7 @@ def _sources(searcher: Any, asked: Any, over: Over) -> Iterator[tuple[int, bytes
 
 
 def _places(query: Query, sequence: int, table: Table, bounds: Bounds) -> list[tuple[int, int]]:
-    """Which records match: their keys and places."""
+    """The sort keys and places of a table's matching records."""
     (low, high), asked = bounds, rest(query, table.like)
     keys = enumerate(table_keys(sequence, table))
     inside = [(key, at) for at, key in keys if (low is None or low <= key) and (high is None or key < high)]
@@ -102,7 +102,7 @@ def _places(query: Query, sequence: int, table: Table, bounds: Bounds) -> list[t
 
 
 def _bare(table: Table, place: int) -> Record:
-    """One of a table as far as queries look."""
+    """The record at a place, with only the fields that queries look at."""
     named, duration = table.request_id(place), table.columns.durations[place]
     return table.like._replace(request_id=named, trace_id=named.replace("-", ""), duration_ms=duration)
 

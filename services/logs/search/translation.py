@@ -1,4 +1,4 @@
-"""A query's tree as a query of the index. Whose records it may see is added here, below the parser, never as text."""
+"""Translates a query's tree for the index. The scope is added here to the parsed tree, never to the text."""
 
 import re
 from typing import Any
@@ -14,19 +14,19 @@ _ANY = r"(.|\n)*"
 
 
 class Translation:
-    """Makes queries for one schema: for records that stand by themselves."""
+    """Translates queries for single records, in one schema."""
 
     def __init__(self, schema: Any) -> None:
         import tantivy
 
-        self.opposite: Translation = self  # what is negated is asked there
+        self.opposite: Translation = self  # translates what is negated
 
         self._schema, self._query = schema, tantivy.Query
         self._must, self._not, self._should = tantivy.Occur.Must, tantivy.Occur.MustNot, tantivy.Occur.Should
         self._integer, self._float = tantivy.FieldType.Integer, tantivy.FieldType.Float
 
     def within(self, scope: Scope, query: Query, low: int | None, high: int | None) -> Any:
-        """Records of a scope that match, with keys from `low` to before `high`."""
+        """Records of a scope that match, with sort keys from `low` to before `high`."""
         parts = [(self._must, self._term("scope", f"{scope.tenant}/{scope.project}")), self._shape()]
         parts += [(self._must, keys) for keys in self._keys(low, high)]
         if not isinstance(query, All):
@@ -34,11 +34,11 @@ class Translation:
         return self._query.boolean_query(parts)
 
     def either(self, *queries: Any) -> Any:
-        """What one of some queries finds."""
+        """What any of these queries finds."""
         return self._query.boolean_query([(self._should, each) for each in queries])
 
     def but(self, query: Any, other: Any) -> Any:
-        """What a query finds and another does not."""
+        """What one query finds and the other does not."""
         return self._query.boolean_query([(self._must, query), (self._not, other)])
 
     def _shape(self) -> tuple[Any, Any]:
@@ -48,7 +48,7 @@ class Translation:
         return self._ranges(("key", low, high))
 
     def _ranges(self, *wanted: tuple[str, int | None, int | None]) -> list[Any]:
-        """Fields from one bound until before another; of one without bounds nothing is asked."""
+        """Ranges of fields, from one bound to before the other; none for a field without bounds."""
         return [
             self._query.range_query(self._schema, field, self._integer, low, high, True, high is None)
             for field, low, high in wanted
@@ -56,11 +56,11 @@ class Translation:
         ]
 
     def of_tenant(self, tenant: str) -> Any:
-        """All that a tenant has."""
+        """All documents of a tenant."""
         return self._query.regex_query(self._schema, "terms", term("scope", f"{_escaped(tenant)}/.*"))
 
     def since(self, sequence: int) -> Any:
-        """Records with a number or a larger one."""
+        """Documents from a number on."""
         return self._query.range_query(self._schema, "sequence", self._integer, sequence, None)
 
     def _term(self, field: str, value: str) -> Any:
@@ -109,7 +109,7 @@ class Translation:
         return self._query.boolean_query([(self._should, one), (self._should, other)]) if other else one
 
     def _request(self, value: str, prefix: bool) -> Any | None:
-        """Requests that are known by a number; None when none can be meant."""
+        """Request ids that are stored as numbers; None when the value can be none of them."""
         ends = halves_from(value) if prefix else (found, found) if (found := halves(value)) else None
         if not ends:
             return None
@@ -146,7 +146,9 @@ class Translation:
     def _duration(self, query: Range) -> Any:
         if query.low is None and query.high is None:
             return self._query.exists_query("duration_ms")
-        low, high = (None if bound is None else bound + 0.0 for bound in (query.low, query.high))  # one zero, as there
+        low, high = (
+            None if bound is None else bound + 0.0 for bound in (query.low, query.high)
+        )  # -0.0 becomes 0.0, as in the index
         ends = low is None or query.with_low, high is None or query.with_high
         return self._query.range_query(self._schema, "duration_ms", self._float, low, high, *ends)
 
@@ -156,11 +158,11 @@ def _escaped(text: str) -> str:
 
 
 def between(low: str, high: str) -> str:
-    """An expression for the strings of hex digits from `low` to `high`, all of one length: a range over terms."""
+    """A regular expression for the hex strings of one length from `low` to `high`: a range over terms."""
     if low == high:
         return low
     if set(low) == {"0"} and set(high) == {"f"}:
-        return _DIGITS  # the terms end here: how many there are needs no saying, and would make the expression large
+        return _DIGITS  # the length is not repeated, as terms end here: it would make the expression large
     if low[0] == high[0]:
         return low[0] + between(low[1:], high[1:])
     rest = len(low) - 1

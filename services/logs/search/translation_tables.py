@@ -1,4 +1,4 @@
-"""A query's tree as a query of the tables in the index."""
+"""Translates a query's tree for the tables in the index."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ _LEAST, _MOST = -(2**63), 2**63 - 1  # of the lower half of an id
 
 
 class TableTranslation(Translation):
-    """Finds tables all records of which match (`sure`), or all tables that may have one that does.
+    """Translates queries for tables all of whose records match (`sure`), or for all tables that may have a match.
 
-    What not all records of a table match is what the negation may find in it, so each is the other's opposite.
+    A negated query may match in a table unless all its records match the query, so each is the other's opposite.
     """
 
     def __init__(self, schema: Any, sure: bool) -> None:
@@ -53,7 +53,7 @@ class TableTranslation(Translation):
 
 
 def translations(schema: Any) -> tuple[TableTranslation, TableTranslation]:
-    """For tables that may have records which match, and for those of which all do."""
+    """The translations for tables that may have a match, and for those all of whose records match."""
     some, every = TableTranslation(schema, sure=False), TableTranslation(schema, sure=True)
     some.opposite, every.opposite = every, some
     return some, every

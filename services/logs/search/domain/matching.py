@@ -1,4 +1,4 @@
-"""Whether a record matches a query: what filters and tails ask. The index must agree, a test compares them."""
+"""Whether a record matches a query, for filters and tails. A test compares it with the index."""
 
 from collections.abc import Sequence
 
@@ -18,11 +18,11 @@ from services.logs.search.domain.query import (
 )
 
 NOTHING = Not(All())
-_OWN = ("request_id", "trace_id", "duration_ms")  # what records of a table do not have in common
+_OWN = ("request_id", "trace_id", "duration_ms")  # fields in which records of a table differ
 
 
 def matches(query: Query, record: Record) -> bool:
-    """Whether the record is one that the query asks for; whose it is, is not looked at here."""
+    """Whether a record matches a query. Its scope is not checked here."""
     match query:
         case All():
             return True
@@ -45,7 +45,7 @@ def matches(query: Query, record: Record) -> bool:
 
 
 def rest(query: Query, like: Record) -> Query:
-    """What a query asks of the records of a table, by what it says of what all of them are: All, NOTHING or a part."""
+    """A query reduced by what all records of a table have in common: All, NOTHING, or what is left to check."""
     match query:
         case Field() | Range() if query.name in _OWN:
             return query
@@ -79,7 +79,7 @@ def _within(query: Range, value: float) -> bool:
 
 
 def value_of(record: Record, name: str) -> str | None:
-    """A field as text; None where the record has none."""
+    """A field as text; None if it is empty."""
     if name.startswith(ATTRIBUTES):
         value = record.attributes.get(name.removeprefix(ATTRIBUTES))
         return None if value is None else text_of(value)
@@ -87,7 +87,7 @@ def value_of(record: Record, name: str) -> str | None:
 
 
 def number_of(record: Record, name: str) -> float | None:
-    """A field as a number; None where the record has none."""
+    """A field as a number; None if it is empty or no number."""
     if name == "duration_ms":
         return record.duration_ms
     if name == "version":

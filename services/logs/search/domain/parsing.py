@@ -1,4 +1,4 @@
-"""How the text of a query becomes a tree.
+"""Parses the text of a query into a tree.
 
 query = and { OR and }     and = not { [AND] not }     not = [NOT] not | ( query ) | term
 term  = word | word* | "words" | field:value | field:value* | field:"value" | field:>5 | field:[1 TO 5]
@@ -37,7 +37,7 @@ _KNOWN = f"{', '.join(KEYWORDS + NUMBERS)} and {ATTRIBUTES}<name>"
 
 
 class Token(NamedTuple):
-    """A piece of the text and where it begins."""
+    """A token and its offset."""
 
     kind: str
     text: str
@@ -45,9 +45,9 @@ class Token(NamedTuple):
 
 
 def parse(text: str) -> Query:
-    """The tree of a query; the empty text matches all.
+    """The tree of a query; an empty text matches all records.
 
-    Raises query_invalid, which says where it goes wrong, and query_too_costly.
+    Raises query_invalid, with the place of the error, and query_too_costly.
     """
     if len(text) > _LONGEST:
         raise Failure(Code.QUERY_TOO_COSTLY, f"the query has more than {_LONGEST} characters")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 _WORD = re.compile(r"\w+")
 _LONGEST = 64
-# Fields whose values are whole: no words in them.
+# Fields that match as a whole, not by words.
 KEYWORDS = ("kind", "severity", "service", "name", "request_id", "trace_id", "model", "status")
 NUMBERS = ("version", "duration_ms")
 ATTRIBUTES = "attributes."
@@ -19,7 +19,7 @@ class All:
 
 @dataclass(frozen=True)
 class Words:
-    """Words that follow each other in the text; with `prefix` the last one goes on."""
+    """Consecutive words of the text; with `prefix`, the beginning of a word."""
 
     words: tuple[str, ...]
     prefix: bool = False
@@ -27,7 +27,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Field:
-    """A field that has a value, or begins with it."""
+    """A field that equals a value, or begins with it."""
 
     name: str
     value: str
@@ -47,21 +47,21 @@ class Range:
 
 @dataclass(frozen=True)
 class Not:
-    """What the other does not match."""
+    """Records that another query does not match."""
 
     query: "Query"
 
 
 @dataclass(frozen=True)
 class And:
-    """What all match."""
+    """Records that all queries match."""
 
     queries: tuple["Query", ...]
 
 
 @dataclass(frozen=True)
 class Or:
-    """What one matches."""
+    """Records that any query matches."""
 
     queries: tuple["Query", ...]
 
@@ -70,12 +70,12 @@ Query = All | Words | Field | Range | Not | And | Or
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text: letters, digits and underscores, lower case, at most 64 characters of each."""
+    """The words of a text: letters, digits and underscores, in lower case, cut at 64 characters."""
     return [found[:_LONGEST] for found in _WORD.findall(text.lower())]
 
 
 def number(text: str) -> float | None:
-    """The number that a value is; None for what is none, or not finite."""
+    """A text as a finite number; None if it is none."""
     try:
         found = float(text)
     except ValueError:
@@ -84,6 +84,6 @@ def number(text: str) -> float | None:
 
 
 def sortable(value: float) -> str:
-    """A number as 16 hex digits that sort as the numbers do."""
+    """A number as 16 hex digits with the same order."""
     (bits,) = struct.unpack(">Q", struct.pack(">d", value + 0.0))
     return f"{bits ^ (2**64 - 1) if bits >> 63 else bits | 1 << 63:016x}"
