@@ -1,4 +1,4 @@
-"""How well a model does: figures of scores and what really happened."""
+"""The quality of a model: measures of scores against outcomes."""
 
 import math
 import struct
@@ -11,7 +11,7 @@ ROWS = 1_000_000  # of one request
 
 
 class Prediction(NamedTuple):
-    """What one request got: the version that answered and a score for each row."""
+    """The scores of one request, one per row, and the version that answered."""
 
     model: str
     request_id: str
@@ -25,7 +25,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What really happened to one row of one request: 0 or 1."""
+    """The outcome of one row of one request: 0 or 1."""
 
     request_id: str
     row: int
@@ -34,7 +34,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Pair:
-    """A score and what really happened."""
+    """A score and its outcome."""
 
     version: int
     score: float
@@ -43,7 +43,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Quality:
-    """Of one version."""
+    """The quality of one version."""
 
     version: int
     predictions: int
@@ -55,7 +55,7 @@ class Quality:
 
 
 def score_at(scores: bytes, row: int) -> float | None:
-    """The score of a row; None when there is none, or none that is a number."""
+    """The score of a row; None if there is none, or it is not finite."""
     part = scores[8 * row : 8 * row + 8]
     if len(part) < 8:
         return None
@@ -64,9 +64,10 @@ def score_at(scores: bytes, row: int) -> float | None:
 
 
 def auc(pairs: Sequence[Pair]) -> float | None:
-    """Area under the ROC curve: the chance that a one scores above a zero, ties counting half. None with one class.
+    """Area under the ROC curve: the probability that a one scores above a zero, ties counting half.
 
-    By the sum of the ranks of the ones (Mann and Whitney, 1947), equal scores sharing their mean rank; exact.
+    None if all outcomes are the same. Computed exactly, by the sum of the ranks of the ones (Mann and Whitney, 1947),
+    where equal scores share their mean rank.
     """
     ordered = sorted(pairs, key=lambda pair: pair.score)
     ones = sum(1 for pair in ordered if pair.value == 1)
@@ -85,18 +86,18 @@ def auc(pairs: Sequence[Pair]) -> float | None:
 
 
 def log_loss(pairs: Sequence[Pair]) -> float | None:
-    """Mean of -log of the chance that was given to what happened; chances are kept 1e-15 away from 0 and 1.
+    """Mean negative log of the probability given to the outcome; probabilities are clipped to 1e-15 from 0 and 1.
 
-    None without pairs, or when a score is no chance.
+    None without pairs, or when a score is no probability.
     """
     if not pairs or not all(0 <= pair.score <= 1 for pair in pairs):
         return None
-    chances = (pair.score if pair.value == 1 else 1 - pair.score for pair in pairs)
-    return math.fsum(-math.log(min(max(chance, _CLIP), 1 - _CLIP)) for chance in chances) / len(pairs)
+    probabilities = (pair.score if pair.value == 1 else 1 - pair.score for pair in pairs)
+    return math.fsum(-math.log(min(max(one, _CLIP), 1 - _CLIP)) for one in probabilities) / len(pairs)
 
 
 def quality(version: int, predictions: int, pairs: Sequence[Pair]) -> Quality:
-    """What can be said of a version by the predictions that have an outcome."""
+    """The quality of a version, from its predictions with an outcome."""
     if not pairs:
         return Quality(version, predictions, 0)
     count = len(pairs)

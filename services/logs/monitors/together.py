@@ -1,4 +1,4 @@
-"""Predictions of one version that are a row of the database together: a row for each cost more than all else."""
+"""Predictions of one version that share a row of the database: a row for each cost more than all else."""
 
 import struct
 from bisect import bisect_right
@@ -11,15 +11,15 @@ from uuid import UUID
 from services.kit.auth import Scope
 from services.logs.monitors.domain import Prediction
 
-_LEAST, _MOST = 16, 64  # in one row: whoever asks for one of them reads them all
-_SPAN = 1_000  # milliseconds from the first id of a row to its last: one is looked for in rows of so long before it
-_CLOSE = 100  # milliseconds: ids that are looked for as one, as rows that have none of them between are few
+_LEAST, _MOST = 16, 64  # predictions in one row, all of which are read to find one
+_SPAN = 1_000  # milliseconds between the first and the last id of a row, at most: a look-up goes back so far
+_CLOSE = 100  # milliseconds: ids as near as this are looked up together, as few other rows lie between
 _Found = dict[bytes, bytes]
-Place = tuple[Scope, str]  # whose, and of which model
+Place = tuple[Scope, str]  # scope and model
 
 
 class Together(NamedTuple):
-    """Some with ids of one second, in the order of their ids."""
+    """Predictions with ids of one second, in the order of their ids."""
 
     version: int
     ids: Sequence[bytes]  # UUIDs
@@ -27,42 +27,42 @@ class Together(NamedTuple):
 
     @classmethod
     def of(cls, version: int, found: _Found) -> "Together":
-        """Scores by id."""
+        """From scores by id."""
         ids = sorted(found)
         return cls(version, ids, [found[one] for one in ids])
 
     @property
     def rows(self) -> int:
-        """How many rows they had in all."""
+        """The number of rows that they have scores for."""
         return sum(map(len, self.scores)) // 8
 
     def without(self, known: Set[bytes]) -> "Together":
-        """Those that are not known."""
+        """Those whose ids are not `known`."""
         if known.isdisjoint(self.ids):
             return self
         pairs = zip(self.ids, self.scores, strict=True)
         return self.of(self.version, {one: scores for one, scores in pairs if one not in known})
 
     def packed(self) -> bytes:
-        """Their scores in one piece."""
+        """Their scores, serialised."""
         return struct.pack(f"<{len(self.scores)}I", *map(len, self.scores)) + b"".join(self.scores)
 
 
 class Gathering:
-    """Predictions as they come, until they are rows."""
+    """Collects predictions, and groups them into rows."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[Place, int], _Found] = defaultdict(dict)
 
     def add(self, place: Place, version: int, ids: bytes, scores: Sequence[bytes]) -> None:
-        """Some predictions. Of a request that comes twice the first one stays; without scores it is none."""
+        """Adds predictions. Of a request that comes twice the first one stays; those without scores are left out."""
         found = self._found[place, version]
         for at, one in enumerate(scores):
             if one:
                 found.setdefault(ids[16 * at : 16 * at + 16], one)
 
     def rows(self) -> tuple[list[tuple[Scope, Prediction]], list[tuple[Place, Together]]]:
-        """Those that are too few, and the others."""
+        """Single predictions, where too few are near each other, and groups."""
         few, many = list[tuple[Scope, Prediction]](), list[tuple[Place, Together]]()
         for (place, version), found in self._found.items():
             (scope, model), whole = place, Together.of(version, found)
@@ -77,7 +77,7 @@ class Gathering:
 
 
 def near(ids: Sequence[bytes], span: int = _CLOSE) -> Iterator[Sequence[bytes]]:
-    """Ids, which are in order, in lists of which each ends so many milliseconds after its first at the latest."""
+    """Splits sorted ids into lists whose ids lie within `span` milliseconds."""
     start = 0
     while start < len(ids):
         end = bisect_right(ids, moment(ids[start]) + span, start, key=moment)
@@ -86,23 +86,23 @@ def near(ids: Sequence[bytes], span: int = _CLOSE) -> Iterator[Sequence[bytes]]:
 
 
 def moment(one: bytes) -> int:
-    """When an id was made, in milliseconds."""
+    """The time of an id in milliseconds."""
     return int.from_bytes(one[:6], "big")
 
 
 def name_of(one: bytes) -> str:
-    """A request's id as callers know it."""
+    """An id as a UUID's text."""
     return str(UUID(bytes=one))
 
 
 def earliest(one: bytes) -> str:
-    """What the first id of a row that has an id is not smaller than."""
+    """A lower bound of the first id of a row that has this id."""
     digits = f"{max(moment(one) - _SPAN, 0):012x}"
     return f"{digits[:8]}-{digits[8:]}"
 
 
 def scores_in(ids: bytes, scores: bytes, wanted: Container[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Of a row: ids that are wanted and are in it, with their scores."""
+    """The wanted ids of a row, with their scores."""
     count = len(ids) // 16
     sizes = struct.unpack_from(f"<{count}I", scores)
     ends = list(accumulate(sizes, initial=4 * count))

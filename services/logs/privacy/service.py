@@ -1,4 +1,4 @@
-"""Takes personal data out of records before they are kept, for tenants whose filters say so."""
+"""Removes personal data from records before they are kept, by the privacy filters of their tenants."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -16,30 +16,30 @@ from services.logs.privacy.store import Kept, PrivacyStore
 from services.logs.tables import Table, about, single
 
 _KIND = events.PrivacyFilterChanged.DESCRIPTOR.full_name
-_SHORT = 200  # letters of a text that is looked at once: names and ids come again and again
-# What of a record may hold words of a caller; tenant, kind and ids of traces may not.
+_SHORT = 200  # characters of a text whose result is cached: names and ids come again and again
+# Fields of a record, beside text and attributes, that may have a caller's words in them.
 _WORDS = ("name", "request_id", "model", "status")
 
 
 class Privacy:
-    """Follows the gateway's filters by its events; each counts for all that is kept after it."""
+    """Follows the gateway's privacy filters by its events; each applies to records that are kept after it."""
 
     def __init__(self, store: PrivacyStore, derive: Callable[[str], bytes]) -> None:
-        """`derive` gives the key for a purpose, the same as at the gateway."""
+        """`derive` gives the key for a purpose, the same one as in the gateway."""
         self._store, self._policies = store, Policies(derive)
 
     async def load(self) -> None:
-        """Takes what is kept."""
+        """Loads the stored filters."""
         self._policies.take(_policy(*kept) for kept in await self._store.everything())
 
     async def hear(self, received: Sequence[Event]) -> None:
-        """Takes in the filters among events, before records of the same events are kept."""
+        """Stores and applies the filters among events, before records of the same events are kept."""
         if found := [kept for event in received if event.type == _KIND and (kept := _kept(event))]:
             await self._store.keep(found)
             self._policies.take(_policy(*kept) for kept in found)
 
     def clean(self, records: Sequence[Record | Table]) -> Sequence[Record | Table]:
-        """The records as they may be kept. Who has no filter pays one look-up for each, and for a table one."""
+        """The records as they may be kept. Without a filter this costs one look-up per record or table."""
         return [kept for one in records for kept in self._clean(one)]
 
     def _clean(self, one: Record | Table) -> Sequence[Record | Table]:
@@ -67,7 +67,7 @@ def _short(through: Filter) -> Callable[[str], str]:
 
 
 def _kept(event: Event) -> Kept | None:
-    """A filter as it is kept; None for an event that does not say whose it is, or is none."""
+    """The stored form of the filter in an event; None for an event with a flaw."""
     if event.flaw():
         return None
     try:

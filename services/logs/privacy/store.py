@@ -1,4 +1,4 @@
-"""Filters of personal data that the gateway told of: kept here, so that a log centre that starts alone has them."""
+"""The gateway's privacy filters, stored so that the log centre has them when it starts without the gateway."""
 
 from sqlalchemy import Column, Integer, LargeBinary, String, insert, select, update
 from sqlalchemy.engine import Connection
@@ -19,13 +19,13 @@ Kept = tuple[str, str, int, bytes]  # tenant, name, generation, the filter as it
 
 
 class PrivacyStore:
-    """The only SQL on them."""
+    """The only SQL on privacy filters."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     async def everything(self) -> list[Kept]:
-        """All filters of all tenants, also those that are deleted."""
+        """All filters of all tenants, also deleted ones."""
         columns = _filter.c.tenant, _filter.c.privacy_filter, _filter.c.generation, _filter.c.content
 
         def work(connection: Connection) -> list[Kept]:
@@ -37,7 +37,7 @@ class PrivacyStore:
             return await self._db.read(work)
 
     async def keep(self, filters: list[Kept]) -> None:
-        """Keeps those that are newer than what is kept."""
+        """Stores filters that are newer than the stored ones."""
 
         def work(connection: Connection) -> None:
             for tenant, name, generation, content in filters:

@@ -12,7 +12,7 @@ _MASK = ("description", "filter", "webhook", "webhook.url", "template")
 
 
 class SubscriptionsApi:
-    """Being told."""
+    """Webhooks for matching records."""
 
     def __init__(self, subscriptions: Subscriptions) -> None:
         self._subscriptions = subscriptions
@@ -66,7 +66,7 @@ def _template(
 
 
 def _change(request: pb.UpdateSubscriptionRequest) -> Change:
-    """What the mask names; without a mask whatever is set."""
+    """The fields in the mask; without one, those that are set."""
     asked = set(request.update_mask.paths)
     if unknown := sorted(asked - set(_MASK)):
         raise InvalidValue(

@@ -1,4 +1,4 @@
-"""Sending: each delivery until its receiver takes it, none held up by another's receiver."""
+"""Sends deliveries until their receivers accept them; a slow receiver does not delay others."""
 
 import asyncio
 import logging
@@ -15,13 +15,13 @@ from services.logs.subscriptions.domain import DEAD, DELIVERED, PENDING, next_tr
 from services.logs.subscriptions.store import Due, Store
 
 log = logging.getLogger(__name__)
-_EACH = 4  # calls to one receiver at a time
-_ALL = 64
+_EACH = 4  # requests to one receiver at a time
+_ALL = 64  # requests at a time
 _LOOK_EVERY = 1.0  # seconds
 
 
 class Deliveries:
-    """Sends what is due. A try that a crash cut off is made again with the same id."""
+    """Sends due deliveries. A try that a crash cut off is repeated with the same id."""
 
     def __init__(
         self, store: Store, channels: Channels, now: Callable[[], datetime], schedule: tuple[float, ...]
@@ -32,11 +32,11 @@ class Deliveries:
         self._busy: Counter[tuple[Scope, str]] = Counter()
 
     def wake(self) -> None:
-        """Says that something is due."""
+        """Sends at once: a delivery has become due."""
         self._news.set()
 
     async def run(self) -> None:
-        """Sends for ever."""
+        """Sends until it is cancelled."""
         try:
             while True:
                 self._news.clear()
@@ -71,7 +71,7 @@ class Deliveries:
         del self._flying[name]
         self._busy[receiver] -= 1
         if not task.cancelled() and (error := task.exception()):
-            log.error("delivery %s was not settled", name, exc_info=error)
+            log.error("the result of delivery %s was not stored", name, exc_info=error)
         self._news.set()
 
     async def _send(self, due: Due) -> None:

@@ -1,4 +1,4 @@
-"""Subscriptions: what is told to whom, how it reads, and how often it is tried."""
+"""Subscriptions: their deliveries, templates and schedules of tries."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ _JITTER = 0.2
 
 @dataclass(frozen=True)
 class Subscription:
-    """Who is told what."""
+    """A webhook for records that match a filter."""
 
     subscription: str
     description: str
@@ -35,7 +35,7 @@ class Subscription:
     update_time: datetime
     generation: int = 1
     delete_time: datetime | None = None
-    start: int = 0  # the number of the first record that counts
+    start: int = 0  # the number of the first record that it applies to
 
     @property
     def etag(self) -> str:
@@ -44,7 +44,7 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Created:
-    """A new subscription and what its receiver verifies signatures with."""
+    """A new subscription, and the secret that its receiver verifies signatures with."""
 
     subscription: Subscription
     signing_secret: str
@@ -68,7 +68,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Message:
-    """What a receiver gets: headers beside those of the signature, and the body."""
+    """What a receiver gets: the body, and headers beside those of the signature."""
 
     headers: Mapping[str, str]
     body: bytes
@@ -79,7 +79,7 @@ def _rfc3339(time_ns: int) -> str:
 
 
 def content(record: Record) -> dict[str, Any]:
-    """A record as JSON: what is sent when there is no template."""
+    """A record as an object for JSON, which is sent without a template."""
     shown = {name: getattr(record, name) for name in _FIELDS if name != "time"}
     return shown | {"time": _rfc3339(record.time_ns), "attributes": dict(record.attributes)}
 
@@ -105,7 +105,7 @@ def _text(value: Any) -> str:
 
 
 def check_template(template: str) -> None:
-    """Raises template_invalid for an unknown field or filter, braces that do not close, too many fields or letters."""
+    """Raises template_invalid for unknown fields or filters, unbalanced braces, or a template that is too long."""
     if len(template) > _LONGEST:
         raise _invalid(f"the template has more than {_LONGEST} characters")
     pieces = _PIECE.findall(template)
@@ -122,7 +122,7 @@ def check_template(template: str) -> None:
             raise _invalid(f"there is no filter {filter_name}; there are {', '.join(_FILTERS)}")
     rest = _PIECE.sub("", template)
     if "{{" in rest or "}}" in rest:
-        raise _invalid("the template has braces that do not close or open")
+        raise _invalid("the template has unbalanced braces")
 
 
 def _invalid(why: str) -> Failure:
@@ -130,7 +130,7 @@ def _invalid(why: str) -> Failure:
 
 
 def render(template: str, record: Record) -> str:
-    """A checked template with a record's values, at most 65,536 characters. What a record lacks is empty text."""
+    """Renders a checked template, to at most 65,536 characters. Missing values are empty."""
     values = content(record)
     left = _LARGEST
 
@@ -149,7 +149,7 @@ def render(template: str, record: Record) -> str:
 
 
 def next_try(schedule: tuple[float, ...], attempts: int, now: datetime, chance: float) -> datetime | None:
-    """When to try again after `attempts` tries, up to a fifth sooner or later; None: never. `chance` is from 0 to 1."""
+    """When to try again after `attempts` tries, with a fifth of jitter by `chance`, 0 to 1; None: never."""
     if attempts > len(schedule):
         return None
     return now + timedelta(seconds=schedule[attempts - 1] * (1 + _JITTER * (2 * chance - 1)))

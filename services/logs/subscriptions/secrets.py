@@ -1,4 +1,4 @@
-"""The secrets that deliveries are signed with: dropped with their tenant, and sealed anew when the key has changed."""
+"""The signing secrets of subscriptions: deleted with their tenant, and sealed again after a change of the key."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,19 +17,19 @@ _KIND = events.TenantChanged.DESCRIPTOR.full_name
 
 
 class Secrets:
-    """Looks after what the database has of them."""
+    """Maintains the secrets in the database."""
 
     def __init__(self, store: Store, vault: Vault) -> None:
         self._store, self._vault = store, vault
 
     async def hear(self, received: Sequence[Event]) -> None:
-        """Drops the secrets of tenants whose keys are destroyed."""
+        """Deletes the secrets of tenants whose keys are destroyed."""
         for event in received:
             if event.type == _KIND and not event.flaw() and _shredded(event.body):
                 await self._store.forget_secrets(event.scope.tenant)
 
     async def renew(self, every: float = EVERY) -> None:
-        """The task that seals what an old key has sealed with the one that seals now, while an old one is given."""
+        """The task that seals secrets with the current key while an old one is configured."""
         await keep_renewing(self._vault, "secrets of subscriptions", self._look, every)
 
     async def _look(self) -> int:

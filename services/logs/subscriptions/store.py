@@ -1,4 +1,4 @@
-"""Subscriptions and deliveries in tables."""
+"""Subscriptions and deliveries in the database."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -63,7 +63,7 @@ deliveries = scoped(
     Column("deliver_time", UtcDateTime),
     Column("headers", LargeBinary, nullable=False),
     Column("message", LargeBinary, nullable=False),
-    # However often a record is looked at, a subscription is told of it once.
+    # A record has one delivery per subscription, however often it is matched.
     UniqueConstraint("tenant", "project", "subscription", "record", name="delivery_once"),
     Index("delivery_due", "state", "next_attempt_time"),
 )
@@ -72,7 +72,7 @@ _LEAD = "deliveries"
 
 @dataclass(frozen=True)
 class Due:
-    """A delivery whose time has come, with what it takes to send it."""
+    """A delivery that is due, with all that is needed to send it."""
 
     scope: Scope
     delivery: Delivery
@@ -81,8 +81,8 @@ class Due:
     message: Message
 
 
-_FILTERS = 500  # in one question
-# What a subscription gets; and that by the filters that match something, of each scope.
+_FILTERS = 500  # in one statement
+# Makes the deliveries of a subscription; `Matched` has one for each scope and filter that has matched.
 Deliver = Callable[[Subscription], Iterable[tuple[Delivery, Message]]]
 Matched = Mapping[Scope, Mapping[str, Deliver]]
 
@@ -111,7 +111,7 @@ _WATCHED = (
     .distinct()
 )
 _ONE, _NEW = one(subscriptions, "subscription"), Claim(subscriptions)
-_DUE = _due_deliveries()  # made once: it is asked for several times a second, and making it costs more than running it
+_DUE = _due_deliveries()  # made once, as it runs several times a second and making it costs more
 
 
 class Store:
@@ -121,7 +121,7 @@ class Store:
         self._db, self._watched = db, watched or Watched()
 
     async def recall(self, once: Once | None) -> None:
-        """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
+        """Raises Replay for a repeated call, before checks that may by now have another result."""
         await self._db.recall(once)
 
     async def create(self, scope: Scope, made: Created, secret: bytes, once: Once | None) -> Created:
@@ -168,7 +168,7 @@ class Store:
         return await self._db.run(work)
 
     async def secrets(self) -> Sequence[tuple[Scope, str, bytes]]:
-        """Of all tenants, also of deleted ones: whose, of which subscription, sealed."""
+        """All sealed secrets, also of deleted subscriptions, with their scopes and names."""
         query = select(
             subscriptions.c.tenant, subscriptions.c.project, subscriptions.c.subscription, subscriptions.c.secret
         )
@@ -177,14 +177,14 @@ class Store:
         return [(Scope(row.tenant, row.project), row.subscription, row.secret) for row in rows]
 
     async def renew_secret(self, scope: Scope, name: str, old: bytes, new: bytes) -> bool:
-        """Whether it was still the old one, and is the new one now."""
+        """Replaces a secret; false if it was not the old one any more."""
         here = within(subscriptions, scope) & (subscriptions.c.subscription == name) & (subscriptions.c.secret == old)
         change = update(subscriptions).where(here).values(secret=new)
         with tenancy.everybody():
             return bool(await self._db.run(lambda connection: connection.execute(change).rowcount))
 
     async def forget_secrets(self, tenant: str) -> None:
-        """Drops all of a tenant."""
+        """Deletes all secrets of a tenant."""
         change = update(subscriptions).where(subscriptions.c.tenant == tenant).values(secret=b"")
         with tenancy.everybody():
             await self._db.run(lambda connection: connection.execute(change))
@@ -194,7 +194,7 @@ class Store:
         return await self._db.read(lambda connection: followed(connection, name))
 
     async def watched(self) -> Mapping[Scope, Sequence[str]]:
-        """The filters of all subscriptions, by tenant and project; for some seconds also those that went."""
+        """The filters of all subscriptions by scope; for some seconds also those of deleted ones."""
         alone = schema.tenure.alone or not schema.tenure.in_company
         if not alone or self._watched.old:
             began = self._watched.clock()
@@ -203,7 +203,7 @@ class Store:
         return self._watched.filters()
 
     async def note(self, name: str, place: Place, matched: Matched) -> int:
-        """Writes what came of matches, and the place, in one transaction; returns how many are new."""
+        """Writes the deliveries of matches, and the position, in one transaction; returns how many are new."""
 
         def work(connection: Connection) -> int:
             made = 0
@@ -216,17 +216,17 @@ class Store:
         return await self._db.run(work)
 
     async def leads(self) -> bool:
-        """Whether this process is the one that sends: of those that share a database one does."""
+        """Whether this process sends: of those that share a database one does, which holds a lease."""
         return schema.tenure.holds(_LEAD) or bool(await schema.tenure.take([_LEAD]))
 
     async def due(self, now: datetime, each: int) -> Sequence[Due]:
-        """Deliveries whose time has come: at most `each` of a subscription, so that one with many hides no other."""
+        """Deliveries that are due, at most `each` of a subscription, so that one with many does not delay others."""
         asked = {"now": now, "each": each}
         rows = await self._db.read(lambda connection: connection.execute(_DUE, asked).all())
         return [_due(row) for row in rows]
 
     async def settle(self, scope: Scope, delivery: str, **values: Any) -> None:
-        """Writes how a try went."""
+        """Writes the result of a try."""
         here = within(deliveries, scope) & (deliveries.c.delivery == delivery)
         await self._db.run(
             lambda connection: connection.execute(update(deliveries).where(here).values(values)) and None

@@ -1,4 +1,4 @@
-"""The filters that records are matched with, held in memory: the table is read now and then, not for each record."""
+"""A cache of the filters that records are matched with: the table is not read for each batch of records."""
 
 import threading
 import time
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 
 from services.kit.auth import Scope
 
-_BELIEVED = 10.0  # seconds that what was read is believed
-_COMING = 60.0  # seconds after which a transaction that brings a filter has ended
+_FRESH = 10.0  # seconds until the table is read again
+_COMING = 60.0  # seconds after which a transaction that writes a filter has ended
 
 
 class Watched:
-    """Filters by tenant and project: all that there are, and for some time a few that are no more."""
+    """Filters by scope: all present ones, and for some time deleted ones."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -21,18 +21,18 @@ class Watched:
         self._lock = threading.Lock()  # transactions run in threads
 
     def comes(self, scope: Scope, text: str) -> None:
-        """A filter counts as there before its transaction ends: one too many finds no subscription and harms nobody."""
+        """Adds a filter before its transaction commits; one too many does no harm, as it finds no subscription."""
         with self._lock:
             self._coming[scope, text] = self.clock()
             self._filters.setdefault(scope, set()).add(text)
 
     @property
     def old(self) -> bool:
-        """Whether they should be read again."""
-        return self.clock() - self._read > _BELIEVED
+        """Whether the table should be read again."""
+        return self.clock() - self._read > _FRESH
 
     def read(self, found: Iterable[tuple[Scope, str]], began: float) -> None:
-        """What the table had at a moment not before `began`; what was coming since is kept with it."""
+        """Replaces the filters by those that were read after `began`, and those that `comes` has added lately."""
         with self._lock:
             for key in [key for key, at in self._coming.items() if at < began - _COMING]:
                 del self._coming[key]
@@ -41,6 +41,6 @@ class Watched:
                 self._filters.setdefault(scope, set()).add(text)
 
     def filters(self) -> dict[Scope, tuple[str, ...]]:
-        """As they are known now."""
+        """All filters by scope."""
         with self._lock:
             return {scope: tuple(texts) for scope, texts in self._filters.items()}

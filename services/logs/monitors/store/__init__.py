@@ -1,4 +1,4 @@
-"""What monitors keep: the only SQL on predictions and outcomes."""
+"""The tables of predictions and outcomes, and the only SQL on them."""
 
 from services.logs.monitors.store.quality import Store, outcomes
 from services.logs.monitors.store.rows import predictions

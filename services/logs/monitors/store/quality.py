@@ -1,4 +1,4 @@
-"""Predictions and outcomes in tables: a row for a request or for some, a row for an outcome."""
+"""Predictions and outcomes in the database."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ _CHUNK = 500  # request ids in one statement
 
 
 class Store:
-    """What is asked of predictions and outcomes."""
+    """Reads and writes predictions and outcomes."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -47,7 +47,7 @@ class Store:
         now: datetime,
         together: Sequence[tuple[Place, Together]] = (),
     ) -> None:
-        """Writes predictions and the place in one transaction; of a request that is known the first one stays."""
+        """Writes predictions and the position in one transaction; the first prediction of a request stays."""
 
         def work(connection: Connection) -> None:
             kept.add(connection, made, together, now)
@@ -56,7 +56,7 @@ class Store:
         await self._db.run(work)
 
     async def record(self, scope: Scope, model: str, given: Sequence[Outcome], now: datetime) -> tuple[int, int]:
-        """How many outcomes are new and how many were known. Raises conflict, and then records none."""
+        """Writes outcomes; returns how many are new and how many were known. Raises conflict, and then writes none."""
         wanted: dict[tuple[str, int], float] = {}
         for one in given:
             if wanted.setdefault((one.request_id, one.row), one.value) != one.value:
@@ -80,7 +80,7 @@ class Store:
         return recorded, len(given) - recorded
 
     async def counts(self, scope: Scope, model: str) -> dict[int, int]:
-        """Rows that were predicted, by version."""
+        """The number of predicted rows by version."""
         found: dict[int, int] = defaultdict(int)
 
         def work(connection: Connection) -> None:
@@ -95,7 +95,7 @@ class Store:
         return dict(found)
 
     async def pairs(self, scope: Scope, model: str, most: int) -> Sequence[Pair]:
-        """Scores with their outcomes: the `most` that were told last."""
+        """Scores with their outcomes, for the newest `most` outcomes."""
         here = within(outcomes, scope) & (outcomes.c.model == model)
         columns = (outcomes.c.request_id, outcomes.c.row, outcomes.c.value)
         query = select(*columns).where(here).order_by(outcomes.c.time.desc()).limit(most)
@@ -112,7 +112,7 @@ class Store:
 def _pairs(
     connection: Connection, scope: Scope, model: str, told: Mapping[str, Sequence[tuple[int, float]]]
 ) -> Iterator[Pair]:
-    """The scores of a request are read once, however many of its rows have an outcome."""
+    """Reads the scores of a request once, however many of its rows have an outcome."""
     for name, version, scores in _found(connection, scope, model, sorted(told)):
         for row, value in told[name]:
             if (score := score_at(scores, row)) is not None:

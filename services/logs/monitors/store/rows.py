@@ -1,4 +1,4 @@
-"""Predictions in tables of the database of which a row has some: writing them, and finding one again."""
+"""The tables of predictions, of which a row has one or several: writing them, and finding one again."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -43,14 +43,14 @@ tables = scoped(
     Index("prediction_table_version", "tenant", "project", "model", "version"),
 )
 _ONE, _SOME = Many(predictions), Many(tables)
-_AT_ONCE = 50  # places that are looked at by one statement
+_AT_ONCE = 50  # ranges of ids in one statement
 
 
 def _of_model(table: Any) -> Any:
     return and_(*(table.c[name] == bindparam(name) for name in ("tenant", "project", "model")))
 
 
-# Those that overlap a range of ids.
+# Rows that overlap a range of ids.
 _OVERLAPPING = select(tables.c.ids).where(
     _of_model(tables),
     tables.c.first >= bindparam("least"),
@@ -81,7 +81,7 @@ def add(
     together: Sequence[tuple[Place, Together]],
     now: datetime,
 ) -> None:
-    """Writes predictions; of a request that is known the first one stays."""
+    """Writes predictions; the first one of a request stays."""
     minutes: dict[tuple[Place, int], list[Together]] = defaultdict(list)
     for place, one in together:
         minutes[place, minute(one.ids[0][:6])].append(one)
@@ -107,7 +107,7 @@ def _add_together(connection: Connection, place: Place, some: Sequence[Together]
 
 
 def _known(connection: Connection, alone: Sequence[tuple[Scope, Prediction]]) -> set[tuple[Scope, str, str]]:
-    """Which of these are in tables."""
+    """Which of these predictions are in shared rows."""
     minutes: dict[tuple[Place, int], list[bytes]] = defaultdict(list)
     for scope, one in alone:
         if halves(one.request_id):
@@ -125,7 +125,7 @@ def _ids(connection: Connection, range_: dict[str, str]) -> set[bytes]:
 
 
 def _range(low: bytes, high: bytes) -> dict[str, str]:
-    """Rows that overlap a range of ids: their first one is one of the last second before it, or one of it."""
+    """Parameters for rows that overlap a range of ids: a row's first id is at most a second before the range."""
     return {"least": earliest(low), "low": name_of(low), "high": name_of(high)}
 
 
@@ -135,12 +135,12 @@ def _place(place: Place) -> dict[str, str]:
 
 
 def held(connection: Connection, place: Place, names: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:
-    """Versions and scores of those requests that tables have."""
+    """Ids, versions and scores of those requests that are in shared rows."""
     wanted = list(near(sorted(UUID(name).bytes for name in names if halves(name))))
     for start in range(0, len(wanted), _AT_ONCE):
         some = wanted[start : start + _AT_ONCE]
         asked = _place(place)
-        for at in range(_AT_ONCE):  # the last one again and again, so that it is one statement
+        for at in range(_AT_ONCE):  # repeats the last one, so that the statement is always the same
             ids = some[min(at, len(some) - 1)]
             asked |= {f"{name}{at}": value for name, value in _range(ids[0], ids[-1]).items()}
         here = {one for ids in some for one in ids}
