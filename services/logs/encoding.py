@@ -10,7 +10,7 @@ import orjson
 
 from services.kit.telemetry.columns import unpacked
 from services.logs.domain import Record
-from services.logs.tables import Table
+from services.logs.tables import Kept, Table
 
 _FIELDS = len(Record._fields)
 _XZ = b"\xfd7zXZ\0"  # magic bytes, with which no zlib stream begins
@@ -18,12 +18,12 @@ _XZ = b"\xfd7zXZ\0"  # magic bytes, with which no zlib stream begins
 _FAR = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 4 * 2**20, "pb": 0}]
 
 
-def pack(records: Sequence[Record | Table]) -> bytes:
+def pack(records: Sequence[Kept]) -> bytes:
     """Many records as one compressed block."""
     return zlib.compress(orjson.dumps([_to_json(one) for one in records]), 1)
 
 
-def repack(records: Sequence[Record | Table], length: int) -> bytes:
+def repack(records: Sequence[Kept], length: int) -> bytes:
     """Some of a block's records as a block of the same length, padded with zeros. Raises ValueError if it is too short.
 
     Fewer records may need more bytes: zlib finds repetitions within 32 KiB only, and what lay between two of them may
@@ -38,19 +38,19 @@ def repack(records: Sequence[Record | Table], length: int) -> bytes:
     raise ValueError(f"records do not fit into {length} bytes")
 
 
-def unpack(block: bytes) -> list[Record | Table]:
+def unpack(block: bytes) -> list[Kept]:
     """The records of a block."""
     plain = lzma.LZMADecompressor().decompress(block) if block.startswith(_XZ) else zlib.decompress(block)
     return [_from_json(one) for one in orjson.loads(plain)]
 
 
-def _to_json(one: Record | Table) -> Any:
+def _to_json(one: Kept) -> Any:
     if isinstance(one, Record):
         return to_row(one)
     return {"like": to_row(one.like), "first": one.first, "columns": b64encode(one.columns.packed()).decode()}
 
 
-def _from_json(found: Any) -> Record | Table:
+def _from_json(found: Any) -> Kept:
     if isinstance(found, list):
         return from_row(found)
     return Table(from_row(found["like"]), found["first"], unpacked(b64decode(found["columns"])))
@@ -69,7 +69,7 @@ def from_row(row: list[Any]) -> Record:
     return Record(*row[:_FIELDS])._replace(scores=b64decode(row[-1]))
 
 
-def dumps(one: Record | Table) -> bytes:
+def dumps(one: Kept) -> bytes:
     """Serialises a record or a table, without its scores."""
     if isinstance(one, Table):
         bare = one.columns._replace(scores=(b"",) * one.size)
@@ -79,6 +79,6 @@ def dumps(one: Record | Table) -> bytes:
     return orjson.dumps(row)
 
 
-def loads(data: bytes) -> Record | Table:
+def loads(data: bytes) -> Kept:
     """Parses what `dumps` has made."""
     return _from_json(orjson.loads(data))

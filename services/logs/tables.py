@@ -53,7 +53,7 @@ class Table:
         return [self.one(place) for place in range(self.columns.size)]
 
 
-Kept = Record | Table
+Kept = Record | Table  # what the log keeps: a record, or a table of several
 
 
 def size(one: Kept) -> int:
@@ -61,17 +61,17 @@ def size(one: Kept) -> int:
     return one.columns.size if isinstance(one, Table) else 1
 
 
-def about(one: Kept) -> Record:
+def shared_fields(one: Kept) -> Record:
     """The record itself, or what the records of a table have in common, such as their scope."""
     return one.like if isinstance(one, Table) else one
 
 
-def whose(one: Kept) -> str:
+def tenant_of(one: Kept) -> str:
     """The tenant of a record, or of a table of them."""
-    return about(one).tenant
+    return shared_fields(one).tenant
 
 
-def single(given: Iterable[Record | Table]) -> Iterator[Record]:
+def records_of(given: Iterable[Kept]) -> Iterator[Record]:
     """Yields each record, those of tables as well."""
     for one in given:
         if isinstance(one, Table):
@@ -80,14 +80,14 @@ def single(given: Iterable[Record | Table]) -> Iterator[Record]:
             yield one
 
 
-def parted(like: Record, first: int, columns: Columns) -> list[Record | Table]:
+def grouped(like: Record, first: int, columns: Columns) -> list[Kept]:
     """Groups predictions into tables, and single records for those that fit into none; numbered from `first` on."""
     if _plain(columns):
         return [_table(like, first, columns)]
     groups: dict[tuple[int, ...], list[int]] = {}
     for place in range(columns.size):
         groups.setdefault(_group(columns, place), []).append(place)
-    made: list[Record | Table] = []
+    made: list[Kept] = []
     for group, places in groups.items():
         table = _table(like, first, columns.at(places))
         first += len(places)

@@ -39,9 +39,9 @@ def ended() -> Any:
     """Spans that ended."""
     found: list[Span] = []
     before = spans.sink()
-    spans.into(found.append)
+    spans.set_sink(found.append)
     yield found
-    spans.into(before)
+    spans.set_sink(before)
 
 
 def changed(name: str, **headers: str) -> Event:

@@ -21,7 +21,7 @@ from services.logs.domain import Record
 from services.logs.ingest.forgotten import Forgotten
 from services.logs.ingest.sealing import runs
 from services.logs.ingest.segments import Position, Segments
-from services.logs.ingest.service import Batch, Ingest, singly
+from services.logs.ingest.service import Batch, Ingest, numbered_records
 from services.logs.search.index import Index, Window
 from services.logs.search.service import Search
 from tests.logs.records import record
@@ -49,7 +49,7 @@ class Store:
         while position != last:
             last = position
             stored, position = await self.ingest.read(last)
-            found += [one for _, one in singly(stored)]
+            found += [one for _, one in numbered_records(stored)]
         assert not self.ingest.damaged
         return [one.record for one in found]
 

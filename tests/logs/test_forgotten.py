@@ -11,11 +11,11 @@ from services.kit.auth import Scope
 from services.logs.encoding import pack, repack, unpack
 from services.logs.ingest.forgotten import Forgotten, without
 from services.logs.ingest.segments import Position, Segments
-from services.logs.ingest.service import Batch, Ingest, Stored, singly
+from services.logs.ingest.service import Batch, Ingest, Stored, numbered_records
 from services.logs.search.domain import All
 from services.logs.search.index import Index, Window
 from services.logs.search.service import Search
-from services.logs.tables import Kept, single, whose
+from services.logs.tables import Kept, records_of, tenant_of
 from tests.logs.conftest import found, line, logs, search, tell
 from tests.logs.records import record, table
 from tests.support.house import House, until
@@ -125,7 +125,7 @@ async def test_one_who_follows_goes_on_where_he_was(tmp_path: Path) -> None:
         dropped.extend(tenants)
 
     await Forgotten(tmp_path / "forgotten", ingest, unfind).forget(["gone", "never"])
-    left = list(singly(await behind(ingest, half)))
+    left = list(numbered_records(await behind(ingest, half)))
     ingest.close()
 
     assert [(one.tenant, one.record) for _, one in left] == [("acme", f"r{number}") for number in range(15, 30)]
@@ -147,7 +147,7 @@ async def test_one_who_follows_comes_past_all_that_was_taken_out(tmp_path: Path)
             stored, position = await ingest.after(position)
     ingest.close()
 
-    assert [one.record for _, one in singly(stored)] == ["r1"]
+    assert [one.record for _, one in numbered_records(stored)] == ["r1"]
 
 
 async def test_a_pass_that_was_broken_off_is_made_again(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ async def test_a_file_that_cannot_be_written_anew_keeps_nothing_else(tmp_path: P
     with pytest.raises(ValueError, match="do not fit"):
         await Forgotten(tmp_path / "forgotten", ingest, search.forget).forget(["gone"])
 
-    assert {one.sequence for one in await behind(ingest, Position()) if whose(one.record) == "gone"} == {0}
+    assert {one.sequence for one in await behind(ingest, Position()) if tenant_of(one.record) == "gone"} == {0}
     assert await search.total(Scope("gone"), "", Window()) == 0
     assert await search.total(Scope("acme"), "", Window()) == 9
     assert not read(tmp_path)
@@ -218,7 +218,7 @@ def test_a_block_without_some_records_is_as_long_and_has_the_others(tenants: lis
     assert (changed is None) == (not tenants)
     if changed is not None:
         assert len(changed) == len(block)
-        assert list(single(unpack(changed))) == [one for one in single(records) if one.tenant not in tenants]
+        assert list(records_of(unpack(changed))) == [one for one in records_of(records) if one.tenant not in tenants]
 
 
 def test_records_that_need_more_without_one_between_them_fit_all_the_same() -> None:

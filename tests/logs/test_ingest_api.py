@@ -17,7 +17,7 @@ from services.kit.telemetry.spans import Span
 from services.logs.domain import Record
 from services.logs.ingest.api import decode
 from services.logs.ingest.api.cloudevents import _strip
-from services.logs.tables import single
+from services.logs.tables import records_of
 from tests.kit.test_telemetry_columns import prediction
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -36,7 +36,7 @@ def telemetry(body: bytes, signal: str, event_id: str = "batch-1") -> Event:
 def only(event: Event) -> Record:
     (batch,), poison = decode([event])
     assert poison == []
-    (record,) = single(batch.records)
+    (record,) = records_of(batch.records)
     return record
 
 
@@ -117,8 +117,8 @@ def test_log_records_have_ids_that_stay() -> None:
     (again,), _ = decode([telemetry(body, "Logs")])
     (other,), _ = decode([telemetry(body, "Logs", "batch-2")])
 
-    assert [one.record for one in single(first.records)] == [one.record for one in single(again.records)]
-    assert len({one.record for batch in (first, other) for one in single(batch.records)}) == 4
+    assert [one.record for one in records_of(first.records)] == [one.record for one in records_of(again.records)]
+    assert len({one.record for batch in (first, other) for one in records_of(batch.records)}) == 4
 
 
 def test_a_span_is_of_its_tenant_and_has_a_duration() -> None:
@@ -193,7 +193,7 @@ def test_predictions_told_together_are_the_records_that_they_are_alone() -> None
     told = [prediction(rows=count, scores=bytes(8 * count), principal=who) for count in (1, 2) for who in "abaab"]
     told += [Told("log", "x", "text", ACME), prediction("call-1"), prediction(duration_ms=float("nan"))]
     bodies = request(logs_with_tables(told)), request(logs(told))
-    found, alone = (list(single(decode([telemetry(body, "Logs")])[0][0].records)) for body in bodies)
+    found, alone = (list(records_of(decode([telemetry(body, "Logs")])[0][0].records)) for body in bodies)
 
     assert len(request(logs_with_tables(told))) < len(request(logs(told)))
     assert len({one.record for one in found}) == len(told)

@@ -14,7 +14,7 @@ from services.kit.telemetry import Record as Told
 from services.kit.telemetry.otlp import logs, request
 from services.logs.ingest.api import TOPICS, Intake
 from services.logs.ingest.segments import Position, Segments
-from services.logs.ingest.service import Batch, Ingest, singly
+from services.logs.ingest.service import Batch, Ingest, numbered_records
 from tests.support.house import until
 
 
@@ -73,7 +73,7 @@ async def kept(ingest: Ingest) -> list[str]:
                 stored, at = await ingest.after(at)
         except TimeoutError:
             return texts
-        texts += [one.text for _, one in singly(stored)]
+        texts += [one.text for _, one in numbered_records(stored)]
 
 
 async def stopped(task: "asyncio.Task[None]") -> None:

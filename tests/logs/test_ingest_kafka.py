@@ -20,7 +20,7 @@ from services.kit.timestamps import uuid7
 from services.logs.ingest import api
 from services.logs.ingest.api import Intake
 from services.logs.ingest.segments import Position, Segments
-from services.logs.ingest.service import Batch, Ingest, singly
+from services.logs.ingest.service import Batch, Ingest, numbered_records
 from tests.support.house import until
 from tests.support.servers import address
 
@@ -72,7 +72,7 @@ async def kept(ingest: Ingest) -> list[str]:
     found, at = list[str](), Position()
     while len(found) < ingest.sequence:
         stored, at = await ingest.after(at)
-        found += [one.record for _, one in singly(stored)]
+        found += [one.record for _, one in numbered_records(stored)]
     return found
 
 

@@ -23,8 +23,8 @@ from services.kit.tenant_keys import TenantKeys
 from services.logs.domain import Record
 from services.logs.ingest.sealing import runs
 from services.logs.ingest.segments import Frame, Position, Segments
-from services.logs.ingest.service import Batch, Ingest, Stored, singly
-from services.logs.tables import Kept, single
+from services.logs.ingest.service import Batch, Ingest, Stored, numbered_records
+from services.logs.tables import Kept, records_of
 from tests.logs.conftest import found, line, logs, search, tell
 from tests.logs.records import record, table
 from tests.support.house import House, until
@@ -47,7 +47,7 @@ async def read(ingest: Ingest) -> list[tuple[int, Record]]:
     while position != last:
         last = position
         stored, position = await ingest.read(last)
-        found += singly(stored)
+        found += numbered_records(stored)
     return found
 
 
@@ -211,7 +211,7 @@ def test_whoever_reads_the_files_gets_what_those_heard_who_followed(
             await ingest.append([one])
             if one.records:
                 stored, position = await ingest.after(position)
-                heard += singly(stored)
+                heard += numbered_records(stored)
         lies = await read(ingest)
         ingest.close()
 
@@ -221,7 +221,7 @@ def test_whoever_reads_the_files_gets_what_those_heard_who_followed(
             one.tenant
             for batch in batches
             for kept in batch.records
-            for _, one in singly([(0, kept)])  # type: ignore[list-item]
+            for _, one in numbered_records([(0, kept)])  # type: ignore[list-item]
         )
         # What is no tenant's name has no keys of its own, and no folder.
         assert {path.name for path in (home / "keys" / "tenants").glob("*")} <= {"acme", "other", "third", "system"}
@@ -280,7 +280,7 @@ async def test_one_who_follows_gets_past_records_that_nobody_reads_any_more(tmp_
         while not stored:
             stored, position = await again.after(position)
     again.close()
-    assert [one.record for _, one in singly(stored)] == ["r9"]
+    assert [one.record for _, one in numbered_records(stored)] == ["r9"]
     assert again.damaged == 0
 
 
@@ -431,7 +431,7 @@ async def test_a_killed_writer_loses_nothing_and_no_head_has_a_number_twice(tmp_
         await writer.wait()
 
     lies = await frames(tmp_path)
-    texts = [[one.text for one in single(records)] for _, records in lies]
+    texts = [[one.text for one in records_of(records)] for _, records in lies]
     sealed = [(run.head, run.tenant, frame.sequence) for frame, _ in lies for run in runs(frame.block)]
     assert texts[:confirmed] == [[f"{MARK} {number}"] * 2 for number in range(confirmed)]
     assert [frame.sequence for frame, _ in lies] == list(range(0, 2 * len(lies), 2))

@@ -8,8 +8,8 @@ from services.kit.errors import Code, Failure
 from services.kit.space import Space
 from services.logs.domain import Record
 from services.logs.ingest.segments import Position, Segments
-from services.logs.ingest.service import Batch, Ingest, singly
-from services.logs.tables import single
+from services.logs.ingest.service import Batch, Ingest, numbered_records
+from services.logs.tables import records_of
 from tests.logs.records import record
 
 
@@ -36,8 +36,8 @@ async def follow(ingest: Ingest, count: int, position: Position | None = None) -
     async with asyncio.timeout(5):
         while len(ids) < count:
             stored, at = await ingest.after(at)
-            numbers += [number for number, _ in singly(stored)]
-            ids += [one.record for _, one in singly(stored)]
+            numbers += [number for number, _ in numbered_records(stored)]
+            ids += [one.record for _, one in numbered_records(stored)]
     return numbers, ids, at
 
 
@@ -96,7 +96,7 @@ async def test_many_follow_each_at_his_own_pace(ingest: Ingest) -> None:
 
 async def test_an_event_that_comes_again_is_told_to_nobody(ingest: Ingest) -> None:
     heard: list[str] = []
-    ingest.watchers.append(lambda records: heard.extend(one.record for one in single(records)))
+    ingest.watchers.append(lambda records: heard.extend(one.record for one in records_of(records)))
     await ingest.append([batch(0), batch(1)])
     await ingest.append([batch(1), batch(2)])
     await ingest.append([batch(2), Batch("empty", [])])

@@ -16,7 +16,7 @@ from services.logs.search import service
 from services.logs.search.domain import All
 from services.logs.search.index import Index, Window
 from services.logs.search.service import Search
-from services.logs.tables import Kept, whose
+from services.logs.tables import Kept, tenant_of
 from tests.logs.conftest import ACME
 from tests.logs.records import record
 from tests.support.house import until
@@ -55,7 +55,7 @@ async def behind(ingest: Ingest, position: Position) -> int:
     while position != last:
         last = position
         stored, position = await ingest.read(last)
-        count += sum(whose(one.record) == "acme" for one in stored)
+        count += sum(tenant_of(one.record) == "acme" for one in stored)
     return count
 
 

@@ -12,7 +12,7 @@ from services.kit.errors import Code, Failure
 from services.logs.domain import Record
 from services.logs.search.domain import All, Field, Query, Range, Words, matches, parse, rest
 from services.logs.search.index import Index, Window
-from services.logs.tables import Table, single, size
+from services.logs.tables import Table, records_of, size
 from tests.logs.queries import PHASES, trees
 from tests.logs.records import NOON, record, request_id, table
 
@@ -68,7 +68,7 @@ def fill(index: Index, *kept: Record | Table) -> list[Record]:
         index.add([(number, one)])
         number += size(one)
     index.commit((0, 0))
-    return sorted((one._replace(scores=b"") for one in single(kept)), key=lambda one: one.time_ns)
+    return sorted((one._replace(scores=b"") for one in records_of(kept)), key=lambda one: one.time_ns)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.kit.telemetry.columns import Columns
 from services.logs.domain import Record
 from services.logs.encoding import dumps, loads, pack, unpack
-from services.logs.tables import Table, parted, single, size
+from services.logs.tables import Table, grouped, records_of, size
 from tests.logs.records import record, table
 
 IDS = ["0192ab00-0000-7000-8000-{:012x}", "0192ac00-0000-7000-8000-{:012x}", "0192ab00-0000-4000-8000-{:012x}"]
@@ -33,8 +33,8 @@ def test_predictions_of_all_kinds_are_each_there_once(rows: list[tuple[str, int,
         [many for *_, many in rows],
         [bytes([at]) for at in range(len(rows))],
     )
-    found = parted(record(0)._replace(record="event-"), 7, columns)
-    records = list(single(found))
+    found = grouped(record(0)._replace(record="event-"), 7, columns)
+    records = list(records_of(found))
 
     assert sorted(one.record for one in records) == [f"event-{7 + at:08x}" for at in range(len(rows))]
     assert sum(map(size, found)) == len(rows)
@@ -49,7 +49,7 @@ def test_predictions_of_all_kinds_are_each_there_once(rows: list[tuple[str, int,
 
 
 def test_predictions_of_a_moment_stay_together() -> None:
-    (found,) = parted(record(0), 0, table(5).columns)
+    (found,) = grouped(record(0), 0, table(5).columns)
 
     assert isinstance(found, Table)
     assert size(found) == 5
@@ -60,7 +60,7 @@ def test_predictions_of_a_moment_stay_together() -> None:
     [{"rows": [1, 1, 2]}, {"times": [1, 2, 10**10]}, {"durations": [1.0, 2.0, math.nan]}],
 )
 def test_one_that_does_not_fit_in_stands_by_itself(odd: dict[str, list[float]]) -> None:
-    found = parted(record(0), 0, table(3).columns._replace(times=[1, 2, 3])._replace(**odd))  # type: ignore[arg-type]
+    found = grouped(record(0), 0, table(3).columns._replace(times=[1, 2, 3])._replace(**odd))  # type: ignore[arg-type]
 
     assert sorted(map(size, found)) == [1, 2]
     assert {type(one) for one in found} == {Table, Record}
@@ -70,11 +70,11 @@ def test_a_table_survives_its_bytes() -> None:
     kept: list[Record | Table] = [record(1), table(3), record(2)]
 
     back = unpack(pack(kept))
-    assert list(single(back)) == list(single(kept))
+    assert list(records_of(back)) == list(records_of(kept))
     assert [type(one) for one in back] == [Record, Table, Record]
 
 
 def test_the_index_keeps_all_of_a_table_but_the_scores() -> None:
     back = loads(dumps(table(3)))
 
-    assert list(single([back])) == [one._replace(scores=b"") for one in table(3).records()]
+    assert list(records_of([back])) == [one._replace(scores=b"") for one in table(3).records()]

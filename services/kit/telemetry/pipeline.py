@@ -56,7 +56,7 @@ class Telemetry:
         for handler in self._handlers:
             root.addHandler(handler)
         self._sink = self._ended  # one object, so that `close` can compare: another process may have taken its place
-        spans.into(self._sink)
+        spans.set_sink(self._sink)
 
     def record(self, record: Record) -> None:
         """Adds a record; drops and counts it when the queue is full."""
@@ -180,7 +180,7 @@ class Telemetry:
             logging.getLogger("services").removeHandler(handler)
             handler.close()
         if spans.sink() is self._sink:
-            spans.into(None)
+            spans.set_sink(None)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST):
                 await self.flush()  # after the one in progress, whose batch would be lost if it were cancelled

@@ -145,7 +145,7 @@ def child(parent: str = "", request_id: str = "") -> str:
     return f"00-{trace[0] if trace else _bits(128) | 1:032x}-{_bits(64) | 1:016x}-01"
 
 
-def into(sink: Callable[[Span], None] | None) -> None:
+def set_sink(sink: Callable[[Span], None] | None) -> None:
     """Sets the receiver of spans that have ended."""
     global _sink
     _sink = sink

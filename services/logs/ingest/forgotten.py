@@ -18,7 +18,7 @@ from services.kit.disk import sync
 from services.logs.encoding import repack, unpack
 from services.logs.ingest import sealing
 from services.logs.ingest.service import Ingest
-from services.logs.tables import whose
+from services.logs.tables import tenant_of
 
 
 class Forgotten:
@@ -71,5 +71,5 @@ def without(tenants: Collection[str], block: bytes) -> bytes | None:
     if sealing.is_sealed(block):
         return sealing.without(tenants, block)
     records = unpack(block)
-    kept = [one for one in records if whose(one) not in tenants]
+    kept = [one for one in records if tenant_of(one) not in tenants]
     return repack(kept, len(block)) if len(kept) < len(records) else None

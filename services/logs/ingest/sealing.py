@@ -20,7 +20,7 @@ from services.kit.sealed import HEAD, Box, Key, Thing, box_of, number_of
 from services.kit.tenant_keys import KeyMissing, KeysDestroyed, TenantKeys
 from services.logs.encoding import pack, unpack
 from services.logs.ingest.segments import Frame
-from services.logs.tables import Kept, size, whose
+from services.logs.tables import Kept, size, tenant_of
 
 log = logging.getLogger(__name__)
 KIND = "records"
@@ -80,7 +80,7 @@ class Sealing:
             return {"": records} if records else {}
         found: dict[str, list[Kept]] = {}
         for one in records:
-            if (tenant := _owner(whose(one))) in keys:
+            if (tenant := _owner(tenant_of(one))) in keys:
                 found.setdefault(tenant, []).append(one)
         return found
 

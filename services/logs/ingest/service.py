@@ -14,7 +14,7 @@ from services.kit.tenant_keys import TenantKeys
 from services.logs.domain import Record
 from services.logs.ingest.sealing import Named, Parts, Sealing, numbered, runs
 from services.logs.ingest.segments import Frame, Position, Segments
-from services.logs.tables import Kept, Table, size, whose
+from services.logs.tables import Kept, Table, size, tenant_of
 
 T = TypeVar("T")
 Clean = Callable[[Sequence[Kept]], Sequence[Kept]]
@@ -37,7 +37,7 @@ class Stored(NamedTuple):
     record: Kept
 
 
-def singly(stored: Iterable[Stored]) -> Iterator[tuple[int, Record]]:
+def numbered_records(stored: Iterable[Stored]) -> Iterator[tuple[int, Record]]:
     """Yields each record with its number, those of tables as well."""
     for sequence, one in stored:
         if isinstance(one, Table):
@@ -111,13 +111,13 @@ class Ingest:
     def _keepable(self, batches: Sequence[Batch]) -> tuple[list[Batch], set[str]]:
         """The cleaned batches, and their tenants."""
         cleaned = [Batch(one.event, self._clean(one.records)) for one in self._remaining(batches)]
-        return cleaned, {whose(one) for batch in cleaned for one in batch.records}
+        return cleaned, {tenant_of(one) for batch in cleaned for one in batch.records}
 
     def _remaining(self, batches: Sequence[Batch]) -> list[Batch]:
         """The batches without the records of tenants in `gone`, and without empty batches."""
         if gone := self.gone:
             batches = [
-                Batch(batch.event, [one for one in batch.records if whose(one) not in gone]) for batch in batches
+                Batch(batch.event, [one for one in batch.records if tenant_of(one) not in gone]) for batch in batches
             ]
         return [batch for batch in batches if batch.records]
 

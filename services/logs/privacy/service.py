@@ -12,8 +12,8 @@ from services.kit.bus import Event
 from services.kit.privacy.filtering import Filter
 from services.kit.privacy.policies import Policies, Policy, policy_of
 from services.logs.domain import Record
-from services.logs.privacy.store import Kept, PrivacyStore
-from services.logs.tables import Table, about, single
+from services.logs.privacy.store import PrivacyStore, StoredFilter
+from services.logs.tables import Kept, records_of, shared_fields
 
 _KIND = events.PrivacyFilterChanged.DESCRIPTOR.full_name
 _SHORT = 200  # characters of a text whose result is cached: names and ids come again and again
@@ -38,14 +38,14 @@ class Privacy:
             await self._store.keep(found)
             self._policies.take(_policy(*kept) for kept in found)
 
-    def clean(self, records: Sequence[Record | Table]) -> Sequence[Record | Table]:
+    def clean(self, records: Sequence[Kept]) -> Sequence[Kept]:
         """The records as they may be kept. Without a filter this costs one look-up per record or table."""
         return [kept for one in records for kept in self._clean(one)]
 
-    def _clean(self, one: Record | Table) -> Sequence[Record | Table]:
-        common = about(one)
+    def _clean(self, one: Kept) -> Sequence[Kept]:
+        common = shared_fields(one)
         through = self._policies.stream(common.tenant, f"{common.service}/{common.name}")
-        return [one] if through is None else [_cleaned(record, through) for record in single([one])]
+        return [one] if through is None else [_cleaned(record, through) for record in records_of([one])]
 
 
 def _cleaned(record: Record, through: Filter) -> Record:
@@ -66,7 +66,7 @@ def _short(through: Filter) -> Callable[[str], str]:
     return lru_cache(maxsize=4096)(through)
 
 
-def _kept(event: Event) -> Kept | None:
+def _kept(event: Event) -> StoredFilter | None:
     """The stored form of the filter in an event; None for an event with a flaw."""
     if event.flaw():
         return None

@@ -15,7 +15,7 @@ _filter = scoped(
     Column("generation", Integer, nullable=False),
     Column("content", LargeBinary, nullable=False),
 )
-Kept = tuple[str, str, int, bytes]  # tenant, name, generation, the filter as it is on the wire
+StoredFilter = tuple[str, str, int, bytes]  # tenant, name, generation, the filter as it is on the wire
 
 
 class PrivacyStore:
@@ -24,11 +24,11 @@ class PrivacyStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def everything(self) -> list[Kept]:
+    async def everything(self) -> list[StoredFilter]:
         """All filters of all tenants, also deleted ones."""
         columns = _filter.c.tenant, _filter.c.privacy_filter, _filter.c.generation, _filter.c.content
 
-        def work(connection: Connection) -> list[Kept]:
+        def work(connection: Connection) -> list[StoredFilter]:
             return [
                 (tenant, name, at, bytes(content)) for tenant, name, at, content in connection.execute(select(*columns))
             ]
@@ -36,7 +36,7 @@ class PrivacyStore:
         with tenancy.everybody():
             return await self._db.read(work)
 
-    async def keep(self, filters: list[Kept]) -> None:
+    async def keep(self, filters: list[StoredFilter]) -> None:
         """Stores filters that are newer than the stored ones."""
 
         def work(connection: Connection) -> None:

@@ -23,7 +23,7 @@ from services.logs.search.documents import document, document_of_table, identity
 from services.logs.search.domain import Query
 from services.logs.search.tabled import Hit, Over, Tabled, never
 from services.logs.search.translation import Translation
-from services.logs.tables import Table, size
+from services.logs.tables import Kept, Table, size
 
 _VERSION = "v4"  # of the schema: a new version is a new folder, which is filled from the segments
 _HEAP = 15_000_000  # bytes, the writer's minimum
@@ -98,7 +98,7 @@ class Index:
             else:
                 old.unlink(missing_ok=True)
 
-    def add(self, records: Sequence[tuple[int, Record | Table]]) -> None:
+    def add(self, records: Sequence[tuple[int, Kept]]) -> None:
         """Adds records and tables with their numbers; they are found from the next commit on."""
         if self._writer is None:
             self._writer = self._index.writer(_HEAP, 1)
@@ -152,7 +152,7 @@ class Index:
     def replace(self, new: "Index") -> tuple[int, int]:
         """Replaces this index by its successor; returns that one's position. A kill meanwhile leaves an empty index."""
         for index in (self, new):
-            index.settle()  # else Tantivy would write merged files into the other's folder
+            index.wait_merges()  # else Tantivy would write merged files into the other's folder
         new.close()
         self._position.unlink(missing_ok=True)
         clear(self._folder)
@@ -206,13 +206,13 @@ class Index:
         parts = self._tabled.partly(searcher, scope, query, _bounds(window), over)
         return counted(searcher, self._whole(scope, query, window), step, split, parts, most)
 
-    def let_go(self) -> None:
+    def rollback(self) -> None:
         """Rolls back what was not committed, and releases the writer's lock."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
             writer.rollback()
 
-    def settle(self) -> None:
+    def wait_merges(self) -> None:
         """Waits for merges to end, and releases the writer's lock."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
@@ -220,7 +220,7 @@ class Index:
 
     def close(self) -> None:
         """Closes the index."""
-        self.let_go()
+        self.rollback()
         self._searcher = self._index = None
 
 

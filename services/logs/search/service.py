@@ -20,7 +20,7 @@ from services.logs.search.buckets import Bucket
 from services.logs.search.documents import SPLITS
 from services.logs.search.domain import And, Field, Or, Query, matches, parse
 from services.logs.search.index import Found, Index, Window
-from services.logs.tables import Table, about, single, whose
+from services.logs.tables import Kept, records_of, shared_fields, tenant_of
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Search:
             ) as error:  # no keys, or a full disk, which Tantivy reports as a ValueError
                 log.warning("the search index waits: %s", error)
                 await asyncio.sleep(1)
-                await self._in_order(self._index.let_go)
+                await self._in_order(self._index.rollback)
 
     async def _follow(self) -> None:
         position = Position(*await self._in_order(self._index.open))
@@ -85,7 +85,7 @@ class Search:
 
     def _kept(self, stored: Sequence[Stored]) -> Sequence[Stored]:
         gone = self._ingest.gone
-        return [one for one in stored if whose(one.record) not in gone] if gone else stored
+        return [one for one in stored if tenant_of(one.record) not in gone] if gone else stored
 
     def _commit(self, position: Position) -> None:
         if not self._replaced:  # else the new index has not reached this position
@@ -189,9 +189,9 @@ class Search:
     async def tail(self, scope: Scope, text: str) -> AsyncIterator[Record]:
         """Records that match as they come in. One who reads slowly misses some rather than hold up the others."""
         wanted = matcher(scope, text)
-        waiting: asyncio.Queue[Sequence[Record | Table]] = asyncio.Queue(_TAIL)
+        waiting: asyncio.Queue[Sequence[Kept]] = asyncio.Queue(_TAIL)
 
-        def watch(records: Sequence[Record | Table]) -> None:
+        def watch(records: Sequence[Kept]) -> None:
             if waiting.full():
                 waiting.get_nowait()
             waiting.put_nowait(records)
@@ -217,15 +217,15 @@ def _check(window: Window) -> None:
         raise Failure(Code.INVALID_VALUE, "since is after until", [Violation("/since", "must not be after until")])
 
 
-def matcher(scope: Scope, text: str) -> Callable[[Sequence[Record | Table]], list[Record]]:
+def matcher(scope: Scope, text: str) -> Callable[[Sequence[Kept]], list[Record]]:
     """What says which records are of a scope and match a query. Raises query_invalid, query_too_costly.
 
     It takes no table of others apart.
     """
     query = parse(text)
 
-    def matching(given: Sequence[Record | Table]) -> list[Record]:
-        own = (one for one in given if (about(one).tenant, about(one).project) == scope)
-        return [record for record in single(own) if matches(query, record)]
+    def matching(given: Sequence[Kept]) -> list[Record]:
+        own = (one for one in given if (shared_fields(one).tenant, shared_fields(one).project) == scope)
+        return [record for record in records_of(own) if matches(query, record)]
 
     return matching

@@ -22,7 +22,7 @@ from services.kit.timestamps import uuid7
 from services.logs.domain import Record
 from services.logs.following import follow
 from services.logs.ingest.segments import Position
-from services.logs.ingest.service import Ingest, Stored, singly
+from services.logs.ingest.service import Ingest, Stored, numbered_records
 from services.logs.search.domain import All, Not, Query, matches, parse
 from services.logs.search.index import Window
 from services.logs.search.service import Search
@@ -38,7 +38,7 @@ from services.logs.subscriptions.domain import (
     render,
 )
 from services.logs.subscriptions.store import Deliver, Matched, Store
-from services.logs.tables import about
+from services.logs.tables import shared_fields
 
 log = logging.getLogger(__name__)
 _FOLLOWER = "subscriptions"
@@ -194,11 +194,11 @@ def _matched(watched: Mapping[Scope, Iterable[str]], stored: Sequence[Stored], n
     """The matches of each scope's filters. A filter is evaluated once, however many subscriptions have it."""
     records: dict[Scope, list[Stored]] = {}
     for one in stored:
-        common = about(one.record)
+        common = shared_fields(one.record)
         records.setdefault(Scope(common.tenant, common.project), []).append(one)
     made: dict[Scope, dict[str, Deliver]] = {}
     for scope in watched.keys() & records.keys():
-        singles = list(singly(records[scope]))
+        singles = list(numbered_records(records[scope]))
         for text in watched[scope]:
             query = _filter(text)
             if found := [(sequence, one) for sequence, one in singles if matches(query, one)]:

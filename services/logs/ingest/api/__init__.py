@@ -12,10 +12,9 @@ from services.kit.errors import Failure
 from services.kit.event import TELEMETRY
 from services.kit.inbox import dead_letter
 from services.kit.pace import Pace
-from services.logs.domain import Record
 from services.logs.ingest.api import cloudevents, otlp
 from services.logs.ingest.service import Batch, Ingest
-from services.logs.tables import Table
+from services.logs.tables import Kept
 
 log = logging.getLogger(__name__)
 TOPICS = [*contract.topics(), TELEMETRY]
@@ -74,5 +73,5 @@ def decode(received: Sequence[Event]) -> tuple[list[Batch], list[tuple[Event, st
     return batches, poison
 
 
-def _records(event: Event) -> Sequence[Record | Table]:
+def _records(event: Event) -> Sequence[Kept]:
     return otlp.records(event) if event.topic == TELEMETRY else cloudevents.records(event)

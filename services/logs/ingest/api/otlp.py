@@ -16,13 +16,13 @@ from services.kit.redaction import redact
 from services.kit.telemetry.columns import COLUMNS, unpacked
 from services.kit.telemetry.conventions import DERIVED
 from services.logs.domain import KINDS, Record, bounded, cut, severity, word
-from services.logs.tables import Table, parted, size
+from services.logs.tables import Kept, grouped, size
 
 _SCORES = 8 * 2**20  # bytes, at most
 _SHORT = 100  # characters of a text whose redaction is cached: tenants, models and names come again and again
 
 
-def records(event: Event) -> list[Record | Table]:
+def records(event: Event) -> list[Kept]:
     """The records of one batch, with similar predictions as tables.
 
     Raises DecodeError for a damaged body, ValueError for an unknown signal.
@@ -37,7 +37,7 @@ def records(event: Event) -> list[Record | Table]:
     raise ValueError(f"{event.type} is no signal of telemetry")
 
 
-def _logs(event: Event) -> Iterator[Record | Table]:
+def _logs(event: Event) -> Iterator[Kept]:
     request = ExportLogsServiceRequest.FromString(event.body)
     index, batch = 0, _batch(event)
     for resource in request.resource_logs:
@@ -64,14 +64,14 @@ def _logs(event: Event) -> Iterator[Record | Table]:
             index += 1
 
 
-def _predictions(found: dict[str, Any], columns: bytes, batch: str, index: int) -> list[Record | Table]:
+def _predictions(found: dict[str, Any], columns: bytes, batch: str, index: int) -> list[Kept]:
     """The predictions of packed columns, with the ids that they would have as single records. Raises ValueError."""
     told, kind, name = unpacked(columns), str(found.pop("aimass.kind", "")), word(str(found.pop("aimass.name", "")))
     about = {"kind": kind, "severity": "INFO", "name": name, "text": _said(kind, found)}
     like = _record(found, record=batch, time_ns=0, **about)
     if any(len(scores) > _SCORES for scores in told.scores):
         told = told._replace(scores=[scores if len(scores) <= _SCORES else b"" for scores in told.scores])
-    return parted(like, index, told)
+    return grouped(like, index, told)
 
 
 def _said(kind: str, found: dict[str, Any]) -> str:
