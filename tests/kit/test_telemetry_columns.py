@@ -83,7 +83,7 @@ def test_columns_that_are_cut_are_refused_wherever() -> None:
     for end in range(len(table.columns)):
         with pytest.raises(ValueError, match="columns"):
             unpacked(table.columns[:end])
-    with pytest.raises(ValueError, match="other scores"):
+    with pytest.raises(ValueError, match="other sizes of scores"):
         unpacked(table.columns + b"x")
 
 

@@ -8,7 +8,7 @@ from services.kit.tenant_keys import TenantKeys
 from services.logs.domain import Record
 from services.logs.ingest.sealing import Sealing, runs
 from services.logs.ingest.segments import Frame, Position, Segments
-from services.logs.tables import Kept, single
+from services.logs.tables import Kept, records_of
 
 
 def keys_of(home: Path) -> TenantKeys:
@@ -32,4 +32,4 @@ async def frames(home: Path, folder: Path | None = None) -> list[tuple[Frame, li
 
 async def kept(home: Path, folder: Path | None = None) -> list[Record]:
     """All records, in the order in which they came."""
-    return [one for _, records in await frames(home, folder) for one in single(records)]
+    return [one for _, records in await frames(home, folder) for one in records_of(records)]

@@ -129,5 +129,5 @@ def unpacked(columns: bytes) -> Columns:
     at += count * _WIDTH
     ends = list(accumulate(sizes, initial=at))
     if len(columns) != ends[-1]:
-        raise ValueError("the sizes of scores do not match their bytes")
+        raise ValueError("columns with other sizes of scores than bytes")
     return Columns(ids, spans, times, durations, many, [columns[a:b] for a, b in pairwise(ends)])
