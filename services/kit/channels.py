@@ -1,13 +1,14 @@
 """Channels to services in other processes: calls find an instance, statuses become failures, all have deadlines."""
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from grpc import StatusCode, aio
 
 from services.kit import contract, telemetry
+from services.kit.balancing import Balancer
 from services.kit.breaker import Outcome
 from services.kit.calls import CallTable
 from services.kit.errors import DeadlineExceeded, Disconnected, Failure
@@ -88,6 +89,34 @@ class BalancedChannel:
     async def close(self) -> None:
         """Closes the connections of the pool."""
         await self._pool.close()
+
+
+class SomeChannel(BalancedChannel):
+    """Calls of some instances of a service, by their ids."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        among: Collection[str],
+        calls: CallTable | None = None,
+        by: Balancer[Member] | None = None,
+        chosen: Member | None = None,
+    ) -> None:
+        """`by` chooses among them; None: the balancer of the method. `chosen`: the choice has been made."""
+        super().__init__(pool, calls)
+        self._among, self._by, self._chosen = among, by, chosen
+        # The id of the last instance that was chosen; empty before.
+        self.picked = ""
+
+    async def member(self, seconds: float, path: str) -> Member:
+        by = self._by or self._pool.by(path)
+        found = self._chosen or self._pool.choose(self._among, by) or await self._pool.wait(seconds, self._among, by)
+        self.picked = found.instance.id
+        return found
+
+    def of(self, chosen: Member) -> "SomeChannel":
+        """The channel to an instance that it has chosen."""
+        return SomeChannel(self._pool, self._among, self._calls, chosen=chosen)
 
 
 class RemoteChannel(BalancedChannel):

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 from services.kit.balancing import HEAVIEST, Balancer
 from services.kit.breaker import Rules
 from services.kit.calls import CallTable
-from services.kit.channels import BalancedChannel
-from services.kit.chosen import SomeChannel
+from services.kit.channels import BalancedChannel, SomeChannel
 from services.kit.config import ConfigError
 from services.kit.local import LocalChannel
 from services.kit.member import Connect, Instance, Member, plain

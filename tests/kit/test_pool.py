@@ -11,8 +11,7 @@ import pytest
 
 from services.kit import tasks
 from services.kit.breaker import Rules
-from services.kit.channels import BalancedChannel
-from services.kit.chosen import SomeChannel
+from services.kit.channels import BalancedChannel, SomeChannel
 from services.kit.errors import Code, Disconnected, Failure
 from services.kit.member import Instance, Member, plain
 from services.kit.pool import PATIENCE, Pool

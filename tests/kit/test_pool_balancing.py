@@ -14,8 +14,7 @@ from services.kit.breaker import Rules
 from services.kit.cache import Cache, NearCache
 from services.kit.cache_redis import RedisCache
 from services.kit.calls import CallTable
-from services.kit.channels import BalancedChannel
-from services.kit.chosen import SomeChannel
+from services.kit.channels import BalancedChannel, SomeChannel
 from services.kit.config import ConfigError
 from services.kit.discovery import Directory, Listed, Source
 from services.kit.discovery_dns import Names
@@ -109,7 +108,7 @@ async def test_one_that_was_chosen_is_called_and_takes_one_turn_only() -> None:
     async with three(Way.ROUND_ROBIN) as (_, pool, _):
         some, called = SomeChannel(pool, ("a", "b")), Counter[str]()
         for _ in range(10):
-            called[await who(some.by(await some.member(1, PATH)))] += 1
+            called[await who(some.of(await some.member(1, PATH)))] += 1
 
         assert called == {"a": 5, "b": 5}
 

@@ -15,8 +15,7 @@ from services.gateway.traffic.joining import Joined, join, split
 from services.kit.app import Runtime
 from services.kit.auth import Principal, Scope
 from services.kit.balancing import Balancer
-from services.kit.channels import Metadata, framed
-from services.kit.chosen import SomeChannel
+from services.kit.channels import Metadata, SomeChannel, framed
 from services.kit.errors import Disconnected, Failure, Internal, NotFound, Unavailable
 from services.kit.frames import Line, Lines
 from services.kit.member import Member
@@ -167,7 +166,7 @@ class RemoteEngines:
         if line and member:
             reply = _DECODE(await framed(line, member, metadata, request.SerializeToString(), timeout))
         else:
-            chosen = channel.by(member) if member else channel
+            chosen = channel.of(member) if member else channel
             call = chosen.unary_unary(_PATH, _ENCODE, _DECODE)
             reply = await call(request, timeout=timeout, metadata=metadata)
         if table and reply.joined:
