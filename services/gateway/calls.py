@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 
 from aimass.v1 import options_pb2
-from services.gateway.access import guests
+from services.gateway.access.caller import calling
 from services.gateway.access.service import AccessService
 from services.gateway.charging import Charge
 from services.gateway.ledger.longwork import Carry, LongWork
@@ -20,7 +20,6 @@ from services.gateway.narrowing import acting
 from services.gateway.overload import gate as gates
 from services.gateway.overload.gate import Gate, Passage
 from services.gateway.overload.priority import HEADER, lowered, priority
-from services.gateway.policies.guard import calling_from
 from services.gateway.privacy.cleaner import Cleaner
 from services.gateway.retries import ATTEMPT, Retries
 from services.kit import contract
@@ -145,7 +144,7 @@ class Calls:
         """The reply, and whether it is the repeated answer to an idempotency key. Raises Failure."""
         outcome = "internal"
         try:
-            with guests.speaking(caller.principal), calling_from(caller.address):
+            with calling(caller.principal, caller.address):
                 reply, trailers = await self._answer(method, self.owner(method, request), request, caller, timeout)
             reply = await self._cleaner.answer(method, reply, caller.principal.scope.tenant)
             decoded = decode(reply)

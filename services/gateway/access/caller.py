@@ -1,7 +1,7 @@
-"""Callers without a key: all that they may, carried from the door to a use case of the gateway.
+"""The caller of a use case of the gateway: what its token does not carry.
 
 The token of a call has only the permissions that the called service needs. A use case that hands out rights needs all
-grants of its caller, so inside the gateway they travel beside the call.
+grants of its caller, and one that activates policies its address: inside the gateway they travel beside the call.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from services.gateway.roles.domain import Grant
 from services.kit.auth import Principal
 
-_here: ContextVar["Guest | None"] = ContextVar("guest", default=None)
+_current: ContextVar[tuple[Principal | None, str]] = ContextVar("caller", default=(None, ""))
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,21 @@ class Guest(Principal):
 
 
 @contextlib.contextmanager
-def speaking(principal: Principal) -> Iterator[None]:
+def calling(principal: Principal, address: str) -> Iterator[None]:
     """While a use case of the gateway runs for a principal."""
-    token = _here.set(principal if isinstance(principal, Guest) else None)
+    token = _current.set((principal, address))
     try:
         yield
     finally:
-        _here.reset(token)
+        _current.reset(token)
 
 
 def guest(caller: Principal) -> Guest | None:
     """The guest that a use case runs for, if its caller is one."""
-    found = _here.get()
-    return found if found and (found.id, found.scope) == (caller.id, caller.scope) else None
+    found, _ = _current.get()
+    return found if isinstance(found, Guest) and (found.id, found.scope) == (caller.id, caller.scope) else None
+
+
+def address() -> str:
+    """The address of the caller, as its door gives it; empty when it is not known."""
+    return _current.get()[1]

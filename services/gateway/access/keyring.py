@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from services.gateway.access.caller import Guest
 from services.gateway.access.domain import ApiKey, Signing, Tenant, digest, prefix_of
-from services.gateway.access.guests import Guest
 from services.gateway.access.origin import Origin
 from services.gateway.roles.book import Rolebook
 from services.gateway.roles.domain import Grant, in_project, roles_in, within_objects, within_projects

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from services.gateway.access import events, installation
+from services.gateway.access.caller import guest
 from services.gateway.access.domain import (
     ALL,
     DEFAULT,
@@ -24,7 +25,6 @@ from services.gateway.access.domain import (
     sealed_for,
 )
 from services.gateway.access.following import KeyFollowing
-from services.gateway.access.guests import guest
 from services.gateway.access.installation import Given
 from services.gateway.access.keyring import Keyring
 from services.gateway.access.store import AccessStore

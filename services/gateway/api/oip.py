@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from services.gateway.traffic.domain import INFER
 from services.gateway.traffic.domain.tensors import TensorSpec
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure
 
-INFER = "models.infer"
 PLATFORM = "onnxruntime_onnx"
 DEADLINE = 30.0  # seconds for a prediction when the caller names none
 

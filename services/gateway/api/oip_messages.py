@@ -11,7 +11,9 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
-SERVICE = "inference.GRPCInferenceService"
+from services.gateway.traffic import domain
+
+SERVICE = domain.SERVICE
 
 
 @cache

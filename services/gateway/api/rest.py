@@ -65,7 +65,7 @@ class Rest:
         if method.policy.cost > 1 and request.charge:  # the edge has taken the token that every request costs
             await request.charge.more(method.policy.cost - 1, method.policy.costly)
         own = request.principal, request.request_id, request.address
-        caller = Caller(*own, passed_metadata(_reader(request)), request.charge)
+        caller = Caller(*own, passed_metadata(lambda name: request.find_header(name) or ""), request.charge)
         name, tenant = f"{request.method} {entry.template}", request.principal.scope.tenant
         with telemetry.span(name, caller.trace, telemetry.Kind.SERVER, tenant=tenant) as span:
             offers = _offers(method)
@@ -210,10 +210,6 @@ def _offers(method: Method) -> tuple[str, ...]:
 
 def _decoder(method: Method) -> Callable[[bytes], Any]:
     return GetMessageClass(method.gives).FromString
-
-
-def _reader(request: Request) -> Callable[[str], str]:
-    return lambda name: request.header(name.encode())
 
 
 async def _unless_gone(call: Awaitable[Any], receive: body.Receive) -> Any:

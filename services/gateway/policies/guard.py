@@ -1,14 +1,13 @@
 """Checks requests against the active policies of their tenant."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from services.gateway.policies.domain.compiled import Compiled, peer
 from services.gateway.policies.domain.doubts import Kind
 from services.gateway.policies.domain.rules import Facts
+from services.gateway.traffic.domain import INFER, SERVICE
 from services.gateway.traffic.domain.routing import Pinned
 from services.gateway.traffic.service import Query
 from services.kit import contract
@@ -16,22 +15,8 @@ from services.kit.auth import Principal
 from services.kit.contract import Method
 from services.kit.errors import Forbidden
 
-INFER = "models.infer"
-INFERENCE = "inference.GRPCInferenceService"
-# The address of the caller that a use case of the gateway runs for.
-calling: ContextVar[str] = ContextVar("calling", default="")
 Refused = Callable[[Principal, str, Facts, str], None]
 Decided = Callable[[str, Facts, str, int], None]
-
-
-@contextlib.contextmanager
-def calling_from(address: str) -> Iterator[None]:
-    """While a use case of the gateway runs for a call from an address."""
-    token = calling.set(address)
-    try:
-        yield
-    finally:
-        calling.reset(token)
 
 
 class Guard:
@@ -50,7 +35,7 @@ class Guard:
             query.caller,
             query.address,
             permission=INFER,
-            method=f"{INFERENCE}/{method}",
+            method=f"{SERVICE}/{method}",
             thing=f"models/{pinned.model}",
             labels=pinned.version.labels,
             rows=max([tensor.shape[0] for tensor in query.inputs if tensor.shape], default=0),
@@ -95,7 +80,7 @@ def kinds() -> Sequence[Kind]:
     public = [method for method in contract.all_methods().values() if method.public]
     calls = [Kind(m.policy.permission, m.path[1:], m.policy.resource, m.policy.cost or 1) for m in public]
     models = ("ModelInfer", "ModelReady", "ModelMetadata")
-    return [*calls, *(Kind(INFER, f"{INFERENCE}/{name}", "models/{model}", prediction=True) for name in models)]
+    return [*calls, *(Kind(INFER, f"{SERVICE}/{name}", "models/{model}", prediction=True) for name in models)]
 
 
 def refusal(rule: str) -> Forbidden:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from services.gateway.access.guests import guest
+from services.gateway.access.caller import address, guest
 from services.gateway.access.keyring import Keyring
 from services.gateway.following import Following
 from services.gateway.policies import events
@@ -15,11 +15,12 @@ from services.gateway.policies.domain.compiled import Compiled, peer
 from services.gateway.policies.domain.doubts import Kind, doubts
 from services.gateway.policies.domain.rules import Active, Decision, Example, Facts, Rule, Version
 from services.gateway.policies.domain.trace import Trace, trace
-from services.gateway.policies.guard import INFER, Guard, Refused, calling
+from services.gateway.policies.guard import Guard, Refused
 from services.gateway.policies.recorder import EVERY, Recorder
 from services.gateway.policies.store.decisions import DecisionStore
 from services.gateway.policies.store.versions import PolicyStore
 from services.gateway.roles.domain import Grant, here, roles_in
+from services.gateway.traffic.domain import INFER
 from services.kit import pages
 from services.kit.auth import Principal, Scope, grants, matches
 from services.kit.db import Once
@@ -203,19 +204,19 @@ class Policies:
         if wrong := failed(version, now):
             names = ", ".join(one.example.name for one in wrong)
             raise FailedPrecondition(f"policies version {number} is not what its examples say: {names}")
-        if rule := await asyncio.to_thread(locking, version.rules, self._speaking(caller, now)):
+        if rule := await asyncio.to_thread(locking, version.rules, self._activation(caller, now)):
             raise FailedPrecondition(f"the rule {rule} would refuse you to activate another version")
         wanted = Active(version.tenant, number, caller.id, now)
         active = await self._store.activate(wanted, etag, events.changed)
         self._take(active, version.rules)
         return active
 
-    def _speaking(self, caller: Principal, now: datetime) -> Facts:
-        """A caller who activates policies."""
+    def _activation(self, caller: Principal, now: datetime) -> Facts:
+        """The request of a caller that activates policies."""
         found = guest(caller)
         roles, groups = (found.roles, found.groups) if found else (self._roles(caller.id, caller.scope), ())
-        project, address = caller.scope.project, peer(calling.get())
-        return Facts(caller.id, ACTIVATE, now, _METHOD, "policies/1", project, roles, groups, {}, address)
+        project, where = caller.scope.project, peer(address())
+        return Facts(caller.id, ACTIVATE, now, _METHOD, "policies/1", project, roles, groups, {}, where)
 
     def _roles(self, principal: str, scope: Scope) -> tuple[str, ...]:
         return roles_in(self._keyring().given(scope.tenant, principal), scope.project)
