@@ -61,10 +61,10 @@ class Certificate:
             self._context, self._pems = self._load()
         except (OSError, ssl.SSLError) as error:
             # One file after the other is replaced: what does not fit now may fit at the next connection.
-            log.warning("the public certificate stays as it was: %s", _reason(error))
+            log.warning("the public certificate is not loaded: %s", _reason(error))
             return
         self._stamp = stamp
-        log.info("the public certificate is taken over from %s", self._files[0])
+        log.info("the public certificate is loaded from %s", self._files[0])
 
     def _load(self) -> tuple[ssl.SSLContext, _Pems]:
         certificate, key = self._files

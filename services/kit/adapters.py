@@ -1,4 +1,4 @@
-"""Which adapter of a port an installation uses: its settings say so by URLs. A far one is imported when chosen."""
+"""Chooses the adapter of each port by the URL in its setting. Far adapters are imported only when chosen."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class Storage(NamedTuple):
-    """Where bytes are kept; when that is a bucket, it and a folder of this machine for what is on its way to it.
+    """The stores of bytes. `bucket` is set if they are on S3, and `passing` is then the local folder for uploads to it.
 
-    `keys` are those of tenants; None where bytes lie plain. `destroyed` says whose are destroyed, and `forget` drops
-    what there is of such a tenant.
+    `keys` are the tenant keys; None if bytes are stored in plain. `destroyed` returns the shredded tenants, and
+    `forget` deletes what is stored of one.
     """
 
     blobs: Blobs
@@ -43,7 +43,7 @@ class Storage(NamedTuple):
 
 
 def credentials(settings: Installation) -> "Credentials | None":
-    """What this process shows to others and believes of them; None for plain connections. Raises ConfigError."""
+    """The certificate of this process and the authority that it trusts; None without TLS. Raises ConfigError."""
     if settings.tls_dir is None:
         return None
     from services.kit.tls import Credentials
@@ -52,7 +52,7 @@ def credentials(settings: Installation) -> "Credentials | None":
 
 
 def bus(settings: Installation, identity: Identity, service: str, credentials: "Credentials | None") -> Bus:
-    """Where events go, for a process that speaks as a service. Raises ConfigError for a URL that nothing serves."""
+    """The bus, for a process that speaks as `service`. Raises ConfigError for an unknown URL."""
     url = settings.bus_url.get_secret_value()
     scheme = url.partition("://")[0]
     if not url:
@@ -69,7 +69,7 @@ def bus(settings: Installation, identity: Identity, service: str, credentials: "
 
 
 def collector(env: Mapping[str, str], process: str, instance: str) -> "Collector | None":
-    """Where telemetry goes beside the log centre, as the variables OTEL_* say. Raises ConfigError."""
+    """The collector that the variables OTEL_* name; None if they name none. Raises ConfigError."""
     if not any(value and variable.startswith("OTEL_") for variable, value in env.items()):
         return None
     from services.kit.telemetry.collectors import collector
@@ -78,7 +78,7 @@ def collector(env: Mapping[str, str], process: str, instance: str) -> "Collector
 
 
 def cache(settings: Installation) -> Cache:
-    """Where counters, leases and small values are. Raises ConfigError for a URL that nothing serves."""
+    """The cache of counters, leases and small values. Raises ConfigError for an unknown URL."""
     url = settings.cache_url.get_secret_value()
     return redis(url, settings) if url else NearCache()
 
@@ -93,16 +93,16 @@ def redis(url: str, settings: Installation) -> Cache:
 
 
 def vault(settings: Installation) -> Vault:
-    """What seals secrets. Raises ConfigError for a key that is none."""
+    """The vault with the secrets keys. Raises ConfigError for an invalid key."""
     given, old = settings.secrets_key.get_secret_value(), settings.secrets_old_keys.get_secret_value()
     return Vault(settings.home.resolve() / "keys", given, old)
 
 
 def storage(settings: Installation, sealing: Vault | None = None) -> Storage:
-    """Where bytes are kept, under keys of their tenants; without `sealing`, of the settings' vault.
+    """The stores of bytes, encrypted under tenant keys, which `sealing` or the vault of the settings wraps.
 
-    In a bucket they lie plain where the settings name no key, as other processes could not open what one in a home
-    folder seals. Raises ConfigError for a URL that nothing serves.
+    In a bucket bytes are stored in plain if the settings have no secrets key: other processes could not decrypt what is
+    encrypted with a key in a home folder. Raises ConfigError for an unknown URL.
     """
     home, url, sealing = settings.home.resolve(), settings.blobs_url.get_secret_value(), sealing or vault(settings)
     if not url:
@@ -138,7 +138,7 @@ def storage(settings: Installation, sealing: Vault | None = None) -> Storage:
 
 
 def source(settings: Installation, identity: Identity) -> Source:
-    """Who says where services are. Raises ConfigError for a URL that nothing serves."""
+    """The source of discovery. Raises ConfigError for an unknown URL."""
     url = settings.discovery_url.get_secret_value()
     kind, _, rest = url.partition(":")
     if kind in ("", "static"):

@@ -1,7 +1,7 @@
-"""A token bucket that several holders share: each gets a slice of it to spend on its own, and none is spent twice.
+"""A token bucket that several holders share: each takes slices in advance, and no token is spent twice.
 
-What a holder may still spend counts against the burst, so over any time t all holders together spend at most
-burst + rate * t. A slice ends after its seconds; what is left of it then is lost unless the holder handed it back.
+Unspent tokens of slices count against the burst, so over any time t all holders together spend at most
+burst + rate * t. A slice expires; its unspent tokens are then lost unless the holder has handed them back.
 """
 
 import math
@@ -12,33 +12,33 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a holder asks for, and what it says of what it has."""
+    """What a holder wants, and what it still has."""
 
     holder: str
-    # Rises with every claim of the holder: one that comes late, behind a later one, does nothing.
+    # Grows with every claim of the holder: a claim that arrives after a later one has no effect.
     number: int
     rate: float
     burst: float
-    # Tokens it would take, and with how few it would do; none wanted: it only hands back.
+    # Tokens that it wants, and the least that it needs; if it wants none, it only hands back.
     want: float = 0.0
     least: float = 0.0
-    # Of what it was granted before: tokens that it keeps, and tokens that it hands back.
+    # Of its earlier slices: tokens that it keeps, and tokens that it hands back.
     left: float = 0.0
     back: float = 0.0
-    # How long it may spend what it holds, counted from before it asked.
+    # How long it may spend the slice, from before it asked.
     seconds: float = 5.0
-    # The cache as the holder last saw it. Where the cache has begun anew since, there are at most `view` tokens.
+    # The epoch of the cache as last seen. If the cache was emptied since, there are at most `view` tokens.
     epoch: str = ""
     view: float = math.inf
 
 
 class Grant(NamedTuple):
-    """What a claim got."""
+    """The answer to a claim."""
 
     granted: float
-    # What is left for all; the bucket is full again after (burst - tokens) / rate seconds.
+    # Tokens left in the bucket, which is full after (burst - tokens) / rate seconds.
     tokens: float
-    # Seconds until `least` tokens may be there; 0 when they were.
+    # Seconds until `least` tokens may be there; 0 if they were.
     retry_after: float
     epoch: str
 
@@ -52,11 +52,11 @@ class Pot:
         self._held: dict[str, tuple[float, float, int]] = {}
 
     def claim(self, claim: Claim, now: float, epoch: str) -> Grant:
-        """Grants what there is. `now` are seconds of the clock that all claims are told by."""
+        """Grants the tokens that there are. `now` is in seconds of the cache's clock."""
         return claim_all([(self, claim)], now, epoch)[0]
 
     def _look(self, claim: Claim, now: float, epoch: str) -> tuple[float, float]:
-        """The tokens that a claim finds, and the seconds until it finds enough; below 0: a later claim came first."""
+        """The tokens for a claim, and the seconds until there are enough; below 0: a later claim came first."""
         held = self._pass(claim, now)
         amount, _, number = self._held.get(claim.holder, (0.0, 0.0, 0))
         if number >= claim.number:
@@ -79,13 +79,13 @@ class Pot:
         self._held[claim.holder] = claim.left + granted, now + claim.seconds, claim.number
 
     def idle(self, rate: float, burst: float, now: float) -> bool:
-        """Whether it is the same as a new one."""
+        """Whether it is full and no slice is held."""
         return all(until <= now for _, until, _ in self._held.values()) and (
             self._tokens + (now - self._at) * rate >= burst
         )
 
     def _pass(self, claim: Claim, now: float) -> float:
-        """Refills up to now, with slices ending on the way; returns what is held by all."""
+        """Refills up to now and removes expired slices; returns the tokens in slices."""
         if back := max(0.0, self._at - now):  # a clock that was set back must not make slices last longer
             self._at = now
             self._held = {h: (amount, until - back, n) for h, (amount, until, n) in self._held.items()}
@@ -105,7 +105,7 @@ class Pot:
 
 
 def claim_all(asked: Sequence[tuple[Pot, Claim]], now: float, epoch: str) -> list[Grant]:
-    """Grants of each pot what there is, or nothing of any if one of them has too little. One pot is there once."""
+    """Grants tokens of each pot, or of none if one of them has too few. Pots must be distinct."""
     found = [pot._look(claim, now, epoch) for pot, claim in asked]
     if any(wait < 0 for _, wait in found):
         return [Grant(0.0, tokens, 0.0, epoch) for tokens, _ in found]

@@ -1,5 +1,6 @@
-"""Small shared values: shared buckets, leases, what is remembered for a while. This module holds the port and its near
-adapter, for one process. Nothing in it has to be there tomorrow: what must not be lost is in a database.
+"""The cache of small shared values, which may be lost: shared token buckets, leases, values with an expiry.
+
+This module has the port, and the near adapter for one process.
 """
 
 import time
@@ -13,28 +14,28 @@ _PRUNE_EVERY = 60.0  # seconds
 
 
 class Cache(Protocol):
-    """Values by name. Any text is a safe name. Times are seconds by the clock of the cache.
+    """Values by name. Any text is a valid name. Times are seconds by the clock of the cache.
 
-    Every call raises unavailable soon when the cache is away, and at once when it is known to be.
+    Every call raises unavailable: soon if the cache does not answer, at once if it is known not to.
     """
 
-    # Whether it is this process's own: then there is nobody to share with, and it is never away.
+    # Whether it is in this process, not shared, and always available.
     near: bool
 
     @property
     def up(self) -> bool:
-        """Whether calls are tried."""
+        """Whether it is not known to be unavailable."""
 
     @property
     def born(self) -> float:
-        """Unix seconds: since then nothing was forgotten before its time, as far as the last answer told."""
+        """Unix seconds since when no value was lost before its expiry, as of the last answer."""
 
     @property
     def away_since(self) -> float | None:
-        """Unix seconds of this process's clock when the first call failed of those that fail now; None: none fails."""
+        """Unix seconds, by our clock, of the first of the present failures; None if calls succeed."""
 
     async def start(self) -> None:
-        """Connects; goes on when nobody answers. Raises ConfigError for a server that does not fit."""
+        """Connects, or continues without a connection. Raises ConfigError for an unsuitable server."""
 
     async def get(self, key: str) -> bytes | None: ...
 
@@ -43,34 +44,34 @@ class Cache(Protocol):
     async def delete(self, key: str) -> None: ...
 
     async def add(self, key: str, seconds: float) -> bool:
-        """Remembers a key; False if it is remembered already. `born` is at least as new as this answer."""
+        """Adds a key; False if it is there already. `born` is then at least as new as this answer."""
 
     async def announce(self, group: str, member: str, value: bytes, seconds: float) -> None:
-        """Says for a while that a member is there; again before the time is over, and with what is true by then."""
+        """Sets the value of a member of a group, until it expires. To be repeated before that."""
 
     async def withdraw(self, group: str, member: str) -> None: ...
 
     async def members(self, group: str) -> dict[str, bytes]:
-        """Who is there, with what they said."""
+        """The members of a group, with their values."""
 
     async def take(self, key: str, claim: Claim) -> Grant:
-        """A slice of a shared bucket, which is full when first used."""
+        """A slice of a shared token bucket, which is full when it is first used."""
 
     async def take_all(self, claims: Sequence[tuple[str, Claim]]) -> list[Grant]:
-        """Slices of some shared buckets, or none of any if one of them has too little."""
+        """Slices of several shared token buckets, or none if one of them has too few tokens."""
 
     async def close(self) -> None: ...
 
 
 class NearCache:
-    """In the memory of this process: a restart begins anew, and `born` says so."""
+    """The cache in the memory of this process."""
 
     near = True
     up = True
     away_since = None
 
     def __init__(self, clock: Callable[[], float] = time.time, most: int = 100_000) -> None:
-        """`clock` gives Unix seconds; no more than `most` names of each kind are kept."""
+        """`clock` returns Unix seconds; at most `most` names of each kind are stored."""
         self._clock, self._most = clock, most
         self._pruned = self.born = clock()
         self._values: dict[str, tuple[bytes, float]] = {}
@@ -78,7 +79,7 @@ class NearCache:
         self._pots: dict[str, tuple[Pot, float, float]] = {}
 
     async def start(self) -> None:
-        """There is nothing to connect to."""
+        """Does nothing."""
 
     async def get(self, key: str) -> bytes | None:
         value, until = self._values.get(f"v{key}", (None, 0.0))
@@ -122,13 +123,13 @@ class NearCache:
         return claim_all(asked, now, str(self.born))
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing."""
 
     def _keep(self, key: str, value: bytes, seconds: float) -> None:
         self._prune()
         if key not in self._values and len(self._values) >= self._most:
-            # Forgetting what was promised to be remembered would let a replay in.
-            raise Unavailable(f"the cache is full: it keeps {self._most} values", retry_after=_PRUNE_EVERY)
+            # Dropping a value before its expiry would allow a replay.
+            raise Unavailable(f"the cache is full: it has {self._most} values", retry_after=_PRUNE_EVERY)
         self._values[key] = value, self._clock() + seconds
 
     def _prune(self) -> None:

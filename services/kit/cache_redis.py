@@ -1,4 +1,4 @@
-"""The cache on Redis, for several processes. It answers within its budget or is away: nobody waits for it."""
+"""The cache on Redis, for several processes. A call that takes longer than its time limit counts as a failure."""
 
 import asyncio
 import contextlib
@@ -25,13 +25,13 @@ from services.kit.tasks import cancel, keep_running
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 OLDEST = 7  # the first major version whose scripts may read the clock before they write, and whose ACL knows hashes
-TAKE_BUDGET = 0.025  # seconds that a request may lose to the shared buckets
+TAKE_BUDGET = 0.025  # seconds that a request may wait for shared token buckets
 _APART = 5.0  # seconds
 _BUDGET, _CONNECT, _CONNECTIONS = 1.0, 2.0, 32  # seconds of all else, and of the start; connections at a time
 
 
 class _Unfit(RedisError):
-    """A server that must not be used."""
+    """The server is unsuitable."""
 
 
 class RedisCache:
@@ -40,7 +40,7 @@ class RedisCache:
     near = False
 
     def __init__(self, url: str, tls: Path | None = None, any_version: bool = False, budget: float = TAKE_BUDGET):
-        """`tls` is a folder with ca.pem, cert.pem and key.pem. Raises ConfigError for an address that is none."""
+        """`tls` is a folder with ca.pem, cert.pem and key.pem. Raises ConfigError for an invalid address."""
         self._outage, self._any_version, self._budget = Outage(), any_version, budget
         self._started_at, self._marker, self._run = 0.0, 0.0, ""
         self._probing: asyncio.Task[None] | None = None
@@ -71,7 +71,7 @@ class RedisCache:
             raise ConfigError(str(error)) from None
         except (RedisError, OSError) as error:
             while not self._failed(error):
-                pass  # known to be away: the first requests lose no time to it
+                pass  # known to be unavailable: the first requests do not wait for it
 
     async def get(self, key: str) -> bytes | None:
         found = await self._ask(lambda: self._redis.get(name("value", key)))
@@ -87,7 +87,7 @@ class RedisCache:
         added, epoch, now = await self._run_script(cache_scripts.ADD, [name("once", key)], [milliseconds(seconds)])
         self._marker = float(epoch)
         if abs(float(now) - time.time()) > _APART:  # what it remembers may have ended before its time
-            raise Unavailable("the clock of redis is not ours", retry_after=1.0)
+            raise Unavailable("the clock of redis differs from ours by more than 5 s", retry_after=1.0)
         return bool(added)
 
     async def announce(self, group: str, member: str, value: bytes, seconds: float) -> None:
@@ -131,7 +131,7 @@ class RedisCache:
 
     async def _ask(self, work: Callable[[], Awaitable[T]], budget: float = _BUDGET) -> T:
         if self._outage.away:
-            raise Unavailable("redis is away", retry_after=1.0)
+            raise Unavailable("redis is unavailable", retry_after=1.0)
         try:
             async with asyncio.timeout(budget):
                 found = await work()
@@ -144,13 +144,13 @@ class RedisCache:
     def _failed(self, error: Exception) -> bool:
         if not self._outage.failed():
             return False
-        log.warning("redis is away: %s", str(error) or type(error).__name__)
+        log.warning("redis is unavailable: %s", str(error) or type(error).__name__)
         if self._probing is None or self._probing.done():
             self._probing = asyncio.get_running_loop().create_task(keep_running(self._probe))
         return True
 
     async def _probe(self) -> None:
-        """Looks for the server until it answers; no request is spent on it."""
+        """Pings the server until it answers, so that no request has to wait for it."""
         while self._outage.away:
             await asyncio.sleep(self._outage.pause())
             with contextlib.suppress(RedisError, OSError):
@@ -158,7 +158,7 @@ class RedisCache:
                 async with asyncio.timeout(_BUDGET):
                     await self._look()
                 self._outage.worked()
-        log.warning("redis is back")
+        log.warning("redis is available again")
 
     async def _look(self) -> None:
         for script in HASHES:
@@ -166,7 +166,7 @@ class RedisCache:
         self._marker = float(await self._redis.evalsha(HASHES[cache_scripts.BORN], 1, MARKER))
 
     async def _greet(self, connection: AbstractConnection) -> None:
-        """Asks each new connection what it leads to: a server that was started again breaks the old ones."""
+        """Checks the server of each new connection: it may have been restarted or replaced."""
         try:
             await connection.on_connect()
             await connection.send_command("INFO")

@@ -1,7 +1,7 @@
-"""What Redis runs for us. Names and values come as KEYS and ARGV only; nothing of a caller ever becomes program text.
+"""The Lua scripts for Redis. Names and values are only in KEYS and ARGV, never in the text of a script.
 
-The last key of each script is the marker: it says since when Redis forgets nothing. Where it is missing, Redis has been
-emptied, and the script that notices makes a new one.
+The last key of each script is the marker, which has the time since when Redis has lost nothing. If it is missing, Redis
+has been emptied, and the script creates a new one.
 """
 
 import hashlib
@@ -151,7 +151,7 @@ def said(claims: Sequence[tuple[str, Claim]], run: str) -> list[Any]:
 
 
 def granted(reply: Sequence[bytes], run: str) -> list[Grant]:
-    """What TAKE answers."""
+    """The grants in the answer of TAKE."""
     *found, marker = reply
     numbers, epoch = list(map(float, found)), f"{run}/{marker.decode()}"
     shown = zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
@@ -159,17 +159,17 @@ def granted(reply: Sequence[bytes], run: str) -> list[Grant]:
 
 
 def name(kind: str, key: str) -> bytes:
-    """The key of a thing of a kind; any text is a safe one."""
+    """The key for a name of a kind. Any text is a valid name."""
     return f"aimass:{kind}:".encode() + text_bytes(key)
 
 
 def group_names(group: str) -> list[bytes]:
-    """The two keys of a group: what its members said, and until when."""
+    """The two keys of a group: the values of its members, and their expiry."""
     return [name("members", group), name("until", group)]
 
 
 def text_bytes(text: str) -> bytes:
-    """Any text as bytes, also one that is no Unicode."""
+    """Any text as bytes, also with lone surrogates."""
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -179,7 +179,7 @@ def milliseconds(seconds: float) -> int:
 
 
 def permissions() -> str:
-    """What a Redis user of the house needs and no more, as ACL rules: our keys, and of scripts only ours."""
+    """The ACL rules for our Redis user: our keys, and only our scripts."""
     scripts = " ".join(f"+evalsha|{digest}" for digest in HASHES.values())
     inside = "+get +set +del +hget +hset +hdel +hgetall +zadd +zrem +zrangebyscore +pexpire +time"
     return f"resetkeys ~aimass:* resetchannels -@all +select +info +ping +script|load {inside} {scripts}"

@@ -20,9 +20,9 @@ from services.kit.outliers import EjectionRules
 from services.kit.tally import CheckRules
 from services.kit.toml_table import TomlTable
 
-_LOOK = 0.5  # seconds between two looks at the file
+_LOOK = 0.5  # seconds between two checks of the file
 EVERYONE = "*"
-# The services that a caller may be, as its certificate says; None when the call came by no wire, or by a plain one.
+# The services that the caller's certificate names; None for calls without TLS or in the same process.
 Peer = frozenset[str] | None
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 
@@ -37,7 +37,7 @@ class _Entry(BaseModel):
 
 
 class BreakerRules(BaseModel):
-    """When the breaker of an instance opens and for how long; what is None stays as it is built. Times in seconds."""
+    """When the breaker of an instance opens, and for how long; None: the default. Times in seconds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
@@ -61,22 +61,22 @@ class _Table(BaseModel):
 
 
 class CallTable:
-    """What holds for a call. Patterns: `aimass.v1.Models/GetModel`, `aimass.v1.Models/*`, `*`; the closer one wins."""
+    """The rules of calls, by the most specific pattern: `aimass.v1.Models/GetModel`, `aimass.v1.Models/*`, `*`."""
 
     def __init__(self, file: Path | None = None) -> None:
-        """Without a file the contract's word holds. Raises ConfigError for a file that is no table."""
-        self._table = TomlTable("the table of calls", "AIMASS_CALLS_FILE", file, _Table, _wrong) if file else None
+        """Without a file the rules are those of the contract. Raises ConfigError for an invalid file."""
+        self._table = TomlTable("the calls file", "AIMASS_CALLS_FILE", file, _Table, _wrong) if file else None
         self._said = self._table.said if self._table else _Table.model_construct()
         self._known: dict[str, tuple[float, frozenset[str] | None]] = {}
 
     def deadline(self, method: Method) -> float:
-        """The longest that a call may take, in seconds."""
+        """Seconds that a call may take."""
         return self._find(method)[0]
 
     def admit(self, method: Method, principal: Principal, peer: Peer) -> None:
         """Raises forbidden for a caller that may not call the method, or whose token does not fit its certificate."""
         if not principal.id.startswith(("service:", "key:", "user:")):
-            raise Forbidden("the token is neither for a service nor for a key or a user")
+            raise Forbidden("the token must be for a service, a key or a user")
         caller = caller_of(principal)
         if peer is not None and caller not in peer:
             raise Forbidden(f"the certificate is not that of {caller}")
@@ -85,12 +85,12 @@ class CallTable:
             raise Forbidden(f"{caller} may not call {method.path[1:]}")
 
     def breaker(self, service: str) -> Mapping[str, Any]:
-        """What is said of the breakers of a service's instances, by the name of the rule."""
+        """The breaker rules of a service that are set, by name."""
         rules = self._said.breakers.get(service) or self._said.breakers.get(EVERYONE) or BreakerRules()
         return rules.model_dump(exclude_none=True)
 
     def balancing(self, service: str, path: str) -> tuple[str, Way]:
-        """The entry that says how the instance for a call is chosen, and how. Routes of one entry share turns."""
+        """The entry for the balancing of a call, and its way. Methods of one entry share a round robin."""
         said = self._said.balancing
         for entry in (path[1:], f"{path[1:].partition('/')[0]}/*", service, EVERYONE):
             if entry in said:
@@ -98,15 +98,15 @@ class CallTable:
         return "", Way.POWER_OF_TWO
 
     def check(self, service: str) -> CheckRules | None:
-        """How the instances of a service are checked; None: not at all."""
+        """The health checks of a service's instances; None: none."""
         return self._said.checks.get(service) or self._said.checks.get(EVERYONE)
 
     def ejection(self, service: str) -> EjectionRules:
-        """When an instance of a service is left out because it stands out."""
+        """When an instance of a service is ejected."""
         return self._said.ejection.get(service) or self._said.ejection.get(EVERYONE) or EjectionRules()
 
     async def watch(self, changed: Callable[[], None] = lambda: None) -> None:
-        """Takes over what the file says, for ever. A file that is no table is named in the log and changes nothing."""
+        """Reads the file again when it changes. An invalid file is logged and changes nothing."""
         while self._table:
             await asyncio.sleep(_LOOK)
             if self._table.look():
@@ -138,7 +138,7 @@ def _wrong(said: _Table) -> str:
 
 
 def _unknown(said: _Table) -> set[str]:
-    """Names of what does not exist: a typing error must not pass for a rule."""
+    """Names of unknown methods and services, such as typing errors."""
     paths = {method.path[1:] for method in contract.all_methods().values()}
     patterns = {EVERYONE, *paths, *(f"{path.partition('/')[0]}/*" for path in paths)}
     services = {method.owner for method in contract.all_methods().values()} - {ANY} | {EVERYONE}

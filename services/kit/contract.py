@@ -19,7 +19,7 @@ import aimass.v1
 from aimass.v1 import options_pb2
 
 ANY = "any"  # the owner of a service that every service has
-HTTP_BODY = "google.api.HttpBody"  # the message whose bytes travel as they are
+HTTP_BODY = "google.api.HttpBody"  # the message whose bytes are sent as they are
 _SERVICE, _METHOD, _MESSAGE, _FIELD = 6, 2, 4, 2  # field numbers in FileDescriptorProto and below
 
 
@@ -65,7 +65,7 @@ class Method:
 
     @cached_property
     def deadline(self) -> float:
-        """The longest a call may take, in seconds."""
+        """Seconds that a call may take."""
         return self.policy.deadline.seconds + self.policy.deadline.nanos / 1e9 or 10.0
 
     @property
@@ -78,20 +78,20 @@ class Method:
 
     @cached_property
     def shows_secret(self) -> bool:
-        """Its answer has a secret, which nothing may keep as it is."""
+        """Its answer has a secret, which must not be stored or logged in plain."""
         return any(field.GetOptions().Extensions[options_pb2.field].secret for field in self.gives.fields)
 
     @property
     def long_work(self) -> bool:
-        """It answers with an operation."""
+        """It starts an operation."""
         return self.gives.full_name == "aimass.v1.Operation" and not self.path.startswith("/aimass.v1.Operations/")
 
     def thing(self, request: Message) -> str:
-        """The one object that a right on some objects has to be for; empty: the right on all is needed."""
+        """The object on which a permission on some objects suffices; empty: permission on all is needed."""
         return "" if self.policy.names_others else self.about(request)
 
     def about(self, request: Message) -> str:
-        """The object that a call names first, whatever it names beside; empty: none."""
+        """The first object that a call names, even if it names others; empty: none."""
         named = self._named
         if not named or not all(getattr(request, field) for field in named):
             return ""
@@ -117,7 +117,7 @@ def methods(service: str) -> tuple[Method, ...]:
 
 @cache
 def services() -> tuple[str, ...]:
-    """The full names of all services of the house. Imports every module of the contract."""
+    """The full names of all services of the contract. Imports every module of it."""
     found = []
     for module in pkgutil.iter_modules(aimass.v1.__path__):
         if module.name.endswith("_pb2"):
@@ -128,7 +128,7 @@ def services() -> tuple[str, ...]:
 
 @cache
 def all_methods() -> dict[str, Method]:
-    """Every method of the house by path."""
+    """All methods of the contract, by path."""
     return {method.path: method for service in services() for method in methods(service)}
 
 
@@ -158,13 +158,13 @@ def _name(file: FileDescriptorProto, path: list[int]) -> str:
 
 
 def topic(message: Any) -> str:
-    """Where events of a type (a message descriptor) go: aimass.registry.v1 for those of registry_events.proto."""
+    """The topic of a type of events (a message descriptor): aimass.registry.v1 for those of registry_events.proto."""
     return _topic(message.file.name.rsplit("/", 1)[-1].removesuffix(".proto"))
 
 
 @cache
 def topics() -> tuple[str, ...]:
-    """Where events of any type go. Imports what describes them, so that each is found by its name."""
+    """The topics of all events. Imports their modules, so that each type is found by its name."""
     names = [module.name for module in pkgutil.iter_modules(aimass.v1.__path__) if module.name.endswith("_events_pb2")]
     for name in names:
         importlib.import_module(f"aimass.v1.{name}")

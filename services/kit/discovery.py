@@ -27,19 +27,19 @@ class Source(Protocol):
     leased: bool
 
     def knows(self, service: str) -> bool:
-        """Whether it can say something of a service, now or later."""
+        """Whether it may have instances of a service, now or later."""
 
     async def start(self, told: Callable[[Table], None]) -> None:
-        """Tells the table, and again when it has changed."""
+        """Calls `told` with the table, and again whenever it changes."""
 
     async def announce(self, places: Mapping[str, str]) -> None:
-        """Says that this process hosts services, and where they listen; empty: nowhere."""
+        """Announces the services of this process, and where they listen; empty: nowhere."""
 
     async def withdraw(self) -> None:
-        """Says that this process is leaving: others choose it no more."""
+        """Announces that this process is stopping: others do not call it any more."""
 
     def living(self, service: str) -> frozenset[str]:
-        """The ids of the processes that host a service and have said so lately."""
+        """The ids of the processes that hold a lease for a service."""
 
     async def close(self) -> None:
         """Ends what `start` began."""
@@ -65,13 +65,13 @@ class Listed:
         """The list does not change."""
 
     async def withdraw(self) -> None:
-        """The list stays as it is."""
+        """Does nothing."""
 
     def living(self, service: str) -> frozenset[str]:
         return frozenset()
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing."""
 
 
 def _listed(text: str) -> Instance:
@@ -84,7 +84,7 @@ def _listed(text: str) -> Instance:
 
 
 def pairs(text: str, form: str) -> dict[str, str]:
-    """`registry=...,logs=...` by service. Raises ConfigError that says the form."""
+    """`registry=...,logs=...` by service. Raises ConfigError with the expected form."""
     split = [part.partition("=") for part in text.split(",") if part]
     if not all(name and value for name, _, value in split):
         raise ConfigError(f"AIMASS_DISCOVERY_URL: must be {form}")
@@ -92,9 +92,9 @@ def pairs(text: str, form: str) -> dict[str, str]:
 
 
 def place(listen: str, advertised: str) -> str:
-    """What others call the address where a service listens; empty when it listens nowhere.
+    """The address that others use for a service that listens on `listen`; empty if it does not listen.
 
-    `advertised` stands for every address of this machine; its host name if empty.
+    If it listens on all addresses, the host is `advertised`, or the host name if that is empty.
     """
     host, _, port = listen.rpartition(":")
     every = host in ("", "0.0.0.0", "[::]")
@@ -102,24 +102,24 @@ def place(listen: str, advertised: str) -> str:
 
 
 def _fixed(table: Table) -> dict[str, tuple[Instance, ...]]:
-    """A table that can be compared with another one."""
+    """A table that can be compared."""
     return {service: tuple(instances) for service, instances in table.items()}
 
 
 class Directory:
-    """Channels to services by name. A service of this process is reached without a socket, and by no other way."""
+    """Channels to services by name. A service in this process is always called without a socket."""
 
     def __init__(
         self, hosted: tuple[str, ...], source: Source, connect: Connect = plain, calls: CallTable | None = None
     ) -> None:
-        """`connect` makes a channel to an address of a service; `calls` says what holds for calls."""
+        """`connect` opens a channel to an address of a service; `calls` has the rules of calls."""
         self.local = {name: LocalChannel() for name in hosted}
         self.source, self._connect, self._calls = source, connect, calls or CallTable()
         self._table = _fixed(source.table) if isinstance(source, Listed) else {}
         self._pools: dict[str, Pool] = {}
 
     async def start(self) -> None:
-        """Begins to listen to its source; goes on without when it is away."""
+        """Starts the source; continues if that is unavailable."""
         await self.source.start(self._told)
 
     def _told(self, table: Table) -> None:
@@ -134,7 +134,7 @@ class Directory:
         return service in self.local or self.source.knows(service)
 
     def instances(self, service: str) -> Collection[Instance]:
-        """Those in other processes that can be called."""
+        """The instances in other processes that can be called."""
         return [instance for instance in self._table.get(service, ()) if instance.address]
 
     def living(self, service: str) -> frozenset[str] | None:
@@ -147,7 +147,7 @@ class Directory:
             return None
         if service not in self._pools:
             if not self.source.knows(service):
-                raise ConfigError(f"AIMASS_DISCOVERY_URL: says nothing of {service}")
+                raise ConfigError(f"AIMASS_DISCOVERY_URL: must name {service}")
             ways = partial(self._calls.balancing, service)
             self._pools[service] = Pool(service, self.instances(service), self._connect, self._rules(service), ways)
         return self._pools[service]
@@ -161,15 +161,15 @@ class Directory:
 
     @property
     def pools(self) -> Collection[Pool]:
-        """Those that have been asked for."""
+        """The pools that are in use."""
         return self._pools.values()
 
     def some(self, pool: Pool, among: Collection[str], by: Balancer[Member] | None = None) -> SomeChannel:
-        """A channel to some instances of a pool, by their ids, chosen `by` something else than the table says."""
+        """A channel to some instances of a pool, by their ids, balanced `by` another balancer if given."""
         return SomeChannel(pool, among, self._calls, by)
 
     def rule(self) -> None:
-        """Breakers open, and instances are chosen, as the table of calls says now."""
+        """Applies the present rules of breakers and balancing."""
         for service, pool in self._pools.items():
             pool.rule(self._rules(service))
 
@@ -177,12 +177,12 @@ class Directory:
         return Rules(**self._calls.breaker(service))
 
     def renew(self) -> None:
-        """New connections for new calls, as when certificates have changed."""
+        """Opens new connections for new calls, after certificates have changed."""
         for pool in self._pools.values():
             pool.renew()
 
     async def close(self) -> None:
-        """Closes the connections; calls under way are cut."""
+        """Closes the connections, and cuts calls in flight."""
         await self.source.close()
         for pool in self._pools.values():
             await pool.close()

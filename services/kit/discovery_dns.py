@@ -12,7 +12,7 @@ from services.kit.member import Instance
 from services.kit.tasks import cancel, keep_running
 
 log = logging.getLogger(__name__)
-_EVERY = 3.0  # seconds between two questions
+_EVERY = 3.0  # seconds between two queries
 _LONGEST = 5.0  # seconds that an answer may take
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
@@ -56,7 +56,7 @@ class Names:
 
     async def _look(self) -> None:
         found = await asyncio.gather(*(self._resolved(name) for name in self._names))
-        # A name that has no answer now keeps the addresses that it had.
+        # A name without an answer keeps its last addresses.
         self._table = self._table | {name: there for name, there in zip(self._names, found, strict=True) if there}
 
     async def _resolved(self, name: str) -> list[Instance]:
@@ -68,16 +68,16 @@ class Names:
         except OSError as error:
             if name not in self._failing:
                 self._failing.add(name)
-                log.warning("the addresses of %s are not known: %s", host, str(error) or "no answer in time")
+                log.warning("the addresses of %s cannot be resolved: %s", host, str(error) or "no answer in time")
             return []
         places = [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in addresses]
         return [Instance(place, place) for place in places]
 
     async def announce(self, places: Mapping[str, str]) -> None:
-        """Whoever runs the DNS says who is there."""
+        """Does nothing."""
 
     async def withdraw(self) -> None:
-        """Whoever runs the DNS says who is there."""
+        """Does nothing."""
 
     def living(self, service: str) -> frozenset[str]:
         return frozenset()

@@ -1,8 +1,8 @@
-"""Instances that say themselves where they are: a lease in the shared cache for each service of each process.
+"""Discovery by leases in Redis: each process announces each of its services.
 
-A lease is signed with the key of its process, so write access to the cache alone changes no table. An instance that is
-leaving says so. One that is missing all at once may be one of a cache that was emptied: it stays for a while, and its
-connection tells whether it is there.
+A lease is signed with the key of its process, so write access to the cache does not suffice to forge one. An instance
+that stops withdraws its lease. If a lease vanishes otherwise, the cache may have been emptied: the instance stays for a
+while, and its connection tells whether it is alive.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from services.kit.tasks import cancel, keep_running
 
 log = logging.getLogger(__name__)
 LEASE, _RENEW, _LOOK = 10.0, 3.0, 1.0  # seconds
-_AGAIN = 0.25  # seconds after which something that was not said is said again
+_AGAIN = 0.25  # seconds until a failed write is retried
 # Looks in a row that miss an instance: until it counts as dead, and until it is called no more.
 _DEAD, _GONE = 3, 10
 _GROUP = "discovery"
@@ -38,7 +38,7 @@ class Leases:
     leased = True
 
     def __init__(self, cache: Cache, identity: Identity, look: float = _LOOK, weight: int = 1) -> None:
-        """`cache` is its own: started and closed by it. `weight` is that of this process."""
+        """`cache` is started and closed by it. `weight` is that of this process."""
         self._cache, self._identity, self._every, self._weight = cache, identity, look, weight
         # By service and id: where, and how many looks have missed it.
         self._seen: dict[tuple[str, str], tuple[Instance, int]] = {}
@@ -66,7 +66,7 @@ class Leases:
         try:
             found = await self._cache.members(_GROUP)
         except Failure:
-            return  # what was seen last goes on counting; the cache itself says that it is away
+            return  # the last table stays; the cache logs that it is unavailable
         missed = {key: (instance, misses + 1) for key, (instance, misses) in self._seen.items() if misses < _GONE}
         for member, value in found.items():
             service, _, name = member.partition("/")
@@ -83,7 +83,7 @@ class Leases:
         told(table)
 
     def _believed(self, member: str, value: bytes) -> Any:
-        """What a lease says when the process that it names has signed it."""
+        """The content of a lease; None if it is not signed by the process that it names."""
         try:
             said = orjson.loads(value)
             address, leaving = str(said["address"]), bool(said["leaving"])
@@ -101,7 +101,7 @@ class Leases:
         return None
 
     async def announce(self, places: Mapping[str, str]) -> None:
-        """Returns once it is said, or the cache is known to be away, or has refused for long; then it is said later."""
+        """Writes the leases, at once or, while the cache is unavailable or refuses for long, later."""
         self._places, until = dict(places), time.monotonic() + LEASE
         said = await self._say(leaving=False)
         while not said and self._cache.up and time.monotonic() < until:
@@ -115,7 +115,7 @@ class Leases:
             said = await self._say(leaving=False)
 
     async def _say(self, leaving: bool) -> bool:
-        """Whether all of it was said."""
+        """Writes the leases; whether all succeeded."""
         for service, address in self._places.items():
             member = f"{service}/{self._identity.name}"
             principal = Principal(Scope(SYSTEM), f"service:{service}", ())
@@ -140,7 +140,7 @@ class Leases:
     async def close(self) -> None:
         await cancel(self._renewing)
         await cancel(self._following)
-        with contextlib.suppress(Failure):  # they end by themselves
+        with contextlib.suppress(Failure):  # they expire
             # By now others know; later readers could not verify it, as this process withdraws its key.
             for service in self._left:
                 await self._cache.withdraw(_GROUP, f"{service}/{self._identity.name}")
@@ -150,7 +150,7 @@ class Leases:
 
 def _audience(member: str, address: str, leaving: bool, weight: int) -> str:
     said = f"{_GROUP}/{member}/{address}/{leaving}"
-    return said if weight == 1 else f"{said}/{weight}"  # versions before this one know of no weights
+    return said if weight == 1 else f"{said}/{weight}"  # older versions do not know weights
 
 
 @cache

@@ -1,7 +1,7 @@
-"""The one family of failures that a caller is meant to see, and the only copy of their codes.
+"""The failures that callers see, and the only list of their codes.
 
-A service raises a `Failure`. Each protocol's edge turns it into that protocol's form, and the client side of a wire
-turns it back. Any other exception is a bug: it is logged with its trace and leaves as `internal`.
+A service raises a `Failure`. The edge turns it into the form of its protocol, and the client side turns it back. Any
+other exception is a bug: it is logged with its traceback, and callers get `internal`.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from grpc import StatusCode
 
 
 class Code(Enum):
-    """What went wrong: (gRPC status, HTTP status). Neither status is ever derived from the other."""
+    """The codes: (gRPC status, HTTP status). Neither status is derived from the other."""
 
     UNAUTHENTICATED = (StatusCode.UNAUTHENTICATED, 401)
     TOKEN_INVALID = (StatusCode.UNAUTHENTICATED, 401)
@@ -74,20 +74,20 @@ class Code(Enum):
 
     @property
     def text(self) -> str:
-        """As callers see it: not_found."""
+        """Its name on the wire: not_found."""
         return self.name.lower()
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One rule that a request breaks, and where: a JSON pointer."""
+    """A rule that a request breaks, and a JSON pointer to the place in the request."""
 
     pointer: str
     rule: str
 
 
 class Failure(Exception):
-    """An error that a caller is meant to see: a code and one lower-case sentence that names the thing."""
+    """A failure for the caller: a code, and a lower-case sentence that names the thing and the rule."""
 
     preset: ClassVar[Code | None] = None
     _kinds: ClassVar[dict[Code, type["Failure"]]] = {}
@@ -117,7 +117,7 @@ class Failure(Exception):
         retry_after: float | None = None,
         committed_size: int = 0,
     ) -> "Failure":
-        """The failure for a code's text: how one is rebuilt after a wire. An unknown code is `internal`."""
+        """The failure for the name of a code, as it comes from a wire. An unknown code is `internal`."""
         known = Code.__members__.get(code.upper(), Code.INTERNAL)
         failure = Failure(known, detail, violations, retry_after, committed_size)
         failure.__class__ = Failure._kinds.get(known, Failure)
@@ -135,7 +135,7 @@ class _Preset(Failure):
 
 
 class NotFound(_Preset):
-    """There is no such thing, or it is not the caller's."""
+    """The thing does not exist, or belongs to another tenant."""
 
     preset = Code.NOT_FOUND
 
@@ -176,17 +176,17 @@ class Unauthenticated(_Preset):
 
 
 class Unavailable(_Preset):
-    """The thing cannot be reached for now."""
+    """The thing cannot be reached now."""
 
     preset = Code.UNAVAILABLE
 
 
 class Disconnected(Unavailable):
-    """A call that was sent came to nothing on its way there or back: the other side may have done its work."""
+    """A call was sent, but its connection broke: it may have had its effect."""
 
 
 class DeadlineExceeded(_Preset):
-    """The time that the caller gave is over."""
+    """The caller's deadline has passed."""
 
     preset = Code.DEADLINE_EXCEEDED
 

@@ -20,7 +20,7 @@ class _Bounds(NamedTuple):
     rule: str
 
     def holds(self, value: Any) -> bool:
-        """Whether all that reads such values can read this one."""
+        """Whether the value is in the bounds of every reader."""
         nanos = value.nanos * (-1 if value.seconds < 0 and self.least == -self.most else 1)
         return bool(self.least <= value.seconds <= self.most and 0 <= nanos < 10**9)
 

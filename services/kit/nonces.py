@@ -1,4 +1,4 @@
-"""What was signed is taken once: which nonces were seen, and what holds while nobody can tell."""
+"""Replay protection of signed requests: which nonces were used, also when some of them were lost."""
 
 import hashlib
 import time
@@ -7,17 +7,17 @@ from collections.abc import Callable
 from services.kit.cache import Cache
 from services.kit.errors import Code, Failure, Unavailable
 
-WINDOW = 300.0  # seconds for which a signature is good
+WINDOW = 300.0  # seconds for which a signature is valid
 SKEW = 5.0  # seconds by which clocks may differ
-_STEP = 1.0  # seconds: two looks at two clocks are never at the same moment, so less is no step of one of them
+_STEP = 1.0  # seconds: two clocks are never read at the same moment, so a smaller difference is no step of one of them
 
 
 class Nonces:
-    """Nonces of signers, remembered for as long as a signature is good.
+    """Nonces of signers, stored for as long as a signature is valid.
 
-    Nothing is accepted twice: where the memory has a gap, because the cache is away, was emptied or started again, or a
-    clock was set back, a request from before the gap's end counts as seen. What carries an idempotency key has its one
-    effect by the database, so it may pass where only the memory is missing.
+    No request is accepted twice: if nonces may have been lost, because the cache is unavailable, was emptied or
+    restarted, or a clock was set back, requests from before count as seen. Requests with an idempotency key are
+    accepted even then, since the database gives them one effect.
     """
 
     def __init__(
@@ -28,16 +28,16 @@ class Nonces:
         window: float = WINDOW,
         skew: float = SKEW,
     ):
-        """`now` gives Unix seconds, `ticks` seconds that nobody sets."""
+        """`now` returns Unix seconds, `ticks` seconds of a monotonic clock."""
         self._cache, self._now, self._ticks, self._window, self._skew = cache, now, ticks, window, skew
         self._latest = self._doubt = 0.0
         self._step = max(skew, _STEP)
         self._ahead = now() - ticks()
 
     async def accept(self, signer: str, nonce: str, created: float, keyed: bool) -> None:
-        """Takes a request whose signature is right; `created` are Unix seconds, `keyed` says it has an idempotency key.
+        """Accepts a request with a valid signature; `created` is in Unix seconds, `keyed`: it has an idempotency key.
 
-        Raises signature_stale, replayed, and unavailable where it cannot be told whether it was seen.
+        Raises signature_stale, replayed, and unavailable if it is not known whether it was seen.
         """
         now = self._now()
         self._mark(now)
@@ -53,15 +53,15 @@ class Nonces:
         if not fresh:
             raise Failure(Code.REPLAYED, "the request was seen before")
         if created <= self._cache.born + self._skew:
-            raise _stale("the signature is older than what is remembered of others")
+            raise _stale("the signature is from before nonces were lost: sign the request again")
         if created <= self._doubt and not keyed:
             raise _unsure(max(self._doubt - now, 0.0))
 
     def _mark(self, now: float) -> None:
-        """Sees that the clock was set back: signatures from before that stay good for longer than nonces are kept."""
+        """Notes a clock that was set back: signatures from before stay valid for longer than nonces are stored."""
         ahead = now - self._ticks()
         if ahead < self._ahead - self._step:
-            self._doubt = self._latest + 2 * self._skew  # the newest that anybody may have taken by then
+            self._doubt = self._latest + 2 * self._skew  # the newest that may have been accepted by then
             self._ahead = ahead
         self._ahead = max(self._ahead, ahead)
         self._latest = max(self._latest, now)
@@ -77,4 +77,4 @@ def _stale(detail: str) -> Failure:
 
 
 def _unsure(retry_after: float | None) -> Unavailable:
-    return Unavailable("a repeat cannot be told from a first request for now: send an idempotency-key", (), retry_after)
+    return Unavailable("a replay cannot be recognized now: retry, or send an idempotency-key", (), retry_after)

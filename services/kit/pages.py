@@ -16,7 +16,7 @@ DEFAULT, MOST = 100, 1000
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """Some items and the token of the page after them; empty on the last page."""
+    """The items of a page, and the token of the next one, empty on the last page."""
 
     items: tuple[T, ...]
     next_token: str = ""
@@ -30,12 +30,12 @@ def size(requested: int) -> int:
 
 
 def token(*last: str | int) -> str:
-    """A token that says where a page ended."""
+    """A page token: the position at which a page ended."""
     return base64.urlsafe_b64encode(orjson.dumps(last)).decode().rstrip("=")
 
 
 def after(page_token: str, *kinds: type[str] | type[int]) -> tuple[str | int, ...] | None:
-    """Where the page before ended, or None for the first. Raises invalid_value for a token that was never given out."""
+    """The position at which the previous page ended; None for the first. Raises invalid_value for an unknown token."""
     if not page_token:
         return None
     try:
@@ -44,14 +44,14 @@ def after(page_token: str, *kinds: type[str] | type[int]) -> tuple[str | int, ..
         last = None
     fits = isinstance(last, list) and len(last) == len(kinds)
     if not fits or not all(type(value) is kind for value, kind in zip(last, kinds, strict=True)):
-        raise InvalidValue("page_token is not one that was given out", [Violation("/page_token", "is unknown")])
+        raise InvalidValue("page_token must be one that was returned", [Violation("/page_token", "is unknown")])
     if any(isinstance(value, int) and abs(value) >= 2**63 for value in last):
-        raise InvalidValue("page_token is not one that was given out", [Violation("/page_token", "is unknown")])
+        raise InvalidValue("page_token must be one that was returned", [Violation("/page_token", "is unknown")])
     return tuple(last)
 
 
 def cut(items: Sequence[T], size: int, last: "object") -> Page[T]:
-    """A page of `size` out of items fetched with one more; `last(item)` gives the token's parts as a tuple."""
+    """A page of `size` items from `size` + 1 that were fetched; `last(item)` returns the position as a tuple."""
     if len(items) <= size:
         return Page(tuple(items))
     kept = tuple(items[:size])

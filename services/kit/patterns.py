@@ -1,4 +1,4 @@
-"""The one place where a caller's pattern is compiled: RE2, whose time is linear in the line."""
+"""The only module that compiles patterns of callers: with RE2, which takes time linear in the text."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,21 +14,21 @@ _NAMED = re.compile(r"(?<!\\)\(\?P?<(\w+)>")
 
 @lru_cache(64)
 def compiled(pattern: str) -> Any:
-    """A pattern of RE2. Raises pattern_unsupported, with what RE2 says."""
+    """A compiled pattern. Raises pattern_unsupported, with the error of RE2."""
     import re2
 
     if len(pattern) > _LONGEST:
         raise Failure(Code.PATTERN_UNSUPPORTED, f"the pattern has more than {_LONGEST} characters")
     names = _NAMED.findall(pattern)
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-        # RE2 would take the first and leave the others empty.
+        # RE2 would fill only the first of them.
         raise Failure(Code.PATTERN_UNSUPPORTED, f"the pattern names the group {twice[0][:80]} twice")
     return _compile(pattern, re2.Options())
 
 
 @cache
 def octets(pattern: bytes) -> Any:
-    """A pattern of our own, for text of one byte a character: a place in it is a place in the bytes."""
+    """A pattern of our own, compiled for bytes: positions in a match are those of the bytes."""
     import re2
 
     options = re2.Options()
@@ -53,7 +53,7 @@ def groups(pattern: str) -> frozenset[str]:
 
 
 def picker(pattern: str, names: Sequence[str]) -> Callable[[str], tuple[str | None, ...] | None]:
-    """A function from a line to what the named groups hold, or to None when the whole line does not match."""
+    """A function that returns the named groups of a line, or None if the whole line does not match."""
     expression = compiled(pattern)
     numbers = [expression.groupindex[name] for name in names]
 

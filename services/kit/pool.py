@@ -23,7 +23,7 @@ _LEAVING = 60.0  # seconds that calls of an instance that has left may still tak
 _LINGER = 10.0  # seconds for which it is kept at hand, unless it hangs up
 
 
-# The entry of the table of calls that matches a route, and its way of balancing. Routes of one entry share a balancer.
+# The entry of the calls file that matches a route, and its way of balancing. Routes of one entry share a balancer.
 Ways = Callable[[str], tuple[str, Way]]
 
 

@@ -1,10 +1,10 @@
-"""Takes secrets out of text before it is written anywhere (RELIABILITY A33)."""
+"""Removes secrets from text before it is written anywhere (RELIABILITY A33)."""
 
 import re
 
 REDACTED = "[redacted]"
 _KEYS = r"password|passwd|secret|signing_secret|client_secret|api_key|apikey|access_token|refresh_token|private_key"
-# Each pattern keeps what its first group holds, so that a reader still sees what kind of thing stood there.
+# The first group of each pattern stays, so that a reader sees what kind of secret was removed.
 _PATTERN = re.compile(
     r"(?P<a>\b(?:aim|aimsig|whsec)_)[A-Za-z0-9+/=_.-]{6,}"
     r"|(?P<b>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{6,}"
@@ -16,12 +16,12 @@ _PATTERN = re.compile(
 )
 
 
-# Most of what is looked at are ids, and no pattern fits on what has these letters only.
+# Most texts are ids, and no pattern matches these letters alone.
 _ID = re.compile(r"[0-9a-f-]*\Z")
 
 
 def redact(text: str) -> str:
-    """The text without API keys, webhook secrets, tokens, passwords in URLs and assignments, and private keys."""
+    """The text without API keys, webhook secrets, tokens, private keys, and passwords in URLs and assignments."""
     if _ID.match(text):
         return text
     return _PATTERN.sub(lambda match: f"{match[match.lastgroup or 0]}{REDACTED}", text)

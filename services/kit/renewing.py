@@ -1,4 +1,4 @@
-"""What an old key of the installation has sealed, sealed with the one that seals now, while an old one is given."""
+"""Encrypts secrets anew with the current secrets key, while the settings name an old one."""
 
 import asyncio
 import logging
@@ -9,12 +9,12 @@ from services.kit.errors import Failure
 from services.kit.secrets import Vault
 
 log = logging.getLogger(__name__)
-EVERY = 3600.0  # seconds between two looks
-AGAIN = 10.0  # seconds after one that failed
+EVERY = 3600.0  # seconds between two rounds
+AGAIN = 10.0  # seconds after a round that failed
 
 
 class Kept(NamedTuple):
-    """A secret as it is kept: what it is called in the log, its context, its bytes, and how others take their place."""
+    """An encrypted secret: its name for the log, its context, its bytes, and a function that replaces them."""
 
     called: str
     context: str
@@ -23,14 +23,14 @@ class Kept(NamedTuple):
 
 
 class Renewed(NamedTuple):
-    """How many secrets are sealed anew, and how many stay as they are."""
+    """How many secrets were encrypted anew, and how many no key could decrypt."""
 
     done: int = 0
     left: int = 0
 
 
 async def renew(vault: Vault, secrets: Iterable[Kept]) -> Renewed:
-    """Seals with the key that seals now what another has sealed. One that no key opens stays as it is."""
+    """Encrypts secrets of older keys with the current one. Secrets that no key decrypts stay as they are."""
     done = left = 0
     for kept in secrets:
         if not kept.sealed or vault.is_current(kept.sealed):
@@ -53,7 +53,7 @@ async def keep_looking(
     again: float = AGAIN,
     while_true: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Looks at its start and again and again, and sooner when a store was away. `late` says to the log what waits."""
+    """Runs `look` at once and then every hour, sooner after a failure. `late` is the log line for a failure."""
     while while_true():
         try:
             await look()
@@ -75,8 +75,8 @@ async def keep_renewing(
 
     async def renewed() -> None:
         if left := await look():
-            log.warning("%d of the %s stay as they are: no key that is given opens them", left, what)
+            log.warning("%d of the %s cannot be decrypted with any given key, and stay as they are", left, what)
         else:
-            log.info("%s are sealed with the new key", what)
+            log.info("%s are encrypted with the current secrets key", what)
 
     await keep_looking(renewed, f"{what} are sealed with the new key later", every, again, lambda: vault.has_old)

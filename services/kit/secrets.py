@@ -1,6 +1,6 @@
-"""Secrets at rest: sealed with the installation's key, `<home>/keys/secrets.key`, which only its owner can read.
+"""Secrets at rest, encrypted with the installation's secrets key, `<home>/keys/secrets.key`.
 
-While the key is changed there are several: the first one seals, all of them open.
+While the key is changed there are several: the first one encrypts, all of them decrypt.
 """
 
 import base64
@@ -23,7 +23,7 @@ _ID = 8  # bytes
 
 
 def key_of(text: str, setting: str) -> bytes:
-    """The 32 bytes that a setting has as base64. Raises ConfigError."""
+    """The 32 bytes of a setting in base64. Raises ConfigError."""
     with contextlib.suppress(ValueError):
         if len(found := base64.b64decode(text, validate=True)) == _KEY:
             return found
@@ -31,52 +31,52 @@ def key_of(text: str, setting: str) -> bytes:
 
 
 def keys_of(text: str, setting: str) -> list[bytes]:
-    """As `key_of`, of several with commas between them."""
+    """As `key_of`, for several, comma-separated."""
     return [key_of(one.strip(), setting) for one in text.split(",") if one.strip()]
 
 
 class Vault:
-    """Seals and opens secrets with AES-256-GCM. Every process of an installation shares the keys."""
+    """Encrypts and decrypts secrets with AES-256-GCM. All processes of an installation share the keys."""
 
     def __init__(self, folder: Path, given: str = "", old: str = "") -> None:
-        """The key is `given` (32 bytes as base64), or lies in `folder` as `secrets.key`, made when it is first needed.
+        """The key is `given` (32 bytes as base64), or in `folder` as `secrets.key`, created when it is first needed.
 
-        `old`: keys that open only, comma-separated; without them, those in `folder` as `secrets.<n>.key`. Raises
-        ConfigError for a given one that is none.
+        `old` are keys that only decrypt, comma-separated; without them, those in `folder` as `secrets.<n>.key`. Raises
+        ConfigError for an invalid key.
         """
         self._file, self._given = folder / "secrets.key", key_of(given, "AIMASS_SECRETS_KEY") if given else b""
         self._old = keys_of(old, "AIMASS_SECRETS_OLD_KEYS")
 
     def seal(self, secret: bytes, context: str) -> bytes:
-        """The secret for a database; it opens with the same context only, so rows cannot be swapped."""
+        """Encrypts a secret for a database. It is bound to its context, so rows cannot be swapped."""
         key, nonce = self._key, os.urandom(_NONCE)
         return _NAMED + _id(key) + nonce + AESGCM(key).encrypt(nonce, secret, context.encode())
 
     def open(self, sealed: bytes, context: str) -> bytes:
-        """The secret again. Raises ValueError when key, context or bytes are not those of `seal`."""
+        """Decrypts a secret. Raises ValueError if key, context or bytes are not those of `seal`."""
         match sealed[:1]:
-            case b"\x01":  # from when there was one key, which was not named
+            case b"\x01":  # from before keys had ids
                 keys, rest = self._keys(), sealed[1:]
             case b"\x02":
                 keys, rest = [key for key in self._keys() if _id(key) == sealed[1 : 1 + _ID]], sealed[1 + _ID :]
             case _:
-                raise ValueError("the secret was not sealed by this version")
+                raise ValueError("the secret has an unknown format")
         for key in keys if len(rest) >= _NONCE + _TAG else ():
             with contextlib.suppress(InvalidTag):
                 return AESGCM(key).decrypt(rest[:_NONCE], rest[_NONCE:], context.encode())
-        raise ValueError("the secret does not open with this key")
+        raise ValueError("the secret cannot be decrypted with any given key")
 
     @property
     def has_old(self) -> bool:
-        """Whether there are keys that open only."""
+        """Whether there are old keys."""
         return bool(self._old or self._beside())
 
     def is_current(self, sealed: bytes) -> bool:
-        """Whether the key that seals now sealed this."""
+        """Whether this is encrypted with the current key."""
         return sealed[: 1 + _ID] == _NAMED + _id(self._key)
 
     def derive(self, purpose: str) -> bytes:
-        """32 bytes for one purpose, the same in every process that has the key, and telling nothing of it (HKDF)."""
+        """A key of 32 bytes for one purpose, derived from the secrets key by HKDF: the same in every process."""
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -84,7 +84,7 @@ class Vault:
 
     @property
     def _key(self) -> bytes:
-        """The one that seals. That of the folder may be changed while processes run."""
+        """The current key. That of the folder may be changed while processes run."""
         if self._given:
             return self._given
         if not self._file.exists():
@@ -92,7 +92,7 @@ class Vault:
         return self._file.read_bytes()
 
     def _keys(self) -> list[bytes]:
-        """The one that seals first."""
+        """All keys, the current one first."""
         return [self._key, *self._old, *(path.read_bytes() for path in self._beside())]
 
     def _beside(self) -> list[Path]:
@@ -100,7 +100,7 @@ class Vault:
         return [] if self._given else sorted(self._file.parent.glob("secrets.*.key"))
 
     def _make(self) -> None:
-        """Two processes may come at once: a link appears whole or not at all, and the first one stays."""
+        """Creates the key. Of two processes at once the first one wins: a link is atomic."""
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         passing = self._file.with_name(f".secrets.{os.getpid()}.{os.urandom(4).hex()}")
         descriptor = os.open(passing, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -118,5 +118,5 @@ class Vault:
 
 
 def _id(key: bytes) -> bytes:
-    """What a key is called in what it seals; tells nothing of it."""
+    """The id of a key in what it encrypts: a digest."""
     return hashlib.sha256(b"aimass secrets key\0" + key).digest()[:_ID]

@@ -28,12 +28,12 @@ _last = 0
 
 
 def uuid7() -> str:
-    """A UUID that sorts by the time it was made at (RFC 9562, version 7). It tells things apart; it is no secret.
+    """A UUID that sorts by its time (RFC 9562, version 7). It is unique, but not secret.
 
-    Those of one process sort in the order in which they were made: 12 bits behind the milliseconds are a finer time.
+    Those of one process sort in the order of their creation: 12 bits after the milliseconds are a finer time.
     """
     global _last
-    # Every request has one, so this asks the system for the time only. `random` seeds itself anew in a fork.
+    # Every request has one, so this makes no system call but for the time. `random` is seeded anew in a fork.
     stamp = time.time_ns() * 4096 // 1_000_000
     if stamp <= _last:
         stamp = _last + 1

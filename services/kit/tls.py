@@ -1,7 +1,7 @@
-"""Who a process is on a wire: its certificate, and the authority that it believes (RELIABILITY section 5).
+"""TLS between processes: the certificate of this process, and the authority that it trusts (RELIABILITY section 5).
 
-A certificate names services: `spiffe://aimass/<service>`, and the same as DNS name. Files that change are taken over
-without a restart, for new connections; what was loaded last stays while they are not whole.
+A certificate names services: `spiffe://aimass/<service>`, and the same as DNS name. Files that change are loaded
+without a restart, for new connections; while they are incomplete, those loaded last are used.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from services.kit.errors import Unauthenticated
 
 log = logging.getLogger(__name__)
 TRUST = "spiffe://aimass/"
-_LOOK = 1.0  # seconds between two looks at the files
+_LOOK = 1.0  # seconds between two checks of the files
 _FILES = ("ca.pem", "cert.pem", "key.pem")
 _PEERS = 1000
 Option = tuple[str, Any]
 
 
 class Material(NamedTuple):
-    """What the files said at a time."""
+    """The content of the files at one time."""
 
     authority: bytes
     certificate: bytes
@@ -43,7 +43,7 @@ class Credentials:
     """The files ca.pem, cert.pem and key.pem of a folder. While one authority replaces another, ca.pem has both."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises ConfigError when they cannot be used."""
+        """Raises ConfigError for invalid files."""
         self._folder, self._lock = folder, threading.Lock()  # gRPC asks in a thread of its own
         self._stamp, self._bad, self._looked = self._stamps(), (), time.monotonic()
         self._generation = 1
@@ -55,17 +55,17 @@ class Credentials:
 
     @property
     def names(self) -> frozenset[str]:
-        """The services that this process may be."""
+        """The services that the certificate names."""
         return self._material.names
 
     def material(self) -> Material:
-        """What a connection shows that is made now; asked for by threads of any kind."""
+        """The content for a new connection. Thread-safe."""
         if time.monotonic() - self._looked >= _LOOK:
             self._look()
         return self._material
 
     def server(self) -> grpc.ServerCredentials:
-        """For a door: callers must have a certificate of the authority. Each handshake takes the files as they are."""
+        """For a gRPC server: clients need a certificate of the authority. Each handshake uses the present files."""
         shown = self._generation
 
         def fetch() -> Any:
@@ -79,13 +79,13 @@ class Credentials:
         return grpc.dynamic_ssl_server_credentials(_shown(self._material), fetch, require_client_authentication=True)
 
     def channel(self, service: str) -> tuple[grpc.ChannelCredentials, list[Option]]:
-        """For a channel to a service: the other side must have a certificate for it, whatever its address is."""
+        """For a channel to a service: the server needs a certificate for this service, whatever its address."""
         material = self._material
         credentials = grpc.ssl_channel_credentials(material.authority, material.key, material.certificate)
         return credentials, [("grpc.ssl_target_name_override", service)]
 
     async def watch(self, changed: Callable[[], None]) -> None:
-        """Looks at the files once a second, for ever, and says when what channels need has changed."""
+        """Checks the files once a second, and calls back when channels need new credentials."""
         seen = self._generation
         while True:
             await asyncio.sleep(_LOOK)
@@ -97,7 +97,7 @@ class Credentials:
     def peer(self, context: Mapping[str, Sequence[bytes]]) -> frozenset[str]:
         """The services that a caller may be, by the authentication context of its connection.
 
-        Asked at each call, as a connection may outlive its certificate and the authority. Raises unauthenticated.
+        Checked at each call, since a connection may outlive its certificate and the authority. Raises unauthenticated.
         """
         pem = next(iter(context.get("x509_pem_cert", ())), b"")
         if time.monotonic() - self._looked >= _LOOK:
@@ -135,14 +135,14 @@ class Credentials:
             try:
                 material = _read(self._folder)
             except (OSError, ValueError) as error:
-                # One file after the other is replaced: what does not fit now may fit at the next look.
+                # The files are replaced one after the other: they may fit together at the next check.
                 if stamp == self._bad:
-                    log.warning("certificates stay as they were: %s", error)
+                    log.warning("the certificates are not loaded: %s", error)
                 self._bad = stamp
                 return
             self._stamp, self._material = stamp, material
             self._peers, self._generation = {}, self._generation + 1
-            log.info("certificates taken over from %s", self._folder)
+            log.info("certificates loaded from %s", self._folder)
 
 
 def _read(folder: Path) -> Material:
@@ -151,7 +151,7 @@ def _read(folder: Path) -> Material:
     try:
         opened = load_pem_private_key(key, None)
     except TypeError:
-        raise ValueError(f"key.pem in {folder} needs a password, and there is none for it") from None
+        raise ValueError(f"key.pem in {folder} must have no password") from None
     if own.public_key() != opened.public_key():
         raise ValueError(f"cert.pem and key.pem in {folder} do not belong together")
     names = _names(own)

@@ -1,4 +1,4 @@
-"""A table in a TOML file that may change while processes run: checked, then taken over whole or not at all."""
+"""A settings file in TOML that may change while processes run: a new version is checked, then used as a whole."""
 
 import logging
 import tomllib
@@ -15,19 +15,19 @@ Table = TypeVar("Table", bound=BaseModel)
 
 
 class TomlTable(Generic[Table]):
-    """What the file of a setting says."""
+    """The content of the file that a setting names."""
 
     def __init__(self, name: str, setting: str, file: Path, model: type[Table], wrong: Callable[[Table], str]) -> None:
-        """`name` is what the log calls it, `wrong` says what in a table cannot be, empty if all can.
+        """`name` is for the log; `wrong` returns what is invalid in a table, empty if nothing is.
 
-        Raises ConfigError for a file that is no table.
+        Raises ConfigError for an invalid file.
         """
         self._name, self._setting, self._file = name, setting, file
         self._model, self._wrong, self._stamp = model, wrong, _stamp(file)
         self.said = self._read()
 
     def look(self) -> bool:
-        """Takes over what the file says now; True if that is something else. What is no table changes nothing."""
+        """Reads a changed file again; True if it is used from now on. An invalid file is logged and changes nothing."""
         if (stamp := _stamp(self._file)) == self._stamp:
             return False
         self._stamp = stamp
@@ -36,7 +36,7 @@ class TomlTable(Generic[Table]):
         except ConfigError as error:
             log.error("%s stays as it was: %s", self._name, error)
             return False
-        log.info("%s is taken over from %s", self._name, self._file)
+        log.info("%s is loaded from %s", self._name, self._file)
         return True
 
     def _read(self) -> Table:

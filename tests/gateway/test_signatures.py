@@ -276,7 +276,7 @@ async def test_after_a_restart_nothing_from_before_is_taken_and_soon_everything_
 async def test_a_secret_that_does_not_open_signs_nothing(world: World, tmp_path: Path) -> None:
     world.signatures = Signatures(lambda: world.ring, Vault(tmp_path / "other"), world.cache, world.now, world.ticks)
 
-    assert await world.refused(world.sign()) == "the secret does not open with this key"
+    assert await world.refused(world.sign()) == "the secret cannot be decrypted with any given key"
 
 
 @pytest.mark.far

@@ -250,7 +250,7 @@ async def test_after_a_restart_nothing_from_before_is_taken(tmp_path: Path) -> N
         assert all(float(answer.headers["retry-after"]) >= 1 for answer in answers)
         async with AsyncClient(running.doors["http"], signing=secret) as client:
             assert (await client.access.who_am_i()).tenant == "default"  # it comes again by itself
-        stale = (401, "signature_stale", "the signature is older than what is remembered of others")
+        stale = (401, "signature_stale", "the signature is from before nonces were lost: sign the request again")
         assert [refusal(await one.send()) for one in captured] == [stale] * 3
 
 

@@ -98,7 +98,7 @@ def test_breakers_have_rules_by_service_and_for_all(file: Path) -> None:
 
 @pytest.mark.parametrize("principal", ["someone", "", "user", "users:me"])
 def test_a_token_is_for_a_service_a_key_or_a_user(principal: str) -> None:
-    with pytest.raises(Forbidden, match="neither for a service nor for a key or a user"):
+    with pytest.raises(Forbidden, match="must be for a service, a key or a user"):
         CallTable().admit(
             contract.all_methods()["/aimass.v1.Models/GetModel"], Principal(SCOPE, principal, ("*",)), None
         )
@@ -137,7 +137,7 @@ async def test_a_change_counts_within_a_second_and_a_bad_one_not_at_all(
 
     with caplog.at_level(logging.ERROR):
         file.write_text('[calls."*"]\ndeadline = "soon"')
-        await until(lambda: "the table of calls stays as it was" in caplog.text, 2)
+        await until(lambda: "the calls file stays as it was" in caplog.text, 2)
     assert seconds(found, "Models/GetModel") == 20
 
     file.unlink()

@@ -20,7 +20,7 @@ def test_a_service_is_known_when_it_is_here_or_somebody_says_where() -> None:
 
 
 def test_a_channel_to_nowhere_is_not_made() -> None:
-    with pytest.raises(ConfigError, match="says nothing of logs"):
+    with pytest.raises(ConfigError, match="must name logs"):
         Directory(("gateway",), Listed()).channel("logs")
 
 

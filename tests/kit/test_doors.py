@@ -139,7 +139,7 @@ async def test_a_service_calls_in_its_own_name_for_one_tenant(runtime: Runtime) 
 
 async def test_a_service_here_is_reached_without_a_socket_and_another_is_not_reached(runtime: Runtime) -> None:
     assert isinstance(runtime.channel("registry"), LocalChannel)
-    with pytest.raises(ConfigError, match="says nothing of data"):
+    with pytest.raises(ConfigError, match="must name data"):
         runtime.channel("data")
 
 

@@ -69,7 +69,7 @@ async def test_what_opens_is_sealed_anew_and_what_is_current_or_opens_with_no_ke
 
 @pytest.mark.parametrize(
     ("left", "said"),
-    [(0, "secrets are sealed with the new key"), (2, "2 of the secrets stay as they are: no key that is given opens")],
+    [(0, "secrets are encrypted with the current secrets key"), (2, "2 of the secrets cannot be decrypted with any")],
 )
 async def test_the_log_says_that_all_are_sealed_anew_only_where_all_are(
     vault: Vault, caplog: pytest.LogCaptureFixture, left: int, said: str

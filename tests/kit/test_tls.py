@@ -234,7 +234,7 @@ async def test_a_change_of_the_files_is_told(tmp_path: Path, authority: Authorit
         ("key.pem", "other", "do not belong together"),
         ("cert.pem", "public", "names no service"),
         ("cert.pem", "-----", "PEM"),
-        ("key.pem", "locked", "needs a password"),
+        ("key.pem", "locked", "must have no password"),
     ],
 )
 def test_a_folder_that_cannot_be_used_stops_the_start(

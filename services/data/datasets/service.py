@@ -219,7 +219,7 @@ def _place(version: int, page_token: str) -> tuple[int, int]:
         return version, 0
     number, start = (int(part) for part in place)
     if number < 1 or start < 0:
-        raise InvalidValue("page_token is not one that was given out", [Violation("/page_token", "is unknown")])
+        raise InvalidValue("page_token must be one that was returned", [Violation("/page_token", "is unknown")])
     if version not in (0, number):
         raise InvalidValue("page_token is of another version", [Violation("/page_token", "is of another version")])
     return number, start
