@@ -14,6 +14,7 @@ from services.kit.blobs import Blobs, FolderBlobs
 from services.kit.digests import digest_of
 from services.kit.errors import Code, Failure
 from services.kit.uploads import Uploads
+from tests.support.power import Disk
 from tests.support.refused import code_of
 from tests.support.storages import ALL, settings, storage
 
@@ -54,6 +55,14 @@ async def test_the_same_bytes_are_kept_once(near: FolderBlobs, tmp_path: Path) -
     await asyncio.gather(*(near.put("acme", b"hello") for _ in range(8)))
 
     assert len([path for path in (tmp_path / "acme").rglob("*") if path.is_file()]) == 1
+
+
+async def test_what_is_kept_is_there_after_a_power_cut(near: FolderBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, file = Disk(monkeypatch), near.scratch("acme") / "model"
+    file.write_bytes(b"model")
+
+    for digest in (await near.put("acme", b"hello"), await near.adopt("acme", file)):
+        assert disk.has(near.path("acme", digest))
 
 
 async def test_a_tenant_has_its_own_bytes(blobs: Blobs) -> None:

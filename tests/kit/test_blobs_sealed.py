@@ -15,6 +15,7 @@ from services.kit.digests import digest_of, name_of
 from services.kit.errors import Code
 from services.kit.sealed import CHUNK, HEAD, TAG
 from services.kit.uploads import FolderUploads
+from tests.support.power import Disk
 from tests.support.refused import code_of
 from tests.support.storages import settings, storage
 
@@ -67,6 +68,17 @@ async def test_no_store_has_the_bytes_at_any_step(stored: Storage, tmp_path: Pat
     assert half == having(tmp_path) == []
     assert await local(stored, done.digest) == DATA + b"?"
     assert having(tmp_path) == []
+
+
+async def test_what_lies_sealed_is_there_after_a_power_cut_and_so_is_its_key(
+    stored: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, digest = Disk(monkeypatch), await stored.blobs.put("acme", DATA)
+
+    assert disk.has(lying(tmp_path, "acme", digest))
+    keys = [path for path in tmp_path.rglob("*") if path.is_file() and "blobs/acme" not in str(path)]
+    assert len(keys) >= 2
+    assert [path for path in keys if not disk.has(path)] == []
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2])

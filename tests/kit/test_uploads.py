@@ -16,6 +16,7 @@ from services.kit.blobs import CHUNK, Blobs, FolderBlobs
 from services.kit.digests import digest_of, hash_of
 from services.kit.errors import Code, Failure
 from services.kit.uploads import FolderUploads, Uploads
+from tests.support.power import Disk
 from tests.support.refused import code_of
 from tests.support.storages import ALL, settings, storage
 
@@ -95,6 +96,19 @@ async def test_a_commit_may_be_repeated_with_the_same_digest_only(uploads: Uploa
 
     assert await uploads.commit("acme", upload, ABC) == first == await uploads.status("acme", upload)
     assert await code_of(uploads.commit("acme", upload, digest_of(b"x"))) is Code.DIGEST_MISMATCH
+
+
+async def test_what_was_uploaded_is_there_after_a_power_cut(
+    near: FolderUploads, folder: FolderBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, upload = Disk(monkeypatch), (await near.begin("acme")).upload
+    for offset, chunk in enumerate((b"a", b"b", b"c")):
+        await near.write("acme", upload, offset, chunk)
+        assert disk.has(tmp_path / "acme" / "uploads" / upload)
+    await near.commit("acme", upload, ABC)
+
+    assert disk.has(tmp_path / "acme" / "uploads" / f"{upload}.done")
+    assert disk.has(folder.path("acme", ABC))
 
 
 async def test_a_crash_before_the_note_leaves_an_upload_that_can_be_committed(

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.logs.ingest.segments import Frame, Make, Position, Segments
+from tests.support.power import Disk
 
 _open: list[Segments] = []
 
@@ -141,6 +142,20 @@ def test_damage_in_the_middle_of_the_last_segment_does_not_cut_what_follows(tmp_
     again.append([batch(3)])
     assert numbers(again) == [0, 2, 3]
     assert [frame.sequence for frame in everything(again)] == [0, 4, 6]
+
+
+def test_what_was_appended_or_rewritten_is_there_after_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, segments = Disk(monkeypatch), opened(tmp_path, most=200)
+    for number in range(9):
+        segments.append([batch(number)])
+        assert all(disk.has(file) for file in files(tmp_path))
+    first = segments.turn()[0]
+    assert segments.rewrite(first, lambda block: b"-" * len(block))
+
+    assert len(files(tmp_path)) > 2
+    assert all(disk.has(file) for file in files(tmp_path) if file.stat().st_size)
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
