@@ -20,6 +20,7 @@ from services.kit.auth import Scope
 from services.kit.errors import Code, Failure, Internal
 from services.kit.timestamps import uuid7
 from tests.support.house import House, house
+from tests.support.refused import code_of
 
 ACME, OTHER = Scope("acme"), Scope("acme", "other")
 TASK = Task(SqlSource("sqlite:///a.db", "t", "id"), Compiled((), "SELECT"))
@@ -134,6 +135,21 @@ async def test_a_run_that_has_ended_stays_as_it_is(store: ExtractionStore, runni
     assert told == [run.extraction, second.extraction]
 
 
+async def test_a_run_that_another_process_has_by_now_is_ended_by_nobody_else(
+    store: ExtractionStore, running: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = schema.operations.db
+    monkeypatch.setattr(database, "near", False)  # so that there may be another process
+    run, leases = await begin(store), schema.tenure._leases
+    await database.write(lambda c: leases.take(c, [run.operation], "other", 60, seize=True))
+    failed = domain.ended(run, "no", schema.operations.now())
+
+    for late in (succeed(store, run, "files", {"after": 1}), store.end(ACME, failed, Internal("no"))):
+        assert await code_of(late) is Code.FENCE_STALE
+    assert await store.get(ACME, run.extraction) == run
+    assert await store.cursor(ACME, "r", "files") is None
+
+
 async def test_an_end_and_its_cursor_are_kept_together_or_not_at_all(store: ExtractionStore, running: House) -> None:
     run = await begin(store)
     after = domain.succeeded(run, COUNTS, 1, schema.operations.now())
@@ -181,4 +197,5 @@ async def test_runs_are_listed_by_rule_in_pages(store: ExtractionStore) -> None:
 
     assert seen == [run.extraction for run in reversed(made) if run.rule == "a"]
     assert [run.rule for run in (await store.list(ACME, "", 100, "")).items] == ["a", "b", "a", "b", "a"]
-    assert not (await store.list(OTHER, "", 100, "")).items
+    for scope in (OTHER, Scope("umbrella")):
+        assert not (await store.list(scope, "", 100, "")).items

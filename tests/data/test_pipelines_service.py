@@ -192,6 +192,23 @@ async def test_nothing_is_recorded_for_a_run_that_has_ended(home: House) -> None
     assert await kept.unfinished() == []
 
 
+async def test_a_run_that_another_process_has_by_now_is_ended_by_nobody_else(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, now, leases = store(home), home.runtime.now(), schema.tenure._leases
+    wanted = Run("r-taken", "raced", "", "running", (Step("one", "", ("raw",)),), {"raw": 1}, (), now)
+    with monkeypatch.context() as shared:
+        shared.setattr(schema.operations.db, "near", False)  # so that there may be another process
+        run = await begun(kept, wanted)
+        await schema.operations.db.write(lambda c: leases.take(c, [run.operation], "other", 60, seize=True))
+        recorded = kept.record_step(SCOPE, run.run, Output("one", 1, 1), None, now, run_to_wire)
+        for late in (recorded, kept.end(SCOPE, run.run, now, None)):
+            assert (await refused(late)).code is Code.FENCE_STALE
+
+    assert (await kept.run(SCOPE, run.run)) == run
+    await kept.end(SCOPE, run.run, now, None)
+
+
 async def test_a_cursor_belongs_to_its_pipeline_and_its_step(home: House) -> None:
     kept, now = store(home), home.runtime.now()
     steps = (Step("one", "", ("raw",), cursor="id"), Step("two", "", ("raw",), cursor="id"))
