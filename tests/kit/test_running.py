@@ -14,9 +14,12 @@ import pytest
 from aimass.v1.models_pb2 import ListModelsRequest
 from aimass.v1.models_pb2_grpc import ModelsStub
 from deploy.authority import Authority
+from services import SERVICES
 from services.kit.errors import Forbidden
+from services.kit.grpc_door import GrpcDoor
 from tests.support.certificates import certify
 from tests.support.house import house
+from tests.support.prepared import prepare
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,9 +109,11 @@ def test_it_starts_again_after_a_kill(tmp_path: Path) -> None:
 
 
 def test_a_start_says_where_it_is_and_where_the_key_lies(tmp_path: Path) -> None:
-    ports = {"AIMASS_GATEWAY_HTTP_PORT": "0", "AIMASS_GATEWAY_GRPC_PORT": "0"}
+    env = {"AIMASS_GATEWAY_HTTP_PORT": "0", "AIMASS_GATEWAY_GRPC_PORT": "0"}
+    env |= {"AIMASS_GATEWAY_DRAIN_ACCEPT_SECONDS": "0", "AIMASS_GATEWAY_DRAIN_SILENT_SECONDS": "0"}
+    prepare(tmp_path, *SERVICES, "bus")
     command = [sys.executable, "-m", "services"]
-    with subprocess.Popen(command, env=environment(tmp_path, **ports), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=environment(tmp_path, **env), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         said = [process.stdout.readline() for _ in range(3)]
         process.terminate()
@@ -117,6 +122,25 @@ def test_a_start_says_where_it_is_and_where_the_key_lies(tmp_path: Path) -> None
     assert "open at http://127.0.0.1:" in said[1]
     assert "ready" in said[2]
     assert (tmp_path / "admin-key").read_text().strip() not in "".join(said)
+
+
+async def test_a_process_that_stops_is_announced_no_more_before_its_doors_close(
+    tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, close = list[str](), GrpcDoor.close
+
+    async def closing(door: GrpcDoor, grace: float) -> None:
+        order.append("closed")
+        await close(door, grace)
+
+    async def withdraw() -> None:
+        order.append("withdrawn")
+
+    monkeypatch.setattr(GrpcDoor, "close", closing)
+    async with house(tmp_path, "registry", AIMASS_REGISTRY_LISTEN=f"127.0.0.1:{free_port}") as running:
+        monkeypatch.setattr(running.runtime.directory.source, "withdraw", withdraw)
+
+    assert order == ["withdrawn", "closed"]
 
 
 def test_a_setting_that_needs_a_missing_package_says_what_to_install(tmp_path: Path) -> None:
