@@ -111,6 +111,20 @@ async def test_an_update_to_a_place_that_cannot_be_opened_is_refused(running: Ho
     assert (failure.code, failure.detail) == (Code.INVALID_VALUE, "there is no none.csv")
 
 
+async def test_every_change_of_a_source_is_told(running: House, sources: Any) -> None:
+    seen = running.stub(SourcesStub, "data", if_match="*")
+    await sources.CreateSource(pb.CreateSourceRequest(source="a", sql=SQL))
+    mask = FieldMask(paths=["description"])
+    await seen.UpdateSource(pb.UpdateSourceRequest(source="a", description="new", update_mask=mask))
+    await seen.DeleteSource(pb.DeleteSourceRequest(source="a"))
+    await seen.UndeleteSource(pb.UndeleteSourceRequest(source="a"))
+    told = await running.heard(SourceChanged, 4)
+
+    assert [one.generation for one in told] == [1, 2, 3, 4]
+    assert [one.source.description for one in told] == ["", "new", "new", "new"]
+    assert [one.source.HasField("delete_time") for one in told] == [False, False, True, False]
+
+
 async def test_a_deleted_source_is_hidden_and_comes_back(running: House, sources: Any) -> None:
     await sources.CreateSource(pb.CreateSourceRequest(source="a", sql=SQL))
     seen = running.stub(SourcesStub, "data", if_match="1")

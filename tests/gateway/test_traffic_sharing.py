@@ -52,6 +52,11 @@ def test_a_header_chooses_by_its_value(sent: dict[str, str], found: int) -> None
     assert versions(rules, [caller(headers=sent)]) == {found: 1}
 
 
+@pytest.mark.parametrize(("turn", "found"), [(0.0, 4), (0.2499, 4), (0.25, 5), (0.7499, 5), (0.75, 0), (0.9999, 0)])
+def test_a_share_has_its_beginning_and_not_its_end(turn: float, found: int) -> None:
+    assert choose([rule((4, 25), (5, 50))], "late", caller(), lambda _: turn) == found
+
+
 def test_a_header_without_values_has_to_be_there() -> None:
     rules = [rule((4, 100), header="x-trial")]
 

@@ -1,13 +1,15 @@
 """What a full disk is called."""
 
+import contextlib
 import errno
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from services.kit.blobs import FolderBlobs
-from services.kit.disk import clear, on_disk
+from services.kit.disk import clear, locked, on_disk, sync
 from services.kit.errors import Code, Failure
 
 
@@ -29,6 +31,21 @@ def test_another_trouble_stays_what_it_is(number: int) -> None:
         raise OSError(number, "no")
 
     assert caught.value.errno == number
+
+
+def test_what_is_synced_or_locked_is_not_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "no")
+
+    before = len(os.listdir("/proc/self/fd"))
+    sync(tmp_path)
+    with locked(tmp_path):
+        pass
+    monkeypatch.setattr(os, "fsync", broken)
+    with contextlib.suppress(OSError):
+        sync(tmp_path)
+
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize("error", [errno.ENOENT, errno.ENOTEMPTY], ids=["removed by others", "added by others"])

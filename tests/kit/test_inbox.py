@@ -84,6 +84,23 @@ POISON = [
 ]
 
 
+async def test_what_was_not_handled_to_its_end_is_not_acknowledged_and_comes_again(bus: NearBus) -> None:
+    begun, again = list[str](), list[str]()
+
+    async def dies(message: TenantChanged, delivery: Delivery) -> None:
+        begun.append(delivery.event.id)
+        await asyncio.Event().wait()
+
+    async def handler(message: TenantChanged, delivery: Delivery) -> None:
+        again.append(delivery.event.id)
+
+    await bus.publish([changed("a")])
+    await listen(bus, dies, lambda: begun)
+    await listen(bus, handler, lambda: again)
+
+    assert again == begun
+
+
 @pytest.mark.parametrize(("poison", "reason"), POISON)
 async def test_poison_goes_aside_at_once_with_its_reason(bus: NearBus, poison: Event, reason: str) -> None:
     seen: list[str] = []

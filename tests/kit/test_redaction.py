@@ -6,6 +6,8 @@ SECRETS = [
     ("key aim_0123456789abcdef was used", "0123456789abcdef"),
     ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     ("Authorization: Bearer abc.def-ghi_123", "abc.def-ghi_123"),
+    ("authorization: Basic YWltOnNlY3JldA==", "YWltOnNlY3JldA"),
+    ("signed with aimsig_0123456789abcdef", "0123456789abcdef"),
     ("postgresql://app:s3cr:et@db.internal/x", "s3cr"),
     ('{"password": "hunter22", "user": "x"}', "hunter22"),
     ("api_key=abcdef&x=1", "abcdef"),

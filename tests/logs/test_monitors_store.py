@@ -2,8 +2,10 @@ import struct
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
@@ -40,6 +42,16 @@ async def test_predictions_and_the_place_are_written_together(store: Store) -> N
     assert await store.counts(ACME, "late") == {1: 2, 2: 1}
     assert await store.counts(RIVAL, "late") == {}
     assert await store.counts(ACME, "early") == {}
+
+
+async def test_where_predictions_cannot_be_written_the_place_stays(store: Store) -> None:
+    await store.keep("test", (1, 1), [], NOW)
+    nobodys: Any = None
+    with pytest.raises(IntegrityError):
+        await keep(store, prediction("a", 1, 0.1), prediction("b", 1, 0.1, model=nobodys))
+
+    assert await store.position("test") == (1, 1)
+    assert await store.counts(ACME, "late") == {}
 
 
 async def test_a_prediction_that_is_read_again_counts_once(store: Store) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,6 +187,27 @@ async def test_a_repeated_rollback_and_a_repeated_withdrawal_are_one_each(acme: 
     assert await stub.WithdrawRelease(away) == second
     other = pb.WithdrawReleaseRequest(model="late", reason="another request with the same key")
     assert await code_of(stub.WithdrawRelease(other)) == "key_reused"
+
+
+async def test_a_rollback_that_a_promotion_came_before_is_a_conflict(
+    acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await with_versions(acme, 3)
+    await acme.serve("late", 1)
+    await acme.serve("late", 2)
+    api: Any = acme.house.runtime.apps["registry"].rpc["aimass.v1.Releases"]
+    find = api._releases._target
+
+    async def overtaken(*asked: Any) -> Any:
+        found = await find(*asked)
+        monkeypatch.undo()
+        await acme.serve("late", 3)  # so that 2 is the one before
+        return found
+
+    monkeypatch.setattr(api._releases, "_target", overtaken)
+
+    assert await code_of(acme.roll_back("late")) == "conflict"
+    assert (await acme.release("late")).serving.version == 3
 
 
 @pytest.mark.parametrize("verb", ["promote", "roll_back", "withdraw"])

@@ -181,6 +181,18 @@ async def test_a_training_waits_no_longer_than_it_may_take_for_a_store_that_is_s
     blobs.close()
 
 
+async def test_a_training_whose_graph_is_gone_fails_at_once(running: House) -> None:
+    blobs = FolderBlobs(running.runtime.home / "elsewhere")  # where there is nothing
+    working = asyncio.ensure_future(worker(running, blobs=blobs).run())
+    job = await trained(running)
+
+    assert (job.state, job.attempt) == (pb.JOB_STATE_FAILED, 1)
+    assert job.error.startswith("there is no sha256:")
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    blobs.close()
+
+
 async def test_two_workers_share_a_queue_and_no_job(running: House) -> None:
     working = [asyncio.ensure_future(worker(running, name).run()) for name in ("one", "two")]
     linear = {"logistic_regression": pb.LogisticRegression()}
