@@ -7,7 +7,7 @@ import pytest
 from services.data.features import domain
 from services.data.features.domain import FeatureSet, Fit, Fitted, Imputation, RowRange, Step, Transform
 from services.data.schema import Column, ColumnType
-from services.kit.errors import FailedPrecondition, Failure, InvalidValue
+from services.kit.errors import FailedPrecondition, InvalidValue
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 STEPS = (
@@ -112,12 +112,6 @@ def test_a_fitting_makes_the_next_version_of_what_it_began_with() -> None:
 def test_a_deleted_feature_set_gets_no_version() -> None:
     with pytest.raises(FailedPrecondition, match="was deleted while it was fitted"):
         domain.fitted(replace(SET, delete_time=NOW), fit(), Fitted(10, (), "", 1), NOW)
-
-
-def test_a_change_needs_the_etag_that_was_seen_last() -> None:
-    assert domain.changed(SET, "1", NOW, description="x").generation == 2
-    with pytest.raises(Failure, match="its etag is 1"):
-        domain.changed(SET, "9", NOW)
 
 
 @pytest.mark.parametrize(

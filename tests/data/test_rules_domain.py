@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from services.data.generations import deleted, undeleted
 from services.data.reading.kinds import Compiled, FileFormat, FilesSource, SqlSource
 from services.data.rules import domain as rules
 from services.data.rules.domain import Rule, Trial
@@ -25,8 +26,8 @@ def code_of(caught: "pytest.ExceptionInfo[Failure]") -> Code:
 def test_every_change_of_a_rule_is_a_generation() -> None:
     wider = rules.extended(RULE, LATER)
     active = rules.activated(wider, 2, "2", LATER)
-    gone = rules.deleted(active, "3", LATER)
-    back = rules.undeleted(gone, LATER)
+    gone = deleted(active, "r", "3", LATER)
+    back = undeleted(gone, LATER)
 
     assert [rule.generation for rule in (RULE, wider, active, gone, back)] == [1, 2, 3, 4, 5]
     assert (wider.latest_version, wider.active_version, active.active_version) == (2, 0, 2)
@@ -36,8 +37,6 @@ def test_every_change_of_a_rule_is_a_generation() -> None:
 def test_what_changes_nothing_is_no_generation() -> None:
     active = rules.activated(RULE, 1, "", LATER)
     assert rules.activated(active, 1, "", LATER) is active
-    assert rules.undeleted(RULE, LATER) is RULE
-    assert sources.undeleted(SOURCE, LATER) is SOURCE
 
 
 @pytest.mark.parametrize("version", [-1, 0, 2])
@@ -70,8 +69,6 @@ def test_an_update_keeps_what_it_does_not_name(etag: str) -> None:
 def test_a_stale_etag_changes_nothing() -> None:
     for change in (
         lambda: sources.changed(SOURCE, Change(description="new"), "7", LATER),
-        lambda: sources.deleted(SOURCE, "7", LATER),
-        lambda: rules.deleted(RULE, "7", LATER),
         lambda: rules.activated(RULE, 1, "7", LATER),
     ):
         with pytest.raises(Failure) as caught:
@@ -80,7 +77,7 @@ def test_a_stale_etag_changes_nothing() -> None:
 
 
 def test_a_deleted_source_is_not_found() -> None:
-    for missing in (None, sources.deleted(SOURCE, "1", LATER)):
+    for missing in (None, deleted(SOURCE, "s", "1", LATER)):
         with pytest.raises(Failure) as caught:
             sources.existing(missing, "s")
         assert code_of(caught) is Code.NOT_FOUND

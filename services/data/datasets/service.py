@@ -24,7 +24,7 @@ from services.data.datasets.domain import (
 )
 from services.data.datasets.store import Store
 from services.data.datasets.tables import RowRange, Tables
-from services.data.etags import expect
+from services.data.generations import deleted, undeleted
 from services.data.schema import Column, check_columns
 from services.kit import pages
 from services.kit.auth import Scope
@@ -172,25 +172,11 @@ class DataSets:
 
     async def delete(self, scope: Scope, data_set: str, etag: str) -> DataSet:
         """Hides it; a second time changes nothing. Raises not_found, etag_mismatch."""
-
-        def decide(before: DataSet) -> DataSet:
-            if before.delete_time:
-                return before
-            expect(etag, before.generation, data_set)
-            now = self._now()
-            return replace(before, delete_time=now, update_time=now, generation=before.generation + 1)
-
-        return await self._store.change(scope, data_set, decide)
+        return await self._store.change(scope, data_set, lambda found: deleted(found, data_set, etag, self._now()))
 
     async def undelete(self, scope: Scope, data_set: str) -> DataSet:
         """Brings it back; a second time changes nothing. Raises not_found."""
-
-        def decide(before: DataSet) -> DataSet:
-            if not before.delete_time:
-                return before
-            return replace(before, delete_time=None, update_time=self._now(), generation=before.generation + 1)
-
-        return await self._store.change(scope, data_set, decide)
+        return await self._store.change(scope, data_set, lambda found: undeleted(found, self._now()))
 
     async def rows(
         self, scope: Scope, data_set: str, version: int, columns: Sequence[str], page_size: int, page_token: str

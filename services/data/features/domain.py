@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from services.data.etags import expect
+from services.data.generations import changed
 from services.data.schema import Column, ColumnType
 from services.kit.errors import FailedPrecondition, InvalidValue, Violation
 
@@ -198,17 +198,11 @@ def _refuse(found: Sequence[Violation]) -> None:
         raise InvalidValue(f"{found[0].pointer[1:].replace('/', '.')}: {found[0].rule}", found)
 
 
-def changed(feature_set: FeatureSet, etag: str, now: datetime, **values: object) -> FeatureSet:
-    """The next generation. Raises etag_mismatch when the caller saw another one."""
-    expect(etag, feature_set.generation, feature_set.feature_set)
-    return replace(feature_set, generation=feature_set.generation + 1, update_time=now, **values)  # type: ignore[arg-type]
-
-
 def fitted(feature_set: FeatureSet, fit: Fit, what: Fitted, now: datetime) -> tuple[FeatureSet, FeatureSetVersion]:
     """The feature set with one more version, and that version. Raises failed_precondition for a deleted one."""
     if feature_set.delete_time:
         raise FailedPrecondition(f"the feature set {feature_set.feature_set} was deleted while it was fitted")
-    after = changed(feature_set, "", now, latest_version=feature_set.latest_version + 1)
+    after = changed(feature_set, now, latest_version=feature_set.latest_version + 1)
     version = FeatureSetVersion(
         feature_set=fit.feature_set,
         version=after.latest_version,

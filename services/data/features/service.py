@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
 
+from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.domain import LineageNode
 from services.data.datasets.service import DataSets
 from services.data.efforts.domain import NOBODY, Order
@@ -18,6 +19,7 @@ from services.data.features import domain, events
 from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit, Fitted, RowRange
 from services.data.features.store import Store
 from services.data.features.wire import version_to_wire
+from services.data.generations import deleted, undeleted
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
 from services.kit.db import Once
@@ -71,21 +73,11 @@ class FeatureSets(LeasedWork[Fit]):
 
     async def delete(self, scope: Scope, name: str, etag: str) -> FeatureSet:
         """Hides it; a second time changes nothing. Raises not_found, etag_mismatch."""
-
-        def decide(found: FeatureSet) -> FeatureSet:
-            if found.delete_time:
-                return found
-            return domain.changed(found, etag, self._now(), delete_time=self._now())
-
-        return await self._store.change(scope, name, decide)
+        return await self._store.change(scope, name, lambda found: deleted(found, name, etag, self._now()))
 
     async def undelete(self, scope: Scope, name: str) -> FeatureSet:
         """Brings it back; a second time changes nothing. Raises not_found."""
-
-        def decide(found: FeatureSet) -> FeatureSet:
-            return domain.changed(found, "", self._now(), delete_time=None) if found.delete_time else found
-
-        return await self._store.change(scope, name, decide)
+        return await self._store.change(scope, name, lambda found: undeleted(found, self._now()))
 
     async def fit(
         self,
@@ -95,7 +87,7 @@ class FeatureSets(LeasedWork[Fit]):
         train: RowRange | None,
         once: Once | None,
         order: Order = NOBODY,
-    ) -> Any:
+    ) -> Operation:
         """Begins a fitting on a version of its data set, the newest for 0; answers with the operation.
 
         Raises not_found, unknown_version, and invalid_value, also when the steps do not fit the version's columns.

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
+from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.service import DataSets
 from services.data.efforts.domain import NOBODY, Order
-from services.data.etags import expect
+from services.data.generations import deleted, undeleted
 from services.data.pipelines.domain import RUNNING, Pipeline, Run, Step, check_steps, external_inputs
 from services.data.pipelines.store import Store
 from services.data.sql import check_condition, check_query
@@ -50,7 +50,7 @@ class Pipelines:
         """By name."""
         return await self._store.list(scope, page_size, page_token, show_deleted)
 
-    async def run(self, scope: Scope, name: str, once: Once | None, order: Order = NOBODY) -> tuple[Run, Any]:
+    async def run(self, scope: Scope, name: str, once: Once | None, order: Order = NOBODY) -> tuple[Run, Operation]:
         """Keeps a run and begins it; returns it and its operation.
 
         Raises not_found, in_progress, invalid_value, failed_precondition for an input without a version; storage_full.
@@ -74,25 +74,11 @@ class Pipelines:
 
     async def delete(self, scope: Scope, name: str, etag: str) -> Pipeline:
         """Hides it; a second time changes nothing. Raises not_found, etag_mismatch."""
-
-        def decide(before: Pipeline) -> Pipeline:
-            if before.delete_time:
-                return before
-            expect(etag, before.generation, name)
-            now = self._now()
-            return replace(before, delete_time=now, update_time=now, generation=before.generation + 1)
-
-        return await self._store.change(scope, name, decide)
+        return await self._store.change(scope, name, lambda found: deleted(found, name, etag, self._now()))
 
     async def undelete(self, scope: Scope, name: str) -> Pipeline:
         """Brings it back; a second time changes nothing. Raises not_found."""
-
-        def decide(before: Pipeline) -> Pipeline:
-            if not before.delete_time:
-                return before
-            return replace(before, delete_time=None, update_time=self._now(), generation=before.generation + 1)
-
-        return await self._store.change(scope, name, decide)
+        return await self._store.change(scope, name, lambda found: undeleted(found, self._now()))
 
 
 def _check_sql(steps: Sequence[Step]) -> None:

@@ -1,9 +1,9 @@
 """What a rule means: immutable versions of how records become rows, one of them active."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
-from services.data.etags import expect
+from services.data import generations
 from services.data.reading.kinds import Compiled, Definition, RuleDefinition, name_of
 from services.kit.errors import Code, FailedPrecondition, Failure
 
@@ -78,17 +78,17 @@ def check_fit(rule: RuleDefinition, source: Definition, name: str) -> None:
 
 def extended(rule: Rule, now: datetime) -> Rule:
     """The rule with one more version."""
-    return replace(rule, latest_version=rule.latest_version + 1, update_time=now, generation=rule.generation + 1)
+    return generations.changed(rule, now, latest_version=rule.latest_version + 1)
 
 
 def activated(rule: Rule, version: int, etag: str, now: datetime) -> Rule:
     """The rule with this version active. Raises unknown_version, etag_mismatch."""
-    expect(etag, rule.generation, rule.rule)
+    generations.expect(etag, rule.generation, rule.rule)
     if not 0 < version <= rule.latest_version:
         raise Failure(Code.UNKNOWN_VERSION, f"{rule.rule} has no version {version}")
     if version == rule.active_version:
         return rule
-    return replace(rule, active_version=version, update_time=now, generation=rule.generation + 1)
+    return generations.changed(rule, now, active_version=version)
 
 
 def active(rule: Rule) -> int:
@@ -96,16 +96,3 @@ def active(rule: Rule) -> int:
     if not rule.active_version:
         raise FailedPrecondition(f"{rule.rule} has no active version")
     return rule.active_version
-
-
-def deleted(rule: Rule, etag: str, now: datetime) -> Rule:
-    """The rule, hidden. Raises etag_mismatch."""
-    expect(etag, rule.generation, rule.rule)
-    return replace(rule, delete_time=now, update_time=now, generation=rule.generation + 1)
-
-
-def undeleted(rule: Rule, now: datetime) -> Rule:
-    """The rule, visible; one that is not hidden stays as it is."""
-    if rule.delete_time is None:
-        return rule
-    return replace(rule, delete_time=None, update_time=now, generation=rule.generation + 1)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
+from services.data.generations import deleted, undeleted
 from services.data.reading.extractor import Refusal
 from services.data.reading.kinds import Compiled, RuleDefinition
 from services.data.reading.samples import Tried
@@ -85,11 +86,11 @@ class Rules:
 
     async def delete(self, scope: Scope, name: str, etag: str) -> RuleView:
         """Hides a rule. Raises not_found, etag_mismatch."""
-        return await self._store.change(scope, name, lambda rule: domain.deleted(rule, etag, self._now()))
+        return await self._store.change(scope, name, lambda rule: deleted(rule, name, etag, self._now()))
 
     async def undelete(self, scope: Scope, name: str) -> RuleView:
         """Brings a rule back. Raises not_found."""
-        return await self._store.change(scope, name, lambda rule: domain.undeleted(rule, self._now()), deleted=True)
+        return await self._store.change(scope, name, lambda rule: undeleted(rule, self._now()), deleted=True)
 
 
 def _try(compiled: Compiled, tries: Sequence[Tried]) -> Trial:

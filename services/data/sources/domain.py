@@ -1,9 +1,9 @@
 """What a source means: a name for a place that raw data comes from."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
-from services.data.etags import expect
+from services.data import generations
 from services.data.reading.kinds import Definition, FileFormat, FilesSource
 from services.kit.errors import InvalidValue, NotFound
 
@@ -58,24 +58,6 @@ def existing(source: Source | None, name: str) -> Source:
 
 def changed(source: Source, change: Change, etag: str, now: datetime) -> Source:
     """The source after an update. Raises etag_mismatch."""
-    expect(etag, source.generation, source.source)
-    return replace(
-        source,
-        description=source.description if change.description is None else change.description,
-        definition=change.definition or source.definition,
-        update_time=now,
-        generation=source.generation + 1,
-    )
-
-
-def deleted(source: Source, etag: str, now: datetime) -> Source:
-    """The source, hidden. Raises etag_mismatch."""
-    expect(etag, source.generation, source.source)
-    return replace(source, delete_time=now, update_time=now, generation=source.generation + 1)
-
-
-def undeleted(source: Source, now: datetime) -> Source:
-    """The source, visible; one that is not hidden stays as it is."""
-    if source.delete_time is None:
-        return source
-    return replace(source, delete_time=None, update_time=now, generation=source.generation + 1)
+    generations.expect(etag, source.generation, source.source)
+    description = source.description if change.description is None else change.description
+    return generations.changed(source, now, description=description, definition=change.definition or source.definition)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
+from services.data.generations import deleted, undeleted
 from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, Definition, FilesSource
@@ -78,11 +79,11 @@ class Sources:
 
     async def delete(self, scope: Scope, name: str, etag: str) -> Source:
         """Hides a source. Raises not_found, etag_mismatch."""
-        return await self._store.change(scope, name, lambda found: domain.deleted(found, etag, self._now()))
+        return await self._store.change(scope, name, lambda found: deleted(found, name, etag, self._now()))
 
     async def undelete(self, scope: Scope, name: str) -> Source:
         """Brings a source back. Raises not_found."""
-        return await self._store.change(scope, name, lambda found: domain.undeleted(found, self._now()), deleted=True)
+        return await self._store.change(scope, name, lambda found: undeleted(found, self._now()), deleted=True)
 
     async def preview(self, scope: Scope, definition: Definition, records: int) -> Sample:
         """The first records. Raises invalid_value, egress_denied, limit_exceeded."""

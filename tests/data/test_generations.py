@@ -1,0 +1,50 @@
+"""Every change of a resource is a generation, and an etag is the one that a caller has seen."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from services.data.generations import changed, deleted, expect, undeleted
+from services.data.rules.domain import Rule
+from services.kit.errors import Code, Failure
+
+NOW, LATER = datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 1, 2, tzinfo=UTC)
+RULE = Rule("r", "s", "d", NOW, NOW)
+
+
+@pytest.mark.parametrize("etag", ["7", "*", ""])
+def test_a_caller_who_saw_the_last_generation_may_change_it(etag: str) -> None:
+    expect(etag, 7, "flights")
+
+
+@pytest.mark.parametrize("etag", ["6", "8", "07", " 7", "7 ", "+7", "7.0", "\u0667", '"7"', "**", "x"])
+def test_any_other_etag_is_refused_with_the_one_that_holds(etag: str) -> None:
+    with pytest.raises(Failure, match="flights has changed: its etag is 7") as caught:
+        expect(etag, 7, "flights")
+
+    assert caught.value.code is Code.ETAG_MISMATCH
+
+
+def test_a_change_says_when_it_was_and_counts() -> None:
+    after = changed(RULE, LATER, data_set="other")
+
+    assert (after.data_set, after.update_time, after.generation, RULE.generation) == ("other", LATER, 2, 1)
+
+
+def test_what_is_deleted_can_be_brought_back() -> None:
+    gone = deleted(RULE, "r", "1", LATER)
+    back = undeleted(gone, LATER)
+
+    assert (gone.delete_time, gone.generation, back.delete_time, back.generation) == (LATER, 2, None, 3)
+
+
+def test_a_second_deletion_and_bringing_back_what_is_there_change_nothing() -> None:
+    gone = deleted(RULE, "r", "", LATER)
+
+    assert deleted(gone, "r", "1", LATER) is gone
+    assert undeleted(RULE, LATER) is RULE
+
+
+def test_a_deletion_by_who_saw_another_generation_is_refused() -> None:
+    with pytest.raises(Failure, match="r has changed: its etag is 1"):
+        deleted(RULE, "r", "7", LATER)
