@@ -1,25 +1,38 @@
 """The tables that every service's database has, beside its own."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import sqlalchemy as sa
 from sqlalchemy import MetaData
 
+from services.kit.db import Database
 from services.kit.idempotency import IdempotencyTable
 from services.kit.inbox import Inbox
 from services.kit.leases import Leases, Tenure
 from services.kit.operations import Operations
 from services.kit.outbox import NUMBER, Outbox
 
+if TYPE_CHECKING:
+    from services.kit.tls import Credentials
+
 
 class Schema:
-    """A service's metadata with outbox, inbox, idempotency keys and operations in it."""
+    """A service's metadata with outbox, inbox, idempotency keys, operations and leases in it."""
 
     def __init__(self, service: str) -> None:
+        self._service = service
         self.metadata = MetaData()
         self.outbox = Outbox(self.metadata)
         self.inbox = Inbox(self.metadata)
         self.keys = IdempotencyTable(self.metadata)
         self.operations = Operations(service, self.metadata)
         self.tenure = Tenure(Leases(self.metadata))
+
+    def database(self, url: str, home: Path, credentials: "Credentials | None" = None) -> Database:
+        """The database at a URL, which is shown the credentials, or the SQLite file in the home folder."""
+        migrations = Path(__file__).parents[1] / self._service / "migrations"
+        return Database(url or f"sqlite:///{home}/{self._service}.db", migrations, credentials=credentials)
 
 
 def create_0001(op: "object") -> None:

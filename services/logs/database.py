@@ -1,18 +1,12 @@
-"""The log centre's database: its metadata, where it is, and the positions of those who follow the records."""
-
-from pathlib import Path
-from typing import TYPE_CHECKING
+"""The log centre's tables and its database, and the positions of those who follow the records."""
 
 from sqlalchemy import BigInteger, Column, String, Table, delete, insert, select
 from sqlalchemy.engine import Connection
 
-from services.kit.db import Database
 from services.kit.schema import Schema
 
-if TYPE_CHECKING:
-    from services.kit.tls import Credentials
-
 schema = Schema("logs")
+open_database = schema.database
 Place = tuple[int, int]
 _followers = Table(
     "follower",
@@ -21,11 +15,6 @@ _followers = Table(
     Column("segment", BigInteger, nullable=False),
     Column("offset", BigInteger, nullable=False),
 )
-
-
-def open_database(url: str, home: Path, credentials: "Credentials | None" = None) -> Database:
-    """The database at a URL, with client credentials, or the SQLite file in the home folder."""
-    return Database(url or f"sqlite:///{home}/logs.db", Path(__file__).parent / "migrations", credentials=credentials)
 
 
 def followed(connection: Connection, name: str) -> Place:

@@ -1,19 +1,6 @@
-"""The trainer service's database: its metadata, and where it is."""
+"""The trainer service's tables and its database."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from services.kit.db import Database
 from services.kit.schema import Schema
 
-if TYPE_CHECKING:
-    from services.kit.tls import Credentials
-
 schema = Schema("trainer")
-
-
-def open_database(url: str, home: Path, credentials: "Credentials | None" = None) -> Database:
-    """The database at a URL, which is shown the credentials, or the SQLite file in the home folder."""
-    return Database(
-        url or f"sqlite:///{home}/trainer.db", Path(__file__).parent / "migrations", credentials=credentials
-    )
+open_database = schema.database
