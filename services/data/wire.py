@@ -25,24 +25,11 @@ def column_type_from_wire(kind: pb.ColumnType.ValueType) -> ColumnType:
     return member
 
 
-def column_to_wire(column: Column) -> pb.Column:
-    """One column."""
-    return pb.Column(name=column.name, type=column_type_to_wire(column.type), nullable=column.nullable)
-
-
-def column_from_wire(column: pb.Column) -> Column:
-    """Raises invalid_value for a column without a type."""
-    return Column(column.name, column_type_from_wire(column.type), column.nullable)
-
-
 def schema_to_wire(columns: Iterable[Column]) -> pb.TableSchema:
     """The columns of a table, in order."""
-    return pb.TableSchema(columns=[column_to_wire(column) for column in columns])
-
-
-def schema_from_wire(schema: pb.TableSchema) -> tuple[Column, ...]:
-    """Raises invalid_value for a column without a type."""
-    return tuple(column_from_wire(column) for column in schema.columns)
+    return pb.TableSchema(
+        columns=[pb.Column(name=c.name, type=column_type_to_wire(c.type), nullable=c.nullable) for c in columns]
+    )
 
 
 def plain(message: Message) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from services.data.extractions import domain as extractions
 from services.data.extractions import events as extraction_events
 from services.data.extractions.domain import Counts, Extraction, State
 from services.data.extractions.wire import extraction_to_wire
-from services.data.reading.extractor import for_fields, kinds
 from services.data.reading.kinds import (
     Compiled,
     Definition,
@@ -187,9 +186,3 @@ def test_an_extraction_that_did_not_succeed_says_why_or_was_cancelled(error: str
 
 def test_a_long_reason_is_cut_to_what_is_kept() -> None:
     assert len(extractions.ended(RUN, "x" * 5000, LATER).error) == 1000
-
-
-def test_the_types_of_rows_are_those_of_the_rule() -> None:
-    compiled = Compiled(COLUMNS)
-    assert kinds(compiled) == tuple(ColumnType)
-    assert for_fields(compiled, []).row([]) != ()

@@ -18,7 +18,6 @@ from services.data.extractions.domain import Counts, Extraction, Task
 from services.data.extractions.store import ExtractionStore
 from services.data.reading.connectors import connector
 from services.data.reading.kinds import Compiled, compiled_to_json, to_json
-from services.data.schema import Column
 from services.data.sources.service import Sources
 from services.kit import process
 from services.kit.auth import Scope
@@ -122,11 +121,6 @@ class ExtractionRunner(LeasedWork[Extraction]):
         raise AssertionError
 
 
-def columns_of(compiled: Compiled) -> tuple[Column, ...]:
-    """The columns of the rows that a rule makes."""
-    return tuple(Column(column.name, column.type, not column.required) for column in compiled.columns)
-
-
 def _message(counts: Counts) -> str:
     said = f"{counts.rows} rows of {counts.records} records, {counts.quarantined} quarantined"
     return "; ".join((said, *counts.notes)) if counts.records else "; ".join(("nothing new", *counts.notes))
@@ -139,7 +133,7 @@ def _new_version(
         data_set=extraction.data_set,
         run=extraction.extraction,
         files=parquet.from_json(result["files"]),
-        columns=columns_of(compiled),
+        columns=compiled.schema,
         append=True,
         quarantined=result["quarantined"],
         quarantine=parquet.from_json(result["quarantine"]),

@@ -10,7 +10,7 @@ from services.data.datasets.domain import extended
 from services.data.datasets.service import DataSets
 from services.data.efforts.domain import NOBODY, Order
 from services.data.extractions.domain import Extraction, Task
-from services.data.extractions.runner import ExtractionRunner, columns_of
+from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.store import ExtractionStore
 from services.data.rules.domain import active, check_fit
 from services.data.rules.service import Rules
@@ -71,7 +71,7 @@ class Extractions:
             if failure.code in (Code.NOT_FOUND, Code.UNKNOWN_VERSION):
                 return
             raise
-        extended(before.columns, columns_of(compiled), found.data_set)
+        extended(before.columns, compiled.schema, found.data_set)
 
     async def get(self, scope: Scope, extraction: str) -> Extraction:
         """Raises not_found."""

@@ -15,7 +15,6 @@ from services.data.reading.connectors import connector
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, compiled_from_json, source_from_json
-from services.data.schema import Column
 from services.kit.child import Child, Json
 from services.kit.disk import on_disk
 
@@ -42,7 +41,7 @@ class Sink:
 
     def __init__(self, folder: Path, compiled: Compiled, child: Child) -> None:
         self._folder = folder
-        self._columns = tuple(Column(c.name, c.type, not c.required) for c in compiled.columns)
+        self._columns = compiled.schema
         # Made when they are needed: Arrow takes longer to load than it takes to see that there is nothing new.
         self._writer: Writer | None = None
         self._quarantine: Writer | None = None

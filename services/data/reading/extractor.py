@@ -8,7 +8,6 @@ from typing import Any
 from services.data.reading import paths
 from services.data.reading.kinds import Compiled, RuleColumn
 from services.data.reading.values import Misfit, Value, parse
-from services.data.schema import ColumnType
 from services.kit import patterns
 
 Row = tuple[Value, ...]
@@ -90,8 +89,3 @@ def for_lines(compiled: Compiled) -> Extractor:
     """For lines of text. An empty group is a missing value."""
     pick = patterns.picker(compiled.pattern, [column.source for column in compiled.columns])
     return Extractor(compiled.columns, pick, frozenset([""]))
-
-
-def kinds(compiled: Compiled) -> tuple[ColumnType, ...]:
-    """The types of a row."""
-    return tuple(column.type for column in compiled.columns)

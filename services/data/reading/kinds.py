@@ -1,11 +1,11 @@
 """What a source and a rule say, as values: where raw data is, and how it becomes rows. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from services.data.schema import ColumnType
+from services.data.schema import Column, ColumnType
 
 
 class FileFormat(StrEnum):
@@ -134,7 +134,12 @@ class Compiled:
     statement: str = ""
     cursor: int = 0
     pattern: str = ""
-    paths: tuple[tuple[str | int, ...], ...] = field(default=())
+    paths: tuple[tuple[str | int, ...], ...] = ()
+
+    @property
+    def schema(self) -> tuple[Column, ...]:
+        """The columns of the rows that it makes."""
+        return tuple(Column(column.name, column.type, not column.required) for column in self.columns)
 
 
 _NAMES = {kind: name for kinds in (SOURCES, RULES) for name, kind in kinds.items()}

@@ -30,7 +30,7 @@ _CALLS = frozenset(
     Substring TimeToStr Trim TsOrDsToTimestamp Typeof Unicode Upper Anonymous
     """.split()  # noqa: SIM905
 )
-_CLAUSES = ("with_", "joins", "group", "having", "distinct", "order", "limit", "offset", "windows", "hint")
+_CLAUSES = ("with_", "with", "joins", "group", "having", "distinct", "order", "limit", "offset", "windows", "hint")
 _TIMES = ("Date", "TimeToStr", "TsOrDsToTimestamp", "date", "time", "datetime", "julianday", "unixepoch", "strftime")
 _PERCENTS = 4  # in one LIKE, whose time grows with a power of them
 _CAST_TYPES = {
@@ -69,19 +69,7 @@ def _check(tree: Any, source: SqlSource) -> None:
 
     if type(tree) is not exp.Select:
         raise _refusal(f"{tree.key} is not allowed: a rule is one SELECT")
-    for clause in (
-        "with_",
-        "with",
-        "joins",
-        "group",
-        "having",
-        "distinct",
-        "order",
-        "limit",
-        "offset",
-        "windows",
-        "hint",
-    ):
+    for clause in _CLAUSES:
         if tree.args.get(clause):
             raise _refusal(f"{clause.strip('_')} is not allowed: a rule reads rows one by one")
     tables = list(tree.find_all(exp.Table))

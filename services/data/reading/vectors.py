@@ -24,7 +24,6 @@ class Typed:
 
     pieces: list[list[Any]] = field(default_factory=list)
     refused: list[tuple[int, str]] = field(default_factory=list)
-    rows: int = 0
 
 
 class _Slow(Exception):
@@ -40,7 +39,6 @@ def extract(extractor: Extractor, records: Sequence[Any], to: Typed | None = Non
         if len(records) <= _SMALL:
             raise _Slow
         typed.pieces.append(_fast(extractor, records))
-        typed.rows += len(records)
     except _Slow:
         if len(records) <= _SMALL:
             _slow(extractor, records, typed, first)
@@ -65,7 +63,6 @@ def _slow(extractor: Extractor, records: Sequence[Any], typed: Typed, first: int
         values = zip(*rows, strict=True)
         kinds = [arrow_type(column.type) for column in extractor.columns]
         typed.pieces.append([pa.array(column, kind) for column, kind in zip(values, kinds, strict=True)])
-        typed.rows += len(rows)
 
 
 def _fast(extractor: Extractor, records: Sequence[Any]) -> list[Any]:

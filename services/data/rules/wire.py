@@ -6,7 +6,6 @@ from typing import Any
 from aimass.v1 import rules_pb2 as pb
 from services.data.reading.kinds import RULES, RuleColumn, RuleDefinition, name_of
 from services.data.rules.domain import RuleView, Trial
-from services.data.schema import Column
 from services.data.structs import to_struct
 from services.data.wire import column_type_from_wire, column_type_to_wire, fields_of, plain, schema_to_wire
 from services.kit.errors import InvalidValue
@@ -74,5 +73,5 @@ def trial_to_wire(trial: Trial) -> pb.TestRuleResponse:
         coverage=trial.coverage,
         rows=[to_struct(row) for row in trial.rows],
         refused=[pb.RefusedRecord(record=refused.record, reason=refused.reason) for refused in trial.refused],
-        schema=schema_to_wire(Column(c.name, c.type, not c.required) for c in trial.compiled.columns),
+        schema=schema_to_wire(trial.compiled.schema),
     )
