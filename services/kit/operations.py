@@ -13,10 +13,10 @@ from sqlalchemy import MetaData, Select, insert, select, update
 from sqlalchemy.engine import Connection
 
 from aimass.v1 import operations_pb2 as pb
-from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.db import Database, within
 from services.kit.errors import Failure, NotFound, Unavailable
+from services.kit.listing import listed
 from services.kit.operation_rows import (
     CANCELLED,
     ENDED,
@@ -172,14 +172,10 @@ class Operations:
 
     async def list(self, scope: Scope, page_size: int, page_token: str) -> Page[pb.Operation]:
         """Newest first."""
-        table, size, last = self.table, pages.size(page_size), pages.after(page_token, str)
-        here = within(table, scope)
-        if last:
-            here &= table.c.operation < last[0]
-        query = select(table).where(here).order_by(table.c.operation.desc()).limit(size + 1)
-        rows = await self.db.read(lambda connection: connection.execute(query).all())
-        page = pages.cut(rows, size, lambda row: (row.operation,))
-        return Page(tuple(to_message(row) for row in page.items), page.next_token)
+        query = select(self.table).where(within(self.table, scope))
+        return await listed(
+            self.db, query, self.table.c.operation, to_message, page_size, page_token, newest_first=True
+        )
 
     async def changes(self, scope: Scope, name: str) -> AsyncIterator[pb.Operation]:
         """The operation as it stands, then each change, until it has ended."""

@@ -41,6 +41,10 @@ PINGED = [("grpc.http2.max_ping_strikes", 0), ("grpc.keepalive_permit_without_ca
 R = TypeVar("R")
 
 
+def _same(reply: Any) -> Any:
+    return reply
+
+
 @dataclass
 class Call:
     """One call of one method: its caller, deadline, metadata and idempotency key."""
@@ -73,8 +77,11 @@ class Call:
         """Seconds until the caller gives up."""
         return self.deadline - time.monotonic()
 
-    def once(self, to_wire: Callable[[R], Message]) -> Keyed | None:
-        """What makes this call's effect happen once, for `Database.run`; None when the caller sent no key."""
+    def once(self, to_wire: Callable[[R], Message] = _same) -> Keyed | None:
+        """What makes this call's effect happen once, for `Database.run`; None when the caller sent no key.
+
+        `to_wire` makes the reply of what the transaction returns, unless that is the reply.
+        """
         self._asked = True
         key = self.metadata.get("idempotency-key", "")
         if not key or self.keys is None:

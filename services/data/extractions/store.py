@@ -13,11 +13,11 @@ from services.data.efforts import service as efforts
 from services.data.efforts.domain import NOBODY, Order
 from services.data.extractions.domain import Extraction, State, Task
 from services.data.reading.kinds import compiled_from_json, compiled_to_json, source_from_json, to_json
-from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import Code, Failure, NotFound
+from services.kit.listing import listed
 from services.kit.pages import Page
 
 _RUNNING = text("state = 'running'")
@@ -73,10 +73,7 @@ class ExtractionStore:
     ) -> None:
         """`tell` makes the event of an end, `respond` what its operation ends with."""
         self._db, self._tell, self._respond = db, tell, respond
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay for a repeat, before a look at a world that may have moved on since."""
-        await self._db.recall(once)
+        self.recall = db.recall
 
     async def begin(
         self, scope: Scope, rule: str, pin: Pin, once: Once | None, order: Order = NOBODY
@@ -117,15 +114,10 @@ class ExtractionStore:
 
     async def list(self, scope: Scope, rule: str, page_size: int, page_token: str) -> Page[Extraction]:
         """Newest first, of all rules or of one."""
-        size, last = pages.size(page_size), pages.after(page_token, str)
-        here = within(_extraction, scope)
+        query = select(_extraction).where(within(_extraction, scope))
         if rule:
-            here &= _extraction.c.rule == rule
-        if last:
-            here &= _extraction.c.extraction < last[0]
-        query = select(_extraction).where(here).order_by(_extraction.c.extraction.desc()).limit(size + 1)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        return pages.cut([_read(row) for row in rows], size, lambda extraction: (extraction.extraction,))
+            query = query.where(_extraction.c.rule == rule)
+        return await listed(self._db, query, _extraction.c.extraction, _read, page_size, page_token, newest_first=True)
 
     async def unfinished(self) -> Sequence[tuple[Scope, Extraction]]:
         """The runs that a process before this one began, of all tenants: the service takes them up itself."""

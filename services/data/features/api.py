@@ -36,11 +36,9 @@ class FeatureSetsApi:
 
     async def FitFeatureSet(self, request: pb.FitFeatureSetRequest, call: Call) -> Operation:
         train = range_from_wire(request.train) if request.HasField("train") else None
-        once = call.once(lambda operation: operation)
         what = (request.feature_set, request.data_set_version, train)
         order = Order(call.principal.id, request.cpu_seconds)
-        operation: Operation = await self._feature_sets.fit(call.scope, *what, once, order)
-        return operation
+        return await self._feature_sets.fit(call.scope, *what, call.once(), order)
 
     async def GetFeatureSetVersion(self, request: pb.GetFeatureSetVersionRequest, call: Call) -> pb.FeatureSetVersion:
         return version_to_wire(await self._feature_sets.version(call.scope, request.feature_set, request.version))

@@ -20,15 +20,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
+from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
 from services.data.efforts import service as efforts
 from services.data.efforts.domain import NOBODY, Order
 from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit
-from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
+from services.kit.listing import listed
 from services.kit.pages import Page
 from services.kit.sizes import Sizes
 
@@ -79,11 +80,8 @@ class Store:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.recall = db.recall
         self.sizes = Sizes(db, feature_set_version, _DIGEST)
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
-        await self._db.recall(once)
 
     async def create(self, scope: Scope, made: FeatureSet, once: Once | None) -> FeatureSet:
         """Raises already_exists, also for the name of a deleted one."""
@@ -102,16 +100,10 @@ class Store:
 
     async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[FeatureSet]:
         """By name."""
-        size, last = pages.size(page_size), pages.after(page_token, str)
-        here = within(feature_set, scope)
+        query = select(feature_set).where(within(feature_set, scope))
         if not show_deleted:
-            here &= feature_set.c.delete_time.is_(None)
-        if last:
-            here &= feature_set.c.feature_set > last[0]
-        query = select(feature_set).where(here).order_by(feature_set.c.feature_set).limit(size + 1)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        page = pages.cut(rows, size, lambda row: (row.feature_set,))
-        return Page(tuple(_parse(row) for row in page.items), page.next_token)
+            query = query.where(feature_set.c.delete_time.is_(None))
+        return await listed(self._db, query, feature_set.c.feature_set, _parse, page_size, page_token)
 
     async def change(self, scope: Scope, name: str, decide: Change) -> FeatureSet:
         """Loads, also a deleted one, decides and saves in one transaction. Raises not_found."""
@@ -141,10 +133,10 @@ class Store:
 
     async def begin(
         self, scope: Scope, fit: Callable[[str], Fit], name: str, once: Once | None, order: Order = NOBODY
-    ) -> Any:
+    ) -> Operation:
         """Keeps a fitting and its operation, which is returned. Raises not_found, invalid_value."""
 
-        def work(connection: Connection) -> Any:
+        def work(connection: Connection) -> Operation:
             _get(connection, scope, name)
             method, resource = "aimass.v1.FeatureSets/FitFeatureSet", f"feature-sets/{name}"
             operation = schema.operations.create(connection, scope, method, resource)
@@ -157,12 +149,6 @@ class Store:
             return operation
 
         return await self._db.run(work, once)
-
-    async def fit_of(self, scope: Scope, operation: str) -> Fit | None:
-        """A fitting that has not ended."""
-        query = select(feature_set_fit.c.definition).where(_fit_is(scope, operation))
-        found = await self._db.read(lambda connection: connection.execute(query).scalar())
-        return _FIT.validate_python(found) if found is not None else None
 
     async def unfinished(self) -> Sequence[tuple[Scope, Fit]]:
         """The fittings of all tenants that have not ended, oldest first."""

@@ -10,14 +10,15 @@ from pydantic import TypeAdapter
 from sqlalchemy import JSON, Column, ColumnElement, Index, Integer, String, delete, insert, select, text, update
 from sqlalchemy.engine import Connection, Row
 
+from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
 from services.data.efforts import service as efforts
 from services.data.efforts.domain import NOBODY, Order
 from services.data.pipelines.domain import CANCELLED, FAILED, RUNNING, SUCCEEDED, Cursor, Output, Pipeline, Run, Step
-from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
+from services.kit.listing import listed
 from services.kit.pages import Page
 
 pipeline = scoped(
@@ -69,10 +70,7 @@ class Store:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
-        await self._db.recall(once)
+        self.recall = db.recall
 
     async def create(self, scope: Scope, made: Pipeline, once: Once | None) -> Pipeline:
         """Raises already_exists, also for the name of a deleted one."""
@@ -92,16 +90,10 @@ class Store:
 
     async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[Pipeline]:
         """By name."""
-        size, last = pages.size(page_size), pages.after(page_token, str)
-        here = within(pipeline, scope)
+        query = select(pipeline).where(within(pipeline, scope))
         if not show_deleted:
-            here &= pipeline.c.delete_time.is_(None)
-        if last:
-            here &= pipeline.c.pipeline > last[0]
-        query = select(pipeline).where(here).order_by(pipeline.c.pipeline).limit(size + 1)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        page = pages.cut(rows, size, lambda row: (row.pipeline,))
-        return Page(tuple(_pipeline(row) for row in page.items), page.next_token)
+            query = query.where(pipeline.c.delete_time.is_(None))
+        return await listed(self._db, query, pipeline.c.pipeline, _pipeline, page_size, page_token)
 
     async def change(self, scope: Scope, name: str, decide: Callable[[Pipeline], Pipeline]) -> Pipeline:
         """Loads, also a deleted one, decides and saves in one transaction. Raises not_found."""
@@ -115,13 +107,13 @@ class Store:
 
         return await self._db.run(work)
 
-    async def begin(self, scope: Scope, wanted: Run, once: Once | None, order: Order = NOBODY) -> tuple[Run, Any]:
+    async def begin(self, scope: Scope, wanted: Run, once: Once | None, order: Order = NOBODY) -> tuple[Run, Operation]:
         """Keeps a run with its operation, which is returned.
 
         Raises not_found, invalid_value; in_progress while another one runs.
         """
 
-        def work(connection: Connection) -> tuple[Run, Any]:
+        def work(connection: Connection) -> tuple[Run, Operation]:
             _get(connection, scope, wanted.pipeline)
             here = within(pipeline_run, scope) & (pipeline_run.c.pipeline == wanted.pipeline)
             running = select(pipeline_run.c.run).where(here & (pipeline_run.c.state == RUNNING))

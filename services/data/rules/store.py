@@ -10,11 +10,11 @@ from services.data.database import schema
 from services.data.reading.kinds import compiled_from_json, compiled_to_json, rule_from_json, to_json
 from services.data.rules import domain
 from services.data.rules.domain import Rule, RuleVersion, RuleView
-from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
+from services.kit.listing import listed
 from services.kit.pages import Page
 
 _rule = scoped(
@@ -49,10 +49,7 @@ class RuleStore:
     def __init__(self, db: Database, tell: Callable[[Scope, RuleView], Event]) -> None:
         """`tell` makes the event of a change."""
         self._db, self._tell = db, tell
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay for a repeat, before a look at a world that may have moved on since."""
-        await self._db.recall(once)
+        self.recall = db.recall
 
     async def create(self, scope: Scope, made: RuleView, once: Once | None) -> RuleView:
         """Keeps a new rule. Raises already_exists for its name, and for a data set that another rule writes."""
@@ -111,19 +108,14 @@ class RuleStore:
 
     async def list(self, scope: Scope, page_size: int, page_token: str, deleted: bool) -> Page[RuleView]:
         """By name, each with its newest version."""
-        size, last = pages.size(page_size), pages.after(page_token, str)
-        here = within(_rule, scope)
-        if last:
-            here &= _rule.c.rule > last[0]
-        if not deleted:
-            here &= _rule.c.delete_time.is_(None)
         newest = and_(
             within(_version, scope), _version.c.rule == _rule.c.rule, _version.c.version == _rule.c.latest_version
         )
         versions = [_version.c[name].label(f"version_{name}") for name in ("definition", "compiled", "create_time")]
-        query = select(_rule, *versions).join(_version, newest).where(here).order_by(_rule.c.rule).limit(size + 1)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        return pages.cut([_read_view(row) for row in rows], size, lambda view: (view.rule.rule,))
+        query = select(_rule, *versions).join(_version, newest).where(within(_rule, scope))
+        if not deleted:
+            query = query.where(_rule.c.delete_time.is_(None))
+        return await listed(self._db, query, _rule.c.rule, _read_view, page_size, page_token)
 
     def _told(self, connection: Connection, scope: Scope, rule: Rule, version: RuleVersion) -> RuleView:
         """Keeps a version and says that the rule has changed."""

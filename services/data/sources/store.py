@@ -11,11 +11,11 @@ from services.data.database import schema
 from services.data.reading.kinds import source_from_json, to_json
 from services.data.sources import domain
 from services.data.sources.domain import Source
-from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, NotFound
+from services.kit.listing import listed
 from services.kit.pages import Page
 from services.kit.sizes import Sizes
 from services.kit.statements import Claim, one
@@ -51,11 +51,8 @@ class SourceStore:
     def __init__(self, db: Database, tell: Callable[[Scope, Source], Event]) -> None:
         """`tell` makes the event of a change."""
         self._db, self._tell = db, tell
+        self.recall = db.recall
         self.sizes = Sizes(db, _upload, _upload.c.upload, _upload.c.digest != "")
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay for a repeat, before a look at a world that may have moved on since."""
-        await self._db.recall(once)
 
     async def create(self, scope: Scope, source: Source, once: Once | None) -> Source:
         """Keeps a new source. Raises already_exists, also for the name of a deleted one."""
@@ -96,15 +93,10 @@ class SourceStore:
 
     async def list(self, scope: Scope, page_size: int, page_token: str, deleted: bool) -> Page[Source]:
         """By name."""
-        size, last = pages.size(page_size), pages.after(page_token, str)
-        here = within(_source, scope)
-        if last:
-            here &= _source.c.source > last[0]
+        query = select(_source).where(within(_source, scope))
         if not deleted:
-            here &= _source.c.delete_time.is_(None)
-        query = select(_source).where(here).order_by(_source.c.source).limit(size + 1)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        return pages.cut([_read(row) for row in rows], size, lambda source: (source.source,))
+            query = query.where(_source.c.delete_time.is_(None))
+        return await listed(self._db, query, _source.c.source, _read, page_size, page_token)
 
     async def add_upload(self, scope: Scope, upload: str, now: datetime, once: Once | None, answer: Any) -> Any:
         """Notes whose an upload is."""

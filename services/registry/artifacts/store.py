@@ -34,11 +34,8 @@ class Store:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.recall = db.recall
         self.sizes = Sizes(db, _artifact, _artifact.c.digest)
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay when the call has had its effect already: before work that a repeat can be spared."""
-        await self._db.recall(once)
 
     async def begin(self, scope: Scope, upload: Upload, once: Once | None) -> Upload:
         row = {**scope._asdict(), "upload": upload.upload, "create_time": upload.create_time}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from services.kit import pages, process
+from services.kit import process
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Once
@@ -52,8 +52,7 @@ class Models:
 
     async def page(self, scope: Scope, page_size: int, page_token: str, deleted: bool) -> Page[Model]:
         """By name."""
-        last = pages.after(page_token, str)
-        return await self._store.models(scope, pages.size(page_size), str(last[0]) if last else "", deleted)
+        return await self._store.models(scope, page_size, page_token, deleted)
 
     async def delete(self, scope: Scope, name: str, etag: str) -> Model:
         """Raises not_found, etag_mismatch, failed_precondition."""
@@ -127,10 +126,8 @@ class Models:
 
     async def versions(self, scope: Scope, name: str, page_size: int, page_token: str, deleted: bool) -> Page[Version]:
         """Newest first. Raises not_found."""
-        domain.found(await self._store.model(scope, name), name)
-        last = pages.after(page_token, int)
-        before = int(last[0]) if last else None
-        return await self._store.versions(scope, name, pages.size(page_size), before, deleted)
+        await self.get(scope, name)
+        return await self._store.versions(scope, name, page_size, page_token, deleted)
 
     async def delete_version(self, scope: Scope, name: str, number: int, etag: str) -> Version:
         """Raises not_found, etag_mismatch, failed_precondition."""

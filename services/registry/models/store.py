@@ -20,10 +20,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Row
 
-from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
+from services.kit.listing import listed
 from services.kit.pages import Page
 from services.kit.statements import Claim, one
 from services.registry.database import schema
@@ -74,10 +74,7 @@ class Store:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay when the call has had its effect already: before work that a repeat can be spared."""
-        await self._db.recall(once)
+        self.recall = db.recall
 
     async def add_model(self, scope: Scope, model: Model, once: Once | None) -> Model:
         """Saves a new model. Raises already_exists."""
@@ -156,25 +153,19 @@ class Store:
         row = await self._db.read(lambda connection: connection.execute(select(_version).where(here)).first())
         return _to_version(row) if row else None
 
-    async def models(self, scope: Scope, size: int, after: str, deleted: bool) -> Page[Model]:
+    async def models(self, scope: Scope, page_size: int, page_token: str, deleted: bool) -> Page[Model]:
         """By name."""
-        here = within(_model, scope) & (_model.c.model > after)
+        query = select(_model).where(within(_model, scope))
         if not deleted:
-            here &= _model.c.delete_time.is_(None)
-        query = select(_model).where(here).order_by(_model.c.model).limit(size + 1)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        return pages.cut([_to_model(row) for row in rows], size, lambda model: (model.model,))
+            query = query.where(_model.c.delete_time.is_(None))
+        return await listed(self._db, query, _model.c.model, _to_model, page_size, page_token)
 
-    async def versions(self, scope: Scope, name: str, size: int, before: int | None, deleted: bool) -> Page[Version]:
+    async def versions(self, scope: Scope, name: str, page_size: int, page_token: str, deleted: bool) -> Page[Version]:
         """Newest first."""
-        here = within(_version, scope) & (_version.c.model == name)
-        if before is not None:
-            here &= _version.c.version < before
+        query = select(_version).where(within(_version, scope) & (_version.c.model == name))
         if not deleted:
-            here &= _version.c.stage != Stage.DELETED.value
-        query = select(_version).where(here).order_by(_version.c.version.desc()).limit(size + 1)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        return pages.cut([_to_version(row) for row in rows], size, lambda version: (version.version,))
+            query = query.where(_version.c.stage != Stage.DELETED.value)
+        return await listed(self._db, query, _version.c.version, _to_version, page_size, page_token, newest_first=True)
 
     async def wanted(self) -> list[tuple[Scope, str]]:
         """Models with a wanted version, in all tenants: what a start settles."""

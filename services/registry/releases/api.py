@@ -23,14 +23,14 @@ class ReleasesApi:
 
     async def PromoteVersion(self, request: pb.PromoteVersionRequest, call: Call) -> Operation:
         return await self._releases.promote(
-            call.scope, request.model, request.version, request.reason, request.etag, call.once(_same)
+            call.scope, request.model, request.version, request.reason, request.etag, call.once()
         )
 
     async def RollbackRelease(self, request: pb.RollbackReleaseRequest, call: Call) -> Operation:
-        return await self._releases.roll_back(call.scope, request.model, request.reason, call.once(_same))
+        return await self._releases.roll_back(call.scope, request.model, request.reason, call.once())
 
     async def WithdrawRelease(self, request: pb.WithdrawReleaseRequest, call: Call) -> Operation:
-        return await self._releases.withdraw(call.scope, request.model, request.reason, call.once(_same))
+        return await self._releases.withdraw(call.scope, request.model, request.reason, call.once())
 
     async def GetRelease(self, request: pb.GetReleaseRequest, call: Call) -> pb.Release:
         return release_to_wire(await self._releases.get(call.scope, request.model))
@@ -67,7 +67,3 @@ class ReleasesApi:
     async def release_applied(self, message: ReleaseApplied, delivery: Delivery) -> None:
         """A gateway answers with a generation from now on."""
         await self._releases.applied(delivery.scope, message.model, message.instance, message.generation, delivery)
-
-
-def _same(operation: Operation) -> Operation:
-    return operation

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 
 from aimass.v1.operations_pb2 import Operation
-from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.db import Once
 from services.kit.errors import Code, FailedPrecondition, Failure, NotFound
@@ -93,8 +92,7 @@ class Releases:
 
     async def page(self, scope: Scope, page_size: int, page_token: str) -> Page[Release]:
         """By model."""
-        last = pages.after(page_token, str)
-        return await self._store.page(scope, pages.size(page_size), str(last[0]) if last else "")
+        return await self._store.page(scope, page_size, page_token)
 
     async def share(self, scope: Scope, model: str, rules: Sequence[Rule], balancing: str, etag: str) -> Release:
         """The release with other rules of traffic. Raises not_found, invalid_value, etag_mismatch, in_progress."""

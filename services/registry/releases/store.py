@@ -11,11 +11,11 @@ from sqlalchemy import JSON, Column, Integer, Select, String, insert, select, tu
 from sqlalchemy.engine import Connection, Row
 
 from aimass.v1.operations_pb2 import Operation
-from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import Failure
+from services.kit.listing import listed
 from services.kit.pages import Page
 from services.registry.database import schema
 from services.registry.releases.domain import Release, Released, State
@@ -54,10 +54,7 @@ class Store:
 
     def __init__(self, db: Database, telling: Telling) -> None:
         self._db, self._telling = db, telling
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay when the call has had its effect already."""
-        await self._db.recall(once)
+        self.recall = db.recall
 
     async def get(self, scope: Scope, model: str) -> Release | None:
         return await self._db.read(lambda connection: _load(connection, scope, model))
@@ -118,12 +115,10 @@ class Store:
         if before is None or before.generation != after.generation:
             schema.outbox.add(connection, [self._telling.event(scope, after)])
 
-    async def page(self, scope: Scope, size: int, after: str) -> Page[Release]:
+    async def page(self, scope: Scope, page_size: int, page_token: str) -> Page[Release]:
         """By model."""
-        here = within(_release, scope) & (_release.c.model > after)
-        query = select(_release).where(here).order_by(_release.c.model).limit(size + 1)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        return pages.cut([_to_release(row) for row in rows], size, lambda release: (release.model,))
+        query = select(_release).where(within(_release, scope))
+        return await listed(self._db, query, _release.c.model, _to_release, page_size, page_token)
 
     async def of_operation(self, scope: Scope, operation: str) -> Release | None:
         """The release whose change under way has this operation."""

@@ -14,9 +14,7 @@ class JobsApi:
         self._jobs = jobs
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, call: Call) -> Operation:
-        once = call.once(lambda operation: operation)
-        operation: Operation = await self._jobs.submit(call.scope, spec_from_wire(request.spec), once)
-        return operation
+        return await self._jobs.submit(call.scope, spec_from_wire(request.spec), call.once())
 
     async def GetJob(self, request: pb.GetJobRequest, call: Call) -> pb.Job:
         return job_to_wire(*await self._jobs.get(call.scope, request.job))

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from aimass.v1.operations_pb2 import Operation
 from services.kit.auth import Scope
 from services.kit.db import Once
 from services.kit.errors import FailedPrecondition, Failure, InvalidValue, Violation
@@ -69,7 +70,7 @@ class Jobs:
         self._news.set()
         await self._schema.operations.tell()
 
-    async def submit(self, scope: Scope, spec: JobSpec, once: Once | None) -> Any:
+    async def submit(self, scope: Scope, spec: JobSpec, once: Once | None) -> Operation:
         """Queues a job with its versions pinned; answers with the operation.
 
         Raises invalid_value, not_found and unknown_version, and failed_precondition for columns that are missing.

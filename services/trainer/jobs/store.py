@@ -8,10 +8,11 @@ from pydantic import TypeAdapter
 from sqlalchemy import JSON, Column, ColumnElement, Index, String, func, insert, select, update
 from sqlalchemy.engine import Connection
 
-from services.kit import pages
+from aimass.v1.operations_pb2 import Operation
 from services.kit.auth import Scope
 from services.kit.db import Database, Once, UtcDateTime, database_clock, scoped, within
 from services.kit.errors import NotFound
+from services.kit.listing import listed
 from services.kit.pages import Page
 from services.trainer.database import schema
 from services.trainer.jobs import domain
@@ -45,15 +46,12 @@ class Store:
 
     def __init__(self, db: Database, follow: Follow, clock: Clock = database_clock) -> None:
         self._db, self._follow, self._clock = db, follow, clock
+        self.recall = db.recall
 
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
-        await self._db.recall(once)
-
-    async def add(self, scope: Scope, make: Callable[[Any], Job], resource: str, once: Once | None) -> Any:
+    async def add(self, scope: Scope, make: Callable[[str], Job], resource: str, once: Once | None) -> Operation:
         """Keeps a new job and its operation, which is returned; `make` gets the operation's id."""
 
-        def work(connection: Connection) -> Any:
+        def work(connection: Connection) -> Operation:
             operation = schema.operations.create(connection, scope, "aimass.v1.Jobs/SubmitJob", resource)
             made = make(operation.operation)
             connection.execute(insert(job).values({**scope._asdict(), **_row(made)}))
@@ -79,18 +77,12 @@ class Store:
 
     async def list(self, scope: Scope, model: str, page_size: int, page_token: str, show_deleted: bool) -> Page[Job]:
         """Newest first."""
-        size, last = pages.size(page_size), pages.after(page_token, str)
-        here = within(job, scope)
+        query = select(job.c.job, job.c.definition).where(within(job, scope))
         if model:
-            here &= job.c.model == model
+            query = query.where(job.c.model == model)
         if not show_deleted:
-            here &= job.c.delete_time.is_(None)
-        if last:
-            here &= job.c.job < last[0]
-        query = select(job.c.job, job.c.definition).where(here).order_by(job.c.job.desc()).limit(size + 1)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        page = pages.cut(rows, size, lambda row: (row.job,))
-        return Page(tuple(_parse(row) for row in page.items), page.next_token)
+            query = query.where(job.c.delete_time.is_(None))
+        return await listed(self._db, query, job.c.job, _parse, page_size, page_token, newest_first=True)
 
     async def change(
         self, scope: Scope, name: str, decide: Change, deleted: bool = False, also: Also | None = None

@@ -8,10 +8,10 @@ from pydantic import TypeAdapter
 from sqlalchemy import JSON, BigInteger, Column, ColumnElement, Float, Index, String, delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
-from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.db import Database, UtcDateTime, scoped, within
 from services.kit.errors import NotFound
+from services.kit.listing import listed
 from services.kit.pages import Page
 from services.trainer.database import schema
 from services.trainer.jobs.domain import File
@@ -88,29 +88,21 @@ class Store:
 
     async def list(self, scope: Scope, model: str, page_size: int, page_token: str) -> Page[Run]:
         """Newest first."""
-        size, last = pages.size(page_size), pages.after(page_token, str)
-        here = within(run, scope)
+        query = select(run).where(within(run, scope))
         if model:
-            here &= run.c.model == model
-        if last:
-            here &= run.c.run < last[0]
-        query = select(run).where(here).order_by(run.c.run.desc()).limit(size + 1)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        page = pages.cut(rows, size, lambda row: (row.run,))
-        return Page(tuple(map(_parse, page.items)), page.next_token)
+            query = query.where(run.c.model == model)
+        return await listed(self._db, query, run.c.run, _parse, page_size, page_token, newest_first=True)
 
     async def points(self, scope: Scope, name: str, metric: str, page_size: int, page_token: str) -> Page[Point]:
         """By step. Raises not_found for a run that is not there."""
         await self.get(scope, name)
-        size, last = pages.size(page_size), pages.after(page_token, int)
         here = within(metric_point, scope) & (metric_point.c.run == name) & (metric_point.c.metric == metric)
-        if last:
-            here &= metric_point.c.step > last[0]
-        query = select(metric_point).where(here).order_by(metric_point.c.step).limit(size + 1)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        page = pages.cut(rows, size, lambda row: (row.step,))
-        found = tuple(Point(row.metric, row.step, row.value, row.time) for row in page.items)
-        return Page(found, page.next_token)
+        query, columns = select(metric_point).where(here), [metric_point.c[part] for part in Point.__dataclass_fields__]
+
+        def point(row: Row[Any]) -> Point:
+            return Point(*(row._mapping[column] for column in columns))
+
+        return await listed(self._db, query, metric_point.c.step, point, page_size, page_token)
 
 
 def _is(scope: Scope, name: str) -> ColumnElement[bool]:

@@ -15,11 +15,11 @@ from services.data.datasets.quality import ColumnQuality
 from services.data.datasets.store import lineage
 from services.data.datasets.store.definitions import data_set, file, version
 from services.data.schema import Column
-from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, within
 from services.kit.errors import Code, FailedPrecondition, Failure, NotFound
+from services.kit.listing import listed
 from services.kit.pages import Page
 
 _COLUMNS, _QUALITY = TypeAdapter(tuple[Column, ...]), TypeAdapter(Quality)
@@ -52,16 +52,10 @@ class Store:
 
     async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[DataSet]:
         """By name."""
-        size, last = pages.size(page_size), pages.after(page_token, str)
-        here = within(data_set, scope)
+        query = select(data_set).where(within(data_set, scope))
         if not show_deleted:
-            here &= data_set.c.delete_time.is_(None)
-        if last:
-            here &= data_set.c.data_set > last[0]
-        query = select(data_set).where(here).order_by(data_set.c.data_set).limit(size + 1)
-        rows = await self._db.read(lambda connection: connection.execute(query).all())
-        page = pages.cut(rows, size, lambda row: (row.data_set,))
-        return Page(tuple(_data_set(row) for row in page.items), page.next_token)
+            query = query.where(data_set.c.delete_time.is_(None))
+        return await listed(self._db, query, data_set.c.data_set, _data_set, page_size, page_token)
 
     async def change(self, scope: Scope, name: str, decide: Callable[[DataSet], DataSet]) -> DataSet:
         """Loads, also a deleted one, decides and saves in one transaction. Raises not_found."""
@@ -94,18 +88,9 @@ class Store:
 
     async def versions(self, scope: Scope, name: str, page_size: int, page_token: str) -> Page[DataSetVersion]:
         """Newest first. Raises not_found."""
-        size, last = pages.size(page_size), pages.after(page_token, int)
-        here = _versions_of(scope, name)
-        if last:
-            here &= version.c.version < last[0]
-        query = select(*_LIGHT).where(here).order_by(version.c.version.desc()).limit(size + 1)
-
-        def work(connection: Connection) -> Sequence[Row[Any]]:
-            _get(connection, scope, name)
-            return connection.execute(query).all()
-
-        page = pages.cut(await self._db.read(work), size, lambda row: (row.version,))
-        return Page(tuple(_version(row) for row in page.items), page.next_token)
+        await self.get(scope, name)
+        query = select(*_LIGHT).where(_versions_of(scope, name))
+        return await listed(self._db, query, version.c.version, _version, page_size, page_token, newest_first=True)
 
     async def kept(self) -> dict[Scope, int]:
         """Bytes of the files of each project of all tenants, those of deleted data sets as well."""
