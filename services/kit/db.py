@@ -28,7 +28,7 @@ from services.kit import tenancy
 from services.kit.auth import Scope
 from services.kit.db_sqlite import Sqlite
 from services.kit.errors import Unavailable
-from services.kit.transactions import Kind, Once, Replay, Way, Work, working
+from services.kit.transactions import Backend, Isolation, Once, Replay, Transaction, entered
 
 if TYPE_CHECKING:
     from services.kit.tls import Credentials
@@ -85,10 +85,10 @@ class Database:
         A server that the URL says TLS for is shown the certificate of `credentials`.
         """
         self.url, self._migrations, self.near = url, migrations, url.startswith("sqlite")
-        self._kind: Kind = Sqlite(url) if self.near else _far(url, threads, credentials)
+        self._backend: Backend = Sqlite(url) if self.near else _far(url, threads, credentials)
         self._turn = threading.Lock()  # those whom others were too quick for several times go one by one
-        self._threads = ThreadPoolExecutor(self._kind.threads, thread_name_prefix="db")
-        self.underway, self.threads = set[asyncio.Future[Any]](), self._kind.threads  # what runs or waits
+        self._threads = ThreadPoolExecutor(self._backend.threads, thread_name_prefix="db")
+        self.underway, self.threads = set[asyncio.Future[Any]](), self._backend.threads  # what runs or waits
 
     async def start(self) -> None:
         """Takes the file's lock and brings the schema up to date. Raises unavailable."""
@@ -96,20 +96,20 @@ class Database:
 
     def _open(self) -> None:
         try:
-            self._kind.open()
+            self._backend.open()
             if (behind := self._revision() != newest(self._migrations)) or not self.near:
-                with self._kind.migrating() as connection:
+                with self._backend.migrating() as connection:
                     if behind:
                         from services.kit.migrations import bring_up  # costs a quarter of a second; few starts need it
 
                         bring_up(connection, self._migrations)
-                    self._kind.finish(connection)
+                    self._backend.finish(connection)
         except DBAPIError as error:
-            raise self._kind.named(error, None) or error from error
+            raise self._backend.failure_of(error, None) or error from error
 
     def _revision(self) -> str:
         try:
-            with self._kind.engine.connect() as connection:
+            with self._backend.engine.connect() as connection:
                 return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
         except DBAPIError:  # the table is not there: the kind of error differs by database
             return ""
@@ -120,27 +120,27 @@ class Database:
         With `once`, its row is claimed before and settled after in the same transaction; raises Replay on a repeat,
         and unavailable with a delay when the database is away or too busy.
         """
-        return await self._do(work, Way.ALONE, once)
+        return await self._do(work, Isolation.SERIALIZABLE, once)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """The same for work that only looks: cheaper, and never in anybody's way."""
-        return await self._do(work, Way.READING)
+        return await self._do(work, Isolation.SNAPSHOT)
 
     async def write(self, work: Callable[[Connection], T], once: Once | None = None) -> T:
         """The same as `run` for statements that need nothing of each other, or lock what they read."""
-        return await self._do(work, Way.EACH, once)
+        return await self._do(work, Isolation.READ_COMMITTED, once)
 
     async def ask(self, work: Callable[[Connection], T]) -> T:
         """The same for one statement on a table that is no tenant's: a third of the price of a transaction."""
-        return await self._do(work, Way.ONE)
+        return await self._do(work, Isolation.AUTOCOMMIT)
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
         if once:
             await self.ask(once.recall)
 
-    async def _do(self, work: Callable[[Connection], T], way: Way, once: Once | None = None) -> T:
-        asked, loop = Work(work, way, once, tenancy.current()), asyncio.get_running_loop()
+    async def _do(self, work: Callable[[Connection], T], isolation: Isolation, once: Once | None = None) -> T:
+        asked, loop = Transaction(work, isolation, once, tenancy.current()), asyncio.get_running_loop()
         try:
             # A copy of the context: events of the transaction go on with the caller's trace.
             future = loop.run_in_executor(self._threads, copy_context().run, self._transact, asked)
@@ -148,47 +148,47 @@ class Database:
             raise Unavailable("the database is closed") from None
         self.underway.add(future)
         future.add_done_callback(self.underway.discard)
-        return await self._kind.result(future, asked)
+        return await self._backend.result(future, asked)
 
-    def _transact(self, work: Work[T]) -> T:
-        work.begun = True
+    def _transact(self, transaction: Transaction[T]) -> T:
+        transaction.begun = True
         with ExitStack() as turn:
             for tries in itertools.count(1):
                 if tries == _UNLUCKY:
                     turn.enter_context(self._turn)
                 try:
-                    return self._attempt(work)
+                    return self._attempt(transaction)
                 except DBAPIError as error:
-                    if (pause := self._kind.pause(error, work, tries)) is None:
-                        if failure := self._kind.named(error, work):
+                    if (pause := self._backend.pause(error, transaction, tries)) is None:
+                        if failure := self._backend.failure_of(error, transaction):
                             raise failure from error
                         raise
                 time.sleep(pause)
         raise AssertionError
 
-    def _attempt(self, work: Work[T]) -> T:
-        work.sent = work.claimed = False
-        working(work)
-        with self._kind.connect(work) as connection, connection.begin():
-            if work.once:
-                work.once.claim(connection)
-                work.claimed = True
-            result = work.do(connection)
-            if work.once:
-                work.once.settle(connection, result)
-            if work.given_up:
+    def _attempt(self, transaction: Transaction[T]) -> T:
+        transaction.sent = transaction.claimed = False
+        entered(transaction)
+        with self._backend.connect(transaction) as connection, connection.begin():
+            if transaction.once:
+                transaction.once.claim(connection)
+                transaction.claimed = True
+            result = transaction.do(connection)
+            if transaction.once:
+                transaction.once.settle(connection, result)
+            if transaction.given_up:
                 raise Unavailable("nobody waits for it any more")
-            work.sent = True
-        work.committed()
+            transaction.sent = True
+        transaction.committed()
         return result
 
     def close(self) -> None:
         """Waits for what runs, closes the connections, frees the file."""
         self._threads.shutdown()
-        self._kind.close()
+        self._backend.close()
 
 
-def _far(url: str, threads: int, credentials: "Credentials | None") -> Kind:
+def _far(url: str, threads: int, credentials: "Credentials | None") -> Backend:
     from services.kit.db_postgresql import Postgresql
 
     return Postgresql(url, threads, credentials)

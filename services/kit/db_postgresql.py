@@ -16,13 +16,13 @@ from services.kit import db_postgresql_schema, tenancy
 from services.kit.db_postgresql_pulse import Pulse
 from services.kit.db_postgresql_tls import show
 from services.kit.errors import Code, Failure, InvalidValue, Unavailable
-from services.kit.transactions import Way, Work
+from services.kit.transactions import Isolation, Transaction
 
 if TYPE_CHECKING:
     from services.kit.tls import Credentials
 
 T = TypeVar("T")
-_BUSY = 0.8  # seconds that work may wait for a thread and its connection
+_BUSY = 0.8  # seconds that a transaction may wait for a thread and its connection
 _PATIENCE = 0.25  # seconds of silence after which a server is asked whether it is there
 _TRIES = 20
 MIGRATION = 0x61696D617373  # the key of the advisory lock around changes of the schema
@@ -79,7 +79,7 @@ class Postgresql:
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
         # Who waited for the lock has to see what the one before him has made.
-        with self._connected(Way.EACH, tenancy.EVERYBODY) as connection, connection.begin():
+        with self._connected(Isolation.READ_COMMITTED, tenancy.EVERYBODY) as connection, connection.begin():
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION})
@@ -88,31 +88,31 @@ class Postgresql:
     def finish(self, connection: Connection) -> None:
         db_postgresql_schema.finish(connection)
 
-    def connect(self, work: Work[Any]) -> AbstractContextManager[Connection]:
-        return self._connected(work.way, work.tenant)
+    def connect(self, transaction: Transaction[Any]) -> AbstractContextManager[Connection]:
+        return self._connected(transaction.isolation, transaction.tenant)
 
-    def _connected(self, way: Way, tenant: str) -> Connection:
+    def _connected(self, isolation: Isolation, tenant: str) -> Connection:
         connection = self.engine.connect()
-        connection.connection.info[_BEGUN] = way, tenant
+        connection.connection.info[_BEGUN] = isolation, tenant
         return connection
 
-    def pause(self, error: DBAPIError, work: Work[Any], tries: int) -> float | None:
+    def pause(self, error: DBAPIError, transaction: Transaction[Any], tries: int) -> float | None:
         state = _state(error)
-        if work.given_up or tries >= _TRIES:
+        if transaction.given_up or tries >= _TRIES:
             return None
         if state in _FAITHFUL:
             return random.uniform(0, min(0.002 * 2**tries, 0.05))
-        if state == _TAKEN and work.way is Way.ALONE:
-            # Somebody was quicker: run again, the work finds what he wrote. If it does not, it is a bug.
+        if state == _TAKEN and transaction.isolation is Isolation.SERIALIZABLE:
+            # Somebody was quicker: run again, the transaction finds what he wrote. If it does not, it is a bug.
             return 0.0 if tries < 3 else None
         # A connection that broke before the commit was sent has committed nothing. After that nobody knows, and only
         # an effect that finds its own mark may be tried again.
-        safe = not work.sent or work.once is not None or work.way is Way.READING
+        safe = not transaction.sent or transaction.once is not None or transaction.isolation is Isolation.SNAPSHOT
         return 0.0 if error.connection_invalidated and safe and tries < 2 else None
 
-    def named(self, error: DBAPIError, work: Work[Any] | None) -> Failure | None:
+    def failure_of(self, error: DBAPIError, transaction: Transaction[Any] | None) -> Failure | None:
         state = _state(error)
-        if state == _LOCKED and work and work.once and not work.claimed:
+        if state == _LOCKED and transaction and transaction.once and not transaction.claimed:
             return Failure(Code.IN_PROGRESS, "the same request is being worked on", retry_after=1)
         if state in (*_FAITHFUL, _LOCKED):
             return Unavailable("too many changes of the same thing at a time", retry_after=1)
@@ -126,12 +126,12 @@ class Postgresql:
             return Unavailable("the database cannot be reached", retry_after=1)
         return None
 
-    async def result(self, future: "asyncio.Future[T]", work: Work[T]) -> T:
+    async def result(self, future: "asyncio.Future[T]", transaction: Transaction[T]) -> T:
         loop = asyncio.get_running_loop()
         asked = loop.time()
         while not future.done():
             if self._pulse.missed and not await self._pulse.beats():
-                raise self._given_up(future, work, "the database cannot be reached")
+                raise self._given_up(future, transaction, "the database cannot be reached")
             try:
                 await asyncio.wait({future}, timeout=_PATIENCE)
             except asyncio.CancelledError:
@@ -139,14 +139,14 @@ class Postgresql:
                 raise
             if future.done():
                 break
-            if not work.begun and loop.time() - asked > _BUSY:
-                raise self._given_up(future, work, "the database has too much to do")
+            if not transaction.begun and loop.time() - asked > _BUSY:
+                raise self._given_up(future, transaction, "the database has too much to do")
             if not await self._pulse.beats():
-                raise self._given_up(future, work, "the database cannot be reached")
+                raise self._given_up(future, transaction, "the database cannot be reached")
         return future.result()
 
-    def _given_up(self, future: "asyncio.Future[T]", work: Work[T], why: str) -> Failure:
-        work.given_up = True
+    def _given_up(self, future: "asyncio.Future[T]", transaction: Transaction[T], why: str) -> Failure:
+        transaction.given_up = True
         future.cancel()
         return Unavailable(why, retry_after=1)
 
@@ -156,10 +156,10 @@ class Postgresql:
 
 def _begin(connection: Any) -> None:
     """One message: the transaction, and whose it is."""
-    way, tenant = connection.info.pop(_BEGUN, (Way.ALONE, tenancy.EVERYBODY))
-    if way is not Way.ONE:
+    isolation, tenant = connection.info.pop(_BEGUN, (Isolation.SERIALIZABLE, tenancy.EVERYBODY))
+    if isolation is not Isolation.AUTOCOMMIT:
         tenant = tenant.replace("'", "''")
-        _say(connection, f"BEGIN ISOLATION LEVEL {way.value}; SET LOCAL aimass.tenant = '{tenant}'")
+        _say(connection, f"BEGIN ISOLATION LEVEL {isolation.value}; SET LOCAL aimass.tenant = '{tenant}'")
 
 
 def _commit(connection: Any) -> None:

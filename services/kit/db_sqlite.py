@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from services.kit.errors import Code, Failure, Unavailable
-from services.kit.transactions import Work
+from services.kit.transactions import Transaction
 
 T = TypeVar("T")
 
@@ -43,20 +43,20 @@ class Sqlite:
     def finish(self, connection: Connection) -> None:
         """Nothing: who has the file has everybody's rows."""
 
-    def connect(self, work: Work[Any]) -> AbstractContextManager[Connection]:
+    def connect(self, transaction: Transaction[Any]) -> AbstractContextManager[Connection]:
         return self.engine.connect()
 
-    def pause(self, error: DBAPIError, work: Work[Any], tries: int) -> float | None:
+    def pause(self, error: DBAPIError, transaction: Transaction[Any], tries: int) -> float | None:
         return None
 
-    def named(self, error: DBAPIError, work: Work[Any] | None) -> Failure | None:
+    def failure_of(self, error: DBAPIError, transaction: Transaction[Any] | None) -> Failure | None:
         if not isinstance(error, OperationalError):
             return None
         if "full" in str(error.orig):
             return Failure(Code.STORAGE_FULL, "the disk is full")
         return Unavailable("the database cannot be reached", retry_after=1)
 
-    async def result(self, future: "asyncio.Future[T]", work: Work[T]) -> T:
+    async def result(self, future: "asyncio.Future[T]", transaction: Transaction[T]) -> T:
         return await future
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A transaction as it is asked for, and what a kind of database has to do for it."""
+"""A transaction as it is asked for, and what each kind of database has to do for it."""
 
 import asyncio
 from collections.abc import Callable
@@ -38,25 +38,25 @@ class Replay(Exception):
         self.reply = reply
 
 
-class Way(Enum):
+class Isolation(Enum):
     """What a transaction sees of those beside it, in PostgreSQL's words."""
 
     # As if it were alone: it may decide by what it reads.
-    ALONE = "SERIALIZABLE"
+    SERIALIZABLE = "SERIALIZABLE"
     # One moment of the database; changes nothing.
-    READING = "REPEATABLE READ READ ONLY"
+    SNAPSHOT = "REPEATABLE READ READ ONLY"
     # Each statement its own moment: for statements that need nothing of each other, or lock what they read.
-    EACH = "READ COMMITTED"
+    READ_COMMITTED = "READ COMMITTED"
     # One statement, which is a transaction by itself: on tables that are no tenant's, of others it sees no row.
-    ONE = ""
+    AUTOCOMMIT = ""
 
 
 @dataclass
-class Work(Generic[T]):
+class Transaction(Generic[T]):
     """A transaction that is asked for, and how far it is."""
 
     do: Callable[[Connection], T]
-    way: Way
+    isolation: Isolation
     once: Once | None
     tenant: str
     begun: bool = False  # a thread has taken it up
@@ -71,25 +71,25 @@ class Work(Generic[T]):
             do()
 
 
-_working: ContextVar["Work[Any] | None"] = ContextVar("work", default=None)
+_current: ContextVar["Transaction[Any] | None"] = ContextVar("transaction", default=None)
 
 
-def working(work: Work[Any]) -> None:
-    """Says which work the rest of this context does."""
-    work.then.clear()
-    _working.set(work)
+def entered(transaction: Transaction[Any]) -> None:
+    """Says which transaction the rest of this context runs."""
+    transaction.then.clear()
+    _current.set(transaction)
 
 
 def once_committed(tell: Callable[[], None]) -> None:
     """Does something when the transaction that is under way is committed, and not if it is not; at once if none is."""
-    if work := _working.get():
-        work.then.append(tell)
+    if transaction := _current.get():
+        transaction.then.append(tell)
     else:
         tell()
 
 
-class Kind(Protocol):
-    """What a kind of database does in its own way."""
+class Backend(Protocol):
+    """What each kind of database does in its own way."""
 
     engine: Engine
     threads: int
@@ -103,17 +103,17 @@ class Kind(Protocol):
     def finish(self, connection: Connection) -> None:
         """Puts on the schema what every table must have; a second time changes nothing."""
 
-    def connect(self, work: Work[Any]) -> AbstractContextManager[Connection]:
+    def connect(self, transaction: Transaction[Any]) -> AbstractContextManager[Connection]:
         """A connection for a transaction."""
 
-    def pause(self, error: DBAPIError, work: Work[Any], tries: int) -> float | None:
-        """Seconds until the work may be run again; None: it must not."""
+    def pause(self, error: DBAPIError, transaction: Transaction[Any], tries: int) -> float | None:
+        """Seconds until it may be run again; None: it must not."""
 
-    def named(self, error: DBAPIError, work: Work[Any] | None) -> Failure | None:
-        """What a caller of work, or who opens the database, is told; None: a bug."""
+    def failure_of(self, error: DBAPIError, transaction: Transaction[Any] | None) -> Failure | None:
+        """What its caller, or who opens the database, is told; None: a bug."""
 
-    async def result(self, future: "asyncio.Future[T]", work: Work[T]) -> T:
-        """What comes of work, or unavailable when nothing comes of it in time."""
+    async def result(self, future: "asyncio.Future[T]", transaction: Transaction[T]) -> T:
+        """What comes of it, or unavailable when nothing does in time."""
 
     def close(self) -> None:
         """Closes the connections."""
