@@ -9,7 +9,6 @@ from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
 from services.data.datasets.tables import open_tables
-from services.data.efforts.service import Efforts, ended
 from services.data.extractions.api import ExtractionsApi
 from services.data.extractions.events import extraction_ended
 from services.data.extractions.runner import ExtractionRunner
@@ -19,6 +18,7 @@ from services.data.extractions.wire import extraction_to_wire
 from services.data.features.api import FeatureSetsApi
 from services.data.features.service import FeatureSets
 from services.data.features.store import Store as FeatureStore
+from services.data.metering.service import Metering, ended
 from services.data.pipelines.api import PipelinesApi
 from services.data.pipelines.runner import PipelineRunner
 from services.data.pipelines.service import Pipelines
@@ -50,13 +50,13 @@ def build(config: Config, runtime: Runtime) -> App:
     uploads = SourceUploads(source_store, runtime.uploads, config.upload_mib * 2**20, runtime.now)
     tables = open_tables(runtime.storage, runtime.home / "tables")
     data_sets = DataSets(DataSetStore(database), tables, runtime.now, runtime.space)
-    efforts, limits = Efforts(database), Limits(config.query_seconds, config.query_memory_mib)
-    queries = Queries(data_sets, efforts, limits, config.queries_at_once)
+    metering, limits = Metering(database), Limits(config.query_seconds, config.query_memory_mib)
+    queries = Queries(data_sets, metering, limits, config.queries_at_once)
     rules = Rules(RuleStore(database, rule_changed), sources, runtime.now)
     extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)
     schema.operations.on_end = ended
     # What everything needs that goes on beside requests.
-    around = (efforts, schema.operations, schema.tenure, runtime.now, runtime.spawn)
+    around = (metering, schema.operations, schema.tenure, runtime.now, runtime.spawn)
     limits = Limits(config.extraction_seconds, config.extraction_memory_mib)
     extractor = ExtractionRunner(extraction_store, sources, data_sets, *around, limits, config.extractions_at_once)
     extractions = Extractions(extraction_store, rules, sources, data_sets, extractor, runtime.now)

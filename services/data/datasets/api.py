@@ -12,7 +12,7 @@ from services.data.datasets.wire import (
     location_to_wire,
     version_to_wire,
 )
-from services.data.efforts.domain import Order
+from services.data.metering.domain import CpuBudget
 from services.data.wire import schema_to_wire
 from services.kit.rpc import Call
 
@@ -59,8 +59,10 @@ class DataSetsApi:
 
     async def QueryDataSets(self, request: pb.QueryDataSetsRequest, call: Call) -> pb.QueryDataSetsResponse:
         tables = [Table(table.alias, table.data_set, table.version) for table in request.tables]
-        ordered = Order(call.principal.id, request.cpu_seconds), call.metadata.get("reservation", "")
-        found = await self._queries.ask(call.scope, request.sql, tables, request.max_rows, call.remaining(), *ordered)
+        budget, reservation = CpuBudget(call.principal.id, request.cpu_seconds), call.metadata.get("reservation", "")
+        found = await self._queries.ask(
+            call.scope, request.sql, tables, request.max_rows, call.remaining(), budget, reservation
+        )
         answer = pb.QueryDataSetsResponse(schema=schema_to_wire(found.columns), truncated=found.truncated)
         await asyncio.to_thread(add_rows, found.rows, answer)
         return answer

@@ -8,8 +8,8 @@ from typing import Any
 
 from services.data.datasets.domain import Location
 from services.data.datasets.service import DataSets, Row
-from services.data.efforts.domain import NOBODY, UNSET_QUERY, Order, ordered
-from services.data.efforts.service import Efforts
+from services.data.metering.domain import DEFAULT_BUDGET, DEFAULT_QUERY_SECONDS, CpuBudget, unused
+from services.data.metering.service import Metering
 from services.data.schema import Column, ColumnType
 from services.data.sql import check_query
 from services.kit import process
@@ -40,8 +40,8 @@ class Answer:
 class Queries:
     """Runs as many at a time as there are children for; others wait."""
 
-    def __init__(self, data_sets: DataSets, efforts: Efforts, limits: process.Limits, at_once: int = 2) -> None:
-        self._data_sets, self._efforts, self._limits = data_sets, efforts, limits
+    def __init__(self, data_sets: DataSets, metering: Metering, limits: process.Limits, at_once: int = 2) -> None:
+        self._data_sets, self._metering, self._limits = data_sets, metering, limits
         self._free = asyncio.Semaphore(at_once)
 
     async def ask(
@@ -51,16 +51,16 @@ class Queries:
         tables: Sequence[Table],
         max_rows: int,
         seconds: float,
-        order: Order = NOBODY,
+        budget: CpuBudget = DEFAULT_BUDGET,
         reservation: str = "",
     ) -> Answer:
-        """What it used is said by the reservation.
+        """What it used is published under the reservation.
 
         Raises invalid_value, sql_not_allowed, query_invalid, not_found, unknown_version, limit_exceeded.
         """
         if max_rows < 0:
             raise InvalidValue("max_rows is negative", [Violation("/max_rows", "must not be negative")])
-        effort = ordered("", "query", order, UNSET_QUERY)
+        usage = unused("", "query", budget, DEFAULT_QUERY_SECONDS)
         names = [table.alias or table.data_set for table in tables]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InvalidValue(f"two tables are called {min(twice)}", [Violation("/tables", "names must differ")])
@@ -80,7 +80,7 @@ class Queries:
                 for name, location in read.items()
             }
             request = {"sql": checked.text, "tables": table_requests(local), "max_rows": most}
-            found = await self._efforts.once(scope, effort, reservation, _WORK, request, limits)
+            found = await self._metering.run_query(scope, usage, reservation, _WORK, request, limits)
         columns = tuple(Column(name, ColumnType(kind)) for name, kind in found["columns"])
         return Answer(columns, tuple(found["rows"]), bool(found["truncated"]))
 

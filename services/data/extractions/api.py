@@ -2,10 +2,10 @@
 
 from aimass.v1 import extractions_pb2 as pb
 from aimass.v1.operations_pb2 import Operation
-from services.data.efforts.domain import Order
 from services.data.extractions.domain import Extraction
 from services.data.extractions.service import Extractions
 from services.data.extractions.wire import extraction_to_wire
+from services.data.metering.domain import CpuBudget
 from services.kit.rpc import Call
 
 
@@ -21,8 +21,8 @@ class ExtractionsApi:
 
     async def RunExtraction(self, request: pb.RunExtractionRequest, call: Call) -> Operation:
         once = call.once(_operation)
-        order = Order(call.principal.id, request.cpu_seconds)
-        _, operation = await self._extractions.run(call.scope, request.rule, once, order)
+        budget = CpuBudget(call.principal.id, request.cpu_seconds)
+        _, operation = await self._extractions.run(call.scope, request.rule, once, budget)
         return operation
 
     async def GetExtraction(self, request: pb.GetExtractionRequest, call: Call) -> pb.Extraction:

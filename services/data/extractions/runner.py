@@ -12,10 +12,10 @@ from typing import Any
 from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
 from services.data.datasets.service import DataSets
-from services.data.efforts.service import Efforts
 from services.data.extractions import domain
 from services.data.extractions.domain import Counts, Extraction, Task
 from services.data.extractions.store import ExtractionStore
+from services.data.metering.service import Metering
 from services.data.reading.connectors import connector
 from services.data.reading.kinds import Compiled, compiled_to_json, to_json
 from services.data.sources.service import Sources
@@ -39,7 +39,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
         store: ExtractionStore,
         sources: Sources,
         data_sets: DataSets,
-        efforts: Efforts,
+        metering: Metering,
         operations: Operations,
         tenure: Tenure,
         now: Callable[[], datetime],
@@ -48,7 +48,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
         at_once: int,
     ) -> None:
         super().__init__(operations, tenure, spawn, at_once)
-        self._store, self._sources, self._data_sets, self._efforts = store, sources, data_sets, efforts
+        self._store, self._sources, self._data_sets, self._metering = store, sources, data_sets, metering
         self._now, self._limits = now, limits
 
     async def _unfinished(self) -> Sequence[tuple[Scope, Extraction]]:
@@ -113,7 +113,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
             folder = await self._data_sets.prepare(scope, extraction.data_set, extraction.extraction)
             try:
                 asked = {**request, "folder": str(folder)}
-                return await self._efforts.run(scope, extraction.operation, _WORK, asked, self._limits, progress)
+                return await self._metering.run(scope, extraction.operation, _WORK, asked, self._limits, progress)
             except process.Killed as killed:
                 log.warning("the extraction %s: %s, %d more attempts", extraction.extraction, killed, again)
                 if not again:

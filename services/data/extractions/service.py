@@ -8,10 +8,10 @@ from sqlalchemy.engine import Connection
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.domain import extended
 from services.data.datasets.service import DataSets
-from services.data.efforts.domain import NOBODY, Order
 from services.data.extractions.domain import Extraction, Task
 from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.store import ExtractionStore
+from services.data.metering.domain import CpuBudget
 from services.data.rules.domain import active, check_fit
 from services.data.rules.service import Rules
 from services.data.sources.service import Sources
@@ -37,9 +37,7 @@ class Extractions:
         self._store, self._rules, self._sources = store, rules, sources
         self._data_sets, self._runner, self._now = data_sets, runner, now
 
-    async def run(
-        self, scope: Scope, rule: str, once: Once | None, order: Order = NOBODY
-    ) -> tuple[Extraction, Operation]:
+    async def run(self, scope: Scope, rule: str, once: Once | None, budget: CpuBudget) -> tuple[Extraction, Operation]:
         """Begins a run of a rule's active version; it goes on beside requests, and after a crash.
 
         Raises not_found, in_progress, invalid_value, and failed_precondition without an active version, when it changes
@@ -57,7 +55,7 @@ class Extractions:
             made = Extraction(uuid7(), rule, version.version, source.source, data_set, operation, self._now())
             return made, Task(source.definition, version.compiled)
 
-        made, operation = await self._store.begin(scope, rule, pin, once, order)
+        made, operation = await self._store.begin(scope, rule, pin, once, budget)
         self._runner.begin(scope, made)
         return made, operation
 

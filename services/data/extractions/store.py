@@ -9,9 +9,9 @@ from sqlalchemy.engine import Connection, Row
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
-from services.data.efforts import service as efforts
-from services.data.efforts.domain import NOBODY, Order
 from services.data.extractions.domain import Extraction, State, Task
+from services.data.metering import service as metering
+from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget
 from services.data.reading.kinds import compiled_from_json, compiled_to_json, source_from_json, to_json
 from services.kit.auth import Scope
 from services.kit.bus import Event
@@ -76,7 +76,7 @@ class ExtractionStore:
         self.recall = db.recall
 
     async def begin(
-        self, scope: Scope, rule: str, pin: Pin, once: Once | None, order: Order = NOBODY
+        self, scope: Scope, rule: str, pin: Pin, once: Once | None, budget: CpuBudget = DEFAULT_BUDGET
     ) -> tuple[Extraction, Operation]:
         """Keeps a run and its operation; `pin` makes the run for an operation's id.
 
@@ -89,7 +89,7 @@ class ExtractionStore:
             running = within(_extraction, scope) & (_extraction.c.rule == rule) & (_extraction.c.state == State.RUNNING)
             if other := connection.execute(select(_extraction.c.extraction).where(running)).scalar():
                 raise Failure(Code.IN_PROGRESS, f"the extraction {other} of {rule} is running", retry_after=1)
-            efforts.begin(connection, scope, operation.operation, "extraction", order)
+            metering.begin(connection, scope, operation.operation, "extraction", budget)
             pinned = {"source": to_json(task.definition), "compiled": compiled_to_json(task.compiled)}
             connection.execute(insert(_extraction).values(**scope._asdict(), **_values(made), task=pinned))
             return made, operation

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 from aimass.v1 import features_pb2 as pb
 from aimass.v1.operations_pb2 import Operation
-from services.data.efforts.domain import Order
 from services.data.features.domain import FeatureSet
 from services.data.features.service import FeatureSets
 from services.data.features.wire import feature_set_to_wire, range_from_wire, steps_from_wire, version_to_wire
+from services.data.metering.domain import CpuBudget
 from services.kit.rpc import Call
 
 _NEVER = datetime.fromtimestamp(0, UTC)  # the service sets the times
@@ -37,8 +37,8 @@ class FeatureSetsApi:
     async def FitFeatureSet(self, request: pb.FitFeatureSetRequest, call: Call) -> Operation:
         train = range_from_wire(request.train) if request.HasField("train") else None
         what = (request.feature_set, request.data_set_version, train)
-        order = Order(call.principal.id, request.cpu_seconds)
-        return await self._feature_sets.fit(call.scope, *what, call.once(), order)
+        budget = CpuBudget(call.principal.id, request.cpu_seconds)
+        return await self._feature_sets.fit(call.scope, *what, call.once(), budget)
 
     async def GetFeatureSetVersion(self, request: pb.GetFeatureSetVersionRequest, call: Call) -> pb.FeatureSetVersion:
         return version_to_wire(await self._feature_sets.version(call.scope, request.feature_set, request.version))

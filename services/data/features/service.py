@@ -13,13 +13,13 @@ from sqlalchemy.engine import Connection
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.domain import LineageNode
 from services.data.datasets.service import DataSets
-from services.data.efforts.domain import NOBODY, Order
-from services.data.efforts.service import Efforts
 from services.data.features import domain, events
 from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit, Fitted, RowRange
 from services.data.features.store import Store
 from services.data.features.wire import version_to_wire
 from services.data.generations import deleted, undeleted
+from services.data.metering.domain import CpuBudget
+from services.data.metering.service import Metering
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
 from services.kit.db import Once
@@ -42,7 +42,7 @@ class FeatureSets(LeasedWork[Fit]):
         store: Store,
         data_sets: DataSets,
         blobs: Blobs,
-        efforts: Efforts,
+        metering: Metering,
         operations: Operations,
         tenure: Tenure,
         now: Callable[[], datetime],
@@ -50,7 +50,7 @@ class FeatureSets(LeasedWork[Fit]):
         limits: Limits,
     ) -> None:
         super().__init__(operations, tenure, spawn, at_once=1)  # a fitting takes both cores and much memory
-        self._store, self._data_sets, self._blobs, self._efforts = store, data_sets, blobs, efforts
+        self._store, self._data_sets, self._blobs, self._metering = store, data_sets, blobs, metering
         self._now, self._limits = now, limits
 
     async def create(self, scope: Scope, made: FeatureSet, once: Once | None) -> FeatureSet:
@@ -86,7 +86,7 @@ class FeatureSets(LeasedWork[Fit]):
         version: int,
         train: RowRange | None,
         once: Once | None,
-        order: Order = NOBODY,
+        budget: CpuBudget,
     ) -> Operation:
         """Begins a fitting on a version of its data set, the newest for 0; answers with the operation.
 
@@ -105,7 +105,7 @@ class FeatureSets(LeasedWork[Fit]):
             what = (found.data_set, pinned, train, found.steps, found.label, found.key, inputs)
             return Fit(operation, name, *what, self._now())
 
-        operation = await self._store.begin(scope, fit, name, once, order)
+        operation = await self._store.begin(scope, fit, name, once, budget)
         self.begin(scope, fit(operation.operation))
         return operation
 
@@ -136,7 +136,7 @@ class FeatureSets(LeasedWork[Fit]):
             async with self._data_sets.local(scope, found) as location:
                 files = [str(Path(location.uri) / file.path) for file in location.files]
                 request = {**_FIT.dump_python(fit, mode="json"), "files": files, "graph": str(graph)}
-                result = await self._efforts.run(scope, fit.operation, _WORK, request, self._limits, tell)
+                result = await self._metering.run(scope, fit.operation, _WORK, request, self._limits, tell)
             size = graph.stat().st_size
             digest = await self._blobs.adopt(scope.tenant, graph)
             return Fitted(result["rows"], tuple(result["outputs"]), digest, size)

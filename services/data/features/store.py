@@ -22,9 +22,9 @@ from sqlalchemy.engine import Connection, Row
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
-from services.data.efforts import service as efforts
-from services.data.efforts.domain import NOBODY, Order
 from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit
+from services.data.metering import service as metering
+from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
@@ -132,7 +132,7 @@ class Store:
         return await self._db.read(work)
 
     async def begin(
-        self, scope: Scope, fit: Callable[[str], Fit], name: str, once: Once | None, order: Order = NOBODY
+        self, scope: Scope, fit: Callable[[str], Fit], name: str, once: Once | None, budget: CpuBudget = DEFAULT_BUDGET
     ) -> Operation:
         """Keeps a fitting and its operation, which is returned. Raises not_found, invalid_value."""
 
@@ -140,7 +140,7 @@ class Store:
             _get(connection, scope, name)
             method, resource = "aimass.v1.FeatureSets/FitFeatureSet", f"feature-sets/{name}"
             operation = schema.operations.create(connection, scope, method, resource)
-            efforts.begin(connection, scope, operation.operation, "fitting", order)
+            metering.begin(connection, scope, operation.operation, "fitting", budget)
             row = {
                 "operation": operation.operation,
                 "definition": _FIT.dump_python(fit(operation.operation), mode="json"),

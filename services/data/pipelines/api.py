@@ -2,7 +2,7 @@
 
 from aimass.v1 import operations_pb2
 from aimass.v1 import pipelines_pb2 as pb
-from services.data.efforts.domain import Order
+from services.data.metering.domain import CpuBudget
 from services.data.pipelines.domain import Run
 from services.data.pipelines.service import Pipelines
 from services.data.pipelines.wire import pipeline_to_wire, steps_from_wire
@@ -34,8 +34,8 @@ class PipelinesApi:
         return pb.ListPipelinesResponse(pipelines=pipelines, next_page_token=found.next_token)
 
     async def RunPipeline(self, request: pb.RunPipelineRequest, call: Call) -> operations_pb2.Operation:
-        order = Order(call.principal.id, request.cpu_seconds)
-        return _operation(await self._pipelines.run(call.scope, request.pipeline, call.once(_operation), order))
+        budget = CpuBudget(call.principal.id, request.cpu_seconds)
+        return _operation(await self._pipelines.run(call.scope, request.pipeline, call.once(_operation), budget))
 
     async def DeletePipeline(self, request: pb.DeletePipelineRequest, call: Call) -> pb.Pipeline:
         return pipeline_to_wire(await self._pipelines.delete(call.scope, request.pipeline, call.etag))

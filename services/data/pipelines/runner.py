@@ -16,7 +16,7 @@ from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
 from services.data.datasets.queries import table_requests
 from services.data.datasets.service import DataSets
-from services.data.efforts.service import Efforts
+from services.data.metering.service import Metering
 from services.data.pipelines.domain import Output, Run, Step
 from services.data.pipelines.store import Store
 from services.data.pipelines.wire import run_to_wire
@@ -39,7 +39,7 @@ class PipelineRunner(LeasedWork[Run]):
         self,
         store: Store,
         data_sets: DataSets,
-        efforts: Efforts,
+        metering: Metering,
         operations: Operations,
         tenure: Tenure,
         now: Callable[[], datetime],
@@ -48,7 +48,7 @@ class PipelineRunner(LeasedWork[Run]):
         at_once: int = 2,
     ) -> None:
         super().__init__(operations, tenure, spawn, at_once)
-        self._store, self._data_sets, self._efforts = store, data_sets, efforts
+        self._store, self._data_sets, self._metering = store, data_sets, metering
         self._now, self._limits = now, limits
 
     async def _unfinished(self) -> Sequence[tuple[Scope, Run]]:
@@ -102,7 +102,7 @@ class PipelineRunner(LeasedWork[Run]):
         try:
             async with contextlib.AsyncExitStack() as stack:
                 request = await self._request(scope, run, step, folder, stack)
-                result = await self._efforts.run(scope, run.operation, _WORK, request, self._limits, progress)
+                result = await self._metering.run(scope, run.operation, _WORK, request, self._limits, progress)
         except Failure as failure:
             raise Failure(failure.code, f"{step.data_set}: {failure.detail}", failure.violations) from None
         parents = tuple(LineageNode("data_set", name, version) for name, version in read.items())

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.service import DataSets
-from services.data.efforts.domain import NOBODY, Order
 from services.data.generations import deleted, undeleted
+from services.data.metering.domain import CpuBudget
 from services.data.pipelines.domain import RUNNING, Pipeline, Run, Step, check_steps, external_inputs
 from services.data.pipelines.store import Store
 from services.data.sql import check_condition, check_query
@@ -50,7 +50,7 @@ class Pipelines:
         """By name."""
         return await self._store.list(scope, page_size, page_token, show_deleted)
 
-    async def run(self, scope: Scope, name: str, once: Once | None, order: Order = NOBODY) -> tuple[Run, Operation]:
+    async def run(self, scope: Scope, name: str, once: Once | None, budget: CpuBudget) -> tuple[Run, Operation]:
         """Keeps a run and begins it; returns it and its operation.
 
         Raises not_found, in_progress, invalid_value, failed_precondition for an input without a version; storage_full.
@@ -60,7 +60,7 @@ class Pipelines:
         found = await self._store.get(scope, name)
         inputs = {data_set: await self._newest(scope, data_set) for data_set in external_inputs(found.steps)}
         wanted = Run(uuid7(), name, "", RUNNING, found.steps, inputs, (), self._now())
-        run, operation = await self._store.begin(scope, wanted, once, order)
+        run, operation = await self._store.begin(scope, wanted, once, budget)
         self._runner.begin(scope, run)
         return run, operation
 

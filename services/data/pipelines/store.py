@@ -12,8 +12,8 @@ from sqlalchemy.engine import Connection, Row
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
-from services.data.efforts import service as efforts
-from services.data.efforts.domain import NOBODY, Order
+from services.data.metering import service as metering
+from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget
 from services.data.pipelines.domain import CANCELLED, FAILED, RUNNING, SUCCEEDED, Cursor, Output, Pipeline, Run, Step
 from services.kit.auth import Scope
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
@@ -107,7 +107,9 @@ class Store:
 
         return await self._db.run(work)
 
-    async def begin(self, scope: Scope, wanted: Run, once: Once | None, order: Order = NOBODY) -> tuple[Run, Operation]:
+    async def begin(
+        self, scope: Scope, wanted: Run, once: Once | None, budget: CpuBudget = DEFAULT_BUDGET
+    ) -> tuple[Run, Operation]:
         """Keeps a run with its operation, which is returned.
 
         Raises not_found, invalid_value; in_progress while another one runs.
@@ -121,7 +123,7 @@ class Store:
                 raise Failure(Code.IN_PROGRESS, f"the pipeline {wanted.pipeline} is running")
             method, resource = "aimass.v1.Pipelines/RunPipeline", f"pipelines/{wanted.pipeline}"
             operation = schema.operations.create(connection, scope, method, resource)
-            efforts.begin(connection, scope, operation.operation, "pipeline", order)
+            metering.begin(connection, scope, operation.operation, "pipeline", budget)
             run = replace(wanted, operation=operation.operation)
             connection.execute(insert(pipeline_run).values({**scope._asdict(), **_run_row(run)}))
             return run, operation

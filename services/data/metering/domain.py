@@ -1,4 +1,4 @@
-"""What long work may use of processors, and what it has used."""
+"""How much processor time long work may use, and how much it has used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from typing import NamedTuple
 
 from services.kit.errors import InvalidValue, Violation
 
-UNSET = 21_600  # seconds of processors for work that says nothing: the contract says so, too
-UNSET_QUERY = 120  # the same for a query
+DEFAULT_SECONDS = 21_600  # of processors, for work that names none; the contract has the same number
+DEFAULT_QUERY_SECONDS = 120  # the same for a query
 _MOST = 10**7
 
 
-class Order(NamedTuple):
+class CpuBudget(NamedTuple):
     """Who asks for work, and how many seconds of processors it may use; 0: as many as the contract says."""
 
     principal: str = ""
     cpu_seconds: int = 0
 
 
-NOBODY = Order()
+DEFAULT_BUDGET = CpuBudget()
 
 
 @dataclass(frozen=True)
-class Effort:
-    """What the work of an operation may use and has used, in milliseconds; `children` by an id of each."""
+class CpuUsage:
+    """What the work of an operation may use, and what each of its children has used, in milliseconds."""
 
     operation: str
     kind: str
@@ -41,9 +41,9 @@ class Effort:
         return min(sum(self.children.values()), self.most_milliseconds)
 
 
-def ordered(operation: str, kind: str, order: Order, unset: int = UNSET) -> Effort:
-    """The work before it has begun. Raises invalid_value."""
-    if not 0 <= order.cpu_seconds <= _MOST:
+def unused(operation: str, kind: str, budget: CpuBudget, default: int = DEFAULT_SECONDS) -> CpuUsage:
+    """The usage of work that has not begun. Raises invalid_value."""
+    if not 0 <= budget.cpu_seconds <= _MOST:
         rule = f"must lie between 0 and {_MOST}"
         raise InvalidValue(f"cpu_seconds {rule}", [Violation("/cpu_seconds", rule)])
-    return Effort(operation, kind, order.principal, (order.cpu_seconds or unset) * 1000, {})
+    return CpuUsage(operation, kind, budget.principal, (budget.cpu_seconds or default) * 1000, {})

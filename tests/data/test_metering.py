@@ -18,10 +18,10 @@ from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from aimass.v1.pipelines_pb2_grpc import PipelinesStub
 from services.data.database import schema
-from services.data.efforts import domain
-from services.data.efforts import service as efforts
-from services.data.efforts.domain import Order
-from services.data.efforts.service import Efforts
+from services.data.metering import domain
+from services.data.metering import service as metering
+from services.data.metering.domain import CpuBudget
+from services.data.metering.service import Metering
 from services.kit import contract
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
@@ -50,10 +50,10 @@ class Undertaking:
         assert database
         self.running, self.database, self.name = running, database, ""
 
-    async def begin(self, order: Order) -> None:
+    async def begin(self, budget: CpuBudget) -> None:
         def work(connection: Connection) -> str:
             made = schema.operations.create(connection, SCOPE, "a/method", "things/one")
-            efforts.begin(connection, SCOPE, made.operation, "extraction", order)
+            metering.begin(connection, SCOPE, made.operation, "extraction", budget)
             return made.operation
 
         self.name = await self.database.run(work)
@@ -61,7 +61,7 @@ class Undertaking:
     async def run(self, seconds: float, **also: Any) -> None:
         """A child of a process of its own, as far as the database knows."""
         request = {"seconds": seconds, **also}
-        await Efforts(self.database).run(SCOPE, self.name, SPINNING, request, Limits())
+        await Metering(self.database).run(SCOPE, self.name, SPINNING, request, Limits())
 
     async def ended(self) -> Work:
         await self.database.run(lambda connection: schema.operations.end(connection, SCOPE, self.name))
@@ -74,7 +74,7 @@ def work(running: House) -> Undertaking:
 
 
 async def test_what_children_used_is_said_when_the_work_has_ended(work: Undertaking) -> None:
-    await work.begin(Order("key:abcd1234"))
+    await work.begin(CpuBudget("key:abcd1234"))
     await work.run(0.6)
     with pytest.raises(Failure):
         await work.run(0.6, dies=True)
@@ -86,7 +86,7 @@ async def test_what_children_used_is_said_when_the_work_has_ended(work: Undertak
 
 
 async def test_work_ends_when_it_has_used_up_what_it_was_given_and_costs_no_more(work: Undertaking) -> None:
-    await work.begin(Order("key:abcd1234", 1))
+    await work.begin(CpuBudget("key:abcd1234", 1))
     with pytest.raises(Failure, match="has used up the processor time") as bounded:
         await work.run(600)
     with pytest.raises(Failure, match="has used up the processor time") as again:
@@ -97,7 +97,7 @@ async def test_work_ends_when_it_has_used_up_what_it_was_given_and_costs_no_more
 
 
 async def test_what_one_child_used_is_not_there_for_the_next(work: Undertaking) -> None:
-    await work.begin(Order("key:abcd1234", 2))
+    await work.begin(CpuBudget("key:abcd1234", 2))
     await work.run(1.5)
     with pytest.raises(Failure, match="has used up the processor time"):
         await work.run(600)
@@ -106,12 +106,12 @@ async def test_what_one_child_used_is_not_there_for_the_next(work: Undertaking) 
 
 
 async def test_what_runs_is_kept_while_it_runs(work: Undertaking, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efforts, "_KEEP", 0.05)
-    await work.begin(Order("key:abcd1234"))
+    monkeypatch.setattr(metering, "_KEEP", 0.05)
+    await work.begin(CpuBudget("key:abcd1234"))
     running = asyncio.ensure_future(work.run(600))
 
     async def kept() -> bool:
-        found = await Efforts(work.database).of(SCOPE, work.name)
+        found = await Metering(work.database).usage(SCOPE, work.name)
         return bool(found and sum(found.children.values()) >= 300)
 
     await until(kept)
@@ -120,7 +120,7 @@ async def test_what_runs_is_kept_while_it_runs(work: Undertaking, monkeypatch: p
 
 
 async def test_work_that_never_began_costs_nothing(work: Undertaking) -> None:
-    await work.begin(Order("key:abcd1234"))
+    await work.begin(CpuBudget("key:abcd1234"))
 
     assert (await work.ended()).cpu_milliseconds == 0
 
@@ -128,7 +128,7 @@ async def test_work_that_never_began_costs_nothing(work: Undertaking) -> None:
 async def test_what_nobody_ordered_is_not_said(work: Undertaking, running: House) -> None:
     made = await work.database.run(lambda connection: schema.operations.create(connection, SCOPE, "a/method", "b"))
     await work.database.run(lambda connection: schema.operations.end(connection, SCOPE, made.operation))
-    await work.begin(Order("key:abcd1234"))
+    await work.begin(CpuBudget("key:abcd1234"))
 
     assert (await work.ended()).operation == work.name
 
@@ -222,7 +222,7 @@ async def children(running: House, operation: str) -> list[int]:
     """What the children of an operation used."""
     database = running.runtime.apps["data"].database
     assert database
-    found = await Efforts(database).of(SCOPE, operation)
+    found = await Metering(database).usage(SCOPE, operation)
     assert found
     return list(found.children.values())
 
@@ -230,11 +230,15 @@ async def children(running: House, operation: str) -> list[int]:
 def test_the_contract_says_what_a_query_may_use() -> None:
     says = contract.all_methods()["/aimass.v1.DataSets/QueryDataSets"].policy.reserves
 
-    assert (says.cpu_seconds, says.cpu_seconds_unset, says.answers) == ("cpu_seconds", domain.UNSET_QUERY, True)
+    assert (says.cpu_seconds, says.cpu_seconds_unset, says.answers) == (
+        "cpu_seconds",
+        domain.DEFAULT_QUERY_SECONDS,
+        True,
+    )
 
 
 @pytest.mark.parametrize("method", ["Extractions/RunExtraction", "Pipelines/RunPipeline", "FeatureSets/FitFeatureSet"])
 def test_the_contract_says_what_holds_where_nothing_is_said(method: str) -> None:
     says = contract.all_methods()[f"/aimass.v1.{method}"].policy.reserves
 
-    assert (says.cpu_seconds, says.cpu_seconds_unset) == ("cpu_seconds", domain.UNSET)
+    assert (says.cpu_seconds, says.cpu_seconds_unset) == ("cpu_seconds", domain.DEFAULT_SECONDS)
