@@ -10,6 +10,8 @@ from services.trainer.config import Config
 from services.trainer.database import open_database, schema
 from services.trainer.jobs.api import JobsApi
 from services.trainer.jobs.catalog import DataCentre
+from services.trainer.jobs.following import follow
+from services.trainer.jobs.queue import Queue
 from services.trainer.jobs.service import Jobs
 from services.trainer.jobs.store import Store as JobStore
 from services.trainer.runner import owner_of, runner
@@ -17,7 +19,6 @@ from services.trainer.runs.api import RunsApi
 from services.trainer.runs.service import Runs
 from services.trainer.runs.store import Store as RunStore
 from services.trainer.workers.api import WorkersApi
-from services.trainer.workers.service import Queue
 from services.trainer.workers.worker import Worker
 
 NEAR = "near/"  # how the workers of the process that holds the database file are called
@@ -32,8 +33,9 @@ def build(config: Config, runtime: Runtime) -> App:
         return runtime.as_service("trainer", service, scope, *permissions)
 
     catalog = DataCentre(lambda: runtime.channel("data"), partial(signed, "data"))
-    jobs = Jobs(partial(JobStore, database), schema, runs, catalog, runtime.now)
-    queue = Queue(jobs, runtime.blobs, config.lease_seconds)
+    store = JobStore(database, partial(follow, runs, runtime.now))
+    queue = Queue(store, runs, runtime.blobs, config.lease_seconds, runtime.now)
+    jobs = Jobs(store, queue, catalog, runtime.now)
     schema.operations.on_cancel.append(jobs.cancel_operation)
     prefix = NEAR if database.near else f"{runtime.instance}/"
     # At least three signs of life in a lease, and a wish to stop is heard within a second.
@@ -44,7 +46,7 @@ def build(config: Config, runtime: Runtime) -> App:
 
     async def recover() -> None:
         # Nobody else can hold the file, so a near worker that the table names died with the process before.
-        await jobs.release(prefix)
+        await queue.release(prefix)
 
     return App(
         rpc={
@@ -55,7 +57,7 @@ def build(config: Config, runtime: Runtime) -> App:
         database=database,
         schema=schema,
         start=[recover, *([where.start] if workers else [])],
-        tasks=[jobs.watch, *(worker.run for worker in workers)],
+        tasks=[queue.watch, *(worker.run for worker in workers)],
         close=[where.close],
         forget=[dropping(database, schema.metadata)],
     )

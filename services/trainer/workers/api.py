@@ -12,9 +12,9 @@ from services.kit.errors import Forbidden, NotFound
 from services.kit.rpc import Call
 from services.kit.timestamps import from_wire, to_wire
 from services.trainer.jobs.domain import File, Inputs, Job
+from services.trainer.jobs.queue import Queue
 from services.trainer.jobs.wire import spec_to_wire
 from services.trainer.runs.domain import Point
-from services.trainer.workers.service import Queue
 
 _Report = pb.HeartbeatRequest | pb.CompleteJobRequest | pb.FailJobRequest
 
