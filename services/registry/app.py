@@ -26,6 +26,7 @@ from services.registry.models.store import Store as ModelStore
 from services.registry.releases import events
 from services.registry.releases.api import ReleasesApi
 from services.registry.releases.domain import Party
+from services.registry.releases.handshake import Handshake
 from services.registry.releases.service import Releases
 from services.registry.releases.store import Store as ReleaseStore
 from services.registry.releases.store import Telling
@@ -40,10 +41,11 @@ def build(config: Config, runtime: Runtime) -> App:
     models = Models(ModelStore(db), artifacts, limits, config.model_mib * 2**20, now)
     telling = Telling(lambda scope, release: events.changed(scope, release, now()), release_to_wire)
     patience = timedelta(seconds=config.change_seconds)
-    releases = Releases(ReleaseStore(db, telling), models, schema.operations, patience, *_parties(config, runtime), now)
-    models_api, releases_api = ModelsApi(models), ReleasesApi(releases)
+    change = (ReleaseStore(db, telling), models, patience)
+    releases, handshake = Releases(*change, now), Handshake(*change, *_parties(config, runtime), now)
+    models_api, releases_api = ModelsApi(models), ReleasesApi(releases, handshake)
     # Not added: a service that is built again in one process has one such hook, not one per build.
-    schema.operations.on_cancel[:] = [releases.cancelled]
+    schema.operations.on_cancel[:] = [handshake.cancelled]
     return App(
         rpc={
             "aimass.v1.Artifacts": ArtifactsApi(artifacts),
@@ -59,9 +61,9 @@ def build(config: Config, runtime: Runtime) -> App:
                 schema.inbox,
             ),
         ],
-        start=[releases.resume],
+        start=[handshake.resume],
         tasks=[
-            releases.watch,
+            handshake.watch,
             partial(every_hour, artifacts.measure, now),
             partial(collect_for_ever, runtime.uploads),
             *_renewing(runtime),

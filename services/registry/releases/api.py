@@ -11,6 +11,7 @@ from services.kit.auth import SYSTEM
 from services.kit.errors import Forbidden
 from services.kit.inbox import Delivery
 from services.kit.rpc import Call
+from services.registry.releases.handshake import Handshake
 from services.registry.releases.service import Releases
 from services.registry.releases.wire import balancing_from_wire, release_to_wire, rules_from_wire, traffic_to_wire
 
@@ -18,8 +19,8 @@ from services.registry.releases.wire import balancing_from_wire, release_to_wire
 class ReleasesApi:
     """aimass.v1.Releases, and the two other sides of the handshake."""
 
-    def __init__(self, releases: Releases) -> None:
-        self._releases = releases
+    def __init__(self, releases: Releases, handshake: Handshake) -> None:
+        self._releases, self._handshake = releases, handshake
 
     async def PromoteVersion(self, request: pb.PromoteVersionRequest, call: Call) -> Operation:
         return await self._releases.promote(
@@ -59,11 +60,11 @@ class ReleasesApi:
         engine, scope = message.engine, delivery.scope
         which = engine.model, engine.version, message.generation
         if engine.state == ENGINE_STATE_READY:
-            await self._releases.loaded(scope, *which, engine.instance)
+            await self._handshake.loaded(scope, *which, engine.instance)
         elif engine.state == ENGINE_STATE_FAILED:
             reason = f"{engine.model} version {engine.version} does not load: {engine.reason}"
-            await self._releases.failed(scope, *which, engine.instance, reason, delivery)
+            await self._handshake.failed(scope, *which, engine.instance, reason, delivery)
 
     async def release_applied(self, message: ReleaseApplied, delivery: Delivery) -> None:
         """A gateway answers with a generation from now on."""
-        await self._releases.applied(delivery.scope, message.model, message.instance, message.generation, delivery)
+        await self._handshake.applied(delivery.scope, message.model, message.instance, message.generation, delivery)

@@ -212,6 +212,11 @@ def wanted(release: Release | None) -> frozenset[int]:
     return frozenset(coming | ({number(one) for one in release.shared} if answering else set[int]()))
 
 
+def places(release: Release | None) -> tuple[int, frozenset[int]]:
+    """The version that serves, 0 for none, and those that are wanted beside it."""
+    return number(release.serving) if release else 0, wanted(release)
+
+
 def extend(release: Release, deadline: datetime) -> Release:
     """The change under way, if there is one, with more time."""
     return replace(release, deadline=deadline) if release.operation else release

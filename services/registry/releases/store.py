@@ -38,7 +38,6 @@ _release = scoped(
     Column("traffic", JSON, nullable=False),
     Column("shared", JSON, nullable=False),
 )
-_LEAD = "releases"
 
 
 @dataclass(frozen=True)
@@ -133,14 +132,6 @@ class Store:
             query = query.where(_release.c.deadline < overdue_at)
         rows = await self._db.read(lambda connection: connection.execute(query).all())
         return [(Scope(row.tenant, row.project), _to_release(row)) for row in rows]
-
-    def leads(self) -> bool:
-        """Whether this process is the one that ends changes which take too long."""
-        return schema.tenure.holds(_LEAD)
-
-    async def lead(self) -> bool:
-        """Becomes that process if there is none; True if it is."""
-        return bool(await schema.tenure.take([_LEAD]))
 
     async def all(self, page: int = 500) -> AsyncIterator[tuple[Scope, Release]]:
         """Every release of every tenant: for services of the house only."""
