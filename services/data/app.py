@@ -16,6 +16,7 @@ from services.data.extractions.service import Extractions
 from services.data.extractions.store import ExtractionStore
 from services.data.extractions.wire import extraction_to_wire
 from services.data.features.api import FeatureSetsApi
+from services.data.features.runner import FittingRunner
 from services.data.features.service import FeatureSets
 from services.data.features.store import Store as FeatureStore
 from services.data.metering.service import Metering, ended
@@ -56,7 +57,7 @@ def build(config: Config, runtime: Runtime) -> App:
     extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)
     schema.operations.on_end = ended
     # What everything needs that goes on beside requests.
-    around = (metering, schema.operations, schema.tenure, runtime.now, runtime.spawn)
+    around = (metering, runtime.now, runtime.spawn)
     limits = Limits(config.extraction_seconds, config.extraction_memory_mib)
     extractor = ExtractionRunner(extraction_store, sources, data_sets, *around, limits, config.extractions_at_once)
     extractions = Extractions(extraction_store, rules, sources, data_sets, extractor, runtime.now)
@@ -65,10 +66,12 @@ def build(config: Config, runtime: Runtime) -> App:
     runner = PipelineRunner(pipeline_store, data_sets, *around, limits, config.pipelines_at_once)
     pipelines = Pipelines(pipeline_store, data_sets, runner, runtime.now)
     limits = Limits(config.fitting_seconds, config.fitting_memory_mib)
-    features = FeatureSets(FeatureStore(database), data_sets, runtime.blobs, *around, limits)
+    feature_store = FeatureStore(database)
+    fitter = FittingRunner(feature_store, data_sets, runtime.blobs, *around, limits)
+    features = FeatureSets(feature_store, data_sets, runtime.blobs, fitter, runtime.now)
     kept = {"tables": data_sets.kept, "uploads": uploads.kept, "feature-sets": features.kept}
     storage = Storage(StorageStore(database), kept)
-    resumes = [extractor.resume, runner.resume, features.resume]
+    resumes = [extractor.resume, runner.resume, fitter.resume]
     return App(
         rpc={
             "aimass.v1.FeatureSets": FeatureSetsApi(features),

@@ -9,8 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure, Internal
-from services.kit.leases import Tenure
-from services.kit.operations import Operations
+from services.kit.schema import Schema
 
 log = logging.getLogger(__name__)
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
@@ -31,15 +30,15 @@ T = TypeVar("T", bound=Leased)
 class LeasedWork(ABC, Generic[T]):
     """One kind of work. As many at a time as asked for; others wait."""
 
-    def __init__(self, operations: Operations, tenure: Tenure, spawn: Spawn, at_once: int) -> None:
-        self._operations, self._tenure, self._spawn = operations, tenure, spawn
+    def __init__(self, schema: Schema, spawn: Spawn, at_once: int) -> None:
+        self._operations, self._tenure, self._spawn = schema.operations, schema.tenure, spawn
         self._free = asyncio.Semaphore(at_once)
         self._running: dict[str, asyncio.Task[None]] = {}
         # Those of them that can still be stopped.
         self._stoppable: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
-        operations.on_cancel.append(self.cancel)
-        tenure.on_loss.append(self.leave)
+        schema.operations.on_cancel.append(self.cancel)
+        schema.tenure.on_loss.append(self.leave)
 
     @abstractmethod
     async def _unfinished(self) -> Sequence[tuple[Scope, T]]:

@@ -212,7 +212,7 @@ async def test_a_fitting_that_has_ended_cannot_be_cancelled_or_ended_again(home:
 
 async def test_no_scratch_is_left_behind(home: House) -> None:
     assert list(home.runtime.blobs.scratch("acme").iterdir()) == []
-    assert service(home)._running == {}
+    assert service(home)._runner._running == {}
 
 
 @pytest.mark.asyncio(loop_scope="function")

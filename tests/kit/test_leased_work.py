@@ -28,7 +28,7 @@ class Doing(LeasedWork[Task]):
     """Work that waits until it is let go; what is kept of it is its operation."""
 
     def __init__(self, db: Database, schema: Schema, at_once: int = 2) -> None:
-        super().__init__(schema.operations, schema.tenure, spawn, at_once)
+        super().__init__(schema, spawn, at_once)
         self.db, self.schema = db, schema
         self.kept: list[Task] = []
         self.begun: list[str] = []

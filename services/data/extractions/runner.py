@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+from services.data.database import schema
 from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
 from services.data.datasets.service import DataSets
@@ -23,8 +24,6 @@ from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure, Internal
 from services.kit.leased_work import LeasedWork, Spawn
-from services.kit.leases import Tenure
-from services.kit.operations import Operations
 
 log = logging.getLogger(__name__)
 _WORK, _ATTEMPTS = "services.data.extractions.work", 3
@@ -40,14 +39,12 @@ class ExtractionRunner(LeasedWork[Extraction]):
         sources: Sources,
         data_sets: DataSets,
         metering: Metering,
-        operations: Operations,
-        tenure: Tenure,
         now: Callable[[], datetime],
         spawn: Spawn,
         limits: process.Limits,
         at_once: int,
     ) -> None:
-        super().__init__(operations, tenure, spawn, at_once)
+        super().__init__(schema, spawn, at_once)
         self._store, self._sources, self._data_sets, self._metering = store, sources, data_sets, metering
         self._now, self._limits = now, limits
 

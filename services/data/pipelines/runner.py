@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from services.data.database import schema
 from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
 from services.data.datasets.queries import table_requests
@@ -26,8 +27,6 @@ from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import Failure
 from services.kit.leased_work import LeasedWork, Spawn
-from services.kit.leases import Tenure
-from services.kit.operations import Operations
 
 _WORK = "services.data.pipelines.work"
 
@@ -40,14 +39,12 @@ class PipelineRunner(LeasedWork[Run]):
         store: Store,
         data_sets: DataSets,
         metering: Metering,
-        operations: Operations,
-        tenure: Tenure,
         now: Callable[[], datetime],
         spawn: Spawn,
         limits: process.Limits,
         at_once: int = 2,
     ) -> None:
-        super().__init__(operations, tenure, spawn, at_once)
+        super().__init__(schema, spawn, at_once)
         self._store, self._data_sets, self._metering = store, data_sets, metering
         self._now, self._limits = now, limits
 

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Protocol
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.service import DataSets
 from services.data.generations import deleted, undeleted
 from services.data.metering.domain import CpuBudget
 from services.data.pipelines.domain import RUNNING, Pipeline, Run, Step, check_steps, external_inputs
+from services.data.pipelines.runner import PipelineRunner
 from services.data.pipelines.store import Store
 from services.data.sql import check_condition, check_query
 from services.kit.auth import Scope
@@ -20,17 +20,10 @@ from services.kit.pages import Page
 from services.kit.timestamps import uuid7
 
 
-class Runner(Protocol):
-    """Who takes the steps."""
-
-    def begin(self, scope: Scope, run: Run) -> None:
-        """Takes the steps of a run that is kept, beside requests."""
-
-
 class Pipelines:
     """The use cases."""
 
-    def __init__(self, store: Store, data_sets: DataSets, runner: Runner, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, data_sets: DataSets, runner: PipelineRunner, now: Callable[[], datetime]) -> None:
         self._store, self._data_sets, self._runner, self._now = store, data_sets, runner, now
 
     async def create(
