@@ -1,4 +1,4 @@
-"""RPCs of data sets."""
+"""The RPCs of data sets."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What data sets say."""
+"""The events of data sets."""
 
 from aimass.v1 import data_events_pb2
 from services.data.datasets.domain import DataSet, DataSetVersion

@@ -1,4 +1,4 @@
-"""What was found in columns, so that old rows and new ones can be told as one."""
+"""The quality report of a column, and how reports of old and of new rows are merged."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What one does with data sets."""
+"""The use cases of data sets."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What is found in rows, batch by batch. For children: imports numpy and pyarrow when it is used."""
+"""Statistics of the columns of rows, batch by batch. For children: imports numpy and pyarrow when it is used."""
 
 import math
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Extractions as RPCs."""
+"""The RPCs of extractions."""
 
 from aimass.v1 import extractions_pb2 as pb
 from aimass.v1.operations_pb2 import Operation

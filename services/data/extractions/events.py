@@ -1,4 +1,4 @@
-"""What is said of extractions."""
+"""The events of extractions."""
 
 from aimass.v1.data_events_pb2 import ExtractionEnded
 from services.data.extractions.domain import Extraction

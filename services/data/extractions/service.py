@@ -1,4 +1,4 @@
-"""What one does with extractions."""
+"""The use cases of extractions."""
 
 from collections.abc import Callable
 from datetime import datetime

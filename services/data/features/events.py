@@ -1,4 +1,4 @@
-"""What is said of feature sets."""
+"""The events of feature sets."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""What one does with feature sets."""
+"""The use cases of feature sets."""
 
 from collections.abc import Callable
 from dataclasses import replace

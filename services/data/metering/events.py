@@ -1,4 +1,4 @@
-"""Events of long work."""
+"""The events of metering."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""RPCs of pipelines."""
+"""The RPCs of pipelines."""
 
 from aimass.v1 import operations_pb2
 from aimass.v1 import pipelines_pb2 as pb

@@ -1,4 +1,4 @@
-"""What one does with pipelines."""
+"""The use cases of pipelines."""
 
 import asyncio
 from collections.abc import Callable, Sequence

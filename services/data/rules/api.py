@@ -1,4 +1,4 @@
-"""Rules as RPCs."""
+"""The RPCs of rules."""
 
 from aimass.v1 import rules_pb2 as pb
 from services.data.rules.service import Rules

@@ -1,4 +1,4 @@
-"""What is said of rules."""
+"""The events of rules."""
 
 from aimass.v1.data_events_pb2 import RuleChanged
 from services.data.rules.domain import RuleView

@@ -1,4 +1,4 @@
-"""What one does with rules."""
+"""The use cases of rules."""
 
 import asyncio
 from collections.abc import Callable, Sequence

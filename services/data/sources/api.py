@@ -1,4 +1,4 @@
-"""Sources and uploads as RPCs."""
+"""The RPCs of sources and uploads."""
 
 from aimass.v1 import sources_pb2 as pb
 from aimass.v1 import uploads_pb2

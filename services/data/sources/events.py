@@ -1,4 +1,4 @@
-"""What is said of sources."""
+"""The events of sources."""
 
 from aimass.v1.data_events_pb2 import SourceChanged
 from services.data.sources.domain import Source

@@ -1,4 +1,4 @@
-"""What one does with sources."""
+"""The use cases of sources."""
 
 import asyncio
 import contextlib

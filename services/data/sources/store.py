@@ -1,4 +1,4 @@
-"""Where sources and the notes of uploads are kept."""
+"""Where sources and uploads are kept."""
 
 from collections.abc import Callable
 from datetime import datetime

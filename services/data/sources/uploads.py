@@ -1,4 +1,4 @@
-"""Files that callers hand over, to make sources of: resumable, kept by digest."""
+"""The use cases of uploads that sources are made of: resumable, kept by digest."""
 
 import asyncio
 from collections.abc import Callable

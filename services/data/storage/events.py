@@ -1,4 +1,4 @@
-"""What is said of what is kept."""
+"""The events of storage."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""How much each project keeps, said in every hour of the clock."""
+"""How many bytes each project stores, published every hour of the clock."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Where events of what is kept are written."""
+"""Where events of storage are written."""
 
 from collections.abc import Iterable
 

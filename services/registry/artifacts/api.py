@@ -1,4 +1,4 @@
-"""What comes in for files of models."""
+"""The RPCs of artifacts."""
 
 from collections.abc import AsyncIterator
 

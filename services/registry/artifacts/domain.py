@@ -1,4 +1,4 @@
-"""What an upload is to its owner."""
+"""What an upload is."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What is said of files of models."""
+"""The events of artifacts."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""What can be done with files of models: upload, download, and vouch that they are there."""
+"""The use cases of artifacts, the files of models."""
 
 import asyncio
 import contextlib

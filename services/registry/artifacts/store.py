@@ -1,4 +1,4 @@
-"""Where it is kept who may read which digest."""
+"""Where uploads, and who may read which digest, are kept."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime

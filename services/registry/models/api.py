@@ -1,4 +1,4 @@
-"""What comes in for models and versions."""
+"""The RPCs of models and versions, and the events of the trainer."""
 
 import math
 from collections.abc import Iterable

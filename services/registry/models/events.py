@@ -1,4 +1,4 @@
-"""What the registry says of versions."""
+"""The events of versions."""
 
 from collections.abc import Iterable
 from datetime import datetime

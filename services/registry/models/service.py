@@ -1,4 +1,4 @@
-"""What can be done with models and versions."""
+"""The use cases of models and versions."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace

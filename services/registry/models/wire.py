@@ -1,4 +1,4 @@
-"""Models and versions on the wire."""
+"""Models and versions between the domain and the wire."""
 
 from aimass.v1 import models_pb2 as pb
 from aimass.v1.artifacts_pb2 import ArtifactFile

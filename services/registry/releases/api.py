@@ -1,4 +1,4 @@
-"""What comes in for releases: calls, and what inference instances and gateways say."""
+"""The RPCs of releases, and the events of inference instances and gateways."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""What the registry says of releases, and what a change of one answers with."""
+"""The events of releases."""
 
 from datetime import datetime
 

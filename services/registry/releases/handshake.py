@@ -1,4 +1,4 @@
-"""What drives a change of a release to its end: instances load, gateways switch, time runs out, processes die.
+"""Brings a change of a release to its end: instances load, gateways switch, time runs out, processes die.
 
 Stages of versions belong to the slice `models`. They follow the release in transactions of their own: before the one
 that ends a change, so that whoever waits for its operation sees them, and after it, so that they say what was decided.

@@ -1,4 +1,4 @@
-"""What callers do with releases; `handshake` drives a change to its end."""
+"""The use cases of releases; `handshake` brings a change to its end."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Releases on the wire."""
+"""Releases between the domain and the wire."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is said of jobs."""
+"""The events of jobs."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""The queue: what workers do with jobs. Every write carries the fence of a lease."""
+"""The use cases of workers with jobs. Every write carries the fence of a lease."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What callers do with jobs; `queue` has what workers do."""
+"""The use cases of callers with jobs; those of workers are in `queue`."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What one does with runs. The job's side is called inside the job's transaction."""
+"""The use cases of runs. Those of jobs are called inside the transaction of the job."""
 
 from collections.abc import AsyncIterator, Sequence
 

@@ -1,4 +1,4 @@
-"""What probabilities are worth against the truth. Pure numpy."""
+"""Metrics of binary classification. Pure numpy."""
 
 from typing import Any
 

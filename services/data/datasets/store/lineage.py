@@ -1,4 +1,4 @@
-"""What came from what, kept as edges."""
+"""Where lineage is kept, as edges."""
 
 from collections.abc import Iterable
 
