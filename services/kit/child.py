@@ -18,6 +18,12 @@ LENGTH = struct.Struct("!I")
 Json = dict[str, Any]
 
 
+def frame(message: Json) -> bytes:
+    """A message with its length in front."""
+    body = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
+    return LENGTH.pack(len(body)) + body
+
+
 class Connection(Protocol):
     """What of a socket is needed."""
 
@@ -54,9 +60,8 @@ class Child:
 
     def send(self, message: Json) -> None:
         """One message to the parent."""
-        body = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
         with self._lock:
-            self._connection.sendall(LENGTH.pack(len(body)) + body)
+            self._connection.sendall(frame(message))
 
 
 class _Lean:

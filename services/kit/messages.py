@@ -10,12 +10,6 @@ from services.kit.errors import Code, Failure, Violation
 LARGEST = 64 * 2**20
 
 
-def frame(message: Json) -> bytes:
-    """A message with its length in front."""
-    body = orjson.dumps(message)
-    return LENGTH.pack(len(body)) + body
-
-
 def length_of(prefix: bytes) -> int:
     """How many bytes follow a prefix. Raises limit_exceeded when those are too many."""
     length = int(LENGTH.unpack(prefix)[0])
@@ -24,7 +18,7 @@ def length_of(prefix: bytes) -> int:
     return length
 
 
-def heard(body: bytes) -> tuple[Json | None, Any]:
+def parse(body: bytes) -> tuple[Json | None, Any]:
     """The result with the milliseconds of processors that it took, or nothing with progress.
 
     Raises what the work raised.

@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.kit.child import FILES, LENGTH, SOCKET, Json
+from services.kit.child import FILES, LENGTH, SOCKET, Json, frame
 from services.kit.errors import Code, Failure, Internal, Violation
-from services.kit.messages import frame, heard, length_of
+from services.kit.messages import length_of, parse
 from services.kit.spent import Spent
 
 _SAMPLE = 0.1  # seconds between looks at the memory
@@ -146,7 +146,7 @@ async def _talk(
     await writer.drain()
     while True:
         body = await reader.readexactly(length_of(await reader.readexactly(LENGTH.size)))
-        result, said = heard(body)
+        result, said = parse(body)
         if result is not None:
             spent.see(said)
             return result

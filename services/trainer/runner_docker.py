@@ -20,11 +20,11 @@ import docker
 from docker.errors import DockerException
 from docker.utils import kwargs_from_env
 
-from services.kit.child import LENGTH
+from services.kit.child import LENGTH, frame
 from services.kit.config import ConfigError
 from services.kit.disk import on_disk
 from services.kit.errors import Code, Failure, Internal, Unavailable, Violation
-from services.kit.messages import frame, heard, length_of
+from services.kit.messages import length_of, parse
 from services.kit.process import Killed, Limits
 from services.trainer.containers import LABEL, UNTIL, VOLUME, Container
 from services.trainer.engine import Engine
@@ -164,7 +164,7 @@ async def _talk(container: Container, ears: ThreadPoolExecutor, limits: Limits, 
             continue
         said += piece[1]
         while (body := _cut(said)) is not None:
-            result, message = heard(body)
+            result, message = parse(body)
             if result is not None:
                 await _rest(container, ears, complaints)
                 return result

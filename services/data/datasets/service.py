@@ -22,18 +22,16 @@ from services.data.datasets.domain import (
     NewVersion,
     next_version,
 )
-from services.data.datasets.store import Store
+from services.data.datasets.store import Effects, Store
 from services.data.datasets.tables import RowRange, Tables
 from services.data.generations import deleted, undeleted
 from services.data.schema import Column, check_columns
 from services.kit import pages
 from services.kit.auth import Scope
-from services.kit.db import Once
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
 from services.kit.pages import Page
 from services.kit.space import Space
 
-Effects = Callable[[Connection, DataSetVersion], None]
 Row = Mapping[str, Any]
 # Seconds before a commit is tried again that another instance overtook, or whose store was away.
 _PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
@@ -77,24 +75,20 @@ class DataSets:
         if not await self._store.by_run(scope, data_set, run):
             await self._tables.discard(scope, data_set, run)
 
-    async def commit(
-        self, scope: Scope, new: NewVersion, effects: Effects | None = None, once: Once | None = None
-    ) -> DataSetVersion:
+    async def commit(self, scope: Scope, new: NewVersion, effects: Effects | None = None) -> DataSetVersion:
         """Adds a version: Delta log, then row, effects and event in one transaction. A second time changes nothing.
 
         Raises failed_precondition for a deleted data set and for appended columns that do not fit. Once begun it goes
         to its end, also when the caller is cancelled: half of it must not run beside the next one.
         """
         check_columns(new.columns)
-        return await asyncio.shield(self._commit(scope, new, effects, once))
+        return await asyncio.shield(self._commit(scope, new, effects and _refusing(effects)))
 
-    async def _commit(
-        self, scope: Scope, new: NewVersion, effects: Effects | None, once: Once | None
-    ) -> DataSetVersion:
+    async def _commit(self, scope: Scope, new: NewVersion, effects: Effects | None) -> DataSetVersion:
         async with self._lock(scope, new.data_set):
             for pause in _PAUSES:
                 try:
-                    return await self._try(scope, new, _once_for_all(effects), once)
+                    return await self._attempt(scope, new, effects)
                 except _Refused as refused:
                     raise refused.failure from None
                 except Failure as failure:
@@ -103,7 +97,7 @@ class DataSets:
                 await asyncio.sleep(pause)
         raise AssertionError
 
-    async def _try(self, scope: Scope, new: NewVersion, effects: Effects | None, once: Once | None) -> DataSetVersion:
+    async def _attempt(self, scope: Scope, new: NewVersion, effects: Effects | None) -> DataSetVersion:
         """Files, log and row on top of what is there now. Raises conflict when another instance was faster."""
         if done := await self._store.by_run(scope, new.data_set, new.run):
             return done
@@ -115,13 +109,7 @@ class DataSets:
         delta_version = await self._tables.write(scope, new, version.columns, files)
         version = replace(version, delta_version=delta_version)
         return await self._store.add(
-            scope,
-            version,
-            new.files,
-            new.quarantine,
-            lambda data_set: [events.version_added(scope, data_set, version)],
-            effects,
-            once,
+            scope, version, new, lambda data_set: events.version_added(scope, data_set, version), effects
         )
 
     def _lock(self, scope: Scope, data_set: str) -> asyncio.Lock:
@@ -226,12 +214,11 @@ def _choose(found: DataSetVersion, names: Sequence[str]) -> tuple[Column, ...]:
     return tuple(known[name] for name in dict.fromkeys(names)) or found.columns
 
 
-def _once_for_all(effects: Effects | None) -> Effects | None:
+def _refusing(effects: Effects) -> Effects:
     def run(connection: Connection, version: DataSetVersion) -> None:
-        assert effects
         try:
             effects(connection, version)
         except Failure as failure:
             raise _Refused(failure) from failure
 
-    return run if effects else None
+    return run

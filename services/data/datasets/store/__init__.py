@@ -10,14 +10,23 @@ from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
 from services.data.database import schema
-from services.data.datasets.domain import DataSet, DataSetVersion, Head, Lineage, LineageNode, Quality, WrittenFile
+from services.data.datasets.domain import (
+    DataSet,
+    DataSetVersion,
+    Head,
+    Lineage,
+    LineageNode,
+    NewVersion,
+    Quality,
+    WrittenFile,
+)
 from services.data.datasets.quality import ColumnQuality
 from services.data.datasets.store import lineage
 from services.data.datasets.store.definitions import data_set, file, version
 from services.data.schema import Column
 from services.kit.auth import Scope
 from services.kit.bus import Event
-from services.kit.db import Database, Once, within
+from services.kit.db import Database, within
 from services.kit.errors import Code, FailedPrecondition, Failure, NotFound
 from services.kit.listing import listed
 from services.kit.pages import Page
@@ -122,11 +131,9 @@ class Store:
         self,
         scope: Scope,
         made: DataSetVersion,
-        files: Sequence[WrittenFile],
-        quarantine: Sequence[WrittenFile],
-        events: Callable[[DataSet], Iterable[Event]],
+        new: NewVersion,
+        event: Callable[[DataSet], Event],
         effects: Effects | None,
-        once: Once | None,
     ) -> DataSetVersion:
         """A version with everything that happens with it. Raises conflict when another came in between."""
 
@@ -138,15 +145,15 @@ class Store:
             after = replace(before, latest_version=made.version, generation=before.generation + 1, update_time=time)
             _save(connection, scope, after)
             connection.execute(insert(version).values({**scope._asdict(), **_row(made)}))
-            _insert_files(connection, scope, made, files, False)
-            _insert_files(connection, scope, made, quarantine, True)
+            _insert_files(connection, scope, made, new.files, False)
+            _insert_files(connection, scope, made, new.quarantine, True)
             lineage.add(connection, scope, made.parents, LineageNode("data_set", made.data_set, made.version))
-            schema.outbox.add(connection, events(after))
+            schema.outbox.add(connection, [event(after)])
             if effects:
                 effects(connection, made)
             return made
 
-        return await self._db.run(work, once)
+        return await self._db.run(work)
 
     async def lineage(self, scope: Scope, name: str, number: int) -> Lineage:
         """Around a version. Raises not_found, unknown_version."""
