@@ -7,6 +7,7 @@ from typing import Any
 
 from services.kit.child import Child
 from services.kit.errors import Code, FailedPrecondition, Failure
+from services.trainer.jobs.domain import LightGbm, LogisticRegression, RowRange
 
 Json = dict[str, Any]
 Say = Callable[[Json], None]
@@ -32,7 +33,7 @@ def main(request: Json, child: Child) -> Json:
 
     say({"progress": 0.02, "stage": "reading"})
     graph = _graph(request)
-    ranges = [table.Rows(**request[name]) for name in ("train", "evaluate")]
+    ranges = [RowRange(**request[name]) for name in ("train", "evaluate")]
     columns = [request["key"], *request["inputs"], request["label"]]
     known, held = table.read(request["files"], columns, ranges)
     labels = table.binary(known, request["label"], "train on")
@@ -76,10 +77,10 @@ def _train(request: Json, say: Say, graph: bytes, features: Any, labels: Any) ->
         say({"progress": 0.2 + 0.7 * done, "stage": "training", "point": said})
 
     if kind == "lightgbm":
-        settings = boosting.Boosting(**how)
+        settings = LightGbm(**how)
         trees = boosting.train(features, labels, settings, request["seed"], request["threads"], point)
         return model.append_trees(graph, boosting.operator(trees))
-    found = logistic.train(features, labels, request["outputs"], logistic.Logistic(**how), point)
+    found = logistic.train(features, labels, request["outputs"], LogisticRegression(**how), point)
     return model.append_linear(graph, *found)
 
 

@@ -10,14 +10,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from services.kit.errors import FailedPrecondition, Internal
+from services.trainer.jobs import domain
+from services.trainer.jobs.domain import LightGbm
 from services.trainer.training import boosting, logistic, model
-from services.trainer.training.boosting import Boosting
-from services.trainer.training.logistic import Logistic
 from services.trainer.training.session import Session, batch_invariant, no_warnings
 from services.trainer.training.table import Array
 
 NAMES = ["a", "b", "c", "d", "e", "f"]
-HOW = Boosting(rounds=25, leaves=15, learning_rate=0.1, min_data_in_leaf=20)
+HOW = LightGbm(rounds=25, leaves=15, learning_rate=0.1, min_data_in_leaf=20)
 
 
 def data(rows: int = 4000, gaps: bool = True) -> tuple[Array, Array]:
@@ -83,7 +83,9 @@ def test_a_row_gives_the_same_bytes_in_any_batch(kind: str, trees: Any) -> None:
     if kind == "trees":
         packed = model.append_trees(graph(), boosting.operator(trees))
     else:
-        packed = model.append_linear(graph(), *logistic.train(features, labels, NAMES, Logistic(1.0, 100), nothing))
+        packed = model.append_linear(
+            graph(), *logistic.train(features, labels, NAMES, domain.LogisticRegression(1.0, 100), nothing)
+        )
 
     assert batch_invariant(Session(packed), feeds(features))
 
@@ -120,7 +122,9 @@ def test_logistic_regression_finds_what_scikit_learn_finds() -> None:
 
     features, labels = data(gaps=False)
     told: list[tuple[str, int, float]] = []
-    weights, intercept = logistic.train(features, labels, NAMES, Logistic(0.5, 200), lambda *point: told.append(point))
+    weights, intercept = logistic.train(
+        features, labels, NAMES, domain.LogisticRegression(0.5, 200), lambda *point: told.append(point)
+    )
     mean, spread = features.mean(axis=0), np.where(features.std(axis=0) > 0, features.std(axis=0), 1)
     peer = LogisticRegression(C=0.5).fit((features - mean) / spread, labels)
 
@@ -132,7 +136,7 @@ def test_logistic_regression_finds_what_scikit_learn_finds() -> None:
 
 def test_logistic_regression_names_a_feature_with_gaps() -> None:
     with pytest.raises(FailedPrecondition, match="c has missing values"):
-        logistic.train(*data(), NAMES, Logistic(1.0, 10), nothing)
+        logistic.train(*data(), NAMES, domain.LogisticRegression(1.0, 10), nothing)
 
 
 def test_what_the_runtime_complains_of_fails_the_package() -> None:

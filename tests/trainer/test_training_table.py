@@ -7,8 +7,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from services.kit.errors import FailedPrecondition
+from services.trainer.jobs.domain import RowRange
 from services.trainer.training import table
-from services.trainer.training.table import Rows
 
 
 @pytest.fixture
@@ -27,25 +27,25 @@ def ids(found: Any) -> list[int]:
 
 
 def test_ranges_include_both_ends_and_leave_missing_ones_out(files: list[str]) -> None:
-    ranges = [Rows("month", None, 9), Rows("month", 2, 9.5), Rows("month"), Rows("month", 11, None)]
+    ranges = [RowRange("month", None, 9), RowRange("month", 2, 9.5), RowRange("month"), RowRange("month", 11, None)]
 
     assert [ids(found) for found in table.read(files, ["id"], ranges)] == [[1, 2, 4], [2, 4], [1, 2, 4, 5], []]
 
 
 def test_a_column_that_an_older_file_lacks_is_missing_there(files: list[str]) -> None:
-    (found,) = table.read(files, ["id", "carrier"], [Rows("id")])
+    (found,) = table.read(files, ["id", "carrier"], [RowRange("id")])
 
     assert table.texts(found["carrier"]).tolist() == ["", "", "", "UA", ""]
     assert found.column_names == ["id", "carrier"]
 
 
 def test_a_range_on_a_column_that_a_file_lacks_takes_none_of_it(files: list[str]) -> None:
-    assert ids(table.read([files[0]], ["id"], [Rows("none")])[0]) == []
+    assert ids(table.read([files[0]], ["id"], [RowRange("none")])[0]) == []
 
 
 def test_a_column_that_no_file_has_is_named(files: list[str]) -> None:
     with pytest.raises(FailedPrecondition, match="the data set has no column none"):
-        table.read(files, ["id", "none"], [Rows("id")])
+        table.read(files, ["id", "none"], [RowRange("id")])
 
 
 def test_numbers_and_texts_become_what_a_graph_takes() -> None:

@@ -51,8 +51,8 @@ class RowRange:
     """The rows whose column lies between two numbers, both included; None: open."""
 
     column: str
-    start: float | None
-    end: float | None
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class LightGbm:
 
 @dataclass(frozen=True)
 class LogisticRegression:
-    """Logistic regression: inverse strength of the L2 penalty, most iterations."""
+    """Logistic regression: inverse strength of the L2 penalty on the scaled weights, most iterations."""
 
     c: float
     iterations: int

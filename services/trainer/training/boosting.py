@@ -8,19 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from services.trainer.jobs.domain import LightGbm
 from services.trainer.training.table import Array
 
 Point = Callable[[str, int, float], None]
-
-
-@dataclass(frozen=True)
-class Boosting:
-    """Settings; see LightGbm in jobs.proto."""
-
-    rounds: int
-    leaves: int
-    learning_rate: float
-    min_data_in_leaf: int
 
 
 @contextmanager
@@ -36,7 +27,7 @@ def _without(*modules: str) -> Iterator[None]:
 
 
 def train(
-    features: Array, labels: Array, how: Boosting, seed: int, threads: int, point: Point
+    features: Array, labels: Array, how: LightGbm, seed: int, threads: int, point: Point
 ) -> list[Mapping[str, Any]]:
     """Trains on features [rows, columns] FP32 and labels [rows]; returns the trees as LightGBM describes them.
 

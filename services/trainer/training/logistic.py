@@ -1,25 +1,19 @@
 """Logistic regression by L-BFGS, on features scaled to zero mean and unit variance."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from services.kit.errors import FailedPrecondition
+from services.trainer.jobs.domain import LogisticRegression
 from services.trainer.training.table import Array
 
 Point = Callable[[str, int, float], None]
 
 
-@dataclass(frozen=True)
-class Logistic:
-    """Settings: inverse strength of the L2 penalty on the scaled weights, and most iterations."""
-
-    c: float
-    iterations: int
-
-
-def train(features: Array, labels: Array, names: Sequence[str], how: Logistic, point: Point) -> tuple[Array, float]:
+def train(
+    features: Array, labels: Array, names: Sequence[str], how: LogisticRegression, point: Point
+) -> tuple[Array, float]:
     """Weights [columns] and intercept for features [rows, columns] as they are, FP64; scaling is folded in.
 
     Minimises mean log loss + |w|^2 / (2 c rows) and tells the value as `train_loss` after every iteration.

@@ -1,7 +1,6 @@
 """Rows of Parquet files as a feature graph takes them. Missing: NaN for a number, the empty text for a text."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,20 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 
 from services.kit.errors import FailedPrecondition
+from services.trainer.jobs.domain import RowRange
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The rows whose column lies between two numbers, both included; None: open."""
-
-    column: str
-    start: float | None = None
-    end: float | None = None
-
-
-def read(files: Sequence[str], columns: Iterable[str], ranges: Sequence[Rows]) -> list[pa.Table]:
+def read(files: Sequence[str], columns: Iterable[str], ranges: Sequence[RowRange]) -> list[pa.Table]:
     """Some columns of files, in stored order: one table for each range. A column that a file lacks is NULL there."""
     wanted = list(dict.fromkeys(columns))
     parts: list[list[pa.Table]] = [[] for _ in ranges]
@@ -41,7 +32,7 @@ def read(files: Sequence[str], columns: Iterable[str], ranges: Sequence[Rows]) -
     return [table.select(wanted).combine_chunks() for table in tables]
 
 
-def _inside(table: pa.Table, rows: Rows) -> Any:
+def _inside(table: pa.Table, rows: RowRange) -> Any:
     if rows.column not in table.column_names:
         return pa.array(np.zeros(table.num_rows, bool))
     values = numbers(table.column(rows.column))
