@@ -103,7 +103,7 @@ class LeasedWork(ABC, Generic[T]):
             await self._end(scope, work, None)
         except Failure as failure:
             if self._tenure.leaves(failure):
-                log.warning("%s is left for later: %s", work.operation, failure)
+                log.warning("%s is left to a later attempt: %s", work.operation, failure)
             else:
                 await self._end(scope, work, failure)
         except Exception:
@@ -133,11 +133,11 @@ class LeasedWork(ABC, Generic[T]):
                 break
             except Failure as refused:
                 if refused.code is Code.FENCE_STALE:
-                    log.warning("%s ends elsewhere: %s", work.operation, refused)
+                    log.warning("another process ends %s: %s", work.operation, refused)
                     break
                 # The disk that made the work fail may be full for the database, too.
                 if refused.code not in (Code.STORAGE_FULL, Code.UNAVAILABLE):
                     raise
-                log.warning("the end of %s is not kept yet: %s", work.operation, refused)
+                log.warning("the end of %s is not stored yet: %s", work.operation, refused)
                 await asyncio.sleep(seconds)
         await self._operations.tell()

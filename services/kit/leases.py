@@ -87,7 +87,7 @@ class Leases:
         # Nobody who takes reads in a snapshot, so the database alone would see no conflict.
         query = select(self.table.c.fence).where(self.table.c.name == name).with_for_update(read=True)
         if connection.execute(query).scalar() != fence:
-            raise Failure(Code.FENCE_STALE, f"the lease of {name} is in other hands")
+            raise Failure(Code.FENCE_STALE, f"another process has the lease of {name}")
 
 
 class Tenure:
@@ -152,7 +152,7 @@ class Tenure:
                 try:
                     await self._db.write(lambda c: self._leases.forget(c, name, self._owner))
                 except Failure as failure:
-                    log.warning("the lease of %s runs out by itself: %s", name, failure)
+                    log.warning("the lease of %s is not released, and will expire: %s", name, failure)
 
     async def run(self) -> None:
         """Renews for ever what is held, and looks who else is there."""
@@ -167,7 +167,7 @@ class Tenure:
             try:
                 await resume()
             except Failure as failure:
-                log.warning("nothing is taken up: %s", failure)
+                log.warning("unfinished work cannot be looked for: %s", failure)
 
     def leaves(self, failure: Failure) -> bool:
         """Whether work that failed is not over: somebody else does it now, or it goes on when what is away is back."""
@@ -181,7 +181,7 @@ class Tenure:
             try:
                 await self._db.write(lambda c: self._leases.free(c, held, self._owner))
             except Failure as failure:
-                log.warning("leases run out by themselves: %s", failure)
+                log.warning("leases are not released, and will expire: %s", failure)
 
     async def _renew(self) -> None:
         if (db := self._db) is None:
@@ -195,6 +195,6 @@ class Tenure:
             log.warning("leases are not renewed: %s", failure)
             return
         for name in before - kept:
-            log.warning("%s is in other hands now", name)
+            log.warning("the lease of %s is lost", name)
             for hear in self.on_loss:
                 await hear(name)

@@ -126,7 +126,7 @@ class Operations:
         try:
             await self.db.write(lambda connection: self.set(connection, scope, name, **values))
         except Unavailable as failure:
-            log.warning("the progress of %s is not kept: %s", name, failure)
+            log.warning("the progress of %s is not stored: %s", name, failure)
         await self.tell()
 
     async def tell(self) -> None:
@@ -163,7 +163,7 @@ class Operations:
                 try:
                     await self._pass_on(query)
                 except Failure as failure:
-                    log.warning("wishes to cancel wait: %s", failure)
+                    log.warning("requests to cancel cannot be read: %s", failure)
 
     async def _pass_on(self, query: Select[Any]) -> None:
         for row in await self.db.read(lambda connection: connection.execute(query).all()):

@@ -63,9 +63,9 @@ async def collect_for_ever(uploads: Uploads) -> None:
         await asyncio.sleep(EVERY)
         try:
             if gone := await uploads.collect():
-                log.info("%d uploads were abandoned and are gone", gone)
+                log.info("removed %d abandoned uploads", gone)
         except (Failure, OSError) as error:
-            log.warning("uploads are collected later: %s", error)
+            log.warning("abandoned uploads are removed later: %s", error)
 
 
 def check_upload(upload: str) -> str:

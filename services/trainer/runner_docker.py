@@ -139,7 +139,7 @@ def _remove(container: Container) -> None:
     try:
         container.remove()
     except DockerException as error:
-        log.warning("%s is not removed yet: %s", container.name, _said(error))
+        log.warning("the container %s is not removed yet: %s", container.name, _said(error))
 
 
 def _ended(engine: Engine, found: str) -> float:

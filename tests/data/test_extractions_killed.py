@@ -93,7 +93,7 @@ async def test_an_end_is_kept_when_the_database_answers_again(
     other = sqlite3.connect(home / "data.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with caplog.at_level(logging.WARNING):
-        await until(lambda: "is not kept yet" in caplog.text)
+        await until(lambda: "is not stored yet" in caplog.text)
     # It has ended for itself: a wish to stop it comes too late, and must not lose its end.
     extractions = tenant.house.runtime.apps["data"].rpc["aimass.v1.Extractions"]
     await extractions._extractions._runner.cancel(Scope("acme"), begun.operation)

@@ -156,7 +156,7 @@ async def test_a_process_hears_that_it_lost_something(shared: Database, leases: 
     await stopped(renewing)
 
     assert lost == ["a"]
-    with pytest.raises(Failure, match="in other hands"):
+    with pytest.raises(Failure, match="another process has the lease"):
         await shared.run(lambda c: one.check(c, "a"))
 
 

@@ -71,7 +71,7 @@ class Handshake:
         if self._engines().living is None and self._hopeless(scope, model, generation):
             await self._fail(scope, model, generation, FailedPrecondition(reason[:900]), once)
         else:  # the table of who lives may lack somebody at this moment: `watch` looks again
-            log.warning("%s in %s is not loaded by %s: %s", model, scope.tenant, instance, reason)
+            log.warning("%s of tenant %s could not be loaded by %s: %s", model, scope.tenant, instance, reason)
 
     async def cancelled(self, scope: Scope, operation: str) -> None:
         """Somebody wants a change to stop: what served goes on serving."""
@@ -104,7 +104,7 @@ class Handshake:
                     failure = Failure(Code.DEADLINE_EXCEEDED, text)
                     await self._fail(scope, release.model, release.generation, failure, None)
             except Failure as failure:
-                log.warning("changes of releases are not watched: %s", failure)
+                log.warning("changes of releases cannot be checked: %s", failure)
 
     async def _decide(
         self, scope: Scope, model: str, decide: Callable[[Release], Release], once: Once | None = None
@@ -135,7 +135,7 @@ class Handshake:
 
         before = await self._store.get(scope, model)
         if before and decide(before) != before:
-            log.warning("the release of %s in %s goes back: %s", model, scope.tenant, failure.detail)
+            log.warning("the change of the release of %s in tenant %s failed: %s", model, scope.tenant, failure.detail)
             await self._end(scope, await self._store.change(scope, model, decide, once, failure, cancelled))
 
     async def _free(self) -> None:

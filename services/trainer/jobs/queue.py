@@ -120,7 +120,7 @@ class Queue:
                 if await self._store.expire():
                     await self.changed()
             except Failure as failure:
-                log.warning("leases of jobs are not watched: %s", failure)
+                log.warning("leases of jobs cannot be checked: %s", failure)
 
     async def _package(self, scope: Scope, digest: str) -> Package:
         try:

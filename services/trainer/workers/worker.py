@@ -84,7 +84,7 @@ class Worker:
                 if lease := await self._lease():
                     await self._work(Attempt(lease))
             except Failure as failure:
-                log.warning("worker %s waits: %s", self.name, failure)
+                log.warning("worker %s tries again in a second: %s", self.name, failure)
                 await asyncio.sleep(1)
 
     async def _lease(self) -> pb.Lease | None:
@@ -158,7 +158,7 @@ class Worker:
             except Failure as failure:
                 if failure.code in _PASSING:
                     continue
-                log.warning("job %s: %s", attempt.lease.job, failure)
+                log.warning("job %s: the heartbeat was refused: %s", attempt.lease.job, failure)
                 attempt.stop = "stale"
             else:
                 del attempt.points[: len(points)]
