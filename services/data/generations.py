@@ -1,10 +1,10 @@
-"""What all resources of the data centre have in common: a generation, which is their etag, and deletion that hides."""
+"""What resources of the data centre have in common: each change is a generation, and deletion only hides."""
 
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, cast
 
-from services.kit.errors import Code, Failure
+from services.kit.errors import match_etag
 
 
 class Resource(Protocol):
@@ -20,12 +20,6 @@ class Resource(Protocol):
 R = TypeVar("R", bound=Resource)
 
 
-def expect(etag: str, generation: int, name: str) -> None:
-    """Raises etag_mismatch when a caller saw another generation; an empty etag or `*` matches all."""
-    if etag not in ("", "*", str(generation)):
-        raise Failure(Code.ETAG_MISMATCH, f"{name} has changed: its etag is {generation}")
-
-
 def changed(resource: R, now: datetime, **values: object) -> R:
     """The next generation of a resource, with these values."""
     return cast(R, replace(cast(Any, resource), generation=resource.generation + 1, update_time=now, **values))
@@ -35,7 +29,7 @@ def deleted(resource: R, name: str, etag: str, now: datetime) -> R:
     """The resource, hidden; one that is hidden already stays as it is. Raises etag_mismatch."""
     if resource.delete_time:
         return resource
-    expect(etag, resource.generation, name)
+    match_etag(etag, resource.generation, name)
     return changed(resource, now, delete_time=now)
 
 

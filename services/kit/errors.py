@@ -195,3 +195,9 @@ class Internal(_Preset):
     """A bug, without its text."""
 
     preset = Code.INTERNAL
+
+
+def match_etag(etag: str, current: str | int, name: str) -> None:
+    """Raises etag_mismatch for who saw another state of a thing; no etag and `*` match every state."""
+    if etag not in ("", "*", str(current)):
+        raise Failure(Code.ETAG_MISMATCH, f"{name} has changed: its etag is {current}")

@@ -106,9 +106,7 @@ class Keyed:
         try:
             return self._vault.open(reply, self._scope)
         except ValueError:
-            log.error(
-                "a stored answer cannot be decrypted: AIMASS_SECRETS_KEY has changed or differs among processes"
-            )
+            log.error("a stored answer cannot be decrypted: AIMASS_SECRETS_KEY has changed or differs among processes")
             raise FailedPrecondition("the call had its effect; its answer cannot be shown again here") from None
 
     def claim(self, connection: Connection) -> None:

@@ -1,28 +1,15 @@
-"""Every change of a resource is a generation, and an etag is the one that a caller has seen."""
+"""Every change of a resource is a generation, and what is deleted can be brought back."""
 
 from datetime import UTC, datetime
 
 import pytest
 
-from services.data.generations import changed, deleted, expect, undeleted
+from services.data.generations import changed, deleted, undeleted
 from services.data.rules.domain import Rule
-from services.kit.errors import Code, Failure
+from services.kit.errors import Failure
 
 NOW, LATER = datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 1, 2, tzinfo=UTC)
 RULE = Rule("r", "s", "d", NOW, NOW)
-
-
-@pytest.mark.parametrize("etag", ["7", "*", ""])
-def test_a_caller_who_saw_the_last_generation_may_change_it(etag: str) -> None:
-    expect(etag, 7, "flights")
-
-
-@pytest.mark.parametrize("etag", ["6", "8", "07", " 7", "7 ", "+7", "7.0", "\u0667", '"7"', "**", "x"])
-def test_any_other_etag_is_refused_with_the_one_that_holds(etag: str) -> None:
-    with pytest.raises(Failure, match="flights has changed: its etag is 7") as caught:
-        expect(etag, 7, "flights")
-
-    assert caught.value.code is Code.ETAG_MISMATCH
 
 
 def test_a_change_says_when_it_was_and_counts() -> None:

@@ -88,7 +88,7 @@ class Store:
 
         def work(connection: Connection) -> FeatureSet:
             if _find(connection, scope, made.feature_set):
-                raise AlreadyExists(f"there is a feature set {made.feature_set} already")
+                raise AlreadyExists(f"the feature set {made.feature_set} exists already")
             connection.execute(insert(feature_set).values({**scope._asdict(), **_row(made)}))
             return made
 

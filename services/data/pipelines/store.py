@@ -77,7 +77,7 @@ class Store:
 
         def work(connection: Connection) -> Pipeline:
             if _find(connection, scope, made.pipeline):
-                raise AlreadyExists(f"there is a pipeline {made.pipeline} already")
+                raise AlreadyExists(f"the pipeline {made.pipeline} exists already")
             row = {**asdict(made), "steps": _STEPS.dump_python(made.steps, mode="json")}
             connection.execute(insert(pipeline).values({**scope._asdict(), **row}))
             return made

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from services.data import generations
 from services.data.reading.kinds import Compiled, Definition, RuleDefinition, name_of
-from services.kit.errors import Code, FailedPrecondition, Failure
+from services.kit.errors import Code, FailedPrecondition, Failure, match_etag
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def extended(rule: Rule, now: datetime) -> Rule:
 
 def activated(rule: Rule, version: int, etag: str, now: datetime) -> Rule:
     """The rule with this version active. Raises unknown_version, etag_mismatch."""
-    generations.expect(etag, rule.generation, rule.rule)
+    match_etag(etag, rule.generation, rule.rule)
     if not 0 < version <= rule.latest_version:
         raise Failure(Code.UNKNOWN_VERSION, f"{rule.rule} has no version {version}")
     if version == rule.active_version:

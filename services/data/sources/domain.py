@@ -5,7 +5,7 @@ from datetime import datetime
 
 from services.data import generations
 from services.data.reading.kinds import Definition, FileFormat, FilesSource
-from services.kit.errors import InvalidValue, NotFound
+from services.kit.errors import InvalidValue, NotFound, match_etag
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,6 @@ def existing(source: Source | None, name: str) -> Source:
 
 def changed(source: Source, change: Change, etag: str, now: datetime) -> Source:
     """The source after an update. Raises etag_mismatch."""
-    generations.expect(etag, source.generation, source.source)
+    match_etag(etag, source.generation, source.source)
     description = source.description if change.description is None else change.description
     return generations.changed(source, now, description=description, definition=change.definition or source.definition)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from services.gateway.access.domain import ApiKey, KeyRequest, Replaced, Signing, check, last_administrator
-from services.kit.errors import Code, FailedPrecondition, Failure, invalid
+from services.kit.errors import FailedPrecondition, invalid, match_etag
 
 FIELDS = (
     *("display_name", "expire_time", "rate_limit", "signing"),
@@ -19,8 +19,7 @@ def changed(key: ApiKey, wanted: KeyRequest, fields: Collection[str], etag: str,
 
     Raises etag_mismatch, failed_precondition for a revoked one, invalid_value, invalid_name.
     """
-    if etag not in ("*", str(key.generation)):
-        raise Failure(Code.ETAG_MISMATCH, f"{key.api_key} has changed: its etag is {key.generation}")
+    match_etag(etag, key.generation, key.api_key)
     _live(key)
     check(wanted, now)
     values = {name: getattr(wanted, name) for name in fields}

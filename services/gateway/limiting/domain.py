@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from services.kit.errors import Code, Failure, Forbidden, NotFound, invalid
+from services.kit.errors import Code, Failure, Forbidden, NotFound, invalid, match_etag
 
 KEY, TENANT, ROUTE, MODEL = LEVELS = ("key", "tenant", "route", "model")
 REQUESTS, ROWS, BYTES, TOKENS = COUNTS = ("requests", "rows", "bytes", "tokens")
@@ -84,7 +84,7 @@ def settled(old: Rule | None, new: Rule, etag: str) -> Rule:
         return old
     if not etag:
         raise Failure(Code.ETAG_REQUIRED, f"there is a limit {old.limit}: If-Match with its etag is required")
-    _expect(etag, old)
+    match_etag(etag, old.generation, old.limit)
     return replace(new, create_time=old.create_time, generation=old.generation + 1)
 
 
@@ -92,7 +92,7 @@ def deleted(rule: Rule, etag: str, imposing: bool, now: datetime) -> Rule:
     """The limit, away; `imposing` is the installation. Raises not_found, forbidden, etag_mismatch."""
     live(rule)
     _may(rule, imposing)
-    _expect(etag, rule)
+    match_etag(etag, rule.generation, rule.limit)
     return replace(rule, delete_time=now, update_time=now, generation=rule.generation + 1)
 
 
@@ -105,8 +105,3 @@ def live(rule: Rule) -> None:
 def _may(rule: Rule, imposing: bool) -> None:
     if rule.imposed and not imposing:
         raise Forbidden(f"{rule.limit} was set by the installation")
-
-
-def _expect(etag: str, rule: Rule) -> None:
-    if etag not in ("", "*", str(rule.generation)):
-        raise Failure(Code.ETAG_MISMATCH, f"{rule.limit} has changed: its etag is {rule.generation}")

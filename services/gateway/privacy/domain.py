@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from services.kit.errors import Code, Failure, NotFound, invalid
+from services.kit.errors import Code, Failure, NotFound, invalid, match_etag
 
 MOST = 20  # filters of one tenant
 _METHOD = re.compile(r"(\*|[A-Z][A-Za-z]*/(\*|[A-Z][A-Za-z]*\*?))\Z")
@@ -79,7 +79,7 @@ def live(found: PrivacyFilter) -> None:
 def changed(found: PrivacyFilter, change: dict[str, Any], etag: str, now: datetime) -> PrivacyFilter:
     """The filter after an update. Raises not_found, etag_mismatch, invalid_value."""
     live(found)
-    _expect(found, etag)
+    match_etag(etag, found.generation, found.privacy_filter)
     new = replace(found, **change, update_time=now, generation=found.generation + 1)
     check(new)
     return new
@@ -88,7 +88,7 @@ def changed(found: PrivacyFilter, change: dict[str, Any], etag: str, now: dateti
 def deleted(found: PrivacyFilter, etag: str, now: datetime) -> PrivacyFilter:
     """The filter, away. Raises not_found, etag_mismatch."""
     live(found)
-    _expect(found, etag)
+    match_etag(etag, found.generation, found.privacy_filter)
     return replace(found, delete_time=now, update_time=now, generation=found.generation + 1)
 
 
@@ -97,8 +97,3 @@ def undeleted(found: PrivacyFilter, now: datetime) -> PrivacyFilter:
     if found.delete_time is None:
         return found
     return replace(found, delete_time=None, update_time=now, generation=found.generation + 1)
-
-
-def _expect(found: PrivacyFilter, etag: str) -> None:
-    if etag not in ("", "*", str(found.generation)):
-        raise Failure(Code.ETAG_MISMATCH, f"{found.privacy_filter} has changed: its etag is {found.generation}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from services.kit.errors import Code, FailedPrecondition, Failure, NotFound, invalid
+from services.kit.errors import FailedPrecondition, NotFound, invalid, match_etag
 
 ALL = "*"
 _PERMISSION = re.compile(r"(\*|[a-z][a-z_]*\.(\*|[a-z][a-z_]*))\Z")
@@ -177,7 +177,7 @@ def _check(field: str, values: Sequence[str], pattern: re.Pattern[str], rule: st
 def changed(role: Role, change: RoleChange, etag: str, now: datetime) -> Role:
     """The role after an update. Raises not_found, failed_precondition, etag_mismatch, invalid_value."""
     live(role)
-    _expect(etag, role.generation, role.role)
+    match_etag(etag, role.generation, role.role)
     if change.permissions is not None:
         check_permissions(change.permissions)
     return replace(
@@ -198,7 +198,7 @@ def live(role: Role) -> None:
 def deleted(role: Role, etag: str, now: datetime) -> Role:
     """The role, away. Raises not_found, etag_mismatch."""
     live(role)
-    _expect(etag, role.generation, role.role)
+    match_etag(etag, role.generation, role.role)
     return replace(role, delete_time=now, update_time=now, generation=role.generation + 1)
 
 
@@ -213,7 +213,7 @@ def unbound(binding: Binding, etag: str, now: datetime) -> Binding:
     """The binding, away. Raises not_found, etag_mismatch."""
     if binding.delete_time:
         raise NotFound(f"there is no binding {binding.binding}")
-    _expect(etag, binding.generation, binding.binding)
+    match_etag(etag, binding.generation, binding.binding)
     return replace(binding, delete_time=now, generation=binding.generation + 1)
 
 
@@ -229,8 +229,3 @@ def own(role: Role) -> Role:
     if role.built_in:
         raise FailedPrecondition(f"{role.role} is built in")
     return role
-
-
-def _expect(etag: str, generation: int, name: str) -> None:
-    if etag not in ("", "*", str(generation)):
-        raise Failure(Code.ETAG_MISMATCH, f"{name} has changed: its etag is {generation}")

@@ -7,7 +7,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from services.kit.errors import AlreadyExists, Code, FailedPrecondition, Failure, InvalidValue, NotFound, Violation
+from services.kit.errors import (
+    AlreadyExists,
+    Code,
+    FailedPrecondition,
+    Failure,
+    InvalidValue,
+    NotFound,
+    Violation,
+    match_etag,
+)
 
 GRAPH = "model.onnx"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
@@ -126,13 +135,7 @@ def found_version(version: Version | None, model: str, number: int) -> Version:
 def must_be_new(model: Model | None, name: str) -> None:
     """Raises already_exists, also for a deleted model: its name never means two things."""
     if model is not None:
-        raise AlreadyExists(f"there is a model {name}" + (" that was deleted" if model.delete_time else ""))
-
-
-def must_match(etag: str, current: str, name: str) -> None:
-    """Raises etag_mismatch when the thing has changed since the caller saw it; `*` matches everything."""
-    if etag not in (current, "*"):
-        raise Failure(Code.ETAG_MISMATCH, f"{name} has changed since")
+        raise AlreadyExists(f"the model {name} exists already" + (" and is deleted" if model.delete_time else ""))
 
 
 def numbered(model: Model, now: datetime) -> Model:
@@ -169,7 +172,7 @@ def project(versions: Sequence[Version], serving: int, wanted: Collection[int], 
 
 def delete(model: Model, versions: Sequence[Version], etag: str, now: datetime) -> Model:
     """Raises etag_mismatch; failed_precondition while a version serves or is about to."""
-    must_match(etag, model.etag, model.model)
+    match_etag(etag, model.etag, model.model)
     for version in versions:
         if version.stage is Stage.SERVING or version.wanted:
             raise FailedPrecondition(f"{version} serves or is about to")

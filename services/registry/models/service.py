@@ -12,7 +12,7 @@ from services.kit import process
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Once
-from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
+from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation, match_etag
 from services.kit.pages import Page
 from services.kit.process import Limits
 from services.registry.artifacts.service import Artifacts
@@ -134,7 +134,7 @@ class Models:
 
         def decide(version: Version) -> Version:
             domain.found_version(version, name, number)
-            domain.must_match(etag, version.etag, str(version))
+            match_etag(etag, version.etag, str(version))
             return domain.move(version, Stage.DELETED, self._now())
 
         return await self._change(scope, name, number, decide)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from services.kit.errors import Code, Failure, InvalidValue, Violation
+from services.kit.errors import InvalidValue, Violation, match_etag
 
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")
 _CALLER = re.compile(r"(key|user):[!-~]{0,195}\Z")
@@ -103,8 +103,7 @@ def _of_shares(shares: Sequence[Share]) -> Iterator[tuple[str, str]]:
 
 def change(before: Traffic, model: str, rules: Sequence[Rule], balancing: str, etag: str, now: datetime) -> Traffic:
     """The traffic with other rules; the same one when nothing changes. Raises etag_mismatch."""
-    if etag not in ("*", before.etag):
-        raise Failure(Code.ETAG_MISMATCH, f"the traffic of {model} has changed since")
+    match_etag(etag, before.etag, f"the traffic of {model}")
     if (before.rules, before.balancing) == (tuple(rules), balancing):
         return before
     return Traffic(tuple(rules), balancing, before.generation + 1, now)

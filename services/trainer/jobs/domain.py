@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
+from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation, match_etag
 
 MOST_ATTEMPTS = 10
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[A-Za-z0-9._-]{1,63}\Z")
@@ -283,8 +283,7 @@ def delete(job: Job, etag: str, now: datetime) -> Job:
     """Hides an ended job. Raises etag_mismatch, failed_precondition."""
     if job.delete_time:
         return job
-    if etag not in ("", "*", str(job.generation)):
-        raise Failure(Code.ETAG_MISMATCH, f"job {job.job} has changed: its etag is {job.generation}")
+    match_etag(etag, job.generation, f"job {job.job}")
     if job.state not in ENDED:
         raise FailedPrecondition(f"job {job.job} is {job.state}: cancel it first")
     return replace(job, delete_time=now, generation=job.generation + 1)

@@ -20,7 +20,7 @@ from services.kit import tenancy
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, within
-from services.kit.errors import AlreadyExists, Code, FailedPrecondition, Failure, NotFound
+from services.kit.errors import AlreadyExists, FailedPrecondition, NotFound, match_etag
 from services.kit.statements import Claim
 
 # Of a key, what its secret hashes to, and all keys: the key as it is from now on, and what its secret hashes to then.
@@ -123,8 +123,7 @@ class AccessStore:
             found = rows.find_tenant(connection, name)
             if found is None or found.delete_time:
                 raise NotFound(f"there is no tenant {name}")
-            if etag not in ("*", str(found.generation)):
-                raise Failure(Code.ETAG_MISMATCH, f"{name} has changed: its etag is {found.generation}")
+            match_etag(etag, found.generation, name)
             return rows.change_tenant(connection, replace(found, delete_time=now), tell)
 
         with tenancy.everybody():
@@ -166,8 +165,7 @@ class AccessStore:
                 return found
             if not found.delete_time:
                 raise FailedPrecondition(f"{name} is not deleted")
-            if etag not in ("*", str(found.generation)):
-                raise Failure(Code.ETAG_MISMATCH, f"{name} has changed: its etag is {found.generation}")
+            match_etag(etag, found.generation, name)
             rows.forget_secrets(connection, name)
             return rows.change_tenant(connection, replace(found, shred_time=now), tell)
 

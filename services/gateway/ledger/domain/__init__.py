@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.kit.errors import Code, Failure, NotFound, invalid
+from services.kit.errors import Code, Failure, NotFound, invalid, match_etag
 
 TENANT = "tenant"
 SERVING, TRAINING = "serving", "training"
@@ -268,8 +268,7 @@ def undeleted(quota: Quota, now: datetime) -> Quota:
 
 def _live(quota: Quota, etag: str) -> Quota:
     live(quota)
-    if etag not in ("", "*", str(quota.generation)):
-        raise Failure(Code.ETAG_MISMATCH, f"{quota.quota} has changed: its etag is {quota.generation}")
+    match_etag(etag, quota.generation, quota.quota)
     return quota
 
 
