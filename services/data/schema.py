@@ -28,7 +28,7 @@ class Column:
 
 
 def check_columns(columns: Iterable[Column]) -> None:
-    """Raises invalid_value when a name is empty, too long, used twice (case does not count), or kept for the house."""
+    """Raises invalid_value when a name is empty, too long, used twice (case does not count), or reserved."""
     seen = set[str]()
     for column in columns:
         if not 0 < len(column.name) <= 128:

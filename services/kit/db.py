@@ -86,7 +86,7 @@ class Database:
         """
         self.url, self._migrations, self.near = url, migrations, url.startswith("sqlite")
         self._backend: Backend = Sqlite(url) if self.near else _far(url, threads, credentials)
-        self._turn = threading.Lock()  # those whom others were too quick for several times go one by one
+        self._turn = threading.Lock()  # transactions that met conflicts several times run one by one
         self._threads = ThreadPoolExecutor(self._backend.threads, thread_name_prefix="db")
         self.underway, self.threads = set[asyncio.Future[Any]](), self._backend.threads  # what runs or waits
 
@@ -123,7 +123,7 @@ class Database:
         return await self._do(work, Isolation.SERIALIZABLE, once)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """The same for work that only looks: cheaper, and never in anybody's way."""
+        """The same for work that only reads: cheaper, and blocks nobody."""
         return await self._do(work, Isolation.SNAPSHOT)
 
     async def write(self, work: Callable[[Connection], T], once: Once | None = None) -> T:

@@ -31,7 +31,7 @@ def name_of(tenant: str, digest: str) -> str:
 
 
 class Seen:
-    """Remembers which files were hashed and found right, so that a large one is not read again for each use."""
+    """Remembers which files were hashed and matched, so that a large one is not read again for each use."""
 
     def __init__(self) -> None:
         self._states: dict[tuple[int, str], tuple[int, int, int]] = {}

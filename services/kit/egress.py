@@ -59,7 +59,7 @@ class Streamed:
 
 
 def denied(host: str) -> Failure:
-    """What a caller is told; it does not say where a name leads, which would map the network for him."""
+    """The failure for a caller; it does not say where a name leads, which would map the network for him."""
     return Failure(Code.EGRESS_DENIED, f"{host} is not an address that may be reached")
 
 

@@ -1,4 +1,4 @@
-"""Long work that one process of a service does at a time: taken up, cancelled, left to others, ended once."""
+"""Long work of which one process does each piece: started, resumed, cancelled, left to others, ended once."""
 
 import asyncio
 import itertools
@@ -13,12 +13,12 @@ from services.kit.schema import Schema
 
 log = logging.getLogger(__name__)
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
-_PATIENCE = (1.0, 5.0, 30.0)  # seconds before an end that could not be kept is tried again; the last one repeats
-_ANSWER = 1.0  # seconds in which who wishes an end hears that it has come
+_PATIENCE = (1.0, 5.0, 30.0)  # seconds before an end that could not be stored is tried again; the last one repeats
+_ANSWER = 1.0  # seconds that a cancellation waits for the work to end
 
 
 class Leased(Protocol):
-    """Work that is kept: its operation is its name, and ends in the same transaction as the work."""
+    """Stored work: its operation names it, and ends in the same transaction."""
 
     @property
     def operation(self) -> str: ...
@@ -42,7 +42,7 @@ class LeasedWork(ABC, Generic[T]):
 
     @abstractmethod
     async def _unfinished(self) -> Sequence[tuple[Scope, T]]:
-        """What is kept and has not ended, of all tenants."""
+        """What is stored and has not ended, of all tenants."""
 
     @abstractmethod
     async def _do(self, scope: Scope, work: T) -> None:
@@ -53,7 +53,7 @@ class LeasedWork(ABC, Generic[T]):
         """Ends it and its operation with a failure, or as cancelled. Raises fence_stale when others do it by now."""
 
     def begin(self, scope: Scope, work: T) -> None:
-        """Does work that is kept, beside requests; what is under way here already is not done twice."""
+        """Starts work that is stored, in a task; work that runs here already is not started twice."""
         if work.operation not in self._running:
             self._start(scope, work)
 
@@ -72,7 +72,7 @@ class LeasedWork(ABC, Generic[T]):
         self._stoppable.pop(operation, None)
 
     async def resume(self) -> None:
-        """Takes up what another process left behind; what a living one does stays with it."""
+        """Takes up what a dead process left unfinished; what a living one does stays with it."""
         found = [each for each in await self._unfinished() if each[1].operation not in self._running]
         free = await self._tenure.take(work.operation for _, work in found)
         for scope, work in found:
@@ -85,7 +85,7 @@ class LeasedWork(ABC, Generic[T]):
             task.cancel()
 
     async def cancel(self, scope: Scope, operation: str) -> None:
-        """Stops what is done here and can be stopped; what nobody does yet finds the wish in its operation."""
+        """Stops work that runs here and can be stopped; work that nobody does yet finds the request when it starts."""
         await asyncio.sleep(0)  # a task that is cancelled before its first step would never hear of it
         if task := self._stoppable.pop(operation, None):
             self._cancelled.add(operation)
@@ -95,9 +95,9 @@ class LeasedWork(ABC, Generic[T]):
     async def _run(self, scope: Scope, work: T) -> None:
         try:
             if await self._tenure.take([work.operation]):
-                await self._obey(scope, work)
+                await self._attempt(scope, work)
         except asyncio.CancelledError:
-            # Only a wish ends it: a process that stops leaves it for the next one.
+            # Only a request to cancel ends it: a process that stops leaves it to the next one.
             if work.operation not in self._cancelled:
                 raise
             await self._end(scope, work, None)
@@ -112,7 +112,7 @@ class LeasedWork(ABC, Generic[T]):
         finally:
             await self._tenure.end(work.operation)
 
-    async def _obey(self, scope: Scope, work: T) -> None:
+    async def _attempt(self, scope: Scope, work: T) -> None:
         kept = await self._operations.get(scope, work.operation)
         # Who did it before may have ended it just before he gave it back.
         if kept.HasField("end_time"):

@@ -1,4 +1,4 @@
-"""Long work: stored, watched, cancelled. Each service has its own operations; ids are `<service>-<uuid7>`."""
+"""Operations: stored, watched, cancelled. Each service has its own; ids are `<service>-<uuid7>`."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ class Operations:
         self.on_end: Callable[[Connection, Scope, str], None] = lambda connection, scope, name: None
 
     def bind(self, db: Database, now: Callable[[], datetime]) -> None:
-        """Says where they are kept and what time it is."""
+        """Gives the database and the clock, once both are there."""
         self._db, self._now = db, now
         # A service that is started again in one process has another event loop.
         self._changed = asyncio.Condition()
@@ -121,7 +121,7 @@ class Operations:
             self.on_end(connection, scope, name)
 
     async def progress(self, scope: Scope, name: str, progress: float, stage: str, message: str = "") -> None:
-        """Says how far the work is; marks it as running. With the database away nothing is said: the work goes on."""
+        """Stores how far the work is, and that it runs; without the database the work goes on."""
         values = {"state": RUNNING, "progress": progress, "stage": stage[:100], "message": message[:1000]}
         try:
             await self.db.write(lambda connection: self.set(connection, scope, name, **values))
@@ -130,7 +130,7 @@ class Operations:
         await self.tell()
 
     async def tell(self) -> None:
-        """Wakes those who watch; called after a transaction that changed an operation."""
+        """Wakes those who watch: for after a transaction that changed an operation."""
         async with self._changed:
             self._changed.notify_all()
 
@@ -144,7 +144,7 @@ class Operations:
         return to_message(row)
 
     async def cancel(self, scope: Scope, name: str) -> pb.Operation:
-        """Marks the wish; those in `on_cancel` are told (scope, operation)."""
+        """Stores the request to cancel, and calls each of `on_cancel` with scope and operation. Raises not_found."""
         await self.get(scope, name)
         await self.db.write(lambda connection: self.set(connection, scope, name, cancel_requested=True))
         for hook in self.on_cancel:
@@ -153,10 +153,10 @@ class Operations:
         return await self.get(scope, name)
 
     async def listen(self, held: Callable[[], Iterable[str]]) -> None:
-        """Tells `on_cancel`, for ever, of wishes that another process was told and that concern work of this one."""
+        """Calls `on_cancel`, for ever, for requests to cancel work of this process that came to another one."""
         while not self.db.near:
             await asyncio.sleep(1.0)
-            # Of what is held most is no operation's, and most processes have none under way.
+            # Most leases are not of operations, and most processes have no operation under way.
             if names := [name for name in held() if "/" not in name]:
                 wished = self.table.c.cancel_requested & self.table.c.state.in_((PENDING, RUNNING))
                 query = select(self.table).where(wished & self.table.c.operation.in_(names))

@@ -10,7 +10,7 @@ from services.kit.rpc import Call
 
 
 class OperationsApi:
-    """The RPCs that every service has."""
+    """aimass.v1.Operations."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations

@@ -54,7 +54,7 @@ async def run(
     """
     limits, spent = limits or Limits(), spent or Spent()
     process, reader, writer = await _start(module, limits)
-    complaints = asyncio.ensure_future(_tail(process))
+    stderr = asyncio.ensure_future(_tail(process))
     watch = asyncio.ensure_future(_watch(process.pid, limits, spent))
     talk = asyncio.ensure_future(_talk(reader, writer, request, progress, spent))
     try:
@@ -67,7 +67,7 @@ async def run(
     except TimeoutError:
         raise Failure(Code.LIMIT_EXCEEDED, f"the work took longer than {limits.seconds:g} s") from None
     except (asyncio.IncompleteReadError, ConnectionError):
-        raise await _death(module, process, complaints) from None
+        raise await _death(module, process, stderr) from None
     finally:
         for task in (talk, watch):
             task.cancel()
@@ -76,7 +76,7 @@ async def run(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await asyncio.shield(process.wait())
-        complaints.cancel()
+        stderr.cancel()
 
 
 async def _start(
@@ -116,7 +116,7 @@ def _environment(descriptor: int, limits: Limits) -> dict[str, str]:
 
 
 def environment(connection: str, limits: Limits) -> dict[str, str]:
-    """What work is told by variables, wherever it runs."""
+    """Environment variables of the work, wherever it runs."""
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
     return {name: str(limits.threads) for name in threads} | {
         SOCKET: connection,
@@ -131,7 +131,7 @@ def environment(connection: str, limits: Limits) -> dict[str, str]:
 
 
 def entry(module: str) -> str:
-    """The Python text that a child begins with."""
+    """The Python code that a child starts with."""
     return f"import {module} as entry; from services.kit.child import child; child(entry.main)"
 
 
@@ -155,7 +155,7 @@ async def _talk(
 
 
 async def _tail(process: asyncio.subprocess.Process) -> str:
-    """The end of what the child complains of; reading it keeps the pipe from filling up."""
+    """The end of the child's standard error; reading it keeps the pipe from filling up."""
     assert process.stderr
     kept = b""
     while piece := await process.stderr.read(65536):
@@ -163,12 +163,12 @@ async def _tail(process: asyncio.subprocess.Process) -> str:
     return kept.decode(errors="replace")
 
 
-async def _death(module: str, process: asyncio.subprocess.Process, complaints: "asyncio.Future[str]") -> Failure:
-    """What to say of a child that went without a word."""
+async def _death(module: str, process: asyncio.subprocess.Process, stderr: "asyncio.Future[str]") -> Failure:
+    """The failure for a child that ended without a result."""
     said = ""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(2):  # not wait_for: Python 3.11's can lose a cancellation
-            said = await asyncio.shield(complaints)
+            said = await asyncio.shield(stderr)
             await process.wait()
     about = [Violation("", said[-2000:])]
     if (process.returncode or 0) < 0:

@@ -1,4 +1,4 @@
-"""The tables that every service's database has, beside its own."""
+"""The tables that every service's database has beside the service's own, and where it is."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

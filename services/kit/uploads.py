@@ -42,7 +42,7 @@ class Uploads(Protocol):
         """Opens an upload."""
 
     async def abandon(self, tenant: str, upload: str) -> None:
-        """Takes back one that nobody was told of."""
+        """Removes one whose id nobody was given."""
 
     async def status(self, tenant: str, upload: str) -> UploadStatus:
         """Raises not_found."""

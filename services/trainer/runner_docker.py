@@ -126,7 +126,7 @@ class DockerRunner:
 
 @contextlib.contextmanager
 def _asked() -> Iterator[None]:
-    """What the engine fails at is passing: our requests are always the same."""
+    """Failures of the engine pass: our requests are always the same. Raises unavailable."""
     try:
         yield
     except DockerException as error:
@@ -174,7 +174,7 @@ async def _talk(container: Container, ears: ThreadPoolExecutor, limits: Limits, 
 
 
 class _Complaints:
-    """What a container prints: it goes to our log, up to a bound, and the end is kept."""
+    """What a container prints to standard error: logged up to a bound, and the end is kept."""
 
     def __init__(self, name: str) -> None:
         self._name, self._left, self.last = name, _SPOKEN, b""
@@ -207,7 +207,7 @@ def _cut(said: bytearray) -> bytes | None:
 
 
 def _death(container: Container, state: Json, limits: Limits, complaints: str) -> Failure:
-    """What to say of a container that ended without a word."""
+    """The failure for a container that ended without a result."""
     if state.get("OOMKilled"):
         return Failure(Code.LIMIT_EXCEEDED, f"the work needs more than {limits.memory_mib} MiB")
     about, status = [Violation("", complaints[-2000:])], int(state.get("ExitCode", 0))

@@ -71,7 +71,7 @@ class DataSets:
         return await self._tables.recall(scope, data_set, run)
 
     async def discard(self, scope: Scope, data_set: str, run: str) -> None:
-        """Forgets the files of a run that failed or was cancelled; those of a committed one stay."""
+        """Removes the files of a run that failed or was cancelled; those of a committed one stay."""
         if not await self._store.by_run(scope, data_set, run):
             await self._tables.discard(scope, data_set, run)
 
@@ -180,7 +180,7 @@ class DataSets:
         return _page(rows, found.version, start, found.rows)
 
     async def quarantine(self, scope: Scope, data_set: str, version: int, page_size: int, page_token: str) -> Page[Row]:
-        """Rows that were put aside when a version was written: record, reason, origin. Raises as `rows` does."""
+        """The quarantined rows of a version: record, reason, origin. Raises as `rows` does."""
         size, (number, start) = pages.size(page_size), _place(version, page_token)
         found, files = await self._store.located(scope, data_set, number, quarantine=True)
         rows = await self._tables.read(scope, data_set, RowRange(files, QUARANTINE, start, size))

@@ -90,7 +90,7 @@ class Tables(Protocol):
         """
 
     async def discard(self, scope: Scope, data_set: str, run: str) -> None:
-        """Forgets the files of a run that was never committed."""
+        """Removes the files of a run that was never committed."""
 
     async def read(self, scope: Scope, data_set: str, wanted: RowRange) -> list[dict[str, Any]]:
         """Rows in stored order as JSON values; fewer than wanted when they are large."""

@@ -62,12 +62,12 @@ def quality_to_wire(found: Quality) -> schema_pb2.QualityReport:
 
 
 def node_to_wire(node: LineageNode) -> pb.LineageNode:
-    """What a thing is called."""
+    """A node of a lineage graph."""
     return pb.LineageNode(kind=node.kind, name=node.name, version=node.version)
 
 
 def lineage_to_wire(found: Lineage) -> pb.Lineage:
-    """A graph."""
+    """A lineage graph."""
     lineage = pb.Lineage(nodes=[node_to_wire(node) for node in found.nodes])
     for start, end in found.edges:
         edge = lineage.edges.add(to=node_to_wire(end))

@@ -80,7 +80,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
         await self._data_sets.commit(scope, new, effects)
 
     async def _read(self, scope: Scope, extraction: Extraction, task: Task, place: str) -> NewVersion:
-        """What the child makes of what is new. Raises what it raises."""
+        """The new version as the child wrote it. Raises what the child raises."""
         await self._operations.progress(scope, extraction.operation, 0.0, "reading", f"opening {extraction.source}")
         request = {
             "source": to_json(task.definition),
@@ -105,7 +105,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
     async def _child(
         self, scope: Scope, extraction: Extraction, request: dict[str, Any], progress: Progress
     ) -> dict[str, Any]:
-        """What the child answers; one that was killed is followed by another, with an empty folder."""
+        """The child's result; a child that was killed is followed by another, with an empty folder."""
         for again in reversed(range(_ATTEMPTS)):
             folder = await self._data_sets.prepare(scope, extraction.data_set, extraction.extraction)
             try:

@@ -120,7 +120,7 @@ class ExtractionStore:
         return await listed(self._db, query, _extraction.c.extraction, _read, page_size, page_token, newest_first=True)
 
     async def unfinished(self) -> Sequence[tuple[Scope, Extraction]]:
-        """The runs that a process before this one began, of all tenants: the service takes them up itself."""
+        """The runs of all tenants that have not ended."""
         rows = await self._db.read(lambda connection: connection.execute(_UNFINISHED).all())
         return [(Scope(row.tenant, row.project), _read(row)) for row in rows]
 
@@ -131,7 +131,7 @@ class ExtractionStore:
         return dict(row.cursor) if row else None
 
     async def end(self, scope: Scope, after: Extraction, failure: Failure | None) -> None:
-        """Keeps a run that failed or was cancelled; its cursor stays where it was. One that has ended stays."""
+        """Ends a run that failed or was cancelled; its cursor stays where it was. One that has ended stays as it is."""
 
         def work(connection: Connection) -> None:
             if self._runs(connection, scope, after):
@@ -142,13 +142,13 @@ class ExtractionStore:
     async def succeed_without_news(
         self, scope: Scope, after: Extraction, place: str, cursor: dict[str, Any], message: str
     ) -> None:
-        """Keeps a run that found nothing new."""
+        """Ends a run that found nothing new."""
         await self._db.run(lambda connection: self.succeed(connection, scope, after, place, cursor, message))
 
     def succeed(
         self, connection: Connection, scope: Scope, after: Extraction, place: str, cursor: dict[str, Any], message: str
     ) -> None:
-        """Keeps a run's end and where the next one begins, in the caller's transaction.
+        """Ends a run, and stores where the next one begins, in the caller's transaction.
 
         Raises cancelled when the run has ended in the meantime.
         """

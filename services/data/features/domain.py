@@ -14,7 +14,7 @@ NUMBERS = (ColumnType.BOOL, ColumnType.INT64, ColumnType.DOUBLE)
 MOST_CATEGORIES = 1000
 LONGEST_PERIOD = 10_000
 CATEGORIES = 64
-KEPT = ("features", "probability")  # what graph and model call their outputs
+RESERVED = ("features", "probability")  # names of the outputs of graphs and models
 
 
 class Imputation(StrEnum):
@@ -168,8 +168,8 @@ def inputs_of(steps: Iterable[Step], label: str, key: str, columns: Iterable[Col
 
 
 def _misfit(step: Step, column: Column) -> str:
-    if column.name in KEPT:
-        return f"the name {column.name} is kept for what models give"
+    if column.name in RESERVED:
+        return f"the name {column.name} is reserved for the outputs of models"
     if column.type in NUMBERS:
         return ""
     if column.type is not ColumnType.STRING:

@@ -1,4 +1,4 @@
-"""Takes the steps of runs: each in a child, each step's version committed with the note that it is done.
+"""Runs pipelines: each step in a child, its version committed in one transaction with the end of the step.
 
 So after a crash a run goes on where it was. A step whose child had ended is committed from what it left (`recover`),
 one whose child had not is computed again from the same versions.
@@ -86,7 +86,7 @@ class PipelineRunner(LeasedWork[Run]):
         return (await self._data_sets.get(scope, step.data_set)).latest_version > 0
 
     async def _compute(self, scope: Scope, run: Run, index: int) -> NewVersion:
-        """What the child makes of a step. Raises what it raises."""
+        """The new version as the child wrote it. Raises what the child raises, with the step named."""
         step, step_run = run.steps[index], run.step_run(index)
         read = run.read_by(step)
         folder = await self._data_sets.prepare(scope, step.data_set, step_run)

@@ -131,7 +131,7 @@ class Store:
         return await self._db.run(work, once)
 
     async def unfinished(self) -> Sequence[tuple[Scope, Run]]:
-        """The runs that a process left behind, of all tenants: each goes on in its own scope."""
+        """The runs of all tenants that have not ended."""
         rows = await self._db.read(lambda connection: connection.execute(_UNFINISHED).all())
         return [(Scope(row.tenant, row.project), _run(row)) for row in rows]
 

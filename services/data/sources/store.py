@@ -99,7 +99,7 @@ class SourceStore:
         return await listed(self._db, query, _source.c.source, _read, page_size, page_token)
 
     async def add_upload(self, scope: Scope, upload: str, now: datetime, once: Once | None, answer: Any) -> Any:
-        """Notes whose an upload is."""
+        """Stores that an upload belongs to this project."""
 
         def work(connection: Connection) -> Any:
             values = {"upload": upload, "digest": "", "create_time": now}
@@ -118,7 +118,7 @@ class SourceStore:
         return time
 
     async def note_digest(self, scope: Scope, upload: str, digest: str, size: int) -> None:
-        """Notes what an upload was committed as, and its bytes: from now on the project may read it."""
+        """Stores the digest and the size of a committed upload: from now on the project may read it."""
         changed = update(_upload).where(within(_upload, scope) & (_upload.c.upload == upload))
         await self._db.run(lambda c: c.execute(changed.values(digest=digest, size=size)) and None)
 

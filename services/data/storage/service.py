@@ -11,14 +11,14 @@ Kept = Callable[[], Awaitable[Mapping[Scope, int]]]
 
 
 class Storage:
-    """Adds up what stores say of all projects."""
+    """Adds up what the stores of the data service have of each project."""
 
     def __init__(self, store: Store, stores: Mapping[str, Kept]) -> None:
-        """`stores`: what tells the bytes of each project, by what they are called."""
+        """`stores`: give the bytes of each project, by the name under which they are published."""
         self._store, self._stores = store, stores
 
     async def measure(self, hour: datetime) -> None:
-        """Says what lies there in an hour; two processes that do it say it twice. Raises unavailable."""
+        """Publishes the sizes of an hour; two processes that do it publish them twice. Raises unavailable."""
         found = {what: await kept() for what, kept in self._stores.items()}
         sizes = [(what, scope, size) for what, kept in found.items() for scope, size in kept.items() if size]
         await self._store.tell(data_stored(hour, *each) for each in sizes)

@@ -14,6 +14,6 @@ class Store:
         self._db = db
 
     async def tell(self, events: Iterable[Event]) -> None:
-        """Says all of them or none."""
+        """Publishes all of them or none."""
         said = list(events)
         await self._db.run(lambda connection: schema.outbox.add(connection, said))

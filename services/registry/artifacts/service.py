@@ -70,7 +70,7 @@ class Artifacts:
         return await self._store.known(scope, digests)
 
     async def adopt(self, scope: Scope, digests: Iterable[str]) -> None:
-        """Lets the scope read what a service stored for it. Raises not_found when a blob is not there."""
+        """Lets the scope read blobs that a service stored for it. Raises not_found."""
         found = {digest: await self._blobs.size(scope.tenant, digest) for digest in sorted(set(digests))}
         await self._store.record(scope, found, self._now())
 
@@ -85,7 +85,7 @@ class Artifacts:
         return await self._blobs.size(scope.tenant, digest)
 
     async def measure(self, hour: datetime) -> None:
-        """Says what each project keeps in an hour."""
+        """Publishes how many bytes each project stores, in an hour."""
         await self._store.sizes.fill(self._blobs.size)
         kept = await self._store.kept()
         await self._store.tell(events.artifacts_stored(hour, scope, size) for scope, size in kept.items() if size)

@@ -76,6 +76,6 @@ class Store:
         return {Scope(tenant, project): int(size or 0) for tenant, project, size in rows}
 
     async def tell(self, events: Iterable[Event]) -> None:
-        """Says all of them or none."""
+        """Publishes all of them or none."""
         said = list(events)
         await self._db.run(lambda connection: schema.outbox.add(connection, said))

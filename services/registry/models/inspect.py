@@ -1,4 +1,4 @@
-"""Child process: looks at uploaded files before anything of them becomes a version.
+"""The child that checks uploaded files before they become a version.
 
 A foreign graph is loaded here and nowhere else before that, so what it does to the process it does to this one.
 """

@@ -149,7 +149,7 @@ class Models:
         return await self._change(scope, name, number, decide)
 
     async def want(self, scope: Scope, name: str, number: int) -> Version:
-        """Keeps a version from being deleted until `follow` says what its release came to. Raises not_found."""
+        """Keeps a version from being deleted until `follow` frees it. Raises not_found, failed_precondition."""
         return await self._change(scope, name, number, lambda v: replace(_servable(v, name), wanted=True))
 
     async def follow(self, scope: Scope, name: str, serving: int, wanted: Collection[int]) -> None:
@@ -158,7 +158,7 @@ class Models:
         await self._store.change_versions(scope, name, lambda _, there: project(there), self._tell(scope))
 
     async def wanted(self) -> list[tuple[Scope, str]]:
-        """Models of all tenants with a version that waits to hear what its release came to."""
+        """Models of all tenants with a version that `want` keeps."""
         return await self._store.wanted()
 
     async def _change(self, scope: Scope, name: str, number: int, decide: Callable[[Version], Version]) -> Version:

@@ -35,7 +35,7 @@ Metadata = Callable[[str, Scope, str], Any]
 
 
 class Attempt:
-    """One lease under way: what is to be told with the next heartbeat."""
+    """One lease under way: what the next heartbeat reports."""
 
     def __init__(self, lease: pb.Lease) -> None:
         self.lease, self.progress, self.stage = lease, 0.0, "starting"
@@ -129,14 +129,14 @@ class Worker:
         await self._report("FailJob", failed)
 
     async def _spent(self, attempt: Attempt) -> None:
-        """Says what the attempt used up to its end."""
+        """Reports what the attempt used up to its end."""
         said: dict[str, Any] = {"progress": attempt.progress, "stage": attempt.stage, "cpu_milliseconds": attempt.cpu}
         with contextlib.suppress(Failure):  # then what was said last counts
             request = pb.HeartbeatRequest(**attempt.named(), **said)
             await self._stub().Heartbeat(request, metadata=self._as(SYSTEM, "workers.report"))
 
     async def _report(self, method: str, request: Any) -> None:
-        """Says the end of an attempt; as long as nobody hears it, again. A stale fence means that nobody cares."""
+        """Reports the end of an attempt, until it is accepted or refused: a stale fence ends it."""
         while True:
             try:
                 await getattr(self._stub(), method)(request, metadata=self._as(SYSTEM, "workers.report"))
@@ -230,7 +230,7 @@ class Worker:
 
 
 async def _patiently(attempt: Attempt, what: str, ask: Callable[[], Awaitable[T]]) -> T:
-    """An answer of something that may be away for a while: the lease is kept and the question asked again."""
+    """The answer of something that may be away for a while: it is asked again, and the lease is kept."""
     stage, began, seconds = attempt.stage, time.monotonic(), attempt.lease.spec.timeout_seconds
     while True:
         try:
@@ -248,7 +248,7 @@ async def _patiently(attempt: Attempt, what: str, ask: Callable[[], Awaitable[T]
 
 
 def _reason(failure: Failure) -> str:
-    """What the owner of the job may read: of a child that died, not what it said last."""
+    """What the owner of the job may read: of a child that died, not its standard error."""
     if failure.code is not Code.INTERNAL:
         return failure.detail
     said = "; ".join(violation.rule for violation in failure.violations)

@@ -87,7 +87,7 @@ class Store:
     async def located(
         self, scope: Scope, name: str, number: int, quarantine: bool = False
     ) -> tuple[DataSetVersion, tuple[WrittenFile, ...]]:
-        """A version with its files, or those with the rows that were put aside. Raises as `version` does."""
+        """A version with its files, or with those of its quarantine. Raises as `version` does."""
 
         def work(connection: Connection) -> tuple[DataSetVersion, tuple[WrittenFile, ...]]:
             found = _version_of(connection, scope, _get(connection, scope, name), number)
