@@ -64,7 +64,7 @@ def test_inputs_are_the_columns_of_the_steps_in_the_order_of_their_first_use() -
         (Step("carrier", Transform.STANDARDIZE), "carrier holds text, which standardize does not take"),
         (Step("carrier", Transform.COUNT, Imputation.MEAN), "a missing one is the empty text"),
         (Step("at", Transform.IDENTITY), "at is a timestamp, which no step takes"),
-        (Step("features", Transform.IDENTITY), "the name features is kept"),
+        (Step("features", Transform.IDENTITY), "the name features is reserved"),
     ],
 )
 def test_a_step_that_cannot_take_its_column_is_named(step: Step, says: str) -> None:

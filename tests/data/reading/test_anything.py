@@ -193,4 +193,4 @@ def test_any_documents_are_typed_together_as_they_are_alone(
 
     refused = [(place, row.reason) for place, row in enumerate(alone) if isinstance(row, Refusal)]
     assert typed.refused == refused
-    assert typed.rows == len(documents) - len(refused)
+    assert sum(len(piece[0]) for piece in typed.pieces) == len(documents) - len(refused)
