@@ -31,10 +31,9 @@ _STRANGER = b"\x58" + b"\x66" * 31
 _UNSIGNED = Signing(False)  # of a key that signs nothing
 
 
-class Refused(Unauthenticated):
+class Refused(Unauthenticated, preset=Code.SIGNATURE_INVALID):
     """The one answer to every signature that is refused; `reason` is for the log and never for the caller."""
 
-    preset = Code.SIGNATURE_INVALID
     reason = ""
 
     def __init__(self, reason: str) -> None:

@@ -123,9 +123,9 @@ class Failure(Exception):
         failure.__class__ = Failure._kinds.get(known, Failure)
         return failure
 
-    def __init_subclass__(cls) -> None:
-        if "preset" in cls.__dict__ and cls.preset:
-            Failure._kinds[cls.preset] = cls
+    def __init_subclass__(cls, preset: Code | None = None) -> None:
+        if preset:
+            cls.preset, Failure._kinds[preset] = preset, cls
 
 
 class _Preset(Failure):
@@ -134,16 +134,12 @@ class _Preset(Failure):
         super().__init__(self.preset, detail, violations, retry_after)
 
 
-class NotFound(_Preset):
+class NotFound(_Preset, preset=Code.NOT_FOUND):
     """The thing does not exist, or belongs to another tenant."""
 
-    preset = Code.NOT_FOUND
 
-
-class InvalidValue(_Preset):
+class InvalidValue(_Preset, preset=Code.INVALID_VALUE):
     """A value breaks a rule; `violations` say which and where."""
-
-    preset = Code.INVALID_VALUE
 
 
 def invalid(pointer: str, rule: str) -> InvalidValue:
@@ -151,50 +147,36 @@ def invalid(pointer: str, rule: str) -> InvalidValue:
     return InvalidValue(f"{pointer[1:].replace('/', '.')} {rule}", [Violation(pointer, rule)])
 
 
-class FailedPrecondition(_Preset):
+class FailedPrecondition(_Preset, preset=Code.FAILED_PRECONDITION):
     """The thing is not in a state that allows it."""
 
-    preset = Code.FAILED_PRECONDITION
 
-
-class AlreadyExists(_Preset):
+class AlreadyExists(_Preset, preset=Code.ALREADY_EXISTS):
     """The name is taken."""
 
-    preset = Code.ALREADY_EXISTS
 
-
-class Forbidden(_Preset):
+class Forbidden(_Preset, preset=Code.FORBIDDEN):
     """The caller lacks the permission."""
 
-    preset = Code.FORBIDDEN
 
-
-class Unauthenticated(_Preset):
+class Unauthenticated(_Preset, preset=Code.UNAUTHENTICATED):
     """The caller showed no valid credential."""
 
-    preset = Code.UNAUTHENTICATED
 
-
-class Unavailable(_Preset):
+class Unavailable(_Preset, preset=Code.UNAVAILABLE):
     """The thing cannot be reached now."""
-
-    preset = Code.UNAVAILABLE
 
 
 class Disconnected(Unavailable):
     """A call was sent, but its connection broke: it may have had its effect."""
 
 
-class DeadlineExceeded(_Preset):
+class DeadlineExceeded(_Preset, preset=Code.DEADLINE_EXCEEDED):
     """The caller's deadline has passed."""
 
-    preset = Code.DEADLINE_EXCEEDED
 
-
-class Internal(_Preset):
+class Internal(_Preset, preset=Code.INTERNAL):
     """A bug, without its text."""
-
-    preset = Code.INTERNAL
 
 
 def match_etag(etag: str, current: str | int, name: str) -> None:

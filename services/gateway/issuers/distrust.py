@@ -8,10 +8,8 @@ from services.kit.telemetry import REGISTRY
 refused = Counter("aimass_tokens_refused", "Tokens of issuers that were not taken.", registry=REGISTRY)
 
 
-class TokenRefused(Unauthenticated):
+class TokenRefused(Unauthenticated, preset=Code.TOKEN_INVALID):
     """The one answer to every refused token; `reason` is for the log only."""
-
-    preset = Code.TOKEN_INVALID
 
     def __init__(self, reason: str) -> None:
         super().__init__("the token is not valid")
