@@ -17,12 +17,12 @@ from google.protobuf.message_factory import GetMessageClass
 from aimass.v1 import options_pb2
 from services.kit import contract, fields, telemetry, tenancy
 from services.kit.auth import Identity, Principal, Scope
+from services.kit.call_span import call_span
 from services.kit.calls import CallTable, Peer, permit
 from services.kit.contract import Method
 from services.kit.db import Replay
 from services.kit.errors import Code, DeadlineExceeded, Failure, Unauthenticated
 from services.kit.idempotency import IdempotencyTable, Keyed
-from services.kit.outcome import outcome
 from services.kit.tempo import Tempo
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class Guarded:
         self, request: Any, metadata: Mapping[str, str], timeout: float | None, peer: Peer = None
     ) -> tuple[Any, dict[str, str]]:
         """The reply and its trailers; raises Failure only."""
-        with outcome(self._name, self._audience, metadata):
+        with call_span(self._name, self._audience, metadata):
             call = self.admit(request, metadata, timeout, peer)
             began = time.monotonic()
             try:
@@ -168,7 +168,7 @@ class Guarded:
         self, request: Any, metadata: Mapping[str, str], timeout: float | None, peer: Peer = None
     ) -> AsyncIterator[Any]:
         """The replies; raises Failure only."""
-        with outcome(self._name, self._audience, metadata):
+        with call_span(self._name, self._audience, metadata):
             call = self.admit(request, metadata, timeout, peer)
             async with asyncio.timeout(call.remaining()):
                 async for item in tenancy.each(call.scope.tenant, self._run(request, call)):

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def outcome(name: str, service: str, metadata: Mapping[str, str]) -> Iterator[None]:
+def call_span(name: str, service: str, metadata: Mapping[str, str]) -> Iterator[None]:
     """Raises failures as they are, deadline_exceeded for a timeout, and internal for all else, which it logs."""
     with telemetry.span(name, metadata, telemetry.Kind.SERVER) as span:
         try:
