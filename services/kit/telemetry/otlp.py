@@ -1,17 +1,10 @@
-"""Encodes spans, records and metrics as OTLP requests. Runs in the telemetry thread, off the path of requests."""
+"""Encodes spans and records as OTLP requests. Runs in the telemetry thread, off the path of requests."""
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
-from prometheus_client import Metric
-
 from services.kit.auth import Scope
-from services.kit.redaction import redact
 from services.kit.telemetry import conventions
 from services.kit.telemetry.columns import COLUMNS, tables
 from services.kit.telemetry.records import Record
@@ -50,28 +43,6 @@ def resource(attributes: Mapping[str, str]) -> bytes:
 def request(content: bytes, resource: bytes = b"") -> bytes:
     """A request, of any signal: all have the same structure."""
     return framed(0x0A, resource + content)
-
-
-def encode_metrics(metrics: Iterable[Metric], process: str) -> bytes:
-    """Metrics as one ExportMetricsServiceRequest, for the log centre: of histograms only sum and count."""
-    made_of, now = ExportMetricsServiceRequest(), time.time_ns()
-    about = made_of.resource_metrics.add()
-    about.resource.attributes.append(_pair("service.name", process))
-    scope = about.scope_metrics.add()
-    for metric in metrics:
-        for sample in metric.samples:
-            if sample.name.endswith(("_bucket", "_created")):
-                continue
-            made = scope.metrics.add(name=sample.name)
-            if metric.type == "gauge":
-                point = made.gauge.data_points.add()
-            else:
-                made.sum.is_monotonic = True
-                made.sum.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
-                point = made.sum.data_points.add()
-            point.time_unix_nano, point.as_double = now, sample.value
-            point.attributes.extend(_pair(key, value) for key, value in sample.labels.items())
-    return made_of.SerializeToString()
 
 
 def _log(record: Record, attributes: Mapping[str, Any], trace: str) -> bytes:
@@ -115,7 +86,3 @@ def _span(span: Span) -> bytes:
             framed(0x7A, _FAILED) if conventions.failed(span) else b"",
         ]
     )
-
-
-def _pair(key: str, value: str) -> KeyValue:
-    return KeyValue(key=key, value=AnyValue(string_value=redact(value)))

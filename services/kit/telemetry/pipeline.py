@@ -18,7 +18,8 @@ from services.kit.tasks import cancel
 from services.kit.telemetry import metrics, spans
 from services.kit.telemetry.collector import Collector
 from services.kit.telemetry.files import ToRecords, process_log
-from services.kit.telemetry.otlp import encode_metrics, logs, logs_with_tables, request, resource, traces
+from services.kit.telemetry.otlp import logs, logs_with_tables, request, resource, traces
+from services.kit.telemetry.otlp_metrics import collector_metrics, encode_metrics
 from services.kit.telemetry.records import Record
 from services.kit.telemetry.spans import Span
 from services.kit.telemetry.unsent import Unsent
@@ -153,9 +154,7 @@ class Telemetry:
         )
         self._unsent.add(_event(body, "metrics"))
         if collector and collector.wants("metrics"):
-            from services.kit.telemetry.figures import figures
-
-            content = await loop.run_in_executor(self._encoder, lambda: figures(metrics.REGISTRY.collect()))
+            content = await loop.run_in_executor(self._encoder, lambda: collector_metrics(metrics.REGISTRY.collect()))
             collector.add("metrics", request(content, collector.resource))
         await self.flush()
 

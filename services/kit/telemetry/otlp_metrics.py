@@ -1,10 +1,11 @@
-"""Metrics in OTLP for a collector: with the buckets of histograms, and under OpenTelemetry's names."""
+"""Encodes metrics in OTLP: plainly for the log centre, and for a collector by OpenTelemetry's conventions."""
 
 import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, ScopeMetrics
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric as OtlpMetric
@@ -40,8 +41,30 @@ _LABELS = {
 _NUMBERS = {"http_response_status_code", "rpc_grpc_status_code"}
 
 
-def figures(metrics: Iterable[Metric]) -> bytes:
-    """The content of a metrics request, without its resource."""
+def encode_metrics(metrics: Iterable[Metric], process: str) -> bytes:
+    """Metrics as one ExportMetricsServiceRequest, for the log centre: of histograms only sum and count."""
+    request, now = ExportMetricsServiceRequest(), time.time_ns()
+    resource = request.resource_metrics.add()
+    resource.resource.attributes.append(_pair("service.name", process))
+    scope = resource.scope_metrics.add()
+    for metric in metrics:
+        for sample in metric.samples:
+            if sample.name.endswith(("_bucket", "_created")):
+                continue
+            made = scope.metrics.add(name=sample.name)
+            if metric.type == "gauge":
+                point = made.gauge.data_points.add()
+            else:
+                made.sum.is_monotonic = True
+                made.sum.aggregation_temporality = _CUMULATIVE
+                point = made.sum.data_points.add()
+            point.time_unix_nano, point.as_double = now, sample.value
+            point.attributes.extend(_pair(key, value) for key, value in sample.labels.items())
+    return request.SerializeToString()
+
+
+def collector_metrics(metrics: Iterable[Metric]) -> bytes:
+    """The content of a request for a collector, without its resource: with the buckets of histograms."""
     scope, now = ScopeMetrics(), time.time_ns()
     scope.scope.name = "aimass"
     for metric in metrics:
@@ -94,4 +117,8 @@ def _pairs(labels: dict[str, str]) -> Iterator[KeyValue]:
         if key in _NUMBERS and value.isdecimal():
             yield KeyValue(key=_LABELS[key], value=AnyValue(int_value=int(value)))
         else:
-            yield KeyValue(key=_LABELS.get(key, key), value=AnyValue(string_value=redact(value)))
+            yield _pair(_LABELS.get(key, key), value)
+
+
+def _pair(key: str, value: str) -> KeyValue:
+    return KeyValue(key=key, value=AnyValue(string_value=redact(value)))
