@@ -48,7 +48,7 @@ def tell(console: Console, installation: Installation, rows: int | None) -> Stor
     with Client(installation.doors["http"], installation.key, ca=installation.ca or None) as client:
         story = Story(console, installation, company, client, {"start seconds": seconds})
         story.seconds["1. An installation of its own"] = time.monotonic() - began
-        story.say(f"{installation.doors['http']} was ready after {seconds:.1f} s, the key lies in")
+        story.say(f"{installation.doors['http']} was ready after {seconds:.1f} s; the key is in")
         story.say(str(installation.key_file))
         for number, title, step in _steps():
             with story.step(number, title):
@@ -57,13 +57,13 @@ def tell(console: Console, installation: Installation, rows: int | None) -> Stor
 
 
 def main(
-    rows: Annotated[int | None, typer.Option(help="About how many flights; all 336,776 if not said.")] = None,
+    rows: Annotated[int | None, typer.Option(help="About how many flights; all 336,776 if unset.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help=f"About {QUICK:,} flights.")] = False,
-    page: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path("build/flights.html"),
-    summary: Annotated[Path | None, typer.Option(help="Where the numbers go, as JSON.")] = None,
-    at: Annotated[Path | None, typer.Option(help="A JSON file that describes an installation that runs.")] = None,
+    page: Annotated[Path, typer.Option("--report", help="The file of the report.")] = Path("build/flights.html"),
+    summary: Annotated[Path | None, typer.Option(help="A file for the numbers, as JSON.")] = None,
+    at: Annotated[Path | None, typer.Option(help="A JSON file that describes a running installation.")] = None,
 ) -> None:
-    """Raw flights in, watched predictions out. KEEP=1 keeps the installation."""
+    """The main job: from raw flights to watched predictions. KEEP=1 keeps the installation."""
     # In a file lines are as long as what they say: a path that is broken in two is none.
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     STOPPING.listen()
@@ -75,7 +75,7 @@ def main(
             if code:
                 raise typer.Exit(code)
     except StartFailed as error:
-        console.print(f"[red]It went wrong:[/] {escape(str(error))}")
+        console.print(f"[red]Failed:[/] {escape(str(error))}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         console.print("stopped; nothing is left behind")
@@ -93,8 +93,8 @@ def _told(console: Console, installation: Installation, rows: int | None, page: 
         console.print(f"the report: {page.resolve()}")
         report.nexts(story)
     except (Failure, Unexpected, StartFailed, DataMissing, TimeoutError) as error:
-        console.print(f"[red]It went wrong:[/] {escape(str(error))}")
-        console.print(f"what is left to look at: {installation.folder}")
+        console.print(f"[red]Failed:[/] {escape(str(error))}")
+        console.print(f"the installation is kept in {installation.folder}")
         return 1
     return 0
 

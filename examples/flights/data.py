@@ -35,7 +35,7 @@ def first_version(story: Story) -> None:
     """January to September become tables; a pipeline derives the flights."""
     for rule, done in extract(story, *definitions.RULES).items():
         story.facts[f"{rule} rows"] = done.rows_accepted
-        story.say(f"{rule}: {done.rows_accepted:,} rows, {done.rows_quarantined:,} put aside")
+        story.say(f"{rule}: {done.rows_accepted:,} rows, {done.rows_quarantined:,} quarantined")
     story.client.pipelines.create_pipeline(pipeline="derive-flights", steps=[definitions.PIPELINE])
     version = _derive(story)
     quality = version.quality
@@ -43,7 +43,7 @@ def first_version(story: Story) -> None:
     story.say(f"flights version 1: {version.rows:,} rows, {len(version.schema.columns)} columns, left out: {excluded}")
     aside = story.client.data_sets.list_quarantine(data_set="flights_raw", version=1, page_size=1).rows
     expect(len(aside) == 1, "no broken row was put aside")
-    story.say(f"put aside, for example: {aside[0].origin}, because {aside[0].reason}")
+    story.say(f"quarantined, for example: {aside[0].origin}, because {aside[0].reason}")
     story.facts["version 1"] = _count(story, 1)
 
 

@@ -110,4 +110,4 @@ def test_a_start_that_fails_says_why_and_ends_with_1(tmp_path: Path) -> None:
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "the disk is full" in said
-    assert "what is left to look at" in said
+    assert "the installation is kept in" in said
