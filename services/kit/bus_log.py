@@ -110,9 +110,9 @@ def prune(connection: Connection, now: float) -> None:
     read = select(topic_of, func.min(group_offset.c.offset).label("offset")).where(lasting).group_by(topic_of)
     committed = {row.topic: row.offset for row in connection.execute(read)}
     for topic in connection.execute(select(record.c.topic).distinct()).scalars().all():
-        here, told = record.c.topic == topic, topic == TELEMETRY
-        read_for, unread_for = (_TELEMETRY_READ, _TELEMETRY_UNREAD) if told else (_READ, _UNREAD)
-        if told or topic not in committed:
+        here, telemetry = record.c.topic == topic, topic == TELEMETRY
+        read_for, unread_for = (_TELEMETRY_READ, _TELEMETRY_UNREAD) if telemetry else (_READ, _UNREAD)
+        if telemetry or topic not in committed:
             connection.execute(delete(record).where(here & (record.c.time < now - unread_for)))
         if topic in committed:
             done = here & (record.c.offset <= committed[topic])

@@ -62,16 +62,16 @@ class Event:
     @property
     def size(self) -> int:
         """Bytes of key, headers and body."""
-        said = sum(len(name) + len(value) for name, value in self.headers.items())
-        return len(self.key) + said + len(self.body)
+        headers_size = sum(len(name) + len(value) for name, value in self.headers.items())
+        return len(self.key) + headers_size + len(self.body)
 
     def flaw(self) -> str:
         """Why nobody may handle it, in a word: `id` if that is bad, `tenant` if its key does not fit; else empty."""
         if not (0 < len(self.id) <= _LONGEST_ID and self.id.isascii() and self.id.isprintable()):
             return "id"
         scope = self.scope
-        whose = f"{scope.tenant}/{scope.project}/"
-        return "" if scope.tenant and scope.project and self.key.startswith(whose) else "tenant"
+        prefix = f"{scope.tenant}/{scope.project}/"
+        return "" if scope.tenant and scope.project and self.key.startswith(prefix) else "tenant"
 
     def dead(self, reason: str) -> "Event":
         """This event for the dead letter topic `<topic>.dead`, with the reason and where it lay.

@@ -122,14 +122,14 @@ def _message(kind: type[Message], event: Event) -> Message:
 
 @contextlib.contextmanager
 def _span(event: Event) -> Iterator[None]:
-    said = {
+    attributes = {
         "messaging.destination.name": event.topic,
         "messaging.message.id": event.id,
         "messaging.system": event.system,
         "messaging.operation.type": "process",
     }
-    whose = {"tenant": event.scope.tenant, "project": event.scope.project}
-    with span(f"process {event.topic}", event.headers, Kind.CONSUMER, **said, **whose) as around:
+    scope = {"tenant": event.scope.tenant, "project": event.scope.project}
+    with span(f"process {event.topic}", event.headers, Kind.CONSUMER, **attributes, **scope) as around:
         try:
             yield
         except Replay:

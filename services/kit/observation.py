@@ -31,18 +31,18 @@ class ObservationDoor:
 
     async def open(self) -> None:
         """Listens on the first port that is free. Raises ConfigError when none is."""
-        said = "no port is named"
+        why = "no port is named"
         for port in self._ports:
             try:
                 self._server = await asyncio.start_server(self._serve, self._host.strip("[]"), port, limit=_LARGEST)
             except (OSError, OverflowError) as error:
-                said = (getattr(error, "strerror", "") or "no such address").lower()
+                why = (getattr(error, "strerror", "") or "no such address").lower()
                 if getattr(error, "errno", 0) != errno.EADDRINUSE:
                     break
             else:
                 self.address = f"{self._host}:{self._server.sockets[0].getsockname()[1]}"
                 return
-        raise ConfigError(f"AIMASS_OBSERVE_LISTEN: {self._host}:{self._named()} cannot be listened on: {said}")
+        raise ConfigError(f"AIMASS_OBSERVE_LISTEN: {self._host}:{self._named()} cannot be listened on: {why}")
 
     def _named(self) -> str:
         return str(self._ports[0]) if len(self._ports) == 1 else f"{self._ports.start}-{self._ports.stop - 1}"

@@ -47,7 +47,7 @@ class Vitals:
 
     def show(self) -> None:
         """Registers the gauges."""
-        said: Sequence[tuple[str, str, Sequence[str], Callable[[], Values]]] = (
+        gauges: Sequence[tuple[str, str, Sequence[str], Callable[[], Values]]] = (
             ("instances", "Instances of other services, by state.", ("service", "state"), self._instances),
             ("calls_underway", "Calls to other services in flight.", ("service",), self._calls),
             ("database_calls", "Transactions that run or wait for a thread.", ("service",), self._database_calls),
@@ -58,7 +58,7 @@ class Vitals:
             ("tasks", "Tasks of the event loop.", (), self._tasks),
             ("ready", "Whether a service can answer: 1 or 0.", ("service",), self._readiness),
         )
-        self._hide = [gauge(f"aimass_{name}", text, labels, read) for name, text, labels, read in said]
+        self._hide = [gauge(f"aimass_{name}", text, labels, read) for name, text, labels, read in gauges]
 
     def hide(self) -> None:
         """Unregisters the gauges."""
@@ -83,8 +83,8 @@ class Vitals:
         """Queries the databases and the bus now. Raises unavailable, and then keeps the old values."""
         for name, app in self._apps.items():
             if app.schema and app.database:
-                count, said = await app.database.read(app.schema.outbox.backlog)
-                self._backlog[name] = count, _time(said)
+                count, oldest = await app.database.read(app.schema.outbox.backlog)
+                self._backlog[name] = count, _time(oldest)
         self._lag = await self._runtime.bus.lag()
 
     def _instances(self) -> Values:
@@ -130,8 +130,8 @@ def _state(member: Member, ejected: Container[Member]) -> str:
     return "ejected" if member in ejected else member.breaker.shown.value
 
 
-def _time(said: str) -> datetime | None:
+def _time(text: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(said)
+        return datetime.fromisoformat(text)
     except ValueError:
         return None

@@ -61,7 +61,7 @@ def session(url: str, isolation: str, credentials: Credentials | None = None) ->
         if not isinstance(cause, engine.dialect.loaded_dbapi.Error):  # not the driver's: raised in the block
             raise
         if getattr(cause, "sqlstate", None) == "55P03":
-            raise Failure(Code.CONFLICT, "somebody uses a database: stop the services") from error
+            raise Failure(Code.CONFLICT, "a database is in use: stop the services") from error
         raise Unavailable(f"a database cannot be used: {str(cause).splitlines()[0]}") from error
     finally:
         engine.dispose()
@@ -122,10 +122,10 @@ def occupied(connection: Connection) -> str:
 class Filling:
     """Loads an archive's rows into an empty database, in the connection's transaction."""
 
-    def __init__(self, connection: Connection, folder: Path, said: dict[str, Any]) -> None:
-        """`folder` has the schema's migrations; `said` is the archive's description of this database."""
+    def __init__(self, connection: Connection, folder: Path, described: dict[str, Any]) -> None:
+        """`folder` has the schema's migrations; `described` is what the archive says of this database."""
         self._connection, self._folder = connection, folder
-        self._revision, self._tables, self._counters = said["revision"], said["tables"], said["counters"]
+        self._revision, self._tables, self._counters = described["revision"], described["tables"], described["counters"]
 
     def check(self) -> None:
         """Raises Failure when the rows do not fit: an unknown or another revision, or rows that are there."""

@@ -31,12 +31,12 @@ def about(settings: OpenTelemetry, process: str, instance: str) -> dict[str, str
 
 
 def _transport(settings: OpenTelemetry, signal: str, endpoint: str) -> Transport:
-    said = (signal, endpoint, settings.headers, settings.exporter_otlp_timeout / 1000)
-    more = (settings.exporter_otlp_compression == "gzip", settings.exporter_otlp_certificate)
+    where = (signal, endpoint, settings.headers, settings.exporter_otlp_timeout / 1000)
+    how = (settings.exporter_otlp_compression == "gzip", settings.exporter_otlp_certificate)
     if settings.exporter_otlp_protocol == "grpc":
         from services.kit.telemetry.collector_grpc import GrpcTransport
 
-        return GrpcTransport(*said, *more)
+        return GrpcTransport(*where, *how)
     from services.kit.telemetry.collector_http import HttpTransport
 
-    return HttpTransport(*said, *more)
+    return HttpTransport(*where, *how)

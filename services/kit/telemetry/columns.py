@@ -72,12 +72,12 @@ def tables(batch: Sequence[Record]) -> tuple[list[Table], list[Record]]:
     groups: dict[tuple[Any, ...], list[Record]] = {}
     rest: list[Record] = []
     for record in batch:
-        told = record.attributes
-        if record.kind != "prediction" or record.text or told.keys() != _ALL:
+        attributes = record.attributes
+        if record.kind != "prediction" or record.text or attributes.keys() != _ALL:
             rest.append(record)
             continue
         about = (record.scope, record.name, record.service, record.severity)
-        key = (*about, told["principal"], told["model"], told["version"], told["status"])
+        key = (*about, attributes["principal"], attributes["model"], attributes["version"], attributes["status"])
         groups.setdefault(key, []).append(record)
     made: list[Table] = []
     for group in groups.values():
@@ -97,8 +97,8 @@ def tables(batch: Sequence[Record]) -> tuple[list[Table], list[Record]]:
 
 def _columns(group: Sequence[Record]) -> bytes:
     """The packed columns; empty unless each request id is a UUID, with the same digits as the trace id."""
-    told, count = [record.attributes for record in group], len(group)
-    names = "".join([one["request_id"] for one in told])
+    rows, count = [record.attributes for record in group], len(group)
+    names = "".join([one["request_id"] for one in rows])
     digits = names.replace("-", "")
     if len(names) != 36 * count or any(names[at::36] != "-" * count for at in (8, 13, 18, 23)):
         return b""
@@ -109,7 +109,7 @@ def _columns(group: Sequence[Record]) -> bytes:
             bytes.fromhex(digits),
             bytes.fromhex("".join([record.trace[36:52] for record in group])),
             [record.time_ns for record in group],
-            *([one[name] for one in told] for name in ("duration_ms", "rows", "scores")),
+            *([one[name] for one in rows] for name in ("duration_ms", "rows", "scores")),
         ).packed()
     except (struct.error, TypeError, ValueError):
         return b""  # odd values: records of their own

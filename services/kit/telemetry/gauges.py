@@ -38,10 +38,10 @@ class Gauges(Collector):
         for name, family in list(self._families.items()):
             made = GaugeMetricFamily(name, family.text, labels=family.labels)
             # Several of our processes in one Python process, as in tests, may report the same: the last one counts.
-            said: dict[tuple[str, ...], float] = {}
+            values: dict[tuple[str, ...], float] = {}
             for read in list(family.reads):
-                said |= {tuple(labels): value for labels, value in read()}
-            for labels, value in said.items():
+                values |= {tuple(labels): value for labels, value in read()}
+            for labels, value in values.items():
                 made.add_metric(labels, value)
             yield made
 

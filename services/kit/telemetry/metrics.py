@@ -66,14 +66,18 @@ def observe(spans: Iterable[Span]) -> None:
             _observe_server(conventions.attributes(span) | span.attributes, took)
 
 
-def _observe_server(said: Mapping[str, Any], took: float) -> None:
+def _observe_server(attributes: Mapping[str, Any], took: float) -> None:
     """The same under OpenTelemetry's names, for its dashboards."""
-    if "http.route" in said:
-        labels = (said["http.request.method"], said["http.route"], str(said["http.response.status_code"]))
+    if "http.route" in attributes:
+        labels = (
+            attributes["http.request.method"],
+            attributes["http.route"],
+            str(attributes["http.response.status_code"]),
+        )
         http_seconds.labels(*labels).observe(took)
-    elif "rpc.system" in said:
-        code = str(said["rpc.grpc.status_code"])
-        rpc_seconds.labels("grpc", said["rpc.service"], said["rpc.method"], code).observe(took)
+    elif "rpc.system" in attributes:
+        code = str(attributes["rpc.grpc.status_code"])
+        rpc_seconds.labels("grpc", attributes["rpc.service"], attributes["rpc.method"], code).observe(took)
 
 
 def observe_predictions(records: Iterable[Record]) -> None:

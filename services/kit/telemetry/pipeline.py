@@ -127,10 +127,10 @@ class Telemetry:
 
         def both() -> tuple[bytes, bytes]:
             resource, content = encode(batch)
-            told = request(content, resource)
+            for_logs = request(content, resource)
             if collector is None or not collector.wants(signal):
-                return told, b""
-            return told, request(plain(batch) if plain else content, collector.resource)
+                return for_logs, b""
+            return for_logs, request(plain(batch) if plain else content, collector.resource)
 
         body, copied = await loop.run_in_executor(self._encoder, both)
         if collector and copied:

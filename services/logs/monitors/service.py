@@ -87,6 +87,6 @@ def prediction_of(record: Record) -> tuple[Scope, Prediction] | None:
     if record.kind != "prediction" or not (record.request_id and record.model and record.version and record.scores):
         return None
     if len(record.request_id) > 256 or not 0 < record.version < 2**31:
-        return None  # no gateway of ours said this
+        return None  # not from our gateways
     made = Prediction(record.model[:63], record.request_id, record.version, record.scores)
     return Scope(record.tenant, record.project), made

@@ -126,7 +126,7 @@ class Search:
                 await self._opened.wait()
         except TimeoutError:
             raise Unavailable("the search index is not open yet", retry_after=2) from None
-        over = threading.Event()  # two may ask at once: what nobody waits for must not keep others from it
+        over = threading.Event()  # set when the caller has gone: there are two threads, which others need
         asked = partial(question, *about, over=over.is_set)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._reading, asked)
@@ -147,7 +147,7 @@ class Search:
         return Page(tuple(one.record for one in kept), pages.token(kept[-1].key) if more else "")
 
     async def _behind(self, scope: Scope, query: Query, window: Window, last: Found) -> bool:
-        """Whether there are records behind one; a page of large records ends before it is full."""
+        """Whether older records match; a page of large records ends before it is full."""
         behind = Window(window.since, window.until, last.key)
         return bool(await self._ask(self._index.search, scope, query, behind, 1))
 

@@ -1,4 +1,4 @@
-"""Port: a way to tell a receiver of a subscription."""
+"""Port: a channel through which the receiver of a subscription gets its messages."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
@@ -7,7 +7,7 @@ from services.logs.subscriptions.store import Due
 
 
 class Answer(NamedTuple):
-    """How a try ended: the status that the receiver answered or 0, what went wrong, and the state that follows."""
+    """The result of a try: the receiver's status or 0, an error, and the new state of the delivery."""
 
     status: int
     error: str
@@ -15,22 +15,22 @@ class Answer(NamedTuple):
 
 
 class Channel(Protocol):
-    """Addresses are URLs; their scheme says which channel they are for."""
+    """Sends deliveries to the addresses of one or more URL schemes."""
 
     async def check(self, address: str) -> None:
-        """Raises invalid_value for what is no address of it, egress_denied for one that may not be reached."""
+        """Raises invalid_value for an address that it cannot use, egress_denied for one that may not be reached."""
 
     async def send(self, due: Due) -> Answer:
-        """One try; `delivery` in it is the same in each. Raises nothing that the receiver is the cause of."""
+        """Tries once; the delivery's id is the same in each try. Failures of the receiver are results, not raised."""
 
 
 class Channels:
     """The channels of the log centre."""
 
     def __init__(self, otherwise: Channel, by_scheme: Mapping[str, Channel] | None = None) -> None:
-        """`otherwise` is for the addresses of no other."""
+        """`otherwise` is for addresses whose scheme has no channel of its own."""
         self._otherwise, self._by_scheme = otherwise, by_scheme or {}
 
     def of(self, address: str) -> Channel:
-        """The channel that an address is for."""
+        """The channel of an address."""
         return self._by_scheme.get(address.partition(":")[0].lower(), self._otherwise)

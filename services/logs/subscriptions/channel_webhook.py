@@ -1,4 +1,4 @@
-"""Webhooks, signed as Standard Webhooks say."""
+"""The channel of webhooks: HTTPS requests, signed as Standard Webhooks."""
 
 import base64
 import hashlib
@@ -21,15 +21,15 @@ class Webhooks:
     """Posts to HTTPS addresses, and to those that the operator allows."""
 
     def __init__(self, egress: Egress, vault: Vault, now: Callable[[], datetime], seconds: float) -> None:
-        """`seconds` that a receiver may take."""
+        """`seconds` is the time that a receiver may take."""
         self._egress, self._vault, self._now, self._seconds = egress, vault, now, seconds
 
     async def check(self, address: str) -> None:
-        """A name that does not resolve yet may come later."""
+        """Accepts a name that cannot be resolved yet."""
         await self._egress.check(address)
 
     async def send(self, due: Due) -> Answer:
-        """2xx is taken, 410 says that nobody listens there any more."""
+        """2xx: delivered; 410 Gone: the receiver no longer exists; all else is tried again."""
         try:
             headers = {**due.message.headers, **self._signature(due)}
             answer = await self._egress.request("POST", due.url, headers, due.message.body, self._seconds, _LONGEST)
