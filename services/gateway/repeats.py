@@ -26,7 +26,6 @@ from services.gateway.deferred import Deferred
 from services.gateway.overload.priority import Priority
 from services.gateway.request import Request, Response, failed, find_header
 from services.gateway.traffic.domain.routing import Pinned
-from services.gateway.traffic.domain.sharing import Caller
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Unloaded
 from services.gateway.traffic.service import Prediction, Query, Submitted, Traffic
@@ -185,17 +184,15 @@ class Repeat:
         """Asks for the prediction; the answer goes out when it is there."""
         known, traffic = self.known, self._repeats.traffic
         try:
-            scope = known.principal.scope
-            pinned = traffic.route(scope, known.model, known.version, instead=True)
-            if pinned.shared:
-                pinned = traffic.share(scope, pinned, Caller(known.principal.id, known.header))
+            principal, scope = known.principal, known.principal.scope
+            pinned = traffic.pin(scope, known.model, known.version, principal.id, known.header)
             self._version = str(pinned.version.number)
             deadline = time.monotonic() + known.seconds
             traffic.screen(scope, pinned, deadline, known.priority)
             asked, fit = known.forms.decode(content)
             self._asked = asked
             peer = self.connection.client
-            own = self.request_id, deadline, asked.inputs, asked.outputs, known.principal, peer[0] if peer else ""
+            own = self.request_id, deadline, asked.inputs, asked.outputs, principal, peer[0] if peer else ""
             query = Query(*own, fit=fit, priority=known.priority, charge=self._charge)
             self._question = pinned, query
             self._submitted = traffic.submit(pinned, query, self)

@@ -13,8 +13,8 @@ from grpc import aio
 from aimass.v1 import releases_pb2 as pb
 from services.gateway.api.oip_messages import SERVICE, message
 from services.gateway.traffic.api import release_from_wire
-from services.gateway.traffic.domain.sharing import Caller
 from services.kit.auth import Scope
+from services.kit.errors import Failure
 from tests.gateway.peers import ACME, GONE, SERVING, WITHDRAWN, Peers, peers, release, version
 from tests.gateway.serving import Serving, serving
 from tests.gateway.test_repeats import PATH, ROW
@@ -193,8 +193,7 @@ def sharing(generation: int, *shares: tuple[int, float], **fields: Any) -> pb.Re
 
 def ask(running: Peers, who: str = "key:a") -> int:
     """The version that a request is given."""
-    pinned = running.traffic.route(ACME, "late", "", instead=True)
-    return running.traffic.share(ACME, pinned, Caller(who, lambda name: None)).version.number
+    return running.traffic.pin(ACME, "late", "", who, lambda name: None).version.number
 
 
 @pytest.fixture
@@ -221,11 +220,10 @@ async def test_a_rule_for_few_requests_shares_those_as_exactly_as_one_for_all(ru
     said.traffic.rules.add(shares=[pb.TrafficShare(version=1, percent=100)])
     await running.say_release(said)
     await running.say_engine("late", 2)
-    pinned = running.traffic.route(ACME, "late", "", instead=True)
-    few, all_others = [Caller("key:a", found.get) for found in ({"x-cohort": "beta"}, dict[str, str]())]
+    few, all_others = {"x-cohort": "beta"}, dict[str, str]()
 
-    def number(caller: Caller) -> int:
-        return running.traffic.share(ACME, pinned, caller).version.number
+    def number(headers: dict[str, str]) -> int:
+        return running.traffic.pin(ACME, "late", "", "key:a", headers.get).version.number
 
     await until(lambda: 2 in {number(few) for _ in range(20)})
     found = Counter[int]()
@@ -250,8 +248,8 @@ async def test_a_rule_that_comes_back_begins_anew_and_another_one_goes_on(runnin
         await running.traffic.release_changed(ACME, release_from_wire(said), frozenset())
 
     def places(index: int) -> list[int]:
-        caller, pinned = Caller("key:a", {f"x-{index}": ""}.get), running.traffic.route(ACME, "late", "", instead=True)
-        return [running.traffic.share(ACME, pinned, caller).version.number for _ in range(5)]
+        headers = {f"x-{index}": ""}
+        return [running.traffic.pin(ACME, "late", "", "key:a", headers.get).version.number for _ in range(5)]
 
     await say(50.0, 50.0)
     await running.say_engine("late", 2)
@@ -280,8 +278,7 @@ async def test_a_version_that_turns_out_to_be_gone_is_answered_for_by_what_serve
     await running.say_engine("late", 2)
     await until(lambda: ask(running) == 2)
     running.inference.loaded.discard(("acme", "late", 2))
-    pinned = running.traffic.route(ACME, "late", "", instead=True)
-    shared = running.traffic.share(ACME, pinned, Caller("key:a", lambda name: None))
+    shared = running.traffic.pin(ACME, "late", "", "key:a", lambda name: None)
 
     assert (await running.traffic.predict(shared, query(1, 2))).pinned.version.number == 1
 
@@ -292,8 +289,8 @@ async def test_a_version_with_a_share_answers_while_what_serves_cannot(running: 
     await running.say_engine("late", 1, GONE)
     await until(lambda: ask(running) == 2)
 
-    pinned = running.traffic.route(ACME, "late", "", instead=True)
-    assert (pinned.away, pinned.shared) == (True, True)
+    with pytest.raises(Failure, match="late version 1"):
+        running.traffic.route(ACME, "late", "")
 
 
 async def test_a_model_that_is_withdrawn_answers_nobody(running: Peers) -> None:

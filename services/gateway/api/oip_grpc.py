@@ -14,7 +14,6 @@ from services.gateway.api.oip_values import framed, wrong
 from services.gateway.grpc_call import GrpcCall, current
 from services.gateway.overload.priority import HEADER, Priority, lowered
 from services.gateway.traffic.domain.routing import Pinned
-from services.gateway.traffic.domain.sharing import Caller
 from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.service import Query, Traffic
 from services.kit import telemetry
@@ -78,10 +77,10 @@ class OipGrpc:
         # The bytes as they came: a signature is over them.
         return grpc.unary_unary_rpc_method_handler(answer, None, lambda reply: reply.SerializeToString())
 
-    def _route(self, call: GrpcCall, principal: Principal, model: str, version: str, instead: bool = False) -> Pinned:
+    def _route(self, call: GrpcCall, principal: Principal, model: str, version: str) -> Pinned:
         """What answers, noted for the access log. Raises not_found, unavailable."""
         call.model, call.version = model[:_SHOWN], version[:_SHOWN]
-        pinned = self._traffic.route(principal.scope, model, version, instead)
+        pinned = self._traffic.route(principal.scope, model, version)
         call.model, call.version = model, str(pinned.version.number)
         return pinned
 
@@ -123,15 +122,22 @@ class OipGrpc:
     async def _model_infer(self, request: Any, principal: Principal, call: GrpcCall, remaining: float | None) -> Any:
         permit(principal, request.model_name)
         priority = lowered(Priority.INTERACTIVE, call.metadata.get(HEADER, ""))
-        pinned = self._route(call, principal, request.model_name, request.model_version, instead=True)
-        if pinned.shared:
-            pinned = self._traffic.share(principal.scope, pinned, Caller(principal.id, call.metadata.get))
-            call.version = str(pinned.version.number)
+        model, scope = request.model_name, principal.scope
+        call.model, call.version = model[:_SHOWN], request.model_version[:_SHOWN]
+        pinned = self._traffic.pin(scope, model, request.model_version, principal.id, call.metadata.get)
+        call.model, call.version = model, str(pinned.version.number)
         deadline = time.monotonic() + (DEADLINE if remaining is None else min(remaining, DEADLINE))
-        self._traffic.screen(principal.scope, pinned, deadline, priority)
-        names = [output.name for output in request.outputs]
-        own = principal, call.peer
-        query = Query(call.request_id, deadline, _inputs(request), names, *own, priority=priority, charge=call.charge)
+        self._traffic.screen(scope, pinned, deadline, priority)
+        query = Query(
+            call.request_id,
+            deadline,
+            _inputs(request),
+            [output.name for output in request.outputs],
+            principal,
+            call.peer,
+            priority=priority,
+            charge=call.charge,
+        )
         prediction = await self._traffic.predict(pinned, query)
         version = prediction.pinned.version
         call.version, call.degraded = str(version.number), prediction.degraded

@@ -16,7 +16,6 @@ from services.gateway.api.problem import NotAllowed
 from services.gateway.charging import stated
 from services.gateway.overload.priority import HEADER, Priority, lowered
 from services.gateway.request import Request, Response
-from services.gateway.traffic.domain.sharing import Caller
 from services.gateway.traffic.service import Prediction, Query, Traffic
 from services.kit.errors import Code, Failure, InvalidValue, NotFound, Unavailable
 
@@ -95,12 +94,10 @@ class OipRest:
         request.model, request.version = model, version
         deadline = time.monotonic() + (seconds := min(request.timeout or DEADLINE, _LONGEST))
         first = lowered(Priority.INTERACTIVE, request.header(_FIRST))
-        pinned = self._traffic.route(request.principal.scope, model, version, instead=True)
-        if pinned.shared:
-            caller = Caller(request.principal.id, request.find_header)
-            pinned = self._traffic.share(request.principal.scope, pinned, caller)
+        principal = request.principal
+        pinned = self._traffic.pin(principal.scope, model, version, principal.id, request.find_header)
         request.version = str(pinned.version.number)
-        self._traffic.screen(request.principal.scope, pinned, deadline, first)
+        self._traffic.screen(principal.scope, pinned, deadline, first)
         asked = await _decode(request)
         if request.charge:
             request.charge.tokens = stated(request.header(b"x-tokens"))
@@ -109,7 +106,7 @@ class OipRest:
             deadline,
             asked.inputs,
             asked.outputs,
-            request.principal,
+            principal,
             request.address,
             request.header(b"traceparent"),
             priority=first,

@@ -52,32 +52,41 @@ class Table:
         # It has been whole once. Before, a model that it does not have may be there all the same.
         self.whole = False
 
-    def route(self, scope: Scope, model: str, version: str, instead: bool = False) -> Pinned:
-        """What answers a request: the release decides unless a version is named; `instead` as for `routing.pin`.
+    def route(self, scope: Scope, model: str, version: str) -> Pinned:
+        """What answers a request: the release decides unless a version is named.
 
         Raises not_found, or unavailable for what is still being loaded or not known yet.
         """
+        known = self._pins.get((scope, model))
+        return (known and known.get(version)) or self._look_up((scope, model), version, instead=False)
+
+    def pin(self, scope: Scope, model: str, version: str, caller: str, header: Callable[[str], str | None]) -> Pinned:
+        """What answers a prediction: as `route`, and by the model's rules for who calls with which headers.
+
+        One that is not loaded is `away`, if others may answer for it. Raises as `route` does.
+        """
         key = (scope, model)
-        if (known := self._pins.get(key)) and (pinned := known.get(version)):
+        known = self._pins.get(key)
+        pinned = (known and known.get(version)) or self._look_up(key, version, instead=True)
+        if not pinned.shared:
             return pinned
+        return routing.share(self._routes[key], pinned, Caller(caller, header), partial(self._turn, key))
+
+    def _look_up(self, key: tuple[Scope, str], version: str, instead: bool) -> Pinned:
+        """`instead` as for `routing.pin`."""
         try:
-            pinned = routing.pin(self._routes.get(key), model, version, instead)
+            pinned = routing.pin(self._routes.get(key), key[1], version, instead)
             if not pinned.away:
                 self._pins.setdefault(key, {})[version] = pinned
             return pinned
         except NotFound:
             if self.whole:
                 raise
-        raise Unavailable(f"{model} is not known yet: the table of releases is awaited", retry_after=1)
+        raise Unavailable(f"{key[1]} is not known yet: the table of releases is awaited", retry_after=1)
 
     def _put(self, key: tuple[Scope, str], route: Route) -> None:
         self._routes[key] = route
         self._pins.pop(key, None)
-
-    def share(self, scope: Scope, pinned: Pinned, caller: Caller) -> Pinned:
-        """The version that rules give a request whose `pinned` one is `shared`."""
-        key = (scope, pinned.model)
-        return routing.share(self._routes[key], pinned, caller, partial(self._turn, key))
 
     def _turn(self, key: tuple[Scope, str], rule: int) -> float:
         """Numbers from 0 to 1, spread as evenly as can be, for each rule by itself."""
@@ -127,7 +136,7 @@ class Table:
         key, number = (scope, pinned.model), pinned.version.number
         self._put(key, routing.lose(self._routes[key], number))
         self.stale.set()
-        return self.route(scope, pinned.model, str(number) if pinned.named else "", instead=True)
+        return self._look_up(key, str(number) if pinned.named else "", instead=True)
 
     async def release_changed(self, scope: Scope, release: Release, instances: frozenset[str]) -> None:
         """Takes in what the registry wants; `instances` are expected to load what is new in it."""
