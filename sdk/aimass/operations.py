@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -10,7 +11,6 @@ from google.protobuf.symbol_database import Default
 from aimass.calls import unary
 from aimass.exchange import Plan
 from aimass.failures import Failure, Violation
-from aimass.progress import Show
 from aimass.v1 import operations_pb2 as pb
 
 M = TypeVar("M", bound=Message)
@@ -50,6 +50,36 @@ def outcome(operation: pb.Operation) -> Message:
     message: Message = Default().GetSymbol(name)()
     operation.response.Unpack(message)
     return message
+
+
+class Show:
+    """A context that gives a function to draw an operation's progress; None unless `wanted`."""
+
+    def __init__(self, wanted: bool, console: Any = None) -> None:
+        self._wanted, self._console, self._bar = wanted, console, None
+
+    def __enter__(self) -> Callable[[pb.Operation], None] | None:
+        if not self._wanted:
+            return None
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # costs 50 ms
+
+        said = TextColumn("{task.description}", markup=False)  # the text is not ours
+        look = (SpinnerColumn(), said, BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+        bar: Any = Progress(*look, TimeElapsedColumn(), console=self._console, transient=True)
+        self._bar, task = bar, bar.add_task("", total=1.0)
+        bar.start()
+
+        def draw(operation: pb.Operation) -> None:
+            what = operation.message or operation.stage or operation.method.rsplit("/", 1)[-1]
+            bar.update(task, completed=operation.progress, description=f"{operation.resource}: {what}"[:70])
+
+        return draw
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
 
 class _Handle:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from services.gateway import signing
 from services.gateway.access.domain import ApiKey, Signing, sealed_for
 from services.gateway.access.keyring import Held, Keyring
+from services.gateway.nonces import SKEW, Nonces
 from services.gateway.signing import Stated
 from services.kit.cache import Cache
 from services.kit.errors import Code, Failure, Unauthenticated, Unavailable
-from services.kit.nonces import SKEW, Nonces
 from services.kit.secrets import Vault
 
 WINDOW = 60.0  # seconds for which a signature is good

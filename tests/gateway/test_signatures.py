@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aimass.signing import Signer, digest
 from services.gateway.access.domain import ApiKey, Signing, Tenant, sealed_for
 from services.gateway.access.keyring import Keyring
+from services.gateway.nonces import SKEW
 from services.gateway.signatures import WINDOW, Head, Refused, Signatures
 from services.gateway.signing import base
 from services.kit.cache import Cache, NearCache
 from services.kit.cache_redis import RedisCache
 from services.kit.errors import Code, Failure
-from services.kit.nonces import SKEW
 from services.kit.secrets import Vault
 from tests.support.house import until
 from tests.support.servers import Program

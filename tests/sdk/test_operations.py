@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from aimass import Client, Failure
-from aimass.progress import Show
+from aimass.operations import Show
 from aimass.v1 import operations_pb2 as pb
 from tests.sdk.conftest import Door
 

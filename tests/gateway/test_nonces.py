@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from services.gateway.nonces import SKEW, WINDOW, Nonces
 from services.kit.cache import NearCache
 from services.kit.cache_redis import RedisCache
 from services.kit.errors import Code, Failure, Unavailable
-from services.kit.nonces import SKEW, WINDOW, Nonces
 from tests.support.house import until
 from tests.support.servers import Program
 
