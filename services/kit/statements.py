@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, Table, and_, bindparam, select
+from sqlalchemy import Select, Table, and_, bindparam, func, select
 from sqlalchemy.engine import Connection
 
 from services.kit.db import upsert
@@ -12,6 +12,16 @@ from services.kit.db import upsert
 def one(table: Table, *names: str) -> Select[Any]:
     """Asks a scoped table by its scope and further columns, which are given when it is asked."""
     return select(table).where(and_(*(table.c[name] == bindparam(name) for name in ("tenant", "project", *names))))
+
+
+def revision_of(*tables: Table) -> Callable[[Connection], tuple[int, ...]]:
+    """Reads the number of rows of each table, and how often they were changed, by their generations."""
+    figures = []
+    for table in tables:
+        changes = select(func.coalesce(func.sum(table.c.generation - 1), 0))
+        figures += [select(func.count()).select_from(table).scalar_subquery(), changes.scalar_subquery()]
+    query = select(*figures)
+    return lambda connection: tuple(int(value) for value in connection.execute(query).one())
 
 
 class Claim:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.policies.domain.compiled import Compiled, parsed, peer
+from services.gateway.policies.domain.compiled import Compiled
 from services.gateway.policies.domain.doubts import Kind, doubts
 from services.gateway.policies.domain.rules import Effect, Facts, Hours, Range, Rule, What, When, Who
 from services.gateway.policies.domain.trace import trace
@@ -86,22 +86,3 @@ def test_more_methods_than_there_are_do_not_fill_the_memory() -> None:
         assert not compiled.refusing(replace(FACTS, method=f"a/M{number}"))
 
     assert len(compiled._about) <= 1000
-
-
-@pytest.mark.parametrize(
-    ("said", "address"),
-    [
-        ("ipv4:10.1.2.3:5000", "10.1.2.3"),
-        ("ipv6:%5B2001:db8::5%5D:5000", "2001:db8::5"),
-        ("ipv6:[::1]:5000", "::1"),
-        ("10.1.2.3", "10.1.2.3"),
-        ("unix:/tmp/socket", "unix:/tmp/socket"),
-    ],
-)
-def test_the_address_of_a_grpc_caller_is_read(said: str, address: str) -> None:
-    assert peer(said) == address
-
-
-def test_an_ipv4_caller_on_an_ipv6_socket_is_an_ipv4_caller() -> None:
-    assert parsed("::ffff:10.1.2.3") == parsed("10.1.2.3")
-    assert parsed("unix:/tmp/socket") is None

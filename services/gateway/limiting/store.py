@@ -18,6 +18,7 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, UtcDateTime, scoped, within
 from services.kit.errors import NotFound
+from services.kit.statements import revision_of
 
 _rule = scoped(
     "rate_rule",
@@ -35,6 +36,7 @@ _rule = scoped(
     Column("update_time", UtcDateTime, nullable=False),
     Column("delete_time", UtcDateTime),
 )
+_REVISION = revision_of(_rule)
 # The limit after a change, from the one that is there and how many the tenant has.
 Change = Callable[[Rule | None, int], Rule]
 Tell = Callable[[Rule, datetime], Event]
@@ -54,9 +56,8 @@ class LimitStore:
 
     async def revision(self) -> tuple[int, ...]:
         """Other numbers whenever a limit has changed."""
-        counted = select(func.count(), func.coalesce(func.sum(_rule.c.generation), 0))
         with tenancy.everybody():
-            return await self._db.read(lambda connection: tuple(map(int, connection.execute(counted).one())))
+            return await self._db.read(_REVISION)
 
     async def rule(self, tenant: str, name: str) -> Rule:
         """Raises not_found; a deleted one is found."""

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from services.gateway.policies.domain.compiled import Compiled, peer
+from services.gateway.access import networks
+from services.gateway.policies.domain.compiled import Compiled
 from services.gateway.policies.domain.doubts import Kind
 from services.gateway.policies.domain.rules import Facts
 from services.gateway.traffic.domain import INFER, SERVICE
@@ -70,7 +71,7 @@ class Guard:
             project=principal.scope.project,
             roles=principal.roles,
             groups=principal.groups,
-            address=peer(address),
+            address=networks.host(address),
             **more,
         )
 

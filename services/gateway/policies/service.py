@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from services.gateway.access import networks
 from services.gateway.access.caller import address, guest
 from services.gateway.access.keyring import Keyring
 from services.gateway.following import Following
 from services.gateway.policies import events
 from services.gateway.policies.domain.check import check, check_facts
-from services.gateway.policies.domain.compiled import Compiled, peer
+from services.gateway.policies.domain.compiled import Compiled
 from services.gateway.policies.domain.doubts import Kind, doubts
 from services.gateway.policies.domain.rules import Active, Decision, Example, Facts, Rule, Version
 from services.gateway.policies.domain.trace import Trace, trace
@@ -215,7 +216,7 @@ class Policies:
         """The request of a caller that activates policies."""
         found = guest(caller)
         roles, groups = (found.roles, found.groups) if found else (self._roles(caller.id, caller.scope), ())
-        project, where = caller.scope.project, peer(address())
+        project, where = caller.scope.project, networks.host(address())
         return Facts(caller.id, ACTIVATE, now, _METHOD, "policies/1", project, roles, groups, {}, where)
 
     def _roles(self, principal: str, scope: Scope) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, Integer, String, func, insert, select, update
+from sqlalchemy import JSON, Boolean, Column, Integer, String, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
 from services.gateway.database import schema
@@ -19,6 +19,7 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, NotFound
+from services.kit.statements import revision_of
 
 _filter = scoped(
     "privacy_filter",
@@ -35,6 +36,7 @@ _filter = scoped(
     Column("update_time", UtcDateTime, nullable=False),
     Column("delete_time", UtcDateTime),
 )
+_REVISION = revision_of(_filter)
 Change = Callable[[PrivacyFilter], PrivacyFilter]
 Tell = Callable[[PrivacyFilter, datetime], Event]
 
@@ -57,10 +59,8 @@ class PrivacyStore:
 
     async def revision(self) -> tuple[int, ...]:
         """Other numbers whenever a filter has changed."""
-        query = select(func.count(), func.coalesce(func.sum(_filter.c.generation), 0))
         with tenancy.everybody():
-            count, sum_ = await self._db.read(lambda connection: connection.execute(query).one())
-        return int(count), int(sum_)
+            return await self._db.read(_REVISION)
 
     async def create(self, wanted: PrivacyFilter, event: Event, once: Once | None) -> PrivacyFilter:
         """Raises already_exists, also for a deleted one, limit_exceeded."""

@@ -18,6 +18,7 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
+from services.kit.statements import revision_of
 
 _role = scoped(
     "role",
@@ -42,6 +43,7 @@ _binding = scoped(
     Column("create_time", UtcDateTime, nullable=False),
     Column("delete_time", UtcDateTime),
 )
+_REVISION = revision_of(_role, _binding)
 MOST = 50  # bindings of one principal: each is looked at when it calls
 RoleTell = Callable[[Role, datetime], Event]
 BindingTell = Callable[[Binding, datetime], Event]
@@ -65,13 +67,8 @@ class RoleStore:
 
     async def revision(self) -> tuple[int, ...]:
         """Other numbers whenever a role or a binding has changed."""
-
-        def work(connection: Connection) -> tuple[int, ...]:
-            counted = [(func.count(), func.coalesce(func.sum(table.c.generation), 0)) for table in (_role, _binding)]
-            return tuple(int(value) for columns in counted for value in connection.execute(select(*columns)).one())
-
         with tenancy.everybody():
-            return await self._db.read(work)
+            return await self._db.read(_REVISION)
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""

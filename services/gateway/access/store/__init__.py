@@ -21,21 +21,12 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, within
 from services.kit.errors import AlreadyExists, FailedPrecondition, NotFound, match_etag
-from services.kit.statements import Claim
+from services.kit.statements import Claim, revision_of
 
 # Of a key, what its secret hashes to, and all keys: the key as it is from now on, and what its secret hashes to then.
 Change = Callable[[ApiKey, bytes, Sequence[ApiKey]], tuple[NewKey, bytes]]
 _NEW_TENANT = Claim(tenant_table)
-_REVISION = select(
-    *(
-        figure
-        for table in (tenant_table, key_table)
-        for figure in (
-            select(func.count()).select_from(table).scalar_subquery(),
-            select(func.coalesce(func.sum(table.c.generation - 1), 0)).scalar_subquery(),
-        )
-    )
-)
+_REVISION = revision_of(tenant_table, key_table)
 
 
 class Revision(NamedTuple):
@@ -62,8 +53,7 @@ class AccessStore:
     async def revision(self) -> Revision:
         """Other numbers whenever a tenant or a key has changed: rows are never deleted, generations only grow."""
         with tenancy.everybody():
-            found = await self._db.read(lambda c: c.execute(_REVISION).one())
-        return Revision(*(int(value) for value in found))
+            return Revision(*await self._db.read(_REVISION))
 
     async def find_tenant(self, name: str) -> Tenant | None:
         """Also a deleted one."""

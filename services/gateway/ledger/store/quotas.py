@@ -24,7 +24,9 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, database_clock, within
 from services.kit.errors import AlreadyExists, NotFound
+from services.kit.statements import revision_of
 
+_REVISION = revision_of(quota)
 Clock = Callable[[Connection], datetime]
 Tell = Callable[[Quota, datetime], Event]
 
@@ -43,9 +45,8 @@ class Quotas:
 
     async def revision(self) -> tuple[int, ...]:
         """Other numbers whenever a quota has changed."""
-        query = select(func.count(), func.coalesce(func.sum(quota.c.generation), 0)).select_from(quota)
         with tenancy.everybody():
-            return await self._db.read(lambda c: tuple(int(value) for value in c.execute(query).one()))
+            return await self._db.read(_REVISION)
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from zoneinfo import ZoneInfo
 
-from services.gateway.policies.domain.compiled import parsed
+from services.gateway.access import networks
 from services.gateway.policies.domain.rules import ANY, Example, Facts, Range, Rule, What, When, Who
 from services.kit.errors import InvalidValue, Violation
 
@@ -146,7 +146,7 @@ def _facts(facts: Facts, at: str) -> Iterator[Violation]:
         yield Violation(f"{at}/principal", "must be key:abcd1234 or user:issuer:subject")
     if not _PATTERNS["permissions"][0].match(facts.permission) or "*" in facts.permission:
         yield Violation(f"{at}/permission", "must be a permission as models.infer")
-    if facts.address and parsed(facts.address) is None:
+    if facts.address and not networks.inside(networks.ALL, facts.address):
         yield Violation(f"{at}/address", "must be an address as 10.1.2.3")
     if not _FIRST <= facts.time.year <= _LAST:
         yield Violation(f"{at}/time", f"must be in the years {_FIRST} to {_LAST}")

@@ -1,13 +1,10 @@
 """Rules made ready to be asked many times: which of them are about a method is looked up, the rest are closures."""
 
-import ipaddress
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
-from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
+from services.gateway.access import networks
 from services.gateway.policies.domain.rules import ANY, DAYS, Effect, Facts, Rule, What, When, Who
 
 Test = Callable[[Facts], bool]
@@ -137,11 +134,11 @@ def _clock(zone: ZoneInfo, when: When) -> Test:
     return holds
 
 
-def _places(networks: Sequence[str]) -> list[Test]:
-    if not networks:
+def _places(ranges: Sequence[str]) -> list[Test]:
+    if not ranges:
         return []
-    known = [ipaddress.ip_network(network) for network in networks]
-    return [lambda facts: within(known, facts.address)]
+    known = tuple(ranges)
+    return [lambda facts: networks.inside(known, facts.address)]
 
 
 def _amounts(rule: Rule) -> list[Test]:
@@ -153,27 +150,3 @@ def _amounts(rule: Rule) -> list[Test]:
     if cost := rule.cost:
         found.append(lambda facts: cost.has(facts.cost))
     return found
-
-
-def within(networks: Sequence[IPv4Network | IPv6Network], address: str) -> bool:
-    """Whether one of some networks has an address; what is no address is in none."""
-    found = parsed(address)
-    return found is not None and any(found in network for network in networks)
-
-
-@lru_cache(maxsize=4096)
-def parsed(address: str) -> IPv4Address | IPv6Address | None:
-    """An address as text, that of an IPv4 caller on an IPv6 socket as what it is; None for what is no address."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return None
-    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
-
-
-def peer(text: str) -> str:
-    """The address in what gRPC calls a peer: `ipv4:10.0.0.1:5000`, `ipv6:%5B::1%5D:5000`."""
-    kind, _, rest = text.partition(":")
-    if kind not in ("ipv4", "ipv6"):
-        return text
-    return unquote(rest).rpartition(":")[0].strip("[]")

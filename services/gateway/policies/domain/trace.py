@@ -1,11 +1,10 @@
 """Why: each rule with what each of its conditions compares. Slower than what is compiled, and the same."""
 
-import ipaddress
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from services.gateway.policies.domain.compiled import within
+from services.gateway.access.networks import inside
 from services.gateway.policies.domain.rules import ANY, DAYS, Effect, Facts, Rule, What, When, Who
 
 
@@ -76,7 +75,7 @@ def _when(when: When, facts: Facts) -> Iterator[Comparison]:
 
 def _where(networks: Sequence[str], facts: Facts) -> Iterator[Comparison]:
     if networks:
-        held = within([ipaddress.ip_network(network) for network in networks], facts.address)
+        held = inside(tuple(networks), facts.address)
         yield Comparison("where.networks", ", ".join(networks), facts.address, held)
 
 

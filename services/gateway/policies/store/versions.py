@@ -16,6 +16,7 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import Code, FailedPrecondition, Failure, NotFound
+from services.kit.statements import revision_of
 
 _MOST = 10_000  # versions of a tenant
 _version = scoped(
@@ -38,6 +39,7 @@ _active = scoped(
     Column("activate_time", UtcDateTime, nullable=False),
     Column("generation", Integer, nullable=False),
 )
+_REVISION = revision_of(_active)
 _RULES = TypeAdapter(tuple[Rule, ...])
 _EXAMPLES = TypeAdapter(tuple[Example, ...])
 _DOUBTS = TypeAdapter(tuple[Doubt, ...])
@@ -66,16 +68,10 @@ class PolicyStore:
         with tenancy.everybody():
             return await self._db.read(work)
 
-    async def revision(self) -> tuple[int, int]:
-        """Other numbers whenever another version counts somewhere."""
-        query = select(func.count(), func.coalesce(func.sum(_active.c.generation), 0)).select_from(_active)
-
-        def work(connection: Connection) -> tuple[int, int]:
-            count, generations = connection.execute(query).one()
-            return int(count), int(generations)
-
+    async def revision(self) -> tuple[int, ...]:
+        """Other numbers whenever another version is active somewhere."""
         with tenancy.everybody():
-            return await self._db.read(work)
+            return await self._db.read(_REVISION)
 
     async def recall(self, once: Once | None) -> None:
         """Raises Replay when a keyed call has had its effect."""
