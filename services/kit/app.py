@@ -23,7 +23,7 @@ from services.kit.leftovers import clear_for_ever
 from services.kit.member import connector
 from services.kit.schema import Schema
 from services.kit.space import BoundedUploads, Space
-from services.kit.tasks import keep_running
+from services.kit.tasks import keep_running, name_of
 from services.kit.telemetry import Telemetry
 from services.kit.timestamps import uuid7
 
@@ -120,16 +120,19 @@ class Runtime:
         """Metadata of a call that a service makes on its own behalf."""
         return self.metadata(audience, service_principal(name, scope, permissions))
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs work as a background task, which is cancelled when the process stops; a failure is logged."""
-        task = asyncio.get_running_loop().create_task(work)
+    def spawn(self, work: Coroutine[Any, Any, None], name: str = "") -> asyncio.Task[None]:
+        """Runs work as a background task, which is cancelled when the process stops; a failure is logged.
+
+        `name` is what the log calls it; the function's, if none is given.
+        """
+        task = asyncio.get_running_loop().create_task(work, name=name or name_of(work))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def keep_running(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs a background task until the process stops; restarts it when it fails."""
-        self.spawn(keep_running(work))
+        self.spawn(keep_running(work), name_of(work))
 
     def start_upkeep(self, renew: Callable[[], None]) -> None:
         """Starts the tasks that reload files, check instances, publish our key, and clear what killed processes left.
@@ -157,7 +160,7 @@ class Runtime:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("a task failed", exc_info=error)
+            log.error("%s failed", task.get_name(), exc_info=error)
 
     async def stop_tasks(self) -> None:
         """Cancels all background tasks until they have ended, again and again as `tasks.cancel` does."""

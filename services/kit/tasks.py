@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from services.kit.errors import Failure
@@ -13,6 +14,13 @@ log = logging.getLogger(__name__)
 _FIRST, _LONGEST = 1.0, 60.0  # seconds of the pauses before a restart; after a longer run the first one again
 _LOOK = 60.0  # seconds between two looks at the clock, and before the first: a start has other things to do
 _PATIENCE = 1.0  # seconds until a task that has not ended is cancelled again
+
+
+def name_of(work: Any) -> str:
+    """What a log calls the task of a function or coroutine: `Relay.run`."""
+    while isinstance(work, partial):
+        work = work.func
+    return str(getattr(work, "__qualname__", work))
 
 
 async def keep_running(work: Callable[[], Awaitable[object]]) -> None:
@@ -30,7 +38,7 @@ async def keep_running(work: Callable[[], Awaitable[object]]) -> None:
                 raise
             # Also when something that the work awaited was cancelled, and not the work.
             pause = _FIRST if time.monotonic() - began > _LONGEST else pause
-            log.exception("a background task failed, and is restarted in %g s", pause)
+            log.exception("%s failed, and is restarted in %g s", name_of(work), pause)
         else:
             return
         await asyncio.sleep(pause)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ async def test_a_task_that_loses_a_cancellation_does_not_keep_a_process_from_sto
     await runtime.stop_tasks()
 
     assert task.cancelled()
-    assert caplog.text.count("still running") == 2
+    assert len(re.findall(r"still running: \S+\.stubborn\n", caplog.text)) == 2
 
 
 async def test_stopping_waits_for_the_end_of_every_task(runtime: Runtime) -> None:
@@ -79,4 +80,4 @@ async def test_work_that_fails_is_logged(runtime: Runtime, caplog: pytest.LogCap
 
     await asyncio.wait([runtime.spawn(fail())])
     await asyncio.sleep(0)
-    assert "a task failed" in caplog.text
+    assert ".fail failed" in caplog.text

@@ -105,7 +105,7 @@ async def test_a_task_that_fails_is_logged_and_stops_nothing(
         runtime.spawn(work())
         await asyncio.wait([failed])
         await done.wait()
-        await until(lambda: [r for r in caplog.records if r.message == "a task failed"])
+        await until(lambda: [r for r in caplog.records if r.message.endswith(".fail failed")])
 
 
 async def test_a_process_is_ready_when_all_its_services_are_and_it_is_not_stopping(runtime: Runtime) -> None:
