@@ -101,7 +101,7 @@ class OnnxRuntimeLoader:
         if {*map(tuple, inputs)} != {*map(tuple, signature.inputs)} or {*map(tuple, outputs)} != {
             *map(tuple, signature.outputs)
         }:
-            raise InvalidValue("the graph does not take and give what its signature says")
+            raise InvalidValue("the inputs and outputs of the graph must be those of its signature")
         if signature.batch_invariant and signature.checked_on != machine.checked_on():
             invariant = graphs.batch_invariant(session, inputs)
             log.warning("checked again on %s, batch-invariant: %s", machine.checked_on(), invariant)

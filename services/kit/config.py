@@ -142,7 +142,7 @@ def _read(variable: str, value: str) -> str:
     except OSError as error:
         raise ConfigError(f"{variable}: {value} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{variable}: {value} is no text") from None
+        raise ConfigError(f"{variable}: {value} must be text in UTF-8") from None
 
 
 def of(service: str) -> type[Settings]:

@@ -177,7 +177,7 @@ class Database:
             if transaction.once:
                 transaction.once.settle(connection, result)
             if transaction.given_up:
-                raise Unavailable("nobody waits for it any more")
+                raise Unavailable("the caller no longer waits for it")
             transaction.sent = True
         transaction.committed()
         return result

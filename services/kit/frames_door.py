@@ -39,7 +39,7 @@ class FramesDoor:
                 lambda: _Caller(guarded, self._callers), self._host or None, self._wanted
             )
         except OSError:
-            raise ConfigError(f"{self._host}:{self._wanted} cannot be listened on") from None
+            raise ConfigError(f"cannot listen on {self._host}:{self._wanted}") from None
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self, grace: float) -> None:

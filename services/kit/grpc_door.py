@@ -53,7 +53,7 @@ class GrpcDoor:
                 port = server.add_insecure_port(self._address)
         except RuntimeError:
             raise ConfigError(
-                f"{self._address} cannot be listened on: another program has it, or it is no address of this machine"
+                f"cannot listen on {self._address}: another program does, or it is not an address of this machine"
             ) from None
         self._server = server
         self.address = f"{self._address.rpartition(':')[0]}:{port}"

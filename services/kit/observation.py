@@ -42,7 +42,7 @@ class ObservationDoor:
             else:
                 self.address = f"{self._host}:{self._server.sockets[0].getsockname()[1]}"
                 return
-        raise ConfigError(f"AIMASS_OBSERVE_LISTEN: {self._host}:{self._named()} cannot be listened on: {why}")
+        raise ConfigError(f"AIMASS_OBSERVE_LISTEN: cannot listen on {self._host}:{self._named()}: {why}")
 
     def _named(self) -> str:
         return str(self._ports[0]) if len(self._ports) == 1 else f"{self._ports.start}-{self._ports.stop - 1}"

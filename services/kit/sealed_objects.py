@@ -133,7 +133,7 @@ class SealedObjects:
 
     async def _box(self, tenant: str, name: str, number: int, head: bytes) -> Box:
         if self._keys is None:
-            raise FailedPrecondition(f"{name} lies sealed, and AIMASS_SECRETS_KEY is not set here")
+            raise FailedPrecondition(f"{name} is encrypted, and AIMASS_SECRETS_KEY is not set here")
         return box_of(head, await self._keys.find(tenant, number), Thing(tenant, KIND, name))
 
 

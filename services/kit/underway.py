@@ -36,7 +36,7 @@ class Underway:
             if task not in self._ended:
                 raise
             task.uncancel()
-            raise Unavailable("the service is stopping; what was said so far stays", retry_after=0.5) from None
+            raise Unavailable("the service is stopping: call again", retry_after=0.5) from None
         finally:
             self._waiting.pop(task, None)
             self._ended.discard(task)

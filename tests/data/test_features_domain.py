@@ -85,8 +85,8 @@ def test_label_and_key_must_be_there(label: str, key: str, pointer: str) -> None
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        (RowRange("carrier"), "carrier is no column of numbers"),
-        (RowRange("none"), "none is no column of numbers"),
+        (RowRange("carrier"), "must be a numeric column of the data set; carrier is not"),
+        (RowRange("none"), "must be a numeric column of the data set; none is not"),
         (RowRange("hour", 9, 1), "from must not be greater than to"),
         (RowRange("hour", float("nan"), 1), "from must not be greater than to"),
     ],

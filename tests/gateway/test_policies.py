@@ -247,7 +247,7 @@ async def test_examples_must_come_out_as_they_say(gateway: Gateway) -> None:
 
     assert seen["failed_examples"] == [{"name": "allowed", "outcome": REFUSED, "rule": "no-promotion"}]
     assert (answer.status_code, answer.json()["code"]) == (409, "failed_precondition")
-    assert answer.json()["detail"] == "policies version 1 is not what its examples say: allowed"
+    assert answer.json()["detail"] == "policies version 1 fails its examples: allowed"
     assert (await ask(gateway, key, "GET", "/v1/policies")).json()["version"] == 0
 
 

@@ -208,7 +208,7 @@ async def test_a_key_that_ends_widens_no_role_and_binds_no_key_that_does_not(gat
     bound = await ask(gateway, maker, "POST", "/v1/bindings", wanted)
     narrowed = await ask(gateway, maker, "PATCH", "/v1/roles/widening", {"description": "same"}, if_match="*")
 
-    assert {widened.json()["detail"], bound.json()["detail"]} == {"what a key gives cannot outlive it"}
+    assert {widened.json()["detail"], bound.json()["detail"]} == {"a key that expires cannot give what outlives it"}
     assert narrowed.status_code == 200
 
 

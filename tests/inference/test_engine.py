@@ -213,7 +213,7 @@ async def test_a_graph_that_is_not_what_its_signature_says_is_refused(loader: Lo
     async def read() -> bytes:
         return models.logistic(columns=5)
 
-    with pytest.raises(InvalidValue, match="the graph does not take and give what its signature says"):
+    with pytest.raises(InvalidValue, match="the inputs and outputs of the graph must be those of its signature"):
         await loader.load("acme.default.other.1", released(models.logistic()), read)
 
 

@@ -71,7 +71,9 @@ def test_a_secret_has_one_place(tmp_path: Path) -> None:
         load(Config, env)
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "is no text"), (None, "cannot be read: Is a directory")])
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"\xff\xfe", "must be text in UTF-8"), (None, "cannot be read: Is a directory")]
+)
 def test_a_secret_file_that_holds_no_secret_is_named(tmp_path: Path, content: bytes | None, said: str) -> None:
     file = tmp_path / "password"
     if content is None:

@@ -138,7 +138,7 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
 
 
 async def test_a_port_that_is_taken_stops_the_start(watched: Watched) -> None:
-    with pytest.raises(ConfigError, match="cannot be listened on"):
+    with pytest.raises(ConfigError, match="cannot listen on"):
         await ObservationDoor(f"127.0.0.1:{watched.port}", bool, bool).open()
 
 
@@ -194,7 +194,7 @@ async def test_a_start_that_fails_leaves_no_address_of_the_process_before(tmp_pa
     (tmp_path / "observed").write_text("0.0.0.0:9464\n")
     door = ObservationDoor(f"127.0.0.1:{free_port}", lambda: True, lambda: True)
     await door.open()
-    with pytest.raises(ConfigError, match="cannot be listened on"):
+    with pytest.raises(ConfigError, match="cannot listen on"):
         async with house(tmp_path, "registry", AIMASS_OBSERVE_LISTEN=f"127.0.0.1:{free_port}"):
             pass
     await door.close(0)

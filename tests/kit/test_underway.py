@@ -78,7 +78,7 @@ async def test_a_stream_that_waits_for_news_is_told_to_come_again(
     answer, took = await closed_under(door, say(channel, identity, "Spread", "0.1", "30"), 10)
 
     assert isinstance(answer, Unavailable)
-    assert (answer.detail, answer.retry_after) == ("the service is stopping; what was said so far stays", 0.5)
+    assert (answer.detail, answer.retry_after) == ("the service is stopping: call again", 0.5)
     assert took < 3
 
 
@@ -89,7 +89,7 @@ async def test_what_does_not_end_is_told_so_before_it_would_be_cut(
     answer, took = await closed_under(door, say(channel, identity, kind, word), 2)
 
     assert isinstance(answer, Unavailable)
-    assert answer.detail == "the service is stopping; what was said so far stays"
+    assert answer.detail == "the service is stopping: call again"
     assert 1 < took < 2.5
 
 

@@ -195,7 +195,11 @@ async def test_lists_are_newest_first_by_model_and_paged(running: House, job: pb
         ({"feature_set": "none"}, Code.NOT_FOUND, "there is no feature set none"),
         ({"feature_set_version": 9}, Code.UNKNOWN_VERSION, "late has no version 9"),
         ({"data_set_version": 9}, Code.UNKNOWN_VERSION, "flights has no version 9"),
-        ({"train": RowRange(column="carrier")}, Code.INVALID_VALUE, "carrier is no column of numbers of flights"),
+        (
+            {"train": RowRange(column="carrier")},
+            Code.INVALID_VALUE,
+            "must be a numeric column of flights; carrier is not",
+        ),
         ({"evaluate": RowRange(column="month")}, Code.INVALID_VALUE, "no rows in common with train"),
         ({"max_attempts": 99}, Code.INVALID_VALUE, "spec.max_attempts must lie between 1 and 10"),
         ({"lightgbm": None}, Code.INVALID_VALUE, "must name an estimator"),

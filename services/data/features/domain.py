@@ -185,7 +185,7 @@ def check_range(rows: RowRange, columns: Iterable[Column]) -> None:
     """Raises invalid_value when the range's column is missing or holds no numbers, or the range is empty or endless."""
     column = next((column for column in columns if column.name == rows.column), None)
     if column is None or column.type not in NUMBERS:
-        _refuse([Violation("/train/column", f"{rows.column} is no column of numbers of the data set")])
+        _refuse([Violation("/train/column", f"must be a numeric column of the data set; {rows.column} is not")])
     if rows.start is not None and rows.end is not None and not rows.start <= rows.end:
         _refuse([Violation("/train", "from must not be greater than to")])
     # Infinity and NaN have no word in JSON, which a fitting is kept and handed on as; an open bound is left out.

@@ -101,7 +101,7 @@ def _violations(steps: Sequence[Step], index: int, step: Step) -> Iterable[Viola
         if not _NAME.match(name):
             yield Violation(f"{at}/inputs/{number}", "must be a name: [a-z][a-z0-9_-]{0,62}")
         elif name == step.data_set:
-            yield Violation(f"{at}/inputs/{number}", "is what the step itself writes")
+            yield Violation(f"{at}/inputs/{number}", "must not be the data set that the step writes")
         elif name in step.inputs[:number]:
             yield Violation(f"{at}/inputs/{number}", "is there twice")
     for part, conditions in (("quarantine", step.quarantine), ("exclude", step.exclude)):

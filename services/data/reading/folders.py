@@ -59,7 +59,7 @@ def place(allowed: Sequence[Path], text: str) -> Place:
         begin = root.parts[1:]
         if steps[: len(begin)] == begin and len(steps) > len(begin):
             return Place(root, steps[len(begin) :])
-    raise Failure(Code.EGRESS_DENIED, "the path lies outside the folders that the operator allows")
+    raise Failure(Code.EGRESS_DENIED, "the path is outside the folders that the operator allows")
 
 
 def open_file(root: Path, steps: Parts) -> int:

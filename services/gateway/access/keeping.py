@@ -80,4 +80,4 @@ class Keeping:
         access = self._access
         within_reach(access.maker(caller), access.holds(caller).grants, key, access.keyring.would(key))
         if key.administers and not access.administers(caller):
-            raise Forbidden("keys that administer the installation are kept by those who do")
+            raise Forbidden("only administrators of the installation change keys that administer it")

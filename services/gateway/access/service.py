@@ -167,7 +167,7 @@ class AccessService:
         roles = self.named(wanted.tenant or maker.tenant, wanted.roles)
         key = grant(maker, wanted, prefix_of(secret), now, self.holds(caller).grants, roles)
         if key.administers and not self.administers(caller):
-            raise Forbidden("keys that administer the installation are made by those who do")
+            raise Forbidden("only administrators of the installation create keys that administer it")
         new = await asyncio.to_thread(self.sealed, NewKey(key, secret), self.signing_secret(key.api_key))
         kept = digest(self.pepper, secret)
         made = await self._store.create_key(new, kept, events.key_changed(new.key, now), once)

@@ -40,7 +40,9 @@ class Shredding:
         if name in (DEFAULT, SYSTEM):
             raise FailedPrecondition(f"{name} is needed by the installation")
         if self._keys is None:
-            raise FailedPrecondition("blobs lie plain: AIMASS_SECRETS_KEY is not set, and nothing would be destroyed")
+            raise FailedPrecondition(
+                "blobs are stored in plain: AIMASS_SECRETS_KEY is not set, and nothing would be destroyed"
+            )
         now = self._now()
         # Marked first: from now on it cannot be undeleted, and `Remains` goes on after a crash.
         tenant = await self._store.shred_tenant(name, etag, now, lambda t: events.tenant_changed(t, now))
@@ -60,7 +62,9 @@ class Shredding:
     async def _kept(self, caller: Principal, name: str) -> TenantKeys:
         await self._access.tenant(caller, name)
         if self._keys is None:
-            raise FailedPrecondition("blobs lie plain: AIMASS_SECRETS_KEY is not set, so there are no keys of tenants")
+            raise FailedPrecondition(
+                "blobs are stored in plain: AIMASS_SECRETS_KEY is not set, so there are no tenant keys"
+            )
         return self._keys
 
 

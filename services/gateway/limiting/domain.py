@@ -77,7 +77,7 @@ def settled(old: Rule | None, new: Rule, etag: str) -> Rule:
     """The limit after it was set; the old one if it says that already. Raises forbidden, etag_required, _mismatch."""
     if old is None or old.delete_time:
         if etag:
-            raise Failure(Code.ETAG_MISMATCH, f"there is no limit {new.limit} that If-Match could be about")
+            raise Failure(Code.ETAG_MISMATCH, f"there is no limit {new.limit}, so If-Match cannot match")
         return new if old is None else replace(new, generation=old.generation + 1)
     _may(old, new.imposed)
     if old.terms == new.terms and old.imposed == new.imposed and etag in ("", "*", str(old.generation)):

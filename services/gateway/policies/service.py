@@ -204,7 +204,7 @@ class Policies:
         version, now = await self.version(caller, number), self._now()
         if wrong := failed(version, now):
             names = ", ".join(one.example.name for one in wrong)
-            raise FailedPrecondition(f"policies version {number} is not what its examples say: {names}")
+            raise FailedPrecondition(f"policies version {number} fails its examples: {names}")
         if rule := await asyncio.to_thread(locking, version.rules, self._activation(caller, now)):
             raise FailedPrecondition(f"the rule {rule} would refuse you to activate another version")
         wanted = Active(version.tenant, number, caller.id, now)

@@ -159,11 +159,11 @@ class Roles:
         self._hand_out(caller, Grant(role.permissions, binding.projects, binding.objects))
         ends = self._holders.holds(caller).ends
         if ends and (found.ends is None or found.ends > ends):
-            raise Forbidden("what a key gives cannot outlive it")
+            raise Forbidden("a key that expires cannot give what outlives it")
 
     def _widen(self, caller: Principal, more: tuple[str, ...]) -> None:
         if more and self._holders.holds(caller).ends:
-            raise Forbidden("what a key gives cannot outlive it")
+            raise Forbidden("a key that expires cannot give what outlives it")
         self._hand_out(caller, Grant(more))
 
     def _hand_out(self, caller: Principal, wanted: Grant) -> None:

@@ -27,7 +27,7 @@ class TritonPythonModel:
         self._single = {node.name for node in self._session.get_inputs() if not node.shape}
         signature = [_specs(self._session.get_inputs()), _specs(self._session.get_outputs())]
         if signature != json.loads(config["parameters"]["signature"]["string_value"]):
-            raise triton.TritonModelException("the graph does not take and give what its signature says")
+            raise triton.TritonModelException("the inputs and outputs of the graph must be those of its signature")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """An answer for each request, in their order."""

@@ -202,7 +202,9 @@ def check_files(files: Sequence[File]) -> None:
 def check_serving(model: str, serving: Mapping[str, Any]) -> None:
     """Raises invalid_value for what nobody would run."""
     if serving.get("smaller_model") == model:
-        raise InvalidValue(f"{model} is no smaller model than itself", [Violation("/serving/smaller_model", "another")])
+        raise InvalidValue(
+            f"{model} cannot be its own smaller model", [Violation("/serving/smaller_model", "must name another model")]
+        )
     for name, value in serving.items():
         if name in SERVING and not (isinstance(value, int) and 0 <= value <= SERVING[name]):
             place = [Violation(f"/serving/{name}", f"must be between 0 and {SERVING[name]}")]

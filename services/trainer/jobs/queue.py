@@ -132,5 +132,5 @@ class Queue:
         except Unavailable:
             raise  # the worker says it again
         except (Failure, ValueError, KeyError, TypeError, StopIteration):
-            raise InvalidValue(f"{digest} is no manifest") from None
+            raise InvalidValue(f"{digest} is not a manifest") from None
         return Package(digest, files, *what, text)

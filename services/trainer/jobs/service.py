@@ -85,5 +85,7 @@ def _check_columns(spec: JobSpec, inputs: domain.Inputs, columns: dict[str, str]
             raise FailedPrecondition(f"{inputs.data_set} holds another type in {name} than {spec.feature_set} takes")
     for what, rows in (("train", spec.train), ("evaluate", spec.evaluate)):
         if columns.get(rows.column) not in _NUMBERS:
-            rule = Violation(f"/spec/{what}/column", f"{rows.column} is no column of numbers of {inputs.data_set}")
+            rule = Violation(
+                f"/spec/{what}/column", f"must be a numeric column of {inputs.data_set}; {rows.column} is not"
+            )
             raise InvalidValue(rule.rule, [rule])
