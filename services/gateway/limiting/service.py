@@ -9,7 +9,6 @@ from services.gateway.limiting import domain, events
 from services.gateway.limiting.book import Limitbook
 from services.gateway.limiting.domain import Rule, Terms
 from services.gateway.limiting.store import LimitStore
-from services.kit import pages
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure, Forbidden, InvalidValue, NotFound, Violation
 from services.kit.pages import Page
@@ -68,10 +67,7 @@ class Limiting:
 
     async def list(self, caller: Principal, tenant: str, page_size: int, page_token: str) -> Page[Rule]:
         """By name. Raises not_found."""
-        size, last = pages.size(page_size), pages.after(page_token, str)
-        whose = await self._whose(caller, tenant)
-        found = await self._store.rules(whose, str(last[0]) if last else "", size + 1)
-        return pages.cut(found, size, lambda rule: (rule.limit,))
+        return await self._store.rules(await self._whose(caller, tenant), page_size, page_token)
 
     async def delete(self, caller: Principal, name: str, tenant: str, etag: str) -> Rule:
         """Raises not_found, forbidden, etag_mismatch."""

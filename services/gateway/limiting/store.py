@@ -18,6 +18,8 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, UtcDateTime, scoped, within
 from services.kit.errors import NotFound
+from services.kit.listing import listed
+from services.kit.pages import Page
 from services.kit.statements import revision_of
 
 _rule = scoped(
@@ -67,12 +69,11 @@ class LimitStore:
             raise NotFound(f"there is no limit {name}")
         return found
 
-    async def rules(self, tenant: str, after: str, limit: int) -> list[Rule]:
+    async def rules(self, tenant: str, page_size: int, page_token: str) -> Page[Rule]:
         """By name, those that are not deleted."""
-        here = _live(tenant) & (_rule.c.rate_rule > after)
-        query = select(_rule).where(here).order_by(_rule.c.rate_rule).limit(limit)
+        query = select(_rule).where(_live(tenant))
         with tenancy.of(tenant):
-            return await self._db.read(lambda connection: [_as_rule(row) for row in connection.execute(query)])
+            return await listed(self._db, query, _rule.c.rate_rule, _as_rule, page_size, page_token)
 
     async def change(self, tenant: str, name: str, change: Change, tell: Tell) -> Rule:
         """Raises what `change` raises; says nothing of one that stays as it is."""

@@ -172,9 +172,7 @@ class Policies:
 
     async def versions(self, caller: Principal, page_size: int, page_token: str) -> Page[Version]:
         """Newest first."""
-        size, last = pages.size(page_size), pages.after(page_token, int)
-        found = await self._store.versions(caller.scope.tenant, int(last[0]) if last else None, size + 1)
-        return pages.cut(found, size, lambda version: (version.version,))
+        return await self._store.versions(caller.scope.tenant, page_size, page_token)
 
     async def active(self, caller: Principal) -> Active:
         """Which version counts."""
@@ -195,9 +193,7 @@ class Policies:
 
     async def decisions(self, caller: Principal, page_size: int, page_token: str) -> Page[Decision]:
         """Newest first."""
-        size, last = pages.size(page_size), pages.after(page_token, str)
-        found = await self._decisions.newest(caller.scope.tenant, str(last[0]) if last else "", size + 1)
-        return pages.cut(found, size, lambda decision: (decision.decision,))
+        return await self._decisions.page(caller.scope.tenant, page_size, page_token)
 
     async def activate(self, caller: Principal, number: int, etag: str) -> Active:
         """Raises not_found, failed_precondition, etag_mismatch."""

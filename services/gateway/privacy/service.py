@@ -10,7 +10,6 @@ from services.gateway.following import Following
 from services.gateway.privacy import domain, events
 from services.gateway.privacy.domain import PrivacyFilter
 from services.gateway.privacy.store import PrivacyStore
-from services.kit import pages
 from services.kit.auth import Principal
 from services.kit.db import Once
 from services.kit.pages import Page
@@ -45,9 +44,7 @@ class PrivacyService:
 
     async def list(self, caller: Principal, page_size: int, page_token: str, deleted: bool) -> Page[PrivacyFilter]:
         """By name."""
-        size, last = pages.size(page_size), pages.after(page_token, str)
-        found = await self._store.page(caller.scope.tenant, str(last[0]) if last else "", size + 1, deleted)
-        return pages.cut(found, size, lambda one: (one.privacy_filter,))
+        return await self._store.page(caller.scope.tenant, page_size, page_token, deleted)
 
     async def update(self, caller: Principal, name: str, change: dict[str, Any], etag: str) -> PrivacyFilter:
         """Raises not_found, etag_mismatch, invalid_value, pattern_unsupported."""

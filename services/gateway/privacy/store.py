@@ -19,6 +19,8 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, NotFound
+from services.kit.listing import listed
+from services.kit.pages import Page
 from services.kit.statements import revision_of
 
 _filter = scoped(
@@ -79,13 +81,13 @@ class PrivacyStore:
         """Raises not_found; a deleted one is found."""
         return await self._db.read(lambda connection: _find(connection, tenant, name))
 
-    async def page(self, tenant: str, after: str, limit: int, deleted: bool) -> list[PrivacyFilter]:
+    async def page(self, tenant: str, page_size: int, page_token: str, deleted: bool) -> Page[PrivacyFilter]:
         """By name."""
-        here = within(_filter, Scope(tenant)) & (_filter.c.privacy_filter > after)
+        here = within(_filter, Scope(tenant))
         if not deleted:
             here &= _filter.c.delete_time.is_(None)
-        query = select(_filter).where(here).order_by(_filter.c.privacy_filter).limit(limit)
-        return await self._db.read(lambda connection: [_of(row) for row in connection.execute(query)])
+        query = select(_filter).where(here)
+        return await listed(self._db, query, _filter.c.privacy_filter, _of, page_size, page_token)
 
     async def change(self, tenant: str, name: str, change: Change, tell: Tell) -> PrivacyFilter:
         """Raises not_found, what `change` raises, limit_exceeded; says nothing of one that stays as it is."""

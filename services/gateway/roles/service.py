@@ -113,9 +113,7 @@ class Roles:
 
     async def bindings(self, caller: Principal, page_size: int, page_token: str, show_deleted: bool) -> Page[Binding]:
         """By name."""
-        size, last = pages.size(page_size), pages.after(page_token, str)
-        found = await self._store.bindings(caller.scope.tenant, str(last[0]) if last else "", size + 1, show_deleted)
-        return pages.cut(found, size, lambda binding: (binding.binding,))
+        return await self._store.bindings(caller.scope.tenant, page_size, page_token, show_deleted)
 
     async def unbind(self, caller: Principal, name: str, etag: str) -> Binding:
         """Takes the role back. Raises not_found, etag_mismatch."""

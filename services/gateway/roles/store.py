@@ -18,6 +18,8 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
+from services.kit.listing import listed
+from services.kit.pages import Page
 from services.kit.statements import revision_of
 
 _role = scoped(
@@ -128,13 +130,13 @@ class RoleStore:
         """Raises not_found; a deleted one is found."""
         return await self._db.read(lambda connection: _find_binding(connection, tenant, name))
 
-    async def bindings(self, tenant: str, after: str, limit: int, deleted: bool) -> list[Binding]:
+    async def bindings(self, tenant: str, page_size: int, page_token: str, deleted: bool) -> Page[Binding]:
         """By name."""
-        here = within(_binding, Scope(tenant)) & (_binding.c.binding > after)
+        here = within(_binding, Scope(tenant))
         if not deleted:
             here &= _binding.c.delete_time.is_(None)
-        query = select(_binding).where(here).order_by(_binding.c.binding).limit(limit)
-        return await self._db.read(lambda connection: [_as_binding(row) for row in connection.execute(query)])
+        query = select(_binding).where(here)
+        return await listed(self._db, query, _binding.c.binding, _as_binding, page_size, page_token)
 
     async def change_binding(
         self, tenant: str, name: str, now: datetime, change: Callable[[Binding], Binding], tell: BindingTell

@@ -24,6 +24,8 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, database_clock, within
 from services.kit.errors import AlreadyExists, NotFound
+from services.kit.listing import listed
+from services.kit.pages import Page
 from services.kit.statements import revision_of
 
 _REVISION = revision_of(quota)
@@ -85,11 +87,10 @@ class Quotas:
         with tenancy.everybody():
             return await self._db.run(work, once)
 
-    async def prices(self, after: int, limit: int) -> list[PriceList]:
-        """Lists of prices by version, behind one."""
-        query = select(price_list).where(price_list.c.version > after).order_by(price_list.c.version).limit(limit)
+    async def prices(self, page_size: int, page_token: str) -> Page[PriceList]:
+        """Lists of prices by version."""
         with tenancy.everybody():
-            return await self._db.read(lambda c: [as_prices(row) for row in c.execute(query)])
+            return await listed(self._db, select(price_list), price_list.c.version, as_prices, page_size, page_token)
 
     async def list(self, tenant: str, after: str, limit: int, deleted: bool) -> list[Standing]:
         """By name."""

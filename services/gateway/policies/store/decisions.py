@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import JSON, Column, Integer, String, delete, insert, select
+from sqlalchemy import JSON, Column, Integer, Select, String, delete, insert, select
 from sqlalchemy.engine import Connection, Row
 
 from services.gateway.database import schema
@@ -13,6 +13,8 @@ from services.kit import tenancy
 from services.kit.auth import Scope
 from services.kit.db import Database, scoped, within
 from services.kit.errors import NotFound
+from services.kit.listing import listed
+from services.kit.pages import Page
 
 KEPT = 1000  # of a tenant
 _decision = scoped(
@@ -50,21 +52,27 @@ class DecisionStore:
         with tenancy.everybody():
             await self._db.run(work)
 
-    async def newest(self, tenant: str, before: str = "", limit: int = KEPT) -> list[Decision]:
-        """Newest first."""
-        here = within(_decision, Scope(tenant))
-        if before:
-            here &= _decision.c.decision < before
-        query = select(_decision).where(here).order_by(_decision.c.decision.desc()).limit(limit)
+    async def newest(self, tenant: str) -> list[Decision]:
+        """All that are kept, newest first."""
+        query = _of_tenant(tenant).order_by(_decision.c.decision.desc()).limit(KEPT)
         return await self._db.read(lambda connection: [_as_decision(row) for row in connection.execute(query)])
+
+    async def page(self, tenant: str, page_size: int, page_token: str) -> Page[Decision]:
+        """Newest first."""
+        query, key = _of_tenant(tenant), _decision.c.decision
+        return await listed(self._db, query, key, _as_decision, page_size, page_token, newest_first=True)
 
     async def one(self, tenant: str, decision: str) -> Decision:
         """Raises not_found."""
-        query = select(_decision).where(within(_decision, Scope(tenant)) & (_decision.c.decision == decision))
+        query = _of_tenant(tenant).where(_decision.c.decision == decision)
         row = await self._db.read(lambda connection: connection.execute(query).first())
         if row is None:
             raise NotFound(f"there is no decision {decision[:64]}")
         return _as_decision(row)
+
+
+def _of_tenant(tenant: str) -> Select[Any]:
+    return select(_decision).where(within(_decision, Scope(tenant)))
 
 
 def _row(decision: Decision) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import Code, FailedPrecondition, Failure, NotFound
+from services.kit.listing import listed
+from services.kit.pages import Page
 from services.kit.statements import revision_of
 
 _MOST = 10_000  # versions of a tenant
@@ -95,13 +97,10 @@ class PolicyStore:
         """Raises not_found."""
         return await self._db.read(lambda connection: _find(connection, tenant, number))
 
-    async def versions(self, tenant: str, before: int | None, limit: int) -> list[Version]:
+    async def versions(self, tenant: str, page_size: int, page_token: str) -> Page[Version]:
         """Newest first."""
-        here = within(_version, Scope(tenant))
-        if before is not None:
-            here &= _version.c.version < before
-        query = select(_version).where(here).order_by(_version.c.version.desc()).limit(limit)
-        return await self._db.read(lambda connection: [_as_version(row) for row in connection.execute(query)])
+        query, key = select(_version).where(within(_version, Scope(tenant))), _version.c.version
+        return await listed(self._db, query, key, _as_version, page_size, page_token, newest_first=True)
 
     async def active(self, tenant: str) -> Active:
         """Which version counts."""
