@@ -12,7 +12,7 @@ from aimass.v1 import features_pb2 as pb
 from aimass.v1 import operations_pb2 as opb
 from aimass.v1.features_pb2_grpc import FeatureSetsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
-from services.data.features.domain import Fit, Fitted, fitted
+from services.data.features.domain import Fit, Fitted
 from services.data.features.service import FeatureSets
 from services.data.features.store import Store
 from services.kit.errors import Code, Failure
@@ -201,10 +201,9 @@ async def test_a_fitting_that_has_ended_cannot_be_cancelled_or_ended_again(home:
     store = Store(database)
     await store.give_up(SCOPE, fit, Failure(Code.INTERNAL, "late"))
 
-    def decide(before: Any) -> Any:
-        return (*fitted(before, fit, Fitted(1, (), "sha256:0", 1), now), [], None)
-
-    await store.finish(SCOPE, fit, 1, decide, lambda connection, version: None)
+    await store.finish(
+        SCOPE, fit, Fitted(1, (), "sha256:0", 1), now, lambda connection, after, version: pb.FeatureSet()
+    )
     assert cancelled.state == opb.OPERATION_STATE_SUCCEEDED
     assert await stub(home).GetFeatureSet(pb.GetFeatureSetRequest(feature_set="busy")) == found
     assert await store.unfinished() == []

@@ -11,6 +11,7 @@ from aimass.v1 import features_pb2, operations_pb2
 from aimass.v1.features_pb2_grpc import FeatureSetsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from services.data.database import schema
+from services.data.features.domain import Fitted
 from services.data.features.store import Store
 from services.kit.db import Database
 from services.kit.errors import Code, Failure, Internal
@@ -138,9 +139,10 @@ async def test_a_fitting_is_ended_by_nobody_who_stood_still_too_long(running: Ho
     ((scope, fit),) = await store.unfinished()
 
     def never(*_: object) -> NoReturn:
-        raise AssertionError("nothing is decided for who is too late")
+        raise AssertionError("nothing happens for who is too late")
 
-    for end in (store.give_up(scope, fit, Internal("the child failed")), store.finish(scope, fit, 1, never, never)):
+    late = store.finish(scope, fit, Fitted(1, (), "sha256:0", 1), running.runtime.now(), never)
+    for end in (store.give_up(scope, fit, Internal("the child failed")), late):
         with pytest.raises(Failure) as caught:
             await end
         assert caught.value.code is Code.FENCE_STALE

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.data.datasets.domain import Location
@@ -71,9 +71,7 @@ class Queries:
             if name in checked.tables:
                 read[name] = location
         most = min(max_rows or _ROWS, _MOST_ROWS)
-        limits = process.Limits(
-            min(self._limits.seconds, max(seconds - 1, 1)), self._limits.memory_mib, self._limits.files
-        )
+        limits = replace(self._limits, seconds=min(self._limits.seconds, max(seconds - 1, 1)))
         async with self._free, contextlib.AsyncExitStack() as stack:
             local = {
                 name: await stack.enter_async_context(self._data_sets.local(scope, location))

@@ -9,13 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import Message
 from pydantic import TypeAdapter
 from sqlalchemy.engine import Connection
 
 from services.data.database import schema
 from services.data.datasets.domain import LineageNode
 from services.data.datasets.service import DataSets
-from services.data.features import domain, events
+from services.data.features import events
 from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit, Fitted
 from services.data.features.store import Store
 from services.data.features.wire import version_to_wire
@@ -77,13 +78,13 @@ class FittingRunner(LeasedWork[Fit]):
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _finish(self, scope: Scope, fit: Fit, what: Fitted) -> None:
-        def decide(found: FeatureSet) -> Any:
-            after, version = domain.fitted(found, fit, what, self._now())
-            return after, version, [events.fitted(scope, after, version, self._now())], version_to_wire(version)
+        now = self._now()
 
-        def also(connection: Connection, version: FeatureSetVersion) -> None:
+        def effects(connection: Connection, after: FeatureSet, version: FeatureSetVersion) -> Message:
             parents = [LineageNode("data_set", version.data_set, version.data_set_version)]
             child = LineageNode("feature_set", version.feature_set, version.version)
             self._data_sets.link(connection, scope, parents, child)
+            schema.outbox.add(connection, [events.fitted(scope, after, version, now)])
+            return version_to_wire(version)
 
-        await self._store.finish(scope, fit, what.size, decide, also)
+        await self._store.finish(scope, fit, what, now, effects)

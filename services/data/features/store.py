@@ -1,8 +1,10 @@
 """Where feature sets, their versions and fittings under way are kept."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
+from google.protobuf.message import Message
 from pydantic import TypeAdapter
 from sqlalchemy import (
     JSON,
@@ -22,11 +24,10 @@ from sqlalchemy.engine import Connection, Row
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
-from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit
+from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit, Fitted, fitted
 from services.data.metering import service as metering
 from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget
 from services.kit.auth import Scope
-from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
 from services.kit.errors import AlreadyExists, Code, Failure, NotFound
 from services.kit.listing import listed
@@ -69,8 +70,8 @@ feature_set_fit = scoped(
 _SET, _VERSION, _FIT = TypeAdapter(FeatureSet), TypeAdapter(FeatureSetVersion), TypeAdapter(Fit)
 _DIGEST = feature_set_version.c.definition["digest"].as_string()
 Change = Callable[[FeatureSet], FeatureSet]
-Finish = Callable[[FeatureSet], tuple[FeatureSet, FeatureSetVersion, Iterable[Event], Any]]
-Also = Callable[[Connection, FeatureSetVersion], None]
+# What goes with a new version, in its transaction; returns what the operation ends with.
+Effects = Callable[[Connection, FeatureSet, FeatureSetVersion], Message]
 # Asked every other second: made once.
 _UNFINISHED = select(feature_set_fit).order_by(feature_set_fit.c.operation)
 
@@ -165,26 +166,22 @@ class Store:
         rows = await self._db.read(lambda connection: connection.execute(query).all())
         return {Scope(tenant, project): int(size or 0) for tenant, project, size in rows}
 
-    async def finish(self, scope: Scope, fit: Fit, size: int, decide: Finish, also: Also) -> None:
-        """Ends a fitting once, with its version, event, operation and what `also` writes in one transaction.
+    async def finish(self, scope: Scope, fit: Fit, what: Fitted, now: datetime, effects: Effects) -> None:
+        """Ends a fitting once: version, effects and the end of its operation in one transaction.
 
-        `size`: bytes of its graph.
-
-        Raises fence_stale when another process does it by now.
+        Raises fence_stale when another process does it by now, failed_precondition for a deleted feature set.
         """
 
         def work(connection: Connection) -> None:
             schema.tenure.check(connection, fit.operation)
             if not connection.execute(delete(feature_set_fit).where(_fit_is(scope, fit.operation))).rowcount:
                 return
-            after, version, events, response = decide(_get(connection, scope, fit.feature_set, deleted=True))
+            after, version = fitted(_get(connection, scope, fit.feature_set, deleted=True), fit, what, now)
             _save(connection, scope, after)
             row = {"feature_set": version.feature_set, "version": version.version, "operation": fit.operation}
-            row |= {"definition": _VERSION.dump_python(version, mode="json"), "size": size}
+            row |= {"definition": _VERSION.dump_python(version, mode="json"), "size": what.size}
             connection.execute(insert(feature_set_version).values(**scope._asdict(), **row))
-            also(connection, version)
-            schema.outbox.add(connection, events)
-            schema.operations.end(connection, scope, fit.operation, response)
+            schema.operations.end(connection, scope, fit.operation, effects(connection, after, version))
 
         await self._db.run(work)
 

@@ -6,7 +6,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from aimass.v1 import artifacts_pb2, uploads_pb2
 from services.kit.rpc import Call
-from services.kit.timestamps import to_wire as stamp
+from services.kit.timestamps import to_wire
 from services.registry.artifacts.domain import Upload
 from services.registry.artifacts.service import Artifacts
 
@@ -18,17 +18,17 @@ class ArtifactsApi:
         self._artifacts = artifacts
 
     async def CreateArtifactUpload(self, request: uploads_pb2.CreateUploadRequest, call: Call) -> uploads_pb2.Upload:
-        return to_wire(await self._artifacts.begin(call.scope, call.once(to_wire)))
+        return upload_to_wire(await self._artifacts.begin(call.scope, call.once(upload_to_wire)))
 
     async def GetArtifactUpload(self, request: uploads_pb2.GetUploadRequest, call: Call) -> uploads_pb2.Upload:
-        return to_wire(await self._artifacts.status(call.scope, request.upload))
+        return upload_to_wire(await self._artifacts.status(call.scope, request.upload))
 
     async def WriteArtifactUpload(self, request: uploads_pb2.WriteUploadRequest, call: Call) -> uploads_pb2.Upload:
         data = request.body.data
-        return to_wire(await self._artifacts.write(call.scope, request.upload, request.offset, data))
+        return upload_to_wire(await self._artifacts.write(call.scope, request.upload, request.offset, data))
 
     async def CommitArtifactUpload(self, request: uploads_pb2.CommitUploadRequest, call: Call) -> uploads_pb2.Upload:
-        return to_wire(await self._artifacts.commit(call.scope, request.upload, request.digest))
+        return upload_to_wire(await self._artifacts.commit(call.scope, request.upload, request.digest))
 
     async def DownloadArtifact(
         self, request: artifacts_pb2.DownloadArtifactRequest, call: Call
@@ -37,7 +37,7 @@ class ArtifactsApi:
             yield HttpBody(content_type="application/octet-stream", data=piece)
 
 
-def to_wire(upload: Upload) -> uploads_pb2.Upload:
+def upload_to_wire(upload: Upload) -> uploads_pb2.Upload:
     """An upload as callers see it."""
     state = uploads_pb2.UPLOAD_STATE_COMMITTED if upload.digest else uploads_pb2.UPLOAD_STATE_OPEN
     return uploads_pb2.Upload(
@@ -45,5 +45,5 @@ def to_wire(upload: Upload) -> uploads_pb2.Upload:
         state=state,
         committed_size=upload.size,
         digest=upload.digest,
-        create_time=stamp(upload.create_time),
+        create_time=to_wire(upload.create_time),
     )

@@ -2,7 +2,7 @@
 
 from aimass.v1 import models_pb2 as pb
 from aimass.v1.artifacts_pb2 import ArtifactFile
-from services.kit.timestamps import to_wire as stamp
+from services.kit.timestamps import to_wire
 from services.registry.models.domain import File, Model, Stage, Version
 
 _STAGES = {
@@ -20,9 +20,9 @@ def model_to_wire(model: Model) -> pb.Model:
         description=model.description,
         latest_version=model.latest_version,
         etag=model.etag,
-        create_time=stamp(model.create_time),
-        update_time=stamp(model.update_time),
-        delete_time=stamp(model.delete_time),
+        create_time=to_wire(model.create_time),
+        update_time=to_wire(model.update_time),
+        delete_time=to_wire(model.delete_time),
     )
 
 
@@ -46,8 +46,8 @@ def version_to_wire(version: Version) -> pb.ModelVersion:
         serving=pb.ServingSettings(**made_of.serving) if made_of.serving else None,
         labels=made_of.labels,
         etag=version.etag,
-        create_time=stamp(version.create_time),
-        delete_time=stamp(version.delete_time),
+        create_time=to_wire(version.create_time),
+        delete_time=to_wire(version.delete_time),
     )
 
 

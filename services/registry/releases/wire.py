@@ -6,7 +6,7 @@ from typing import Any
 from aimass.v1 import releases_pb2 as pb
 from aimass.v1.models_pb2 import ServingSettings, Signature
 from services.kit.errors import InvalidValue, Violation
-from services.kit.timestamps import to_wire as stamp
+from services.kit.timestamps import to_wire
 from services.registry.releases.domain import Release, Released, State
 from services.registry.releases.traffic import Rule, Share, Sticky
 
@@ -29,7 +29,7 @@ def release_to_wire(release: Release) -> pb.Release:
         serving=_released(release.serving),
         previous=_released(release.previous),
         reason=release.reason,
-        update_time=stamp(release.update_time),
+        update_time=to_wire(release.update_time),
         etag=release.etag,
         operation=release.operation,
         traffic=traffic_to_wire(release),
@@ -44,7 +44,7 @@ def traffic_to_wire(release: Release) -> pb.Traffic:
         model=release.model,
         rules=[_rule_to_wire(rule) for rule in traffic.rules],
         balancing=pb.Balancing.Value(_BALANCING + (traffic.balancing.upper() or "UNSPECIFIED")),
-        update_time=stamp(traffic.update_time),
+        update_time=to_wire(traffic.update_time),
         etag=traffic.etag,
     )
 
