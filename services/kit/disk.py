@@ -48,6 +48,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def replace(path: Path, data: bytes | bytearray) -> None:
+    """Writes a file durably and atomically: it is the old one or the new one at any time. One writer at a time."""
+    passing = path.with_name(f"{path.name}.new")
+    passing.write_bytes(data)
+    sync(passing)
+    passing.rename(path)
+    sync(path.parent)
+
+
 def clear(folder: Path) -> None:
     """Removes a folder with its content, while others may be removing it as well; a missing one is no error."""
     for _ in range(_TRIES):

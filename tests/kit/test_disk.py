@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.kit.blobs import FolderBlobs
-from services.kit.disk import clear, locked, on_disk, sync
+from services.kit.disk import clear, locked, on_disk, replace, sync
 from services.kit.errors import Code, Failure
 
 
@@ -31,6 +31,25 @@ def test_another_trouble_stays_what_it_is(number: int) -> None:
         raise OSError(number, "no")
 
     assert caught.value.errno == number
+
+
+def test_a_file_that_is_replaced_is_the_old_one_until_the_new_one_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "no")
+
+    file = tmp_path / "note"
+    replace(file, b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(OSError, match="no"):
+            replace(file, b"new")
+    assert file.read_bytes() == b"old"
+
+    replace(file, b"new")
+    assert file.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_what_is_synced_or_locked_is_not_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

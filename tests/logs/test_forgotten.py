@@ -161,7 +161,7 @@ async def test_a_pass_that_was_broken_off_is_made_again(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="away"):
         await Forgotten(tmp_path / "forgotten", ingest, fails).forget(["gone"])
-    (tmp_path / "records" / "00000000000000000000.new").write_bytes(b"half of a file")
+    (tmp_path / "records" / "00000000000000000000.seg.new").write_bytes(b"half of a file")
 
     again = Forgotten(tmp_path / "forgotten", ingest, nothing)
     await again.forget(["gone"])

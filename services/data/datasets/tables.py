@@ -5,7 +5,6 @@ does not know of (a crash came between) is taken over by its own run or undone b
 """
 
 import contextlib
-import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -23,7 +22,7 @@ from services.data.datasets.threads import FileThreads
 from services.data.schema import Column
 from services.kit.adapters import Storage
 from services.kit.auth import Scope
-from services.kit.disk import sync
+from services.kit.disk import replace, sync
 from services.kit.errors import Code, Failure
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
@@ -117,7 +116,7 @@ class FolderTables:
 
     async def keep(self, scope: Scope, new: NewVersion) -> NewVersion:
         folder = self._run_folder(scope, new.data_set, new.run)
-        await self._run(_keep, folder, new)
+        await self._run(replace, folder / _MANIFEST, manifest(new))
         return new
 
     async def recall(self, scope: Scope, data_set: str, run: str) -> NewVersion | None:
@@ -167,14 +166,6 @@ def open_tables(storage: Storage, folder: Path) -> Tables:
 
     objects = SealedObjects(storage.bucket, storage.keys)
     return S3Tables(storage.bucket, objects, storage.mirrors, storage.passing / "tables")
-
-
-def _keep(folder: Path, new: NewVersion) -> None:
-    passing = folder / f"{_MANIFEST}.new"
-    passing.write_bytes(manifest(new))
-    sync(passing)
-    os.replace(passing, folder / _MANIFEST)
-    sync(folder)
 
 
 def _recall(folder: Path) -> NewVersion | None:

@@ -6,7 +6,6 @@ tenants that are done; a pass that was interrupted is repeated.
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from services.kit.disk import sync
+from services.kit.disk import replace
 from services.logs.encoding import repack, unpack
 from services.logs.ingest import sealing
 from services.logs.ingest.service import Ingest
@@ -56,14 +55,7 @@ class Forgotten:
         if failed:
             raise failed
         self._done |= new
-        await asyncio.to_thread(self._write)
-
-    def _write(self) -> None:
-        passing = self._note.with_suffix(".new")
-        passing.write_bytes(orjson.dumps(sorted(self._done)))
-        sync(passing)
-        os.replace(passing, self._note)
-        sync(self._note.parent)
+        await asyncio.to_thread(replace, self._note, orjson.dumps(sorted(self._done)))
 
 
 def without(tenants: Collection[str], block: bytes) -> bytes | None:

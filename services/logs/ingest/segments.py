@@ -17,7 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from services.kit.disk import sync
+from services.kit.disk import replace, sync
 
 log = logging.getLogger(__name__)
 _MAGIC = b"AML1"
@@ -194,15 +194,12 @@ class Segments:
         changed = [(one.at.offset, block) for one in found if (block := change(one.block)) is not None]
         if not changed:
             return False
-        data, aside = bytearray(path.read_bytes()), path.with_suffix(".new")
+        data = bytearray(path.read_bytes())
         for at, block in changed:
             header = bytes(data[at : at + _CHECKED])
             frame = header + zlib.crc32(block, zlib.crc32(header)).to_bytes(4, "little") + block
             data[at : at + len(frame)] = frame
-        aside.write_bytes(data)
-        sync(aside)
-        os.replace(aside, path)
-        sync(self._folder)
+        replace(path, data)
         return True
 
     def _report(self, segment: int, damage: Damage) -> None:

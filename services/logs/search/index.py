@@ -4,7 +4,6 @@ It is derived from the segments and can be rebuilt from them, so losing it loses
 which it has their records; those after it are added again after a crash, and each is in it once.
 """
 
-import os
 import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 import orjson
 
 from services.kit.auth import Scope
-from services.kit.disk import clear, sync
+from services.kit.disk import clear, replace, sync
 from services.logs.domain import Record
 from services.logs.encoding import loads
 from services.logs.search.buckets import Bucket, counted, total
@@ -117,12 +116,7 @@ class Index:
         """Makes what was added durable and visible, and stores the position that it goes up to."""
         if self._writer is not None:
             self._writer.commit()
-        passing = self._position.with_suffix(".new")
-        with open(passing, "wb") as file:
-            file.write(orjson.dumps(list(position)))
-            file.flush()
-            os.fsync(file.fileno())
-        passing.rename(self._position)
+        replace(self._position, orjson.dumps(list(position)))
         self._index.reload()
         self._searcher = self._index.searcher()
 
