@@ -56,6 +56,7 @@ class RoleStore:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.recall = db.recall
 
     async def everything(self) -> tuple[list[Role], list[Binding]]:
         """All roles and bindings, also those that are deleted."""
@@ -71,10 +72,6 @@ class RoleStore:
         """Other numbers whenever a role or a binding has changed."""
         with tenancy.everybody():
             return await self._db.read(_REVISION)
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
-        await self._db.recall(once)
 
     async def create_role(self, role: Role, event: Event, once: Once | None) -> Role:
         """Raises already_exists, also for a deleted one."""

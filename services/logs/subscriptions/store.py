@@ -119,10 +119,7 @@ class Store:
 
     def __init__(self, db: Database, watched: Watched | None = None) -> None:
         self._db, self._watched = db, watched or Watched()
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay for a repeated call, before checks that may by now have another result."""
-        await self._db.recall(once)
+        self.recall = db.recall
 
     async def create(self, scope: Scope, made: Created, secret: bytes, once: Once | None) -> Created:
         """Raises already_exists, also for a deleted one."""

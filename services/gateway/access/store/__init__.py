@@ -44,6 +44,7 @@ class AccessStore:
     def __init__(self, db: Database) -> None:
         self._db = db
         self.near = db.near
+        self.recall = db.recall
 
     async def everything(self) -> tuple[list[Tenant], list[Stored]]:
         """All tenants and all keys with their digests: what a gateway holds in memory."""
@@ -161,10 +162,6 @@ class AccessStore:
 
         with tenancy.everybody():
             return await self._db.run(work)
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay when a keyed call has had its effect."""
-        await self._db.recall(once)
 
     async def create_key(self, made: NewKey, digest: bytes, event: Event, once: Once | None) -> NewKey:
         """Raises not_found when the tenant is not there or closed."""

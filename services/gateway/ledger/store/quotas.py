@@ -39,6 +39,7 @@ class Quotas:
     def __init__(self, db: Database, clock: Clock = database_clock) -> None:
         self._db, self._clock = db, clock
         self.near = db.near
+        self.recall = db.recall
 
     async def everything(self) -> list[Quota]:
         """All quotas, also those that are deleted: what a gateway holds in memory."""
@@ -49,10 +50,6 @@ class Quotas:
         """Other numbers whenever a quota has changed."""
         with tenancy.everybody():
             return await self._db.read(_REVISION)
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay when a keyed call has had its effect: asked before checks of a world that moved on since."""
-        await self._db.recall(once)
 
     async def create(self, made: Quota, event: Event, once: Once | None) -> Standing:
         """Raises already_exists, also for a deleted one."""

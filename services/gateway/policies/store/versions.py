@@ -53,6 +53,7 @@ class PolicyStore:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.recall = db.recall
 
     @property
     def near(self) -> bool:
@@ -74,10 +75,6 @@ class PolicyStore:
         """Other numbers whenever another version is active somewhere."""
         with tenancy.everybody():
             return await self._db.read(_REVISION)
-
-    async def recall(self, once: Once | None) -> None:
-        """Raises Replay when a keyed call has had its effect."""
-        await self._db.recall(once)
 
     async def create(self, tenant: str, make: Callable[[int], Version], once: Once | None) -> Version:
         """A version with the next number. Raises limit_exceeded."""
