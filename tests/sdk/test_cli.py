@@ -42,6 +42,21 @@ def test_every_method_of_the_contract_is_a_command_with_its_own_name() -> None:
             assert generated.command(method).__doc__
 
 
+@pytest.mark.parametrize(
+    ("service", "method", "name"),
+    [
+        ("models", "get_model_version", "get-version"),
+        ("policies", "create_policy_version", "create-version"),
+        ("prices", "list_price_lists", "list-price-lists"),
+        ("access", "create_api_key", "create-api-key"),
+    ],
+)
+def test_a_command_has_the_name_of_its_method_without_the_noun_of_its_service(
+    service: str, method: str, name: str
+) -> None:
+    assert generated.command_name(contract.method(service, method)) == name
+
+
 def test_the_help_of_a_command_is_what_the_contract_says(door: Door) -> None:
     shown = run(door, "sources", "create", "--help").output
     assert "already_exists: the name is taken" in " ".join(shown.split())

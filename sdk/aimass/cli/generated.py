@@ -1,6 +1,7 @@
 """Commands from the contract: `aimass models list`, `aimass sources create NAME --format csv`."""
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -21,12 +22,15 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 def command_name(method: Method) -> str:
-    """A method's name without its service's noun: get_model_version of models is get-version."""
+    """A method's name without its service's noun: get_model_version of models is get-version.
+
+    A price list is not one of the prices: its noun stays.
+    """
     noun = method.service
-    single = noun[:-1] if noun.endswith("s") else noun
+    single = f"{noun[:-3]}y" if noun.endswith("ies") else noun.removesuffix("s")
     words = method.name
     for known in (noun, single):
-        words = f"{words}_".replace(f"_{known}_", "_", 1).strip("_") if known in words else words
+        words = re.sub(rf"_{known}(?=_|$)(?!_lists?$)", "", words, count=1)
     return words.replace("_", "-")
 
 

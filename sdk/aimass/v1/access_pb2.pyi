@@ -209,6 +209,7 @@ class CreateTenantRequest(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     display_name: _builtins.str
+    """A name for people."""
     def __init__(
         self,
         *,
@@ -635,12 +636,15 @@ class CreateApiKeyRequest(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     CERTIFICATES_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
+    """A name for people."""
     tenant: _builtins.str
     """The tenant it belongs to; the caller's if unset. Any other needs `tenants.create`."""
     bindings_only: _builtins.bool
     """It has no permissions of its own, only those of its bindings."""
     @_builtins.property
-    def projects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def projects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The projects it may use; all that the caller may use if unset."""
+
     @_builtins.property
     def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Patterns such as `models.*`. The caller's permissions and roles if neither these nor roles are set."""
@@ -650,7 +654,9 @@ class CreateApiKeyRequest(_message.Message):
         """The installation's default if unset."""
 
     @_builtins.property
-    def expire_time(self) -> _timestamp_pb2.Timestamp: ...
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """It does not expire if unset."""
+
     @_builtins.property
     def signing(self) -> Global___Signing:
         """Requests are not signed if unset."""
@@ -740,6 +746,7 @@ class UpdateApiKeyRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
     display_name: _builtins.str
+    """A name for people."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """If the mask names it and it is unset, the key does not expire."""
@@ -751,19 +758,29 @@ class UpdateApiKeyRequest(_message.Message):
     @_builtins.property
     def signing(self) -> Global___Signing: ...
     @_builtins.property
-    def projects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def projects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in CreateApiKey."""
+
     @_builtins.property
     def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Patterns such as `models.*`."""
 
     @_builtins.property
-    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in CreateApiKey."""
+
     @_builtins.property
-    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in CreateApiKey."""
+
     @_builtins.property
-    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in CreateApiKey."""
+
     @_builtins.property
-    def certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in CreateApiKey."""
+
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Fields to update; those that are set if there is no mask."""

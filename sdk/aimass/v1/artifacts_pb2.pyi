@@ -25,6 +25,7 @@ class DownloadArtifactRequest(_message.Message):
     digest: _builtins.str
     """sha256:<hex>."""
     offset: _builtins.int
+    """The first byte to return."""
     def __init__(
         self,
         *,

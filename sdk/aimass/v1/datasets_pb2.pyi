@@ -630,6 +630,7 @@ class QueryDataSetsRequest(_message.Message):
     MAX_ROWS_FIELD_NUMBER: _builtins.int
     CPU_SECONDS_FIELD_NUMBER: _builtins.int
     sql: _builtins.str
+    """A SELECT over the tables below."""
     max_rows: _builtins.int
     """Rows to return: 100 if unset, at most 1,000."""
     cpu_seconds: _builtins.int

@@ -369,8 +369,11 @@ class CreateFeatureSetRequest(_message.Message):
     feature_set: _builtins.str
     description: _builtins.str
     data_set: _builtins.str
+    """The data set to fit on."""
     label: _builtins.str
+    """The column to predict, of 0 and 1."""
     key: _builtins.str
+    """The column with the row's id."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureStep]: ...
     def __init__(

@@ -199,7 +199,9 @@ class SetLimitRequest(_message.Message):
     burst: _builtins.float
     """From 1 to 1e12."""
     in_project: _builtins.str
+    """Only requests in this project; in all if unset."""
     object: _builtins.str
+    """The key, user, method or model that it limits, or a pattern; every one of its level if unset."""
     etag: _builtins.str
     """The etag of the limit as last read. The header If-Match does the same."""
     def __init__(

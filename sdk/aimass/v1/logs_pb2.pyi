@@ -159,9 +159,13 @@ class SearchLogsRequest(_message.Message):
     page_size: _builtins.int
     page_token: _builtins.str
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Records from this time on."""
+
     @_builtins.property
-    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Records before this time."""
+
     def __init__(
         self,
         *,
@@ -214,14 +218,19 @@ class CountLogsRequest(_message.Message):
     STEP_SECONDS_FIELD_NUMBER: _builtins.int
     SPLIT_BY_FIELD_NUMBER: _builtins.int
     query: _builtins.str
+    """All records if empty."""
     step_seconds: _builtins.int
     """Length of a step in seconds; 60 if unset."""
     split_by: _builtins.str
     """The field to split by: kind, severity, service, name, model, version or status."""
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Records from this time on."""
+
     @_builtins.property
-    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Records before this time."""
+
     def __init__(
         self,
         *,
@@ -317,6 +326,7 @@ class TailLogsRequest(_message.Message):
 
     QUERY_FIELD_NUMBER: _builtins.int
     query: _builtins.str
+    """All records if empty."""
     def __init__(
         self,
         *,

@@ -594,6 +594,7 @@ class CreateModelVersionRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     card: _builtins.str
+    """The model card, in Markdown."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_artifacts_pb2.ArtifactFile]:
         """One of them is model.onnx."""

@@ -531,13 +531,21 @@ class PolicyRequest(_message.Message):
     project: _builtins.str
     """`default` if unset."""
     address: _builtins.str
+    """The address of the connection."""
     rows: _builtins.int
+    """Rows of a prediction."""
     bytes: _builtins.int
+    """Bytes of the request."""
     cost: _builtins.int
+    """Tokens of the caller's rate limit."""
     @_builtins.property
-    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles of the caller."""
+
     @_builtins.property
-    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups in the caller's token."""
+
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property

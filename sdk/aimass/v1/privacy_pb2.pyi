@@ -182,12 +182,19 @@ class CreatePrivacyFilterRequest(_message.Message):
     privacy_filter: _builtins.str
     description: _builtins.str
     answers: _builtins.bool
+    """Filter the answers too."""
     @_builtins.property
-    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Methods whose requests are filtered: `Models/CreateModel`, `Models/*`, `*`."""
+
     @_builtins.property
-    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models whose predictions are filtered: `fraud`, `fraud-*`, `*`."""
+
     @_builtins.property
-    def streams(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def streams(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Streams whose log records are filtered: `trainer/*`, `*`."""
+
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrivacyRule]: ...
     def __init__(
@@ -310,12 +317,19 @@ class UpdatePrivacyFilterRequest(_message.Message):
     privacy_filter: _builtins.str
     description: _builtins.str
     answers: _builtins.bool
+    """As in CreatePrivacyFilter."""
     @_builtins.property
-    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in CreatePrivacyFilter."""
+
     @_builtins.property
-    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in CreatePrivacyFilter."""
+
     @_builtins.property
-    def streams(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def streams(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in CreatePrivacyFilter."""
+
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrivacyRule]: ...
     @_builtins.property

@@ -501,9 +501,11 @@ class CreateQuotaRequest(_message.Message):
     tenant: _builtins.str
     """Another tenant than the caller's; for administrators of the installation."""
     subject: _builtins.str
+    """`tenant`, `project:<name>`, `key:<id>` or `user:<name>`."""
     meter: Global___Meter.ValueType
     period: Global___Period.ValueType
     amount: _builtins.int
+    """How much may be used in a period, in the unit of the meter."""
     def __init__(
         self,
         *,
@@ -543,6 +545,7 @@ class GetQuotaRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     quota: _builtins.str
     tenant: _builtins.str
+    """Another tenant than the caller's; for administrators of the installation."""
     def __init__(
         self,
         *,
@@ -566,6 +569,7 @@ class ListQuotasRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SHOW_DELETED_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
+    """Another tenant than the caller's; for administrators of the installation."""
     page_size: _builtins.int
     page_token: _builtins.str
     show_deleted: _builtins.bool
@@ -619,7 +623,9 @@ class UpdateQuotaRequest(_message.Message):
     AMOUNT_FIELD_NUMBER: _builtins.int
     quota: _builtins.str
     tenant: _builtins.str
+    """Another tenant than the caller's; for administrators of the installation."""
     amount: _builtins.int
+    """How much may be used in a period, in the unit of the meter."""
     def __init__(
         self,
         *,
@@ -643,6 +649,7 @@ class DeleteQuotaRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     quota: _builtins.str
     tenant: _builtins.str
+    """Another tenant than the caller's; for administrators of the installation."""
     def __init__(
         self,
         *,
@@ -665,6 +672,7 @@ class UndeleteQuotaRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     quota: _builtins.str
     tenant: _builtins.str
+    """Another tenant than the caller's; for administrators of the installation."""
     def __init__(
         self,
         *,
@@ -703,7 +711,9 @@ class ListUsageRequest(_message.Message):
     principal: _builtins.str
     """Only usage of this key or user."""
     model: _builtins.str
+    """Only usage of this model."""
     kind: _builtins.str
+    """Only usage of this kind."""
     page_size: _builtins.int
     page_token: _builtins.str
     @_builtins.property
@@ -795,6 +805,7 @@ class CreatePriceListRequest(_message.Message):
     VALID_FROM_FIELD_NUMBER: _builtins.int
     PRICES_FIELD_NUMBER: _builtins.int
     currency: _builtins.str
+    """Three letters, such as EUR."""
     @_builtins.property
     def valid_from(self) -> _timestamp_pb2.Timestamp:
         """Not in the past; now if unset."""

@@ -511,6 +511,7 @@ class RollbackReleaseRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     reason: _builtins.str
+    """The reason, for the audit trail."""
     def __init__(
         self,
         *,
@@ -533,6 +534,7 @@ class WithdrawReleaseRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     reason: _builtins.str
+    """The reason, for the audit trail."""
     def __init__(
         self,
         *,

@@ -166,7 +166,9 @@ class CreateRoleRequest(_message.Message):
     role: _builtins.str
     description: _builtins.str
     @_builtins.property
-    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns such as `models.get`, `models.*`, `*`."""
+
     def __init__(
         self,
         *,
@@ -264,7 +266,9 @@ class UpdateRoleRequest(_message.Message):
     role: _builtins.str
     description: _builtins.str
     @_builtins.property
-    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns such as `models.get`, `models.*`, `*`."""
+
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """description, permissions."""
@@ -336,11 +340,17 @@ class CreateBindingRequest(_message.Message):
     OBJECTS_FIELD_NUMBER: _builtins.int
     binding: _builtins.str
     role: _builtins.str
+    """The role to give."""
     principal: _builtins.str
+    """`key:<id>`, `user:<issuer>:<subject>` or `group:<issuer>:<group>`."""
     @_builtins.property
-    def projects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def projects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Projects such as `team-*`; all if unset."""
+
     @_builtins.property
-    def objects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def objects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Objects such as `models/fraud-*`; all if unset."""
+
     def __init__(
         self,
         *,

@@ -61,6 +61,7 @@ class SqlRule(_message.Message):
     SQL_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     sql: _builtins.str
+    """A SELECT on the source's table."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleColumn]:
         """Types and checks of the columns that the query returns; those not named keep the database's type."""
@@ -132,6 +133,7 @@ class RegexRule(_message.Message):
     PATTERN_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     pattern: _builtins.str
+    """An RE2 pattern with named groups."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleColumn]: ...
     def __init__(
@@ -287,7 +289,9 @@ class CreateRuleRequest(_message.Message):
     DEFINITION_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     source: _builtins.str
+    """The source to read."""
     data_set: _builtins.str
+    """The data set to write; it has the rule's name if unset."""
     @_builtins.property
     def definition(self) -> Global___RuleDefinition: ...
     def __init__(
@@ -339,6 +343,7 @@ class GetRuleRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     version: _builtins.int
+    """The newest if unset."""
     def __init__(
         self,
         *,
@@ -518,6 +523,7 @@ class ActivateRuleRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     version: _builtins.int
+    """The version to activate."""
     etag: _builtins.str
     """If set, refused when the rule has changed since."""
     def __init__(

@@ -159,6 +159,7 @@ class ListRunsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """Only runs of this model."""
     page_size: _builtins.int
     page_token: _builtins.str
     def __init__(
@@ -264,6 +265,7 @@ class DownloadRunArtifactRequest(_message.Message):
     run: _builtins.str
     artifact: _builtins.str
     offset: _builtins.int
+    """The first byte to return."""
     def __init__(
         self,
         *,

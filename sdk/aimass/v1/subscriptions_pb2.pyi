@@ -55,6 +55,7 @@ class Webhook(_message.Message):
 
     URL_FIELD_NUMBER: _builtins.int
     url: _builtins.str
+    """The address that messages are sent to."""
     def __init__(
         self,
         *,
@@ -77,7 +78,9 @@ class Template(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
+    """The subject of the message."""
     body: _builtins.str
+    """The body of the message; the record as JSON if empty."""
     def __init__(
         self,
         *,
@@ -213,6 +216,7 @@ class CreateSubscriptionRequest(_message.Message):
     subscription: _builtins.str
     description: _builtins.str
     filter: _builtins.str
+    """A query in the language of Logs."""
     @_builtins.property
     def webhook(self) -> Global___Webhook: ...
     @_builtins.property
@@ -329,12 +333,15 @@ class UpdateSubscriptionRequest(_message.Message):
     subscription: _builtins.str
     description: _builtins.str
     filter: _builtins.str
+    """A query in the language of Logs."""
     @_builtins.property
     def webhook(self) -> Global___Webhook: ...
     @_builtins.property
     def template(self) -> Global___Template: ...
     @_builtins.property
-    def update_mask(self) -> _field_mask_pb2.FieldMask: ...
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """description, filter, webhook, template."""
+
     def __init__(
         self,
         *,
@@ -413,6 +420,7 @@ class PreviewSubscriptionRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
+    """A query in the language of Logs."""
     @_builtins.property
     def template(self) -> Global___Template: ...
     def __init__(
