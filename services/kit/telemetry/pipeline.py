@@ -7,8 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from services.kit.auth import SYSTEM
 from services.kit.bus import Bus, Event
@@ -97,10 +97,10 @@ class Telemetry:
         """Encodes the oldest records and spans as events; returns how many."""
         records = self._take()
         if records:
-            self._unsent.add(_event(await self._encoded("logs", self._encode_records, records, logs), "logs"))
+            await self._add("logs", partial(self._encode_records, records))
         ended = [self._spans.popleft() for _ in range(min(len(self._spans), _BATCH))]
         if ended:
-            self._unsent.add(_event(await self._encoded("traces", self._encode_spans, ended), "trace"))
+            await self._add("traces", partial(self._encode_spans, ended))
         metrics.waiting.labels("record").set(len(self._records))
         metrics.waiting.labels("span").set(len(self._spans))
         return len(records) + len(ended)
@@ -115,47 +115,35 @@ class Telemetry:
         self._held -= size
         return taken
 
-    async def _encoded(
-        self,
-        signal: str,
-        encode: Callable[[Any], tuple[bytes, bytes]],
-        batch: Any,
-        plain: Callable[[Any], bytes] | None = None,
-    ) -> bytes:
-        """A batch as a request for the log centre; the collector gets it too, with its resource and by `plain`."""
-        loop, collector = asyncio.get_running_loop(), self._collector
+    async def _add(self, signal: str, encode: Callable[[], tuple[bytes, bytes]]) -> None:
+        """Queues what `encode`, in the thread, makes: a request for the log centre, and one for the collector."""
+        body, copy = await asyncio.get_running_loop().run_in_executor(self._encoder, encode)
+        self._unsent.add(_event(body, signal))
+        if copy and self._collector:
+            self._collector.add(signal, copy)
 
-        def both() -> tuple[bytes, bytes]:
-            resource, content = encode(batch)
-            for_logs = request(content, resource)
-            if collector is None or not collector.wants(signal):
-                return for_logs, b""
-            return for_logs, request(plain(batch) if plain else content, collector.resource)
-
-        body, copied = await loop.run_in_executor(self._encoder, both)
-        if collector and copied:
-            collector.add(signal, copied)
-        return body
-
-    @staticmethod
-    def _encode_records(records: list[Record]) -> tuple[bytes, bytes]:
+    def _encode_records(self, records: list[Record]) -> tuple[bytes, bytes]:
         metrics.observe_predictions(records)
-        return b"", logs_with_tables(records)
+        return request(logs_with_tables(records)), self._copy("logs", lambda: logs(records))
 
     def _encode_spans(self, ended: list[Span]) -> tuple[bytes, bytes]:
         metrics.observe(ended)
-        return self._resource, traces(ended)
+        content = traces(ended)
+        return request(content, self._resource), self._copy("traces", lambda: content)
+
+    def _encode_metrics(self) -> tuple[bytes, bytes]:
+        body = encode_metrics(metrics.REGISTRY.collect(), self.process)
+        return body, self._copy("metrics", lambda: collector_metrics(metrics.REGISTRY.collect()))
+
+    def _copy(self, signal: str, content: Callable[[], bytes]) -> bytes:
+        """A request for the collector; empty if it does not want the signal."""
+        if self._collector is None or not self._collector.wants(signal):
+            return b""
+        return request(content(), self._collector.resource)
 
     async def measure(self) -> None:
         """Publishes the present values of all metrics."""
-        loop, collector = asyncio.get_running_loop(), self._collector
-        body = await loop.run_in_executor(
-            self._encoder, lambda: encode_metrics(metrics.REGISTRY.collect(), self.process)
-        )
-        self._unsent.add(_event(body, "metrics"))
-        if collector and collector.wants("metrics"):
-            content = await loop.run_in_executor(self._encoder, lambda: collector_metrics(metrics.REGISTRY.collect()))
-            collector.add("metrics", request(content, collector.resource))
+        await self._add("metrics", self._encode_metrics)
         await self.flush()
 
     async def _publish_for_ever(self) -> None:
@@ -190,6 +178,7 @@ class Telemetry:
 
 
 def _event(body: bytes, signal: str) -> Event:
-    kind = f"opentelemetry.proto.collector.{signal}.v1.Export{signal.capitalize()}ServiceRequest"
+    package = "trace" if signal == "traces" else signal
+    kind = f"opentelemetry.proto.collector.{package}.v1.Export{package.capitalize()}ServiceRequest"
     headers = {"ce_specversion": "1.0", "ce_id": uuid7(), "ce_type": kind, "ce_source": "telemetry", "tenant": SYSTEM}
     return Event(TELEMETRY, headers["ce_id"], body, headers)  # a key of its own: batches have no order
