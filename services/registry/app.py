@@ -25,7 +25,7 @@ from services.registry.models.service import Models
 from services.registry.models.store import Store as ModelStore
 from services.registry.releases import events
 from services.registry.releases.api import ReleasesApi
-from services.registry.releases.domain import Party
+from services.registry.releases.domain import Participants
 from services.registry.releases.handshake import Handshake
 from services.registry.releases.service import Releases
 from services.registry.releases.store import Store as ReleaseStore
@@ -42,7 +42,7 @@ def build(config: Config, runtime: Runtime) -> App:
     telling = Telling(lambda scope, release: events.changed(scope, release, now()), release_to_wire)
     patience = timedelta(seconds=config.change_seconds)
     change = (ReleaseStore(db, telling), models, patience)
-    releases, handshake = Releases(*change, now), Handshake(*change, *_parties(config, runtime), now)
+    releases, handshake = Releases(*change, now), Handshake(*change, *_participants(config, runtime), now)
     models_api, releases_api = ModelsApi(models), ReleasesApi(releases, handshake)
     # Not added: a service that is built again in one process has one such hook, not one per build.
     schema.operations.on_cancel[:] = [handshake.cancelled]
@@ -77,11 +77,11 @@ def _renewing(runtime: Runtime) -> list[Callable[[], Coroutine[Any, Any, None]]]
     return [runtime.storage.keys.renew] if runtime.storage.keys else []
 
 
-def _parties(config: Config, runtime: Runtime) -> tuple[Callable[[], Party], Callable[[], Party]]:
+def _participants(config: Config, runtime: Runtime) -> tuple[Callable[[], Participants], Callable[[], Participants]]:
     """The gateways and the inference instances of the installation, as they are whenever it is asked."""
     directory = runtime.directory
 
-    def engines() -> Party:
-        return Party(max(len(directory.instances("inference")), 1), directory.living("inference"))
+    def engines() -> Participants:
+        return Participants(max(len(directory.instances("inference")), 1), directory.living("inference"))
 
-    return lambda: Party(config.gateways, directory.living("gateway")), engines
+    return lambda: Participants(config.gateways, directory.living("gateway")), engines

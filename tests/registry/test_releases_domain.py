@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from services.kit.errors import Code, Failure
 from services.registry.releases import domain
-from services.registry.releases.domain import Change, Party, Release, Released, State
+from services.registry.releases.domain import Change, Participants, Release, Released, State
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(seconds=120)
@@ -80,7 +80,7 @@ def test_an_etag_must_be_that_of_now(release: Release | None) -> None:
 
 
 def test_a_change_is_done_when_a_gateway_has_switched() -> None:
-    release = domain.apply(loading(2, old=1), "g", 6, Party(1), LATER)
+    release = domain.apply(loading(2, old=1), "g", 6, Participants(1), LATER)
 
     assert (release.state, release.serving, release.previous) == (State.SERVING, of(2), of(1))
     assert (release.generation, release.operation, release.deadline) == (7, "", None)
@@ -89,52 +89,52 @@ def test_a_change_is_done_when_a_gateway_has_switched() -> None:
 @pytest.mark.parametrize(
     ("party", "said", "whole"),
     [
-        (Party(1), [], False),
-        (Party(1), ["a"], True),
-        (Party(2), ["a"], False),
-        (Party(9, frozenset({"a"})), ["a"], True),
-        (Party(1, frozenset({"a", "b"})), ["a"], False),
-        (Party(1, frozenset({"a", "b"})), ["a", "b", "c"], True),
-        (Party(2, frozenset()), ["a"], False),
-        (Party(2, frozenset()), ["a", "b"], True),
+        (Participants(1), [], False),
+        (Participants(1), ["a"], True),
+        (Participants(2), ["a"], False),
+        (Participants(9, frozenset({"a"})), ["a"], True),
+        (Participants(1, frozenset({"a", "b"})), ["a"], False),
+        (Participants(1, frozenset({"a", "b"})), ["a", "b", "c"], True),
+        (Participants(2, frozenset()), ["a"], False),
+        (Participants(2, frozenset()), ["a", "b"], True),
     ],
 )
-def test_a_party_is_who_lives_or_else_so_many(party: Party, said: list[str], whole: bool) -> None:
+def test_a_party_is_who_lives_or_else_so_many(party: Participants, said: list[str], whole: bool) -> None:
     assert party.all_of(said) is whole
 
 
 def test_a_gateway_that_died_is_not_waited_for() -> None:
-    once = domain.apply(loading(2, old=1), "g1", 6, Party(1, frozenset({"g1", "g2"})), LATER)
+    once = domain.apply(loading(2, old=1), "g1", 6, Participants(1, frozenset({"g1", "g2"})), LATER)
     assert once.state is State.LOADING
 
-    assert domain.settle(once, Party(1, frozenset({"g1", "g2"})), LATER) is once
-    assert domain.settle(once, Party(1, frozenset({"g1"})), LATER).state is State.SERVING
+    assert domain.settle(once, Participants(1, frozenset({"g1", "g2"})), LATER) is once
+    assert domain.settle(once, Participants(1, frozenset({"g1"})), LATER).state is State.SERVING
 
 
 def test_a_change_that_nobody_has_applied_does_not_end_by_itself() -> None:
     waiting = loading(2, old=1)
 
-    assert domain.settle(waiting, Party(1, frozenset()), LATER) is waiting
+    assert domain.settle(waiting, Participants(1, frozenset()), LATER) is waiting
 
 
 def test_a_change_waits_for_every_gateway() -> None:
-    once = domain.apply(loading(2, old=1), "g1", 6, Party(2), LATER)
+    once = domain.apply(loading(2, old=1), "g1", 6, Participants(2), LATER)
 
     assert (once.state, once.applied, once.generation) == (State.LOADING, ("g1",), 6)
-    assert domain.apply(once, "g1", 6, Party(2), LATER) is once
-    assert domain.apply(once, "g2", 6, Party(2), LATER).state is State.SERVING
+    assert domain.apply(once, "g1", 6, Participants(2), LATER) is once
+    assert domain.apply(once, "g2", 6, Participants(2), LATER).state is State.SERVING
 
 
 @pytest.mark.parametrize("generation", [4, 5, 7])
 def test_what_is_said_of_another_generation_changes_nothing(generation: int) -> None:
     release = loading(2, old=1)
 
-    assert domain.apply(release, "g", generation, Party(1), LATER) is release
+    assert domain.apply(release, "g", generation, Participants(1), LATER) is release
     assert domain.fail(release, generation, "no", LATER) is release
 
 
 def test_what_is_said_when_nothing_is_under_way_changes_nothing() -> None:
-    assert domain.apply(serving(1), "g", 5, Party(1), LATER) == serving(1)
+    assert domain.apply(serving(1), "g", 5, Participants(1), LATER) == serving(1)
     assert domain.fail(serving(1), 5, "no", LATER) == serving(1)
     assert domain.extend(serving(1), LATER) == serving(1)
 
@@ -153,7 +153,7 @@ def test_a_failed_first_change_serves_nothing() -> None:
 
 
 def test_a_withdrawal_is_done_when_a_gateway_has_switched() -> None:
-    withdrawn = domain.apply(domain.begin(serving(1), "late", None, "", CHANGE), "g", 6, Party(1), LATER)
+    withdrawn = domain.apply(domain.begin(serving(1), "late", None, "", CHANGE), "g", 6, Participants(1), LATER)
 
     assert (withdrawn.state, withdrawn.serving, withdrawn.previous) == (State.WITHDRAWN, None, of(1))
 
@@ -162,7 +162,7 @@ def test_a_rollback_goes_where_it_came_from_and_back() -> None:
     release = serving(2, previous=1)
     assert domain.rollback_target(release, "late") == of(1)
 
-    back = domain.apply(domain.begin(release, "late", of(1), "", CHANGE), "g", 6, Party(1), LATER)
+    back = domain.apply(domain.begin(release, "late", of(1), "", CHANGE), "g", 6, Participants(1), LATER)
     assert (back.serving, domain.rollback_target(back, "late")) == (of(1), of(2))
 
 
@@ -175,7 +175,7 @@ def test_a_rollback_needs_a_version_before() -> None:
 
 def test_a_version_that_serves_again_is_not_its_own_previous() -> None:
     withdrawn = replace(serving(1), state=State.WITHDRAWN, desired=None, serving=None, previous=of(1))
-    again = domain.apply(domain.begin(withdrawn, "late", of(1), "", CHANGE), "g", 6, Party(1), LATER)
+    again = domain.apply(domain.begin(withdrawn, "late", of(1), "", CHANGE), "g", 6, Participants(1), LATER)
 
     assert (again.serving, again.previous) == (of(1), None)
 
@@ -214,7 +214,7 @@ class AnySequence(RuleBasedStateMachine):
     @rule(late=some.integers(0, 2))
     def apply(self, late: int) -> None:
         assert self.release
-        after = domain.apply(self.release, "g", self.release.generation - late, Party(1), NOON)
+        after = domain.apply(self.release, "g", self.release.generation - late, Participants(1), NOON)
         if after is not self.release:
             assert late == 0
             self.serves = domain.number(self.release.desired)
@@ -271,6 +271,6 @@ def test_two_callers_never_lose_a_change_of_each_other(steps: list[tuple[str, in
             assert seen[who] != release.etag
         else:
             assert seen[who] == release.etag
-            release = domain.apply(begun, "g", begun.generation, Party(1), LATER)
+            release = domain.apply(begun, "g", begun.generation, Participants(1), LATER)
             assert release.serving == of(number)
         seen[who] = release.etag

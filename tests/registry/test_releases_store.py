@@ -12,7 +12,7 @@ from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
 from services.registry.database import open_database, schema
 from services.registry.releases import domain, events
-from services.registry.releases.domain import Change, Party, Release, Released
+from services.registry.releases.domain import Change, Participants, Release, Released
 from services.registry.releases.store import Store, Telling
 from services.registry.releases.wire import release_to_wire
 
@@ -41,7 +41,9 @@ async def begin(store: Store, target: Released | None, scope: Scope = SCOPE, mod
 
 
 async def finish(store: Store) -> Release | None:
-    return await store.change(SCOPE, "late", lambda there: domain.apply(there, "g", there.generation, Party(1), NOON))
+    return await store.change(
+        SCOPE, "late", lambda there: domain.apply(there, "g", there.generation, Participants(1), NOON)
+    )
 
 
 async def test_200_changes_by_four_callers_make_one_history(store: Store) -> None:

@@ -73,14 +73,14 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Party:
-    """The processes that take part in changes: those that live, or only how many when nobody knows who does."""
+class Participants:
+    """The processes that take part in changes: those that live, or their number where discovery does not know."""
 
     count: int
     living: frozenset[str] | None = None
 
     def all_of(self, said: Collection[str]) -> bool:
-        """Whether all have said something. Who has died is not waited for."""
+        """Whether all of them reported. Who has died is not waited for."""
         if self.living:
             return self.living <= set(said)
         return len(said) >= self.count
@@ -143,7 +143,7 @@ def waits_for(release: Release, version: int, generation: int) -> bool:
     return under_way(release, generation) and number(release.desired) == version
 
 
-def apply(release: Release, gateway: str, generation: int, gateways: Party, now: datetime) -> Release:
+def apply(release: Release, gateway: str, generation: int, gateways: Participants, now: datetime) -> Release:
     """The release after a gateway has switched to a generation: done once all of them have.
 
     What is said of another generation, or twice, changes nothing.
@@ -153,7 +153,7 @@ def apply(release: Release, gateway: str, generation: int, gateways: Party, now:
     return settle(replace(release, applied=(*release.applied, gateway)), gateways, now)
 
 
-def settle(release: Release, gateways: Party, now: datetime) -> Release:
+def settle(release: Release, gateways: Participants, now: datetime) -> Release:
     """The release after those that were waited for have switched or died; else as it is."""
     if not release.operation or not release.applied or not gateways.all_of(release.applied):
         return release
@@ -193,7 +193,7 @@ def fail(release: Release, generation: int, reason: str, now: datetime) -> Relea
     )
 
 
-def share(release: Release, traffic: Traffic, versions: Collection[Released], now: datetime) -> Release:
+def with_traffic(release: Release, traffic: Traffic, versions: Collection[Released], now: datetime) -> Release:
     """The release with another traffic, that names these versions. Raises in_progress while a change is under way."""
     if release.operation:
         raise Failure(Code.IN_PROGRESS, f"the release of {release.model} is being changed", retry_after=1)

@@ -15,7 +15,7 @@ from services.kit.errors import Code, FailedPrecondition, Failure
 from services.registry.database import schema
 from services.registry.models.service import Models
 from services.registry.releases import domain
-from services.registry.releases.domain import Party, Release
+from services.registry.releases.domain import Participants, Release
 from services.registry.releases.store import Store
 
 log = logging.getLogger(__name__)
@@ -24,15 +24,15 @@ _LOOK = 1.0  # seconds between looks for changes that take too long
 
 
 class Handshake:
-    """The parties say who must have switched, and who may say that a version cannot be loaded."""
+    """A change ends when all gateways have switched, and fails when no inference instance can load its version."""
 
     def __init__(
         self,
         store: Store,
         models: Models,
         patience: timedelta,
-        gateways: Callable[[], Party],
-        engines: Callable[[], Party],
+        gateways: Callable[[], Participants],
+        engines: Callable[[], Participants],
         now: Callable[[], datetime],
     ) -> None:
         """`patience`: how long a change may take."""

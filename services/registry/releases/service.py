@@ -72,7 +72,9 @@ class Releases:
         """By model."""
         return await self._store.page(scope, page_size, page_token)
 
-    async def share(self, scope: Scope, model: str, rules: Sequence[Rule], balancing: str, etag: str) -> Release:
+    async def update_traffic(
+        self, scope: Scope, model: str, rules: Sequence[Rule], balancing: str, etag: str
+    ) -> Release:
         """The release with other rules of traffic. Raises not_found, invalid_value, etag_mismatch, in_progress."""
         rules = traffic.checked(rules)
         named = traffic.Traffic(tuple(rules)).versions
@@ -82,7 +84,7 @@ class Releases:
 
             def decide(there: Release) -> Release:
                 changed = traffic.change(there.traffic, model, rules, balancing, etag, self._now())
-                return domain.share(there, changed, versions, self._now())
+                return domain.with_traffic(there, changed, versions, self._now())
 
             return domain.found(await self._store.change(scope, model, decide), model)
         finally:  # what was wanted and is not shared now is free again
@@ -101,14 +103,14 @@ class Releases:
         release = await self._store.get(scope, model)
         try:
             for other in release.shared if release else ():
-                await self._share(scope, model, other.version)
+                await self._want_shared(scope, model, other.version)
             return _released(await self._models.want(scope, model, version))
         except Failure:
             if release:
                 await self._follow(scope, model)
             raise
 
-    async def _share(self, scope: Scope, model: str, version: int) -> None:
+    async def _want_shared(self, scope: Scope, model: str, version: int) -> None:
         try:
             await self._models.want(scope, model, version)
         except NotFound as failure:  # deleted while the model was withdrawn
