@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from prometheus_client import Gauge
 
 from services.gateway.limits import PARKED, Limit, Standing, Taken, Taking, payable, tightest
-from services.gateway.limits_share import SLICE, Share
+from services.gateway.limits_slice import SLICE, Share
 from services.kit.allowance import Claim
 from services.kit.cache import Cache
 from services.kit.errors import Unavailable

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway.limits import PARKED, Limit, Taking
-from services.gateway.limits_share import SLICE
 from services.gateway.limits_shared import SharedBuckets
+from services.gateway.limits_slice import SLICE
 from tests.gateway.gateways import World
 
 LIMIT = Limit(20, 40)

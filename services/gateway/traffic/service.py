@@ -174,7 +174,7 @@ class Traffic(Table):
         if found is None:
             raise failure
         took = (time.perf_counter() - started) * 1000
-        self._tell(found.pinned, query, trace, rows, found.outputs, took, found.step)
+        self._record_prediction(found.pinned, query, trace, rows, found.outputs, took, found.step)
         return Prediction(found.pinned, found.outputs, found.step)
 
     async def _predict(self, pinned: Pinned, query: Query) -> Prediction:
@@ -190,7 +190,7 @@ class Traffic(Table):
             hold.release()
             raise
         hold.spend()
-        self._tell(pinned, query, trace, item.rows, outputs, (time.perf_counter() - started) * 1000)
+        self._record_prediction(pinned, query, trace, item.rows, outputs, (time.perf_counter() - started) * 1000)
         return Prediction(pinned, outputs)
 
     def submit(self, pinned: Pinned, query: Query, receiver: Receiver) -> Submitted | None:
@@ -226,7 +226,7 @@ class Traffic(Table):
     def record_answer(self, submitted: Submitted, outputs: list[Tensor], seconds: float) -> None:
         """Records the prediction of a submitted request, which took some seconds."""
         query = submitted.query
-        self._tell(submitted.pinned, query, submitted.trace, submitted.rows, outputs, seconds * 1000)
+        self._record_prediction(submitted.pinned, query, submitted.trace, submitted.rows, outputs, seconds * 1000)
 
     async def again(self, submitted: Submitted) -> Prediction:
         """The answer of what serves now to a submitted request that is Unloaded."""
@@ -251,7 +251,7 @@ class Traffic(Table):
         target = Target(query.caller.scope, pinned.model, pinned.version.number)
         return await self._coalescer.infer(target, item, query.priority)
 
-    def _tell(
+    def _record_prediction(
         self,
         pinned: Pinned,
         query: Query,

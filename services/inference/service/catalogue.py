@@ -43,12 +43,12 @@ class Entry:
     reason: str = ""
     ready_time: datetime | None = None
     # The generation of its release that was published last.
-    told: int = 0
+    published: int = 0
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the catalogue works with."""
+    """The dependencies of the catalogue."""
 
     read: Callable[[str, str], Awaitable[bytes]]  # tenant, digest -> verified bytes
     loader: Loader
@@ -117,7 +117,7 @@ class Catalogue:
             for key, entry in list(self._entries.items()):
                 if entry.engine and entry.engine in changed and entry.state is not State.UNLOADING:
                     entry.state = _state(entry.engine)
-                    await self._tell(key, entry)
+                    await self._publish(key, entry)
 
     async def close(self) -> None:
         """Waits for a load that is under way, and for calls."""
@@ -135,9 +135,9 @@ class Catalogue:
         if entry is None or (entry.state is State.FAILED and try_again):
             self._entries[key] = Entry(released)
             return self._entries[key]
-        if entry.engine and (entry.state is State.UNLOADING or entry.told < self._awaited(release, key.version)):
+        if entry.engine and (entry.state is State.UNLOADING or entry.published < self._awaited(release, key.version)):
             entry.state = _state(entry.engine)
-            await self._tell(key, entry)
+            await self._publish(key, entry)
         return None
 
     async def _keep_warm(self, key: Key, released: Released, try_again: bool) -> None:
@@ -165,7 +165,7 @@ class Catalogue:
             log.exception("%s version %d of %s does not load", key.model, key.version, key.scope.tenant)
             entry.state, entry.reason = State.FAILED, "internal error"
         log.info("%s version %d of %s is %s %s", key.model, key.version, key.scope.tenant, entry.state, entry.reason)
-        await self._tell(key, entry)
+        await self._publish(key, entry)
         self._let_go(key.scope, self._releases[key.scope, key.model])
 
     async def _opened(self, key: Key, released: Released) -> Engine:
@@ -182,12 +182,12 @@ class Catalogue:
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LATER)
 
-    async def _tell(self, key: Key, entry: Entry) -> None:
+    async def _publish(self, key: Key, entry: Entry) -> None:
         generation = self._releases[key.scope, key.model].generation
         event = events.engine_changed(key.scope, self._view(key, entry), generation, self._with.now())
         try:
             await self._with.store.tell([event])
-            entry.told = generation
+            entry.published = generation
         except Failure as failure:  # the next look at the registry tells it
             log.warning("%s version %d: %s", key.model, key.version, failure.detail)
 
@@ -208,7 +208,7 @@ class Catalogue:
             await asyncio.sleep(self._grace)
             if self._unnamed(key):
                 entry.state = State.UNLOADING
-                await self._tell(key, entry)
+                await self._publish(key, entry)
             if not entry.engine:
                 return
             await entry.engine.calls.ended()
