@@ -1,4 +1,4 @@
-"""What the public doors show: a certificate and its key, taken anew for each connection when the files change."""
+"""The certificate of the public doors, read again when its files change."""
 
 import logging
 import ssl

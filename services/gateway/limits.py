@@ -24,7 +24,7 @@ class Limit:
 
 
 class Taking(NamedTuple):
-    """What a call costs in one bucket."""
+    """The cost of a call in one bucket."""
 
     key: str
     limit: Limit
@@ -44,7 +44,7 @@ class Taken(NamedTuple):
 
 @lru_cache(maxsize=1000)
 def policy(limit: Limit, degraded: bool = False) -> bytes:
-    """What `RateLimit-Policy` says: as many tokens in as many seconds, and whether this gateway alone counts them."""
+    """The value of `RateLimit-Policy`: tokens, seconds, and whether this gateway counts them alone."""
     seconds = max(1, math.ceil(min(limit.burst / limit.rate, 1e9)))
     unit = _UNITS.get(limit.counts, b';qu="%b"' % limit.counts.encode())
     said = limit.name.encode(), int(limit.burst), seconds, unit, b";degraded" if degraded else b""
@@ -130,7 +130,7 @@ class Limiter(Protocol):
         """The same, and asks for tokens that other gateways may hold."""
 
     def receipt(self, takings: Sequence[Taking]) -> Sequence[Taken]:
-        """What was just taken, in a form in which it can be given back."""
+        """The takings that were just made, in a form that `give_back` takes."""
 
     def give_back(self, taken: Sequence[Taken]) -> None:
         """Undoes what was taken; what cannot be given back for certain is lost."""
@@ -228,7 +228,7 @@ class Buckets:
         return tightest([bucket.standing(True, cost) for bucket, cost in found])
 
     def receipt(self, takings: Sequence[Taking]) -> Sequence[Taken]:
-        """As the buckets are now."""
+        """The takings with the state of their buckets now."""
         found = [(taking, self._buckets[taking.key]) for taking in takings]
         return [Taken(*taking, bucket.at, bucket.tokens - bucket.returned, bucket) for taking, bucket in found]
 

@@ -169,7 +169,7 @@ class SharedBuckets:
                 share.least = max(min(taking.cost, payable(share.limit)), 1.0)
 
     def _part(self, limit: Limit) -> float:
-        """What may lie here for calls to come."""
+        """The tokens that may be kept here for later calls."""
         part = limit.burst * PARKED / self._gateways
         return part if part >= 1 else 0.0
 

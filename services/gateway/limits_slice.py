@@ -60,12 +60,12 @@ class Share:
         self.last = now
 
     def claimed(self, now: float) -> float:
-        """What is left of the slice when more is asked for: that much and no more is told to be kept."""
+        """The rest of the slice when another is claimed: the cache counts on no more being held here."""
         self.left = self.most = self.left if self.until > now else 0.0
         return self.left
 
     def claim(self, holder: str, number: int, cost: float, part: float, now: float) -> Claim:
-        """What is asked for to pay a call, or ahead of need without a cost; `part` may lie here for others to come."""
+        """The claim that pays a call, or one ahead of need without a cost; `part` may be kept here for later calls."""
         limit, left, cost = self.limit, self.claimed(now), min(cost, payable(self.limit))
         want, least = (max(part, self.waiting), max(cost - left, 0.0)) if cost else (part - left, 1.0)
         view = min(self.view, self.guess(now)) if self.epoch else self.view
@@ -99,11 +99,11 @@ class Share:
         self.local_at = now
 
     def needs(self, cost: float, gateways: int, costly: bool) -> float:
-        """What must be there for a call while this gateway is alone."""
+        """The tokens that a call needs while this gateway counts alone."""
         return min(cost, self.limit.burst if costly else self._room(gateways))
 
     def spend_alone(self, cost: float) -> None:
-        """What costs more than is there is owed: this gateway admits nothing until it has come in."""
+        """Takes a cost, also into debt: this gateway then admits nothing until it is paid off."""
         self.local = (self.local or 0.0) - min(cost, self.limit.burst)
 
     def rejoin(self, now: float, gateways: int) -> None:

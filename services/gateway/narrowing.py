@@ -12,7 +12,7 @@ from services.kit.contract import ANY, Method
 
 @lru_cache(maxsize=1)
 def _permissions() -> dict[str, frozenset[str]]:
-    """What the methods of each owner need."""
+    """The permissions that the methods of each service need."""
     found: dict[str, set[str]] = {}
     for method in contract.all_methods().values():
         found.setdefault(method.owner, set()).add(method.policy.permission)

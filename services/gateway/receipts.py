@@ -58,7 +58,7 @@ class Receipts:
 
 
 class Receipt:
-    """One answer's, once there is one."""
+    """The receipt of one answer."""
 
     def __init__(self, receipts: Receipts, head: Head) -> None:
         self._receipts, self._head = receipts, head
@@ -68,13 +68,13 @@ class Receipt:
     async def headers(
         self, status: int, said: Iterable[tuple[bytes, bytes]], content: bytes
     ) -> list[tuple[bytes, bytes]]:
-        """What the answer says beside `said`, by RFC 9421: a signature over it and over its request."""
+        """The headers of an answer beside `said`, by RFC 9421: a signature over it and its request."""
         told = {name.decode("latin-1"): value.decode("latin-1") for name, value in said}
         made = self._made({"@status": str(status)}, told, await signing.beside(signing.digest, content))
         return [(name.encode(), value.encode("latin-1")) for name, value in made.items()]
 
     async def trailers(self, status: int, content: bytes) -> tuple[tuple[str, str], ...]:
-        """The same of a call over gRPC, with what it is over, as metadata that comes last.
+        """The same for a call over gRPC, with the signed values, as trailers.
 
         `content` is the answer's message as it is sent, or the detail of its failure.
         """

@@ -156,7 +156,7 @@ def sealed_for(prefix: str) -> str:
 
 
 def digest(pepper: bytes, secret: str) -> bytes:
-    """What is kept of a secret: HMAC-SHA-256 with the pepper of the installation, 32 bytes."""
+    """The stored digest of a secret: HMAC-SHA-256 with the pepper of the installation, 32 bytes."""
     # Not hmac.digest: that lets other threads run in between, and each request would queue for its turn again.
     return hmac.new(pepper, secret.encode(), hashlib.sha256).digest()
 

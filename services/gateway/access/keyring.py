@@ -134,21 +134,21 @@ class Keyring:
         return held.key if held else None
 
     def grants(self, principal: str) -> tuple[Grant, ...]:
-        """What a principal `key:<prefix>` may, whatever project it names."""
+        """The grants of a principal `key:<prefix>`, in all projects."""
         held = self._held.get(principal.removeprefix("key:"))
         return within_projects(held.grants, held.key.projects) if held else ()
 
     def given(
         self, tenant: str, principal: str, roles: Sequence[str] = (), groups: Sequence[str] = ()
     ) -> tuple[Grant, ...]:
-        """What a principal of a tenant has: a key by itself, others by the roles and groups that are named."""
+        """The grants of a principal of a tenant: a key's own, others' by the roles and groups that are named."""
         held = self._held.get(principal.removeprefix("key:"))
         if principal.startswith("key:"):
             return self.grants(principal) if held and held.key.tenant == tenant else ()
         return tuple(dict.fromkeys(self._book.grants(tenant, principal, roles, groups)))
 
     def would(self, key: ApiKey) -> tuple[Grant, ...]:
-        """What a key may once it is as it is said here, whatever project it names."""
+        """The grants that a key would have, in all projects."""
         return within_projects(self._grants(key), key.projects)
 
     def lasting(self, principal: Principal) -> ApiKey | None:

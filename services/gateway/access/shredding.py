@@ -52,11 +52,11 @@ class Shredding:
         return tenant
 
     async def number(self, caller: Principal, name: str) -> int:
-        """Of the key that seals. Raises not_found, failed_precondition, unavailable."""
+        """The number of the current key. Raises not_found, failed_precondition, unavailable."""
         return (await (await self._kept(caller, name)).current(name)).number
 
     async def rotate(self, caller: Principal, name: str, number: int) -> int:
-        """Of the key that seals from now on, another one than the given. Raises as `number`."""
+        """Makes another key than the given current; returns its number. Raises as `number`."""
         return await (await self._kept(caller, name)).rotate(name, number)
 
     async def _kept(self, caller: Principal, name: str) -> TenantKeys:

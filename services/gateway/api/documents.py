@@ -52,7 +52,7 @@ _HEADERS = {"content-security-policy": _POLICY, "cache-control": "no-store", "re
 
 
 class Documents:
-    """What a browser or a generator of clients asks for first."""
+    """Serves the OpenAPI document and its page."""
 
     def __init__(self, calls: Calls, version: str) -> None:
         self._calls, self._version = calls, version

@@ -163,11 +163,11 @@ def encode(asked: Asked, prediction: Prediction) -> Encoded:
 
 @lru_cache(maxsize=4096)
 def _beginning(model: str, number: int) -> bytes:
-    """What all answers of a version begin with."""
+    """The beginning of all answers of a version."""
     return dump({"model_name": model, "model_version": str(number)})[:-1] + b',"outputs":['
 
 
 @lru_cache(maxsize=4096)
 def _about(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
-    """What stands before the values of an output."""
+    """The beginning of an output, up to its values."""
     return dump({"name": name, "datatype": datatype, "shape": shape})[:-1] + b","

@@ -20,7 +20,7 @@ _MOST = 32_768  # bytes of a body that is remembered
 
 
 class _Form:
-    """What is around the values of one body."""
+    """The text around the values of one body."""
 
     __slots__ = ("after", "asked", "before", "datatype", "floats", "name", "shape", "size")
 

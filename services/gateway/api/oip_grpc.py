@@ -78,7 +78,7 @@ class OipGrpc:
         return grpc.unary_unary_rpc_method_handler(answer, None, lambda reply: reply.SerializeToString())
 
     def _route(self, call: GrpcCall, principal: Principal, model: str, version: str) -> Pinned:
-        """What answers, noted for the access log. Raises not_found, unavailable."""
+        """The version that answers, noted for the access log. Raises not_found, unavailable."""
         call.model, call.version = model[:_SHOWN], version[:_SHOWN]
         pinned = self._traffic.route(principal.scope, model, version)
         call.model, call.version = model, str(pinned.version.number)

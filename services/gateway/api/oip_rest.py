@@ -62,7 +62,7 @@ class OipRest:
         raise NotFound(f"there is no {request.path[:200]}")
 
     def _model(self, request: Request, model: str, rest: list[str]) -> Response:
-        """What a model takes and gives, or whether it is ready."""
+        """The inputs and outputs of a model, or its readiness."""
         version = ""
         if rest[:1] == ["versions"] and len(rest) > 1:
             version, rest = rest[1], rest[2:]

@@ -202,7 +202,7 @@ def _query(text: bytes) -> dict[str, list[str]]:
 
 
 def _offers(method: Method) -> tuple[str, ...]:
-    """What a caller can choose from. A download is whatever was uploaded, so there is nothing to choose."""
+    """The media types that a caller can choose from; none for a download, which has that of its upload."""
     if not method.descriptor.server_streaming:
         return (JSON,)
     return (streams.EVENTS, streams.LINES) if method.gives.full_name != HTTP_BODY else ()
@@ -213,7 +213,7 @@ def _decoder(method: Method) -> Callable[[bytes], Any]:
 
 
 async def _unless_gone(call: Awaitable[Any], receive: body.Receive) -> Any:
-    """What a call returns; when the client hangs up the call is cancelled. Raises Gone."""
+    """The result of a call, which is cancelled when the client disconnects. Raises Gone."""
     work = asyncio.ensure_future(call)
     watch = asyncio.ensure_future(_hung_up(receive))
     try:

@@ -20,7 +20,7 @@ class Entry:
 
     @property
     def allowed(self) -> str:
-        """What `Allow` says."""
+        """The value of `Allow`."""
         shown = [*self.verbs, *(["HEAD"] if "GET" in self.verbs else [])]
         return ", ".join(sorted(shown))
 

@@ -35,7 +35,7 @@ _KNOWN: dict[str, Json] = {
 
 
 def name_of(message: Descriptor) -> str:
-    """What a message is called in the document."""
+    """The name of a message in the document."""
     return message.full_name.removeprefix("aimass.v1.")
 
 
@@ -47,7 +47,7 @@ def reference(message: Descriptor) -> Json:
 
 
 def schema(field: FieldDescriptor, given: bool = False) -> Json:
-    """What a field may hold, with its description and example; of what is `given` only, how large is not said."""
+    """The schema of a field with description and example; without bounds for one that is only returned (`given`)."""
     policy = field.GetOptions().Extensions[options_pb2.field]
     found = _shape(field, policy, given)
     if comment := contract.comments().get(field.full_name):

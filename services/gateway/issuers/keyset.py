@@ -23,7 +23,7 @@ _KNOWN = "/.well-known/openid-configuration"
 
 
 class KeySet:
-    """What an issuer's tokens are verified with."""
+    """The keys that an issuer's tokens are verified with."""
 
     def __init__(
         self,

@@ -126,7 +126,7 @@ def named(group: str) -> bool:
 
 
 def _said(claims: Mapping[str, Any], path: str | tuple[str, ...]) -> Any:
-    """What a claim says, or the one to which a way of names leads; None where there is none."""
+    """The value of a claim by its name or path; None where there is none."""
     found: Any = claims
     for name in (path,) if isinstance(path, str) else path:
         found = found.get(name) if isinstance(found, dict) else None

@@ -56,11 +56,11 @@ class Slice:
         return self.requests * 2 < requests or self.rows * 2 < rows or self.tokens * 2 < tokens
 
     def used(self) -> Amounts:
-        """What was used up to now; what is under way may still come to nothing."""
+        """The use so far, without requests under way."""
         return Amounts(self.used_requests, self.used_rows, tokens=self.used_tokens)
 
     def taken(self) -> Amounts:
-        """The same with what is under way."""
+        """The use including requests under way."""
         requests, rows, tokens = self.size
         return Amounts(int(requests - self.requests), int(rows - self.rows), tokens=int(tokens - self.tokens))
 

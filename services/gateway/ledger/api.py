@@ -102,7 +102,7 @@ def _standing(found: Standing) -> pb.Quota:
 
 
 def _named(of: Mapping[T, int], value: int, pointer: str) -> T:
-    """What an enum's value stands for. Raises invalid_value for none."""
+    """The name of an enum's value. Raises invalid_value for an unknown one."""
     found = next((name for name, number in of.items() if number == value), None)
     if found is None:
         raise invalid(pointer, "must be one of the contract's")

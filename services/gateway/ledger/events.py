@@ -1,4 +1,4 @@
-"""What is said of quotas, prices and use."""
+"""Events and messages of quotas, prices and usage."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -22,7 +22,7 @@ _OBJECT = {
 
 @dataclass(frozen=True)
 class Terms:
-    """What a limit says: `rate` and `burst` are in what it counts."""
+    """The terms of a limit: `rate` and `burst` are in the unit that it counts."""
 
     level: str
     counts: str

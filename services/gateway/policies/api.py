@@ -80,7 +80,7 @@ class PoliciesApi:
 
 
 def explanation_to_wire(made: Explanation) -> pb.DecisionExplanation:
-    """What is decided on a request, and why."""
+    """The decision on a request, and its reasons."""
     outcome, reason = _outcome(made)
     return pb.DecisionExplanation(
         outcome=outcome,

@@ -25,7 +25,7 @@ _MOST = 100_000  # that are remembered of all tenants
 
 @dataclass(slots=True)
 class _Seen:
-    """What of a tenant is kept of this hour, and how many predictions may be looked at until the next write."""
+    """The decisions of a tenant kept in this hour, and how many predictions may be sampled until the next write."""
 
     keys: set[tuple[object, ...]]
     alike: dict[tuple[object, ...], int]

@@ -35,7 +35,7 @@ _METHOD = "aimass.v1.Policies/ActivatePolicies"
 
 
 class Wanted(NamedTuple):
-    """What a caller makes a version of."""
+    """The content of a new version."""
 
     description: str
     rules: tuple[Rule, ...]
@@ -57,7 +57,7 @@ class Change(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What a version came to: examples that come out otherwise, and decisions that would."""
+    """The result of a test of a version: failed examples, and decisions that would change."""
 
     version: Version
     failed: list[Failed]
@@ -68,7 +68,7 @@ class Trial(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What is decided on a request, and why."""
+    """The decision on a request, and its reasons."""
 
     facts: Facts
     version: int
@@ -109,11 +109,11 @@ class Policies:
 
     @property
     def guards(self) -> Mapping[str, Guard]:
-        """What predictions are checked against: of tenants with rules, and of others while theirs are looked at."""
+        """The guards of predictions: of tenants with rules, and of others while their decisions are sampled."""
         return self._guards
 
     def of(self, tenant: str) -> Guard:
-        """What calls of a tenant are checked against: unlike predictions, all of them are looked at."""
+        """The guard of calls of a tenant: unlike predictions, all of them are sampled."""
         return self._own.get(tenant, self._free)
 
     def _decided(self, tenant: str, facts: Facts, rule: str, version: int) -> None:
@@ -223,7 +223,7 @@ class Policies:
         return (await self._decisions.one(caller.scope.tenant, decision)).facts
 
     async def explain(self, caller: Principal, asked: Facts, number: int) -> Explanation:
-        """What a version decides on a request, 0: the one that counts. Raises invalid_value, not_found."""
+        """The decision of a version on a request; 0: the active one. Raises invalid_value, not_found."""
         check_facts(asked)
         tenant = caller.scope.tenant
         number = number or (await self.active(caller)).version

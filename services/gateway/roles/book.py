@@ -33,7 +33,7 @@ class Rolebook:
     def grants(
         self, tenant: str, principal: str, roles: Sequence[str], groups: Sequence[str] = ()
     ) -> tuple[Grant, ...]:
-        """What a principal has by the roles that it was given, by its bindings, and by those of its groups."""
+        """The grants of a principal by its roles, by its bindings, and by those of its groups."""
         found = [Grant(role.permissions, role=name) for name in roles if (role := self.role(tenant, name))]
         of = self._bindings.get(tenant, {})
         for binding in [binding for name in (principal, *groups) if name in of for binding in of[name].values()]:

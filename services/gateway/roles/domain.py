@@ -32,7 +32,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Binding:
-    """That a principal has a role. No projects: in all; no objects: for all."""
+    """Gives a principal a role. No projects: in all; no objects: for all."""
 
     binding: str
     tenant: str

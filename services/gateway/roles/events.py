@@ -1,4 +1,4 @@
-"""What is said of roles and bindings."""
+"""Events and messages of roles and bindings."""
 
 from datetime import datetime
 

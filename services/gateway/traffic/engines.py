@@ -53,7 +53,7 @@ Answer = list[Tensor] | Failure
 
 
 class Engines(Protocol):
-    """What runs models."""
+    """Port: runs models."""
 
     async def infer(self, scope: Scope, model: str, version: int, items: Sequence[Item]) -> list[Answer]:
         """An answer for each item, in their order. Raises Unloaded, or Failure when the whole call failed."""

@@ -47,7 +47,7 @@ class Limits:
 
 
 class Receiver(Protocol):
-    """What takes the answer to a request: one call of one method. It must then hold no cycle: no garbage is left."""
+    """Gets the answer to a request, by one call of one of its methods. Reference cycles are broken by then."""
 
     def answered(self, outputs: list[Tensor]) -> None:
         """The outputs are there. Raises nothing."""

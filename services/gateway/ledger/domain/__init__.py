@@ -150,7 +150,7 @@ class PriceList:
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be summed up; what is empty is not looked at."""
+    """Which use is to be summed; empty fields restrict nothing."""
 
     tenant: str
     project: str = ""
@@ -197,7 +197,7 @@ def current(lists: Iterable[PriceList], at: datetime) -> PriceList | None:
 
 
 def priced(amounts: Amounts, kind: str, prices: PriceList | None) -> Amounts:
-    """The same with what it costs, each meter rounded up to a whole millionth."""
+    """Amounts with their price, each meter rounded up to a whole millionth."""
     total = 0
     for price in prices.prices if prices else ():
         if price.kind in ("", kind):
@@ -212,7 +212,7 @@ def smaller(wanted: Amounts, least: Amounts, scarce: Iterable[Meter]) -> Amounts
 
 
 def bought(scarce: set[Meter], kind: str, prices: PriceList | None) -> set[Meter]:
-    """What to take less of where these are scarce: for money what costs some."""
+    """The meters to take less of where some are scarce: for money, those with a price."""
     listed = prices.prices if prices and Meter.MONEY in scarce else ()
     return scarce - {Meter.MONEY} | {price.meter for price in listed if price.kind in ("", kind)}
 

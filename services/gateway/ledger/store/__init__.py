@@ -1,1 +1,1 @@
-"""What the ledger keeps: the only SQL on quotas, their balances, the ledger's entries and prices."""
+"""The only SQL on quotas, their balances, the ledger's entries and prices."""

@@ -1,4 +1,4 @@
-"""Rules made ready to be asked many times: which of them are about a method is looked up, the rest are closures."""
+"""Compiled rules: those of a method are looked up, their conditions are closures."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -62,7 +62,7 @@ def _named(patterns: Sequence[str]) -> Texts:
 
 
 def _permitted(what: What) -> Texts:
-    """Patterns of permissions are read as those of roles are."""
+    """Matches patterns of permissions as those of roles."""
     named, excepted = _named(what.permissions), _named(what.except_permissions)
     if not what.except_permissions:
         return named

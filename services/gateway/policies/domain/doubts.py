@@ -1,4 +1,4 @@
-"""What about rules is likely not meant: that one can never apply, or is about the same as one before it."""
+"""Probable mistakes in rules: one that can never apply, or is about the same as one before it."""
 
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ _MOST = 100
 
 
 class Kind(NamedTuple):
-    """A kind of request that there is: what it needs, and the object that it is about as a template."""
+    """A kind of request: its permission, and the template of its object."""
 
     permission: str
     method: str
@@ -82,7 +82,7 @@ def _before(rule: Rule, others: Sequence[Rule]) -> Iterator[Doubt]:
 
 
 def _hides(first: Rule, second: Rule) -> bool:
-    """Whether a rule refuses all that another would. Says no where that cannot be told."""
+    """Whether a rule refuses all that another would; False where that is not certain."""
     if not (_who_within(second.who, first.who) and _what_within(second.what, first.what)):
         return False
     if first.effect is Effect.DENY:
@@ -160,23 +160,23 @@ def _subset(inner: Sequence[str], outer: Sequence[str]) -> bool:
 
 
 def _still(outer: Sequence[str], inner: Sequence[str]) -> bool:
-    """Whether whom one rule leaves out the other leaves out as well."""
+    """Whether the exceptions of one rule are exceptions of the other as well."""
     return not outer or (bool(inner) and _within(outer, inner))
 
 
 def _within(inner: Sequence[str], outer: Sequence[str]) -> bool:
-    """Whether patterns have nothing that others do not have; none have everything."""
+    """Whether patterns match nothing that others do not match; no patterns match everything."""
     return not outer or (bool(inner) and all(_fits(outer, one) for one in inner))
 
 
 def _fits(patterns: Sequence[str], name: str) -> bool:
-    """Whether a name, or all that a pattern has, is in some patterns; none have everything."""
+    """Whether patterns match a name, or all that a pattern matches; no patterns match everything."""
     begins = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
     return not patterns or name in patterns or name.startswith(begins)
 
 
 def _meets(first: Rule, second: Rule) -> bool:
-    """Whether both may refuse one request. Says yes where that cannot be told."""
+    """Whether both may refuse one request; True where that is not certain."""
     lists = ("permissions", "methods", "objects", "projects", "models")
     if not _share(first.who.principals, second.who.principals) or _apart(first.who.kinds, second.who.kinds):
         return False
@@ -221,7 +221,7 @@ def _differ(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
 
 
 def _share(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether some name is in both lists of patterns; an empty list has all."""
+    """Whether some name matches both lists of patterns; an empty list matches all."""
     if not first or not second:
         return True
     return any(_fits(first, one) for one in second) or any(_fits(second, one) for one in first)

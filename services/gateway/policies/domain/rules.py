@@ -1,4 +1,4 @@
-"""What rules say. Of each list one must fit, of each rule all that it says; what is empty fits everything."""
+"""The rules of policies. One entry of each list must match, and all parts of a rule; empty parts match everything."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ ANY = "*"  # a label's value that any other is
 
 
 class Effect(StrEnum):
-    """What a rule does with what it is about: refuses where its conditions hold, or where they do not."""
+    """Whether a rule refuses requests where its conditions hold, or where they do not."""
 
     DENY = "deny"
     ALLOW_ONLY = "allow_only"
@@ -29,7 +29,7 @@ class Who:
 
 @dataclass(frozen=True)
 class What:
-    """What a rule is about."""
+    """The requests that a rule is about."""
 
     permissions: tuple[str, ...] = ()
     except_permissions: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class When:
 
 @dataclass(frozen=True)
 class Range:
-    """From the least to the most, both included; most 0: without an end."""
+    """A range of numbers, both ends included; most 0: unbounded."""
 
     least: int = 0
     most: int = 0
@@ -131,7 +131,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Example:
-    """What must come out for a request. Without a time it is for the one of the test."""
+    """The expected outcome of a request. Without a time it holds at the time of the test."""
 
     name: str
     facts: Facts
@@ -141,7 +141,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided on a request that roles permit: the rule that refused it, and of which version; empty: none."""
+    """The decision on a request that roles permit: the rule that refused it, if any, and the version."""
 
     tenant: str
     decision: str
@@ -152,7 +152,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Doubt:
-    """What about a rule is likely not meant."""
+    """A probable mistake in a rule."""
 
     rule: str
     text: str
@@ -175,7 +175,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Active:
-    """Which version of a tenant's policies counts; 0: none."""
+    """The active version of a tenant's policies; 0: none."""
 
     tenant: str
     version: int = 0

@@ -1,4 +1,4 @@
-"""Why: each rule with what each of its conditions compares. Slower than what is compiled, and the same."""
+"""Explains decisions: each rule with the comparisons of its conditions. Slower than `compiled`, with equal results."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from services.gateway.policies.domain.rules import ANY, DAYS, Effect, Facts, Rul
 
 
 class Comparison(NamedTuple):
-    """What a rule says, what a request has, and whether that fits."""
+    """A value of a rule, that of the request, and whether they match."""
 
     condition: str
     expected: str
@@ -18,7 +18,7 @@ class Comparison(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What a rule comes to."""
+    """The evaluation of a rule."""
 
     rule: Rule
     refuses: bool
@@ -26,7 +26,7 @@ class Trace(NamedTuple):
 
 
 def trace(rule: Rule, facts: Facts) -> Trace:
-    """What a rule comes to for a request."""
+    """Evaluates a rule for a request."""
     about = (*_who(rule.who, facts), *_what(rule.what, facts))
     conditions = (*_when(rule.when, facts), *_where(rule.networks, facts), *_amount(rule, facts))
     meant, held = all(one.holds for one in about), all(one.holds for one in conditions)

@@ -61,7 +61,7 @@ class PolicyStore:
         return self._db.near
 
     async def counting(self) -> list[tuple[Active, tuple[Rule, ...]]]:
-        """What counts in each tenant, with its rules."""
+        """The active version of each tenant, with its rules."""
         same = [_version.c[name] == _active.c[name] for name in ("tenant", "project", "version")]
         query = select(_active, _version.c.rules).join(_version, same[0] & same[1] & same[2])
 

@@ -20,7 +20,7 @@ class Caller(NamedTuple):
 
 
 class Share(NamedTuple):
-    """So many percent for a version."""
+    """The percentage of a version."""
 
     version: int
     percent: float
