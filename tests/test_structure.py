@@ -273,7 +273,7 @@ def test_names_say_what_a_module_is() -> None:
 def test_every_service_says_what_it_is(service: str) -> None:
     text = (ROOT / "services" / service / "README.md").read_text()
 
-    assert all(word in text.lower() for word in ("owns", "rpcs", "says", "hears", "settings", "run it alone"))
+    assert all(word in text.lower() for word in ("owns", "rpcs", "publishes", "consumes", "settings", "run it alone"))
 
 
 def tracked(*patterns: str) -> list[Path]:
