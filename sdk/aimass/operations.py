@@ -63,9 +63,15 @@ class Show:
             return None
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # costs 50 ms
 
-        said = TextColumn("{task.description}", markup=False)  # the text is not ours
-        look = (SpinnerColumn(), said, BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-        bar: Any = Progress(*look, TimeElapsedColumn(), console=self._console, transient=True)
+        bar: Any = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),  # the text is not ours
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+        )
         self._bar, task = bar, bar.add_task("", total=1.0)
         bar.start()
 

@@ -174,8 +174,17 @@ def _traffic(
 ) -> Traffic:
     store = TrafficStore(database, schema.outbox)
     coalescer = Coalescer(Inference(runtime, remote), width=lambda target: len(traffic.having(*target)))
-    own = runtime.telemetry.record, runtime.instance, runtime.now
-    traffic = Traffic(store, coalescer, *own, Substitutes(Answers(runtime.cache)), spending, cleaner, guards)
+    traffic = Traffic(
+        store,
+        coalescer,
+        runtime.telemetry.record,
+        runtime.instance,
+        runtime.now,
+        Substitutes(Answers(runtime.cache)),
+        spending,
+        cleaner,
+        guards,
+    )
     remote.having, remote.lost, remote.by = traffic.having, traffic.lost, traffic.balancer
     return traffic
 

@@ -146,8 +146,9 @@ class SharedBuckets:
         """Claims slices; without a cost a slice is claimed ahead of need."""
         now, self._number = self._clock(), self._number + 1
         asked = [(taking, self._shares[taking.key]) for taking in wanted if taking.key in self._shares]
-        own = self._name, self._number
-        claims = [share.claim(*own, taking.cost, self._part(share.limit), now) for taking, share in asked]
+        claims = [
+            share.claim(self._name, self._number, taking.cost, self._part(share.limit), now) for taking, share in asked
+        ]
         if not claims or any(claim.want <= 0 for claim in claims):
             return
         try:

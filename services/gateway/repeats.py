@@ -93,9 +93,10 @@ class Repeats:
             del self._known[next(iter(self._known))]
         binary = headers.get(b"inference-header-content-length")
         forms = Forms(None if binary is None else int(binary))
-        said = priority, request.charge.tokens if request.charge else 0
-        known = Known(request.path, model, version, length, forms, seconds, key, request.principal, *said, headers)
-        self._known[exchange.head] = known
+        who, tokens = request.principal, request.charge.tokens if request.charge else 0
+        self._known[exchange.head] = Known(
+            request.path, model, version, length, forms, seconds, key, who, priority, tokens, headers
+        )
 
     def take(self, connection: "HttpProtocol", data: bytes) -> "Repeat | None":
         """Begins to answer if this is one whole request with a known head; else nothing has happened."""

@@ -118,23 +118,23 @@ def storage(settings: Installation, sealing: Vault | None = None) -> Storage:
     from services.kit.mirrors_s3 import S3Mirrors
     from services.kit.uploads_s3 import S3Uploads
 
-    pair = (settings.blobs_access_key.get_secret_value(), settings.blobs_secret_key.get_secret_value())
-    bucket = Bucket(url, *pair, settings.tls_dir / "ca.pem" if settings.tls_dir else None)
+    access, secret = settings.blobs_access_key.get_secret_value(), settings.blobs_secret_key.get_secret_value()
+    bucket = Bucket(url, access, secret, settings.tls_dir / "ca.pem" if settings.tls_dir else None)
     copies = Copies(home / "cache" / "blobs", settings.blobs_cache_mib * 2**20)
     passing = home / "cache" / "scratch"
     blobs = S3Blobs(bucket, copies, passing / "blobs")
     from services.kit.sealed_objects import SealedObjects
     from services.kit.sealed_s3 import BucketKeys, SealedS3Uploads, emptying
 
-    shared = BucketKeys(bucket)
-    ended = shared.destroyed, emptying(bucket, copies, clearing(passing / "blobs", passing / "tables"))
+    shared, forget = BucketKeys(bucket), emptying(bucket, copies, clearing(passing / "blobs", passing / "tables"))
     if not settings.secrets_key.get_secret_value():
         mirrors = S3Mirrors(bucket, SealedObjects(bucket, None), copies)
-        return Storage(blobs, S3Uploads(bucket, blobs), mirrors, bucket, passing, None, *ended)
+        return Storage(blobs, S3Uploads(bucket, blobs), mirrors, bucket, passing, None, shared.destroyed, forget)
     keys = TenantKeys(shared, sealing)
     mirrors = S3Mirrors(bucket, SealedObjects(bucket, keys), copies)
     closed = SealedBlobs(blobs, keys, "blob")  # as copies are called
-    return Storage(closed, SealedS3Uploads(bucket, blobs, closed, keys), mirrors, bucket, passing, keys, *ended)
+    under_keys = SealedS3Uploads(bucket, blobs, closed, keys)
+    return Storage(closed, under_keys, mirrors, bucket, passing, keys, shared.destroyed, forget)
 
 
 def source(settings: Installation, identity: Identity) -> Source:

@@ -31,8 +31,8 @@ class Sizes:
             await self._note(found)
 
     async def _missing(self) -> list[tuple[Scope, str]]:
-        columns = self._table.c.tenant, self._table.c.project, self._name.label("name")
-        query = select(*columns).where(self._table.c.size.is_(None), *self._which).distinct().limit(_PAGE)
+        query = select(self._table.c.tenant, self._table.c.project, self._name.label("name"))
+        query = query.where(self._table.c.size.is_(None), *self._which).distinct().limit(_PAGE)
         rows = await self._db.read(lambda connection: connection.execute(query).all())
         return [(Scope(row.tenant, row.project), row.name) for row in rows]
 

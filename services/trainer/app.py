@@ -41,8 +41,19 @@ def build(config: Config, runtime: Runtime) -> App:
     # At least three signs of life in a lease, and a wish to stop is heard within a second.
     heartbeat = min(config.lease_seconds / 4, 0.5)
     where = runner(config, partial(owner_of, runtime.home, database.near, runtime.instance))
-    shared = (runtime.channel, signed, runtime.blobs, runtime.mirrors, heartbeat, config.threads, where)
-    workers = [Worker(f"{prefix}{number}", *shared) for number in range(config.workers)]
+    workers = [
+        Worker(
+            f"{prefix}{number}",
+            runtime.channel,
+            signed,
+            runtime.blobs,
+            runtime.mirrors,
+            seconds=heartbeat,
+            threads=config.threads,
+            runner=where,
+        )
+        for number in range(config.workers)
+    ]
 
     async def recover() -> None:
         # Nobody else can hold the file, so a near worker that the table names died with the process before.

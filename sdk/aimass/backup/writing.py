@@ -57,10 +57,10 @@ class Archive:
 
     def seal(self, said: Mapping[str, Any]) -> Made:
         """Adds the manifest, with what is `said` in it. Nothing can be added after it."""
-        made = len(self.entries), sum(entry["size"] for entry in self.entries)
+        files, size = len(self.entries), sum(entry["size"] for entry in self.entries)
         manifest = orjson.dumps({**said, "aimass": __version__, "files": self.entries})
         self.add(MANIFEST, io.BytesIO(manifest), len(manifest), 0o600)
-        return Made(*made, f"sha256:{hashlib.sha256(manifest).hexdigest()}")
+        return Made(files, size, f"sha256:{hashlib.sha256(manifest).hexdigest()}")
 
 
 class _Counted:

@@ -20,25 +20,35 @@ class FeatureSetsApi:
         self._feature_sets = feature_sets
 
     async def CreateFeatureSet(self, request: pb.CreateFeatureSetRequest, call: Call) -> pb.FeatureSet:
-        once, steps = call.once(feature_set_to_wire), steps_from_wire(request.steps)
-        what = (request.feature_set, request.description, request.data_set, request.label, request.key)
-        made = FeatureSet(*what, steps, 0, 1, _NEVER, _NEVER)
+        made = FeatureSet(
+            request.feature_set,
+            request.description,
+            request.data_set,
+            request.label,
+            request.key,
+            steps_from_wire(request.steps),
+            latest_version=0,
+            generation=1,
+            create_time=_NEVER,
+            update_time=_NEVER,
+        )
+        once = call.once(feature_set_to_wire)
         return feature_set_to_wire(await self._feature_sets.create(call.scope, made, once))
 
     async def GetFeatureSet(self, request: pb.GetFeatureSetRequest, call: Call) -> pb.FeatureSet:
         return feature_set_to_wire(await self._feature_sets.get(call.scope, request.feature_set))
 
     async def ListFeatureSets(self, request: pb.ListFeatureSetsRequest, call: Call) -> pb.ListFeatureSetsResponse:
-        how = (request.page_size, request.page_token, request.show_deleted)
-        page = await self._feature_sets.list(call.scope, *how)
+        page = await self._feature_sets.list(call.scope, request.page_size, request.page_token, request.show_deleted)
         found = [feature_set_to_wire(item) for item in page.items]
         return pb.ListFeatureSetsResponse(feature_sets=found, next_page_token=page.next_token)
 
     async def FitFeatureSet(self, request: pb.FitFeatureSetRequest, call: Call) -> Operation:
         train = range_from_wire(request.train) if request.HasField("train") else None
-        what = (request.feature_set, request.data_set_version, train)
         budget = CpuBudget(call.principal.id, request.cpu_seconds)
-        return await self._feature_sets.fit(call.scope, *what, call.once(), budget)
+        return await self._feature_sets.fit(
+            call.scope, request.feature_set, request.data_set_version, train, call.once(), budget
+        )
 
     async def GetFeatureSetVersion(self, request: pb.GetFeatureSetVersionRequest, call: Call) -> pb.FeatureSetVersion:
         return version_to_wire(await self._feature_sets.version(call.scope, request.feature_set, request.version))

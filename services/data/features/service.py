@@ -75,9 +75,18 @@ class FeatureSets:
             domain.check_range(train, columns)
 
         def fit(operation: str) -> Fit:
-            pinned = location.version.version
-            what = (found.data_set, pinned, train, found.steps, found.label, found.key, inputs)
-            return Fit(operation, name, *what, self._now())
+            return Fit(
+                operation,
+                feature_set=name,
+                data_set=found.data_set,
+                data_set_version=location.version.version,
+                train=train,
+                steps=found.steps,
+                label=found.label,
+                key=found.key,
+                inputs=inputs,
+                create_time=self._now(),
+            )
 
         operation = await self._store.begin(scope, fit, name, once, budget)
         self._runner.begin(scope, fit(operation.operation))

@@ -221,8 +221,8 @@ class Keyring:
         """A caller with roles and bindings of a tenant and no key, in a project. Raises invalid_name."""
         _check(project)
         grants = tuple(dict.fromkeys(self._book.grants(tenant, names[0], roles, names[1:])))
-        speaks = Scope(tenant, project), names[0], in_project(grants, project)
-        return Guest(*speaks, roles_in(grants, project), tuple(names[1:]), grants)
+        permissions, held = in_project(grants, project), roles_in(grants, project)
+        return Guest(Scope(tenant, project), names[0], permissions, held, tuple(names[1:]), grants)
 
     def _here(self, key: ApiKey, origin: Origin) -> None:
         if not key.believed(origin.address):
@@ -235,8 +235,8 @@ class Keyring:
         _check(project)
         if key.projects and project not in key.projects:
             raise Failure(Code.FORBIDDEN, f"the key is not for project {project}")
-        speaks = Scope(key.tenant, project), f"key:{key.api_key}", in_project(held.grants, project)
-        return Principal(*speaks, roles_in(held.grants, project))
+        permissions, roles = in_project(held.grants, project), roles_in(held.grants, project)
+        return Principal(Scope(key.tenant, project), f"key:{key.api_key}", permissions, roles)
 
 
 def _check(project: str) -> None:

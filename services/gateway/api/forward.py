@@ -138,8 +138,8 @@ class Forward(grpc.GenericRpcHandler):
 
     def _note(self, call: GrpcCall, status: int, seconds: float) -> None:
         model, version = (self._admission.text(call, part) for part in (call.model, call.version))
-        own = call.request_id, call.principal, "GRPC", call.path
-        entry = Entry(*own, status, seconds, 0, call.peer, model, version, degraded=call.degraded)
+        entry = Entry(call.request_id, call.principal, "GRPC", call.path, status, seconds, 0, call.peer, model, version)
+        entry.degraded = call.degraded
         self._access_log.add(entry)
 
 

@@ -64,8 +64,8 @@ class Rest:
             raise problem.NotAllowed(request.method, entry.allowed)
         if method.policy.cost > 1 and request.charge:  # the edge has taken the token that every request costs
             await request.charge.more(method.policy.cost - 1, method.policy.costly)
-        own = request.principal, request.request_id, request.address
-        caller = Caller(*own, passed_metadata(lambda name: request.find_header(name) or ""), request.charge)
+        passed = passed_metadata(lambda name: request.find_header(name) or "")
+        caller = Caller(request.principal, request.request_id, request.address, passed, request.charge)
         name, tenant = f"{request.method} {entry.template}", request.principal.scope.tenant
         with telemetry.span(name, caller.trace, telemetry.Kind.SERVER, tenant=tenant) as span:
             offers = _offers(method)

@@ -26,21 +26,21 @@ class QuotasApi:
     async def CreateQuota(self, request: pb.CreateQuotaRequest, call: Call) -> pb.Quota:
         now = call.now()
         meter, period = _named(METERS, request.meter, "/meter"), _named(PERIODS, request.period, "/period")
-        what = request.subject, meter, period, request.amount
-        wanted = Quota(request.quota, request.tenant, *what, now, now)
+        wanted = Quota(request.quota, request.tenant, request.subject, meter, period, request.amount, now, now)
         return _standing(await self._ledger.create(call.principal, wanted, call.once(_standing)))
 
     async def GetQuota(self, request: pb.GetQuotaRequest, call: Call) -> pb.Quota:
         return _standing(await self._ledger.get(call.principal, request.tenant, request.quota))
 
     async def ListQuotas(self, request: pb.ListQuotasRequest, call: Call) -> pb.ListQuotasResponse:
-        where = request.tenant, request.page_size, request.page_token, request.show_deleted
-        page = await self._ledger.list(call.principal, *where)
+        page = await self._ledger.list(
+            call.principal, request.tenant, request.page_size, request.page_token, request.show_deleted
+        )
         return pb.ListQuotasResponse(quotas=map(_standing, page.items), next_page_token=page.next_token)
 
     async def UpdateQuota(self, request: pb.UpdateQuotaRequest, call: Call) -> pb.Quota:
-        which = request.tenant, request.quota
-        return _standing(await self._ledger.resize(call.principal, *which, request.amount, call.etag))
+        resized = await self._ledger.resize(call.principal, request.tenant, request.quota, request.amount, call.etag)
+        return _standing(resized)
 
     async def DeleteQuota(self, request: pb.DeleteQuotaRequest, call: Call) -> pb.Quota:
         return _standing(await self._ledger.delete(call.principal, request.tenant, request.quota, call.etag))
@@ -70,8 +70,9 @@ class UsageApi:
             start=from_wire(request.start_time),
             end=from_wire(request.end_time),
         )
-        page = (request.page_size, request.page_token)
-        found = await self._ledger.usage(call.principal, asked, request.all_projects, *page)
+        found = await self._ledger.usage(
+            call.principal, asked, request.all_projects, request.page_size, request.page_token
+        )
         rows = [_row(one, asked.period) for one in found.items]
         return pb.ListUsageResponse(rows=rows, next_page_token=found.next_token)
 

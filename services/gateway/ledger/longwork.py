@@ -13,7 +13,7 @@ from services.gateway.ledger.book import Quotabook
 from services.gateway.ledger.domain import TRAINING, Amounts, Claim, Entry
 from services.gateway.ledger.store.entries import Entries
 from services.kit import fields
-from services.kit.auth import Principal
+from services.kit.auth import Principal, Scope
 from services.kit.contract import Method
 from services.kit.errors import Code, Failure
 from services.kit.inbox import Delivery
@@ -68,10 +68,18 @@ class LongWork:
         says, scope = method.policy.reserves, caller.scope
         most = Amounts(cpu_milliseconds=min(max(_seconds(says, request) * 1000, 0), _MOST))
         model = request.spec.model if says.kind == TRAINING else ""
-        where = (scope.tenant, scope.project, caller.id, says.kind, model)
         name = uuid7()
-        known = name if says.answers else ""
-        entry = Entry(name, *where, reserved=most, reference=known, owner=self._instance)
+        entry = Entry(
+            name,
+            scope.tenant,
+            scope.project,
+            caller.id,
+            says.kind,
+            model,
+            reserved=most,
+            reference=name if says.answers else "",
+            owner=self._instance,
+        )
         try:
             (found,) = await self._entries.reserve([Claim(entry, most, _UNBOUND)])
         except Failure:
@@ -86,17 +94,31 @@ class LongWork:
         """A job has changed; one that has ended is settled with what it used."""
         job = message.job
         if job.state in _ENDED and not job.HasField("delete_time"):
-            scope, used = delivery.scope, Amounts(cpu_milliseconds=job.cpu_milliseconds)
-            where = (scope.tenant, scope.project, "", TRAINING, job.spec.model)
-            ended = Entry(uuid7(), *where, reserved=Amounts(), used=used, reference=job.job, owner=self._instance)
-            await self._entries.conclude(ended)
+            used = Amounts(cpu_milliseconds=job.cpu_milliseconds)
+            await self._conclude(delivery.scope, "", TRAINING, job.spec.model, used, job.job)
 
     async def ended(self, message: WorkEnded, delivery: Delivery) -> None:
         """Other work has ended; its use is charged to its caller, reserved or not."""
-        work, scope = message.work, delivery.scope
-        where, used = (scope.tenant, scope.project, work.principal, work.kind, ""), work.cpu_milliseconds
-        how: dict[str, Any] = {"reserved": Amounts(), "used": Amounts(cpu_milliseconds=used), "owner": self._instance}
-        await self._entries.conclude(Entry(uuid7(), *where, **how, reference=work.operation or work.reservation))
+        work, used = message.work, Amounts(cpu_milliseconds=message.work.cpu_milliseconds)
+        reference = work.operation or work.reservation
+        await self._conclude(delivery.scope, work.principal, work.kind, "", used, reference)
+
+    async def _conclude(
+        self, scope: Scope, principal: str, kind: str, model: str, used: Amounts, reference: str
+    ) -> None:
+        entry = Entry(
+            uuid7(),
+            scope.tenant,
+            scope.project,
+            principal,
+            kind,
+            model,
+            reserved=Amounts(),
+            reference=reference,
+            owner=self._instance,
+            used=used,
+        )
+        await self._entries.conclude(entry)
 
     @staticmethod
     async def _try(work: Awaitable[Any]) -> None:

@@ -178,8 +178,8 @@ class Spending:
         need = account.wanted or _AHEAD
         least = Amounts(1, max(need.rows, 1), tokens=need.tokens)
         wanted = Amounts(requests, max(rows, least.rows), tokens=max(tokens, least.tokens))
-        where = (uuid7(), scope.tenant, scope.project, principal, SERVING, model)
-        return Claim(Entry(*where, reserved=wanted, owner=self._instance), least, LEASE)
+        entry = Entry(uuid7(), scope.tenant, scope.project, principal, SERVING, model, wanted, owner=self._instance)
+        return Claim(entry, least, LEASE)
 
     def _reserved(self, account: Account, claim: Claim, entry: Entry | Failure, began: float) -> None:
         now = self._clock()
@@ -227,8 +227,18 @@ class Spending:
         tally = account.tally
         if tally.used_requests:
             scope, principal, model = account.owner
-            where = (uuid7(), scope.tenant, scope.project, principal, SERVING, model)
-            self._tallies.append(Entry(*where, reserved=Amounts(), owner=self._instance, used=tally.used()))
+            used = Entry(
+                uuid7(),
+                scope.tenant,
+                scope.project,
+                principal,
+                SERVING,
+                model,
+                reserved=Amounts(),
+                owner=self._instance,
+                used=tally.used(),
+            )
+            self._tallies.append(used)
             tally.used_requests = tally.used_rows = tally.used_tokens = 0
 
     async def _write(self) -> None:

@@ -1,7 +1,6 @@
 """Storage in the ledger: charged for each hour of the clock, and refused when a quota is spent."""
 
 from datetime import UTC
-from typing import Any
 
 from aimass.v1.data_events_pb2 import DataStored
 from aimass.v1.registry_events_pb2 import ArtifactsStored
@@ -38,6 +37,17 @@ class Storage:
         """
         kept, scope, hour = message.kept, delivery.scope, message.kept.hour.ToDatetime(UTC)
         used, reference = Amounts(storage_mib_hours=-(-kept.bytes // _MIB)), f"{kept.what}/{hour:%Y-%m-%dT%H}"
-        where = (scope.tenant, scope.project, "", STORAGE, "")
-        how: dict[str, Any] = {"reserved": Amounts(), "used": used, "reference": reference, "owner": self._instance}
-        await self._entries.conclude(Entry(uuid7(), *where, **how, create_time=hour))
+        entry = Entry(
+            uuid7(),
+            scope.tenant,
+            scope.project,
+            principal="",
+            kind=STORAGE,
+            model="",
+            reserved=Amounts(),
+            reference=reference,
+            owner=self._instance,
+            used=used,
+            create_time=hour,
+        )
+        await self._entries.conclude(entry)

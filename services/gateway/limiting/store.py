@@ -115,5 +115,13 @@ def _row(rule: Rule) -> dict[str, Any]:
 
 def _as_rule(row: Row[Any]) -> Rule:
     terms = Terms(row.level, row.counts, row.rate, row.burst, row.in_project, row.object)
-    times = row.create_time, row.update_time, row.delete_time
-    return Rule(row.rate_rule, row.tenant, terms, row.imposed, *times, row.generation)
+    return Rule(
+        row.rate_rule,
+        row.tenant,
+        terms,
+        row.imposed,
+        row.create_time,
+        row.update_time,
+        row.delete_time,
+        row.generation,
+    )

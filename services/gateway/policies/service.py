@@ -188,8 +188,8 @@ class Policies:
         shown = [one for one in changed if not last or one.decision.decision < str(last[0])][: size + 1]
         page = pages.cut(shown, size, lambda one: (one.decision.decision,))
         refused = sum(bool(one.rule) for one in changed)
-        trial = replace(version, test_time=now), failed(version, now), len(decided), refused, len(changed) - refused
-        return Trial(*trial, page)
+        tried, allowed = replace(version, test_time=now), len(changed) - refused
+        return Trial(tried, failed(version, now), len(decided), refused, allowed, page)
 
     async def decisions(self, caller: Principal, page_size: int, page_token: str) -> Page[Decision]:
         """Newest first."""

@@ -130,9 +130,17 @@ def _row(found: PrivacyFilter) -> dict[str, Any]:
 
 
 def _of(row: Row[Any]) -> PrivacyFilter:
-    places = tuple(row.methods), tuple(row.models), tuple(row.streams)
-    rules = tuple(PrivacyRule(*rule) for rule in row.rules)
-    times = row.create_time, row.update_time, row.delete_time
     return PrivacyFilter(
-        row.privacy_filter, row.tenant, row.description, *places, row.answers, rules, *times, row.generation
+        row.privacy_filter,
+        row.tenant,
+        row.description,
+        tuple(row.methods),
+        tuple(row.models),
+        tuple(row.streams),
+        row.answers,
+        tuple(PrivacyRule(*rule) for rule in row.rules),
+        row.create_time,
+        row.update_time,
+        row.delete_time,
+        row.generation,
     )

@@ -37,9 +37,15 @@ class RolesApi:
         return role_to_wire(await self._roles.undelete(call.principal, request.role))
 
     async def CreateBinding(self, request: pb.CreateBindingRequest, call: Call) -> pb.Binding:
-        tenant, who = call.scope.tenant, request.principal
-        places = tuple(request.projects), tuple(request.objects)
-        wanted = Binding(request.binding, tenant, request.role, who, *places, call.now())
+        wanted = Binding(
+            request.binding,
+            call.scope.tenant,
+            request.role,
+            request.principal,
+            tuple(request.projects),
+            tuple(request.objects),
+            call.now(),
+        )
         return binding_to_wire(await self._roles.bind(call.principal, wanted, call.once(binding_to_wire)))
 
     async def GetBinding(self, request: pb.GetBindingRequest, call: Call) -> pb.Binding:

@@ -191,8 +191,16 @@ def _role_row(role: Role) -> dict[str, Any]:
 
 
 def _as_role(row: Row[Any]) -> Role:
-    times = row.create_time, row.update_time, row.delete_time
-    return Role(row.role, row.tenant, row.description, tuple(row.permissions), *times, row.generation)
+    return Role(
+        row.role,
+        row.tenant,
+        row.description,
+        tuple(row.permissions),
+        row.create_time,
+        row.update_time,
+        row.delete_time,
+        row.generation,
+    )
 
 
 def _binding_row(binding: Binding) -> dict[str, Any]:
@@ -201,6 +209,14 @@ def _binding_row(binding: Binding) -> dict[str, Any]:
 
 
 def _as_binding(row: Row[Any]) -> Binding:
-    places = tuple(row.projects), tuple(row.objects)
-    times = row.create_time, row.delete_time
-    return Binding(row.binding, row.tenant, row.role, row.principal, *places, *times, row.generation)
+    return Binding(
+        row.binding,
+        row.tenant,
+        row.role,
+        row.principal,
+        tuple(row.projects),
+        tuple(row.objects),
+        row.create_time,
+        row.delete_time,
+        row.generation,
+    )

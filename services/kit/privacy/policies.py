@@ -34,9 +34,17 @@ class Policy:
 def policy_of(wire: pb.PrivacyFilter, tenant: str, generation: int) -> Policy:
     """A filter as it is on the wire."""
     rules = tuple(Rule(r.detector, _ACTIONS[r.action], r.pattern) for r in wire.rules if r.action in _ACTIONS)
-    places = tuple(wire.methods), tuple(wire.models), tuple(wire.streams)
-    gone = wire.HasField("delete_time")
-    return Policy(tenant, wire.privacy_filter, generation, *places, wire.answers, Rules(rules), gone)
+    return Policy(
+        tenant,
+        wire.privacy_filter,
+        generation,
+        methods=tuple(wire.methods),
+        models=tuple(wire.models),
+        streams=tuple(wire.streams),
+        answers=wire.answers,
+        rules=Rules(rules),
+        deleted=wire.HasField("delete_time"),
+    )
 
 
 class Policies:

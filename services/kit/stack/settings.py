@@ -54,11 +54,20 @@ def stack_of(env: Mapping[str, str]) -> Stack:
     root = Path(__file__).parents[2]
     revisions = {service: root / service / "migrations" for service in SERVICES}
     home = settings.home.resolve()
-    shown = adapters.credentials(settings)
-    marks, old = _marks(settings, env), keys_of(settings.secrets_old_keys.get_secret_value(), OLD_KEYS)
-    marked = frozenset(_mark(key) for key in old)
-    secrets, space = (shown, marks, marked), Space(home, settings.disk_percent)
-    return Stack(databases, revisions, bucket, home, bus_url, settings.tls_dir, *secrets, space, storage.keys)
+    old = keys_of(settings.secrets_old_keys.get_secret_value(), OLD_KEYS)
+    return Stack(
+        databases,
+        revisions,
+        bucket,
+        home,
+        bus_url,
+        settings.tls_dir,
+        adapters.credentials(settings),
+        secrets=_marks(settings, env),
+        old=frozenset(_mark(key) for key in old),
+        space=Space(home, settings.disk_percent),
+        keys=storage.keys,
+    )
 
 
 def _database(service: str, env: Mapping[str, str]) -> str:

@@ -26,12 +26,10 @@ class PrivacyStore:
 
     async def everything(self) -> list[StoredFilter]:
         """All filters of all tenants, also deleted ones."""
-        columns = _filter.c.tenant, _filter.c.privacy_filter, _filter.c.generation, _filter.c.content
+        query = select(_filter.c.tenant, _filter.c.privacy_filter, _filter.c.generation, _filter.c.content)
 
         def work(connection: Connection) -> list[StoredFilter]:
-            return [
-                (tenant, name, at, bytes(content)) for tenant, name, at, content in connection.execute(select(*columns))
-            ]
+            return [(tenant, name, at, bytes(content)) for tenant, name, at, content in connection.execute(query)]
 
         with tenancy.everybody():
             return await self._db.read(work)

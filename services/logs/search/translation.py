@@ -149,8 +149,8 @@ class Translation:
         low, high = (
             None if bound is None else bound + 0.0 for bound in (query.low, query.high)
         )  # -0.0 becomes 0.0, as in the index
-        ends = low is None or query.with_low, high is None or query.with_high
-        return self._query.range_query(self._schema, "duration_ms", self._float, low, high, *ends)
+        with_low, with_high = low is None or query.with_low, high is None or query.with_high
+        return self._query.range_query(self._schema, "duration_ms", self._float, low, high, with_low, with_high)
 
 
 def _escaped(text: str) -> str:

@@ -89,8 +89,17 @@ class Subscriptions:
         await self._store.recall(once)
         subject, body = wanted.template or ("", "")
         now = self._now()
-        values = (wanted.description or "", wanted.filter or "", wanted.url or "", subject, body, now, now)
-        made = Subscription(name, *values, start=self._ingest.sequence)
+        made = Subscription(
+            name,
+            wanted.description or "",
+            wanted.filter or "",
+            wanted.url or "",
+            subject,
+            body,
+            create_time=now,
+            update_time=now,
+            start=self._ingest.sequence,
+        )
         await self._check(made)
         secret = os.urandom(24)
         sealed, shown = self._vault.seal(secret, context_of(scope, name)), base64.b64encode(secret).decode()

@@ -40,8 +40,9 @@ class ReleasesApi:
         return traffic_to_wire(await self._releases.get(call.scope, request.model))
 
     async def UpdateTraffic(self, request: pb.UpdateTrafficRequest, call: Call) -> pb.Traffic:
-        said = rules_from_wire(request.rules), balancing_from_wire(request.balancing)
-        return traffic_to_wire(await self._releases.update_traffic(call.scope, request.model, *said, call.etag))
+        rules, balancing = rules_from_wire(request.rules), balancing_from_wire(request.balancing)
+        changed = await self._releases.update_traffic(call.scope, request.model, rules, balancing, call.etag)
+        return traffic_to_wire(changed)
 
     async def ListReleases(self, request: pb.ListReleasesRequest, call: Call) -> pb.ListReleasesResponse:
         page = await self._releases.page(call.scope, request.page_size, request.page_token)

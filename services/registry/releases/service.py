@@ -137,5 +137,6 @@ class Releases:
 
 def _released(version: Version) -> Released:
     made_of = version.contents
-    digests = made_of.digest, made_of.graph_digest
-    return Released(version.version, *digests, made_of.signature, made_of.serving, made_of.labels)
+    return Released(
+        version.version, made_of.digest, made_of.graph_digest, made_of.signature, made_of.serving, made_of.labels
+    )

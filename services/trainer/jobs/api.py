@@ -20,8 +20,9 @@ class JobsApi:
         return job_to_wire(*await self._jobs.get(call.scope, request.job))
 
     async def ListJobs(self, request: pb.ListJobsRequest, call: Call) -> pb.ListJobsResponse:
-        how = (request.model, request.page_size, request.page_token, request.show_deleted)
-        page = await self._jobs.list(call.scope, *how)
+        page = await self._jobs.list(
+            call.scope, request.model, request.page_size, request.page_token, request.show_deleted
+        )
         return pb.ListJobsResponse(jobs=map(job_to_wire, page.items), next_page_token=page.next_token)
 
     async def CancelJob(self, request: pb.CancelJobRequest, call: Call) -> pb.Job:

@@ -128,9 +128,9 @@ class Queue:
             files = tuple(File(**file) for file in content["files"])
             card = next(file for file in files if file.name == "card.md")
             text = (await self._blobs.get(scope.tenant, card.digest)).decode()
-            what = (content["signature"], content["environment"], content["metrics"])
+            signature, environment, metrics = (content[part] for part in ("signature", "environment", "metrics"))
         except Unavailable:
             raise  # the worker says it again
         except (Failure, ValueError, KeyError, TypeError, StopIteration):
             raise InvalidValue(f"{digest} is not a manifest") from None
-        return Package(digest, files, *what, text)
+        return Package(digest, files, signature, environment, metrics, text)

@@ -27,8 +27,7 @@ class RunsApi:
         return pb.ListRunsResponse(runs=map(run_to_wire, page.items), next_page_token=page.next_token)
 
     async def ListMetricPoints(self, request: pb.ListMetricPointsRequest, call: Call) -> pb.ListMetricPointsResponse:
-        what = (request.run, request.metric, request.page_size, request.page_token)
-        page = await self._runs.points(call.scope, *what)
+        page = await self._runs.points(call.scope, request.run, request.metric, request.page_size, request.page_token)
         points = [
             MetricPoint(metric=point.metric, step=point.step, value=point.value, time=to_wire(point.time))
             for point in page.items

@@ -21,8 +21,18 @@ class Runs:
 
     def begin(self, connection: Connection, scope: Scope, job: Job) -> None:
         """The run of a new job."""
-        what = (job.run, job.job, job.spec.model, job.state.value)
-        self._store.add(connection, scope, Run(*what, parameters(job), {}, (), job.create_time, None))
+        run = Run(
+            job.run,
+            job.job,
+            job.spec.model,
+            job.state.value,
+            parameters(job),
+            metrics={},
+            files=(),
+            create_time=job.create_time,
+            end_time=None,
+        )
+        self._store.add(connection, scope, run)
 
     def move(self, connection: Connection, scope: Scope, job: Job) -> None:
         """The job's state is the run's."""

@@ -33,19 +33,28 @@ class WorkersApi:
         return pb.LeaseJobResponse(lease=_lease_to_wire(*found) if found else None)
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, call: Call) -> pb.HeartbeatResponse:
-        what = (request.progress, request.stage, _points(request.metrics), request.cpu_milliseconds)
-        job = await self._queue.renew(_scope(request, call), request.job, request.fence, *what)
+        job = await self._queue.renew(
+            _scope(request, call),
+            request.job,
+            request.fence,
+            request.progress,
+            request.stage,
+            _points(request.metrics),
+            request.cpu_milliseconds,
+        )
         return pb.HeartbeatResponse(expire_time=to_wire(job.lease_expire_time), cancel=job.cancel_requested)
 
     async def CompleteJob(self, request: pb.CompleteJobRequest, call: Call) -> Empty:
         files = [File(file.name, file.digest, file.size, file.media_type) for file in request.artifacts]
-        what = (request.manifest_digest, files, _points(request.metrics))
-        await self._queue.complete(_scope(request, call), request.job, request.fence, *what)
+        await self._queue.complete(
+            _scope(request, call), request.job, request.fence, request.manifest_digest, files, _points(request.metrics)
+        )
         return Empty()
 
     async def FailJob(self, request: pb.FailJobRequest, call: Call) -> Empty:
-        how = (request.reason, request.retry, request.cancelled)
-        await self._queue.fail(_scope(request, call), request.job, request.fence, *how)
+        await self._queue.fail(
+            _scope(request, call), request.job, request.fence, request.reason, request.retry, request.cancelled
+        )
         return Empty()
 
 

@@ -252,8 +252,8 @@ def _files(
     first = found.version if quarantine else found.first_version
     here = within(file, scope) & (file.c.data_set == found.data_set) & (file.c.quarantine == quarantine)
     here &= file.c.version.between(first, found.version)
-    columns = (file.c.path, file.c.rows, file.c.bytes, file.c.digest)
-    query = select(*columns).where(here).order_by(file.c.version, file.c.position)
+    query = select(file.c.path, file.c.rows, file.c.bytes, file.c.digest).where(here)
+    query = query.order_by(file.c.version, file.c.position)
     return tuple(WrittenFile(*row) for row in connection.execute(query))
 
 

@@ -76,8 +76,18 @@ def quota_row(of: Quota) -> dict[str, Any]:
 
 def as_quota(row: Row[Any]) -> Quota:
     """The quota of a row."""
-    what = row.quota, row.tenant, row.subject, Meter(row.meter), Period(row.period), row.amount
-    return Quota(*what, row.create_time, row.update_time, row.delete_time, row.generation)
+    return Quota(
+        row.quota,
+        row.tenant,
+        row.subject,
+        Meter(row.meter),
+        Period(row.period),
+        row.amount,
+        row.create_time,
+        row.update_time,
+        row.delete_time,
+        row.generation,
+    )
 
 
 def entry_row(of: Entry) -> dict[str, Any]:

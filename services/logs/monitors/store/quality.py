@@ -97,8 +97,8 @@ class Store:
     async def pairs(self, scope: Scope, model: str, most: int) -> Sequence[Pair]:
         """Scores with their outcomes, for the newest `most` outcomes."""
         here = within(outcomes, scope) & (outcomes.c.model == model)
-        columns = (outcomes.c.request_id, outcomes.c.row, outcomes.c.value)
-        query = select(*columns).where(here).order_by(outcomes.c.time.desc()).limit(most)
+        query = select(outcomes.c.request_id, outcomes.c.row, outcomes.c.value).where(here)
+        query = query.order_by(outcomes.c.time.desc()).limit(most)
 
         def work(connection: Connection) -> Sequence[Pair]:
             told = defaultdict[str, list[tuple[int, float]]](list)
