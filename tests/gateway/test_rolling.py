@@ -20,6 +20,7 @@ from tests.support.house import until
 from tests.support.server import ROOT, free_ports
 
 KEY = "aim_rolling1_" + "x" * 43
+LONG = 4  # seconds that a stream is listened to: at any time some are open
 
 
 class Gateways:
@@ -113,7 +114,7 @@ class Clients:
         stub: Any = LogsStub(self.channel)
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(12):
+                async with asyncio.timeout(LONG):
                     async for _ in stub.TailLogs(logs_pb2.TailLogsRequest(query="zzznothing"), metadata=self.metadata):
                         pass
         except aio.AioRpcError as error:
@@ -130,7 +131,7 @@ class Clients:
         ):
             assert answer.status_code == 200
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(12):
+                async with asyncio.timeout(LONG):
                     text = "".join([part async for part in answer.aiter_text()])
                     assert "retry: 500" in text, text
                     self.done["hinted"] = self.done.get("hinted", 0) + 1
