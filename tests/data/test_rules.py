@@ -223,7 +223,7 @@ async def test_a_restart_keeps_rules(home: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "what", "code", "says"),
     [
-        ("db", {}, Code.INVALID_VALUE, "must be sql, file, json or regex"),
+        ("db", {}, Code.INVALID_VALUE, "the definition must be sql, "),
         ("csv", SQL, Code.INVALID_VALUE, "a sql rule needs a sql source"),
         ("log", CSV, Code.INVALID_VALUE, "needs files of format csv"),
         ("db", LOG, Code.INVALID_VALUE, "needs files of format text"),
