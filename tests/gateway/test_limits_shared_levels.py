@@ -9,10 +9,9 @@ import pytest
 
 from services.gateway.limits import PARKED, Limit, Standing, Taking
 from services.gateway.limits_shared import SharedBuckets
-from services.kit.cache_redis import RedisCache
 from tests.gateway.gateways import World
 from tests.gateway.levels import Account
-from tests.support.servers import Program
+from tests.support.servers import Program, redis_cache
 
 TENANT, MODEL = Limit(60, 100, "tenant/all"), Limit(40, 64, "model/one")
 KEYS = [Limit(20, 40), Limit(30, 24), Limit(100, 200)]
@@ -169,7 +168,7 @@ async def test_while_alone_the_tightest_level_says_so_and_costly_work_is_paid_in
 @pytest.fixture
 async def four(redis_server: Program) -> AsyncIterator[list[SharedBuckets]]:
     """Four gateways on a real Redis. A busy machine must not look like a Redis that is away: they wait a second."""
-    caches = [RedisCache(redis_server.address, budget=1.0) for _ in range(4)]
+    caches = [redis_cache(redis_server.address, budget=1.0) for _ in range(4)]
     gateways = [SharedBuckets(cache, f"g{number}") for number, cache in enumerate(caches)]
     for cache in caches:
         await cache.start()

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,10 +12,9 @@ from redis.asyncio import Redis
 
 from services.gateway.nonces import SKEW, WINDOW, Nonces
 from services.kit.cache import NearCache
-from services.kit.cache_redis import RedisCache
 from services.kit.errors import Code, Failure, Unavailable
 from tests.support.house import until
-from tests.support.servers import Program
+from tests.support.servers import Program, redis_cache
 
 START = 1_000_000.0
 
@@ -204,15 +204,15 @@ async def test_no_history_of_the_memory_lets_a_request_without_a_key_in_twice(ac
 
 
 @pytest.fixture
-async def cache(redis_server: Program) -> AsyncIterator[RedisCache]:
-    made = RedisCache(redis_server.address)
+async def cache(redis_server: Program) -> AsyncIterator[Any]:
+    made = redis_cache(redis_server.address)
     await made.start()
     yield made
     await made.close()
 
 
 @pytest.mark.far
-async def test_nothing_is_replayed_through_a_restart_of_redis(redis_server: Program, cache: RedisCache) -> None:
+async def test_nothing_is_replayed_through_a_restart_of_redis(redis_server: Program, cache: Any) -> None:
     nonces = Nonces(cache, skew=0.0)
     await until(lambda: time.time() > cache.born)
     created = [time.time() for _ in range(20)]
@@ -234,7 +234,7 @@ async def test_nothing_is_replayed_through_a_restart_of_redis(redis_server: Prog
 
 
 @pytest.mark.far
-async def test_nothing_is_replayed_when_redis_was_emptied(redis_server: Program, cache: RedisCache) -> None:
+async def test_nothing_is_replayed_when_redis_was_emptied(redis_server: Program, cache: Any) -> None:
     nonces = Nonces(cache, skew=0.0)
     await until(lambda: time.time() > cache.born)
     created = time.time()

@@ -19,11 +19,10 @@ from services.gateway.nonces import SKEW
 from services.gateway.signatures import WINDOW, Head, Refused, Signatures
 from services.gateway.signing import base
 from services.kit.cache import Cache, NearCache
-from services.kit.cache_redis import RedisCache
 from services.kit.errors import Code, Failure
 from services.kit.secrets import Vault
 from tests.support.house import until
-from tests.support.servers import Program
+from tests.support.servers import Program, redis_cache
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEXT = "the request is not signed as it has to be"
@@ -281,7 +280,7 @@ async def test_a_secret_that_does_not_open_signs_nothing(world: World, tmp_path:
 
 @pytest.mark.far
 async def test_nothing_is_taken_twice_through_a_restart_of_redis(redis_server: Program, tmp_path: Path) -> None:
-    cache = RedisCache(redis_server.address)
+    cache = redis_cache(redis_server.address)
     await cache.start()
     world = World(tmp_path, cache)
     await until(lambda: time.time() > cache.born + SKEW + 2, 20)

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from services.kit.allowance import Claim
 from services.kit.cache import Cache, NearCache
-from services.kit.cache_redis import RedisCache
 from services.kit.timestamps import uuid7
-from tests.support.servers import address
+from tests.support.servers import address, redis_cache
 
 ODD = ["", "a b", "a:b", "a*?[b]", "{a}", "\r\n", "\x00", "'; return 1 --", "\ud800", "".join(map(chr, range(256)))]
 
@@ -21,7 +20,7 @@ ODD = ["", "a b", "a:b", "a*?[b]", "{a}", "\r\n", "\x00", "'; return 1 --", "\ud
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
     # The server is shared, and its clock is real: names are new for each test, and the near clock is real as well.
     # A machine that is busy with all tests may need more than the budget of a request.
-    made: Cache = NearCache() if request.param == "near" else RedisCache(address("redis"), budget=2.0)
+    made: Cache = NearCache() if request.param == "near" else redis_cache(address("redis"), budget=2.0)
     await made.start()
     yield made
     await made.close()

@@ -12,7 +12,6 @@ from services.kit.auth import Identity
 from services.kit.balancing import Way
 from services.kit.breaker import Rules
 from services.kit.cache import Cache, NearCache
-from services.kit.cache_redis import RedisCache
 from services.kit.calls import CallTable
 from services.kit.channels import BalancedChannel, SomeChannel
 from services.kit.config import ConfigError
@@ -22,7 +21,7 @@ from services.kit.discovery_redis import Leases
 from services.kit.pool import Pool
 from tests.support.house import until
 from tests.support.server import free_ports
-from tests.support.servers import address
+from tests.support.servers import address, redis_cache
 from tests.support.speakers import PATH, Speaker, several, speakers, who
 
 
@@ -177,7 +176,7 @@ async def test_instances_behind_a_name_have_turns() -> None:
 @pytest.fixture(params=[pytest.param("near"), pytest.param("far", marks=pytest.mark.far)])
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[], Cache]]:
     shared, url = NearCache(), address("redis") if request.param == "far" else ""
-    made: Callable[[], Cache] = lambda: RedisCache(url) if url else shared  # noqa: E731
+    made: Callable[[], Cache] = lambda: redis_cache(url) if url else shared  # noqa: E731
     clearing = made()
     await clearing.start()
     for left in await clearing.members("discovery"):  # by a test before

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -29,6 +30,13 @@ USER, PASSWORD = "aimass", "far-tests-only"  # of servers that live as long as a
 
 class Missing(Exception):
     """A server cannot be had here; the text says why."""
+
+
+def redis_cache(url: str, **options: float) -> Any:
+    """The cache on Redis. Imported here: suites that run near as well need no far adapter for that."""
+    from services.kit.cache_redis import RedisCache
+
+    return RedisCache(url, **options)  # type: ignore[arg-type]
 
 
 def address(name: str) -> str:
