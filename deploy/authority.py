@@ -1,4 +1,4 @@
-"""The certificate authority of a deployment: one key, and certificates for those who talk to each other."""
+"""The certificate authority of a stack, and the certificates that it signs."""
 
 import ipaddress
 import os
@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 TRUST = "spiffe://aimass/"
 LIFETIME = timedelta(days=90)  # of a certificate
-_SOON = timedelta(days=30)  # before its end a certificate should be made anew
+_SOON = timedelta(days=30)  # before its expiry a certificate is renewed
 _OWN_LIFETIME = timedelta(days=3650)
 _EARLIER = timedelta(minutes=5)  # clocks of machines differ
 
@@ -43,7 +43,7 @@ class Authority:
 
     @classmethod
     def new(cls) -> "Authority":
-        """A new one, which nobody trusts yet."""
+        """A new authority."""
         key, name = generate_private_key(SECP256R1()), _name("AI Mass authority")
         builder = _builder(name, name, key, _OWN_LIFETIME).add_extension(x509.BasicConstraints(True, 0), critical=True)
         usage = _usage(key_cert_sign=True, crl_sign=True)
@@ -51,34 +51,34 @@ class Authority:
 
     @classmethod
     def load(cls, key: bytes, certificate: bytes) -> "Authority":
-        """The one whose PEM files these are. Raises ValueError for what is none."""
+        """The authority of these PEM files. Raises ValueError for invalid ones."""
         loaded = load_pem_private_key(key, None)
         if not isinstance(loaded, EllipticCurvePrivateKey):
-            raise ValueError("the key of the authority is of another kind")
+            raise ValueError("the key of the authority must be an elliptic curve key")
         return cls(loaded, x509.load_pem_x509_certificate(certificate))
 
     @property
     def key(self) -> bytes:
-        """Its key as PEM."""
+        """Its private key as PEM."""
         return _pem(self._key)
 
     def issue(self, names: Sequence[str], hosts: Sequence[str] = (), lifetime: timedelta = LIFETIME) -> Issued:
-        """A certificate for services by name, reached also by further host names and addresses."""
+        """A certificate for services by name, and for further host names and addresses."""
         alternatives = [*(_host(host) for host in (*names, *hosts)), *(_uri(name) for name in names)]
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         return self._issue(names[0], alternatives, usages, lifetime)
 
     def issue_public(self, hosts: Sequence[str], lifetime: timedelta = LIFETIME) -> Issued:
-        """A certificate for a door to the outside: it says nothing inside."""
+        """A certificate for clients of the gateway, which names no service."""
         return self._issue(hosts[0], [_host(host) for host in hosts], [ExtendedKeyUsageOID.SERVER_AUTH], lifetime)
 
     def must_renew(self, certificate: bytes) -> bool:
-        """Whether a certificate, as PEM, is of this authority and ends soon."""
+        """Whether a certificate, as PEM, is of this authority and expires soon."""
         found = self._own(certificate)
         return found is not None and found.not_valid_after_utc < datetime.now(UTC) + _SOON
 
     def hosts(self, certificate: bytes) -> list[str]:
-        """The hosts that a certificate of this authority is for; none for somebody else's."""
+        """The hosts of a certificate of this authority; none for one of another authority."""
         found = self._own(certificate)
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value if found else ()
         return [str(name.value) for name in names]
@@ -88,7 +88,7 @@ class Authority:
             found = x509.load_pem_x509_certificate(certificate)
             found.verify_directly_issued_by(self._certificate)
         except (ValueError, TypeError, InvalidSignature):
-            return None  # somebody else's, who renews it himself
+            return None  # of another authority, which renews it
         return found
 
     def _issue(
@@ -111,7 +111,7 @@ class Authority:
 
 
 def write(path: Path, content: bytes, mode: int = 0o640) -> None:
-    """Writes a file that is there as a whole or not at all, and never readable for more than `mode` says."""
+    """Writes a file atomically, never readable for more than `mode` permits."""
     passing = path.with_name(f".{path.name}.{os.getpid()}")
     passing.unlink(missing_ok=True)
     with os.fdopen(os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -131,7 +131,7 @@ def _uri(name: str) -> x509.GeneralName:
 
 
 def written(host: str) -> str:
-    """A host name or address as certificates have it."""
+    """A host name or address in the form of certificates."""
     return str(_host(host).value)
 
 

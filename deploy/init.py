@@ -1,4 +1,4 @@
-"""Makes what a deployment must keep to itself, once: `python -m deploy.init DIR`. deploy/README.md lists the files."""
+"""Creates the secrets of a stack, once: `python -m deploy.init DIR`. deploy/README.md lists the files."""
 
 import base64
 import hashlib
@@ -20,9 +20,9 @@ from services.kit.cache_scripts import permissions
 SERVERS = ("kafka", "postgres", "redis", "s3", "triton")
 HERE = ("localhost", "127.0.0.1")
 _CHECKED = "sslmode=verify-full&sslrootcert=/run/aimass/tls/ca.pem"
-# Whatever the server's own locale is: names sort by their bytes.
+# Names sort by their bytes, whatever the server's locale.
 _TEXT = "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'"
-_GROUP = 10001  # of the files when root makes them; the image's user has the same number
+_GROUP = 10001  # the group of the files if root creates them: that of the image's user
 _FIXED = {
     "bus_url": "kafka+ssl://kafka:9092?partitions=12&replication=1",
     "blobs_url": "s3://aimass?endpoint=https://s3:7070&region=us-east-1",
@@ -30,36 +30,36 @@ _FIXED = {
 
 
 class Secrets:
-    """The folder of secrets. What is there stays."""
+    """The folder of secrets. Existing files are kept."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def keep(self, name: str, make: Callable[[], bytes], mode: int = 0o640) -> bytes:
-        """What a file has; `make` fills it when it is not there."""
+        """The content of a file; `make` creates a missing one."""
         path = self.root / name
         if not path.exists():
             self.write(name, make(), mode)
         return path.read_bytes()
 
     def write(self, name: str, content: bytes, mode: int = 0o640) -> None:
-        """Writes a file; its folders are made."""
+        """Writes a file, and creates its folders."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, content, mode)
 
     def word(self, name: str) -> str:
-        """A password, which lies where no container sees it; each side gets what it needs of it."""
+        """A password, stored in a file that is mounted nowhere."""
         return self.keep(f"words/{name}", lambda: secrets.token_urlsafe(32).encode(), 0o600).decode().strip()
 
     def share(self, group: int) -> None:
-        """Lets a group read everything that is not for the owner alone."""
+        """Lets a group read all files but those of mode 0600."""
         for path in [self.root, *self.root.rglob("*")]:
             os.chown(path, -1, group)
 
 
 def authority(kept: Secrets) -> Authority:
-    """The authority of the folder; made when it is not there."""
+    """The authority of the folder; created if there is none."""
     if not (kept.root / "authority/ca.key").exists():
         made = Authority.new()
         kept.write("authority/ca.pem", made.pem)
@@ -68,7 +68,7 @@ def authority(kept: Secrets) -> Authority:
 
 
 def combined(words: str) -> str:
-    """The folder of a process that is several at once, such as `logs+bus`. Raises ValueError."""
+    """The folder of a process with several services, such as `logs+bus`. Raises ValueError."""
     names = sorted({*words.split(",")}, key=(*SERVICES, "bus", *words.split(",")).index)
     if unknown := [name for name in names if name not in (*SERVICES, "bus")]:
         raise ValueError(f"no such service: {', '.join(unknown)}; there are {', '.join(SERVICES)}, and bus")
@@ -76,7 +76,7 @@ def combined(words: str) -> str:
 
 
 def certificates(kept: Secrets, renew: bool, hosts: list[str], groups: list[str]) -> None:
-    """A certificate for everyone, and what the gateway shows the outside; what ends soon is made anew."""
+    """A certificate for each process and server, and the public one of the gateway. Renews those that expire soon."""
     signer = authority(kept)
 
     def put(folder: str, make: Callable[[], Issued], lacking: bool = False) -> None:
@@ -94,13 +94,13 @@ def certificates(kept: Secrets, renew: bool, hosts: list[str], groups: list[str]
         kept.keep(f"{name}/tls/ca.pem", lambda: signer.pem)
     public = kept.root / "gateway/public/cert.pem"
     before = signer.hosts(public.read_bytes()) if public.exists() else []
-    wanted = dict.fromkeys(["gateway", *HERE, *before, *map(written, hosts)])  # who was told of a host once, goes on
+    wanted = dict.fromkeys(["gateway", *HERE, *before, *map(written, hosts)])  # hosts of earlier runs stay
     put("gateway/public", lambda: signer.issue_public([*wanted]), lacking=bool(before) and len(wanted) > len(before))
     kept.keep("client/ca.pem", lambda: signer.pem)
 
 
 def passwords(kept: Secrets) -> None:
-    """What servers ask for, on both sides: with the server, and in the URLs of the services."""
+    """Passwords and users: for the servers, and in the URLs of the services."""
     access, secret = kept.word("s3_access_key"), kept.word("s3_secret_key")
     kept.keep("postgres/password", kept.word("postgres").encode)
     kept.keep("postgres/env", lambda: f"POSTGRES_PASSWORD={kept.word('postgres')}\n".encode())
@@ -147,9 +147,9 @@ def make(
     hosts: list[str] | None = None,
     groups: list[str] | None = None,
 ) -> None:
-    """Everything in deploy/README.md; what is there stays, certificates as long as they last and without `renew`.
+    """Creates the files of deploy/README.md. Existing files are kept, certificates until 30 days before they expire.
 
-    `groups` are services that one process is together, comma-separated. Raises ValueError for one that there is not.
+    `groups` are comma-separated services of one process. Raises ValueError for an unknown one.
     """
     os.umask(0o027)
     gid = group if group is not None else _GROUP if os.getuid() == 0 else os.getgid()
@@ -162,14 +162,15 @@ def make(
 
 def main(
     folder: Annotated[Path, typer.Argument(help="where they lie")],
-    renew: Annotated[bool, typer.Option(help="new certificates of the same authority")] = False,
-    group: Annotated[int | None, typer.Option(help="number of the group that may read them")] = None,
-    host: Annotated[list[str] | None, typer.Option(help="a name or address by which clients reach the gateway")] = None,
+    renew: Annotated[bool, typer.Option(help="Renew all certificates, by the same authority.")] = False,
+    group: Annotated[int | None, typer.Option(help="Number of the group that may read the files.")] = None,
+    host: Annotated[list[str] | None, typer.Option(help="A name or address of the gateway for clients.")] = None,
     together: Annotated[
-        list[str] | None, typer.Option(help="services of one process, such as data,trainer; `bus` if it offers its bus")
+        list[str] | None,
+        typer.Option(help="Services of one process, such as data,trainer; `bus` if it serves its bus."),
     ] = None,
 ) -> None:
-    """Makes certificates, passwords and URLs; prints none of them."""
+    """Create the certificates, passwords and URLs of a stack. Prints none of them."""
     try:
         make(folder, renew, group, host, together)
     except ValueError as error:

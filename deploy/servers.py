@@ -1,7 +1,7 @@
-"""What the servers of a stack show: `python -m deploy.servers kafka redis`. Kafka is told to take what lies there.
+"""Checks the certificates of a stack's servers: `python -m deploy.servers kafka redis`. Kafka reloads its own first.
 
-Files: ca.pem, cert.pem and key.pem of whoever asks in /run/aimass/tls, and what each should show as
-/run/certificates/<server>.pem. deploy/renew calls it in a container that is on the servers' network.
+Files: ca.pem, cert.pem and key.pem of the client in /run/aimass/tls, and the expected certificate of each server as
+/run/certificates/<server>.pem. deploy/renew runs it in a container on the servers' network.
 """
 
 import contextlib
@@ -30,27 +30,27 @@ _POSTGRES = (8).to_bytes(4) + (80877103).to_bytes(4)  # SSLRequest: it begins in
 
 
 class Asking:
-    """Whoever asks: a certificate of the authority, and the authority itself."""
+    """The client of the check: a certificate of the authority, and the authority itself."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises OSError for files that are not there or no certificates."""
+        """Raises OSError for missing or invalid files."""
         self.context = ssl.create_default_context(cafile=folder / "ca.pem")
         self.context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
 
     def shown(self, server: str, host: str, port: int) -> x509.Certificate:
-        """What a server shows to a new connection. Raises OSError for one that shows nothing, or no name of its own."""
+        """The certificate of a server. Raises OSError if it has none, or none of its name."""
         with socket.create_connection((host, port), _SECONDS) as plain:
             if server == "postgres":
                 plain.sendall(_POSTGRES)
                 if plain.recv(1) != b"S":
-                    raise OSError("it speaks no TLS")
+                    raise OSError("it does not support TLS")
             self.context.set_alpn_protocols(["h2"] if server == "triton" else [])
             with self.context.wrap_socket(plain, server_hostname=server) as line:
                 return x509.load_der_x509_certificate(line.getpeercert(True) or b"")
 
 
 def take(url: str, folder: Path, keystore: str = _LIES) -> None:
-    """Has each broker at a kafka+ssl:// URL read its keystore again. Raises KafkaError."""
+    """Tells each broker of a kafka+ssl:// URL to reload its keystore. Raises KafkaError."""
     admin = Cluster(url, folder).client(KafkaAdminClient, request_timeout_ms=_ASKED)
     with contextlib.closing(admin):
         for broker in admin.describe_cluster()["brokers"]:
@@ -58,16 +58,16 @@ def take(url: str, folder: Path, keystore: str = _LIES) -> None:
             asked = ConfigResource(ConfigResourceType.BROKER, name, {KEYSTORE: keystore})
             said = admin.alter_configs([asked], raise_on_unknown=False)["broker"][name]
             if said != "OK":
-                raise KafkaError(f"broker {name} does not take {keystore}: {said}")
+                raise KafkaError(f"broker {name} does not load {keystore}: {said}")
 
 
 def wrong(asking: Asking, server: str, expected: x509.Certificate, seconds: float) -> str:
-    """What is wrong with what a server shows, when it has had its time; empty if it is what is expected."""
+    """What is wrong with the certificate of a server after some seconds; empty if it is the expected one."""
     until = time.monotonic() + seconds
     while True:
         try:
             found = asking.shown(server, server, PORTS[server])
-            said = "" if found == expected else f"it shows {found.serial_number:x}"
+            said = "" if found == expected else f"it presents {found.serial_number:x}"
         except OSError as error:
             said = str(error).lower()
         if not said or time.monotonic() > until:
@@ -77,11 +77,13 @@ def wrong(asking: Asking, server: str, expected: x509.Certificate, seconds: floa
 
 def main(
     servers: Annotated[list[str], typer.Argument(help=", ".join(PORTS))],
-    seconds: Annotated[float, typer.Option(help="that they may take")] = 10.0,
-    tls: Annotated[Path, typer.Option(help="ca.pem, cert.pem and key.pem of whoever asks")] = Path("/run/aimass/tls"),
+    seconds: Annotated[float, typer.Option(help="Seconds that the servers may take to reload.")] = 10.0,
+    tls: Annotated[Path, typer.Option(help="Folder with ca.pem, cert.pem and key.pem of the client.")] = Path(
+        "/run/aimass/tls"
+    ),
     certificates: Annotated[Path, typer.Option(help="<server>.pem, as it should be")] = Path("/run/certificates"),
 ) -> None:
-    """Says which certificate each server shows; the status is 1 when one of them shows another than it should."""
+    """Print the certificate of each server. Exit code 1 if one presents another than it should."""
     asking, late = Asking(tls), False
     if "kafka" in servers:
         try:
