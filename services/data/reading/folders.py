@@ -83,7 +83,8 @@ def _open_root(root: Path) -> int:
     try:
         return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        raise InvalidValue("the import folder is not there") from None
+        where = "import/<tenant> in the home folder, or what AIMASS_DATA_FILE_ROOTS names"
+        raise InvalidValue(f"the import folder does not exist: {where}") from None
 
 
 def _open_at(folder: int, name: str, flags: int, steps: Parts) -> int:

@@ -159,3 +159,8 @@ def test_no_descriptor_is_left_open(root: Path) -> None:
         with pytest.raises(Failure):
             folders.open_file(root, steps)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_has_no_import_folder_is_told_where_it_would_be(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"import/<tenant> in the home folder, or what AIMASS_DATA_FILE_ROOTS names$"):
+        folders.open_file(tmp_path / "import" / "acme", ("flights.db",))
