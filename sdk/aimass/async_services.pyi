@@ -1000,6 +1000,12 @@ class AsyncRules:
         """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the
         coverage."""
 
+    async def discover_rules(
+        self, *, source: str, records: int | None = ..., cpu_seconds: int | None = ..., timeout: Seconds = ...
+    ) -> rules_pb2.DiscoverRulesResponse:
+        """Proposes rules for the first records of a source, best first, each with its evidence; makes none of
+        them."""
+
     async def activate_rule(
         self, *, rule: str, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.Rule:

@@ -1019,6 +1019,12 @@ class Rules:
         """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the
         coverage."""
 
+    def discover_rules(
+        self, *, source: str, records: int | None = ..., cpu_seconds: int | None = ..., timeout: Seconds = ...
+    ) -> rules_pb2.DiscoverRulesResponse:
+        """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them.
+        Needs no settings for the kind of source: lines of text are grouped by what they have in common."""
+
     def activate_rule(
         self, *, rule: str, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.Rule:

@@ -9,6 +9,7 @@ from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
 from services.data.datasets.tables import open_tables
+from services.data.discovery.service import Discoveries
 from services.data.extractions.api import ExtractionsApi
 from services.data.extractions.events import extraction_ended
 from services.data.extractions.runner import ExtractionRunner
@@ -54,6 +55,8 @@ def build(config: Config, runtime: Runtime) -> App:
     metering, limits = Metering(database), Limits(config.query_seconds, config.query_memory_mib)
     queries = Queries(data_sets, metering, limits, config.queries_at_once)
     rules = Rules(RuleStore(database, rule_changed), sources, runtime.now)
+    limits = Limits(config.discovery_seconds, config.discovery_memory_mib)
+    discoveries = Discoveries(sources, metering, limits, config.discoveries_at_once)
     extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)
     schema.operations.on_end = ended
     # What everything needs that goes on beside requests.
@@ -76,7 +79,7 @@ def build(config: Config, runtime: Runtime) -> App:
         rpc={
             "aimass.v1.FeatureSets": FeatureSetsApi(features),
             "aimass.v1.Sources": SourcesApi(sources, uploads),
-            "aimass.v1.Rules": RulesApi(rules),
+            "aimass.v1.Rules": RulesApi(rules, discoveries),
             "aimass.v1.Extractions": ExtractionsApi(extractions),
             "aimass.v1.DataSets": DataSetsApi(data_sets, queries),
             "aimass.v1.Pipelines": PipelinesApi(pipelines),

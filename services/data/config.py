@@ -27,6 +27,10 @@ class Config(Settings):
     query_seconds: float = Field(30.0, gt=0)
     query_memory_mib: int = Field(2048, gt=0)
     queries_at_once: int = Field(2, ge=1)
+    # What finding rules for one source may take, and for how many sources it is done at once.
+    discovery_seconds: float = Field(50.0, gt=0)
+    discovery_memory_mib: int = Field(1024, gt=0)
+    discoveries_at_once: int = Field(1, ge=1)
     # Time and memory of one step of a pipeline, and how many pipelines run at once.
     pipeline_seconds: float = Field(3600.0, gt=0)
     pipeline_memory_mib: int = Field(4096, gt=0)

@@ -16,8 +16,13 @@ _DEEPEST = 8  # protobuf refuses messages that nest a hundred deep, and a value 
 def to_struct(record: Mapping[str, Any]) -> Struct:
     """A record. What JSON has no number for becomes text as in protobuf's JSON; bytes become hex digits."""
     struct = Struct()
-    struct.update({name: _plain(value, _DEEPEST) for name, value in record.items()})
+    struct.update(to_plain(record))
     return struct
+
+
+def to_plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as values of JSON."""
+    return {name: _plain(value, _DEEPEST) for name, value in record.items()}
 
 
 def _plain(value: Any, depth: int) -> Any:

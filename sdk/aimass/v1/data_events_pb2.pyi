@@ -100,7 +100,7 @@ Global___ExtractionEnded: _TypeAlias = ExtractionEnded  # noqa: Y015
 
 @_typing.final
 class WorkEnded(_message.Message):
-    """Work on data (an extraction, a pipeline, a fitting, a query) ended, whatever came of it: what it used."""
+    """Work on data (an extraction, a pipeline, a fitting, a query, a discovery) ended, whatever came of it: what it used."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -136,15 +136,15 @@ class Work(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     RESERVATION_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
-    """Empty for a query."""
+    """Empty for a query and a discovery."""
     kind: _builtins.str
-    """extraction, pipeline, fitting, query."""
+    """extraction, pipeline, fitting, query, discovery."""
     principal: _builtins.str
     """Who started it: `key:<prefix>`, `user:<name>`."""
     cpu_milliseconds: _builtins.int
     """Processor time of all its processes in milliseconds, at most what was reserved."""
     reservation: _builtins.str
-    """Of a query: its reservation, or an id of its own."""
+    """Of a query or discovery: its reservation, or an id of its own."""
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(

@@ -515,6 +515,150 @@ class TestRuleResponse(_message.Message):
 Global___TestRuleResponse: _TypeAlias = TestRuleResponse  # noqa: Y015
 
 @_typing.final
+class DiscoverRulesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    records: _builtins.int
+    """How many records to learn from; 5,000 if unset, at most 20,000."""
+    cpu_seconds: _builtins.int
+    """Seconds of processors that it may use; 60 if unset."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        records: _builtins.int = ...,
+        cpu_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cpu_seconds", b"cpu_seconds", "records", b"records", "source", b"source"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscoverRulesRequest: _TypeAlias = DiscoverRulesRequest  # noqa: Y015
+
+@_typing.final
+class RuleProposal(_message.Message):
+    """A rule that was found, and what speaks for and against it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    DEFINITION_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    PRECISION_LOW_FIELD_NUMBER: _builtins.int
+    PRECISION_HIGH_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    COUNTER_EXAMPLES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    """A name to create it by."""
+    records: _builtins.int
+    """Records of the sample that it is for, and their share of the sample."""
+    coverage: _builtins.float
+    precision: _builtins.float
+    """Of the records that were not used to say what its values look like, the share that it takes; with a 95 % interval."""
+    precision_low: _builtins.float
+    precision_high: _builtins.float
+    reason: _builtins.str
+    @_builtins.property
+    def definition(self) -> Global___RuleDefinition: ...
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """What it makes of some records."""
+
+    @_builtins.property
+    def counter_examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedRecord]:
+        """Records that it should take and does not, or takes and should not."""
+
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        definition: Global___RuleDefinition | None = ...,
+        records: _builtins.int = ...,
+        coverage: _builtins.float = ...,
+        precision: _builtins.float = ...,
+        precision_low: _builtins.float = ...,
+        precision_high: _builtins.float = ...,
+        rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        counter_examples: _abc.Iterable[Global___RefusedRecord] | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "counter_examples",
+        b"counter_examples",
+        "coverage",
+        b"coverage",
+        "definition",
+        b"definition",
+        "precision",
+        b"precision",
+        "precision_high",
+        b"precision_high",
+        "precision_low",
+        b"precision_low",
+        "reason",
+        b"reason",
+        "records",
+        b"records",
+        "rows",
+        b"rows",
+        "rule",
+        b"rule",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleProposal: _TypeAlias = RuleProposal  # noqa: Y015
+
+@_typing.final
+class DiscoverRulesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLED_FIELD_NUMBER: _builtins.int
+    PROPOSALS_FIELD_NUMBER: _builtins.int
+    UNEXPLAINED_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    sampled: _builtins.int
+    """Records that were learnt from."""
+    unexplained: _builtins.int
+    """Records that no proposal takes, and at most 20 of them."""
+    @_builtins.property
+    def proposals(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleProposal]:
+        """At most 200."""
+
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        sampled: _builtins.int = ...,
+        proposals: _abc.Iterable[Global___RuleProposal] | None = ...,
+        unexplained: _builtins.int = ...,
+        examples: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "examples", b"examples", "proposals", b"proposals", "sampled", b"sampled", "unexplained", b"unexplained"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscoverRulesResponse: _TypeAlias = DiscoverRulesResponse  # noqa: Y015
+
+@_typing.final
 class ActivateRuleRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

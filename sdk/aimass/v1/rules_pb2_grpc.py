@@ -60,6 +60,11 @@ class RulesStub:
                 request_serializer=aimass_dot_v1_dot_rules__pb2.TestRuleRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_rules__pb2.TestRuleResponse.FromString,
                 _registered_method=True)
+        self.DiscoverRules = channel.unary_unary(
+                '/aimass.v1.Rules/DiscoverRules',
+                request_serializer=aimass_dot_v1_dot_rules__pb2.DiscoverRulesRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_rules__pb2.DiscoverRulesResponse.FromString,
+                _registered_method=True)
         self.ActivateRule = channel.unary_unary(
                 '/aimass.v1.Rules/ActivateRule',
                 request_serializer=aimass_dot_v1_dot_rules__pb2.ActivateRuleRequest.SerializeToString,
@@ -116,6 +121,14 @@ class RulesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DiscoverRules(self, request, context):
+        """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them. Needs no
+        settings for the kind of source: lines of text are grouped by what they have in common.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ActivateRule(self, request, context):
         """Activates a version: extractions use it from now on.
         """
@@ -164,6 +177,11 @@ def add_RulesServicer_to_server(servicer, server):
                     servicer.TestRule,
                     request_deserializer=aimass_dot_v1_dot_rules__pb2.TestRuleRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_rules__pb2.TestRuleResponse.SerializeToString,
+            ),
+            'DiscoverRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscoverRules,
+                    request_deserializer=aimass_dot_v1_dot_rules__pb2.DiscoverRulesRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_rules__pb2.DiscoverRulesResponse.SerializeToString,
             ),
             'ActivateRule': grpc.unary_unary_rpc_method_handler(
                     servicer.ActivateRule,
@@ -317,6 +335,33 @@ class Rules:
             '/aimass.v1.Rules/TestRule',
             aimass_dot_v1_dot_rules__pb2.TestRuleRequest.SerializeToString,
             aimass_dot_v1_dot_rules__pb2.TestRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscoverRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Rules/DiscoverRules',
+            aimass_dot_v1_dot_rules__pb2.DiscoverRulesRequest.SerializeToString,
+            aimass_dot_v1_dot_rules__pb2.DiscoverRulesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,10 @@ class RulesStub:
     """Lists rules by name, a page at a time."""
     TestRule: _grpc.UnaryUnaryMultiCallable[_rules_pb2.TestRuleRequest, _rules_pb2.TestRuleResponse]
     """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the coverage."""
+    DiscoverRules: _grpc.UnaryUnaryMultiCallable[_rules_pb2.DiscoverRulesRequest, _rules_pb2.DiscoverRulesResponse]
+    """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them. Needs no
+    settings for the kind of source: lines of text are grouped by what they have in common.
+    """
     ActivateRule: _grpc.UnaryUnaryMultiCallable[_rules_pb2.ActivateRuleRequest, _rules_pb2.Rule]
     """Activates a version: extractions use it from now on."""
     DeleteRule: _grpc.UnaryUnaryMultiCallable[_rules_pb2.DeleteRuleRequest, _rules_pb2.Rule]
@@ -64,6 +68,10 @@ class RulesAsyncStub(RulesStub):
     """Lists rules by name, a page at a time."""
     TestRule: _aio.UnaryUnaryMultiCallable[_rules_pb2.TestRuleRequest, _rules_pb2.TestRuleResponse]  # type: ignore[assignment]
     """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the coverage."""
+    DiscoverRules: _aio.UnaryUnaryMultiCallable[_rules_pb2.DiscoverRulesRequest, _rules_pb2.DiscoverRulesResponse]  # type: ignore[assignment]
+    """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them. Needs no
+    settings for the kind of source: lines of text are grouped by what they have in common.
+    """
     ActivateRule: _aio.UnaryUnaryMultiCallable[_rules_pb2.ActivateRuleRequest, _rules_pb2.Rule]  # type: ignore[assignment]
     """Activates a version: extractions use it from now on."""
     DeleteRule: _aio.UnaryUnaryMultiCallable[_rules_pb2.DeleteRuleRequest, _rules_pb2.Rule]  # type: ignore[assignment]
@@ -113,6 +121,16 @@ class RulesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_rules_pb2.TestRuleResponse, _abc.Awaitable[_rules_pb2.TestRuleResponse]]:
         """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the coverage."""
+
+    @_abc_1.abstractmethod
+    def DiscoverRules(
+        self,
+        request: _rules_pb2.DiscoverRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rules_pb2.DiscoverRulesResponse, _abc.Awaitable[_rules_pb2.DiscoverRulesResponse]]:
+        """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them. Needs no
+        settings for the kind of source: lines of text are grouped by what they have in common.
+        """
 
     @_abc_1.abstractmethod
     def ActivateRule(

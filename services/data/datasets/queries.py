@@ -78,7 +78,7 @@ class Queries:
                 for name, location in read.items()
             }
             request = {"sql": checked.text, "tables": table_requests(local), "max_rows": most}
-            found = await self._metering.run_query(scope, usage, reservation, _WORK, request, limits)
+            found = await self._metering.run_once(scope, usage, reservation, _WORK, request, limits)
         columns = tuple(Column(name, ColumnType(kind)) for name, kind in found["columns"])
         return Answer(columns, tuple(found["rows"]), bool(found["truncated"]))
 

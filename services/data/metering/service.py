@@ -63,7 +63,7 @@ class Metering:
             keeping.cancel()
             await self._keep(scope, operation, child, spent)
 
-    async def run_query(
+    async def run_once(
         self, scope: Scope, usage: CpuUsage, reservation: str, module: str, request: Json, limits: Limits
     ) -> Json:
         """`process.run` for work that is over when it has answered, however; what it used is published at once."""
@@ -77,7 +77,7 @@ class Metering:
             try:
                 await self._db.run(lambda connection: schema.outbox.add(connection, [event]))
             except Failure as failure:
-                log.warning("the usage of a query is not published: %s", failure)
+                log.warning("the usage of work is not published: %s", failure)
 
     async def usage(self, scope: Scope, operation: str) -> CpuUsage | None:
         """What the work of an operation may use and has used, as far as it is stored."""

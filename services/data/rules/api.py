@@ -1,6 +1,9 @@
 """The RPCs of rules."""
 
 from aimass.v1 import rules_pb2 as pb
+from services.data.discovery.service import Discoveries
+from services.data.discovery.wire import discovery_to_wire
+from services.data.metering.domain import CpuBudget
 from services.data.rules.service import Rules
 from services.data.rules.wire import definition_of, rule_to_wire, trial_to_wire
 from services.kit.rpc import Call
@@ -9,8 +12,8 @@ from services.kit.rpc import Call
 class RulesApi:
     """aimass.v1.Rules."""
 
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+    def __init__(self, rules: Rules, discoveries: Discoveries) -> None:
+        self._rules, self._discoveries = rules, discoveries
 
     async def CreateRule(self, request: pb.CreateRuleRequest, call: Call) -> pb.Rule:
         once, definition = call.once(rule_to_wire), definition_of(request.definition)
@@ -30,6 +33,12 @@ class RulesApi:
 
     async def TestRule(self, request: pb.TestRuleRequest, call: Call) -> pb.TestRuleResponse:
         return trial_to_wire(await self._rules.test(call.scope, request.rule, request.version, request.records))
+
+    async def DiscoverRules(self, request: pb.DiscoverRulesRequest, call: Call) -> pb.DiscoverRulesResponse:
+        budget, reservation = CpuBudget(call.principal.id, request.cpu_seconds), call.metadata.get("reservation", "")
+        sample = request.source, request.records
+        found = await self._discoveries.discover(call.scope, *sample, call.remaining(), budget, reservation)
+        return discovery_to_wire(found)
 
     async def ActivateRule(self, request: pb.ActivateRuleRequest, call: Call) -> pb.Rule:
         etag = request.etag or call.etag

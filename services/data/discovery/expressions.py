@@ -1,0 +1,181 @@
+"""Kinds of lines as rules: an RE2 pattern whose groups have names and types. Pure."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from services.data.discovery.headers import Header, Kind
+from services.data.discovery.words import HOLE, Words
+from services.data.reading.kinds import RegexRule, RuleColumn
+from services.data.reading.values import Misfit, parse
+from services.data.schema import ColumnType
+from services.kit import patterns
+from services.kit.errors import Failure
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_KEY = re.compile(r"([A-Za-z][\w.-]*)[\"']?[=:][\"'(\[<]?\Z")
+_LABEL = re.compile(r"\(([A-Za-z][\w.-]*)\)")  # as in `7 (retries)`
+_LETTERS = re.compile(r"[A-Z]*[a-z]+|[A-Z]+")
+_LINKS = frozenset(
+    ["a", "and", "as", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "was", "with"]
+)
+_LONGEST = 40  # characters of a name
+_ZEROS = re.compile(r"[+-]?0\d")
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What all values of a column look like."""
+
+    name: str
+    pattern: str
+    type: ColumnType = ColumnType.STRING
+
+
+# The first that all values have; what is kept as text would not come back as it was.
+_FORMS = (
+    _Form("number", r"[+-]?[0-9]{1,18}", ColumnType.INT64),
+    _Form("number", r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?", ColumnType.DOUBLE),
+    _Form("flag", r"[Tt]rue|[Ff]alse|TRUE|FALSE", ColumnType.BOOL),
+    _Form(
+        "time",
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})?",
+        ColumnType.TIMESTAMP,
+    ),
+    _Form("date", r"[0-9]{4}-[0-9]{2}-[0-9]{2}", ColumnType.DATE),
+    _Form("ip", r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"),
+    _Form("address", r"/?[0-9]{1,3}(?:\.[0-9]{1,3}){3}:[0-9]{1,5}"),
+    _Form("uuid", r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"),
+    _Form("hex", r"(?:0x)?[0-9a-fA-F]+"),
+    _Form("url", r"[a-z][a-z0-9+.-]*://\S+"),
+    _Form("path", r"(?:[A-Za-z]:)?[/\\]\S*"),
+    _Form("duration", r"[+-]?[0-9]+(?:\.[0-9]+)?(?:ns|us|ms|s|m|h)"),
+    _Form("size", r"[0-9]+(?:\.[0-9]+)? ?[kKMGT]?i?B"),
+    _Form("word", r"\S+"),
+    _Form("text", r".*?"),
+)
+
+
+def rule_of(header: Header, words: Words, lines: Sequence[str]) -> RegexRule | None:
+    """The rule for lines of one kind, with types that all of `lines` have; None where no pattern can say it.
+
+    Raises nothing: a kind with more values than a pattern may have groups is left to people.
+    """
+    pieces = [*_in_front(header), *_message(words)]
+    groups = [piece for piece in pieces if isinstance(piece, _Group)]
+    if not groups:
+        return None
+    read = _reader(pieces)
+    found = [values for line in lines if (values := read(line)) is not None] if read else []
+    if not found:
+        return None
+    forms = [_form([values[place] for values in found]) for place in range(len(groups))]
+    names = _names(groups, forms)
+    columns = []
+    for group, name, form in zip(groups, names, forms, strict=True):
+        group.name, group.pattern = name, form.pattern
+        columns.append(RuleColumn(name, name, form.type, required=True))
+    pattern = "".join(str(piece) for piece in pieces)
+    try:
+        patterns.compiled(pattern)
+    except Failure:
+        return None
+    return RegexRule(pattern, tuple(columns))
+
+
+@dataclass
+class _Group:
+    """A place where values stand."""
+
+    hint: str = ""
+    pattern: str = ".*?"
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"(?P<{self.name}>{self.pattern})"
+
+
+_Piece = _Group | str
+
+
+def _in_front(header: Header) -> list[_Piece]:
+    pieces: list[_Piece] = []
+    for kind in header.kinds:
+        if kind is Kind.SEPARATOR:
+            pieces[-1:] = [r"\s*[-|]\s*"]
+        elif kind is Kind.BRACKET:
+            pieces += [_Group(kind, r"[\[(<].*?[\])>]"), r":?\s+"]
+        else:
+            pieces += [_Group(kind, r"[^\s|]+?" if kind is Kind.NAME else r"[^\s|]+")]
+            pieces += [r":?\s+" if kind is Kind.NAME else r"\s+"]
+    if header.separator:
+        pieces += [_Group("program"), _quoted(header.separator)]
+    return pieces
+
+
+def _message(words: Words) -> list[_Piece]:
+    pieces: list[_Piece] = []
+    front = ""
+    for number, word in enumerate(words):
+        if number:
+            pieces.append(r"\s+")
+        before = ""
+        for place, constant in enumerate(word.split(HOLE)):
+            if place:
+                key, label = _KEY.search(before), _LABEL.match("".join(words[number + 1 : number + 2]))
+                pieces.append(_Group(key[1] if key else label[1] if label else "" if before else front))
+            if constant:
+                pieces.append(_quoted(constant))
+            before = constant
+        front = word.rstrip(":,;=([{\"'") if HOLE not in word else ""
+    pieces.append(r"\s*")
+    return pieces
+
+
+def _quoted(text: str) -> str:
+    return "".join(
+        r"\s+" if char == " " else char if char.isalnum() or char in "_" or ord(char) > 127 else "\\" + char
+        for char in text
+    )
+
+
+def _reader(pieces: Sequence[_Piece]) -> Callable[[str], Sequence[str | None] | None] | None:
+    """What gives the values of a line; None where there are too many groups for a pattern."""
+    names = [f"g{number}" for number in range(sum(isinstance(piece, _Group) for piece in pieces))]
+    numbered = iter(names)
+    loose = [str(replace(piece, name=next(numbered))) if isinstance(piece, _Group) else piece for piece in pieces]
+    try:
+        return patterns.picker("".join(loose), names)
+    except Failure:
+        return None
+
+
+def _form(values: Sequence[str | None]) -> _Form:
+    known = {value or "" for value in values}
+    for form in _FORMS:
+        whole = re.compile(rf"(?:{form.pattern})\Z", re.DOTALL)
+        if all(whole.match(value) for value in known) and all(_keeps(form, value) for value in known):
+            return form
+    return _FORMS[-1]
+
+
+def _keeps(form: _Form, value: str) -> bool:
+    """Whether a value is the same as before when it is read as its type: codes with leading zeros are no numbers."""
+    if form.type in (ColumnType.INT64, ColumnType.DOUBLE) and _ZEROS.match(value):
+        return False
+    try:
+        parse(value, form.type)
+    except Misfit:
+        return False
+    return True
+
+
+def _names(groups: Sequence[_Group], forms: Sequence[_Form]) -> list[str]:
+    """Names by what stands in front, or by what the values look like; each is there once."""
+    names: list[str] = []
+    for group, form in zip(groups, forms, strict=True):
+        name = "_".join(_LETTERS.findall(group.hint)).lower()[:_LONGEST].strip("_")
+        name = f"{name}_{form.name}" if name in _LINKS else name if _NAME.match(name) else form.name
+        unique = next(one for one in (name, *(f"{name}_{n}" for n in range(2, 1000))) if one not in names)
+        names.append(unique)
+    return names

@@ -1,0 +1,68 @@
+"""A rule for each kind of line of a text, the most frequent kind first."""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+
+from services.data.discovery import headers, templates
+from services.data.discovery.domain import Discovery, Proposal, Refused
+from services.data.discovery.evidence import Made, weighed
+from services.data.discovery.expressions import rule_of
+from services.data.discovery.headers import Header
+from services.data.discovery.words import HOLE, Words, words_of
+from services.data.reading import extractor
+from services.data.reading.extractor import Refusal
+from services.data.reading.kinds import Compiled
+
+MOST = 200  # rules
+_UNEXPLAINED = 20
+_COMPARED = 500  # lines that every rule is tried on
+_NAME = re.compile(r"[a-z0-9]+")
+
+
+def of_lines(found: Sequence[str]) -> Discovery:
+    """The rules; lines of kinds beyond MOST, and of kinds that no pattern can say, are left unexplained."""
+    header = headers.find(found)
+    messages = [header.content(line) for line in found]
+    kinds = templates.learn(
+        [words_of(line if text is None else text) for line, text in zip(found, messages, strict=True)]
+    )
+    made, names = list[tuple[templates.Template, Header, Made, str]](), set[str]()
+    for kind in kinds[:MOST]:
+        front = header if all(messages[line] is not None for line in kind.lines) else Header()
+        if rule := _made(front, kind.words, [found[line] for line in kind.lines]):
+            made.append((kind, front, rule, _unique(kind.words, names)))
+    each = max(1, _COMPARED // max(len(made), 1))
+    compared = [(found[line], name) for kind, _, _, name in made for line in kind.lines[:each]]
+    proposals, explained = list[Proposal](), set[int]()
+    for kind, front, rule, name in made:
+        against = [
+            Refused(line, f"it is one of {owner}, too")
+            for line, owner in compared
+            if owner != name and not isinstance(rule.ready.row(line), Refusal)
+        ]
+        texts = [found[line] for line in kind.lines]
+        about = f"lines of the form: {' '.join(kind.words).replace(HOLE, '<*>')[:300]}"
+        proposal = weighed(name, partial(_made, front, kind.words), texts, (), about, against)
+        if proposal:
+            proposals.append(proposal)
+            explained.update(kind.lines)
+    left = [line for number, line in enumerate(found) if number not in explained]
+    return Discovery(len(found), tuple(proposals), len(left), tuple(left[:_UNEXPLAINED]))
+
+
+def _made(header: Header, words: Words, texts: Sequence[str]) -> Made | None:
+    if (rule := rule_of(header, words, texts)) is None:
+        return None
+    return Made(rule, extractor.for_lines(Compiled(rule.columns, pattern=rule.pattern)))
+
+
+def _unique(words: Words, names: set[str]) -> str:
+    """A name for a rule, by its own words."""
+    parts = _NAME.findall(" ".join(words).replace(HOLE, " ").lower())
+    while parts and not parts[0][0].isalpha():
+        del parts[0]
+    name = "_".join(parts)[:40].strip("_") or "values"
+    unique = next(one for one in (name, *(f"{name}_{number}" for number in range(2, MOST + 2))) if one not in names)
+    names.add(unique)
+    return unique

@@ -1,0 +1,65 @@
+"""Lines of text as words with their values taken out: what two lines of the same kind have in common. Pure."""
+
+import re
+from functools import lru_cache
+
+HOLE = "\0"  # stands for a value
+Words = tuple[str, ...]
+
+_MOST = 60  # words of a line that are told apart; what follows is one value
+# Values that show by their form, the more special ones first. None begins or ends inside a word.
+_VALUES = re.compile(
+    r"""(?x)
+      [a-z][a-z0-9+.-]{1,20}://[^\s"'<>\])},]+                                               # URL
+    | [\w.+-]+@[\w-]+(?:\.[\w-]+)+                                                           # mail address
+    | (?<![\w-])[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?!\w)                   # UUID
+    | (?<![\w.])\d{4}[-/.]\d\d[-/.]\d\d[T_:-]\d\d[:.]\d\d[:.]\d\d(?:[.,:]\d+)?(?:Z|[+-]\d\d:?\d\d)?(?!\w)
+    | (?<![\w.])(?:\d{4}[-/.]\d\d[-/.]\d\d|\d\d[-/]\d\d[-/]\d{2,4})(?!\w)                    # date
+    | (?<![\w.:])\d\d:\d\d:\d\d(?:[.,]\d+)?(?!\w)                                            # time of day
+    | (?<![\w:])(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}(?![\w:])                                # MAC address
+    | (?<![\w.])/?\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?(?!\w)                                 # IP address, port
+    | (?<![\w./-])(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?\.)+[a-zA-Z]{2,}:\d+(?!\w)      # host and port
+    | (?<![\w.:)])(?:[a-zA-Z]:)?(?:[/\\][\w.@%+~$*-]+){2,}[/\\]?                             # path
+    | (?<!\w)0x[0-9a-fA-F]+(?!\w)
+    | (?<!\w)[+-]?\d+(?:\.\d+)*(?:[eE][+-]?\d+)?%?(?!\w)                                     # number
+    | (?<![\w.])[+-]?\d+(?:\.\d+)?(?=(?:ms|us|ns|s|m|h|B|KB|MB|GB|TB|kB|k|K|M|G|Hz)(?!\w))   # ... with a unit
+    | (?<![\w.~-])(?=[\w.~-]*\d)[A-Za-z0-9_]+(?:[-.~]+[A-Za-z0-9_]+)*                        # id with digits
+    | [A-Za-z_]*\d[A-Za-z0-9_]*
+    """
+)
+_ASSIGNED = re.compile(r"(?<=[\w\])])=[^\s,;&|)\]}\"'(\[{<>=]+")
+_QUOTED = re.compile(r"\"[^\"\s]*\"|(?<!\w)'[^'\s]*'(?!\w)")
+_CONSTANTS = frozenset(["true", "false", "True", "False", "TRUE", "FALSE", "null", "NULL", "None", "nil"])
+_CONSTANT = re.compile(rf"(?<![\w.-])(?:{'|'.join(sorted(_CONSTANTS))})(?![\w.-])")
+_ADJACENT = re.compile(rf"{HOLE}(?:[-+.~:/#|,*]*{HOLE})+")
+_SIZE = re.compile(r"(?<![\w.])\d+(?:\.\d+)? [kKMGT]?i?B(?!\w)")
+
+
+def words_of(text: str) -> Words:
+    """The words of a text, with a HOLE for each value that shows by its form; neighbouring values are one."""
+    if HOLE in text:
+        text = text.replace(HOLE, " ")
+    if "B" in text:
+        text = _SIZE.sub("0", text)
+    found = squeezed([_shape(word) for word in text.split()])
+    return found if len(found) <= _MOST else (*found[:_MOST], HOLE)
+
+
+def squeezed(words: "Words | list[str]") -> Words:
+    """Words with runs of holes made one, as in lists of values."""
+    kept: list[str] = []
+    for word in words:
+        if kept and word.rstrip(",;") == HOLE and kept[-1].rstrip(",;").endswith(HOLE):
+            kept[-1] = kept[-1].rstrip(",;") + word[1:]
+        else:
+            kept.append(word)
+    return tuple(kept)
+
+
+@lru_cache(100_000)
+def _shape(word: str) -> str:
+    if word.isalpha():
+        return HOLE if word in _CONSTANTS else word
+    shape = _QUOTED.sub(lambda quoted: quoted[0][0] + HOLE + quoted[0][0], word)
+    shape = _CONSTANT.sub(HOLE, _VALUES.sub(HOLE, shape))
+    return _ADJACENT.sub(HOLE, _ASSIGNED.sub("=" + HOLE, shape))

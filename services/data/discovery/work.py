@@ -1,0 +1,24 @@
+"""The child that finds rules: reads the first records of a source and learns from them."""
+
+from services.data.discovery import columns, lines
+from services.data.discovery.domain import discovery_to_json
+from services.data.reading.connectors import connector
+from services.data.reading.folders import Place
+from services.data.reading.kinds import FilesSource, Records, SqlSource, source_from_json
+from services.kit.child import Child, Json
+
+
+def main(request: Json, child: Child) -> Json:
+    """`{source, place, records}` to a Discovery. Raises invalid_value, limit_exceeded."""
+    source, place = source_from_json(request["source"]), Place.from_json(request["place"])
+    sample = connector(source).preview(place, int(request["records"]))
+    match source:
+        case SqlSource():
+            found = columns.of_rows(source, sample)
+        case FilesSource() if source.records is Records.LINES:
+            found = lines.of_lines([record["line"] for record in sample.records])
+        case FilesSource() if source.records is Records.DOCUMENTS:
+            found = columns.of_documents(sample)
+        case FilesSource():
+            found = columns.of_fields(source, sample)
+    return discovery_to_json(found)

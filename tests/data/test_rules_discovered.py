@@ -1,0 +1,154 @@
+"""Rules that are found: a source that nobody described gets rules that can be created, tried and run as they are."""
+
+import json
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from aimass.v1 import rules_pb2 as pb
+from aimass.v1 import sources_pb2 as sources
+from aimass.v1.data_events_pb2 import WorkEnded
+from aimass.v1.rules_pb2_grpc import RulesStub
+from aimass.v1.sources_pb2_grpc import SourcesStub
+from services.kit.errors import Code
+from tests.data import places
+from tests.data.discovery.systems import SYSTEMS, corpus
+from tests.support.house import House, house
+from tests.support.refused import code_of, refused
+
+KINDS = {
+    "db": {"sql": {"url": "sqlite:///flights.db", "table": "flights", "cursor": "id"}},
+    "csv": {"files": {"pattern": "weather.csv", "format": "FILE_FORMAT_CSV"}},
+    "jsonl": {"files": {"pattern": "planes.jsonl", "format": "FILE_FORMAT_JSON_LINES"}},
+    "log": {"files": {"pattern": "parcels.log", "format": "FILE_FORMAT_TEXT"}},
+    "noise": {"files": {"pattern": "noise.log", "format": "FILE_FORMAT_TEXT"}},
+    "empty": {"files": {"pattern": "empty.log", "format": "FILE_FORMAT_TEXT"}},
+}
+
+
+def write_all(home: Path) -> None:
+    places.flights(home)
+    places.write(home, "weather.csv", "temp,hour,_id\n" + "1.5,2013-01-01 10:00:00,a\n" * 9 + "warm,,b\n")
+    planes = [
+        {
+            "tailnum": f"N{n}",
+            "engine": {"count": n % 3, "fuel type": "jet"},
+            "legs": [1, 2],
+            **({"age": n} if n % 2 else {}),
+        }
+        for n in range(20)
+    ]
+    places.write(home, "planes.jsonl", "".join(json.dumps(plane) + "\n" for plane in planes))
+    places.write(home, "parcels.log", "".join(line + "\n" for line in corpus(SYSTEMS["parcels"], 1, 1000).lines))
+    source = random.Random(1)
+    noise = [" ".join(f"{source.getrandbits(40):x}" + "\0" * (n % 2) for n in range(30)) for _ in range(300)]
+    places.write(home, "noise.log", "".join(line + "\n" for line in [*noise, "(" * 5000, "a" * 9000]))
+    places.write(home, "empty.log", "")
+
+
+@pytest.fixture
+async def running(home: Path) -> AsyncIterator[House]:
+    write_all(home)
+    async with house(home, "data") as running:
+        stub = running.stub(SourcesStub, "data")
+        for name, kind in KINDS.items():
+            await stub.CreateSource(ParseDict({"source": name, **kind}, sources.CreateSourceRequest()))
+        yield running
+
+
+@pytest.fixture
+def rules(running: House) -> Any:
+    return running.stub(RulesStub, "data")
+
+
+async def discover(rules: Any, source: str, records: int = 0) -> pb.DiscoverRulesResponse:
+    found: pb.DiscoverRulesResponse = await rules.DiscoverRules(pb.DiscoverRulesRequest(source=source, records=records))
+    return found
+
+
+@pytest.mark.parametrize("source", ["db", "csv", "jsonl", "log"])
+async def test_what_is_found_can_be_created_tried_and_used(rules: Any, source: str) -> None:
+    best = (await discover(rules, source)).proposals[0]
+    made = await rules.CreateRule(pb.CreateRuleRequest(rule=best.rule, source=source, definition=best.definition))
+    trial = await rules.TestRule(pb.TestRuleRequest(rule=best.rule))
+
+    assert made.definition == best.definition
+    assert trial.accepted >= best.records - len(best.counter_examples)
+    assert trial.rows[0] == best.rows[0]
+
+
+async def test_each_message_of_a_log_gets_a_rule_with_evidence(rules: Any) -> None:
+    found = await discover(rules, "log")
+
+    assert found.sampled == 1000
+    assert sum(proposal.records for proposal in found.proposals) + found.unexplained == 1000
+    assert len(found.proposals) >= len(SYSTEMS["parcels"].messages) - 3  # those that are too rare, or say no value
+    assert [p.records for p in found.proposals] == sorted((p.records for p in found.proposals), reverse=True)
+    best = found.proposals[0]
+    assert best.coverage == best.records / 1000
+    assert best.precision_low < best.precision <= best.precision_high <= 1
+    assert best.rows
+    assert "lines of the form" in best.reason
+
+
+async def test_values_of_documents_have_columns_also_inside(rules: Any) -> None:
+    (found,) = (await discover(rules, "jsonl")).proposals
+    columns = {column.name: column for column in found.definition.json.columns}
+
+    assert getattr(columns["engine_fuel type"], "from") == "$.engine['fuel type']"
+    assert (columns["tailnum"].required, columns["age"].required) == (True, False)
+    assert "$.legs" in found.reason
+
+
+async def test_what_does_not_fit_is_shown(rules: Any) -> None:
+    (found,) = (await discover(rules, "csv")).proposals
+
+    assert found.precision == 0.8
+    assert [refused.reason for refused in found.counter_examples] == ["temp does not fit double"]
+
+
+async def test_a_table_is_selected_whole(rules: Any) -> None:
+    (found,) = (await discover(rules, "db")).proposals
+
+    assert found.definition.sql.sql.startswith('SELECT "id", ')
+    assert found.coverage == 1
+
+
+async def test_nothing_is_learnt_of_nothing(rules: Any) -> None:
+    found = await discover(rules, "empty")
+
+    assert (found.sampled, list(found.proposals), found.unexplained) == (0, [], 0)
+
+
+async def test_what_follows_no_rule_is_left_to_people(rules: Any) -> None:
+    found = await discover(rules, "noise")
+
+    assert found.sampled == 302
+    assert all(len(example) <= 8192 for example in found.examples)
+
+
+async def test_fewer_records_may_be_looked_at(rules: Any) -> None:
+    assert (await discover(rules, "log", records=10)).sampled == 10
+
+
+@pytest.mark.parametrize("records", [-1, 20_001])
+async def test_more_records_than_are_allowed_are_refused(rules: Any, records: int) -> None:
+    failure = await refused(discover(rules, "log", records))
+
+    assert (failure.code, failure.violations[0].pointer) == (Code.INVALID_VALUE, "/records")
+
+
+async def test_an_unknown_source_is_refused(rules: Any) -> None:
+    assert await code_of(discover(rules, "nothing")) is Code.NOT_FOUND
+
+
+async def test_what_it_used_is_told_to_the_ledger(running: House, rules: Any) -> None:
+    await discover(rules, "log", records=100)
+
+    told = (await running.heard(WorkEnded))[0].work
+    assert told.kind == "discovery"
+    assert told.cpu_milliseconds > 0
