@@ -1,7 +1,7 @@
 """Services and methods from the compiled protos: all that the client and the command line know of them."""
 
-import gzip
 import importlib
+import lzma
 import pkgutil
 import re
 from dataclasses import dataclass
@@ -142,9 +142,9 @@ def method(service: str, name: str) -> Method:
 @cache
 def comments() -> dict[str, str]:
     """The comments of the contract, by full name of service, method, message or field."""
-    packed = resources.files("aimass.v1").joinpath("api.binpb.gz").read_bytes()
+    packed = resources.files("aimass.v1").joinpath("api.binpb.xz").read_bytes()
     found: dict[str, str] = {}
-    for file in FileDescriptorSet.FromString(gzip.decompress(packed)).file:
+    for file in FileDescriptorSet.FromString(lzma.decompress(packed)).file:
         for place in file.source_code_info.location:
             if (name := _name(file, tuple(place.path))) and place.leading_comments.strip():
                 found[name] = " ".join(place.leading_comments.split())

@@ -1,7 +1,7 @@
 """What the compiled protos declare: services, methods, policies, routes, descriptions."""
 
-import gzip
 import importlib
+import lzma
 import pkgutil
 import re
 from dataclasses import dataclass
@@ -135,9 +135,9 @@ def all_methods() -> dict[str, Method]:
 @cache
 def comments() -> dict[str, str]:
     """The proto comments by full name of service, method, message, field or enum value."""
-    packed = resources.files("aimass.v1").joinpath("api.binpb.gz").read_bytes()
+    packed = resources.files("aimass.v1").joinpath("api.binpb.xz").read_bytes()
     found: dict[str, str] = {}
-    for file in FileDescriptorSet.FromString(gzip.decompress(packed)).file:
+    for file in FileDescriptorSet.FromString(lzma.decompress(packed)).file:
         for place in file.source_code_info.location:
             if (name := _name(file, list(place.path))) and place.leading_comments.strip():
                 found[name] = " ".join(place.leading_comments.split())
