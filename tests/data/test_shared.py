@@ -104,7 +104,7 @@ async def fitting(running: House, other: Tenure, monkeypatch: pytest.MonkeyPatch
     what: dict[str, Any] = {"feature_set": "late", "data_set": "flights", "label": "late", "key": "id", "steps": steps}
     await stub.CreateFeatureSet(features_pb2.CreateFeatureSetRequest(**what))
     with monkeypatch.context() as dead:
-        dead.setattr(features(running), "_start", lambda *_: None)
+        dead.setattr(features(running)._runner, "_start", lambda *_: None)
         begun = await stub.FitFeatureSet(features_pb2.FitFeatureSetRequest(feature_set="late"))
         await database(running).write(lambda c: other._leases.take(c, [begun.operation], "other", 60, seize=True))
         assert await other.take([begun.operation])
