@@ -20,7 +20,6 @@ from tests.support.house import until
 from tests.support.server import ROOT, free_ports
 
 KEY = "aim_rolling1_" + "x" * 43
-LONG = 4  # seconds that a stream is listened to: at any time some are open
 
 
 class Gateways:
@@ -72,6 +71,7 @@ class Clients:
         self.done: dict[str, int] = {}
         self.failed: list[str] = []
         self.ended = asyncio.Event()
+        self.streams = set[asyncio.Timeout]()
 
     async def go_on(self, call: Callable[[], Awaitable[None]], pause: float) -> None:
         """Calls until the end; a call that has begun is finished."""
@@ -109,12 +109,22 @@ class Clients:
         stub: Any = AccessStub(self.channel)
         await stub.WhoAmI(access_pb2.WhoAmIRequest(), metadata=self.metadata, timeout=10)
 
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Longer than a gateway takes to stop, and no longer than to the end. Raises TimeoutError."""
+        async with asyncio.timeout(12) as limit:
+            self.streams.add(limit)
+            try:
+                yield
+            finally:
+                self.streams.discard(limit)
+
     async def grpc_stream(self) -> None:
         """Waits for news, until it is told to come again."""
         stub: Any = LogsStub(self.channel)
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LONG):
+                async with self.listening():
                     async for _ in stub.TailLogs(logs_pb2.TailLogsRequest(query="zzznothing"), metadata=self.metadata):
                         pass
         except aio.AioRpcError as error:
@@ -131,7 +141,7 @@ class Clients:
         ):
             assert answer.status_code == 200
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LONG):
+                async with self.listening():
                     text = "".join([part async for part in answer.aiter_text()])
                     assert "retry: 500" in text, text
                     self.done["hinted"] = self.done.get("hinted", 0) + 1
@@ -151,6 +161,8 @@ class Clients:
                 yield
             finally:
                 self.ended.set()
+                for limit in self.streams:
+                    limit.reschedule(0)
                 await asyncio.gather(*tasks)
 
 
