@@ -20,6 +20,7 @@ _LINKS = frozenset(
     ["a", "and", "as", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "was", "with"]
 )
 _LONGEST = 40  # characters of a name
+_QUANTITY = re.compile(r"([+-]?[0-9]+(?:\.[0-9]+)?)( ?[A-Za-z]{1,4}|%)\Z")
 _ZEROS = re.compile(r"[+-]?0\d")
 
 
@@ -30,6 +31,7 @@ class _Form:
     name: str
     pattern: str
     type: ColumnType = ColumnType.STRING
+    unit: str = ""  # that stands behind all of them
 
 
 # The first that all values have; what is kept as text would not come back as it was.
@@ -73,7 +75,7 @@ def rule_of(header: Header, words: Words, lines: Sequence[str]) -> RegexRule | N
     names = _names(groups, forms)
     columns = []
     for group, name, form in zip(groups, names, forms, strict=True):
-        group.name, group.pattern = name, form.pattern
+        group.name, group.pattern, group.unit = name, form.pattern, _quoted(form.unit)
         columns.append(RuleColumn(name, name, form.type, required=True))
     pattern = "".join(str(piece) for piece in pieces)
     try:
@@ -90,9 +92,10 @@ class _Group:
     hint: str = ""
     pattern: str = ".*?"
     name: str = ""
+    unit: str = ""
 
     def __str__(self) -> str:
-        return f"(?P<{self.name}>{self.pattern})"
+        return f"(?P<{self.name}>{self.pattern}){self.unit}"
 
 
 _Piece = _Group | str
@@ -152,6 +155,10 @@ def _reader(pieces: Sequence[_Piece]) -> Callable[[str], Sequence[str | None] | 
 
 def _form(values: Sequence[str | None]) -> _Form:
     known = {value or "" for value in values}
+    parts = [_QUANTITY.match(value) for value in known]
+    units = {part[2] if part else "" for part in parts}
+    if len(units) == 1 and (unit := units.pop()):
+        return replace(_form([part[1] for part in parts if part]), unit=unit)
     for form in _FORMS:
         whole = re.compile(rf"(?:{form.pattern})\Z", re.DOTALL)
         if all(whole.match(value) for value in known) and all(_keeps(form, value) for value in known):
@@ -176,6 +183,8 @@ def _names(groups: Sequence[_Group], forms: Sequence[_Form]) -> list[str]:
     for group, form in zip(groups, forms, strict=True):
         name = "_".join(_LETTERS.findall(group.hint)).lower()[:_LONGEST].strip("_")
         name = f"{name}_{form.name}" if name in _LINKS else name if _NAME.match(name) else form.name
+        if unit := "".join(_LETTERS.findall(form.unit)).lower():
+            name = f"{name}_{unit}"
         unique = next(one for one in (name, *(f"{name}_{n}" for n in range(2, 1000))) if one not in names)
         names.append(unique)
     return names

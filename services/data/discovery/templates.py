@@ -17,6 +17,7 @@ from services.data.discovery.words import HOLE, Words, squeezed
 _PLAIN = re.compile(r"[A-Za-z][a-z'-]*[.,:;!?]?\Z")
 _ROUNDS = 2
 _MANY, _SOME, _FIRST = 8, 4, 5  # different words at a place: surely values; with another sign; at the first place
+_STATES = 3  # different words in capitals
 _RARE = 0.3  # of the lines: words seen once, where values are
 _CROWD = 2_000  # kinds of one length above which pairs of places are too many to look at
 _FEW = 500  # the same for pairs of kinds
@@ -57,7 +58,7 @@ def is_plain(word: str) -> bool:
 
 def _merged(kinds: Kinds, length: int, before: Collection[str]) -> Kinds:
     kinds = _single(kinds, length, before)
-    if length > 3:
+    if length > 2:
         kinds = _single(_double(kinds, length), length, before)
     return _agreeing(kinds, length)
 
@@ -87,7 +88,8 @@ def _single(kinds: Kinds, length: int, before: Collection[str]) -> Kinds:
             for found in alike.values():
                 some = next(iter(found.values()))
                 counts = {word: len(kinds[words]) for word, words in found.items()}
-                if len(found) > 1 and _own(some, place) and _are_values(counts, place, some, before):
+                known = _own(some, place) or (len(found) >= 2 * _MANY and len(some) > 1)
+                if len(found) > 1 and known and _are_values(counts, place, some, before):
                     for words in found.values():
                         holes[words].add(place)
         if not holes:
@@ -103,8 +105,11 @@ def _are_values(counts: Mapping[str, int], place: int, words: Words, before: Col
     if any(HOLE in word for word in counts):
         return True
     many, once = len(counts), sum(count == 1 for count in counts.values())
-    if many >= _FIRST and _own(words, place) > 1:
+    own = _own(words, place)
+    if own > 1 and many >= (_SOME if place else _FIRST):
         return True  # as many messages would hardly differ in one word
+    if own and many >= _STATES and all(word.isupper() for word in counts):
+        return True  # states
     odd = not all(map(is_plain, counts))
     front = words[place - 1] if place else ""
     expected = front in before or front.endswith("=")
@@ -135,7 +140,8 @@ def _double(kinds: Kinds, length: int) -> Kinds:
 
 
 def _are_pairs(kinds: Kinds, found: Sequence[Words], first: int, second: int) -> bool:
-    if len(found) < 3 or _own(found[0], first, second) < max(2, len(found[0]) // 3):
+    least = 1 if len(found) >= _MANY else max(2, len(found[0]) // 3)
+    if len(found) < 3 or _own(found[0], first, second) < least:
         return False
     if min(len({words[place] for words in found}) for place in (first, second)) < 2:
         return False
@@ -192,6 +198,8 @@ def _ends_openly(head: Words, found: Sequence[Words], kinds: Kinds, shapes: Sequ
         return False
     if len({tail[:1] for tail in tails}) < _SOME:
         return False  # few words there are words of different kinds
+    if own > 1 and head[-1].endswith((":", ",")) and len(tails) > _SOME:
+        return True  # behind what introduces a value, as many phrases are values, however often they come
     hollow = any(set(words[len(head) :]) == {HOLE} for words in found)
     return once >= (2 if hollow else 5) and once >= (0.2 if hollow else _RARE) * total
 

@@ -27,39 +27,61 @@ _VALUES = re.compile(
     | [A-Za-z_]*\d[A-Za-z0-9_]*
     """
 )
-_ASSIGNED = re.compile(r"(?<=[\w\])])=[^\s,;&|)\]}\"'(\[{<>=]+")
+_ASSIGNED = re.compile(r"(?<=[\w\])])=(?:[^\s,;&|)\]}\"'(\[{<>=]+|(?=[,;]?\Z))")
+# Brackets and quotes with several words in them: together they are one word.
+_ENCLOSED = re.compile(
+    r"\([^()]{1,80}\)|\[[^\[\]]{1,80}\]|\{[^{}]{1,80}\}|<[^<>]{1,80}>|\"[^\"]{1,80}\"|(?<!\w)'[^']{1,80}'(?!\w)"
+)
+_SPACE = "\1"  # in them
 _QUOTED = re.compile(r"\"[^\"\s]*\"|(?<!\w)'[^'\s]*'(?!\w)")
 _CONSTANTS = frozenset(["true", "false", "True", "False", "TRUE", "FALSE", "null", "NULL", "None", "nil"])
 _CONSTANT = re.compile(rf"(?<![\w.-])(?:{'|'.join(sorted(_CONSTANTS))})(?![\w.-])")
 _ADJACENT = re.compile(rf"{HOLE}(?:[-+.~:/#|,*]*{HOLE})+")
-_SIZE = re.compile(r"(?<![\w.])\d+(?:\.\d+)? [kKMGT]?i?B(?!\w)")
+# A number with its unit, also where a space is between them, and several of them: 1m 30s.
+_QUANTITY = re.compile(
+    r"(?<![\w.:-])\d+(?:\.\d+)? ?(?:[kKMGT]?i?B|ns|us|ms|msec|s|secs?|seconds|m|min|h)(?!\w)"
+    r"(?: \d+(?:ms|s|m|h)(?!\w))*"
+)
 
 
 def words_of(text: str) -> Words:
     """The words of a text, with a HOLE for each value that shows by its form; neighbouring values are one."""
     if HOLE in text:
         text = text.replace(HOLE, " ")
-    if "B" in text:
-        text = _SIZE.sub("0", text)
+    text = _ENCLOSED.sub(_closed, _QUANTITY.sub("0", text))
     found = squeezed([_shape(word) for word in text.split()])
     return found if len(found) <= _MOST else (*found[:_MOST], HOLE)
+
+
+def _closed(found: re.Match[str]) -> str:
+    return found[0].replace(" ", _SPACE)
 
 
 def squeezed(words: "Words | list[str]") -> Words:
     """Words with runs of holes made one, as in lists of values."""
     kept: list[str] = []
     for word in words:
-        if kept and word.rstrip(",;") == HOLE and kept[-1].rstrip(",;").endswith(HOLE):
+        if kept and word.startswith(HOLE) and _goes_on(kept[-1], word):
             kept[-1] = kept[-1].rstrip(",;") + word[1:]
         else:
             kept.append(word)
     return tuple(kept)
 
 
+def _goes_on(before: str, word: str) -> bool:
+    """Whether a list that a word ends with goes on in the next one."""
+    if before.endswith((HOLE + ",", HOLE + ";")):
+        return word.rstrip(",;)]}>") == HOLE
+    return before.endswith(HOLE) and word.rstrip(",;") == HOLE
+
+
 @lru_cache(100_000)
 def _shape(word: str) -> str:
     if word.isalpha():
         return HOLE if word in _CONSTANTS else word
+    if _SPACE in word:
+        first, *inner = word.split(_SPACE)
+        return " ".join([_shape(first), *map(_shape, inner)])
     shape = _QUOTED.sub(lambda quoted: quoted[0][0] + HOLE + quoted[0][0], word)
     shape = _CONSTANT.sub(HOLE, _VALUES.sub(HOLE, shape))
     return _ADJACENT.sub(HOLE, _ASSIGNED.sub("=" + HOLE, shape))

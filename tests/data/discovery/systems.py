@@ -25,10 +25,14 @@ class System(NamedTuple):
 
 
 class Corpus(NamedTuple):
-    """Lines, and the number of the message of each."""
+    """Lines, the number of the message of each, and what stands behind its header."""
 
     lines: list[str]
     truth: list[int]
+    messages: list[str]
+
+
+Slots = Mapping[str, Callable[[random.Random], str]]
 
 
 SYSTEMS: Mapping[str, System] = {
@@ -134,14 +138,18 @@ SYSTEMS: Mapping[str, System] = {
 }
 
 
-def corpus(system: System, seed: int, size: int = 2000) -> Corpus:
-    """Lines of a system; its messages are as unequally frequent as words of a language."""
-    values = _Values(random.Random(seed))
+def corpus(system: System, seed: int, size: int = 2000, slots: Slots | None = None) -> Corpus:
+    """Lines of a system, whose messages are as unequally frequent as words of a language; `slots` are more of them."""
+    values = _Values(random.Random(seed), slots or {})
     order = list(range(len(system.messages)))
     values.random.shuffle(order)
     weights = [1 / (place + 1) for place in range(len(order))]
     truth = values.random.choices(order, weights, k=size)
-    return Corpus([values.fill(system.header) + values.fill(system.messages[message]) for message in truth], truth)
+    fronts, messages = list[str](), list[str]()
+    for message in truth:
+        fronts.append(values.fill(system.header))
+        messages.append(values.fill(system.messages[message]))
+    return Corpus([front + said for front, said in zip(fronts, messages, strict=True)], truth, messages)
 
 
 def grouping_accuracy(found: Iterable[Sequence[int]], truth: Sequence[int]) -> float:
@@ -154,8 +162,8 @@ def grouping_accuracy(found: Iterable[Sequence[int]], truth: Sequence[int]) -> f
 
 
 class _Values:
-    def __init__(self, source: random.Random) -> None:
-        self.random, self._second = source, 1_790_000_000
+    def __init__(self, source: random.Random, more: Slots) -> None:
+        self.random, self._second, self._more = source, 1_790_000_000, more
         choose, number = source.choice, source.randint
         self._made: dict[str, Callable[[], str]] = {
             "int": lambda: str(number(0, choose((9, 999, 99_999)))),
@@ -198,9 +206,12 @@ class _Values:
     def fill(self, text: str) -> str:
         """A text with its slots filled; `{id:X}` is X with a number behind it."""
         self._second += self.random.randint(0, 1)
-        return _SLOT.sub(
-            lambda slot: f"{slot[2]}{self.random.randint(1, 99_999)}" if slot[2] else self._made[slot[1]](), text
-        )
+        return _SLOT.sub(self._value, text)
+
+    def _value(self, slot: re.Match[str]) -> str:
+        if slot[2]:
+            return f"{slot[2]}{self.random.randint(1, 99_999)}"
+        return self._more[slot[1]](self.random) if slot[1] in self._more else self._made[slot[1]]()
 
     def _clock(self, form: str) -> str:
         return time.strftime(form, time.gmtime(self._second))

@@ -21,7 +21,11 @@ def made(*lines: str) -> RegexRule:
 @pytest.mark.parametrize(
     ("lines", "name", "kind"),
     [
-        (("took 17 ms", "took 3 ms"), "took", ColumnType.INT64),
+        (("took 17 ms", "took 3 ms"), "took_ms", ColumnType.INT64),
+        (("took 17ms", "took 3ms"), "took_ms", ColumnType.INT64),
+        (("took 17ms", "took 3s"), "took", ColumnType.STRING),
+        (("free 1.5 MB", "free 2 MB"), "free_mb", ColumnType.DOUBLE),
+        (("tries 17", "tries 3"), "tries", ColumnType.INT64),
         (("load 1.5", "load 2"), "load", ColumnType.DOUBLE),
         (("code 007", "code 12"), "code", ColumnType.STRING),
         (("lit: true", "lit: false"), "lit", ColumnType.BOOL),

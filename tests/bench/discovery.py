@@ -1,0 +1,81 @@
+"""Rules that are found, on logs of systems that nothing was chosen for, beside Drain3 with its defaults.
+
+`python -m tests.bench.discovery [lines of each system]`. AI Mass gets whole lines; Drain3 gets the messages without
+what stands in front of them, which it would need a setting of each system to take away. Nothing is asserted.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean
+
+from rich.console import Console
+from rich.table import Table
+
+from services.data.discovery import headers, templates
+from services.data.discovery.words import words_of
+from tests.bench.held_out import HELD_OUT, SLOTS
+from tests.bench.others import SERVERS, Other, environment
+from tests.data.discovery.systems import Corpus, corpus, grouping_accuracy
+from tests.support.servers import Missing
+
+_SEED = 2026
+_DRAIN = Other("Drain3", ("drain3",), "drain.py", 0, "")
+
+
+def ours(lines: Sequence[str]) -> tuple[list[Sequence[int]], float]:
+    """Groups of line numbers, and the seconds that they took on one core."""
+    begun = time.perf_counter()
+    header = headers.find(lines)
+    messages = [header.content(line) for line in lines]
+    shapes = [words_of(line if text is None else text) for line, text in zip(lines, messages, strict=True)]
+    return [found.lines for found in templates.learn(shapes)], time.perf_counter() - begun
+
+
+def drain(corpora: Sequence[Corpus]) -> list[tuple[list[Sequence[int]], float]]:
+    """The same of Drain3. Raises Missing when it cannot be had."""
+    asked = json.dumps([found.messages for found in corpora])
+    command = [str(environment(_DRAIN)), str(SERVERS / _DRAIN.script)]
+    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=True, timeout=600)
+    answers = []
+    for clusters, seconds in json.loads(done.stdout):
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for line, cluster in enumerate(clusters):
+            groups[cluster].append(line)
+        answers.append((list[Sequence[int]](groups.values()), seconds))
+    return answers
+
+
+def main(size: int) -> None:
+    """Prints the share of lines that are grouped right, and lines per second."""
+    corpora = [corpus(system, _SEED + number, size, SLOTS) for number, system in enumerate(HELD_OUT.values())]
+    console = Console()
+    try:
+        peer = drain(corpora)
+    except Missing as missing:
+        console.print(f"Drain3: {missing}")
+        peer = []
+    table = Table("system", "messages", "kinds", "grouping accuracy", "lines/s", "Drain3: accuracy", "lines/s")
+    accuracies = []
+    for number, (name, found) in enumerate(zip(HELD_OUT, corpora, strict=True)):
+        groups, seconds = ours(found.lines)
+        accuracies.append([grouping_accuracy(groups, found.truth)])
+        row = [name, str(len(set(found.truth))), str(len(groups)), f"{accuracies[-1][0]:.3f}", f"{size / seconds:,.0f}"]
+        if peer:
+            others, took = peer[number]
+            accuracies[-1].append(grouping_accuracy(others, found.truth))
+            row += [f"{accuracies[-1][1]:.3f}", f"{size / took:,.0f}"]
+        table.add_row(*row)
+    columns = list(zip(*accuracies, strict=True))
+    means, worst = [f"{fmean(column):.3f}" for column in columns], [f"{min(column):.3f}" for column in columns]
+    table.add_section()
+    table.add_row("mean", "", "", means[0], "", *means[1:])
+    table.add_row("worst", "", "", worst[0], "", *worst[1:])
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
