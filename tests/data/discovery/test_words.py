@@ -41,5 +41,10 @@ def test_a_line_of_any_length_has_few_words() -> None:
     assert len(words_of(" ".join(["word"] * 10_000))) == 61
 
 
+@pytest.mark.parametrize("part", ["a", "a.", "a-", "/a", "=a", "(", "'a", "1x"])
+def test_a_word_of_any_length_is_a_value_at_once(part: str) -> None:
+    assert shown(f"got {part * 100_000}! whole") == "got <*> whole"
+
+
 def test_a_line_may_have_the_sign_that_stands_for_values() -> None:
     assert shown(f"a{HOLE}b c") == "a b c"
