@@ -6,12 +6,11 @@ import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from aimass.v1 import rules_pb2 as pb
-from aimass.v1 import sources_pb2 as sources
 from aimass.v1.data_events_pb2 import RuleChanged
 from aimass.v1.rules_pb2_grpc import RulesStub
-from aimass.v1.sources_pb2_grpc import SourcesStub
 from services.kit.errors import Code
 from tests.data import places
+from tests.data.sourced import sourced
 from tests.support.house import House, house
 from tests.support.refused import refused
 
@@ -64,10 +63,7 @@ SOURCES = {
 @pytest.fixture
 async def running(home: Path) -> AsyncIterator[House]:
     write_all(home)
-    async with house(home, "data") as running:
-        stub = running.stub(SourcesStub, "data")
-        for name, kind in SOURCES.items():
-            await stub.CreateSource(ParseDict({"source": name, **kind}, sources.CreateSourceRequest()))
+    async with sourced(home, SOURCES) as running:
         yield running
 
 
@@ -212,9 +208,7 @@ async def test_repeats_make_one_rule_and_one_version(running: House, home: Path)
 
 async def test_a_restart_keeps_rules(home: Path) -> None:
     write_all(home)
-    async with house(home, "data") as running:
-        source = ParseDict({"source": "db", **SOURCES["db"]}, sources.CreateSourceRequest())
-        await running.stub(SourcesStub, "data").CreateSource(source)
+    async with sourced(home, {"db": SOURCES["db"]}) as running:
         made = await running.stub(RulesStub, "data").CreateRule(create("r", "db", SQL))
     async with house(home, "data") as running:
         assert await running.stub(RulesStub, "data").GetRule(pb.GetRuleRequest(rule="r")) == made
