@@ -2,36 +2,60 @@
 
 import json
 import random
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf.json_format import ParseDict
 
 from aimass.v1 import rules_pb2 as pb
-from aimass.v1 import sources_pb2 as sources
 from aimass.v1.data_events_pb2 import WorkEnded
 from aimass.v1.rules_pb2_grpc import RulesStub
-from aimass.v1.sources_pb2_grpc import SourcesStub
 from services.kit.errors import Code
 from tests.data import places
 from tests.data.discovery.systems import SYSTEMS, corpus
-from tests.support.house import House, house
+from tests.data.sourced import sourced
+from tests.support.house import House
 from tests.support.refused import code_of, refused
 
 KINDS = {
     "db": {"sql": {"url": "sqlite:///flights.db", "table": "flights", "cursor": "id"}},
+    "odd_db": {"sql": {"url": "sqlite:///odd.db", "table": 'odd "table"', "cursor": "__id"}},
+    "wide_db": {"sql": {"url": "sqlite:///odd.db", "table": "wide", "cursor": "id"}},
+    "odd_csv": {"files": {"pattern": "odd.csv", "format": "FILE_FORMAT_CSV"}},
+    "odd_jsonl": {"files": {"pattern": "odd.jsonl", "format": "FILE_FORMAT_JSON_LINES"}},
     "csv": {"files": {"pattern": "weather.csv", "format": "FILE_FORMAT_CSV"}},
     "jsonl": {"files": {"pattern": "planes.jsonl", "format": "FILE_FORMAT_JSON_LINES"}},
     "log": {"files": {"pattern": "parcels.log", "format": "FILE_FORMAT_TEXT"}},
     "noise": {"files": {"pattern": "noise.log", "format": "FILE_FORMAT_TEXT"}},
     "empty": {"files": {"pattern": "empty.log", "format": "FILE_FORMAT_TEXT"}},
 }
+ODD = ["odd_db", "wide_db", "odd_csv", "odd_jsonl"]
+
+
+def odd(home: Path) -> None:
+    """Names and values of columns that no rule can have as they are."""
+    with sqlite3.connect(places.folder(home) / "odd.db") as connection:
+        columns = """__id INTEGER PRIMARY KEY, "" INT, "a""b" TEXT, "select" INT, picture BLOB, code TEXT,
+            twice INT AS (__id * 2)"""
+        connection.execute(f'CREATE TABLE "odd ""table""" ({columns})')
+        rows = [(n, 1, "x", 2, b"\0\xff", "007") for n in range(1, 21)]
+        connection.executemany('INSERT INTO "odd ""table""" VALUES (?, ?, ?, ?, ?, ?)', rows)
+        wide = ", ".join(f"{'c' * 60}{n} INT" for n in range(600))
+        connection.execute(f"CREATE TABLE wide ({wide}, id INTEGER PRIMARY KEY)")
+        connection.executemany("INSERT INTO wide (id) VALUES (?)", [(n,) for n in range(9)])
+    connection.close()
+    header = ["__a", "_A", "", "b\0", "x" * 300, "$.c", "d e", *(f"f{n}" for n in range(600))]
+    places.write(home, "odd.csv", "".join(",".join(row) + "\n" for row in [header, *[["1"] * len(header)] * 9]))
+    inner: Any = {"k" * 100: {"l" * 100: {"m" * 100: 1}}, "a\0": 1, "it's": 1, "": 1}
+    document = {"a_b": 1, "A_b": 2, "a": {"b": 3}, "a.b": 4, "__x": 5, **inner, **{f"f{n}": n for n in range(600)}}
+    places.write(home, "odd.jsonl", (json.dumps(document) + "\n") * 9)
 
 
 def write_all(home: Path) -> None:
     places.flights(home)
+    odd(home)
     places.write(home, "weather.csv", "temp,hour,_id\n" + "1.5,2013-01-01 10:00:00,a\n" * 9 + "warm,,b\n")
     planes = [
         {
@@ -53,10 +77,7 @@ def write_all(home: Path) -> None:
 @pytest.fixture
 async def running(home: Path) -> AsyncIterator[House]:
     write_all(home)
-    async with house(home, "data") as running:
-        stub = running.stub(SourcesStub, "data")
-        for name, kind in KINDS.items():
-            await stub.CreateSource(ParseDict({"source": name, **kind}, sources.CreateSourceRequest()))
+    async with sourced(home, KINDS) as running:
         yield running
 
 
@@ -70,7 +91,7 @@ async def discover(rules: Any, source: str, records: int = 0) -> pb.DiscoverRule
     return found
 
 
-@pytest.mark.parametrize("source", ["db", "csv", "jsonl", "log"])
+@pytest.mark.parametrize("source", ["db", "csv", "jsonl", "log", *ODD])
 async def test_what_is_found_can_be_created_tried_and_used(rules: Any, source: str) -> None:
     best = (await discover(rules, source)).proposals[0]
     made = await rules.CreateRule(pb.CreateRuleRequest(rule=best.rule, source=source, definition=best.definition))
@@ -109,6 +130,25 @@ async def test_what_does_not_fit_is_shown(rules: Any) -> None:
 
     assert found.precision == 0.8
     assert [refused.reason for refused in found.counter_examples] == ["temp does not fit double"]
+
+
+@pytest.mark.parametrize(
+    ("source", "left", "names"),
+    [
+        ("odd_db", ["picture", "the one without a name"], ["id", 'a"b', "select", "code"]),
+        ("odd_csv", ["the one without a name", "b\ufffd"], ["a", "A_2", "$.c", "d e", "f0"]),
+        ("odd_jsonl", ["$['a\ufffd']", "it's"], ["a_b", "A_b_2", "a_b_3", "a.b", "x"]),
+    ],
+)
+async def test_columns_that_no_rule_can_have_are_left_out(
+    rules: Any, source: str, left: list[str], names: list[str]
+) -> None:
+    (found,) = (await discover(rules, source)).proposals
+
+    said = getattr(found.definition, found.definition.WhichOneof("kind") or "").columns
+    assert all(name in found.reason for name in left)
+    assert [column.name for column in said][: len(names)] == names
+    assert (len(said) <= 500, found.precision) == (True, 1)
 
 
 async def test_a_table_is_selected_whole(rules: Any) -> None:

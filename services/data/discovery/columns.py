@@ -1,13 +1,15 @@
 """One rule for all records of a source whose records have fields: their columns, with types that the values have."""
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 from services.data.discovery.domain import Discovery
 from services.data.discovery.evidence import Made, Make, weighed
+from services.data.discovery.names import unused
 from services.data.reading import extractor, lines, paths
+from services.data.reading.connector_sql import declared
 from services.data.reading.extractor import Refusal
 from services.data.reading.kinds import (
     Compiled,
@@ -19,86 +21,134 @@ from services.data.reading.kinds import (
     SqlSource,
 )
 from services.data.reading.samples import Sample, suggested
-from services.data.reading.sqlite import quoted
+from services.data.reading.sqlite import Table, quoted
+from services.data.schema import Column
 
 _DEEPEST = 6  # levels of a document that become columns
-_MOST = 500  # columns
+# What a rule may have, as the contract says: columns, characters of where one comes from, characters of a statement.
+_MOST, _LONGEST, _STATEMENT = 500, 256, 20_000
 _UNEXPLAINED = 20
 _STEP = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 _QUOTABLE = re.compile(r"[^'\\]*\Z")
 
 
-def of_rows(source: SqlSource, sample: Sample) -> Discovery:
-    """The whole table: a SELECT of all its columns."""
+class _Place(NamedTuple):
+    """A column that a rule can have: its name, and where its values come from."""
+
+    name: str
+    source: str
+
+
+def of_rows(source: SqlSource, table: Table, sample: Sample) -> Discovery:
+    """The columns of a table, the cursor first, but for those with bytes, which no type holds."""
     names = [column.name for column in sample.columns]
+    at, kinds = {name: place for place, name in enumerate(names)}, dict(table.columns)
+    records = [tuple(record[name] for name in names) for record in sample.records]
+    binary = [name for name in names if any(isinstance(record[at[name]], bytes) for record in records)]
+    held = sorted(set(names).difference(binary), key=lambda name: (name != source.cursor, at[name]))
+    places, left = _places((name, name) for name in held)
+    places, long = _selectable(places, source)
+    statement = f"SELECT {', '.join(map(_item, places))} FROM {quoted(source.table)}"
+    fields = {place.source: place.name for place in places}
 
-    def make(records: Sequence[Any]) -> Made:
-        columns = _typed((name, name, [record[i] for record in records]) for i, name in enumerate(names))
-        sql = f"SELECT {', '.join(map(quoted, names))} FROM {quoted(source.table)}"
-        return Made(SqlRule(sql, columns), extractor.for_fields(Compiled(columns), names))
+    def make(found: Sequence[Any]) -> Made | None:
+        typed = [
+            declared(place.name, kinds[place.source], [row[at[place.source]] for row in found]) for place in places
+        ]
+        columns = tuple(_column(column.name, column.name, column) for column in typed)
+        ready = extractor.for_fields(Compiled(columns), [fields.get(name, "") for name in names])
+        return Made(SqlRule(statement, columns), ready) if columns else None
 
-    return _one(source.table, make, [tuple(record.values()) for record in sample.records], names, "rows of the table")
+    return _one(source.table, make, records, names, "rows of the table" + _without([*binary, *left, *long]))
+
+
+def _selectable(places: list[_Place], source: SqlSource) -> tuple[list[_Place], list[str]]:
+    """As many columns as a statement has room for, and the others."""
+    ends = accumulate((len(_item(place)) + len(", ") for place in places), initial=len(quoted(source.table)))
+    count = sum(end <= _STATEMENT - len("SELECT  FROM ") for end in ends) - 1
+    return places[:count], [place.source for place in places[count:]]
+
+
+def _item(place: _Place) -> str:
+    return quoted(place.source) + ("" if place.name == place.source else f" AS {quoted(place.name)}")
 
 
 def of_fields(source: FilesSource, sample: Sample) -> Discovery:
     """The columns of delimited files."""
     names, nulls = [column.name for column in sample.columns], frozenset(["", *source.null_values])
+    places, left = _places((name, name) for name in names)
 
-    def make(records: Sequence[Any]) -> Made:
-        columns = _typed(((name, name, [record[i] for record in records]) for i, name in enumerate(names)), nulls)
-        return Made(FileRule(columns), extractor.for_fields(Compiled(columns), names, nulls))
+    def make(records: Sequence[Any]) -> Made | None:
+        at = {name: place for place, name in enumerate(names)}
+        columns = _typed(places, lambda name: [record[at[name]] for record in records], nulls)
+        return Made(FileRule(columns), extractor.for_fields(Compiled(columns), names, nulls)) if columns else None
 
     records = [tuple(record.get(name) for name in names) for record in sample.records]
-    return _one("records", make, records, names, "records of the files")
+    return _one("records", make, records, names, "records of the files" + _without(left))
 
 
 def of_documents(sample: Sample) -> Discovery:
     """The values of JSON documents, also inside other objects; what is a list has no column."""
-    places, lists = dict[str, str](), Counter[str]()
+    said, lists = dict[str, str](), dict[str, None]()
     for document in sample.records:
-        _places(document, (), places, lists)
+        _walk(document, (), said, lists)
+    places, left = _places((name, path) for path, name in said.items())
+    parsed = {place.source: paths.parse(place.source) for place in places}
 
     def make(records: Sequence[Any]) -> Made | None:
-        parsed = {path: paths.parse(path) for path in places}
-        found = (
-            (name, path, [paths.find(record, parsed[path]) for record in records]) for path, name in places.items()
-        )
-        columns = _typed(found)
+        columns = _typed(places, lambda path: [paths.find(record, parsed[path]) for record in records])
         compiled = Compiled(columns, paths=tuple(parsed[column.source] for column in columns))
         return Made(JsonRule(columns), extractor.for_documents(compiled)) if columns else None
 
-    about = "documents"
-    if lists:
-        about += f" (no column for the lists {', '.join(sorted(lists))[:200]})"
-    return _one("documents", make, sample.records, (), about)
+    return _one("documents", make, sample.records, (), "documents" + _without([*lists, *left]))
 
 
-def _places(value: dict[str, Any], steps: tuple[str, ...], places: dict[str, str], lists: Counter[str]) -> None:
+def _walk(value: Mapping[str, Any], steps: tuple[str, ...], said: dict[str, str], lists: dict[str, None]) -> None:
     for step, inner in value.items():
         if not step or not _QUOTABLE.match(step):
+            lists[step] = None
             continue
         here = (*steps, step)
         path = "$" + "".join(f".{one}" if _STEP.match(one) else f"['{one}']" for one in here)
         if isinstance(inner, dict) and len(here) < _DEEPEST:
-            _places(inner, here, places, lists)
+            _walk(inner, here, said, lists)
         elif isinstance(inner, list | dict):
-            lists[path] += 1
-        elif len(places) < _MOST:
-            places.setdefault(path, "_".join(here))
+            lists[path] = None
+        else:
+            said.setdefault(path, "_".join(here))
+
+
+def _places(said: Iterable[tuple[str, str]]) -> tuple[list[_Place], list[str]]:
+    """Columns by the names they have and where they come from, and those that no rule can have.
+
+    A name that cannot stay as it is gets another one.
+    """
+    places, names, left = list[_Place](), set[str](), list[str]()
+    for name, source in said:
+        if not 0 < len(source) <= _LONGEST or "\0" in source or len(places) == _MOST:
+            left.append(source)
+            continue
+        name = unused(name.lstrip("_")[:100] or "column", names)
+        names.add(name.lower())
+        places.append(_Place(name, source))
+    return places, left
+
+
+def _without(left: Iterable[str]) -> str:
+    """What a reason says of columns that are left out."""
+    said = ", ".join(name[:60] or "the one without a name" for name in left)[:200].replace("\0", "\ufffd")
+    return f" (no column for {said})" if said else ""
 
 
 def _typed(
-    found: Iterable[tuple[str, str, Sequence[Any]]], nulls: frozenset[str] = frozenset()
+    places: Sequence[_Place], values: Callable[[str], Sequence[Any]], nulls: frozenset[str] = frozenset()
 ) -> tuple[RuleColumn, ...]:
-    """Columns by name, place and values. A name that cannot stay as it is gets a number."""
-    columns, names = list[RuleColumn](), set[str]()
-    for said, source, values in found:
-        column = suggested(said, values, set(nulls))
-        name = said.lstrip("_")[:100] or "column"
-        unique = next(one for one in (name, *(f"{name}_{n}" for n in range(2, 10_000))) if one.lower() not in names)
-        names.add(unique.lower())
-        columns.append(RuleColumn(unique, source, column.type, required=not column.nullable))
-    return tuple(columns[:_MOST])
+    """Columns with the types that the values of their places suggest."""
+    return tuple(_column(*place, suggested(place.name, values(place.source), set(nulls))) for place in places)
+
+
+def _column(name: str, source: str, found: Column) -> RuleColumn:
+    return RuleColumn(name, source, found.type, required=not found.nullable)
 
 
 def _one(name: str, make: Make, records: Sequence[Any], fields: Sequence[str], about: str) -> Discovery:

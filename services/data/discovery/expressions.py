@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from services.data.discovery.headers import Header, Kind
+from services.data.discovery.names import unused
 from services.data.discovery.words import HOLE, Words
 from services.data.reading.kinds import RegexRule, RuleColumn
 from services.data.reading.values import Misfit, parse
@@ -185,6 +186,5 @@ def _names(groups: Sequence[_Group], forms: Sequence[_Form]) -> list[str]:
         name = f"{name}_{form.name}" if name in _LINKS else name if _NAME.match(name) else form.name
         if unit := "".join(_LETTERS.findall(form.unit)).lower():
             name = f"{name}_{unit}"
-        unique = next(one for one in (name, *(f"{name}_{n}" for n in range(2, 1000))) if one not in names)
-        names.append(unique)
+        names.append(unused(name, names))
     return names

@@ -9,6 +9,7 @@ from services.data.discovery.domain import Discovery, Proposal, Refused
 from services.data.discovery.evidence import Made, weighed
 from services.data.discovery.expressions import rule_of
 from services.data.discovery.headers import Header
+from services.data.discovery.names import unused
 from services.data.discovery.words import HOLE, Words, words_of
 from services.data.reading import extractor
 from services.data.reading.extractor import Refusal
@@ -62,7 +63,6 @@ def _unique(words: Words, names: set[str]) -> str:
     parts = _NAME.findall(" ".join(words).replace(HOLE, " ").lower())
     while parts and not parts[0][0].isalpha():
         del parts[0]
-    name = "_".join(parts)[:40].strip("_") or "values"
-    unique = next(one for one in (name, *(f"{name}_{number}" for number in range(2, MOST + 2))) if one not in names)
-    names.add(unique)
-    return unique
+    name = unused("_".join(parts)[:40].strip("_") or "values", names)
+    names.add(name)
+    return name

@@ -2,6 +2,7 @@
 
 from services.data.discovery import columns, lines
 from services.data.discovery.domain import discovery_to_json
+from services.data.reading.connector_sql import SqlConnector
 from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
 from services.data.reading.kinds import FilesSource, Records, SqlSource, source_from_json
@@ -14,7 +15,7 @@ def main(request: Json, child: Child) -> Json:
     sample = connector(source).preview(place, int(request["records"]))
     match source:
         case SqlSource():
-            found = columns.of_rows(source, sample)
+            found = columns.of_rows(source, SqlConnector(source).look(place), sample)
         case FilesSource() if source.records is Records.LINES:
             found = lines.of_lines([record["line"] for record in sample.records])
         case FilesSource() if source.records is Records.DOCUMENTS:

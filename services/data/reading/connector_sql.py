@@ -52,7 +52,7 @@ class SqlConnector:
             table = sqlite.describe(connection, self._source)
             names, rows = sqlite.preview(connection, self._source, records)
         found = tuple(dict(zip(names, row, strict=True)) for row in rows)
-        columns = tuple(_declared(name, kind, [record[name] for record in found]) for name, kind in table.columns)
+        columns = tuple(declared(name, kind, [record[name] for record in found]) for name, kind in table.columns)
         return Sample(found, columns, (self._source.table,))
 
     def tries(self, place: Place, compiled: Compiled, records: int) -> Iterator[Tried]:
@@ -85,7 +85,7 @@ class SqlConnector:
         return End({"after": after})
 
 
-def _declared(name: str, kind: ColumnType | None, values: Sequence[Any]) -> Column:
+def declared(name: str, kind: ColumnType | None, values: Sequence[Any]) -> Column:
     """The declared type where the values keep to it; a database without types for times has them as text."""
     found = suggested(name, values, set())
     if kind is None:
