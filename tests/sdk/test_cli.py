@@ -229,6 +229,14 @@ def test_status_shows_who_what_serves_and_what_runs(door: Door) -> None:
     assert len(json.loads(run(door, "status", "-o", "json").stdout)["operations"]) == 3
 
 
+@pytest.mark.parametrize("named", [["--project", "lab"], []])
+def test_status_is_that_of_the_project(door: Door, monkeypatch: pytest.MonkeyPatch, named: list[str]) -> None:
+    monkeypatch.setenv("AIMASS_PROJECT", "lab" if not named else "another")
+    door.say({})
+    run(door, "status", *named)
+    assert {asked.headers["x-project"] for asked in door.asked} == {"lab"}
+
+
 def test_an_invoice_says_what_was_used_on_a_narrow_screen(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"entry.entry": "1", "entry.create_time": "2026-11-22T12:00:00Z", "entry.project": "default"}
     said |= {"entry.kind": "storage", "entry.used.storage_mib_hours": "4"}

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from aimass.cli import calling, checks, output
+from aimass.cli.calling import Project
 from aimass.cli.checks import Finding, Grade
 from aimass.cli.output import Format, Output
 from aimass.cli.tables import CONSOLE, shown, spoken, table
@@ -106,9 +107,9 @@ def logout() -> None:
         raise Failure(failure.code, f"logged out here; the issuer did not revoke the login: {failure.detail}")
 
 
-def status(output_: Output = Format.TABLE) -> None:
+def status(output_: Output = Format.TABLE, project: Project = "default") -> None:
     """Show who you are, which models serve, and which operations run."""
-    with calling.client() as client:
+    with calling.client(project) as client:
         who = client.access.who_am_i()
         releases = list(client.releases.iterate_releases())
         running = []
