@@ -176,7 +176,7 @@ async def test_a_token_that_was_taken_ends(believing: Believing, corp: Issuer) -
     async def ended() -> bool:
         return not await taken(gateway, token)
 
-    await until(ended, 5)
+    await until(ended, 3)
 
 
 async def test_a_key_that_comes_is_learned_and_one_that_goes_is_forgotten(
