@@ -198,6 +198,53 @@ async def test_what_a_commit_was_to_do_can_be_recalled_until_it_is_discarded(hom
     assert await data_sets(home).recover(SCOPE, "kept", new.run) is None
 
 
+async def test_versions_of_several_data_sets_are_added_together_or_not_at_all(home: House) -> None:
+    service, run = data_sets(home), "together"
+    news = [await written(home, name, {"id": [1, 2]}, run) for name in ("both-b", "both-a")]
+
+    def refuse(*_: Any) -> None:
+        raise Failure(Code.FAILED_PRECONDITION, "not now")
+
+    with pytest.raises(Failure, match="not now"):
+        await service.commit_all(SCOPE, news, refuse)
+    for name in ("both-a", "both-b"):
+        assert (await refused(stub(home).ReadRows(pb.ReadRowsRequest(data_set=name)))).code is Code.UNKNOWN_VERSION
+
+    told: list[Any] = []
+    made = await service.commit_all(SCOPE, news, lambda _, versions: told.append(versions))
+    assert [(version.data_set, version.version, version.rows) for version in made] == [
+        ("both-b", 1, 2),
+        ("both-a", 1, 2),
+    ]
+    assert told == [made]
+    again = await service.commit_all(SCOPE, news, refuse)
+    assert [version.digest for version in again] == [version.digest for version in made]
+    assert [await service.recover(SCOPE, new.data_set, run) for new in news] == news
+
+
+async def test_where_one_of_several_data_sets_cannot_be_written_none_is(home: House) -> None:
+    await add(home, "typed", {"id": ["a"]})
+    news = [await written(home, "untyped", {"id": [1]}, "half")]
+    news.append(await written(home, "typed", {"id": [1]}, "half", append=True))
+
+    with pytest.raises(Failure, match="the column id of typed holds string"):
+        await data_sets(home).commit_all(SCOPE, news)
+    assert (await refused(stub(home).ReadRows(pb.ReadRowsRequest(data_set="untyped")))).code is Code.UNKNOWN_VERSION
+    assert [await data_sets(home).recover(SCOPE, new.data_set, "half") for new in news] == [None, None]
+
+
+async def test_commits_of_the_same_data_sets_in_another_order_wait_for_no_other(home: House) -> None:
+    service = data_sets(home)
+    runs = [
+        [await written(home, name, {"id": [n]}, f"cross-{n}", append=True) for name in (("x", "y"), ("y", "x"))[n % 2]]
+        for n in range(6)
+    ]
+    async with asyncio.timeout(20):
+        made = await asyncio.gather(*(service.commit_all(SCOPE, news) for news in runs))
+
+    assert sorted(version.version for versions in made for version in versions) == sorted([*range(1, 7)] * 2)
+
+
 async def test_two_projects_of_a_tenant_do_not_see_each_other(home: House) -> None:
     other = stub(home, project="other", if_match='"2"')
 

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -22,7 +23,7 @@ from services.data.datasets.domain import (
     NewVersion,
     next_version,
 )
-from services.data.datasets.store import Effects, Store
+from services.data.datasets.store import Added, AllEffects, Effects, Store
 from services.data.datasets.tables import RowRange, Tables
 from services.data.generations import deleted, undeleted
 from services.data.schema import Column, check_columns
@@ -81,14 +82,29 @@ class DataSets:
         Raises failed_precondition for a deleted data set and for appended columns that do not fit. Once begun it goes
         to its end, also when the caller is cancelled: half of it must not run beside the next one.
         """
-        check_columns(new.columns)
-        return await asyncio.shield(self._commit(scope, new, effects and _refusing(effects)))
+        return (await self.commit_all(scope, (new,), effects and _of_one(effects)))[0]
 
-    async def _commit(self, scope: Scope, new: NewVersion, effects: Effects | None) -> DataSetVersion:
-        async with self._lock(scope, new.data_set):
+    async def commit_all(
+        self, scope: Scope, news: Sequence[NewVersion], effects: AllEffects | None = None
+    ) -> tuple[DataSetVersion, ...]:
+        """The same for several data sets of one run: all versions, the effects and the events, or none of them.
+
+        What `recover` gives back is written down in this order, and before any log is: if it is there for the last data
+        set, it is there for all.
+        """
+        for new in news:
+            check_columns(new.columns)
+        return await asyncio.shield(self._commit(scope, news, effects and _refusing(effects)))
+
+    async def _commit(
+        self, scope: Scope, news: Sequence[NewVersion], effects: AllEffects | None
+    ) -> tuple[DataSetVersion, ...]:
+        async with contextlib.AsyncExitStack() as stack:
+            for name in sorted({new.data_set for new in news}):  # in one order for all, so that none waits for another
+                await stack.enter_async_context(self._lock(scope, name))
             for pause in _PAUSES:
                 try:
-                    return await self._attempt(scope, new, effects)
+                    return await self._attempt(scope, news, effects)
                 except _Refused as refused:
                     raise refused.failure from None
                 except Failure as failure:
@@ -97,20 +113,26 @@ class DataSets:
                 await asyncio.sleep(pause)
         raise AssertionError
 
-    async def _attempt(self, scope: Scope, new: NewVersion, effects: Effects | None) -> DataSetVersion:
-        """Files, log and row on top of what is there now. Raises conflict when another instance was faster."""
-        if done := await self._store.by_run(scope, new.data_set, new.run):
-            return done
-        head = await self._store.head(scope, new.data_set)
+    async def _attempt(
+        self, scope: Scope, news: Sequence[NewVersion], effects: AllEffects | None
+    ) -> tuple[DataSetVersion, ...]:
+        """Files, logs and rows on top of what is there now. Raises conflict when another instance was faster."""
+        done = [await self._store.by_run(scope, new.data_set, new.run) for new in news]
+        if all(done):
+            return tuple(version for version in done if version)
+        heads = [await self._store.head(scope, new.data_set) for new in news]
         # Beside the loop: a wide table takes tens of milliseconds.
-        version = await asyncio.to_thread(next_version, head, new, self._now())
-        new = await self._tables.keep(scope, new)
-        files = (*(head.files if new.append else ()), *new.files)
-        delta_version = await self._tables.write(scope, new, version.columns, files)
-        version = replace(version, delta_version=delta_version)
-        return await self._store.add(
-            scope, version, new, lambda data_set: events.version_added(scope, data_set, version), effects
-        )
+        now = self._now()
+        versions = [
+            await asyncio.to_thread(next_version, head, new, now) for head, new in zip(heads, news, strict=True)
+        ]
+        kept = [await self._tables.keep(scope, new) for new in news]
+        added = []
+        for head, new, version in zip(heads, kept, versions, strict=True):
+            files = (*(head.files if new.append else ()), *new.files)
+            number = await self._tables.write(scope, new, version.columns, files)
+            added.append(Added(replace(version, delta_version=number), new))
+        return await self._store.add(scope, added, partial(events.version_added, scope), effects)
 
     def _lock(self, scope: Scope, data_set: str) -> asyncio.Lock:
         """One commit of a data set at a time; a lock lives as long as somebody holds or awaits it."""
@@ -214,10 +236,14 @@ def _choose(found: DataSetVersion, names: Sequence[str]) -> tuple[Column, ...]:
     return tuple(known[name] for name in dict.fromkeys(names)) or found.columns
 
 
-def _refusing(effects: Effects) -> Effects:
-    def run(connection: Connection, version: DataSetVersion) -> None:
+def _of_one(effects: Effects) -> AllEffects:
+    return lambda connection, versions: effects(connection, versions[0])
+
+
+def _refusing(effects: AllEffects) -> AllEffects:
+    def run(connection: Connection, versions: Sequence[DataSetVersion]) -> None:
         try:
-            effects(connection, version)
+            effects(connection, versions)
         except Failure as failure:
             raise _Refused(failure) from failure
 

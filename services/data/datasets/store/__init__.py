@@ -1,8 +1,9 @@
 """Where data sets, their versions, files and lineage are kept."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.engine import Connection
@@ -27,6 +28,14 @@ from services.kit.listing import listed
 from services.kit.pages import Page
 
 Effects = Callable[[Connection, DataSetVersion], None]
+AllEffects = Callable[[Connection, Sequence[DataSetVersion]], None]
+
+
+class Added(NamedTuple):
+    """A version, and what the run that adds it has said."""
+
+    made: DataSetVersion
+    new: NewVersion
 
 
 class Store:
@@ -124,28 +133,19 @@ class Store:
     async def add(
         self,
         scope: Scope,
-        made: DataSetVersion,
-        new: NewVersion,
-        event: Callable[[DataSet], Event],
-        effects: Effects | None,
-    ) -> DataSetVersion:
-        """A version with everything that happens with it. Raises conflict when another came in between."""
+        added: Sequence[Added],
+        event: Callable[[DataSet, DataSetVersion], Event],
+        effects: AllEffects | None,
+    ) -> tuple[DataSetVersion, ...]:
+        """Versions with everything that happens with them. Raises conflict when another came in between."""
 
-        def work(connection: Connection) -> DataSetVersion:
-            before = stored.writable(stored.get(connection, scope, made.data_set, deleted=True))
-            if before.latest_version != made.version - 1:
-                raise Failure(Code.CONFLICT, f"{made.data_set} got another version in the meantime")
-            time = made.create_time
-            after = replace(before, latest_version=made.version, generation=before.generation + 1, update_time=time)
-            stored.save(connection, scope, after)
-            connection.execute(insert(version).values({**scope._asdict(), **stored.row_of(made)}))
-            stored.insert_files(connection, scope, made, new.files, False)
-            stored.insert_files(connection, scope, made, new.quarantine, True)
-            lineage.add(connection, scope, made.parents, LineageNode("data_set", made.data_set, made.version))
-            schema.outbox.add(connection, [event(after)])
+        def work(connection: Connection) -> tuple[DataSetVersion, ...]:
+            for made, new in added:
+                _add(connection, scope, made, new, event)
+            versions = tuple(made for made, _ in added)
             if effects:
-                effects(connection, made)
-            return made
+                effects(connection, versions)
+            return versions
 
         return await self._db.run(work)
 
@@ -161,3 +161,23 @@ class Store:
     def link(self, connection: Connection, scope: Scope, parents: Iterable[LineageNode], child: LineageNode) -> None:
         """Says where a thing of another slice came from, in that slice's transaction."""
         lineage.add(connection, scope, parents, child)
+
+
+def _add(
+    connection: Connection,
+    scope: Scope,
+    made: DataSetVersion,
+    new: NewVersion,
+    event: Callable[[DataSet, DataSetVersion], Event],
+) -> None:
+    before = stored.writable(stored.get(connection, scope, made.data_set, deleted=True))
+    if before.latest_version != made.version - 1:
+        raise Failure(Code.CONFLICT, f"{made.data_set} got another version in the meantime")
+    time = made.create_time
+    after = replace(before, latest_version=made.version, generation=before.generation + 1, update_time=time)
+    stored.save(connection, scope, after)
+    connection.execute(insert(version).values({**scope._asdict(), **stored.row_of(made)}))
+    stored.insert_files(connection, scope, made, new.files, False)
+    stored.insert_files(connection, scope, made, new.quarantine, True)
+    lineage.add(connection, scope, made.parents, LineageNode("data_set", made.data_set, made.version))
+    schema.outbox.add(connection, [event(after, made)])
