@@ -13,6 +13,7 @@ from aimass.v1 import rules_pb2 as pb
 from aimass.v1.data_events_pb2 import WorkEnded
 from aimass.v1.rules_pb2_grpc import RulesStub
 from services.kit.errors import Code
+from services.kit.rpc import SIZE
 from tests.data import places
 from tests.data.discovery.systems import SYSTEMS, corpus
 from tests.data.sourced import sourced
@@ -23,11 +24,13 @@ KINDS = {
     "db": {"sql": {"url": "sqlite:///flights.db", "table": "flights", "cursor": "id"}},
     "odd_db": {"sql": {"url": "sqlite:///odd.db", "table": 'odd "table"', "cursor": "__id"}},
     "wide_db": {"sql": {"url": "sqlite:///odd.db", "table": "wide", "cursor": "id"}},
+    "large_db": {"sql": {"url": "sqlite:///odd.db", "table": "large", "cursor": "id"}},
     "odd_csv": {"files": {"pattern": "odd.csv", "format": "FILE_FORMAT_CSV"}},
     "odd_jsonl": {"files": {"pattern": "odd.jsonl", "format": "FILE_FORMAT_JSON_LINES"}},
     "csv": {"files": {"pattern": "weather.csv", "format": "FILE_FORMAT_CSV"}},
     "jsonl": {"files": {"pattern": "planes.jsonl", "format": "FILE_FORMAT_JSON_LINES"}},
     "log": {"files": {"pattern": "parcels.log", "format": "FILE_FORMAT_TEXT"}},
+    "nul": {"files": {"pattern": "nul.log", "format": "FILE_FORMAT_TEXT"}},
     "noise": {"files": {"pattern": "noise.log", "format": "FILE_FORMAT_TEXT"}},
     "empty": {"files": {"pattern": "empty.log", "format": "FILE_FORMAT_TEXT"}},
 }
@@ -44,6 +47,8 @@ def odd(home: Path) -> None:
         connection.executemany('INSERT INTO "odd ""table""" VALUES (?, ?, ?, ?, ?, ?)', rows)
         wide = ", ".join(f"{'c' * 60}{n} INT" for n in range(600))
         connection.execute(f"CREATE TABLE wide ({wide}, id INTEGER PRIMARY KEY)")
+        connection.execute("CREATE TABLE large (id INTEGER PRIMARY KEY, said TEXT)")
+        connection.executemany("INSERT INTO large (said) VALUES (?)", [("\1" * 2**22,)] * 3)
         connection.executemany("INSERT INTO wide (id) VALUES (?)", [(n,) for n in range(9)])
     connection.close()
     header = ["__a", "_A", "", "b\0", "x" * 300, "$.c", "d e", *(f"f{n}" for n in range(600))]
@@ -71,6 +76,7 @@ def write_all(home: Path) -> None:
     source = random.Random(1)
     noise = [" ".join(f"{source.getrandbits(40):x}" + "\0" * (n % 2) for n in range(30)) for _ in range(300)]
     places.write(home, "noise.log", "".join(line + "\n" for line in [*noise, "(" * 5000, "a" * 9000]))
+    places.write(home, "nul.log", "".join(f"door {n}{' ' if n % 10 else chr(0)}opened\n" for n in range(100)))
     places.write(home, "empty.log", "")
 
 
@@ -169,6 +175,20 @@ async def test_what_follows_no_rule_is_left_to_people(rules: Any) -> None:
 
     assert found.sampled == 302
     assert all(len(example) <= 8192 for example in found.examples)
+
+
+async def test_records_that_no_rule_takes_are_counted_one_by_one(rules: Any) -> None:
+    found = await discover(rules, "nul")
+
+    assert (found.proposals[0].records, found.unexplained) == (100, 10)
+    assert found.examples[0] == "door 0\0opened"
+
+
+async def test_rows_that_are_too_large_to_be_shown_are_not(rules: Any) -> None:
+    found = await discover(rules, "large_db")
+
+    assert (found.sampled, found.unexplained, list(found.proposals[0].rows)) == (3, 0, [])
+    assert found.ByteSize() < SIZE
 
 
 async def test_fewer_records_may_be_looked_at(rules: Any) -> None:

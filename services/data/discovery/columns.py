@@ -6,11 +6,10 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from services.data.discovery.domain import Discovery
-from services.data.discovery.evidence import Made, Make, weighed
+from services.data.discovery.evidence import Made, Make, left_over, weighed
 from services.data.discovery.names import unused
 from services.data.reading import extractor, lines, paths
 from services.data.reading.connector_sql import declared
-from services.data.reading.extractor import Refusal
 from services.data.reading.kinds import (
     Compiled,
     FileRule,
@@ -153,12 +152,8 @@ def _column(name: str, source: str, found: Column) -> RuleColumn:
 
 def _one(name: str, make: Make, records: Sequence[Any], fields: Sequence[str], about: str) -> Discovery:
     rule = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")[:40] or "records"
-    found = weighed(rule if rule[0].isalpha() else f"r_{rule}", make, records, fields, about) if records else None
-    if found is None:
-        shown = tuple(lines.text_of(record, fields) for record in records[:_UNEXPLAINED])
-        return Discovery(len(records), (), len(records), shown)
-    made = make(records)
-    left = [record for record in records if made is None or isinstance(made.ready.row(record), Refusal)]
-    return Discovery(
-        len(records), (found,), len(left), tuple(lines.text_of(record, fields) for record in left[:_UNEXPLAINED])
-    )
+    rule = rule if rule[0].isalpha() else f"r_{rule}"
+    made = make(records) if records else None
+    found = (weighed(rule, made, make, records, fields, about),) if made else ()
+    left = left_over(made, records)
+    return Discovery(len(records), found, len(left), tuple(lines.text_of(one, fields) for one in left[:_UNEXPLAINED]))

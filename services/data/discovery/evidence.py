@@ -5,15 +5,17 @@ rule itself is made of all records.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from services.data.discovery.domain import Proposal, Refused
+from services.data.discovery.domain import Discovery, Proposal, Refused
 from services.data.reading import lines
 from services.data.reading.extractor import Extractor, Refusal
 from services.data.reading.kinds import RuleDefinition
-from services.data.structs import to_plain
+from services.data.structs import to_plain, to_struct
 
 _SHOWN = 3  # rows and counter-examples of a rule
+_ROOM = 2**20  # bytes for the rows of all rules, and as many for the counter-examples
 
 
 class Made(NamedTuple):
@@ -28,21 +30,20 @@ Make = Callable[[Sequence[Any]], Made | None]
 
 def weighed(
     rule: str,
+    made: Made,
     make: Make,
     records: Sequence[Any],
     fields: Sequence[str],
     about: str,
     against: Sequence[Refused] = (),
-) -> Proposal | None:
-    """The rule that `make` makes of records, with its evidence; None when it makes none."""
-    made, tried = make(records), make(records[::2])
-    if made is None:
-        return None
+) -> Proposal:
+    """A rule that `make` made of records, with its evidence."""
+    tried = make(records[::2])
     rest = records[1::2] if tried else ()
     rows, refused = list[dict[str, object]](), list(against)
+    names = [column.name for column in made.definition.columns]
     for record in records[:_SHOWN]:
         if not isinstance(row := made.ready.row(record), Refusal):
-            names = [column.name for column in made.definition.columns]
             rows.append(to_plain(dict(zip(names, row, strict=True))))
     right = 0
     for record in rest:
@@ -51,7 +52,24 @@ def weighed(
             refused.append(Refused(lines.text_of(record, fields), row.reason))
         else:
             right += 1
-    values = len(made.definition.columns)
-    reason = f"{len(records)} {about}; {values} column{'s' * (values != 1)}"
+    reason = f"{len(records)} {about}; {len(names)} column{'s' * (len(names) != 1)}"
     reason += f"; of {len(rest)} that it was not made of, {right} fit" if rest else "; too few to try it on others"
     return Proposal(rule, made.definition, len(records), len(rest), right, tuple(rows), tuple(refused[:_SHOWN]), reason)
+
+
+def left_over(made: Made | None, records: Sequence[Any]) -> list[Any]:
+    """The records that a rule gives no row for; without a rule all."""
+    return [record for record in records if made is None or isinstance(made.ready.row(record), Refusal)]
+
+
+def fitting(found: Discovery) -> Discovery:
+    """Without the rows that are too large to be shown, and with records cut, so that an answer is a message."""
+    each = _ROOM // (_SHOWN * max(len(found.proposals), 1))
+    longest = each // 4  # bytes of a character
+
+    def shown(proposal: Proposal) -> Proposal:
+        rows = tuple(row for row in proposal.rows if to_struct(row).ByteSize() <= each)
+        refused = tuple(Refused(one.record[:longest], one.reason) for one in proposal.counter_examples)
+        return replace(proposal, rows=rows, counter_examples=refused)
+
+    return replace(found, proposals=tuple(map(shown, found.proposals)))

@@ -6,12 +6,12 @@ from functools import partial
 
 from services.data.discovery import headers, templates
 from services.data.discovery.domain import Discovery, Proposal, Refused
-from services.data.discovery.evidence import Made, weighed
+from services.data.discovery.evidence import Made, left_over, weighed
 from services.data.discovery.expressions import rule_of
 from services.data.discovery.headers import Header
 from services.data.discovery.names import unused
 from services.data.discovery.words import HOLE, Words, words_of
-from services.data.reading import extractor
+from services.data.reading import extractor, lines
 from services.data.reading.extractor import Refusal
 from services.data.reading.kinds import Compiled
 
@@ -35,21 +35,20 @@ def of_lines(found: Sequence[str]) -> Discovery:
             made.append((kind, front, rule, _unique(kind.words, names)))
     each = max(1, _COMPARED // max(len(made), 1))
     compared = [(found[line], name) for kind, _, _, name in made for line in kind.lines[:each]]
-    proposals, explained = list[Proposal](), set[int]()
+    proposals, left = list[Proposal](), set(range(len(found)))
     for kind, front, rule, name in made:
         against = [
-            Refused(line, f"it is one of {owner}, too")
+            Refused(lines.text_of(line, ()), f"it is one of {owner}, too")
             for line, owner in compared
             if owner != name and not isinstance(rule.ready.row(line), Refusal)
         ]
         texts = [found[line] for line in kind.lines]
         about = f"lines of the form: {' '.join(kind.words).replace(HOLE, '<*>')[:300]}"
-        proposal = weighed(name, partial(_made, front, kind.words), texts, (), about, against)
-        if proposal:
-            proposals.append(proposal)
-            explained.update(kind.lines)
-    left = [line for number, line in enumerate(found) if number not in explained]
-    return Discovery(len(found), tuple(proposals), len(left), tuple(left[:_UNEXPLAINED]))
+        proposals.append(weighed(name, rule, partial(_made, front, kind.words), texts, (), about, against))
+        refused = set(left_over(rule, texts))
+        left.difference_update(line for line in kind.lines if found[line] not in refused)
+    shown = [lines.text_of(found[line], ()) for line in sorted(left)[:_UNEXPLAINED]]
+    return Discovery(len(found), tuple(proposals), len(left), tuple(shown))
 
 
 def _made(header: Header, words: Words, texts: Sequence[str]) -> Made | None:

@@ -5,8 +5,6 @@ from services.data.discovery.domain import Discovery, Proposal
 from services.data.rules.wire import definition_to_wire
 from services.data.structs import to_struct
 
-_LONGEST = 8192  # characters of a record that are shown
-
 
 def discovery_to_wire(found: Discovery) -> pb.DiscoverRulesResponse:
     """All that was found."""
@@ -14,16 +12,13 @@ def discovery_to_wire(found: Discovery) -> pb.DiscoverRulesResponse:
         sampled=found.sampled,
         proposals=[_proposal_to_wire(proposal, found.sampled) for proposal in found.proposals],
         unexplained=found.unexplained,
-        examples=[example[:_LONGEST] for example in found.examples],
+        examples=found.examples,
     )
 
 
 def _proposal_to_wire(proposal: Proposal, sampled: int) -> pb.RuleProposal:
     low, high = proposal.interval
-    shown = [
-        pb.RefusedRecord(record=refused.record[:_LONGEST], reason=refused.reason)
-        for refused in proposal.counter_examples
-    ]
+    shown = [pb.RefusedRecord(record=refused.record, reason=refused.reason) for refused in proposal.counter_examples]
     return pb.RuleProposal(
         rule=proposal.rule,
         definition=definition_to_wire(proposal.definition),

@@ -2,6 +2,7 @@
 
 from services.data.discovery import columns, lines
 from services.data.discovery.domain import discovery_to_json
+from services.data.discovery.evidence import fitting
 from services.data.reading.connector_sql import SqlConnector
 from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
@@ -22,4 +23,4 @@ def main(request: Json, child: Child) -> Json:
             found = columns.of_documents(sample)
         case FilesSource():
             found = columns.of_fields(source, sample)
-    return discovery_to_json(found)
+    return discovery_to_json(fitting(found))
