@@ -9,7 +9,8 @@ from services.kit.rpc import SIZE
 def found(proposals: int, record: str) -> Discovery:
     columns = tuple(RuleColumn(f"value_{n}", f"value_{n}", ColumnType.STRING) for n in range(200))
     rule = RegexRule("x" * 4096, columns)
-    rows, refused = ({"line": record}, {"short": "a"}), (Refused(record, "too long"),) * 3
+    rows: tuple[dict[str, object], ...] = ({"line": record}, {"short": "a"})
+    refused = (Refused(record, "too long"),) * 3
     one = Proposal("r", rule, 2, 1, 1, rows, refused, "a reason" * 50)
     return Discovery(2, (one,) * proposals, 0, (record,) * 20)
 
