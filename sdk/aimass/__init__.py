@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aimass.operations import AsyncOperationHandle, OperationHandle
     from aimass.predictions import Prediction
     from aimass.receipts import Receipt
+    from aimass.scales import unscale
     from aimass.signing import Signer
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "Receipt",
     "Signer",
     "Violation",
+    "unscale",
 ]
 _HOMES = {
     "AsyncClient": "async_client",
@@ -37,6 +39,7 @@ _HOMES = {
     "Receipt": "receipts",
     "Signer": "signing",
     "Violation": "failures",
+    "unscale": "scales",
 }
 
 

@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pytest
 import pytest_asyncio
 
+from aimass import unscale
 from aimass.v1 import features_pb2 as pb
 from aimass.v1 import operations_pb2 as opb
 from aimass.v1.data_events_pb2 import FeatureSetFitted
@@ -102,6 +105,25 @@ async def test_fitting_makes_a_version_with_a_graph(running: House) -> None:
     assert (values["sine(hour)"], round(values["cosine(hour)"], 6)) == (1, 0)
     expected = (rows.temp.median() - rows.temp.mean()) / rows.temp.std(ddof=0)
     assert values["standardize(temp)"] == pytest.approx(expected, rel=1e-6)
+
+
+async def test_a_trend_over_a_time_is_fitted_and_says_how_it_is_turned_back(running: House) -> None:
+    at = [datetime(2026, 1, 1 + day, tzinfo=UTC) for day in range(20)]
+    rows = {"id": list(range(20)), "late": [0, 1] * 10, "at": at, "x": [3.0 * day + day % 2 for day in range(20)]}
+    await add_version(running, "daily", pa.table(rows))
+    step = pb.FeatureStep(column="x", transform=pb.TRANSFORM_STANDARDIZE_TREND, order="at")
+    await create(running, "trend", data_set="daily", steps=[step])
+    operation = await fit(running, "trend")
+    assert operation.state == opb.OPERATION_STATE_SUCCEEDED, operation.error
+    found = await version(running, "trend")
+    session = graphs.open_session(await running.runtime.blobs.get("acme", found.digest))
+    asked = {"x": np.array([[60.0]]), "at": np.array([[at[0].timestamp() + 20 * 86_400]])}
+    outputs = session.run(None, asked)[0][0].tolist()
+
+    assert [column.name for column in found.inputs.columns] == ["x", "at"]
+    assert found.scalings[0].slope * 86_400 == pytest.approx(3, abs=0.01)
+    back = unscale(found, dict(zip(found.outputs, [outputs], strict=True)), {"at": asked["at"][0].tolist()})
+    assert back["standardize_trend(x by at)"] == [pytest.approx(60, rel=1e-6)]
 
 
 async def test_fitting_is_told_and_shows_in_the_lineage(running: House) -> None:

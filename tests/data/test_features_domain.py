@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from services.data.features import domain
-from services.data.features.domain import FeatureSet, Fit, Fitted, Imputation, RowRange, Step, Transform
+from services.data.features import domain, steps
+from services.data.features.domain import FeatureSet, Fit, Fitted, RowRange
+from services.data.features.steps import Imputation, Step, Transform
 from services.data.schema import Column, ColumnType
 from services.kit.errors import FailedPrecondition, InvalidValue
 
@@ -42,19 +43,19 @@ SET = FeatureSet("late", "", "flights", "late", "id", STEPS, 0, 1, NOW, NOW)
 )
 def test_a_step_that_makes_no_sense_is_named(step: Step, pointer: str) -> None:
     with pytest.raises(InvalidValue) as caught:
-        domain.check_steps([step], "late", "id")
+        steps.check_steps([step], "late", "id")
 
     assert [violation.pointer for violation in caught.value.violations] == [pointer]
 
 
 def test_the_same_step_twice_is_refused_and_the_same_column_twice_is_not() -> None:
-    domain.check_steps(STEPS, "late", "id")
+    steps.check_steps(STEPS, "late", "id")
     with pytest.raises(InvalidValue, match=r"steps\.4: hour has this transform already"):
-        domain.check_steps([*STEPS, STEPS[3]], "late", "id")
+        steps.check_steps([*STEPS, STEPS[3]], "late", "id")
 
 
 def test_inputs_are_the_columns_of_the_steps_in_the_order_of_their_first_use() -> None:
-    assert [column.name for column in domain.inputs_of(STEPS, "late", "id", COLUMNS)] == ["carrier", "hour", "temp"]
+    assert [column.name for column in steps.inputs_of(STEPS, "late", "id", COLUMNS)] == ["carrier", "hour", "temp"]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_inputs_are_the_columns_of_the_steps_in_the_order_of_their_first_use() -
 )
 def test_a_step_that_cannot_take_its_column_is_named(step: Step, says: str) -> None:
     with pytest.raises(InvalidValue, match=says):
-        domain.inputs_of([step], "late", "id", COLUMNS)
+        steps.inputs_of([step], "late", "id", COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_a_step_that_cannot_take_its_column_is_named(step: Step, says: str) -> N
 )
 def test_label_and_key_must_be_there(label: str, key: str, pointer: str) -> None:
     with pytest.raises(InvalidValue) as caught:
-        domain.inputs_of([], label, key, COLUMNS)
+        steps.inputs_of([], label, key, COLUMNS)
 
     assert [violation.pointer for violation in caught.value.violations] == [pointer]
 
@@ -140,9 +141,9 @@ def test_a_range_may_be_open_on_any_side(rows: RowRange) -> None:
 
 
 def test_every_rule_that_is_broken_is_told_at_once() -> None:
-    steps = [Step("late", Transform.CYCLIC), Step("hour", Transform.COUNT, constant=float("nan"), max_categories=0)]
+    wrong = [Step("late", Transform.CYCLIC), Step("hour", Transform.COUNT, constant=float("nan"), max_categories=0)]
     with pytest.raises(InvalidValue) as caught:
-        domain.check_steps(steps, "late", "id")
+        steps.check_steps(wrong, "late", "id")
 
     assert {v.pointer for v in caught.value.violations} == {
         "/steps/0/period",
@@ -156,20 +157,20 @@ def test_every_rule_that_is_broken_is_told_at_once() -> None:
     "step",
     [
         Step("hour", Transform.CYCLIC, period=2),
-        Step("hour", Transform.CYCLIC, period=domain.LONGEST_PERIOD, offset=-5),
+        Step("hour", Transform.CYCLIC, period=steps.LONGEST_PERIOD, offset=-5),
         Step("hour", Transform.ONE_HOT, max_categories=1),
-        Step("hour", Transform.ONE_HOT, max_categories=domain.MOST_CATEGORIES),
+        Step("hour", Transform.ONE_HOT, max_categories=steps.MOST_CATEGORIES),
         Step("hour", Transform.IDENTITY, period=-1),
     ],
 )
 def test_a_step_may_reach_its_limits(step: Step) -> None:
-    domain.check_steps([step], "late", "id")
+    steps.check_steps([step], "late", "id")
 
 
 def test_all_columns_that_are_missing_are_named() -> None:
-    steps = [Step("none", Transform.IDENTITY), Step("at", Transform.COUNT), Step("hour", Transform.COUNT)]
+    wrong = [Step("none", Transform.IDENTITY), Step("at", Transform.COUNT), Step("hour", Transform.COUNT)]
     with pytest.raises(InvalidValue, match="label: the data set has no column gone") as caught:
-        domain.inputs_of(steps, "gone", "lost", COLUMNS)
+        steps.inputs_of(wrong, "gone", "lost", COLUMNS)
 
     assert [v.pointer for v in caught.value.violations] == ["/label", "/key", "/steps/0/column", "/steps/1"]
 
@@ -178,10 +179,51 @@ def test_all_columns_that_are_missing_are_named() -> None:
 @pytest.mark.parametrize("kind", ColumnType)
 def test_a_transform_takes_numbers_and_some_take_texts(transform: Transform, kind: ColumnType) -> None:
     columns = [Column("x", kind), Column("id", ColumnType.STRING), Column("late", ColumnType.INT64)]
-    takes = kind in domain.NUMBERS or (kind is ColumnType.STRING and transform in (Transform.ONE_HOT, Transform.COUNT))
+    step = replace(Step("x", transform, period=12), **dict.fromkeys(steps.OTHERS.get(transform, ()), "late"))
+    takes = kind in steps.TAKES.get(transform, steps.NUMBERS)
     try:
-        assert domain.inputs_of([Step("x", transform, period=12)], "late", "id", columns) == (columns[0],)
+        assert steps.inputs_of([step], "late", "id", columns)[0] == columns[0]
     except InvalidValue:
         assert not takes
     else:
         assert takes
+
+
+def test_text_is_taken_by_those_that_know_categories_and_a_time_by_none_of_those() -> None:
+    texts = {transform for transform, types in steps.TAKES.items() if ColumnType.STRING in types}
+
+    assert texts == {Transform.ONE_HOT, Transform.COUNT}
+
+
+@pytest.mark.parametrize(
+    ("step", "pointer", "says"),
+    [
+        (Step("temp", Transform.STANDARDIZE_TREND), "/steps/0/order", "must name a column"),
+        (Step("temp", Transform.STANDARDIZE, order="hour"), "/steps/0/order", "is not for standardize"),
+        (Step("temp", Transform.STANDARDIZE_TREND, order="late"), "/steps/0/order", "late is the label"),
+    ],
+)
+def test_another_column_is_named_where_it_is_needed_and_nowhere_else(step: Step, pointer: str, says: str) -> None:
+    with pytest.raises(InvalidValue, match=says) as caught:
+        steps.check_steps([step], "late", "id")
+
+    assert [violation.pointer for violation in caught.value.violations] == [pointer]
+
+
+@pytest.mark.parametrize("order", ["hour", "at", "id"])
+def test_a_trend_is_over_a_number_a_time_or_the_key(order: str) -> None:
+    step = Step("temp", Transform.STANDARDIZE_TREND, order=order)
+    steps.check_steps([step], "late", "id")
+
+    assert [column.name for column in steps.inputs_of([step], "late", "id", COLUMNS)] == ["temp", order]
+
+
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [("none", "has no column none"), ("carrier", "carrier holds text"), ("features", "is reserved")],
+)
+def test_a_trend_is_over_nothing_else(order: str, says: str) -> None:
+    with pytest.raises(InvalidValue, match=says) as caught:
+        steps.inputs_of([Step("temp", Transform.STANDARDIZE_TREND, order=order)], "late", "id", COLUMNS)
+
+    assert [violation.pointer for violation in caught.value.violations] == ["/steps/0/order"]

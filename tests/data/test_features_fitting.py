@@ -6,15 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.data.features.domain import Imputation, Step, Transform
-from services.data.features.fitting import Array, Lookup, Scale, fit
+from services.data.features.constants import Array, Lookup, Scale
+from services.data.features.fitting import fit
+from services.data.features.steps import Imputation, Step, Transform
 from services.kit.errors import FailedPrecondition
 
 GAPS = np.array([1.0, 2.0, np.nan, 6.0, np.inf])
 
 
-def lookup(step: Step, values: Array, text: bool = False) -> Lookup:
-    work = fit(step, values, text).work
+def lookup(step: Step, values: Array) -> Lookup:
+    work = fit(step, values).work
     assert isinstance(work, Lookup)
     return work
 
@@ -29,11 +30,11 @@ def lookup(step: Step, values: Array, text: bool = False) -> Lookup:
     ],
 )
 def test_what_fills_a_gap_is_found_among_finite_numbers(imputation: Imputation, fill: float | None) -> None:
-    assert fit(Step("x", Transform.IDENTITY, imputation, constant=-1.0), GAPS, False).fill == fill
+    assert fit(Step("x", Transform.IDENTITY, imputation, constant=-1.0), GAPS).takes[0].fill == fill
 
 
 def test_a_text_is_never_filled() -> None:
-    assert fit(Step("x", Transform.COUNT), np.array(["a", ""], object), True).fill is None
+    assert fit(Step("x", Transform.COUNT), np.array(["a", ""], object)).takes[0].fill is None
 
 
 @pytest.mark.parametrize(
@@ -45,26 +46,26 @@ def test_a_text_is_never_filled() -> None:
     ],
 )
 def test_scales_are_those_of_the_finite_values(transform: Transform, shift: float, width: float) -> None:
-    assert fit(Step("x", transform), GAPS, False).work == Scale(shift, width)
+    assert fit(Step("x", transform), GAPS).work == Scale(shift, width)
 
 
 @pytest.mark.parametrize("transform", [Transform.STANDARDIZE, Transform.MIN_MAX])
 def test_a_constant_column_is_not_divided_by_zero(transform: Transform) -> None:
-    assert fit(Step("x", transform), np.full(3, 7.0), False).work == Scale(7.0, 1.0)
+    assert fit(Step("x", transform), np.full(3, 7.0)).work == Scale(7.0, 1.0)
 
 
 def test_the_most_frequent_categories_are_kept_and_of_equals_the_first() -> None:
     values = np.array(["b", "b", "c", "a", "d"], object)
-    step = fit(Step("x", Transform.ONE_HOT, max_categories=2), values, True)
+    step = fit(Step("x", Transform.ONE_HOT, max_categories=2), values)
 
     assert step.outputs == ("one_hot(x)=a", "one_hot(x)=b")
-    assert lookup(Step("x", Transform.ONE_HOT, max_categories=2), values, True).keys == ("a", "b")
+    assert lookup(Step("x", Transform.ONE_HOT, max_categories=2), values).keys == ("a", "b")
 
 
 def test_a_missing_text_is_a_category_and_a_missing_number_is_not() -> None:
     texts: Any = np.array(["", "a", ""], object)
 
-    assert lookup(Step("x", Transform.COUNT), texts, True).keys == ("", "a")
+    assert lookup(Step("x", Transform.COUNT), texts).keys == ("", "a")
     assert lookup(Step("x", Transform.COUNT), GAPS).keys == (1.0, 2.0, 6.0)
 
 
@@ -89,7 +90,7 @@ def test_a_cycle_is_a_table_that_begins_at_the_offset() -> None:
 @pytest.mark.parametrize("value", [0.1, 1e-300, 1 / 3, -7.7, 1e300])
 @pytest.mark.parametrize("transform", [Transform.STANDARDIZE, Transform.MIN_MAX])
 def test_a_constant_column_gives_exactly_zero(transform: Transform, value: float) -> None:
-    assert fit(Step("x", transform), np.full(1001, value), False).work == Scale(value, 1.0)
+    assert fit(Step("x", transform), np.full(1001, value)).work == Scale(value, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -102,13 +103,13 @@ def test_a_constant_column_gives_exactly_zero(transform: Transform, value: float
 )
 def test_numbers_too_large_to_be_scaled_are_refused(transform: Transform, values: list[float]) -> None:
     with pytest.raises(FailedPrecondition, match="x holds numbers that are too large to be scaled"):
-        fit(Step("x", transform), np.array(values), False)
+        fit(Step("x", transform), np.array(values))
 
 
 @pytest.mark.parametrize("imputation", [Imputation.MEAN, Imputation.MEDIAN])
 def test_a_middle_that_is_no_number_fills_nothing(imputation: Imputation) -> None:
     with pytest.raises(FailedPrecondition, match="x holds numbers that are too large"):
-        fit(Step("x", Transform.IDENTITY, imputation), np.array([1e308, 1.2e308]), False)
+        fit(Step("x", Transform.IDENTITY, imputation), np.array([1e308, 1.2e308]))
 
 
 @pytest.mark.parametrize(
@@ -121,28 +122,28 @@ def test_a_middle_that_is_no_number_fills_nothing(imputation: Imputation) -> Non
     ],
 )
 def test_every_category_has_a_name_of_its_own(keys: list[float], names: list[str]) -> None:
-    outputs = fit(Step("x", Transform.ONE_HOT), np.array(keys), False).outputs
+    outputs = fit(Step("x", Transform.ONE_HOT), np.array(keys)).outputs
 
     assert outputs == tuple(f"one_hot(x)={name}" for name in names)
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
 def test_no_two_numbers_share_a_name(values: list[float]) -> None:
-    outputs = fit(Step("x", Transform.ONE_HOT), np.array(values), False).outputs
+    outputs = fit(Step("x", Transform.ONE_HOT), np.array(values)).outputs
 
     assert len(set(outputs)) == len(outputs) == len({value + 0.0 for value in values})
 
 
 @given(st.lists(st.text(max_size=4), min_size=1, max_size=20))
 def test_texts_are_counted_as_they_are(texts: list[str]) -> None:
-    found = lookup(Step("x", Transform.COUNT), np.array(texts, object), True)
+    found = lookup(Step("x", Transform.COUNT), np.array(texts, object))
 
     assert dict(zip(found.keys, found.rows[:, 0].tolist(), strict=True)) == Counter(texts)
     assert list(found.keys) == sorted(set(texts))
 
 
 def test_texts_that_end_in_zeros_are_categories_of_their_own() -> None:
-    found = lookup(Step("x", Transform.COUNT), np.array(["a", "a\0", "a\0\0"], object), True)
+    found = lookup(Step("x", Transform.COUNT), np.array(["a", "a\0", "a\0\0"], object))
 
     assert found.keys == ("a", "a\0", "a\0\0")
 
@@ -150,7 +151,7 @@ def test_texts_that_end_in_zeros_are_categories_of_their_own() -> None:
 def test_one_long_text_does_not_take_its_room_for_every_row() -> None:
     values = np.array(["x" * 10_000_000, *["a"] * 100_000], object)  # 4 TB as an array of equal widths
 
-    assert lookup(Step("x", Transform.COUNT), values, True).rows.tolist() == [[100_000.0], [1.0]]
+    assert lookup(Step("x", Transform.COUNT), values).rows.tolist() == [[100_000.0], [1.0]]
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 1000])

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.data.features import graph
-from services.data.features.domain import Imputation, Step, Transform
-from services.data.features.fitting import Array, fit
+from services.data.features.constants import Array
+from services.data.features.fitting import fit
+from services.data.features.steps import Imputation, Step, Transform
 from services.kit.errors import FailedPrecondition
+from tests.data.graphs import OPTIONS, run
 
 NUMBERS = st.lists(
     st.floats(-1e6, 1e6) | st.just(float("nan")) | st.integers(-3, 12).map(float), min_size=1, max_size=40
 )
 TEXTS = st.lists(st.sampled_from(["", "UA", "é", "AA", "日本"]) | st.text("ab", max_size=2), min_size=1, max_size=40)
-OPTIONS = onnxruntime.SessionOptions()
-OPTIONS.intra_op_num_threads = 1
 
 
 def numbers(*values: float) -> Array:
@@ -31,14 +31,8 @@ def texts(*values: str) -> Array:
     return np.array(values, object)
 
 
-def run(data: bytes, **columns: Array) -> Array:
-    session = onnxruntime.InferenceSession(data, OPTIONS)
-    found: Array = session.run(None, {name: values[:, None] for name, values in columns.items()})[0]
-    return found
-
-
 def outcome(step: Step, trained: Array, asked: Array) -> Array:
-    return run(graph.compile_graph([fit(step, trained, trained.dtype == object)]), x=asked)
+    return run(graph.compile_graph([fit(step, trained)]), x=asked)
 
 
 def filled(values: Array, step: Step, trained: Array) -> Array:
@@ -62,6 +56,18 @@ def scaled(shift: Callable[[Array], Any], width: Callable[[Array], Any]) -> Call
         return found.astype(np.float32)[:, None]
 
     return reference
+
+
+def signed(asked: Array, step: Step, trained: Array) -> Array:
+    finite = trained[np.isfinite(trained)]
+    half = ((np.max(finite) - np.min(finite)) or 1.0) / 2
+    found: Array = (filled(asked, step, trained) - (np.min(finite) + half)) / half
+    return found.astype(np.float32)[:, None]
+
+
+def magnitude(values: Array) -> float:
+    most = np.max(np.abs(values))
+    return next((10.0**power for power in range(-5, 10) if most < 10.0**power), 1.0) if most else 1.0
 
 
 def counted(asked: Array, step: Step, trained: Array) -> Array:
@@ -89,13 +95,17 @@ REFERENCES = {
     Transform.IDENTITY: scaled(lambda x: 0.0, lambda x: 1.0),
     Transform.STANDARDIZE: scaled(np.mean, np.std),
     Transform.MIN_MAX: scaled(np.min, lambda x: np.max(x) - np.min(x)),
+    Transform.MIN_MAX_SIGNED: signed,
+    Transform.MAX_ABS: scaled(lambda x: 0.0, lambda x: np.max(np.abs(x))),
+    Transform.ROBUST: scaled(np.median, lambda x: np.subtract(*np.percentile(x, (75, 25)))),
+    Transform.DECIMAL: scaled(lambda x: 0.0, magnitude),
     Transform.ONE_HOT: one_hot,
     Transform.COUNT: counted,
     Transform.CYCLIC: cyclic,
 }
 
 
-@pytest.mark.parametrize("transform", Transform)
+@pytest.mark.parametrize("transform", REFERENCES)
 @settings(max_examples=25, deadline=None)
 @given(imputation=st.sampled_from(Imputation), trained=NUMBERS, asked=NUMBERS)
 def test_numbers_become_what_numpy_says_bit_for_bit(
@@ -122,13 +132,13 @@ def test_texts_are_counted_and_encoded(trained: list[str], asked: list[str]) -> 
 
 
 EVERYTHING = [
-    fit(Step("x", Transform.STANDARDIZE, Imputation.MEAN), np.linspace(-3, 9, 41), False),
-    fit(Step("x", Transform.MIN_MAX, Imputation.MEDIAN), np.linspace(-3, 9, 41), False),
-    fit(Step("x", Transform.ONE_HOT), np.arange(12.0), False),
-    fit(Step("x", Transform.CYCLIC, period=12, offset=1), np.arange(12.0), False),
-    fit(Step("s", Transform.ONE_HOT), texts("UA", "AA", "UA", ""), True),
-    fit(Step("s", Transform.COUNT), texts("UA", "AA", "UA", ""), True),
-    fit(Step("n", Transform.IDENTITY), np.arange(3.0), False),
+    fit(Step("x", Transform.STANDARDIZE, Imputation.MEAN), np.linspace(-3, 9, 41)),
+    fit(Step("x", Transform.MIN_MAX, Imputation.MEDIAN), np.linspace(-3, 9, 41)),
+    fit(Step("x", Transform.ONE_HOT), np.arange(12.0)),
+    fit(Step("x", Transform.CYCLIC, period=12, offset=1), np.arange(12.0)),
+    fit(Step("s", Transform.ONE_HOT), texts("UA", "AA", "UA", "")),
+    fit(Step("s", Transform.COUNT), texts("UA", "AA", "UA", "")),
+    fit(Step("n", Transform.IDENTITY), np.arange(3.0)),
 ]
 
 
@@ -180,10 +190,10 @@ def test_outputs_are_named_after_what_they_are() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("transform", [t for t in Transform if t not in (Transform.IDENTITY, Transform.CYCLIC)])
+@pytest.mark.parametrize("transform", [t for t in REFERENCES if t not in (Transform.IDENTITY, Transform.CYCLIC)])
 def test_a_column_without_values_cannot_be_fitted(transform: Transform) -> None:
     with pytest.raises(FailedPrecondition, match="x has no value in the training rows"):
-        fit(Step("x", transform), numbers(float("nan")), False)
+        fit(Step("x", transform), numbers(float("nan")))
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e300])

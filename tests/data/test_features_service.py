@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import select, update
 
 from aimass.v1 import features_pb2 as pb
 from aimass.v1 import operations_pb2 as opb
@@ -14,7 +15,7 @@ from aimass.v1.features_pb2_grpc import FeatureSetsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
 from services.data.features.domain import Fit, Fitted
 from services.data.features.service import FeatureSets
-from services.data.features.store import Store
+from services.data.features.store import Store, feature_set, feature_set_version
 from services.kit.errors import Code, Failure
 from tests.data.tables import SCOPE, add
 from tests.support.house import House, house
@@ -22,6 +23,7 @@ from tests.support.refused import refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 STEPS = [pb.FeatureStep(column="x", transform=pb.TRANSFORM_IDENTITY)]
+STEPS_READ = [pb.FeatureStep(column="x", transform=pb.TRANSFORM_IDENTITY, imputation=pb.IMPUTATION_NONE)]
 ROWS = {"id": [1, 2, 3], "x": [1.0, 2.0, None], "late": [0, 1, 0]}
 
 
@@ -221,3 +223,26 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     async with house(tmp_path, "data") as home:
         assert await stub(home).GetFeatureSet(pb.GetFeatureSetRequest(feature_set="kept")) == made
         assert await stub(home, idempotency_key="k").CreateFeatureSet(wanted("kept", description="x")) == made
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_what_was_kept_before_there_were_more_steps_still_opens_and_is_fitted(tmp_path: Path) -> None:
+    step = {"column": "x", "transform": "identity", "imputation": "none", "constant": 0.0}
+    old = [{**step, "period": 0, "offset": 0, "max_categories": 64}]
+    async with house(tmp_path, "data") as home:
+        await add(home, "flights", ROWS)
+        await stub(home).CreateFeatureSet(wanted("old"))
+        first = await stub(home).FitFeatureSet(pb.FitFeatureSetRequest(feature_set="old"))
+        await ended(home, first.operation)
+        database = home.runtime.apps["data"].database
+        assert database
+        row = await database.run(lambda c: c.execute(select(feature_set_version.c.definition)).scalar_one())
+        row = {name: value for name, value in row.items() if name != "scalings"} | {"steps": old}
+        await database.run(lambda c: c.execute(update(feature_set_version).values(definition=row)) and None)
+        await database.run(lambda c: c.execute(update(feature_set).values(steps=old)) and None)
+    async with house(tmp_path, "data") as home:
+        asked = pb.GetFeatureSetVersionRequest(feature_set="old")
+        assert list((await stub(home).GetFeatureSetVersion(asked)).steps) == STEPS_READ
+        again = await stub(home).FitFeatureSet(pb.FitFeatureSetRequest(feature_set="old"))
+        assert (await ended(home, again.operation)).state == opb.OPERATION_STATE_SUCCEEDED
+        assert (await stub(home).GetFeatureSetVersion(asked)).version == 2

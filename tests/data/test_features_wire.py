@@ -4,7 +4,8 @@ import pytest
 
 from aimass.v1 import features_pb2 as pb
 from services.data.features import wire
-from services.data.features.domain import FeatureSetVersion, Imputation, RowRange, Step, Transform
+from services.data.features.domain import FeatureSetVersion, RowRange, Scaling
+from services.data.features.steps import Imputation, Step, Transform
 from services.data.schema import Column, ColumnType
 from services.kit.errors import InvalidValue
 
@@ -21,7 +22,7 @@ def test_what_is_not_set_gets_the_default_of_the_contract() -> None:
 @pytest.mark.parametrize("imputation", Imputation)
 def test_a_step_comes_back_as_it_went(transform: Transform, imputation: Imputation) -> None:
     most = 7 if transform is Transform.ONE_HOT else 64
-    step = Step("x", transform, imputation, constant=0.5, period=12, offset=1, max_categories=most)
+    step = Step("x", transform, imputation, constant=0.5, period=12, offset=1, max_categories=most, order="t")
 
     assert wire.steps_from_wire([wire.step_to_wire(step)]) == (step,)
 
@@ -69,3 +70,11 @@ def test_a_version_says_what_its_graph_takes_and_gives() -> None:
         "id",
     )
     assert sent.create_time.ToDatetime(tzinfo=UTC) == NOW
+
+
+def test_a_version_says_how_its_columns_were_scaled() -> None:
+    scaling = Scaling("standardize_trend(x by t)", "x", 1.5, 2.0, "t", 0.25, 10.0)
+    what = (None, 10, "sha256:1", (), ("a",), (), "late", "id", NOW, (scaling,))
+    (sent,) = wire.version_to_wire(FeatureSetVersion("late", 2, "flights", 3, *what)).scalings
+
+    assert {field.name: getattr(sent, field.name) for field in sent.DESCRIPTOR.fields} == vars(scaling)

@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ def test_numbers_and_texts_become_what_a_graph_takes() -> None:
     np.testing.assert_array_equal(feeds["flag"], [[1.0], [np.nan]])
     np.testing.assert_array_equal(feeds["count"], [[2.0**53], [np.nan]])
     assert feeds["name"].tolist() == [["x"], [""]]
+
+
+@pytest.mark.parametrize("unit", ["us", "ns", "ms"])
+def test_a_time_is_seconds_since_1970(unit: str) -> None:
+    moment = datetime(2026, 3, 1, 12, 30, 0, 250_000, UTC)
+    content = pa.table({"at": pa.array([moment, None], pa.timestamp(unit, "UTC"))})
+
+    np.testing.assert_array_equal(table.feeds(content, {"at": "FP64"})["at"], [[moment.timestamp()], [np.nan]])
 
 
 @pytest.mark.parametrize(

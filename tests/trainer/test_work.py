@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from services.data.features.domain import Step, Transform
 from services.data.features.fitting import fit
 from services.data.features.graph import compile_graph
+from services.data.features.steps import Step, Transform
 from services.kit import process
 from services.kit.errors import Code, Failure
 from services.kit.process import Limits
@@ -35,9 +35,9 @@ def request_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         rows = rows.append_column(name, pa.array(random.normal(size=40_000)))
     parquet.write_table(rows, folder / "a.parquet")
     steps = [
-        fit(Step("carrier", Transform.ONE_HOT), table.texts(rows["carrier"]), True),
-        fit(Step("hour", Transform.MIN_MAX), table.numbers(rows["hour"]), False),
-        *(fit(Step(name, Transform.IDENTITY), table.numbers(rows[name]), False) for name in ("temp", *noise)),
+        fit(Step("carrier", Transform.ONE_HOT), table.texts(rows["carrier"])),
+        fit(Step("hour", Transform.MIN_MAX), table.numbers(rows["hour"])),
+        *(fit(Step(name, Transform.IDENTITY), table.numbers(rows[name])) for name in ("temp", *noise)),
     ]
     (folder / "graph.onnx").write_bytes(graph := compile_graph(steps))
     return {

@@ -62,6 +62,16 @@ class _TransformEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transform.V
     """How often the category occurs in the training rows; 0 for an unseen category."""
     TRANSFORM_CYCLIC: _Transform.ValueType  # 6
     """Sine and cosine of an integer, from a table of `period` entries."""
+    TRANSFORM_STANDARDIZE_TREND: _Transform.ValueType  # 7
+    """(x - line) / standard deviation of what the line leaves: the line is fitted by least squares over the column `order`."""
+    TRANSFORM_ROBUST: _Transform.ValueType  # 8
+    """(x - median) / interquartile range of the training rows."""
+    TRANSFORM_MAX_ABS: _Transform.ValueType  # 9
+    """x / largest absolute value of the training rows."""
+    TRANSFORM_MIN_MAX_SIGNED: _Transform.ValueType  # 10
+    """2 (x - min) / (max - min) - 1 of the training rows: from -1 to 1."""
+    TRANSFORM_DECIMAL: _Transform.ValueType  # 11
+    """x / the power of ten that brings the largest absolute value of the training rows below 1 and to at least 0.1."""
 
 class Transform(_Transform, metaclass=_TransformEnumTypeWrapper):
     """How a column becomes numbers."""
@@ -79,6 +89,16 @@ TRANSFORM_COUNT: Transform.ValueType  # 5
 """How often the category occurs in the training rows; 0 for an unseen category."""
 TRANSFORM_CYCLIC: Transform.ValueType  # 6
 """Sine and cosine of an integer, from a table of `period` entries."""
+TRANSFORM_STANDARDIZE_TREND: Transform.ValueType  # 7
+"""(x - line) / standard deviation of what the line leaves: the line is fitted by least squares over the column `order`."""
+TRANSFORM_ROBUST: Transform.ValueType  # 8
+"""(x - median) / interquartile range of the training rows."""
+TRANSFORM_MAX_ABS: Transform.ValueType  # 9
+"""x / largest absolute value of the training rows."""
+TRANSFORM_MIN_MAX_SIGNED: Transform.ValueType  # 10
+"""2 (x - min) / (max - min) - 1 of the training rows: from -1 to 1."""
+TRANSFORM_DECIMAL: Transform.ValueType  # 11
+"""x / the power of ten that brings the largest absolute value of the training rows below 1 and to at least 0.1."""
 Global___Transform: _TypeAlias = Transform  # noqa: Y015
 
 @_typing.final
@@ -94,6 +114,7 @@ class FeatureStep(_message.Message):
     PERIOD_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     MAX_CATEGORIES_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     column: _builtins.str
     imputation: Global___Imputation.ValueType
     constant: _builtins.float
@@ -105,6 +126,8 @@ class FeatureStep(_message.Message):
     """For TRANSFORM_CYCLIC: the smallest value, 1 for months."""
     max_categories: _builtins.int
     """For TRANSFORM_ONE_HOT: at most this many categories, the most frequent; 64 if unset."""
+    order: _builtins.str
+    """For TRANSFORM_STANDARDIZE_TREND: the column over which the line is fitted, of numbers or times; it may be the key."""
     def __init__(
         self,
         *,
@@ -115,6 +138,7 @@ class FeatureStep(_message.Message):
         period: _builtins.int = ...,
         offset: _builtins.int = ...,
         max_categories: _builtins.int = ...,
+        order: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -129,6 +153,8 @@ class FeatureStep(_message.Message):
         b"max_categories",
         "offset",
         b"offset",
+        "order",
+        b"order",
         "period",
         b"period",
         "transform",
@@ -138,6 +164,66 @@ class FeatureStep(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FeatureStep: _TypeAlias = FeatureStep  # noqa: Y015
+
+@_typing.final
+class Scaling(_message.Message):
+    """How a step scaled a column, and with that its inverse:
+    output = (column - shift - slope * (order - origin)) / width, column = output * width + shift + slope * (order - origin).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    SHIFT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    SLOPE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    output: _builtins.str
+    """Name of the output of the graph."""
+    column: _builtins.str
+    """Name of the input of the graph."""
+    shift: _builtins.float
+    width: _builtins.float
+    """Never 0."""
+    order: _builtins.str
+    """The column that the line is over; empty where no line is taken off."""
+    slope: _builtins.float
+    origin: _builtins.float
+    def __init__(
+        self,
+        *,
+        output: _builtins.str = ...,
+        column: _builtins.str = ...,
+        shift: _builtins.float = ...,
+        width: _builtins.float = ...,
+        order: _builtins.str = ...,
+        slope: _builtins.float = ...,
+        origin: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "column",
+        b"column",
+        "order",
+        b"order",
+        "origin",
+        b"origin",
+        "output",
+        b"output",
+        "shift",
+        b"shift",
+        "slope",
+        b"slope",
+        "width",
+        b"width",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Scaling: _TypeAlias = Scaling  # noqa: Y015
 
 @_typing.final
 class FeatureSet(_message.Message):
@@ -277,6 +363,7 @@ class FeatureSetVersion(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
+    SCALINGS_FIELD_NUMBER: _builtins.int
     feature_set: _builtins.str
     version: _builtins.int
     data_set: _builtins.str
@@ -302,6 +389,10 @@ class FeatureSetVersion(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureStep]:
         """The steps that it was fitted with."""
 
+    @_builtins.property
+    def scalings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Scaling]:
+        """Of each step that scales a column; none for a version that was fitted before these were kept."""
+
     def __init__(
         self,
         *,
@@ -318,6 +409,7 @@ class FeatureSetVersion(_message.Message):
         steps: _abc.Iterable[Global___FeatureStep] | None = ...,
         label: _builtins.str = ...,
         key: _builtins.str = ...,
+        scalings: _abc.Iterable[Global___Scaling] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "create_time", b"create_time", "inputs", b"inputs", "train", b"train"
@@ -344,6 +436,8 @@ class FeatureSetVersion(_message.Message):
         b"outputs",
         "rows",
         b"rows",
+        "scalings",
+        b"scalings",
         "steps",
         b"steps",
         "train",

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
-from services.data.features.fitting import Array, FittedStep, Lookup
+from services.data.features.constants import Array, Lookup, Scale, Trend
+from services.data.features.fitting import FittedStep, Taken
 
 # Pinned for features and, since a model is appended to this graph, for models.
 IR_VERSION, OPSET, ML_OPSET = 10, 21, 4
 ML = "ai.onnx.ml"
 # Measured to be batch-invariant with one thread; Sin, Cos and Log are not.
-ALLOWED = frozenset({"IsNaN", "Where", "Sub", "Div", "Cast", "LabelEncoder", "Gather", "Reshape", "Concat"})
+ALLOWED = frozenset({"IsNaN", "Where", "Sub", "Mul", "Div", "Cast", "LabelEncoder", "Gather", "Reshape", "Concat"})
 OUTPUT = "features"
 
 
@@ -37,6 +38,9 @@ class _Graph:
         self.constants[tensor.name] = tensor
         return tensor.name
 
+    def number(self, value: float) -> str:
+        return self.constant(np.array([[value]]))
+
     def add(self, operator: str, *inputs: str, output: str = "", domain: str = "", **attributes: Any) -> str:
         name = output or f"__{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [name], domain=domain, **attributes))
@@ -45,7 +49,7 @@ class _Graph:
 
 def compile_graph(steps: Sequence[FittedStep]) -> bytes:
     """The graph of some steps, checked and serialised; the same steps give the same bytes."""
-    graph, inputs = _Graph(), {step.column: step.text for step in steps}
+    graph, inputs = _Graph(), {taken.column: taken.text for step in steps for taken in step.takes}
     parts = [_step(graph, step) for step in steps]
     graph.add("Concat", *parts, output=OUTPUT, axis=1)
     width = sum(len(step.outputs) for step in steps)
@@ -63,21 +67,35 @@ def compile_graph(steps: Sequence[FittedStep]) -> bytes:
 
 def _step(graph: _Graph, step: FittedStep) -> str:
     """Adds a step; returns the name of its output [rows, outputs]."""
-    value = step.column
-    if step.fill is not None:
-        value = graph.add("Where", graph.add("IsNaN", value), graph.constant(np.array([[step.fill]])), value)
-    if isinstance(step.work, Lookup):
-        return _lookup(graph, step, step.work, value)
-    if (step.work.shift, step.work.width) != (0.0, 1.0):
-        value = graph.add("Sub", value, graph.constant(np.array([[step.work.shift]])))
-        value = graph.add("Div", value, graph.constant(np.array([[step.work.width]])))
+    value, *others = (_filled(graph, taken) for taken in step.takes)
+    match step.work:
+        case Lookup():
+            return _lookup(graph, step.takes[0].text, step.work, value)
+        case Trend(slope=slope, origin=origin):
+            away = graph.add("Sub", others[0], graph.number(origin))
+            value = graph.add("Sub", value, graph.add("Mul", away, graph.number(slope)))
+            value = _scaled(graph, value, step.work)
+        case Scale():
+            value = _scaled(graph, value, step.work)
     return graph.add("Cast", value, to=TensorProto.FLOAT)
 
 
-def _lookup(graph: _Graph, step: FittedStep, lookup: Lookup, value: str) -> str:
+def _filled(graph: _Graph, taken: Taken) -> str:
+    if taken.fill is None:
+        return taken.column
+    return graph.add("Where", graph.add("IsNaN", taken.column), graph.number(taken.fill), taken.column)
+
+
+def _scaled(graph: _Graph, value: str, scale: Scale | Trend) -> str:
+    if (scale.shift, scale.width) == (0.0, 1.0):
+        return value
+    return graph.add("Div", graph.add("Sub", value, graph.number(scale.shift)), graph.number(scale.width))
+
+
+def _lookup(graph: _Graph, text: bool, lookup: Lookup, value: str) -> str:
     unknown = len(lookup.keys)  # the last row of the table: zeros
     table = np.vstack([lookup.rows, np.zeros((1, lookup.rows.shape[1]), np.float32)])
-    if step.text:
+    if text:
         texts, places = list(lookup.keys), list(range(unknown))
         found = graph.add(
             "LabelEncoder", value, domain=ML, keys_strings=texts, values_int64s=places, default_int64=unknown

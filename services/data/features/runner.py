@@ -17,7 +17,7 @@ from services.data.database import schema
 from services.data.datasets.domain import LineageNode
 from services.data.datasets.service import DataSets
 from services.data.features import events
-from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit, Fitted
+from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit, Fitted, Scaling
 from services.data.features.store import Store
 from services.data.features.wire import version_to_wire
 from services.data.metering.service import Metering
@@ -73,7 +73,8 @@ class FittingRunner(LeasedWork[Fit]):
                 result = await self._metering.run(scope, fit.operation, _WORK, request, self._limits, tell)
             size = graph.stat().st_size
             digest = await self._blobs.adopt(scope.tenant, graph)
-            return Fitted(result["rows"], tuple(result["outputs"]), digest, size)
+            scalings = tuple(Scaling(**one) for one in result["scalings"])
+            return Fitted(result["rows"], tuple(result["outputs"]), digest, size, scalings)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.service import DataSets
-from services.data.features import domain
+from services.data.features import domain, steps
 from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit, RowRange
 from services.data.features.runner import FittingRunner
 from services.data.features.store import Store
@@ -29,7 +29,7 @@ class FeatureSets:
 
     async def create(self, scope: Scope, made: FeatureSet, once: Once | None) -> FeatureSet:
         """Raises invalid_value, already_exists."""
-        domain.check_steps(made.steps, made.label, made.key)
+        steps.check_steps(made.steps, made.label, made.key)
         now = self._now()
         return await self._store.create(scope, replace(made, create_time=now, update_time=now), once)
 
@@ -70,7 +70,7 @@ class FeatureSets:
         found = await self._store.get(scope, name)
         location = await self._data_sets.locate(scope, found.data_set, version)
         columns = location.version.columns
-        inputs = domain.inputs_of(found.steps, found.label, found.key, columns)
+        inputs = steps.inputs_of(found.steps, found.label, found.key, columns)
         if train:
             domain.check_range(train, columns)
 

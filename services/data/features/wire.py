@@ -3,15 +3,8 @@
 from collections.abc import Iterable
 
 from aimass.v1 import features_pb2 as pb
-from services.data.features.domain import (
-    CATEGORIES,
-    FeatureSet,
-    FeatureSetVersion,
-    Imputation,
-    RowRange,
-    Step,
-    Transform,
-)
+from services.data.features.domain import FeatureSet, FeatureSetVersion, RowRange
+from services.data.features.steps import CATEGORIES, Imputation, Step, Transform
 from services.data.wire import schema_to_wire
 from services.kit.errors import InvalidValue, Violation
 from services.kit.timestamps import to_wire
@@ -31,7 +24,7 @@ def _step_from_wire(step: pb.FeatureStep, at: str) -> Step:
         rule = Violation(f"{at}/{'imputation' if kind else 'transform'}", "must be one that is known")
         raise InvalidValue(f"{rule.pointer[1:].replace('/', '.')} {rule.rule}", [rule])
     most = step.max_categories or CATEGORIES
-    return Step(step.column, kind, filled, step.constant, step.period, step.offset, most)
+    return Step(step.column, kind, filled, step.constant, step.period, step.offset, most, order=step.order)
 
 
 def step_to_wire(step: Step) -> pb.FeatureStep:
@@ -44,6 +37,7 @@ def step_to_wire(step: Step) -> pb.FeatureStep:
         period=step.period,
         offset=step.offset,
         max_categories=step.max_categories if step.transform is Transform.ONE_HOT else 0,
+        order=step.order,
     )
 
 
@@ -94,4 +88,5 @@ def version_to_wire(version: FeatureSetVersion) -> pb.FeatureSetVersion:
         steps=[step_to_wire(step) for step in version.steps],
         label=version.label,
         key=version.key,
+        scalings=[pb.Scaling(**vars(scaling)) for scaling in version.scalings],
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from services.data.features.domain import RowRange, Step
+from services.data.features.domain import RowRange
+from services.data.features.steps import Step
 from services.data.schema import Column, ColumnType
 from services.kit.child import Child
 from services.kit.errors import FailedPrecondition
@@ -32,10 +33,14 @@ def main(request: Json, child: Child) -> Json:
     fitted = []
     for index, step in enumerate(steps):
         child.progress({"progress": index / len(steps), "message": f"fitting {step.transform}({step.column})"})
-        column = inputs[step.column]
-        fitted.append(fit(step, _values(request["files"], kept, column), column.type is ColumnType.STRING))
+        others = {field: _values(request["files"], kept, inputs[name]) for field, name in step.others.items()}
+        fitted.append(fit(step, _values(request["files"], kept, inputs[step.column]), others))
     Path(request["graph"]).write_bytes(compile_graph(fitted))
-    return {"rows": rows, "outputs": [name for step in fitted for name in step.outputs]}
+    return {
+        "rows": rows,
+        "outputs": [name for step in fitted for name in step.outputs],
+        "scalings": [vars(scaling) for step in fitted for scaling in step.scalings],
+    }
 
 
 def _read(path: str, column: str) -> Any:
@@ -47,13 +52,16 @@ def _read(path: str, column: str) -> Any:
 
 
 def _numbers(path: str, column: str) -> Any:
-    """FP64 with NaN for NULL."""
+    """FP64 with NaN for NULL; a time in seconds since 1970, as graphs take it."""
     import numpy as np
     import pyarrow as pa
 
     found = _read(path, column)
     if isinstance(found, int):
         return np.full(found, np.nan)
+    if pa.types.is_timestamp(found.type):
+        microseconds = found.cast(pa.timestamp("us", found.type.tz), safe=False).cast(pa.int64())
+        return microseconds.cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy() / 1e6
     whole = found.cast(pa.int8()) if pa.types.is_boolean(found.type) else found
     return whole.cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy()
 
