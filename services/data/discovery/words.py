@@ -8,6 +8,7 @@ Words = tuple[str, ...]
 
 _MOST = 60  # words of a line that are told apart; what follows is one value
 _LONGEST = 256  # characters of a word; a longer one is a value. Forms are looked for in time that grows with the square
+_WORD = re.compile(r"[^ \t\n\f\r]+")  # what RE2's \s+ stands between; other spaces are part of a word
 # Values that show by their form, the more special ones first. None begins or ends inside a word.
 _VALUES = re.compile(
     r"""(?x)
@@ -50,7 +51,7 @@ def words_of(text: str) -> Words:
     if HOLE in text:
         text = text.replace(HOLE, " ")
     text = _ENCLOSED.sub(_closed, _QUANTITY.sub("0", text))
-    found = squeezed([_shape(word) if len(word) <= _LONGEST else HOLE for word in text.split()])
+    found = squeezed([_shape(word) if len(word) <= _LONGEST else HOLE for word in _WORD.findall(text)])
     return found if len(found) <= _MOST else (*found[:_MOST], HOLE)
 
 

@@ -32,6 +32,8 @@ def made(*lines: str) -> RegexRule:
         (("due 2026-01-02", "due 2026-02-03"), "due", ColumnType.DATE),
         (("at 2026-01-02T10:00:00Z", "at 2026-02-03T10:00:00Z"), "at_time", ColumnType.TIMESTAMP),
         (("size=12", "size=9"), "size", ColumnType.INT64),
+        (("tries\u00a0left 7", "tries\u00a0left 8"), "tries_left", ColumnType.INT64),
+        (("tries\x0bleft 7", "tries\x0bleft 8"), "tries_left", ColumnType.INT64),
         (("from 10.0.0.1", "from 10.0.0.22"), "from_ip", ColumnType.STRING),
         (("17 (retries)", "4 (retries)"), "retries", ColumnType.INT64),
         (("number 99999999999999999999", "number 1"), "number", ColumnType.DOUBLE),
