@@ -178,8 +178,9 @@ def test_all_columns_that_are_missing_are_named() -> None:
 @pytest.mark.parametrize("transform", Transform)
 @pytest.mark.parametrize("kind", ColumnType)
 def test_a_transform_takes_numbers_and_some_take_texts(transform: Transform, kind: ColumnType) -> None:
-    columns = [Column("x", kind), Column("id", ColumnType.STRING), Column("late", ColumnType.INT64)]
-    step = replace(Step("x", transform, period=12), **dict.fromkeys(steps.OTHERS.get(transform, ()), "late"))
+    columns = [Column("x", kind), *COLUMNS]
+    named: dict[str, Any] = dict.fromkeys(steps.OTHERS.get(transform, ()), "hour")
+    step = Step("x", transform, period=12, **named)
     takes = kind in steps.TAKES.get(transform, steps.NUMBERS)
     try:
         assert steps.inputs_of([step], "late", "id", columns)[0] == columns[0]
