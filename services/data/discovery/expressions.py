@@ -8,7 +8,7 @@ from services.data.discovery.headers import Header, Kind
 from services.data.discovery.names import unused
 from services.data.discovery.words import HOLE, Words
 from services.data.reading.kinds import RegexRule, RuleColumn
-from services.data.reading.values import Misfit, parse
+from services.data.reading.values import keeps
 from services.data.schema import ColumnType
 from services.kit import patterns
 from services.kit.errors import Failure
@@ -22,7 +22,6 @@ _LINKS = frozenset(
 )
 _LONGEST = 40  # characters of a name
 _QUANTITY = re.compile(r"([+-]?[0-9]+(?:\.[0-9]+)?)( ?[A-Za-z]{1,4}|%)\Z")
-_ZEROS = re.compile(r"[+-]?0\d")
 
 
 @dataclass(frozen=True)
@@ -162,20 +161,9 @@ def _form(values: Sequence[str | None]) -> _Form:
         return replace(_form([part[1] for part in parts if part]), unit=unit)
     for form in _FORMS:
         whole = re.compile(rf"(?:{form.pattern})\Z", re.DOTALL)
-        if all(whole.match(value) for value in known) and all(_keeps(form, value) for value in known):
+        if all(whole.match(value) for value in known) and all(keeps(value, form.type) for value in known):
             return form
     return _FORMS[-1]
-
-
-def _keeps(form: _Form, value: str) -> bool:
-    """Whether a value is the same as before when it is read as its type: codes with leading zeros are no numbers."""
-    if form.type in (ColumnType.INT64, ColumnType.DOUBLE) and _ZEROS.match(value):
-        return False
-    try:
-        parse(value, form.type)
-    except Misfit:
-        return False
-    return True
 
 
 def _names(groups: Sequence[_Group], forms: Sequence[_Form]) -> list[str]:

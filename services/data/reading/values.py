@@ -11,6 +11,7 @@ from services.data.schema import ColumnType
 Value = bool | int | float | str | datetime | date | None
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
+_ZEROS = re.compile(r"[+-]?0[0-9]")
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})\Z")
 _TIMESTAMP = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
@@ -116,15 +117,20 @@ _PARSERS: dict[ColumnType, Callable[[Any], Value]] = {
 _GUESSES = (ColumnType.INT64, ColumnType.DOUBLE, ColumnType.BOOL, ColumnType.TIMESTAMP, ColumnType.DATE)
 
 
+def keeps(value: Any, kind: ColumnType) -> bool:
+    """Whether a raw value loses nothing when it is read as a type: a code with leading zeros is no number."""
+    if kind in (ColumnType.INT64, ColumnType.DOUBLE) and isinstance(value, str) and _ZEROS.match(value):
+        return False
+    try:
+        parse(value, kind)
+    except Misfit:
+        return False
+    return True
+
+
 def guess(values: list[Any]) -> ColumnType:
-    """The narrowest type that holds all of some raw values that are not missing; string when there is none."""
+    """The narrowest type that keeps all of some raw values that are not missing; string when there is none."""
     if any(isinstance(value, bool) for value in values):
         return ColumnType.BOOL if all(isinstance(value, bool) for value in values) else ColumnType.STRING
-    for kind in _GUESSES if values else ():
-        try:
-            for value in values:
-                parse(value, kind)
-        except Misfit:
-            continue
-        return kind
-    return ColumnType.STRING
+    found = (kind for kind in _GUESSES if values and all(keeps(value, kind) for value in values))
+    return next(found, ColumnType.STRING)
