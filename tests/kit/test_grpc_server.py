@@ -1,13 +1,14 @@
 """The gRPC server takes what is known by its name, and whatever else there may be by none."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
 import pytest_asyncio
-from grpc import aio
+from grpc import StatusCode, aio
 
 from services.kit.grpc_server import Server
 from tests.fuzz.frames import Frame, call, literal
@@ -76,7 +77,7 @@ async def test_a_method_that_is_known_is_called_by_its_name(address: str, echo: 
 async def test_any_other_method_is_one_that_is_not_there(address: str, echo: Echo) -> None:
     with pytest.raises(aio.AioRpcError) as refused:
         await say(address, "/test.Echo/Shout")
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert refused.value.code() is StatusCode.UNIMPLEMENTED
     assert echo.asked == [""]
 
 
@@ -121,3 +122,49 @@ async def test_who_resets_a_call_is_told_and_not_whose_time_is_over(echo: Echo, 
 
     (peer,) = echo.given_up
     assert peer.startswith("ipv4:127.0.0.1:")
+
+
+def burst(address: str, number: int, options: Any = ()) -> list[StatusCode]:
+    """Calls of one connection that has been used, all at once."""
+    with grpc.insecure_channel(address, options) as channel:
+        ask: Any = channel.unary_unary(KNOWN)
+        return [call.code() for call in [ask.future(b"x", timeout=10) for _ in range(number)]]
+
+
+async def late(server: aio.Server, number: int, options: Any = ()) -> list[StatusCode]:
+    """What is answered to calls that arrive while a process is busy with other things, and then stops."""
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    assert await say(address) == b"x"
+    calls = asyncio.create_task(asyncio.to_thread(burst, address, number, options))
+    await asyncio.sleep(0)
+    time.sleep(0.5)  # noqa: ASYNC251
+    await server.stop(5)
+    return await calls
+
+
+async def test_calls_that_have_arrived_when_a_server_stops_are_answered(echo: Echo) -> None:
+    assert await late(Server([echo], [KNOWN], []), 200) == [StatusCode.OK] * 200
+    assert len(echo.asked) == 201
+
+
+class Unread(grpc.GenericRpcHandler):
+    """Nothing of ours: what grpcio does."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        self.asked += 1
+        return grpc.unary_unary_rpc_method_handler(self._say)
+
+    async def _say(self, content: bytes, context: Any) -> bytes:
+        return content
+
+
+async def test_grpcio_says_cancelled_of_calls_that_it_has_not_taken_when_it_stops() -> None:
+    """So docs/guides/refusals.md tells clients to repeat such calls; without it, nobody need be told."""
+    handler = Unread()
+    ends = await late(aio.server(handlers=[handler]), 20)
+    assert ends.count(StatusCode.CANCELLED) > 0, "an upgrade has mended it"
+    assert handler.asked == 1 + ends.count(StatusCode.OK), "none of them had an effect"
