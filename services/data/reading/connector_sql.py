@@ -61,7 +61,7 @@ class SqlConnector:
         ready = extractor.for_fields(compiled, names)
         with sqlite.opened(place.root, place.steps, samples.SECONDS) as connection:
             sqlite.confine(connection, self._source.table)
-            for row in sqlite.page(connection, self._source, compiled.statement, None, records):
+            for row in sqlite.first(connection, self._source, compiled.statement, records):
                 yield Tried(row, ready, names)
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ FUNCTIONS = frozenset(
 _SCHEME = "sqlite:///"
 _STEPS = 20_000  # of SQLite's machine between two looks at the clock
 _LENGTH = 16 * 2**20  # bytes of a value
+_SAMPLE = 16 * 2**20  # bytes of the rows of a preview or a test
 _ALLOWED = (sqlite3.SQLITE_SELECT,)
 
 
@@ -165,11 +166,21 @@ def _guard(table: str) -> Callable[..., int]:
 
 
 def preview(connection: sqlite3.Connection, source: SqlSource, records: int) -> tuple[Sequence[str], list[Any]]:
-    """The names of all columns and the first rows."""
+    """The names of all columns and the first rows, at most so many and about 16 MiB of them."""
     confine(connection, source.table)
     table, cursor = quoted(source.table), quoted(source.cursor)
     found = connection.execute(f"SELECT * FROM {table} ORDER BY {cursor} LIMIT ?", (records,))
-    return [column[0] for column in found.description], found.fetchall()
+    return [column[0] for column in found.description], list(_bounded(found))
+
+
+def _bounded(rows: Iterable[Any]) -> Iterator[Any]:
+    """Rows until they have as many bytes as a sample may."""
+    left = _SAMPLE
+    for row in rows:
+        yield row
+        left -= sum(len(value) for value in row if isinstance(value, str | bytes))
+        if left <= 0:
+            return
 
 
 def paging(source: SqlSource) -> str:
@@ -184,11 +195,20 @@ def page(connection: sqlite3.Connection, source: SqlSource, statement: str, afte
     Each page is a read of its own: a long extraction keeps no lock on a database that others write. Raises
     failed_precondition for a statement that was written for another cursor.
     """
+    return _page(connection, source, statement, after, rows).fetchall()
+
+
+def first(connection: sqlite3.Connection, source: SqlSource, statement: str, rows: int) -> list[Any]:
+    """The first rows of a checked statement, at most so many and about 16 MiB of them. Raises as `page` does."""
+    return list(_bounded(_page(connection, source, statement, None, rows)))
+
+
+def _page(connection: sqlite3.Connection, source: SqlSource, statement: str, after: Any, rows: int) -> sqlite3.Cursor:
     if not statement.endswith(paging(source)):
         raise FailedPrecondition(f"the rule was made for another cursor than {source.cursor}: add a version to it")
     # No constant is below every cursor: compared with a column of text, even minus infinity is the text "-Inf".
-    first = _edge(connection, source, "min") if after is None else after
-    return connection.execute(statement, {"first": first, "after": after, "rows": rows}).fetchall()
+    begin = _edge(connection, source, "min") if after is None else after
+    return connection.execute(statement, {"first": begin, "after": after, "rows": rows})
 
 
 def newest(connection: sqlite3.Connection, source: SqlSource) -> Any:

@@ -124,6 +124,16 @@ def test_a_sample_is_bounded_in_bytes_over_all_files(tmp_path: Path, monkeypatch
     assert 0 < len(found) < 1000
 
 
+def test_a_sample_of_a_table_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_SAMPLE", 2500)
+    there = database(tmp_path, "said TEXT", *((n, "x" * 1000) for n in range(10)))
+    statement = f'SELECT "id", hex("said") AS "said" FROM "t" WHERE {sqlite.paging(TABLE)}'
+    compiled = Compiled((RuleColumn("id", "id", INT64), RuleColumn("said", "said", STRING)), statement)
+
+    assert len(SqlConnector(TABLE).preview(there, 10).records) == 3
+    assert len(list(SqlConnector(TABLE).tries(there, compiled, 10))) == 2
+
+
 def test_a_sample_is_bounded_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "SECONDS", -1.0)
     (tmp_path / "a.log").write_text("x\n" * 500)
