@@ -4,6 +4,7 @@ import ast
 import re
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,7 @@ REFUSED = {"service", "api"}  # for these the set says what they may NOT import
 # What of kit a module may use; everything where nothing is said.
 KIT = {
     "config": {"config"},
-    "domain": {"errors"},
+    "domain": {"errors", "resources"},
     "events": {"bus", "auth", "timestamps"},
 }
 # Raw modules and the only place of ours that may import them (RELIABILITY S22).
@@ -128,6 +129,19 @@ def test_imports_follow_the_layers() -> None:
                 yield f"{kind} may not import {module}"
 
     assert broken(rule, [path for path in SOURCES if place(path) and place(path)[0] != "kit"]) == []
+
+
+def test_what_a_domain_uses_of_kit_does_no_io() -> None:
+    pure = sys.stdlib_module_names - {"asyncio", "io", "os", "pathlib", "socket", "ssl", "threading"}
+
+    def rule(path: Path) -> Iterator[str]:
+        for found in imports(path):
+            first, *rest = found.split(".")
+            kit = first == "services" and rest[0] == "kit" and rest[1] in KIT["domain"]
+            if not kit and first not in pure and found != "grpc.StatusCode":
+                yield f"imports {found}"
+
+    assert broken(rule, [ROOT / f"services/kit/{module}.py" for module in KIT["domain"]]) == []
 
 
 def foreign(path: Path, owner: str, rest: list[str]) -> bool:

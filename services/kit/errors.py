@@ -179,6 +179,11 @@ class Internal(_Preset, preset=Code.INTERNAL):
     """A bug, without its text."""
 
 
+def pointer_part(name: str) -> str:
+    """A name as one part of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
 def match_etag(etag: str, current: str | int, name: str) -> None:
     """Raises etag_mismatch for who saw another state of a thing; no etag and `*` match every state."""
     if etag not in ("", "*", str(current)):

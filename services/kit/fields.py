@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from aimass.v1 import options_pb2
-from services.kit.errors import Code, Failure, InvalidValue, Violation
+from services.kit.errors import Code, Failure, InvalidValue, Violation, pointer_part
 
 
 class _Bounds(NamedTuple):
@@ -111,7 +111,7 @@ def _rule(field: FieldDescriptor) -> _Rule:
             else:
                 for key, item in value.items():
                     yield from _string(key, at)
-                    yield from one(item, f"{at}/{key.replace('~', '~0').replace('/', '~1')}")
+                    yield from one(item, f"{at}/{pointer_part(key)}")
         elif policy.required and not (message.HasField(field.name) if field.message_type else value):
             yield Violation(at, "must be set")
         elif not field.has_presence or message.HasField(field.name):

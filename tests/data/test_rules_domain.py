@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.data.generations import deleted, undeleted
 from services.data.reading.kinds import Compiled, FileFormat, FilesSource, SqlSource
 from services.data.rules import domain as rules
 from services.data.rules.domain import Rule, Trial
 from services.data.sources import domain as sources
 from services.data.sources.domain import Change, Source
 from services.kit.errors import Code, Failure
+from services.kit.resources import deleted, undeleted
 
 NOW = datetime(2013, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)

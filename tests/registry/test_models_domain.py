@@ -92,11 +92,6 @@ def test_deleting_needs_the_etag_that_is_now() -> None:
     assert domain.delete(model(), [], "*", LATER).generation == 2
 
 
-def test_undeleting_what_is_there_changes_nothing() -> None:
-    assert domain.undelete(model(), LATER) == model()
-    assert domain.undelete(replace(model(), delete_time=NOON), LATER).delete_time is None
-
-
 @pytest.mark.parametrize("deleted", [None, NOON])
 def test_a_name_is_never_used_twice(deleted: datetime | None) -> None:
     assert code(domain.must_be_new, replace(model(), delete_time=deleted), "late") is Code.ALREADY_EXISTS

@@ -25,12 +25,12 @@ from services.data.datasets.domain import (
 )
 from services.data.datasets.store import Added, AllEffects, Effects, Store
 from services.data.datasets.tables import RowRange, Tables
-from services.data.generations import deleted, undeleted
 from services.data.schema import Column, check_columns
 from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
 from services.kit.pages import Page
+from services.kit.resources import deleted, undeleted
 from services.kit.space import Space
 
 Row = Mapping[str, Any]

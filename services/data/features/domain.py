@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.data.features.steps import NUMBERS, Step, refuse
-from services.data.generations import changed
 from services.data.schema import Column
 from services.kit.errors import FailedPrecondition, Violation
+from services.kit.resources import changed
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from services.data.features import domain, steps
 from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit, RowRange
 from services.data.features.runner import FittingRunner
 from services.data.features.store import Store
-from services.data.generations import deleted, undeleted
 from services.data.metering.domain import CpuBudget
 from services.kit.auth import Scope
 from services.kit.blobs import Blobs
 from services.kit.db import Once
 from services.kit.pages import Page
+from services.kit.resources import deleted, undeleted
 
 
 class FeatureSets:

@@ -7,7 +7,6 @@ from functools import partial
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.datasets.service import DataSets
-from services.data.generations import deleted, undeleted
 from services.data.metering.domain import CpuBudget
 from services.data.pipelines.domain import RUNNING, Pipeline, Run, Step, check_steps, external_inputs
 from services.data.pipelines.runner import PipelineRunner
@@ -17,6 +16,7 @@ from services.kit.auth import Scope
 from services.kit.db import Once
 from services.kit.errors import Code, FailedPrecondition, Failure, Violation
 from services.kit.pages import Page
+from services.kit.resources import deleted, undeleted
 from services.kit.timestamps import uuid7
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.data import generations
 from services.data.reading.kinds import Compiled, Definition, RuleDefinition, name_of
+from services.kit import resources
 from services.kit.errors import Code, FailedPrecondition, Failure, match_etag
 
 
@@ -78,7 +78,7 @@ def check_fit(rule: RuleDefinition, source: Definition, name: str) -> None:
 
 def extended(rule: Rule, now: datetime) -> Rule:
     """The rule with one more version."""
-    return generations.changed(rule, now, latest_version=rule.latest_version + 1)
+    return resources.changed(rule, now, latest_version=rule.latest_version + 1)
 
 
 def activated(rule: Rule, version: int, etag: str, now: datetime) -> Rule:
@@ -88,7 +88,7 @@ def activated(rule: Rule, version: int, etag: str, now: datetime) -> Rule:
         raise Failure(Code.UNKNOWN_VERSION, f"{rule.rule} has no version {version}")
     if version == rule.active_version:
         return rule
-    return generations.changed(rule, now, active_version=version)
+    return resources.changed(rule, now, active_version=version)
 
 
 def active(rule: Rule) -> int:

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from services.data.generations import deleted, undeleted
 from services.data.reading.extractor import Refusal
 from services.data.reading.kinds import Compiled, RuleDefinition
 from services.data.reading.samples import Tried
@@ -19,6 +18,7 @@ from services.kit.auth import Scope
 from services.kit.db import Once
 from services.kit.errors import InvalidValue
 from services.kit.pages import Page
+from services.kit.resources import deleted, undeleted
 
 _RECORDS, _MOST = 1000, 10_000  # of a test
 _SHOWN = 20

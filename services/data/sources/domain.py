@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.data import generations
 from services.data.reading.kinds import Definition, FileFormat, FilesSource
+from services.kit import resources
 from services.kit.errors import InvalidValue, NotFound, match_etag
 
 
@@ -60,4 +60,4 @@ def changed(source: Source, change: Change, etag: str, now: datetime) -> Source:
     """The source after an update. Raises etag_mismatch."""
     match_etag(etag, source.generation, source.source)
     description = source.description if change.description is None else change.description
-    return generations.changed(source, now, description=description, definition=change.definition or source.definition)
+    return resources.changed(source, now, description=description, definition=change.definition or source.definition)

@@ -7,7 +7,6 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from services.data.generations import deleted, undeleted
 from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, Definition, FilesSource
@@ -20,6 +19,7 @@ from services.kit.auth import Scope
 from services.kit.db import Once
 from services.kit.errors import InvalidValue
 from services.kit.pages import Page
+from services.kit.resources import deleted, undeleted
 
 _RECORDS, _MOST = 20, 100  # of a preview
 

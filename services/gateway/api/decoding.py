@@ -12,7 +12,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from services.kit.errors import Code, Failure, InvalidValue, Violation
+from services.kit.errors import Code, Failure, InvalidValue, Violation, pointer_part
 
 DEPTH = 32
 _MOST = 20  # violations that one answer names
@@ -73,7 +73,7 @@ class Decoder:
         """Sets fields from a JSON object."""
         known = message.DESCRIPTOR.fields_by_name
         for name, value in fields.items():
-            place = f"{at}/{_escaped(name)}"
+            place = f"{at}/{pointer_part(name[:100])}"
             field = known.get(name)
             if field is None:
                 self.wrong(place, "is not known")
@@ -93,7 +93,7 @@ class Decoder:
     def texts(self, message: Any, texts: Mapping[str, Sequence[str]]) -> None:
         """Sets fields from path and query, where everything is text; `a.b` names a field of a field."""
         for name, values in texts.items():
-            place = "/" + "/".join(map(_escaped, name.split(".")))
+            place = "/" + "/".join(pointer_part(part[:100]) for part in name.split("."))
             owner, field = message, _find(message.DESCRIPTOR, name)
             if field is None:
                 self.wrong(place, "is not known")
@@ -141,7 +141,7 @@ class Decoder:
             return
         key, field = entry.fields_by_name["key"], entry.fields_by_name["value"]
         for name, value in values.items():
-            place = f"{at}/{_escaped(name)}"
+            place = f"{at}/{pointer_part(name[:100])}"
             try:
                 if field.message_type:
                     self._message(target[scalar(key, name)], value, place)
@@ -229,10 +229,6 @@ def _find(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
 
 def _is(field: FieldDescriptor, name: str) -> bool:
     return field.message_type is not None and field.message_type.full_name == f"google.protobuf.{name}"
-
-
-def _escaped(name: str) -> str:
-    return name[:100].replace("~", "~0").replace("/", "~1")
 
 
 def empty(kind: Descriptor) -> Message:

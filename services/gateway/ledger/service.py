@@ -18,6 +18,7 @@ from services.kit.auth import Principal
 from services.kit.db import Once
 from services.kit.errors import Forbidden, NotFound, invalid
 from services.kit.pages import Page
+from services.kit.resources import undeleted
 
 
 class Ledger:
@@ -81,7 +82,7 @@ class Ledger:
     async def undelete(self, caller: Principal, tenant: str, name: str) -> Standing:
         """Raises not_found, forbidden."""
         now = self._now()
-        return await self._change(caller, tenant, name, "quotas.delete", lambda quota: domain.undeleted(quota, now))
+        return await self._change(caller, tenant, name, "quotas.delete", lambda quota: undeleted(quota, now))
 
     async def _change(
         self, caller: Principal, tenant: str, name: str, permission: str, change: Callable[[Quota], Quota]

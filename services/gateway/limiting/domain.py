@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.kit.errors import Code, Failure, Forbidden, NotFound, invalid, match_etag
+from services.kit.resources import changed
 
 KEY, TENANT, ROUTE, MODEL = LEVELS = ("key", "tenant", "route", "model")
 REQUESTS, ROWS, BYTES, TOKENS = COUNTS = ("requests", "rows", "bytes", "tokens")
@@ -93,7 +94,7 @@ def deleted(rule: Rule, etag: str, imposing: bool, now: datetime) -> Rule:
     live(rule)
     _may(rule, imposing)
     match_etag(etag, rule.generation, rule.limit)
-    return replace(rule, delete_time=now, update_time=now, generation=rule.generation + 1)
+    return changed(rule, now, delete_time=now)
 
 
 def live(rule: Rule) -> None:

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from services.kit import resources
 from services.kit.errors import Code, Failure, NotFound, invalid, match_etag
 
 MOST = 20  # filters of one tenant
@@ -80,7 +81,7 @@ def changed(found: PrivacyFilter, change: dict[str, Any], etag: str, now: dateti
     """The filter after an update. Raises not_found, etag_mismatch, invalid_value."""
     live(found)
     match_etag(etag, found.generation, found.privacy_filter)
-    new = replace(found, **change, update_time=now, generation=found.generation + 1)
+    new = resources.changed(found, now, **change)
     check(new)
     return new
 
@@ -89,11 +90,4 @@ def deleted(found: PrivacyFilter, etag: str, now: datetime) -> PrivacyFilter:
     """The filter, away. Raises not_found, etag_mismatch."""
     live(found)
     match_etag(etag, found.generation, found.privacy_filter)
-    return replace(found, delete_time=now, update_time=now, generation=found.generation + 1)
-
-
-def undeleted(found: PrivacyFilter, now: datetime) -> PrivacyFilter:
-    """The filter, there again; one that is there stays as it is."""
-    if found.delete_time is None:
-        return found
-    return replace(found, delete_time=None, update_time=now, generation=found.generation + 1)
+    return resources.changed(found, now, delete_time=now)

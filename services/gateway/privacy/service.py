@@ -15,6 +15,7 @@ from services.kit.db import Once
 from services.kit.pages import Page
 from services.kit.privacy import filtering
 from services.kit.privacy.policies import Policies, policy_of
+from services.kit.resources import undeleted
 
 
 class PrivacyService:
@@ -59,7 +60,7 @@ class PrivacyService:
 
     async def undelete(self, caller: Principal, name: str) -> PrivacyFilter:
         """Raises not_found, limit_exceeded."""
-        return await self._change(caller, name, lambda found: domain.undeleted(found, self._now()))
+        return await self._change(caller, name, lambda found: undeleted(found, self._now()))
 
     async def _change(
         self, caller: Principal, name: str, change: Callable[[PrivacyFilter], PrivacyFilter]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from services.kit import resources
 from services.kit.errors import FailedPrecondition, NotFound, invalid, match_etag
 
 ALL = "*"
@@ -180,12 +181,11 @@ def changed(role: Role, change: RoleChange, etag: str, now: datetime) -> Role:
     match_etag(etag, role.generation, role.role)
     if change.permissions is not None:
         check_permissions(change.permissions)
-    return replace(
+    return resources.changed(
         role,
+        now,
         description=role.description if change.description is None else change.description,
         permissions=role.permissions if change.permissions is None else change.permissions,
-        update_time=now,
-        generation=role.generation + 1,
     )
 
 
@@ -199,14 +199,7 @@ def deleted(role: Role, etag: str, now: datetime) -> Role:
     """The role, away. Raises not_found, etag_mismatch."""
     live(role)
     match_etag(etag, role.generation, role.role)
-    return replace(role, delete_time=now, update_time=now, generation=role.generation + 1)
-
-
-def undeleted(role: Role, now: datetime) -> Role:
-    """The role, there again; one that is there stays as it is."""
-    if role.delete_time is None:
-        return role
-    return replace(role, delete_time=None, update_time=now, generation=role.generation + 1)
+    return resources.changed(role, now, delete_time=now)
 
 
 def unbound(binding: Binding, etag: str, now: datetime) -> Binding:

@@ -13,6 +13,7 @@ from services.kit.auth import Principal
 from services.kit.db import Once
 from services.kit.errors import AlreadyExists, Forbidden, InvalidValue, NotFound, Violation, invalid
 from services.kit.pages import Page
+from services.kit.resources import undeleted
 
 
 class Holders(Protocol):
@@ -92,7 +93,7 @@ class Roles:
 
         def work(role: Role) -> Role:
             self._widen(caller, role.permissions if role.delete_time else ())
-            return domain.undeleted(role, self._now())
+            return undeleted(role, self._now())
 
         return await self._change(caller, name, work)
 

@@ -17,6 +17,7 @@ from services.kit.auth import Scope
 from services.kit.db import Once
 from services.kit.errors import Failure, InvalidValue, Violation
 from services.kit.pages import Page
+from services.kit.resources import changed
 from services.kit.secrets import Vault
 from services.kit.timestamps import uuid7
 from services.logs.domain import Record
@@ -129,8 +130,9 @@ class Subscriptions:
 
     def _changed(self, old: Subscription, change: Change) -> Subscription:
         subject, body = change.template if change.template is not None else (old.subject, old.body)
-        new = replace(
-            self._touched(old),
+        new = changed(
+            old,
+            self._now(),
             description=old.description if change.description is None else change.description,
             filter=old.filter if change.filter is None else change.filter,
             url=old.url if change.url is None else change.url,
@@ -139,14 +141,10 @@ class Subscriptions:
         )
         return replace(new, start=self._ingest.sequence) if new.filter != old.filter else new
 
-    def _touched(self, old: Subscription) -> Subscription:
-        return replace(old, generation=old.generation + 1, update_time=self._now())
-
     async def delete(self, scope: Scope, name: str, etag: str) -> Subscription:
         """Deletes it; its open deliveries wait until it is undeleted. Raises not_found, etag_mismatch."""
-        return await self._store.change(
-            scope, name, etag, lambda old: replace(self._touched(old), delete_time=self._now())
-        )
+        now = self._now()
+        return await self._store.change(scope, name, etag, lambda old: changed(old, now, delete_time=now))
 
     async def undelete(self, scope: Scope, name: str) -> Subscription:
         """Restores it, for records from now on. Raises not_found."""
@@ -154,7 +152,7 @@ class Subscriptions:
         def back(old: Subscription) -> Subscription:
             if not old.delete_time:
                 return old
-            return replace(self._touched(old), delete_time=None, start=self._ingest.sequence)
+            return changed(old, self._now(), delete_time=None, start=self._ingest.sequence)
 
         return await self._store.change(scope, name, "", back, deleted=True)
 

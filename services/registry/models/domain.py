@@ -17,12 +17,12 @@ from services.kit.errors import (
     Violation,
     match_etag,
 )
+from services.kit.resources import changed, wrong_labels
 
 GRAPH = "model.onnx"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 # The most that a version may ask for of those who run it.
 SERVING = {"instances": 16, "max_batch_rows": 100_000, "batch_delay_us": 100_000, "cached_seconds": 86_400}
-_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[A-Za-z0-9._-]{1,63}\Z")
 MEDIA_TYPES = {".md": "text/markdown", ".txt": "text/plain", ".json": "application/json"}
 
 
@@ -156,7 +156,7 @@ def move(version: Version, stage: Stage, now: datetime) -> Version:
 
 def project(versions: Sequence[Version], serving: int, wanted: Collection[int], now: datetime) -> list[Version]:
     """The versions that change so that stages say what a release says; 0 for none. A second time changes nothing."""
-    changed = []
+    moved = []
     for before in versions:
         version = before
         if version.wanted != (version.version in wanted):
@@ -166,8 +166,8 @@ def project(versions: Sequence[Version], serving: int, wanted: Collection[int], 
         elif version.version != serving and version.stage is Stage.SERVING:
             version = move(version, Stage.RETIRED, now)
         if version != before:
-            changed.append(version)
-    return changed
+            moved.append(version)
+    return moved
 
 
 def delete(model: Model, versions: Sequence[Version], etag: str, now: datetime) -> Model:
@@ -176,14 +176,7 @@ def delete(model: Model, versions: Sequence[Version], etag: str, now: datetime) 
     for version in versions:
         if version.stage is Stage.SERVING or version.wanted:
             raise FailedPrecondition(f"{version} serves or is about to")
-    return replace(model, delete_time=now, update_time=now, generation=model.generation + 1)
-
-
-def undelete(model: Model, now: datetime) -> Model:
-    """The model as it was; one that is not deleted stays as it is."""
-    if model.delete_time is None:
-        return model
-    return replace(model, delete_time=None, update_time=now, generation=model.generation + 1)
+    return changed(model, now, delete_time=now)
 
 
 def check_files(files: Sequence[File]) -> None:
@@ -213,11 +206,8 @@ def check_serving(model: str, serving: Mapping[str, Any]) -> None:
 
 def check_labels(labels: Mapping[str, str]) -> None:
     """Raises invalid_value for what is no label."""
-    for name, value in labels.items():
-        if not _LABEL.match(f"{name}={value}"):
-            rule = "must be a name with a value of 1 to 63 letters, digits, dots, underscores and dashes"
-            at = name.replace("~", "~0").replace("/", "~1")
-            raise InvalidValue(f"label {name[:63]!r} {rule}", [Violation(f"/labels/{at}", rule)])
+    for name, violation in wrong_labels(labels, "/labels"):
+        raise InvalidValue(f"label {name[:63]!r} {violation.rule}", [violation])
 
 
 def media_type(name: str) -> str:

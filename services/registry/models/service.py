@@ -15,6 +15,7 @@ from services.kit.db import Once
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation, match_etag
 from services.kit.pages import Page
 from services.kit.process import Limits
+from services.kit.resources import undeleted
 from services.registry.artifacts.service import Artifacts
 from services.registry.models import domain, events
 from services.registry.models.domain import GRAPH, Contents, File, Model, Stage, Version
@@ -66,7 +67,7 @@ class Models:
         """Raises not_found."""
 
         def decide(there: Model | None, _: list[Version]) -> Model:
-            return domain.undelete(there or domain.found(there, name), self._now())
+            return undeleted(there or domain.found(there, name), self._now())
 
         return await self._store.change_model(scope, name, decide)
 

@@ -1,7 +1,6 @@
 """What a job means: submitted, queued, leased with a fence, ended once."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -9,9 +8,9 @@ from enum import StrEnum
 from typing import Any
 
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation, match_etag
+from services.kit.resources import wrong_labels
 
 MOST_ATTEMPTS = 10
-_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[A-Za-z0-9._-]{1,63}\Z")
 
 
 class JobState(StrEnum):
@@ -192,10 +191,7 @@ def _broken(spec: JobSpec) -> Iterator[Violation]:
         ends = (-math.inf if rows.start is None else rows.start, math.inf if rows.end is None else rows.end)
         if not ends[0] <= ends[1]:
             yield Violation(f"/spec/{name}", "must not end before it begins")
-    for label, text in spec.labels.items():
-        if not _LABEL.match(f"{label}={text}"):
-            rule = "must be a name with a value of 1 to 63 letters, digits, dots, underscores and dashes"
-            yield Violation(f"/spec/labels/{label.replace('~', '~0').replace('/', '~1')}", rule)
+    yield from (violation for _, violation in wrong_labels(spec.labels, "/spec/labels"))
     if _overlap(spec):
         yield Violation("/spec/evaluate", "must have no rows in common with train")
 

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
 from services.kit.errors import Code, Failure, NotFound, invalid, match_etag
+from services.kit.resources import changed
 
 TENANT = "tenant"
 SERVING, TRAINING = "serving", "training"
@@ -251,19 +252,12 @@ def _check_amount(amount: int) -> None:
 def resized(quota: Quota, amount: int, etag: str, now: datetime) -> Quota:
     """The quota with another amount. Raises not_found, etag_mismatch, invalid_value."""
     _check_amount(amount)
-    return replace(_live(quota, etag), amount=amount, update_time=now, generation=quota.generation + 1)
+    return changed(_live(quota, etag), now, amount=amount)
 
 
 def deleted(quota: Quota, etag: str, now: datetime) -> Quota:
     """The quota, away. Raises not_found, etag_mismatch."""
-    return replace(_live(quota, etag), delete_time=now, update_time=now, generation=quota.generation + 1)
-
-
-def undeleted(quota: Quota, now: datetime) -> Quota:
-    """The quota, there again; one that is there stays as it is."""
-    if quota.delete_time is None:
-        return quota
-    return replace(quota, delete_time=None, update_time=now, generation=quota.generation + 1)
+    return changed(_live(quota, etag), now, delete_time=now)
 
 
 def _live(quota: Quota, etag: str) -> Quota:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from services.gateway.access import networks
 from services.gateway.policies.domain.rules import ANY, Example, Facts, Range, Rule, What, When, Who
-from services.kit.errors import InvalidValue, Violation
+from services.kit.errors import InvalidValue, Violation, pointer_part
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
 _BEGINNING = re.compile(r"([a-z][a-z0-9_-]{0,62}|[a-z][a-z0-9_-]{0,61}\*|\*)\Z")
@@ -87,8 +87,8 @@ def _what(what: What, at: str) -> Iterator[Violation]:
         yield from _match(name, getattr(what, name), f"{at}/{name}")
     for name, value in what.labels:
         if not _NAME.match(name) or not _VALUE.match(value):
-            there = name.replace("~", "~0").replace("/", "~1")
-            yield Violation(f"{at}/labels/{there}", f"must be a name with the value of a label, or {ANY} for any")
+            rule = f"must be a name with the value of a label, or {ANY} for any"
+            yield Violation(f"{at}/labels/{pointer_part(name)}", rule)
 
 
 def _match(kind: str, values: Sequence[str], at: str) -> Iterator[Violation]:

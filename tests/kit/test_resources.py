@@ -1,15 +1,25 @@
 """Every change of a resource is a generation, and what is deleted can be brought back."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
 
-from services.data.generations import changed, deleted, undeleted
-from services.data.rules.domain import Rule
 from services.kit.errors import Failure
+from services.kit.resources import changed, deleted, undeleted
 
 NOW, LATER = datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 1, 2, tzinfo=UTC)
-RULE = Rule("r", "s", "d", NOW, NOW)
+
+
+@dataclass(frozen=True)
+class Rule:
+    data_set: str = "r"
+    update_time: datetime = NOW
+    delete_time: datetime | None = None
+    generation: int = 1
+
+
+RULE = Rule()
 
 
 def test_a_change_says_when_it_was_and_counts() -> None:
