@@ -25,6 +25,7 @@ def main(request: Json, child: Child) -> Json:
     Returns names of the files, metrics, signature and environment. Raises failed_precondition for data that cannot be
     learnt from.
     """
+    from services.kit import folds
     from services.trainer.training import table
     from services.trainer.training.session import Session
 
@@ -39,7 +40,12 @@ def main(request: Json, child: Child) -> Json:
     labels = table.binary(known, request["label"], "train on")
     truth = table.binary(held, request["label"], "evaluate on")
     say({"progress": 0.1, "stage": "features"})
-    features = Session(graph).run(table.feeds(known, request["inputs"]))
+    # The runtime warns of an input that may be left out, which that of the folds is.
+    session = Session(graph, warn=False)
+    feeds = table.feeds(known, request["inputs"])
+    if session.knows_folds:
+        feeds[folds.INPUT] = folds.of(known.column(request["key"]))[:, None].astype(float)
+    features = session.run(feeds)
     say({"progress": 0.2, "stage": "training"})
     model = _train(request, say, graph, features, labels)
     say({"progress": 0.9, "stage": "evaluating"})

@@ -37,6 +37,10 @@ SET = FeatureSet("late", "", "flights", "late", "id", STEPS, 0, 1, NOW, NOW)
         (Step("hour", Transform.CYCLIC, period=10_001), "/steps/0/period"),
         (Step("carrier", Transform.ONE_HOT, max_categories=1001), "/steps/0/max_categories"),
         (Step("temp", Transform.IDENTITY, Imputation.CONSTANT, constant=float("inf")), "/steps/0/constant"),
+        (Step("carrier", Transform.HASH, buckets=1), "/steps/0/buckets"),
+        (Step("carrier", Transform.HASH, buckets=1025), "/steps/0/buckets"),
+        (Step("carrier", Transform.TARGET, smoothing=-0.1), "/steps/0/smoothing"),
+        (Step("carrier", Transform.TARGET, smoothing=float("nan")), "/steps/0/smoothing"),
         (Step("late", Transform.IDENTITY), "/steps/0/column"),
         (Step("id", Transform.IDENTITY), "/steps/0/column"),
     ],
@@ -193,7 +197,8 @@ def test_a_transform_takes_numbers_and_some_take_texts(transform: Transform, kin
 def test_text_is_taken_by_those_that_know_categories_and_a_time_by_none_of_those() -> None:
     texts = {transform for transform, types in steps.TAKES.items() if ColumnType.STRING in types}
 
-    assert texts == {Transform.ONE_HOT, Transform.COUNT}
+    categories = {Transform.ONE_HOT, Transform.COUNT, Transform.ORDINAL, Transform.TARGET, Transform.HASH}
+    assert texts == categories
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,10 @@ EVERYTHING = [
     fit(Step("s", Transform.ONE_HOT), texts("UA", "AA", "UA", "")),
     fit(Step("s", Transform.COUNT), texts("UA", "AA", "UA", "")),
     fit(Step("n", Transform.IDENTITY), np.arange(3.0)),
+    fit(Step("s", Transform.ORDINAL), texts("UA", "AA")),
+    fit(Step("s", Transform.HASH, buckets=3), texts("UA")),
+    fit(Step("n", Transform.HASH, buckets=3), np.arange(3.0)),
+    fit(Step("s", Transform.TARGET), texts("UA", "AA"), {"label": numbers(0, 1), "fold": np.array([0, 1])}),
 ]
 
 
@@ -160,7 +164,8 @@ def test_only_batch_invariant_operators_are_used() -> None:
     assert {node.op_type for node in model.graph.node} <= graph.ALLOWED
     assert not graph.ALLOWED & {"Sin", "Cos", "Log", "LinearClassifier", "LinearRegressor"}
     assert model.ir_version == graph.IR_VERSION
-    assert {s.domain: s.version for s in model.opset_import} == {"": graph.OPSET, graph.ML: graph.ML_OPSET}
+    sets = {s.domain: s.version for s in model.opset_import}
+    assert sets == {"": graph.OPSET, graph.ML: graph.ML_OPSET, graph.OWN: 1}
 
 
 def test_the_same_steps_give_the_same_bytes() -> None:
@@ -175,7 +180,7 @@ def test_inputs_are_columns_of_rows_by_one() -> None:
         ("s", "tensor(string)", ["rows", 1]),
         ("n", "tensor(double)", ["rows", 1]),
     ]
-    assert [(o.name, o.type, o.shape) for o in session.get_outputs()] == [("features", "tensor(float)", ["rows", 21])]
+    assert [(o.name, o.type, o.shape) for o in session.get_outputs()] == [("features", "tensor(float)", ["rows", 29])]
 
 
 def test_no_rows_are_a_batch_too() -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from services.data.features.work import main
-from services.kit import graphs
+from services.kit import folds, graphs
 from services.kit.errors import FailedPrecondition
 
 FILES = {
@@ -40,6 +40,8 @@ def fit(folder: Path, *steps: dict[str, Any], train: Any = None, told: Any = Non
         "steps": [{"imputation": "none", **step} for step in steps],
         "inputs": INPUTS,
         "train": train,
+        "label": "flag",
+        "key": "id",
         "files": [str(folder / f"{name}.parquet") for name in FILES],
         "graph": str(folder / "graph.onnx"),
     }
@@ -74,6 +76,20 @@ def test_only_the_training_rows_are_fitted_on(tmp_path: Path, start: Any, end: A
 
     assert found["rows"] == len(months)
     assert found["outputs"] == [f"one_hot(month)={month}" for month in months]
+
+
+def test_a_target_is_learnt_from_the_labels_and_keys_of_the_training_rows(tmp_path: Path) -> None:
+    train = {"column": "month", "start": None, "end": 9}
+    found = fit(tmp_path, {"column": "month", "transform": "target", "smoothing": 0.0}, train=train)
+    session = graphs.open_session((tmp_path / "graph.onnx").read_bytes())
+    asked = np.array([[1.0], [2.0], [9.0], [10.0]])
+    own = folds.of(pa.array([1, 2, 3, 4]))[:, None].astype(float)
+
+    # The label of the second row is missing.
+    assert (found["rows"], found["outputs"]) == (3, ["target(month)"])
+    assert session.run(None, {"month": asked})[0].tolist() == [[1.0], [0.5], [0.0], [0.5]]
+    held = session.run(None, {"month": asked, folds.INPUT: own})[0]
+    assert held[:3].tolist() == [[0.0], [0.5], [1.0]]
 
 
 def test_no_rows_are_an_error_with_a_word(tmp_path: Path) -> None:

@@ -72,6 +72,25 @@ def test_operators_of_others_are_found_in_the_body_of_a_loop() -> None:
     assert code(model.SerializeToString()) is Code.INVALID_VALUE
 
 
+def of_the_runtime(operator: str) -> bytes:
+    node = helper.make_node(operator, ["x"], ["y"], domain="com.microsoft")
+    types = (models.value("x", models.FLOAT, "rows", 1), models.value("y", TensorProto.UINT32, "rows", 1))
+    return models.graph([node], [types[0]], [types[1]], domains=("com.microsoft",))
+
+
+def test_of_the_operators_of_the_runtime_only_the_one_that_hashes_may_be_used() -> None:
+    data = of_the_runtime("MurmurHash3")
+
+    graphs.check(data)
+    assert graphs.open_session(data).run(None, {"x": numpy.zeros((2, 1), "float32")})[0].shape == (2, 1)
+    assert code(of_the_runtime("Tokenizer")) is Code.INVALID_VALUE
+    model = ModelProto.FromString(data)
+    node = helper.make_node("Identity", ["a"], ["b"])
+    function = helper.make_function("com.microsoft", "MurmurHash3", ["a"], ["b"], [node], [helper.make_opsetid("", 17)])
+    model.functions.append(function)
+    assert code(model.SerializeToString()) is Code.INVALID_VALUE
+
+
 def test_a_function_of_its_own_domain_is_refused() -> None:
     model = ModelProto.FromString(models.logistic())
     node = helper.make_node("Identity", ["a"], ["b"])

@@ -72,6 +72,14 @@ class _TransformEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transform.V
     """2 (x - min) / (max - min) - 1 of the training rows: from -1 to 1."""
     TRANSFORM_DECIMAL: _Transform.ValueType  # 11
     """x / the power of ten that brings the largest absolute value of the training rows below 1 and to at least 0.1."""
+    TRANSFORM_ORDINAL: _Transform.ValueType  # 12
+    """The place of the category among the sorted ones of the training rows, from 0; -1 for an unseen category."""
+    TRANSFORM_TARGET: _Transform.ValueType  # 13
+    """Mean of the label in the category, drawn to that of all rows (see `smoothing`), which an unseen category has. A model
+    is trained with means out of fold: those of the rows whose key is in another one of five folds.
+    """
+    TRANSFORM_HASH: _Transform.ValueType  # 14
+    """One output for each of `buckets`: 1 for the one that the hash of the category falls into, also of an unseen one."""
 
 class Transform(_Transform, metaclass=_TransformEnumTypeWrapper):
     """How a column becomes numbers."""
@@ -99,6 +107,14 @@ TRANSFORM_MIN_MAX_SIGNED: Transform.ValueType  # 10
 """2 (x - min) / (max - min) - 1 of the training rows: from -1 to 1."""
 TRANSFORM_DECIMAL: Transform.ValueType  # 11
 """x / the power of ten that brings the largest absolute value of the training rows below 1 and to at least 0.1."""
+TRANSFORM_ORDINAL: Transform.ValueType  # 12
+"""The place of the category among the sorted ones of the training rows, from 0; -1 for an unseen category."""
+TRANSFORM_TARGET: Transform.ValueType  # 13
+"""Mean of the label in the category, drawn to that of all rows (see `smoothing`), which an unseen category has. A model
+is trained with means out of fold: those of the rows whose key is in another one of five folds.
+"""
+TRANSFORM_HASH: Transform.ValueType  # 14
+"""One output for each of `buckets`: 1 for the one that the hash of the category falls into, also of an unseen one."""
 Global___Transform: _TypeAlias = Transform  # noqa: Y015
 
 @_typing.final
@@ -115,6 +131,8 @@ class FeatureStep(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     MAX_CATEGORIES_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
+    SMOOTHING_FIELD_NUMBER: _builtins.int
+    BUCKETS_FIELD_NUMBER: _builtins.int
     column: _builtins.str
     imputation: Global___Imputation.ValueType
     constant: _builtins.float
@@ -128,6 +146,10 @@ class FeatureStep(_message.Message):
     """For TRANSFORM_ONE_HOT: at most this many categories, the most frequent; 64 if unset."""
     order: _builtins.str
     """For TRANSFORM_STANDARDIZE_TREND: the column over which the line is fitted, of numbers or times; it may be the key."""
+    smoothing: _builtins.float
+    """For TRANSFORM_TARGET: as many rows of the mean of all are added to each category; 10 if unset."""
+    buckets: _builtins.int
+    """For TRANSFORM_HASH: how many; 64 if unset."""
     def __init__(
         self,
         *,
@@ -139,10 +161,16 @@ class FeatureStep(_message.Message):
         offset: _builtins.int = ...,
         max_categories: _builtins.int = ...,
         order: _builtins.str = ...,
+        smoothing: _builtins.float | None = ...,
+        buckets: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_smoothing", b"_smoothing", "smoothing", b"smoothing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "_smoothing",
+        b"_smoothing",
+        "buckets",
+        b"buckets",
         "column",
         b"column",
         "constant",
@@ -157,11 +185,15 @@ class FeatureStep(_message.Message):
         b"order",
         "period",
         b"period",
+        "smoothing",
+        b"smoothing",
         "transform",
         b"transform",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__smoothing: _TypeAlias = _typing.Literal["smoothing"]  # noqa: Y015
+    _WhichOneofArgType__smoothing: _TypeAlias = _typing.Literal["_smoothing", b"_smoothing"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__smoothing) -> _WhichOneofReturnType__smoothing | None: ...
 
 Global___FeatureStep: _TypeAlias = FeatureStep  # noqa: Y015
 

@@ -38,10 +38,25 @@ class Trend:
 
 @dataclass(frozen=True)
 class Lookup:
-    """x -> the row of a table that belongs to a key; zeros for any other x."""
+    """x -> the row of a table that belongs to a key; `unseen`, or zeros, for any other x."""
 
     keys: tuple[str, ...] | tuple[float, ...]
     rows: Array  # [keys, outputs], FP32
+    unseen: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Folded:
+    """x -> one number of the row of a table: that of the fold of the row, the last one where no fold is given."""
+
+    table: Lookup
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """x -> 1 in one of so many outputs, by its MurmurHash3."""
+
+    buckets: int
 
 
 def present(values: Array, column: str) -> Array:

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from services.data.features.constants import Array, Fitting, Lookup, present
+from services.data.features.constants import Array, Fitting, Folded, Hashed, Lookup, present
 from services.data.features.steps import Step
+from services.kit import folds
+from services.kit.errors import FailedPrecondition
 
 _Fit = tuple[Lookup, list[str]]
 
@@ -35,6 +37,58 @@ def count(step: Step, fitting: Fitting) -> _Fit:
     """How often the category occurs."""
     keys, counts = _categories(step, fitting)
     return Lookup(tuple(keys.tolist()), counts.astype(np.float32)[:, None]), [f"count({step.column})"]
+
+
+def ordinal(step: Step, fitting: Fitting) -> _Fit:
+    """The place among the sorted categories; -1 for another one."""
+    keys, _ = _categories(step, fitting)
+    places = np.arange(len(keys), dtype=np.float32)[:, None]
+    return Lookup(tuple(keys.tolist()), places, (-1.0,)), [f"ordinal({step.column})"]
+
+
+def hashed(step: Step, fitting: Fitting) -> tuple[Hashed, list[str]]:
+    """Nothing is fitted: the hash of a category says which output is 1."""
+    return Hashed(step.buckets), [f"hash({step.column})={place}" for place in range(step.buckets)]
+
+
+def target(step: Step, fitting: Fitting) -> tuple[Folded, list[str]]:
+    """Means of the label: for the rows of each fold those of the other folds, and last those of all rows."""
+    label = fitting.raw["label"]
+    known = np.isfinite(label)
+    if not known.any():
+        raise FailedPrecondition("the label has no value in the training rows")
+    keys, places = _places(step, fitting)
+    sums = _out_of_fold(places, fitting.raw["fold"], np.where(known, label, 0.0), len(keys))
+    rows = _out_of_fold(places, fitting.raw["fold"], known.astype(float), len(keys))
+    *_, everyone = mean = np.divide(sums[-1], rows[-1], where=rows[-1] > 0, out=np.zeros_like(rows[-1]))
+    mean = np.where(rows[-1] > 0, mean, everyone)
+    weight = rows[:-1] + step.smoothing
+    drawn = sums[:-1] + step.smoothing * mean
+    means = np.divide(drawn, weight, where=weight > 0, out=np.tile(mean, (len(keys), 1)))
+    return Folded(Lookup(keys, means.astype(np.float32), tuple(mean.tolist()))), [f"target({step.column})"]
+
+
+def _places(step: Step, fitting: Fitting) -> tuple[tuple[Any, ...], Array]:
+    """The sorted categories of the filled column, and the place of each row among them; -1 for a missing number."""
+    values = fitting.filled["column"]
+    if values.dtype == object:
+        keys = sorted(set(values.tolist()))
+        place = {key: index for index, key in enumerate(keys)}
+        return tuple(keys), np.fromiter(map(place.__getitem__, values), np.int64, len(values))
+    found, inside = np.unique(present(values, step.column) + 0.0, return_inverse=True)
+    places = np.full(len(values), -1)
+    places[np.isfinite(values)] = inside
+    return tuple(found.tolist()), places
+
+
+def _out_of_fold(places: Array, fold: Array, weights: Array, keys: int) -> Array:
+    """Sums [keys + 1, folds + 1] of weights, the last row over all keys: of a fold those of the others, last of all."""
+    seen = places >= 0
+    cell = places[seen] * folds.FOLDS + fold[seen]
+    inside = np.bincount(cell, weights[seen], keys * folds.FOLDS).reshape(keys, folds.FOLDS)
+    inside = np.vstack([inside, np.bincount(fold, weights, folds.FOLDS)])
+    total = inside.sum(axis=1, keepdims=True)
+    return np.hstack([total - inside, total])
 
 
 def cyclic(step: Step, fitting: Fitting) -> _Fit:

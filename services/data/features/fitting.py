@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from services.data.features import fit_categories, fit_scales
-from services.data.features.constants import Array, Fitting, Lookup, Scale, Trend, finite, present
+from services.data.features.constants import Array, Fitting, Folded, Hashed, Lookup, Scale, Trend, finite, present
 from services.data.features.domain import Scaling
 from services.data.features.steps import Imputation, Step, Transform
 
-Work = Scale | Trend | Lookup
+Work = Scale | Trend | Lookup | Folded | Hashed
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class FittedStep:
 def fit(step: Step, values: Array, others: Mapping[str, Array] | None = None) -> FittedStep:
     """Fits a step on the values [rows] of its column: FP64 with NaN, or objects that are str.
 
-    `others` are those of its other columns, by the fields that name them. Raises failed_precondition when a column has
+    `others` are those of its other columns, by the fields that name them, and `label` and `fold` where the step needs
+    them. Raises failed_precondition when a column has
     no value to fit on.
     """
     columns = {"column": values, **(others or {})}
@@ -97,5 +98,8 @@ _FITS: dict[Transform, _Fit] = {
     Transform.DECIMAL: fit_scales.decimal,
     Transform.ONE_HOT: fit_categories.one_hot,
     Transform.COUNT: fit_categories.count,
+    Transform.ORDINAL: fit_categories.ordinal,
+    Transform.TARGET: fit_categories.target,
+    Transform.HASH: fit_categories.hashed,
     Transform.CYCLIC: fit_categories.cyclic,
 }

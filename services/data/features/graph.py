@@ -11,14 +11,36 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
-from services.data.features.constants import Array, Lookup, Scale, Trend
+from services.data.features.constants import Array, Folded, Hashed, Lookup, Scale, Trend
 from services.data.features.fitting import FittedStep, Taken
+from services.kit import folds
 
 # Pinned for features and, since a model is appended to this graph, for models.
 IR_VERSION, OPSET, ML_OPSET = 10, 21, 4
 ML = "ai.onnx.ml"
+# Built into the runtime; the standard has no operator that hashes.
+OWN = "com.microsoft"
 # Measured to be batch-invariant with one thread; Sin, Cos and Log are not.
-ALLOWED = frozenset({"IsNaN", "Where", "Sub", "Mul", "Div", "Cast", "LabelEncoder", "Gather", "Reshape", "Concat"})
+ALLOWED = frozenset(
+    [
+        "Abs",
+        "Add",
+        "Cast",
+        "Concat",
+        "Div",
+        "Equal",
+        "Gather",
+        "IsNaN",
+        "LabelEncoder",
+        "Mod",
+        "Mul",
+        "MurmurHash3",
+        "ReduceSum",
+        "Reshape",
+        "Sub",
+        "Where",
+    ]
+)
 OUTPUT = "features"
 
 
@@ -58,8 +80,13 @@ def compile_graph(steps: Sequence[FittedStep]) -> bytes:
         for name, text in inputs.items()
     ]
     gives = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["rows", width])
+    if any(isinstance(step.work, Folded) for step in steps):
+        takes.append(helper.make_tensor_value_info(folds.INPUT, TensorProto.DOUBLE, ["folds", 1]))
+        graph.constants[folds.INPUT] = numpy_helper.from_array(np.array([[float(folds.FOLDS)]]), folds.INPUT)
     body = helper.make_graph(graph.nodes, "features", takes, [gives], list(graph.constants.values()))
     sets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)]
+    if any(node.domain == OWN for node in graph.nodes):
+        sets.append(helper.make_opsetid(OWN, 1))
     model: ModelProto = helper.make_model(body, opset_imports=sets, ir_version=IR_VERSION, producer_name="aimass")
     checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
@@ -71,6 +98,10 @@ def _step(graph: _Graph, step: FittedStep) -> str:
     match step.work:
         case Lookup():
             return _lookup(graph, step.takes[0].text, step.work, value)
+        case Folded(table):
+            return _folded(graph, _lookup(graph, step.takes[0].text, table, value))
+        case Hashed(buckets):
+            return _hashed(graph, step.takes[0].text, buckets, value)
         case Trend(slope=slope, origin=origin):
             away = graph.add("Sub", others[0], graph.number(origin))
             value = graph.add("Sub", value, graph.add("Mul", away, graph.number(slope)))
@@ -93,8 +124,9 @@ def _scaled(graph: _Graph, value: str, scale: Scale | Trend) -> str:
 
 
 def _lookup(graph: _Graph, text: bool, lookup: Lookup, value: str) -> str:
-    unknown = len(lookup.keys)  # the last row of the table: zeros
-    table = np.vstack([lookup.rows, np.zeros((1, lookup.rows.shape[1]), np.float32)])
+    unknown = len(lookup.keys)  # the last row of the table
+    unseen = np.array(lookup.unseen or np.zeros(lookup.rows.shape[1]), np.float32)
+    table = np.vstack([lookup.rows, unseen[None]])
     if text:
         texts, places = list(lookup.keys), list(range(unknown))
         found = graph.add(
@@ -105,6 +137,30 @@ def _lookup(graph: _Graph, text: bool, lookup: Lookup, value: str) -> str:
         found = graph.add("Cast", found, to=TensorProto.INT64)
     rows = graph.add("Gather", graph.constant(table), found, axis=0)  # [rows, 1, outputs]
     return graph.add("Reshape", rows, graph.constant(np.array([-1, lookup.rows.shape[1]], np.int64)))
+
+
+def _folded(graph: _Graph, rows: str) -> str:
+    """One number of each of the rows [rows, folds + 1]: a sum of one number and zeros is exact in any order."""
+    wanted = graph.add("Equal", folds.INPUT, graph.constant(np.arange(folds.FOLDS + 1.0)[None]))
+    kept = graph.add("Where", wanted, rows, graph.constant(np.zeros((1, 1), np.float32)))
+    return graph.add("ReduceSum", kept, graph.constant(np.array([1], np.int64)))
+
+
+def _hashed(graph: _Graph, text: bool, buckets: int, value: str) -> str:
+    place = bucket(graph, value if text else graph.add("Add", value, graph.number(0.0)), buckets)  # there is one zero
+    if not text:
+        unknown = graph.constant(np.array([[buckets]], np.int64))
+        place = graph.add("Where", graph.add("IsNaN", value), unknown, place)
+    table = np.vstack([np.eye(buckets, dtype=np.float32), np.zeros((1, buckets), np.float32)])
+    rows = graph.add("Gather", graph.constant(table), place, axis=0)
+    return graph.add("Reshape", rows, graph.constant(np.array([-1, buckets], np.int64)))
+
+
+def bucket(graph: _Graph, value: str, buckets: int) -> str:
+    """The bucket of each value, INT64: what its MurmurHash3 as a signed number leaves, without its sign."""
+    hashed = graph.add("MurmurHash3", value, domain=OWN, seed=0, positive=0)
+    size = graph.add("Abs", graph.add("Cast", hashed, to=TensorProto.INT64))
+    return graph.add("Mod", size, graph.constant(np.array([[buckets]], np.int64)))
 
 
 def _places(keys: Array, unknown: int) -> dict[str, Any]:

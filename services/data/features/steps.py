@@ -11,7 +11,10 @@ from services.kit.errors import InvalidValue, Violation
 NUMBERS = (ColumnType.BOOL, ColumnType.INT64, ColumnType.DOUBLE)
 MOST_CATEGORIES = 1000
 LONGEST_PERIOD = 10_000
+MOST_BUCKETS = 1024
 CATEGORIES = 64
+BUCKETS = 64
+SMOOTHING = 10.0
 RESERVED = ("features", "probability")  # names of the outputs of graphs and models
 
 
@@ -38,6 +41,9 @@ class Transform(StrEnum):
     MAX_ABS = "max_abs"
     MIN_MAX_SIGNED = "min_max_signed"
     DECIMAL = "decimal"
+    ORDINAL = "ordinal"
+    TARGET = "target"
+    HASH = "hash"
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Step:
     offset: int = 0
     max_categories: int = CATEGORIES
     order: str = ""
+    smoothing: float = SMOOTHING
+    buckets: int = BUCKETS
 
     @property
     def others(self) -> dict[str, str]:
@@ -65,6 +73,9 @@ _CATEGORIES = (*NUMBERS, ColumnType.STRING)
 TAKES: Mapping[Transform, tuple[ColumnType, ...]] = {
     Transform.ONE_HOT: _CATEGORIES,
     Transform.COUNT: _CATEGORIES,
+    Transform.ORDINAL: _CATEGORIES,
+    Transform.TARGET: _CATEGORIES,
+    Transform.HASH: _CATEGORIES,
 }
 # Fields that name other columns, and the types that these may have.
 OTHERS: Mapping[Transform, Mapping[str, tuple[ColumnType, ...]]] = {
@@ -102,6 +113,10 @@ def _broken(step: Step, at: str) -> Iterator[Violation]:
         yield Violation(f"{at}/max_categories", f"must lie between 1 and {MOST_CATEGORIES}")
     if step.transform is Transform.CYCLIC and not 2 <= step.period <= LONGEST_PERIOD:
         yield Violation(f"{at}/period", f"must lie between 2 and {LONGEST_PERIOD}")
+    if not (math.isfinite(step.smoothing) and step.smoothing >= 0):
+        yield Violation(f"{at}/smoothing", "must be finite and not negative")
+    if not 2 <= step.buckets <= MOST_BUCKETS:
+        yield Violation(f"{at}/buckets", f"must lie between 2 and {MOST_BUCKETS}")
     for field in _NAMING:
         if field in step.others and not getattr(step, field):
             yield Violation(f"{at}/{field}", f"must name a column: {step.transform} needs it")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from aimass.v1 import features_pb2 as pb
 from services.data.features.domain import FeatureSet, FeatureSetVersion, RowRange
-from services.data.features.steps import CATEGORIES, Imputation, Step, Transform
+from services.data.features.steps import BUCKETS, CATEGORIES, SMOOTHING, Imputation, Step, Transform
 from services.data.wire import schema_to_wire
 from services.kit.errors import InvalidValue, Violation
 from services.kit.timestamps import to_wire
@@ -23,8 +23,18 @@ def _step_from_wire(step: pb.FeatureStep, at: str) -> Step:
     if kind is None or not imputation:
         rule = Violation(f"{at}/{'imputation' if kind else 'transform'}", "must be one that is known")
         raise InvalidValue(f"{rule.pointer[1:].replace('/', '.')} {rule.rule}", [rule])
-    most = step.max_categories or CATEGORIES
-    return Step(step.column, kind, filled, step.constant, step.period, step.offset, most, order=step.order)
+    return Step(
+        step.column,
+        kind,
+        filled,
+        step.constant,
+        step.period,
+        step.offset,
+        step.max_categories or CATEGORIES,
+        step.order,
+        step.smoothing if step.HasField("smoothing") else SMOOTHING,
+        step.buckets or BUCKETS,
+    )
 
 
 def step_to_wire(step: Step) -> pb.FeatureStep:
@@ -38,6 +48,8 @@ def step_to_wire(step: Step) -> pb.FeatureStep:
         offset=step.offset,
         max_categories=step.max_categories if step.transform is Transform.ONE_HOT else 0,
         order=step.order,
+        smoothing=step.smoothing if step.transform is Transform.TARGET else None,
+        buckets=step.buckets if step.transform is Transform.HASH else 0,
     )
 
 

@@ -1,14 +1,15 @@
 """The child that fits a feature set: reads the training rows of the needed columns, one column at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from services.data.features.domain import RowRange
-from services.data.features.steps import Step
+from services.data.features.steps import Step, Transform
 from services.data.schema import Column, ColumnType
+from services.kit import folds
 from services.kit.child import Child
 from services.kit.errors import FailedPrecondition
 
@@ -34,6 +35,9 @@ def main(request: Json, child: Child) -> Json:
     for index, step in enumerate(steps):
         child.progress({"progress": index / len(steps), "message": f"fitting {step.transform}({step.column})"})
         others = {field: _values(request["files"], kept, inputs[name]) for field, name in step.others.items()}
+        if step.transform is Transform.TARGET:
+            others["label"] = _all(_numbers, request["files"], kept, request["label"])
+            others["fold"] = _all(_folds, request["files"], kept, request["key"])
         fitted.append(fit(step, _values(request["files"], kept, inputs[step.column]), others))
     Path(request["graph"]).write_bytes(compile_graph(fitted))
     return {
@@ -74,6 +78,13 @@ def _texts(path: str, column: str) -> Any:
     return np.full(found, "", object) if isinstance(found, int) else found.fill_null("").to_numpy(zero_copy_only=False)
 
 
+def _folds(path: str, column: str) -> Any:
+    import numpy as np
+
+    found = _read(path, column)
+    return np.zeros(found, np.int64) if isinstance(found, int) else folds.of(found)
+
+
 def _mask(path: str, train: RowRange | None) -> Any:
     import numpy as np
     import pyarrow.parquet as parquet
@@ -86,7 +97,10 @@ def _mask(path: str, train: RowRange | None) -> Any:
 
 
 def _values(files: Sequence[str], kept: Sequence[Any], column: Column) -> Any:
+    return _all(_texts if column.type is ColumnType.STRING else _numbers, files, kept, column.name)
+
+
+def _all(read: Callable[[str, str], Any], files: Sequence[str], kept: Sequence[Any], column: str) -> Any:
     import numpy as np
 
-    read = _texts if column.type is ColumnType.STRING else _numbers
-    return np.concatenate([read(path, column.name)[mask] for path, mask in zip(files, kept, strict=True)])
+    return np.concatenate([read(path, column)[mask] for path, mask in zip(files, kept, strict=True)])

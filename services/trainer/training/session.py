@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from services.kit import graphs
+from services.kit import folds, graphs
 from services.kit.errors import Failure, Internal, Violation
 from services.trainer.training.table import Array
 
@@ -15,15 +15,20 @@ BATCH = 8192
 
 
 class Session:
-    """A loaded graph with one output, which complains aloud."""
+    """A loaded graph with one output, which complains aloud unless it is told not to."""
 
-    def __init__(self, model: bytes) -> None:
-        self._session = graphs.open_session(model, warn=True)
+    def __init__(self, model: bytes, warn: bool = True) -> None:
+        self._session = graphs.open_session(model, warn=warn)
 
     @property
     def inputs(self) -> dict[str, str]:
         """Datatypes of the inputs by name, as the Open Inference Protocol names them."""
         return {spec.name: spec.datatype for spec in graphs.signature(self._session)[0]}
+
+    @property
+    def knows_folds(self) -> bool:
+        """Whether it gives a row what was learnt from the other folds, when it is told the row's."""
+        return any(node.name == folds.INPUT for node in self._session.get_overridable_initializers())
 
     def run(self, feeds: Mapping[str, Array], size: int = BATCH) -> Array:
         """The output [rows, ...], computed in batches of `size` rows."""
