@@ -1,6 +1,7 @@
 """What one does to have rules found."""
 
 import asyncio
+from dataclasses import replace
 
 from services.data.discovery.domain import Discovery, discovery_from_json
 from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget, unused
@@ -41,7 +42,7 @@ class Discoveries:
             raise InvalidValue(f"records {rule}", [Violation("/records", rule)])
         usage = unused("", "discovery", budget, DEFAULT_SECONDS)
         definition = (await self._sources.get(scope, source)).definition
-        limits = Limits(min(self._limits.seconds, max(seconds - 1, 1)), self._limits.memory_mib, self._limits.files)
+        limits = replace(self._limits, seconds=min(self._limits.seconds, max(seconds - 1, 1)))
         async with self._free, self._sources.place(scope, definition) as place:
             request = {"source": to_json(definition), "place": place.to_json(), "records": records or _RECORDS}
             return discovery_from_json(await self._metering.run_once(scope, usage, reservation, _WORK, request, limits))

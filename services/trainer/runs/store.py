@@ -97,10 +97,10 @@ class Store:
         """By step. Raises not_found for a run that is not there."""
         await self.get(scope, name)
         here = within(metric_point, scope) & (metric_point.c.run == name) & (metric_point.c.metric == metric)
-        query, columns = select(metric_point).where(here), [metric_point.c[part] for part in Point.__dataclass_fields__]
+        query = select(metric_point).where(here)
 
         def point(row: Row[Any]) -> Point:
-            return Point(*(row._mapping[column] for column in columns))
+            return Point(row.metric, row.step, row.value, row.time)
 
         return await listed(self._db, query, metric_point.c.step, point, page_size, page_token)
 
