@@ -189,7 +189,13 @@ class AsyncDataSets:
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[datasets_pb2.DataSet]: ...
     async def get_data_set_version(
-        self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...
+        self,
+        *,
+        data_set: str,
+        version: int | None = ...,
+        tag: str | None = ...,
+        as_of: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        timeout: Seconds = ...,
     ) -> datasets_pb2.DataSetVersion:
         """Returns a version with schema, quality report and parents; the newest for version 0."""
 
@@ -209,6 +215,8 @@ class AsyncDataSets:
         columns: Sequence[str] | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
+        tag: str | None = ...,
+        as_of: datetime | timestamp_pb2.Timestamp | str | None = ...,
         timeout: Seconds = ...,
     ) -> datasets_pb2.ReadRowsResponse:
         """Reads rows of a version in their stored order, a page at a time."""
@@ -220,6 +228,8 @@ class AsyncDataSets:
         version: int | None = ...,
         columns: Sequence[str] | None = ...,
         page_size: int | None = ...,
+        tag: str | None = ...,
+        as_of: datetime | timestamp_pb2.Timestamp | str | None = ...,
         timeout: Seconds = ...,
     ) -> AsyncIterator[struct_pb2.Struct]: ...
     async def list_quarantine(
@@ -246,6 +256,59 @@ class AsyncDataSets:
         timeout: Seconds = ...,
     ) -> datasets_pb2.QueryDataSetsResponse:
         """Runs a SELECT over the given versions."""
+
+    async def diff_data_set(
+        self,
+        *,
+        data_set: str,
+        key: Sequence[str],
+        base_version: int | None = ...,
+        version: int | None = ...,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> datasets_pb2.DataSetDiff:
+        """Compares the rows of two versions by a key: counts, a page of rows that differ, and what has changed in the
+        schema."""
+
+    def iterate_data_set(
+        self,
+        *,
+        data_set: str,
+        key: Sequence[str],
+        base_version: int | None = ...,
+        version: int | None = ...,
+        page_size: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncIterator[datasets_pb2.RowDiff]: ...
+    async def roll_back_data_set(
+        self, *, data_set: str, etag: str, version: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
+    ) -> datasets_pb2.DataSetVersion:
+        """Adds a version with the rows, columns and digest of an older one: the newest version is then as that one
+        was."""
+
+    async def set_data_set_tag(
+        self, *, data_set: str, tag: str, version: int | None = ..., timeout: Seconds = ...
+    ) -> datasets_pb2.DataSetTag:
+        """Names a version by a tag, or moves the tag to it."""
+
+    async def get_data_set_tag(self, *, data_set: str, tag: str, timeout: Seconds = ...) -> datasets_pb2.DataSetTag:
+        """Returns a tag."""
+
+    async def list_data_set_tags(
+        self, *, data_set: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> datasets_pb2.ListDataSetTagsResponse:
+        """Lists the tags of a data set by name, a page at a time."""
+
+    def iterate_data_set_tags(
+        self, *, data_set: str, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[datasets_pb2.DataSetTag]: ...
+    async def delete_data_set_tag(
+        self, *, data_set: str, tag: str, etag: str, timeout: Seconds = ...
+    ) -> datasets_pb2.DataSetTag:
+        """Deletes a tag; its version stays."""
 
     async def get_lineage(
         self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...

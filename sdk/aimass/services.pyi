@@ -195,7 +195,13 @@ class DataSets:
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[datasets_pb2.DataSet]: ...
     def get_data_set_version(
-        self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...
+        self,
+        *,
+        data_set: str,
+        version: int | None = ...,
+        tag: str | None = ...,
+        as_of: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        timeout: Seconds = ...,
     ) -> datasets_pb2.DataSetVersion:
         """Returns a version with schema, quality report and parents; the newest for version 0."""
 
@@ -215,6 +221,8 @@ class DataSets:
         columns: Sequence[str] | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
+        tag: str | None = ...,
+        as_of: datetime | timestamp_pb2.Timestamp | str | None = ...,
         timeout: Seconds = ...,
     ) -> datasets_pb2.ReadRowsResponse:
         """Reads rows of a version in their stored order, a page at a time."""
@@ -226,6 +234,8 @@ class DataSets:
         version: int | None = ...,
         columns: Sequence[str] | None = ...,
         page_size: int | None = ...,
+        tag: str | None = ...,
+        as_of: datetime | timestamp_pb2.Timestamp | str | None = ...,
         timeout: Seconds = ...,
     ) -> Iterator[struct_pb2.Struct]: ...
     def list_quarantine(
@@ -252,6 +262,61 @@ class DataSets:
         timeout: Seconds = ...,
     ) -> datasets_pb2.QueryDataSetsResponse:
         """Runs a SELECT over the given versions. sql_not_allowed: it does more than read the given tables."""
+
+    def diff_data_set(
+        self,
+        *,
+        data_set: str,
+        key: Sequence[str],
+        base_version: int | None = ...,
+        version: int | None = ...,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> datasets_pb2.DataSetDiff:
+        """Compares the rows of two versions by a key: counts, a page of rows that differ, and what has changed in the
+        schema. The key must be unique and never NULL in both versions: else failed_precondition. Columns that only
+        one version has, or that have changed their type, are told as changes of the schema; their values are not
+        compared."""
+
+    def iterate_data_set(
+        self,
+        *,
+        data_set: str,
+        key: Sequence[str],
+        base_version: int | None = ...,
+        version: int | None = ...,
+        page_size: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> Iterator[datasets_pb2.RowDiff]: ...
+    def roll_back_data_set(
+        self, *, data_set: str, etag: str, version: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
+    ) -> datasets_pb2.DataSetVersion:
+        """Adds a version with the rows, columns and digest of an older one: the newest version is then as that one
+        was. No version is removed, no file is written. Needs the etag of the data set."""
+
+    def set_data_set_tag(
+        self, *, data_set: str, tag: str, version: int | None = ..., timeout: Seconds = ...
+    ) -> datasets_pb2.DataSetTag:
+        """Names a version by a tag, or moves the tag to it. Moving one needs its etag, making one does not."""
+
+    def get_data_set_tag(self, *, data_set: str, tag: str, timeout: Seconds = ...) -> datasets_pb2.DataSetTag:
+        """Returns a tag."""
+
+    def list_data_set_tags(
+        self, *, data_set: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> datasets_pb2.ListDataSetTagsResponse:
+        """Lists the tags of a data set by name, a page at a time."""
+
+    def iterate_data_set_tags(
+        self, *, data_set: str, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> Iterator[datasets_pb2.DataSetTag]: ...
+    def delete_data_set_tag(
+        self, *, data_set: str, tag: str, etag: str, timeout: Seconds = ...
+    ) -> datasets_pb2.DataSetTag:
+        """Deletes a tag; its version stays."""
 
     def get_lineage(self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...) -> datasets_pb2.Lineage:
         """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""

@@ -1,14 +1,18 @@
 """How the data service is put together."""
 
+import asyncio
 from functools import partial
 
 from services.data.config import Config
 from services.data.database import open_database, schema
 from services.data.datasets.api import DataSetsApi
+from services.data.datasets.comparing import Comparisons
 from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
+from services.data.datasets.store.tags import TagStore
 from services.data.datasets.tables import open_tables
+from services.data.datasets.versions import Versions
 from services.data.discovery.service import Discoveries
 from services.data.extractions.api import ExtractionsApi
 from services.data.extractions.events import extraction_ended
@@ -53,7 +57,10 @@ def build(config: Config, runtime: Runtime) -> App:
     tables = open_tables(runtime.storage, runtime.home / "tables")
     data_sets = DataSets(DataSetStore(database), tables, runtime.now, runtime.space)
     metering, limits = Metering(database), Limits(config.query_seconds, config.query_memory_mib)
-    queries = Queries(data_sets, metering, limits, config.queries_at_once)
+    free = asyncio.Semaphore(config.queries_at_once)
+    queries = Queries(data_sets, metering, limits, free)
+    comparisons = Comparisons(data_sets, metering, limits, free)
+    versions = Versions(TagStore(database), data_sets, runtime.now)
     rules = Rules(RuleStore(database, rule_changed), sources, runtime.now)
     limits = Limits(config.discovery_seconds, config.discovery_memory_mib)
     discoveries = Discoveries(sources, metering, limits, config.discoveries_at_once)
@@ -81,7 +88,7 @@ def build(config: Config, runtime: Runtime) -> App:
             "aimass.v1.Sources": SourcesApi(sources, uploads),
             "aimass.v1.Rules": RulesApi(rules, discoveries),
             "aimass.v1.Extractions": ExtractionsApi(extractions),
-            "aimass.v1.DataSets": DataSetsApi(data_sets, queries),
+            "aimass.v1.DataSets": DataSetsApi(data_sets, queries, versions, comparisons),
             "aimass.v1.Pipelines": PipelinesApi(pipelines),
         },
         database=database,

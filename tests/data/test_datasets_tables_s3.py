@@ -10,15 +10,22 @@ import deltalake
 import pyarrow as pa
 import pytest
 
-from services.data.database import open_database
+from services.data.database import open_database, schema
 from services.data.datasets import parquet, tables_s3
+from services.data.datasets.comparing import Comparisons
+from services.data.datasets.differences import Kind
 from services.data.datasets.domain import DataSetVersion, NewVersion
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store
+from services.data.datasets.store.tags import TagStore
 from services.data.datasets.tables import open_tables
+from services.data.datasets.versions import Versions
+from services.data.metering.service import Metering
 from services.data.schema import Column, ColumnType
 from services.kit.auth import Scope
+from services.kit.db import Database
 from services.kit.errors import Code, Failure
+from services.kit.process import Limits
 from services.kit.space import Space
 from tests.support.servers import PASSWORD, USER, Program, address, database
 from tests.support.storages import objects, own_server, settings, storage
@@ -37,10 +44,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 class Instance:
     """A data service on a machine of its own, with the database of the others."""
 
-    def __init__(self, home: Path, env: dict[str, str], store: Store) -> None:
+    def __init__(self, home: Path, env: dict[str, str], shared: Database) -> None:
         self.env, self.stored = env, storage(home, env)
         self.tables = open_tables(self.stored, home / "tables")
-        self.data_sets = DataSets(store, self.tables, now, Space(home, 100))
+        self.data_sets = DataSets(Store(shared), self.tables, now, Space(home, 100))
+        self.versions = Versions(TagStore(shared), self.data_sets, now)
+        self.comparisons = Comparisons(self.data_sets, Metering(shared), Limits(30, 2048), asyncio.Semaphore(1))
 
     async def add(self, run: str, *numbers: int, append: bool = True) -> DataSetVersion:
         """A version as a run adds it."""
@@ -77,7 +86,8 @@ class Instance:
 async def pair(tmp_path: Path, server: Program) -> AsyncIterator[tuple[Instance, Instance]]:
     env, shared = settings("far", server.address), open_database("", tmp_path)
     await shared.start()
-    made = Instance(tmp_path / "one", env, Store(shared)), Instance(tmp_path / "two", env, Store(shared))
+    schema.operations.bind(shared, now)
+    made = Instance(tmp_path / "one", env, shared), Instance(tmp_path / "two", env, shared)
     yield made
     for one in made:
         await one.close()
@@ -89,6 +99,24 @@ async def test_other_readers_see_a_delta_table_with_every_version(pair: tuple[In
 
     assert [pair[0].seen(version) for version in versions] == [[1], [1, 2], [3]]
     assert [await pair[1].numbers(version.version) for version in versions] == [[1], [1, 2], [3]]
+
+
+async def test_an_instance_goes_back_to_a_version_of_another_and_compares(pair: tuple[Instance, Instance]) -> None:
+    one, other = pair
+    first = await one.add("r1", 1, 2)
+    await one.add("r2", 2, 3, append=False)
+    etag = str((await other.data_sets.get(SCOPE, "flights")).generation)
+    back = await other.versions.roll_back(SCOPE, "flights", 1, etag, None)
+    diff = await other.comparisons.diff(SCOPE, "flights", (2, 3), ["n"], (10, ""), 30)
+    appended = await one.add("r3", 9)
+
+    assert (back.version, back.digest, other.seen(back)) == (3, first.digest, [1, 2])
+    assert [(row.kind, row.before, row.after) for row in diff.rows] == [
+        (Kind.ADDED, None, {"n": 1}),
+        (Kind.REMOVED, {"n": 3}, None),
+    ]
+    assert (await one.numbers(4), one.seen(appended), diff.unchanged) == ([1, 2, 9], [1, 2, 9], 1)
+    assert await one.numbers(2) == [2, 3]
 
 
 async def test_commits_of_two_instances_to_one_table_all_count(pair: tuple[Instance, Instance]) -> None:
@@ -106,7 +134,7 @@ async def test_commits_of_two_instances_with_pools_of_their_own_all_count(tmp_pa
     databases = [open_database(where, tmp_path) for _ in range(2)]
     for one in databases:
         await one.start()
-    pair = [Instance(tmp_path / f"{number}", env, Store(one)) for number, one in enumerate(databases)]
+    pair = [Instance(tmp_path / f"{number}", env, one) for number, one in enumerate(databases)]
     made = await asyncio.gather(*(pair[number % 2].add(f"r{number}", number) for number in range(8)))
 
     assert sorted(version.version for version in made) == list(range(1, 9))

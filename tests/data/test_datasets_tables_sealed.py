@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from services.data.database import open_database
-from services.data.datasets.store import Store
 from services.kit.auth import Scope
 from services.kit.errors import Code
 from services.kit.sealed import number_of
@@ -28,7 +27,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
 
     def one(has_key: bool = True) -> Instance:
         own = {name: value for name, value in env.items() if has_key or name != "AIMASS_SECRETS_KEY"}
-        opened.append(Instance(tmp_path / f"home-{len(opened)}", own, Store(shared)))
+        opened.append(Instance(tmp_path / f"home-{len(opened)}", own, shared))
         return opened[-1]
 
     yield one

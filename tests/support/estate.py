@@ -77,6 +77,8 @@ def _tables(client: Client, ids: dict[str, Any]) -> None:
     client.rules.activate_rule(rule=MARK, version=1)
     done = client.extractions.run_extraction(rule=MARK)
     ids |= {"extraction": done.result(timeout=60).extraction, "operation": done.operation.operation}
+    client.data_sets.set_data_set_tag(data_set=MARK, tag=MARK)
+    ids["tag"] = MARK
     client.pipelines.create_pipeline(pipeline=MARK, steps=_PIPELINE)
 
 

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +21,26 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _DiffKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DiffKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DiffKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DIFF_KIND_UNSPECIFIED: _DiffKind.ValueType  # 0
+    DIFF_KIND_ADDED: _DiffKind.ValueType  # 1
+    DIFF_KIND_REMOVED: _DiffKind.ValueType  # 2
+    DIFF_KIND_CHANGED: _DiffKind.ValueType  # 3
+
+class DiffKind(_DiffKind, metaclass=_DiffKindEnumTypeWrapper):
+    """What happened to a row or a column from one version to another."""
+
+DIFF_KIND_UNSPECIFIED: DiffKind.ValueType  # 0
+DIFF_KIND_ADDED: DiffKind.ValueType  # 1
+DIFF_KIND_REMOVED: DiffKind.ValueType  # 2
+DIFF_KIND_CHANGED: DiffKind.ValueType  # 3
+Global___DiffKind: _TypeAlias = DiffKind  # noqa: Y015
 
 @_typing.final
 class DataSet(_message.Message):
@@ -375,17 +396,29 @@ class GetDataSetVersionRequest(_message.Message):
 
     DATA_SET_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     data_set: _builtins.str
     version: _builtins.int
+    tag: _builtins.str
+    """Instead of the version: the one that has this tag."""
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Instead of the version: the one that was the newest at this time. unknown_version: there was none."""
+
     def __init__(
         self,
         *,
         data_set: _builtins.str = ...,
         version: _builtins.int = ...,
+        tag: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_set", b"data_set", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "as_of", b"as_of", "data_set", b"data_set", "tag", b"tag", "version", b"version"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -450,13 +483,21 @@ class ReadRowsRequest(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     data_set: _builtins.str
     version: _builtins.int
     page_size: _builtins.int
     page_token: _builtins.str
+    tag: _builtins.str
+    """Instead of the version: the one that has this tag. The following pages are of the same version, also when the tag is moved."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Columns to read; all if unset."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Instead of the version: the one that was the newest at this time. unknown_version: there was none."""
 
     def __init__(
         self,
@@ -466,10 +507,14 @@ class ReadRowsRequest(_message.Message):
         columns: _abc.Iterable[_builtins.str] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "as_of",
+        b"as_of",
         "columns",
         b"columns",
         "data_set",
@@ -478,6 +523,8 @@ class ReadRowsRequest(_message.Message):
         b"page_size",
         "page_token",
         b"page_token",
+        "tag",
+        b"tag",
         "version",
         b"version",
     ]  # noqa: Y015
@@ -601,21 +648,33 @@ class QueryTable(_message.Message):
     ALIAS_FIELD_NUMBER: _builtins.int
     DATA_SET_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """The table's name in the query; the data set's if unset."""
     data_set: _builtins.str
     version: _builtins.int
     """The newest if unset."""
+    tag: _builtins.str
+    """Instead of the version: the one that has this tag."""
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Instead of the version: the one that was the newest at this time. unknown_version: there was none."""
+
     def __init__(
         self,
         *,
         alias: _builtins.str = ...,
         data_set: _builtins.str = ...,
         version: _builtins.int = ...,
+        tag: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "data_set", b"data_set", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "alias", b"alias", "as_of", b"as_of", "data_set", b"data_set", "tag", b"tag", "version", b"version"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -742,3 +801,430 @@ class UndeleteDataSetRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UndeleteDataSetRequest: _TypeAlias = UndeleteDataSetRequest  # noqa: Y015
+
+@_typing.final
+class DiffDataSetRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    BASE_VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    base_version: _builtins.int
+    """The version before `version` if unset."""
+    version: _builtins.int
+    """The newest if unset."""
+    page_size: _builtins.int
+    page_token: _builtins.str
+    cpu_seconds: _builtins.int
+    """Processor time in seconds that it may use; 120 if unset. It is reserved from the caller's quotas."""
+    @_builtins.property
+    def key(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Columns that together identify a row, of any type but COLUMN_TYPE_DOUBLE."""
+
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        base_version: _builtins.int = ...,
+        version: _builtins.int = ...,
+        key: _abc.Iterable[_builtins.str] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        cpu_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "base_version",
+        b"base_version",
+        "cpu_seconds",
+        b"cpu_seconds",
+        "data_set",
+        b"data_set",
+        "key",
+        b"key",
+        "page_size",
+        b"page_size",
+        "page_token",
+        b"page_token",
+        "version",
+        b"version",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffDataSetRequest: _TypeAlias = DiffDataSetRequest  # noqa: Y015
+
+@_typing.final
+class ColumnDiff(_message.Message):
+    """How a column differs between two versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMN_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    column: _builtins.str
+    kind: Global___DiffKind.ValueType
+    @_builtins.property
+    def before(self) -> _schema_pb2.Column:
+        """Unset where the version has no such column."""
+
+    @_builtins.property
+    def after(self) -> _schema_pb2.Column: ...
+    def __init__(
+        self,
+        *,
+        column: _builtins.str = ...,
+        kind: Global___DiffKind.ValueType = ...,
+        before: _schema_pb2.Column | None = ...,
+        after: _schema_pb2.Column | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "after", b"after", "before", b"before", "column", b"column", "kind", b"kind"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ColumnDiff: _TypeAlias = ColumnDiff  # noqa: Y015
+
+@_typing.final
+class RowDiff(_message.Message):
+    """A row that is not the same in both versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    kind: Global___DiffKind.ValueType
+    @_builtins.property
+    def before(self) -> _struct_pb2.Struct:
+        """The row in each version, as ReadRows has it; unset where it is not there."""
+
+    @_builtins.property
+    def after(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a changed row: the columns whose values differ."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___DiffKind.ValueType = ...,
+        before: _struct_pb2.Struct | None = ...,
+        after: _struct_pb2.Struct | None = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "after", b"after", "before", b"before", "columns", b"columns", "kind", b"kind"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowDiff: _TypeAlias = RowDiff  # noqa: Y015
+
+@_typing.final
+class DataSetDiff(_message.Message):
+    """How two versions of a data set differ."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ChangedColumnsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    BASE_VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ROWS_ADDED_FIELD_NUMBER: _builtins.int
+    ROWS_REMOVED_FIELD_NUMBER: _builtins.int
+    ROWS_CHANGED_FIELD_NUMBER: _builtins.int
+    ROWS_UNCHANGED_FIELD_NUMBER: _builtins.int
+    CHANGED_COLUMNS_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    base_version: _builtins.int
+    version: _builtins.int
+    next_page_token: _builtins.str
+    rows_added: _builtins.int
+    rows_removed: _builtins.int
+    rows_changed: _builtins.int
+    """Rows whose key is in both versions, with another value in a column that both have."""
+    rows_unchanged: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowDiff]:
+        """By the key."""
+
+    @_builtins.property
+    def changed_columns(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """In how many changed rows each column differs."""
+
+    @_builtins.property
+    def schema(self) -> _containers.RepeatedCompositeFieldContainer[Global___ColumnDiff]:
+        """Columns in the order of the newer version, then those that it has no longer."""
+
+    def __init__(
+        self,
+        *,
+        base_version: _builtins.int = ...,
+        version: _builtins.int = ...,
+        rows: _abc.Iterable[Global___RowDiff] | None = ...,
+        next_page_token: _builtins.str = ...,
+        rows_added: _builtins.int = ...,
+        rows_removed: _builtins.int = ...,
+        rows_changed: _builtins.int = ...,
+        rows_unchanged: _builtins.int = ...,
+        changed_columns: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        schema: _abc.Iterable[Global___ColumnDiff] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "base_version",
+        b"base_version",
+        "changed_columns",
+        b"changed_columns",
+        "next_page_token",
+        b"next_page_token",
+        "rows",
+        b"rows",
+        "rows_added",
+        b"rows_added",
+        "rows_changed",
+        b"rows_changed",
+        "rows_removed",
+        b"rows_removed",
+        "rows_unchanged",
+        b"rows_unchanged",
+        "schema",
+        b"schema",
+        "version",
+        b"version",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DataSetDiff: _TypeAlias = DataSetDiff  # noqa: Y015
+
+@_typing.final
+class RollBackDataSetRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    version: _builtins.int
+    """An older version."""
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_set", b"data_set", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollBackDataSetRequest: _TypeAlias = RollBackDataSetRequest  # noqa: Y015
+
+@_typing.final
+class DataSetTag(_message.Message):
+    """A name for a version of a data set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    tag: _builtins.str
+    version: _builtins.int
+    etag: _builtins.str
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        version: _builtins.int = ...,
+        etag: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "create_time",
+        b"create_time",
+        "data_set",
+        b"data_set",
+        "etag",
+        b"etag",
+        "tag",
+        b"tag",
+        "update_time",
+        b"update_time",
+        "version",
+        b"version",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DataSetTag: _TypeAlias = DataSetTag  # noqa: Y015
+
+@_typing.final
+class SetDataSetTagRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    tag: _builtins.str
+    """[a-z0-9][a-z0-9._-]{0,62}"""
+    version: _builtins.int
+    """The newest if unset."""
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_set", b"data_set", "tag", b"tag", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDataSetTagRequest: _TypeAlias = SetDataSetTagRequest  # noqa: Y015
+
+@_typing.final
+class GetDataSetTagRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    tag: _builtins.str
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        tag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_set", b"data_set", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDataSetTagRequest: _TypeAlias = GetDataSetTagRequest  # noqa: Y015
+
+@_typing.final
+class ListDataSetTagsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "data_set", b"data_set", "page_size", b"page_size", "page_token", b"page_token"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDataSetTagsRequest: _TypeAlias = ListDataSetTagsRequest  # noqa: Y015
+
+@_typing.final
+class ListDataSetTagsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataSetTag]: ...
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[Global___DataSetTag] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDataSetTagsResponse: _TypeAlias = ListDataSetTagsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteDataSetTagRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    tag: _builtins.str
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        tag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_set", b"data_set", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteDataSetTagRequest: _TypeAlias = DeleteDataSetTagRequest  # noqa: Y015

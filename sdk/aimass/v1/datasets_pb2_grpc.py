@@ -70,6 +70,36 @@ class DataSetsStub:
                 request_serializer=aimass_dot_v1_dot_datasets__pb2.QueryDataSetsRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_datasets__pb2.QueryDataSetsResponse.FromString,
                 _registered_method=True)
+        self.DiffDataSet = channel.unary_unary(
+                '/aimass.v1.DataSets/DiffDataSet',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.DiffDataSetRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.DataSetDiff.FromString,
+                _registered_method=True)
+        self.RollBackDataSet = channel.unary_unary(
+                '/aimass.v1.DataSets/RollBackDataSet',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.RollBackDataSetRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.DataSetVersion.FromString,
+                _registered_method=True)
+        self.SetDataSetTag = channel.unary_unary(
+                '/aimass.v1.DataSets/SetDataSetTag',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.SetDataSetTagRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.DataSetTag.FromString,
+                _registered_method=True)
+        self.GetDataSetTag = channel.unary_unary(
+                '/aimass.v1.DataSets/GetDataSetTag',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.GetDataSetTagRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.DataSetTag.FromString,
+                _registered_method=True)
+        self.ListDataSetTags = channel.unary_unary(
+                '/aimass.v1.DataSets/ListDataSetTags',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.ListDataSetTagsRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.ListDataSetTagsResponse.FromString,
+                _registered_method=True)
+        self.DeleteDataSetTag = channel.unary_unary(
+                '/aimass.v1.DataSets/DeleteDataSetTag',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.DeleteDataSetTagRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.DataSetTag.FromString,
+                _registered_method=True)
         self.GetLineage = channel.unary_unary(
                 '/aimass.v1.DataSets/GetLineage',
                 request_serializer=aimass_dot_v1_dot_datasets__pb2.GetLineageRequest.SerializeToString,
@@ -145,6 +175,51 @@ class DataSetsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DiffDataSet(self, request, context):
+        """Compares the rows of two versions by a key: counts, a page of rows that differ, and what has changed in the schema. The key
+        must be unique and never NULL in both versions: else failed_precondition. Columns that only one version has, or that have
+        changed their type, are told as changes of the schema; their values are not compared.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBackDataSet(self, request, context):
+        """Adds a version with the rows, columns and digest of an older one: the newest version is then as that one was. No version is
+        removed, no file is written. Needs the etag of the data set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetDataSetTag(self, request, context):
+        """Names a version by a tag, or moves the tag to it. Moving one needs its etag, making one does not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDataSetTag(self, request, context):
+        """Returns a tag.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDataSetTags(self, request, context):
+        """Lists the tags of a data set by name, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDataSetTag(self, request, context):
+        """Deletes a tag; its version stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetLineage(self, request, context):
         """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets.
         """
@@ -210,6 +285,36 @@ def add_DataSetsServicer_to_server(servicer, server):
                     servicer.QueryDataSets,
                     request_deserializer=aimass_dot_v1_dot_datasets__pb2.QueryDataSetsRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_datasets__pb2.QueryDataSetsResponse.SerializeToString,
+            ),
+            'DiffDataSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffDataSet,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.DiffDataSetRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.DataSetDiff.SerializeToString,
+            ),
+            'RollBackDataSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBackDataSet,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.RollBackDataSetRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.DataSetVersion.SerializeToString,
+            ),
+            'SetDataSetTag': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDataSetTag,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.SetDataSetTagRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.DataSetTag.SerializeToString,
+            ),
+            'GetDataSetTag': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDataSetTag,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.GetDataSetTagRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.DataSetTag.SerializeToString,
+            ),
+            'ListDataSetTags': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDataSetTags,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.ListDataSetTagsRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.ListDataSetTagsResponse.SerializeToString,
+            ),
+            'DeleteDataSetTag': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDataSetTag,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.DeleteDataSetTagRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.DataSetTag.SerializeToString,
             ),
             'GetLineage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLineage,
@@ -422,6 +527,168 @@ class DataSets:
             '/aimass.v1.DataSets/QueryDataSets',
             aimass_dot_v1_dot_datasets__pb2.QueryDataSetsRequest.SerializeToString,
             aimass_dot_v1_dot_datasets__pb2.QueryDataSetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffDataSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/DiffDataSet',
+            aimass_dot_v1_dot_datasets__pb2.DiffDataSetRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.DataSetDiff.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBackDataSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/RollBackDataSet',
+            aimass_dot_v1_dot_datasets__pb2.RollBackDataSetRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.DataSetVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDataSetTag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/SetDataSetTag',
+            aimass_dot_v1_dot_datasets__pb2.SetDataSetTagRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.DataSetTag.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDataSetTag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/GetDataSetTag',
+            aimass_dot_v1_dot_datasets__pb2.GetDataSetTagRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.DataSetTag.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDataSetTags(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/ListDataSetTags',
+            aimass_dot_v1_dot_datasets__pb2.ListDataSetTagsRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.ListDataSetTagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDataSetTag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/DeleteDataSetTag',
+            aimass_dot_v1_dot_datasets__pb2.DeleteDataSetTagRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.DataSetTag.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,25 @@ class DataSetsStub:
         _datasets_pb2.QueryDataSetsRequest, _datasets_pb2.QueryDataSetsResponse
     ]
     """Runs a SELECT over the given versions. sql_not_allowed: it does more than read the given tables."""
+    DiffDataSet: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.DiffDataSetRequest, _datasets_pb2.DataSetDiff]
+    """Compares the rows of two versions by a key: counts, a page of rows that differ, and what has changed in the schema. The key
+    must be unique and never NULL in both versions: else failed_precondition. Columns that only one version has, or that have
+    changed their type, are told as changes of the schema; their values are not compared.
+    """
+    RollBackDataSet: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.RollBackDataSetRequest, _datasets_pb2.DataSetVersion]
+    """Adds a version with the rows, columns and digest of an older one: the newest version is then as that one was. No version is
+    removed, no file is written. Needs the etag of the data set.
+    """
+    SetDataSetTag: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.SetDataSetTagRequest, _datasets_pb2.DataSetTag]
+    """Names a version by a tag, or moves the tag to it. Moving one needs its etag, making one does not."""
+    GetDataSetTag: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.GetDataSetTagRequest, _datasets_pb2.DataSetTag]
+    """Returns a tag."""
+    ListDataSetTags: _grpc.UnaryUnaryMultiCallable[
+        _datasets_pb2.ListDataSetTagsRequest, _datasets_pb2.ListDataSetTagsResponse
+    ]
+    """Lists the tags of a data set by name, a page at a time."""
+    DeleteDataSetTag: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDataSetTagRequest, _datasets_pb2.DataSetTag]
+    """Deletes a tag; its version stays."""
     GetLineage: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.GetLineageRequest, _datasets_pb2.Lineage]
     """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
     DeleteDataSet: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDataSetRequest, _datasets_pb2.DataSet]
@@ -90,6 +109,25 @@ class DataSetsAsyncStub(DataSetsStub):
     """Lists the rows that were quarantined when the version was written, each with the check that it failed."""
     QueryDataSets: _aio.UnaryUnaryMultiCallable[_datasets_pb2.QueryDataSetsRequest, _datasets_pb2.QueryDataSetsResponse]  # type: ignore[assignment]
     """Runs a SELECT over the given versions. sql_not_allowed: it does more than read the given tables."""
+    DiffDataSet: _aio.UnaryUnaryMultiCallable[_datasets_pb2.DiffDataSetRequest, _datasets_pb2.DataSetDiff]  # type: ignore[assignment]
+    """Compares the rows of two versions by a key: counts, a page of rows that differ, and what has changed in the schema. The key
+    must be unique and never NULL in both versions: else failed_precondition. Columns that only one version has, or that have
+    changed their type, are told as changes of the schema; their values are not compared.
+    """
+    RollBackDataSet: _aio.UnaryUnaryMultiCallable[_datasets_pb2.RollBackDataSetRequest, _datasets_pb2.DataSetVersion]  # type: ignore[assignment]
+    """Adds a version with the rows, columns and digest of an older one: the newest version is then as that one was. No version is
+    removed, no file is written. Needs the etag of the data set.
+    """
+    SetDataSetTag: _aio.UnaryUnaryMultiCallable[_datasets_pb2.SetDataSetTagRequest, _datasets_pb2.DataSetTag]  # type: ignore[assignment]
+    """Names a version by a tag, or moves the tag to it. Moving one needs its etag, making one does not."""
+    GetDataSetTag: _aio.UnaryUnaryMultiCallable[_datasets_pb2.GetDataSetTagRequest, _datasets_pb2.DataSetTag]  # type: ignore[assignment]
+    """Returns a tag."""
+    ListDataSetTags: _aio.UnaryUnaryMultiCallable[
+        _datasets_pb2.ListDataSetTagsRequest, _datasets_pb2.ListDataSetTagsResponse
+    ]  # type: ignore[assignment]
+    """Lists the tags of a data set by name, a page at a time."""
+    DeleteDataSetTag: _aio.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDataSetTagRequest, _datasets_pb2.DataSetTag]  # type: ignore[assignment]
+    """Deletes a tag; its version stays."""
     GetLineage: _aio.UnaryUnaryMultiCallable[_datasets_pb2.GetLineageRequest, _datasets_pb2.Lineage]  # type: ignore[assignment]
     """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
     DeleteDataSet: _aio.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDataSetRequest, _datasets_pb2.DataSet]  # type: ignore[assignment]
@@ -161,6 +199,59 @@ class DataSetsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_datasets_pb2.QueryDataSetsResponse, _abc.Awaitable[_datasets_pb2.QueryDataSetsResponse]]:
         """Runs a SELECT over the given versions. sql_not_allowed: it does more than read the given tables."""
+
+    @_abc_1.abstractmethod
+    def DiffDataSet(
+        self,
+        request: _datasets_pb2.DiffDataSetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datasets_pb2.DataSetDiff, _abc.Awaitable[_datasets_pb2.DataSetDiff]]:
+        """Compares the rows of two versions by a key: counts, a page of rows that differ, and what has changed in the schema. The key
+        must be unique and never NULL in both versions: else failed_precondition. Columns that only one version has, or that have
+        changed their type, are told as changes of the schema; their values are not compared.
+        """
+
+    @_abc_1.abstractmethod
+    def RollBackDataSet(
+        self,
+        request: _datasets_pb2.RollBackDataSetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datasets_pb2.DataSetVersion, _abc.Awaitable[_datasets_pb2.DataSetVersion]]:
+        """Adds a version with the rows, columns and digest of an older one: the newest version is then as that one was. No version is
+        removed, no file is written. Needs the etag of the data set.
+        """
+
+    @_abc_1.abstractmethod
+    def SetDataSetTag(
+        self,
+        request: _datasets_pb2.SetDataSetTagRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datasets_pb2.DataSetTag, _abc.Awaitable[_datasets_pb2.DataSetTag]]:
+        """Names a version by a tag, or moves the tag to it. Moving one needs its etag, making one does not."""
+
+    @_abc_1.abstractmethod
+    def GetDataSetTag(
+        self,
+        request: _datasets_pb2.GetDataSetTagRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datasets_pb2.DataSetTag, _abc.Awaitable[_datasets_pb2.DataSetTag]]:
+        """Returns a tag."""
+
+    @_abc_1.abstractmethod
+    def ListDataSetTags(
+        self,
+        request: _datasets_pb2.ListDataSetTagsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datasets_pb2.ListDataSetTagsResponse, _abc.Awaitable[_datasets_pb2.ListDataSetTagsResponse]]:
+        """Lists the tags of a data set by name, a page at a time."""
+
+    @_abc_1.abstractmethod
+    def DeleteDataSetTag(
+        self,
+        request: _datasets_pb2.DeleteDataSetTagRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datasets_pb2.DataSetTag, _abc.Awaitable[_datasets_pb2.DataSetTag]]:
+        """Deletes a tag; its version stays."""
 
     @_abc_1.abstractmethod
     def GetLineage(

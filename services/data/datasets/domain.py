@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -9,8 +10,9 @@ from typing import Any
 
 from services.data.datasets.quality import ColumnQuality, merge
 from services.data.schema import Column, ColumnType
-from services.kit.errors import FailedPrecondition
+from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation, match_etag
 
+_TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 # What every file of broken rows holds.
 QUARANTINE = tuple(Column(name, ColumnType.STRING, False) for name in ("record", "reason", "origin"))
 
@@ -51,6 +53,8 @@ class NewVersion:
     statistics: tuple[ColumnQuality, ...] = ()
     # JSON of the caller's own, given back by `recover`: what it needs to end the run after a crash.
     notes: Mapping[str, Any] = field(default_factory=dict)
+    # It has the files of this older version, and no new ones.
+    restores: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,30 @@ class DataSetVersion:
 
 
 @dataclass(frozen=True)
+class Which:
+    """A version by its number, by a tag, or as the newest at a time; the newest now if nothing is said."""
+
+    version: int = 0
+    tag: str = ""
+    as_of: datetime | None = None
+
+
+NEWEST = Which()
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A name for a version."""
+
+    data_set: str
+    tag: str
+    version: int
+    generation: int
+    create_time: datetime
+    update_time: datetime
+
+
+@dataclass(frozen=True)
 class Lineage:
     """A graph; edges point from what was read to what was written."""
 
@@ -121,6 +149,30 @@ class Head:
     data_set: DataSet
     version: DataSetVersion | None = None
     files: tuple[WrittenFile, ...] = ()
+
+
+def check_which(which: Which) -> None:
+    """Raises invalid_value for what names a version in two ways."""
+    said = {"version": which.version, "tag": which.tag, "as_of": which.as_of}
+    if len(given := [name for name, value in said.items() if value]) > 1:
+        rule = f"must not be given together with {given[0]}"
+        raise InvalidValue(f"{given[1]} {rule}", [Violation(f"/{given[1]}", rule)])
+
+
+def tagged(before: Tag | None, data_set: str, tag: str, version: int, etag: str, now: datetime) -> Tag:
+    """A tag of a version; one that is there already moves. Raises invalid_name, etag_required, etag_mismatch."""
+    if not _TAG.match(tag):
+        rule = "must be a tag: [a-z0-9][a-z0-9._-]{0,62}"
+        raise Failure(Code.INVALID_NAME, f"tag {rule}", [Violation("/tag", rule)])
+    if before is None:
+        return Tag(data_set, tag, version, 1, now, now)
+    if before.version == version:
+        return before
+    if not etag:
+        text = f"the tag {tag} is at version {before.version}: If-Match with its etag is required"
+        raise Failure(Code.ETAG_REQUIRED, text)
+    match_etag(etag, before.generation, tag)
+    return replace(before, version=version, generation=before.generation + 1, update_time=now)
 
 
 def extended(old: Sequence[Column], new: Sequence[Column], data_set: str) -> tuple[Column, ...]:
@@ -156,7 +208,7 @@ def next_version(head: Head, new: NewVersion, now: datetime) -> DataSetVersion:
         version=number,
         rows=rows,
         bytes=sum(file.bytes for file in files),
-        rows_added=added,
+        rows_added=0 if new.restores else added,
         digest=manifest_digest(files, columns),
         columns=columns,
         quality=Quality(rows, new.quarantined, new.excluded, statistics),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.data.datasets.domain import Location
+from services.data.datasets.domain import NEWEST, Location, Which
 from services.data.datasets.service import DataSets, Row
 from services.data.metering.domain import DEFAULT_BUDGET, DEFAULT_QUERY_SECONDS, CpuBudget, unused
 from services.data.metering.service import Metering
@@ -21,11 +21,11 @@ _MOST_ROWS, _ROWS, _WORK = 1000, 100, "services.data.datasets.work"
 
 @dataclass(frozen=True)
 class Table:
-    """A version by the name that a query uses for it; 0 is the newest."""
+    """A version by the name that a query uses for it."""
 
     alias: str
     data_set: str
-    version: int = 0
+    which: Which = NEWEST
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,11 @@ class Answer:
 class Queries:
     """Runs as many at a time as there are children for; others wait."""
 
-    def __init__(self, data_sets: DataSets, metering: Metering, limits: process.Limits, at_once: int = 2) -> None:
-        self._data_sets, self._metering, self._limits = data_sets, metering, limits
-        self._free = asyncio.Semaphore(at_once)
+    def __init__(
+        self, data_sets: DataSets, metering: Metering, limits: process.Limits, free: asyncio.Semaphore
+    ) -> None:
+        """`free` has as many turns as there may be children at once."""
+        self._data_sets, self._metering, self._limits, self._free = data_sets, metering, limits, free
 
     async def ask(
         self,
@@ -67,7 +69,8 @@ class Queries:
         checked = await asyncio.to_thread(check_query, sql, names)
         read = {}
         for name, table in zip(names, tables, strict=True):
-            location = await self._data_sets.locate(scope, table.data_set, table.version)
+            number = await self._data_sets.number(scope, table.data_set, table.which)
+            location = await self._data_sets.locate(scope, table.data_set, number)
             if name in checked.tables:
                 read[name] = location
         most = min(max_rows or _ROWS, _MOST_ROWS)

@@ -21,6 +21,9 @@ from services.data.datasets.domain import (
     LineageNode,
     Location,
     NewVersion,
+    Which,
+    WrittenFile,
+    check_which,
     next_version,
 )
 from services.data.datasets.store import Added, AllEffects, Effects, Store
@@ -28,6 +31,7 @@ from services.data.datasets.tables import RowRange, Tables
 from services.data.schema import Column, check_columns
 from services.kit import pages
 from services.kit.auth import Scope
+from services.kit.db import Once
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
 from services.kit.pages import Page
 from services.kit.resources import deleted, undeleted
@@ -76,16 +80,22 @@ class DataSets:
         if not await self._store.by_run(scope, data_set, run):
             await self._tables.discard(scope, data_set, run)
 
-    async def commit(self, scope: Scope, new: NewVersion, effects: Effects | None = None) -> DataSetVersion:
+    async def commit(
+        self, scope: Scope, new: NewVersion, effects: Effects | None = None, once: Once | None = None
+    ) -> DataSetVersion:
         """Adds a version: Delta log, then row, effects and event in one transaction. A second time changes nothing.
 
         Raises failed_precondition for a deleted data set and for appended columns that do not fit. Once begun it goes
         to its end, also when the caller is cancelled: half of it must not run beside the next one.
         """
-        return (await self.commit_all(scope, (new,), effects and _of_one(effects)))[0]
+        return (await self.commit_all(scope, (new,), effects and _of_one(effects), once))[0]
 
     async def commit_all(
-        self, scope: Scope, news: Sequence[NewVersion], effects: AllEffects | None = None
+        self,
+        scope: Scope,
+        news: Sequence[NewVersion],
+        effects: AllEffects | None = None,
+        once: Once | None = None,
     ) -> tuple[DataSetVersion, ...]:
         """The same for several data sets of one run: all versions, the effects and the events, or none of them.
 
@@ -94,17 +104,17 @@ class DataSets:
         """
         for new in news:
             check_columns(new.columns)
-        return await asyncio.shield(self._commit(scope, news, effects and _refusing(effects)))
+        return await asyncio.shield(self._commit(scope, news, effects and _refusing(effects), once))
 
     async def _commit(
-        self, scope: Scope, news: Sequence[NewVersion], effects: AllEffects | None
+        self, scope: Scope, news: Sequence[NewVersion], effects: AllEffects | None, once: Once | None
     ) -> tuple[DataSetVersion, ...]:
         async with contextlib.AsyncExitStack() as stack:
             for name in sorted({new.data_set for new in news}):  # in one order for all, so that none waits for another
                 await stack.enter_async_context(self._lock(scope, name))
             for pause in _PAUSES:
                 try:
-                    return await self._attempt(scope, news, effects)
+                    return await self._attempt(scope, news, effects, once)
                 except _Refused as refused:
                     raise refused.failure from None
                 except Failure as failure:
@@ -114,7 +124,7 @@ class DataSets:
         raise AssertionError
 
     async def _attempt(
-        self, scope: Scope, news: Sequence[NewVersion], effects: AllEffects | None
+        self, scope: Scope, news: Sequence[NewVersion], effects: AllEffects | None, once: Once | None
     ) -> tuple[DataSetVersion, ...]:
         """Files, logs and rows on top of what is there now. Raises conflict when another instance was faster."""
         done = [await self._store.by_run(scope, new.data_set, new.run) for new in news]
@@ -132,7 +142,7 @@ class DataSets:
             files = (*(head.files if new.append else ()), *new.files)
             number = await self._tables.write(scope, new, version.columns, files)
             added.append(Added(replace(version, delta_version=number), new))
-        return await self._store.add(scope, added, partial(events.version_added, scope), effects)
+        return await self._store.add(scope, added, partial(events.version_added, scope), effects, once)
 
     def _lock(self, scope: Scope, data_set: str) -> asyncio.Lock:
         """One commit of a data set at a time; a lock lives as long as somebody holds or awaits it."""
@@ -171,6 +181,15 @@ class DataSets:
     async def version(self, scope: Scope, data_set: str, version: int) -> DataSetVersion:
         """The newest for 0. Raises not_found, unknown_version."""
         return await self._store.version(scope, data_set, version)
+
+    async def number(self, scope: Scope, data_set: str, which: Which) -> int:
+        """Of a version that is said in some way; 0 for the newest. Raises not_found, unknown_version, invalid_value."""
+        check_which(which)
+        return await self._store.number(scope, data_set, which) if which.tag or which.as_of else which.version
+
+    async def whole(self, scope: Scope, data_set: str, version: int) -> tuple[DataSetVersion, tuple[WrittenFile, ...]]:
+        """A version with all that a new one needs of it, and its files. Raises not_found, unknown_version."""
+        return await self._store.whole(scope, data_set, version)
 
     async def versions(self, scope: Scope, data_set: str, page_size: int, page_token: str) -> Page[DataSetVersion]:
         """Newest first. Raises not_found."""

@@ -16,13 +16,14 @@ from services.data.datasets.domain import (
     Lineage,
     LineageNode,
     NewVersion,
+    Which,
     WrittenFile,
 )
-from services.data.datasets.store import lineage, stored
+from services.data.datasets.store import lineage, stored, tags
 from services.data.datasets.store.definitions import data_set, file, version
 from services.kit.auth import Scope
 from services.kit.bus import Event
-from services.kit.db import Database, within
+from services.kit.db import Database, Once, within
 from services.kit.errors import Code, Failure
 from services.kit.listing import listed
 from services.kit.pages import Page
@@ -106,7 +107,9 @@ class Store:
 
     async def kept(self) -> dict[Scope, int]:
         """Bytes of the files of each project of all tenants, those of deleted data sets as well."""
-        query = select(file.c.tenant, file.c.project, func.sum(file.c.bytes)).group_by(file.c.tenant, file.c.project)
+        # Versions that were restored name files of others again.
+        each = select(file.c.tenant, file.c.project, file.c.data_set, file.c.path, file.c.bytes).distinct().subquery()
+        query = select(each.c.tenant, each.c.project, func.sum(each.c.bytes)).group_by(each.c.tenant, each.c.project)
         rows = await self._db.read(lambda connection: connection.execute(query).all())
         return {Scope(tenant, project): int(size) for tenant, project, size in rows}
 
@@ -115,6 +118,33 @@ class Store:
         query = select(*stored.LIGHT).where(stored.versions_of(scope, name) & (version.c.run == run))
         row = await self._db.read(lambda connection: connection.execute(query).first())
         return stored.version_from(row) if row else None
+
+    async def number(self, scope: Scope, name: str, which: Which) -> int:
+        """Of a version that is said by a tag or a time. Raises not_found, unknown_version."""
+
+        def work(connection: Connection) -> int:
+            stored.get(connection, scope, name)
+            if which.tag:
+                return tags.tag_of(connection, scope, name, which.tag).version
+            then = stored.versions_of(scope, name) & (version.c.create_time <= which.as_of)
+            number = connection.execute(select(func.max(version.c.version)).where(then)).scalar()
+            if number is None:
+                raise Failure(Code.UNKNOWN_VERSION, f"{name} had no version at {which.as_of}")
+            return int(number)
+
+        return await self._db.read(work)
+
+    async def whole(self, scope: Scope, name: str, number: int) -> tuple[DataSetVersion, tuple[WrittenFile, ...]]:
+        """A version with its sketches and files. Raises not_found, unknown_version."""
+
+        def work(connection: Connection) -> tuple[DataSetVersion, tuple[WrittenFile, ...]]:
+            wanted = stored.version_of(connection, scope, stored.get(connection, scope, name), number)
+            here = stored.versions_of(scope, name) & (version.c.version == wanted.version)
+            sketches = connection.execute(select(version.c.sketches).where(here)).scalar_one()
+            wanted = stored.with_sketches(wanted, sketches)
+            return wanted, stored.files_of(connection, scope, wanted)
+
+        return await self._db.read(work)
 
     async def head(self, scope: Scope, name: str) -> Head:
         """Raises not_found; failed_precondition for a deleted one."""
@@ -136,6 +166,7 @@ class Store:
         added: Sequence[Added],
         event: Callable[[DataSet, DataSetVersion], Event],
         effects: AllEffects | None,
+        once: Once | None = None,
     ) -> tuple[DataSetVersion, ...]:
         """Versions with everything that happens with them. Raises conflict when another came in between."""
 
@@ -147,7 +178,7 @@ class Store:
                 effects(connection, versions)
             return versions
 
-        return await self._db.run(work)
+        return await self._db.run(work, once)
 
     async def lineage(self, scope: Scope, name: str, number: int) -> Lineage:
         """Around a version. Raises not_found, unknown_version."""

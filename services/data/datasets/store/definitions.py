@@ -49,6 +49,16 @@ file = scoped(
     Column("bytes", BigInteger, nullable=False),
     Column("digest", String(71), nullable=False),
 )
+tag = scoped(
+    "data_set_tag",
+    schema.metadata,
+    Column("data_set", String(63), primary_key=True),
+    Column("tag", String(63), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("create_time", UtcDateTime, nullable=False),
+    Column("update_time", UtcDateTime, nullable=False),
+)
 edge = scoped(
     "lineage_edge",
     schema.metadata,
