@@ -7,7 +7,7 @@ import pytest
 
 from aimass.v1 import engines_pb2
 from services.gateway.traffic import api
-from tests.gateway.peers import FAILED, LOADING, READY, SERVING, Peers, peers, release
+from tests.gateway.peers import FAILED, LOADING, READY, SERVING, Peers, peers, release, scattered
 from tests.gateway.serving import serving
 from tests.support.house import until
 from tests.support.models import logistic
@@ -61,6 +61,31 @@ async def test_what_could_not_be_loaded_is_not_waited_for(tmp_path: Path, heard:
             await running.say_engine("late", 1, FAILED)
         else:
             running.inference.failed.add(("acme", "late", 1))
+
+        await until(running.api.ready, 5)
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["as the bus tells", "as the instance says"])
+async def test_what_one_instance_could_not_load_is_waited_for_while_another_may(tmp_path: Path, heard: bool) -> None:
+    late = ("acme", "late", 1)
+    async with scattered(tmp_path, releases=SAID) as (running, [slow, broken]):
+        await begun(running)
+        if heard:
+            await running.say_engine("late", 1, FAILED)  # of the second one
+        else:
+            broken.failed.add(late)
+        await asyncio.sleep(2)
+        assert not running.api.ready()
+        slow.loaded.add(late)
+
+        await until(running.api.ready, 5)
+
+
+async def test_what_no_instance_could_load_is_not_waited_for(tmp_path: Path) -> None:
+    async with scattered(tmp_path, releases=SAID) as (running, instances):
+        await begun(running)
+        for one in instances:
+            one.failed.add(("acme", "late", 1))
 
         await until(running.api.ready, 5)
 

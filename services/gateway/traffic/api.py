@@ -46,8 +46,9 @@ class TrafficApi:
 
     def __init__(self, traffic: Traffic, instances: Instances, runtime: Runtime, inbox: Inbox) -> None:
         self._traffic, self._instances, self._runtime = traffic, instances, runtime
-        # What served when the table was first complete, and was not loaded; and until when that is waited for.
-        self._awaited, self._until = set[Loaded](), 0.0
+        # What served when the table was first complete, and was not loaded, each with the instances that could not load
+        # it; and until when that is waited for.
+        self._awaited, self._until = dict[Loaded, set[str]](), 0.0
         heard: dict[type[Message], Handler] = {
             registry_events_pb2.ReleaseChanged: self.release_changed,
             inference_events_pb2.EngineChanged: self.engine_changed,
@@ -55,14 +56,25 @@ class TrafficApi:
         self.listener = Listener(heard, inbox, broadcast=True)
 
     def ready(self) -> bool:
-        """The table has been complete once, and what served then is loaded somewhere, or could not be, or takes long.
+        """The table has been complete once, and what served then is loaded, could be loaded nowhere, or takes long.
 
         From then on the table is used as it is, also when its sources are away.
         """
         if self._awaited:
             patient = time.monotonic() < self._until
-            self._awaited = {one for one in self._awaited if patient and self._traffic.lacks(one)}
+            self._awaited = {
+                one: failed for one, failed in self._awaited.items() if patient and self._waits(one, failed)
+            }
         return self._traffic.whole and not self._awaited
+
+    def _waits(self, one: Loaded, failed: set[str]) -> bool:
+        """Whether a version is loaded nowhere, and an instance is there that may still load it."""
+        tried = bool(failed) and self._instances.at(failed) >= set(self._instances.places())
+        return self._traffic.lacks(one) and not tried
+
+    def _fail(self, one: Loaded, instance: str) -> None:
+        if one in self._awaited:
+            self._awaited[one].add(instance)
 
     async def release_changed(self, message: registry_events_pb2.ReleaseChanged, delivery: Delivery) -> None:
         expected = self._instances.connected()
@@ -73,7 +85,7 @@ class TrafficApi:
         ready, failed = engine.state == engines_pb2.ENGINE_STATE_READY, engine.state == engines_pb2.ENGINE_STATE_FAILED
         loaded = Loaded(delivery.scope, engine.model, engine.version)
         if failed:
-            self._awaited.discard(loaded)
+            self._fail(loaded, engine.instance)
         await self._traffic.engine_changed(loaded, engine.instance, ready, failed)
 
     async def follow(self) -> None:
@@ -94,7 +106,7 @@ class TrafficApi:
             # The listener begins to hear somewhat later than the first snapshot; how much later is the bus's to say. So
             # others follow soon, and what it missed is made up for within as long as it took.
             if not self._traffic.whole:
-                self._traffic.whole, self._awaited = True, self._traffic.lacking()
+                self._traffic.whole, self._awaited = True, {one: set() for one in self._traffic.lacking()}
                 self._until = time.monotonic() + _PATIENCE
             await self._rest(rest if self.ready() else _RETRY)
             rest = min(2 * rest, _AGAIN if whole else _SLOW)
@@ -145,7 +157,8 @@ class TrafficApi:
             if not isinstance(answer, BaseException):
                 self._instances.met(place, answer.instance, answer.frames_port)
                 await traffic.take_snapshot(answer.instance, _in_state(answer, engines_pb2.ENGINE_STATE_READY))
-                self._awaited.difference_update(_in_state(answer, engines_pb2.ENGINE_STATE_FAILED))
+                for one in _in_state(answer, engines_pb2.ENGINE_STATE_FAILED):
+                    self._fail(one, answer.instance)
         await traffic.only(self._instances.known())
         failures = {place: answer for place, answer in answers.items() if isinstance(answer, BaseException)}
         if len(failures) == len(answers):
