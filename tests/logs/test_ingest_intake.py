@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from services.kit.auth import Scope
-from services.kit.bus import Event, NearBus
+from services.kit.bus import Event, NearBus, NearReader
 from services.kit.errors import Unavailable
 from services.kit.event import TELEMETRY
 from services.kit.telemetry import Record as Told
 from services.kit.telemetry.otlp import logs, request
 from services.logs.ingest.api import TOPICS, Intake
 from services.logs.ingest.segments import Position, Segments
-from services.logs.ingest.service import Batch, Ingest, numbered_records
+from services.logs.ingest.service import Batch, Ingest, Left, numbered_records
 from tests.support.house import until
 
 
@@ -23,11 +23,11 @@ class Full(Ingest):
 
     refuses = 2
 
-    async def append(self, batches: Sequence[Batch]) -> None:
+    async def append(self, batches: Sequence[Batch]) -> Left:
         if self.refuses:
             self.refuses -= 1
             raise OSError(28, "no space left on device")
-        await super().append(batches)
+        return await super().append(batches)
 
 
 class Forgetful(NearBus):
@@ -112,6 +112,36 @@ async def test_a_bug_in_the_bus_does_not_make_the_log_centre_deaf(bus: Forgetful
     assert not task.done()
     await stopped(task)
     assert await kept(ingest) == ["line 0"]
+
+
+class Ended(NearBus):
+    """A bus whose readers read nothing more once they are closed, as those of Kafka."""
+
+    async def reader(self, topics: Sequence[str], group: str, from_end: bool = False) -> NearReader:
+        made = await super().reader(topics, group, from_end)
+
+        async def close() -> None:
+            made.poll = closed  # type: ignore[method-assign]
+
+        async def closed(limit: int) -> list[Event]:
+            raise Unavailable("it has stopped to read")
+
+        made.close = close  # type: ignore[method-assign]
+        return made
+
+
+async def test_one_that_is_restarted_reads_on(tmp_path: Path, ingest: Full) -> None:
+    ingest.refuses, bus = 0, Ended(tmp_path / "ended.db")
+    await bus.start()
+    intake = Intake(bus, ingest)
+    for number in range(2):
+        await bus.publish([told(number)])
+        task = asyncio.create_task(intake.run())
+        await until(lambda number=number: ingest.sequence == number + 1)  # type: ignore[misc]
+        await stopped(task)
+    await bus.close()
+
+    assert await kept(ingest) == ["line 0", "line 1"]
 
 
 async def test_one_who_begins_again_before_the_commit_doubles_nothing(bus: Forgetful, ingest: Full) -> None:

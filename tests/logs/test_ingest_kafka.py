@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.bus_kafka import KafkaBus
 from services.kit.errors import Unavailable
+from services.kit.secrets import Vault
 from services.kit.telemetry import Record as Told
 from services.kit.telemetry.otlp import logs, request
+from services.kit.tenant_keys import TenantKeys
 from services.kit.timestamps import uuid7
 from services.logs.ingest import api
 from services.logs.ingest.api import Intake
 from services.logs.ingest.segments import Position, Segments
-from services.logs.ingest.service import Batch, Ingest, numbered_records
+from services.logs.ingest.service import Batch, Ingest, Left, numbered_records
+from tests.logs.test_ingest_waiting import Lacking
 from tests.support.house import until
 from tests.support.servers import address
 
@@ -60,11 +64,12 @@ class Watched(Ingest):
 
     stops: asyncio.Event | None = None
 
-    async def append(self, batches: Sequence[Batch]) -> None:
-        await super().append(batches)
+    async def append(self, batches: Sequence[Batch]) -> Left:
+        left = await super().append(batches)
         if self.stops:
             self.stops.set()
             await asyncio.Event().wait()
+        return left
 
 
 async def kept(ingest: Ingest) -> list[str]:
@@ -122,6 +127,41 @@ async def test_what_was_synced_and_not_committed_is_known_when_it_comes_again(
     ingest.close()
 
     assert len(records) == len(set(records)) == 30
+
+
+async def test_records_that_wait_for_a_key_are_committed_by_nobody_and_kept_once(
+    bus: KafkaBus, topics: list[str], tmp_path: Path
+) -> None:
+    """In the partitions of others, and behind them in their own; killed meanwhile."""
+
+    async def begun(lacking: tuple[str, ...]) -> tuple[Ingest, Lacking, "asyncio.Task[None]"]:
+        store = Lacking(tmp_path / "keys" / "tenants")
+        store.lacking = lacking
+        made = Ingest(Segments(tmp_path / "records"), keys=TenantKeys(store, Vault(tmp_path / "keys")))
+        await made.open()
+        return made, store, asyncio.create_task(Intake(bus, made).run())
+
+    def mixed(number: int) -> Event:
+        both = [Told("log", "x", f"line {number}", Scope(tenant)) for tenant in ("acme", "third")]
+        return replace(told(number, topics[2]), body=request(logs(both)))
+
+    await bus.publish([mixed(n) for n in range(30)] + [said(n, topics[0]) for n in range(30)])
+    first, _, task = await begun(("third",))
+    await until(lambda: first.sequence == 60, seconds=60)
+    await asyncio.sleep(0.5)
+    await stopped(task)
+    first.close()
+
+    again, store, task = await begun(("third",))
+    await bus.publish([said(n, topics[0]) for n in range(30, 40)])
+    await until(lambda: again.sequence == 70, seconds=60)
+    store.lacking = ()
+    await until(lambda: again.sequence >= 100, seconds=60)
+    await asyncio.sleep(0.5)
+    records = await kept(again)
+    await stopped(task)
+    again.close()
+    assert len(records) == len(set(records)) == 100
 
 
 async def test_nothing_is_committed_that_the_disk_did_not_take(

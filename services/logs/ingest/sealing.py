@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from services.kit import tenancy
 from services.kit.auth import SYSTEM
-from services.kit.errors import Code, FailedPrecondition, Failure
+from services.kit.errors import Code, FailedPrecondition, Failure, Unavailable
 from services.kit.sealed import HEAD, Box, Key, Thing, box_of, number_of
 from services.kit.tenant_keys import KeyMissing, KeysDestroyed, TenantKeys
 from services.logs.encoding import pack, unpack
@@ -27,6 +27,8 @@ KIND = "records"
 _SEALED = b"\x02"  # no zlib or XZ stream begins with it
 _RUN = struct.Struct("<IIB")
 _AT_ONCE = 16  # keys that are fetched at the same time
+_PATIENCE = 2.0  # seconds for those of a batch: meanwhile the records of all tenants wait
+_AGAIN = 5.0  # seconds until a key that could not be fetched is fetched again
 Parts = Mapping[str, Sequence[Kept]]
 Named = tuple[str, int]  # a key: its tenant and its number
 N = TypeVar("N", str, Named)
@@ -61,18 +63,39 @@ class Sealing:
         # The boxes of the present segment. The number of a frame is the nonce, so a box must not see it twice: each is
         # for one segment, and after a failure, when a number may come again, there are new ones.
         self._segment, self._boxes = -1, dict[Named, Box]()
+        self._lacking: dict[str, tuple[float, Exception]] = {}  # when a key could not be fetched, and why
         self._reported = set[object]()
         self.damaged = 0
 
-    async def current(self, tenants: Iterable[str]) -> Mapping[str, Key]:
-        """The current keys of tenants, without those whose keys are destroyed.
+    async def current(self, tenants: Iterable[str]) -> tuple[Mapping[str, Key], Mapping[str, Exception]]:
+        """The current keys of tenants, without those whose keys are destroyed; and why the others cannot be had now.
 
-        Cached keys are used as they are; others are fetched or created. Raises unavailable while the store of keys is
-        away, failed_precondition for a key that cannot be unwrapped.
+        Cached keys are used as they are; others are fetched or created, which takes two seconds at most.
         """
         if (keys := self._keys) is None:
-            return {}
-        return await _each(set(map(_owner, tenants)), keys.held, keys.current)
+            return {}, {}
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        before = {tenant: (at, why) for tenant, (at, why) in self._lacking.items() if began - at < _AGAIN}
+        lacking = dict[str, tuple[float, Exception]]()
+
+        async def fetch(tenant: str) -> Key | None:
+            if tenant in before:
+                lacking[tenant] = before[tenant]
+                return None
+            try:
+                async with asyncio.timeout_at(began + _PATIENCE):
+                    return await keys.current(tenant)
+            except KeysDestroyed:
+                raise
+            except (Failure, OSError) as error:  # also TimeoutError
+                why = error if str(error) else Unavailable(f"the key of {tenant} cannot be fetched")
+                lacking[tenant] = clock(), why
+                return None
+
+        found = await _each(set(map(owner, tenants)), keys.held, fetch)
+        self._lacking = before | lacking
+        return found, {tenant: why for tenant, (_, why) in lacking.items()}
 
     def parts(self, records: Sequence[Kept], keys: Mapping[str, Key]) -> Parts:
         """Records by the tenant that they are sealed for, without those of tenants that have no key."""
@@ -80,7 +103,7 @@ class Sealing:
             return {"": records} if records else {}
         found: dict[str, list[Kept]] = {}
         for one in records:
-            if (tenant := _owner(tenant_of(one))) in keys:
+            if (tenant := owner(tenant_of(one))) in keys:
                 found.setdefault(tenant, []).append(one)
         return found
 
@@ -105,10 +128,11 @@ class Sealing:
         self._boxes.clear()
 
     async def opening(self, wanted: Collection[Named]) -> Mapping[Named, Key]:
-        """The keys that runs were sealed with, without destroyed ones. Raises as `current`.
+        """The keys that runs were sealed with, without destroyed ones.
 
-        A key that is missing though its tenant's keys are not destroyed is reported as damage, and its runs are
-        skipped: they must not stop all that follows.
+        Raises unavailable while the store of keys is away, failed_precondition for a key that cannot be unwrapped. A
+        key that is missing though its tenant's keys are not destroyed is reported as damage, and its runs are skipped:
+        they must not stop all that follows.
         """
         if not wanted:
             return {}
@@ -197,7 +221,7 @@ def _thing(tenant: str, segment: int) -> Thing:
     return Thing(tenant, KIND, str(segment))
 
 
-def _owner(tenant: str) -> str:
+def owner(tenant: str) -> str:
     """The tenant whose key records are sealed with: system's for what cannot be a tenant's name."""
     return tenant if tenancy.is_name(tenant) else SYSTEM
 

@@ -26,6 +26,7 @@ _HEADER = struct.Struct("<4sQQIII")
 _CHECKED = _HEADER.size - 4
 Make = Callable[[int, int], bytes]  # makes a block from its segment and the number of its first record
 _KNOWN = 50_000  # events that are recognised when they are delivered again
+_RECALLED = 3  # files whose events are, after a restart
 
 
 class Position(NamedTuple):
@@ -64,7 +65,9 @@ class Segments:
         self._file: FileIO | None = None
         self._segment = self._end = self._sequence = 0
         self._opened = 0.0
-        self._known: dict[int, None] = {}
+        # Events that are recognised, numbered in their order; how many there were, also when the file was begun.
+        self._known: dict[int, int] = {}
+        self._written = self._before = 0
         self.damaged = 0
 
     @property
@@ -72,12 +75,25 @@ class Segments:
         """The number of the next record."""
         return self._sequence
 
+    @property
+    def written(self) -> int:
+        """The order of the next event that is written, as `order` has it."""
+        return self._written
+
+    def order(self, event_id: str) -> int | None:
+        """When an event was written: the larger, the later. None for one that is not recognised."""
+        return self._known.get(_hash(event_id))
+
+    def recalls(self, order: float) -> bool:
+        """Whether all events from this one on would be recognised after a restart, and those of two more `append`s."""
+        return order >= self._before and self._written - order < _KNOWN // 2
+
     def open(self) -> None:
         """Finds the end, cuts off what a crash left half-written, and reads which events are known."""
         self._folder.mkdir(parents=True, exist_ok=True)
         names = self._segments()
-        for segment in names[-2:]:
-            self._segment, self._end = segment, 0
+        for segment in names[-_RECALLED:]:
+            self._segment, self._end, self._before = segment, 0, self._written
             size = self._path(segment).stat().st_size
             for found in self._scan(segment, 0, size):
                 if isinstance(found, Frame):
@@ -104,7 +120,7 @@ class Segments:
         written, sequence, start = [], self._sequence, self._place()
         now = set[int]()
         for event_id, count, make in batches:
-            event = int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "big")
+            event = _hash(event_id)
             if event in self._known or event in now:
                 continue
             now.add(event)
@@ -143,7 +159,7 @@ class Segments:
     def _begin(self) -> None:
         if self._file:
             self._file.close()
-        self._segment, self._end = self._sequence, 0
+        self._segment, self._end, self._before = self._sequence, 0, self._written
         self._file = self._append_to(self._segment)
         sync(self._folder)
 
@@ -152,7 +168,8 @@ class Segments:
         return FileIO(self._path(segment), "ab")
 
     def _know(self, event: int) -> None:
-        self._known[event] = None
+        self._known[event] = self._written
+        self._written += 1
         if len(self._known) > _KNOWN:
             del self._known[next(iter(self._known))]
 
@@ -239,6 +256,10 @@ class Segments:
         """Closes the file."""
         if self._file:
             self._file.close()
+
+
+def _hash(event_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "big")
 
 
 def _frame(file: BinaryIO, segment: int, start: int, size: int) -> Frame | None:

@@ -1,10 +1,11 @@
 """Keeping records durably, and giving them to those who follow."""
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, starmap
 from typing import NamedTuple, TypeVar
@@ -12,7 +13,7 @@ from typing import NamedTuple, TypeVar
 from services.kit.sealed import Box, Key
 from services.kit.tenant_keys import TenantKeys
 from services.logs.domain import Record
-from services.logs.ingest.sealing import Named, Parts, Sealing, numbered, runs
+from services.logs.ingest.sealing import Named, Parts, Sealing, numbered, owner, runs
 from services.logs.ingest.segments import Frame, Position, Segments
 from services.logs.tables import Kept, Table, size, tenant_of
 
@@ -24,10 +25,18 @@ _TOGETHER = 1_000  # records that a follower gets at a time, about
 
 @dataclass(frozen=True)
 class Batch:
-    """The records of one event of the bus."""
+    """The records of one event of the bus; or those of them that wait for keys, cleaned."""
 
     event: str
     records: Sequence[Kept]
+    waits: bool = False
+
+
+class Left(NamedTuple):
+    """What `append` could not keep yet, and a reason; empty: all is kept."""
+
+    batches: Sequence[Batch]
+    why: Exception | None = None
 
 
 class Stored(NamedTuple):
@@ -67,6 +76,9 @@ class Ingest:
         self._fresh: dict[Position, tuple[list[Stored], Position]] = {}
         self._order: deque[tuple[Position, int]] = deque()
         self._held = 0
+        # While records wait for keys: the order of the first event that was written after theirs came, or of an
+        # earlier one.
+        self._passing = math.inf
         # Tenants whose records are not kept any more.
         self.gone: frozenset[str] = frozenset()
         self.watchers: list[Callable[[Sequence[Kept]], None]] = []
@@ -88,15 +100,29 @@ class Ingest:
         """How many damaged places have been found since the start."""
         return self._segments.damaged + self._sealing.damaged
 
-    async def append(self, batches: Sequence[Batch]) -> None:
-        """Returns when the records are on the disk; skips events that have been kept before.
+    @property
+    def may_pass(self) -> bool:
+        """Whether events may be appended before older ones whose keys are lacking.
 
-        Raises OSError when the disk fails, storage_full when it is too full, unavailable while a key that is not
-        cached cannot be fetched. The events then wait on the bus.
+        No more are than are recognised after a restart, when the bus delivers all of them again.
+        """
+        return self._segments.recalls(self._passing)
+
+    async def append(self, batches: Sequence[Batch]) -> Left:
+        """Returns when the records are on the disk, but those whose keys cannot be had now; skips those kept before.
+
+        What is left must be given again, before what comes after it, and its events must not count as consumed.
+        Raises OSError when the disk fails, storage_full when it is too full. The events then wait on the bus.
         """
         self._room()
         work, tenants = await self._in_thread(self._keepable, batches)
-        new = await self._in_thread(self._append, work, await self._sealing.current(tenants))
+        keys, lacking = await self._sealing.current(tenants)
+        new, left = await self._in_thread(self._append, work, keys, lacking.keys())
+        self._passing = min(self._passing, self._segments.written) if left else math.inf
+        self._tell(new)
+        return Left(left, lacking[min(lacking)] if left else None)
+
+    def _tell(self, new: Sequence[tuple[Frame, list[Stored]]]) -> None:
         if not new:
             return
         for frame, stored in new:
@@ -110,19 +136,25 @@ class Ingest:
 
     def _keepable(self, batches: Sequence[Batch]) -> tuple[list[Batch], set[str]]:
         """The cleaned batches, and their tenants."""
-        cleaned = [Batch(one.event, self._clean(one.records)) for one in self._remaining(batches)]
+        cleaned = [one if one.waits else Batch(one.event, self._clean(one.records)) for one in self._remaining(batches)]
         return cleaned, {tenant_of(one) for batch in cleaned for one in batch.records}
 
     def _remaining(self, batches: Sequence[Batch]) -> list[Batch]:
         """The batches without the records of tenants in `gone`, and without empty batches."""
         if gone := self.gone:
             batches = [
-                Batch(batch.event, [one for one in batch.records if tenant_of(one) not in gone]) for batch in batches
+                replace(batch, records=[one for one in batch.records if tenant_of(one) not in gone])
+                for batch in batches
             ]
         return [batch for batch in batches if batch.records]
 
-    def _append(self, batches: Sequence[Batch], keys: Mapping[str, Key]) -> list[tuple[Frame, list[Stored]]]:
-        """Writes frames; returns those of new events with their records, which followers need not decode again."""
+    def _append(
+        self, batches: Sequence[Batch], keys: Mapping[str, Key], lacking: Collection[str]
+    ) -> tuple[list[tuple[Frame, list[Stored]]], list[Batch]]:
+        """Writes frames; returns those of new events with their records, which followers need not decode again.
+
+        Also returns what is left because its keys are lacking.
+        """
         given: dict[int, list[Kept]] = {}
 
         def block(parts: Parts, segment: int, sequence: int) -> bytes:
@@ -130,17 +162,46 @@ class Ingest:
             given[id(made)] = [one for records in parts.values() for one in records]
             return made
 
-        # Again: a tenant may have been forgotten while keys were fetched.
-        parted = [(batch.event, self._sealing.parts(batch.records, keys)) for batch in self._remaining(batches)]
-        packed = [
-            (event, sum(map(size, chain(*parts.values()))), partial(block, parts)) for event, parts in parted if parts
-        ]
+        parted, left = list[tuple[str, Parts]](), list[Batch]()
+        waiting = {batch.event for batch in batches if batch.waits}
+        for batch in self._remaining(batches):  # again: a tenant may have been forgotten while keys were fetched
+            if batch.waits or batch.event not in waiting:  # else it has come a second time
+                rest, found = self._parted(batch, keys, lacking)
+                left += [rest] if rest else []
+                parted += found
+        packed = [(event, sum(map(size, chain(*parts.values()))), partial(block, parts)) for event, parts in parted]
         try:
             frames = self._segments.append(packed)
         except BaseException:
             self._sealing.renew()  # the same numbers will be given to other records
             raise
-        return [(frame, list(starmap(Stored, numbered(frame.sequence, given[id(frame.block)])))) for frame in frames]
+        new = [(frame, list(starmap(Stored, numbered(frame.sequence, given[id(frame.block)])))) for frame in frames]
+        return new, left
+
+    def _parted(
+        self, batch: Batch, keys: Mapping[str, Key], lacking: Collection[str]
+    ) -> tuple[Batch | None, list[tuple[str, Parts]]]:
+        """What is left of a batch, and its parts with the ids that they are recognised by.
+
+        An event is one frame. While something of it is left, there is one for each other tenant, with an id of its own;
+        what was left is one with the event's id.
+        """
+        if not batch.waits and self._knows(batch.event):
+            return None, []
+        ids = partial("{}/{}".format, batch.event)
+        parts = self._sealing.parts(batch.records, keys)
+        new = {tenant: records for tenant, records in parts.items() if not self._knows(ids(tenant))}
+        left = [one for one in batch.records if owner(tenant_of(one)) in lacking] if lacking else []
+        left = [one for one in left if not self._knows(ids(owner(tenant_of(one))))]
+        if left:
+            return Batch(batch.event, left, waits=True), [(ids(tenant), {tenant: new[tenant]}) for tenant in new]
+        return None, [(batch.event, new)] if new else []
+
+    def _knows(self, event: str) -> bool:
+        """Whether an event, or a part of one, has been kept before: also before a restart, while others waited."""
+        order = self._segments.order(event)
+        self._passing = min(self._passing, math.inf if order is None else order)
+        return order is not None
 
     def _hold(self, frame: Frame, stored: list[Stored]) -> None:
         self._fresh[frame.at] = stored, frame.after
