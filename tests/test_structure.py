@@ -29,7 +29,7 @@ REFUSED = {"service", "api"}  # for these the set says what they may NOT import
 # What of kit a module may use; everything where nothing is said.
 KIT = {
     "config": {"config"},
-    "domain": {"errors", "resources"},
+    "domain": {"errors", "resources", "tensors"},
     "events": {"bus", "auth", "timestamps"},
 }
 # Raw modules and the only place of ours that may import them (RELIABILITY S22).

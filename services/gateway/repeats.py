@@ -26,11 +26,11 @@ from services.gateway.deferred import Deferred
 from services.gateway.overload.priority import Priority
 from services.gateway.request import Request, Response, failed, find_header
 from services.gateway.traffic.domain.routing import Pinned
-from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Unloaded
 from services.gateway.traffic.service import Prediction, Query, Submitted, Traffic
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure, Internal
+from services.kit.tensors import Tensor
 from services.kit.timestamps import uuid7
 
 if TYPE_CHECKING:

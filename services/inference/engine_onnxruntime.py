@@ -15,6 +15,7 @@ from services.inference.engine import Calls
 from services.inference.threads import Threads
 from services.kit import graphs, machine
 from services.kit.errors import InvalidValue
+from services.kit.tensors import Spec
 
 log = logging.getLogger(__name__)
 WARM = (1, 64, 64)  # rows of the calls before the first one that counts; the last one is timed
@@ -118,7 +119,7 @@ def _small(items: Sequence[Item]) -> bool:
     return rows <= _QUICK_ROWS and size <= _QUICK_BYTES
 
 
-def _warm_up(session: Any, inputs: tuple[graphs.Spec, ...]) -> float:
+def _warm_up(session: Any, inputs: tuple[Spec, ...]) -> float:
     seconds = 0.0
     for count in WARM:
         values = graphs.rows(inputs, count, most=2)

@@ -6,9 +6,10 @@ from aimass.v1 import engines_pb2 as pb
 from aimass.v1 import models_pb2, releases_pb2
 from services.inference.domain.batches import Answer, Item, Joined
 from services.inference.domain.engines import Engine, Release, Released, Serving, State
-from services.inference.domain.tensors import Signature, Spec, Tensor
+from services.inference.domain.tensors import Signature
 from services.kit.errors import Failure, InvalidValue
 from services.kit.status import detail_of
+from services.kit.tensors import Spec, Tensor
 from services.kit.timestamps import to_wire as stamp
 
 _STATES = {

@@ -5,9 +5,10 @@ and the check are here. Nothing is ever opened beside the bytes themselves.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from services.kit.errors import Code, Failure, InvalidValue
+from services.kit.tensors import Spec
 
 BATCHES = (1, 2, 7, 17, 64, 1000)
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
@@ -31,14 +32,6 @@ DATATYPES = {
     "tensor(string)": ("BYTES", "object"),
 }
 NUMPY = dict(DATATYPES.values())
-
-
-class Spec(NamedTuple):
-    """An input or output: its Open Inference Protocol datatype; -1 in the shape for a size that varies."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
 
 
 def check(data: bytes, name: str = "model.onnx") -> None:

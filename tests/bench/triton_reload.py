@@ -16,13 +16,13 @@ import psutil
 
 from services.inference.domain.batches import Item
 from services.inference.domain.engines import Released
-from services.inference.domain.tensors import Tensor
 from services.inference.engine_triton import TritonServer
 from services.inference.triton.loading import TritonLoader
 from services.inference.triton.needs import Needs
 from services.inference.wire import signature_from_wire
 from services.kit.cache import NearCache
 from services.kit.digests import digest_of
+from services.kit.tensors import Tensor
 from tests.support import models
 from tests.support.servers import Program, make
 

@@ -15,7 +15,6 @@ import pytest
 from deploy.authority import Authority
 from services.inference.domain.batches import Item
 from services.inference.domain.engines import Released
-from services.inference.domain.tensors import Tensor
 from services.inference.engine_triton import TritonServer
 from services.inference.triton.loading import TritonLoader
 from services.inference.triton.needs import Needs
@@ -24,6 +23,7 @@ from services.inference.wire import signature_from_wire
 from services.kit.cache import NearCache
 from services.kit.digests import digest_of
 from services.kit.errors import Failure
+from services.kit.tensors import Tensor
 from services.kit.tls import Credentials
 from tests.gateway.serving import serving
 from tests.support import models

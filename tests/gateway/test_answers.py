@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.traffic.answers import Answers, Question
-from services.gateway.traffic.domain.tensors import Tensor
 from services.kit.auth import Scope
 from services.kit.cache import NearCache
 from services.kit.errors import Unavailable
+from services.kit.tensors import Tensor
 
 ACME = Scope("acme")
 X, Y = Tensor("x", "FP32", (1, 1), b"abcd"), Tensor("y", "FP32", (1, 1), b"efgh")

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from services.gateway.api.oip_body import Asked, decode, encode
 from services.gateway.traffic.domain.routing import Pinned, Version
-from services.gateway.traffic.domain.tensors import Signature, Tensor
+from services.gateway.traffic.domain.tensors import Signature
 from services.gateway.traffic.service import Prediction
 from services.kit.errors import Code, Failure
+from services.kit.tensors import Tensor
 
 
 def floats(name: str, *values: float) -> Tensor:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from services.gateway.api.oip_body import Asked, decode
 from services.gateway.api.oip_forms import Forms
-from services.gateway.traffic.domain.tensors import Fit, Signature, Tensor, TensorSpec
+from services.gateway.traffic.domain.tensors import Fit, Signature
 from services.kit.errors import Failure, InvalidValue
+from services.kit.tensors import Spec, Tensor
 
 NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70)
 DATA = st.recursive(
@@ -102,8 +103,8 @@ def test_a_part_behind_the_json_is_never_guessed() -> None:
 
 def test_what_fits_one_version_is_asked_again_for_another() -> None:
     fit, inputs = Fit(), [Tensor("x", "FP32", (3, 2), bytes(24))]
-    takes = Signature((TensorSpec("x", "FP32", (-1, 2)),), ())
-    refuses = Signature((TensorSpec("x", "FP64", (-1, 2)),), ())
+    takes = Signature((Spec("x", "FP32", (-1, 2)),), ())
+    refuses = Signature((Spec("x", "FP64", (-1, 2)),), ())
 
     assert [fit.check(takes, inputs, ()) for _ in range(2)] == [3, 3]
     with pytest.raises(InvalidValue):

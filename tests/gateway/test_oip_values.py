@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from services.gateway.api.oip_body import decode
 from services.gateway.api.oip_values import Floats, dump, framed, pack, strings, unpack
-from services.gateway.traffic.domain.tensors import SIZES, Tensor
 from services.kit.errors import Failure
+from services.kit.tensors import SIZES, Tensor
 
 INTEGERS = {kind: bits for kind in SIZES if kind.startswith(("INT", "UINT")) and (bits := 8 * SIZES[kind])}
 

@@ -10,11 +10,11 @@ import pytest
 
 from services.gateway.overload.priority import Priority
 from services.gateway.traffic.coalescing import Coalescer
-from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Item
 from services.gateway.traffic.lanes import Awaited, Limits, Target, Waiting
 from services.kit.auth import Scope
 from services.kit.errors import Code, Failure
+from services.kit.tensors import Tensor
 from tests.support.virtual import simulate
 
 LATE = Target(Scope("acme"), "late", 1)

@@ -8,12 +8,12 @@ from google.protobuf.struct_pb2 import Struct
 
 from aimass.v1 import access_pb2, jobs_pb2, models_pb2, privacy_pb2
 from services.gateway.privacy.cleaner import Cleaner
-from services.gateway.traffic.domain.tensors import Tensor
 from services.kit import contract
 from services.kit.errors import InvalidValue, NotFound
 from services.kit.privacy.filtering import Action, Rule, Rules
 from services.kit.privacy.messages import clean
 from services.kit.privacy.policies import Policies, Policy, policy_of
+from services.kit.tensors import Tensor
 
 MASK, REFUSE = Rules((Rule("email", Action.MASK),)), Rules((Rule("email", Action.REFUSE),))
 METHODS = contract.all_methods()

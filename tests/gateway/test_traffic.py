@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.lanes import Limits
 from services.gateway.traffic.service import Prediction, Query
 from services.kit.auth import Principal, Scope
 from services.kit.errors import Code, Failure
+from services.kit.tensors import Tensor
 from tests.gateway.peers import ACME, GONE, LOADING, SERVING, WITHDRAWN, Peers, peers, release
 from tests.support.house import until
 

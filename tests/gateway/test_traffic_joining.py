@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Item
 from services.gateway.traffic.joining import join, split
+from services.kit.tensors import Tensor
 
 
 def x(*rows: float, columns: int = 1, **other: Any) -> Item:

@@ -2,12 +2,11 @@ import struct
 
 import pytest
 
-from services.gateway.traffic.domain.tensors import Signature, Tensor, TensorSpec, check, scores
+from services.gateway.traffic.domain.tensors import Signature, check, scores
 from services.kit.errors import Failure
+from services.kit.tensors import Spec, Tensor
 
-SIGNATURE = Signature(
-    (TensorSpec("age", "FP32", (-1, 1)), TensorSpec("city", "BYTES", (-1, 1))), (TensorSpec("p", "FP32", (-1, 2)),)
-)
+SIGNATURE = Signature((Spec("age", "FP32", (-1, 1)), Spec("city", "BYTES", (-1, 1))), (Spec("p", "FP32", (-1, 2)),))
 AGE = Tensor("age", "FP32", (2, 1), bytes(8))
 CITY = Tensor("city", "BYTES", (2, 1), b"\1\0\0\0a\1\0\0\0b")
 
@@ -67,7 +66,7 @@ def test_every_problem_is_listed() -> None:
 
 
 def test_a_fixed_first_axis_is_one_row() -> None:
-    fixed = Signature((TensorSpec("x", "FP32", (3,)),), ())
+    fixed = Signature((Spec("x", "FP32", (3,)),), ())
 
     assert check(fixed, [Tensor("x", "FP32", (3,), bytes(12))], []) == 1
 

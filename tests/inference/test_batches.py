@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from services.inference.domain.batches import Answer, Item, answer
-from services.inference.domain.tensors import Signature, Tensor, Values, encode
+from services.inference.domain.tensors import Signature, Values, encode
 from services.inference.engine_onnxruntime import OnnxRuntimeEngine, OnnxRuntimeLoader
 from services.inference.wire import release_from_wire
 from services.kit.errors import Code, Failure
+from services.kit.tensors import Tensor
 from tests.support import models
 
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from services.inference.domain.batches import Answer, Item
 from services.inference.domain.engines import Released, Serving
-from services.inference.domain.tensors import Tensor, decode, encode
+from services.inference.domain.tensors import decode, encode
 from services.inference.engine import Engine, Loader
 from services.inference.engine_onnxruntime import OnnxRuntimeLoader
 from services.inference.triton.loading import TritonLoader
@@ -21,6 +21,7 @@ from services.inference.wire import signature_from_wire
 from services.kit.cache import NearCache
 from services.kit.digests import digest_of
 from services.kit.errors import Code, Failure, InvalidValue, Unavailable
+from services.kit.tensors import Tensor
 from services.kit.timestamps import uuid7
 from tests.support import models
 from tests.support.servers import address

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from services.inference.domain.tensors import Signature, Spec, Tensor, decode, encode, fit
+from services.inference.domain.tensors import Signature, decode, encode, fit
 from services.kit.errors import InvalidValue
+from services.kit.tensors import Spec, Tensor
 
 X = Spec("x", "FP32", (-1, 2))
 NAME = Spec("carrier", "BYTES", (-1, 1))

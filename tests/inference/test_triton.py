@@ -6,12 +6,13 @@ import orjson
 import pytest
 
 from services.inference.domain.engines import Released, Serving
-from services.inference.domain.tensors import Signature, Spec
+from services.inference.domain.tensors import Signature
 from services.inference.triton.configuration import ONNX, PYTHON, describe, shape_here, shape_there
 from services.inference.triton.needs import Needs
 from services.inference.wire import release_from_wire
 from services.kit.cache import NearCache
 from services.kit.config import ConfigError
+from services.kit.tensors import Spec
 
 ROWS = Spec("x", "FP32", (-1, 4))
 SIGNATURE = Signature((ROWS,), (Spec("y", "BYTES", (-1,)),), batch_invariant=True)

@@ -9,7 +9,6 @@ import pytest
 
 from services.inference.domain.batches import Item
 from services.inference.domain.engines import Released
-from services.inference.domain.tensors import Tensor
 from services.inference.engine_triton import TritonServer
 from services.inference.triton.loading import TritonLoader
 from services.inference.triton.needs import Needs
@@ -19,6 +18,7 @@ from services.kit.cache import NearCache
 from services.kit.config import ConfigError
 from services.kit.digests import digest_of
 from services.kit.errors import Failure
+from services.kit.tensors import Tensor
 from tests.support import models
 from tests.support.tritons import Triton
 

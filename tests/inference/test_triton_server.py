@@ -12,7 +12,6 @@ import pytest
 
 from services.inference.domain.batches import Item
 from services.inference.domain.engines import Released
-from services.inference.domain.tensors import Tensor
 from services.inference.engine_triton import TritonServer
 from services.inference.triton.loading import TritonLoader
 from services.inference.triton.needs import Needs
@@ -21,6 +20,7 @@ from services.inference.wire import signature_from_wire
 from services.kit.cache import NearCache
 from services.kit.digests import digest_of
 from services.kit.errors import DeadlineExceeded, Failure, Unavailable
+from services.kit.tensors import Tensor
 from tests.support import models
 from tests.support.house import until
 from tests.support.tritons import Instead, Triton

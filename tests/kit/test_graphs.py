@@ -4,7 +4,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from services.kit import graphs
 from services.kit.errors import Code, Failure
-from services.kit.graphs import Spec
+from services.kit.tensors import Spec
 from tests.support import models
 
 FOREIGN = {

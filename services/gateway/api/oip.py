@@ -3,9 +3,9 @@
 from typing import Any
 
 from services.gateway.traffic.domain import INFER
-from services.gateway.traffic.domain.tensors import TensorSpec
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure
+from services.kit.tensors import Spec
 
 PLATFORM = "onnxruntime_onnx"
 DEADLINE = 30.0  # seconds for a prediction when the caller names none
@@ -22,6 +22,6 @@ def about(version: str) -> dict[str, Any]:
     return {"name": "aimass", "version": version, "extensions": ["binary_tensor_data"]}
 
 
-def described(spec: TensorSpec) -> dict[str, Any]:
+def described(spec: Spec) -> dict[str, Any]:
     """A tensor of a signature, in the protocol's words."""
     return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from services.gateway.api.oip_values import dump, pack, unpack, wrong
-from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.service import Prediction
 from services.kit.errors import Code, Failure
+from services.kit.tensors import Tensor
 
 _REQUEST = frozenset({"id", "parameters", "inputs", "outputs"})
 _INPUT = frozenset({"name", "shape", "datatype", "parameters", "data"})

@@ -12,7 +12,8 @@ import orjson
 
 from services.gateway.api.oip_body import Asked, decode
 from services.gateway.api.oip_values import Floats, pack
-from services.gateway.traffic.domain.tensors import Fit, Tensor
+from services.gateway.traffic.domain.tensors import Fit
+from services.kit.tensors import Tensor
 
 _DATA = b'"data"'
 _NUMBERS = re.compile(rb"\s*:\s*(\[[\[\]\d\s.,eE+-]*\])")

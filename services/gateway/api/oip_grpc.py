@@ -14,11 +14,11 @@ from services.gateway.api.oip_values import framed, wrong
 from services.gateway.grpc_call import GrpcCall, current
 from services.gateway.overload.priority import HEADER, Priority, lowered
 from services.gateway.traffic.domain.routing import Pinned
-from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.service import Query, Traffic
 from services.kit import telemetry
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure
+from services.kit.tensors import Tensor
 
 _SHOWN = 128  # characters of what a caller asked for that the access log shows
 Admit = Callable[[GrpcCall], Awaitable[tuple[Principal, str]]]

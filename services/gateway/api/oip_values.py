@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from services.gateway.traffic.domain.tensors import Tensor
 from services.kit.errors import InvalidValue, Violation
+from services.kit.tensors import Tensor
 
 # How struct and numpy name the datatypes.
 _STRUCT = {

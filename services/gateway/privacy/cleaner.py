@@ -7,12 +7,12 @@ from math import prod
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from services.gateway.traffic.domain.tensors import Tensor
 from services.kit.contract import Method
 from services.kit.errors import Failure, InvalidValue, Violation
 from services.kit.privacy.filtering import Filter
 from services.kit.privacy.messages import clean
 from services.kit.privacy.policies import Policies
+from services.kit.tensors import Tensor
 from services.kit.timestamps import uuid7
 
 _OWN = "PrivacyFilters/"  # their patterns are about such data and hold none

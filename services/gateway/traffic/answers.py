@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from aimass.v1 import engines_pb2 as pb
-from services.gateway.traffic.domain.tensors import Tensor
+from services.gateway.traffic.engines import tensors_from_wire, tensors_to_wire
 from services.kit.auth import Scope
 from services.kit.cache import Cache
 from services.kit.errors import Failure
+from services.kit.tensors import Tensor
 
 _BYTES = 64 * 2**20  # of all answers that are kept here
 _LARGEST = 64 * 2**10  # bytes of one
@@ -97,10 +98,8 @@ class Answers:
 
 
 def _packed(outputs: Sequence[Tensor]) -> bytes:
-    tensors = [pb.Tensor(name=t.name, datatype=t.datatype, shape=t.shape, raw=t.raw) for t in outputs]
-    return pb.InferResult(outputs=tensors).SerializeToString()
+    return pb.InferResult(outputs=tensors_to_wire(outputs)).SerializeToString()
 
 
 def _unpacked(value: bytes) -> list[Tensor]:
-    outputs = pb.InferResult.FromString(value).outputs
-    return [Tensor(t.name, t.datatype, tuple(t.shape), t.raw) for t in outputs]
+    return tensors_from_wire(pb.InferResult.FromString(value).outputs)

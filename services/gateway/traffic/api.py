@@ -14,7 +14,7 @@ from aimass.v1.releases_pb2_grpc import ReleasesStub
 from services.gateway.traffic.domain.ladder import Ladder
 from services.gateway.traffic.domain.routing import Release, Version
 from services.gateway.traffic.domain.sharing import Rule, Share
-from services.gateway.traffic.domain.tensors import Signature, TensorSpec
+from services.gateway.traffic.domain.tensors import Signature
 from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.service import Traffic
 from services.gateway.traffic.table import Loaded
@@ -24,6 +24,7 @@ from services.kit.balancing import Way
 from services.kit.config import ConfigError
 from services.kit.errors import Failure, Unavailable
 from services.kit.inbox import Delivery, Handler, Inbox, Listener
+from services.kit.tensors import Spec
 
 log = logging.getLogger(__name__)
 _BALANCING = {
@@ -236,5 +237,5 @@ def _ladder(serving: models_pb2.ServingSettings) -> Ladder:
     return Ladder(serving.cached_seconds, serving.previous_version, serving.smaller_model)
 
 
-def _specs(specs: Iterable[models_pb2.TensorSpec]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(spec.name, spec.datatype, tuple(spec.shape)) for spec in specs)
+def _specs(specs: Iterable[models_pb2.TensorSpec]) -> tuple[Spec, ...]:
+    return tuple(Spec(spec.name, spec.datatype, tuple(spec.shape)) for spec in specs)

@@ -13,12 +13,12 @@ from services.gateway.overload.gradient import Gradient
 from services.gateway.overload.priority import Priority
 from services.gateway.overload.refusal import hopeless, overloaded, stale_at
 from services.gateway.traffic import lanes
-from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Answer, Engines, Item
 from services.gateway.traffic.lanes import POOL, Awaited, Lane, Limits, Receiver, Target, Waiting, kind
 from services.kit.deadlines import Deadlines
 from services.kit.errors import Code, DeadlineExceeded, Failure, Unavailable
 from services.kit.tasks import is_cancelled
+from services.kit.tensors import Tensor
 
 _LANES = 4_096  # lanes that are kept while they are idle
 _PLAIN = Priority.INTERACTIVE

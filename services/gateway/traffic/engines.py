@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol
 
 from aimass.v1 import engines_pb2 as pb
 from services.gateway.retries import ATTEMPT, Retries
-from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.joining import Joined, join, split
 from services.kit.app import Runtime
@@ -20,6 +19,7 @@ from services.kit.errors import Disconnected, Failure, Internal, NotFound, Unava
 from services.kit.frames import Line, Lines
 from services.kit.member import Member
 from services.kit.status import failure_from
+from services.kit.tensors import Tensor
 
 log = logging.getLogger(__name__)
 _PATH = "/aimass.v1.Engines/InferMany"
@@ -162,7 +162,7 @@ class RemoteEngines:
         if table:
             request.joined.CopyFrom(_joined_to_wire(table, now))
         else:
-            request.items.extend([_to_wire(item, now) for item in items])
+            request.items.extend([_item_to_wire(item, now) for item in items])
         if line and member:
             reply = _DECODE(await framed(line, member, metadata, request.SerializeToString(), timeout))
         else:
@@ -170,8 +170,8 @@ class RemoteEngines:
             call = chosen.unary_unary(_PATH, _ENCODE, _DECODE)
             reply = await call(request, timeout=timeout, metadata=metadata)
         if table and reply.joined:
-            return list(split(table.rows, _tensors(reply.joined)))
-        return [_from_wire(result) for result in reply.results]
+            return list(split(table.rows, tensors_from_wire(reply.joined)))
+        return [_answer_from_wire(result) for result in reply.results]
 
     def _line(self, member: Member) -> Line | None:
         if not (port := self._instances.frames_port(member.instance.id)):
@@ -188,11 +188,11 @@ def _speaker(scope: Scope) -> Principal:
     return Principal(scope, "service:gateway", ("models.infer",))
 
 
-def _to_wire(item: Item, now: float) -> pb.InferItem:
+def _item_to_wire(item: Item, now: float) -> pb.InferItem:
     return pb.InferItem(
         request_id=item.request_id,
         deadline_ms=max(int((item.deadline - now) * 1000), 1),
-        inputs=_to_tensors(item.inputs),
+        inputs=tensors_to_wire(item.inputs),
         outputs=item.outputs,
         traceparent=item.traceparent,
     )
@@ -200,19 +200,21 @@ def _to_wire(item: Item, now: float) -> pb.InferItem:
 
 def _joined_to_wire(table: Joined, now: float) -> pb.InferJoined:
     left = [max(int((deadline - now) * 1000), 1) for deadline in table.deadlines]
-    inputs = _to_tensors(table.inputs)
+    inputs = tensors_to_wire(table.inputs)
     return pb.InferJoined(rows=table.rows, deadlines_ms=left, inputs=inputs, outputs=table.outputs)
 
 
-def _to_tensors(tensors: Iterable[Tensor]) -> list[pb.Tensor]:
+def tensors_to_wire(tensors: Iterable[Tensor]) -> list[pb.Tensor]:
+    """Tensors as messages."""
     return [pb.Tensor(name=t.name, datatype=t.datatype, shape=t.shape, raw=t.raw) for t in tensors]
 
 
-def _tensors(tensors: Iterable[pb.Tensor]) -> list[Tensor]:
+def tensors_from_wire(tensors: Iterable[pb.Tensor]) -> list[Tensor]:
+    """Messages as tensors."""
     return [Tensor(t.name, t.datatype, tuple(t.shape), t.raw) for t in tensors]
 
 
-def _from_wire(result: pb.InferResult) -> Answer:
+def _answer_from_wire(result: pb.InferResult) -> Answer:
     if result.HasField("failure"):
         return failure_from(result.failure, result.failure_text)
-    return _tensors(result.outputs)
+    return tensors_from_wire(result.outputs)

@@ -6,7 +6,7 @@ So the call costs once for all of them. Whether their rows may run together is f
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from services.gateway.traffic.domain.tensors import SIZES, Tensor
+from services.kit.tensors import SIZES, Tensor
 
 
 class Asking(Protocol):

@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 from services.gateway.overload.gradient import TOLERANCE, Bounds, Gradient
 from services.gateway.overload.line import Line
 from services.gateway.overload.priority import Priority
-from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Item
 from services.kit.auth import Scope
+from services.kit.tensors import Tensor
 
 # Requests of one version.
 VERSION = Bounds(least=4, most=2_000, start=256, quick=0.01)

@@ -15,7 +15,7 @@ from services.gateway.traffic.answers import Question
 from services.gateway.traffic.coalescing import Coalescer
 from services.gateway.traffic.domain import routing
 from services.gateway.traffic.domain.routing import Pinned
-from services.gateway.traffic.domain.tensors import Fit, Tensor, check, scores
+from services.gateway.traffic.domain.tensors import Fit, check, scores
 from services.gateway.traffic.engines import Item, Unloaded
 from services.gateway.traffic.lanes import Receiver, Target, Waiting
 from services.gateway.traffic.store import TrafficStore
@@ -24,6 +24,7 @@ from services.gateway.traffic.table import Table
 from services.kit.auth import Principal, Scope
 from services.kit.errors import Failure, NotFound
 from services.kit.telemetry import Record, child
+from services.kit.tensors import Tensor
 
 _SCORED = 1024  # rows of one request whose scores are recorded
 

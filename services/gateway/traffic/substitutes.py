@@ -9,11 +9,11 @@ from services.gateway.traffic.answers import Answers, Question
 from services.gateway.traffic.domain import routing
 from services.gateway.traffic.domain.ladder import AWAY, Step
 from services.gateway.traffic.domain.routing import Pinned, Route, Version
-from services.gateway.traffic.domain.tensors import Tensor
 from services.gateway.traffic.engines import Unloaded
 from services.kit.auth import Scope
 from services.kit.errors import Failure
 from services.kit.telemetry.metrics import REGISTRY
+from services.kit.tensors import Tensor
 
 degraded = Counter(
     "aimass_degraded", "Predictions for versions that could not answer, by what did.", ["step"], registry=REGISTRY

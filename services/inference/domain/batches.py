@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from services.inference.domain.tensors import Signature, Tensor, Values, encode, fit
+from services.inference.domain.tensors import Signature, Values, encode, fit
 from services.kit.errors import DeadlineExceeded, Failure, InvalidValue, Violation
+from services.kit.tensors import Tensor
 
 log = logging.getLogger(__name__)
 

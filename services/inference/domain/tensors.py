@@ -1,36 +1,11 @@
-"""Tensors, and whether they are what a version takes.
-
-Values are bytes, little endian and row major, as in the Open Inference Protocol's binary extension; the elements of a
-BYTES tensor are texts in UTF-8, each after its length in 4 bytes.
-"""
+"""Whether tensors are what a version takes."""
 
 from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
 from services.kit.errors import InvalidValue, Violation
-
-SIZES = {
-    "BOOL": 1,
-    "INT8": 1,
-    "INT16": 2,
-    "INT32": 4,
-    "INT64": 8,
-    "UINT8": 1,
-    "UINT16": 2,
-    "UINT32": 4,
-    "UINT64": 8,
-    "FP32": 4,
-    "FP64": 8,
-}
-
-
-class Spec(NamedTuple):
-    """What a tensor must be; -1 for a size that varies, in front the number of rows."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
+from services.kit.tensors import SIZES, Spec, Tensor
 
 
 class Signature(NamedTuple):
@@ -40,15 +15,6 @@ class Signature(NamedTuple):
     outputs: tuple[Spec, ...]
     batch_invariant: bool = False
     checked_on: str = ""
-
-
-class Tensor(NamedTuple):
-    """A named tensor as it travels."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    raw: bytes
 
 
 class Values(NamedTuple):

@@ -9,7 +9,6 @@ from services.inference.domain import batches
 from services.inference.domain.batches import Answer, Item, Joined
 from services.inference.domain.engines import Engine as View
 from services.inference.domain.engines import Release
-from services.inference.domain.tensors import Tensor
 from services.inference.engine import Engine
 from services.inference.registry import Registry
 from services.inference.service.catalogue import Catalogue, Key
@@ -17,6 +16,7 @@ from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.errors import Failure, NotFound
 from services.kit.pages import Page
+from services.kit.tensors import Tensor
 
 log = logging.getLogger(__name__)
 _SOON = 0.5  # seconds until the second look at the registry; each next one waits twice as long

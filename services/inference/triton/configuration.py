@@ -9,8 +9,9 @@ import orjson
 
 from services.inference.domain import batches
 from services.inference.domain.engines import Released
-from services.inference.domain.tensors import Signature, Spec
+from services.inference.domain.tensors import Signature
 from services.kit import graphs
+from services.kit.tensors import Spec
 
 PYTHON, ONNX = "python", "onnxruntime"  # Triton's names of back ends
 _ROWS = 1024  # of one call, where the version says nothing

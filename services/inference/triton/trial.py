@@ -55,9 +55,8 @@ async def _values(signature: Signature, count: int, most: int) -> list[Values]:
 
 
 def _made(signature: Signature, count: int, most: int) -> list[Values]:
-    inputs = tuple(graphs.Spec(*spec) for spec in signature.inputs)
-    arrays = graphs.rows(inputs, count, most)
-    return [_value(spec.datatype, arrays[spec.name]) for spec in inputs]
+    arrays = graphs.rows(signature.inputs, count, most)
+    return [_value(spec.datatype, arrays[spec.name]) for spec in signature.inputs]
 
 
 def _value(datatype: str, array: Any) -> Values:

@@ -1,58 +1,23 @@
-"""Tensors of the Open Inference Protocol, checked against the signature of a version.
-
-Values stay bytes, little endian and row major as in the protocol's binary extension, from the door to the engine.
-"""
+"""Tensors checked against the signature of a version; their values stay bytes from the door to the engine."""
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
 
 from services.kit.errors import InvalidValue, Violation
+from services.kit.tensors import SIZES, Spec, Tensor
 
-# Bytes of one element; BYTES elements differ, each comes after its length.
-SIZES = {
-    "BOOL": 1,
-    "INT8": 1,
-    "INT16": 2,
-    "INT32": 4,
-    "INT64": 8,
-    "UINT8": 1,
-    "UINT16": 2,
-    "UINT32": 4,
-    "UINT64": 8,
-    "FP32": 4,
-    "FP64": 8,
-}
 _FLOATS = ("FP32", "FP64")
 _SINGLE, _DOUBLE = struct.Struct("<f"), struct.Struct("<d")
-
-
-class Tensor(NamedTuple):
-    """A named tensor."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """What a tensor must be; -1 stands for any size, in front for the number of rows."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
     """What a version takes and gives."""
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: tuple[Spec, ...]
+    outputs: tuple[Spec, ...]
 
 
 class Fit:
@@ -100,7 +65,7 @@ def check(signature: Signature, inputs: Sequence[Tensor], outputs: Sequence[str]
     return rows or 1
 
 
-def _fitting(specs: Sequence[TensorSpec], inputs: Sequence[Tensor]) -> int:
+def _fitting(specs: Sequence[Spec], inputs: Sequence[Tensor]) -> int:
     """The number of rows of inputs that fit and come in the order of the signature, rows in front; else 0."""
     rows = 0
     for spec, tensor in zip(specs, inputs, strict=True):
@@ -114,7 +79,7 @@ def _fitting(specs: Sequence[TensorSpec], inputs: Sequence[Tensor]) -> int:
     return rows
 
 
-def _misfit(spec: TensorSpec, tensor: Tensor) -> str:
+def _misfit(spec: Spec, tensor: Tensor) -> str:
     """What is wrong with a tensor, or empty."""
     name = tensor.name
     if tensor.datatype != spec.datatype:
