@@ -6,16 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.data.reading.kinds import RuleDefinition, rule_from_json, to_json
+from services.data.rules.domain import Refused
 
 _Z = 1.959964  # of a normal distribution: 95 % lie within so many deviations
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A record that a rule does not take as it should, and why."""
-
-    record: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from services.data.discovery.domain import Discovery, Proposal, Refused
+from services.data.discovery.domain import Discovery, Proposal
 from services.data.reading import lines
 from services.data.reading.extractor import Extractor, Refusal
 from services.data.reading.kinds import RuleDefinition
+from services.data.rules.domain import Refused
 from services.data.structs import to_plain, to_struct
 
 _SHOWN = 3  # rows and counter-examples of a rule

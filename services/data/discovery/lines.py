@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from services.data.discovery import headers, templates
-from services.data.discovery.domain import Discovery, Proposal, Refused
+from services.data.discovery.domain import Discovery, Proposal
 from services.data.discovery.evidence import Made, left_over, weighed
 from services.data.discovery.expressions import rule_of
 from services.data.discovery.headers import Header
@@ -14,6 +14,7 @@ from services.data.discovery.words import HOLE, Words, words_of
 from services.data.reading import extractor, lines
 from services.data.reading.extractor import Refusal
 from services.data.reading.kinds import Compiled
+from services.data.rules.domain import Refused
 
 MOST = 200  # rules
 _UNEXPLAINED = 20

@@ -2,7 +2,7 @@
 
 from aimass.v1 import rules_pb2 as pb
 from services.data.discovery.domain import Discovery, Proposal
-from services.data.rules.wire import definition_to_wire
+from services.data.rules.wire import definition_to_wire, refused_to_wire
 from services.data.structs import to_struct
 
 
@@ -18,7 +18,6 @@ def discovery_to_wire(found: Discovery) -> pb.DiscoverRulesResponse:
 
 def _proposal_to_wire(proposal: Proposal, sampled: int) -> pb.RuleProposal:
     low, high = proposal.interval
-    shown = [pb.RefusedRecord(record=refused.record, reason=refused.reason) for refused in proposal.counter_examples]
     return pb.RuleProposal(
         rule=proposal.rule,
         definition=definition_to_wire(proposal.definition),
@@ -28,6 +27,6 @@ def _proposal_to_wire(proposal: Proposal, sampled: int) -> pb.RuleProposal:
         precision_low=low,
         precision_high=high,
         rows=[to_struct(row) for row in proposal.rows],
-        counter_examples=shown,
+        counter_examples=map(refused_to_wire, proposal.counter_examples),
         reason=proposal.reason,
     )

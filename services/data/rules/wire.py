@@ -5,7 +5,7 @@ from typing import Any
 
 from aimass.v1 import rules_pb2 as pb
 from services.data.reading.kinds import RULES, RuleColumn, RuleDefinition, name_of
-from services.data.rules.domain import RuleView, Trial
+from services.data.rules.domain import Refused, RuleView, Trial
 from services.data.structs import to_struct
 from services.data.wire import column_type_from_wire, column_type_to_wire, fields_of, plain, schema_to_wire
 from services.kit.errors import InvalidValue
@@ -72,6 +72,11 @@ def trial_to_wire(trial: Trial) -> pb.TestRuleResponse:
         accepted=trial.accepted,
         coverage=trial.coverage,
         rows=[to_struct(row) for row in trial.rows],
-        refused=[pb.RefusedRecord(record=refused.record, reason=refused.reason) for refused in trial.refused],
+        refused=map(refused_to_wire, trial.refused),
         schema=schema_to_wire(trial.compiled.schema),
     )
+
+
+def refused_to_wire(refused: Refused) -> pb.RefusedRecord:
+    """A record that a rule refuses."""
+    return pb.RefusedRecord(record=refused.record, reason=refused.reason)

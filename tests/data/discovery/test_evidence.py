@@ -1,7 +1,8 @@
-from services.data.discovery.domain import Discovery, Proposal, Refused
+from services.data.discovery.domain import Discovery, Proposal
 from services.data.discovery.evidence import fitting
 from services.data.discovery.wire import discovery_to_wire
 from services.data.reading.kinds import RegexRule, RuleColumn
+from services.data.rules.domain import Refused
 from services.data.schema import ColumnType
 from services.kit.rpc import SIZE
 
