@@ -1,12 +1,14 @@
-"""A home folder whose databases are there already: making them takes longer than most tests."""
+"""Fixtures of the data service. Databases are copied into a home folder: making them takes longer than most tests."""
 
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.house import house
+from aimass.v1.rules_pb2_grpc import RulesStub
+from tests.support.house import House, house
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +31,9 @@ def home(tmp_path: Path, migrated: Path) -> Path:
         if (migrated / database).exists():  # not where every service has a database on a server
             shutil.copy(migrated / database, tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def rules(running: House) -> Any:
+    """The rules of a service that a module of tests has running."""
+    return running.stub(RulesStub, "data")

@@ -67,11 +67,6 @@ async def running(home: Path) -> AsyncIterator[House]:
         yield running
 
 
-@pytest.fixture
-def rules(running: House) -> Any:
-    return running.stub(RulesStub, "data")
-
-
 async def test_a_rule_is_read_back_as_it_was_said_and_told(running: House, rules: Any) -> None:
     made = await rules.CreateRule(create("flights_raw", "db", SQL))
 

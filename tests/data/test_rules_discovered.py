@@ -11,7 +11,6 @@ import pytest
 
 from aimass.v1 import rules_pb2 as pb
 from aimass.v1.data_events_pb2 import WorkEnded
-from aimass.v1.rules_pb2_grpc import RulesStub
 from services.kit.errors import Code
 from services.kit.rpc import SIZE
 from tests.data import places
@@ -85,11 +84,6 @@ async def running(home: Path) -> AsyncIterator[House]:
     write_all(home)
     async with sourced(home, KINDS) as running:
         yield running
-
-
-@pytest.fixture
-def rules(running: House) -> Any:
-    return running.stub(RulesStub, "data")
 
 
 async def discover(rules: Any, source: str, records: int = 0) -> pb.DiscoverRulesResponse:
