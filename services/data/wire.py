@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from aimass.v1 import options_pb2
 from aimass.v1 import schema_pb2 as pb
 from services.data.schema import Column, ColumnType
 from services.kit.errors import InvalidValue
@@ -33,7 +34,10 @@ def schema_to_wire(columns: Iterable[Column]) -> pb.TableSchema:
 
 
 def plain(message: Message) -> dict[str, Any]:
-    """The fields of a message by name: enum values as words, such as csv. Raises invalid_value for one not known."""
+    """The fields of a message by name: enum values as words, such as csv; one that is not set is an empty word.
+
+    Raises invalid_value for a value that is not known, and for one that must be set.
+    """
     return {field.name: _plain(field, getattr(message, field.name)) for field in message.DESCRIPTOR.fields}
 
 
@@ -41,6 +45,8 @@ def _plain(field: Any, value: Any) -> Any:
     if field.enum_type is None:
         return value
     known = field.enum_type.values_by_number.get(value)
+    if known and not value and not field.GetOptions().Extensions[options_pb2.field].required:
+        return ""
     if not known or not value:
         raise InvalidValue(f"the {field.name} is not known")
     return known.name.removeprefix(_prefix(field)).lower()
@@ -53,7 +59,7 @@ def fields_of(value: Any, message: Any) -> dict[str, Any]:
 
 
 def _wired(field: Any, value: Any) -> Any:
-    return f"{_prefix(field)}{value.upper()}" if field.enum_type else value
+    return f"{_prefix(field)}{value.upper() or 'UNSPECIFIED'}" if field.enum_type else value
 
 
 def _prefix(field: Any) -> str:

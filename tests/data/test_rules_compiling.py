@@ -26,7 +26,7 @@ from services.kit.errors import Code, Failure
 
 N = RuleColumn("n", "n", ColumnType.INT64)
 TABLE = SqlSource("sqlite:///a.db", "t", "id")
-CSV, JSON, TEXT = (FilesSource(kind, "a") for kind in FileFormat)
+CSV, JSON, TEXT = (FilesSource(kind, "a") for kind in (FileFormat.CSV, FileFormat.JSON_LINES, FileFormat.TEXT))
 RULES: list[RuleDefinition] = [
     SqlRule("SELECT id FROM t"),
     FileRule((N,)),

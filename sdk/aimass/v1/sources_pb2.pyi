@@ -33,6 +33,10 @@ class _FileFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileFormat
     FILE_FORMAT_CSV: _FileFormat.ValueType  # 1
     FILE_FORMAT_JSON_LINES: _FileFormat.ValueType  # 2
     FILE_FORMAT_TEXT: _FileFormat.ValueType  # 3
+    FILE_FORMAT_JSON: _FileFormat.ValueType  # 4
+    """Each file is one JSON document: an object is one record, an array has a record in each element."""
+    FILE_FORMAT_PARQUET: _FileFormat.ValueType  # 5
+    """Apache Parquet."""
 
 class FileFormat(_FileFormat, metaclass=_FileFormatEnumTypeWrapper): ...
 
@@ -40,7 +44,63 @@ FILE_FORMAT_UNSPECIFIED: FileFormat.ValueType  # 0
 FILE_FORMAT_CSV: FileFormat.ValueType  # 1
 FILE_FORMAT_JSON_LINES: FileFormat.ValueType  # 2
 FILE_FORMAT_TEXT: FileFormat.ValueType  # 3
+FILE_FORMAT_JSON: FileFormat.ValueType  # 4
+"""Each file is one JSON document: an object is one record, an array has a record in each element."""
+FILE_FORMAT_PARQUET: FileFormat.ValueType  # 5
+"""Apache Parquet."""
 Global___FileFormat: _TypeAlias = FileFormat  # noqa: Y015
+
+class _FileCompression:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FileCompressionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileCompression.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FILE_COMPRESSION_UNSPECIFIED: _FileCompression.ValueType  # 0
+    """Recognised by the first bytes of each file."""
+    FILE_COMPRESSION_NONE: _FileCompression.ValueType  # 1
+    FILE_COMPRESSION_GZIP: _FileCompression.ValueType  # 2
+    FILE_COMPRESSION_ZSTD: _FileCompression.ValueType  # 3
+
+class FileCompression(_FileCompression, metaclass=_FileCompressionEnumTypeWrapper): ...
+
+FILE_COMPRESSION_UNSPECIFIED: FileCompression.ValueType  # 0
+"""Recognised by the first bytes of each file."""
+FILE_COMPRESSION_NONE: FileCompression.ValueType  # 1
+FILE_COMPRESSION_GZIP: FileCompression.ValueType  # 2
+FILE_COMPRESSION_ZSTD: FileCompression.ValueType  # 3
+Global___FileCompression: _TypeAlias = FileCompression  # noqa: Y015
+
+class _FileEncoding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FileEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileEncoding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FILE_ENCODING_UNSPECIFIED: _FileEncoding.ValueType  # 0
+    """UTF-8."""
+    FILE_ENCODING_UTF_8: _FileEncoding.ValueType  # 1
+    FILE_ENCODING_UTF_16: _FileEncoding.ValueType  # 2
+    """UTF-16 with a byte order mark; without one it is little-endian."""
+    FILE_ENCODING_UTF_16_LE: _FileEncoding.ValueType  # 3
+    FILE_ENCODING_UTF_16_BE: _FileEncoding.ValueType  # 4
+    FILE_ENCODING_LATIN_1: _FileEncoding.ValueType  # 5
+    """ISO 8859-1."""
+    FILE_ENCODING_WINDOWS_1252: _FileEncoding.ValueType  # 6
+
+class FileEncoding(_FileEncoding, metaclass=_FileEncodingEnumTypeWrapper): ...
+
+FILE_ENCODING_UNSPECIFIED: FileEncoding.ValueType  # 0
+"""UTF-8."""
+FILE_ENCODING_UTF_8: FileEncoding.ValueType  # 1
+FILE_ENCODING_UTF_16: FileEncoding.ValueType  # 2
+"""UTF-16 with a byte order mark; without one it is little-endian."""
+FILE_ENCODING_UTF_16_LE: FileEncoding.ValueType  # 3
+FILE_ENCODING_UTF_16_BE: FileEncoding.ValueType  # 4
+FILE_ENCODING_LATIN_1: FileEncoding.ValueType  # 5
+"""ISO 8859-1."""
+FILE_ENCODING_WINDOWS_1252: FileEncoding.ValueType  # 6
+Global___FileEncoding: _TypeAlias = FileEncoding  # noqa: Y015
 
 @_typing.final
 class SqlSource(_message.Message):
@@ -85,6 +145,12 @@ class FilesSource(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     DELIMITER_FIELD_NUMBER: _builtins.int
     NULL_VALUES_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    UNQUOTED_FIELD_NUMBER: _builtins.int
+    ESCAPE_FIELD_NUMBER: _builtins.int
+    HEADLESS_FIELD_NUMBER: _builtins.int
     pattern: _builtins.str
     """A glob, relative to the tenant's import folder or absolute below an allowed folder. Links are not followed."""
     upload_digest: _builtins.str
@@ -93,6 +159,20 @@ class FilesSource(_message.Message):
     """The format of the files."""
     delimiter: _builtins.str
     """For CSV: one character, a comma if unset."""
+    compression: Global___FileCompression.ValueType
+    """How the files are compressed. A file that unpacks to more than 64 MiB and 200 times its size is refused."""
+    encoding: Global___FileEncoding.ValueType
+    """How the text of the files is encoded; UTF-8 if unset, as JSON documents always are."""
+    quote: _builtins.str
+    """For CSV: the character around fields, " if unset."""
+    unquoted: _builtins.bool
+    """For CSV: quotes are characters like others."""
+    escape: _builtins.str
+    """For CSV: the character that takes the meaning from the one behind it. If unset there is none, and a quote in a
+    quoted field is written twice.
+    """
+    headless: _builtins.bool
+    """For CSV: the files have no header. The fields are then column_1, column_2, and so on."""
     @_builtins.property
     def null_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """For CSV: strings that stand for a missing value. The empty string always does."""
@@ -105,18 +185,36 @@ class FilesSource(_message.Message):
         format: Global___FileFormat.ValueType = ...,
         delimiter: _builtins.str = ...,
         null_values: _abc.Iterable[_builtins.str] | None = ...,
+        compression: Global___FileCompression.ValueType = ...,
+        encoding: Global___FileEncoding.ValueType = ...,
+        quote: _builtins.str = ...,
+        unquoted: _builtins.bool = ...,
+        escape: _builtins.str = ...,
+        headless: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "compression",
+        b"compression",
         "delimiter",
         b"delimiter",
+        "encoding",
+        b"encoding",
+        "escape",
+        b"escape",
         "format",
         b"format",
+        "headless",
+        b"headless",
         "null_values",
         b"null_values",
         "pattern",
         b"pattern",
+        "quote",
+        b"quote",
+        "unquoted",
+        b"unquoted",
         "upload_digest",
         b"upload_digest",
     ]  # noqa: Y015
@@ -444,6 +542,7 @@ class PreviewSourceResponse(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     SCHEMA_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
+    SUGGESTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
         """Records as they are in the source; a line of text is {"line": "..."}."""
@@ -454,16 +553,23 @@ class PreviewSourceResponse(_message.Message):
     def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The files that match the pattern, at most 100, or the table."""
 
+    @_builtins.property
+    def suggested(self) -> Global___FilesSource:
+        """How the files seem to be written, where that is not how they are described."""
+
     def __init__(
         self,
         *,
         records: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         schema: _schema_pb2.TableSchema | None = ...,
         parts: _abc.Iterable[_builtins.str] | None = ...,
+        suggested: Global___FilesSource | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema", "suggested", b"suggested"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "records", b"records", "schema", b"schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "parts", b"parts", "records", b"records", "schema", b"schema", "suggested", b"suggested"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,6 +37,13 @@ class Connector(Protocol):
     def identity(self) -> str:
         """What a cursor belongs to: a source that becomes another is read from its start."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether only a child process may open it."""
+
+    def ready(self, compiled: Compiled, fields: Sequence[str]) -> Extractor:
+        """What extracts records with these fields."""
+
     def below(self, allowed: Sequence[Path]) -> Place:
         """Where it lies below the folders of its tenant. Opens nothing. Raises invalid_value, egress_denied."""
 

@@ -1,21 +1,23 @@
-"""Files that grow by whole lines, or one upload."""
+"""Files that grow by whole lines, files that are read as a whole, or one upload."""
 
-import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from services.data.reading import extractor, folders, lines, positions, samples
+from services.data.reading import dialects, extractor, folders, lines, opening, positions, samples
 from services.data.reading.connector import End, Sink
+from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Parts, Place
-from services.data.reading.kinds import Compiled, FileFormat, FilesSource
-from services.data.reading.positions import HEAD, FileState, FoundFile, Start
+from services.data.reading.kinds import Compiled, FileFormat, FilesSource, Records
+from services.data.reading.opening import Opened
+from services.data.reading.positions import FileState, Start
 from services.data.reading.samples import Sample, Tried, suggested
+from services.data.reading.wholes import Unfinished
 from services.kit.errors import Code, Failure, InvalidValue
 
 _PAGE = 32_768  # records that are typed together
@@ -42,34 +44,48 @@ class FilesConnector:
         """Finds a file."""
         _parts(place)
 
+    @property
+    def apart(self) -> bool:
+        """Parquet is parsed by a library that is trusted with a child's memory only."""
+        return self._source.format is FileFormat.PARQUET
+
+    def ready(self, compiled: Compiled, fields: Sequence[str]) -> Extractor:
+        """What extracts records with these fields."""
+        return extractor.of(compiled, fields, self._source.null_values)
+
     def preview(self, place: Place, records: int) -> Sample:
-        """The first records, with types that their values suggest."""
-        found = [record for record, _ in zip(self._named(place), range(records), strict=False)]
-        missing = {"", *self._source.null_values} if self._source.format is FileFormat.CSV else set()
+        """The first records, with types that their values suggest, and how the files seem to be written."""
+        parts = _parts(place)
+        seems = dialects.suggested(self._source, opening.beginning(place, parts[0]))
+        try:
+            found = [record for record, _ in zip(self._named(place), range(records), strict=False)]
+        except Failure as failure:
+            hint = f"; the file looks like {dialects.said(seems)}" if seems else ""
+            raise Failure(failure.code, f"{failure.detail}{hint}", failure.violations) from None
+        missing = {"", *self._source.null_values} if self._source.records is Records.FIELDS else set()
         names = list(dict.fromkeys(name for record in found for name in record))
         columns = tuple(suggested(name, [record.get(name) for record in found], missing) for name in names)
-        parts = tuple("/".join(part) for part in _parts(place)[:_PARTS])
-        return Sample(tuple(found), columns, parts)
+        return Sample(tuple(found), columns, tuple("/".join(part) for part in parts[:_PARTS]), seems)
 
     def _named(self, place: Place) -> Iterator[dict[str, Any]]:
-        for reader, batch in self._batches(place):
+        for opened, batch in self._batches(place):
             for record in batch.records:
-                match self._source.format:
-                    case FileFormat.CSV:
-                        yield dict(zip(reader.fields, record, strict=True))
-                    case FileFormat.JSON_LINES:
-                        yield record
-                    case FileFormat.TEXT:
+                match self._source.records:
+                    case Records.FIELDS:
+                        yield dict(zip(opened.reader.fields, record, strict=True))
+                    case Records.LINES:
                         yield {"line": record}
+                    case _:
+                        yield record
 
-    def _batches(self, place: Place) -> Iterator[tuple[lines.Reader, lines.Batch]]:
+    def _batches(self, place: Place) -> Iterator[tuple[Opened, lines.Batch]]:
         deadline, left = time.monotonic() + samples.SECONDS, _BYTES
         for part in _parts(place):
-            with _opened(place, part) as file:
-                reader = lines.reader(self._source, file)
+            with opening.opened(self._source, place, part) as opened:
+                reader = opened.reader
                 begin = reader.offset
                 while (batch := reader.read(_STEP, lines.LONGEST)).size:
-                    yield reader, batch
+                    yield opened, batch
                     if time.monotonic() > deadline:
                         raise Failure(Code.LIMIT_EXCEEDED, "reading the sample takes too long")
                     if reader.offset - begin > left:
@@ -78,42 +94,52 @@ class FilesConnector:
 
     def tries(self, place: Place, compiled: Compiled, records: int) -> Iterator[Tried]:
         """The first records, and what is no record; a few more than are asked for may come."""
-        for reader, batch in self._batches(place):
-            ready = extractor.of(compiled, reader.fields, self._source.null_values)
+        for opened, batch in self._batches(place):
+            ready = self.ready(compiled, opened.reader.fields)
             for _, text, reason in batch.broken:
                 yield Tried(None, ready, (), text, reason)
             for record in batch.records:
-                yield Tried(record, ready, reader.fields)
+                yield Tried(record, ready, opened.reader.fields)
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """What has been added to the files, and files that are new."""
         before = [FileState(**state) for state in cursor.get("files", [])]
-        found = [_find(place, part) for part in folders.matches(place.root, place.steps)]
+        found = [opening.find(self._source, place, part) for part in folders.matches(place.root, place.steps)]
         todo = positions.starts(found, before)
         sizes = [max(file.size - start.offset, 0) for file, start in zip(found, todo, strict=True)]
-        states, total = [], sum(sizes)
-        for start, done in zip(todo, accumulate(sizes, initial=0), strict=False):
-            state = self._read_file(place, compiled, start, sink, partial(_share, done, total))
+        states, notes, total = [], list[str](), sum(sizes)
+        for file, start, done in zip(found, todo, accumulate(sizes, initial=0), strict=False):
+            # A Parquet file that is known again was read to its end.
+            if start.state and (self.apart or file.same(start.state)):
+                states.append(replace(start.state, path=file.path, inode=file.inode, stamp=file.stamp))
+                continue
+            state = self._read_file(place, compiled, start, sink, partial(_share, done, total), notes)
             states += [state] if state else []
         kept = [asdict(state) for state in positions.remembered(states, before)]
-        notes = [f"{s.path} is another file than before and was read from its start" for s in todo if s.replaced]
         return End({"files": kept}, notes)
 
     def _read_file(
-        self, place: Place, compiled: Compiled, start: Start, sink: Sink, share: Callable[[int], float]
+        self,
+        place: Place,
+        compiled: Compiled,
+        start: Start,
+        sink: Sink,
+        share: Callable[[int], float],
+        notes: list[str],
     ) -> FileState | None:
-        with _opened(place, tuple(start.path.split("/"))) as file:
-            reader = lines.reader(self._source, file, start.offset, start.number)
-            ready = extractor.of(compiled, reader.fields, self._source.null_values)
+        part = tuple(start.path.split("/"))
+        with suppress(Unfinished), opening.opened(self._source, place, part, start) as opened:
+            reader = opened.reader
+            if start.replaced or opened.replaced:
+                notes.append(f"{start.path} is another file than before and was read from its start")
+            ready, fields = self.ready(compiled, reader.fields), reader.fields
             while (batch := reader.read(_PAGE)).size:
-                sink.take(ready, batch.records, [f"{start.path}:{number}" for number in batch.numbers], reader.fields)
+                sink.take(ready, batch.records, [f"{start.path}:{number}" for number in batch.numbers], fields)
                 sink.take_broken(batch.broken, start.path)
                 sink.tell(share(reader.offset - start.offset))
-            if not reader.offset:
-                return None
-            status, size = os.fstat(file.fileno()), min(reader.offset, HEAD)
-            inode = f"{status.st_dev}:{status.st_ino}"
-            return FileState(start.path, inode, reader.offset, reader.number, _head(file, size), size)
+            return opened.state()
+        notes.append(f"{start.path} is not complete: it is read when it is")
+        return replace(start.state, path=start.path) if start.state else None
 
 
 def _parts(place: Place) -> list[Parts]:
@@ -123,24 +149,5 @@ def _parts(place: Place) -> list[Parts]:
     return parts
 
 
-def _opened(place: Place, part: Parts) -> BinaryIO:
-    return os.fdopen(folders.open_file(place.root, part), "rb")
-
-
 def _share(done: int, total: int, read: int) -> float:
     return (done + read) / (total or 1)
-
-
-def _find(place: Place, part: Parts) -> FoundFile:
-    def head(size: int) -> str:
-        with _opened(place, part) as file:
-            return _head(file, size)
-
-    with _opened(place, part) as file:
-        status = os.fstat(file.fileno())
-    return FoundFile("/".join(part), f"{status.st_dev}:{status.st_ino}", status.st_size, head)
-
-
-def _head(file: BinaryIO, size: int) -> str:
-    file.seek(0)
-    return hashlib.sha256(file.read(size)).hexdigest()

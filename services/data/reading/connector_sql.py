@@ -8,6 +8,7 @@ from typing import Any
 
 from services.data.reading import extractor, folders, samples, sqlite
 from services.data.reading.connector import End, Sink
+from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, SqlSource
 from services.data.reading.samples import Sample, Tried, suggested
@@ -30,6 +31,15 @@ class SqlConnector:
         """The database, the table and the column."""
         said = "\0".join((self._source.url, self._source.table, self._source.cursor))
         return f"sha256:{hashlib.sha256(said.encode()).hexdigest()}"
+
+    @property
+    def apart(self) -> bool:
+        """SQLite files are opened with an authorizer and limits."""
+        return False
+
+    def ready(self, compiled: Compiled, fields: Sequence[str]) -> Extractor:
+        """What extracts rows with these columns."""
+        return extractor.for_fields(compiled, fields)
 
     def below(self, allowed: Sequence[Path]) -> Place:
         """The file that the URL names."""

@@ -14,20 +14,55 @@ class FileFormat(StrEnum):
     CSV = "csv"
     JSON_LINES = "json_lines"
     TEXT = "text"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class Compression(StrEnum):
+    """How a file is compressed."""
+
+    DETECTED = ""  # by its first bytes
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
+class Encoding(StrEnum):
+    """How the text of a file is encoded; each is a codec of Python's."""
+
+    DEFAULT = ""  # UTF-8
+    UTF_8 = "utf_8"
+    UTF_16 = "utf_16"
+    UTF_16_LE = "utf_16_le"
+    UTF_16_BE = "utf_16_be"
+    LATIN_1 = "latin_1"
+    WINDOWS_1252 = "windows_1252"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How delimited text is written. `quote` and `escape`: one character, or none."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    escape: str = ""
+    headless: bool = False
 
 
 class Records(StrEnum):
     """What the records of a source are; a rule is for one of these."""
 
     ROWS = "a sql source"
-    FIELDS = "files of format csv"
-    DOCUMENTS = "files of format json_lines"
+    FIELDS = "files of format csv or parquet"
+    DOCUMENTS = "files of format json_lines or json"
     LINES = "files of format text"
 
 
 _OF_FILES = {
     FileFormat.CSV: Records.FIELDS,
+    FileFormat.PARQUET: Records.FIELDS,
     FileFormat.JSON_LINES: Records.DOCUMENTS,
+    FileFormat.JSON: Records.DOCUMENTS,
     FileFormat.TEXT: Records.LINES,
 }
 
@@ -56,17 +91,34 @@ class FilesSource:
     upload_digest: str = ""
     delimiter: str = ","
     null_values: tuple[str, ...] = ()
+    compression: Compression = Compression.DETECTED
+    encoding: Encoding = Encoding.DEFAULT
+    quote: str = ""
+    unquoted: bool = False
+    escape: str = ""
+    headless: bool = False
 
     @property
     def records(self) -> Records:
         """What the format divides them into."""
         return _OF_FILES[self.format]
 
+    @property
+    def dialect(self) -> Dialect:
+        """How its delimited text is written."""
+        return Dialect(self.delimiter, "" if self.unquoted else self.quote or '"', self.escape, self.headless)
+
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "FilesSource":
         """From plain values by the names of the fields, as they are stored and sent."""
-        kind, delimiter, nulls = FileFormat(values["format"]), values["delimiter"] or ",", tuple(values["null_values"])
-        return cls(kind, values["pattern"], values["upload_digest"], delimiter, nulls)
+        typed = {
+            "format": FileFormat(values["format"]),
+            "delimiter": values["delimiter"] or ",",
+            "null_values": tuple(values["null_values"]),
+            "compression": Compression(values.get("compression", "")),
+            "encoding": Encoding(values.get("encoding", "")),
+        }
+        return cls(**{**values, **typed})
 
 
 # Every kind of source, by its name in the contract. How each is read says `connectors`.

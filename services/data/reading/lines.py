@@ -2,19 +2,19 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import orjson
 
-from services.data.reading.kinds import FileFormat, FilesSource
+from services.data.reading import texts
+from services.data.reading.kinds import Dialect, Encoding, FileFormat, FilesSource
 from services.kit.errors import FailedPrecondition
 
 LONGEST = 2**20  # bytes of a line
 _DEEPEST = 200  # levels of a JSON record
 _KEPT = 8192  # characters of a broken record that are kept
-_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass
@@ -44,12 +44,20 @@ class Reader:
 
     fields: Sequence[str] = ()
 
-    def __init__(self, file: BinaryIO, offset: int = 0, number: int = 0, complete: bool = False) -> None:
-        """`complete`: nothing will be added, so that the last line counts without its end."""
-        self._file, self._complete = file, complete
-        self.offset, self.number = offset, number
+    def __init__(
+        self,
+        file: BinaryIO,
+        offset: int = 0,
+        number: int = 0,
+        complete: bool | Callable[[], bool] = False,
+        encoding: Encoding = Encoding.DEFAULT,
+    ) -> None:
+        """`complete`: nothing will be added, so that the last line counts without its end; asked at the end."""
+        self._lines = texts.Lines(file, encoding)
+        self._complete = complete if callable(complete) else lambda: bool(complete)
+        self.offset, self.number = max(offset, self._lines.begin), number
         self._exhausted = False
-        file.seek(offset)
+        self._lines.seek(self.offset)
 
     def read(self, records: int, size: int = 8 * LONGEST) -> Batch:
         """The next records, at most so many and about so many bytes; an empty batch at the end."""
@@ -66,12 +74,12 @@ class Reader:
         self.offset += length
         self.number += 1
         if len(raw) < length:
-            batch.refuse(self.number, raw.decode(errors="replace"), "the line is longer than 1 MiB")
+            batch.refuse(self.number, self._lines.lossy(raw), "the line is longer than 1 MiB")
             return True
         try:
-            text = raw.decode().rstrip("\r\n")
+            text = self._lines.text(raw).rstrip("\r\n")
         except UnicodeDecodeError:
-            batch.refuse(self.number, raw.decode(errors="replace"), "the line is not UTF-8")
+            batch.refuse(self.number, self._lines.lossy(raw), f"the line is not {self._lines.name}")
             return True
         self._record(text, batch)
         return True
@@ -81,12 +89,12 @@ class Reader:
 
     def _line(self) -> tuple[bytes, int]:
         """A whole line, cut if it is too long, and how many bytes it has; no bytes at the end."""
-        raw = self._file.readline(LONGEST)
-        length, whole = len(raw), raw.endswith(b"\n")
-        while not whole and (piece := self._file.readline(LONGEST)):
+        raw = self._lines.readline(LONGEST)
+        length, whole = len(raw), raw.endswith(self._lines.end)
+        while not whole and (piece := self._lines.readline(LONGEST)):
             length += len(piece)
-            whole = piece.endswith(b"\n")
-        if not whole and not (self._complete and length):
+            whole = piece.endswith(self._lines.end)
+        if not whole and not (length and self._complete()):
             self._exhausted = True
             return b"", 0
         return raw, length
@@ -109,13 +117,13 @@ class JsonReader(Reader):
             return
         if not isinstance(document, dict):
             batch.refuse(self.number, text, "the line is not a JSON object")
-        elif _is_deep(text, document):
+        elif is_deep(text, document):
             batch.refuse(self.number, text, "the line nests too deeply")
         else:
             batch.take(self.number, document)
 
 
-def _is_deep(text: str, document: Any) -> bool:
+def is_deep(text: str, document: Any) -> bool:
     """True for what Python could parse but not write again."""
     if text.count("{") + text.count("[") <= _DEEPEST:
         return False
@@ -128,25 +136,33 @@ def _is_deep(text: str, document: Any) -> bool:
 
 
 class CsvReader(Reader):
-    """Each record has as many fields as the header, the first record of the file."""
+    """Each record has as many fields as the header, the first record of the file; without one, as the first record."""
 
     def __init__(
-        self, file: BinaryIO, offset: int = 0, number: int = 0, complete: bool = False, delimiter: str = ","
+        self,
+        file: BinaryIO,
+        offset: int = 0,
+        number: int = 0,
+        complete: bool | Callable[[], bool] = False,
+        encoding: Encoding = Encoding.DEFAULT,
+        dialect: Dialect | None = None,
     ) -> None:
-        super().__init__(file, 0, 0, complete)
-        self._delimiter, self._taken = delimiter, 0
+        super().__init__(file, 0, 0, complete, encoding)
+        self._dialect, self._taken = dialect or Dialect(), 0
         self._spoilt, self._text = "", list[str]()
+        begin = self.offset
+        self._csv = self._rows()
         self.fields = self._header()
+        if self._dialect.headless:
+            self.fields = [f"column_{number}" for number, _ in enumerate(self.fields, 1)]
+            self.offset, self.number = begin, 0
         if offset > self.offset:
             self.offset, self.number = offset, number
-            file.seek(offset)
+        self._exhausted = False
+        self._lines.seek(self.offset)
         self._csv = self._rows()
 
     def _header(self) -> Sequence[str]:
-        if self._file.read(3) == _BOM:
-            self.offset = 3
-        self._file.seek(self.offset)
-        self._csv = self._rows()
         batch = Batch()
         while not batch.records:
             if not self._next(batch):
@@ -154,12 +170,19 @@ class CsvReader(Reader):
             if batch.broken:
                 raise FailedPrecondition("the header of the file cannot be read")
         header: list[str] = batch.records[0]
-        if len(set(header)) < len(header):
+        if not self._dialect.headless and len(set(header)) < len(header):
             raise FailedPrecondition("the header of the file names a column twice")
         return header
 
     def _rows(self) -> Iterator[list[str]]:
-        return csv.reader(self._texts(), delimiter=self._delimiter)
+        said = self._dialect
+        return csv.reader(
+            self._texts(),
+            delimiter=said.delimiter,
+            quotechar=said.quote or None,
+            quoting=csv.QUOTE_MINIMAL if said.quote else csv.QUOTE_NONE,
+            escapechar=said.escape or None,
+        )
 
     def _texts(self) -> Iterator[str]:
         """The lines that the parser asks for; it asks for more while a quoted field is open."""
@@ -171,9 +194,9 @@ class CsvReader(Reader):
             if len(raw) < length:
                 self._spoilt = "the line is longer than 1 MiB"
             try:
-                text = raw.decode()
+                text = self._lines.text(raw)
             except UnicodeDecodeError:
-                self._spoilt, text = "the line is not UTF-8", raw.decode(errors="replace")
+                self._spoilt, text = f"the line is not {self._lines.name}", self._lines.lossy(raw)
             self._text.append(text)
             yield text
 
@@ -187,7 +210,7 @@ class CsvReader(Reader):
             return False
         except csv.Error:
             self._spoilt = self._spoilt or "the record is not CSV"
-        if self._exhausted and not self._complete:
+        if self._exhausted and not self._complete():
             return False  # a quoted field is still open: the rest is to come
         self.offset += self._taken
         self.number += 1
@@ -202,13 +225,16 @@ class CsvReader(Reader):
         return True
 
 
-def reader(source: FilesSource, file: BinaryIO, offset: int = 0, number: int = 0) -> Reader:
-    """What reads a source's files. An upload is complete; a file below a pattern may grow."""
-    complete = bool(source.upload_digest)
+def reader(
+    source: FilesSource, file: BinaryIO, offset: int = 0, number: int = 0, whole: Callable[[], bool] = lambda: False
+) -> Reader:
+    """What reads a source's lines. An upload is complete; a file below a pattern may grow, unless it is `whole`."""
+    complete = whole if not source.upload_digest else True
     if source.format is FileFormat.CSV:
-        return CsvReader(file, offset, number, complete, source.delimiter)
-    kind = JsonReader if source.format is FileFormat.JSON_LINES else TextReader
-    return kind(file, offset, number, complete)
+        return CsvReader(file, offset, number, complete, source.encoding, source.dialect)
+    if source.format is FileFormat.JSON_LINES:
+        return JsonReader(file, offset, number, complete, source.encoding)
+    return TextReader(file, offset, number, complete, source.encoding)
 
 
 def text_of(record: Any, fields: Sequence[str]) -> str:

@@ -17,20 +17,33 @@ class FileState:
     number: int
     head: str
     head_size: int
+    # Where `offset` does not tell a file that is as it was: what changes when it is written; what was read of it.
+    stamp: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file as it lies there; `head` is the digest of its first bytes."""
+    """A file as it lies there; `head` is the digest of its first bytes.
+
+    Of a compressed one, heads and offsets are of its content: so it is known again as the file that was compressed.
+    """
 
     path: str
     inode: str
     size: int
     head: Callable[[int], str] = field(compare=False)
+    stamp: str = ""
+    packed: bool = False
 
     def continues(self, state: FileState) -> bool:
         """True if it begins like what was read, and has not become shorter."""
-        return 0 < state.offset <= self.size and self.head(state.head_size) == state.head
+        fits = state.offset > 0 and (self.packed or state.offset <= self.size)
+        return fits and self.head(state.head_size) == state.head
+
+    def same(self, state: FileState) -> bool:
+        """True if it was not written since."""
+        return bool(state.stamp) and (self.path, self.inode, self.stamp) == (state.path, state.inode, state.stamp)
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ class Start:
     offset: int = 0
     number: int = 0
     replaced: bool = False
+    state: FileState | None = field(default=None, compare=False)
 
 
 def starts(found: Sequence[FoundFile], states: Iterable[FileState]) -> tuple[Start, ...]:
@@ -57,16 +71,17 @@ def starts(found: Sequence[FoundFile], states: Iterable[FileState]) -> tuple[Sta
             if file.path in known:
                 continue
             state = choose(file)
-            if state and state.path in free and file.continues(state):
+            if state and state.path in free and (file.same(state) or file.continues(state)):
                 known[file.path] = free.pop(state.path)
 
     names = set(free)
     inodes = {state.inode: state for state in free.values()}
     match(lambda file: inodes.get(file.inode))
     match(lambda file: free.get(file.path))
+    match(lambda file: free.get(file.path.rpartition(".")[0]) if file.packed else None)
     match(lambda file: next((s for s in free.values() if s.head_size == HEAD and file.continues(s)), None))
     return tuple(
-        Start(file.path, known[file.path].offset, known[file.path].number)
+        Start(file.path, known[file.path].offset, known[file.path].number, state=known[file.path])
         if file.path in known
         else Start(file.path, replaced=file.path in names)
         for file in found

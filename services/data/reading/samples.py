@@ -6,6 +6,7 @@ from typing import Any
 
 from services.data.reading import lines
 from services.data.reading.extractor import Extractor
+from services.data.reading.kinds import FilesSource
 from services.data.reading.values import guess
 from services.data.schema import Column
 
@@ -19,6 +20,8 @@ class Sample:
     records: tuple[dict[str, Any], ...]
     columns: tuple[Column, ...]
     parts: tuple[str, ...]
+    # How files seem to be written, where they are described otherwise.
+    suggested: FilesSource | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from services.data.reading.kinds import SOURCES
 from services.data.sources.domain import Change
 from services.data.sources.service import Sources
 from services.data.sources.uploads import SourceUploads
-from services.data.sources.wire import definition_of, source_to_wire, upload_to_wire
+from services.data.sources.wire import definition_of, files_to_wire, source_to_wire, upload_to_wire
 from services.data.structs import to_struct
 from services.data.wire import schema_to_wire
 from services.kit.errors import InvalidValue
@@ -52,7 +52,9 @@ class SourcesApi:
         definition = saved.definition if saved else definition_of(request)
         sample = await self._sources.preview(call.scope, definition, request.records)
         records = [to_struct(record) for record in sample.records]
-        return pb.PreviewSourceResponse(records=records, schema=schema_to_wire(sample.columns), parts=sample.parts)
+        suggested = files_to_wire(sample.suggested) if sample.suggested else None
+        schema = schema_to_wire(sample.columns)
+        return pb.PreviewSourceResponse(records=records, schema=schema, parts=sample.parts, suggested=suggested)
 
     async def CreateSourceUpload(self, request: uploads_pb2.CreateUploadRequest, call: Call) -> uploads_pb2.Upload:
         return upload_to_wire(await self._uploads.create(call.scope, call.once(upload_to_wire)))

@@ -45,8 +45,21 @@ def check(definition: Definition) -> None:
         return
     if bool(definition.pattern) == bool(definition.upload_digest):
         raise InvalidValue("files need a pattern or the digest of an upload, and not both")
-    if definition.format is FileFormat.CSV and definition.delimiter in ('"', "\n", "\r"):
-        raise InvalidValue("the delimiter must not be a quote or the end of a line")
+    if definition.format is FileFormat.CSV:
+        _check_dialect(definition)
+
+
+def _check_dialect(files: FilesSource) -> None:
+    dialect = files.dialect
+    if files.unquoted and files.quote:
+        raise InvalidValue("unquoted files have no quote")
+    marks = {"delimiter": dialect.delimiter, "quote": dialect.quote, "escape": dialect.escape}
+    for name, mark in marks.items():
+        if mark in ("\n", "\r", "\0"):
+            raise InvalidValue(f"the {name} must not be the end of a line")
+    used = [mark for mark in marks.values() if mark]
+    if len(set(used)) < len(used):
+        raise InvalidValue("delimiter, quote and escape must be different characters")
 
 
 def existing(source: Source | None, name: str) -> Source:

@@ -4,24 +4,29 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
-from services.data.reading.kinds import Compiled, Definition, FilesSource
+from services.data.reading.kinds import Compiled, Definition, FilesSource, compiled_to_json, to_json
 from services.data.reading.places import Places
 from services.data.reading.samples import Sample, Tried
 from services.data.sources import domain
 from services.data.sources.domain import Change, Source
 from services.data.sources.store import SourceStore
+from services.data.sources.work import sample_from_json, tried_from_json
+from services.kit import process
 from services.kit.auth import Scope
 from services.kit.db import Once
 from services.kit.errors import InvalidValue
 from services.kit.pages import Page
+from services.kit.process import Limits
 from services.kit.resources import deleted, undeleted
 
 _RECORDS, _MOST = 20, 100  # of a preview
+_WORK, _LIMITS = "services.data.sources.work", Limits(seconds=25.0, memory_mib=768)
 
 
 class Sources:
@@ -41,8 +46,18 @@ class Sources:
 
     async def look(self, scope: Scope, definition: Definition) -> None:
         """Opens what is described. Raises invalid_value, egress_denied."""
+        reader = connector(definition)
         async with self.place(scope, definition) as place:
-            await asyncio.to_thread(connector(definition).look, place)
+            if reader.apart:
+                await self._ask(definition, place, ask="look")
+            else:
+                await asyncio.to_thread(reader.look, place)
+
+    @staticmethod
+    async def _ask(definition: Definition, place: Place, **asked: Any) -> Any:
+        """What a child says to it."""
+        request = {"source": to_json(definition), "place": place.to_json(), **asked}
+        return await process.run(_WORK, request, _LIMITS)
 
     @contextlib.asynccontextmanager
     async def place(self, scope: Scope, definition: Definition) -> AsyncIterator[Place]:
@@ -89,15 +104,22 @@ class Sources:
         """The first records. Raises invalid_value, egress_denied, limit_exceeded."""
         if not 0 <= records <= _MOST:
             raise InvalidValue(f"records must be between 1 and {_MOST}")
+        reader = connector(definition)
         async with self.place(scope, definition) as place:
-            return await asyncio.to_thread(connector(definition).preview, place, records or _RECORDS)
+            if reader.apart:
+                return sample_from_json(await self._ask(definition, place, ask="preview", records=records or _RECORDS))
+            return await asyncio.to_thread(reader.preview, place, records or _RECORDS)
 
     async def tries(self, scope: Scope, source: Source, compiled: Compiled, records: int) -> Sequence[Tried]:
         """The first records with what extracts them. Raises invalid_value, egress_denied, limit_exceeded."""
+        reader = connector(source.definition)
         async with self.place(scope, source.definition) as place:
+            if reader.apart:
+                asked = {"ask": "tries", "compiled": compiled_to_json(compiled), "records": records}
+                found = await self._ask(source.definition, place, **asked)
+                return [tried_from_json(reader, compiled, one) for one in found["tried"]]
 
             def read() -> Sequence[Tried]:
-                found = connector(source.definition).tries(place, compiled, records)
-                return [tried for tried, _ in zip(found, range(records), strict=False)]
+                return [tried for tried, _ in zip(reader.tries(place, compiled, records), range(records), strict=False)]
 
             return await asyncio.to_thread(read)

@@ -4,7 +4,7 @@ from typing import Any
 
 from aimass.v1 import sources_pb2 as pb
 from aimass.v1 import uploads_pb2
-from services.data.reading.kinds import SOURCES, Definition, name_of
+from services.data.reading.kinds import SOURCES, Definition, FilesSource, name_of
 from services.data.sources.domain import Source, Upload
 from services.data.wire import fields_of, plain
 from services.kit.errors import InvalidValue
@@ -34,6 +34,11 @@ def source_to_wire(source: Source) -> pb.Source:
         delete_time=to_wire(source.delete_time),
         **described,
     )
+
+
+def files_to_wire(files: FilesSource) -> pb.FilesSource:
+    """The description of files."""
+    return pb.FilesSource(**fields_of(files, pb.FilesSource.DESCRIPTOR))
 
 
 def upload_to_wire(upload: Upload) -> uploads_pb2.Upload:

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.data.reading import extractor, folders, lines, paths, select, sqlite, vectors
+from services.data.reading import extractor, folders, lines, opening, paths, select, sqlite, vectors
 from services.data.reading.extractor import Refusal
 from services.data.reading.kinds import Compiled, FileFormat, FilesSource, RuleColumn, SqlRule, SqlSource
 from services.data.reading.sqlite import Table
@@ -161,7 +161,7 @@ def test_what_runs_means_what_was_written(value: str, condition: str) -> None:
 def test_any_bytes_are_records_and_broken_records(data: bytes, kind: FileFormat, complete: bool, step: int) -> None:
     source = FilesSource(kind, "" if complete else "a", "sha256:0" if complete else "")
     try:
-        reader = lines.reader(source, io.BytesIO(data))
+        reader = opening.reader(source, io.BytesIO(data))
     except Failure as failure:
         assert failure.code is Code.FAILED_PRECONDITION
         return
