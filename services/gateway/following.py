@@ -28,11 +28,14 @@ class Following:
         self._seen: Hashable = None  # the revision that was read last
         self._away = False
 
+    async def start(self) -> None:
+        """Reads the table. Raises unavailable."""
+        await self._renew(None if self._near else await self._revision())
+
     async def reload(self) -> None:
         """Reads the table; while the database is away, what is held stays."""
         try:
-            await self._load()
-            self._away = False
+            await self.start()
         except Failure as failure:
             self._lost(failure)
 
@@ -42,11 +45,15 @@ class Following:
             await asyncio.sleep(POLL)
             try:
                 if (revision := await self._revision()) != self._seen:
-                    await self._load()
-                    self._seen = revision
+                    await self._renew(revision)
                 self._away = False
             except Failure as failure:
                 self._lost(failure)
+
+    async def _renew(self, revision: Hashable) -> None:
+        """`revision` was read before: a change in between is read again."""
+        await self._load()
+        self._seen, self._away = revision, False
 
     def _lost(self, failure: Failure) -> None:
         if not self._away:

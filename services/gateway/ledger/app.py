@@ -46,5 +46,5 @@ class LedgerSlice:
         self.storage = Storage(self.entries, ledger.book, runtime.instance)
         ends |= {DataStored: self.storage.stored, ArtifactsStored: self.storage.stored}
         self.ends = Listener(ends, schema.inbox)
-        self.start = [ledger.load, self.entries.begin]
+        self.start = [ledger.following.start, self.entries.begin]
         self.tasks = [ledger.following.watch, self.entries.watch, self.spending.run]

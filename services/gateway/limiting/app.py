@@ -27,4 +27,4 @@ class LimitsSlice:
         self.levels = limiting.book.levels
         self.rpc: Mapping[str, Any] = {"aimass.v1.Limits": api}
         self.heard: dict[type[Message], Handler] = {events.LimitChanged: api.changed}
-        self.start, self.tasks = [limiting.start], [limiting.following.watch]
+        self.start, self.tasks = [limiting.following.start], [limiting.following.watch]

@@ -30,6 +30,6 @@ class PolicySlice:
         self.guards, self.guard, api = policies.guards, policies.of, PoliciesApi(policies)
         self.rpc: Mapping[str, Any] = {"aimass.v1.Policies": api}
         self.heard: dict[type[Message], Handler] = {pb.PoliciesChanged: api.changed}
-        self.start = [policies.load]
+        self.start = [policies.following.start]
         self.tasks = [policies.following.watch, policies.look, recorder.run, refusals.tell_for_ever]
         self.close = [refusals.tell, recorder.write]

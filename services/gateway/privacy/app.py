@@ -23,6 +23,6 @@ class PrivacySlice:
         service = PrivacyService(PrivacyStore(database), Policies(runtime.vault.derive), runtime.now)
         api = PrivacyApi(service)
         self.cleaner = Cleaner(service.policies)
-        self.start, self.tasks = [service.load], [service.following.watch]
+        self.start, self.tasks = [service.following.start], [service.following.watch]
         self.rpc: Mapping[str, Any] = {"aimass.v1.PrivacyFilters": api}
         self.heard: dict[type[Message], Handler] = {events.PrivacyFilterChanged: api.changed}
