@@ -15,6 +15,9 @@ from aimass.v1.artifacts_pb2 import DownloadArtifactRequest
 from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.features_pb2_grpc import FeatureSetsStub
 from aimass.v1.operations_pb2 import OPERATION_STATE_SUCCEEDED
+from aimass.v1.rules_pb2 import DiscoverRulesRequest, RuleColumn
+from aimass.v1.rules_pb2_grpc import RulesStub
+from aimass.v1.schema_pb2 import ColumnType
 from aimass.v1.sources_pb2_grpc import SourcesStub
 from services.kit.digests import digest_of
 from tests.data.extracting import Tenant as DataTenant
@@ -89,6 +92,8 @@ async def test_the_main_job_keeps_its_bytes_on_s3(tmp_path: Path) -> None:
         data = DataTenant(first)
         files = {"files": {"upload_digest": await handed_over(first, csv()), "format": "FILE_FORMAT_CSV"}}
         await data.rule("flights", files, RULE)
+        found = await first.stub(RulesStub, "data").DiscoverRules(DiscoverRulesRequest(source="flights", records=100))
+        assert _TYPES.items() <= {c.name: name_of(c) for c in found.proposals[0].definition.file.columns}.items()
         assert (await data.extract("flights")).rows_accepted == 3000
         assert len(await data.rows("flights")) == 1000
 
@@ -119,6 +124,11 @@ async def test_the_main_job_keeps_its_bytes_on_s3(tmp_path: Path) -> None:
         assert not (home / "blobs").exists()
         assert not [path for path in home.rglob("*.parquet") if "cache" not in path.parts]
         assert not list((home / "cache" / "blobs" / "held").iterdir())
+
+
+def name_of(column: RuleColumn) -> str:
+    """The type of a column, as it is in `_TYPES`."""
+    return ColumnType.Name(column.type).removeprefix("COLUMN_TYPE_")
 
 
 async def _there(acme: Tenant) -> bool:
