@@ -188,6 +188,27 @@ class AsyncDataSets:
     def iterate_data_sets(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[datasets_pb2.DataSet]: ...
+    async def search_catalogue(
+        self, *, query: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> datasets_pb2.SearchCatalogueResponse:
+        """Finds data sets by words of their names, descriptions, owners, columns and tags, a page at a time."""
+
+    def iterate_catalogue(
+        self, *, query: str, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[datasets_pb2.DataSet]: ...
+    async def update_data_set(
+        self,
+        *,
+        data_set: str,
+        etag: str,
+        description: str | None = ...,
+        owner: str | None = ...,
+        refused_changes: Sequence[str | int] | None = ...,
+        update_mask: Sequence[str] | str | None = ...,
+        timeout: Seconds = ...,
+    ) -> datasets_pb2.DataSet:
+        """Changes what a data set is about, who owns it, and which changes of its columns it refuses."""
+
     async def get_data_set_version(
         self,
         *,

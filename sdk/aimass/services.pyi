@@ -194,6 +194,29 @@ class DataSets:
     def iterate_data_sets(
         self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
     ) -> Iterator[datasets_pb2.DataSet]: ...
+    def search_catalogue(
+        self, *, query: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> datasets_pb2.SearchCatalogueResponse:
+        """Finds data sets by words of their names, descriptions, owners, columns and tags, a page at a time. All
+        words must be there, in any case. A word is found anywhere in such a text; `column:dep` finds what begins so,
+        and `name:`, `description:`, `owner:`, `tag:` the same."""
+
+    def iterate_catalogue(
+        self, *, query: str, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> Iterator[datasets_pb2.DataSet]: ...
+    def update_data_set(
+        self,
+        *,
+        data_set: str,
+        etag: str,
+        description: str | None = ...,
+        owner: str | None = ...,
+        refused_changes: Sequence[str | int] | None = ...,
+        update_mask: Sequence[str] | str | None = ...,
+        timeout: Seconds = ...,
+    ) -> datasets_pb2.DataSet:
+        """Changes what a data set is about, who owns it, and which changes of its columns it refuses."""
+
     def get_data_set_version(
         self,
         *,

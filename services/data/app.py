@@ -6,10 +6,12 @@ from functools import partial
 from services.data.config import Config
 from services.data.database import open_database, schema
 from services.data.datasets.api import DataSetsApi
+from services.data.datasets.catalogue import Catalogue
 from services.data.datasets.comparing import Comparisons
 from services.data.datasets.queries import Queries
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
+from services.data.datasets.store.catalogue import CatalogueStore
 from services.data.datasets.store.tags import TagStore
 from services.data.datasets.tables import open_tables
 from services.data.datasets.versions import Versions
@@ -55,7 +57,9 @@ def build(config: Config, runtime: Runtime) -> App:
     sources = Sources(source_store, Places(config.file_roots, runtime.home, runtime.blobs), runtime.now)
     uploads = SourceUploads(source_store, runtime.uploads, config.upload_mib * 2**20, runtime.now)
     tables = open_tables(runtime.storage, runtime.home / "tables")
-    data_sets = DataSets(DataSetStore(database), tables, runtime.now, runtime.space)
+    data_set_store = DataSetStore(database)
+    data_sets = DataSets(data_set_store, tables, runtime.now, runtime.space)
+    catalogue = Catalogue(data_set_store, CatalogueStore(database), runtime.now)
     metering, limits = Metering(database), Limits(config.query_seconds, config.query_memory_mib)
     free = asyncio.Semaphore(config.queries_at_once)
     queries = Queries(data_sets, metering, limits, free)
@@ -88,7 +92,7 @@ def build(config: Config, runtime: Runtime) -> App:
             "aimass.v1.Sources": SourcesApi(sources, uploads),
             "aimass.v1.Rules": RulesApi(rules, discoveries),
             "aimass.v1.Extractions": ExtractionsApi(extractions),
-            "aimass.v1.DataSets": DataSetsApi(data_sets, queries, versions, comparisons),
+            "aimass.v1.DataSets": DataSetsApi(data_sets, queries, versions, comparisons, catalogue),
             "aimass.v1.Pipelines": PipelinesApi(pipelines),
         },
         database=database,

@@ -31,6 +31,7 @@ OWN = {
     "ListSources", "ListRules", "ListExtractions", "ListDataSets", "ListPrivacyFilters",
     "ListFeatureSets", "ListPipelines", "ListJobs", "ListRuns", "ListModels", "ListReleases", "ListEngines",
     "ListOperations", "ListSubscriptions", "SearchLogs", "CountLogs", "TailLogs", "PreviewSubscription", "GetQuality",
+    "SearchCatalogue",
 }  # fmt: skip
 # What makes a thing of the stranger's own, whatever others have by that name.
 MAKES = {

@@ -6,6 +6,7 @@ Data sets: tables with immutable versions."""
 from aimass.v1 import schema_pb2 as _schema_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -21,6 +22,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SchemaChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SchemaChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SchemaChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCHEMA_CHANGE_UNSPECIFIED: _SchemaChange.ValueType  # 0
+    SCHEMA_CHANGE_ADD_COLUMN: _SchemaChange.ValueType  # 1
+    """The new rows have a column that is new."""
+    SCHEMA_CHANGE_DROP_COLUMN: _SchemaChange.ValueType  # 2
+    """The new rows lack a column: where they are appended they are NULL in it."""
+    SCHEMA_CHANGE_CHANGE_TYPE: _SchemaChange.ValueType  # 3
+    """A version that replaces the rows has another type for a column."""
+    SCHEMA_CHANGE_ALLOW_NULL: _SchemaChange.ValueType  # 4
+    """A column that was never NULL may be in the new rows."""
+
+class SchemaChange(_SchemaChange, metaclass=_SchemaChangeEnumTypeWrapper):
+    """What a new version can do to the columns of a data set. What is refused by no data set is done, but for one thing: rows whose
+    columns have another type are never appended.
+    """
+
+SCHEMA_CHANGE_UNSPECIFIED: SchemaChange.ValueType  # 0
+SCHEMA_CHANGE_ADD_COLUMN: SchemaChange.ValueType  # 1
+"""The new rows have a column that is new."""
+SCHEMA_CHANGE_DROP_COLUMN: SchemaChange.ValueType  # 2
+"""The new rows lack a column: where they are appended they are NULL in it."""
+SCHEMA_CHANGE_CHANGE_TYPE: SchemaChange.ValueType  # 3
+"""A version that replaces the rows has another type for a column."""
+SCHEMA_CHANGE_ALLOW_NULL: SchemaChange.ValueType  # 4
+"""A column that was never NULL may be in the new rows."""
+Global___SchemaChange: _TypeAlias = SchemaChange  # noqa: Y015
 
 class _DiffKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -55,16 +88,24 @@ class DataSet(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    REFUSED_CHANGES_FIELD_NUMBER: _builtins.int
     data_set: _builtins.str
     description: _builtins.str
     latest_version: _builtins.int
     etag: _builtins.str
+    owner: _builtins.str
+    """Who answers for it: a person, a team, an address."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def delete_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def refused_changes(self) -> _containers.RepeatedScalarFieldContainer[Global___SchemaChange.ValueType]:
+        """New versions that change columns in such a way are refused: failed_precondition, with the change named."""
+
     def __init__(
         self,
         *,
@@ -75,6 +116,8 @@ class DataSet(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
+        owner: _builtins.str = ...,
+        refused_changes: _abc.Iterable[Global___SchemaChange.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"
@@ -93,6 +136,10 @@ class DataSet(_message.Message):
         b"etag",
         "latest_version",
         b"latest_version",
+        "owner",
+        b"owner",
+        "refused_changes",
+        b"refused_changes",
         "update_time",
         b"update_time",
     ]  # noqa: Y015
@@ -1228,3 +1275,102 @@ class DeleteDataSetTagRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteDataSetTagRequest: _TypeAlias = DeleteDataSetTagRequest  # noqa: Y015
+
+@_typing.final
+class SearchCatalogueRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """1 to 10 words."""
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "page_size", b"page_size", "page_token", b"page_token", "query", b"query"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchCatalogueRequest: _TypeAlias = SearchCatalogueRequest  # noqa: Y015
+
+@_typing.final
+class SearchCatalogueResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SETS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def data_sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataSet]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        data_sets: _abc.Iterable[Global___DataSet] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_sets", b"data_sets", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchCatalogueResponse: _TypeAlias = SearchCatalogueResponse  # noqa: Y015
+
+@_typing.final
+class UpdateDataSetRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    REFUSED_CHANGES_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    description: _builtins.str
+    owner: _builtins.str
+    @_builtins.property
+    def refused_changes(self) -> _containers.RepeatedScalarFieldContainer[Global___SchemaChange.ValueType]: ...
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to change; those that are set if it is not."""
+
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        description: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        refused_changes: _abc.Iterable[Global___SchemaChange.ValueType] | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "data_set",
+        b"data_set",
+        "description",
+        b"description",
+        "owner",
+        b"owner",
+        "refused_changes",
+        b"refused_changes",
+        "update_mask",
+        b"update_mask",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateDataSetRequest: _TypeAlias = UpdateDataSetRequest  # noqa: Y015

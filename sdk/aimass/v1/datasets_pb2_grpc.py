@@ -45,6 +45,16 @@ class DataSetsStub:
                 request_serializer=aimass_dot_v1_dot_datasets__pb2.ListDataSetsRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_datasets__pb2.ListDataSetsResponse.FromString,
                 _registered_method=True)
+        self.SearchCatalogue = channel.unary_unary(
+                '/aimass.v1.DataSets/SearchCatalogue',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.SearchCatalogueRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.SearchCatalogueResponse.FromString,
+                _registered_method=True)
+        self.UpdateDataSet = channel.unary_unary(
+                '/aimass.v1.DataSets/UpdateDataSet',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.UpdateDataSetRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.DataSet.FromString,
+                _registered_method=True)
         self.GetDataSetVersion = channel.unary_unary(
                 '/aimass.v1.DataSets/GetDataSetVersion',
                 request_serializer=aimass_dot_v1_dot_datasets__pb2.GetDataSetVersionRequest.SerializeToString,
@@ -135,6 +145,22 @@ class DataSetsServicer:
 
     def ListDataSets(self, request, context):
         """Lists data sets by name, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchCatalogue(self, request, context):
+        """Finds data sets by words of their names, descriptions, owners, columns and tags, a page at a time. All words must be there, in
+        any case. A word is found anywhere in such a text; `column:dep` finds what begins so, and `name:`, `description:`, `owner:`,
+        `tag:` the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateDataSet(self, request, context):
+        """Changes what a data set is about, who owns it, and which changes of its columns it refuses.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -260,6 +286,16 @@ def add_DataSetsServicer_to_server(servicer, server):
                     servicer.ListDataSets,
                     request_deserializer=aimass_dot_v1_dot_datasets__pb2.ListDataSetsRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_datasets__pb2.ListDataSetsResponse.SerializeToString,
+            ),
+            'SearchCatalogue': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchCatalogue,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.SearchCatalogueRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.SearchCatalogueResponse.SerializeToString,
+            ),
+            'UpdateDataSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateDataSet,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.UpdateDataSetRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.DataSet.SerializeToString,
             ),
             'GetDataSetVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDataSetVersion,
@@ -392,6 +428,60 @@ class DataSets:
             '/aimass.v1.DataSets/ListDataSets',
             aimass_dot_v1_dot_datasets__pb2.ListDataSetsRequest.SerializeToString,
             aimass_dot_v1_dot_datasets__pb2.ListDataSetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchCatalogue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/SearchCatalogue',
+            aimass_dot_v1_dot_datasets__pb2.SearchCatalogueRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.SearchCatalogueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateDataSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/UpdateDataSet',
+            aimass_dot_v1_dot_datasets__pb2.UpdateDataSetRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.DataSet.FromString,
             options,
             channel_credentials,
             insecure,

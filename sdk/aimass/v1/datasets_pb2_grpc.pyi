@@ -36,6 +36,15 @@ class DataSetsStub:
     """Returns a data set."""
     ListDataSets: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.ListDataSetsRequest, _datasets_pb2.ListDataSetsResponse]
     """Lists data sets by name, a page at a time."""
+    SearchCatalogue: _grpc.UnaryUnaryMultiCallable[
+        _datasets_pb2.SearchCatalogueRequest, _datasets_pb2.SearchCatalogueResponse
+    ]
+    """Finds data sets by words of their names, descriptions, owners, columns and tags, a page at a time. All words must be there, in
+    any case. A word is found anywhere in such a text; `column:dep` finds what begins so, and `name:`, `description:`, `owner:`,
+    `tag:` the same.
+    """
+    UpdateDataSet: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.UpdateDataSetRequest, _datasets_pb2.DataSet]
+    """Changes what a data set is about, who owns it, and which changes of its columns it refuses."""
     GetDataSetVersion: _grpc.UnaryUnaryMultiCallable[
         _datasets_pb2.GetDataSetVersionRequest, _datasets_pb2.DataSetVersion
     ]
@@ -93,6 +102,15 @@ class DataSetsAsyncStub(DataSetsStub):
     """Returns a data set."""
     ListDataSets: _aio.UnaryUnaryMultiCallable[_datasets_pb2.ListDataSetsRequest, _datasets_pb2.ListDataSetsResponse]  # type: ignore[assignment]
     """Lists data sets by name, a page at a time."""
+    SearchCatalogue: _aio.UnaryUnaryMultiCallable[
+        _datasets_pb2.SearchCatalogueRequest, _datasets_pb2.SearchCatalogueResponse
+    ]  # type: ignore[assignment]
+    """Finds data sets by words of their names, descriptions, owners, columns and tags, a page at a time. All words must be there, in
+    any case. A word is found anywhere in such a text; `column:dep` finds what begins so, and `name:`, `description:`, `owner:`,
+    `tag:` the same.
+    """
+    UpdateDataSet: _aio.UnaryUnaryMultiCallable[_datasets_pb2.UpdateDataSetRequest, _datasets_pb2.DataSet]  # type: ignore[assignment]
+    """Changes what a data set is about, who owns it, and which changes of its columns it refuses."""
     GetDataSetVersion: _aio.UnaryUnaryMultiCallable[
         _datasets_pb2.GetDataSetVersionRequest, _datasets_pb2.DataSetVersion
     ]  # type: ignore[assignment]
@@ -157,6 +175,25 @@ class DataSetsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_datasets_pb2.ListDataSetsResponse, _abc.Awaitable[_datasets_pb2.ListDataSetsResponse]]:
         """Lists data sets by name, a page at a time."""
+
+    @_abc_1.abstractmethod
+    def SearchCatalogue(
+        self,
+        request: _datasets_pb2.SearchCatalogueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datasets_pb2.SearchCatalogueResponse, _abc.Awaitable[_datasets_pb2.SearchCatalogueResponse]]:
+        """Finds data sets by words of their names, descriptions, owners, columns and tags, a page at a time. All words must be there, in
+        any case. A word is found anywhere in such a text; `column:dep` finds what begins so, and `name:`, `description:`, `owner:`,
+        `tag:` the same.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateDataSet(
+        self,
+        request: _datasets_pb2.UpdateDataSetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datasets_pb2.DataSet, _abc.Awaitable[_datasets_pb2.DataSet]]:
+        """Changes what a data set is about, who owns it, and which changes of its columns it refuses."""
 
     @_abc_1.abstractmethod
     def GetDataSetVersion(

@@ -3,6 +3,7 @@
 import asyncio
 
 from aimass.v1 import datasets_pb2 as pb
+from services.data.datasets.catalogue import Catalogue
 from services.data.datasets.comparing import Comparisons
 from services.data.datasets.domain import DataSetVersion
 from services.data.datasets.queries import Queries, Table
@@ -10,6 +11,7 @@ from services.data.datasets.service import DataSets
 from services.data.datasets.versions import Versions
 from services.data.datasets.wire import (
     add_rows,
+    changes_from_wire,
     data_set_to_wire,
     diff_to_wire,
     lineage_to_wire,
@@ -26,8 +28,15 @@ from services.kit.rpc import Call
 class DataSetsApi:
     """aimass.v1.DataSets"""
 
-    def __init__(self, data_sets: DataSets, queries: Queries, versions: Versions, comparisons: Comparisons) -> None:
-        self._data_sets, self._queries = data_sets, queries
+    def __init__(
+        self,
+        data_sets: DataSets,
+        queries: Queries,
+        versions: Versions,
+        comparisons: Comparisons,
+        catalogue: Catalogue,
+    ) -> None:
+        self._data_sets, self._queries, self._catalogue = data_sets, queries, catalogue
         self._versions, self._comparisons = versions, comparisons
 
     async def GetDataSet(self, request: pb.GetDataSetRequest, call: Call) -> pb.DataSet:
@@ -37,6 +46,14 @@ class DataSetsApi:
         found = await self._data_sets.list(call.scope, request.page_size, request.page_token, request.show_deleted)
         data_sets = [data_set_to_wire(data_set) for data_set in found.items]
         return pb.ListDataSetsResponse(data_sets=data_sets, next_page_token=found.next_token)
+
+    async def SearchCatalogue(self, request: pb.SearchCatalogueRequest, call: Call) -> pb.SearchCatalogueResponse:
+        page = await self._catalogue.search(call.scope, request.query, request.page_size, request.page_token)
+        return pb.SearchCatalogueResponse(data_sets=map(data_set_to_wire, page.items), next_page_token=page.next_token)
+
+    async def UpdateDataSet(self, request: pb.UpdateDataSetRequest, call: Call) -> pb.DataSet:
+        values = changes_from_wire(request)
+        return data_set_to_wire(await self._catalogue.update(call.scope, request.data_set, values, call.etag))
 
     async def GetDataSetVersion(self, request: pb.GetDataSetVersionRequest, call: Call) -> pb.DataSetVersion:
         number = await self._data_sets.number(call.scope, request.data_set, which_from_wire(request))

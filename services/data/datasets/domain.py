@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from services.data.datasets.evolution import SchemaChange, check_evolution
 from services.data.datasets.quality import ColumnQuality, merge
 from services.data.schema import Column, ColumnType
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation, match_etag
@@ -78,6 +79,9 @@ class DataSet:
     create_time: datetime
     update_time: datetime
     delete_time: datetime | None = None
+    owner: str = ""
+    # What new versions must not do to its columns.
+    refused_changes: tuple[SchemaChange, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,8 @@ def next_version(head: Head, new: NewVersion, now: datetime) -> DataSetVersion:
     name, number = head.data_set.data_set, head.data_set.latest_version + 1
     before = head.version if new.append else None
     added = sum(file.rows for file in new.files)
+    if head.version and not new.restores:  # going back is asked for: it may undo a change of columns
+        check_evolution(name, head.data_set.refused_changes, head.version.columns, new.columns)
     columns = extended(before.columns, new.columns, name) if before else new.columns
     files = (*(head.files if before else ()), *new.files)
     rows = added + (before.rows if before else 0)

@@ -24,8 +24,10 @@ from services.data.datasets.domain import (
     Which,
     WrittenFile,
     check_which,
+    extended,
     next_version,
 )
+from services.data.datasets.evolution import check_evolution
 from services.data.datasets.store import Added, AllEffects, Effects, Store
 from services.data.datasets.tables import RowRange, Tables
 from services.data.schema import Column, check_columns
@@ -190,6 +192,18 @@ class DataSets:
     async def whole(self, scope: Scope, data_set: str, version: int) -> tuple[DataSetVersion, tuple[WrittenFile, ...]]:
         """A version with all that a new one needs of it, and its files. Raises not_found, unknown_version."""
         return await self._store.whole(scope, data_set, version)
+
+    async def check_columns(self, scope: Scope, data_set: str, columns: Sequence[Column]) -> None:
+        """Raises failed_precondition for columns of which no rows can be appended to the newest version."""
+        try:
+            newest = await self._store.version(scope, data_set, 0)
+        except Failure as failure:
+            if failure.code in (Code.NOT_FOUND, Code.UNKNOWN_VERSION):
+                return
+            raise
+        refused = (await self._store.get(scope, data_set)).refused_changes
+        check_evolution(data_set, refused, newest.columns, columns)
+        extended(newest.columns, columns, data_set)
 
     async def versions(self, scope: Scope, data_set: str, page_size: int, page_token: str) -> Page[DataSetVersion]:
         """Newest first. Raises not_found."""

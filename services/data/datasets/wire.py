@@ -10,7 +10,10 @@ from aimass.v1 import datasets_pb2 as pb
 from aimass.v1 import schema_pb2
 from services.data.datasets.differences import Diff, Kind
 from services.data.datasets.domain import DataSet, DataSetVersion, Lineage, LineageNode, Location, Quality, Tag, Which
+from services.data.datasets.evolution import SchemaChange
 from services.data.wire import schema_to_wire
+from services.kit.errors import InvalidValue, Violation
+from services.kit.fields import masked
 from services.kit.timestamps import to_wire
 
 
@@ -24,7 +27,22 @@ def data_set_to_wire(found: DataSet) -> pb.DataSet:
         create_time=to_wire(found.create_time),
         update_time=to_wire(found.update_time),
         delete_time=to_wire(found.delete_time),
+        owner=found.owner,
+        refused_changes=[pb.SchemaChange.Value(f"SCHEMA_CHANGE_{change.name}") for change in found.refused_changes],
     )
+
+
+def changes_from_wire(request: pb.UpdateDataSetRequest) -> dict[str, Any]:
+    """The values of the fields that an update names. Raises invalid_value."""
+    values = {name: getattr(request, name) for name in masked(request, ("description", "owner", "refused_changes"))}
+    if "refused_changes" in values:
+        asked = dict.fromkeys(request.refused_changes)
+        if unknown := [change for change in asked if change not in pb.SchemaChange.values()[1:]]:
+            at = f"/refused_changes/{list(request.refused_changes).index(unknown[0])}"
+            raise InvalidValue("refused_changes names no change", [Violation(at, "must be a change of columns")])
+        names = [pb.SchemaChange.Name(change).removeprefix("SCHEMA_CHANGE_").lower() for change in asked]
+        values["refused_changes"] = tuple(map(SchemaChange, names))
+    return values
 
 
 def version_to_wire(found: DataSetVersion) -> pb.DataSetVersion:

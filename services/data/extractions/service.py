@@ -6,7 +6,6 @@ from datetime import datetime
 from sqlalchemy.engine import Connection
 
 from aimass.v1.operations_pb2 import Operation
-from services.data.datasets.domain import extended
 from services.data.datasets.service import DataSets
 from services.data.extractions.domain import Extraction, Task
 from services.data.extractions.runner import ExtractionRunner
@@ -17,7 +16,6 @@ from services.data.rules.service import Rules
 from services.data.sources.service import Sources
 from services.kit.auth import Scope
 from services.kit.db import Once
-from services.kit.errors import Code, Failure
 from services.kit.pages import Page
 from services.kit.timestamps import uuid7
 
@@ -60,16 +58,10 @@ class Extractions:
         return made, operation
 
     async def _check_columns(self, scope: Scope, rule: str) -> None:
-        """A version may add columns to the data set; the type of one that is there stays."""
+        """The rows must fit the data set before any record is read."""
         found = (await self._rules.get(scope, rule, 0)).rule
         compiled = (await self._rules.get(scope, rule, active(found))).version.compiled
-        try:
-            before = await self._data_sets.version(scope, found.data_set, 0)
-        except Failure as failure:
-            if failure.code in (Code.NOT_FOUND, Code.UNKNOWN_VERSION):
-                return
-            raise
-        extended(before.columns, compiled.schema, found.data_set)
+        await self._data_sets.check_columns(scope, found.data_set, compiled.schema)
 
     async def get(self, scope: Scope, extraction: str) -> Extraction:
         """Raises not_found."""

@@ -1,6 +1,6 @@
 """The tables of data sets."""
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, String
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, String, Text
 
 from services.data.database import schema
 from services.kit.db import UtcDateTime, scoped
@@ -15,6 +15,10 @@ data_set = scoped(
     Column("create_time", UtcDateTime, nullable=False),
     Column("update_time", UtcDateTime, nullable=False),
     Column("delete_time", UtcDateTime),
+    Column("owner", String(200), nullable=False, server_default=""),
+    Column("refused_changes", JSON, nullable=False, server_default="[]"),
+    # What searches look into; NULL when something of it has changed since.
+    Column("searched", Text),
 )
 version = scoped(
     "data_set_version",

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
 from services.data.datasets.domain import DataSet, DataSetVersion, LineageNode, Quality, WrittenFile
+from services.data.datasets.evolution import SchemaChange
 from services.data.datasets.quality import ColumnQuality
 from services.data.datasets.store.definitions import data_set, file, version
 from services.data.schema import Column
@@ -47,13 +48,20 @@ def writable(found: DataSet) -> DataSet:
 def save(connection: Connection, scope: Scope, after: DataSet) -> None:
     """Stores a data set that is there."""
     here = within(data_set, scope) & (data_set.c.data_set == after.data_set)
-    connection.execute(update(data_set).where(here).values(asdict(after)))
+    connection.execute(update(data_set).where(here).values(**asdict(after), searched=None))
+
+
+def forget_text(connection: Connection, scope: Scope, name: str) -> None:
+    """The next search makes the text of a data set anew."""
+    here = within(data_set, scope) & (data_set.c.data_set == name)
+    connection.execute(update(data_set).where(here).values(searched=None))
 
 
 def data_set_of(row: Row[Any]) -> DataSet:
     """A row of `data_set`."""
     kept = row._asdict()
-    return DataSet(**{name: kept[name] for name in DataSet.__dataclass_fields__})
+    values = {name: kept[name] for name in DataSet.__dataclass_fields__}
+    return DataSet(**values | {"refused_changes": tuple(map(SchemaChange, row.refused_changes))})
 
 
 def versions_of(scope: Scope, name: str) -> ColumnElement[bool]:

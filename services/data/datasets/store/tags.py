@@ -40,6 +40,7 @@ class TagStore:
                 if connection.execute(count).scalar_one() >= _MOST:
                     raise Failure(Code.LIMIT_EXCEEDED, f"{name} has {_MOST} tags already")
                 connection.execute(insert(tag).values({**scope._asdict(), **vars(after)}))
+                stored.forget_text(connection, scope, name)
             elif after != before:
                 connection.execute(update(tag).where(_here(scope, name, of)).values(vars(after)))
             return after
@@ -69,6 +70,7 @@ class TagStore:
             found = tag_of(connection, scope, name, of)
             check(found)
             connection.execute(delete(tag).where(_here(scope, name, of)))
+            stored.forget_text(connection, scope, name)
             return found
 
         return await self._db.run(work)
