@@ -133,13 +133,13 @@ class Process:
         for index, listener in enumerate(app.listeners):
             if listener.broadcast is broadcast:
                 group = f"{base}-{index}" if index else base
-                runtime.spawn(consume(runtime.bus, listener, group, runtime.now))
+                runtime.keep_running(partial(consume, runtime.bus, listener, group, runtime.now))
 
     async def _use_bus(self, name: str, app: App) -> None:
         """Starts to publish and to consume once the service is ready: doing so takes half of a start."""
         await self._vitals.until_ready(name)
         if app.schema and app.database:
-            self.runtime.spawn(Relay(app.schema.outbox, app.schema.tenure, app.database, self.runtime.bus).run())
+            self.runtime.keep_running(Relay(app.schema.outbox, app.schema.tenure, app.database, self.runtime.bus).run)
         self._consume(name, app, broadcast=False)
 
     async def stop(self) -> None:

@@ -1,24 +1,32 @@
 """A process of services, as an operator starts and stops it."""
 
+import asyncio
 import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from aimass.v1.models_pb2 import ListModelsRequest
 from aimass.v1.models_pb2_grpc import ModelsStub
+from aimass.v1.registry_events_pb2 import ReleaseChanged
+from aimass.v1.trainer_events_pb2 import JobChanged
 from deploy.authority import Authority
 from services import SERVICES
+from services.kit import tasks
+from services.kit.auth import Scope
+from services.kit.bus import Event, NearBus, NearReader
 from services.kit.errors import Forbidden
+from services.kit.event import TELEMETRY
 from services.kit.grpc_door import GrpcDoor
 from tests.support.certificates import certify
-from tests.support.house import house
+from tests.support.house import house, until
 from tests.support.prepared import prepare
 
 ROOT = Path(__file__).parents[2]
@@ -141,6 +149,57 @@ async def test_a_process_that_stops_is_announced_no_more_before_its_doors_close(
         monkeypatch.setattr(running.runtime.directory.source, "withdraw", withdraw)
 
     assert order == ["withdrawn", "closed"]
+
+
+@pytest.mark.parametrize("topic", ["aimass.registry.v1", TELEMETRY])
+async def test_what_is_cancelled_within_the_bus_ends_no_publishing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, topic: str
+) -> None:
+    """As a library may do with what is waited for: nobody has cancelled the task itself."""
+    left, publish = [1, 1], NearBus.publish
+
+    async def cancelled(bus: NearBus, events: Sequence[Event]) -> None:
+        if left and topic in {event.topic for event in events}:
+            left.pop()
+            raise asyncio.CancelledError
+        await publish(bus, events)
+
+    monkeypatch.setattr(tasks, "_FIRST", 0.01)
+    monkeypatch.setattr(NearBus, "publish", cancelled)
+    async with house(tmp_path, "registry") as running:
+        reader = await running.runtime.bus.reader([topic], "test", from_end=True)
+        app, told = running.runtime.apps["registry"], ReleaseChanged(generation=7)
+        assert app.schema
+        assert app.database
+        event = Event.of(told, Scope("acme"), "models", "late", "test", running.runtime.now())
+        await app.database.run(partial(app.schema.outbox.add, events=[event]))
+        async with asyncio.timeout(20):
+            while left or not await reader.poll(10):
+                await asyncio.sleep(0.05)
+
+
+async def test_what_is_cancelled_within_the_bus_ends_no_consuming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, poll = [1, 1], NearReader.poll
+
+    async def cancelled(reader: NearReader, limit: int) -> list[Event]:
+        if left:
+            left.pop()
+            raise asyncio.CancelledError
+        return await poll(reader, limit)
+
+    monkeypatch.setattr(tasks, "_FIRST", 0.01)
+    monkeypatch.setattr(NearReader, "poll", cancelled)
+    async with house(tmp_path, "registry") as running:
+        await until(lambda: not left)
+        await running.publish(JobChanged(), "jobs", "j")
+
+        async def read() -> bool:
+            lag = await running.runtime.bus.lag()
+            return {lag[group] for group in lag if group.startswith("registry")} == {0}
+
+        await until(read)
 
 
 def test_a_setting_that_needs_a_missing_package_says_what_to_install(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
 
-from services.kit.tasks import cancel
+from services.kit.tasks import cancel, keep_running
 from services.kit.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Exporter:
 
     def start(self) -> None:
         """Starts to send."""
-        self._task = asyncio.get_running_loop().create_task(self._send_for_ever())
+        self._task = asyncio.get_running_loop().create_task(keep_running(self._send_for_ever))
 
     def add(self, body: bytes) -> None:
         """Queues a batch; drops the oldest ones to make room for it."""

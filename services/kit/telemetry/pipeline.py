@@ -14,7 +14,7 @@ from services.kit.auth import SYSTEM
 from services.kit.bus import Bus, Event
 from services.kit.event import TELEMETRY
 from services.kit.pace import Pace
-from services.kit.tasks import cancel
+from services.kit.tasks import cancel, keep_running
 from services.kit.telemetry import metrics, spans
 from services.kit.telemetry.collector import Collector
 from services.kit.telemetry.files import ToRecords, process_log
@@ -82,7 +82,7 @@ class Telemetry:
         self._bus, self._collector = bus, collector
         if collector:
             collector.start()
-        self._task = asyncio.get_running_loop().create_task(self._publish_for_ever())
+        self._task = asyncio.get_running_loop().create_task(keep_running(self._publish_for_ever))
 
     async def flush(self) -> None:
         """Publishes what is queued now, not what comes meanwhile: that would make many small batches."""
