@@ -19,20 +19,20 @@ from services.data.discovery import headers, templates
 from services.data.discovery.words import words_of
 from tests.bench.held_out import HELD_OUT, SLOTS
 from tests.bench.others import SERVERS, Other, environment
-from tests.data.discovery.systems import Corpus, corpus, grouping_accuracy
+from tests.data.discovery.systems import Corpus, corpus, grouping_accuracy, template_accuracy
 from tests.support.servers import Missing
 
 _SEED = 2026
 _DRAIN = Other("Drain3", ("drain3",), "drain.py", 0, "")
 
 
-def ours(lines: Sequence[str]) -> tuple[list[Sequence[int]], float]:
-    """Groups of line numbers, and the seconds that they took on one core."""
+def ours(lines: Sequence[str]) -> tuple[list[templates.Template], float]:
+    """The kinds of the lines, and the seconds that they took on one core."""
     begun = time.perf_counter()
     header = headers.find(lines)
     messages = [header.content(line) for line in lines]
     shapes = [words_of(line if text is None else text) for line, text in zip(lines, messages, strict=True)]
-    return [found.lines for found in templates.learn(shapes)], time.perf_counter() - begun
+    return templates.learn(shapes), time.perf_counter() - begun
 
 
 def drain(corpora: Sequence[Corpus]) -> list[tuple[list[Sequence[int]], float]]:
@@ -50,7 +50,7 @@ def drain(corpora: Sequence[Corpus]) -> list[tuple[list[Sequence[int]], float]]:
 
 
 def main(size: int) -> None:
-    """Prints the share of lines that are grouped right, and lines per second."""
+    """Prints the share of lines that are grouped right, that of those with the right template, and lines per second."""
     corpora = [corpus(system, _SEED + number, size, SLOTS) for number, system in enumerate(HELD_OUT.values())]
     console = Console()
     try:
@@ -58,22 +58,25 @@ def main(size: int) -> None:
     except Missing as missing:
         console.print(f"Drain3: {missing}")
         peer = []
-    table = Table("system", "messages", "kinds", "grouping accuracy", "lines/s", "Drain3: accuracy", "lines/s")
+    drains = ("Drain3: grouping", "lines/s")
+    table = Table("system", "messages", "kinds", "grouping accuracy", "template accuracy", "lines/s", *drains)
     accuracies = []
     for number, (name, found) in enumerate(zip(HELD_OUT, corpora, strict=True)):
-        groups, seconds = ours(found.lines)
-        accuracies.append([grouping_accuracy(groups, found.truth)])
-        row = [name, str(len(set(found.truth))), str(len(groups)), f"{accuracies[-1][0]:.3f}", f"{size / seconds:,.0f}"]
+        kinds, seconds = ours(found.lines)
+        grouped = grouping_accuracy([kind.lines for kind in kinds], found.truth)
+        accuracies.append([grouped, template_accuracy(kinds, found, HELD_OUT[name])])
+        row = [name, str(len(set(found.truth))), str(len(kinds)), *(f"{one:.3f}" for one in accuracies[-1])]
+        row.append(f"{size / seconds:,.0f}")
         if peer:
             others, took = peer[number]
             accuracies[-1].append(grouping_accuracy(others, found.truth))
-            row += [f"{accuracies[-1][1]:.3f}", f"{size / took:,.0f}"]
+            row += [f"{accuracies[-1][2]:.3f}", f"{size / took:,.0f}"]
         table.add_row(*row)
     columns = list(zip(*accuracies, strict=True))
     means, worst = [f"{fmean(column):.3f}" for column in columns], [f"{min(column):.3f}" for column in columns]
     table.add_section()
-    table.add_row("mean", "", "", means[0], "", *means[1:])
-    table.add_row("worst", "", "", worst[0], "", *worst[1:])
+    table.add_row("mean", "", "", *means[:2], "", *means[2:])
+    table.add_row("worst", "", "", *worst[:2], "", *worst[2:])
     console.print(table)
 
 

@@ -16,6 +16,7 @@ from services.kit.errors import Failure
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _KEY = re.compile(r"([A-Za-z][\w.-]*)[\"']?[=:][\"'(\[<]?\Z")
 _LABEL = re.compile(r"\(([A-Za-z][\w.-]*)\)")  # as in `7 (retries)`
+_KIND = re.compile(r"[A-Za-z]{3,}\Z")  # in front of an id, and a part of it: `node-17`
 _LETTERS = re.compile(r"[A-Z]*[a-z]+|[A-Z]+")
 _LINKS = frozenset(
     ["a", "and", "as", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "was", "with"]
@@ -56,6 +57,7 @@ _FORMS = (
     _Form("word", r"\S+"),
     _Form("text", r".*?"),
 )
+_ID, _IDS = _Form("id", r"\S*"), _Form("ids", r".*?")
 
 
 def rule_of(header: Header, words: Words, lines: Sequence[str]) -> RegexRule | None:
@@ -71,12 +73,13 @@ def rule_of(header: Header, words: Words, lines: Sequence[str]) -> RegexRule | N
     found = [values for line in lines if (values := read(line)) is not None] if read else []
     if not found:
         return None
-    forms = [_form([values[place] for values in found]) for place in range(len(groups))]
+    columns_of_values = [[values[place] or "" for values in found] for place in range(len(groups))]
+    forms = [_form_of(group, values) for group, values in zip(groups, columns_of_values, strict=True)]
     names = _names(groups, forms)
     columns = []
-    for group, name, form in zip(groups, names, forms, strict=True):
+    for group, name, form, values in zip(groups, names, forms, columns_of_values, strict=True):
         group.name, group.pattern, group.unit = name, form.pattern, _quoted(form.unit)
-        columns.append(RuleColumn(name, name, form.type, required=True))
+        columns.append(RuleColumn(name, name, form.type, required=all(values)))
     pattern = "".join(str(piece) for piece in pieces)
     try:
         patterns.compiled(pattern)
@@ -93,9 +96,10 @@ class _Group:
     pattern: str = ".*?"
     name: str = ""
     unit: str = ""
+    kind: str = ""  # that all values begin with
 
     def __str__(self) -> str:
-        return f"(?P<{self.name}>{self.pattern}){self.unit}"
+        return f"(?P<{self.name}>{self.kind}{self.pattern}){self.unit}"
 
 
 _Piece = _Group | str
@@ -108,6 +112,8 @@ def _in_front(header: Header) -> list[_Piece]:
             pieces[-1:] = [r"\s*[-|]\s*"]
         elif kind is Kind.BRACKET:
             pieces += [_Group(kind, r"[\[(<].*?[\])>]"), r":?\s+"]
+        elif kind is Kind.COLUMN:
+            pieces += [_Group(kind, r"\S+(?: \S+){0,2}?"), r"\s+"]
         else:
             pieces += [_Group(kind, r"[^\s|]+?" if kind is Kind.NAME else r"[^\s|]+")]
             pieces += [r":?\s+" if kind is Kind.NAME else r"\s+"]
@@ -122,24 +128,32 @@ def _message(words: Words) -> list[_Piece]:
     for number, word in enumerate(words):
         if number:
             pieces.append(r"\s+")
-        before = ""
+        before = kind = ""
         for place, constant in enumerate(word.split(HOLE)):
             if place:
                 key, label = _KEY.search(before), _LABEL.match("".join(words[number + 1 : number + 2]))
-                pieces.append(_Group(key[1] if key else label[1] if label else "" if before else front))
-            if constant:
-                pieces.append(_quoted(constant))
-            before = constant
+                hint = key[1] if key else label[1] if label else "" if before else front
+                pieces.append(_Group(kind if kind and hint.lower() in {"", *_LINKS} else hint, kind=kind))
+            last = place == word.count(HOLE)
+            kind = found[0] if not last and (found := _KIND.search(constant)) else ""
+            before = constant.removesuffix(kind)
+            if before:
+                pieces.append(_quoted(before))
         front = word.rstrip(":,;=([{\"'") if HOLE not in word else ""
     pieces.append(r"\s*")
     return pieces
 
 
 def _quoted(text: str) -> str:
-    return "".join(
-        r"\s+" if char == " " else char if char.isalnum() or char in "_" or ord(char) > 127 else "\\" + char
-        for char in text
-    )
+    """A pattern of the same text; there may be spaces inside brackets."""
+    return "".join(map(_character, text))
+
+
+def _character(char: str) -> str:
+    if char == " ":
+        return r"\s+"
+    quoted = char if char.isalnum() or char == "_" or ord(char) > 127 else "\\" + char
+    return quoted + r"\s*" if char in "([{" else r"\s*" + quoted if char in ")]}" else quoted
 
 
 def _reader(pieces: Sequence[_Piece]) -> Callable[[str], Sequence[str | None] | None] | None:
@@ -153,8 +167,14 @@ def _reader(pieces: Sequence[_Piece]) -> Callable[[str], Sequence[str | None] | 
         return None
 
 
-def _form(values: Sequence[str | None]) -> _Form:
-    known = {value or "" for value in values}
+def _form_of(group: _Group, values: Sequence[str]) -> _Form:
+    if group.kind:
+        return _IDS if any(len(value.split()) > 1 for value in values) else _ID
+    return _form(values)
+
+
+def _form(values: Sequence[str]) -> _Form:
+    known = set(values)
     parts = [_QUANTITY.match(value) for value in known]
     units = {part[2] if part else "" for part in parts}
     if len(units) == 1 and (unit := units.pop()):

@@ -9,13 +9,16 @@ from enum import StrEnum
 from services.data.discovery.words import HOLE, words_of
 
 _MOST = 14  # words that may stand in front
-_ALL, _MOSTLY = 0.98, 0.9  # of the lines
+_ALL, _NEARLY, _MOSTLY = 0.98, 0.95, 0.9  # of the lines
 _NEAR = 4  # words within which a separator stands
 _NAMES = 3  # that may follow the rest
 _SEPARATORS = (" - ", " | ")
 _WORD = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]:?|[^\s|]+|\|")
+_OPENING = ("[", "(", "<")
 _CLOCK = re.compile(r"\d\d[:.]\d\d|\d{4}-\d\d|\d{6}")
-_COLUMN = re.compile(r"\S{1,40} {2,}\S")
+_BEHIND = re.compile(r"\S*\s*")
+_GAP = re.compile(r"[ \t]*")
+_COLUMN = re.compile(r"(\S{1,40}(?: \S{1,40}){0,2}?)(?: {2,}|\t)[ \t]*(?=\S)")
 
 
 class Kind(StrEnum):
@@ -26,6 +29,7 @@ class Kind(StrEnum):
     BRACKET = "context"
     NAME = "component"  # ends with a colon or a process id
     SEPARATOR = "separator"
+    COLUMN = "column"  # up to three words, filled up with spaces or ended by a tab
     WORD = "word"
 
 
@@ -59,14 +63,14 @@ class Header:
 
     def content(self, line: str) -> str | None:
         """The message; None for a line with another beginning."""
-        at = 0
-        for _ in self.kinds:
-            while line.startswith(" ", at):
-                at += 1
-            if (word := _WORD.match(line, at)) is None:
+        rest = line
+        for kind in self.kinds:
+            rest = _GAP.sub("", rest, count=1)
+            word = (_COLUMN.match(rest) if kind is Kind.COLUMN else None) or _WORD.match(rest)
+            if word is None or (kind is Kind.BRACKET and not rest.startswith(_OPENING)):
                 return None
-            at = word.end()
-        rest = line[at:].lstrip(" ")
+            rest = rest[word.end() :]
+        rest = _GAP.sub("", rest, count=1)
         if not self.separator:
             return rest
         _, found, rest = rest.partition(self.separator)
@@ -85,9 +89,9 @@ def find(lines: Sequence[str]) -> Header:
         if near >= _ALL * len(lines):
             return Header(header.kinds, separator)
     kinds = list(header.kinds)
-    while len(kinds) < _MOST and sum(_COLUMN.match(rest) is not None for rest in rests) >= _ALL * len(lines):
-        kinds.append(Kind.WORD)
-        rests = [_behind(rest) for rest in rests]
+    while len(kinds) < _MOST and sum(_COLUMN.match(rest) is not None for rest in rests) >= _NEARLY * len(lines):
+        kinds.append(Kind.COLUMN)
+        rests = [rest[found.end() :] if (found := _COLUMN.match(rest)) else _behind(rest) for rest in rests]
     for _ in range(_NAMES):
         if not _is_name(rests):
             break
@@ -100,13 +104,18 @@ def _leading(lines: Sequence[str]) -> tuple[Kind, ...]:
     """Words at the same place in nearly all lines that look like no message; a name counts if one of them follows."""
     columns = [[found[0] for found, _ in zip(_WORD.finditer(line), range(_MOST), strict=False)] for line in lines]
     kinds: list[Kind] = []
-    sure, most, all_ = 0, _MOSTLY * len(lines), _ALL * len(lines)
+    sure = spoken = 0
+    most, all_ = _MOSTLY * len(lines), _ALL * len(lines)
     for place in range(_MOST):
         counts = Counter(_kind(column[place]) for column in columns if len(column) > place)
         if not lines or counts.total() < all_:
             break
         kind, count = counts.most_common(1)[0]
-        kinds.append(kind)
+        spoken = spoken + 1 if _is_spoken([column[place] for column in columns if len(column) > place]) else 0
+        if sure and spoken > (Kind.LEVEL not in kinds):
+            break  # a message that all lines have; in front of the level a host may have such a name
+        # What only some lines have at the place of a separator is a word of its own, like the mark of an alert.
+        kinds.append(Kind.WORD if kind is Kind.SEPARATOR and count < len(lines) else kind)
         if kind is Kind.WORD and count >= most:
             continue
         if kind is not Kind.WORD and count >= (all_ if kind is Kind.SEPARATOR else most):
@@ -117,12 +126,18 @@ def _leading(lines: Sequence[str]) -> tuple[Kind, ...]:
     return tuple(kinds[:sure]) if timed >= most or Kind.LEVEL in kinds[:sure] else ()
 
 
+def _is_spoken(words: Sequence[str]) -> bool:
+    """Whether nearly all are the same word of a language; one of those may be the name of a host."""
+    word, count = Counter(words).most_common(1)[0]
+    return word.isalpha() and word.islower() and count >= _ALL * len(words)
+
+
 def _kind(word: str) -> Kind:
     return next((kind for kind, pattern in _KINDS if pattern.match(word)), Kind.WORD)
 
 
 def _behind(rest: str) -> str:
-    return rest.partition(" ")[2].lstrip(" ")
+    return _BEHIND.sub("", rest, count=1)
 
 
 def _is_name(rests: Sequence[str]) -> bool:

@@ -5,9 +5,12 @@ messages often and most rarely, values of one word and of several, lists, states
 import random
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+from services.data.discovery.templates import Template
+from services.data.discovery.words import words_of
 
 _SLOT = re.compile(r"{(\w+)(?::([^{}]*))?}")
 _USERS = ["anna", "boris", "chen", "dilek", "emma", "farid", "greta", "hugo", "ines", "jonas", "kofi", "lena", "milo"]
@@ -159,6 +162,23 @@ def grouping_accuracy(found: Iterable[Sequence[int]], truth: Sequence[int]) -> f
         whole[message].add(line)
     right = sum(len(group) for group in map(set, found) if group and group == whole[truth[next(iter(group))]])
     return right / len(truth)
+
+
+def template_accuracy(found: Iterable[Template], made: Corpus, system: System) -> float:
+    """The share of lines that are grouped right, with values where the message has them and nowhere else.
+
+    What stands in front of a message may have been taken for a part of what stands in front of all.
+    """
+    whole = Counter(made.truth)
+    right = 0
+    for template in found:
+        messages = {made.truth[line] for line in template.lines}
+        if len(messages) > 1 or whole[message := messages.pop()] != len(template.lines):
+            continue
+        words = words_of(_SLOT.sub("0", system.messages[message]))
+        if " ".join(words).endswith(" ".join(template.words)):
+            right += len(template.lines)
+    return right / len(made.lines)
 
 
 class _Values:

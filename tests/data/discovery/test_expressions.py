@@ -36,6 +36,7 @@ def made(*lines: str) -> RegexRule:
         (("tries\x0bleft 7", "tries\x0bleft 8"), "tries_left", ColumnType.INT64),
         (("from 10.0.0.1", "from 10.0.0.22"), "from_ip", ColumnType.STRING),
         (("17 (retries)", "4 (retries)"), "retries", ColumnType.INT64),
+        (("block blk_-17", "block blk_9"), "block", ColumnType.STRING),
         (("number 99999999999999999999", "number 1"), "number", ColumnType.DOUBLE),
     ],
 )
@@ -43,6 +44,31 @@ def test_columns_have_names_and_types(lines: tuple[str, ...], name: str, kind: C
     (column,) = made(*lines).columns
 
     assert (column.name, column.type) == (name, kind)
+
+
+def test_an_id_is_read_with_what_it_begins_with_and_no_other_is() -> None:
+    rule = made("block blk_-17 on node-3 ready", "block blk_4 on node-12 ready")
+    read = patterns.picker(rule.pattern, ["block", "node"])
+
+    assert [column.name for column in rule.columns] == ["block", "node"]
+    assert read("block blk_-17 on node-3 ready") == ("blk_-17", "node-3")
+    assert read("block rdd_17 on node-3 ready") is None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["refused; name= uid=1 host=10.0.0.1", "refused; name=anna uid=2 host="],
+        ["given to 10.0.0.1 (vega)", "given to 10.0.0.2 ()"],
+        ["at [  57.12] read", "at [123.45] read"],
+        ["again 3 times: [ wrong word 1 ]", "again 4 times: [ wrong word 22 ]"],
+        ["login of tty1 anna:chen", "login of tty2"],
+    ],
+)
+def test_a_value_may_be_missing_and_stand_between_spaces(lines: list[str]) -> None:
+    found = of_lines([f"2026-01-02 10:00:{n:02} INFO {line}" for n in range(20) for line in lines])
+
+    assert found.unexplained == 0
 
 
 def test_two_values_of_one_name_have_two() -> None:
