@@ -63,8 +63,15 @@ class FilesConnector:
             hint = f"; the file looks like {dialects.said(seems)}" if seems else ""
             raise Failure(failure.code, f"{failure.detail}{hint}", failure.violations) from None
         missing = {"", *self._source.null_values} if self._source.records is Records.FIELDS else set()
-        names = list(dict.fromkeys(name for record in found for name in record))
-        columns = tuple(suggested(name, [record.get(name) for record in found], missing) for name in names)
+        given = dict[str, list[Any]]()
+        for record in found:
+            for name, value in record.items():
+                given.setdefault(name, []).append(value)
+        # One None for all records without the field: documents may have more names than anybody has time for.
+        columns = tuple(
+            suggested(name, values if len(values) == len(found) else [*values, None], missing)
+            for name, values in given.items()
+        )
         return Sample(tuple(found), columns, tuple("/".join(part) for part in parts[:_PARTS]), seems)
 
     def _named(self, place: Place) -> Iterator[dict[str, Any]]:
