@@ -20,7 +20,8 @@ from tests.support.house import until
 from tests.support.server import ROOT, free_ports
 
 KEY = "aim_rolling1_" + "x" * 43
-LONG = 4  # seconds that a stream is listened to: some are cancelled at any time, also while a gateway stops
+SHORT = 4  # seconds after which streams over gRPC are cancelled: some at any time, also while a gateway stops
+LONG = 12  # seconds that events are listened to: longer than a gateway takes to stop
 # What docs/guides/refusals.md tells clients to do: a call that reaches a server in the moment in which it stops is
 # answered with CANCELLED by the transport, and has had no effect.
 REPEATS = """{"methodConfig": [{"name": [{}], "retryPolicy": {
@@ -116,9 +117,9 @@ class Clients:
         await stub.WhoAmI(access_pb2.WhoAmIRequest(), metadata=self.metadata, timeout=10)
 
     @contextlib.asynccontextmanager
-    async def listening(self) -> AsyncIterator[None]:
-        """Not to the end, and no longer than all do. Raises TimeoutError."""
-        async with asyncio.timeout(LONG) as limit:
+    async def listening(self, seconds: float) -> AsyncIterator[None]:
+        """Some seconds, and no longer than to the end. Raises TimeoutError."""
+        async with asyncio.timeout(seconds) as limit:
             self.streams.add(limit)
             try:
                 yield
@@ -130,7 +131,7 @@ class Clients:
         stub: Any = LogsStub(self.channel)
         try:
             with contextlib.suppress(TimeoutError):
-                async with self.listening():
+                async with self.listening(SHORT):
                     async for _ in stub.TailLogs(logs_pb2.TailLogsRequest(query="zzznothing"), metadata=self.metadata):
                         pass
         except aio.AioRpcError as error:
@@ -147,7 +148,7 @@ class Clients:
         ):
             assert answer.status_code == 200
             with contextlib.suppress(TimeoutError):
-                async with self.listening():
+                async with self.listening(LONG):
                     text = "".join([part async for part in answer.aiter_text()])
                     assert "retry: 500" in text, text
                     self.done["hinted"] = self.done.get("hinted", 0) + 1
