@@ -152,6 +152,25 @@ async def test_a_slow_receiver_does_not_hold_up_another(centre: House, sink: Sin
     server.close()
 
 
+async def test_many_slow_receivers_of_a_tenant_do_not_hold_up_those_of_another(centre: House, sink: Sink) -> None:
+    slow = Sink(holds=asyncio.Event())
+    server = await asyncio.start_server(slow.serve, "127.0.0.1", 0)
+    slow.port = server.sockets[0].getsockname()[1]
+    for number in range(20):
+        await stub_of(centre, tenant="rival").CreateSubscription(asked(slow, f"slow-{number}"))
+    await stub_of(centre).CreateSubscription(asked(sink))
+    await tell(centre, *(line(f"alarm {number}", tenant="rival") for number in range(4)))
+    await until(lambda: len(slow.arrivals) >= 16)
+    await tell(centre, line("alarm"))
+
+    await settled(centre, DELIVERED)
+    assert len(slow.arrivals) == 16
+    assert slow.holds
+    slow.holds.set()
+    await until(lambda: len(slow.arrivals) == 80)
+    server.close()
+
+
 async def test_a_record_is_told_once_over_restarts_and_what_waits_is_sent(tmp_path: Path, sink: Sink) -> None:
     sink.statuses = [500] * 2
     async with logs(tmp_path, AIMASS_LOGS_WEBHOOK_SCHEDULE="1,1,1") as first:

@@ -1,4 +1,4 @@
-"""Sends deliveries until their receivers accept them; a slow receiver does not delay others."""
+"""Sends deliveries until their receivers accept them; slow receivers do not delay those of other tenants."""
 
 import asyncio
 import logging
@@ -16,8 +16,10 @@ from services.logs.subscriptions.store import Due, Store
 
 log = logging.getLogger(__name__)
 _EACH = 4  # requests to one receiver at a time
+_TENANT = 16  # requests of one tenant at a time
 _ALL = 64  # requests at a time
 _LOOK_EVERY = 1.0  # seconds
+_Receiver = tuple[Scope, str]  # scope and subscription
 
 
 class Deliveries:
@@ -29,7 +31,8 @@ class Deliveries:
         self._store, self._channels, self._now, self._schedule = store, channels, now, schedule
         self._news = asyncio.Event()
         self._flying: dict[str, asyncio.Task[None]] = {}
-        self._busy: Counter[tuple[Scope, str]] = Counter()
+        self._busy: Counter[_Receiver] = Counter()
+        self._of_tenant: Counter[str] = Counter()
 
     def wake(self) -> None:
         """Sends at once: a delivery has become due."""
@@ -60,16 +63,20 @@ class Deliveries:
             return
         for one in due:
             receiver, name = (one.scope, one.delivery.subscription), one.delivery.delivery
-            if name in self._flying or self._busy[receiver] >= _EACH or len(self._flying) >= _ALL:
+            if name in self._flying or len(self._flying) >= _ALL:
+                continue
+            if self._busy[receiver] >= _EACH or self._of_tenant[one.scope.tenant] >= _TENANT:
                 continue
             self._busy[receiver] += 1
+            self._of_tenant[one.scope.tenant] += 1
             task = asyncio.get_running_loop().create_task(self._send(one))
             self._flying[name] = task
             task.add_done_callback(partial(self._landed, name, receiver))
 
-    def _landed(self, name: str, receiver: tuple[Scope, str], task: asyncio.Task[None]) -> None:
+    def _landed(self, name: str, receiver: _Receiver, task: asyncio.Task[None]) -> None:
         del self._flying[name]
         self._busy[receiver] -= 1
+        self._of_tenant[receiver[0].tenant] -= 1
         if not task.cancelled() and (error := task.exception()):
             log.error("the result of delivery %s was not stored", name, exc_info=error)
         self._news.set()

@@ -102,7 +102,8 @@ def _due_deliveries() -> Select[Any]:
         & subscriptions.c.delete_time.is_(None),
     )
     query = select(ranked, subscriptions.c.url, subscriptions.c.secret).select_from(joined)
-    return query.where(ranked.c.rank <= bindparam("each")).limit(1000)
+    # The first ones of all subscriptions before the second ones: else those of a few would leave no room for others.
+    return query.where(ranked.c.rank <= bindparam("each")).order_by(ranked.c.rank).limit(1000)
 
 
 _WATCHED = (
