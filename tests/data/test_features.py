@@ -126,6 +126,50 @@ async def test_a_trend_over_a_time_is_fitted_and_says_how_it_is_turned_back(runn
     assert back["standardize_trend(x by at)"] == [pytest.approx(60, rel=1e-6)]
 
 
+def every_step() -> list[pb.FeatureStep]:
+    """A step of each transform, over the columns `x`, `y`, `kind` and `at`."""
+    special: dict[str, Any] = {
+        "STANDARDIZE_TREND": {"order": "at"},
+        "CYCLIC": {"cycle": 7.5},
+        "BIN_EDGES": {"edges": [1, 10]},
+        "POWER": {"exponent": 2},
+        "DATE_PART": {"column": "at", "part": pb.DATE_PART_WEEKDAY},
+        "DATE_CYCLIC": {"column": "at", "part": pb.DATE_PART_HOUR},
+        "GEO_DISTANCE": {"longitude": "y", "to_latitude": "y", "to_longitude": "x"},
+        "CROSS": {"column": "kind", "other": "x"},
+        **{name: {"other": "y"} for name in ("PRODUCT", "RATIO", "DIFFERENCE")},
+        **{name: {"column": "kind"} for name in ("ONE_HOT", "COUNT", "ORDINAL", "TARGET", "HASH")},
+    }
+    names = [name.removeprefix("TRANSFORM_") for name in map(pb.Transform.Name, pb.Transform.values()[1:])]
+    return [
+        pb.FeatureStep(**{"column": "x", "transform": f"TRANSFORM_{name}", **special.get(name, {})}) for name in names
+    ]
+
+
+async def test_every_transform_is_made_fitted_and_read_back(running: House) -> None:
+    count = 60
+    rows = {
+        "id": list(range(count)),
+        "late": [number % 3 == 0 for number in range(count)],
+        "x": [number / 2 for number in range(count)],
+        "y": [60.0 - number for number in range(count)],
+        "kind": [("a", "b", None)[number % 3] for number in range(count)],
+        "at": [datetime(2026, 1, 1, number % 24, tzinfo=UTC) for number in range(count)],
+    }
+    await add_version(running, "mixed", pa.table(rows))
+    steps = every_step()
+    made = await create(running, "every", data_set="mixed", steps=steps)
+    operation = await fit(running, "every")
+    assert operation.state == opb.OPERATION_STATE_SUCCEEDED, operation.error
+    found = await version(running, "every")
+    session = graphs.open_session(await running.runtime.blobs.get("acme", found.digest))
+    asked = {column.name: np.array([[1.0]]) for column in found.inputs.columns} | {"kind": np.array([["a"]], object)}
+
+    assert [step.transform for step in made.steps] == [step.transform for step in steps]
+    assert found.steps == made.steps
+    assert len(set(found.outputs)) == session.run(None, asked)[0].shape[1] == len(found.outputs)
+
+
 async def test_fitting_is_told_and_shows_in_the_lineage(running: House) -> None:
     told = await running.heard(FeatureSetFitted)
     lineage = await running.stub(DataSetsStub, "data").GetLineage(GetLineageRequest(data_set="flights", version=1))

@@ -6,7 +6,7 @@ import pytest
 
 from services.data.features import domain, steps
 from services.data.features.domain import FeatureSet, Fit, Fitted, RowRange
-from services.data.features.steps import Imputation, Step, Transform
+from services.data.features.steps import DatePart, Imputation, Step, Transform
 from services.data.schema import Column, ColumnType
 from services.kit.errors import FailedPrecondition, InvalidValue
 
@@ -41,6 +41,24 @@ SET = FeatureSet("late", "", "flights", "late", "id", STEPS, 0, 1, NOW, NOW)
         (Step("carrier", Transform.HASH, buckets=1025), "/steps/0/buckets"),
         (Step("carrier", Transform.TARGET, smoothing=-0.1), "/steps/0/smoothing"),
         (Step("carrier", Transform.TARGET, smoothing=float("nan")), "/steps/0/smoothing"),
+        (Step("hour", Transform.CYCLIC, cycle=float("inf")), "/steps/0/cycle"),
+        (Step("hour", Transform.CYCLIC, period=24, cycle=24.0), "/steps/0/cycle"),
+        (Step("hour", Transform.BIN_WIDTH, bins=1), "/steps/0/bins"),
+        (Step("hour", Transform.BIN_QUANTILE, bins=1001), "/steps/0/bins"),
+        (Step("hour", Transform.BIN_EDGES), "/steps/0/edges"),
+        (Step("hour", Transform.BIN_EDGES, edges=(1.0, 1.0)), "/steps/0/edges"),
+        (Step("hour", Transform.BIN_EDGES, edges=(1.0, float("nan"))), "/steps/0/edges"),
+        (Step("hour", Transform.BIN_EDGES, edges=tuple(map(float, range(1001)))), "/steps/0/edges"),
+        (Step("hour", Transform.LOG, shift=float("nan")), "/steps/0/shift"),
+        (Step("hour", Transform.POWER), "/steps/0/exponent"),
+        (Step("hour", Transform.POWER, exponent=-65.0), "/steps/0/exponent"),
+        (Step("hour", Transform.POWER, exponent=float("nan")), "/steps/0/exponent"),
+        (Step("at", Transform.DATE_PART), "/steps/0/part"),
+        (Step("hour", Transform.PRODUCT), "/steps/0/other"),
+        (Step("hour", Transform.PRODUCT, other="late"), "/steps/0/other"),
+        (Step("hour", Transform.CROSS, other="id"), "/steps/0/other"),
+        (Step("hour", Transform.GEO_DISTANCE, longitude="a", to_latitude="b"), "/steps/0/to_longitude"),
+        (Step("hour", Transform.LOG, to_latitude="b"), "/steps/0/to_latitude"),
         (Step("late", Transform.IDENTITY), "/steps/0/column"),
         (Step("id", Transform.IDENTITY), "/steps/0/column"),
     ],
@@ -50,6 +68,14 @@ def test_a_step_that_makes_no_sense_is_named(step: Step, pointer: str) -> None:
         steps.check_steps([step], "late", "id")
 
     assert [violation.pointer for violation in caught.value.violations] == [pointer]
+
+
+def test_cycles_and_parts_of_a_column_may_be_several() -> None:
+    cycles = [Step("hour", Transform.CYCLIC, cycle=cycle) for cycle in (24.0, 168.0)]
+    parts = [Step("at", Transform.DATE_PART, part=part) for part in (DatePart.HOUR, DatePart.MONTH)]
+    steps.check_steps([*cycles, *parts], "late", "id")
+    with pytest.raises(InvalidValue, match="at has this transform already"):
+        steps.check_steps([*parts, *parts], "late", "id")
 
 
 def test_the_same_step_twice_is_refused_and_the_same_column_twice_is_not() -> None:
@@ -68,7 +94,11 @@ def test_inputs_are_the_columns_of_the_steps_in_the_order_of_their_first_use() -
         (Step("none", Transform.IDENTITY), "the data set has no column none"),
         (Step("carrier", Transform.STANDARDIZE), "carrier holds text, which standardize does not take"),
         (Step("carrier", Transform.COUNT, Imputation.MEAN), "a missing one is the empty text"),
-        (Step("at", Transform.IDENTITY), "at is a timestamp, which no step takes"),
+        (Step("at", Transform.IDENTITY), "at is of the type timestamp, which identity does not take"),
+        (Step("hour", Transform.DATE_PART), "hour is of the type int64, which date_part does not take"),
+        (Step("at", Transform.DATE_CYCLIC, Imputation.MEAN), "at holds times: a missing one is not filled"),
+        (Step("hour", Transform.RATIO, other="carrier"), "carrier holds text, which ratio does not take as other"),
+        (Step("hour", Transform.CROSS, other="at"), "at is of the type timestamp, which cross does not take as other"),
         (Step("features", Transform.IDENTITY), "the name features is reserved"),
     ],
 )
@@ -198,6 +228,7 @@ def test_text_is_taken_by_those_that_know_categories_and_a_time_by_none_of_those
     texts = {transform for transform, types in steps.TAKES.items() if ColumnType.STRING in types}
 
     categories = {Transform.ONE_HOT, Transform.COUNT, Transform.ORDINAL, Transform.TARGET, Transform.HASH}
+    categories.add(Transform.CROSS)
     assert texts == categories
 
 

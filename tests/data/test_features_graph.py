@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.data.features import graph
+from services.data.features import graph, nodes
 from services.data.features.constants import Array
 from services.data.features.fitting import fit
-from services.data.features.steps import Imputation, Step, Transform
+from services.data.features.steps import DatePart, Imputation, Step, Transform
 from services.kit.errors import FailedPrecondition
-from tests.data.graphs import OPTIONS, run
+from tests.data.graphs import OPTIONS, in_batches, run
 
 NUMBERS = st.lists(
     st.floats(-1e6, 1e6) | st.just(float("nan")) | st.integers(-3, 12).map(float), min_size=1, max_size=40
@@ -131,45 +131,64 @@ def test_texts_are_counted_and_encoded(trained: list[str], asked: list[str]) -> 
     np.testing.assert_array_equal(hot, [[text == key for key in keys] for text in asked])
 
 
+X, N, S = np.linspace(-3, 9, 41), np.arange(41.0), texts(*["UA", "AA", "UA", ""] * 10, "")
+PLACE = {"longitude": N, "to_latitude": X, "to_longitude": X}
 EVERYTHING = [
-    fit(Step("x", Transform.STANDARDIZE, Imputation.MEAN), np.linspace(-3, 9, 41)),
-    fit(Step("x", Transform.MIN_MAX, Imputation.MEDIAN), np.linspace(-3, 9, 41)),
+    fit(Step("x", Transform.STANDARDIZE, Imputation.MEAN), X),
+    fit(Step("x", Transform.MIN_MAX, Imputation.MEDIAN), X),
     fit(Step("x", Transform.ONE_HOT), np.arange(12.0)),
     fit(Step("x", Transform.CYCLIC, period=12, offset=1), np.arange(12.0)),
-    fit(Step("s", Transform.ONE_HOT), texts("UA", "AA", "UA", "")),
-    fit(Step("s", Transform.COUNT), texts("UA", "AA", "UA", "")),
-    fit(Step("n", Transform.IDENTITY), np.arange(3.0)),
-    fit(Step("s", Transform.ORDINAL), texts("UA", "AA")),
-    fit(Step("s", Transform.HASH, buckets=3), texts("UA")),
-    fit(Step("n", Transform.HASH, buckets=3), np.arange(3.0)),
-    fit(Step("s", Transform.TARGET), texts("UA", "AA"), {"label": numbers(0, 1), "fold": np.array([0, 1])}),
+    fit(Step("s", Transform.ONE_HOT), S),
+    fit(Step("s", Transform.COUNT), S),
+    fit(Step("n", Transform.IDENTITY), N),
+    fit(Step("s", Transform.ORDINAL), S),
+    fit(Step("s", Transform.HASH, buckets=3), S),
+    fit(Step("n", Transform.HASH, buckets=3), N),
+    fit(Step("s", Transform.TARGET), S, {"label": N % 2, "fold": N.astype(int) % 5}),
+    fit(Step("x", Transform.STANDARDIZE_TREND, order="n"), X, {"order": N}),
+    fit(Step("n", Transform.CYCLIC, cycle=0.7), N),
+    fit(Step("x", Transform.BIN_QUANTILE, bins=4), X),
+    fit(Step("x", Transform.LOG, shift=4.0), X),
+    *(fit(Step("n", Transform.POWER, exponent=power), N) for power in (2.0, 3.0, -1.0, 7.0, 0.5, -0.5, 0.37)),
+    *(fit(Step("n", Transform.DATE_CYCLIC, part=part), N) for part in DatePart if part),
+    *(fit(Step("n", Transform.DATE_PART, part=part), N) for part in DatePart if part),
+    fit(Step("x", Transform.GEO_DISTANCE, longitude="n", to_latitude="n", to_longitude="x"), X, PLACE),
+    *(fit(Step("x", kind, other="n"), X, {"other": N}) for kind in (Transform.PRODUCT, Transform.RATIO)),
+    fit(Step("x", Transform.DIFFERENCE, other="n"), X, {"other": N}),
+    fit(Step("s", Transform.CROSS, other="x"), S, {"other": N % 3}),
 ]
 
 
 def test_a_row_gives_the_same_bytes_alone_and_in_any_batch() -> None:
     random = np.random.default_rng(7)
     x = np.where(random.random(1000) < 0.1, np.nan, random.integers(-2, 15, 1000).astype(float))
-    columns = {"x": x, "n": random.normal(size=1000), "s": random.choice(texts("UA", "AA", "", "??"), 1000)}
+    columns = {
+        "x": x,
+        "n": random.normal(size=1000) * 10.0 ** random.integers(-3, 8, 1000),
+        "s": random.choice(texts("UA", "AA", "", "??"), 1000),
+    }
     data = graph.compile_graph(EVERYTHING)
 
-    alone = b"".join(run(data, **{k: v[i : i + 1] for k, v in columns.items()}).tobytes() for i in range(200))
+    alone = in_batches(data, columns, 1, 200).tobytes()
     for size in (2, 7, 17, 64, 1000):
-        parts = [run(data, **{k: v[i : i + size] for k, v in columns.items()}) for i in range(0, 200, size)]
-        assert np.concatenate(parts)[:200].tobytes() == alone
+        assert in_batches(data, columns, size)[:200].tobytes() == alone
 
 
 def test_only_batch_invariant_operators_are_used() -> None:
     model = onnx.load_from_string(graph.compile_graph(EVERYTHING))
 
-    assert {node.op_type for node in model.graph.node} <= graph.ALLOWED
+    assert {node.op_type for node in model.graph.node} == graph.ALLOWED  # each of them is tried above
     assert not graph.ALLOWED & {"Sin", "Cos", "Log", "LinearClassifier", "LinearRegressor"}
     assert model.ir_version == graph.IR_VERSION
     sets = {s.domain: s.version for s in model.opset_import}
-    assert sets == {"": graph.OPSET, graph.ML: graph.ML_OPSET, graph.OWN: 1}
+    assert sets == {"": graph.OPSET, nodes.ML: graph.ML_OPSET, nodes.OWN: 1}
 
 
 def test_the_same_steps_give_the_same_bytes() -> None:
     assert graph.compile_graph(EVERYTHING) == graph.compile_graph(EVERYTHING)
+
+
+WIDTH = sum(len(step.outputs) for step in EVERYTHING)
 
 
 def test_inputs_are_columns_of_rows_by_one() -> None:
@@ -180,7 +199,9 @@ def test_inputs_are_columns_of_rows_by_one() -> None:
         ("s", "tensor(string)", ["rows", 1]),
         ("n", "tensor(double)", ["rows", 1]),
     ]
-    assert [(o.name, o.type, o.shape) for o in session.get_outputs()] == [("features", "tensor(float)", ["rows", 29])]
+    assert [(o.name, o.type, o.shape) for o in session.get_outputs()] == [
+        ("features", "tensor(float)", ["rows", WIDTH])
+    ]
 
 
 def test_no_rows_are_a_batch_too() -> None:

@@ -7,7 +7,7 @@ import pytest
 from aimass.v1 import features_pb2 as pb
 from services.data.features import wire
 from services.data.features.domain import FeatureSetVersion, RowRange, Scaling
-from services.data.features.steps import Imputation, Step, Transform
+from services.data.features.steps import DatePart, Imputation, Step, Transform
 from services.data.schema import Column, ColumnType
 from services.kit.errors import InvalidValue
 
@@ -28,6 +28,15 @@ def test_a_step_comes_back_as_it_went(transform: Transform, imputation: Imputati
         Transform.ONE_HOT: {"max_categories": 7},
         Transform.TARGET: {"smoothing": 0.0},
         Transform.HASH: {"buckets": 7},
+        Transform.CROSS: {"max_categories": 7, "other": "y"},
+        Transform.BIN_WIDTH: {"bins": 3},
+        Transform.BIN_QUANTILE: {"bins": 3},
+        Transform.BIN_EDGES: {"edges": (0.5, 1.5)},
+        Transform.LOG: {"shift": 1.0},
+        Transform.POWER: {"exponent": 0.5},
+        Transform.DATE_PART: {"part": DatePart.DAY_OF_YEAR},
+        Transform.CYCLIC: {"cycle": 365.25},
+        Transform.GEO_DISTANCE: {"longitude": "a", "to_latitude": "b", "to_longitude": "c"},
     }
     step = replace(step, **special.get(transform, {}))
 

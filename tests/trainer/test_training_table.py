@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,13 @@ def test_a_time_is_seconds_since_1970(unit: str) -> None:
     content = pa.table({"at": pa.array([moment, None], pa.timestamp(unit, "UTC"))})
 
     np.testing.assert_array_equal(table.feeds(content, {"at": "FP64"})["at"], [[moment.timestamp()], [np.nan]])
+
+
+def test_a_date_is_the_second_it_begins_with() -> None:
+    assert table.numbers(pa.chunked_array([pa.array([date(1970, 1, 3), date(1969, 12, 31)])])).tolist() == [
+        172800,
+        -86400,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class _TransformEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transform.V
     TRANSFORM_COUNT: _Transform.ValueType  # 5
     """How often the category occurs in the training rows; 0 for an unseen category."""
     TRANSFORM_CYCLIC: _Transform.ValueType  # 6
-    """Sine and cosine of an integer, from a table of `period` entries."""
+    """Sine and cosine of an integer, from a table of `period` entries; or of any number, if `cycle` is set."""
     TRANSFORM_STANDARDIZE_TREND: _Transform.ValueType  # 7
     """(x - line) / standard deviation of what the line leaves: the line is fitted by least squares over the column `order`."""
     TRANSFORM_ROBUST: _Transform.ValueType  # 8
@@ -80,6 +80,32 @@ class _TransformEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transform.V
     """
     TRANSFORM_HASH: _Transform.ValueType  # 14
     """One output for each of `buckets`: 1 for the one that the hash of the category falls into, also of an unseen one."""
+    TRANSFORM_BIN_WIDTH: _Transform.ValueType  # 15
+    """One output for each of `bins` of equal width between the smallest and the largest value of the training rows."""
+    TRANSFORM_BIN_QUANTILE: _Transform.ValueType  # 16
+    """One output for each of `bins` that have as many training rows each, as far as equal values allow."""
+    TRANSFORM_BIN_EDGES: _Transform.ValueType  # 17
+    """One output for each bin between `edges`; an edge belongs to the bin above it."""
+    TRANSFORM_LOG: _Transform.ValueType  # 18
+    """Natural logarithm of (x + `shift`)."""
+    TRANSFORM_POWER: _Transform.ValueType  # 19
+    """x to the power of `exponent`."""
+    TRANSFORM_DATE_PART: _Transform.ValueType  # 20
+    """The `part` of a time (UTC), as a number."""
+    TRANSFORM_DATE_CYCLIC: _Transform.ValueType  # 21
+    """Sine and cosine of the `part` of a time (UTC)."""
+    TRANSFORM_GEO_DISTANCE: _Transform.ValueType  # 22
+    """Great-circle distance in kilometres (haversine, mean radius of the Earth) between two points in degrees: `column`, a
+    latitude, and `longitude`; `to_latitude` and `to_longitude`.
+    """
+    TRANSFORM_PRODUCT: _Transform.ValueType  # 23
+    """column * other."""
+    TRANSFORM_RATIO: _Transform.ValueType  # 24
+    """column / other."""
+    TRANSFORM_DIFFERENCE: _Transform.ValueType  # 25
+    """column - other."""
+    TRANSFORM_CROSS: _Transform.ValueType  # 26
+    """One output for each pair of categories of column and other in the training rows; an unseen pair gives zeros."""
 
 class Transform(_Transform, metaclass=_TransformEnumTypeWrapper):
     """How a column becomes numbers."""
@@ -96,7 +122,7 @@ TRANSFORM_ONE_HOT: Transform.ValueType  # 4
 TRANSFORM_COUNT: Transform.ValueType  # 5
 """How often the category occurs in the training rows; 0 for an unseen category."""
 TRANSFORM_CYCLIC: Transform.ValueType  # 6
-"""Sine and cosine of an integer, from a table of `period` entries."""
+"""Sine and cosine of an integer, from a table of `period` entries; or of any number, if `cycle` is set."""
 TRANSFORM_STANDARDIZE_TREND: Transform.ValueType  # 7
 """(x - line) / standard deviation of what the line leaves: the line is fitted by least squares over the column `order`."""
 TRANSFORM_ROBUST: Transform.ValueType  # 8
@@ -115,7 +141,63 @@ is trained with means out of fold: those of the rows whose key is in another one
 """
 TRANSFORM_HASH: Transform.ValueType  # 14
 """One output for each of `buckets`: 1 for the one that the hash of the category falls into, also of an unseen one."""
+TRANSFORM_BIN_WIDTH: Transform.ValueType  # 15
+"""One output for each of `bins` of equal width between the smallest and the largest value of the training rows."""
+TRANSFORM_BIN_QUANTILE: Transform.ValueType  # 16
+"""One output for each of `bins` that have as many training rows each, as far as equal values allow."""
+TRANSFORM_BIN_EDGES: Transform.ValueType  # 17
+"""One output for each bin between `edges`; an edge belongs to the bin above it."""
+TRANSFORM_LOG: Transform.ValueType  # 18
+"""Natural logarithm of (x + `shift`)."""
+TRANSFORM_POWER: Transform.ValueType  # 19
+"""x to the power of `exponent`."""
+TRANSFORM_DATE_PART: Transform.ValueType  # 20
+"""The `part` of a time (UTC), as a number."""
+TRANSFORM_DATE_CYCLIC: Transform.ValueType  # 21
+"""Sine and cosine of the `part` of a time (UTC)."""
+TRANSFORM_GEO_DISTANCE: Transform.ValueType  # 22
+"""Great-circle distance in kilometres (haversine, mean radius of the Earth) between two points in degrees: `column`, a
+latitude, and `longitude`; `to_latitude` and `to_longitude`.
+"""
+TRANSFORM_PRODUCT: Transform.ValueType  # 23
+"""column * other."""
+TRANSFORM_RATIO: Transform.ValueType  # 24
+"""column / other."""
+TRANSFORM_DIFFERENCE: Transform.ValueType  # 25
+"""column - other."""
+TRANSFORM_CROSS: Transform.ValueType  # 26
+"""One output for each pair of categories of column and other in the training rows; an unseen pair gives zeros."""
 Global___Transform: _TypeAlias = Transform  # noqa: Y015
+
+class _DatePart:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DatePartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatePart.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DATE_PART_UNSPECIFIED: _DatePart.ValueType  # 0
+    DATE_PART_HOUR: _DatePart.ValueType  # 1
+    """From 0 to 23."""
+    DATE_PART_WEEKDAY: _DatePart.ValueType  # 2
+    """From 0, a Monday, to 6."""
+    DATE_PART_MONTH: _DatePart.ValueType  # 3
+    """From 1 to 12."""
+    DATE_PART_DAY_OF_YEAR: _DatePart.ValueType  # 4
+    """From 1 to 366."""
+
+class DatePart(_DatePart, metaclass=_DatePartEnumTypeWrapper):
+    """A part of a time."""
+
+DATE_PART_UNSPECIFIED: DatePart.ValueType  # 0
+DATE_PART_HOUR: DatePart.ValueType  # 1
+"""From 0 to 23."""
+DATE_PART_WEEKDAY: DatePart.ValueType  # 2
+"""From 0, a Monday, to 6."""
+DATE_PART_MONTH: DatePart.ValueType  # 3
+"""From 1 to 12."""
+DATE_PART_DAY_OF_YEAR: DatePart.ValueType  # 4
+"""From 1 to 366."""
+Global___DatePart: _TypeAlias = DatePart  # noqa: Y015
 
 @_typing.final
 class FeatureStep(_message.Message):
@@ -131,8 +213,18 @@ class FeatureStep(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     MAX_CATEGORIES_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
+    OTHER_FIELD_NUMBER: _builtins.int
+    LONGITUDE_FIELD_NUMBER: _builtins.int
+    TO_LATITUDE_FIELD_NUMBER: _builtins.int
+    TO_LONGITUDE_FIELD_NUMBER: _builtins.int
     SMOOTHING_FIELD_NUMBER: _builtins.int
     BUCKETS_FIELD_NUMBER: _builtins.int
+    BINS_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
+    CYCLE_FIELD_NUMBER: _builtins.int
+    EXPONENT_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    SHIFT_FIELD_NUMBER: _builtins.int
     column: _builtins.str
     imputation: Global___Imputation.ValueType
     constant: _builtins.float
@@ -141,15 +233,35 @@ class FeatureStep(_message.Message):
     period: _builtins.int
     """For TRANSFORM_CYCLIC: 24 for hours, 12 for months."""
     offset: _builtins.int
-    """For TRANSFORM_CYCLIC: the smallest value, 1 for months."""
+    """For TRANSFORM_CYCLIC: the smallest value, 1 for months; where a `cycle` begins."""
     max_categories: _builtins.int
-    """For TRANSFORM_ONE_HOT: at most this many categories, the most frequent; 64 if unset."""
+    """For TRANSFORM_ONE_HOT and TRANSFORM_CROSS: at most this many categories, the most frequent; 64 if unset."""
     order: _builtins.str
     """For TRANSFORM_STANDARDIZE_TREND: the column over which the line is fitted, of numbers or times; it may be the key."""
+    other: _builtins.str
+    """For TRANSFORM_PRODUCT, _RATIO, _DIFFERENCE and _CROSS: the second column. The imputation is for both, each with its own mean or median."""
+    longitude: _builtins.str
+    """For TRANSFORM_GEO_DISTANCE: columns in degrees."""
+    to_latitude: _builtins.str
+    to_longitude: _builtins.str
     smoothing: _builtins.float
     """For TRANSFORM_TARGET: as many rows of the mean of all are added to each category; 10 if unset."""
     buckets: _builtins.int
     """For TRANSFORM_HASH: how many; 64 if unset."""
+    bins: _builtins.int
+    """For TRANSFORM_BIN_WIDTH and _BIN_QUANTILE: how many; 10 if unset."""
+    cycle: _builtins.float
+    """For TRANSFORM_CYCLIC, in place of `period`: how far it is until the numbers begin again, such as 365.25."""
+    exponent: _builtins.float
+    """For TRANSFORM_POWER: not 0."""
+    part: Global___DatePart.ValueType
+    """For TRANSFORM_DATE_PART and _DATE_CYCLIC."""
+    shift: _builtins.float
+    """For TRANSFORM_LOG: what is added first; 1 where there may be zeros."""
+    @_builtins.property
+    def edges(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """For TRANSFORM_BIN_EDGES: in ascending order."""
+
     def __init__(
         self,
         *,
@@ -161,32 +273,62 @@ class FeatureStep(_message.Message):
         offset: _builtins.int = ...,
         max_categories: _builtins.int = ...,
         order: _builtins.str = ...,
+        other: _builtins.str = ...,
+        longitude: _builtins.str = ...,
+        to_latitude: _builtins.str = ...,
+        to_longitude: _builtins.str = ...,
         smoothing: _builtins.float | None = ...,
         buckets: _builtins.int = ...,
+        bins: _builtins.int = ...,
+        edges: _abc.Iterable[_builtins.float] | None = ...,
+        cycle: _builtins.float = ...,
+        exponent: _builtins.float = ...,
+        part: Global___DatePart.ValueType = ...,
+        shift: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_smoothing", b"_smoothing", "smoothing", b"smoothing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
         "_smoothing",
         b"_smoothing",
+        "bins",
+        b"bins",
         "buckets",
         b"buckets",
         "column",
         b"column",
         "constant",
         b"constant",
+        "cycle",
+        b"cycle",
+        "edges",
+        b"edges",
+        "exponent",
+        b"exponent",
         "imputation",
         b"imputation",
+        "longitude",
+        b"longitude",
         "max_categories",
         b"max_categories",
         "offset",
         b"offset",
         "order",
         b"order",
+        "other",
+        b"other",
+        "part",
+        b"part",
         "period",
         b"period",
+        "shift",
+        b"shift",
         "smoothing",
         b"smoothing",
+        "to_latitude",
+        b"to_latitude",
+        "to_longitude",
+        b"to_longitude",
         "transform",
         b"transform",
     ]  # noqa: Y015

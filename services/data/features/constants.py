@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from services.data.features.steps import DatePart
 from services.kit.errors import FailedPrecondition
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -57,6 +58,70 @@ class Hashed:
     """x -> 1 in one of so many outputs, by its MurmurHash3."""
 
     buckets: int
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """x, y -> the row of a table of pairs: the key of a pair is place of x * (len(second) + 1) + place of y."""
+
+    first: tuple[str, ...] | tuple[float, ...]
+    second: tuple[str, ...] | tuple[float, ...]
+    pairs: Lookup
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """x -> sine and cosine of 2 pi (x - offset) / length; zeros where there is none."""
+
+    offset: float
+    length: float
+
+
+@dataclass(frozen=True)
+class Bins:
+    """x -> 1 in one of the outputs, of which there is one more than edges."""
+
+    edges: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Log:
+    """x -> the natural logarithm of x + shift."""
+
+    shift: float
+
+
+@dataclass(frozen=True)
+class Power:
+    """x -> x to the power of exponent."""
+
+    exponent: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """x, y -> x operator y."""
+
+    operator: str  # of ONNX
+
+
+@dataclass(frozen=True)
+class Date:
+    """Seconds since 1970 -> a part of that time, a number or sine and cosine."""
+
+    part: DatePart
+    cyclic: bool
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Latitude and longitude of two points in degrees -> kilometres."""
+
+
+def circle(period: int) -> Array:
+    """Sine and cosine of each place of a cycle, FP32 [period, 2]."""
+    angle = 2 * np.pi * np.arange(period) / period
+    return np.stack([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
 
 
 def present(values: Array, column: str) -> Array:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from services.data.features.constants import Array, Fitting, Folded, Hashed, Lookup, present
+from services.data.features.constants import Array, Crossed, Fitting, Folded, Hashed, Lookup, circle, present
 from services.data.features.steps import Step
 from services.kit import folds
 from services.kit.errors import FailedPrecondition
@@ -29,7 +29,7 @@ def one_hot(step: Step, fitting: Fitting) -> _Fit:
     keys, counts = _categories(step, fitting)
     # The most frequent ones; of equals the first. Outputs are then in the order of the categories.
     kept = np.sort(np.argsort(-counts, kind="stable")[: step.max_categories])
-    names = [f"one_hot({step.column})={_spelt(key)}" for key in keys[kept]]
+    names = [f"one_hot({step.column})={spelt(key)}" for key in keys[kept]]
     return Lookup(tuple(keys[kept].tolist()), np.eye(len(kept), dtype=np.float32)), names
 
 
@@ -37,6 +37,25 @@ def count(step: Step, fitting: Fitting) -> _Fit:
     """How often the category occurs."""
     keys, counts = _categories(step, fitting)
     return Lookup(tuple(keys.tolist()), counts.astype(np.float32)[:, None]), [f"count({step.column})"]
+
+
+def cross(step: Step, fitting: Fitting) -> tuple[Crossed, list[str]]:
+    """One output for each of the most frequent pairs of categories."""
+    (first, left), (second, right) = (
+        _places(fitting.filled[field], name) for field, name in (("column", step.column), ("other", step.other))
+    )
+    pairs, counts = np.unique((left * (len(second) + 1) + right)[(left >= 0) & (right >= 0)], return_counts=True)
+    if not len(pairs):
+        raise FailedPrecondition(f"no training row has both {step.column} and {step.other}")
+    kept = pairs[np.sort(np.argsort(-counts, kind="stable")[: step.max_categories])]
+    names = [(spelt(first[code // (len(second) + 1)]), spelt(second[code % (len(second) + 1)])) for code in kept]
+    table = Lookup(tuple(map(float, kept)), np.eye(len(kept), dtype=np.float32))
+    outputs = [f"cross({step.column},{step.other})={_escaped(a)}|{_escaped(b)}" for a, b in names]
+    return Crossed(first, second, table), outputs
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def ordinal(step: Step, fitting: Fitting) -> _Fit:
@@ -57,7 +76,7 @@ def target(step: Step, fitting: Fitting) -> tuple[Folded, list[str]]:
     known = np.isfinite(label)
     if not known.any():
         raise FailedPrecondition("the label has no value in the training rows")
-    keys, places = _places(step, fitting)
+    keys, places = _places(fitting.filled["column"], step.column)
     sums = _out_of_fold(places, fitting.raw["fold"], np.where(known, label, 0.0), len(keys))
     rows = _out_of_fold(places, fitting.raw["fold"], known.astype(float), len(keys))
     *_, everyone = mean = np.divide(sums[-1], rows[-1], where=rows[-1] > 0, out=np.zeros_like(rows[-1]))
@@ -68,14 +87,13 @@ def target(step: Step, fitting: Fitting) -> tuple[Folded, list[str]]:
     return Folded(Lookup(keys, means.astype(np.float32), tuple(mean.tolist()))), [f"target({step.column})"]
 
 
-def _places(step: Step, fitting: Fitting) -> tuple[tuple[Any, ...], Array]:
-    """The sorted categories of the filled column, and the place of each row among them; -1 for a missing number."""
-    values = fitting.filled["column"]
+def _places(values: Array, column: str) -> tuple[tuple[Any, ...], Array]:
+    """The sorted categories of a filled column, and the place of each row among them; -1 for a missing number."""
     if values.dtype == object:
         keys = sorted(set(values.tolist()))
         place = {key: index for index, key in enumerate(keys)}
         return tuple(keys), np.fromiter(map(place.__getitem__, values), np.int64, len(values))
-    found, inside = np.unique(present(values, step.column) + 0.0, return_inverse=True)
+    found, inside = np.unique(present(values, column) + 0.0, return_inverse=True)
     places = np.full(len(values), -1)
     places[np.isfinite(values)] = inside
     return tuple(found.tolist()), places
@@ -94,13 +112,13 @@ def _out_of_fold(places: Array, fold: Array, weights: Array, keys: int) -> Array
 def cyclic(step: Step, fitting: Fitting) -> _Fit:
     """Sine and cosine of whole numbers."""
     places = np.arange(step.period)
-    angle = 2 * np.pi * places / step.period
-    rows = np.stack([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
+    rows = circle(step.period)
     names = [f"{part}({step.column})" for part in ("sine", "cosine")]
     return Lookup(tuple((places + step.offset).astype(float).tolist()), rows), names
 
 
-def _spelt(key: Any) -> str:
+def spelt(key: str | float) -> str:
+    """A category in the name of an output: no two have the same."""
     if isinstance(key, str):
         return key
     return str(int(key)) if key.is_integer() and abs(key) < 2**53 else repr(float(key))

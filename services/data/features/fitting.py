@@ -9,12 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from services.data.features import fit_categories, fit_scales
-from services.data.features.constants import Array, Fitting, Folded, Hashed, Lookup, Scale, Trend, finite, present
+from services.data.features import fit_categories, fit_numbers, fit_scales
+from services.data.features.constants import (
+    Array,
+    Bins,
+    Crossed,
+    Cycle,
+    Date,
+    Distance,
+    Fitting,
+    Folded,
+    Hashed,
+    Log,
+    Lookup,
+    Pair,
+    Power,
+    Scale,
+    Trend,
+    finite,
+    present,
+)
 from services.data.features.domain import Scaling
 from services.data.features.steps import Imputation, Step, Transform
 
-Work = Scale | Trend | Lookup | Folded | Hashed
+Work = Scale | Trend | Lookup | Folded | Hashed | Crossed | Cycle | Bins | Log | Power | Pair | Date | Distance
 
 
 @dataclass(frozen=True)
@@ -101,5 +119,17 @@ _FITS: dict[Transform, _Fit] = {
     Transform.ORDINAL: fit_categories.ordinal,
     Transform.TARGET: fit_categories.target,
     Transform.HASH: fit_categories.hashed,
-    Transform.CYCLIC: fit_categories.cyclic,
+    Transform.CYCLIC: lambda step, fitting: (fit_categories if step.period else fit_numbers).cyclic(step, fitting),
+    Transform.CROSS: fit_categories.cross,
+    Transform.BIN_WIDTH: fit_numbers.bin_width,
+    Transform.BIN_QUANTILE: fit_numbers.bin_quantile,
+    Transform.BIN_EDGES: fit_numbers.bin_edges,
+    Transform.LOG: fit_numbers.log,
+    Transform.POWER: fit_numbers.power,
+    Transform.DATE_PART: fit_numbers.date,
+    Transform.DATE_CYCLIC: fit_numbers.date,
+    Transform.GEO_DISTANCE: fit_numbers.distance,
+    Transform.PRODUCT: fit_numbers.pair,
+    Transform.RATIO: fit_numbers.pair,
+    Transform.DIFFERENCE: fit_numbers.pair,
 }

@@ -6,72 +6,46 @@ ALLOWED.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
+from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
-from services.data.features.constants import Array, Folded, Hashed, Lookup, Scale, Trend
+from services.data.features import graph_dates, graph_numbers
+from services.data.features.constants import (
+    Array,
+    Bins,
+    Crossed,
+    Cycle,
+    Date,
+    Distance,
+    Folded,
+    Hashed,
+    Log,
+    Lookup,
+    Pair,
+    Power,
+    Scale,
+    Trend,
+)
 from services.data.features.fitting import FittedStep, Taken
+from services.data.features.nodes import ML, OWN, Graph
 from services.kit import folds
 
 # Pinned for features and, since a model is appended to this graph, for models.
 IR_VERSION, OPSET, ML_OPSET = 10, 21, 4
-ML = "ai.onnx.ml"
-# Built into the runtime; the standard has no operator that hashes.
-OWN = "com.microsoft"
-# Measured to be batch-invariant with one thread; Sin, Cos and Log are not.
-ALLOWED = frozenset(
-    [
-        "Abs",
-        "Add",
-        "Cast",
-        "Concat",
-        "Div",
-        "Equal",
-        "Gather",
-        "IsNaN",
-        "LabelEncoder",
-        "Mod",
-        "Mul",
-        "MurmurHash3",
-        "ReduceSum",
-        "Reshape",
-        "Sub",
-        "Where",
-    ]
-)
+# Batch-invariant with one thread. Sin, Cos, Log and Exp are not, and Pow is not for squares and cubes.
+_ALLOWED = """
+    Abs Add And Cast Concat Div Equal Floor Gather Greater GreaterOrEqual IsInf IsNaN LabelEncoder Less Min Mod Mul
+    MurmurHash3 Pow ReduceSum Reshape Round Sign Sqrt Sub Where
+"""
+ALLOWED = frozenset(_ALLOWED.split())
 OUTPUT = "features"
-
-
-class _Graph:
-    """Nodes and constants under way; constants of the same value are kept once."""
-
-    def __init__(self) -> None:
-        self.nodes: list[NodeProto] = []
-        self.constants: dict[str, TensorProto] = {}
-
-    def constant(self, value: Array) -> str:
-        tensor = numpy_helper.from_array(value)
-        for name, known in self.constants.items():
-            if known.raw_data == tensor.raw_data and (known.dims, known.data_type) == (tensor.dims, tensor.data_type):
-                return name
-        tensor.name = f"__constant_{len(self.constants)}"  # no column begins like that
-        self.constants[tensor.name] = tensor
-        return tensor.name
-
-    def number(self, value: float) -> str:
-        return self.constant(np.array([[value]]))
-
-    def add(self, operator: str, *inputs: str, output: str = "", domain: str = "", **attributes: Any) -> str:
-        name = output or f"__{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], domain=domain, **attributes))
-        return name
 
 
 def compile_graph(steps: Sequence[FittedStep]) -> bytes:
     """The graph of some steps, checked and serialised; the same steps give the same bytes."""
-    graph, inputs = _Graph(), {taken.column: taken.text for step in steps for taken in step.takes}
+    graph, inputs = Graph(), {taken.column: taken.text for step in steps for taken in step.takes}
     parts = [_step(graph, step) for step in steps]
     graph.add("Concat", *parts, output=OUTPUT, axis=1)
     width = sum(len(step.outputs) for step in steps)
@@ -92,81 +66,108 @@ def compile_graph(steps: Sequence[FittedStep]) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _step(graph: _Graph, step: FittedStep) -> str:
-    """Adds a step; returns the name of its output [rows, outputs]."""
-    value, *others = (_filled(graph, taken) for taken in step.takes)
+def _step(graph: Graph, step: FittedStep) -> str:
+    """Adds a step; returns the name of its output [rows, outputs], FP32."""
+    value, *others = values = [_filled(graph, taken) for taken in step.takes]
+    text = step.takes[0].text
     match step.work:
-        case Lookup():
-            return _lookup(graph, step.takes[0].text, step.work, value)
-        case Folded(table):
-            return _folded(graph, _lookup(graph, step.takes[0].text, table, value))
-        case Hashed(buckets):
-            return _hashed(graph, step.takes[0].text, buckets, value)
+        case Scale():
+            return _float(graph, _scaled(graph, value, step.work))
         case Trend(slope=slope, origin=origin):
             away = graph.add("Sub", others[0], graph.number(origin))
-            value = graph.add("Sub", value, graph.add("Mul", away, graph.number(slope)))
-            value = _scaled(graph, value, step.work)
-        case Scale():
-            value = _scaled(graph, value, step.work)
-    return graph.add("Cast", value, to=TensorProto.FLOAT)
+            line = graph.add("Mul", away, graph.number(slope))
+            return _float(graph, _scaled(graph, graph.add("Sub", value, line), step.work))
+        case Lookup():
+            return _lookup(graph, text, step.work, value)
+        case Folded(table):
+            return _folded(graph, _lookup(graph, text, table, value))
+        case Hashed(buckets):
+            return _hashed(graph, text, buckets, value)
+        case Crossed():
+            return _crossed(graph, [taken.text for taken in step.takes], step.work, values)
+        case Bins():
+            return graph_numbers.bins(graph, step.work, value)
+        case Cycle():
+            return _float(graph, graph_numbers.cycle(graph, step.work, value))
+        case Date(cyclic=cyclic):
+            part = graph_dates.date(graph, step.work, value)
+            return part if cyclic else _float(graph, part)
+        case Log(shift):
+            value = graph.add("Add", value, graph.number(shift)) if shift else value
+            return _float(graph, graph_numbers.logarithm(graph, value))
+        case Power():
+            return _finite(graph, graph_numbers.power(graph, step.work, value))
+        case Pair(operator):
+            return _finite(graph, graph.add(operator, value, others[0]))
+        case Distance():
+            return _float(graph, graph_numbers.distance(graph, values))
+        case _:
+            assert_never(step.work)
 
 
-def _filled(graph: _Graph, taken: Taken) -> str:
+def _filled(graph: Graph, taken: Taken) -> str:
     if taken.fill is None:
         return taken.column
     return graph.add("Where", graph.add("IsNaN", taken.column), graph.number(taken.fill), taken.column)
 
 
-def _scaled(graph: _Graph, value: str, scale: Scale | Trend) -> str:
+def _float(graph: Graph, value: str) -> str:
+    return graph.add("Cast", value, to=TensorProto.FLOAT)
+
+
+def _finite(graph: Graph, value: str) -> str:
+    """As FP32, and what is beyond that missing."""
+    found = _float(graph, value)
+    missing = graph.constant(np.array([[np.nan]], np.float32))
+    return graph.add("Where", graph.add("IsInf", found), missing, found)
+
+
+def _scaled(graph: Graph, value: str, scale: Scale | Trend) -> str:
     if (scale.shift, scale.width) == (0.0, 1.0):
         return value
     return graph.add("Div", graph.add("Sub", value, graph.number(scale.shift)), graph.number(scale.width))
 
 
-def _lookup(graph: _Graph, text: bool, lookup: Lookup, value: str) -> str:
-    unknown = len(lookup.keys)  # the last row of the table
-    unseen = np.array(lookup.unseen or np.zeros(lookup.rows.shape[1]), np.float32)
-    table = np.vstack([lookup.rows, unseen[None]])
+def _place(graph: Graph, text: bool, keys: Sequence[Any], value: str) -> str:
+    """The place of each value among keys, INT64 [rows, 1]; their number for a value that is none of them."""
+    unknown = len(keys)
     if text:
-        texts, places = list(lookup.keys), list(range(unknown))
-        found = graph.add(
-            "LabelEncoder", value, domain=ML, keys_strings=texts, values_int64s=places, default_int64=unknown
-        )
-    else:
-        found = graph.add("LabelEncoder", value, domain=ML, **_places(np.array(lookup.keys, np.float64), unknown))
-        found = graph.add("Cast", found, to=TensorProto.INT64)
-    rows = graph.add("Gather", graph.constant(table), found, axis=0)  # [rows, 1, outputs]
-    return graph.add("Reshape", rows, graph.constant(np.array([-1, lookup.rows.shape[1]], np.int64)))
+        places: dict[str, Any] = {
+            "keys_strings": list(keys),
+            "values_int64s": list(range(unknown)),
+            "default_int64": unknown,
+        }
+        return graph.add("LabelEncoder", value, domain=ML, **places)
+    arrays = {
+        "keys_tensor": np.array(keys, np.float64),
+        "values_tensor": np.arange(unknown, dtype=np.float64),
+        "default_tensor": np.array([unknown], np.float64),
+    }
+    tensors: dict[str, Any] = {name: numpy_helper.from_array(array) for name, array in arrays.items()}
+    return graph.add("Cast", graph.add("LabelEncoder", value, domain=ML, **tensors), to=TensorProto.INT64)
 
 
-def _folded(graph: _Graph, rows: str) -> str:
+def _lookup(graph: Graph, text: bool, lookup: Lookup, value: str) -> str:
+    unseen: Array = np.array(lookup.unseen or np.zeros(lookup.rows.shape[1]), np.float32)
+    return graph.rows_at(np.vstack([lookup.rows, unseen[None]]), _place(graph, text, lookup.keys, value))
+
+
+def _crossed(graph: Graph, texts: list[bool], crossed: Crossed, values: list[str]) -> str:
+    first = _place(graph, texts[0], crossed.first, values[0])
+    second = _place(graph, texts[1], crossed.second, values[1])
+    code = graph.add("Add", graph.add("Mul", first, graph.whole(len(crossed.second) + 1)), second)
+    return _lookup(graph, False, crossed.pairs, graph.double(code))
+
+
+def _folded(graph: Graph, rows: str) -> str:
     """One number of each of the rows [rows, folds + 1]: a sum of one number and zeros is exact in any order."""
     wanted = graph.add("Equal", folds.INPUT, graph.constant(np.arange(folds.FOLDS + 1.0)[None]))
     kept = graph.add("Where", wanted, rows, graph.constant(np.zeros((1, 1), np.float32)))
-    return graph.add("ReduceSum", kept, graph.constant(np.array([1], np.int64)))
+    return graph.add("ReduceSum", kept, graph.whole(1))
 
 
-def _hashed(graph: _Graph, text: bool, buckets: int, value: str) -> str:
-    place = bucket(graph, value if text else graph.add("Add", value, graph.number(0.0)), buckets)  # there is one zero
-    if not text:
-        unknown = graph.constant(np.array([[buckets]], np.int64))
-        place = graph.add("Where", graph.add("IsNaN", value), unknown, place)
-    table = np.vstack([np.eye(buckets, dtype=np.float32), np.zeros((1, buckets), np.float32)])
-    rows = graph.add("Gather", graph.constant(table), place, axis=0)
-    return graph.add("Reshape", rows, graph.constant(np.array([-1, buckets], np.int64)))
-
-
-def bucket(graph: _Graph, value: str, buckets: int) -> str:
-    """The bucket of each value, INT64: what its MurmurHash3 as a signed number leaves, without its sign."""
-    hashed = graph.add("MurmurHash3", value, domain=OWN, seed=0, positive=0)
-    size = graph.add("Abs", graph.add("Cast", hashed, to=TensorProto.INT64))
-    return graph.add("Mod", size, graph.constant(np.array([[buckets]], np.int64)))
-
-
-def _places(keys: Array, unknown: int) -> dict[str, Any]:
-    arrays = {
-        "keys_tensor": keys,
-        "values_tensor": np.arange(len(keys), dtype=np.float64),
-        "default_tensor": np.array([unknown], np.float64),
-    }
-    return {name: numpy_helper.from_array(array) for name, array in arrays.items()}
+def _hashed(graph: Graph, text: bool, buckets: int, value: str) -> str:
+    if text:
+        return graph.one_of(graph.bucket(value, buckets), buckets)
+    place = graph.bucket(graph.add("Add", value, graph.number(0.0)), buckets)  # there is one zero
+    return graph.one_of(graph.add("Where", graph.add("IsNaN", value), graph.whole(buckets), place), buckets)

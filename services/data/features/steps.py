@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 from services.data.schema import Column, ColumnType
 from services.kit.errors import InvalidValue, Violation
@@ -15,6 +16,9 @@ MOST_BUCKETS = 1024
 CATEGORIES = 64
 BUCKETS = 64
 SMOOTHING = 10.0
+BINS = 10
+MOST_BINS = 1000
+LARGEST_EXPONENT = 64
 RESERVED = ("features", "probability")  # names of the outputs of graphs and models
 
 
@@ -44,6 +48,28 @@ class Transform(StrEnum):
     ORDINAL = "ordinal"
     TARGET = "target"
     HASH = "hash"
+    BIN_WIDTH = "bin_width"
+    BIN_QUANTILE = "bin_quantile"
+    BIN_EDGES = "bin_edges"
+    LOG = "log"
+    POWER = "power"
+    DATE_PART = "date_part"
+    DATE_CYCLIC = "date_cyclic"
+    GEO_DISTANCE = "geo_distance"
+    PRODUCT = "product"
+    RATIO = "ratio"
+    DIFFERENCE = "difference"
+    CROSS = "cross"
+
+
+class DatePart(StrEnum):
+    """A part of a time, in UTC."""
+
+    UNSPECIFIED = ""
+    HOUR = "hour"
+    WEEKDAY = "weekday"
+    MONTH = "month"
+    DAY_OF_YEAR = "day_of_year"
 
 
 @dataclass(frozen=True)
@@ -60,6 +86,16 @@ class Step:
     order: str = ""
     smoothing: float = SMOOTHING
     buckets: int = BUCKETS
+    other: str = ""
+    longitude: str = ""
+    to_latitude: str = ""
+    to_longitude: str = ""
+    bins: int = BINS
+    edges: tuple[float, ...] = ()
+    cycle: float = 0.0
+    exponent: float = 0.0
+    part: DatePart = DatePart.UNSPECIFIED
+    shift: float = 0.0
 
     @property
     def others(self) -> dict[str, str]:
@@ -67,7 +103,7 @@ class Step:
         return {field: getattr(self, field) for field in OTHERS.get(self.transform, {})}
 
 
-_TIMES = (ColumnType.TIMESTAMP,)
+TIMES = (ColumnType.TIMESTAMP, ColumnType.DATE)
 _CATEGORIES = (*NUMBERS, ColumnType.STRING)
 # Types that the first column may have where they are not those of numbers.
 TAKES: Mapping[Transform, tuple[ColumnType, ...]] = {
@@ -76,10 +112,18 @@ TAKES: Mapping[Transform, tuple[ColumnType, ...]] = {
     Transform.ORDINAL: _CATEGORIES,
     Transform.TARGET: _CATEGORIES,
     Transform.HASH: _CATEGORIES,
+    Transform.CROSS: _CATEGORIES,
+    Transform.DATE_PART: TIMES,
+    Transform.DATE_CYCLIC: TIMES,
 }
 # Fields that name other columns, and the types that these may have.
 OTHERS: Mapping[Transform, Mapping[str, tuple[ColumnType, ...]]] = {
-    Transform.STANDARDIZE_TREND: {"order": (*NUMBERS, *_TIMES)},
+    Transform.STANDARDIZE_TREND: {"order": (*NUMBERS, *TIMES)},
+    Transform.GEO_DISTANCE: dict.fromkeys(("longitude", "to_latitude", "to_longitude"), NUMBERS),
+    Transform.PRODUCT: {"other": NUMBERS},
+    Transform.RATIO: {"other": NUMBERS},
+    Transform.DIFFERENCE: {"other": NUMBERS},
+    Transform.CROSS: {"other": _CATEGORIES},
 }
 _NAMING = sorted({field for fields in OTHERS.values() for field in fields})
 
@@ -90,7 +134,7 @@ def check_steps(steps: Sequence[Step], label: str, key: str) -> None:
     seen = set[tuple[object, ...]]()
     for index, step in enumerate(steps):
         found += _private(step, f"/steps/{index}", label, key)
-        same = (step.column, step.transform, *step.others.values())
+        same = (step.column, step.transform, step.part, step.cycle, step.exponent, *step.others.values())
         if same in seen:
             found.append(Violation(f"/steps/{index}", f"{step.column} has this transform already"))
         seen.add(same)
@@ -107,21 +151,41 @@ def _private(step: Step, at: str, label: str, key: str) -> Iterator[Violation]:
 
 
 def _broken(step: Step, at: str) -> Iterator[Violation]:
-    if not math.isfinite(step.constant):
-        yield Violation(f"{at}/constant", "must be finite")
-    if not 1 <= step.max_categories <= MOST_CATEGORIES:
-        yield Violation(f"{at}/max_categories", f"must lie between 1 and {MOST_CATEGORIES}")
-    if step.transform is Transform.CYCLIC and not 2 <= step.period <= LONGEST_PERIOD:
-        yield Violation(f"{at}/period", f"must lie between 2 and {LONGEST_PERIOD}")
-    if not (math.isfinite(step.smoothing) and step.smoothing >= 0):
-        yield Violation(f"{at}/smoothing", "must be finite and not negative")
-    if not 2 <= step.buckets <= MOST_BUCKETS:
-        yield Violation(f"{at}/buckets", f"must lie between 2 and {MOST_BUCKETS}")
+    for field, holds, rule in _rules(step):
+        if not holds:
+            yield Violation(f"{at}/{field}", rule)
     for field in _NAMING:
         if field in step.others and not getattr(step, field):
             yield Violation(f"{at}/{field}", f"must name a column: {step.transform} needs it")
         elif field not in step.others and getattr(step, field):
             yield Violation(f"{at}/{field}", f"is not for {step.transform}")
+
+
+def _rules(step: Step) -> Iterator[tuple[str, bool, str]]:
+    """Fields, whether they keep their rule, and the rule."""
+    kind = step.transform
+    for field in ("constant", "shift"):
+        yield field, math.isfinite(getattr(step, field)), "must be finite"
+    for field, least, most in (
+        ("max_categories", 1, MOST_CATEGORIES),
+        ("buckets", 2, MOST_BUCKETS),
+        ("bins", 2, MOST_BINS),
+    ):
+        yield field, least <= getattr(step, field) <= most, f"must lie between {least} and {most}"
+    yield "smoothing", 0 <= step.smoothing < math.inf, "must be finite and not negative"
+    if kind is Transform.CYCLIC:
+        yield "cycle", 0 <= step.cycle < math.inf, "must be finite and not negative"
+        whole = 2 <= step.period <= LONGEST_PERIOD or (not step.period and step.cycle > 0)
+        yield "period", whole, f"must lie between 2 and {LONGEST_PERIOD}, or be left out for a cycle"
+        yield "cycle", not (step.period and step.cycle), "must be left out where there is a period"
+    if kind is Transform.POWER:
+        able = step.exponent != 0 and abs(step.exponent) <= LARGEST_EXPONENT
+        yield "exponent", able, f"must lie between -{LARGEST_EXPONENT} and {LARGEST_EXPONENT}, and not be 0"
+    if kind is Transform.BIN_EDGES:
+        ascending = all(low < high for low, high in pairwise(step.edges)) and all(map(math.isfinite, step.edges))
+        yield "edges", 0 < len(step.edges) <= MOST_BINS and ascending, f"must be 1 to {MOST_BINS} numbers that ascend"
+    if kind in (Transform.DATE_PART, Transform.DATE_CYCLIC):
+        yield "part", bool(step.part), "must be hour, weekday, month or day_of_year"
 
 
 def inputs_of(steps: Iterable[Step], label: str, key: str, columns: Iterable[Column]) -> tuple[Column, ...]:
@@ -150,24 +214,20 @@ def inputs_of(steps: Iterable[Step], label: str, key: str, columns: Iterable[Col
 
 
 def _misfit(step: Step, field: str, column: Column) -> str:
-    takes = TAKES.get(step.transform, NUMBERS) if field == "column" else step_takes(step, field)
+    takes = TAKES.get(step.transform, NUMBERS) if field == "column" else OTHERS[step.transform][field]
+    text, filled = column.type is ColumnType.STRING, step.imputation is not Imputation.NONE
     if column.name in RESERVED:
         return f"the name {column.name} is reserved for the outputs of models"
-    if column.type is ColumnType.STRING:
-        if column.type not in takes:
-            return f"{column.name} holds text, which {step.transform} does not take"
-        if step.imputation is not Imputation.NONE:
-            return f"{column.name} holds text: a missing one is the empty text and is not filled"
-    elif column.type not in takes:
-        takers = any(column.type in types for types in TAKES.values())
-        what = f"{step.transform} does not take as its {field}" if takers or field != "column" else "no step takes"
-        return f"{column.name} is a {column.type}, which {what}"
+    if column.type not in takes:
+        what = "holds text" if text else f"is of the type {column.type}"
+        return (
+            f"{column.name} {what}, which {step.transform} does not take{'' if field == 'column' else f' as {field}'}"
+        )
+    if text and filled:
+        return f"{column.name} holds text: a missing one is the empty text and is not filled"
+    if column.type in TIMES and field == "column" and filled:
+        return f"{column.name} holds times: a missing one is not filled"
     return ""
-
-
-def step_takes(step: Step, field: str) -> tuple[ColumnType, ...]:
-    """Types that the column named by a field may have."""
-    return OTHERS[step.transform][field]
 
 
 def refuse(found: Sequence[Violation]) -> None:

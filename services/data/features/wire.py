@@ -1,13 +1,28 @@
 """Feature sets between the domain and the wire."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from aimass.v1 import features_pb2 as pb
 from services.data.features.domain import FeatureSet, FeatureSetVersion, RowRange
-from services.data.features.steps import BUCKETS, CATEGORIES, SMOOTHING, Imputation, Step, Transform
+from services.data.features.steps import BINS, BUCKETS, CATEGORIES, SMOOTHING, DatePart, Imputation, Step, Transform
 from services.data.wire import schema_to_wire
 from services.kit.errors import InvalidValue, Violation
 from services.kit.timestamps import to_wire
+
+_UNSET = "UNSPECIFIED"
+# Fields that are the same here and there.
+_PLAIN = (
+    *("constant", "period", "offset", "order", "other", "longitude", "to_latitude", "to_longitude"),
+    *("cycle", "exponent", "shift"),
+)
+# Fields with another default than nothing, and the transforms that know them.
+_SPECIAL = {
+    "max_categories": (Transform.ONE_HOT, Transform.CROSS),
+    "smoothing": (Transform.TARGET,),
+    "buckets": (Transform.HASH,),
+    "bins": (Transform.BIN_WIDTH, Transform.BIN_QUANTILE),
+}
 
 
 def steps_from_wire(steps: Iterable[pb.FeatureStep]) -> tuple[Step, ...]:
@@ -16,40 +31,43 @@ def steps_from_wire(steps: Iterable[pb.FeatureStep]) -> tuple[Step, ...]:
 
 
 def _step_from_wire(step: pb.FeatureStep, at: str) -> Step:
-    transform = pb.Transform.Name(step.transform) if step.transform in pb.Transform.values() else ""
-    imputation = pb.Imputation.Name(step.imputation) if step.imputation in pb.Imputation.values() else ""
-    kind = Transform.__members__.get(transform.removeprefix("TRANSFORM_"))
-    filled = Imputation.__members__.get(imputation.removeprefix("IMPUTATION_"), Imputation.NONE)
-    if kind is None or not imputation:
-        rule = Violation(f"{at}/{'imputation' if kind else 'transform'}", "must be one that is known")
-        raise InvalidValue(f"{rule.pointer[1:].replace('/', '.')} {rule.rule}", [rule])
+    imputed = _word(pb.Imputation, step.imputation, f"{at}/imputation")
+    part = _word(pb.DatePart, step.part, f"{at}/part")
     return Step(
-        step.column,
-        kind,
-        filled,
-        step.constant,
-        step.period,
-        step.offset,
-        step.max_categories or CATEGORIES,
-        step.order,
-        step.smoothing if step.HasField("smoothing") else SMOOTHING,
-        step.buckets or BUCKETS,
+        column=step.column,
+        transform=Transform[_word(pb.Transform, step.transform, f"{at}/transform", needed=True)],
+        imputation=Imputation.NONE if imputed == _UNSET else Imputation[imputed],
+        max_categories=step.max_categories or CATEGORIES,
+        smoothing=step.smoothing if step.HasField("smoothing") else SMOOTHING,
+        buckets=step.buckets or BUCKETS,
+        bins=step.bins or BINS,
+        edges=tuple(step.edges),
+        part=DatePart[part],
+        **{name: getattr(step, name) for name in _PLAIN},
     )
 
 
+def _word(kind: Any, value: int, at: str, needed: bool = False) -> str:
+    """The name of a value of an enum without that of the enum. Raises invalid_value for one that is not known."""
+    prefix = kind.Name(0).removesuffix(_UNSET)
+    found = str(kind.Name(value)).removeprefix(prefix) if value in kind.values() else ""
+    if not found or (needed and found == _UNSET):
+        rule = Violation(at, "must be one that is known")
+        raise InvalidValue(f"{rule.pointer[1:].replace('/', '.')} {rule.rule}", [rule])
+    return found
+
+
 def step_to_wire(step: Step) -> pb.FeatureStep:
-    """One step."""
+    """One step; what is not for its transform is left out."""
+    special = {name: getattr(step, name) for name, transforms in _SPECIAL.items() if step.transform in transforms}
     return pb.FeatureStep(
-        column=step.column,
-        imputation=pb.Imputation.Value(f"IMPUTATION_{step.imputation.name}"),
-        constant=step.constant,
         transform=pb.Transform.Value(f"TRANSFORM_{step.transform.name}"),
-        period=step.period,
-        offset=step.offset,
-        max_categories=step.max_categories if step.transform is Transform.ONE_HOT else 0,
-        order=step.order,
-        smoothing=step.smoothing if step.transform is Transform.TARGET else None,
-        buckets=step.buckets if step.transform is Transform.HASH else 0,
+        imputation=pb.Imputation.Value(f"IMPUTATION_{step.imputation.name}"),
+        part=pb.DatePart.Value(f"DATE_PART_{step.part.name}"),
+        column=step.column,
+        edges=step.edges,
+        **{name: getattr(step, name) for name in _PLAIN},
+        **special,
     )
 
 

@@ -63,8 +63,8 @@ def _numbers(path: str, column: str) -> Any:
     found = _read(path, column)
     if isinstance(found, int):
         return np.full(found, np.nan)
-    if pa.types.is_timestamp(found.type):
-        microseconds = found.cast(pa.timestamp("us", found.type.tz), safe=False).cast(pa.int64())
+    if pa.types.is_temporal(found.type):
+        microseconds = found.cast(pa.timestamp("us", getattr(found.type, "tz", None)), safe=False).cast(pa.int64())
         return microseconds.cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy() / 1e6
     whole = found.cast(pa.int8()) if pa.types.is_boolean(found.type) else found
     return whole.cast(pa.float64(), safe=False).fill_null(float("nan")).to_numpy()

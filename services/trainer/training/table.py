@@ -41,9 +41,10 @@ def _inside(table: pa.Table, rows: RowRange) -> Any:
 
 
 def numbers(column: Any) -> Array:
-    """FP64 [rows], NaN for NULL; a time in seconds since 1970."""
-    if pa.types.is_timestamp(column.type):
-        microseconds = pc.cast(pc.cast(column, pa.timestamp("us", column.type.tz), safe=False), pa.int64())
+    """FP64 [rows], NaN for NULL; a time or a date in seconds since 1970."""
+    if pa.types.is_temporal(column.type):
+        times = pc.cast(column, pa.timestamp("us", getattr(column.type, "tz", None)), safe=False)
+        microseconds = pc.cast(times, pa.int64())
         seconds: Array = pc.fill_null(pc.cast(microseconds, pa.float64(), safe=False), float("nan")).to_numpy() / 1e6
         return seconds
     whole = pc.cast(column, pa.int8()) if pa.types.is_boolean(column.type) else column
