@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from aimass.v1 import options_pb2
 from services.kit.errors import Code, Failure, InvalidValue, Violation, pointer_part
@@ -30,6 +30,15 @@ _TIMES = {
     "google.protobuf.Duration": _Bounds(-315_576_000_000, 315_576_000_000, "must be of at most 10,000 years"),
 }
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z")
+T = TypeVar("T")
+
+
+def read(parse: Callable[[bytes], T], content: bytes) -> T:
+    """A call's message. Raises invalid_value for bytes that are none."""
+    try:
+        return parse(content)
+    except DecodeError:
+        raise InvalidValue("the message is not one of this method") from None
 
 
 def masked(request: Any, names: Sequence[str]) -> set[str]:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import orjson
-from google.protobuf.message import DecodeError
 
 from services.kit.config import ConfigError
-from services.kit.errors import Code, Failure, Internal, InvalidValue, Unavailable
+from services.kit.errors import Code, Failure, Internal, Unavailable
+from services.kit.fields import read
 from services.kit.frames import ANSWER, CALL, FAILURE, LEAVES, REPLY, SIZE, Frames
 from services.kit.rpc import LARGE, Guarded
 from services.kit.status import detail_of
@@ -91,10 +91,7 @@ class _Caller(Frames):
     async def _run(self, number: int, message: bytes, metadata: dict[str, str], seconds: float) -> None:
         kind = FAILURE
         try:
-            try:
-                request = self._guarded.request_class.FromString(message)
-            except DecodeError:
-                raise InvalidValue("the message cannot be read") from None
+            request = read(self._guarded.request_class.FromString, message)
             reply, _ = await self._guarded.unary(request, metadata, seconds)
             said = reply.SerializeToString()
             if len(said) > LARGE - REPLY.size:

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from services.kit.calls import Peer
 from services.kit.errors import Failure
+from services.kit.fields import read
 from services.kit.rpc import Guarded, metadata_of
 from services.kit.status import refuse
 from services.kit.underway import Underway
@@ -27,11 +28,13 @@ class Handlers(grpc.GenericRpcHandler):
 
 
 def _handler(guarded: Guarded, underway: Underway, who: Who) -> Any:
+    parse = guarded.request_class.FromString
+
     async def unary(content: Any, context: Any) -> Any:
         try:
             metadata, left = metadata_of(context), context.time_remaining()
             guarded.timely(left)
-            request = content if guarded.client_streams else guarded.request_class.FromString(content)
+            request = content if guarded.client_streams else read(parse, content)
             with underway.waiting():
                 reply, trailers = await guarded.unary(request, metadata, left, who(context))
         except Failure as failure:
@@ -40,9 +43,10 @@ def _handler(guarded: Guarded, underway: Underway, who: Who) -> Any:
             context.set_trailing_metadata(tuple(trailers.items()))
         return reply
 
-    async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+    async def stream(content: Any, context: Any) -> AsyncIterator[Any]:
         try:
             metadata, left = metadata_of(context), context.time_remaining()
+            request = content if guarded.client_streams else read(parse, content)
             async for item in underway.each(guarded.stream(request, metadata, left, who(context))):
                 yield item
         except Failure as failure:
@@ -50,9 +54,10 @@ def _handler(guarded: Guarded, underway: Underway, who: Who) -> Any:
 
     kind = f"{'stream' if guarded.client_streams else 'unary'}_{'stream' if guarded.server_streams else 'unary'}"
     make = getattr(grpc, f"{kind}_rpc_method_handler")
-    # The message of a call that may be hopeless is not parsed before that is known.
-    late = None if not (guarded.client_streams or guarded.server_streams) else guarded.request_class.FromString
-    return make(stream if guarded.server_streams else unary, late, _serialize)
+    # A single message is parsed by the handler: not before it is known whether the call is hopeless, and for bytes that
+    # are no message the caller gets the same failure as on other ways.
+    given = parse if guarded.client_streams else None
+    return make(stream if guarded.server_streams else unary, given, _serialize)
 
 
 def _serialize(message: Message) -> bytes:

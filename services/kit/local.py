@@ -8,6 +8,7 @@ from typing import Any
 
 from services.kit import telemetry
 from services.kit.errors import Code, Failure
+from services.kit.fields import read
 from services.kit.rpc import Guarded
 
 
@@ -31,7 +32,7 @@ class LocalChannel:
         encode, decode = request_serializer or _same, response_deserializer or _same
 
         def call(request: Any, timeout: float | None = None, metadata: Any = ()) -> "LocalCall":
-            return LocalCall(self._method(path), lambda kind: kind(encode(request)), decode, timeout, metadata)
+            return LocalCall(self._method(path), lambda kind: read(kind, encode(request)), decode, timeout, metadata)
 
         return call
 
@@ -61,7 +62,7 @@ class LocalChannel:
         async def call(request: Any, timeout: float | None = None, metadata: Any = ()) -> AsyncIterator[Any]:
             method = self._method(path)
             parse = method.request_class.FromString
-            sent = _each(request, encode, parse) if streams else parse(encode(request))
+            sent = _each(request, encode, parse) if streams else read(parse, encode(request))
             async for item in method.stream(sent, _headers(metadata), timeout):
                 yield decode(item.SerializeToString())
 

@@ -123,6 +123,15 @@ async def test_every_kind_of_call_fails_as_the_service_said(channel: Any, identi
     assert (caught.value.code, caught.value.retry_after) == (Code.SQL_NOT_ALLOWED, 1.5)
 
 
+@pytest.mark.parametrize("kind", ["One", "Spread"])
+async def test_bytes_that_are_no_message_are_refused(channel: Any, identity: Identity, kind: str) -> None:
+    make = channel.unary_stream if kind == "Spread" else channel.unary_unary
+    call = make(f"/{SERVICE}/{kind}", None, StringValue.FromString)(b"\xff", metadata=as_key(identity, "echo.use"))
+    with pytest.raises(Failure, match="the message is not one of this method") as caught:
+        _ = [item async for item in call] if kind == "Spread" else await call
+    assert caught.value.code is Code.INVALID_VALUE
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_bug_leaves_without_its_text(channel: Any, identity: Identity, kind: str) -> None:
     with pytest.raises(Failure, match=r"^internal error$") as caught:

@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 
@@ -21,7 +21,8 @@ from services.gateway.calls import Caller, Calls, passed_metadata
 from services.gateway.grpc_call import GrpcCall, current
 from services.kit import telemetry
 from services.kit.contract import HTTP_BODY, Method
-from services.kit.errors import Code, Failure, Internal, InvalidValue
+from services.kit.errors import Code, Failure, Internal
+from services.kit.fields import read
 from services.kit.rpc import REPLAYED, SIZE, metadata_of
 from services.kit.status import TRAILER, failure_from, refuse
 from services.kit.underway import Underway
@@ -141,14 +142,6 @@ class Forward(grpc.GenericRpcHandler):
         entry = Entry(call.request_id, call.principal, "GRPC", call.path, status, seconds, 0, call.peer, model, version)
         entry.degraded = call.degraded
         self._access_log.add(entry)
-
-
-def read(parse: Callable[[bytes], Any], content: bytes) -> Any:
-    """A call's message. Raises invalid_value for bytes that are none."""
-    try:
-        return parse(content)
-    except DecodeError:
-        raise InvalidValue("the message is not one of this method") from None
 
 
 async def _receipt(status: int, content: bytes) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import grpc
 
-from services.gateway.api.forward import read
 from services.gateway.api.oip import DEADLINE, PLATFORM, about, described, permit
 from services.gateway.api.oip_messages import SERVICE, message
 from services.gateway.api.oip_values import framed, wrong
@@ -18,6 +17,7 @@ from services.gateway.traffic.service import Query, Traffic
 from services.kit import telemetry
 from services.kit.auth import Principal
 from services.kit.errors import Code, Failure
+from services.kit.fields import read
 from services.kit.tensors import Tensor
 
 _SHOWN = 128  # characters of what a caller asked for that the access log shows
