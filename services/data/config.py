@@ -1,4 +1,4 @@
-"""What the data service can be told: AIMASS_DATA_<FIELD>."""
+"""Settings of the data service: AIMASS_DATA_<FIELD>."""
 
 from pydantic import Field, SecretStr
 

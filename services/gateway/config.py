@@ -1,4 +1,4 @@
-"""What the gateway can be told: AIMASS_GATEWAY_<FIELD>."""
+"""Settings of the gateway: AIMASS_GATEWAY_<FIELD>."""
 
 from pathlib import Path
 

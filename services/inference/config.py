@@ -1,4 +1,4 @@
-"""What the inference service can be told: AIMASS_INFERENCE_<FIELD>."""
+"""Settings of the inference service: AIMASS_INFERENCE_<FIELD>."""
 
 from pydantic import Field, SecretStr
 

@@ -1,4 +1,4 @@
-"""What the logs service can be told: AIMASS_LOGS_<FIELD>."""
+"""Settings of the logs service: AIMASS_LOGS_<FIELD>."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What the registry service can be told: AIMASS_REGISTRY_<FIELD>."""
+"""Settings of the registry service: AIMASS_REGISTRY_<FIELD>."""
 
 from pydantic import Field, SecretStr
 

@@ -1,4 +1,4 @@
-"""What the trainer service can be told: AIMASS_TRAINER_<FIELD>."""
+"""Settings of the trainer service: AIMASS_TRAINER_<FIELD>."""
 
 from typing import Literal
 

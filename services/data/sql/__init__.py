@@ -1,6 +1,6 @@
-"""The one checker of SQL that a caller wrote: one SELECT over named tables, and the text that was checked is what runs.
+"""The only checker of callers' SQL: one SELECT over given tables. What runs is written from the tree that was checked.
 
-The grammar is an allow-list: what is not named in `grammar` is refused. The parser is loaded at the first check.
+`grammar` is an allow-list. The parser is loaded at the first check.
 """
 
 from collections.abc import Collection
@@ -17,8 +17,9 @@ LONGEST = 20_000  # characters
 class CheckedQuery:
     """A SELECT as the engine gets it, and the tables that it reads.
 
-    An engine forgets the order of a part of a query. So `order` has the keys as columns of the result, for the whole
-    to be sorted by; where they are none, `part` is the text with an order that lasts, which takes many times longer.
+    An engine may drop the order of a subquery. `order` has the sort keys as columns of the result, so that the result
+    can be sorted; if they are no columns of it, `part` is the text with a limit, which keeps the order but takes many
+    times longer.
     """
 
     text: str
@@ -28,12 +29,12 @@ class CheckedQuery:
 
 
 def refuse(detail: str) -> Failure:
-    """The failure for SQL that does more than it may."""
+    """The failure for SQL that is not allowed."""
     return Failure(Code.SQL_NOT_ALLOWED, detail)
 
 
 def check_query(sql: str, tables: Collection[str], dialect: Dialect = "datafusion") -> CheckedQuery:
-    """One SELECT that reads nothing but these tables. Takes milliseconds: call it beside the event loop.
+    """One SELECT that reads only these tables. Takes milliseconds: call it in a thread.
 
     Raises sql_not_allowed, naming what is not allowed.
     """
@@ -43,7 +44,7 @@ def check_query(sql: str, tables: Collection[str], dialect: Dialect = "datafusio
 
 
 def check_condition(expression: str) -> str:
-    """A condition over the columns of one table, as the engine has it: no subquery, aggregate or window.
+    """A condition on the columns of one table, as the engine gets it: no subquery, aggregate or window.
 
     Raises sql_not_allowed, naming what is not allowed.
     """

@@ -1,4 +1,4 @@
-"""Parses SQL and refuses what the grammar does not name."""
+"""Parses SQL and refuses what the grammar does not have."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -16,7 +16,7 @@ _CLOSING = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)
 
 
 def parse(sql: str, dialect: str | type[Dialect]) -> exp.Expression:
-    """One statement or expression within the limits, of kinds that are not checked yet. Raises sql_not_allowed."""
+    """One statement or expression within the limits; its nodes are not checked yet. Raises sql_not_allowed."""
     if len(sql) > LONGEST:
         raise refuse(f"the text has more than {LONGEST} characters")
     try:
@@ -25,7 +25,7 @@ def parse(sql: str, dialect: str | type[Dialect]) -> exp.Expression:
     except SqlglotError as error:
         raise refuse(f"the text is not SQL that can be read{_place(error)}") from None
     except (RecursionError, ValueError, TypeError, AttributeError, KeyError, IndexError):
-        # What the parser itself stumbles over is no query.
+        # The parser fails on some texts that are no queries.
         raise refuse("the text is not SQL that can be read") from None
     if len(found) != 1 or not isinstance(found[0], exp.Expression):
         raise refuse("exactly one statement is allowed")
@@ -49,7 +49,7 @@ def _place(error: SqlglotError) -> str:
 
 
 def check(tree: exp.Expression, kinds: Collection[type[exp.Expression]], dialect: str) -> None:
-    """Raises sql_not_allowed for the first node that the grammar does not name, and for too many of them."""
+    """Raises sql_not_allowed for a node that the grammar does not have, and for too many nodes."""
     counts: dict[type, int] = {}
     for number, (node, depth) in enumerate(_nodes(tree)):
         if number > grammar.NODES or depth > grammar.DEPTH:
@@ -119,13 +119,13 @@ def _check_unit(node: exp.Expression) -> None:
 
 
 def _check_word(node: exp.Expression) -> None:
-    # A word is written out as it stands, so it must be one that is known.
+    # The word is written out unquoted, so it must be a known one.
     if str(node.this).upper().rstrip("S") not in grammar.UNITS:
         raise refuse(f"the word {str(node.this)[:40]} is not allowed")
 
 
 def _check_part(node: exp.Expression) -> None:
-    # The part of a time is written into a text, so it must be a word that is known, however it was spelt.
+    # The part is written into a string literal, so it must be a known one.
     part = node.this
     if not isinstance(part, exp.Var | exp.Literal) or str(part.name).upper().rstrip("S") not in grammar.UNITS:
         raise refuse(f"the part {str(part.name)[:40]} of a time is not allowed")

@@ -1,4 +1,4 @@
-"""How DataFusion writes SQL, where it differs from what the parser knows."""
+"""The SQL of DataFusion, where it differs from what sqlglot writes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,14 +37,14 @@ def _date_trunc(self: Any, node: Any) -> str:
 
 
 class DataFusion(Dialect):
-    """SQL as DataFusion reads it; names are always quoted, so their case counts."""
+    """SQL as DataFusion reads it. Names are always quoted, so they are case-sensitive."""
 
     NULL_ORDERING = "nulls_are_large"
 
     class Generator(generator.Generator):
-        """Writes it."""
+        """Writes SQL."""
 
-        TRANSFORMS = {  # noqa: RUF012 - the parser's own way
+        TRANSFORMS = {  # noqa: RUF012 - as sqlglot reads it
             **generator.Generator.TRANSFORMS,
             exp.Cast: _cast,
             exp.TryCast: _cast,

@@ -1,11 +1,11 @@
-"""What SQL may hold: kinds of nodes, the parts that each may have, and how much of it there may be."""
+"""What SQL may contain: kinds of nodes, the parts of each, and how many."""
 
 from typing import Any
 
 from sqlglot import exp
 
 _OPERANDS = ("this", "expression", "expressions")
-# A part that is not named here must be empty, so a clause that a later parser learns is refused, not ignored.
+# Other parts must be empty: a clause that a later parser knows is refused, not ignored.
 _STRUCTURE: dict[type[exp.Expression], tuple[str, ...]] = {
     exp.Select: ("expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset", "distinct",
                  "with_"),
@@ -91,14 +91,14 @@ _FUNCTIONS: dict[type[exp.Expression], tuple[str, ...]] = {
     exp.TimestampTrunc: ("unit", "this"),
 }
 PARTS = _STRUCTURE | _VALUES | _FUNCTIONS
-# A condition sees one row: nothing that reads tables or more rows.
+# What a condition may contain: nothing that reads tables or several rows.
 ROW = {
     kind
     for kind in _VALUES | _FUNCTIONS | {exp.Column: (), exp.Identifier: ()}
     if not issubclass(kind, exp.AggFunc | exp.Window | exp.WindowSpec | exp.Exists)
     and kind not in (exp.RowNumber, exp.Rank, exp.DenseRank, exp.Lag, exp.Lead, exp.Filter)
 }
-# Functions without a kind of node: SQLite's own, without those that see the clock, files or chance.
+# Functions without a kind of node: those of SQLite that read no clock, file or random number.
 NAMED = {"datafusion": frozenset[str](), "sqlite": frozenset({"ifnull", "printf", "hex", "unicode"})}
 TYPES = {
     **dict.fromkeys((exp.DType.BIGINT, exp.DType.INT, exp.DType.SMALLINT, exp.DType.TINYINT), "BIGINT"),
@@ -111,10 +111,10 @@ TYPES = {
 JOINS = {("", ""), ("", "INNER"), ("LEFT", ""), ("LEFT", "OUTER"), ("RIGHT", ""), ("RIGHT", "OUTER"), ("FULL", "OUTER"),
          ("FULL", "")}  # fmt: skip
 UNITS = {"YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE", "SECOND", "DAYOFWEEK", "DOW", "DOY"}
-# How much there may be; a query by hand is far below each.
+# The most of each; queries that people write have far fewer.
 TOKENS, NODES, DEPTH, BRACKETS, JOINED, SELECTS = 5_000, 5_000, 120, 24, 12, 40
 
 
 def empty(value: Any) -> bool:
-    """True for a part that is not there."""
+    """Whether a part is not set."""
     return value is None or value is False or value == [] or value == ""

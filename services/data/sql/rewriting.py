@@ -1,4 +1,4 @@
-"""From SQL that was checked to the text that the engine runs: every name quoted, every result column named."""
+"""Writes checked SQL as the engine runs it: every name is quoted, every result column named."""
 
 from sqlglot import exp
 
@@ -42,7 +42,7 @@ def _write(tree: exp.Expr, dialect: str | type[DataFusion]) -> str:
 
 
 def _tables(tree: exp.Expression, tables: frozenset[str]) -> frozenset[str]:
-    """The tables that are read. Raises sql_not_allowed for one that was not named."""
+    """The tables that a query reads. Raises sql_not_allowed for one that is not given."""
     ours = [cte.alias for cte in tree.find_all(exp.CTE)]
     if twice := {name for name in ours if ours.count(name) > 1 or name in tables}:
         raise refuse(f"the name {min(twice)[:60]} is used twice")
@@ -75,7 +75,7 @@ def _name_columns(select: exp.Select) -> None:
 
 
 def _keys(tree: exp.Expression) -> list[str | None]:
-    """The keys of the outermost ORDER BY as columns of the result; None for one that is no column of it."""
+    """The keys of the outermost ORDER BY as columns of the result; None for a key that is no column of it."""
     order = tree.args.get("order")
     first = tree
     while isinstance(first, exp.SetOperation | exp.Subquery):
@@ -95,7 +95,7 @@ def _sorted_by(key: exp.Expression, name: str) -> str:
 
 
 def _named(key: exp.Expression, columns: list[exp.Expression]) -> str:
-    """The result column that a key means by its name or number."""
+    """The result column that a key refers to by name or number."""
     names = [column.alias for column in columns if not column.is_star]
     if isinstance(key, exp.Literal) and not key.is_string and len(names) == len(columns):
         place = str(key.this)
@@ -105,7 +105,7 @@ def _named(key: exp.Expression, columns: list[exp.Expression]) -> str:
 
 
 def _made(key: exp.Expression, select: exp.Expression) -> str:
-    """The result column that a key means because it is made of the same column."""
+    """The result column that is made of the same column as a key."""
     if not isinstance(key, exp.Column):
         return ""
     for column in select.expressions:

@@ -1,4 +1,1 @@
-"""Personal data in text: where it is, and what is written in its place.
-
-One library for whoever holds the bytes first: the gateway for requests, the log centre for lines.
-"""
+"""Personal data in texts: finds it, and replaces it. The gateway filters requests, the log centre records."""

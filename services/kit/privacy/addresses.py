@@ -1,4 +1,4 @@
-"""Addresses of people and machines: e-mail, also as people write it for people, and IP."""
+"""E-mail addresses, also when they are spelt out, and IP addresses."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _LOCAL = _ATOM + rb"(?:" + _DOT + _ATOM + rb"){0,5}"
 _LABEL = rb"[A-Za-z0-9\x80](?:[A-Za-z0-9\x80-]{0,61}[A-Za-z0-9\x80])?"
 _LAST = rb"(?:[A-Za-z\x80]{2,24}|xn--[A-Za-z0-9-]{2,59})"
 _WRITTEN = _LOCAL + _AT + rb"(?:" + _LABEL + _DOT + rb"){1,6}" + _LAST
-# A bare `at` is a word like others: only with a dot that is said as well is it an address.
+# A bare `at` is an everyday word: it makes an address only with a spelt dot.
 _SAID = _LOCAL + rb" (?:at|arroba|chez) (?:" + _LABEL + _SAID_DOT + rb"){1,6}" + _LAST
 _EMAIL = rb"(?i)(?:" + _WRITTEN + rb"|" + _SAID + rb")"
 _WORD_AT = rb"(?i) (?:at|arroba|chez) "
@@ -43,7 +43,7 @@ def emails(folded: Folded) -> Iterator[Find]:
 
 
 def _plain(folded: Folded, start: int, end: int) -> str:
-    """An address as machines write it, in small letters."""
+    """The usual form of an address, in small letters."""
     seen = folded.seen[start:end]
     found = patterns.octets(_TO_AT).search(seen)
     at, after = found.span() if found else (len(seen), len(seen))
@@ -61,7 +61,7 @@ def _undotted(folded: Folded, start: int, end: int) -> str:
 
 
 def _letters(folded: Folded, start: int, end: int) -> str:
-    """What was seen, with the letters that ASCII does not have as they stand in the text."""
+    """The text of some bytes, in small letters."""
     seen = folded.seen[start:end].decode("latin-1")
     if seen.isascii():
         return seen.lower()
@@ -69,7 +69,7 @@ def _letters(folded: Folded, start: int, end: int) -> str:
 
 
 def machines(folded: Folded) -> Iterator[Find]:
-    """Addresses of machines, IPv4 and IPv6."""
+    """IPv4 and IPv6 addresses."""
     for pattern in (_FOUR, _SIX):
         for start, end in runs(pattern, folded):
             written = folded.seen[start:end].decode("latin-1")

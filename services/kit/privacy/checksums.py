@@ -1,4 +1,4 @@
-"""Check digits, each by the standard or law that made it."""
+"""Algorithms of check digits, with the standard that defines each."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def weighted(number: str, weights: Sequence[int]) -> int:
 
 
 def mod97(text: str) -> bool:
-    """ISO 7064 MOD 97-10 as in IBANs: letters count from 10, and the rest is 1."""
+    """ISO 7064 MOD 97-10 as in IBANs: letters count from 10, and the remainder is 1."""
     return int("".join(str(int(char, 36)) for char in text)) % 97 == 1
 
 
@@ -32,13 +32,13 @@ def mod11_10(number: str) -> bool:
 
 
 def mod11_2(number: str) -> bool:
-    """ISO 7064 MOD 11-2: Chinese resident numbers, whose last place may be X."""
+    """ISO 7064 MOD 11-2: Chinese resident identity numbers, whose last character may be X."""
     values = [10 if char == "X" else int(char) for char in number]
     return sum(value * pow(2, place, 11) for place, value in enumerate(reversed(values))) % 11 == 1
 
 
 def _dihedral(left: int, right: int) -> int:
-    """The product of two elements of the group of a pentagon's ten symmetries."""
+    """The product of two elements of the dihedral group of order ten."""
     if left < 5:
         return (left + right) % 5 if right < 5 else (left + right) % 5 + 5
     return (left - right) % 5 + 5 if right < 5 else (left - right) % 5

@@ -1,4 +1,4 @@
-"""Names that are frequent in their countries, in the scripts that they are written in; `names.json` says where from."""
+"""Frequent names, in their scripts; `names.json` says where they are from."""
 
 import json
 import unicodedata
@@ -12,25 +12,25 @@ _APOSTROPHES = str.maketrans("\u2019\u02bc\u2018", "'''")
 
 
 class Names(NamedTuple):
-    """Plain forms of given and family names, those among them that are words as well, and what stands beside names."""
+    """Plain forms of given and family names, of those that are also everyday words, and of words beside names."""
 
     given: frozenset[str]
     family: frozenset[str]
     words: frozenset[str]
     titles: frozenset[str]
     particles: frozenset[str]  # between the parts of a name
-    beside: frozenset[str]  # what begins with a capital letter there and belongs to no name
+    beside: frozenset[str]  # capitalised words beside names that are not part of them
 
 
 class East(NamedTuple):
-    """Names that are written without a space between them, family name in front."""
+    """Names that are written without spaces, the family name first."""
 
     family: frozenset[str]
     given: frozenset[str]
 
 
 def plain(word: str) -> str:
-    """A word as it is looked up: small letters without their marks."""
+    """A word as it is looked up: in small letters, without diacritics."""
     bare = unicodedata.normalize("NFKD", word.casefold().translate(_PLAIN)).translate(_APOSTROPHES)
     return "".join(char for char in bare if unicodedata.category(char) not in ("Mn", "Me", "Cf"))
 
@@ -43,7 +43,7 @@ def _document() -> dict[str, Any]:
 
 @cache
 def names() -> Names:
-    """Those with spaces between them."""
+    """Names whose parts are separated by spaces."""
     found = _document()
     given, family = (" ".join(found[kind].values()) for kind in ("given", "family"))
     texts = (given, family, *(found[kind] for kind in ("words", "titles", "particles", "beside")))

@@ -1,4 +1,4 @@
-"""Names of Chinese, Japanese and Korean people, which stand in their texts without a space."""
+"""Chinese, Japanese and Korean names, which are written without spaces."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _LONGEST = 3  # characters of a family name, and of a given name
 
 
 def eastern(text: str) -> Iterator[Find]:
-    """A family name of the dictionary with a given name behind it."""
+    """Family names of the dictionary, each with a given name after it."""
     for run in _RUN.finditer(text):
         place, end = run.span()
         while place < end:
@@ -25,7 +25,7 @@ def eastern(text: str) -> Iterator[Find]:
 
 
 def _length(kind: East, text: str, start: int, end: int) -> int:
-    """How many characters a name has that begins at a place; 0 when there is none."""
+    """The length of the name that begins at `start`; 0 if none begins there."""
     if "\uac00" <= text[start] <= "\ud7af" and start and "\uac00" <= text[start - 1] <= "\ud7af":
         return 0  # in the middle of a Korean word
     for size in range(min(_LONGEST, end - start), 0, -1):
@@ -41,5 +41,5 @@ def _length(kind: East, text: str, start: int, end: int) -> int:
 
 
 def _composed(kind: East, given: str) -> bool:
-    """Whether both characters are given names themselves: Chinese ones are made of them."""
+    """Whether both characters are given names themselves, as those of Chinese names may be."""
     return given[0] in kind.given and given[1] in kind.given

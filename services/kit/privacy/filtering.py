@@ -1,4 +1,4 @@
-"""What is done with personal data: taken out, made into a token that can still be joined, or not taken at all."""
+"""Filters of personal data: what is found is masked, hashed so that it can still be joined on, or refused."""
 
 import hashlib
 import hmac
@@ -14,8 +14,8 @@ from services.kit.errors import Code, Failure, InvalidValue, Violation
 from services.kit.privacy.finds import DIGITS, Detector, Find, apart
 from services.kit.privacy.folding import Folded, fold
 
-# The modules and functions that find, by name; those first that are surest of what they find: it is theirs where two
-# find the same. They are loaded for the first filter: most gateways have none, and they are a tenth of a start.
+# Modules and functions of the detectors, by name, the most certain first: where two find the same, the first has it.
+# They are loaded for the first filter: most gateways have none, and loading them takes a tenth of a start.
 DETECTORS: Mapping[str, tuple[str, str]] = {
     "iban": ("payments", "accounts"),
     "card": ("payments", "cards"),
@@ -38,7 +38,7 @@ class Action(Enum):
 
 
 class Rule(NamedTuple):
-    """A detector and what is done with what it finds; one of a tenant's own has a pattern."""
+    """A detector and what is done with what it finds; a tenant's own detector has a pattern."""
 
     detector: str
     action: Action
@@ -47,18 +47,18 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Rules that are asked together, each detector once."""
+    """Rules that apply together; each detector occurs once."""
 
     rules: tuple[Rule, ...]
 
     @property
     def lenient(self) -> "Rules":
-        """The same where nothing can be refused any more, as in a log: masked instead."""
+        """The same, but masking where they refuse: for what has happened already, such as log lines."""
         return Rules(tuple(r._replace(action=Action.MASK) if r.action is Action.REFUSE else r for r in self.rules))
 
 
 def joined(rules: Sequence[Rules]) -> Rules:
-    """All rules of several: of two for one detector the stricter one (refuse, mask, hash)."""
+    """The rules of several; of two for one detector the stricter one (refuse, mask, hash)."""
     order = (Action.REFUSE, Action.MASK, Action.HASH)
     found: dict[tuple[str, str], Rule] = {}
     for rule in (rule for one in rules for rule in one.rules):
@@ -77,7 +77,10 @@ def detector(name: str) -> Detector:
 
 
 def check(detector: str, pattern: str, at: str = "") -> None:
-    """Raises pattern_unsupported for a pattern that is none, invalid_value for one that finds nothing in everything."""
+    """Raises invalid_value for an unknown detector, or a built-in one with a pattern.
+
+    Raises pattern_unsupported for a pattern that RE2 does not take, or that matches the empty text.
+    """
     if not pattern:
         if detector not in DETECTORS:
             rule = f"must be one of {', '.join(DETECTORS)}, or have a pattern"
@@ -97,7 +100,7 @@ def check(detector: str, pattern: str, at: str = "") -> None:
 
 
 class Filter:
-    """Rules at work for one tenant."""
+    """Applies rules to texts of one tenant."""
 
     __slots__ = ("_actions", "_detectors", "_key", "_wordy")
 
@@ -111,7 +114,7 @@ class Filter:
         self._wordy = [*own, *(detector(name) for name in known if name not in _NUMBERS)]
 
     def __call__(self, text: str, at: str = "") -> str:
-        """The text without what its rules take out. Raises invalid_value at a JSON pointer for what they refuse."""
+        """The text with personal data replaced. Raises invalid_value at the JSON pointer `at` if a rule refuses it."""
         if not text:
             return text
         found = self.finds(text)
@@ -124,7 +127,7 @@ class Filter:
         return "".join([*parts, text[place:]])
 
     def finds(self, text: str) -> list[Find]:
-        """What is in a text, in its order, without overlaps. Takes time linear in its length."""
+        """Personal data in a text, in order, without overlaps. Takes time linear in its length."""
         folded, taken = fold(text), list[Find]()
         plenty = len(folded.seen) - len(folded.seen.translate(None, DIGITS)) >= _FEWEST
         for detector in self._detectors if plenty else self._wordy:
@@ -142,8 +145,8 @@ class Filter:
         return f"[{find.detector}]"
 
     def _hash(self, find: Find) -> str:
-        said = f"{find.detector}\0{find.value}".encode(errors="surrogatepass")
-        return hmac.new(self._key(), said, hashlib.sha256).hexdigest()[:_DIGITS]
+        value = f"{find.detector}\0{find.value}".encode(errors="surrogatepass")
+        return hmac.new(self._key(), value, hashlib.sha256).hexdigest()[:_DIGITS]
 
 
 def _own(rule: Rule) -> Detector:
@@ -160,7 +163,7 @@ def _own(rule: Rule) -> Detector:
 
 
 def _added(taken: list[Find], found: list[Find]) -> list[Find]:
-    """What is found beside what others have taken already."""
+    """`taken`, and those of `found` that overlap none of them, in order."""
     if not taken:
         return apart(found)
     kept, place = list[Find](), 0

@@ -1,4 +1,4 @@
-"""What detectors find: where, of what kind, and as what it is known however it was written."""
+"""What detectors find: where it is, its kind, and its value in one form."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -27,13 +27,13 @@ def digits(found: bytes) -> str:
 
 
 def runs(pattern: bytes, folded: Folded) -> Iterator[tuple[int, int]]:
-    """Where a pattern is found in what is seen, each at its leftmost."""
+    """The places where a pattern matches the folded text, from left to right."""
     for match in patterns.octets(pattern).finditer(folded.seen):
         yield match.span()
 
 
 def alone(seen: bytes, start: int, end: int) -> bool:
-    """Whether no letter or digit touches what was found, and no digit behind a point or a dash."""
+    """Whether what was found is not part of a longer word or number; points and dashes join digits."""
     if start and seen[start - 1] in _WORD:
         return False
     if start > 1 and seen[start - 1] in b".-,/" and seen[start - 2] in DIGITS and seen[start] in DIGITS:
@@ -44,7 +44,7 @@ def alone(seen: bytes, start: int, end: int) -> bool:
 
 
 def apart(finds: Iterable[Find]) -> list[Find]:
-    """Finds that do not overlap, by place: of two that do, the one that begins first, then the longer one stays."""
+    """Finds without overlaps, in order: of two that overlap the one that begins first stays, then the longer one."""
     kept: list[Find] = []
     for find in sorted(finds, key=lambda find: (find.start, -find.end)):
         if not kept or find.start >= kept[-1].end:

@@ -1,8 +1,8 @@
-"""Text in the form that detectors look at: one byte a character, whatever script or disguise it came in.
+"""Text in the form that detectors read: one byte for each character, in any script.
 
 Full-width and mathematical letters, digits of any script, Unicode's dashes, dots and spaces become their ASCII ones;
-what cannot be seen (joiners, marks, soft hyphens) is left out. Each byte knows its character, so that what is replaced
-is exactly what stood there.
+invisible characters (joiners, marks, soft hyphens) are left out. The place of each byte's character is known, so that
+exactly what was found is replaced.
 """
 
 import unicodedata
@@ -19,7 +19,7 @@ _INVISIBLE = frozenset({"Mn", "Me", "Cf"})
 
 
 class _Table(dict[int, str]):
-    """What each character becomes; worked out when it first comes."""
+    """What each character becomes; computed when it first occurs."""
 
     def __missing__(self, code: int) -> str:
         found = self[code] = _folded(chr(code))
@@ -53,7 +53,7 @@ _TABLE = _Table()
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A text, and what detectors see of it."""
+    """A text, and its form for detectors."""
 
     text: str
     seen: bytes
@@ -61,19 +61,19 @@ class Folded:
     _places: Sequence[int] | None = None
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Where in the text stands what was seen from `start` to `end`; `end` is after `start`."""
+        """The place in the text of the bytes from `start` to `end`, which is after `start`."""
         if self._places is None:
             return start, end
         return self._places[start], self._places[end - 1] + 1
 
     def original(self, start: int, end: int) -> str:
-        """The text that was seen from `start` to `end`."""
+        """The text of the bytes from `start` to `end`."""
         first, last = self.span(start, end)
         return self.text[first:last]
 
 
 def fold(text: str) -> Folded:
-    """A text as detectors see it. Takes time linear in its length."""
+    """A text in the form for detectors. Takes time linear in its length."""
     if text.isascii() and "\0" not in text:
         return Folded(text, text.encode("ascii").translate(_SPACES))
     seen = text.translate(_TABLE)

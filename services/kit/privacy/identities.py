@@ -1,6 +1,7 @@
-"""National numbers of people, by their form and, where the law gives them one, by their check digits.
+"""National identification numbers, by their form and, where they have one, their check digit.
 
-One that any number of its length may be by chance (Dutch, British, Indian) needs a form or a word that says what it is.
+Where any number of the same length is often valid by chance (Dutch, British, Indian), a form or a word before it must
+say what it is.
 """
 
 import re
@@ -22,7 +23,7 @@ _PLAIN = re.compile(r"[^0-9A-Z+]")
 
 
 class Identity(NamedTuple):
-    """A country's number: how it is written, and whether one is right."""
+    """A national number: how it is written, and whether one is valid."""
 
     country: str
     pattern: bytes
@@ -86,7 +87,7 @@ def _china(number: str) -> bool:
 
 
 def _finland(number: str) -> bool:
-    """Henkilotunnus: its sign, which tells the century, was taken out."""
+    """Henkilötunnus, without its sign for the century."""
     return _day(2000, number[2:4], number[:2]) and _MARKS[int(number[:9]) % 31] == number[-1]
 
 
@@ -109,12 +110,12 @@ def _health(number: str) -> bool:
 
 
 def _america(number: str) -> bool:
-    """Social security number: it has no check digit, but numbers that are never given out."""
+    """Social security number: it has no check digit, but some numbers are never issued."""
     return bool(_SOCIAL.fullmatch(number))
 
 
 def _britain(number: str) -> bool:
-    """National insurance number: it has no check digit, but letters that are never given out."""
+    """National insurance number: it has no check digit, but some prefixes are never issued."""
     return number[:2] not in ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ")
 
 
@@ -143,12 +144,12 @@ KINDS = (
 
 
 def _dialled(seen: bytes, start: int, end: int) -> bool:
-    """Whether a number goes on from a country's code, or further behind a space: it is one to call."""
+    """Whether a calling code is in front of a number, or more digits follow after a space: a telephone number."""
     return bool(_CODE.search(seen[max(start - 8, 0) : start]) or _MORE.match(seen[end : end + 3]))
 
 
 def identities(folded: Folded) -> Iterator[Find]:
-    """National numbers of people of twelve countries."""
+    """National identification numbers of twelve countries."""
     seen = folded.seen
     for kind in KINDS:
         for match in patterns.octets(kind.pattern).finditer(seen):

@@ -1,4 +1,4 @@
-"""Filters on messages of the contract: every text of them, but for what is a secret or was given out by us."""
+"""Filters on messages of the contract: all their texts but secrets, etags and page tokens."""
 
 from collections.abc import Callable
 from functools import cache
@@ -8,6 +8,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from aimass.v1 import options_pb2
+from services.kit.errors import pointer_part
 from services.kit.privacy.filtering import Filter
 
 _OURS = ("etag", "page_token", "next_page_token", "resume_token")
@@ -25,7 +26,7 @@ _Work = Callable[[Any, FieldDescriptor, Any, Filter, str], None]
 
 @cache
 def _works(descriptor: Descriptor) -> dict[int, _Work]:
-    """What there is to do for each field that may hold a text."""
+    """A function for each field that may hold text."""
     return {field.number: work for field in descriptor.fields if (work := _work(field))}
 
 
@@ -62,21 +63,19 @@ def _messages(message: Any, field: FieldDescriptor, values: Any, through: Filter
 
 
 def _map(message: Any, field: FieldDescriptor, values: Any, through: Filter, at: str) -> None:
-    """Keys are texts as well: one that holds something goes on as another one, and is never said where."""
+    """Filters keys as well as values. No pointer holds a key as it was."""
     assert field.message_type
     entry = field.message_type.fields_by_name
     named, texts = entry["key"].type == FieldDescriptor.TYPE_STRING, entry["value"].type == FieldDescriptor.TYPE_STRING
     for key in list(values):
         kept = through(key, at) if named else key
         if kept != key:
-            if texts:
-                values[kept] = values[key]
-            elif entry["value"].message_type:
+            if entry["value"].message_type:
                 values[kept].CopyFrom(values[key])
             else:
                 values[kept] = values[key]
             del values[key]
-        place = f"{at}/{str(kept).replace('~', '~0').replace('/', '~1')}"
+        place = f"{at}/{pointer_part(str(kept))}"
         if texts:
             values[kept] = through(values[kept], place)
         elif entry["value"].message_type:

@@ -1,4 +1,4 @@
-"""Names of people, by a dictionary and by what stands beside them: a title, an initial, another part of the name."""
+"""Names of people, found by a dictionary and by their context: a title, an initial, another part of the name."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -18,8 +18,8 @@ class _Token(NamedTuple):
     key: str
     given: bool
     family: bool
-    word: bool  # as well a word of every day, or in small letters
-    capital: bool  # or of a script that has none
+    word: bool  # also an everyday word
+    capital: bool  # begins with a capital letter, or its script has none
     cased: bool
 
     @property
@@ -32,7 +32,7 @@ class _Token(NamedTuple):
 
 
 def people(folded: Folded) -> Iterator[Find]:
-    """Names of people: two parts of the dictionary side by side, or one that is no other word, and what belongs."""
+    """Two neighbouring words of the dictionary, or one that is no everyday word; with what belongs to the name."""
     found = [*_western(folded), *(eastern(folded.text) if not folded.seen.isascii() else ())]
     yield from apart(found)
 
@@ -70,13 +70,13 @@ def _looked_up(written: str) -> tuple[str, bool, bool, bool, bool, bool]:
 
 
 def _beside(seen: bytes, left: _Token, right: _Token) -> bool:
-    """Whether two words can be parts of one name: a space between them, behind an initial a point as well."""
+    """Whether two words can be parts of one name: between them is a space, and after an initial also a point."""
     between = seen[left.end : right.start]
     return between in (b" ", b"  ") or (between in (b". ", b".") and left.end - left.start == 1)
 
 
 def _titled(seen: bytes, tokens: Sequence[_Token], title: int) -> int:
-    """The last of up to three words with capital letters behind a title."""
+    """The place of the last of up to three capitalised words after a title."""
     last = title
     while last + 1 < len(tokens) and last - title < 3:
         left, right = tokens[last], tokens[last + 1]
@@ -89,25 +89,23 @@ def _titled(seen: bytes, tokens: Sequence[_Token], title: int) -> int:
 
 
 def _chain(seen: bytes, tokens: Sequence[_Token], first: int) -> int | None:
-    """The last word of the name that begins with a word; None when none does."""
+    """The place of the last word of the name that begins at `first`; None if none begins there."""
     last = first
     while last + 1 < len(tokens) and last - first < 6 and _belongs(seen, tokens, first, last):
         last += 1
-    while last > first and (
-        (tokens[last].key in names().particles and not tokens[last].family) or tokens[last].key in names().beside
-    ):
+    while last > first and _trails(tokens[last]):
         last -= 1
     return last if _is_name(tokens[first : last + 1]) else None
 
 
 def _trails(token: _Token) -> bool:
-    """Whether a word ends no name."""
+    """Whether a name cannot end with a word."""
     held = names()
     return token.key in held.beside or (token.key in held.particles and not token.family)
 
 
 def _belongs(seen: bytes, tokens: Sequence[_Token], first: int, last: int) -> bool:
-    """Whether the word behind `last` goes on with the name."""
+    """Whether the word after `last` is part of the name."""
     left, right = tokens[last], tokens[last + 1]
     turned = seen[left.end : right.start] == b", " and last == first and left.family and right.given and right.capital
     if turned:

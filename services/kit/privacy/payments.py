@@ -1,4 +1,4 @@
-"""What people pay with: cards and accounts."""
+"""Numbers of payment cards and bank accounts."""
 
 from collections.abc import Iterator
 
@@ -10,8 +10,8 @@ from services.kit.privacy.folding import Folded
 _NUMBERS = rb"[0-9](?:[ .-]{0,2}[0-9]){11,}"
 _GROUP = rb"[0-9]+"
 _SHORTEST, _LONGEST = 12, 19
-_USUAL, _GROUPS = 15, 8  # digits, at least, and groups, at most, of one that begins behind other numbers
-# Of each brand: what its numbers begin with, as a range, and how long they are.
+_USUAL, _GROUPS = 15, 8  # of a card after other digits: the fewest digits, the most groups
+# Brands: the range of the first digits, and the lengths.
 _BRANDS = (
     (34, 34, (15,)),
     (37, 37, (15,)),
@@ -59,7 +59,7 @@ _IBANS = {
 
 
 def cards(folded: Folded) -> Iterator[Find]:
-    """Card numbers of the known brands, in one piece or in groups, with the right last digit."""
+    """Card numbers of the known brands, with or without groups, whose check digit is right."""
     seen = folded.seen
     for start, end in runs(_NUMBERS, folded):
         if (start and seen[start - 1] in _WORD) or (end < len(seen) and seen[end] in _WORD):
@@ -79,7 +79,7 @@ def cards(folded: Folded) -> Iterator[Find]:
 
 
 def _card(seen: bytes, groups: list[tuple[int, int]], place: int) -> int | None:
-    """The last group of the longest card that begins with a group; None when none does."""
+    """The last group of the longest card number that begins at the group `place`; None if none begins there."""
     number, found = "", None
     shortest, most = (_SHORTEST, _LONGEST) if place == 0 else (_USUAL, _GROUPS)
     for last in range(place, min(place + most, len(groups))):
@@ -97,7 +97,7 @@ def _is_card(number: str) -> bool:
 
 
 def accounts(folded: Folded) -> Iterator[Find]:
-    """IBANs, of the length that their country gives them and with the right check digits."""
+    """IBANs of the length of their country, whose check digits are right."""
     seen = folded.seen
     for start, end in runs(_IBAN, folded):
         length = _IBANS.get(seen[start : start + 2].decode("latin-1").upper(), 0)

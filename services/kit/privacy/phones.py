@@ -1,7 +1,7 @@
-"""Telephone numbers: international ones by their country's code, national ones by the forms that people write.
+"""Telephone numbers: international ones by their country code, national ones by usual forms.
 
-The rules are our own, from the numbering plans of ITU-T E.164: codes of countries, and how long a number may be. A
-national number without any form (ten digits in a row) is one only where a word before it says so.
+The rules are our own, from the numbering plans of ITU-T E.164: country codes, and lengths of numbers. A national
+number without groups (ten digits in a row) counts only after a word that says so.
 """
 
 import re
@@ -39,7 +39,7 @@ _CODES = frozenset(
     992 993 994 995 996 998
     """.split()  # noqa: SIM905
 )
-# How many digits follow a country's code, where there is one plan; elsewhere 6 to 12.
+# The fewest and most digits after a country code; of others 6 to 12.
 _LENGTHS = {
     "1": (10, 10),
     "7": (10, 10),
@@ -90,7 +90,7 @@ def numbers(folded: Folded) -> Iterator[Find]:
 
 
 def _international(seen: bytes, start: int, end: int) -> tuple[int, str] | None:
-    """Where an international number ends and what it is; None for one that no country has."""
+    """Where an international number ends, and its value; None for one that no country has."""
     if start and (seen[start - 1] in DIGITS or seen[start - 1 : start].isalpha()):
         return None
     written = seen[start:end].replace(b"(0)", b"")
@@ -109,7 +109,7 @@ def _international(seen: bytes, start: int, end: int) -> tuple[int, str] | None:
 
 
 def _cut(seen: bytes, start: int, end: int, count: int) -> int:
-    """Behind the digit of that number, those of `00` and `(0)` not counted."""
+    """The place after `count` digits, without those of `00` and `(0)`."""
     place = start + 2 if seen[start : start + 2] == b"00" else start
     while place < end and count:
         if seen[place : place + 3] == b"(0)":
@@ -121,7 +121,7 @@ def _cut(seen: bytes, start: int, end: int, count: int) -> int:
 
 
 def _grouped(written: bytes) -> bool:
-    """Whether a number with a zero in front is written in groups, and is no date."""
+    """Whether a number with a leading zero is written in groups, and is no date."""
     number = digits(written)
     parts = [part for part in re.split(rb"[^0-9]+", written) if part]
     if not 9 <= len(number) <= 12 or len(parts) < 2 or _DATE.match(written):

@@ -11,14 +11,14 @@ _ACTIONS = {
     pb.PRIVACY_ACTION_HASH: Action.HASH,
     pb.PRIVACY_ACTION_REFUSE: Action.REFUSE,
 }
-_REMEMBERED = 10_000  # methods, models and streams whose filters are put together
+_REMEMBERED = 10_000  # places whose joined filters are cached
 _NONE = Rules(())
 Place = tuple[str, str, str]  # a tenant, what kind of place it is, and which
 
 
 @dataclass(frozen=True)
 class Policy:
-    """One filter of a tenant, as far as it works."""
+    """A privacy filter of a tenant."""
 
     tenant: str
     name: str
@@ -32,7 +32,7 @@ class Policy:
 
 
 def policy_of(wire: pb.PrivacyFilter, tenant: str, generation: int) -> Policy:
-    """A filter as it is on the wire."""
+    """The filter of a message."""
     rules = tuple(Rule(r.detector, _ACTIONS[r.action], r.pattern) for r in wire.rules if r.action in _ACTIONS)
     return Policy(
         tenant,
@@ -48,19 +48,19 @@ def policy_of(wire: pb.PrivacyFilter, tenant: str, generation: int) -> Policy:
 
 
 class Policies:
-    """All filters of the installation in memory. Who has none pays one look-up."""
+    """All filters of the installation, in memory. For a tenant without filters a call costs one look-up."""
 
     def __init__(self, derive: Callable[[str], bytes]) -> None:
         """`derive` gives the key for a purpose, the same in every process of the installation."""
         self._derive = derive
         self._policies: dict[str, dict[str, Policy]] = {}
-        # Tenants that have a filter that works.
+        # The filters that are not deleted, by tenant.
         self._live: dict[str, tuple[Policy, ...]] = {}
         self._found: dict[Place, Filter | None] = {}
         self._keys: dict[str, bytes] = {}
 
     def take(self, policies: Iterable[Policy]) -> None:
-        """Knows these from now on; what was read before a change does not undo it."""
+        """Adds filters; an older generation does not replace a newer one."""
         for policy in policies:
             of = self._policies.setdefault(policy.tenant, {})
             known = of.get(policy.name)
@@ -77,23 +77,23 @@ class Policies:
             self._live.pop(tenant, None)
 
     def method(self, tenant: str, name: str) -> Filter | None:
-        """What requests of a method go through: `Models/CreateModel`."""
+        """The filter of requests of a method, such as `Models/CreateModel`."""
         return self._filter((tenant, "method", name)) if tenant in self._live else None
 
     def model(self, tenant: str, name: str) -> Filter | None:
-        """What a model's inputs go through."""
+        """The filter of inputs of a model."""
         return self._filter((tenant, "model", name)) if tenant in self._live else None
 
     def answer(self, tenant: str, kind: str, name: str) -> Filter | None:
-        """What the answers of a method or a model go through."""
+        """The filter of answers of a method or a model."""
         return self._filter((tenant, f"{kind} answer", name)) if tenant in self._live else None
 
     def stream(self, tenant: str, name: str) -> Filter | None:
-        """What the log records of a stream go through: `gateway/access`."""
+        """The filter of log records of a stream, such as `gateway/access`."""
         return self._filter((tenant, "stream", name)) if tenant in self._live else None
 
     def recorded(self, tenant: str) -> Filter | None:
-        """What is written down of a tenant's requests goes through: all that it has together."""
+        """All filters of a tenant together, for what is recorded of its requests."""
         return self._filter((tenant, "", "")) if tenant in self._live else None
 
     def _filter(self, place: Place) -> Filter | None:
@@ -117,7 +117,7 @@ class Policies:
 
 
 def _covers(policy: Policy, kind: str, name: str) -> bool:
-    """Whether a filter is for a place; an empty kind is all of them."""
+    """Whether a filter applies to a place; an empty kind: every place."""
     if not kind:
         return True
     if kind.endswith(" answer") and not policy.answers:
