@@ -12,6 +12,10 @@ from aimass.v1 import registry_events_pb2
 from aimass.v1 import subscriptions_pb2 as pb
 from aimass.v1.subscriptions_pb2_grpc import SubscriptionsStub
 from services.kit.errors import Code
+from services.logs.domain import Record
+from services.logs.search.domain import Query, matches
+from services.logs.subscriptions import service
+from services.logs.subscriptions.domain import Message
 from tests.logs.conftest import Sink, found, line, logs, tell
 from tests.support.house import House, until
 from tests.support.refused import code_of
@@ -169,6 +173,47 @@ async def test_many_slow_receivers_of_a_tenant_do_not_hold_up_those_of_another(c
     slow.holds.set()
     await until(lambda: len(slow.arrivals) == 80)
     server.close()
+
+
+async def test_a_bug_in_matching_costs_the_record_that_it_is_met_with(
+    centre: House, sink: Sink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def odd(query: Query, record: Record) -> bool:
+        if record.text == "alarm odd":
+            raise RuntimeError("nobody has foreseen it")
+        return matches(query, record)
+
+    monkeypatch.setattr(service, "matches", odd)
+    await stub_of(centre).CreateSubscription(asked(sink))
+    await stub_of(centre, tenant="rival").CreateSubscription(asked(sink))
+    await tell(centre, line("alarm odd"), line("alarm"), line("alarm of another", tenant="rival"))
+
+    await settled(centre, DELIVERED)
+    await until(lambda: len(sink.arrivals) == 2)
+    assert {json.loads(one.body)["text"] for one in sink.arrivals} == {"alarm", "alarm of another"}
+    assert "the filter 'alarm' of a subscription failed" in caplog.text
+
+
+async def test_a_message_that_cannot_be_made_is_given_up_and_others_are_sent(
+    centre: House, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = service.message_of
+
+    def odd(subject: str, body: str, record: Record) -> Message:
+        if record.text == "alarm odd":
+            raise RuntimeError("nobody has foreseen it")
+        return real(subject, body, record)
+
+    monkeypatch.setattr(service, "message_of", odd)
+    await stub_of(centre).CreateSubscription(asked(sink))
+    await tell(centre, line("alarm odd"), line("alarm"))
+
+    _, dead = await settled(centre, DELIVERED, DEAD)
+    assert dead.error == "the message could not be made"
+    again = pb.RetryDeliveryRequest(subscription="hooks", delivery=dead.delivery)
+    await stub_of(centre).RetryDelivery(again)
+    await settled(centre, DELIVERED, DELIVERED)
+    assert json.loads(sink.arrivals[-1].body) == {"record": dead.record}
 
 
 async def test_a_record_is_told_once_over_restarts_and_what_waits_is_sent(tmp_path: Path, sink: Sink) -> None:

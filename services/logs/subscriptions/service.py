@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ from services.logs.search.index import Window
 from services.logs.search.service import Search
 from services.logs.subscriptions.channel import Channels
 from services.logs.subscriptions.domain import (
+    DEAD,
     PENDING,
     Created,
     Delivery,
@@ -207,10 +209,25 @@ def _matched(watched: Mapping[Scope, Iterable[str]], stored: Sequence[Stored], n
     for scope in watched.keys() & records.keys():
         singles = list(numbered_records(records[scope]))
         for text in watched[scope]:
-            query = _filter(text)
-            if found := [(sequence, one) for sequence, one in singles if matches(query, one)]:
+            if found := _hits(text, singles):
                 made.setdefault(scope, {})[text] = partial(_deliveries, found, now)
     return made
+
+
+def _hits(text: str, records: Sequence[tuple[int, Record]]) -> Sequence[tuple[int, Record]]:
+    """The records that a filter matches. A bug costs the records that it is met with, and no other subscription."""
+    query = _filter(text)
+    try:
+        return [one for one in records if matches(query, one[1])]
+    except Exception:
+        log.exception("the filter %r of a subscription failed, and passes records over", text)
+
+    def hit(record: Record) -> bool:
+        with contextlib.suppress(Exception):
+            return matches(query, record)
+        return False
+
+    return [one for one in records if hit(one[1])]
 
 
 @lru_cache(maxsize=1024)
@@ -226,14 +243,18 @@ def _filter(text: str) -> Query:
 def _deliveries(
     found: Sequence[tuple[int, Record]], now: datetime, to: Subscription
 ) -> Sequence[tuple[Delivery, Message]]:
-    records = [one for sequence, one in found if sequence >= to.start]
-    return [
-        (
-            Delivery(uuid7(), to.subscription, record.record[:64], PENDING, 0, 0, "", now, now),
-            message_of(to.subject, to.body, record),
-        )
-        for record in records
-    ]
+    return [_delivery(to, one, now) for sequence, one in found if sequence >= to.start]
+
+
+def _delivery(to: Subscription, record: Record, now: datetime) -> tuple[Delivery, Message]:
+    made = Delivery(uuid7(), to.subscription, record.record[:64], PENDING, 0, 0, "", now, now)
+    try:
+        return made, message_of(to.subject, to.body, record)
+    except Exception:
+        # A bug, which must not keep all others from their deliveries; a retry tells which record it was.
+        log.exception("the message of record %s to subscription %s cannot be made", made.record, to.subscription)
+        dead = replace(made, state=DEAD, error="the message could not be made", next_attempt_time=None)
+        return dead, Message({"content-type": "application/json"}, orjson.dumps({"record": made.record}))
 
 
 def context_of(scope: Scope, name: str) -> str:
