@@ -24,6 +24,7 @@ from services.gateway.http_protocol import HttpProtocol
 from services.gateway.listener import Listener
 from services.gateway.repeats import Repeats
 from services.gateway.resets import MOST, Resets
+from services.gateway.sockets import deafen
 from services.kit.app import OPERATOR
 from services.kit.config import ConfigError
 from services.kit.grpc_server import Server
@@ -165,6 +166,10 @@ class GrpcDoor:
         if self._server:
             accept = min(self._config.drain_accept_seconds, grace)
             await asyncio.sleep(accept)
+            if self._config.reuse_port:
+                # Clients come again as soon as they hear that this server stops: to the successor, not to a listener
+                # that is being closed, which would reset them.
+                await asyncio.to_thread(deafen, {_port(self.address), _port(self.certified)})
             # Let go of here: a server that is collected after its loop was closed complains.
             server, self._server = self._server, None
             stopping = asyncio.ensure_future(server.stop(max(grace - accept, 0)))
@@ -249,6 +254,10 @@ def _taken(setting: str, host: str, port: int, error: OSError | None = None) -> 
 def _address(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2] or 0)
 
 
 async def _until(done: Idle, seconds: float, meanwhile: Callable[[], None]) -> None:

@@ -5,14 +5,13 @@ bound for them and no way to close one connection (grpcio 1.85), so its socket i
 """
 
 import asyncio
-import contextlib
 import logging
-import os
 import socket
 from collections import Counter
 from collections.abc import Collection
 from urllib.parse import unquote
 
+from services.gateway import sockets
 from services.kit.app import OPERATOR
 
 log = logging.getLogger(__name__)
@@ -53,20 +52,11 @@ class Resets:
 def shut(peers: Collection[str]) -> None:
     """Ends connections of this process, by gRPC's names of their other ends (`ipv4:192.0.2.1:4711`)."""
     ends = {unquote(peer.partition(":")[2]) for peer in peers}
-    for name in os.listdir("/dev/fd"):
-        # Skips what is no socket, or has gone since it was listed.
-        with contextlib.suppress(OSError):
-            _shut(int(name), ends)
 
+    def end(found: socket.socket) -> None:
+        host, port = found.getpeername()[:2]
+        # gRPC names an IPv4 address by itself, whatever the socket is.
+        if not ends.isdisjoint((f"{host.removeprefix('::ffff:')}:{port}", f"[{host}]:{port}")):
+            found.shutdown(socket.SHUT_RDWR)
 
-def _shut(number: int, ends: set[str]) -> None:
-    # The descriptor is not ours: neither a copy of it nor this object may close it, or SQLite would lose its locks.
-    found = socket.socket(fileno=number)
-    try:
-        if found.family in (socket.AF_INET, socket.AF_INET6):
-            host, port = found.getpeername()[:2]
-            # gRPC names an IPv4 address by itself, whatever the socket is.
-            if not ends.isdisjoint((f"{host.removeprefix('::ffff:')}:{port}", f"[{host}]:{port}")):
-                found.shutdown(socket.SHUT_RDWR)
-    finally:
-        found.detach()
+    sockets.each(end)
