@@ -1,4 +1,4 @@
-"""Columns of tables: what sources, rules, data sets and features of the data centre agree on. Pure."""
+"""Columns of tables: what sources, rules, data sets and features of the data service share. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from services.kit.forgetting import dropping
 from services.trainer.config import Config
 from services.trainer.database import open_database, schema
 from services.trainer.jobs.api import JobsApi
-from services.trainer.jobs.catalog import DataCentre
+from services.trainer.jobs.catalog import DataService
 from services.trainer.jobs.following import follow
 from services.trainer.jobs.queue import Queue
 from services.trainer.jobs.service import Jobs
@@ -21,7 +21,7 @@ from services.trainer.runs.store import Store as RunStore
 from services.trainer.workers.api import WorkersApi
 from services.trainer.workers.worker import Worker
 
-NEAR = "near/"  # how the workers of the process that holds the database file are called
+NEAR = "near/"  # prefix of the names of workers beside the database file
 
 
 def build(config: Config, runtime: Runtime) -> App:
@@ -32,13 +32,13 @@ def build(config: Config, runtime: Runtime) -> App:
     def signed(service: str, scope: Scope, *permissions: str) -> Any:
         return runtime.as_service("trainer", service, scope, *permissions)
 
-    catalog = DataCentre(lambda: runtime.channel("data"), partial(signed, "data"))
+    catalog = DataService(lambda: runtime.channel("data"), partial(signed, "data"))
     store = JobStore(database, partial(follow, runs, runtime.now))
     queue = Queue(store, runs, runtime.blobs, config.lease_seconds, runtime.now)
     jobs = Jobs(store, queue, catalog, runtime.now)
     schema.operations.on_cancel.append(jobs.cancel_operation)
     prefix = NEAR if database.near else f"{runtime.instance}/"
-    # At least three signs of life in a lease, and a wish to stop is heard within a second.
+    # At least three heartbeats in a lease; a cancellation is known within a second.
     heartbeat = min(config.lease_seconds / 4, 0.5)
     where = runner(config, partial(owner_of, runtime.home, database.near, runtime.instance))
     workers = [
@@ -56,7 +56,7 @@ def build(config: Config, runtime: Runtime) -> App:
     ]
 
     async def recover() -> None:
-        # Nobody else can hold the file, so a near worker that the table names died with the process before.
+        # One process has the file, so near workers in the table are those of a process that ended.
         await queue.release(prefix)
 
     return App(

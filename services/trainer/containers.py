@@ -1,4 +1,4 @@
-"""One container of a training, from its creation to its removal. Everything here blocks: it is called from threads."""
+"""The container of one training, from creation to removal. All of it blocks: call it in threads."""
 
 import contextlib
 import socket
@@ -15,15 +15,15 @@ from services.kit.timestamps import uuid7
 from services.trainer.engine import Engine, pieces, reached
 from services.trainer.parcels import pack, unpack
 
-LABEL, UNTIL = "aimass.trainer", "aimass.until"  # who started it; when nobody waits for it any more
+LABEL, UNTIL = "aimass.trainer", "aimass.until"  # who started it; until when somebody waits for it
 USER = 10001  # of the image
 VOLUME = "/training"  # where its files are inside: `in` and `out`
 _TASKS = 256
-_HEADER = 8  # bytes in front of each piece of output: which stream, and how long
+_HEADER = 8  # bytes before each piece of output: its stream and length
 
 
 class Container:
-    """Hardened as far as the engine can; `name` is there before it is."""
+    """A hardened container; `name` is known before it is created."""
 
     def __init__(self, engine: Engine, image: str, module: str, limits: Limits, labels: Mapping[str, str]) -> None:
         self.name, self.module = f"aimass-training-{uuid7()}", module
@@ -32,7 +32,7 @@ class Container:
         self._stream: socket.socket | None = None
 
     def create(self, files: Mapping[str, Path]) -> None:
-        """Makes it and fills its volume."""
+        """Creates it and copies files into its volume."""
         limits, engine = self._limits, self._engine
         processors = min(limits.threads, int(engine.info()["NCPU"]))
         host = engine.create_host_config(
@@ -49,7 +49,7 @@ class Container:
         engine.put_archive(self.name, VOLUME, pack(files, ("in", "out"), USER))
 
     def start(self, request: bytes) -> None:
-        """Starts it and asks it."""
+        """Starts it and sends the request."""
         every = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         self._response = self._engine.attach_socket(self.name, params=every)
         self._stream = getattr(self._response, "_sock", self._response)
@@ -59,8 +59,8 @@ class Container:
         with reached():
             self._stream.sendall(request)
 
-    def hear(self) -> tuple[bool, bytes] | None:
-        """The next piece of output, and whether it was said (or complained of); nothing when it has ended."""
+    def read(self) -> tuple[bool, bytes] | None:
+        """Whether the next piece of output is of standard output, and the piece; None when the container has ended."""
         header = self._exactly(_HEADER)
         if len(header) < _HEADER:
             return None
@@ -76,13 +76,13 @@ class Container:
         return data
 
     def state(self) -> dict[str, Any]:
-        """How it ended."""
+        """Its state when it has ended."""
         with contextlib.suppress(DockerException):
             self._engine.wait(self.name, timeout=10)
         return dict(self._engine.inspect_container(self.name)["State"])
 
     def fetch(self, names: Collection[str], folder: Path) -> None:
-        """Brings what it wrote."""
+        """Copies files that it wrote into a folder."""
         if names:
             stream, _ = self._engine.get_archive(self.name, f"{VOLUME}/out", chunk_size=65536)
             unpack(pieces(iter(stream)), names, folder)

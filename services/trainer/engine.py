@@ -1,4 +1,4 @@
-"""The container engine's client. What does not reach the engine, or breaks off, is a DockerException like the rest."""
+"""The client of the container engine. All its failures are DockerExceptions, also those of the connection."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ class Away(DockerException):
 
 
 class Engine(docker.APIClient):
-    """Every call is bounded in time."""
+    """A client whose calls raise Away when the engine is not reached."""
 
     def send(self, *arguments: Any, **named: Any) -> Any:
         with reached():
@@ -22,7 +22,7 @@ class Engine(docker.APIClient):
 
 @contextlib.contextmanager
 def reached() -> Iterator[None]:
-    """For what speaks to the engine: the HTTP client's errors are all OSError. Raises Away."""
+    """Raises Away for the errors of the HTTP client, which are all OSErrors."""
     try:
         yield
     except OSError as error:
@@ -30,7 +30,7 @@ def reached() -> Iterator[None]:
 
 
 def pieces(stream: Iterator[bytes]) -> Iterator[bytes]:
-    """What the engine streams. Raises Away when it breaks off."""
+    """The pieces of a stream of the engine. Raises Away when it breaks off."""
     while True:
         with reached():
             piece = next(stream, None)

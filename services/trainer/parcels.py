@@ -1,4 +1,4 @@
-"""Files on their way into a container and out of it: tar streams of our own making, and what comes back is checked."""
+"""Files into a container and out of it, as tar streams. What comes out is checked."""
 
 import io
 import tarfile
@@ -8,11 +8,11 @@ from pathlib import Path
 from services.kit.errors import Code, Failure
 
 _PIECE = 2**20
-LARGEST = 2 * 2**30  # bytes that a training may leave
+LARGEST = 2 * 2**30  # bytes of the files of a training
 
 
 def pack(files: Mapping[str, Path], folders: Collection[str], owner: int) -> Iterator[bytes]:
-    """A tar stream of folders and files, by the names they get, for a user."""
+    """A tar stream of folders and of files by their names in it, owned by the user `owner`."""
     for name in folders:
         entry = _entry(name, owner, 0o700)
         entry.type = tarfile.DIRTYPE
@@ -39,10 +39,10 @@ def _entry(name: str, owner: int, mode: int) -> tarfile.TarInfo:
 
 
 def unpack(stream: Iterator[bytes], wanted: Collection[str], folder: Path) -> None:
-    """Writes the wanted files, which lie side by side in the stream, into a folder; everything else is left.
+    """Writes the wanted files of a stream into a folder, and ignores all others.
 
-    Only regular files count, and their names never become paths. Raises internal when one is missing, limit_exceeded
-    when there is too much.
+    Only regular files count, and their names never become paths. Raises internal if one is missing, limit_exceeded if
+    they are too large.
     """
     missing, left = {name: folder / name for name in wanted if Path(name).name == name}, LARGEST
     with tarfile.open(fileobj=_Stream(stream), mode="r|") as archive:

@@ -1,4 +1,4 @@
-"""Where a training runs: in a child process of this machine, or in a container (`runner_docker`)."""
+"""Runs trainings: in child processes, or in containers (`runner_docker`)."""
 
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
@@ -16,17 +16,17 @@ WORK = "services.trainer.work"
 
 
 class Runner(Protocol):
-    """Runs the entry module on requests as services.trainer.workers.request makes them.
+    """Runs the entry module on requests of services.trainer.workers.request.
 
-    `graph` and `files` of a request are files that are read, `folder` is where those are written that the result names
-    under `files`; all of this machine.
+    `graph` and `files` of a request are paths on this machine that are read; files that the result names are written to
+    `folder`.
     """
 
     async def start(self) -> None:
-        """Makes sure that work can run. Raises ConfigError when it cannot."""
+        """Raises ConfigError if work cannot run here."""
 
     async def ready(self) -> None:
-        """Returns when work can begin now. Raises unavailable while it cannot."""
+        """Raises unavailable while no work can begin."""
 
     async def run(self, request: Json, limits: Limits, progress: Progress) -> Json:
         """The result. Raises what the work raised, limit_exceeded, unavailable, or internal when it died.
@@ -35,11 +35,11 @@ class Runner(Protocol):
         """
 
     async def close(self) -> None:
-        """Lets go of what it holds; nothing runs any more."""
+        """Releases its resources; nothing runs any more."""
 
 
 class ProcessRunner:
-    """The near one: `kit.process`."""
+    """Runs each training in a child process."""
 
     def __init__(self, module: str = WORK) -> None:
         self._module = module
@@ -48,17 +48,17 @@ class ProcessRunner:
         """Nothing is needed."""
 
     async def ready(self) -> None:
-        """Always."""
+        """Nothing is needed."""
 
     async def run(self, request: Json, limits: Limits, progress: Progress) -> Json:
         return await process.run(self._module, request, limits, progress)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """It has no resources."""
 
 
 def runner(config: Config, owner: Callable[[], str]) -> Runner:
-    """What the settings choose; `owner` says what marks the things that this process starts. Raises ConfigError."""
+    """The runner of the settings; `owner` returns the mark of the containers of this trainer. Raises ConfigError."""
     if config.runner == "process":
         return ProcessRunner()
     from services.trainer.runner_docker import DockerRunner
@@ -67,13 +67,13 @@ def runner(config: Config, owner: Callable[[], str]) -> Runner:
 
 
 def owner_of(home: Path, near: bool, instance: str) -> str:
-    """Who starts work: on a database file that nobody else can hold, always the same; else this process.
+    """The mark of what this trainer starts: of its home if `near`, where one process has the database; else `instance`.
 
-    A home is told from one of the same path on another machine, and from a copy of it at another path.
+    Homes differ in their marks by the random content of a file, and copies of one home by their paths.
     """
     if not near:
         return instance
     note = home / "trainer.id"
-    if not note.exists() or not note.read_text():  # a crash may have left it empty
+    if not note.exists() or not note.read_text():  # a crash can leave it empty
         note.write_text(uuid7())
     return sha256(f"{note.read_text()} {home}".encode()).hexdigest()[:16]

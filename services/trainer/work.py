@@ -1,4 +1,4 @@
-"""The child that trains: rows in, one ONNX file and its evaluation out. Imports nothing heavy before it is asked to."""
+"""The entry module of the child that trains. Heavy packages are imported only by `main`."""
 
 import time
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def main(request: Json, child: Child) -> Json:
 
 
 def _spent() -> int:
-    """Milliseconds of processors that this process has used, in all its threads."""
+    """Processor time that this process has used, in milliseconds."""
     return int(time.process_time() * 1000)
 
 
@@ -79,8 +79,8 @@ def _train(request: Json, say: Say, graph: bytes, features: Any, labels: Any) ->
 
     def point(metric: str, step: int, value: float) -> None:
         done = min(step / rounds, 1.0)
-        said = {"metric": metric, "step": step, "value": value}
-        say({"progress": 0.2 + 0.7 * done, "stage": "training", "point": said})
+        measured = {"metric": metric, "step": step, "value": value}
+        say({"progress": 0.2 + 0.7 * done, "stage": "training", "point": measured})
 
     if kind == "lightgbm":
         settings = LightGbm(**how)

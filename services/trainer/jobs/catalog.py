@@ -1,4 +1,4 @@
-"""Port: what the data centre knows of feature sets and data sets. Its adapter asks by RPC."""
+"""Versions of feature sets and data sets: the port, and the adapter that asks the data service."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ PERMISSIONS = ("feature_sets.get", "data_sets.locate")
 
 @dataclass(frozen=True)
 class Known:
-    """What a version of a data set is: its number and its columns with their types."""
+    """A version of a data set: its number, and its columns with their types."""
 
     version: int
     columns: dict[str, str]
@@ -34,11 +34,11 @@ class Catalog(Protocol):
         """A version of a data set, the newest for 0."""
 
 
-class DataCentre:
+class DataService:
     """Asks the data service."""
 
     def __init__(self, channel: Callable[[], Any], metadata: Metadata) -> None:
-        """`channel` opens the way to it; `metadata` signs a call for a scope with a permission."""
+        """`channel` returns a channel to it; `metadata` signs a call for a scope with a permission."""
         self._channel, self._metadata = channel, metadata
 
     async def features(self, scope: Scope, feature_set: str, version: int) -> tuple[int, Inputs]:

@@ -93,7 +93,7 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was looked up at submission; `columns` are name and type (a word of the data centre) in order."""
+    """What was looked up at submission; `columns` are names and types in order."""
 
     data_set: str
     graph_digest: str

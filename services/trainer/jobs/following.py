@@ -1,4 +1,4 @@
-"""What goes with every change of a job, in its transaction: run, event, operation."""
+"""What changes with a job, in one transaction: its run, its operation, and the event."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -17,7 +17,7 @@ from services.trainer.runs.service import Runs
 def follow(
     runs: Runs, now: Callable[[], datetime], connection: Connection, scope: Scope, before: Job | None, after: Job
 ) -> None:
-    """Makes the run of a new job; publishes a new generation; moves run and operation to where the job is."""
+    """Creates the run of a new job, publishes a new generation, and moves run and operation to its state."""
     if before is None:
         runs.begin(connection, scope, after)
     elif before.state != after.state:

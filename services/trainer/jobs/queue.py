@@ -33,7 +33,7 @@ class Queue:
         self._news = asyncio.Event()
 
     def wake(self) -> None:
-        """Has workers that wait look for a job."""
+        """Has waiting workers look for a job."""
         self._news.set()
 
     async def lease(self, worker: str, wait: float) -> tuple[Scope, Job] | None:
@@ -48,14 +48,14 @@ class Queue:
             if left <= 0:
                 return None
             with contextlib.suppress(TimeoutError):
-                # Jobs that another process queued, and leases that run out, make no news here.
+                # Jobs of other processes and expired leases wake nobody here.
                 async with asyncio.timeout(min(left, 1.0)):  # not wait_for: Python 3.11's can lose a cancellation
                     await self._news.wait()
 
     async def renew(
         self, scope: Scope, name: str, fence: int, progress: float, stage: str, points: Iterable[Point], cpu: int = 0
     ) -> Job:
-        """A heartbeat with what was measured; `cpu` are milliseconds of processors. Raises not_found, fence_stale."""
+        """A heartbeat with metrics; `cpu` is processor time in milliseconds. Raises not_found, fence_stale."""
         measured = tuple(points)
 
         def decide(job: Job, now: datetime) -> Job:
@@ -103,17 +103,17 @@ class Queue:
         await self.changed()
 
     async def changed(self) -> None:
-        """Tells those who wait for a job, and those who wait for an operation."""
+        """Wakes those who wait for a job or an operation."""
         self.wake()
         await schema.operations.tell()
 
     async def release(self, workers: str) -> None:
-        """Takes jobs back from workers that are known to be gone, by the beginning of their names."""
+        """Takes jobs back from workers that have ended, whose names begin with `workers`."""
         if await self._store.release(workers):
             await self.changed()
 
     async def watch(self) -> None:
-        """Takes back, for ever, jobs whose workers are silent."""
+        """Takes back jobs whose leases have expired, until it is cancelled."""
         while True:
             await asyncio.sleep(1.0)
             try:
@@ -130,7 +130,7 @@ class Queue:
             text = (await self._blobs.get(scope.tenant, card.digest)).decode()
             signature, environment, metrics = (content[part] for part in ("signature", "environment", "metrics"))
         except Unavailable:
-            raise  # the worker says it again
+            raise  # the worker tries again
         except (Failure, ValueError, KeyError, TypeError, StopIteration):
             raise InvalidValue(f"{digest} is not a manifest") from None
         return Package(digest, files, signature, environment, metrics, text)

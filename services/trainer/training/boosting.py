@@ -16,7 +16,7 @@ Point = Callable[[str, int, float], None]
 
 @contextmanager
 def _without(*modules: str) -> Iterator[None]:
-    """Hides packages that LightGBM would import if it could, for seconds, and needs for nothing that is done here."""
+    """Hides packages that LightGBM imports if it can, which takes seconds, and that are not needed here."""
     hidden = [name for name in modules if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
@@ -31,7 +31,7 @@ def train(
 ) -> list[Mapping[str, Any]]:
     """Trains on features [rows, columns] FP32 and labels [rows]; returns the trees as LightGBM describes them.
 
-    Tells `train_log_loss` after every round. The same data, settings, seed and machine give the same trees.
+    Reports `train_log_loss` after every round. The same data, settings, seed and machine give the same trees.
     """
     with _without("sklearn", "pandas", "dask", "matplotlib", "graphviz"):
         import lightgbm
@@ -58,7 +58,7 @@ def train(
 
 @dataclass
 class _Nodes:
-    """Attributes of the operator TreeEnsembleRegressor, a list entry for each node."""
+    """Attributes of the operator TreeEnsembleRegressor: lists with an entry for each node."""
 
     nodes: dict[str, list[Any]] = field(default_factory=dict)
     leaves: dict[str, list[Any]] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class _Nodes:
 
 
 def operator(trees: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The attributes of a TreeEnsembleRegressor that gives the sum of the trees' leaves, the log-odds."""
+    """The attributes of a TreeEnsembleRegressor that gives the sum of the leaves, which is the log-odds."""
     found = _Nodes()
     for number, tree in enumerate(trees):
         _walk(found, number, tree)
@@ -105,7 +105,7 @@ def _walk(found: _Nodes, number: int, tree: Mapping[str, Any]) -> None:
 
 
 def _missing_goes_left(node: Mapping[str, Any]) -> bool:
-    # Where training saw nothing missing, LightGBM takes a missing number for zero.
+    # If no number was missing in training, LightGBM takes a missing one for zero.
     return bool(node["default_left"]) if node["missing_type"] == "NaN" else bool(node["threshold"] >= 0.0)
 
 

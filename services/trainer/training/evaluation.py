@@ -7,11 +7,11 @@ import numpy as np
 from services.trainer.training.table import Array
 
 BINS = 10
-CURVE = 200  # most points of a curve
+CURVE = 200  # points of a curve, at most
 
 
 def auc(labels: Array, probabilities: Array) -> float:
-    """The chance that a 1 is ranked above a 0, a tie counted half (Mann-Whitney U)."""
+    """The probability that a 1 is ranked above a 0; a tie counts half (Mann-Whitney U)."""
     _, place, counts = np.unique(probabilities, return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2  # of equal values: their mean
     ones = labels.sum()
@@ -29,16 +29,22 @@ def calibration(labels: Array, probabilities: Array) -> list[dict[str, float]]:
     """Ten bins of equal width: rows, mean probability, share of ones."""
     bins = np.minimum((probabilities.astype(np.float64) * BINS).astype(int), BINS - 1)
     rows = np.bincount(bins, minlength=BINS)
-    said = np.bincount(bins, probabilities, BINS) / np.maximum(rows, 1)
-    came = np.bincount(bins, labels, BINS) / np.maximum(rows, 1)
+    predicted = np.bincount(bins, probabilities, BINS) / np.maximum(rows, 1)
+    observed = np.bincount(bins, labels, BINS) / np.maximum(rows, 1)
     return [
-        {"from": i / BINS, "to": (i + 1) / BINS, "rows": int(rows[i]), "predicted": said[i], "observed": came[i]}
+        {
+            "from": i / BINS,
+            "to": (i + 1) / BINS,
+            "rows": int(rows[i]),
+            "predicted": predicted[i],
+            "observed": observed[i],
+        }
         for i in range(BINS)
     ]
 
 
 def calibration_error(bins: list[dict[str, float]]) -> float:
-    """Expected calibration error: the gap between said and come, weighted by rows."""
+    """Expected calibration error: the gap between predicted and observed, weighted by rows."""
     rows = sum(found["rows"] for found in bins)
     return float(sum(found["rows"] * abs(found["predicted"] - found["observed"]) for found in bins) / rows)
 
@@ -69,10 +75,10 @@ def evaluate(labels: Array, probabilities: Array) -> tuple[dict[str, float], dic
         "evaluate_rows": float(len(labels)),
     }
     confusion = {
-        f"{'true' if said == came else 'false'}_{'positive' if said else 'negative'}": int(
-            np.sum((guess == said) & (labels == came))
+        f"{'true' if predicted == actual else 'false'}_{'positive' if predicted else 'negative'}": int(
+            np.sum((guess == predicted) & (labels == actual))
         )
-        for said in (0, 1)
-        for came in (0, 1)
+        for predicted in (0, 1)
+        for actual in (0, 1)
     }
     return metrics, {"metrics": metrics, "confusion": confusion, "calibration": bins, "roc": roc(labels, probabilities)}

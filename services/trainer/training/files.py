@@ -18,7 +18,7 @@ KEPT_ROWS = 50_000
 
 
 def write_rows(path: Path, table: pa.Table, key: str, probabilities: Array) -> None:
-    """Writes raw rows with label and probability as an Arrow file: the first 50,000 in the order of the key."""
+    """Writes raw rows with label and probability to an Arrow file: the first 50,000 by the key."""
     whole = table.append_column("probability", pa.array(probabilities.astype(np.float32)))
     kept = whole.take(pc.sort_indices(whole, [(key, "ascending")])[:KEPT_ROWS])
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, kept.schema) as writer:
@@ -31,7 +31,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """What the model was made with: names to versions."""
+    """Versions of what the model was trained with, by name."""
     found = {name: version(name) for name in PACKAGES}
     return found | {"python": platform.python_version(), "cpu": instruction_set(), "threads": str(threads)}
 

@@ -16,7 +16,7 @@ def train(
 ) -> tuple[Array, float]:
     """Weights [columns] and intercept for features [rows, columns] as they are, FP64; scaling is folded in.
 
-    Minimises mean log loss + |w|^2 / (2 c rows) and tells the value as `train_loss` after every iteration.
+    Minimises mean log loss + |w|^2 / (2 c rows); reports the value as `train_loss` after every iteration.
     Raises failed_precondition for a feature with missing values.
     """
     from scipy.optimize import minimize  # type: ignore[import-untyped]
@@ -27,7 +27,7 @@ def train(
     mean = features.mean(axis=0, dtype=np.float64)
     squares = np.einsum("ij,ij->j", features, features, dtype=np.float64) / rows  # without a copy in FP64
     spread = np.sqrt(np.maximum(squares - mean**2, 0))
-    # What hardly varies would get a huge weight.
+    # A feature that hardly varies would get a huge weight.
     scale = np.where(spread > 1e-9 * np.maximum(np.abs(mean), 1.0), 1 / np.maximum(spread, 1e-300), 0.0)
     last = [np.inf]
 

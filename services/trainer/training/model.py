@@ -40,7 +40,7 @@ def _append(graph: bytes, nodes: list[NodeProto], constants: list[TensorProto]) 
     body.initializer.extend(constants)
     del body.output[:]
     body.output.append(helper.make_tensor_value_info(PROBABILITY, TensorProto.FLOAT, ["rows", 1]))
-    # What has a default, as the folds of rows in training have, is a constant of the model.
+    # An input with a default, such as the folds of rows in training, is a constant of the model.
     known = {constant.name for constant in body.initializer}
     taken = [value for value in body.input if value.name not in known]
     del body.input[:]

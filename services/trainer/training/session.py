@@ -1,4 +1,4 @@
-"""A graph run as serving runs it: one thread, so that a row gives the same bytes in any batch."""
+"""Runs graphs as serving does: in one thread, so that a row gives the same bytes in any batch."""
 
 import os
 import tempfile
@@ -15,7 +15,7 @@ BATCH = 8192
 
 
 class Session:
-    """A loaded graph with one output, which complains aloud unless it is told not to."""
+    """A loaded graph with one output; the runtime prints warnings if `warn`."""
 
     def __init__(self, model: bytes, warn: bool = True) -> None:
         self._session = graphs.open_session(model, warn=warn)
@@ -52,17 +52,17 @@ def batch_invariant(session: Session, feeds: Mapping[str, Array]) -> bool:
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Raises internal when the runtime writes anything to standard error: a package that does is not sound."""
-    with tempfile.TemporaryFile() as said:
+    """Raises internal if anything is written to standard error: a model of which the runtime warns is not sound."""
+    with tempfile.TemporaryFile() as printed:
         kept = os.dup(2)
-        os.dup2(said.fileno(), 2)
+        os.dup2(printed.fileno(), 2)
         try:
             yield
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-        said.seek(0)
-        if text := said.read(2000).decode(errors="replace").strip():
+        printed.seek(0)
+        if text := printed.read(2000).decode(errors="replace").strip():
             raise _unsound(text)
 
 

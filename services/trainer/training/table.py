@@ -1,4 +1,4 @@
-"""Rows of Parquet files as a feature graph takes them. Missing: NaN for a number, the empty text for a text."""
+"""Rows of Parquet files as a feature graph takes them: NaN for a missing number, an empty text for a missing text."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -75,7 +75,7 @@ def labels(table: pa.Table, column: str) -> Array:
 
 
 def binary(table: pa.Table, column: str, what: str) -> Array:
-    """The labels of a range that is to be learnt from or measured on: both kinds must occur."""
+    """The labels of rows to train or evaluate on. Raises failed_precondition unless both values occur."""
     found = labels(table, column)
     if not len(found):
         raise FailedPrecondition(f"there are no rows to {what}")

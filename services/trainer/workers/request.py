@@ -1,4 +1,4 @@
-"""What the child is asked, and what becomes of its answer. Pure."""
+"""The request for the child, and the manifest of its result. Pure."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from aimass.v1.schema_pb2 import ColumnType
 from services.trainer.jobs.wire import spec_from_wire
 
 Json = dict[str, Any]
-# What makes a model; the evaluated rows are the tenant's data and stay with the run.
+# Files of the model version; the evaluated rows are the tenant's data and stay with the run.
 PACKAGED = ("model.onnx", "card.md", "environment.json", "evaluation.json")
 
 
 def child_request(lease: pb.Lease, files: Sequence[str], graph: Path, folder: Path, threads: int) -> Json:
-    """Everything that a training needs, as JSON; the child gets no token and asks nobody."""
+    """All that a training needs, as JSON; the child has no token and calls nobody."""
     spec, inputs = spec_from_wire(lease.spec), lease.inputs
     return {
         "model": spec.model,
@@ -43,7 +43,7 @@ def child_request(lease: pb.Lease, files: Sequence[str], graph: Path, folder: Pa
 
 
 def manifest(lease: pb.Lease, result: Mapping[str, Any], files: Sequence[pb.RunArtifact]) -> bytes:
-    """The canonical JSON that a version is known by: files by digest, signature, environment, origin."""
+    """The canonical JSON whose digest identifies a version: files by digest, signature, environment, origin."""
     content = {
         "format": 1,
         "model": lease.spec.model,

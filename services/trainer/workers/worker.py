@@ -26,26 +26,25 @@ from services.trainer.runner import Runner
 from services.trainer.workers.request import Json, child_request, manifest
 
 log = logging.getLogger(__name__)
-_WAIT = 20  # seconds that a question for work stays open
+_WAIT = 20  # seconds that a call for a lease waits
 _POINTS = 1000  # most in one heartbeat
-# What the data service, a channel or a disk may say for a while; anything else would be said again.
+# Failures that pass; after others a repeated call would fail again.
 _PASSING = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.OVERLOADED, Code.STORAGE_FULL)
 T = TypeVar("T")
 Metadata = Callable[[str, Scope, str], Any]
 
 
 class Attempt:
-    """One lease under way: what the next heartbeat reports."""
+    """A lease and what the next heartbeat reports about it."""
 
     def __init__(self, lease: pb.Lease) -> None:
         self.lease, self.progress, self.stage = lease, 0.0, "starting"
         self.points: list[pb.MetricPoint] = []
-        # Milliseconds of processors that the child has used, as far as it has told.
-        self.cpu = 0
+        self.cpu = 0  # milliseconds of processor time that the child has reported
         self.stop = ""  # why the work was stopped: `cancelled` or `stale`
 
     async def hear(self, message: Json) -> None:
-        """Takes what the child tells."""
+        """Takes a message of the child."""
         self.progress, self.stage = message["progress"], message["stage"]
         self.cpu = message.get("cpu_milliseconds", self.cpu)
         if point := message.get("point"):
@@ -54,7 +53,7 @@ class Attempt:
             self.points.append(found)
 
     def named(self) -> dict[str, Any]:
-        """What every report carries."""
+        """The fields of every report."""
         lease = self.lease
         return {"tenant": lease.tenant, "project": lease.project, "job": lease.job, "fence": lease.fence}
 
@@ -78,7 +77,7 @@ class Worker:
         self._blobs, self._mirrors, self._seconds, self._threads = blobs, mirrors, seconds, threads
 
     async def run(self) -> None:
-        """For ever: the next job, and the next."""
+        """Runs one job after the other."""
         while True:
             try:
                 if lease := await self._lease():
@@ -130,9 +129,9 @@ class Worker:
 
     async def _spent(self, attempt: Attempt) -> None:
         """Reports what the attempt used up to its end."""
-        said: dict[str, Any] = {"progress": attempt.progress, "stage": attempt.stage, "cpu_milliseconds": attempt.cpu}
-        with contextlib.suppress(Failure):  # then what was said last counts
-            request = pb.HeartbeatRequest(**attempt.named(), **said)
+        last: dict[str, Any] = {"progress": attempt.progress, "stage": attempt.stage, "cpu_milliseconds": attempt.cpu}
+        with contextlib.suppress(Failure):  # then the last heartbeat counts
+            request = pb.HeartbeatRequest(**attempt.named(), **last)
             await self._stub().Heartbeat(request, metadata=self._as(SYSTEM, "workers.report"))
 
     async def _report(self, method: str, request: Any) -> None:
@@ -151,8 +150,8 @@ class Worker:
         while True:
             await asyncio.sleep(self._seconds)
             points = attempt.points[:_POINTS]
-            said: dict[str, Any] = {"progress": attempt.progress, "stage": attempt.stage, "metrics": points}
-            request = pb.HeartbeatRequest(**attempt.named(), **said, cpu_milliseconds=attempt.cpu)
+            beat: dict[str, Any] = {"progress": attempt.progress, "stage": attempt.stage, "metrics": points}
+            request = pb.HeartbeatRequest(**attempt.named(), **beat, cpu_milliseconds=attempt.cpu)
             try:
                 reply = await self._stub().Heartbeat(request, metadata=self._as(SYSTEM, "workers.report"))
             except Failure as failure:
@@ -186,7 +185,7 @@ class Worker:
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _locate(self, attempt: Attempt) -> DataSetLocation:
-        """Where the data lies."""
+        """Where the data is."""
         lease = attempt.lease
         scope = Scope(lease.tenant, lease.project)
         request = GetDataSetVersionRequest(data_set=lease.inputs.data_set, version=lease.spec.data_set_version)
@@ -230,7 +229,7 @@ class Worker:
 
 
 async def _patiently(attempt: Attempt, what: str, ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer of something that may be away for a while: it is asked again, and the lease is kept."""
+    """What `ask` returns; while `what` is unavailable it is asked again, and the lease is kept."""
     stage, began, seconds = attempt.stage, time.monotonic(), attempt.lease.spec.timeout_seconds
     while True:
         try:
@@ -248,9 +247,9 @@ async def _patiently(attempt: Attempt, what: str, ask: Callable[[], Awaitable[T]
 
 
 def _reason(failure: Failure) -> str:
-    """What the owner of the job may read: of a child that died, not its standard error."""
+    """The reason for the owner of the job, without the standard error of a child that died."""
     if failure.code is not Code.INTERNAL:
         return failure.detail
-    said = "; ".join(violation.rule for violation in failure.violations)
-    log.error("a training died: %s %s", failure.detail, said)
+    rules = "; ".join(violation.rule for violation in failure.violations)
+    log.error("a training died: %s %s", failure.detail, rules)
     return "the training died"
