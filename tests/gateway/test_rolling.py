@@ -169,7 +169,8 @@ class Clients:
             finally:
                 self.ended.set()
                 for limit in self.streams:
-                    limit.reschedule(0)
+                    if not limit.expired():  # else it is about to end by itself, and would raise RuntimeError
+                        limit.reschedule(0)
                 await asyncio.gather(*tasks)
 
 
