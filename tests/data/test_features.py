@@ -127,7 +127,7 @@ async def test_a_trend_over_a_time_is_fitted_and_says_how_it_is_turned_back(runn
 
 
 def every_step() -> list[pb.FeatureStep]:
-    """A step of each transform, over the columns `x`, `y`, `kind` and `at`."""
+    """A step of each transform."""
     special: dict[str, Any] = {
         "STANDARDIZE_TREND": {"order": "at"},
         "CYCLIC": {"cycle": 7.5},
@@ -137,8 +137,12 @@ def every_step() -> list[pb.FeatureStep]:
         "DATE_CYCLIC": {"column": "at", "part": pb.DATE_PART_HOUR},
         "GEO_DISTANCE": {"longitude": "y", "to_latitude": "y", "to_longitude": "x"},
         "CROSS": {"column": "kind", "other": "x"},
+        "GROUP": {"column": "lone", "group": "kind", "aggregate": pb.AGGREGATE_MEDIAN},
         **{name: {"other": "y"} for name in ("PRODUCT", "RATIO", "DIFFERENCE")},
-        **{name: {"column": "kind"} for name in ("ONE_HOT", "COUNT", "ORDINAL", "TARGET", "HASH")},
+        **{
+            name: {"column": "kind"}
+            for name in ("ONE_HOT", "COUNT", "ORDINAL", "TARGET", "HASH", "TEXT_HASH", "TEXT_TFIDF")
+        },
     }
     names = [name.removeprefix("TRANSFORM_") for name in map(pb.Transform.Name, pb.Transform.values()[1:])]
     return [
@@ -153,6 +157,7 @@ async def test_every_transform_is_made_fitted_and_read_back(running: House) -> N
         "late": [number % 3 == 0 for number in range(count)],
         "x": [number / 2 for number in range(count)],
         "y": [60.0 - number for number in range(count)],
+        "lone": [number * number for number in range(count)],
         "kind": [("a", "b", None)[number % 3] for number in range(count)],
         "at": [datetime(2026, 1, 1, number % 24, tzinfo=UTC) for number in range(count)],
     }
@@ -165,6 +170,7 @@ async def test_every_transform_is_made_fitted_and_read_back(running: House) -> N
     session = graphs.open_session(await running.runtime.blobs.get("acme", found.digest))
     asked = {column.name: np.array([[1.0]]) for column in found.inputs.columns} | {"kind": np.array([["a"]], object)}
 
+    assert [column.name for column in found.inputs.columns] == ["x", "kind", "at", "y"]
     assert [step.transform for step in made.steps] == [step.transform for step in steps]
     assert found.steps == made.steps
     assert len(set(found.outputs)) == session.run(None, asked)[0].shape[1] == len(found.outputs)

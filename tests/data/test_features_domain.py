@@ -6,7 +6,7 @@ import pytest
 
 from services.data.features import domain, steps
 from services.data.features.domain import FeatureSet, Fit, Fitted, RowRange
-from services.data.features.steps import DatePart, Imputation, Step, Transform
+from services.data.features.steps import Aggregate, DatePart, Imputation, Step, Transform
 from services.data.schema import Column, ColumnType
 from services.kit.errors import FailedPrecondition, InvalidValue
 
@@ -55,6 +55,11 @@ SET = FeatureSet("late", "", "flights", "late", "id", STEPS, 0, 1, NOW, NOW)
         (Step("hour", Transform.POWER, exponent=float("nan")), "/steps/0/exponent"),
         (Step("at", Transform.DATE_PART), "/steps/0/part"),
         (Step("hour", Transform.PRODUCT), "/steps/0/other"),
+        (Step("hour", Transform.GROUP, group="carrier"), "/steps/0/aggregate"),
+        (Step("hour", Transform.GROUP, aggregate=Aggregate.SUM), "/steps/0/group"),
+        (Step("hour", Transform.GROUP, group="late", aggregate=Aggregate.SUM), "/steps/0/group"),
+        (Step("late", Transform.GROUP, group="carrier", aggregate=Aggregate.MEAN), "/steps/0/column"),
+        (Step("x", Transform.GROUP, Imputation.MEAN, group="g", aggregate=Aggregate.SUM), "/steps/0/imputation"),
         (Step("hour", Transform.PRODUCT, other="late"), "/steps/0/other"),
         (Step("hour", Transform.CROSS, other="id"), "/steps/0/other"),
         (Step("hour", Transform.GEO_DISTANCE, longitude="a", to_latitude="b"), "/steps/0/to_longitude"),
@@ -95,6 +100,9 @@ def test_inputs_are_the_columns_of_the_steps_in_the_order_of_their_first_use() -
         (Step("carrier", Transform.STANDARDIZE), "carrier holds text, which standardize does not take"),
         (Step("carrier", Transform.COUNT, Imputation.MEAN), "a missing one is the empty text"),
         (Step("at", Transform.IDENTITY), "at is of the type timestamp, which identity does not take"),
+        (Step("carrier", Transform.GROUP, group="hour", aggregate=Aggregate.SUM), "carrier holds text, which group"),
+        (Step("hour", Transform.GROUP, group="at", aggregate=Aggregate.SUM), "timestamp, which group does not take as"),
+        (Step("hour", Transform.TEXT_HASH), "hour is of the type int64, which text_hash does not take"),
         (Step("hour", Transform.DATE_PART), "hour is of the type int64, which date_part does not take"),
         (Step("at", Transform.DATE_CYCLIC, Imputation.MEAN), "at holds times: a missing one is not filled"),
         (Step("hour", Transform.RATIO, other="carrier"), "carrier holds text, which ratio does not take as other"),
@@ -217,7 +225,8 @@ def test_a_transform_takes_numbers_and_some_take_texts(transform: Transform, kin
     step = Step("x", transform, period=12, **named)
     takes = kind in steps.TAKES.get(transform, steps.NUMBERS)
     try:
-        assert steps.inputs_of([step], "late", "id", columns)[0] == columns[0]
+        found = steps.inputs_of([step], "late", "id", columns)
+        assert found[0].name == ("hour" if transform is Transform.GROUP else "x")
     except InvalidValue:
         assert not takes
     else:
@@ -228,7 +237,7 @@ def test_text_is_taken_by_those_that_know_categories_and_a_time_by_none_of_those
     texts = {transform for transform, types in steps.TAKES.items() if ColumnType.STRING in types}
 
     categories = {Transform.ONE_HOT, Transform.COUNT, Transform.ORDINAL, Transform.TARGET, Transform.HASH}
-    categories.add(Transform.CROSS)
+    categories |= {Transform.CROSS, Transform.TEXT_HASH, Transform.TEXT_TFIDF}
     assert texts == categories
 
 
@@ -245,6 +254,15 @@ def test_another_column_is_named_where_it_is_needed_and_nowhere_else(step: Step,
         steps.check_steps([step], "late", "id")
 
     assert [violation.pointer for violation in caught.value.violations] == [pointer]
+
+
+def test_a_number_that_is_aggregated_is_no_input() -> None:
+    step = Step("temp", Transform.GROUP, group="carrier", aggregate=Aggregate.MEAN)
+
+    assert [column.name for column in steps.inputs_of([step], "late", "id", COLUMNS)] == ["carrier"]
+    assert step.columns == {"column": "temp", "group": "carrier"}
+    both = [step, Step("temp", Transform.GROUP, group="carrier", aggregate=Aggregate.MAX)]
+    steps.check_steps(both, "late", "id")
 
 
 @pytest.mark.parametrize("order", ["hour", "at", "id"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.data.features import graph, nodes
 from services.data.features.constants import Array
 from services.data.features.fitting import fit
-from services.data.features.steps import DatePart, Imputation, Step, Transform
+from services.data.features.steps import Aggregate, DatePart, Imputation, Step, Transform
 from services.kit.errors import FailedPrecondition
 from tests.data.graphs import OPTIONS, in_batches, run
 
@@ -132,6 +132,7 @@ def test_texts_are_counted_and_encoded(trained: list[str], asked: list[str]) -> 
 
 
 X, N, S = np.linspace(-3, 9, 41), np.arange(41.0), texts(*["UA", "AA", "UA", ""] * 10, "")
+T = texts("An early plane", "a late  plane", "", *["a plane"] * 38)
 PLACE = {"longitude": N, "to_latitude": X, "to_longitude": X}
 EVERYTHING = [
     fit(Step("x", Transform.STANDARDIZE, Imputation.MEAN), X),
@@ -156,6 +157,9 @@ EVERYTHING = [
     *(fit(Step("x", kind, other="n"), X, {"other": N}) for kind in (Transform.PRODUCT, Transform.RATIO)),
     fit(Step("x", Transform.DIFFERENCE, other="n"), X, {"other": N}),
     fit(Step("s", Transform.CROSS, other="x"), S, {"other": N % 3}),
+    fit(Step("x", Transform.GROUP, group="s", aggregate=Aggregate.MEAN), X, {"group": S}),
+    fit(Step("t", Transform.TEXT_HASH, buckets=5), T),
+    fit(Step("t", Transform.TEXT_TFIDF), T),
 ]
 
 
@@ -167,6 +171,8 @@ def test_a_row_gives_the_same_bytes_alone_and_in_any_batch() -> None:
         "n": random.normal(size=1000) * 10.0 ** random.integers(-3, 8, 1000),
         "s": random.choice(texts("UA", "AA", "", "??"), 1000),
     }
+    said = texts("", "a late plane", "LATE late " * 200, "a plane, an early plane", "é", " a  b ")
+    columns["t"] = random.choice(said, 1000)
     data = graph.compile_graph(EVERYTHING)
 
     alone = in_batches(data, columns, 1, 200).tobytes()
@@ -198,6 +204,7 @@ def test_inputs_are_columns_of_rows_by_one() -> None:
         ("x", "tensor(double)", ["rows", 1]),
         ("s", "tensor(string)", ["rows", 1]),
         ("n", "tensor(double)", ["rows", 1]),
+        ("t", "tensor(string)", ["rows", 1]),
     ]
     assert [(o.name, o.type, o.shape) for o in session.get_outputs()] == [
         ("features", "tensor(float)", ["rows", WIDTH])

@@ -7,7 +7,7 @@ import pytest
 from aimass.v1 import features_pb2 as pb
 from services.data.features import wire
 from services.data.features.domain import FeatureSetVersion, RowRange, Scaling
-from services.data.features.steps import DatePart, Imputation, Step, Transform
+from services.data.features.steps import Aggregate, DatePart, Imputation, Step, Transform
 from services.data.schema import Column, ColumnType
 from services.kit.errors import InvalidValue
 
@@ -29,6 +29,9 @@ def test_a_step_comes_back_as_it_went(transform: Transform, imputation: Imputati
         Transform.TARGET: {"smoothing": 0.0},
         Transform.HASH: {"buckets": 7},
         Transform.CROSS: {"max_categories": 7, "other": "y"},
+        Transform.GROUP: {"group": "g", "aggregate": Aggregate.DEVIATION},
+        Transform.TEXT_HASH: {"buckets": 7},
+        Transform.TEXT_TFIDF: {"max_categories": 7},
         Transform.BIN_WIDTH: {"bins": 3},
         Transform.BIN_QUANTILE: {"bins": 3},
         Transform.BIN_EDGES: {"edges": (0.5, 1.5)},

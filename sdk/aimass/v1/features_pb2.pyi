@@ -106,6 +106,18 @@ class _TransformEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transform.V
     """column - other."""
     TRANSFORM_CROSS: _Transform.ValueType  # 26
     """One output for each pair of categories of column and other in the training rows; an unseen pair gives zeros."""
+    TRANSFORM_GROUP: _Transform.ValueType  # 27
+    """The `aggregate` of the column over the training rows with the same value of `group`. The column itself is no input of the
+    graph. An unseen group has the count and the sum 0, and otherwise the aggregate of all training rows.
+    """
+    TRANSFORM_TEXT_HASH: _Transform.ValueType  # 28
+    """How often the words of a text fall into each of `buckets`, by their hash. Words are what stands between spaces, A to Z
+    as a to z; the first 256 count.
+    """
+    TRANSFORM_TEXT_TFIDF: _Transform.ValueType  # 29
+    """One output for each of the most frequent words of the training rows: how often the text has it, times
+    ln((1 + rows) / (1 + rows with the word)) + 1; divided by the length of that vector. Words as for TRANSFORM_TEXT_HASH.
+    """
 
 class Transform(_Transform, metaclass=_TransformEnumTypeWrapper):
     """How a column becomes numbers."""
@@ -167,7 +179,49 @@ TRANSFORM_DIFFERENCE: Transform.ValueType  # 25
 """column - other."""
 TRANSFORM_CROSS: Transform.ValueType  # 26
 """One output for each pair of categories of column and other in the training rows; an unseen pair gives zeros."""
+TRANSFORM_GROUP: Transform.ValueType  # 27
+"""The `aggregate` of the column over the training rows with the same value of `group`. The column itself is no input of the
+graph. An unseen group has the count and the sum 0, and otherwise the aggregate of all training rows.
+"""
+TRANSFORM_TEXT_HASH: Transform.ValueType  # 28
+"""How often the words of a text fall into each of `buckets`, by their hash. Words are what stands between spaces, A to Z
+as a to z; the first 256 count.
+"""
+TRANSFORM_TEXT_TFIDF: Transform.ValueType  # 29
+"""One output for each of the most frequent words of the training rows: how often the text has it, times
+ln((1 + rows) / (1 + rows with the word)) + 1; divided by the length of that vector. Words as for TRANSFORM_TEXT_HASH.
+"""
 Global___Transform: _TypeAlias = Transform  # noqa: Y015
+
+class _Aggregate:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AggregateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Aggregate.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AGGREGATE_UNSPECIFIED: _Aggregate.ValueType  # 0
+    AGGREGATE_COUNT: _Aggregate.ValueType  # 1
+    AGGREGATE_SUM: _Aggregate.ValueType  # 2
+    AGGREGATE_MEAN: _Aggregate.ValueType  # 3
+    AGGREGATE_MEDIAN: _Aggregate.ValueType  # 4
+    AGGREGATE_MIN: _Aggregate.ValueType  # 5
+    AGGREGATE_MAX: _Aggregate.ValueType  # 6
+    AGGREGATE_DEVIATION: _Aggregate.ValueType  # 7
+    """Standard deviation, divided by the number of rows."""
+
+class Aggregate(_Aggregate, metaclass=_AggregateEnumTypeWrapper):
+    """What of the numbers of a group."""
+
+AGGREGATE_UNSPECIFIED: Aggregate.ValueType  # 0
+AGGREGATE_COUNT: Aggregate.ValueType  # 1
+AGGREGATE_SUM: Aggregate.ValueType  # 2
+AGGREGATE_MEAN: Aggregate.ValueType  # 3
+AGGREGATE_MEDIAN: Aggregate.ValueType  # 4
+AGGREGATE_MIN: Aggregate.ValueType  # 5
+AGGREGATE_MAX: Aggregate.ValueType  # 6
+AGGREGATE_DEVIATION: Aggregate.ValueType  # 7
+"""Standard deviation, divided by the number of rows."""
+Global___Aggregate: _TypeAlias = Aggregate  # noqa: Y015
 
 class _DatePart:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -214,6 +268,7 @@ class FeatureStep(_message.Message):
     MAX_CATEGORIES_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     OTHER_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     LONGITUDE_FIELD_NUMBER: _builtins.int
     TO_LATITUDE_FIELD_NUMBER: _builtins.int
     TO_LONGITUDE_FIELD_NUMBER: _builtins.int
@@ -224,6 +279,7 @@ class FeatureStep(_message.Message):
     CYCLE_FIELD_NUMBER: _builtins.int
     EXPONENT_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
+    AGGREGATE_FIELD_NUMBER: _builtins.int
     SHIFT_FIELD_NUMBER: _builtins.int
     column: _builtins.str
     imputation: Global___Imputation.ValueType
@@ -235,11 +291,13 @@ class FeatureStep(_message.Message):
     offset: _builtins.int
     """For TRANSFORM_CYCLIC: the smallest value, 1 for months; where a `cycle` begins."""
     max_categories: _builtins.int
-    """For TRANSFORM_ONE_HOT and TRANSFORM_CROSS: at most this many categories, the most frequent; 64 if unset."""
+    """For TRANSFORM_ONE_HOT, _CROSS and _TEXT_TFIDF: at most this many categories or words, the most frequent; 64 if unset."""
     order: _builtins.str
     """For TRANSFORM_STANDARDIZE_TREND: the column over which the line is fitted, of numbers or times; it may be the key."""
     other: _builtins.str
     """For TRANSFORM_PRODUCT, _RATIO, _DIFFERENCE and _CROSS: the second column. The imputation is for both, each with its own mean or median."""
+    group: _builtins.str
+    """For TRANSFORM_GROUP: the column whose values make the groups, of numbers or text."""
     longitude: _builtins.str
     """For TRANSFORM_GEO_DISTANCE: columns in degrees."""
     to_latitude: _builtins.str
@@ -247,7 +305,7 @@ class FeatureStep(_message.Message):
     smoothing: _builtins.float
     """For TRANSFORM_TARGET: as many rows of the mean of all are added to each category; 10 if unset."""
     buckets: _builtins.int
-    """For TRANSFORM_HASH: how many; 64 if unset."""
+    """For TRANSFORM_HASH and TRANSFORM_TEXT_HASH: how many; 64 if unset."""
     bins: _builtins.int
     """For TRANSFORM_BIN_WIDTH and _BIN_QUANTILE: how many; 10 if unset."""
     cycle: _builtins.float
@@ -256,6 +314,8 @@ class FeatureStep(_message.Message):
     """For TRANSFORM_POWER: not 0."""
     part: Global___DatePart.ValueType
     """For TRANSFORM_DATE_PART and _DATE_CYCLIC."""
+    aggregate: Global___Aggregate.ValueType
+    """For TRANSFORM_GROUP."""
     shift: _builtins.float
     """For TRANSFORM_LOG: what is added first; 1 where there may be zeros."""
     @_builtins.property
@@ -274,6 +334,7 @@ class FeatureStep(_message.Message):
         max_categories: _builtins.int = ...,
         order: _builtins.str = ...,
         other: _builtins.str = ...,
+        group: _builtins.str = ...,
         longitude: _builtins.str = ...,
         to_latitude: _builtins.str = ...,
         to_longitude: _builtins.str = ...,
@@ -284,6 +345,7 @@ class FeatureStep(_message.Message):
         cycle: _builtins.float = ...,
         exponent: _builtins.float = ...,
         part: Global___DatePart.ValueType = ...,
+        aggregate: Global___Aggregate.ValueType = ...,
         shift: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_smoothing", b"_smoothing", "smoothing", b"smoothing"]  # noqa: Y015
@@ -291,6 +353,8 @@ class FeatureStep(_message.Message):
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
         "_smoothing",
         b"_smoothing",
+        "aggregate",
+        b"aggregate",
         "bins",
         b"bins",
         "buckets",
@@ -305,6 +369,8 @@ class FeatureStep(_message.Message):
         b"edges",
         "exponent",
         b"exponent",
+        "group",
+        b"group",
         "imputation",
         b"imputation",
         "longitude",

@@ -9,6 +9,7 @@ import numpy as np
 from services.data.features.steps import DatePart
 from services.kit.errors import FailedPrecondition
 
+WORDS = 256  # that are read of a text
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -116,6 +117,21 @@ class Date:
 @dataclass(frozen=True)
 class Distance:
     """Latitude and longitude of two points in degrees -> kilometres."""
+
+
+@dataclass(frozen=True)
+class HashedWords:
+    """A text -> how many of its words fall into each of so many buckets."""
+
+    buckets: int
+
+
+@dataclass(frozen=True)
+class Words:
+    """A text -> how often it has each of some words, by its weight, as a vector of length 1; or zeros."""
+
+    words: tuple[str, ...]
+    weights: tuple[float, ...]
 
 
 def circle(period: int) -> Array:

@@ -42,7 +42,7 @@ def count(step: Step, fitting: Fitting) -> _Fit:
 def cross(step: Step, fitting: Fitting) -> tuple[Crossed, list[str]]:
     """One output for each of the most frequent pairs of categories."""
     (first, left), (second, right) = (
-        _places(fitting.filled[field], name) for field, name in (("column", step.column), ("other", step.other))
+        places_of(fitting.filled[field], name) for field, name in (("column", step.column), ("other", step.other))
     )
     pairs, counts = np.unique((left * (len(second) + 1) + right)[(left >= 0) & (right >= 0)], return_counts=True)
     if not len(pairs):
@@ -76,7 +76,7 @@ def target(step: Step, fitting: Fitting) -> tuple[Folded, list[str]]:
     known = np.isfinite(label)
     if not known.any():
         raise FailedPrecondition("the label has no value in the training rows")
-    keys, places = _places(fitting.filled["column"], step.column)
+    keys, places = places_of(fitting.filled["column"], step.column)
     sums = _out_of_fold(places, fitting.raw["fold"], np.where(known, label, 0.0), len(keys))
     rows = _out_of_fold(places, fitting.raw["fold"], known.astype(float), len(keys))
     *_, everyone = mean = np.divide(sums[-1], rows[-1], where=rows[-1] > 0, out=np.zeros_like(rows[-1]))
@@ -87,7 +87,7 @@ def target(step: Step, fitting: Fitting) -> tuple[Folded, list[str]]:
     return Folded(Lookup(keys, means.astype(np.float32), tuple(mean.tolist()))), [f"target({step.column})"]
 
 
-def _places(values: Array, column: str) -> tuple[tuple[Any, ...], Array]:
+def places_of(values: Array, column: str) -> tuple[tuple[Any, ...], Array]:
     """The sorted categories of a filled column, and the place of each row among them; -1 for a missing number."""
     if values.dtype == object:
         keys = sorted(set(values.tolist()))

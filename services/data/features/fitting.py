@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from services.data.features import fit_categories, fit_numbers, fit_scales
+from services.data.features import fit_categories, fit_groups, fit_numbers, fit_scales, fit_text
 from services.data.features.constants import (
     Array,
     Bins,
@@ -20,19 +20,22 @@ from services.data.features.constants import (
     Fitting,
     Folded,
     Hashed,
+    HashedWords,
     Log,
     Lookup,
     Pair,
     Power,
     Scale,
     Trend,
+    Words,
     finite,
     present,
 )
 from services.data.features.domain import Scaling
 from services.data.features.steps import Imputation, Step, Transform
 
-Work = Scale | Trend | Lookup | Folded | Hashed | Crossed | Cycle | Bins | Log | Power | Pair | Date | Distance
+_Categories = Lookup | Folded | Hashed | Crossed | HashedWords | Words
+Work = Scale | Trend | Cycle | Bins | Log | Power | Pair | Date | Distance | _Categories
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,7 @@ def fit(step: Step, values: Array, others: Mapping[str, Array] | None = None) ->
     no value to fit on.
     """
     columns = {"column": values, **(others or {})}
-    names = {"column": step.column, **step.others}
-    takes = {field: _taken(step, field, name, columns[field]) for field, name in names.items()}
+    takes = {field: _taken(step, field, name, columns[field]) for field, name in step.served.items()}
     filled = {field: _filled(values, takes.get(field)) for field, values in columns.items()}
     work, outputs = _FITS[step.transform](step, Fitting(columns, filled))
     return FittedStep(tuple(takes.values()), work, tuple(outputs))
@@ -132,4 +134,7 @@ _FITS: dict[Transform, _Fit] = {
     Transform.PRODUCT: fit_numbers.pair,
     Transform.RATIO: fit_numbers.pair,
     Transform.DIFFERENCE: fit_numbers.pair,
+    Transform.GROUP: fit_groups.group,
+    Transform.TEXT_HASH: fit_text.hashed,
+    Transform.TEXT_TFIDF: fit_text.weighted,
 }

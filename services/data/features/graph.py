@@ -11,7 +11,7 @@ from typing import Any, assert_never
 import numpy as np
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
-from services.data.features import graph_dates, graph_numbers
+from services.data.features import graph_dates, graph_numbers, graph_text
 from services.data.features.constants import (
     Array,
     Bins,
@@ -21,12 +21,14 @@ from services.data.features.constants import (
     Distance,
     Folded,
     Hashed,
+    HashedWords,
     Log,
     Lookup,
     Pair,
     Power,
     Scale,
     Trend,
+    Words,
 )
 from services.data.features.fitting import FittedStep, Taken
 from services.data.features.nodes import ML, OWN, Graph
@@ -36,8 +38,9 @@ from services.kit import folds
 IR_VERSION, OPSET, ML_OPSET = 10, 21, 4
 # Batch-invariant with one thread. Sin, Cos, Log and Exp are not, and Pow is not for squares and cubes.
 _ALLOWED = """
-    Abs Add And Cast Concat Div Equal Floor Gather Greater GreaterOrEqual IsInf IsNaN LabelEncoder Less Min Mod Mul
-    MurmurHash3 Pow ReduceSum Reshape Round Sign Sqrt Sub Where
+    Abs Add And Cast Concat Div Equal Expand Floor Gather Greater GreaterOrEqual IsInf IsNaN LabelEncoder Less Min Mod
+    Mul MurmurHash3 Pow ReduceSum Reshape Round ScatterElements Shape Sign Slice Sqrt StringNormalizer StringSplit Sub
+    TfIdfVectorizer Where
 """
 ALLOWED = frozenset(_ALLOWED.split())
 OUTPUT = "features"
@@ -99,6 +102,10 @@ def _step(graph: Graph, step: FittedStep) -> str:
             return _finite(graph, graph_numbers.power(graph, step.work, value))
         case Pair(operator):
             return _finite(graph, graph.add(operator, value, others[0]))
+        case HashedWords():
+            return graph_text.hashed(graph, step.work, value)
+        case Words():
+            return graph_text.weighted(graph, step.work, value)
         case Distance():
             return _float(graph, graph_numbers.distance(graph, values))
         case _:

@@ -23,7 +23,8 @@ class Graph:
     def constant(self, value: Array) -> str:
         """The name of a constant."""
         tensor = numpy_helper.from_array(value)
-        same = (tensor.raw_data, tuple(tensor.dims), tensor.data_type)
+        content = tensor.raw_data or b"\0".join(tensor.string_data)
+        same = (content, tuple(tensor.dims), tensor.data_type)
         if same not in self._known:
             tensor.name = self._known[same] = f"__constant_{len(self.constants)}"  # no column begins like that
             self.constants[tensor.name] = tensor
@@ -38,9 +39,10 @@ class Graph:
         return self.constant(np.array(values, np.int64))
 
     def add(self, operator: str, *inputs: str, output: str = "", domain: str = "", **attributes: Any) -> str:
-        """Adds a node; returns the name of its output."""
+        """Adds a node; returns the name of its output, the first one if there are two."""
         name = output or f"__{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], domain=domain, **attributes))
+        names = [name, f"{name}_size"] if operator == "StringSplit" else [name]
+        self.nodes.append(helper.make_node(operator, list(inputs), names, domain=domain, **attributes))
         return name
 
     def double(self, value: str) -> str:

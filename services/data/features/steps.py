@@ -60,6 +60,9 @@ class Transform(StrEnum):
     RATIO = "ratio"
     DIFFERENCE = "difference"
     CROSS = "cross"
+    GROUP = "group"
+    TEXT_HASH = "text_hash"
+    TEXT_TFIDF = "text_tfidf"
 
 
 class DatePart(StrEnum):
@@ -70,6 +73,19 @@ class DatePart(StrEnum):
     WEEKDAY = "weekday"
     MONTH = "month"
     DAY_OF_YEAR = "day_of_year"
+
+
+class Aggregate(StrEnum):
+    """What of the numbers of a group."""
+
+    UNSPECIFIED = ""
+    COUNT = "count"
+    SUM = "sum"
+    MEAN = "mean"
+    MEDIAN = "median"
+    MIN = "min"
+    MAX = "max"
+    DEVIATION = "deviation"
 
 
 @dataclass(frozen=True)
@@ -96,11 +112,23 @@ class Step:
     exponent: float = 0.0
     part: DatePart = DatePart.UNSPECIFIED
     shift: float = 0.0
+    group: str = ""
+    aggregate: Aggregate = Aggregate.UNSPECIFIED
 
     @property
     def others(self) -> dict[str, str]:
         """The names of its other columns, by the fields that name them."""
         return {field: getattr(self, field) for field in OTHERS.get(self.transform, {})}
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The names of all columns that it is fitted on, by the fields that name them."""
+        return {"column": self.column, **self.others}
+
+    @property
+    def served(self) -> dict[str, str]:
+        """The names of the columns that its part of the graph takes: a number that was aggregated is in the table."""
+        return self.others if self.transform is Transform.GROUP else self.columns
 
 
 TIMES = (ColumnType.TIMESTAMP, ColumnType.DATE)
@@ -113,6 +141,8 @@ TAKES: Mapping[Transform, tuple[ColumnType, ...]] = {
     Transform.TARGET: _CATEGORIES,
     Transform.HASH: _CATEGORIES,
     Transform.CROSS: _CATEGORIES,
+    Transform.TEXT_HASH: (ColumnType.STRING,),
+    Transform.TEXT_TFIDF: (ColumnType.STRING,),
     Transform.DATE_PART: TIMES,
     Transform.DATE_CYCLIC: TIMES,
 }
@@ -124,6 +154,7 @@ OTHERS: Mapping[Transform, Mapping[str, tuple[ColumnType, ...]]] = {
     Transform.RATIO: {"other": NUMBERS},
     Transform.DIFFERENCE: {"other": NUMBERS},
     Transform.CROSS: {"other": _CATEGORIES},
+    Transform.GROUP: {"group": _CATEGORIES},
 }
 _NAMING = sorted({field for fields in OTHERS.values() for field in fields})
 
@@ -134,7 +165,7 @@ def check_steps(steps: Sequence[Step], label: str, key: str) -> None:
     seen = set[tuple[object, ...]]()
     for index, step in enumerate(steps):
         found += _private(step, f"/steps/{index}", label, key)
-        same = (step.column, step.transform, step.part, step.cycle, step.exponent, *step.others.values())
+        same = (step.transform, step.part, step.aggregate, step.cycle, step.exponent, *step.columns.values())
         if same in seen:
             found.append(Violation(f"/steps/{index}", f"{step.column} has this transform already"))
         seen.add(same)
@@ -143,7 +174,7 @@ def check_steps(steps: Sequence[Step], label: str, key: str) -> None:
 
 def _private(step: Step, at: str, label: str, key: str) -> Iterator[Violation]:
     """Label and key are no features; the key may say in which order rows came."""
-    for field, name in {"column": step.column, **step.others}.items():
+    for field, name in step.columns.items():
         if name == label:
             yield Violation(f"{at}/{field}", f"{name} is the label, not a feature")
         elif name == key and field != "order":
@@ -186,6 +217,9 @@ def _rules(step: Step) -> Iterator[tuple[str, bool, str]]:
         yield "edges", 0 < len(step.edges) <= MOST_BINS and ascending, f"must be 1 to {MOST_BINS} numbers that ascend"
     if kind in (Transform.DATE_PART, Transform.DATE_CYCLIC):
         yield "part", bool(step.part), "must be hour, weekday, month or day_of_year"
+    if kind is Transform.GROUP:
+        yield "aggregate", bool(step.aggregate), "must be count, sum, mean, median, min, max or deviation"
+        yield "imputation", step.imputation is Imputation.NONE, "is not for group: a missing number is not aggregated"
 
 
 def inputs_of(steps: Iterable[Step], label: str, key: str, columns: Iterable[Column]) -> tuple[Column, ...]:
@@ -200,14 +234,14 @@ def inputs_of(steps: Iterable[Step], label: str, key: str, columns: Iterable[Col
         found.append(Violation("/label", f"{label} must hold 0 and 1"))
     used: dict[str, Column] = {}
     for index, step in enumerate(steps):
-        for field, name in {"column": step.column, **step.others}.items():
+        for field, name in step.columns.items():
             at = f"/steps/{index}" if field == "column" and name in known else f"/steps/{index}/{field}"
             column = known.get(name)
             if column is None:
                 found.append(Violation(at, f"the data set has no column {name}"))
             elif rule := _misfit(step, field, column):
                 found.append(Violation(at, rule))
-            else:
+            elif field in step.served:
                 used.setdefault(column.name, column)
     refuse(found)
     return tuple(used.values())

@@ -5,7 +5,17 @@ from typing import Any
 
 from aimass.v1 import features_pb2 as pb
 from services.data.features.domain import FeatureSet, FeatureSetVersion, RowRange
-from services.data.features.steps import BINS, BUCKETS, CATEGORIES, SMOOTHING, DatePart, Imputation, Step, Transform
+from services.data.features.steps import (
+    BINS,
+    BUCKETS,
+    CATEGORIES,
+    SMOOTHING,
+    Aggregate,
+    DatePart,
+    Imputation,
+    Step,
+    Transform,
+)
 from services.data.wire import schema_to_wire
 from services.kit.errors import InvalidValue, Violation
 from services.kit.timestamps import to_wire
@@ -14,13 +24,13 @@ _UNSET = "UNSPECIFIED"
 # Fields that are the same here and there.
 _PLAIN = (
     *("constant", "period", "offset", "order", "other", "longitude", "to_latitude", "to_longitude"),
-    *("cycle", "exponent", "shift"),
+    *("cycle", "exponent", "shift", "group"),
 )
 # Fields with another default than nothing, and the transforms that know them.
 _SPECIAL = {
-    "max_categories": (Transform.ONE_HOT, Transform.CROSS),
+    "max_categories": (Transform.ONE_HOT, Transform.CROSS, Transform.TEXT_TFIDF),
     "smoothing": (Transform.TARGET,),
-    "buckets": (Transform.HASH,),
+    "buckets": (Transform.HASH, Transform.TEXT_HASH),
     "bins": (Transform.BIN_WIDTH, Transform.BIN_QUANTILE),
 }
 
@@ -32,7 +42,6 @@ def steps_from_wire(steps: Iterable[pb.FeatureStep]) -> tuple[Step, ...]:
 
 def _step_from_wire(step: pb.FeatureStep, at: str) -> Step:
     imputed = _word(pb.Imputation, step.imputation, f"{at}/imputation")
-    part = _word(pb.DatePart, step.part, f"{at}/part")
     return Step(
         column=step.column,
         transform=Transform[_word(pb.Transform, step.transform, f"{at}/transform", needed=True)],
@@ -42,7 +51,8 @@ def _step_from_wire(step: pb.FeatureStep, at: str) -> Step:
         buckets=step.buckets or BUCKETS,
         bins=step.bins or BINS,
         edges=tuple(step.edges),
-        part=DatePart[part],
+        part=DatePart[_word(pb.DatePart, step.part, f"{at}/part")],
+        aggregate=Aggregate[_word(pb.Aggregate, step.aggregate, f"{at}/aggregate")],
         **{name: getattr(step, name) for name in _PLAIN},
     )
 
@@ -64,6 +74,7 @@ def step_to_wire(step: Step) -> pb.FeatureStep:
         transform=pb.Transform.Value(f"TRANSFORM_{step.transform.name}"),
         imputation=pb.Imputation.Value(f"IMPUTATION_{step.imputation.name}"),
         part=pb.DatePart.Value(f"DATE_PART_{step.part.name}"),
+        aggregate=pb.Aggregate.Value(f"AGGREGATE_{step.aggregate.name}"),
         column=step.column,
         edges=step.edges,
         **{name: getattr(step, name) for name in _PLAIN},

@@ -1,6 +1,6 @@
 """The child that fits a feature set: reads the training rows of the needed columns, one column at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,12 @@ def main(request: Json, child: Child) -> Json:
     fitted = []
     for index, step in enumerate(steps):
         child.progress({"progress": index / len(steps), "message": f"fitting {step.transform}({step.column})"})
-        others = {field: _values(request["files"], kept, inputs[name]) for field, name in step.others.items()}
+        values, *_ = named = [_values(request["files"], kept, inputs, name) for name in step.columns.values()]
+        others = dict(zip(step.others, named[1:], strict=True))
         if step.transform is Transform.TARGET:
             others["label"] = _all(_numbers, request["files"], kept, request["label"])
             others["fold"] = _all(_folds, request["files"], kept, request["key"])
-        fitted.append(fit(step, _values(request["files"], kept, inputs[step.column]), others))
+        fitted.append(fit(step, values, others))
     Path(request["graph"]).write_bytes(compile_graph(fitted))
     return {
         "rows": rows,
@@ -96,8 +97,10 @@ def _mask(path: str, train: RowRange | None) -> Any:
     return low & (values <= (train.end if train.end is not None else np.inf))
 
 
-def _values(files: Sequence[str], kept: Sequence[Any], column: Column) -> Any:
-    return _all(_texts if column.type is ColumnType.STRING else _numbers, files, kept, column.name)
+def _values(files: Sequence[str], kept: Sequence[Any], inputs: Mapping[str, Column], name: str) -> Any:
+    """A column that the graph takes, by its type; one that it does not take is of numbers."""
+    text = name in inputs and inputs[name].type is ColumnType.STRING
+    return _all(_texts if text else _numbers, files, kept, name)
 
 
 def _all(read: Callable[[str, str], Any], files: Sequence[str], kept: Sequence[Any], column: str) -> Any:
