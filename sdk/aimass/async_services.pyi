@@ -12,6 +12,7 @@ from aimass.v1 import (
     artifacts_pb2,
     datasets_pb2,
     engines_pb2,
+    expectations_pb2,
     extractions_pb2,
     features_pb2,
     jobs_pb2,
@@ -353,6 +354,35 @@ class AsyncEngines:
     def iterate_engines(
         self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[engines_pb2.Engine]: ...
+
+class AsyncExpectations:
+    """As Expectations, awaited."""
+
+    async def set_expectations(
+        self,
+        *,
+        data_set: str,
+        expectations: Sequence[expectations_pb2.Expectation | Fields] | None = ...,
+        timeout: Seconds = ...,
+    ) -> expectations_pb2.DataSetExpectations:
+        """Replaces all expectations of a data set; none removes them."""
+
+    async def get_expectations(self, *, data_set: str, timeout: Seconds = ...) -> expectations_pb2.DataSetExpectations:
+        """Returns the expectations of a data set."""
+
+    async def learn_expectations(
+        self, *, data_set: str, version: int | None = ..., cpu_seconds: int | None = ..., timeout: Seconds = ...
+    ) -> expectations_pb2.LearnExpectationsResponse:
+        """Proposes expectations that a version fulfils, with EXPECTATION_ACTION_WARN."""
+
+    async def list_checks(
+        self, *, data_set: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> expectations_pb2.ListChecksResponse:
+        """Lists what came of the checks, newest first, a page at a time: also those of versions that were refused."""
+
+    def iterate_checks(
+        self, *, data_set: str, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[expectations_pb2.ExpectationCheck]: ...
 
 class AsyncExtractions:
     """As Extractions, awaited."""
@@ -1335,6 +1365,7 @@ class AsyncServices:
     artifacts: AsyncArtifacts
     data_sets: AsyncDataSets
     engines: AsyncEngines
+    expectations: AsyncExpectations
     extractions: AsyncExtractions
     feature_sets: AsyncFeatureSets
     jobs: AsyncJobs

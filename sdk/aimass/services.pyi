@@ -12,6 +12,7 @@ from aimass.v1 import (
     artifacts_pb2,
     datasets_pb2,
     engines_pb2,
+    expectations_pb2,
     extractions_pb2,
     features_pb2,
     jobs_pb2,
@@ -361,6 +362,37 @@ class Engines:
     def iterate_engines(
         self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[engines_pb2.Engine]: ...
+
+class Expectations:
+    """Expectations of the rows that new versions of a data set add. They are checked when a version is written; those of versions that are there already do not matter, and a roll back is not checked."""
+
+    def set_expectations(
+        self,
+        *,
+        data_set: str,
+        expectations: Sequence[expectations_pb2.Expectation | Fields] | None = ...,
+        timeout: Seconds = ...,
+    ) -> expectations_pb2.DataSetExpectations:
+        """Replaces all expectations of a data set; none removes them. Setting those that it has changes nothing.
+        etag_required: there are some, and If-Match does not name their etag."""
+
+    def get_expectations(self, *, data_set: str, timeout: Seconds = ...) -> expectations_pb2.DataSetExpectations:
+        """Returns the expectations of a data set."""
+
+    def learn_expectations(
+        self, *, data_set: str, version: int | None = ..., cpu_seconds: int | None = ..., timeout: Seconds = ...
+    ) -> expectations_pb2.LearnExpectationsResponse:
+        """Proposes expectations that a version fulfils, with EXPECTATION_ACTION_WARN. Nothing is set: edit them, and
+        set them."""
+
+    def list_checks(
+        self, *, data_set: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> expectations_pb2.ListChecksResponse:
+        """Lists what came of the checks, newest first, a page at a time: also those of versions that were refused."""
+
+    def iterate_checks(
+        self, *, data_set: str, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> Iterator[expectations_pb2.ExpectationCheck]: ...
 
 class Extractions:
     """Runs of rules that read sources into data sets."""
@@ -1357,6 +1389,7 @@ class Services:
     artifacts: Artifacts
     data_sets: DataSets
     engines: Engines
+    expectations: Expectations
     extractions: Extractions
     feature_sets: FeatureSets
     jobs: Jobs

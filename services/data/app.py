@@ -16,6 +16,9 @@ from services.data.datasets.store.tags import TagStore
 from services.data.datasets.tables import open_tables
 from services.data.datasets.versions import Versions
 from services.data.discovery.service import Discoveries
+from services.data.expectations.api import ExpectationsApi
+from services.data.expectations.service import DataSetExpectations, Inspector
+from services.data.expectations.store import ExpectationStore
 from services.data.extractions.api import ExtractionsApi
 from services.data.extractions.events import extraction_ended
 from services.data.extractions.runner import ExtractionRunner
@@ -64,6 +67,9 @@ def build(config: Config, runtime: Runtime) -> App:
     free = asyncio.Semaphore(config.queries_at_once)
     queries = Queries(data_sets, metering, limits, free)
     comparisons = Comparisons(data_sets, metering, limits, free)
+    expectation_store = ExpectationStore(database)
+    expectations = DataSetExpectations(expectation_store, data_sets, metering, limits, runtime.now)
+    data_sets.inspector = Inspector(expectation_store, data_sets, limits, asyncio.Semaphore(config.queries_at_once))
     versions = Versions(TagStore(database), data_sets, runtime.now)
     rules = Rules(RuleStore(database, rule_changed), sources, runtime.now)
     limits = Limits(config.discovery_seconds, config.discovery_memory_mib)
@@ -93,6 +99,7 @@ def build(config: Config, runtime: Runtime) -> App:
             "aimass.v1.Rules": RulesApi(rules, discoveries),
             "aimass.v1.Extractions": ExtractionsApi(extractions),
             "aimass.v1.DataSets": DataSetsApi(data_sets, queries, versions, comparisons, catalogue),
+            "aimass.v1.Expectations": ExpectationsApi(expectations),
             "aimass.v1.Pipelines": PipelinesApi(pipelines),
         },
         database=database,

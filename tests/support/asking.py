@@ -61,6 +61,9 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
         "sql": f"SELECT count(*) AS rows FROM {of('data_set')}",
         "tables": [{"data_set": of("data_set"), "version": 1}],
     },
+    "SetExpectations": lambda of: {
+        "expectations": [{"kind": "EXPECTATION_KIND_ROW_COUNT", "action": "EXPECTATION_ACTION_WARN", "minimum": "1"}]
+    },
     "SearchCatalogue": lambda of: {"query": of("data_set")},
     "UpdateDataSet": lambda of: {"description": "mine", "update_mask": "description"},
     "DiffDataSet": lambda of: {"key": ["id"], "base_version": 1, "version": 1},

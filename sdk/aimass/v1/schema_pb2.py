@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from aimass.v1 import options_pb2 as aimass_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61imass/v1/schema.proto\x12\taimass.v1\x1a\x17\x61imass/v1/options.proto\"X\n\x06\x43olumn\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xf2\xe0\x18\x05\x08\x01 \x80\x01\x12#\n\x04type\x18\x02 \x01(\x0e\x32\x15.aimass.v1.ColumnType\x12\x10\n\x08nullable\x18\x03 \x01(\x08\"1\n\x0bTableSchema\x12\"\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x11.aimass.v1.Column\"p\n\rColumnQuality\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\r\n\x05nulls\x18\x02 \x01(\x03\x12\x10\n\x08\x64istinct\x18\x03 \x01(\x03\x12\x0f\n\x07minimum\x18\x04 \x01(\t\x12\x0f\n\x07maximum\x18\x05 \x01(\t\x12\x0c\n\x04mean\x18\x06 \x01(\x01\"\xa7\x02\n\rQualityReport\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12>\n\x0bquarantined\x18\x02 \x03(\x0b\x32).aimass.v1.QualityReport.QuarantinedEntry\x12\x38\n\x08\x65xcluded\x18\x03 \x03(\x0b\x32&.aimass.v1.QualityReport.ExcludedEntry\x12)\n\x07\x63olumns\x18\x04 \x03(\x0b\x32\x18.aimass.v1.ColumnQuality\x1a\x32\n\x10QuarantinedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a/\n\rExcludedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*\xb7\x01\n\nColumnType\x12\x1b\n\x17\x43OLUMN_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OLUMN_TYPE_BOOL\x10\x01\x12\x15\n\x11\x43OLUMN_TYPE_INT64\x10\x02\x12\x16\n\x12\x43OLUMN_TYPE_DOUBLE\x10\x03\x12\x16\n\x12\x43OLUMN_TYPE_STRING\x10\x04\x12\x19\n\x15\x43OLUMN_TYPE_TIMESTAMP\x10\x05\x12\x14\n\x10\x43OLUMN_TYPE_DATE\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61imass/v1/schema.proto\x12\taimass.v1\x1a\x17\x61imass/v1/options.proto\"X\n\x06\x43olumn\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xf2\xe0\x18\x05\x08\x01 \x80\x01\x12#\n\x04type\x18\x02 \x01(\x0e\x32\x15.aimass.v1.ColumnType\x12\x10\n\x08nullable\x18\x03 \x01(\x08\"1\n\x0bTableSchema\x12\"\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x11.aimass.v1.Column\"p\n\rColumnQuality\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\r\n\x05nulls\x18\x02 \x01(\x03\x12\x10\n\x08\x64istinct\x18\x03 \x01(\x03\x12\x0f\n\x07minimum\x18\x04 \x01(\t\x12\x0f\n\x07maximum\x18\x05 \x01(\t\x12\x0c\n\x04mean\x18\x06 \x01(\x01\"\xb9\x02\n\rQualityReport\x12\x0c\n\x04rows\x18\x01 \x01(\x03\x12>\n\x0bquarantined\x18\x02 \x03(\x0b\x32).aimass.v1.QualityReport.QuarantinedEntry\x12\x38\n\x08\x65xcluded\x18\x03 \x03(\x0b\x32&.aimass.v1.QualityReport.ExcludedEntry\x12)\n\x07\x63olumns\x18\x04 \x03(\x0b\x32\x18.aimass.v1.ColumnQuality\x12\x10\n\x08warnings\x18\x05 \x03(\t\x1a\x32\n\x10QuarantinedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a/\n\rExcludedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*\xb7\x01\n\nColumnType\x12\x1b\n\x17\x43OLUMN_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OLUMN_TYPE_BOOL\x10\x01\x12\x15\n\x11\x43OLUMN_TYPE_INT64\x10\x02\x12\x16\n\x12\x43OLUMN_TYPE_DOUBLE\x10\x03\x12\x16\n\x12\x43OLUMN_TYPE_STRING\x10\x04\x12\x19\n\x15\x43OLUMN_TYPE_TIMESTAMP\x10\x05\x12\x14\n\x10\x43OLUMN_TYPE_DATE\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUALITYREPORT_QUARANTINEDENTRY']._serialized_options = b'8\001'
   _globals['_QUALITYREPORT_EXCLUDEDENTRY']._loaded_options = None
   _globals['_QUALITYREPORT_EXCLUDEDENTRY']._serialized_options = b'8\001'
-  _globals['_COLUMNTYPE']._serialized_start=616
-  _globals['_COLUMNTYPE']._serialized_end=799
+  _globals['_COLUMNTYPE']._serialized_start=634
+  _globals['_COLUMNTYPE']._serialized_end=817
   _globals['_COLUMN']._serialized_start=62
   _globals['_COLUMN']._serialized_end=150
   _globals['_TABLESCHEMA']._serialized_start=152
@@ -47,9 +47,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COLUMNQUALITY']._serialized_start=203
   _globals['_COLUMNQUALITY']._serialized_end=315
   _globals['_QUALITYREPORT']._serialized_start=318
-  _globals['_QUALITYREPORT']._serialized_end=613
-  _globals['_QUALITYREPORT_QUARANTINEDENTRY']._serialized_start=514
-  _globals['_QUALITYREPORT_QUARANTINEDENTRY']._serialized_end=564
-  _globals['_QUALITYREPORT_EXCLUDEDENTRY']._serialized_start=566
-  _globals['_QUALITYREPORT_EXCLUDEDENTRY']._serialized_end=613
+  _globals['_QUALITYREPORT']._serialized_end=631
+  _globals['_QUALITYREPORT_QUARANTINEDENTRY']._serialized_start=532
+  _globals['_QUALITYREPORT_QUARANTINEDENTRY']._serialized_end=582
+  _globals['_QUALITYREPORT_EXCLUDEDENTRY']._serialized_start=584
+  _globals['_QUALITYREPORT_EXCLUDEDENTRY']._serialized_end=631
 # @@protoc_insertion_point(module_scope)

@@ -195,6 +195,7 @@ class QualityReport(_message.Message):
     QUARANTINED_FIELD_NUMBER: _builtins.int
     EXCLUDED_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     @_builtins.property
     def quarantined(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
@@ -206,6 +207,10 @@ class QualityReport(_message.Message):
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___ColumnQuality]: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Expectations that the rows do not fulfil, each with what was found."""
+
     def __init__(
         self,
         *,
@@ -213,11 +218,21 @@ class QualityReport(_message.Message):
         quarantined: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         excluded: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         columns: _abc.Iterable[Global___ColumnQuality] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "columns", b"columns", "excluded", b"excluded", "quarantined", b"quarantined", "rows", b"rows"
+        "columns",
+        b"columns",
+        "excluded",
+        b"excluded",
+        "quarantined",
+        b"quarantined",
+        "rows",
+        b"rows",
+        "warnings",
+        b"warnings",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

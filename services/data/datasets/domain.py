@@ -56,6 +56,9 @@ class NewVersion:
     notes: Mapping[str, Any] = field(default_factory=dict)
     # It has the files of this older version, and no new ones.
     restores: int = 0
+    # What an inspector found, as JSON of its own, and what of it the quality report says.
+    inspected: Any = field(default=None, compare=False)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Quality:
     quarantined: Mapping[str, int] = field(default_factory=dict)
     excluded: Mapping[str, int] = field(default_factory=dict)
     columns: tuple[ColumnQuality, ...] = ()
+    # Expectations that do not hold.
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,7 @@ def next_version(head: Head, new: NewVersion, now: datetime) -> DataSetVersion:
         rows_added=0 if new.restores else added,
         digest=manifest_digest(files, columns),
         columns=columns,
-        quality=Quality(rows, new.quarantined, new.excluded, statistics),
+        quality=Quality(rows, new.quarantined, new.excluded, statistics, new.warnings),
         parents=_parents(before, new.parents),
         create_time=now,
         run=new.run,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.data.datasets.domain import NEWEST, Location, Which
-from services.data.datasets.service import DataSets, Row
+from services.data.datasets.places import Row
+from services.data.datasets.service import DataSets
 from services.data.metering.domain import DEFAULT_BUDGET, DEFAULT_QUERY_SECONDS, CpuBudget, unused
 from services.data.metering.service import Metering
 from services.data.schema import Column, ColumnType

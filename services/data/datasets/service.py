@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from sqlalchemy.engine import Connection
 
-from services.data.datasets import events
+from services.data.datasets import events, places
 from services.data.datasets.domain import (
     QUARANTINE,
     DataSet,
@@ -28,18 +28,18 @@ from services.data.datasets.domain import (
     next_version,
 )
 from services.data.datasets.evolution import check_evolution
+from services.data.datasets.places import Row
 from services.data.datasets.store import Added, AllEffects, Effects, Store
 from services.data.datasets.tables import RowRange, Tables
 from services.data.schema import Column, check_columns
 from services.kit import pages
 from services.kit.auth import Scope
 from services.kit.db import Once
-from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation
+from services.kit.errors import Code, FailedPrecondition, Failure
 from services.kit.pages import Page
 from services.kit.resources import deleted, undeleted
 from services.kit.space import Space
 
-Row = Mapping[str, Any]
 # Seconds before a commit is tried again that another instance overtook, or whose store was away.
 _PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 _PASSING = (Code.CONFLICT, Code.UNAVAILABLE)
@@ -52,8 +52,18 @@ class _Refused(Exception):
         self.failure = failure
 
 
+class Inspector(Protocol):
+    """Looks at new versions before they are committed."""
+
+    async def inspected(self, scope: Scope, new: NewVersion, now: datetime) -> NewVersion: ...
+
+    def keep(self, connection: Connection, scope: Scope, made: DataSetVersion, new: NewVersion) -> None: ...
+
+
 class DataSets:
     """The use cases."""
+
+    inspector: Inspector | None = None
 
     def __init__(self, store: Store, tables: Tables, now: Callable[[], datetime], space: Space) -> None:
         """`space` is the disk that runs write their files to."""
@@ -114,6 +124,9 @@ class DataSets:
         async with contextlib.AsyncExitStack() as stack:
             for name in sorted({new.data_set for new in news}):  # in one order for all, so that none waits for another
                 await stack.enter_async_context(self._lock(scope, name))
+            if self.inspector:
+                news = [await self.inspector.inspected(scope, new, self._now()) for new in news]
+                effects = _keeping(self.inspector, scope, news, effects)
             for pause in _PAUSES:
                 try:
                     return await self._attempt(scope, news, effects, once)
@@ -193,6 +206,14 @@ class DataSets:
         """A version with all that a new one needs of it, and its files. Raises not_found, unknown_version."""
         return await self._store.whole(scope, data_set, version)
 
+    async def has_run(self, scope: Scope, data_set: str, run: str) -> bool:
+        """Whether a run has added its version."""
+        return bool(await self._store.by_run(scope, data_set, run))
+
+    def folder(self, scope: Scope, data_set: str, run: str) -> Path:
+        """Where the files of a run lie until it is committed."""
+        return self._tables.folder(scope, data_set, run)
+
     async def check_columns(self, scope: Scope, data_set: str, columns: Sequence[Column]) -> None:
         """Raises failed_precondition for columns of which no rows can be appended to the newest version."""
         try:
@@ -228,49 +249,32 @@ class DataSets:
 
         Raises not_found, unknown_version, invalid_value for a column that is not there.
         """
-        size, (number, start) = pages.size(page_size), _place(version, page_token)
+        size, (number, start) = pages.size(page_size), places.place(version, page_token)
         found, files = await self._store.located(scope, data_set, number)
-        chosen = _choose(found, columns)
+        chosen = places.choose(found, columns)
         rows = await self._tables.read(scope, data_set, RowRange(files, chosen, start, size))
-        return _page(rows, found.version, start, found.rows)
+        return places.page(rows, found.version, start, found.rows)
 
     async def quarantine(self, scope: Scope, data_set: str, version: int, page_size: int, page_token: str) -> Page[Row]:
         """The quarantined rows of a version: record, reason, origin. Raises as `rows` does."""
-        size, (number, start) = pages.size(page_size), _place(version, page_token)
+        size, (number, start) = pages.size(page_size), places.place(version, page_token)
         found, files = await self._store.located(scope, data_set, number, quarantine=True)
         rows = await self._tables.read(scope, data_set, RowRange(files, QUARANTINE, start, size))
-        return _page(rows, found.version, start, sum(file.rows for file in files))
-
-
-def _place(version: int, page_token: str) -> tuple[int, int]:
-    """The version and the row that a page begins at. Raises invalid_value."""
-    if (place := pages.after(page_token, int, int)) is None:
-        return version, 0
-    number, start = (int(part) for part in place)
-    if number < 1 or start < 0:
-        raise InvalidValue("page_token must be one that was returned", [Violation("/page_token", "is unknown")])
-    if version not in (0, number):
-        raise InvalidValue("page_token is of another version", [Violation("/page_token", "is of another version")])
-    return number, start
-
-
-def _page(rows: Sequence[Row], version: int, start: int, total: int) -> Page[Row]:
-    end = start + len(rows)
-    return Page(tuple(rows), pages.token(version, end) if rows and end < total else "")
-
-
-def _choose(found: DataSetVersion, names: Sequence[str]) -> tuple[Column, ...]:
-    """The columns by name, in the order asked for; all of them for none."""
-    known = {column.name: column for column in found.columns}
-    for index, name in enumerate(names):
-        if name not in known:
-            text = f"{found.data_set} has no column {name[:60]}"
-            raise InvalidValue(text, [Violation(f"/columns/{index}", "is not a column")])
-    return tuple(known[name] for name in dict.fromkeys(names)) or found.columns
+        return places.page(rows, found.version, start, sum(file.rows for file in files))
 
 
 def _of_one(effects: Effects) -> AllEffects:
     return lambda connection, versions: effects(connection, versions[0])
+
+
+def _keeping(inspector: Inspector, scope: Scope, news: Sequence[NewVersion], effects: AllEffects | None) -> AllEffects:
+    def run(connection: Connection, versions: Sequence[DataSetVersion]) -> None:
+        for made, new in zip(versions, news, strict=True):
+            inspector.keep(connection, scope, made, new)
+        if effects:
+            effects(connection, versions)
+
+    return run
 
 
 def _refusing(effects: AllEffects) -> AllEffects:

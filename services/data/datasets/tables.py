@@ -74,6 +74,9 @@ class Tables(Protocol):
     async def prepare(self, scope: Scope, data_set: str, run: str) -> Path:
         """An empty folder for the files of a run."""
 
+    def folder(self, scope: Scope, data_set: str, run: str) -> Path:
+        """That folder, as it is; it may be gone when the run was kept."""
+
     async def keep(self, scope: Scope, new: NewVersion) -> NewVersion:
         """Writes down what a run wants to add, so that a crash does not lose it; its files may get other paths."""
 
@@ -113,6 +116,9 @@ class FolderTables:
 
     async def prepare(self, scope: Scope, data_set: str, run: str) -> Path:
         return await self._run(self._prepare, self._run_folder(scope, data_set, run))
+
+    def folder(self, scope: Scope, data_set: str, run: str) -> Path:
+        return self._run_folder(scope, data_set, run)
 
     async def keep(self, scope: Scope, new: NewVersion) -> NewVersion:
         folder = self._run_folder(scope, new.data_set, new.run)

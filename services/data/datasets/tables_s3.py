@@ -52,6 +52,9 @@ class S3Tables:
         await self._bucket.delete([_note(scope, data_set, run)])
         return await self._run(_empty, self._local(scope, data_set, run))
 
+    def folder(self, scope: Scope, data_set: str, run: str) -> Path:
+        return self._local(scope, data_set, run)
+
     async def keep(self, scope: Scope, new: NewVersion) -> NewVersion:
         folder = self._local(scope, new.data_set, new.run)
         kept = replace(new, files=_named(new.files), quarantine=_named(new.quarantine))

@@ -77,7 +77,11 @@ def quality_to_wire(found: Quality) -> schema_pb2.QualityReport:
         for quality in found.columns
     ]
     return schema_pb2.QualityReport(
-        rows=found.rows, quarantined=found.quarantined, excluded=found.excluded, columns=columns
+        rows=found.rows,
+        quarantined=found.quarantined,
+        excluded=found.excluded,
+        columns=columns,
+        warnings=found.warnings,
     )
 
 

@@ -6,6 +6,7 @@ A crash after it leaves what the data set was handed (`recover`): the run is com
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -74,8 +75,11 @@ class ExtractionRunner(LeasedWork[Extraction]):
             return
 
         def effects(connection: Any, version: DataSetVersion) -> None:
-            after = domain.succeeded(extraction, counts, version.version, self._now())
-            self._store.succeed(connection, scope, after, place, counts.cursor, message)
+            # The version's own numbers: what the data set expects may have put more rows aside.
+            aside = sum(version.quality.quarantined.values())
+            kept = replace(counts, rows=version.rows_added, quarantined=aside)
+            after = domain.succeeded(extraction, kept, version.version, self._now())
+            self._store.succeed(connection, scope, after, place, kept.cursor, _message(kept))
 
         await self._data_sets.commit(scope, new, effects)
 
