@@ -41,12 +41,14 @@ from services.data.rules.service import Rules
 from services.data.rules.store import RuleStore
 from services.data.sources.api import SourcesApi
 from services.data.sources.events import source_changed
+from services.data.sources.secrets import SourceSecrets
 from services.data.sources.service import Sources
 from services.data.sources.store import SourceStore
 from services.data.sources.uploads import SourceUploads
 from services.data.storage.service import Storage
 from services.data.storage.store import Store as StorageStore
 from services.kit.app import App, Runtime
+from services.kit.egress import Egress
 from services.kit.forgetting import dropping
 from services.kit.process import Limits
 from services.kit.tasks import every_hour
@@ -57,7 +59,9 @@ def build(config: Config, runtime: Runtime) -> App:
     """Composes the slices; each takes the services of those before it."""
     database = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     source_store = SourceStore(database, source_changed)
-    sources = Sources(source_store, Places(config.file_roots, runtime.home, runtime.blobs), runtime.now)
+    egress = Egress(runtime.settings.egress_allow)
+    places = Places(config.file_roots, runtime.home, runtime.blobs, egress)
+    sources = Sources(source_store, places, runtime.vault, runtime.now)
     uploads = SourceUploads(source_store, runtime.uploads, config.upload_mib * 2**20, runtime.now)
     tables = open_tables(runtime.storage, runtime.home / "tables")
     data_set_store = DataSetStore(database)
@@ -108,6 +112,7 @@ def build(config: Config, runtime: Runtime) -> App:
         tasks=[
             partial(collect_for_ever, runtime.uploads),
             partial(every_hour, storage.measure, runtime.now),
+            SourceSecrets(source_store, runtime.vault).renew,
             *(partial(schema.tenure.watch, each) for each in resumes),
         ],
         close=[tables.close],

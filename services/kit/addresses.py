@@ -1,10 +1,28 @@
 """Addresses of the internet: which of them are everybody's."""
 
 import ipaddress
+from dataclasses import dataclass
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _UNICAST = ipaddress.IPv6Network("2000::/3")
 _NEVER = [ipaddress.IPv4Network(text) for text in ("192.0.0.0/24", "192.88.99.0/24", "100.64.0.0/10", "198.18.0.0/15")]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A checked URL, in parts: what is connected to is what was checked, not a second reading of the text."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    allowed: bool  # by the operator, wherever it is
+
+    @property
+    def authority(self) -> str:
+        """The Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == {"https": 443, "http": 80}[self.scheme] else f"{host}:{self.port}"
 
 
 def public(address: str) -> bool:

@@ -15,29 +15,12 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from services.kit.addresses import is_address, public, same
+from services.kit.addresses import Target, is_address, public, same
 from services.kit.errors import Code, Failure, InvalidValue, Unavailable
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?\Z")
 _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)\Z")
-
-
-@dataclass(frozen=True)
-class Target:
-    """A checked URL, in parts: what is connected to is what was checked, not a second reading of the text."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-    allowed: bool  # by the operator, wherever it is
-
-    @property
-    def authority(self) -> str:
-        """The Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == {"https": 443, "http": 80}[self.scheme] else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -91,13 +74,24 @@ class Egress:
         if literal != (":" in host) or (not literal and not _HOST.match(host)):
             raise InvalidValue("the url has no valid host")
         port = port or (443 if parts.scheme == "https" else 80)
-        allowed = bool(self._allow & {host, f"{host}:{port}"})
+        allowed = self.allows(host, port)
         # 127.1, 0x7f000001, 2130706433: forms that resolvers read as addresses and people do not.
         odd = not literal and _NUMERIC.match(host.rsplit(".", 1)[-1]) and not is_address(host)
         if not allowed and (parts.scheme != "https" or odd or (is_address(host) and not public(host))):
             raise denied(host)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return Target(parts.scheme, host, port, path, allowed)
+
+    def allows(self, host: str, port: int) -> bool:
+        """Whether the operator has named it: it may be reached wherever it is."""
+        return bool(self._allow & {host, f"{host}:{port}"})
+
+    async def address(self, host: str, port: int) -> str:
+        """Where another protocol than HTTP connects to. Raises egress_denied, unavailable."""
+        try:
+            return (await self._addresses(host, port, self.allows(host, port)))[0]
+        except OSError:
+            raise Unavailable(f"{host} has no address") from None
 
     async def check(self, url: str) -> None:
         """Raises egress_denied for a URL that may not be reached; a name that does not resolve yet may come later."""
@@ -181,7 +175,7 @@ def _checked(egress: Egress) -> Any:
             local_address: Any = None,
             socket_options: Any = None,
         ) -> Any:
-            allowed = bool(egress._allow & {host, f"{host}:{port}"})
+            allowed = egress.allows(host, port)
             address = (await egress._addresses(host, port, allowed))[0]
             stream = await super().connect_tcp(address, port, timeout, None, socket_options)
             egress.connections += 1

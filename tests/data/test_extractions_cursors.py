@@ -2,6 +2,7 @@
 
 import sqlite3
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,18 @@ def test_a_rule_for_another_cursor_is_not_run(root: Path) -> None:
     with pytest.raises(Failure, match="made for another cursor than other: add a version to it") as caught:
         reading.run()
     assert caught.value.code is Code.FAILED_PRECONDITION
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["written-now", "stored-before"])
+def test_another_column_of_the_cursors_name_does_not_order_the_pages(
+    root: Path, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    monkeypatch.setattr(connector_sql, "_PAGE", 2)
+    table(root, "INTEGER PRIMARY KEY", 1, 2, 3, 4, 5)
+    columns = (RuleColumn("id", "id", ColumnType.STRING), RuleColumn("key", "key", ColumnType.STRING))
+    reading = Reading(root, SOURCE, SqlRule("SELECT -id AS id, id AS key FROM t", columns))
+    if stored:
+        old = reading.compiled.statement.replace('ORDER BY "t"."id"', 'ORDER BY "id"')
+        reading.compiled = replace(reading.compiled, statement=old)
+
+    assert [row["key"] for row in reading.rows(reading.run())] == ["1", "2", "3", "4", "5"]

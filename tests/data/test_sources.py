@@ -205,7 +205,10 @@ async def test_a_preview_of_nothing_of_two_or_of_too_much_is_refused(sources: An
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("postgresql://db/flights", "databases of kind postgresql are not supported: write sqlite:///file.db"),
+        (
+            "mysql://db/flights",
+            "databases of kind mysql are not supported: write sqlite:///file.db or postgresql://user@host/database",
+        ),
         ("sqlite://user:secret@host/flights.db", "the URL must not hold credentials"),
         ("sqlite:///:memory:", "the URL must name a file and nothing else: sqlite:///file.db"),
         ("sqlite:///flights.db?mode=rw", "the URL must name a file and nothing else: sqlite:///file.db"),
@@ -246,3 +249,17 @@ async def test_operators_open_further_folders(home: Path) -> None:
         foreign = pb.FilesSource(pattern=f"{home}/umbrella/a.log", format=pb.FILE_FORMAT_TEXT)
         failure = await refused(sources.PreviewSource(pb.PreviewSourceRequest(files=foreign)))
         assert failure.code is Code.EGRESS_DENIED
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "10.1.2.3", "169.254.169.254", "[::1]", "2130706433", "127.1", "0x7f.1"]
+)
+async def test_a_database_on_a_private_address_is_not_reached(sources: Any, host: str) -> None:
+    sql = pb.SqlSource(url=f"postgresql://reader@{host}:5432/d", table="t", cursor="id", password="secret-word")
+    for call in (
+        sources.CreateSource(pb.CreateSourceRequest(source="a", sql=sql)),
+        sources.PreviewSource(pb.PreviewSourceRequest(sql=sql)),
+    ):
+        failure = await refused(call)
+        assert failure.code in (Code.EGRESS_DENIED, Code.UNAVAILABLE)
+        assert "secret-word" not in failure.detail

@@ -111,24 +111,40 @@ class SqlSource(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     TABLE_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    LAG_SECONDS_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """A SQLAlchemy URL without credentials: sqlite:///flights.db, relative to the tenant's import folder, or absolute
-    below a folder that the operator allows.
+    """A SQLAlchemy URL without a password: sqlite:///flights.db, relative to the tenant's import folder, or absolute
+    below a folder that the operator allows; or postgresql://user@host:5432/database. A PostgreSQL server on the open
+    internet is reached by TLS only, with a certificate for its name; one that the operator allows
+    (AIMASS_EGRESS_ALLOW) as ?sslmode= says.
     """
     table: _builtins.str
-    """The table to read."""
+    """The table to read; of PostgreSQL, schema.table for one of another schema than public."""
     cursor: _builtins.str
-    """A unique, increasing column: an extraction reads the rows above the last value that it has read."""
+    """A unique, increasing column: an extraction reads the rows above the last value that it has read. In PostgreSQL it
+    need not be unique if the table has a primary key of one column: so a time of the last change can be read by.
+    """
+    password: _builtins.str
+    """The password of a PostgreSQL user. It is stored encrypted, for this URL only, and never returned."""
+    lag_seconds: _builtins.int
+    """For a cursor of PostgreSQL that is a time: seconds, 60 if unset. Rows that are younger are left for the next
+    extraction, since transactions that are still running may add older ones.
+    """
     def __init__(
         self,
         *,
         url: _builtins.str = ...,
         table: _builtins.str = ...,
         cursor: _builtins.str = ...,
+        password: _builtins.str = ...,
+        lag_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "table", b"table", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cursor", b"cursor", "lag_seconds", b"lag_seconds", "password", b"password", "table", b"table", "url", b"url"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -97,7 +97,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
             text = f"{message['records']} records of {extraction.source} read"
             await self._operations.progress(scope, extraction.operation, message["fraction"], "reading", text)
 
-        async with self._sources.place(scope, task.definition) as where:
+        async with self._sources.place(scope, task.definition, extraction.source) as where:
             asked = {**request, "place": where.to_json()}
             result = await self._child(scope, extraction, asked, progress)
         parents = (

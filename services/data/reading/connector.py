@@ -38,6 +38,10 @@ class Connector(Protocol):
         """What a cursor belongs to: a source that becomes another is read from its start."""
 
     @property
+    def reaches(self) -> tuple[str, int] | None:
+        """Host and port of the server that it is read from; None for what lies on this machine."""
+
+    @property
     def apart(self) -> bool:
         """Whether only a child process may open it."""
 

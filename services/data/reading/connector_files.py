@@ -45,6 +45,11 @@ class FilesConnector:
         _parts(place)
 
     @property
+    def reaches(self) -> tuple[str, int] | None:
+        """No server."""
+        return None
+
+    @property
     def apart(self) -> bool:
         """Parquet is parsed by a library that is trusted with a child's memory only."""
         return self._source.format is FileFormat.PARQUET

@@ -29,8 +29,12 @@ class SqlConnector:
     @property
     def identity(self) -> str:
         """The database, the table and the column."""
-        said = "\0".join((self._source.url, self._source.table, self._source.cursor))
-        return f"sha256:{hashlib.sha256(said.encode()).hexdigest()}"
+        return sql_identity(self._source)
+
+    @property
+    def reaches(self) -> tuple[str, int] | None:
+        """No server."""
+        return None
 
     @property
     def apart(self) -> bool:
@@ -93,6 +97,12 @@ class SqlConnector:
                 if len(rows) < _PAGE or after == newest:
                     break
         return End({"after": after})
+
+
+def sql_identity(source: SqlSource) -> str:
+    """What the cursor of a table belongs to."""
+    said = "\0".join((source.url, source.table, source.cursor))
+    return f"sha256:{hashlib.sha256(said.encode()).hexdigest()}"
 
 
 def declared(name: str, kind: ColumnType | None, values: Sequence[Any]) -> Column:

@@ -2,6 +2,7 @@
 
 from services.data.reading.connector import Connector
 from services.data.reading.connector_files import FilesConnector
+from services.data.reading.connector_postgres import PostgresConnector
 from services.data.reading.connector_sql import SqlConnector
 from services.data.reading.kinds import Definition, FilesSource, SqlSource
 
@@ -10,6 +11,6 @@ def connector(definition: Definition) -> Connector:
     """What reads a source."""
     match definition:
         case SqlSource():
-            return SqlConnector(definition)
+            return PostgresConnector(definition) if definition.remote else SqlConnector(definition)
         case FilesSource():
             return FilesConnector(definition)

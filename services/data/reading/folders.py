@@ -24,15 +24,22 @@ class Place(NamedTuple):
 
     root: Path
     steps: Parts
+    # For a server: the address that was checked, whether the operator named it, and the password of the source.
+    address: str = ""
+    trusted: bool = False
+    secret: str = ""
+
+    def __repr__(self) -> str:
+        return f"Place({self.root}, {self.steps}, {self.address})"
 
     def to_json(self) -> dict[str, Any]:
         """For a child process."""
-        return {"root": str(self.root), "steps": list(self.steps)}
+        return {**self._asdict(), "root": str(self.root)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Place":
         """What `to_json` wrote."""
-        return cls(Path(stored["root"]), tuple(stored["steps"]))
+        return cls(**{**stored, "root": Path(stored["root"]), "steps": tuple(stored["steps"])})
 
 
 def roots(setting: str, home: Path, tenant: str) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
 """What a source and a rule say, as values: where raw data is, and how it becomes rows. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -75,6 +75,14 @@ class SqlSource:
     url: str
     table: str
     cursor: str
+    # As a caller says it; it is stored encrypted, beside the definition, which never has it.
+    password: str = field(default="", repr=False, compare=False)
+    lag_seconds: int = 0
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is on a server."""
+        return self.url.startswith(("postgresql://", "postgresql+psycopg://"))
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "SqlSource":
@@ -205,7 +213,8 @@ def name_of(value: Definition | RuleDefinition) -> str:
 def to_json(value: Definition | RuleDefinition) -> dict[str, Any]:
     """A definition for a database or a child process."""
     suffix = "_source" if isinstance(value, Definition) else ""
-    return {"kind": f"{name_of(value)}{suffix}", **asdict(value)}
+    said = {name: one for name, one in asdict(value).items() if name != "password"}
+    return {"kind": f"{name_of(value)}{suffix}", **said}
 
 
 def source_from_json(stored: Mapping[str, Any]) -> Definition:

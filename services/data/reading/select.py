@@ -7,53 +7,33 @@ page's condition on the cursor added to the tree, so nothing that was not looked
 from collections.abc import Sequence
 from typing import Any
 
+from services.data.reading import flavours
+from services.data.reading.flavours import Flavour
 from services.data.reading.kinds import Compiled, RuleColumn, SqlRule, SqlSource
-from services.data.reading.sqlite import FUNCTIONS, Table, paging, quoted
+from services.data.reading.sqlite import Table, quoted
 from services.data.schema import Column, ColumnType, check_columns
 from services.data.sql import parsing
 from services.kit.errors import Code, Failure, InvalidValue
 
-_DIALECT = "sqlite"
+_PRESENT = "the present time is not allowed: a rule gives the same rows whenever it runs"
 _NODES = 2000
 _DEPTH = 60
-_PLAIN = frozenset(
-    """
-    Select From Table TableAlias Identifier Column Alias Star Where Literal Null Boolean Paren Neg And Or Not EQ NEQ GT
-    GTE LT LTE Is In Between Like Add Sub Mul Div Mod Case Cast DataType DPipe Tuple Escape Collate Var BitwiseAnd
-    BitwiseOr
-    """.split()  # noqa: SIM905 - a list of names is read more easily
-)
-# What sqlglot has a class for, by the name of that class.
-_CALLS = frozenset(
-    """
-    Abs Ceil Chr Coalesce Date Floor Greatest Hex If Least Length Lower LowerHex Nullif Replace Round Sign StrPosition
-    Substring TimeToStr Trim TsOrDsToTimestamp Typeof Unicode Upper Anonymous
-    """.split()  # noqa: SIM905
-)
 _CLAUSES = ("with_", "with", "joins", "group", "having", "distinct", "order", "limit", "offset", "windows", "hint")
-_TIMES = ("Date", "TimeToStr", "TsOrDsToTimestamp", "date", "time", "datetime", "julianday", "unixepoch", "strftime")
 _PERCENTS = 4  # in one LIKE, whose time grows with a power of them
-_CAST_TYPES = {
-    "INT": ColumnType.INT64,
-    "BIGINT": ColumnType.INT64,
-    "FLOAT": ColumnType.DOUBLE,
-    "DOUBLE": ColumnType.DOUBLE,
-    "TEXT": ColumnType.STRING,
-    "VARCHAR": ColumnType.STRING,
-}
 
 
 def compile_select(rule: SqlRule, source: SqlSource, table: Table) -> Compiled:
     """A rule for a table. Raises sql_not_allowed for what is no plain SELECT on it, invalid_value for its columns."""
-    tree = _parse(rule.sql)
-    _check(tree, source)
-    selected = _selected(tree, table)
+    kind = flavours.flavour(source)
+    tree = _parse(rule.sql, kind)
+    _check(tree, source, kind)
+    selected = _selected(tree, table, kind)
     columns, cursor = _columns(rule, selected, source, table)
-    return Compiled(columns, _paged(tree, selected, source), cursor)
+    return Compiled(columns, _paged(tree, selected, source, table, kind), cursor)
 
 
-def _parse(sql: str) -> Any:
-    found = parsing.parse(sql, _DIALECT)
+def _parse(sql: str, kind: Flavour) -> Any:
+    found = parsing.parse(sql, kind.dialect)
     if len(found) != 1:
         raise _refusal("there must be exactly one statement")
     return found[0]
@@ -63,7 +43,7 @@ def _refusal(text: str) -> Failure:
     return Failure(Code.SQL_NOT_ALLOWED, text)
 
 
-def _check(tree: Any, source: SqlSource) -> None:
+def _check(tree: Any, source: SqlSource, flavour: Flavour) -> None:
     """Every node and every argument is one that a rule may use."""
     from sqlglot import exp
 
@@ -75,29 +55,33 @@ def _check(tree: Any, source: SqlSource) -> None:
     tables = list(tree.find_all(exp.Table))
     if len(tables) != 1 or not isinstance(tables[0].this, exp.Identifier) or tables[0].args.get("db"):
         raise _refusal(f"the statement must read {source.table} and nothing else")
-    if tables[0].name.lower() != source.table.lower():
+    if tables[0].name.lower() != source.table.rpartition(".")[2].lower():
         raise _refusal(f"the statement reads {tables[0].name}, which is not the source's table {source.table}")
     for count, node in enumerate(tree.walk()):
         if count > _NODES or node.depth > _DEPTH:
             raise _refusal("the statement is too large")
-        _check_node(node, tree, exp)
+        _check_node(node, tree, exp, flavour)
 
 
-def _check_node(node: Any, tree: Any, exp: Any) -> None:
+def _check_node(node: Any, tree: Any, exp: Any, flavour: Flavour) -> None:
     kind = type(node).__name__
     if isinstance(node, exp.Select) and node is not tree:
         raise _refusal("a select inside a select is not allowed")
-    if isinstance(node, exp.Anonymous) and node.name.lower() not in FUNCTIONS:
+    if isinstance(node, exp.Anonymous) and node.name.lower() not in flavour.calls:
         raise _refusal(f"the function {node.name.lower()} is not allowed")
-    if kind not in _PLAIN and kind not in _CALLS:
+    if kind not in flavour.nodes:
         raise _refusal(f"{node.key} is not allowed")
     if isinstance(node, exp.In) and node.args.get("field"):
         raise _refusal("IN takes a list in parentheses")  # without them, SQLite reads the name as a table's
-    if isinstance(node, exp.Like):
+    if flavour.strict and isinstance(node, exp.DataType) and node.this.name not in flavour.casts:
+        raise _refusal(f"a cast to {node.sql(flavour.dialect)[:40].lower()} is not allowed")
+    if flavour.strict and isinstance(node, exp.Literal) and node.name.strip().lower() in flavour.present:
+        raise _refusal(_PRESENT)
+    if isinstance(node, exp.Like | exp.ILike):
         pattern = node.expression
         if not isinstance(pattern, exp.Literal) or pattern.name.count("%") > _PERCENTS:
             raise _refusal(f"LIKE takes a text with at most {_PERCENTS} percent signs")
-    if (kind in _TIMES or node.name.lower() in _TIMES) and isinstance(node, exp.Func):
+    if (kind in flavour.times or node.name.lower() in flavour.times) and isinstance(node, exp.Func):
         _check_time(node, exp)
 
 
@@ -105,10 +89,10 @@ def _check_time(node: Any, exp: Any) -> None:
     """A rule gives the same rows whenever it runs, so it does not know what time it is."""
     given = [part for part in node.walk() if isinstance(part, exp.Literal | exp.Column)]
     if not given or any(part.name.lower() == "now" for part in given):
-        raise _refusal("the present time is not allowed: a rule gives the same rows whenever it runs")
+        raise _refusal(_PRESENT)
 
 
-def _selected(tree: Any, table: Table) -> list[tuple[str, Any]]:
+def _selected(tree: Any, table: Table, kind: Flavour) -> list[tuple[str, Any]]:
     """The columns that the statement returns, a star written out: name and expression."""
     from sqlglot import exp
 
@@ -120,7 +104,7 @@ def _selected(tree: Any, table: Table) -> list[tuple[str, Any]]:
             continue
         name, expression = item.alias_or_name, item.unalias()
         if not name:
-            raise InvalidValue(f"{item.sql(_DIALECT)[:80]} needs a name: write AS")
+            raise InvalidValue(f"{item.sql(kind.dialect)[:80]} needs a name: write AS")
         found.append((name, expression))
     lower = {name.lower(): name for name in known}
     for column in tree.find_all(exp.Column):
@@ -141,7 +125,8 @@ def _type(name: str, expression: Any, table: Table) -> ColumnType:
         if declared is None:
             raise InvalidValue(f"the table gives the column {name} no type: say its type in columns")
         return declared
-    kind = _CAST_TYPES.get(expression.to.this.name) if isinstance(expression, exp.Cast) else None
+    casts = flavours.POSTGRES.casts
+    kind = casts.get(expression.to.this.name) if isinstance(expression, exp.Cast) else None
     if kind is None:
         raise InvalidValue(f"the column {name} is computed: say its type in columns")
     return kind
@@ -172,14 +157,13 @@ def _is_cursor(expression: Any, source: SqlSource) -> bool:
     return isinstance(expression, exp.Column) and expression.name == source.cursor
 
 
-def _paged(tree: Any, selected: Sequence[tuple[str, Any]], source: SqlSource) -> str:
-    """The statement that runs, for one page: parameters `first`, `after` and `rows`, as `sqlite.page` fills them."""
+def _paged(tree: Any, selected: Sequence[tuple[str, Any]], source: SqlSource, table: Table, kind: Flavour) -> str:
+    """The statement that runs, as the database's `page` completes it."""
     where = tree.args.get("where")
-    items = ", ".join(f"{_text(expression)} AS {quoted(name)}" for name, expression in selected)
-    own = f"({_text(where.this)}) AND " if where else ""
-    return f"SELECT {items} FROM {quoted(source.table)} WHERE {own}{paging(source)}"
+    items = ", ".join(f"{_text(expression, kind)} AS {quoted(name)}" for name, expression in selected)
+    return kind.paged(source, table, items, _text(where.this, kind) if where else "")
 
 
-def _text(expression: Any) -> str:
-    written: str = expression.sql(dialect=_DIALECT, identify=True, comments=False)
+def _text(expression: Any, kind: Flavour) -> str:
+    written: str = expression.sql(dialect=kind.dialect, identify=True, comments=False)
     return written

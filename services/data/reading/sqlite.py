@@ -37,6 +37,8 @@ class Table:
     """
 
     columns: tuple[tuple[str, ColumnType | None], ...]
+    # The column that orders rows of equal cursors; empty where the cursor is unique, as it is in SQLite.
+    key: str = ""
 
 
 def path_of(url: str) -> str:
@@ -45,7 +47,9 @@ def path_of(url: str) -> str:
     if "@" in rest:
         raise InvalidValue("the URL must not hold credentials")
     if not url.startswith(_SCHEME):
-        raise InvalidValue(f"databases of kind {scheme[:20]} are not supported: write sqlite:///file.db")
+        raise InvalidValue(
+            f"databases of kind {scheme[:20]} are not supported: write sqlite:///file.db or postgresql://user@host/database"
+        )
     path = url.removeprefix(_SCHEME)
     if not path or "?" in path or "#" in path or path.startswith(":"):
         raise InvalidValue("the URL must name a file and nothing else: sqlite:///file.db")
@@ -185,8 +189,13 @@ def _bounded(rows: Iterable[Any]) -> Iterator[Any]:
 
 def paging(source: SqlSource) -> str:
     """How a statement ends that `page` can run."""
+    # After ORDER BY a name alone is first of all one of the columns that are selected.
+    return _paging(source, f"{quoted(source.table)}.{quoted(source.cursor)}")
+
+
+def _paging(source: SqlSource, order: str) -> str:
     cursor = quoted(source.cursor)
-    return f"{cursor} >= :first AND {cursor} IS NOT :after ORDER BY {cursor} LIMIT :rows"
+    return f"{cursor} >= :first AND {cursor} IS NOT :after ORDER BY {order} LIMIT :rows"
 
 
 def page(connection: sqlite3.Connection, source: SqlSource, statement: str, after: Any, rows: int) -> list[Any]:
@@ -204,6 +213,8 @@ def first(connection: sqlite3.Connection, source: SqlSource, statement: str, row
 
 
 def _page(connection: sqlite3.Connection, source: SqlSource, statement: str, after: Any, rows: int) -> sqlite3.Cursor:
+    if statement.endswith(before := _paging(source, quoted(source.cursor))):  # from before there was a table's name
+        statement = statement.removesuffix(before) + paging(source)
     if not statement.endswith(paging(source)):
         raise FailedPrecondition(f"the rule was made for another cursor than {source.cursor}: add a version to it")
     # No constant is below every cursor: compared with a column of text, even minus infinity is the text "-Inf".

@@ -7,8 +7,9 @@ from datetime import datetime
 from sqlalchemy.engine import Connection
 
 from services.data.reading.extractor import Refusal
-from services.data.reading.kinds import Compiled, RuleDefinition
+from services.data.reading.kinds import Compiled, RuleDefinition, SqlRule, SqlSource
 from services.data.reading.samples import Tried
+from services.data.reading.select import compile_select
 from services.data.rules import domain
 from services.data.rules.compiling import compile_rule
 from services.data.rules.domain import Refused, Rule, RuleVersion, RuleView, Trial
@@ -53,8 +54,14 @@ class Rules:
         return await self._store.extend(scope, name, decide, once)
 
     async def _compile(self, scope: Scope, source: str, definition: RuleDefinition) -> Compiled:
-        where = (await self._sources.get(scope, source)).definition
-        async with self._sources.place(scope, where) as place:
+        found = await self._sources.get(scope, source)
+        where = found.definition
+        if isinstance(where, SqlSource) and where.remote and isinstance(definition, SqlRule):
+            table = await self._sources.describe(scope, found)
+            compiled = await asyncio.to_thread(compile_select, definition, where, table)
+            await self._sources.prepare(scope, found, compiled)
+            return compiled
+        async with self._sources.place(scope, where, source) as place:
             return await asyncio.to_thread(compile_rule, definition, where, place)
 
     async def get(self, scope: Scope, name: str, version: int) -> RuleView:

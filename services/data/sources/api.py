@@ -50,7 +50,7 @@ class SourcesApi:
             raise InvalidValue("a preview is of a saved source or of a description, one of them")
         saved = await self._sources.get(call.scope, request.source) if request.source else None
         definition = saved.definition if saved else definition_of(request)
-        sample = await self._sources.preview(call.scope, definition, request.records)
+        sample = await self._sources.preview(call.scope, definition, request.records, request.source)
         records = [to_struct(record) for record in sample.records]
         suggested = files_to_wire(sample.suggested) if sample.suggested else None
         schema = schema_to_wire(sample.columns)

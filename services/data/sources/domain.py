@@ -1,11 +1,13 @@
 """What a source means: a name for a place that raw data comes from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from services.data.reading.kinds import Definition, FileFormat, FilesSource
+from services.data.reading.kinds import Definition, FileFormat, FilesSource, SqlSource
 from services.kit import resources
 from services.kit.errors import InvalidValue, NotFound, match_etag
+
+_LAG = 86_400  # seconds
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Source:
     update_time: datetime
     delete_time: datetime | None = None
     generation: int = 1
+    # The password, encrypted.
+    sealed: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,16 @@ class Change:
 
     description: str | None = None
     definition: Definition | None = None
+    sealed: bytes = field(default=b"", repr=False)
 
 
 def check(definition: Definition) -> None:
     """Raises invalid_value for a description that no source can have."""
+    if isinstance(definition, SqlSource):
+        if not 0 <= definition.lag_seconds <= _LAG:
+            raise InvalidValue(f"lag_seconds must be between 1 and {_LAG}")
+        if definition.password and not definition.remote:
+            raise InvalidValue("a SQLite file has no password")
     if not isinstance(definition, FilesSource):
         return
     if bool(definition.pattern) == bool(definition.upload_digest):
@@ -73,4 +83,16 @@ def changed(source: Source, change: Change, etag: str, now: datetime) -> Source:
     """The source after an update. Raises etag_mismatch."""
     match_etag(etag, source.generation, source.source)
     description = source.description if change.description is None else change.description
-    return resources.changed(source, now, description=description, definition=change.definition or source.definition)
+    definition = change.definition or source.definition
+    sealed = change.sealed or (source.sealed if server_of(definition) == server_of(source.definition) else b"")
+    return resources.changed(source, now, description=description, definition=definition, sealed=sealed)
+
+
+def server_of(definition: Definition) -> str:
+    """What a password belongs to: the URL as it is written. Who names another one says the password again."""
+    return definition.url if isinstance(definition, SqlSource) else ""
+
+
+def without_password(definition: Definition) -> Definition:
+    """The definition as it is stored and shown."""
+    return replace(definition, password="") if isinstance(definition, SqlSource) else definition

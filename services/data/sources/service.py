@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,20 +11,22 @@ from sqlalchemy.engine import Connection
 
 from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
-from services.data.reading.kinds import Compiled, Definition, FilesSource, compiled_to_json, to_json
+from services.data.reading.kinds import Compiled, Definition, FilesSource, SqlSource, compiled_to_json, to_json
 from services.data.reading.places import Places
 from services.data.reading.samples import Sample, Tried
+from services.data.reading.sqlite import Table
 from services.data.sources import domain
 from services.data.sources.domain import Change, Source
 from services.data.sources.store import SourceStore
-from services.data.sources.work import sample_from_json, tried_from_json
+from services.data.sources.work import sample_from_json, table_from_json, tried_from_json
 from services.kit import process
 from services.kit.auth import Scope
 from services.kit.db import Once
-from services.kit.errors import InvalidValue
+from services.kit.errors import FailedPrecondition, InvalidValue
 from services.kit.pages import Page
 from services.kit.process import Limits
 from services.kit.resources import deleted, undeleted
+from services.kit.secrets import Vault
 
 _RECORDS, _MOST = 20, 100  # of a preview
 _WORK, _LIMITS = "services.data.sources.work", Limits(seconds=25.0, memory_mib=768)
@@ -32,8 +35,9 @@ _WORK, _LIMITS = "services.data.sources.work", Limits(seconds=25.0, memory_mib=7
 class Sources:
     """The use cases."""
 
-    def __init__(self, store: SourceStore, places: Places, now: Callable[[], datetime]) -> None:
-        self._store, self._places, self._now = store, places, now
+    def __init__(self, store: SourceStore, places: Places, vault: Vault, now: Callable[[], datetime]) -> None:
+        """`vault` encrypts passwords."""
+        self._store, self._places, self._vault, self._now = store, places, vault, now
 
     async def create(
         self, scope: Scope, name: str, description: str, definition: Definition, once: Once | None
@@ -41,13 +45,18 @@ class Sources:
         """Registers a source that can be opened. Raises invalid_value, egress_denied, already_exists."""
         await self._store.recall(once)
         await self.look(scope, definition)
-        now = self._now()
-        return await self._store.create(scope, Source(name, description, definition, now, now), once)
+        now, sealed = self._now(), self._seal(scope, name, definition)
+        made = Source(name, description, domain.without_password(definition), now, now, sealed=sealed)
+        return await self._store.create(scope, made, once)
 
-    async def look(self, scope: Scope, definition: Definition) -> None:
-        """Opens what is described. Raises invalid_value, egress_denied."""
+    def _seal(self, scope: Scope, name: str, definition: Definition) -> bytes:
+        password = definition.password if isinstance(definition, SqlSource) else ""
+        return self._vault.seal(password.encode(), context_of(scope, name, definition)) if password else b""
+
+    async def look(self, scope: Scope, definition: Definition, name: str = "") -> None:
+        """Opens what is described. Raises invalid_value, egress_denied, unavailable, failed_precondition."""
         reader = connector(definition)
-        async with self.place(scope, definition) as place:
+        async with self.place(scope, definition, name) as place:
             if reader.apart:
                 await self._ask(definition, place, ask="look")
             else:
@@ -60,17 +69,28 @@ class Sources:
         return await process.run(_WORK, request, _LIMITS)
 
     @contextlib.asynccontextmanager
-    async def place(self, scope: Scope, definition: Definition) -> AsyncIterator[Place]:
+    async def place(self, scope: Scope, definition: Definition, name: str = "") -> AsyncIterator[Place]:
         """Where a source lies while the context lasts, if its project may read it.
 
-        Raises invalid_value, egress_denied.
+        `name` is of the saved source that has the password, if it has the same URL. Raises invalid_value,
+        egress_denied, unavailable.
         """
         domain.check(definition)
         digest = definition.upload_digest if isinstance(definition, FilesSource) else ""
         if digest and not await self._store.has_digest(scope, digest):
             raise InvalidValue(f"no upload was committed as {digest}")
         async with self._places.of(scope.tenant, definition) as place:
-            yield place
+            yield place._replace(secret=await self._secret(scope, definition, name)) if place.address else place
+
+    async def _secret(self, scope: Scope, definition: Definition, name: str) -> str:
+        """The password of a server: as it was just said, or as it is stored for this URL. Empty without one."""
+        if isinstance(definition, SqlSource) and definition.password:
+            return definition.password
+        sealed = (await self._store.get(scope, name)).sealed if name else b""
+        try:
+            return self._vault.open(sealed, context_of(scope, name, definition)).decode() if sealed else ""
+        except ValueError:
+            raise FailedPrecondition(f"the password of the source {name} is of another URL: set it again") from None
 
     async def get(self, scope: Scope, name: str) -> Source:
         """Raises not_found, also for a deleted one."""
@@ -88,8 +108,11 @@ class Sources:
         """Changes a source; a new place is looked at first. Raises not_found, etag_mismatch, invalid_value."""
         before = await self._store.get(scope, name)
         domain.changed(before, change, etag, self._now())
-        if change.definition:
-            await self.look(scope, change.definition)
+        if definition := change.definition:
+            same = domain.server_of(definition) == domain.server_of(before.definition)
+            await self.look(scope, definition, name if same else "")
+            sealed = self._seal(scope, name, definition)
+            change = replace(change, definition=domain.without_password(definition), sealed=sealed)
         return await self._store.change(scope, name, lambda found: domain.changed(found, change, etag, self._now()))
 
     async def delete(self, scope: Scope, name: str, etag: str) -> Source:
@@ -100,20 +123,30 @@ class Sources:
         """Brings a source back. Raises not_found."""
         return await self._store.change(scope, name, lambda found: undeleted(found, self._now()), deleted=True)
 
-    async def preview(self, scope: Scope, definition: Definition, records: int) -> Sample:
-        """The first records. Raises invalid_value, egress_denied, limit_exceeded."""
+    async def preview(self, scope: Scope, definition: Definition, records: int, name: str = "") -> Sample:
+        """The first records; `name` as in `place`. Raises invalid_value, egress_denied, limit_exceeded."""
         if not 0 <= records <= _MOST:
             raise InvalidValue(f"records must be between 1 and {_MOST}")
         reader = connector(definition)
-        async with self.place(scope, definition) as place:
+        async with self.place(scope, definition, name) as place:
             if reader.apart:
                 return sample_from_json(await self._ask(definition, place, ask="preview", records=records or _RECORDS))
             return await asyncio.to_thread(reader.preview, place, records or _RECORDS)
 
+    async def describe(self, scope: Scope, source: Source) -> Table:
+        """The table of a source that is on a server. Raises what opening it does."""
+        async with self.place(scope, source.definition, source.source) as place:
+            return table_from_json(await self._ask(source.definition, place, ask="describe"))
+
+    async def prepare(self, scope: Scope, source: Source, compiled: Compiled) -> None:
+        """Has that server compile a checked statement. Raises invalid_value, with what it says."""
+        async with self.place(scope, source.definition, source.source) as place:
+            await self._ask(source.definition, place, ask="prepare", compiled=compiled_to_json(compiled))
+
     async def tries(self, scope: Scope, source: Source, compiled: Compiled, records: int) -> Sequence[Tried]:
         """The first records with what extracts them. Raises invalid_value, egress_denied, limit_exceeded."""
         reader = connector(source.definition)
-        async with self.place(scope, source.definition) as place:
+        async with self.place(scope, source.definition, source.source) as place:
             if reader.apart:
                 asked = {"ask": "tries", "compiled": compiled_to_json(compiled), "records": records}
                 found = await self._ask(source.definition, place, **asked)
@@ -123,3 +156,8 @@ class Sources:
                 return [tried for tried, _ in zip(reader.tries(place, compiled, records), range(records), strict=False)]
 
             return await asyncio.to_thread(read)
+
+
+def context_of(scope: Scope, name: str, definition: Definition) -> str:
+    """What a password is sealed with: it opens for this source and this URL only."""
+    return f"source/{scope.tenant}/{scope.project}/{name}/{domain.server_of(definition)}"

@@ -1,16 +1,17 @@
 """Where sources and uploads are kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, func, insert, select, update
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, String, func, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
 from services.data.database import schema
 from services.data.reading.kinds import source_from_json, to_json
 from services.data.sources import domain
 from services.data.sources.domain import Source
+from services.kit import tenancy
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
@@ -30,6 +31,7 @@ _source = scoped(
     Column("create_time", UtcDateTime, nullable=False),
     Column("update_time", UtcDateTime, nullable=False),
     Column("delete_time", UtcDateTime),
+    Column("secret", LargeBinary),
 )
 _upload = scoped(
     "upload",
@@ -98,6 +100,20 @@ class SourceStore:
             query = query.where(_source.c.delete_time.is_(None))
         return await listed(self._db, query, _source.c.source, _read, page_size, page_token)
 
+    async def secrets(self) -> Sequence[tuple[Scope, Source]]:
+        """All sources with a password, of all tenants, also deleted ones."""
+        query = select(_source).where(_source.c.secret.is_not(None))
+        with tenancy.everybody():
+            rows = await self._db.read(lambda connection: connection.execute(query).all())
+        return [(Scope(row.tenant, row.project), _read(row)) for row in rows]
+
+    async def renew_secret(self, scope: Scope, name: str, old: bytes, new: bytes) -> bool:
+        """Replaces a password, if it is still the old one: that the source was changed meanwhile is kept."""
+        here = within(_source, scope) & (_source.c.source == name) & (_source.c.secret == old)
+        changed = update(_source).where(here).values(secret=new)
+        with tenancy.everybody():
+            return await self._db.run(lambda connection: bool(connection.execute(changed).rowcount))
+
     async def add_upload(self, scope: Scope, upload: str, now: datetime, once: Once | None, answer: Any) -> Any:
         """Stores that an upload belongs to this project."""
 
@@ -150,6 +166,7 @@ def _values(source: Source) -> dict[str, Any]:
         "create_time": source.create_time,
         "update_time": source.update_time,
         "delete_time": source.delete_time,
+        "secret": source.sealed or None,
     }
 
 
@@ -162,4 +179,5 @@ def _read(row: Row[Any]) -> Source:
         row.update_time,
         row.delete_time,
         row.generation,
+        row.secret or b"",
     )

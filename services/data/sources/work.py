@@ -6,10 +6,12 @@ from typing import Any
 import orjson
 
 from services.data.reading.connector import Connector
+from services.data.reading.connector_postgres import PostgresConnector
 from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, FilesSource, compiled_from_json, source_from_json, to_json
 from services.data.reading.samples import Sample, Tried
+from services.data.reading.sqlite import Table
 from services.data.schema import Column, ColumnType
 from services.data.structs import to_plain
 from services.kit.child import Child, Json
@@ -27,6 +29,14 @@ def main(request: Json, child: Child) -> Json:
             compiled, most = compiled_from_json(request["compiled"]), range(request["records"])
             tried = zip(source.tries(place, compiled, len(most)), most, strict=False)
             return {"tried": _bounded(_tried_to_json(one) for one, _ in tried)}
+        case "describe":
+            assert isinstance(source, PostgresConnector)
+            table = source.look(place)
+            return {"columns": table.columns, "key": table.key}
+        case "prepare":
+            assert isinstance(source, PostgresConnector)
+            source.prepare(place, compiled_from_json(request["compiled"]))
+            return {}
         case _:
             source.look(place)
             return {}
@@ -58,6 +68,11 @@ def sample_from_json(stored: Json) -> Sample:
     seems = source_from_json(stored["suggested"]) if stored["suggested"] else None
     assert seems is None or isinstance(seems, FilesSource)
     return Sample(tuple(stored["records"]), columns, tuple(stored["parts"]), seems)
+
+
+def table_from_json(stored: Json) -> Table:
+    """What the child was told of a table."""
+    return Table(tuple((name, kind and ColumnType(kind)) for name, kind in stored["columns"]), stored["key"])
 
 
 def _tried_to_json(tried: Tried) -> Json:

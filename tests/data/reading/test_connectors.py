@@ -36,7 +36,7 @@ def identity(source: SqlSource | FilesSource) -> str:
 @pytest.mark.parametrize("field", ["url", "table", "cursor"])
 def test_a_cursor_belongs_to_a_table_and_a_column(field: str) -> None:
     assert identity(TABLE) == identity(SqlSource("sqlite:///a.db", "t", "id"))
-    assert identity(replace(TABLE, **{field: "other"})) != identity(TABLE)
+    assert identity(replace(TABLE, **{field: "other"})) != identity(TABLE)  # type: ignore[arg-type]
 
 
 def test_parts_of_an_identity_do_not_run_into_each_other() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from services.data.reading import folders
+from services.data.reading.folders import Place
 from services.kit.errors import Code, Failure
 
 ROOT = Path("/data/acme")
@@ -43,11 +44,11 @@ def test_a_tenant_whose_name_is_no_name_has_no_folder(tenant: str) -> None:
     ("text", "steps"), [("a.csv", ("a.csv",)), ("x/*.csv", ("x", "*.csv")), ("/data/acme/x/a", ("x", "a"))]
 )
 def test_a_path_lies_below_a_root(text: str, steps: tuple[str, ...]) -> None:
-    assert folders.place([ROOT, Path("/other")], text) == (ROOT, steps)
+    assert folders.place([ROOT, Path("/other")], text) == Place(ROOT, steps)
 
 
 def test_a_path_below_a_second_root_is_found() -> None:
-    assert folders.place([ROOT, Path("/other")], "/other/a") == (Path("/other"), ("a",))
+    assert folders.place([ROOT, Path("/other")], "/other/a") == Place(Path("/other"), ("a",))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_a_path_outside_of_every_root_is_denied(text: str) -> None:
 def test_nothing_is_decoded_or_expanded(root: Path, text: str) -> None:
     (root.parent / "secret").write_text("secret")
     with pytest.raises(Failure, match="there is no"):
-        folders.open_file(*folders.place([root], text))
+        folders.open_file(root, folders.place([root], text).steps)
 
 
 def test_a_file_is_opened_below_its_root(root: Path) -> None:

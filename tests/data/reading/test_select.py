@@ -150,7 +150,8 @@ def test_what_runs_is_written_from_the_checked_tree() -> None:
 
     assert made.statement == (
         'SELECT "id" AS "ID", "carrier" AS "airline" FROM "flights" '
-        'WHERE ("dep_delay" >= 15 OR "id" = 1) AND "id" >= :first AND "id" IS NOT :after ORDER BY "id" LIMIT :rows'
+        'WHERE ("dep_delay" >= 15 OR "id" = 1) AND "id" >= :first AND "id" IS NOT :after '
+        'ORDER BY "flights"."id" LIMIT :rows'
     )
     assert [(column.name, column.type) for column in made.columns] == [
         ("ID", ColumnType.INT64),

@@ -1,0 +1,191 @@
+"""Tables of a real PostgreSQL as sources: every row once, whoever writes, and whatever becomes of the connection."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from google.protobuf.json_format import MessageToDict, MessageToJson, ParseDict
+
+from aimass.v1 import rules_pb2
+from aimass.v1 import sources_pb2 as pb
+from aimass.v1.data_events_pb2 import SourceChanged
+from aimass.v1.rules_pb2_grpc import RulesStub
+from aimass.v1.sources_pb2_grpc import SourcesStub
+from services.kit.errors import Code
+from tests.data.extracting import Tenant
+from tests.support.house import house
+from tests.support.refused import refused
+from tests.support.servers import address, database
+
+pytestmark = pytest.mark.far
+PASSWORD = "s3cret-words-of-a-source"
+TABLE = """
+    CREATE TABLE flights (
+        id bigserial PRIMARY KEY, carrier text, delay numeric(6, 1), at timestamptz NOT NULL, raw jsonb
+    );
+    INSERT INTO flights (carrier, delay, at, raw)
+    SELECT CASE WHEN n % 2 = 0 THEN 'UA' ELSE 'D''L' END, n / 2.0,
+        '2013-01-01'::timestamptz + n / 3 * interval '1 s', '{"n": 1}'
+    FROM generate_series(1, 50) n
+"""
+RULE = {"sql": {"sql": "SELECT id, carrier, delay, at FROM flights WHERE carrier LIKE 'U%' OR carrier = 'D''L'"}}
+
+
+@pytest.fixture
+def url() -> str:
+    found = database(address("postgres"))
+    run(found, TABLE, f"ALTER ROLE CURRENT_USER PASSWORD '{PASSWORD}'")
+    user, _, rest = found.partition("@")
+    return f"{user.rpartition(':')[0]}:{PASSWORD}@{rest}"
+
+
+def run(url: str, *statements: str) -> Any:
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        done: Any = None
+        for statement in statements:
+            done = connection.execute(statement.encode())
+        return done.fetchall() if done.description else None
+
+
+def source(url: str, cursor: str = "id", **more: Any) -> dict[str, Any]:
+    """The description of a source, with the password apart."""
+    user, _, rest = url.removeprefix("postgresql+psycopg://").partition("@")
+    name, _, password = user.partition(":")
+    said = {"url": f"postgresql://{name}@{rest}", "table": "flights", "cursor": cursor, "password": password}
+    return {"sql": {**said, **more}}
+
+
+@pytest.fixture
+async def tenant(tmp_path: Path) -> AsyncIterator[Tenant]:
+    async with house(tmp_path, "data", AIMASS_EGRESS_ALLOW="127.0.0.1") as running:
+        yield Tenant(running)
+
+
+async def test_a_table_is_previewed_tested_and_read_once(tenant: Tenant, url: str) -> None:
+    described = source(url)
+    shown = await tenant.stub(SourcesStub).PreviewSource(
+        ParseDict({**described, "records": 2}, pb.PreviewSourceRequest())
+    )
+    assert dict(shown.records[0]) == {
+        "id": 1, "carrier": "D'L", "delay": "0.5", "at": "2013-01-01 00:00:00Z", "raw": '{"n": 1}',
+    }  # fmt: skip
+    kinds = {column.name: column.type for column in shown.schema.columns}
+    assert [kinds[name] for name in ("id", "carrier", "delay", "at")] == [2, 4, 3, 5]
+    await tenant.rule("flights", described, RULE)
+    trial = await tenant.stub(RulesStub).TestRule(rules_pb2.TestRuleRequest(rule="flights", records=10))
+    assert (len(trial.rows), trial.coverage) == (10, 1.0)
+    done = await tenant.extract("flights")
+    assert (done.rows_accepted, done.rows_quarantined) == (50, 0)
+    assert (await tenant.extract("flights")).records_read == 0
+    run(url, "INSERT INTO flights (carrier, at) VALUES ('UA', 'infinity'), ('UA', '2013-01-01')")
+    done = await tenant.extract("flights")
+    assert (done.rows_accepted, done.rows_quarantined) == (1, 1)
+
+
+async def test_rows_of_one_time_are_read_once_and_young_ones_later(tenant: Tenant, url: str) -> None:
+    await tenant.rule("flights", source(url, "at", lag_seconds=5), RULE)
+    run(url, "INSERT INTO flights (carrier, at) VALUES ('UA', now())")
+    assert (await tenant.extract("flights")).records_read == 50
+    run(url, "INSERT INTO flights (carrier, at) SELECT 'UA', '2013-01-01 00:00:16Z' FROM generate_series(1, 3)")
+    assert (await tenant.extract("flights")).records_read == 3
+    run(url, "UPDATE flights SET at = now() - interval '6 s' WHERE id = 1")
+    assert (await tenant.extract("flights")).records_read == 1
+    await asyncio.sleep(5.5)
+    assert (await tenant.extract("flights")).records_read == 1
+
+
+async def test_a_row_that_is_committed_late_is_not_lost(tenant: Tenant, url: str) -> None:
+    """Its key is smaller than one that was there before it."""
+    await tenant.rule("flights", source(url), RULE)
+    late = psycopg.connect(url.replace("+psycopg", ""))
+    late.execute("INSERT INTO flights (carrier, at) VALUES ('UA', '2013-01-01')")
+    run(url, "INSERT INTO flights (carrier, at) VALUES ('UA', '2013-01-01')")
+    end = threading.Timer(2.0, late.commit)
+    end.start()
+
+    assert (await tenant.extract("flights")).records_read == 52
+    end.join()
+    late.close()
+
+
+async def test_a_connection_that_is_ended_is_made_again_and_no_row_is_lost(tenant: Tenant, url: str) -> None:
+    run(url, "INSERT INTO flights (carrier, at) SELECT 'UA', '2013-01-01' FROM generate_series(1, 200000)")
+    await tenant.rule("flights", source(url), RULE)
+    kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'aimass'"
+    begun, killed = await tenant.begin("flights"), 0
+    for _ in range(100):
+        killed += run(url, kill)[0][0]
+        if killed >= 3:
+            break
+        await asyncio.sleep(0.2)
+    done = await tenant.ended(begun.operation, 60)
+    assert killed >= 3
+    assert MessageToDict(done)["response"]["rowsAccepted"] == "200050"
+
+
+async def test_the_password_is_stored_encrypted_and_shown_nowhere(tenant: Tenant, url: str, tmp_path: Path) -> None:
+    await tenant.rule("flights", source(url), RULE)
+    stub = tenant.stub(SourcesStub)
+    shown = [
+        await stub.GetSource(pb.GetSourceRequest(source="flights")),
+        await stub.ListSources(pb.ListSourcesRequest()),
+    ]
+    shown += await tenant.house.heard(SourceChanged)
+    await tenant.extract("flights")
+
+    assert not any(PASSWORD in MessageToJson(message) for message in shown)
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"flights" in stored
+    assert PASSWORD.encode() not in stored
+
+
+async def test_a_password_is_for_one_server(tenant: Tenant, url: str) -> None:
+    described = source(url)
+    await tenant.stub(SourcesStub).CreateSource(ParseDict({"source": "flights", **described}, pb.CreateSourceRequest()))
+    stub = tenant.stub(SourcesStub, if_match="*")
+    without = {key: value for key, value in described["sql"].items() if key != "password"}
+    same = ParseDict({"source": "flights", "sql": {**without, "cursor": "at"}}, pb.UpdateSourceRequest())
+    assert (await stub.UpdateSource(same)).sql.cursor == "at"
+    assert (await stub.PreviewSource(pb.PreviewSourceRequest(source="flights"))).records
+    other = {**without, "url": without["url"].replace("127.0.0.1", "localhost")}
+    failure = await refused(stub.UpdateSource(ParseDict({"source": "flights", "sql": other}, pb.UpdateSourceRequest())))
+    assert failure.code is Code.EGRESS_DENIED
+    other = {**without, "url": f"{without['url']}?sslmode=disable"}
+    failure = await refused(stub.UpdateSource(ParseDict({"source": "flights", "sql": other}, pb.UpdateSourceRequest())))
+    assert (failure.code, "refuses the user" in failure.detail) == (Code.FAILED_PRECONDITION, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        ({"password": "wrong"}, Code.FAILED_PRECONDITION, "refuses the user"),
+        ({"table": "nothing"}, Code.INVALID_VALUE, "there is no table nothing"),
+        ({"table": "pg_catalog.pg_stat_activity"}, Code.INVALID_VALUE, "there is no table"),
+        ({"cursor": "nothing"}, Code.INVALID_VALUE, "flights has no column nothing"),
+        ({"cursor": "carrier", "table": "loose"}, Code.INVALID_VALUE, "has no primary key of one column"),
+        ({"cursor": "delay"}, Code.INVALID_VALUE, "is NULL in some rows"),
+        ({"lag_seconds": -1}, Code.INVALID_VALUE, "lag_seconds must be between"),
+    ],
+)
+async def test_what_cannot_be_read_is_said(
+    tenant: Tenant, url: str, change: dict[str, Any], code: Code, says: str
+) -> None:
+    run(url, "CREATE TABLE loose (carrier text NOT NULL)", "UPDATE flights SET delay = NULL WHERE id = 2")
+    described = source(url, **{"cursor": "id", **change})
+    failure = await refused(
+        tenant.stub(SourcesStub).CreateSource(ParseDict({"source": "a", **described}, pb.CreateSourceRequest()))
+    )
+    assert (failure.code, says in failure.detail) == (code, True), failure.detail
+
+
+async def test_a_table_that_is_locked_is_not_waited_for(tenant: Tenant, url: str) -> None:
+    with psycopg.connect(url.replace("+psycopg", "")) as lock:
+        lock.execute("LOCK TABLE flights IN ACCESS EXCLUSIVE MODE")
+        request = ParseDict(source(url), pb.PreviewSourceRequest())
+        failure = await refused(tenant.stub(SourcesStub).PreviewSource(request))
+        lock.rollback()
+    assert (failure.code, failure.detail) == (Code.UNAVAILABLE, "the table flights is locked by somebody else")
