@@ -48,6 +48,7 @@ from services.data.sources.uploads import SourceUploads
 from services.data.storage.service import Storage
 from services.data.storage.store import Store as StorageStore
 from services.kit.app import App, Runtime
+from services.kit.db import Database
 from services.kit.egress import Egress
 from services.kit.forgetting import dropping
 from services.kit.process import Limits
@@ -58,11 +59,7 @@ from services.kit.uploads import collect_for_ever
 def build(config: Config, runtime: Runtime) -> App:
     """Composes the slices; each takes the services of those before it."""
     database = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
-    source_store = SourceStore(database, source_changed)
-    egress = Egress(runtime.settings.egress_allow)
-    places = Places(config.file_roots, runtime.home, runtime.blobs, egress)
-    sources = Sources(source_store, places, runtime.vault, runtime.now)
-    uploads = SourceUploads(source_store, runtime.uploads, config.upload_mib * 2**20, runtime.now)
+    sources, uploads, secrets = _sources(config, runtime, database)
     tables = open_tables(runtime.storage, runtime.home / "tables")
     data_set_store = DataSetStore(database)
     data_sets = DataSets(data_set_store, tables, runtime.now, runtime.space)
@@ -112,9 +109,17 @@ def build(config: Config, runtime: Runtime) -> App:
         tasks=[
             partial(collect_for_ever, runtime.uploads),
             partial(every_hour, storage.measure, runtime.now),
-            SourceSecrets(source_store, runtime.vault).renew,
+            secrets.renew,
             *(partial(schema.tenure.watch, each) for each in resumes),
         ],
         close=[tables.close],
         forget=[dropping(database, schema.metadata)],
     )
+
+
+def _sources(config: Config, runtime: Runtime, database: Database) -> tuple[Sources, SourceUploads, SourceSecrets]:
+    """The slice of sources."""
+    store = SourceStore(database, source_changed)
+    places = Places(config.file_roots, runtime.home, runtime.blobs, Egress(runtime.settings.egress_allow))
+    uploads = SourceUploads(store, runtime.uploads, config.upload_mib * 2**20, runtime.now)
+    return Sources(store, places, runtime.vault, runtime.now), uploads, SourceSecrets(store, runtime.vault)
