@@ -56,9 +56,9 @@ def take(url: str, folder: Path, keystore: str = _LIES) -> None:
         for broker in admin.describe_cluster()["brokers"]:
             name = str(broker["broker_id"])
             asked = ConfigResource(ConfigResourceType.BROKER, name, {KEYSTORE: keystore})
-            said = admin.alter_configs([asked], raise_on_unknown=False)["broker"][name]
-            if said != "OK":
-                raise KafkaError(f"broker {name} does not load {keystore}: {said}")
+            answer = admin.alter_configs([asked], raise_on_unknown=False)["broker"][name]
+            if answer != "OK":
+                raise KafkaError(f"broker {name} does not load {keystore}: {answer}")
 
 
 def wrong(asking: Asking, server: str, expected: x509.Certificate, seconds: float) -> str:
@@ -67,11 +67,11 @@ def wrong(asking: Asking, server: str, expected: x509.Certificate, seconds: floa
     while True:
         try:
             found = asking.shown(server, server, PORTS[server])
-            said = "" if found == expected else f"it presents {found.serial_number:x}"
+            problem = "" if found == expected else f"it presents {found.serial_number:x}"
         except OSError as error:
-            said = str(error).lower()
-        if not said or time.monotonic() > until:
-            return said
+            problem = str(error).lower()
+        if not problem or time.monotonic() > until:
+            return problem
         time.sleep(_PAUSE)
 
 
@@ -92,10 +92,10 @@ def main(
             print(f"kafka: {error}", file=sys.stderr)
     for server in servers:
         expected = x509.load_pem_x509_certificate((certificates / f"{server}.pem").read_bytes())
-        said = wrong(asking, server, expected, seconds)
-        late |= bool(said)
+        problem = wrong(asking, server, expected, seconds)
+        late |= bool(problem)
         wanted = f"{expected.serial_number:x} until {expected.not_valid_after_utc:%Y-%m-%d}"
-        print(f"{server}: {wanted}" + (f" is not shown: {said}" if said else ""), flush=True)
+        print(f"{server}: {wanted}" + (f" is not shown: {problem}" if problem else ""), flush=True)
     raise typer.Exit(int(late))
 
 

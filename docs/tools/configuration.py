@@ -85,10 +85,10 @@ def groups(kind: type[Settings]) -> Iterator[Group]:
     for node in made.body:
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
             continue
-        if said := _above(comments, node.lineno):
+        if texts := _above(comments, node.lineno):
             if found:
                 yield found
-            found = Group(said)
+            found = Group(texts)
         if found is None:
             raise ValueError(f"{kind.__module__}.{node.target.id} has no comment")
         found.fields.append(node.target.id)
@@ -97,10 +97,10 @@ def groups(kind: type[Settings]) -> Iterator[Group]:
 
 
 def _above(comments: dict[int, str], line: int) -> str:
-    said: list[str] = []
+    texts: list[str] = []
     while (line := line - 1) in comments:
-        said.insert(0, comments[line])
-    return " ".join(said)
+        texts.insert(0, comments[line])
+    return " ".join(texts)
 
 
 def table(kind: type[Settings]) -> str:
@@ -134,13 +134,13 @@ def _type(info: FieldInfo) -> str:
         return "numbers, comma-separated"
     named = {Path: "path", bool: "true or false", int: "whole number", float: "number", str: "text"}[kind]
     bounds = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
-    said = [
+    texts = [
         text.format(getattr(rule, sign))
         for rule in info.metadata
         for sign, text in bounds.items()
         if hasattr(rule, sign)
     ]
-    return " ".join([named, *said])
+    return " ".join([named, *texts])
 
 
 def _default(value: Any) -> str:

@@ -81,10 +81,10 @@ def visited(description: Path) -> Elsewhere:
     `callback` is how the installation calls this machine. Raises StartFailed for a file that says too little.
     """
     try:
-        said = json.loads(description.read_text())
-        sink = Sink("0.0.0.0", said["callback"])
-        folder, key = Path(said["folder"]), Path(said["key_file"])
-        url, grpc, ca, seen = (str(said[name]) for name in ("url", "grpc", "ca", "seen_as"))
+        settings = json.loads(description.read_text())
+        sink = Sink("0.0.0.0", settings["callback"])
+        folder, key = Path(settings["folder"]), Path(settings["key_file"])
+        url, grpc, ca, seen = (str(settings[name]) for name in ("url", "grpc", "ca", "seen_as"))
     except (OSError, ValueError, KeyError) as error:
         raise StartFailed(f"{description} describes no installation: {error}") from None
     folder.mkdir(parents=True, exist_ok=True)

@@ -115,10 +115,10 @@ class Installation:
             "AIMASS_EGRESS_ALLOW": self.sink.address,
         }
         (self.folder / "tmp").mkdir()
-        with (self.folder / "services.log").open("wb") as said:
+        with (self.folder / "services.log").open("wb") as log:
             command = [sys.executable, "-m", "services"]
             with STOPPING.held():
-                self.process = subprocess.Popen(command, env=self.env, stdout=said, stderr=said, start_new_session=True)
+                self.process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
         while not self._ready():
             if self.process.poll() is not None or time.monotonic() - began > _START:
                 raise StartFailed((self.folder / "services.log").read_text()[-2000:] or "the services do not answer")

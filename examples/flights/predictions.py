@@ -149,8 +149,8 @@ def _one_by_one(story: Story, caller: Caller, table: pa.Table, wanted: Array) ->
         found.append(answer.as_numpy("probability").reshape(-1)[0])
     _same(numpy.array(found), wanted[: len(table)], "one by one")
     story.facts["p50 ms"], story.facts["p99 ms"] = (float(numpy.percentile(took, share)) for share in (50, 99))
-    told = f"p50 {story.facts['p50 ms']:.1f} ms, p99 {story.facts['p99 ms']:.1f} ms"
-    story.say(f"{len(table):,} rows one by one by gRPC: the same bits, {told}")
+    latencies = f"p50 {story.facts['p50 ms']:.1f} ms, p99 {story.facts['p99 ms']:.1f} ms"
+    story.say(f"{len(table):,} rows one by one by gRPC: the same bits, {latencies}")
 
 
 def _crowd(story: Story, caller: Caller, table: pa.Table, wanted: Array) -> None:

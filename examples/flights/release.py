@@ -78,5 +78,5 @@ def _judge(story: Story, asking: Asking, serving: int) -> None:
     expect(set(asking.answers) == {first, second}, f"answers came from versions {sorted(asking.answers)}")
     expect(serving == first, f"after the rollback version {serving} serves")
     story.facts["requests while switching"] = asking.answers.total()
-    told = ", ".join(f"{count:,} by version {version}" for version, count in sorted(asking.answers.items()))
-    story.say(f"no failed request of {asking.answers.total():,}: {told}; version {serving} serves again")
+    counts = ", ".join(f"{count:,} by version {version}" for version, count in sorted(asking.answers.items()))
+    story.say(f"no failed request of {asking.answers.total():,}: {counts}; version {serving} serves again")

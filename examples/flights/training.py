@@ -19,9 +19,9 @@ def candidates(story: Story) -> None:
         run = story.client.runs.get_run(run=job.run)
         report = orjson.loads(bytes(story.client.download(run=job.run, artifact="evaluation.json")))
         story.facts[name] = {"job": job.job, "run": job.run, "metrics": dict(run.metrics), "report": report}
-        told = run.metrics
-        text = f"AUC {told['auc']:.4f}, log loss {told['log_loss']:.4f}, base rate {told['base_rate']:.3f}"
-        story.say(f"{name}: {text}, calibration error {told['calibration_error']:.3f}")
+        metrics = run.metrics
+        text = f"AUC {metrics['auc']:.4f}, log loss {metrics['log_loss']:.4f}, base rate {metrics['base_rate']:.3f}"
+        story.say(f"{name}: {text}, calibration error {metrics['calibration_error']:.3f}")
 
 
 def stored(story: Story, name: str) -> pa.Table:

@@ -46,8 +46,8 @@ def _one_portion(story: Story, client: Client, name: str, table: pa.Table) -> No
     answer = client.predict(MODEL, columns=columns, version=number)
     expect(answer.version == number, f"version {answer.version} answered, not {number}")
     story.facts["a request"] = answer.request_id
-    told = story.client.record_outcomes(MODEL, answer.request_id, table.column(LABEL).to_pylist())
-    story.facts["outcomes"] = story.facts.get("outcomes", 0) + told.recorded
+    reply = story.client.record_outcomes(MODEL, answer.request_id, table.column(LABEL).to_pylist())
+    story.facts["outcomes"] = story.facts.get("outcomes", 0) + reply.recorded
 
 
 def _measured(story: Story) -> list[Any]:

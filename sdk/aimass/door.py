@@ -109,9 +109,9 @@ def kept(env: Mapping[str, str] = os.environ) -> Door | None:
     return Door(url, str(known.get("key", "")), str(path), str(known.get("ca", "")), grant)
 
 
-def _grant(said: Any) -> Grant:
+def _grant(values: Any) -> Grant:
     """Fields of a newer client are ignored."""
-    known = {one.name: said[one.name] for one in fields(Grant) if one.name in dict(said)}
+    known = {one.name: values[one.name] for one in fields(Grant) if one.name in dict(values)}
     due = float(known.pop("due", 0.0))
     if not all(isinstance(value, str) for value in known.values()):
         raise ValueError("its login has fields that are not strings")
@@ -158,8 +158,8 @@ def _nothing_kept(path: Path, error: OSError) -> Failure:
 
 
 def _text(door: Door) -> str:
-    said = {"url": door.url, "key": door.key} | ({"ca": str(Path(door.ca).resolve())} if door.ca else {})
-    lines = [f"{name} = {_quoted(value)}\n" for name, value in said.items()]
+    values = {"url": door.url, "key": door.key} | ({"ca": str(Path(door.ca).resolve())} if door.ca else {})
+    lines = [f"{name} = {_quoted(value)}\n" for name, value in values.items()]
     if door.grant:
         lines.append("\n[login]\n")
         lines += [f"{name} = {_quoted(value)}\n" for name, value in asdict(door.grant).items()]

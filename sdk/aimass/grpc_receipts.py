@@ -51,22 +51,22 @@ class _Channel:
 class _Asked:
     """One call that asks for a receipt."""
 
-    def __init__(self, keep: Keep, target: str, path: str, content: bytes, said: Iterable[tuple[str, Any]]) -> None:
+    def __init__(self, keep: Keep, target: str, path: str, content: bytes, metadata: Iterable[tuple[str, Any]]) -> None:
         self._keep, self._target, self._path, self.content = keep, target, path, content
         self._ended = False
         made = asking(content) | {"signed-authority": target}
-        self.metadata: Metadata = [*((key, value) for key, value in said if key not in made), *made.items()]
+        self.metadata: Metadata = [*((key, value) for key, value in metadata if key not in made), *made.items()]
 
     def ended(self, status: grpc.StatusCode, trailers: Iterable[tuple[str, Any]] | None, answer: bytes) -> None:
         """Keeps the receipt if the answer has one, once."""
         if self._ended:
             return
         self._ended = True
-        said = {str(key): value for key, value in trailers or ()}
-        texts = {name: value for name, value in said.items() if isinstance(value, str)}
+        metadata = {str(key): value for key, value in trailers or ()}
+        texts = {name: value for name, value in metadata.items() if isinstance(value, str)}
         receipt = Receipt.of_call(self._path, self._target, self.content, status.value[0], texts)
         if receipt:
-            self._keep(receipt, self.content, said.get(_DETAIL, b"") if status.value[0] else answer)
+            self._keep(receipt, self.content, metadata.get(_DETAIL, b"") if status.value[0] else answer)
 
 
 _Begin = Callable[[Any, Any], _Asked]

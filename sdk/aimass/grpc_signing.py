@@ -28,12 +28,12 @@ class _Signing:
 
     def _metadata(self, details: Any, request: Any) -> list[tuple[str, Any]]:
         """The call's metadata with a signature; without a body if the request streams."""
-        said = [(str(key), value) for key, value in details.metadata or ()]
+        metadata = [(str(key), value) for key, value in details.metadata or ()]
         path = details.method if isinstance(details.method, str) else details.method.decode()
         content = request if isinstance(request, bytes) else request.SerializeToString() if request is not None else b""
-        made = self._signer.headers("POST", self._target, path, "", dict(said), content)
+        made = self._signer.headers("POST", self._target, path, "", dict(metadata), content)
         made["signed-authority"] = self._target
-        return [*((key, value) for key, value in said if key not in made), *made.items()]
+        return [*((key, value) for key, value in metadata if key not in made), *made.items()]
 
 
 class _Details(grpc.ClientCallDetails):

@@ -36,13 +36,13 @@ class Given:
     identity: Any = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> "Given":
+    def of(cls, answer: Mapping[str, Any]) -> "Given":
         """Reads the answer. Raises Failure if it has no bearer token."""
-        token, kind = said.get("access_token"), said.get("token_type")
+        token, kind = answer.get("access_token"), answer.get("token_type")
         if not _plain(token) or not isinstance(kind, str) or kind.lower() != "bearer":
             raise refused("the issuer returned no bearer token")
-        refresh = said.get("refresh_token")
-        return cls(token, refresh if _plain(refresh) else "", _life(said, token), said.get("id_token"))
+        refresh = answer.get("refresh_token")
+        return cls(token, refresh if _plain(refresh) else "", _life(answer, token), answer.get("id_token"))
 
 
 def refused(text: str) -> Failure:
@@ -60,15 +60,15 @@ def safe(url: str, whose: str) -> str:
 
 def known(url: str) -> dict[str, Any]:
     """The metadata of an issuer. Raises Failure if it is another's, or its address is not safe."""
-    said = document(safe(url.rstrip("/") + _KNOWN, "the issuer"))
-    if said.get("issuer") != url:
+    metadata = document(safe(url.rstrip("/") + _KNOWN, "the issuer"))
+    if metadata.get("issuer") != url:
         raise refused("the issuer's metadata is that of another issuer")
-    return said
+    return metadata
 
 
-def endpoint(said: Mapping[str, Any], name: str) -> str:
+def endpoint(metadata: Mapping[str, Any], name: str) -> str:
     """One of its endpoints. Raises Failure if it is missing or not safe."""
-    return safe(str(said.get(name, "")), f"the issuer's {name}")
+    return safe(str(metadata.get(name, "")), f"the issuer's {name}")
 
 
 def identity(shown: Any, url: str, client_id: str) -> dict[str, Any]:
@@ -77,20 +77,20 @@ def identity(shown: Any, url: str, client_id: str) -> dict[str, Any]:
     It came from the issuer over TLS, so its signature need not be verified (OpenID Connect Core, 3.1.3.7).
     """
     try:
-        said = _claims(str(shown))
-        audience = said["aud"] if isinstance(said["aud"], list) else [said["aud"]]
-        ours = said["iss"] == url and client_id in audience
-        ours = ours and said.get("azp", client_id) == client_id
+        claims = _claims(str(shown))
+        audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+        ours = claims["iss"] == url and client_id in audience
+        ours = ours and claims.get("azp", client_id) == client_id
     except (IndexError, KeyError, TypeError, ValueError):
         raise refused("the issuer does not say who logged in") from None
     if not ours:
         raise refused("the issuer's answer is for another login")
-    return said
+    return claims
 
 
-def person(said: Mapping[str, Any]) -> str:
+def person(claims: Mapping[str, Any]) -> str:
     """The digest of an identity's subject, which may be long and have any characters. Raises Failure."""
-    subject = said.get("sub")
+    subject = claims.get("sub")
     if not isinstance(subject, str) or not subject:
         raise refused("the issuer does not say who logged in")
     return hashlib.sha256(subject.encode(errors="surrogatepass")).hexdigest()
@@ -164,10 +164,10 @@ def _plain(token: Any) -> TypeGuard[str]:
     return isinstance(token, str) and token.isascii() and token.isprintable() and bool(token) and " " not in token
 
 
-def _life(said: Mapping[str, Any], token: str) -> float:
+def _life(answer: Mapping[str, Any], token: str) -> float:
     """The lifetime in seconds, by the issuer's clock alone, since ours may be wrong."""
     try:
-        found = said.get("expires_in")
+        found = answer.get("expires_in")
         if found is None:
             claims = _claims(token)
             found = claims["exp"] - claims["iat"]

@@ -38,8 +38,8 @@ class Stray(Exception):
 def offer(gateway: str, name: str, ca: str = "") -> Offer:
     """The issuer with this name at a gateway. Raises Failure if there is none, or the gateway's address is not safe."""
     url = safe(f"{gateway.rstrip('/')}/v1/login", "the gateway")
-    said = document(url, ca, closed=f"there is no issuer {name}: the gateway accepts no tokens").get("issuers")
-    found = [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []
+    issuers = document(url, ca, closed=f"there is no issuer {name}: the gateway accepts no tokens").get("issuers")
+    found = [one for one in issuers if isinstance(one, dict)] if isinstance(issuers, list) else []
     for one in found:
         if one.get("issuer") == name:
             scopes = one.get("scopes")
@@ -59,7 +59,7 @@ class Login:
 
     offer: Offer
     redirect: str
-    said: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     state: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     nonce: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48), repr=False)
@@ -67,13 +67,13 @@ class Login:
     @classmethod
     def of(cls, offer: Offer, redirect: str) -> "Login":
         """Reads the issuer's metadata. Raises Failure if it is another's or not safe."""
-        said = known(offer.url)
-        methods = said.get("code_challenge_methods_supported")
+        metadata = known(offer.url)
+        methods = metadata.get("code_challenge_methods_supported")
         if isinstance(methods, list) and "S256" not in methods:
             raise refused("the issuer does not support PKCE with S256")
         for name in ("authorization_endpoint", "token_endpoint"):
-            endpoint(said, name)
-        return cls(offer, redirect, said)
+            endpoint(metadata, name)
+        return cls(offer, redirect, metadata)
 
     @property
     def address(self) -> str:
@@ -89,7 +89,7 @@ class Login:
             "code_challenge": base64.urlsafe_b64encode(challenge).rstrip(b"=").decode(),
             "code_challenge_method": "S256",
         }
-        place = str(self.said["authorization_endpoint"])
+        place = str(self.metadata["authorization_endpoint"])
         return f"{place}{'&' if urlsplit(place).query else '?'}{urlencode(asked)}"
 
     def code(self, query: Mapping[str, list[str]]) -> str:
@@ -100,7 +100,7 @@ class Login:
         if not hmac.compare_digest(one.get("state", "").encode(), self.state.encode()):
             raise Stray
         # RFC 9207: the code of one issuer must not be sent to another.
-        named = self.said.get("authorization_response_iss_parameter_supported") is True or "iss" in one
+        named = self.metadata.get("authorization_response_iss_parameter_supported") is True or "iss" in one
         if named and one.get("iss") != self.offer.url:
             raise refused("the answer is that of another issuer")
         if "error" in one:
@@ -119,19 +119,19 @@ class Login:
             "client_id": self.offer.client_id,
             "code_verifier": self.verifier,
         }
-        given = Given.of(document(str(self.said["token_endpoint"]), form=shown))
+        given = Given.of(document(str(self.metadata["token_endpoint"]), form=shown))
         subject = self._own(given.identity) if "openid" in self.offer.scopes else ""
         grant = Grant(self.offer.name, self.offer.url, self.offer.client_id, subject, self.nonce)
         return given.token, grant.renewed(given.refresh, given.life, time.time())
 
     def _own(self, shown: Any) -> str:
         """The digest of the user's id. Raises Failure for an identity of another login."""
-        said = identity(shown, self.offer.url, self.offer.client_id)
+        claims = identity(shown, self.offer.url, self.offer.client_id)
         try:
-            nonce = str(said["nonce"])
-            alive = float(said["exp"]) + _SKEW > time.time()
+            nonce = str(claims["nonce"])
+            alive = float(claims["exp"]) + _SKEW > time.time()
         except (KeyError, TypeError, ValueError):
             raise refused("the issuer returned no valid identity") from None
         if not (alive and hmac.compare_digest(nonce.encode(), self.nonce.encode())):
             raise refused("the issuer's answer is for another login")
-        return person(said)
+        return person(claims)

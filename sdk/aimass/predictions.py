@@ -163,16 +163,16 @@ def _text(value: Any) -> bytes:
 
 def _decode(answer: Answer) -> Prediction:
     size = int(answer.headers.get(_HEADER, len(answer.content)))
-    said = document(answer.content[:size])
+    head = document(answer.content[:size])
     outputs, at = {}, size
-    for tensor in said["outputs"]:
+    for tensor in head["outputs"]:
         length = tensor.get("parameters", {}).get("binary_data_size")
         raw = answer.content[at : at + length] if length is not None else None
         at += length or 0
         outputs[tensor["name"]] = _values(tensor, raw)
     version, _, digest = answer.headers.get("model-version", "").partition(";digest=")
-    number = int(version or said.get("model_version") or 0)
-    return Prediction(said["model_name"], number, digest, answer.headers.get("x-request-id", ""), outputs)
+    number = int(version or head.get("model_version") or 0)
+    return Prediction(head["model_name"], number, digest, answer.headers.get("x-request-id", ""), outputs)
 
 
 def _values(tensor: Mapping[str, Any], raw: bytes | None) -> Any:

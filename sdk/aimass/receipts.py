@@ -109,19 +109,21 @@ class Receipt:
         return cls._of(own, request.headers, response.headers)
 
     @classmethod
-    def of_call(cls, path: str, host: str, request: bytes, status: int, said: Mapping[str, str]) -> "Receipt | None":
+    def of_call(
+        cls, path: str, host: str, request: bytes, status: int, metadata: Mapping[str, str]
+    ) -> "Receipt | None":
         """The receipt of a gRPC call with this status and these trailers; None if it has none."""
         own = {"@method;req": "POST", "@authority;req": host, "@path;req": path, "@query;req": "?"}
-        return cls._of(own | {"grpc-status": str(status)}, asking(request), said)
+        return cls._of(own | {"grpc-status": str(status)}, asking(request), metadata)
 
     @classmethod
-    def _of(cls, own: Mapping[str, str], asked: Mapping[str, str], said: Mapping[str, str]) -> "Receipt | None":
-        stated, signed = (said.get(name, "") for name in ("signature-input", "signature"))
+    def _of(cls, own: Mapping[str, str], asked: Mapping[str, str], fields: Mapping[str, str]) -> "Receipt | None":
+        stated, signed = (fields.get(name, "") for name in ("signature-input", "signature"))
         if not stated.startswith("receipt=") or not signed.startswith("receipt=:"):
             return None
         parameters, values = stated.partition("=")[2], {}
         for name, of in _NAMES.findall(parameters.partition(")")[0]):
-            values[name + of] = own.get(name + of) or (asked if of else said).get(name, "")
+            values[name + of] = own.get(name + of) or (asked if of else fields).get(name, "")
         return cls(values, parameters, signed.removeprefix("receipt=:").removesuffix(":"))
 
 

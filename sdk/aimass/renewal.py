@@ -34,13 +34,13 @@ def renewed(door: Door) -> Door:
         raise ended(door)
     place = endpoint(known(grant.url), "token_endpoint")
     form = {"grant_type": "refresh_token", "refresh_token": grant.refresh, "client_id": grant.client_id}
-    status, said = asked(place, form=form)
-    if status != 200 or said is None:
-        error = str((said or {}).get("error", status))
+    status, answer = asked(place, form=form)
+    if status != 200 or answer is None:
+        error = str((answer or {}).get("error", status))
         if error == "invalid_grant":  # expired, revoked, or used twice
             raise ended(door)
         raise refused(f"the issuer does not renew the login with {grant.issuer}: {error[:100]!a}")
-    given = Given.of(said)
+    given = Given.of(answer)
     _same(grant, given)
     # Without a new refresh token the old one stays valid.
     return replace(door, key=given.token, grant=grant.renewed(given.refresh or grant.refresh, given.life, time.time()))
@@ -51,8 +51,8 @@ def _same(grant: Grant, given: Given) -> None:
     wrong, and the refresh token is spent."""
     if given.identity is None:
         return
-    said = identity(given.identity, grant.url, grant.client_id)
-    if (grant.subject and person(said) != grant.subject) or said.get("nonce", grant.nonce) != grant.nonce:
+    claims = identity(given.identity, grant.url, grant.client_id)
+    if (grant.subject and person(claims) != grant.subject) or claims.get("nonce", grant.nonce) != grant.nonce:
         raise refused("the issuer's answer is for another login")
 
 
@@ -74,10 +74,10 @@ def withdraw(grant: Grant | None) -> None:
     """Revokes a grant (RFC 7009) if the issuer has an endpoint for that. Raises Failure."""
     if not grant or not grant.refresh:
         return
-    said = known(grant.url)
-    if "revocation_endpoint" in said:
+    metadata = known(grant.url)
+    if "revocation_endpoint" in metadata:
         form = {"token": grant.refresh, "token_type_hint": "refresh_token", "client_id": grant.client_id}
-        status, _ = asked(endpoint(said, "revocation_endpoint"), form=form)
+        status, _ = asked(endpoint(metadata, "revocation_endpoint"), form=form)
         if status != 200:
             raise refused(f"the issuer answers with {status}")
 

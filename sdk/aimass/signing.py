@@ -72,12 +72,12 @@ class Signer:
         return cls(key_id, "ed25519", key.sign, now)
 
     def headers(
-        self, method: str, authority: str, path: str, query: str, said: Mapping[str, str], content: bytes
+        self, method: str, authority: str, path: str, query: str, fields: Mapping[str, str], content: bytes
     ) -> dict[str, str]:
-        """The headers that sign a request. `said` are its headers by lower-case names, `query` has no question mark."""
+        """The headers that sign a request. `fields` are its headers by lower-case names; `query` has no `?`."""
         values = {"@method": method, "@authority": authority, "@path": path or "/", "@query": f"?{query}"}
         added = {"content-digest": digest(content)} if content else {}
-        values |= added | {name: said[name].strip() for name in _MEANING if name in said}
+        values |= added | {name: fields[name].strip() for name in _MEANING if name in fields}
         covered = " ".join(f'"{name}"' for name in values)
         made = f'created={int(self._now())};keyid="{self.key_id}";alg="{self.algorithm}"'
         parameters = f'({covered});{made};nonce="{secrets.token_urlsafe(16)}"'
@@ -104,7 +104,7 @@ class SigningAuth(httpx2.Auth):
         """Adds the signature."""
         path, _, query = request.url.raw_path.decode("ascii").partition("?")
         authority = request.headers["host"].lower().removesuffix(_PORTS.get(request.url.scheme, ""))
-        said = {name: request.headers[name] for name in _MEANING if name in request.headers}
-        made = self.signer.headers(request.method, authority, path, query, said, request.content)
+        fields = {name: request.headers[name] for name in _MEANING if name in request.headers}
+        made = self.signer.headers(request.method, authority, path, query, fields, request.content)
         request.headers.update(made)
         yield request

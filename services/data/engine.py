@@ -83,9 +83,9 @@ def named(error: Exception) -> Failure:
     if isinstance(error, OSError | MemoryError | Failure):
         raise error
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.endswith("caused by")]
-    said = " ".join(lines[:2]) or "it cannot be computed"
-    said = re.sub(
-        r"^((External|Arrow|Cast|Schema|Compute) error:|Error during planning:|DataFusion error:|\s)*", "", said
+    text = " ".join(lines[:2]) or "it cannot be computed"
+    text = re.sub(
+        r"^((External|Arrow|Cast|Schema|Compute) error:|Error during planning:|DataFusion error:|\s)*", "", text
     )
-    said = re.sub(r"\S*/\S*", "a file", said)
-    return Failure(Code.QUERY_INVALID, f"the engine refuses the query: {said[:300]}")
+    text = re.sub(r"\S*/\S*", "a file", text)
+    return Failure(Code.QUERY_INVALID, f"the engine refuses the query: {text[:300]}")

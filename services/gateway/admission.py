@@ -199,7 +199,7 @@ class Admission:
         if not self._ours(host.encode("latin-1", "replace")):
             raise InvalidValue("a receipt needs signed-authority, which names the host of the call")
         found = await self._receipts.asked(Head("POST", host, call.path, "", call.metadata), call.content)
-        found.said["x-request-id"] = call.request_id
+        found.metadata["x-request-id"] = call.request_id
         return found
 
 

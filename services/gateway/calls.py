@@ -46,14 +46,14 @@ class Caller:
     request_id: str
     address: str = ""
     # Metadata by the names of PASSED.
-    said: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
     # What the call has taken from buckets.
     charge: Charge | None = None
 
     @property
     def trace(self) -> dict[str, str]:
         """The trace and the request id that its span goes on with."""
-        return {"traceparent": self.said.get("traceparent", ""), "x-request-id": self.request_id}
+        return {"traceparent": self.metadata.get("traceparent", ""), "x-request-id": self.request_id}
 
 
 def admitted(method: Method, audience: str, request: Message, caller: Caller) -> Caller:
@@ -193,7 +193,7 @@ class Calls:
                     call = start(sent, timeout=max(until - time.monotonic(), 0.001), metadata=metadata)
                     return await call, await call.trailing_metadata() or ()
             except Disconnected:
-                if not repeatable(method, caller.said) or not await self._retries.again(attempt, until):
+                if not repeatable(method, caller.metadata) or not await self._retries.again(attempt, until):
                     raise
                 attempt += 1
 
@@ -225,7 +225,7 @@ class Calls:
                         yield decode(item)
                 return
             except Disconnected:
-                safe = repeatable(method, caller.said) and not begun
+                safe = repeatable(method, caller.metadata) and not begun
                 if not safe or not await self._retries.again(attempt, until):
                     raise
                 attempt += 1
@@ -243,7 +243,7 @@ class Calls:
         self, owner: str, method: Method, caller: Caller, until: float
     ) -> contextlib.AbstractAsyncContextManager[Passage | None]:
         """The gate of a service. Raises overloaded, deadline_exceeded."""
-        first = lowered(priority(method), caller.said.get(HEADER, ""))
+        first = lowered(priority(method), caller.metadata.get(HEADER, ""))
         if method.policy.waits:
             return contextlib.nullcontext()
         if (gate := self.gates.get(owner)) is None:
@@ -258,8 +258,8 @@ class Calls:
 
     def _metadata(self, owner: str, caller: Caller, attempt: int) -> tuple[tuple[str, str], ...]:
         own = self._runtime.metadata(owner, caller.principal, caller.request_id)
-        said = ((key, value) for key, value in caller.said.items() if key not in _OURS)
-        return (*own, *said) if attempt == 1 else (*own, *said, (ATTEMPT, str(attempt)))
+        passed = ((key, value) for key, value in caller.metadata.items() if key not in _OURS)
+        return (*own, *passed) if attempt == 1 else (*own, *passed, (ATTEMPT, str(attempt)))
 
     async def _audit(self, method: Method, request: Message, caller: Caller, outcome: str) -> None:
         if method.policy.audit or outcome == Code.FORBIDDEN.text:

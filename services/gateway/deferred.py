@@ -14,16 +14,16 @@ class Deferred:
     def __init__(self) -> None:
         self._due: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
 
-    def add(self, work: Callable[..., None], *said: Any) -> None:
+    def add(self, work: Callable[..., None], *arguments: Any) -> None:
         """Runs `work` on the next turn, in the order of the calls."""
         if not self._due:
             asyncio.get_running_loop().call_soon(self._do)
-        self._due.append((work, said))
+        self._due.append((work, arguments))
 
     def _do(self) -> None:
         due, self._due = self._due, []
-        for work, said in due:
+        for work, arguments in due:
             try:
-                work(*said)
+                work(*arguments)
             except Exception:  # a bug in one must not keep the others from running
                 log.exception("deferred work failed")

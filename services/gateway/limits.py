@@ -47,8 +47,8 @@ def policy(limit: Limit, degraded: bool = False) -> bytes:
     """The value of `RateLimit-Policy`: tokens, seconds, and whether this gateway counts them alone."""
     seconds = max(1, math.ceil(min(limit.burst / limit.rate, 1e9)))
     unit = _UNITS.get(limit.counts, b';qu="%b"' % limit.counts.encode())
-    said = limit.name.encode(), int(limit.burst), seconds, unit, b";degraded" if degraded else b""
-    return b'"%b";q=%d;w=%d%b%b' % said
+    values = limit.name.encode(), int(limit.burst), seconds, unit, b";degraded" if degraded else b""
+    return b'"%b";q=%d;w=%d%b%b' % values
 
 
 def payable(limit: Limit) -> float:
@@ -95,8 +95,8 @@ class Standing(NamedTuple):
 @lru_cache(maxsize=1000)
 def _written(policy: bytes, limit: int) -> tuple[bytes, bytes, bytes]:
     """The parts that do not change from answer to answer: the name, the limit and the policy."""
-    said = policy.partition(b";")[0]
-    return said, b"\r\nratelimit-limit: %d\r\n" % limit, b"\r\nratelimit-policy: %b\r\n" % policy
+    name = policy.partition(b";")[0]
+    return name, b"\r\nratelimit-limit: %d\r\n" % limit, b"\r\nratelimit-policy: %b\r\n" % policy
 
 
 def tightest(standings: Sequence[Standing]) -> Standing:

@@ -247,7 +247,7 @@ class SharedBuckets:
             return False
         if self._back is None:
             self._back, self._there = now, members
-        back = [name for name, said in members.items() if name == self._name or said != self._there.get(name)]
+        back = [name for name, seen in members.items() if name == self._name or seen != self._there.get(name)]
         return len(back) >= self._gateways or now - self._back > _REJOIN
 
     def _lost(self, reason: str) -> None:

@@ -124,5 +124,5 @@ class Share:
         limit, local = self.limit, self.local or 0.0
         wait = 0.0 if admitted else (needed - local) * gateways / limit.rate
         full = math.ceil((self._room(gateways) - local) * gateways / limit.rate)
-        told = policy(limit, degraded=True)
-        return Standing(admitted, int(limit.burst), max(0, int(local)), full, wait, told, limit, degraded=True)
+        header = policy(limit, degraded=True)
+        return Standing(admitted, int(limit.burst), max(0, int(local)), full, wait, header, limit, degraded=True)

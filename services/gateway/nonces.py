@@ -68,8 +68,8 @@ class Nonces:
 
 
 def _key(signer: str, nonce: str) -> str:
-    said = f"{len(signer)}:{signer}{nonce}".encode("utf-8", "surrogatepass")
-    return f"nonce:{hashlib.sha256(said).hexdigest()}"
+    name = f"{len(signer)}:{signer}{nonce}".encode("utf-8", "surrogatepass")
+    return f"nonce:{hashlib.sha256(name).hexdigest()}"
 
 
 def _stale(detail: str) -> Failure:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ASKS = "x-receipt"
 _REQUEST = ("@method;req", "@authority;req", "@path;req", "@query;req")
 _DIGEST = "content-digest"
-_SAID = ("x-request-id", "model-version")  # of what an answer says, what a receipt is over
+_FIELDS = ("x-request-id", "model-version")  # of an answer that a receipt covers
 
 
 class Receipts:
@@ -63,14 +63,14 @@ class Receipt:
     def __init__(self, receipts: Receipts, head: Head) -> None:
         self._receipts, self._head = receipts, head
         # What an answer over gRPC says beside its message.
-        self.said: dict[str, str] = {}
+        self.metadata: dict[str, str] = {}
 
     async def headers(
-        self, status: int, said: Iterable[tuple[bytes, bytes]], content: bytes
+        self, status: int, sent: Iterable[tuple[bytes, bytes]], content: bytes
     ) -> list[tuple[bytes, bytes]]:
         """The headers of an answer beside `said`, by RFC 9421: a signature over it and its request."""
-        told = {name.decode("latin-1"): value.decode("latin-1") for name, value in said}
-        made = self._made({"@status": str(status)}, told, await signing.beside(signing.digest, content))
+        fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in sent}
+        made = self._made({"@status": str(status)}, fields, await signing.beside(signing.digest, content))
         return [(name.encode(), value.encode("latin-1")) for name, value in made.items()]
 
     async def trailers(self, status: int, content: bytes) -> tuple[tuple[str, str], ...]:
@@ -78,13 +78,13 @@ class Receipt:
 
         `content` is the answer's message as it is sent, or the detail of its failure.
         """
-        named = [(name, self.said[name]) for name in _SAID if name in self.said]
+        named = [(name, self.metadata[name]) for name in _FIELDS if name in self.metadata]
         digest = await signing.beside(signing.digest, content)
-        return (*named, *self._made({"grpc-status": str(status)}, self.said, digest).items())
+        return (*named, *self._made({"grpc-status": str(status)}, self.metadata, digest).items())
 
-    def _made(self, status: Mapping[str, str], told: Mapping[str, str], digest: str) -> dict[str, str]:
+    def _made(self, status: Mapping[str, str], fields: Mapping[str, str], digest: str) -> dict[str, str]:
         values = {**status, _DIGEST: digest}
-        values |= {name: told[name] for name in _SAID if name in told}
+        values |= {name: fields[name] for name in _FIELDS if name in fields}
         values |= {name: self._head.value(name.partition(";")[0]) for name in _REQUEST}
         if _DIGEST in self._head.headers:
             values[f"{_DIGEST};req"] = self._head.value(_DIGEST)

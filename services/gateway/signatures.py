@@ -53,10 +53,10 @@ class Head(NamedTuple):
     @classmethod
     def of_http(cls, scope: Any, headers: Mapping[bytes, bytes]) -> "Head":
         """As RFC 9421 has it: the host without the port of its scheme, the path as it is written."""
-        said = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
-        host = said.get("host", "").lower().removesuffix(_PORTS.get(scope["scheme"], ""))
+        fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+        host = fields.get("host", "").lower().removesuffix(_PORTS.get(scope["scheme"], ""))
         path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
-        return cls(scope["method"], host, path, query, said)
+        return cls(scope["method"], host, path, query, fields)
 
     def value(self, component: str) -> str:
         """Raises Refused for a header that is not there or a component that is not known."""
@@ -103,32 +103,32 @@ class Signatures:
         """The key that has signed a head. Raises Refused; signature_stale for a right signature that is too old."""
         headers = head.headers
         try:
-            said = signing.stated(headers.get(FIELDS[0], ""), headers.get(FIELDS[1], ""))
+            stated = signing.stated(headers.get(FIELDS[0], ""), headers.get(FIELDS[1], ""))
         except ValueError as error:
             raise Refused(str(error)) from None
-        covered = set(said.components)
+        covered = set(stated.components)
         if lacking := (_NEEDED | {name for name in _MEANING if name in headers}) - covered:
             raise Refused(f"it does not cover {min(lacking)}")
-        text = signing.base(said.components, said.parameters, head.value)
-        held, works = self._keyring().signer(said.key_id)
-        if not self._right(held.key, said, text) & works:
+        text = signing.base(stated.components, stated.parameters, head.value)
+        held, works = self._keyring().signer(stated.key_id)
+        if not self._right(held.key, stated, text) & works:
             raise Refused("no key of this id signed it")
         now = self._now()
-        if not now - WINDOW <= said.created <= now + SKEW or (said.expires is not None and said.expires <= now):
+        if not now - WINDOW <= stated.created <= now + SKEW or (stated.expires is not None and stated.expires <= now):
             raise Failure(Code.SIGNATURE_STALE, "the signature is too old, or from the future")
-        if len(said.nonce) not in _NONCE:
+        if len(stated.nonce) not in _NONCE:
             raise Refused("its nonce is too short, or too long")
-        return Signed(held, said, headers["content-digest"] if "content-digest" in covered else "")
+        return Signed(held, stated, headers["content-digest"] if "content-digest" in covered else "")
 
-    def _right(self, key: ApiKey, said: Stated, text: bytes) -> bool:
+    def _right(self, key: ApiKey, stated: Stated, text: bytes) -> bool:
         """Takes a time that depends on the signature that was sent, not on the key that it names."""
         known = key.signing or _UNSIGNED
-        named = said.algorithm in ("", known.algorithm)
-        if len(said.signature) == 64:
-            right = _ed25519(known.public_key or _STRANGER, said.signature, text) and bool(known.public_key)
+        named = stated.algorithm in ("", known.algorithm)
+        if len(stated.signature) == 64:
+            right = _ed25519(known.public_key or _STRANGER, stated.signature, text) and bool(known.public_key)
         else:
             expected = hmac.new(self._secret(key), text, hashlib.sha256).digest()
-            right = hmac.compare_digest(expected, said.signature) and not known.public_key
+            right = hmac.compare_digest(expected, stated.signature) and not known.public_key
         return right and named
 
     def _secret(self, key: ApiKey) -> bytes:
@@ -161,8 +161,8 @@ class Signatures:
         young = self._cache.born + SKEW + _WHOLE - self._now()
         if young >= 0:
             raise Unavailable("signed requests are taken again in a moment", retry_after=young)
-        said = signed.stated
-        await self._nonces.accept(signed.held.key.api_key, said.nonce, said.created, keyed)
+        stated = signed.stated
+        await self._nonces.accept(signed.held.key.api_key, stated.nonce, stated.created, keyed)
 
 
 def _ed25519(public_key: bytes, signature: bytes, text: bytes) -> bool:

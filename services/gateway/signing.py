@@ -47,11 +47,11 @@ def stated(field: str, signature: str) -> Stated:
     """Reads `Signature-Input` and `Signature`: one signature. Raises ValueError, which says what is wrong with them."""
     if max(len(field), len(signature)) > _LONGEST:
         raise ValueError("the signature is too long")
-    said, signed = _INPUT.match(field), _SIGNATURE.match(signature)
-    if not said or not signed or said[1] != signed[1]:
+    match, signed = _INPUT.match(field), _SIGNATURE.match(signature)
+    if not match or not signed or match[1] != signed[1]:
         raise ValueError("there is not one signature with its parameters")
-    components = tuple(name.strip('"') for name in said[3].split(" "))
-    found = _PARAMETER.findall(said[4])
+    components = tuple(name.strip('"') for name in match[3].split(" "))
+    found = _PARAMETER.findall(match[4])
     values = {name: number or text for name, number, text in found}
     if len(set(components)) < len(components) or len(values) < len(found):
         raise ValueError("something is there twice")
@@ -65,7 +65,7 @@ def stated(field: str, signature: str) -> Stated:
     if base64.b64encode(content).decode() != signed[2]:  # its last letter has bits that say nothing
         raise ValueError("the signature is not written as it is always written")
     algorithm = values.get("alg", "")
-    return Stated(components, said[2], values["keyid"], values["nonce"], created, expires, algorithm, content)
+    return Stated(components, match[2], values["keyid"], values["nonce"], created, expires, algorithm, content)
 
 
 def base(components: tuple[str, ...], parameters: str, value: Callable[[str], str]) -> bytes:

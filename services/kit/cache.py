@@ -105,7 +105,7 @@ class NearCache:
 
     async def members(self, group: str) -> dict[str, bytes]:
         now = self._clock()
-        live = {member: said for member, said in self._members.get(group, {}).items() if said[1] > now}
+        live = {member: entry for member, entry in self._members.get(group, {}).items() if entry[1] > now}
         self._members[group] = live
         return {member: value for member, (value, _) in live.items()}
 

@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from services.kit import cache_scripts
 from services.kit.allowance import Claim, Grant
-from services.kit.cache_scripts import HASHES, MARKER, granted, group_names, milliseconds, name, said, text_bytes
+from services.kit.cache_scripts import HASHES, MARKER, granted, group_names, milliseconds, name, text_bytes, values_of
 from services.kit.config import ConfigError
 from services.kit.errors import Unavailable
 from services.kit.outage import Outage
@@ -106,7 +106,7 @@ class RedisCache:
         return (await self.take_all([(key, claim)]))[0]
 
     async def take_all(self, claims: Sequence[tuple[str, Claim]]) -> list[Grant]:
-        pots, values = [name("pot", key) for key, _ in claims], said(claims, self._run)
+        pots, values = [name("pot", key) for key, _ in claims], values_of(claims, self._run)
         found = await self._run_script(cache_scripts.TAKE, pots, values, self._budget)
         self._marker = float(found[-1])
         return granted(found, self._run)
@@ -174,14 +174,14 @@ class RedisCache:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        told = dict(line.split(":", 1) for line in lines if ":" in line)
+        info = dict(line.split(":", 1) for line in lines if ":" in line)
         try:
-            if int(told["redis_version"].partition(".")[0]) < OLDEST and not self._any_version:
-                raise _Unfit(f"redis is {told['redis_version']}, which is older than {OLDEST}")
-            if told["maxmemory_policy"].startswith(("allkeys", "volatile-ttl")):
-                raise _Unfit(f"redis forgets what it should keep: maxmemory-policy is {told['maxmemory_policy']}")
-            self._run = told["run_id"]
-            self._started_at = int(told["server_time_usec"]) / 1e6 - int(told["uptime_in_seconds"])
+            if int(info["redis_version"].partition(".")[0]) < OLDEST and not self._any_version:
+                raise _Unfit(f"redis is {info['redis_version']}, which is older than {OLDEST}")
+            if info["maxmemory_policy"].startswith(("allkeys", "volatile-ttl")):
+                raise _Unfit(f"redis forgets what it should keep: maxmemory-policy is {info['maxmemory_policy']}")
+            self._run = info["run_id"]
+            self._started_at = int(info["server_time_usec"]) / 1e6 - int(info["uptime_in_seconds"])
         except KeyError as lacking:
             raise _Unfit(f"redis says nothing of its {lacking.args[0]} in INFO") from None
         except ValueError as wrong:

@@ -139,7 +139,7 @@ HASHES = {
 }
 
 
-def said(claims: Sequence[tuple[str, Claim]], run: str) -> list[Any]:
+def values_of(claims: Sequence[tuple[str, Claim]], run: str) -> list[Any]:
     """The values of claims for TAKE, told to the run of Redis that its epochs begin with."""
     values: list[Any] = []
     for _, claim in claims:

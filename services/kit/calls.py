@@ -66,7 +66,7 @@ class CallTable:
     def __init__(self, file: Path | None = None) -> None:
         """Without a file the rules are those of the contract. Raises ConfigError for an invalid file."""
         self._table = TomlTable("the calls file", "AIMASS_CALLS_FILE", file, _Table, _wrong) if file else None
-        self._said = self._table.said if self._table else _Table.model_construct()
+        self._content = self._table.content if self._table else _Table.model_construct()
         self._known: dict[str, tuple[float, frozenset[str] | None]] = {}
 
     def deadline(self, method: Method) -> float:
@@ -86,31 +86,31 @@ class CallTable:
 
     def breaker(self, service: str) -> Mapping[str, Any]:
         """The breaker rules of a service that are set, by name."""
-        rules = self._said.breakers.get(service) or self._said.breakers.get(EVERYONE) or BreakerRules()
+        rules = self._content.breakers.get(service) or self._content.breakers.get(EVERYONE) or BreakerRules()
         return rules.model_dump(exclude_none=True)
 
     def balancing(self, service: str, path: str) -> tuple[str, Way]:
         """The entry for the balancing of a call, and its way. Methods of one entry share a round robin."""
-        said = self._said.balancing
+        balancing = self._content.balancing
         for entry in (path[1:], f"{path[1:].partition('/')[0]}/*", service, EVERYONE):
-            if entry in said:
-                return entry, said[entry]
+            if entry in balancing:
+                return entry, balancing[entry]
         return "", Way.POWER_OF_TWO
 
     def check(self, service: str) -> CheckRules | None:
         """The health checks of a service's instances; None: none."""
-        return self._said.checks.get(service) or self._said.checks.get(EVERYONE)
+        return self._content.checks.get(service) or self._content.checks.get(EVERYONE)
 
     def ejection(self, service: str) -> EjectionRules:
         """When an instance of a service is ejected."""
-        return self._said.ejection.get(service) or self._said.ejection.get(EVERYONE) or EjectionRules()
+        return self._content.ejection.get(service) or self._content.ejection.get(EVERYONE) or EjectionRules()
 
     async def watch(self, changed: Callable[[], None] = lambda: None) -> None:
         """Reads the file again when it changes. An invalid file is logged and changes nothing."""
         while self._table:
             await asyncio.sleep(_LOOK)
             if self._table.look():
-                self._said, self._known = self._table.said, {}
+                self._content, self._known = self._table.content, {}
                 changed()
 
     def _find(self, method: Method) -> tuple[float, frozenset[str] | None]:
@@ -121,7 +121,7 @@ class CallTable:
     def _work_out(self, method: Method) -> tuple[float, frozenset[str] | None]:
         service = method.path[1:].partition("/")[0]
         patterns = (method.path[1:], f"{service}/*", EVERYONE)
-        entries = [entry for pattern in patterns if (entry := self._said.calls.get(pattern))]
+        entries = [entry for pattern in patterns if (entry := self._content.calls.get(pattern))]
         deadline = next((entry.deadline for entry in entries if entry.deadline), method.deadline)
         callers = next((entry.callers for entry in entries if entry.callers is not None), None)
         if callers is not None:
@@ -132,19 +132,19 @@ class CallTable:
         return deadline, declared or None
 
 
-def _wrong(said: _Table) -> str:
-    unknown = sorted(_unknown(said))
+def _wrong(table: _Table) -> str:
+    unknown = sorted(_unknown(table))
     return f"there is no {', '.join(unknown)}" if unknown else ""
 
 
-def _unknown(said: _Table) -> set[str]:
+def _unknown(table: _Table) -> set[str]:
     """Names of unknown methods and services, such as typing errors."""
     paths = {method.path[1:] for method in contract.all_methods().values()}
     patterns = {EVERYONE, *paths, *(f"{path.partition('/')[0]}/*" for path in paths)}
     services = {method.owner for method in contract.all_methods().values()} - {ANY} | {EVERYONE}
-    named = {caller for entry in said.calls.values() for caller in entry.callers or ()}
-    named |= said.breakers.keys() | said.checks.keys() | said.ejection.keys()
-    return (said.calls.keys() - patterns) | (named - services) | (said.balancing.keys() - patterns - services)
+    named = {caller for entry in table.calls.values() for caller in entry.callers or ()}
+    named |= table.breakers.keys() | table.checks.keys() | table.ejection.keys()
+    return (table.calls.keys() - patterns) | (named - services) | (table.balancing.keys() - patterns - services)
 
 
 def permit(method: Method, principal: Principal, request: Any) -> None:

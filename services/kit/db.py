@@ -70,8 +70,8 @@ def upsert(connection: Connection, table: Table) -> Any:
 def database_clock(connection: Connection) -> datetime:
     """The database's time: all processes that lease see the same."""
     if connection.dialect.name == "sqlite":
-        said = connection.execute(select(func.strftime("%Y-%m-%dT%H:%M:%f+00:00", "now"))).scalar_one()
-        return datetime.fromisoformat(said)
+        text = connection.execute(select(func.strftime("%Y-%m-%dT%H:%M:%f+00:00", "now"))).scalar_one()
+        return datetime.fromisoformat(text)
     found: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
     return found
 

@@ -29,8 +29,8 @@ class Source(Protocol):
     def knows(self, service: str) -> bool:
         """Whether it may have instances of a service, now or later."""
 
-    async def start(self, told: Callable[[Table], None]) -> None:
-        """Calls `told` with the table, and again whenever it changes."""
+    async def start(self, update: Callable[[Table], None]) -> None:
+        """Calls `update` with the table, and again whenever it changes."""
 
     async def announce(self, places: Mapping[str, str]) -> None:
         """Announces the services of this process, and where they listen; empty: nowhere."""
@@ -58,8 +58,8 @@ class Listed:
     def knows(self, service: str) -> bool:
         return service in self.table
 
-    async def start(self, told: Callable[[Table], None]) -> None:
-        told(self.table)
+    async def start(self, update: Callable[[Table], None]) -> None:
+        update(self.table)
 
     async def announce(self, places: Mapping[str, str]) -> None:
         """The list does not change."""
@@ -123,9 +123,9 @@ class Directory:
         await self.source.start(self._told)
 
     def _told(self, table: Table) -> None:
-        if (said := _fixed(table)) == self._table:
+        if (fixed := _fixed(table)) == self._table:
             return
-        self._table = said
+        self._table = fixed
         for service, pool in self._pools.items():
             pool.update(self.instances(service))
 

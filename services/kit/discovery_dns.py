@@ -43,16 +43,16 @@ class Names:
     def knows(self, service: str) -> bool:
         return service in self._names
 
-    async def start(self, told: Callable[[Table], None]) -> None:
+    async def start(self, update: Callable[[Table], None]) -> None:
         await self._look()
-        told(self._table)
-        self._following = asyncio.create_task(keep_running(partial(self._follow, told)))
+        update(self._table)
+        self._following = asyncio.create_task(keep_running(partial(self._follow, update)))
 
-    async def _follow(self, told: Callable[[Table], None]) -> None:
+    async def _follow(self, update: Callable[[Table], None]) -> None:
         while True:
             await asyncio.sleep(self._every)
             await self._look()
-            told(self._table)
+            update(self._table)
 
     async def _look(self) -> None:
         found = await asyncio.gather(*(self._resolved(name) for name in self._names))

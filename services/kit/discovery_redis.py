@@ -52,17 +52,17 @@ class Leases:
     def knows(self, service: str) -> bool:
         return service in _owners()
 
-    async def start(self, told: Callable[[Table], None]) -> None:
+    async def start(self, update: Callable[[Table], None]) -> None:
         await self._cache.start()
-        await self._look(told)
-        self._following = asyncio.create_task(keep_running(partial(self._follow, told)))
+        await self._look(update)
+        self._following = asyncio.create_task(keep_running(partial(self._follow, update)))
 
-    async def _follow(self, told: Callable[[Table], None]) -> None:
+    async def _follow(self, update: Callable[[Table], None]) -> None:
         while True:
             await asyncio.sleep(self._every)
-            await self._look(told)
+            await self._look(update)
 
-    async def _look(self, told: Callable[[Table], None]) -> None:
+    async def _look(self, update: Callable[[Table], None]) -> None:
         try:
             found = await self._cache.members(_GROUP)
         except Failure:
@@ -70,25 +70,25 @@ class Leases:
         missed = {key: (instance, misses + 1) for key, (instance, misses) in self._seen.items() if misses < _GONE}
         for member, value in found.items():
             service, _, name = member.partition("/")
-            if (said := self._believed(member, value)) is None:
+            if (content := self._believed(member, value)) is None:
                 continue
-            if said["leaving"]:
+            if content["leaving"]:
                 missed.pop((service, name), None)
             else:
-                missed[service, name] = Instance(name, said["address"], said["weight"]), 0
+                missed[service, name] = Instance(name, content["address"], content["weight"]), 0
         self._seen = missed
         table: dict[str, list[Instance]] = {}
         for (service, _), (instance, _) in sorted(self._seen.items()):
             table.setdefault(service, []).append(instance)
-        told(table)
+        update(table)
 
     def _believed(self, member: str, value: bytes) -> Any:
         """The content of a lease; None if it is not signed by the process that it names."""
         try:
-            said = orjson.loads(value)
-            address, leaving = str(said["address"]), bool(said["leaving"])
-            weight = min(max(int(said.get("weight", 1)), 1), HEAVIEST)
-            principal = self._identity.verify(said["token"], _audience(member, address, leaving, weight))
+            content = orjson.loads(value)
+            address, leaving = str(content["address"]), bool(content["leaving"])
+            weight = min(max(int(content.get("weight", 1)), 1), HEAVIEST)
+            principal = self._identity.verify(content["token"], _audience(member, address, leaving, weight))
             if principal.id == f"service:{member.partition('/')[0]}" and principal.scope.tenant == SYSTEM:
                 return {"address": address, "leaving": leaving, "weight": weight}
         except (Failure, orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
@@ -103,16 +103,16 @@ class Leases:
     async def announce(self, places: Mapping[str, str]) -> None:
         """Writes the leases, at once or, while the cache is unavailable or refuses for long, later."""
         self._places, until = dict(places), time.monotonic() + LEASE
-        said = await self._say(leaving=False)
-        while not said and self._cache.up and time.monotonic() < until:
+        written = await self._say(leaving=False)
+        while not written and self._cache.up and time.monotonic() < until:
             await asyncio.sleep(_AGAIN)
-            said = await self._say(leaving=False)
-        self._renewing = asyncio.create_task(keep_running(partial(self._renew, said)))
+            written = await self._say(leaving=False)
+        self._renewing = asyncio.create_task(keep_running(partial(self._renew, written)))
 
-    async def _renew(self, said: bool) -> None:
+    async def _renew(self, written: bool) -> None:
         while True:
-            await asyncio.sleep(_RENEW if said else _AGAIN)
-            said = await self._say(leaving=False)
+            await asyncio.sleep(_RENEW if written else _AGAIN)
+            written = await self._say(leaving=False)
 
     async def _say(self, leaving: bool) -> bool:
         """Writes the leases; whether all succeeded."""
@@ -120,9 +120,9 @@ class Leases:
             member = f"{service}/{self._identity.name}"
             principal = Principal(Scope(SYSTEM), f"service:{service}", ())
             token = self._identity.token(_audience(member, address, leaving, self._weight), principal)
-            said = {"address": address, "leaving": leaving, "weight": self._weight, "token": token}
+            lease = {"address": address, "leaving": leaving, "weight": self._weight, "token": token}
             try:
-                await self._cache.announce(_GROUP, member, orjson.dumps(said), LEASE)
+                await self._cache.announce(_GROUP, member, orjson.dumps(lease), LEASE)
             except Failure:
                 return False  # the next time comes
         return True
@@ -149,8 +149,8 @@ class Leases:
 
 
 def _audience(member: str, address: str, leaving: bool, weight: int) -> str:
-    said = f"{_GROUP}/{member}/{address}/{leaving}"
-    return said if weight == 1 else f"{said}/{weight}"  # older versions do not know weights
+    text = f"{_GROUP}/{member}/{address}/{leaving}"
+    return text if weight == 1 else f"{text}/{weight}"  # older versions do not know weights
 
 
 @cache

@@ -93,23 +93,23 @@ class _Caller(Frames):
         try:
             request = read(self._guarded.request_class.FromString, message)
             reply, _ = await self._guarded.unary(request, metadata, seconds)
-            said = reply.SerializeToString()
-            if len(said) > LARGE - REPLY.size:
+            body = reply.SerializeToString()
+            if len(body) > LARGE - REPLY.size:
                 raise Failure(Code.BODY_TOO_LARGE, "the message is larger than 16 MiB")
             kind = ANSWER
         except Failure as failure:
-            said = detail_of(failure).SerializeToString()
+            body = detail_of(failure).SerializeToString()
         except asyncio.CancelledError:
-            said = detail_of(Unavailable("the service is stopping", retry_after=0.5)).SerializeToString()
+            body = detail_of(Unavailable("the service is stopping", retry_after=0.5)).SerializeToString()
         except Exception:
             log.exception("unhandled error in %s", self._guarded.method.path)
-            said = detail_of(Internal("internal error")).SerializeToString()
+            body = detail_of(Internal("internal error")).SerializeToString()
         del self._calls[number]
-        self._say(number, kind, said)
+        self._say(number, kind, body)
 
-    def _say(self, number: int, kind: int, said: bytes = b"") -> None:
+    def _say(self, number: int, kind: int, body: bytes = b"") -> None:
         if not self.transport.is_closing():
-            self.transport.write(REPLY.pack(REPLY.size - SIZE.size + len(said), number, kind) + said)
+            self.transport.write(REPLY.pack(REPLY.size - SIZE.size + len(body), number, kind) + body)
 
     def leave(self) -> None:
         """Asks for no more calls."""

@@ -27,6 +27,6 @@ def parse(body: bytes) -> tuple[Json | None, Any]:
     if "result" in message:
         return dict(message["result"]), int(message.get("cpu_milliseconds", 0))
     if "failure" in message:
-        said = message["failure"]
-        raise Failure.of(said["code"], said["detail"], [Violation(*pair) for pair in said["violations"]])
+        failure = message["failure"]
+        raise Failure.of(failure["code"], failure["detail"], [Violation(*pair) for pair in failure["violations"]])
     return None, message["progress"]

@@ -43,8 +43,8 @@ def _compile(pattern: str | bytes, options: Any) -> Any:
     try:
         return re2.compile(pattern, options)
     except re2.error as error:
-        said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error.args[0])
-        raise Failure(Code.PATTERN_UNSUPPORTED, f"the pattern is not supported: {said}") from None
+        reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error.args[0])
+        raise Failure(Code.PATTERN_UNSUPPORTED, f"the pattern is not supported: {reason}") from None
 
 
 def groups(pattern: str) -> frozenset[str]:

@@ -146,12 +146,12 @@ async def _talk(
     await writer.drain()
     while True:
         body = await reader.readexactly(length_of(await reader.readexactly(LENGTH.size)))
-        result, said = parse(body)
+        result, message = parse(body)
         if result is not None:
-            spent.see(said)
+            spent.see(message)
             return result
         if progress:
-            await progress(said)
+            await progress(message)
 
 
 async def _tail(process: asyncio.subprocess.Process) -> str:
@@ -165,12 +165,12 @@ async def _tail(process: asyncio.subprocess.Process) -> str:
 
 async def _death(module: str, process: asyncio.subprocess.Process, stderr: "asyncio.Future[str]") -> Failure:
     """The failure for a child that ended without a result."""
-    said = ""
+    printed = ""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(2):  # not wait_for: Python 3.11's can lose a cancellation
-            said = await asyncio.shield(stderr)
+            printed = await asyncio.shield(stderr)
             await process.wait()
-    about = [Violation("", said[-2000:])]
+    about = [Violation("", printed[-2000:])]
     if (process.returncode or 0) < 0:
         return Killed(Code.INTERNAL, f"{module} was killed by signal {-(process.returncode or 0)}", about)
     return Internal(f"{module} died", about)

@@ -37,10 +37,10 @@ def fit(failure: Failure) -> None:
     if len(sentence) > _SENTENCE:
         failure.detail = sentence[:_SENTENCE].decode(errors="ignore")
         failure.args = (failure.detail,)
-    said, sizes = failure.violations, list(map(_size, failure.violations))
+    violations, sizes = failure.violations, list(map(_size, failure.violations))
     if sum(sizes) > _VIOLATIONS:
         kept = sum(size <= _VIOLATIONS - _REST for size in accumulate(sizes))
-        failure.violations = (*said[:kept], Violation("", f"{len(said) - kept} more rules are broken"))
+        failure.violations = (*violations[:kept], Violation("", f"{len(violations) - kept} more rules are broken"))
 
 
 def _size(violation: Violation) -> int:

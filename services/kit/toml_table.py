@@ -24,7 +24,7 @@ class TomlTable(Generic[Table]):
         """
         self._name, self._setting, self._file = name, setting, file
         self._model, self._wrong, self._stamp = model, wrong, _stamp(file)
-        self.said = self._read()
+        self.content = self._read()
 
     def look(self) -> bool:
         """Reads a changed file again; True if it is used from now on. An invalid file is logged and changes nothing."""
@@ -32,7 +32,7 @@ class TomlTable(Generic[Table]):
             return False
         self._stamp = stamp
         try:
-            self.said = self._read()
+            self.content = self._read()
         except ConfigError as error:
             log.error("%s stays as it was: %s", self._name, error)
             return False
@@ -47,8 +47,8 @@ class TomlTable(Generic[Table]):
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise self._refused(f" is no TOML: {str(error).lower()}") from None
         except ValidationError as error:
-            told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
-            raise self._refused(f": {told}") from None
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
+            raise self._refused(f": {problems}") from None
         if wrong := self._wrong(found):
             raise self._refused(f": {wrong}")
         return found

@@ -275,7 +275,7 @@ async def test_a_gateway_that_others_could_speak_for_names_no_issuer(url: str) -
 
 async def test_a_redirect_of_the_issuer_is_not_followed(corp: Provider) -> None:
     login = begun(corp)
-    login.said = {**login.said, "token_endpoint": f"{corp.url}/authorize"}
+    login.metadata = {**login.metadata, "token_endpoint": f"{corp.url}/authorize"}
 
     with pytest.raises(Failure, match="answers with"):
         login.token("code")

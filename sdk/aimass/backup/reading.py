@@ -148,7 +148,7 @@ class Held:
                 while piece := source.read(_CHUNK):
                     digest.update(piece)
                 self._files[member.name] = member.size, digest.hexdigest()
-        self.said: dict[str, Any] = _listed(manifest, self._files, form)[0]
+        self.manifest: dict[str, Any] = _listed(manifest, self._files, form)[0]
         total = sum(size for size, _ in self._files.values())
         self.made = Made(len(self._files), total, f"sha256:{hashlib.sha256(manifest).hexdigest()}")
 

@@ -55,10 +55,10 @@ class Archive:
             raise Failure("conflict", f"{name} became shorter while it was read")
         self.entries.append({"path": name, "size": size, "mode": mode, "sha256": counted.digest.hexdigest()})
 
-    def seal(self, said: Mapping[str, Any]) -> Made:
-        """Adds the manifest, with what is `said` in it. Nothing can be added after it."""
+    def seal(self, content: Mapping[str, Any]) -> Made:
+        """Adds the manifest, which has `content`. Nothing can be added after it."""
         files, size = len(self.entries), sum(entry["size"] for entry in self.entries)
-        manifest = orjson.dumps({**said, "aimass": __version__, "files": self.entries})
+        manifest = orjson.dumps({**content, "aimass": __version__, "files": self.entries})
         self.add(MANIFEST, io.BytesIO(manifest), len(manifest), 0o600)
         return Made(files, size, f"sha256:{hashlib.sha256(manifest).hexdigest()}")
 

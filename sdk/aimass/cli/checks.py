@@ -138,11 +138,11 @@ def ports(env: Mapping[str, str]) -> Iterator[Finding]:
     """The gateway's ports are free. Checked only if no gateway answers."""
     host = env.get("AIMASS_GATEWAY_HOST", "127.0.0.1")
     for variable, default in _PORTS.items():
-        said = env.get(variable, str(default))
-        if not said.isdecimal() or int(said) > 65535:
-            yield Finding(Grade.BAD, variable, f"{said!r} is not a port", f"set {variable} to a number from 0 to 65535")
+        text = env.get(variable, str(default))
+        if not text.isdecimal() or int(text) > 65535:
+            yield Finding(Grade.BAD, variable, f"{text!r} is not a port", f"set {variable} to a number from 0 to 65535")
             continue
-        port = int(said)
+        port = int(text)
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

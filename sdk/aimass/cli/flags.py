@@ -59,12 +59,12 @@ class Flag:
     @property
     def help(self) -> str:
         """The comment of the field in the contract."""
-        said = contract.comments().get(self.field.full_name, "")
+        text = contract.comments().get(self.field.full_name, "")
         if self.field.enum_type:
             values = [value.name for value in self.field.enum_type.values[1:]]
             prefix = self.field.enum_type.values[0].name.removesuffix("UNSPECIFIED")
-            said = f"{said} One of {', '.join(v.removeprefix(prefix).lower() for v in values)}.".strip()
-        return f"{said} As JSON.".strip() if self.json else said
+            text = f"{text} One of {', '.join(v.removeprefix(prefix).lower() for v in values)}.".strip()
+        return f"{text} As JSON.".strip() if self.json else text
 
 
 def positional(method: Method) -> tuple[str, ...]:

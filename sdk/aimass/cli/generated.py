@@ -37,8 +37,8 @@ def command_name(method: Method) -> str:
 def group(service: str) -> typer.Typer:
     """The commands of one service."""
     methods = contract.services()[service]
-    said = contract.comments().get(next(iter(methods.values())).descriptor.containing_service.full_name, "")
-    app = typer.Typer(help=said, short_help=_first(said), no_args_is_help=True)
+    comment = contract.comments().get(next(iter(methods.values())).descriptor.containing_service.full_name, "")
+    app = typer.Typer(help=comment, short_help=_first(comment), no_args_is_help=True)
     for method in methods.values():
         if not method.raw and not any(f.message_type and f.name == "body" for f in method.takes.fields):
             run = command(method)
@@ -72,8 +72,8 @@ def _positional(method: Method, name: str) -> inspect.Parameter:
     field = method.takes.fields_by_name[name]
     number = name not in method.path_fields or field.cpp_type == field.CPPTYPE_STRING
     kind = str if number else int
-    said = contract.comments().get(field.full_name, "")
-    annotation = Annotated[kind, typer.Argument(metavar=name.upper(), help=said, show_default=False)]  # type: ignore[valid-type]
+    comment = contract.comments().get(field.full_name, "")
+    annotation = Annotated[kind, typer.Argument(metavar=name.upper(), help=comment, show_default=False)]  # type: ignore[valid-type]
     # A version may be left out where 0 means the newest.
     default = inspect.Parameter.empty if kind is str or policy_of(field).required else 0
     return inspect.Parameter(name, _KEYWORD, annotation=annotation, default=default)

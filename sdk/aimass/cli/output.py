@@ -82,8 +82,8 @@ def show(message: Message, form: Format) -> None:
         columns = schema.get("columns", [])
         rest["schema"] = [f"{column['name']} {column['type']}" for column in columns]
         items = [{column["name"]: item.get(column["name"]) for column in columns} for item in items]
-    said = pairs(rest)
-    if items or not said:
+    others = pairs(rest)
+    if items or not others:
         table(lists[0], items)
     if more:
         CONSOLE.print(f"[dim]more: --page-token {more}, or --all[/]")

@@ -30,7 +30,7 @@ def verify(
     """
     public, found = _key(key), []
     for number, one in enumerate(_kept(file), 1):
-        found.append({"line": number, **_said(public, *one)})
+        found.append({"line": number, **_verified(public, *one)})
     if output_ is Format.JSON:
         as_json({"receipts": found})
     else:
@@ -41,36 +41,36 @@ def verify(
         raise Failure("receipt_invalid", f"{file} has no receipts")
 
 
-def _said(public: bytes, receipt: Receipt, request: bytes, answer: bytes) -> dict[str, Any]:
+def _verified(public: bytes, receipt: Receipt, request: bytes, answer: bytes) -> dict[str, Any]:
     """The values of a receipt if it is valid, else the reason."""
     try:
         receipt.verify(public, request, answer)
     except Failure as failure:
         return {"holds": False, "reason": failure.detail}
     asked = f"{receipt.values['@method;req']} {receipt.values['@path;req']}"
-    said = {"holds": True, "time": f"{receipt.time:%Y-%m-%d %H:%M:%S}", "request": asked, "status": receipt.status}
-    return said | {"request_id": receipt.request_id, "model_version": receipt.model_version}
+    values = {"holds": True, "time": f"{receipt.time:%Y-%m-%d %H:%M:%S}", "request": asked, "status": receipt.status}
+    return values | {"request_id": receipt.request_id, "model_version": receipt.model_version}
 
 
 def _kept(file: Path) -> Iterator[tuple[Receipt, bytes, bytes]]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                said = json.loads(line)
-                bodies = [base64.b64decode(said[name], validate=True) for name in ("request", "answer")]
-                receipt = Receipt.from_json(json.dumps(said["receipt"]))
+                content = json.loads(line)
+                bodies = [base64.b64decode(content[name], validate=True) for name in ("request", "answer")]
+                receipt = Receipt.from_json(json.dumps(content["receipt"]))
             except (ValueError, TypeError, KeyError, RecursionError, Failure):
                 raise Failure("receipt_invalid", f"line {number} of {file} is not a receipt") from None
             yield receipt, bodies[0], bodies[1]
 
 
-def _key(said: str) -> bytes:
+def _key(given: str) -> bytes:
     """32 bytes."""
-    if not said:
+    if not given:
         with client(keeps=False) as asked:
             return bytes(asked.access.get_receipt_key().public_key)
     try:
-        text = Path(said).read_text().strip() if Path(said).is_file() else said
+        text = Path(given).read_text().strip() if Path(given).is_file() else given
         found = base64.b64decode(text, validate=True)
     except (OSError, ValueError):  # what is no text, and no base64
         found = b""

@@ -83,7 +83,7 @@ def table(title: str, items: Iterable[Mapping[str, Any]], whole: bool = False) -
     items = list(items)
     names = list(dict.fromkeys(name for item in items for name in item))
     if not whole:
-        names = [name for name in names if any(_text(item.get(name)) for item in items if _said(item.get(name)))]
+        names = [name for name in names if any(_text(item.get(name)) for item in items if _is_set(item.get(name)))]
     if not names:
         CONSOLE.print(f"[dim]no {title.replace('_', ' ')}[/]")
         return
@@ -151,7 +151,7 @@ def pairs(document: Mapping[str, Any]) -> bool:
     drawn = Table(box=None, show_header=False, pad_edge=False)
     drawn.add_column(style="bold")
     drawn.add_column(overflow="fold")
-    rows = [(_visible(name), _cell(value, _LONGEST)) for name, value in document.items() if _said(value)]
+    rows = [(_visible(name), _cell(value, _LONGEST)) for name, value in document.items() if _is_set(value)]
     _print(drawn, rows)
     return bool(rows)
 
@@ -180,7 +180,7 @@ def _screen() -> bool:
     return sys.stdout.isatty() or "COLUMNS" in os.environ
 
 
-def _said(value: Any) -> bool:
+def _is_set(value: Any) -> bool:
     return value not in (None, "", [], {}, "0", 0, False)
 
 
@@ -202,7 +202,7 @@ def _text(value: Any) -> str:
         return ", ".join(value)
     if isinstance(value, Mapping):
         plain_first = sorted(value.items(), key=lambda item: isinstance(item[1], Mapping | list))
-        return ", ".join(f"{name}={_inner(one)}" for name, one in plain_first if _said(one))
+        return ", ".join(f"{name}={_inner(one)}" for name, one in plain_first if _is_set(one))
     return orjson.dumps(value).decode()
 
 

@@ -123,8 +123,8 @@ def predict(
         answer = client.predict(model, rows=given, version=version or None)
     values = {name: [_plain(value) for value in column] for name, column in answer.outputs.items()}
     if output_ is Format.JSON:
-        said = {"model": answer.model, "version": answer.version, "request_id": answer.request_id, "outputs": values}
-        output.as_json(said)
+        found = {"model": answer.model, "version": answer.version, "request_id": answer.request_id, "outputs": values}
+        output.as_json(found)
         return
     predicted = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
     table("predictions", predicted, whole=True)

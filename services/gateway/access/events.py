@@ -67,7 +67,7 @@ def key_changed(key: ApiKey, now: datetime) -> Event:
     return Event.of(message, Scope(key.tenant), "api-keys", key.api_key, _SOURCE, now)
 
 
-def call_audited(scope: Scope, told: Mapping[str, str], now: datetime) -> Event:
-    """`told` has the text fields of CallAudited."""
-    message = CallAudited(**told, time=to_wire(now))
-    return Event.of(message, scope, "calls", told["request_id"] or "unnamed", _SOURCE, now)
+def call_audited(scope: Scope, fields: Mapping[str, str], now: datetime) -> Event:
+    """`fields` has the text fields of CallAudited."""
+    message = CallAudited(**fields, time=to_wire(now))
+    return Event.of(message, scope, "calls", fields["request_id"] or "unnamed", _SOURCE, now)

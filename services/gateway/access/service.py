@@ -96,8 +96,8 @@ class AccessService:
             secret = await asyncio.to_thread(installation.first_secret, path, self.secret(self._prefix()))
         tenants = [Tenant(DEFAULT, "Default", now), Tenant(SYSTEM, "Platform", now)]
         key = ApiKey(prefix_of(secret), DEFAULT, "first administrator", (ALL,), now)
-        said = [*(events.tenant_changed(tenant, now) for tenant in tenants), events.key_changed(key, now)]
-        first = await self._store.begin(tenants, key, digest(self.pepper, secret), said)
+        published = [*(events.tenant_changed(tenant, now) for tenant in tenants), events.key_changed(key, now)]
+        first = await self._store.begin(tenants, key, digest(self.pepper, secret), published)
         if self._given.admin_key:
             return
         if first:

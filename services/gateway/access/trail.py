@@ -26,14 +26,14 @@ class Trail:
         self._waiting: list[tuple[Event, asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
 
-    async def add(self, caller: Principal, request_id: str, method: str, resource: str, **told: str) -> None:
-        """Returns when the event of a call is stored; `told` are its outcome and the caller's address.
+    async def add(self, caller: Principal, request_id: str, method: str, resource: str, **fields: str) -> None:
+        """Returns when the event of a call is stored; `fields` are its outcome and the caller's address.
 
         One that cannot be stored is logged as an error: the call has had its effect.
         """
-        told |= {"request_id": request_id, "principal": caller.id, "method": method, "resource": resource}
+        fields |= {"request_id": request_id, "principal": caller.id, "method": method, "resource": resource}
         kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((events.call_audited(caller.scope, told, self._now()), kept))
+        self._waiting.append((events.call_audited(caller.scope, fields, self._now()), kept))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write_all())
         try:

@@ -95,8 +95,8 @@ class Forward(grpc.GenericRpcHandler):
                 with self.underway.waiting():
                     reply = await run(read(whole, request) if whole else request, context)
                 content = handler.response_serializer(reply) if handler.response_serializer else reply
-                if said := await _receipt(0, content):
-                    context.set_trailing_metadata((*(context.trailing_metadata() or ()), *said))
+                if receipt := await _receipt(0, content):
+                    context.set_trailing_metadata((*(context.trailing_metadata() or ()), *receipt))
                 return content
 
         async def many(request: Any, context: Any) -> AsyncIterator[Any]:

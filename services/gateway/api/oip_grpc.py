@@ -67,11 +67,11 @@ class OipGrpc:
                 principal, request_id = await self._admit(call)
                 span.set_attribute("request_id", request_id)
                 telemetry.belongs(principal.scope, "gateway")
-                reply, said = await method(read(parse, content), principal, call, context.time_remaining())
-                if said:
-                    await context.send_initial_metadata((*said.items(), ("x-request-id", request_id)))
+                reply, metadata = await method(read(parse, content), principal, call, context.time_remaining())
+                if metadata:
+                    await context.send_initial_metadata((*metadata.items(), ("x-request-id", request_id)))
                 if call.receipt:
-                    call.receipt.said |= said
+                    call.receipt.metadata |= metadata
                 return reply
 
         # The bytes as they came: a signature is over them.

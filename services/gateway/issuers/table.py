@@ -63,7 +63,7 @@ class IssuerTable:
 
     @property
     def issuers(self) -> dict[str, Issuer]:
-        return self._table.said.issuers
+        return self._table.content.issuers
 
     def look(self) -> bool:
         """Takes over what the file says now; True if that is something else. What is no table changes nothing."""

@@ -74,8 +74,8 @@ class Spending:
             account.turn = self._book.turn
             account.limited, account.refusal = self._book.limits(scope.tenant, scope.project, principal), None
         if account.limited:
-            if (told := account.turned_away(need, now)) is not None:
-                raise Failure(told.code, told.detail, retry_after=told.retry_after)
+            if (refusal := account.turned_away(need, now)) is not None:
+                raise Failure(refusal.code, refusal.detail, retry_after=refusal.retry_after)
             return None
         account.tally.flying += 1
         if account.wanted is None:

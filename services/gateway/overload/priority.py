@@ -21,7 +21,7 @@ class Priority(IntEnum):
 
 
 _NAMES = {one.name.lower(): one for one in Priority}
-_SAID = {
+_FIXED = {
     options_pb2.PRIORITY_ADMIN: Priority.ADMIN,
     options_pb2.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
     options_pb2.PRIORITY_WRITE: Priority.WRITE,
@@ -34,8 +34,8 @@ _SAID = {
 def priority(method: Method) -> Priority:
     """The priority of a method: what the contract says, else by its owner and its effect."""
     policy = method.policy
-    if (said := _SAID.get(policy.priority)) is not None:
-        return said
+    if (fixed := _FIXED.get(policy.priority)) is not None:
+        return fixed
     if method.owner == "gateway":
         return Priority.ADMIN
     if policy.costly:
@@ -43,11 +43,11 @@ def priority(method: Method) -> Priority:
     return Priority.INTERACTIVE if policy.effect == options_pb2.EFFECT_SAFE else Priority.WRITE
 
 
-def lowered(own: Priority, said: str) -> Priority:
+def lowered(own: Priority, header: str) -> Priority:
     """The priority of a call whose caller states one, or an empty text: it is never raised. Raises invalid_value."""
-    if not said:
+    if not header:
         return own
-    if (wanted := _NAMES.get(said.lower())) is None:
+    if (wanted := _NAMES.get(header.lower())) is None:
         rule = f"must be one of {', '.join(_NAMES)}"
         raise InvalidValue(f"X-Priority {rule}", [Violation("/x-priority", rule)])
     return max(own, wanted)

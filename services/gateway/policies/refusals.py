@@ -46,5 +46,5 @@ class Refusals:
         waiting, self._waiting = self._waiting, {}
         self._told = {key: left - 1 for key, left in self._told.items() if left} | dict.fromkeys(waiting, _AGAIN - 1)
         for key, (request_id, address) in waiting.items():
-            told = {"outcome": Code.FORBIDDEN.text, "address": address}
-            await self._trail(key.principal, request_id, key.method, key.thing, **told)
+            fields = {"outcome": Code.FORBIDDEN.text, "address": address}
+            await self._trail(key.principal, request_id, key.method, key.thing, **fields)

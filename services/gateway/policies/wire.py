@@ -63,8 +63,8 @@ def _known(words: Mapping[Any, int], value: int, at: str) -> Any:
     raise InvalidValue(f"{at[1:].replace('/', '.')} is unknown", [Violation(at, "must be one of the contract's")])
 
 
-def _range(said: pb.PolicyRange) -> Range:
-    return Range(said.min, said.max)
+def _range(bounds: pb.PolicyRange) -> Range:
+    return Range(bounds.min, bounds.max)
 
 
 def rule_to_wire(rule: Rule) -> pb.PolicyRule:
@@ -80,9 +80,9 @@ def rule_to_wire(rule: Rule) -> pb.PolicyRule:
         sent.when.CopyFrom(_when_to_wire(when))
     if rule.networks:
         sent.where.networks.extend(rule.networks)
-    for name, said in (("rows", rule.rows), ("bytes", rule.bytes), ("cost", rule.cost)):
-        if said:
-            getattr(sent.how_much, name).CopyFrom(pb.PolicyRange(min=said.least, max=said.most))
+    for name, bounds in (("rows", rule.rows), ("bytes", rule.bytes), ("cost", rule.cost)):
+        if bounds:
+            getattr(sent.how_much, name).CopyFrom(pb.PolicyRange(min=bounds.least, max=bounds.most))
     return sent
 
 

@@ -79,12 +79,12 @@ class TritonLoader:
             group.create_task(self._server.watch())
 
     async def _look(self) -> None:
-        compared = said = 0.0
+        compared = renewed = 0.0
         while True:
             self._wake.clear()
-            if time.monotonic() - said > RENEW:
+            if time.monotonic() - renewed > RENEW:
                 await self._say()
-                said = time.monotonic()
+                renewed = time.monotonic()
             if not await self._alive():
                 self._down()
             elif (due := time.monotonic() - compared > _COMPARE) or not self.up or self._waiting():

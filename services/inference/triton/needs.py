@@ -29,8 +29,8 @@ class Needs:
         """The versions that other instances need. Raises unavailable."""
         if not self.shared:
             return set()
-        said = await self._cache.members(self._group)
-        return {name for who, names in said.items() if who != self._instance for name in orjson.loads(names)}
+        members = await self._cache.members(self._group)
+        return {name for who, names in members.items() if who != self._instance for name in orjson.loads(names)}
 
     async def withdraw(self) -> None:
         """This instance needs nothing any more. Raises unavailable."""

@@ -51,9 +51,9 @@ def read(stack: Stack, file: Path) -> Made:
 
 def _check_secrets(stack: Stack, archive: Held) -> None:
     for name, mark in stack.secrets.items():
-        if archive.said.get("secrets", {}).get(name) != mark:
+        if archive.manifest.get("secrets", {}).get(name) != mark:
             raise Failure(Code.FAILED_PRECONDITION, f"{name} is not the one that the archive was made with")
-    if set(archive.said.get("old_keys", ())) - stack.old - set(stack.secrets.values()):
+    if set(archive.manifest.get("old_keys", ())) - stack.old - set(stack.secrets.values()):
         text = f"{OLD_KEYS} lacks a key that the archive was made with: something in it may still be sealed with that"
         raise Failure(Code.FAILED_PRECONDITION, text)
 
@@ -87,7 +87,7 @@ def _check_empty(
     left = {}
     for name in sorted(set(stack.databases) - done):
         with _named(name):
-            left[name] = copy.Filling(connections[name], stack.revisions[name], archive.said["databases"][name])
+            left[name] = copy.Filling(connections[name], stack.revisions[name], archive.manifest["databases"][name])
             left[name].check()
     return left
 

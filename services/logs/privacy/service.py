@@ -71,11 +71,11 @@ def _kept(event: Event) -> StoredFilter | None:
     if event.flaw():
         return None
     try:
-        said = events.PrivacyFilterChanged.FromString(event.body)
+        changed = events.PrivacyFilterChanged.FromString(event.body)
     except DecodeError:
         return None
-    wire = said.privacy_filter
-    return event.scope.tenant, wire.privacy_filter, said.generation, wire.SerializeToString()
+    wire = changed.privacy_filter
+    return event.scope.tenant, wire.privacy_filter, changed.generation, wire.SerializeToString()
 
 
 def _policy(tenant: str, name: str, generation: int, content: bytes) -> Policy:

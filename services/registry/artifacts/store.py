@@ -77,5 +77,5 @@ class Store:
 
     async def tell(self, events: Iterable[Event]) -> None:
         """Publishes all of them or none."""
-        said = list(events)
-        await self._db.run(lambda connection: schema.outbox.add(connection, said))
+        batch = list(events)
+        await self._db.run(lambda connection: schema.outbox.add(connection, batch))

@@ -139,8 +139,8 @@ class Store:
                 values = {key: row[key] for key in ("stage", "wanted", "generation", "delete_time")}
                 connection.execute(update(_version).where(here).values(values))
             generations = {version.version: version.generation for version in before}
-            told = [version for version in changed if generations[version.version] != version.generation]
-            schema.outbox.add(connection, tell(told))
+            published = [version for version in changed if generations[version.version] != version.generation]
+            schema.outbox.add(connection, tell(published))
             return changed
 
         return await self._db.run(work)

@@ -79,11 +79,11 @@ class Participants:
     count: int
     living: frozenset[str] | None = None
 
-    def all_of(self, said: Collection[str]) -> bool:
+    def all_of(self, parties: Collection[str]) -> bool:
         """Whether all of them reported. Who has died is not waited for."""
         if self.living:
-            return self.living <= set(said)
-        return len(said) >= self.count
+            return self.living <= set(parties)
+        return len(parties) >= self.count
 
 
 def number(version: Released | None) -> int:

@@ -65,7 +65,7 @@ class Handshake:
         release = await self._store.get(scope, model)
         if release is None or not domain.waits_for(release, version, generation):
             return
-        others = {key: said for key, said in self._failed.items() if key[:2] != (scope, model)}
+        others = {key: failure for key, failure in self._failed.items() if key[:2] != (scope, model)}
         failed = self._failed.get((scope, model, generation), {}) | {instance: reason}
         self._failed = others | {(scope, model, generation): failed}
         if self._engines().living is None and self._hopeless(scope, model, generation):

@@ -49,9 +49,9 @@ def traffic_to_wire(release: Release) -> pb.Traffic:
     )
 
 
-def balancing_from_wire(said: pb.Balancing.ValueType) -> str:
+def balancing_from_wire(value: pb.Balancing.ValueType) -> str:
     """The way's name; empty for none. Raises invalid_value for what is not known."""
-    return _named(pb.Balancing, _BALANCING, said, "/balancing")
+    return _named(pb.Balancing, _BALANCING, value, "/balancing")
 
 
 def rules_from_wire(rules: Iterable[pb.TrafficRule]) -> list[Rule]:
@@ -80,11 +80,11 @@ def _rule_to_wire(rule: Rule) -> pb.TrafficRule:
     )
 
 
-def _named(kind: Any, prefix: str, said: int, at: str) -> str:
+def _named(kind: Any, prefix: str, value: int, at: str) -> str:
     """What an enumeration's number is called without its prefix, in small letters; empty for what is not said."""
-    if said not in kind.values():
-        raise InvalidValue(f"{said} is no {prefix[:-1].lower()}", [Violation(at, "is not known")])
-    return str(kind.Name(said)).removeprefix(prefix).lower() if said else ""
+    if value not in kind.values():
+        raise InvalidValue(f"{value} is no {prefix[:-1].lower()}", [Violation(at, "is not known")])
+    return str(kind.Name(value)).removeprefix(prefix).lower() if value else ""
 
 
 def _released(version: Released | None) -> pb.ReleasedVersion | None:

@@ -87,11 +87,11 @@ class Entries:
 
         An entry that is no longer reserved stays as it is: it has been charged in full. Returns what was charged.
         """
-        said, more = list(used), list(tallies)
+        published, more = list(used), list(tallies)
 
         def work(connection: Connection) -> list[Entry]:
             now = self._clock(connection)
-            done = [found for entry, amounts in said if (found := self._settle(connection, entry, amounts, now))]
+            done = [found for entry, amounts in published if (found := self._settle(connection, entry, amounts, now))]
             return done + [found for entry in more if (found := self._add(connection, entry, now))]
 
         with tenancy.everybody():

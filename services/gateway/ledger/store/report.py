@@ -69,6 +69,6 @@ def _period(connection: Connection, period: Period) -> ColumnElement[Any]:
 
 
 def _sum(row: Any) -> Sum:
-    said = row._mapping
-    used, estimated = (Amounts(*(int(said[f"{of}{meter}"]) for meter in METERS)) for of in ("", "estimated_"))
-    return Sum((row.period, *(said[name] for name in GROUPS)), used, estimated, int(row.entries))
+    values = row._mapping
+    used, estimated = (Amounts(*(int(values[f"{of}{meter}"]) for meter in METERS)) for of in ("", "estimated_"))
+    return Sum((row.period, *(values[name] for name in GROUPS)), used, estimated, int(row.entries))

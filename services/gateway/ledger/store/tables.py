@@ -100,10 +100,10 @@ def entry_row(of: Entry) -> dict[str, Any]:
 
 def as_entry(row: Row[Any]) -> Entry:
     """The entry of a row."""
-    said = row._asdict()
+    values = row._asdict()
     for what in ("reserved", "used"):
-        said[what] = Amounts(**{meter: said.pop(f"{what}_{meter}") for meter in METERS})
-    return Entry(**said | {"state": State(row.state)})
+        values[what] = Amounts(**{meter: values.pop(f"{what}_{meter}") for meter in METERS})
+    return Entry(**values | {"state": State(row.state)})
 
 
 def price_row(of: PriceList) -> dict[str, Any]:
@@ -114,6 +114,6 @@ def price_row(of: PriceList) -> dict[str, Any]:
 
 def as_prices(row: Row[Any]) -> PriceList:
     """The list of a row."""
-    prices = tuple(Price(**said | {"meter": Meter(said["meter"])}) for said in row.prices)
+    prices = tuple(Price(**values | {"meter": Meter(values["meter"])}) for values in row.prices)
     times: tuple[datetime, datetime] = (row.valid_from, row.create_time)
     return PriceList(row.version, row.currency, times[0], prices, times[1])

@@ -68,9 +68,9 @@ def _rule(rule: Rule, at: str) -> Iterator[Violation]:
             ipaddress.ip_network(network)
         except ValueError:
             yield Violation(f"{at}/where/networks/{index}", "must be a network as 10.0.0.0/8, with no bits of a host")
-    for name, said in (("rows", rule.rows), ("bytes", rule.bytes), ("cost", rule.cost)):
-        if said:
-            yield from _range(said, f"{at}/how_much/{name}")
+    for name, bounds in (("rows", rule.rows), ("bytes", rule.bytes), ("cost", rule.cost)):
+        if bounds:
+            yield from _range(bounds, f"{at}/how_much/{name}")
 
 
 def _who(who: Who, at: str) -> Iterator[Violation]:
@@ -114,10 +114,10 @@ def _when(when: When, at: str) -> Iterator[Violation]:
         yield Violation(f"{at}/not_after", "must be after not_before")
 
 
-def _range(said: Range, at: str) -> Iterator[Violation]:
-    if said.least < 0 or said.most < 0:
+def _range(bounds: Range, at: str) -> Iterator[Violation]:
+    if bounds.least < 0 or bounds.most < 0:
         yield Violation(at, "must not be negative")
-    elif said.most and said.least > said.most:
+    elif bounds.most and bounds.least > bounds.most:
         yield Violation(at, "must not end before it begins")
 
 

@@ -68,9 +68,9 @@ def _when(when: When, facts: Facts) -> Iterator[Comparison]:
         yield Comparison("when.days", ", ".join(when.days), f"{day} in {when.zone}", day in when.days)
     if when.hours:
         clock = f"{there.hour:02}:{there.minute:02}"
-        said = ", ".join(f"{hours.start}-{hours.end}" for hours in when.hours)
+        times = ", ".join(f"{hours.start}-{hours.end}" for hours in when.hours)
         held = any(hours.start <= clock < hours.end for hours in when.hours)
-        yield Comparison("when.hours", said, f"{clock} in {when.zone}", held)
+        yield Comparison("when.hours", times, f"{clock} in {when.zone}", held)
 
 
 def _where(networks: Sequence[str], facts: Facts) -> Iterator[Comparison]:
@@ -80,13 +80,13 @@ def _where(networks: Sequence[str], facts: Facts) -> Iterator[Comparison]:
 
 
 def _amount(rule: Rule, facts: Facts) -> Iterator[Comparison]:
-    for name, said, has in (
+    for name, bounds, has in (
         ("rows", rule.rows, facts.rows),
         ("bytes", rule.bytes, facts.bytes),
         ("cost", rule.cost, facts.cost),
     ):
-        if said:
-            yield Comparison(f"how_much.{name}", str(said), str(has), said.has(has))
+        if bounds:
+            yield Comparison(f"how_much.{name}", str(bounds), str(has), bounds.has(has))
 
 
 def _listed(

@@ -77,8 +77,8 @@ def _of_tenant(tenant: str) -> Select[Any]:
 
 def _row(decision: Decision) -> dict[str, Any]:
     facts = _FACTS.dump_python(decision.facts, mode="json")
-    told = {"decision": decision.decision, "facts": facts, "rule": decision.rule, "version": decision.version}
-    return {**Scope(decision.tenant)._asdict(), **told}
+    values = {"decision": decision.decision, "facts": facts, "rule": decision.rule, "version": decision.version}
+    return {**Scope(decision.tenant)._asdict(), **values}
 
 
 def _as_decision(row: Row[Any]) -> Decision:

@@ -36,8 +36,8 @@ def records(event: Event) -> list[Record]:
     found = _by_last_name(flat)
     state = str(found.get("state", ""))
     scope, trace = event.scope, event.headers.get("traceparent", "").split("-")
-    said = event.headers.get("ce_time", "")
-    time = datetime.fromisoformat(said) if said else datetime.now(UTC)
+    stated = event.headers.get("ce_time", "")
+    time = datetime.fromisoformat(stated) if stated else datetime.now(UTC)
     subject = event.headers.get("ce_subject", "")
     version = found.get("version", 0)
     record = Record(

@@ -57,7 +57,7 @@ def _logs(event: Event) -> Iterator[Kept]:
                 kind=kind if kind in KINDS else "log",
                 severity=severity(line.severity_text.upper()),
                 name=word(str(found.pop("aimass.name", ""))),
-                text=cut(redact(line.body.string_value)) or _said(kind, found),
+                text=cut(redact(line.body.string_value)) or _text(kind, found),
                 trace_id=line.trace_id.hex(),
                 span_id=line.span_id.hex(),
             )
@@ -66,15 +66,15 @@ def _logs(event: Event) -> Iterator[Kept]:
 
 def _predictions(found: dict[str, Any], columns: bytes, batch: str, index: int) -> list[Kept]:
     """The predictions of packed columns, with the ids that they would have as single records. Raises ValueError."""
-    told, kind, name = unpacked(columns), str(found.pop("aimass.kind", "")), word(str(found.pop("aimass.name", "")))
-    about = {"kind": kind, "severity": "INFO", "name": name, "text": _said(kind, found)}
+    table, kind, name = unpacked(columns), str(found.pop("aimass.kind", "")), word(str(found.pop("aimass.name", "")))
+    about = {"kind": kind, "severity": "INFO", "name": name, "text": _text(kind, found)}
     like = _record(found, record=batch, time_ns=0, **about)
-    if any(len(scores) > _SCORES for scores in told.scores):
-        told = told._replace(scores=[scores if len(scores) <= _SCORES else b"" for scores in told.scores])
-    return grouped(like, index, told)
+    if any(len(scores) > _SCORES for scores in table.scores):
+        table = table._replace(scores=[scores if len(scores) <= _SCORES else b"" for scores in table.scores])
+    return grouped(like, index, table)
 
 
-def _said(kind: str, found: dict[str, Any]) -> str:
+def _text(kind: str, found: dict[str, Any]) -> str:
     """A text for predictions, so that words find them; the hot path sends none."""
     if kind != "prediction":
         return ""

@@ -101,20 +101,20 @@ class Store:
         query = query.order_by(outcomes.c.time.desc()).limit(most)
 
         def work(connection: Connection) -> Sequence[Pair]:
-            told = defaultdict[str, list[tuple[int, float]]](list)
+            by_request = defaultdict[str, list[tuple[int, float]]](list)
             for row in connection.execute(query):
-                told[row.request_id].append((row.row, row.value))
-            return list(_pairs(connection, scope, model, told))
+                by_request[row.request_id].append((row.row, row.value))
+            return list(_pairs(connection, scope, model, by_request))
 
         return await self._db.read(work)
 
 
 def _pairs(
-    connection: Connection, scope: Scope, model: str, told: Mapping[str, Sequence[tuple[int, float]]]
+    connection: Connection, scope: Scope, model: str, outcomes: Mapping[str, Sequence[tuple[int, float]]]
 ) -> Iterator[Pair]:
     """Reads the scores of a request once, however many of its rows have an outcome."""
-    for name, version, scores in _found(connection, scope, model, sorted(told)):
-        for row, value in told[name]:
+    for name, version, scores in _found(connection, scope, model, sorted(outcomes)):
+        for row, value in outcomes[name]:
             if (score := score_at(scores, row)) is not None:
                 yield Pair(version, score, value)
 
