@@ -27,6 +27,7 @@ from aimass.v1 import (
     quotas_pb2,
     releases_pb2,
     roles_pb2,
+    rule_sets_pb2,
     rules_pb2,
     runs_pb2,
     sources_pb2,
@@ -392,6 +393,11 @@ class AsyncExtractions:
     ) -> AsyncOperationHandle[extractions_pb2.Extraction]:
         """Reads what is new in the rule's source and adds a version to its data set."""
 
+    async def run_rule_set(
+        self, *, rule_set: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
+    ) -> AsyncOperationHandle[extractions_pb2.Extraction]:
+        """Reads what is new in the source of a rule set, once for all its rules."""
+
     async def get_extraction(self, *, extraction: str, timeout: Seconds = ...) -> extractions_pb2.Extraction:
         """Returns an extraction."""
 
@@ -401,12 +407,13 @@ class AsyncExtractions:
         rule: str | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
+        rule_set: str | None = ...,
         timeout: Seconds = ...,
     ) -> extractions_pb2.ListExtractionsResponse:
         """Lists extractions, newest first, a page at a time."""
 
     def iterate_extractions(
-        self, *, rule: str | None = ..., page_size: int | None = ..., timeout: Seconds = ...
+        self, *, rule: str | None = ..., page_size: int | None = ..., rule_set: str | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[extractions_pb2.Extraction]: ...
 
 class AsyncFeatureSets:
@@ -1067,6 +1074,69 @@ class AsyncRoles:
     async def undelete_binding(self, *, binding: str, timeout: Seconds = ...) -> roles_pb2.Binding:
         """Restores a deleted binding."""
 
+class AsyncRuleSets:
+    """As RuleSets, awaited."""
+
+    async def create_rule_set(
+        self,
+        *,
+        rule_set: str,
+        source: str,
+        rules: Sequence[rule_sets_pb2.RuleSetRule | Fields],
+        data_set: str | None = ...,
+        match: str | int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> rule_sets_pb2.RuleSet:
+        """Creates a rule set with its version 1, which is not active, and those of its rules that come with a
+        definition."""
+
+    async def create_rule_set_version(
+        self,
+        *,
+        rule_set: str,
+        rules: Sequence[rule_sets_pb2.RuleSetRule | Fields],
+        match: str | int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> rule_sets_pb2.RuleSet:
+        """Adds the next version to a rule set; the active one stays active."""
+
+    async def get_rule_set(
+        self, *, rule_set: str, version: int | None = ..., timeout: Seconds = ...
+    ) -> rule_sets_pb2.RuleSet:
+        """Returns a rule set with one version; the newest if unset."""
+
+    async def list_rule_sets(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: Seconds = ...,
+    ) -> rule_sets_pb2.ListRuleSetsResponse:
+        """Lists rule sets by name, a page at a time."""
+
+    def iterate_rule_sets(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[rule_sets_pb2.RuleSet]: ...
+    async def test_rule_set(
+        self, *, rule_set: str, version: int | None = ..., records: int | None = ..., timeout: Seconds = ...
+    ) -> rule_sets_pb2.TestRuleSetResponse:
+        """Runs a version on a sample of its source: what each rule takes, which rules overlap, and what none of them
+        takes."""
+
+    async def activate_rule_set(
+        self, *, rule_set: str, version: int, etag: str | None = ..., timeout: Seconds = ...
+    ) -> rule_sets_pb2.RuleSet:
+        """Activates a version, with the versions of all its rules at once: extractions use it from now on."""
+
+    async def delete_rule_set(self, *, rule_set: str, etag: str, timeout: Seconds = ...) -> rule_sets_pb2.RuleSet:
+        """Deletes a rule set; its rules and data sets are kept."""
+
+    async def undelete_rule_set(self, *, rule_set: str, timeout: Seconds = ...) -> rule_sets_pb2.RuleSet:
+        """Restores a deleted rule set."""
+
 class AsyncRules:
     """As Rules, awaited."""
 
@@ -1381,6 +1451,7 @@ class AsyncServices:
     quotas: AsyncQuotas
     releases: AsyncReleases
     roles: AsyncRoles
+    rule_sets: AsyncRuleSets
     rules: AsyncRules
     runs: AsyncRuns
     sources: AsyncSources

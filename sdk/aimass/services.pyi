@@ -27,6 +27,7 @@ from aimass.v1 import (
     quotas_pb2,
     releases_pb2,
     roles_pb2,
+    rule_sets_pb2,
     rules_pb2,
     runs_pb2,
     sources_pb2,
@@ -395,13 +396,20 @@ class Expectations:
     ) -> Iterator[expectations_pb2.ExpectationCheck]: ...
 
 class Extractions:
-    """Runs of rules that read sources into data sets."""
+    """Runs of rules and rule sets that read sources into data sets."""
 
     def run_extraction(
         self, *, rule: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[extractions_pb2.Extraction]:
         """Reads what is new in the rule's source and adds a version to its data set. Ends with an Extraction.
-        failed_precondition: the rule has no active version."""
+        failed_precondition: the rule has no active version, or belongs to a rule set."""
+
+    def run_rule_set(
+        self, *, rule_set: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
+    ) -> OperationHandle[extractions_pb2.Extraction]:
+        """Reads what is new in the source of a rule set, once for all its rules. Ends with an Extraction: versions of
+        the data sets of all rules that got rows and of the set, all of them or none. failed_precondition: the set has
+        no active version."""
 
     def get_extraction(self, *, extraction: str, timeout: Seconds = ...) -> extractions_pb2.Extraction:
         """Returns an extraction."""
@@ -412,12 +420,13 @@ class Extractions:
         rule: str | None = ...,
         page_size: int | None = ...,
         page_token: str | None = ...,
+        rule_set: str | None = ...,
         timeout: Seconds = ...,
     ) -> extractions_pb2.ListExtractionsResponse:
         """Lists extractions, newest first, a page at a time."""
 
     def iterate_extractions(
-        self, *, rule: str | None = ..., page_size: int | None = ..., timeout: Seconds = ...
+        self, *, rule: str | None = ..., page_size: int | None = ..., rule_set: str | None = ..., timeout: Seconds = ...
     ) -> Iterator[extractions_pb2.Extraction]: ...
 
 class FeatureSets:
@@ -1091,6 +1100,70 @@ class Roles:
     def undelete_binding(self, *, binding: str, timeout: Seconds = ...) -> roles_pb2.Binding:
         """Restores a deleted binding."""
 
+class RuleSets:
+    """Ordered rules that share one source, which is read once for all of them: each record goes to the first rule that takes it, or to all that do. Versions are immutable; one of them is active."""
+
+    def create_rule_set(
+        self,
+        *,
+        rule_set: str,
+        source: str,
+        rules: Sequence[rule_sets_pb2.RuleSetRule | Fields],
+        data_set: str | None = ...,
+        match: str | int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> rule_sets_pb2.RuleSet:
+        """Creates a rule set with its version 1, which is not active, and those of its rules that come with a
+        definition. From then on its rules run in the set only. failed_precondition: a rule belongs to another set, or
+        was extracted by itself."""
+
+    def create_rule_set_version(
+        self,
+        *,
+        rule_set: str,
+        rules: Sequence[rule_sets_pb2.RuleSetRule | Fields],
+        match: str | int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> rule_sets_pb2.RuleSet:
+        """Adds the next version to a rule set; the active one stays active."""
+
+    def get_rule_set(
+        self, *, rule_set: str, version: int | None = ..., timeout: Seconds = ...
+    ) -> rule_sets_pb2.RuleSet:
+        """Returns a rule set with one version; the newest if unset."""
+
+    def list_rule_sets(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: Seconds = ...,
+    ) -> rule_sets_pb2.ListRuleSetsResponse:
+        """Lists rule sets by name, a page at a time."""
+
+    def iterate_rule_sets(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
+    ) -> Iterator[rule_sets_pb2.RuleSet]: ...
+    def test_rule_set(
+        self, *, rule_set: str, version: int | None = ..., records: int | None = ..., timeout: Seconds = ...
+    ) -> rule_sets_pb2.TestRuleSetResponse:
+        """Runs a version on a sample of its source: what each rule takes, which rules overlap, and what none of them
+        takes."""
+
+    def activate_rule_set(
+        self, *, rule_set: str, version: int, etag: str | None = ..., timeout: Seconds = ...
+    ) -> rule_sets_pb2.RuleSet:
+        """Activates a version, with the versions of all its rules at once: extractions use it from now on."""
+
+    def delete_rule_set(self, *, rule_set: str, etag: str, timeout: Seconds = ...) -> rule_sets_pb2.RuleSet:
+        """Deletes a rule set; its rules and data sets are kept. It can be undeleted."""
+
+    def undelete_rule_set(self, *, rule_set: str, timeout: Seconds = ...) -> rule_sets_pb2.RuleSet:
+        """Restores a deleted rule set."""
+
 class Rules:
     """Extraction rules: how raw records become typed rows. Versions are immutable; one of them is active."""
 
@@ -1148,7 +1221,8 @@ class Rules:
     def activate_rule(
         self, *, rule: str, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.Rule:
-        """Activates a version: extractions use it from now on."""
+        """Activates a version: extractions use it from now on. failed_precondition: the rule belongs to a rule set,
+        which is activated as one."""
 
     def delete_rule(self, *, rule: str, etag: str, timeout: Seconds = ...) -> rules_pb2.Rule:
         """Deletes a rule; its data set is kept. It can be undeleted."""
@@ -1405,6 +1479,7 @@ class Services:
     quotas: Quotas
     releases: Releases
     roles: Roles
+    rule_sets: RuleSets
     rules: Rules
     runs: Runs
     sources: Sources

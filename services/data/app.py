@@ -35,6 +35,10 @@ from services.data.pipelines.runner import PipelineRunner
 from services.data.pipelines.service import Pipelines
 from services.data.pipelines.store import Store as PipelineStore
 from services.data.reading.places import Places
+from services.data.rule_sets.api import RuleSetsApi
+from services.data.rule_sets.events import rule_set_changed
+from services.data.rule_sets.service import RuleSets
+from services.data.rule_sets.store import RuleSetStore
 from services.data.rules.api import RulesApi
 from services.data.rules.events import rule_changed
 from services.data.rules.service import Rules
@@ -72,16 +76,16 @@ def build(config: Config, runtime: Runtime) -> App:
     expectations = DataSetExpectations(expectation_store, data_sets, metering, limits, runtime.now)
     data_sets.inspector = Inspector(expectation_store, data_sets, limits, asyncio.Semaphore(config.queries_at_once))
     versions = Versions(TagStore(database), data_sets, runtime.now)
-    rules = Rules(RuleStore(database, rule_changed), sources, runtime.now)
+    extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)
+    rules, rule_sets = _rules(database, sources, extraction_store, runtime)
     limits = Limits(config.discovery_seconds, config.discovery_memory_mib)
     discoveries = Discoveries(sources, metering, limits, config.discoveries_at_once)
-    extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)
     schema.operations.on_end = ended
     # What everything needs that goes on beside requests.
     around = (metering, runtime.now, runtime.spawn)
     limits = Limits(config.extraction_seconds, config.extraction_memory_mib)
     extractor = ExtractionRunner(extraction_store, sources, data_sets, *around, limits, config.extractions_at_once)
-    extractions = Extractions(extraction_store, rules, sources, data_sets, extractor, runtime.now)
+    extractions = Extractions(extraction_store, rules, rule_sets, sources, data_sets, extractor, runtime.now)
     pipeline_store = PipelineStore(database)
     limits = Limits(config.pipeline_seconds, config.pipeline_memory_mib)
     runner = PipelineRunner(pipeline_store, data_sets, *around, limits, config.pipelines_at_once)
@@ -98,6 +102,7 @@ def build(config: Config, runtime: Runtime) -> App:
             "aimass.v1.FeatureSets": FeatureSetsApi(features),
             "aimass.v1.Sources": SourcesApi(sources, uploads),
             "aimass.v1.Rules": RulesApi(rules, discoveries),
+            "aimass.v1.RuleSets": RuleSetsApi(rule_sets),
             "aimass.v1.Extractions": ExtractionsApi(extractions),
             "aimass.v1.DataSets": DataSetsApi(data_sets, queries, versions, comparisons, catalogue),
             "aimass.v1.Expectations": ExpectationsApi(expectations),
@@ -123,3 +128,13 @@ def _sources(config: Config, runtime: Runtime, database: Database) -> tuple[Sour
     places = Places(config.file_roots, runtime.home, runtime.blobs, Egress(runtime.settings.egress_allow))
     uploads = SourceUploads(store, runtime.uploads, config.upload_mib * 2**20, runtime.now)
     return Sources(store, places, runtime.vault, runtime.now), uploads, SourceSecrets(store, runtime.vault)
+
+
+def _rules(
+    database: Database, sources: Sources, extractions: ExtractionStore, runtime: Runtime
+) -> tuple[Rules, RuleSets]:
+    """The slices of rules and rule sets."""
+    sets = RuleSetStore(database, rule_set_changed)
+    store = RuleStore(database, rule_changed, extractions.ran, sets.reports)
+    rules = Rules(store, sources, runtime.now)
+    return rules, RuleSets(sets, rules, sources, runtime.now)

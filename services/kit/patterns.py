@@ -8,11 +8,13 @@ from typing import Any
 from services.kit.errors import Code, Failure
 
 _MEMORY = 8 * 2**20  # bytes that a compiled pattern may take
+_MEMORY_OF_MANY = 128 * 2**20  # bytes that patterns compiled together may take
+_DOUBTS = 20  # lines without a match that are tried with each pattern, in case that memory was too small
 _LONGEST = 4096
 _NAMED = re.compile(r"(?<!\\)\(\?P?<(\w+)>")
 
 
-@lru_cache(64)
+@lru_cache(512)
 def compiled(pattern: str) -> Any:
     """A compiled pattern. Raises pattern_unsupported, with the error of RE2."""
     import re2
@@ -62,3 +64,47 @@ def picker(pattern: str, names: Sequence[str]) -> Callable[[str], tuple[str | No
         return tuple(match.group(number) for number in numbers) if match else None
 
     return pick
+
+
+class Choice:
+    """Which of many patterns match a whole line: found in one pass over it, however many there are."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        """Raises pattern_unsupported."""
+        self._each = [compiled(pattern) for pattern in patterns]
+        self._together, self._doubts = _together(patterns), _DOUBTS
+
+    def __call__(self, line: str) -> Sequence[int]:
+        """The places of the patterns that match, in their order."""
+        found = self._together.Match(line) if self._together else None
+        if found:
+            return sorted(found)
+        if self._together and not self._doubts:
+            return ()
+        tried = [place for place, expression in enumerate(self._each) if expression.fullmatch(line)]
+        # RE2 says of patterns that do not fit into its memory what it says of a line that none matches.
+        self._doubts -= 1
+        if tried:
+            self._together = None
+        return tried
+
+
+@lru_cache(4)
+def choice(patterns: tuple[str, ...]) -> Choice:
+    """The same, made once for the files of a source."""
+    return Choice(patterns)
+
+
+def _together(patterns: Sequence[str]) -> Any:
+    import re2
+
+    options = re2.Options()
+    options.max_mem, options.log_errors = _MEMORY_OF_MANY, False
+    many = re2.Set.FullMatchSet(options)
+    try:
+        for pattern in patterns:
+            many.Add(pattern)
+        many.Compile()
+    except re2.error:
+        return None
+    return many

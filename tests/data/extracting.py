@@ -6,13 +6,15 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict, ParseDict
 
-from aimass.v1 import datasets_pb2, operations_pb2, rules_pb2, sources_pb2
+from aimass.v1 import datasets_pb2, operations_pb2, rule_sets_pb2, rules_pb2, sources_pb2
 from aimass.v1 import extractions_pb2 as pb
 from aimass.v1.datasets_pb2_grpc import DataSetsStub
 from aimass.v1.extractions_pb2_grpc import ExtractionsStub
 from aimass.v1.operations_pb2_grpc import OperationsStub
+from aimass.v1.rule_sets_pb2_grpc import RuleSetsStub
 from aimass.v1.rules_pb2_grpc import RulesStub
 from aimass.v1.sources_pb2_grpc import SourcesStub
+from tests.data.rule_sets import rule_set
 from tests.support.house import House
 
 FLIGHTS = {"sql": {"sql": "SELECT id, carrier, dep_delay FROM flights"}}
@@ -49,6 +51,24 @@ class Tenant:
     async def begin(self, rule: str, **metadata: str) -> Any:
         """Begins an extraction; its operation."""
         return await self.stub(ExtractionsStub, **metadata).RunExtraction(pb.RunExtractionRequest(rule=rule))
+
+    async def rule_set(self, name: str, source: dict[str, Any], *rules: dict[str, Any], **more: Any) -> None:
+        """Makes a source and an active rule set on it, both of this name."""
+        request = ParseDict({"source": name, **source}, sources_pb2.CreateSourceRequest())
+        await self.stub(SourcesStub).CreateSource(request)
+        sets = self.stub(RuleSetsStub)
+        await sets.CreateRuleSet(rule_set(name, *rules, source=name, **more))
+        await sets.ActivateRuleSet(rule_sets_pb2.ActivateRuleSetRequest(rule_set=name, version=1))
+
+    async def begin_set(self, name: str) -> Any:
+        """Begins an extraction of a rule set; its operation."""
+        return await self.stub(ExtractionsStub).RunRuleSet(pb.RunRuleSetRequest(rule_set=name))
+
+    async def extract_set(self, name: str) -> pb.Extraction:
+        """Runs an extraction of a rule set to its end; it must succeed."""
+        done = await self.ended((await self.begin_set(name)).operation)
+        assert done.state == operations_pb2.OPERATION_STATE_SUCCEEDED, done
+        return pb.Extraction.FromString(done.response.value)
 
     async def ended(self, operation: str, seconds: int = 30) -> Any:
         """The operation at its end."""

@@ -14,8 +14,9 @@ from aimass.v1 import operations_pb2
 from services.data.database import schema
 from services.kit.auth import Scope
 from tests.data import places
-from tests.data.dying_extraction import POINTS
-from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, Tenant
+from tests.data.dying_extraction import POINTS, SET_POINTS
+from tests.data.extracting import FLIGHTS, FLIGHTS_SOURCE, Tenant, append
+from tests.data.rule_sets import LINES
 from tests.support.house import house, until
 from tests.support.storages import ALL, settings
 
@@ -66,6 +67,37 @@ async def test_a_killed_extraction_goes_on(home: Path, point: str, kind: str) ->
         assert (latest.rows, latest.version) == (before + 2, 2 if point == "logged" else 1)
         if point != "reading":
             assert [row["id"] for row in await acme.rows("flights")] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("point", SET_POINTS)
+async def test_a_killed_extraction_of_a_rule_set_goes_on_with_all_its_tables(home: Path, point: str, kind: str) -> None:
+    env = settings(kind)
+    times = 6_000 if point == "reading" else 1
+    log = places.write(home, "office.log", LINES * times)
+    command = sys.executable, "-m", "tests.data.dying_extraction", str(home), point, json.dumps(env), "set"
+    died = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
+    said, _ = await asyncio.wait_for(died.communicate(), 60)
+    assert died.returncode == -signal.SIGKILL
+    await until(lambda: not children(home))
+    # Only when all tables had been written down belongs what comes in between to the next run.
+    append(log, "cy signed in\n")
+
+    async with house(home, "data", **env) as running:
+        acme = Tenant(running)
+        done = await acme.ended(said.decode().strip())
+        assert done.state == operations_pb2.OPERATION_STATE_SUCCEEDED, done
+        first = pb.Extraction.FromString(done.response.value)
+        second = await acme.extract_set("office")
+
+        kept = point in ("one written", "logged")
+        found = [[result.rows for result in run.results] for run in (first, second)]
+        assert found == ([[3, 2], [0, 1]] if kept else [[3 * times, 2 * times + 1], [0, 0]])
+        assert (first.rows_quarantined, second.rows_quarantined) == (3 * times, 0)
+        for name, rows, version in (("weighed", 3 * times, 1), ("logins", 2 * times + 1, 2 if kept else 1)):
+            latest = await acme.version(name)
+            assert (latest.rows, latest.version) == (rows, version)
+        assert [row["who"] for row in await acme.rows("logins")][:3] == ["ada", "bo", "cy" if times == 1 else "ada"]
 
 
 async def test_a_stopped_process_leaves_an_extraction_to_the_next(home: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.data.extractions import work
+from services.data.extractions import sinks
 from services.data.reading import connector_sql
 from services.data.reading.kinds import RuleColumn, SqlRule, SqlSource
 from services.data.schema import ColumnType
@@ -133,7 +133,7 @@ def test_progress_is_a_share_of_numbers_and_half_of_what_is_no_number(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connector_sql, "_PAGE", 1)
-    monkeypatch.setattr(work, "_TELL", -1.0)
+    monkeypatch.setattr(sinks, "_TELL", -1.0)
     table(root, "INTEGER PRIMARY KEY", 10, 15, 20)
     reading = Reading(root, SOURCE, RULE)
     reading.run()

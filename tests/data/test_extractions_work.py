@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.data.extractions import work
+from services.data.extractions import sinks
 from services.data.reading import connector_files
 from services.data.reading.kinds import FileFormat, FileRule, FilesSource, JsonRule, RegexRule, RuleColumn
 from services.data.schema import ColumnType
@@ -137,7 +137,7 @@ def test_batches_make_no_difference(root: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_progress_is_told_and_never_goes_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connector_files, "_PAGE", 5)
-    monkeypatch.setattr(work, "_TELL", -1.0)
+    monkeypatch.setattr(sinks, "_TELL", -1.0)
     for name in ("a.log", "b.log"):
         (root / name).write_text("".join(f"{i}\n" for i in range(20)))
     reading = Reading(root, LOG, TEXT)

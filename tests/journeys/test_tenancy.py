@@ -28,7 +28,7 @@ OWN = {
     "WhoAmI", "GetReceiptKey", "ListTenants", "ListApiKeys", "ListRoles", "ListBindings", "ListLimits",
     "GetPolicies", "ListPolicyVersions", "ListDecisions", "ExplainDecision",
     "ListQuotas", "ListUsage", "ListPriceLists",
-    "ListSources", "ListRules", "ListExtractions", "ListDataSets", "ListPrivacyFilters",
+    "ListSources", "ListRules", "ListRuleSets", "ListExtractions", "ListDataSets", "ListPrivacyFilters",
     "ListFeatureSets", "ListPipelines", "ListJobs", "ListRuns", "ListModels", "ListReleases", "ListEngines",
     "ListOperations", "ListSubscriptions", "SearchLogs", "CountLogs", "TailLogs", "PreviewSubscription", "GetQuality",
     "SearchCatalogue",

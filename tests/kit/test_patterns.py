@@ -36,3 +36,27 @@ def test_an_evil_pattern_takes_linear_time(pattern: str) -> None:
     begin = time.process_time()
     patterns.picker(pattern, [])("a" * 20_000 + "!")
     assert time.process_time() - begin < 1
+
+
+def test_of_many_patterns_those_that_match_a_line_are_found_in_their_order() -> None:
+    choice = patterns.Choice([r"(?P<a>\w+) (?P<b>\d+)", r"\w+", r"x.*", r"(?P<a>\w) 1"])
+
+    assert list(choice("x 1")) == [0, 2, 3]
+    assert list(choice("word")) == [1]
+    # Also long after the lines with which it was checked that nothing is missed.
+    assert [list(choice("?")) for _ in range(100)] == [[]] * 100
+
+
+@pytest.mark.parametrize("memory", [2000, 20_000])
+def test_many_patterns_that_have_no_room_together_are_tried_one_by_one(
+    memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patterns, "_MEMORY_OF_MANY", memory)
+    choice = patterns.Choice([rf"(\w+ )*{number}( \w+){{3}}" for number in range(40)])
+
+    assert [list(choice(f"a b {number} c d e")) for number in range(40)] == [[number] for number in range(40)]
+
+
+def test_a_broken_pattern_among_many_is_refused() -> None:
+    with pytest.raises(Failure):
+        patterns.Choice(["a", "("])

@@ -57,6 +57,13 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "CreateRule": lambda of: {"rule": f"{of('rule')}-2", "source": of("source"), "definition": _DEFINITION},
     "CreateRuleVersion": lambda of: {"definition": _DEFINITION},
     "ActivateRule": lambda of: {"version": 1},
+    "CreateRuleSet": lambda of: {
+        "rule_set": f"{of('rule_set')}-2",
+        "source": of("source"),
+        "rules": [{"rule": f"{of('rule')}-3", "definition": _DEFINITION}],
+    },
+    "CreateRuleSetVersion": lambda of: {"rules": [{"rule": f"{of('rule')}-4", "definition": _DEFINITION}]},
+    "ActivateRuleSet": lambda of: {"version": 1},
     "QueryDataSets": lambda of: {
         "sql": f"SELECT count(*) AS rows FROM {of('data_set')}",
         "tables": [{"data_set": of("data_set"), "version": 1}],
@@ -94,7 +101,7 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "PreviewSubscription": lambda of: {"filter": f"request_id:{of('request_id')}"},
     "ListOperations": lambda of: {"service": "data"},
     "SetLimit": lambda of: {"limit": of("limit"), "level": "LIMIT_LEVEL_TENANT", "rate": 1e6, "burst": 1e6},
-    "ListExtractions": lambda of: {"rule": of("rule")},
+    "ListExtractions": lambda of: {"rule": of("rule"), "rule_set": of("rule_set")},
     "ListJobs": lambda of: {"model": of("model")},
     "ListRuns": lambda of: {"model": of("model")},
 }

@@ -68,14 +68,19 @@ def _rights(client: Client, ids: dict[str, Any]) -> None:
 def _tables(client: Client, ids: dict[str, Any]) -> None:
     rows = [f"{n},{n % 12 + 1},{5 + n % 18},{int(n % 18 + n % 7 > 14)}" for n in range(1, 481)]
     upload = client.upload("\n".join(["id,month,hour,late", *rows, ""]).encode())
-    name = {"source": MARK, "rule": MARK, "data_set": MARK, "feature_set": MARK, "pipeline": MARK, "model": MARK}
-    ids |= name | {"Sources.upload": upload.upload, "Sources.digest": upload.digest}
+    kinds = ("source", "rule", "rule_set", "data_set", "feature_set", "pipeline", "model")
+    ids |= dict.fromkeys(kinds, MARK) | {"Sources.upload": upload.upload, "Sources.digest": upload.digest}
     client.sources.create_source(
         source=MARK, files={"upload_digest": upload.digest, "format": "FILE_FORMAT_CSV"}, description=MARK
     )
     client.rules.create_rule(rule=MARK, source=MARK, definition={"file": {"columns": _COLUMNS}})
     client.rules.activate_rule(rule=MARK, version=1)
     done = client.extractions.run_extraction(rule=MARK)
+    own = {"file": {"columns": _COLUMNS[:1]}}
+    client.rule_sets.create_rule_set(
+        rule_set=MARK, source=MARK, data_set=f"{MARK}-reports", rules=[{"rule": f"{MARK}-of-set", "definition": own}]
+    )
+    client.rule_sets.activate_rule_set(rule_set=MARK, version=1)
     ids |= {"extraction": done.result(timeout=60).extraction, "operation": done.operation.operation}
     client.data_sets.set_data_set_tag(data_set=MARK, tag=MARK)
     ids["tag"] = MARK

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from aimass import contract
-from aimass.cli import calling, generated, installation, work
+from aimass.cli import calling, generated, installation, learning, work
 from aimass.cli.backup_commands import backup, restore
 from aimass.cli.invoicing import invoice
 from aimass.cli.output import exit_code, explain
@@ -63,7 +63,7 @@ def build() -> typer.Typer:
             backup,
             restore,
         ),
-        "Daily work": (work.upload, work.extract, work.predict, invoice, verify),
+        "Daily work": (work.upload, work.extract, learning.learn, work.predict, invoice, verify),
     }
     for panel, commands in panels.items():
         for command in commands:

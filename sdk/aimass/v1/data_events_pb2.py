@@ -25,33 +25,36 @@ _sym_db = _symbol_database.Default()
 from aimass.v1 import datasets_pb2 as aimass_dot_v1_dot_datasets__pb2
 from aimass.v1 import extractions_pb2 as aimass_dot_v1_dot_extractions__pb2
 from aimass.v1 import features_pb2 as aimass_dot_v1_dot_features__pb2
+from aimass.v1 import rule_sets_pb2 as aimass_dot_v1_dot_rule__sets__pb2
 from aimass.v1 import rules_pb2 as aimass_dot_v1_dot_rules__pb2
 from aimass.v1 import sources_pb2 as aimass_dot_v1_dot_sources__pb2
 from aimass.v1 import storage_pb2 as aimass_dot_v1_dot_storage__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61imass/v1/data_events.proto\x12\taimass.v1\x1a\x18\x61imass/v1/datasets.proto\x1a\x1b\x61imass/v1/extractions.proto\x1a\x18\x61imass/v1/features.proto\x1a\x15\x61imass/v1/rules.proto\x1a\x17\x61imass/v1/sources.proto\x1a\x17\x61imass/v1/storage.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\rSourceChanged\x12!\n\x06source\x18\x01 \x01(\x0b\x32\x11.aimass.v1.Source\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"@\n\x0bRuleChanged\x12\x1d\n\x04rule\x18\x01 \x01(\x0b\x32\x0f.aimass.v1.Rule\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"P\n\x0f\x45xtractionEnded\x12)\n\nextraction\x18\x01 \x01(\x0b\x32\x15.aimass.v1.Extraction\x12\x12\n\ngeneration\x18\x02 \x01(\x03\">\n\tWorkEnded\x12\x1d\n\x04work\x18\x01 \x01(\x0b\x32\x0f.aimass.v1.Work\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"\x97\x01\n\x04Work\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x18\n\x10\x63pu_milliseconds\x18\x04 \x01(\x03\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0breservation\x18\x06 \x01(\t\"D\n\nDataStored\x12\"\n\x04kept\x18\x01 \x01(\x0b\x32\x14.aimass.v1.KeptBytes\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"U\n\x13\x44\x61taSetVersionAdded\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.aimass.v1.DataSetVersion\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"U\n\x10\x46\x65\x61tureSetFitted\x12-\n\x07version\x18\x01 \x01(\x0b\x32\x1c.aimass.v1.FeatureSetVersion\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61imass/v1/data_events.proto\x12\taimass.v1\x1a\x18\x61imass/v1/datasets.proto\x1a\x1b\x61imass/v1/extractions.proto\x1a\x18\x61imass/v1/features.proto\x1a\x19\x61imass/v1/rule_sets.proto\x1a\x15\x61imass/v1/rules.proto\x1a\x17\x61imass/v1/sources.proto\x1a\x17\x61imass/v1/storage.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\rSourceChanged\x12!\n\x06source\x18\x01 \x01(\x0b\x32\x11.aimass.v1.Source\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"@\n\x0bRuleChanged\x12\x1d\n\x04rule\x18\x01 \x01(\x0b\x32\x0f.aimass.v1.Rule\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"J\n\x0eRuleSetChanged\x12$\n\x08rule_set\x18\x01 \x01(\x0b\x32\x12.aimass.v1.RuleSet\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"P\n\x0f\x45xtractionEnded\x12)\n\nextraction\x18\x01 \x01(\x0b\x32\x15.aimass.v1.Extraction\x12\x12\n\ngeneration\x18\x02 \x01(\x03\">\n\tWorkEnded\x12\x1d\n\x04work\x18\x01 \x01(\x0b\x32\x0f.aimass.v1.Work\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"\x97\x01\n\x04Work\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x18\n\x10\x63pu_milliseconds\x18\x04 \x01(\x03\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0breservation\x18\x06 \x01(\t\"D\n\nDataStored\x12\"\n\x04kept\x18\x01 \x01(\x0b\x32\x14.aimass.v1.KeptBytes\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"U\n\x13\x44\x61taSetVersionAdded\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.aimass.v1.DataSetVersion\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"U\n\x10\x46\x65\x61tureSetFitted\x12-\n\x07version\x18\x01 \x01(\x0b\x32\x1c.aimass.v1.FeatureSetVersion\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aimass.v1.data_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SOURCECHANGED']._serialized_start=229
-  _globals['_SOURCECHANGED']._serialized_end=299
-  _globals['_RULECHANGED']._serialized_start=301
-  _globals['_RULECHANGED']._serialized_end=365
-  _globals['_EXTRACTIONENDED']._serialized_start=367
-  _globals['_EXTRACTIONENDED']._serialized_end=447
-  _globals['_WORKENDED']._serialized_start=449
-  _globals['_WORKENDED']._serialized_end=511
-  _globals['_WORK']._serialized_start=514
-  _globals['_WORK']._serialized_end=665
-  _globals['_DATASTORED']._serialized_start=667
-  _globals['_DATASTORED']._serialized_end=735
-  _globals['_DATASETVERSIONADDED']._serialized_start=737
-  _globals['_DATASETVERSIONADDED']._serialized_end=822
-  _globals['_FEATURESETFITTED']._serialized_start=824
-  _globals['_FEATURESETFITTED']._serialized_end=909
+  _globals['_SOURCECHANGED']._serialized_start=256
+  _globals['_SOURCECHANGED']._serialized_end=326
+  _globals['_RULECHANGED']._serialized_start=328
+  _globals['_RULECHANGED']._serialized_end=392
+  _globals['_RULESETCHANGED']._serialized_start=394
+  _globals['_RULESETCHANGED']._serialized_end=468
+  _globals['_EXTRACTIONENDED']._serialized_start=470
+  _globals['_EXTRACTIONENDED']._serialized_end=550
+  _globals['_WORKENDED']._serialized_start=552
+  _globals['_WORKENDED']._serialized_end=614
+  _globals['_WORK']._serialized_start=617
+  _globals['_WORK']._serialized_end=768
+  _globals['_DATASTORED']._serialized_start=770
+  _globals['_DATASTORED']._serialized_end=838
+  _globals['_DATASETVERSIONADDED']._serialized_start=840
+  _globals['_DATASETVERSIONADDED']._serialized_end=925
+  _globals['_FEATURESETFITTED']._serialized_start=927
+  _globals['_FEATURESETFITTED']._serialized_end=1012
 # @@protoc_insertion_point(module_scope)

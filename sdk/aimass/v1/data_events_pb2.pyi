@@ -6,6 +6,7 @@ Events of the data centre, on the topic aimass.data.v1."""
 from aimass.v1 import datasets_pb2 as _datasets_pb2
 from aimass.v1 import extractions_pb2 as _extractions_pb2
 from aimass.v1 import features_pb2 as _features_pb2
+from aimass.v1 import rule_sets_pb2 as _rule_sets_pb2
 from aimass.v1 import rules_pb2 as _rules_pb2
 from aimass.v1 import sources_pb2 as _sources_pb2
 from aimass.v1 import storage_pb2 as _storage_pb2
@@ -72,6 +73,31 @@ class RuleChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RuleChanged: _TypeAlias = RuleChanged  # noqa: Y015
+
+@_typing.final
+class RuleSetChanged(_message.Message):
+    """A rule set was created, deleted or undeleted, or a version of it was added or activated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_SET_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    @_builtins.property
+    def rule_set(self) -> _rule_sets_pb2.RuleSet: ...
+    def __init__(
+        self,
+        *,
+        rule_set: _rule_sets_pb2.RuleSet | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule_set", b"rule_set"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "rule_set", b"rule_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleSetChanged: _TypeAlias = RuleSetChanged  # noqa: Y015
 
 @_typing.final
 class ExtractionEnded(_message.Message):

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class ExtractionsStub:
-    """Runs of rules that read sources into data sets.
+    """Runs of rules and rule sets that read sources into data sets.
     """
 
     def __init__(self, channel):
@@ -39,6 +39,11 @@ class ExtractionsStub:
         self.RunExtraction = channel.unary_unary(
                 '/aimass.v1.Extractions/RunExtraction',
                 request_serializer=aimass_dot_v1_dot_extractions__pb2.RunExtractionRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.RunRuleSet = channel.unary_unary(
+                '/aimass.v1.Extractions/RunRuleSet',
+                request_serializer=aimass_dot_v1_dot_extractions__pb2.RunRuleSetRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
         self.GetExtraction = channel.unary_unary(
@@ -54,12 +59,20 @@ class ExtractionsStub:
 
 
 class ExtractionsServicer:
-    """Runs of rules that read sources into data sets.
+    """Runs of rules and rule sets that read sources into data sets.
     """
 
     def RunExtraction(self, request, context):
         """Reads what is new in the rule's source and adds a version to its data set. Ends with an Extraction.
-        failed_precondition: the rule has no active version.
+        failed_precondition: the rule has no active version, or belongs to a rule set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RunRuleSet(self, request, context):
+        """Reads what is new in the source of a rule set, once for all its rules. Ends with an Extraction: versions of the data
+        sets of all rules that got rows and of the set, all of them or none. failed_precondition: the set has no active version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,6 +100,11 @@ def add_ExtractionsServicer_to_server(servicer, server):
                     request_deserializer=aimass_dot_v1_dot_extractions__pb2.RunExtractionRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_operations__pb2.Operation.SerializeToString,
             ),
+            'RunRuleSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.RunRuleSet,
+                    request_deserializer=aimass_dot_v1_dot_extractions__pb2.RunRuleSetRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_operations__pb2.Operation.SerializeToString,
+            ),
             'GetExtraction': grpc.unary_unary_rpc_method_handler(
                     servicer.GetExtraction,
                     request_deserializer=aimass_dot_v1_dot_extractions__pb2.GetExtractionRequest.FromString,
@@ -106,7 +124,7 @@ def add_ExtractionsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Extractions:
-    """Runs of rules that read sources into data sets.
+    """Runs of rules and rule sets that read sources into data sets.
     """
 
     @staticmethod
@@ -125,6 +143,33 @@ class Extractions:
             target,
             '/aimass.v1.Extractions/RunExtraction',
             aimass_dot_v1_dot_extractions__pb2.RunExtractionRequest.SerializeToString,
+            aimass_dot_v1_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunRuleSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Extractions/RunRuleSet',
+            aimass_dot_v1_dot_extractions__pb2.RunRuleSetRequest.SerializeToString,
             aimass_dot_v1_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

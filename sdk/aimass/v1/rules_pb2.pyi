@@ -207,6 +207,7 @@ class Rule(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
+    RULE_SET_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     source: _builtins.str
     data_set: _builtins.str
@@ -216,6 +217,8 @@ class Rule(_message.Message):
     active_version: _builtins.int
     """0: none is active."""
     etag: _builtins.str
+    rule_set: _builtins.str
+    """The rule set that it belongs to: it runs in the set only, in the version that the set's active version names."""
     @_builtins.property
     def definition(self) -> Global___RuleDefinition: ...
     @_builtins.property
@@ -238,6 +241,7 @@ class Rule(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
+        rule_set: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "create_time",
@@ -267,6 +271,8 @@ class Rule(_message.Message):
         b"latest_version",
         "rule",
         b"rule",
+        "rule_set",
+        b"rule_set",
         "source",
         b"source",
         "update_time",

@@ -130,7 +130,7 @@ class RulesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ActivateRule(self, request, context):
-        """Activates a version: extractions use it from now on.
+        """Activates a version: extractions use it from now on. failed_precondition: the rule belongs to a rule set, which is activated as one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,7 @@ class RulesStub:
     settings for the kind of source: lines of text are grouped by what they have in common.
     """
     ActivateRule: _grpc.UnaryUnaryMultiCallable[_rules_pb2.ActivateRuleRequest, _rules_pb2.Rule]
-    """Activates a version: extractions use it from now on."""
+    """Activates a version: extractions use it from now on. failed_precondition: the rule belongs to a rule set, which is activated as one."""
     DeleteRule: _grpc.UnaryUnaryMultiCallable[_rules_pb2.DeleteRuleRequest, _rules_pb2.Rule]
     """Deletes a rule; its data set is kept. It can be undeleted."""
     UndeleteRule: _grpc.UnaryUnaryMultiCallable[_rules_pb2.UndeleteRuleRequest, _rules_pb2.Rule]
@@ -73,7 +73,7 @@ class RulesAsyncStub(RulesStub):
     settings for the kind of source: lines of text are grouped by what they have in common.
     """
     ActivateRule: _aio.UnaryUnaryMultiCallable[_rules_pb2.ActivateRuleRequest, _rules_pb2.Rule]  # type: ignore[assignment]
-    """Activates a version: extractions use it from now on."""
+    """Activates a version: extractions use it from now on. failed_precondition: the rule belongs to a rule set, which is activated as one."""
     DeleteRule: _aio.UnaryUnaryMultiCallable[_rules_pb2.DeleteRuleRequest, _rules_pb2.Rule]  # type: ignore[assignment]
     """Deletes a rule; its data set is kept. It can be undeleted."""
     UndeleteRule: _aio.UnaryUnaryMultiCallable[_rules_pb2.UndeleteRuleRequest, _rules_pb2.Rule]  # type: ignore[assignment]
@@ -138,7 +138,7 @@ class RulesServicer(metaclass=_abc_1.ABCMeta):
         request: _rules_pb2.ActivateRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rules_pb2.Rule, _abc.Awaitable[_rules_pb2.Rule]]:
-        """Activates a version: extractions use it from now on."""
+        """Activates a version: extractions use it from now on. failed_precondition: the rule belongs to a rule set, which is activated as one."""
 
     @_abc_1.abstractmethod
     def DeleteRule(

@@ -25,10 +25,17 @@ class ExtractionsApi:
         _, operation = await self._extractions.run(call.scope, request.rule, once, budget)
         return operation
 
+    async def RunRuleSet(self, request: pb.RunRuleSetRequest, call: Call) -> Operation:
+        once = call.once(_operation)
+        budget = CpuBudget(call.principal.id, request.cpu_seconds)
+        _, operation = await self._extractions.run_set(call.scope, request.rule_set, once, budget)
+        return operation
+
     async def GetExtraction(self, request: pb.GetExtractionRequest, call: Call) -> pb.Extraction:
         return extraction_to_wire(await self._extractions.get(call.scope, request.extraction))
 
     async def ListExtractions(self, request: pb.ListExtractionsRequest, call: Call) -> pb.ListExtractionsResponse:
-        page = await self._extractions.list(call.scope, request.rule, request.page_size, request.page_token)
+        wanted = request.rule, request.rule_set, request.page_size, request.page_token
+        page = await self._extractions.list(call.scope, *wanted)
         extractions = [extraction_to_wire(extraction) for extraction in page.items]
         return pb.ListExtractionsResponse(extractions=extractions, next_page_token=page.next_token)

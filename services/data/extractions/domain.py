@@ -1,11 +1,30 @@
-"""What an extraction means: one run of a rule's active version over what is new in its source."""
+"""What an extraction means: a run of the active version of a rule, or of a rule set, over what is new in its source."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from services.data.datasets.domain import LineageNode
 from services.data.reading.kinds import Compiled, Definition
+from services.data.rule_sets.domain import Match, Member, Overlap
+from services.data.schema import Column, ColumnType
+
+# The columns of a rule set's reports: a row for each run and rule.
+REPORT = tuple(
+    Column(name, kind, False)
+    for name, kind in (
+        ("extraction", ColumnType.STRING),
+        ("time", ColumnType.TIMESTAMP),
+        ("rule_set_version", ColumnType.INT64),
+        ("position", ColumnType.INT64),
+        ("rule", ColumnType.STRING),
+        ("rule_version", ColumnType.INT64),
+        ("data_set", ColumnType.STRING),
+        ("records", ColumnType.INT64),
+        ("rows", ColumnType.INT64),
+    )
+)
 
 
 class State(StrEnum):
@@ -15,6 +34,26 @@ class State(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a rule of a set did in a run; version 0 of its data set when it got no rows."""
+
+    rule: str
+    version: int
+    data_set: str
+    data_set_version: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What the rules of a set did in a run, in their order, and which of them took the same records."""
+
+    results: tuple[Result, ...] = ()
+    overlapping: int = 0
+    overlaps: tuple[Overlap, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,6 +74,17 @@ class Extraction:
     data_set_version: int = 0
     error: str = ""
     end_time: datetime | None = None
+    # Of a rule set, which has no `rule`.
+    rule_set: str = ""
+    rule_set_version: int = 0
+    shares: Shares = Shares()
+
+    @property
+    def read_by(self) -> LineageNode:
+        """Whose cursor it moves, and what its rows come from."""
+        if self.rule_set:
+            return LineageNode("rule_set", self.rule_set, self.rule_set_version)
+        return LineageNode("rule", self.rule, self.rule_version)
 
 
 @dataclass(frozen=True)
@@ -43,6 +93,9 @@ class Task:
 
     definition: Definition
     compiled: Compiled
+    # Of a rule set: its rules in their order, and who gets a record.
+    members: tuple[Member, ...] = ()
+    match: Match = Match.FIRST
 
 
 @dataclass(frozen=True)
@@ -56,7 +109,13 @@ class Counts:
     notes: tuple[str, ...] = ()
 
 
-def succeeded(extraction: Extraction, counts: Counts, version: int, now: datetime) -> Extraction:
+def succeeded(
+    extraction: Extraction,
+    counts: Counts,
+    version: int,
+    now: datetime,
+    shares: Shares = Shares(),
+) -> Extraction:
     """The run with its counts; version 0 when there was nothing new."""
     return replace(
         extraction,
@@ -65,6 +124,7 @@ def succeeded(extraction: Extraction, counts: Counts, version: int, now: datetim
         rows_accepted=counts.rows,
         rows_quarantined=counts.quarantined,
         data_set_version=version,
+        shares=shares,
         end_time=now,
     )
 

@@ -1,4 +1,4 @@
-"""Runs extractions: a child reads and writes files, then version, cursor and end are one transaction.
+"""Runs extractions: a child reads and writes files, then versions, cursor and end are one transaction.
 
 A crash before the child's end leaves nothing but files that nobody names: the run is done again from the same cursor.
 A crash after it leaves what the data set was handed (`recover`): the run is completed from that.
@@ -14,8 +14,9 @@ from services.data.database import schema
 from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import DataSetVersion, LineageNode, NewVersion
 from services.data.datasets.service import DataSets
-from services.data.extractions import domain
+from services.data.extractions import domain, set_run
 from services.data.extractions.domain import Counts, Extraction, Task
+from services.data.extractions.notes import counts_of, notes_of
 from services.data.extractions.store import ExtractionStore
 from services.data.metering.service import Metering
 from services.data.reading.connectors import connector
@@ -58,39 +59,57 @@ class ExtractionRunner(LeasedWork[Extraction]):
             failure = Internal("internal error")
         after = domain.ended(extraction, failure.detail if failure else "", self._now())
         await self._store.end(scope, after, failure)
-        await self._data_sets.discard(scope, extraction.data_set, extraction.extraction)
+        task = await self._store.task(scope, extraction.extraction)
+        await self._discard(scope, extraction, set_run.data_sets(extraction, task))
+
+    async def _discard(self, scope: Scope, extraction: Extraction, data_sets: Sequence[str]) -> None:
+        for data_set in data_sets:
+            await self._data_sets.discard(scope, data_set, extraction.extraction)
 
     async def _do(self, scope: Scope, extraction: Extraction) -> None:
         task = await self._store.task(scope, extraction.extraction)
-        place = connector(task.definition).identity
-        new = await self._data_sets.recover(scope, extraction.data_set, extraction.extraction)
-        new = new or await self._read(scope, extraction, task, place)
+        place, written = connector(task.definition).identity, set_run.data_sets(extraction, task)
+        news = await self._recovered(scope, extraction) or await self._read(scope, extraction, task, place)
         self._settle(extraction.operation)
-        counts = Counts(**{**new.notes, "notes": tuple(new.notes["notes"])})
-        message = _message(counts)
+        counts = counts_of(news[-1])
         if not counts.records:
-            after = domain.succeeded(extraction, counts, 0, self._now())
-            await self._store.succeed_without_news(scope, after, place, counts.cursor, message)
-            await self._data_sets.discard(scope, extraction.data_set, extraction.extraction)
+            after = domain.succeeded(extraction, counts, 0, self._now(), set_run.shares(task, news, ()))
+            await self._store.succeed_without_news(scope, after, place, counts.cursor, _message(counts))
+            await self._discard(scope, extraction, written)
             return
 
-        def effects(connection: Any, version: DataSetVersion) -> None:
-            # The version's own numbers: what the data set expects may have put more rows aside.
-            aside = sum(version.quality.quarantined.values())
-            kept = replace(counts, rows=version.rows_added, quarantined=aside)
-            after = domain.succeeded(extraction, kept, version.version, self._now())
+        def effects(connection: Any, versions: Sequence[DataSetVersion]) -> None:
+            # The versions' own numbers: what the data sets expect may have put more rows aside.
+            shares = set_run.shares(task, news, versions)
+            rows = sum(result.rows for result in shares.results) if task.members else versions[-1].rows_added
+            aside = sum(sum(version.quality.quarantined.values()) for version in versions)
+            kept = replace(counts, rows=rows, quarantined=aside)
+            after = domain.succeeded(extraction, kept, versions[-1].version, self._now(), shares)
             self._store.succeed(connection, scope, after, place, kept.cursor, _message(kept))
 
-        await self._data_sets.commit(scope, new, effects)
+        await self._data_sets.commit_all(scope, news, effects)
+        # A rule that got no rows has a folder, too.
+        await self._discard(scope, extraction, [name for name in written if name not in {new.data_set for new in news}])
 
-    async def _read(self, scope: Scope, extraction: Extraction, task: Task, place: str) -> NewVersion:
-        """The new version as the child wrote it. Raises what the child raises."""
+    async def _recovered(self, scope: Scope, extraction: Extraction) -> Sequence[NewVersion]:
+        """After a crash: what was handed to the data sets, if all of it was. That of the run's own comes last."""
+        last = await self._data_sets.recover(scope, extraction.data_set, extraction.extraction)
+        if last is None:
+            return ()
+        others = last.notes.get("data_sets", ())
+        found = [await self._data_sets.recover(scope, name, extraction.extraction) for name in others]
+        return (*(new for new in found if new), last) if all(found) else ()
+
+    async def _read(self, scope: Scope, extraction: Extraction, task: Task, place: str) -> Sequence[NewVersion]:
+        """The new versions as the child wrote them; that of the run's own data set comes last. Raises what the child
+        raises."""
         await self._operations.progress(scope, extraction.operation, 0.0, "reading", f"opening {extraction.source}")
         request = {
             "source": to_json(task.definition),
             "compiled": compiled_to_json(task.compiled),
-            "cursor": await self._store.cursor(scope, extraction.rule, place),
+            "cursor": await self._store.cursor(scope, extraction.rule, place, extraction.rule_set),
             "seconds": self._limits.seconds,
+            **set_run.request(extraction, task),
         }
 
         async def progress(message: dict[str, Any]) -> None:
@@ -99,21 +118,25 @@ class ExtractionRunner(LeasedWork[Extraction]):
 
         async with self._sources.place(scope, task.definition, extraction.source) as where:
             asked = {**request, "place": where.to_json()}
-            result = await self._child(scope, extraction, asked, progress)
-        parents = (
-            LineageNode("source", extraction.source),
-            LineageNode("rule", extraction.rule, extraction.rule_version),
-        )
-        return _new_version(extraction, task.compiled, result, parents)
+            result = await self._child(scope, extraction, set_run.data_sets(extraction, task), asked, progress)
+        if task.members:
+            return set_run.new_versions(extraction, task, result)
+        return (_new_version(extraction, task.compiled, result),)
 
     async def _child(
-        self, scope: Scope, extraction: Extraction, request: dict[str, Any], progress: Progress
+        self,
+        scope: Scope,
+        extraction: Extraction,
+        data_sets: Sequence[str],
+        request: dict[str, Any],
+        progress: Progress,
     ) -> dict[str, Any]:
-        """The child's result; a child that was killed is followed by another, with an empty folder."""
+        """The child's result; a child that was killed is followed by another, with empty folders."""
         for again in reversed(range(_ATTEMPTS)):
-            folder = await self._data_sets.prepare(scope, extraction.data_set, extraction.extraction)
+            run = extraction.extraction
+            folders = [str(await self._data_sets.prepare(scope, data_set, run)) for data_set in data_sets]
             try:
-                asked = {**request, "folder": str(folder)}
+                asked = {**request, "folder": folders[-1], "folders": folders}
                 return await self._metering.run(scope, extraction.operation, _WORK, asked, self._limits, progress)
             except process.Killed as killed:
                 log.warning("the extraction %s: %s, %d more attempts", extraction.extraction, killed, again)
@@ -127,9 +150,7 @@ def _message(counts: Counts) -> str:
     return "; ".join((said, *counts.notes)) if counts.records else "; ".join(("nothing new", *counts.notes))
 
 
-def _new_version(
-    extraction: Extraction, compiled: Compiled, result: dict[str, Any], parents: tuple[LineageNode, ...]
-) -> NewVersion:
+def _new_version(extraction: Extraction, compiled: Compiled, result: dict[str, Any]) -> NewVersion:
     return NewVersion(
         data_set=extraction.data_set,
         run=extraction.extraction,
@@ -138,13 +159,7 @@ def _new_version(
         append=True,
         quarantined=result["quarantined"],
         quarantine=parquet.from_json(result["quarantine"]),
-        parents=parents,
+        parents=(LineageNode("source", extraction.source), extraction.read_by),
         statistics=statistics.from_json(result["statistics"]),
-        notes={
-            "records": result["records"],
-            "rows": sum(file["rows"] for file in result["files"]),
-            "quarantined": sum(result["quarantined"].values()),
-            "cursor": result["cursor"],
-            "notes": result["notes"],
-        },
+        notes=notes_of(result, result["rows"]),
     )

@@ -1,6 +1,7 @@
 """The use cases of extractions."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
@@ -11,6 +12,7 @@ from services.data.extractions.domain import Extraction, Task
 from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.store import ExtractionStore
 from services.data.metering.domain import CpuBudget
+from services.data.rule_sets.service import RuleSets
 from services.data.rules.domain import active, check_fit
 from services.data.rules.service import Rules
 from services.data.sources.service import Sources
@@ -27,12 +29,13 @@ class Extractions:
         self,
         store: ExtractionStore,
         rules: Rules,
+        rule_sets: RuleSets,
         sources: Sources,
         data_sets: DataSets,
         runner: ExtractionRunner,
         now: Callable[[], datetime],
     ) -> None:
-        self._store, self._rules, self._sources = store, rules, sources
+        self._store, self._rules, self._rule_sets, self._sources = store, rules, rule_sets, sources
         self._data_sets, self._runner, self._now = data_sets, runner, now
 
     async def run(self, scope: Scope, rule: str, once: Once | None, budget: CpuBudget) -> tuple[Extraction, Operation]:
@@ -57,6 +60,26 @@ class Extractions:
         self._runner.begin(scope, made)
         return made, operation
 
+    async def run_set(
+        self, scope: Scope, rule_set: str, once: Once | None, budget: CpuBudget
+    ) -> tuple[Extraction, Operation]:
+        """The same for the active version of a rule set, and all its rules."""
+        await self._store.recall(once)
+        self._data_sets.check_space()
+
+        def pin(connection: Connection, operation: str) -> tuple[Extraction, Task]:
+            view, compiled = self._rule_sets.active(connection, scope, rule_set)
+            source = self._sources.existing(connection, scope, view.rule_set.source)
+            made = Extraction(uuid7(), "", 0, source.source, view.rule_set.data_set, operation, self._now())
+            made = replace(made, rule_set=rule_set, rule_set_version=view.version.version)
+            return made, Task(source.definition, compiled, view.version.members, view.version.match)
+
+        for member, compiled in await self._rule_sets.pinned(scope, rule_set):
+            await self._data_sets.check_columns(scope, member.data_set, compiled.schema)
+        made, operation = await self._store.begin_set(scope, rule_set, pin, once, budget)
+        self._runner.begin(scope, made)
+        return made, operation
+
     async def _check_columns(self, scope: Scope, rule: str) -> None:
         """The rows must fit the data set before any record is read."""
         found = (await self._rules.get(scope, rule, 0)).rule
@@ -67,6 +90,6 @@ class Extractions:
         """Raises not_found."""
         return await self._store.get(scope, extraction)
 
-    async def list(self, scope: Scope, rule: str, page_size: int, page_token: str) -> Page[Extraction]:
+    async def list(self, scope: Scope, rule: str, rule_set: str, page_size: int, page_token: str) -> Page[Extraction]:
         """Newest first."""
-        return await self._store.list(scope, rule, page_size, page_token)
+        return await self._store.list(scope, rule, page_size, page_token, rule_set)

@@ -4,15 +4,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, delete, insert, select, text, update
+from pydantic import TypeAdapter
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, delete, insert, select, text, update
 from sqlalchemy.engine import Connection, Row
 
 from aimass.v1.operations_pb2 import Operation
 from services.data.database import schema
-from services.data.extractions.domain import Extraction, State, Task
+from services.data.extractions.domain import Extraction, Shares, State, Task
 from services.data.metering import service as metering
 from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget
 from services.data.reading.kinds import compiled_from_json, compiled_to_json, source_from_json, to_json
+from services.data.rule_sets.domain import Match, Member
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
@@ -39,12 +41,17 @@ _extraction = scoped(
     Column("task", JSON, nullable=False),
     Column("create_time", UtcDateTime, nullable=False),
     Column("end_time", UtcDateTime),
+    # Of a rule set; `rule` is empty then.
+    Column("rule_set", String(63), nullable=False, server_default=""),
+    Column("rule_set_version", Integer, nullable=False, server_default="0"),
+    Column("shares", JSON, nullable=False, server_default="{}"),
     Index("extraction_state", "state"),
     Index(
         "extraction_running",
         "tenant",
         "project",
         "rule",
+        "rule_set",
         unique=True,
         sqlite_where=_RUNNING,
         postgresql_where=_RUNNING,
@@ -58,8 +65,17 @@ _cursor = scoped(
     Column("cursor", JSON, nullable=False),
     Column("update_time", UtcDateTime, nullable=False),
 )
-_FIELDS = [c.name for c in _extraction.columns if c.name not in ("tenant", "project", "task", "state")]
-_METHOD = "aimass.v1.Extractions/RunExtraction"
+_set_cursor = scoped(
+    "rule_set_cursor",
+    schema.metadata,
+    Column("rule_set", String(63), primary_key=True),
+    Column("place", String(71), nullable=False),
+    Column("cursor", JSON, nullable=False),
+    Column("update_time", UtcDateTime, nullable=False),
+)
+_APART = ("tenant", "project", "task", "state", "shares")
+_FIELDS = [c.name for c in _extraction.columns if c.name not in _APART]
+_SHARES, _MEMBERS = TypeAdapter(Shares), TypeAdapter(tuple[Member, ...])
 Pin = Callable[[Connection, str], tuple[Extraction, Task]]
 # Asked every other second: made once.
 _UNFINISHED = select(_extraction).where(_extraction.c.state == State.RUNNING)
@@ -82,19 +98,43 @@ class ExtractionStore:
 
         Raises in_progress, invalid_value.
         """
+        return await self._begin(scope, ("RunExtraction", f"rules/{rule}"), pin, once, budget)
 
+    async def begin_set(
+        self, scope: Scope, rule_set: str, pin: Pin, once: Once | None, budget: CpuBudget = DEFAULT_BUDGET
+    ) -> tuple[Extraction, Operation]:
+        """The same for a rule set."""
+        return await self._begin(scope, ("RunRuleSet", f"rule-sets/{rule_set}"), pin, once, budget)
+
+    async def _begin(
+        self, scope: Scope, what: tuple[str, str], pin: Pin, once: Once | None, budget: CpuBudget
+    ) -> tuple[Extraction, Operation]:
         def work(connection: Connection) -> tuple[Extraction, Operation]:
-            operation = schema.operations.create(connection, scope, _METHOD, f"rules/{rule}")
+            operation = schema.operations.create(connection, scope, f"aimass.v1.Extractions/{what[0]}", what[1])
             made, task = pin(connection, operation.operation)
-            running = within(_extraction, scope) & (_extraction.c.rule == rule) & (_extraction.c.state == State.RUNNING)
+            one = (_extraction.c.rule == made.rule) & (_extraction.c.rule_set == made.rule_set)
+            running = within(_extraction, scope) & one & (_extraction.c.state == State.RUNNING)
             if other := connection.execute(select(_extraction.c.extraction).where(running)).scalar():
-                raise Failure(Code.IN_PROGRESS, f"the extraction {other} of {rule} is running", retry_after=1)
+                name = made.read_by.name
+                raise Failure(Code.IN_PROGRESS, f"the extraction {other} of {name} is running", retry_after=1)
             metering.begin(connection, scope, operation.operation, "extraction", budget)
-            pinned = {"source": to_json(task.definition), "compiled": compiled_to_json(task.compiled)}
+            pinned = {
+                "source": to_json(task.definition),
+                "compiled": compiled_to_json(task.compiled),
+                "members": _MEMBERS.dump_python(task.members, mode="json"),
+                "match": task.match.value,
+            }
             connection.execute(insert(_extraction).values(**scope._asdict(), **_values(made), task=pinned))
             return made, operation
 
         return await self._db.run(work, once)
+
+    def ran(self, connection: Connection, scope: Scope, rule: str) -> bool:
+        """Whether a rule is extracted by itself now, or has been, in the caller's transaction."""
+        here = within(_cursor, scope) & (_cursor.c.rule == rule)
+        runs = within(_extraction, scope) & (_extraction.c.rule == rule) & (_extraction.c.state == State.RUNNING)
+        asked = (select(_cursor.c.rule).where(here), select(_extraction.c.rule).where(runs))
+        return any(connection.execute(query.limit(1)).first() for query in asked)
 
     async def get(self, scope: Scope, name: str) -> Extraction:
         """Raises not_found."""
@@ -103,7 +143,8 @@ class ExtractionStore:
     async def task(self, scope: Scope, name: str) -> Task:
         """What a run does. Raises not_found."""
         pinned = (await self._row(scope, name)).task
-        return Task(source_from_json(pinned["source"]), compiled_from_json(pinned["compiled"]))
+        members, match = _MEMBERS.validate_python(pinned.get("members", ())), Match(pinned.get("match", Match.FIRST))
+        return Task(source_from_json(pinned["source"]), compiled_from_json(pinned["compiled"]), members, match)
 
     async def _row(self, scope: Scope, name: str) -> Row[Any]:
         here = _here(scope, name)
@@ -112,11 +153,15 @@ class ExtractionStore:
             raise NotFound(f"there is no extraction {name}")
         return row
 
-    async def list(self, scope: Scope, rule: str, page_size: int, page_token: str) -> Page[Extraction]:
-        """Newest first, of all rules or of one."""
+    async def list(
+        self, scope: Scope, rule: str, page_size: int, page_token: str, rule_set: str = ""
+    ) -> Page[Extraction]:
+        """Newest first, of all rules and rule sets or of one."""
         query = select(_extraction).where(within(_extraction, scope))
         if rule:
             query = query.where(_extraction.c.rule == rule)
+        if rule_set:
+            query = query.where(_extraction.c.rule_set == rule_set)
         return await listed(self._db, query, _extraction.c.extraction, _read, page_size, page_token, newest_first=True)
 
     async def unfinished(self) -> Sequence[tuple[Scope, Extraction]]:
@@ -124,10 +169,12 @@ class ExtractionStore:
         rows = await self._db.read(lambda connection: connection.execute(_UNFINISHED).all())
         return [(Scope(row.tenant, row.project), _read(row)) for row in rows]
 
-    async def cursor(self, scope: Scope, rule: str, place: str) -> dict[str, Any] | None:
-        """Where the last run ended; None for the first, and when the source was another place then."""
-        here = within(_cursor, scope) & (_cursor.c.rule == rule) & (_cursor.c.place == place)
-        row = await self._db.read(lambda connection: connection.execute(select(_cursor).where(here)).first())
+    async def cursor(self, scope: Scope, rule: str, place: str, rule_set: str = "") -> dict[str, Any] | None:
+        """Where the last run of a rule, or of a rule set, ended; None for the first, and when the source was another
+        place then."""
+        table, one = _cursor_of(scope, rule, rule_set)
+        query = select(table).where(one & (table.c.place == place))
+        row = await self._db.read(lambda connection: connection.execute(query).first())
         return dict(row.cursor) if row else None
 
     async def end(self, scope: Scope, after: Extraction, failure: Failure | None) -> None:
@@ -154,10 +201,11 @@ class ExtractionStore:
         """
         if not self._runs(connection, scope, after):
             raise Failure(Code.CANCELLED, f"the extraction {after.extraction} has ended")
-        here = within(_cursor, scope) & (_cursor.c.rule == after.rule)
-        connection.execute(delete(_cursor).where(here))
-        values = {"rule": after.rule, "place": place, "cursor": cursor, "update_time": after.end_time}
-        connection.execute(insert(_cursor).values(**scope._asdict(), **values))
+        table, one = _cursor_of(scope, after.rule, after.rule_set)
+        connection.execute(delete(table).where(one))
+        key = {"rule_set": after.rule_set} if after.rule_set else {"rule": after.rule}
+        values = {**key, "place": place, "cursor": cursor, "update_time": after.end_time}
+        connection.execute(insert(table).values(**scope._asdict(), **values))
         schema.operations.set(connection, scope, after.operation, stage="done", message=message[:1000])
         self._end(connection, scope, after, None)
 
@@ -180,9 +228,18 @@ def _here(scope: Scope, name: str) -> Any:
     return within(_extraction, scope) & (_extraction.c.extraction == name)
 
 
+def _cursor_of(scope: Scope, rule: str, rule_set: str) -> tuple[Table, Any]:
+    """Where a cursor is kept: the table, and the condition."""
+    if rule_set:
+        return _set_cursor, within(_set_cursor, scope) & (_set_cursor.c.rule_set == rule_set)
+    return _cursor, within(_cursor, scope) & (_cursor.c.rule == rule)
+
+
 def _values(extraction: Extraction) -> dict[str, Any]:
-    return {name: getattr(extraction, name) for name in _FIELDS} | {"state": extraction.state.value}
+    shares = _SHARES.dump_python(extraction.shares, mode="json")
+    return {name: getattr(extraction, name) for name in _FIELDS} | {"state": extraction.state.value, "shares": shares}
 
 
 def _read(row: Row[Any]) -> Extraction:
-    return Extraction(**{name: getattr(row, name) for name in _FIELDS}, state=State(row.state))
+    shares = _SHARES.validate_python(row.shares)
+    return Extraction(**{name: getattr(row, name) for name in _FIELDS}, state=State(row.state), shares=shares)

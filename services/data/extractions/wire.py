@@ -2,6 +2,7 @@
 
 from aimass.v1 import extractions_pb2 as pb
 from services.data.extractions.domain import Extraction
+from services.data.rule_sets.wire import overlap_to_wire
 from services.kit.timestamps import to_wire
 
 
@@ -21,4 +22,9 @@ def extraction_to_wire(extraction: Extraction) -> pb.Extraction:
         create_time=to_wire(extraction.create_time),
         end_time=to_wire(extraction.end_time),
         operation=extraction.operation,
+        rule_set=extraction.rule_set,
+        rule_set_version=extraction.rule_set_version,
+        results=[pb.RuleResult(**vars(result)) for result in extraction.shares.results],
+        records_overlapping=extraction.shares.overlapping,
+        overlaps=[overlap_to_wire(overlap) for overlap in extraction.shares.overlaps],
     )

@@ -31,6 +31,9 @@ class Extractor:
     pick: Pick
     # Texts that mean a missing value.
     nulls: frozenset[str] = frozenset()
+    # Of a rule set: those of its rules in their order, and which of them a record can be for; all of them if unset.
+    branches: "tuple[Extractor, ...]" = ()
+    choose: Callable[[Any], Sequence[int]] | None = None
 
     def row(self, record: Any) -> Row | Refusal:
         """One record."""
@@ -57,6 +60,11 @@ class Extractor:
 
 def of(compiled: Compiled, fields: Sequence[str], nulls: Iterable[str]) -> Extractor:
     """For records of files: lines, documents, or fields by this header, where the nulls mean a missing value."""
+    if compiled.branches:
+        branches = tuple(of(branch, fields, nulls) for branch in compiled.branches)
+        expressions = tuple(branch.pattern for branch in compiled.branches)
+        choose = patterns.choice(expressions) if all(expressions) else None
+        return Extractor((), lambda _: None, branches=branches, choose=choose)
     if compiled.pattern:
         return for_lines(compiled)
     if compiled.paths:

@@ -187,7 +187,8 @@ RULES: Mapping[str, type[RuleDefinition]] = {"sql": SqlRule, "file": FileRule, "
 class Compiled:
     """What a rule version comes to once it was checked: every column with its type, and for SQL the text that runs.
 
-    `cursor` is the place of the cursor column among the columns of the statement.
+    `cursor` is the place of the cursor column among the columns of the statement. A rule set has no columns of its own
+    but `branches`: what its rules come to, in their order.
     """
 
     columns: tuple[RuleColumn, ...]
@@ -195,6 +196,7 @@ class Compiled:
     cursor: int = 0
     pattern: str = ""
     paths: tuple[tuple[str | int, ...], ...] = ()
+    branches: "tuple[Compiled, ...]" = ()
 
     @property
     def schema(self) -> tuple[Column, ...]:
@@ -237,7 +239,9 @@ def compiled_to_json(compiled: Compiled) -> dict[str, Any]:
 def compiled_from_json(stored: Mapping[str, Any]) -> Compiled:
     """What `compiled_to_json` wrote."""
     paths = tuple(tuple(path) for path in stored["paths"])
-    return Compiled(_columns(stored["columns"]), stored["statement"], stored["cursor"], stored["pattern"], paths)
+    branches = tuple(compiled_from_json(branch) for branch in stored.get("branches", ()))
+    columns = _columns(stored["columns"])
+    return Compiled(columns, stored["statement"], stored["cursor"], stored["pattern"], paths, branches)
 
 
 def _columns(stored: Any) -> tuple[RuleColumn, ...]:

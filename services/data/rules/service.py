@@ -2,22 +2,24 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
 from services.data.reading.extractor import Refusal
-from services.data.reading.kinds import Compiled, RuleDefinition, SqlRule, SqlSource
+from services.data.reading.folders import Place
+from services.data.reading.kinds import Compiled, Definition, Records, RuleDefinition, SqlRule, SqlSource
 from services.data.reading.samples import Tried
 from services.data.reading.select import compile_select
 from services.data.rules import domain
 from services.data.rules.compiling import compile_rule
-from services.data.rules.domain import Refused, Rule, RuleVersion, RuleView, Trial
+from services.data.rules.domain import Draft, Refused, Rule, RuleVersion, RuleView, Trial
 from services.data.rules.store import RuleStore
 from services.data.sources.service import Sources
 from services.kit.auth import Scope
 from services.kit.db import Once
-from services.kit.errors import InvalidValue
+from services.kit.errors import Failure, InvalidValue, Violation
 from services.kit.pages import Page
 from services.kit.resources import deleted, undeleted
 
@@ -30,6 +32,13 @@ class Rules:
 
     def __init__(self, store: RuleStore, sources: Sources, now: Callable[[], datetime]) -> None:
         self._store, self._sources, self._now = store, sources, now
+        # For the slice of rule sets, in its transactions.
+        self.adopt, self.members, self.switch, self.check_free = (
+            store.adopt,
+            store.members,
+            store.switch,
+            store.check_free,
+        )
 
     async def create(
         self, scope: Scope, name: str, source: str, data_set: str, definition: RuleDefinition, once: Once | None
@@ -72,6 +81,17 @@ class Rules:
         """A rule with its active version, in the caller's transaction. Raises not_found, failed_precondition."""
         return self._store.active(connection, scope, name)
 
+    async def compiled(self, scope: Scope, source: str, drafts: Sequence[Draft]) -> tuple[Draft, ...]:
+        """Rules for a set, with what their definitions come to.
+
+        Raises not_found for the source; invalid_value for one that is no files, and what is wrong with a definition.
+        """
+        where = (await self._sources.get(scope, source)).definition
+        if where.records is Records.ROWS:
+            raise InvalidValue("a rule set needs a source of files: a sql rule says itself which rows it reads")
+        async with self._sources.place(scope, where, source) as place:
+            return await asyncio.to_thread(_compiled, drafts, where, place)
+
     async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[RuleView]:
         """By name."""
         return await self._store.list(scope, page_size, page_token, show_deleted)
@@ -98,6 +118,18 @@ class Rules:
     async def undelete(self, scope: Scope, name: str) -> RuleView:
         """Brings a rule back. Raises not_found."""
         return await self._store.change(scope, name, lambda rule: undeleted(rule, self._now()), deleted=True)
+
+
+def _compiled(drafts: Sequence[Draft], source: Definition, place: Place) -> tuple[Draft, ...]:
+    found = []
+    for number, draft in enumerate(drafts):
+        try:
+            made = compile_rule(draft.definition, source, place) if draft.definition else None
+        except Failure as failure:
+            said = [Violation(f"/rules/{number}/definition", failure.detail)]
+            raise Failure(failure.code, f"rules.{number}.definition: {failure.detail}", said) from None
+        found.append(replace(draft, compiled=made))
+    return tuple(found)
 
 
 def _try(compiled: Compiled, tries: Sequence[Tried]) -> Trial:

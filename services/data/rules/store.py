@@ -1,6 +1,7 @@
 """Where rules and their versions are kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, Integer, String, and_, insert, select, update
@@ -9,11 +10,12 @@ from sqlalchemy.engine import Connection, Row
 from services.data.database import schema
 from services.data.reading.kinds import compiled_from_json, compiled_to_json, rule_from_json, to_json
 from services.data.rules import domain
-from services.data.rules.domain import Rule, RuleVersion, RuleView
+from services.data.rules.domain import Draft, Rule, RuleVersion, RuleView
+from services.kit import resources
 from services.kit.auth import Scope
 from services.kit.bus import Event
 from services.kit.db import Database, Once, UtcDateTime, scoped, within
-from services.kit.errors import AlreadyExists, Code, Failure, NotFound
+from services.kit.errors import AlreadyExists, Code, FailedPrecondition, Failure, NotFound
 from services.kit.listing import listed
 from services.kit.pages import Page
 
@@ -29,6 +31,8 @@ _rule = scoped(
     Column("create_time", UtcDateTime, nullable=False),
     Column("update_time", UtcDateTime, nullable=False),
     Column("delete_time", UtcDateTime),
+    Column("rule_set", String(63), nullable=False, server_default=""),
+    Index("rule_set_rules", "tenant", "project", "rule_set"),
     Index("rule_data_set", "tenant", "project", "data_set", unique=True),
 )
 _version = scoped(
@@ -40,15 +44,18 @@ _version = scoped(
     Column("compiled", JSON, nullable=False),
     Column("create_time", UtcDateTime, nullable=False),
 )
+Ran = Callable[[Connection, Scope, str], bool]
+Reports = Callable[[Connection, Scope, str], str]
 _FIELDS = [column.name for column in _rule.columns if column.name not in ("tenant", "project")]
 
 
 class RuleStore:
     """The tables of rules."""
 
-    def __init__(self, db: Database, tell: Callable[[Scope, RuleView], Event]) -> None:
-        """`tell` makes the event of a change."""
-        self._db, self._tell = db, tell
+    def __init__(self, db: Database, tell: Callable[[Scope, RuleView], Event], ran: Ran, reports: Reports) -> None:
+        """`tell` makes the event of a change; `ran` says whether a rule was extracted by itself, `reports` which rule
+        set writes its reports to a data set."""
+        self._db, self._tell, self._ran, self._reports = db, tell, ran, reports
         self.recall = db.recall
 
     async def create(self, scope: Scope, made: RuleView, once: Once | None) -> RuleView:
@@ -58,13 +65,75 @@ class RuleStore:
             rule = made.rule
             if _load(connection, scope, rule.rule):
                 raise AlreadyExists(f"the rule {rule.rule} exists already")
-            query = select(_rule.c.rule).where(within(_rule, scope) & (_rule.c.data_set == rule.data_set))
-            if writer := connection.execute(query).scalar():
-                raise AlreadyExists(f"the data set {rule.data_set} is written by the rule {writer}")
-            connection.execute(insert(_rule).values(**scope._asdict(), **_values(rule)))
-            return self._told(connection, scope, rule, made.version)
+            return self._insert(connection, scope, made)
 
         return await self._db.run(work, once)
+
+    def _insert(self, connection: Connection, scope: Scope, made: RuleView) -> RuleView:
+        rule = made.rule
+        self.check_free(connection, scope, rule.data_set)
+        if name := self._reports(connection, scope, rule.data_set):
+            raise AlreadyExists(f"the data set {rule.data_set} has the reports of the rule set {name}")
+        connection.execute(insert(_rule).values(**scope._asdict(), **_values(rule)))
+        return self._told(connection, scope, rule, made.version)
+
+    def check_free(self, connection: Connection, scope: Scope, data_set: str) -> None:
+        """Raises already_exists for a data set that a rule writes."""
+        query = select(_rule.c.rule).where(within(_rule, scope) & (_rule.c.data_set == data_set))
+        if writer := connection.execute(query).scalar():
+            raise AlreadyExists(f"the data set {data_set} is written by the rule {writer}")
+
+    def adopt(
+        self, connection: Connection, scope: Scope, rule_set: str, source: str, draft: Draft, now: datetime
+    ) -> RuleView:
+        """Makes a rule one of a set, and the rule or its version where they are new, in the caller's transaction.
+
+        Raises as `domain.adopted` does, unknown_version, already_exists; failed_precondition for one that was extracted
+        by itself: the set would read its records again.
+        """
+        rule = _load(connection, scope, draft.rule)
+        version = rule and _load_version(connection, scope, draft.rule, draft.version or rule.latest_version)
+        before = RuleView(rule, version) if rule and version else None
+        after = domain.adopted(before, draft, rule_set, source, now)
+        if rule is None:
+            return self._insert(connection, scope, after)
+        if not rule.rule_set and self._ran(connection, scope, rule.rule):
+            text = f"the rule {rule.rule} was extracted by itself, and the set would read its records again"
+            raise FailedPrecondition(f"{text}: create another rule for it")
+        if after.rule != rule:
+            _save(connection, scope, after.rule)
+        if after.rule.latest_version != rule.latest_version:
+            return self._told(connection, scope, after.rule, after.version)
+        if after.rule != rule:
+            self._tell_of(connection, scope, after.rule)
+        return after
+
+    def members(self, connection: Connection, scope: Scope, versions: Mapping[str, int]) -> dict[str, RuleView]:
+        """Rules with these versions by name, also deleted ones, in the caller's transaction."""
+        return {
+            name: RuleView(rule, _load_version(connection, scope, name, version))
+            for name, version in versions.items()
+            if (rule := _load(connection, scope, name))
+        }
+
+    def switch(
+        self, connection: Connection, scope: Scope, rule_set: str, versions: Mapping[str, int], now: datetime
+    ) -> None:
+        """Makes these versions the active ones of a set's rules, and none those of its others, in the caller's
+        transaction. Raises failed_precondition for a deleted one."""
+        here = within(_rule, scope) & (_rule.c.rule_set == rule_set)
+        for rule in map(_read, connection.execute(select(_rule).where(here).order_by(_rule.c.rule)).all()):
+            version = versions.get(rule.rule, 0)
+            if version:
+                domain.check_there(rule)
+            if version != rule.active_version:
+                after = resources.changed(rule, now, active_version=version)
+                _save(connection, scope, after)
+                self._tell_of(connection, scope, after)
+
+    def _tell_of(self, connection: Connection, scope: Scope, rule: Rule) -> None:
+        view = RuleView(rule, _load_version(connection, scope, rule.rule, rule.latest_version))
+        schema.outbox.add(connection, [self._tell(scope, view)])
 
     async def extend(self, scope: Scope, name: str, decide: Callable[[Rule], RuleView], once: Once | None) -> RuleView:
         """Adds the version that `decide` makes. Raises not_found."""

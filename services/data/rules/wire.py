@@ -62,6 +62,7 @@ def rule_to_wire(view: RuleView) -> pb.Rule:
         create_time=to_wire(rule.create_time),
         update_time=to_wire(rule.update_time),
         delete_time=to_wire(rule.delete_time),
+        rule_set=rule.rule_set,
     )
 
 

@@ -1,0 +1,100 @@
+"""What the child of an extraction does for a rule set: one reading, a table for each rule, and what no rule takes."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from services.data.extractions.domain import REPORT
+from services.data.extractions.sinks import Aside, Table, Teller
+from services.data.reading import lines
+from services.data.reading.connectors import connector
+from services.data.reading.extractor import Extractor
+from services.data.reading.folders import Place
+from services.data.reading.kinds import Compiled, compiled_from_json, source_from_json
+from services.data.reading.sharing import share
+from services.kit.child import Child, Json
+
+
+def extract(request: Json, child: Child) -> Json:
+    """`{source, place, compiled, cursor, seconds, rules, every, folders, report}` to files of rules and the report."""
+    place, compiled = Place.from_json(request["place"]), compiled_from_json(request["compiled"])
+    folders = [Path(folder) for folder in request["folders"]]
+    sink = SetSink(folders, compiled, request["rules"], request["every"], child)
+    source = connector(source_from_json(request["source"]))
+    end = source.read(place, compiled, request["cursor"] or {}, sink, request["seconds"])
+    return {**sink.close(request["report"]), **end._asdict()}
+
+
+class SetSink:
+    """Takes records and gives them to the rules of a set."""
+
+    def __init__(
+        self, folders: Sequence[Path], compiled: Compiled, rules: Sequence[str], every: bool, child: Child
+    ) -> None:
+        """`folders`: one of each rule, and that of the set's own data set."""
+        self._tables = [Table(f, branch.schema) for f, branch in zip(folders, compiled.branches, strict=False)]
+        self._report, self._aside = Table(folders[-1], REPORT), Aside(folders[-1])
+        self._rules, self._every, self._teller = rules, every, Teller(child)
+        self._overlaps = Counter[tuple[int, int]]()
+        self._overlapping = self.records = 0
+
+    def take(self, ready: Extractor, records: Sequence[Any], origins: Sequence[str], fields: Sequence[str]) -> None:
+        """Shares a batch of records, all of one part."""
+        self.records += len(records)
+        shares = share(ready, records, self._every)
+        for table, typed in zip(self._tables, shares.typed, strict=True):
+            table.take(typed)
+        for place, rule, reason in shares.left:
+            said = reason if rule < 0 else f"{self._rules[rule]}: {reason}"
+            self._aside.put(lines.text_of(records[place], fields), said, origins[place])
+        self._overlaps.update(shares.overlaps)
+        self._overlapping += shares.overlapping
+
+    def take_broken(self, broken: Sequence[tuple[int, str, str]], part: str) -> None:
+        """Keeps what is no record."""
+        self.records += len(broken)
+        for number, text, reason in broken:
+            self._aside.put(text, reason, f"{part}:{number}")
+
+    def tell(self, fraction: float) -> None:
+        """Says how far the work is, not too often."""
+        self._teller.tell(self.records, fraction)
+
+    def close(self, report: Json) -> Json:
+        """What was kept. `report` has the columns of the report that are the same in each row, and those by rule."""
+        if self.records:
+            self._report.write(self._reported(report))
+        return {
+            **self._report.close(),
+            **self._aside.close(),
+            "records": self.records,
+            "rules": [table.close() for table in self._tables],
+            "overlapping": self._overlapping,
+            "overlaps": [[*pair, records] for pair, records in self._overlaps.items()],
+        }
+
+    def _reported(self, report: Json) -> Any:
+        from datetime import datetime
+
+        import pyarrow as pa
+
+        from services.data.arrow import arrow_schema
+
+        rows = [
+            {
+                "extraction": report["extraction"],
+                "time": datetime.fromisoformat(report["time"]),
+                "rule_set_version": report["version"],
+                "position": position,
+                "rule": rule,
+                "rule_version": version,
+                "data_set": data_set,
+                "records": self.records,
+                "rows": table.rows,
+            }
+            for position, ((rule, version, data_set), table) in enumerate(
+                zip(report["members"], self._tables, strict=True), 1
+            )
+        ]
+        return pa.Table.from_pylist(rows, schema=arrow_schema(REPORT))

@@ -1,0 +1,94 @@
+"""What the sinks of extractions have in common: tables of rows, broken records put aside, and words on progress."""
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from services.data.datasets import parquet, statistics
+from services.data.datasets.parquet import Writer, quarantine_writer
+from services.data.datasets.statistics import Statistics
+from services.data.reading.vectors import Typed
+from services.data.schema import Column
+from services.kit.child import Child, Json
+
+_TELL = 0.25  # seconds between two words on progress
+_TOGETHER = 1000  # broken records that are written together
+
+
+class Table:
+    """The rows of one data set: files, statistics, and how many there are."""
+
+    def __init__(self, folder: Path, columns: tuple[Column, ...]) -> None:
+        self._folder, self._columns = folder, columns
+        # Made when it is needed: Arrow takes longer to load than it takes to see that there is nothing new.
+        self._writer: Writer | None = None
+        self._statistics = Statistics(columns)
+        self.rows = 0
+
+    def write(self, table: Any) -> None:
+        """Adds an Arrow table."""
+        self._writer = self._writer or Writer(self._folder, self._columns)
+        self._writer.write(table)
+        self._statistics.add(table)
+        self.rows += table.num_rows
+
+    def take(self, typed: Typed) -> None:
+        """Adds the rows that a rule made."""
+        import pyarrow as pa
+
+        names = [column.name for column in self._columns]
+        if typed.pieces:
+            self.write(pa.concat_tables(pa.Table.from_arrays(arrays, names=names) for arrays in typed.pieces))
+
+    def close(self) -> Json:
+        """Its files, which lie there for good."""
+        files = parquet.to_json(self._writer.close() if self._writer else ())
+        return {"files": files, "statistics": statistics.to_json(self._statistics.result()), "rows": self.rows}
+
+
+class Aside:
+    """Keeps broken records as files of a quarantine, and counts them by reason."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: Writer | None = None
+        self._counts = Counter[str]()
+        self._waiting: list[tuple[str, str, str]] = []
+
+    def put(self, text: str, reason: str, origin: str) -> None:
+        """Keeps a record, why, and where it was."""
+        self._counts[reason] += 1
+        self._waiting.append((text, reason, origin))
+        if len(self._waiting) >= _TOGETHER:
+            self._write()
+
+    def _write(self) -> None:
+        if not self._waiting:
+            return
+        import pyarrow as pa
+
+        self._writer = self._writer or quarantine_writer(self._folder)
+        names = [column.name for column in self._writer.columns]
+        values = [pa.array(column, pa.string()) for column in zip(*self._waiting, strict=True)]
+        self._writer.write(pa.Table.from_arrays(values, names=names))
+        self._waiting.clear()
+
+    def close(self) -> Json:
+        """Its files, which lie there for good, and the counts."""
+        self._write()
+        files = parquet.to_json(self._writer.close() if self._writer else ())
+        return {"quarantine": files, "quarantined": dict(self._counts)}
+
+
+class Teller:
+    """Says how far an extraction is, not too often."""
+
+    def __init__(self, child: Child) -> None:
+        self._child, self._told = child, time.monotonic()
+
+    def tell(self, records: int, fraction: float) -> None:
+        """How many records were read, and how much of the work is done, from 0 to 1."""
+        if time.monotonic() - self._told > _TELL:
+            self._told = time.monotonic()
+            self._child.progress({"records": records, "fraction": min(max(fraction, 0.0), 1.0)})
