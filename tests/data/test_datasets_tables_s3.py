@@ -13,13 +13,16 @@ import pytest
 from services.data.database import open_database, schema
 from services.data.datasets import parquet, tables_s3
 from services.data.datasets.comparing import Comparisons
-from services.data.datasets.differences import Kind
+from services.data.datasets.differences import Kind as Change
 from services.data.datasets.domain import DataSetVersion, NewVersion
 from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store
 from services.data.datasets.store.tags import TagStore
 from services.data.datasets.tables import open_tables
 from services.data.datasets.versions import Versions
+from services.data.expectations.domain import Action, Expectation, Kind
+from services.data.expectations.service import DataSetExpectations, Inspector
+from services.data.expectations.store import ExpectationStore
 from services.data.metering.service import Metering
 from services.data.schema import Column, ColumnType
 from services.kit.auth import Scope
@@ -49,7 +52,10 @@ class Instance:
         self.tables = open_tables(self.stored, home / "tables")
         self.data_sets = DataSets(Store(shared), self.tables, now, Space(home, 100))
         self.versions = Versions(TagStore(shared), self.data_sets, now)
-        self.comparisons = Comparisons(self.data_sets, Metering(shared), Limits(30, 2048), asyncio.Semaphore(1))
+        kept, limits = ExpectationStore(shared), Limits(30, 2048)
+        self.data_sets.inspector = Inspector(kept, self.data_sets, limits, asyncio.Semaphore(1))
+        self.expectations = DataSetExpectations(kept, self.data_sets, Metering(shared), limits, now)
+        self.comparisons = Comparisons(self.data_sets, Metering(shared), limits, asyncio.Semaphore(1))
 
     async def add(self, run: str, *numbers: int, append: bool = True) -> DataSetVersion:
         """A version as a run adds it."""
@@ -112,11 +118,27 @@ async def test_an_instance_goes_back_to_a_version_of_another_and_compares(pair: 
 
     assert (back.version, back.digest, other.seen(back)) == (3, first.digest, [1, 2])
     assert [(row.kind, row.before, row.after) for row in diff.rows] == [
-        (Kind.ADDED, None, {"n": 1}),
-        (Kind.REMOVED, {"n": 3}, None),
+        (Change.ADDED, None, {"n": 1}),
+        (Change.REMOVED, {"n": 3}, None),
     ]
     assert (await one.numbers(4), one.seen(appended), diff.unchanged) == ([1, 2, 9], [1, 2, 9], 1)
     assert await one.numbers(2) == [2, 3]
+
+
+async def test_what_is_expected_is_checked_before_anything_is_in_the_bucket(pair: tuple[Instance, Instance]) -> None:
+    one, other = pair
+    await one.add("r1", 1, 2)
+    items = [Expectation(Kind.UNIQUE, Action.QUARANTINE, "n"), Expectation(Kind.RANGE, Action.BLOCK, "n", maximum="9")]
+    await one.expectations.set(SCOPE, "flights", items, "")
+    made = await other.add("r2", 2, 3)
+    with pytest.raises(Failure, match="flights expects that n is at most 9: 1 of 1"):
+        await other.add("r3", 10)
+    put_aside = await one.data_sets.quarantine(SCOPE, "flights", 2, 10, "")
+    checks = await one.expectations.checks(SCOPE, "flights", 10, "")
+
+    assert (made.rows_added, await one.numbers(2), one.seen(made)) == (1, [1, 2, 3], [1, 2, 3])
+    assert [(row["record"], row["reason"]) for row in put_aside.items] == [('{"n":2}', "n is unique")]
+    assert [check.version for check in checks.items] == [0, 2]
 
 
 async def test_commits_of_two_instances_to_one_table_all_count(pair: tuple[Instance, Instance]) -> None:
