@@ -338,6 +338,21 @@ class AsyncDataSets:
     ) -> datasets_pb2.Lineage:
         """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
 
+    async def export_lineage(
+        self,
+        *,
+        data_set: str,
+        version: int | None = ...,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        timeout: Seconds = ...,
+    ) -> datasets_pb2.ExportLineageResponse:
+        """Returns the lineage of a version as run events of OpenLineage 2-0-2, one for each version of a data set or
+        feature set that was made of something, a page at a time."""
+
+    def iterate_lineage(
+        self, *, data_set: str, version: int | None = ..., page_size: int | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[struct_pb2.Struct]: ...
     async def delete_data_set(self, *, data_set: str, etag: str, timeout: Seconds = ...) -> datasets_pb2.DataSet:
         """Deletes a data set with all its versions."""
 

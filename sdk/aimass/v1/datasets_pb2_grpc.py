@@ -115,6 +115,11 @@ class DataSetsStub:
                 request_serializer=aimass_dot_v1_dot_datasets__pb2.GetLineageRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_datasets__pb2.Lineage.FromString,
                 _registered_method=True)
+        self.ExportLineage = channel.unary_unary(
+                '/aimass.v1.DataSets/ExportLineage',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.ExportLineageRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.ExportLineageResponse.FromString,
+                _registered_method=True)
         self.DeleteDataSet = channel.unary_unary(
                 '/aimass.v1.DataSets/DeleteDataSet',
                 request_serializer=aimass_dot_v1_dot_datasets__pb2.DeleteDataSetRequest.SerializeToString,
@@ -253,6 +258,14 @@ class DataSetsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportLineage(self, request, context):
+        """Returns the lineage of a version as run events of OpenLineage 2-0-2, one for each version of a data set or feature set that was
+        made of something, a page at a time. The name space is aimass://<tenant>/<project>; the same version always has the same run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteDataSet(self, request, context):
         """Deletes a data set with all its versions. It can be undeleted.
         """
@@ -356,6 +369,11 @@ def add_DataSetsServicer_to_server(servicer, server):
                     servicer.GetLineage,
                     request_deserializer=aimass_dot_v1_dot_datasets__pb2.GetLineageRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_datasets__pb2.Lineage.SerializeToString,
+            ),
+            'ExportLineage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportLineage,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.ExportLineageRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.ExportLineageResponse.SerializeToString,
             ),
             'DeleteDataSet': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteDataSet,
@@ -806,6 +824,33 @@ class DataSets:
             '/aimass.v1.DataSets/GetLineage',
             aimass_dot_v1_dot_datasets__pb2.GetLineageRequest.SerializeToString,
             aimass_dot_v1_dot_datasets__pb2.Lineage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportLineage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/ExportLineage',
+            aimass_dot_v1_dot_datasets__pb2.ExportLineageRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.ExportLineageResponse.FromString,
             options,
             channel_credentials,
             insecure,

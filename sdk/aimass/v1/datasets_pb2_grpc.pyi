@@ -84,6 +84,12 @@ class DataSetsStub:
     """Deletes a tag; its version stays."""
     GetLineage: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.GetLineageRequest, _datasets_pb2.Lineage]
     """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
+    ExportLineage: _grpc.UnaryUnaryMultiCallable[
+        _datasets_pb2.ExportLineageRequest, _datasets_pb2.ExportLineageResponse
+    ]
+    """Returns the lineage of a version as run events of OpenLineage 2-0-2, one for each version of a data set or feature set that was
+    made of something, a page at a time. The name space is aimass://<tenant>/<project>; the same version always has the same run.
+    """
     DeleteDataSet: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDataSetRequest, _datasets_pb2.DataSet]
     """Deletes a data set with all its versions. It can be undeleted."""
     UndeleteDataSet: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.UndeleteDataSetRequest, _datasets_pb2.DataSet]
@@ -148,6 +154,10 @@ class DataSetsAsyncStub(DataSetsStub):
     """Deletes a tag; its version stays."""
     GetLineage: _aio.UnaryUnaryMultiCallable[_datasets_pb2.GetLineageRequest, _datasets_pb2.Lineage]  # type: ignore[assignment]
     """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
+    ExportLineage: _aio.UnaryUnaryMultiCallable[_datasets_pb2.ExportLineageRequest, _datasets_pb2.ExportLineageResponse]  # type: ignore[assignment]
+    """Returns the lineage of a version as run events of OpenLineage 2-0-2, one for each version of a data set or feature set that was
+    made of something, a page at a time. The name space is aimass://<tenant>/<project>; the same version always has the same run.
+    """
     DeleteDataSet: _aio.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDataSetRequest, _datasets_pb2.DataSet]  # type: ignore[assignment]
     """Deletes a data set with all its versions. It can be undeleted."""
     UndeleteDataSet: _aio.UnaryUnaryMultiCallable[_datasets_pb2.UndeleteDataSetRequest, _datasets_pb2.DataSet]  # type: ignore[assignment]
@@ -297,6 +307,16 @@ class DataSetsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_datasets_pb2.Lineage, _abc.Awaitable[_datasets_pb2.Lineage]]:
         """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
+
+    @_abc_1.abstractmethod
+    def ExportLineage(
+        self,
+        request: _datasets_pb2.ExportLineageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datasets_pb2.ExportLineageResponse, _abc.Awaitable[_datasets_pb2.ExportLineageResponse]]:
+        """Returns the lineage of a version as run events of OpenLineage 2-0-2, one for each version of a data set or feature set that was
+        made of something, a page at a time. The name space is aimass://<tenant>/<project>; the same version always has the same run.
+        """
 
     @_abc_1.abstractmethod
     def DeleteDataSet(

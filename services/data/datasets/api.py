@@ -10,6 +10,7 @@ from services.data.datasets.queries import Queries, Table
 from services.data.datasets.service import DataSets
 from services.data.datasets.versions import Versions
 from services.data.datasets.wire import (
+    add_events,
     add_rows,
     changes_from_wire,
     data_set_to_wire,
@@ -125,6 +126,14 @@ class DataSetsApi:
 
     async def GetLineage(self, request: pb.GetLineageRequest, call: Call) -> pb.Lineage:
         return lineage_to_wire(await self._data_sets.lineage(call.scope, request.data_set, request.version))
+
+    async def ExportLineage(self, request: pb.ExportLineageRequest, call: Call) -> pb.ExportLineageResponse:
+        page = await self._catalogue.open_lineage(
+            call.scope, request.data_set, request.version, request.page_size, request.page_token
+        )
+        answer = pb.ExportLineageResponse(next_page_token=page.next_token)
+        await asyncio.to_thread(add_events, page.items, answer)
+        return answer
 
     async def DeleteDataSet(self, request: pb.DeleteDataSetRequest, call: Call) -> pb.DataSet:
         return data_set_to_wire(await self._data_sets.delete(call.scope, request.data_set, call.etag))

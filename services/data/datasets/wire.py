@@ -166,6 +166,12 @@ def add_rows(rows: Iterable[Mapping[str, Any]], answer: Any) -> None:
         _fill(answer.rows.add(), row)
 
 
+def add_events(events: Iterable[Mapping[str, Any]], answer: pb.ExportLineageResponse) -> None:
+    """Puts events of OpenLineage into an answer. Takes milliseconds for a hundred: call it beside the event loop."""
+    for event in events:
+        answer.events.add().update(event)
+
+
 def _fill(struct: Struct, row: Mapping[str, Any]) -> None:
     fields = struct.fields
     for name, value in row.items():

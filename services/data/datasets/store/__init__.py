@@ -189,6 +189,19 @@ class Store:
 
         return await self._db.read(work)
 
+    async def described(self, scope: Scope, nodes: Iterable[LineageNode]) -> dict[LineageNode, DataSetVersion]:
+        """The versions among some nodes, but those of deleted data sets."""
+
+        def work(connection: Connection) -> dict[LineageNode, DataSetVersion]:
+            found = dict[LineageNode, DataSetVersion]()
+            for node in nodes:
+                there = stored.find(connection, scope, node.name) if node.kind == "data_set" else None
+                if there and not there.delete_time:
+                    found[node] = stored.version_of(connection, scope, there, node.version)
+            return found
+
+        return await self._db.read(work)
+
     def link(self, connection: Connection, scope: Scope, parents: Iterable[LineageNode], child: LineageNode) -> None:
         """Says where a thing of another slice came from, in that slice's transaction."""
         lineage.add(connection, scope, parents, child)
