@@ -16,11 +16,11 @@ def one(table: Table, *names: str) -> Select[Any]:
 
 def revision_of(*tables: Table) -> Callable[[Connection], tuple[int, ...]]:
     """Reads the number of rows of each table, and how often they were changed, by their generations."""
-    figures = []
+    numbers = []
     for table in tables:
         changes = select(func.coalesce(func.sum(table.c.generation - 1), 0))
-        figures += [select(func.count()).select_from(table).scalar_subquery(), changes.scalar_subquery()]
-    query = select(*figures)
+        numbers += [select(func.count()).select_from(table).scalar_subquery(), changes.scalar_subquery()]
+    query = select(*numbers)
     return lambda connection: tuple(int(value) for value in connection.execute(query).one())
 
 

@@ -134,7 +134,7 @@ class Store:
         return [(Scope(row.tenant, row.project), _to_release(row)) for row in rows]
 
     async def all(self, page: int = 500) -> AsyncIterator[tuple[Scope, Release]]:
-        """Every release of every tenant: for services of the house only."""
+        """Every release of every tenant: for services only."""
         key, last = (_release.c.tenant, _release.c.project, _release.c.model), ("", "", "")
         while True:
             query = select(_release).where(tuple_(*key) > last).order_by(*key).limit(page)

@@ -10,7 +10,7 @@ AWAY = (Code.OVERLOADED, Code.UNAVAILABLE)
 
 
 class Step(StrEnum):
-    """As replies, the access log and figures name it, in the order in which they are tried."""
+    """What answers instead, in the order in which it is tried; named so in replies, the access log and metrics."""
 
     CACHED = "cached"
     PREVIOUS = "previous-version"
