@@ -186,6 +186,8 @@ class Client(Services):
     ) -> Prediction:
         """Predicts for columns (`{"hour": [7, 9]}`) or rows (`[{"hour": 7}]`); None is a missing value.
 
+        A datetime is a number for a model, in seconds since 1970; one without a zone is of the local one.
+
         Without `version` the release chooses one. Outcomes are recorded by the answer's `request_id`. Raises Failure.
         """
         given = predictions.columns_of(columns, rows)

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 from urllib.parse import quote
@@ -122,7 +123,8 @@ def predict(
 def _encode(inputs: Mapping[str, tuple[Mapping[str, Any], Any]]) -> tuple[bytes, bytes]:
     described: list[dict[str, Any]] = []
     raw: list[bytes] = []
-    for name, (spec, values) in inputs.items():
+    for name, (spec, given) in inputs.items():
+        values = _seconds(given) if spec["datatype"].startswith("FP") else given
         shape = [len(values) if size == -1 else size for size in spec["shape"]]
         tensor = {"name": name, "datatype": spec["datatype"], "shape": shape}
         if _numpy() is None:
@@ -133,6 +135,13 @@ def _encode(inputs: Mapping[str, tuple[Mapping[str, Any], Any]]) -> tuple[bytes,
         described.append(tensor)
     head = {"inputs": described, "parameters": {"binary_data_output": _numpy() is not None}}
     return orjson.dumps(head), b"".join(raw)
+
+
+def _seconds(values: Any) -> Any:
+    """Times as numbers, which is how models take them: in seconds since 1970."""
+    if hasattr(values, "dtype"):
+        return values
+    return [value.timestamp() if isinstance(value, datetime) else value for value in values]
 
 
 def _checked(name: str, datatype: str, values: Any) -> bytes:

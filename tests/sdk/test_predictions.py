@@ -1,4 +1,5 @@
 import struct
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy
@@ -38,6 +39,21 @@ def test_columns_travel_as_binary_tensors_and_come_back_as_arrays(door: Door, cl
     assert (found.model, found.version, found.digest, found.request_id) == ("late", 3, "sha256:a", "r-1")
     assert found["p"].tolist() == [[0.5], [0.25]]
     assert found["t"] == ["a", "bc"]
+
+
+@pytest.mark.parametrize("numpy_there", [True, False])
+def test_times_travel_as_seconds_since_1970(
+    door: Door, client: Client, monkeypatch: pytest.MonkeyPatch, numpy_there: bool
+) -> None:
+    if not numpy_there:
+        monkeypatch.setattr(predictions, "_numpy", lambda: None)
+    door.say({"inputs": INPUTS})
+    door.say({"model_name": "late", "outputs": [{"name": "p", "datatype": "FP32", "shape": [1, 1], "data": [0.5]}]})
+    client.predict("late", rows=[{"hour": datetime(1970, 1, 2, 0, 0, 0, 250_000, UTC)}, {"hour": 7}])
+
+    body = door.asked[1].body
+    sent = struct.unpack("<2d", body[-16:]) if numpy_there else tuple(orjson.loads(body)["inputs"][0]["data"])
+    assert sent == (86_400.25, 7.0)
 
 
 def test_rows_may_lack_what_is_missing_and_a_version_may_be_named(door: Door, client: Client) -> None:
