@@ -49,7 +49,7 @@ proto: setup ## Generates sdk/aimass/v1 and the client's types from proto/
 	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto -I $(GOOGLEAPIS) --python_out=sdk --mypy_out=quiet:sdk \
 	  --grpc_python_out=sdk --mypy_grpc_out=quiet:sdk --include_source_info --descriptor_set_out=.venv/api.binpb proto/aimass/v1/*.proto
 	$(BIN)/python -m grpc_tools.protoc -I proto --include_source_info --descriptor_set_out=sdk/aimass/v1/inference.binpb proto/inference/*.proto
-	$(BIN)/python sdk/tools/pack.py .venv/api.binpb sdk/aimass/v1/api.binpb.xz
+	$(BIN)/python sdk/tools/pack.py .venv/api.binpb sdk/aimass/v1/comments.json.gz
 	PYTHONPATH=sdk $(BIN)/python sdk/tools/stubs.py sdk/aimass
 	$(BIN)/ruff format --quiet --no-cache --isolated --line-length 120 sdk/aimass/v1/*.pyi sdk/aimass/*services.pyi
 

@@ -1,7 +1,8 @@
 """Services and methods from the compiled protos: all that the client and the command line know of them."""
 
+import gzip
 import importlib
-import lzma
+import json
 import pkgutil
 import re
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Any
 
 from google.api.annotations_pb2 import http
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 import aimass.v1
 from aimass.v1 import options_pb2
@@ -142,23 +142,6 @@ def method(service: str, name: str) -> Method:
 @cache
 def comments() -> dict[str, str]:
     """The comments of the contract, by full name of service, method, message or field."""
-    packed = resources.files("aimass.v1").joinpath("api.binpb.xz").read_bytes()
-    found: dict[str, str] = {}
-    for file in FileDescriptorSet.FromString(lzma.decompress(packed)).file:
-        for place in file.source_code_info.location:
-            if (name := _name(file, tuple(place.path))) and place.leading_comments.strip():
-                found[name] = " ".join(place.leading_comments.split())
+    packed = resources.files("aimass.v1").joinpath("comments.json.gz").read_bytes()
+    found: dict[str, str] = json.loads(gzip.decompress(packed))
     return found
-
-
-def _name(file: FileDescriptorProto, path: tuple[int, ...]) -> str:
-    match path:
-        case (6, service):
-            return f"{file.package}.{file.service[service].name}"
-        case (6, service, 2, method):
-            return f"{file.package}.{file.service[service].name}.{file.service[service].method[method].name}"
-        case (4, message):
-            return f"{file.package}.{file.message_type[message].name}"
-        case (4, message, 2, field):
-            return f"{file.package}.{file.message_type[message].name}.{file.message_type[message].field[field].name}"
-    return ""

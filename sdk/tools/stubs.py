@@ -94,8 +94,8 @@ def answer(method: Method, prefix: str) -> str:
         return f"{iterator}[{message(method.gives)}]"
     if not method.long_work:
         return message(method.gives)
-    said = re.search(r"Ends with an? ([A-Z]\w+)", contract.comments().get(method.descriptor.full_name, ""))
-    outcome = next((d for d in _messages() if said and d.name == said[1]), None)
+    ends = re.search(r"Ends with an? ([A-Z]\w+)", contract.comments().get(method.descriptor.full_name, ""))
+    outcome = next((d for d in _messages() if ends and d.name == ends[1]), None)
     return f"{prefix}OperationHandle[{message(outcome) if outcome else 'Any'}]"
 
 
@@ -106,12 +106,12 @@ def _messages() -> list[Descriptor]:
 
 def lines(method: Method, prefix: str) -> list[str]:
     """The declarations of one method: itself, and its iterator."""
-    said = contract.comments().get(method.descriptor.full_name, "")
-    if prefix:  # the rest is said once, at the client that blocks
-        said = said.partition(". ")[0].rstrip(".") + "."
+    comment = contract.comments().get(method.descriptor.full_name, "")
+    if prefix:  # the rest is at the client that blocks
+        comment = comment.partition(". ")[0].rstrip(".") + "."
     streams = method.raw or method.streams
     wait = "async def" if prefix and not streams else "def"
-    document = textwrap.indent(textwrap.fill(f'"""{said}"""', 110), " " * 8)
+    document = textwrap.indent(textwrap.fill(f'"""{comment}"""', 110), " " * 8)
     found = [f"    {wait} {method.name}({arguments(method, False)}) -> {answer(method, prefix)}:", document, ""]
     if method.items:
         assert method.items.message_type
@@ -125,9 +125,9 @@ def text(prefix: str) -> str:
     body: list[str] = []
     for name, methods in services().items():
         service = next(iter(methods.values())).descriptor.containing_service
-        said = contract.comments().get(service.full_name, name)
-        said = f"As {service.name}, awaited." if prefix else said
-        body += [f"class {prefix}{service.name}:", f'    """{said}"""', ""]
+        comment = contract.comments().get(service.full_name, name)
+        comment = f"As {service.name}, awaited." if prefix else comment
+        body += [f"class {prefix}{service.name}:", f'    """{comment}"""', ""]
         for method in methods.values():
             body += lines(method, prefix)
     body += [f"class {prefix}Services:", '    """The services as attributes of a client."""', ""]

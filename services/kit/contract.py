@@ -1,7 +1,7 @@
 """What the compiled protos declare: services, methods, policies, routes, descriptions."""
 
+import gzip
 import importlib
-import lzma
 import pkgutil
 import re
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
+import orjson
 from google.api.annotations_pb2 import http
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 
@@ -20,7 +20,6 @@ from aimass.v1 import options_pb2
 
 ANY = "any"  # the owner of a service that every service has
 HTTP_BODY = "google.api.HttpBody"  # the message whose bytes are sent as they are
-_SERVICE, _METHOD, _MESSAGE, _FIELD = 6, 2, 4, 2  # field numbers in FileDescriptorProto and below
 
 
 @dataclass(frozen=True)
@@ -134,27 +133,10 @@ def all_methods() -> dict[str, Method]:
 
 @cache
 def comments() -> dict[str, str]:
-    """The proto comments by full name of service, method, message, field or enum value."""
-    packed = resources.files("aimass.v1").joinpath("api.binpb.xz").read_bytes()
-    found: dict[str, str] = {}
-    for file in FileDescriptorSet.FromString(lzma.decompress(packed)).file:
-        for place in file.source_code_info.location:
-            if (name := _name(file, list(place.path))) and place.leading_comments.strip():
-                found[name] = " ".join(place.leading_comments.split())
+    """The proto comments by full name of service, method, message or field."""
+    packed = resources.files("aimass.v1").joinpath("comments.json.gz").read_bytes()
+    found: dict[str, str] = orjson.loads(gzip.decompress(packed))
     return found
-
-
-def _name(file: FileDescriptorProto, path: list[int]) -> str:
-    match path:
-        case [kind, i] if kind == _SERVICE:
-            return f"{file.package}.{file.service[i].name}"
-        case [kind, i, part, j] if (kind, part) == (_SERVICE, _METHOD):
-            return f"{file.package}.{file.service[i].name}.{file.service[i].method[j].name}"
-        case [kind, i] if kind == _MESSAGE:
-            return f"{file.package}.{file.message_type[i].name}"
-        case [kind, i, part, j] if (kind, part) == (_MESSAGE, _FIELD):
-            return f"{file.package}.{file.message_type[i].name}.{file.message_type[i].field[j].name}"
-    return ""
 
 
 def topic(message: Any) -> str:
