@@ -101,6 +101,18 @@ async def test_a_key_of_one_tenant_is_not_that_of_another(home: House) -> None:
         (step(max_categories=-1), Code.INVALID_VALUE, "/steps/0/max_categories"),
         (step(transform=pb.TRANSFORM_CYCLIC), Code.INVALID_VALUE, "/steps/0/period"),
         (step(constant=float("nan")), Code.INVALID_VALUE, "/steps/0/constant"),
+        *(
+            (step(**{name: number}), Code.INVALID_VALUE, f"/steps/0/{name}")
+            for name in ("exponent", "cycle", "shift", "smoothing")
+            for number in (float("nan"), float("inf"))
+        ),
+        (step(edges=[float("nan")]), Code.INVALID_VALUE, "/steps/0/edges"),
+        (step(edges=[1.0] * 1001), Code.INVALID_VALUE, "/steps/0/edges"),
+        (step(other="y" * 129), Code.INVALID_VALUE, "/steps/0/other"),
+        (step(bins=-1), Code.INVALID_VALUE, "/steps/0/bins"),
+        (step(buckets=-1), Code.INVALID_VALUE, "/steps/0/buckets"),
+        (step(part=pb.DatePart.ValueType(99)), Code.INVALID_VALUE, "/steps/0/part"),
+        (step(aggregate=pb.Aggregate.ValueType(99)), Code.INVALID_VALUE, "/steps/0/aggregate"),
         ({"label": ""}, Code.INVALID_VALUE, "/label"),
         ({"label": "x"}, Code.INVALID_VALUE, "/steps/0/column"),
         ({"key": "k" * 129}, Code.INVALID_VALUE, "/key"),

@@ -1,5 +1,6 @@
 """The child that fits, on Parquet files of the test's own."""
 
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,14 +13,18 @@ from services.data.features.work import main
 from services.kit import folds, graphs
 from services.kit.errors import FailedPrecondition
 
-FILES = {
-    "older": {"id": [1, 2], "flag": [True, None], "month": [1, 2]},
+DAYS = [date(2026, month, 1) for month in (1, 2)]
+TIMES = [datetime(2026, month, 1, 0, 0, 1, tzinfo=UTC) for month in (1, 2)]
+FILES: dict[str, dict[str, Any]] = {
+    "older": {"id": [1, 2], "flag": [True, None], "month": [1, 2], "day": DAYS, "at": TIMES},
     "newer": {"id": [3, 4], "flag": [False, True], "month": [9, 10], "carrier": ["UA", None]},
 }
 INPUTS = [
     {"name": "flag", "type": "bool", "nullable": True},
     {"name": "month", "type": "int64", "nullable": True},
     {"name": "carrier", "type": "string", "nullable": True},
+    {"name": "day", "type": "date", "nullable": True},
+    {"name": "at", "type": "timestamp", "nullable": True},
 ]
 
 
@@ -90,6 +95,18 @@ def test_a_target_is_learnt_from_the_labels_and_keys_of_the_training_rows(tmp_pa
     assert session.run(None, {"month": asked})[0].tolist() == [[1.0], [0.5], [0.0], [0.5]]
     held = session.run(None, {"month": asked, folds.INPUT: own})[0]
     assert held[:3].tolist() == [[0.0], [0.5], [1.0]]
+
+
+@pytest.mark.parametrize(("column", "after"), [("day", 0), ("at", 1)])
+def test_dates_and_times_are_seconds_since_1970_and_rows_without_one_teach_nothing(
+    tmp_path: Path, column: str, after: int
+) -> None:
+    (scaling,) = fit(tmp_path, {"column": "month", "transform": "standardize_trend", "order": column})["scalings"]
+    january, february = (day.toordinal() * 86_400.0 - date(1970, 1, 1).toordinal() * 86_400 + after for day in DAYS)
+
+    assert scaling["origin"] == (january + february) / 2
+    assert scaling["slope"] * 31 * 86_400 == pytest.approx(1)
+    assert run(tmp_path, month=[1.0, 2.0], **{column: [january, february]}) == [[0.0], [0.0]]
 
 
 def test_no_rows_are_an_error_with_a_word(tmp_path: Path) -> None:

@@ -182,9 +182,11 @@ def _private(step: Step, at: str, label: str, key: str) -> Iterator[Violation]:
 
 
 def _broken(step: Step, at: str) -> Iterator[Violation]:
+    broken: dict[str, str] = {}
     for field, holds, rule in _rules(step):
         if not holds:
-            yield Violation(f"{at}/{field}", rule)
+            broken.setdefault(field, rule)
+    yield from (Violation(f"{at}/{field}", rule) for field, rule in broken.items())
     for field in _NAMING:
         if field in step.others and not getattr(step, field):
             yield Violation(f"{at}/{field}", f"must name a column: {step.transform} needs it")
@@ -195,8 +197,10 @@ def _broken(step: Step, at: str) -> Iterator[Violation]:
 def _rules(step: Step) -> Iterator[tuple[str, bool, str]]:
     """Fields, whether they keep their rule, and the rule."""
     kind = step.transform
-    for field in ("constant", "shift"):
+    # Also where they are not for the transform: steps are kept as JSON, which has no word for other numbers.
+    for field in ("constant", "shift", "cycle", "exponent"):
         yield field, math.isfinite(getattr(step, field)), "must be finite"
+    yield "edges", all(map(math.isfinite, step.edges)), "must be finite"
     for field, least, most in (
         ("max_categories", 1, MOST_CATEGORIES),
         ("buckets", 2, MOST_BUCKETS),
@@ -205,7 +209,7 @@ def _rules(step: Step) -> Iterator[tuple[str, bool, str]]:
         yield field, least <= getattr(step, field) <= most, f"must lie between {least} and {most}"
     yield "smoothing", 0 <= step.smoothing < math.inf, "must be finite and not negative"
     if kind is Transform.CYCLIC:
-        yield "cycle", 0 <= step.cycle < math.inf, "must be finite and not negative"
+        yield "cycle", step.cycle >= 0, "must not be negative"
         whole = 2 <= step.period <= LONGEST_PERIOD or (not step.period and step.cycle > 0)
         yield "period", whole, f"must lie between 2 and {LONGEST_PERIOD}, or be left out for a cycle"
         yield "cycle", not (step.period and step.cycle), "must be left out where there is a period"
@@ -213,7 +217,7 @@ def _rules(step: Step) -> Iterator[tuple[str, bool, str]]:
         able = step.exponent != 0 and abs(step.exponent) <= LARGEST_EXPONENT
         yield "exponent", able, f"must lie between -{LARGEST_EXPONENT} and {LARGEST_EXPONENT}, and not be 0"
     if kind is Transform.BIN_EDGES:
-        ascending = all(low < high for low, high in pairwise(step.edges)) and all(map(math.isfinite, step.edges))
+        ascending = all(low < high for low, high in pairwise(step.edges))
         yield "edges", 0 < len(step.edges) <= MOST_BINS and ascending, f"must be 1 to {MOST_BINS} numbers that ascend"
     if kind in (Transform.DATE_PART, Transform.DATE_CYCLIC):
         yield "part", bool(step.part), "must be hour, weekday, month or day_of_year"
