@@ -50,11 +50,11 @@ from services.data.sources.service import Sources
 from services.data.sources.store import SourceStore
 from services.data.sources.uploads import SourceUploads
 from services.data.storage.service import Storage
-from services.data.storage.store import Store as StorageStore
 from services.kit.app import App, Runtime
 from services.kit.db import Database
 from services.kit.egress import Egress
 from services.kit.forgetting import dropping
+from services.kit.outbox import Publisher
 from services.kit.process import Limits
 from services.kit.tasks import every_hour
 from services.kit.uploads import collect_for_ever
@@ -95,7 +95,7 @@ def build(config: Config, runtime: Runtime) -> App:
     fitter = FittingRunner(feature_store, data_sets, runtime.blobs, *around, limits)
     features = FeatureSets(feature_store, data_sets, runtime.blobs, fitter, runtime.now)
     kept = {"tables": data_sets.kept, "uploads": uploads.kept, "feature-sets": features.kept}
-    storage = Storage(StorageStore(database), kept)
+    storage = Storage(Publisher(database, schema.outbox), kept)
     resumes = [extractor.resume, runner.resume, fitter.resume]
     return App(
         rpc={

@@ -45,7 +45,6 @@ from services.gateway.traffic.coalescing import Coalescer
 from services.gateway.traffic.engines import Inference, RemoteEngines
 from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.service import Guard, Traffic
-from services.gateway.traffic.store import TrafficStore
 from services.gateway.traffic.substitutes import Substitutes
 from services.kit import telemetry
 from services.kit.app import App, Runtime
@@ -53,6 +52,7 @@ from services.kit.config import ConfigError
 from services.kit.db import Database
 from services.kit.forgetting import dropping
 from services.kit.inbox import Handler, Listener
+from services.kit.outbox import Publisher
 
 if TYPE_CHECKING:
     from services.gateway.issuers.bearers import Bearers
@@ -172,10 +172,10 @@ def _traffic(
     cleaner: Cleaner,
     guards: Mapping[str, Guard],
 ) -> Traffic:
-    store = TrafficStore(database, schema.outbox)
+    publisher = Publisher(database, schema.outbox)
     coalescer = Coalescer(Inference(runtime, remote), width=lambda target: len(traffic.having(*target)))
     traffic = Traffic(
-        store,
+        publisher,
         coalescer,
         runtime.telemetry.record,
         runtime.instance,

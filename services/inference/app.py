@@ -11,11 +11,11 @@ from services.inference.engine_onnxruntime import OnnxRuntimeLoader
 from services.inference.registry import RemoteRegistry
 from services.inference.service.catalogue import Catalogue, Surroundings
 from services.inference.service.inference import Inference
-from services.inference.store import Store
 from services.kit.app import App, Runtime
 from services.kit.forgetting import dropping, each
 from services.kit.frames_door import FramesDoor
 from services.kit.inbox import Listener
+from services.kit.outbox import Publisher
 
 _ENGINES = "aimass.v1.Engines"
 
@@ -24,7 +24,9 @@ def build(config: Config, runtime: Runtime) -> App:
     """Composes the service; opens nothing."""
     db = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     loader = _loader(config, runtime)
-    surroundings = Surroundings(runtime.blobs.get, loader, Store(db), runtime.spawn, runtime.now, runtime.instance)
+    surroundings = Surroundings(
+        runtime.blobs.get, loader, Publisher(db, schema.outbox), runtime.spawn, runtime.now, runtime.instance
+    )
     catalogue = Catalogue(surroundings, config.keep_previous, config.unload_seconds)
     inference = Inference(catalogue, RemoteRegistry(runtime), config.resync_seconds)
     api = EnginesApi(inference, runtime.instance)

@@ -27,6 +27,7 @@ from sqlalchemy.engine import Connection, Row
 
 from services.kit import batches
 from services.kit.bus import Event
+from services.kit.db import Database
 from services.kit.errors import Code, Failure
 from services.kit.event import LARGEST
 from services.kit.transactions import once_committed
@@ -94,6 +95,18 @@ class Outbox:
         """What is set in this event loop when a transaction of this process has written events."""
         self._loop, self._news = asyncio.get_running_loop(), asyncio.Event()
         return self._news
+
+
+class Publisher:
+    """Publishes events without other changes."""
+
+    def __init__(self, db: Database, outbox: Outbox) -> None:
+        self._db, self._outbox = db, outbox
+
+    async def tell(self, events: Iterable[Event]) -> None:
+        """Returns when all events are committed, or raises and none is."""
+        written = list(events)
+        await self._db.write(lambda connection: self._outbox.add(connection, written))
 
 
 def _row(event: Event) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from services.kit.observation import ObservationDoor
 from services.kit.operations_api import OperationsApi
 from services.kit.relay import Relay
 from services.kit.rpc import guard
-from services.kit.terminal import Terminal
+from services.kit.telemetry.files import Terminal
 from services.kit.vitals import Vitals
 
 log = logging.getLogger(__name__)

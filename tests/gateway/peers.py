@@ -24,7 +24,6 @@ from services.gateway.traffic.engines import RemoteEngines
 from services.gateway.traffic.instances import Instances
 from services.gateway.traffic.lanes import Limits
 from services.gateway.traffic.service import Traffic
-from services.gateway.traffic.store import TrafficStore
 from services.gateway.traffic.substitutes import Substitutes
 from services.kit.app import Runtime
 from services.kit.auth import Scope
@@ -32,6 +31,7 @@ from services.kit.bus import Event
 from services.kit.errors import Code, NotFound, Unavailable
 from services.kit.grpc_door import GrpcDoor
 from services.kit.inbox import consume
+from services.kit.outbox import Publisher
 from services.kit.privacy.policies import Policies
 from services.kit.relay import Relay
 from services.kit.rpc import Call, guard
@@ -155,7 +155,7 @@ class Peers(House):
         self.runtime, self.registry, self.inference = runtime, registry, inference
         self.database = open_database("", runtime.home)
         self.records: list[Record] = []
-        store = TrafficStore(self.database, schema.outbox)
+        publisher = Publisher(self.database, schema.outbox)
         instances = Instances(runtime.directory)
         remote = RemoteEngines(runtime, instances, Retries())
         coalescer, self.answers = Coalescer(remote, limits), Answers(runtime.cache)
@@ -164,7 +164,7 @@ class Peers(House):
         entries = Entries(self.database, usage_settled)
         spending, cleaner = Spending(entries, Quotabook(), runtime.instance), Cleaner(Policies(lambda purpose: b""))
         own = runtime.instance, runtime.now
-        self.traffic = Traffic(store, coalescer, record, *own, instead, spending, cleaner, guards={})
+        self.traffic = Traffic(publisher, coalescer, record, *own, instead, spending, cleaner, guards={})
         remote.having, remote.lost = self.traffic.having, self.traffic.lost
         remote.by = self.traffic.balancer
         self.api = TrafficApi(self.traffic, instances, runtime, schema.inbox)

@@ -15,12 +15,12 @@ from services.inference.database import open_database, schema
 from services.inference.domain.engines import Release, Released, State
 from services.inference.engine_onnxruntime import OnnxRuntimeEngine, OnnxRuntimeLoader
 from services.inference.service.catalogue import Catalogue, Key, Surroundings
-from services.inference.store import Store
 from services.inference.wire import release_from_wire
 from services.kit.auth import Scope
 from services.kit.blobs import FolderBlobs
 from services.kit.bus import Event, NearBus
 from services.kit.errors import Unavailable
+from services.kit.outbox import Publisher
 from services.kit.relay import Relay
 from tests.support import models
 from tests.support.house import until
@@ -36,7 +36,12 @@ class Instance:
         spawn = asyncio.get_running_loop().create_task
         self.away = False
         surroundings = Surroundings(
-            self.read, loader or OnnxRuntimeLoader(), Store(self.db), spawn, lambda: datetime.now(UTC), "i-1"
+            self.read,
+            loader or OnnxRuntimeLoader(),
+            Publisher(self.db, schema.outbox),
+            spawn,
+            lambda: datetime.now(UTC),
+            "i-1",
         )
         self.catalogue = Catalogue(surroundings, keep_previous, unload_seconds=0.02)
 

@@ -18,11 +18,11 @@ from services.gateway.traffic.domain.routing import Pinned
 from services.gateway.traffic.domain.tensors import Fit, check, scores
 from services.gateway.traffic.engines import Item, Unloaded
 from services.gateway.traffic.lanes import Receiver, Target, Waiting
-from services.gateway.traffic.store import TrafficStore
 from services.gateway.traffic.substitutes import Substitutes
 from services.gateway.traffic.table import Table
 from services.kit.auth import Principal, Scope
 from services.kit.errors import Failure, NotFound
+from services.kit.outbox import Publisher
 from services.kit.telemetry import Record, child
 from services.kit.tensors import Tensor
 
@@ -106,7 +106,7 @@ class Traffic(Table):
 
     def __init__(
         self,
-        store: TrafficStore,
+        publisher: Publisher,
         coalescer: Coalescer,
         record: Callable[[Record], None],
         instance: str,
@@ -117,7 +117,7 @@ class Traffic(Table):
         guards: Mapping[str, Guard],
     ) -> None:
         """`instance` is this gateway; `guards` are the policies of the tenants that have some."""
-        super().__init__(store, instance, now)
+        super().__init__(publisher, instance, now)
         self._coalescer, self._record, self.substitutes = coalescer, record, substitutes
         self._spending, self.cleaner, self.guards = spending, cleaner, guards
 

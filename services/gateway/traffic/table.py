@@ -10,11 +10,11 @@ from services.gateway.traffic import events
 from services.gateway.traffic.domain import routing
 from services.gateway.traffic.domain.routing import Pinned, Release, Route
 from services.gateway.traffic.domain.sharing import GOLDEN, Caller
-from services.gateway.traffic.store import TrafficStore
 from services.kit.auth import Scope
 from services.kit.balancing import Balancer, Way
 from services.kit.errors import NotFound, Unavailable
 from services.kit.member import Member
+from services.kit.outbox import Publisher
 
 _NOTHING = Route()
 PATIENCE = 10.0  # seconds that a version waits for more instances once one has it
@@ -31,9 +31,9 @@ class Loaded(NamedTuple):
 class Table:
     """The table."""
 
-    def __init__(self, store: TrafficStore, instance: str, now: Callable[[], datetime]) -> None:
+    def __init__(self, publisher: Publisher, instance: str, now: Callable[[], datetime]) -> None:
         """`instance` is this gateway."""
-        self._store, self._instance, self._now = store, instance, now
+        self._publisher, self._instance, self._now = publisher, instance, now
         self._routes: dict[tuple[Scope, str], Route] = {}
         # Pins by the version that requests named, for as long as the route stays.
         self._pins: dict[tuple[Scope, str], dict[str, Pinned]] = {}
@@ -214,5 +214,5 @@ class Table:
         if generation := routing.unreported(route):
             version = route.answering.number if route.answering else 0
             applied = events.release_applied(scope, self._instance, model, generation, version, self._now())
-            await self._store.tell([applied])
+            await self._publisher.tell([applied])
             self._put(key, routing.report(self._routes[key], generation))

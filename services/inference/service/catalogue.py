@@ -12,9 +12,9 @@ from services.inference import events
 from services.inference.domain.engines import Engine as View
 from services.inference.domain.engines import Release, Released, State
 from services.inference.engine import Engine, Loader
-from services.inference.store import Store
 from services.kit.auth import Scope
 from services.kit.errors import Failure, Unavailable
+from services.kit.outbox import Publisher
 
 log = logging.getLogger(__name__)
 _SOON, _LATER = 0.25, 5.0  # seconds until a load is tried again, doubling, when what it needs is away
@@ -52,7 +52,7 @@ class Surroundings:
 
     read: Callable[[str, str], Awaitable[bytes]]  # tenant, digest -> verified bytes
     loader: Loader
-    store: Store
+    publisher: Publisher
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     now: Callable[[], datetime]
     instance: str
@@ -186,7 +186,7 @@ class Catalogue:
         generation = self._releases[key.scope, key.model].generation
         event = events.engine_changed(key.scope, self._view(key, entry), generation, self._with.now())
         try:
-            await self._with.store.tell([event])
+            await self._with.publisher.tell([event])
             entry.published = generation
         except Failure as failure:  # the next look at the registry tells it
             log.warning("%s version %d: %s", key.model, key.version, failure.detail)

@@ -5,7 +5,7 @@ import logging
 import logging.handlers
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from services.kit.auth import SYSTEM, Scope
 from services.kit.redaction import redact
@@ -84,3 +84,10 @@ class ToRecords(logging.Handler):
         self._tell(
             Record("log", record.name, record.getMessage(), scope, found, record.levelname, service, traceparent())
         )
+
+
+class Terminal(logging.StreamHandler[TextIO]):
+    """Shows lines for the operator (`extra=OPERATOR`) and warnings; all others are in the file only."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or hasattr(record, "operator")
