@@ -87,16 +87,22 @@ class FileRule(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COLUMNS_FIELD_NUMBER: _builtins.int
+    INNER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleColumn]: ...
+    @_builtins.property
+    def inner(self) -> _containers.RepeatedCompositeFieldContainer[Global___InnerRule]:
+        """Rules for texts in its columns."""
+
     def __init__(
         self,
         *,
         columns: _abc.Iterable[Global___RuleColumn] | None = ...,
+        inner: _abc.Iterable[Global___InnerRule] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "inner", b"inner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -109,16 +115,22 @@ class JsonRule(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COLUMNS_FIELD_NUMBER: _builtins.int
+    INNER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleColumn]: ...
+    @_builtins.property
+    def inner(self) -> _containers.RepeatedCompositeFieldContainer[Global___InnerRule]:
+        """Rules for texts in its values."""
+
     def __init__(
         self,
         *,
         columns: _abc.Iterable[Global___RuleColumn] | None = ...,
+        inner: _abc.Iterable[Global___InnerRule] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "inner", b"inner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -132,23 +144,62 @@ class RegexRule(_message.Message):
 
     PATTERN_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    INNER_FIELD_NUMBER: _builtins.int
     pattern: _builtins.str
     """An RE2 pattern with named groups."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleColumn]: ...
+    @_builtins.property
+    def inner(self) -> _containers.RepeatedCompositeFieldContainer[Global___InnerRule]:
+        """Rules for texts in its groups, such as JSON at the end of a line."""
+
     def __init__(
         self,
         *,
         pattern: _builtins.str = ...,
         columns: _abc.Iterable[Global___RuleColumn] | None = ...,
+        inner: _abc.Iterable[Global___InnerRule] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "pattern", b"pattern"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "inner", b"inner", "pattern", b"pattern"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegexRule: _TypeAlias = RegexRule  # noqa: Y015
+
+@_typing.final
+class InnerRule(_message.Message):
+    """A rule inside a rule: for a text that the outer one has found. Its columns follow the outer one's. A text that it does
+    not take refuses the record; where there is no text, its columns are NULL. At most four rules inside each other.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_FIELD_NUMBER: _builtins.int
+    JSON_FIELD_NUMBER: _builtins.int
+    REGEX_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def json(self) -> Global___JsonRule: ...
+    @_builtins.property
+    def regex(self) -> Global___RegexRule: ...
+    def __init__(
+        self,
+        *,
+        json: Global___JsonRule | None = ...,
+        regex: Global___RegexRule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["json", b"json", "kind", b"kind", "regex", b"regex"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "from", b"from", "json", b"json", "kind", b"kind", "regex", b"regex"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["json", "regex"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___InnerRule: _TypeAlias = InnerRule  # noqa: Y015
 
 @_typing.final
 class RuleDefinition(_message.Message):

@@ -1,13 +1,16 @@
 """A checked rule at work: record in, typed row or refusal out. The same for tests, previews and extractions. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any
 
+import orjson
+
 from services.data.reading import paths
-from services.data.reading.kinds import Compiled, RuleColumn
+from services.data.reading.kinds import Compiled, CompiledInner, RuleColumn
 from services.data.reading.values import Misfit, Value, parse
+from services.data.schema import ColumnType
 from services.kit import patterns
 
 Row = tuple[Value, ...]
@@ -22,12 +25,19 @@ class Refusal:
     reason: str
 
 
+class Unfit(Exception):
+    """An inner rule does not take its text: `reason` says it as a refusal does."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Extractor:
     """What makes rows out of the records of one part of a source."""
 
     columns: tuple[RuleColumn, ...]
-    # The raw values of a record in the order of the columns; None when the record does not match at all.
+    # The raw values of a record in the order of the columns; None when the record does not match at all. Raises Unfit.
     pick: Pick
     # Texts that mean a missing value.
     nulls: frozenset[str] = frozenset()
@@ -37,7 +47,10 @@ class Extractor:
 
     def row(self, record: Any) -> Row | Refusal:
         """One record."""
-        raw = self.pick(record)
+        try:
+            raw = self.pick(record)
+        except Unfit as unfit:
+            return Refusal(unfit.reason)
         if raw is None:
             return Refusal(NO_MATCH)
         row: list[Value] = []
@@ -65,6 +78,8 @@ def of(compiled: Compiled, fields: Sequence[str], nulls: Iterable[str]) -> Extra
         expressions = tuple(branch.pattern for branch in compiled.branches)
         choose = patterns.choice(expressions) if all(expressions) else None
         return Extractor((), lambda _: None, branches=branches, choose=choose)
+    if compiled.inner:
+        return chained(compiled, lambda outer: of(outer, fields, nulls))
     if compiled.pattern:
         return for_lines(compiled)
     if compiled.paths:
@@ -97,3 +112,66 @@ def for_lines(compiled: Compiled) -> Extractor:
     """For lines of text. An empty group is a missing value."""
     pick = patterns.picker(compiled.pattern, [column.source for column in compiled.columns])
     return Extractor(compiled.columns, pick, frozenset([""]))
+
+
+def chained(compiled: Compiled, plain: Callable[[Compiled], Extractor]) -> Extractor:
+    """With rules inside: `plain` makes the extractor of the outer one, whose values are the texts of the inner ones."""
+    own = len(compiled.columns) - sum(len(inner.compiled.columns) for inner in compiled.inner)
+    texts = tuple(RuleColumn(inner.source, inner.source, ColumnType.STRING) for inner in compiled.inner)
+    columns = (*compiled.columns[:own], *texts)
+    steps = (*compiled.paths, *(inner.path for inner in compiled.inner)) if compiled.paths else ()
+    outer = plain(replace(compiled, columns=columns, paths=steps, inner=()))
+    inside = [_inside(inner) for inner in compiled.inner]
+
+    def pick(record: Any) -> Sequence[Any] | None:
+        raw = outer.pick(record)
+        if raw is None:
+            return None
+        known = _known(outer, columns, raw)
+        found = known[:own]
+        for text, read in zip(known[own:], inside, strict=True):
+            found += read(text)
+        return found
+
+    return Extractor(compiled.columns, pick)
+
+
+def _known(ready: Extractor, columns: Sequence[RuleColumn], raw: Sequence[Any]) -> list[Any]:
+    """Values with None for what means a missing one: another rule, with other such texts, reads on from here."""
+    return [None if ready.missing(value, column) else value for value, column in zip(raw, columns, strict=True)]
+
+
+def _inside(inner: CompiledInner) -> Callable[[Any], Sequence[Any]]:
+    """Reads the values of an inner rule's columns out of a text. Raises Unfit."""
+    ready = of(inner.compiled, (), ())
+    nothing, source = [None] * len(ready.columns), inner.source
+    is_json = not inner.compiled.pattern
+
+    def read(text: Any) -> Sequence[Any]:
+        if text is None:
+            return nothing
+        raw = ready.pick(_document(text, source) if is_json else _text(text, source))
+        if raw is None:
+            raise Unfit(f"{source} does not match")
+        return _known(ready, ready.columns, raw)
+
+    return read
+
+
+def _document(text: Any, source: str) -> dict[str, Any]:
+    if isinstance(text, str):
+        try:
+            text = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            raise Unfit(f"{source} is not JSON") from None
+    if not isinstance(text, dict):
+        raise Unfit(f"{source} is not a JSON object")
+    return text
+
+
+def _text(value: Any, source: str) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(value)
+    if not isinstance(value, str):
+        raise Unfit(f"{source} is no text")
+    return value

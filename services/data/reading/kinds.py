@@ -154,11 +154,20 @@ class SqlRule:
 
 
 @dataclass(frozen=True)
+class InnerRule:
+    """A rule for a text that another has found. `source`: the group, path or column that it comes from."""
+
+    source: str
+    rule: "JsonRule | RegexRule"
+
+
+@dataclass(frozen=True)
 class FileRule:
     """Columns of a delimited file."""
 
     needs: ClassVar[Records] = Records.FIELDS
     columns: tuple[RuleColumn, ...]
+    inner: tuple[InnerRule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,6 +176,7 @@ class JsonRule:
 
     needs: ClassVar[Records] = Records.DOCUMENTS
     columns: tuple[RuleColumn, ...]
+    inner: tuple[InnerRule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,7 @@ class RegexRule:
     needs: ClassVar[Records] = Records.LINES
     pattern: str
     columns: tuple[RuleColumn, ...]
+    inner: tuple[InnerRule, ...] = ()
 
 
 # Every kind of rule, by its name in the contract. How each is checked and brought into form says `rules.compiling`.
@@ -188,7 +199,7 @@ class Compiled:
     """What a rule version comes to once it was checked: every column with its type, and for SQL the text that runs.
 
     `cursor` is the place of the cursor column among the columns of the statement. A rule set has no columns of its own
-    but `branches`: what its rules come to, in their order.
+    but `branches`: what its rules come to, in their order. The columns of `inner` rules are the last ones.
     """
 
     columns: tuple[RuleColumn, ...]
@@ -197,11 +208,21 @@ class Compiled:
     pattern: str = ""
     paths: tuple[tuple[str | int, ...], ...] = ()
     branches: "tuple[Compiled, ...]" = ()
+    inner: "tuple[CompiledInner, ...]" = ()
 
     @property
     def schema(self) -> tuple[Column, ...]:
         """The columns of the rows that it makes."""
         return tuple(Column(column.name, column.type, not column.required) for column in self.columns)
+
+
+@dataclass(frozen=True)
+class CompiledInner:
+    """What an inner rule comes to, and where its text is; the path only in JSON."""
+
+    source: str
+    path: tuple[str | int, ...]
+    compiled: Compiled
 
 
 _NAMES = {kind: name for kinds in (SOURCES, RULES) for name, kind in kinds.items()}
@@ -216,6 +237,8 @@ def to_json(value: Definition | RuleDefinition) -> dict[str, Any]:
     """A definition for a database or a child process."""
     suffix = "_source" if isinstance(value, Definition) else ""
     said = {name: one for name, one in asdict(value).items() if name != "password"}
+    if isinstance(value, FileRule | JsonRule | RegexRule):
+        said["inner"] = [{"source": one.source, "rule": to_json(one.rule)} for one in value.inner]
     return {"kind": f"{name_of(value)}{suffix}", **said}
 
 
@@ -227,8 +250,17 @@ def source_from_json(stored: Mapping[str, Any]) -> Definition:
 
 def rule_from_json(stored: Mapping[str, Any]) -> RuleDefinition:
     """What `to_json` wrote of a rule."""
-    values = {key: value for key, value in stored.items() if key not in ("kind", "columns")}
+    values = {key: value for key, value in stored.items() if key not in ("kind", "columns", "inner")}
+    inner = tuple(InnerRule(one["source"], _inner_from_json(one["rule"])) for one in stored.get("inner", ()))
+    if inner:
+        values["inner"] = inner
     return RULES[stored["kind"]](**values, columns=_columns(stored["columns"]))
+
+
+def _inner_from_json(stored: Mapping[str, Any]) -> JsonRule | RegexRule:
+    rule = rule_from_json(stored)
+    assert isinstance(rule, JsonRule | RegexRule), "no others are inside a rule"
+    return rule
 
 
 def compiled_to_json(compiled: Compiled) -> dict[str, Any]:
@@ -240,8 +272,12 @@ def compiled_from_json(stored: Mapping[str, Any]) -> Compiled:
     """What `compiled_to_json` wrote."""
     paths = tuple(tuple(path) for path in stored["paths"])
     branches = tuple(compiled_from_json(branch) for branch in stored.get("branches", ()))
+    inner = tuple(
+        CompiledInner(one["source"], tuple(one["path"]), compiled_from_json(one["compiled"]))
+        for one in stored.get("inner", ())
+    )
     columns = _columns(stored["columns"])
-    return Compiled(columns, stored["statement"], stored["cursor"], stored["pattern"], paths, branches)
+    return Compiled(columns, stored["statement"], stored["cursor"], stored["pattern"], paths, branches, inner)
 
 
 def _columns(stored: Any) -> tuple[RuleColumn, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.data.arrow import arrow_type
-from services.data.reading.extractor import Extractor, Refusal
+from services.data.reading.extractor import Extractor, Refusal, Unfit
 from services.data.reading.kinds import RuleColumn
 from services.data.reading.values import EXACT
 from services.data.schema import ColumnType
@@ -66,7 +66,10 @@ def _slow(extractor: Extractor, records: Sequence[Any], typed: Typed, first: int
 
 
 def _fast(extractor: Extractor, records: Sequence[Any]) -> list[Any]:
-    picked = [extractor.pick(record) for record in records]
+    try:
+        picked = [extractor.pick(record) for record in records]
+    except Unfit:
+        raise _Slow from None
     if None in picked:
         raise _Slow
     columns = zip(*picked, strict=True)

@@ -1,15 +1,18 @@
 """Checks a rule against its source and brings it into the form that runs."""
 
+from collections.abc import Sequence
+
 from services.data.reading import paths, select
 from services.data.reading.connector_sql import SqlConnector
 from services.data.reading.folders import Place
 from services.data.reading.kinds import (
     Compiled,
+    CompiledInner,
     Definition,
     FileRule,
+    InnerRule,
     JsonRule,
     RegexRule,
-    RuleColumn,
     RuleDefinition,
     SqlRule,
     SqlSource,
@@ -27,18 +30,31 @@ def compile_rule(rule: RuleDefinition, source: Definition, place: Place) -> Comp
     """
     if reason := misfit(rule, source):
         raise InvalidValue(reason)
-    if not isinstance(rule, SqlRule):
-        check_columns(Column(column.name, column.type) for column in rule.columns)
+    if isinstance(rule, SqlRule):
+        assert isinstance(source, SqlSource), "it fits"
+        return _compile_sql(rule, source, place)
+    compiled = _compiled(rule)
+    check_columns(Column(column.name, column.type) for column in compiled.columns)
+    return compiled
+
+
+def _compiled(rule: FileRule | JsonRule | RegexRule) -> Compiled:
+    """With the columns of its inner rules behind its own."""
+    inner = tuple(_compiled_inner(one, isinstance(rule, JsonRule)) for one in rule.inner)
+    columns = (*rule.columns, *(column for one in inner for column in one.compiled.columns))
     match rule:
-        case SqlRule():
-            assert isinstance(source, SqlSource), "it fits"
-            return _compile_sql(rule, source, place)
-        case FileRule(columns):
-            return Compiled(columns)
-        case JsonRule(columns):
-            return Compiled(columns, paths=tuple(paths.parse(column.source) for column in columns))
-        case RegexRule(pattern, columns):
-            return _compile_regex(pattern, columns)
+        case FileRule():
+            return Compiled(columns, inner=inner)
+        case JsonRule():
+            return Compiled(columns, paths=tuple(paths.parse(column.source) for column in rule.columns), inner=inner)
+        case RegexRule(pattern):
+            _check_groups(pattern, [*(column.source for column in rule.columns), *(one.source for one in inner)])
+            return Compiled(columns, pattern=pattern, inner=inner)
+
+
+def _compiled_inner(inner: InnerRule, of_json: bool) -> CompiledInner:
+    path = paths.parse(inner.source) if of_json else ()
+    return CompiledInner(inner.source, path, _compiled(inner.rule))
 
 
 def _compile_sql(rule: SqlRule, source: SqlSource, place: Place) -> Compiled:
@@ -48,9 +64,8 @@ def _compile_sql(rule: SqlRule, source: SqlSource, place: Place) -> Compiled:
     return compiled
 
 
-def _compile_regex(pattern: str, columns: tuple[RuleColumn, ...]) -> Compiled:
+def _check_groups(pattern: str, sources: Sequence[str]) -> None:
     known = patterns.groups(pattern)
-    for column in columns:
-        if column.source not in known:
-            raise InvalidValue(f"the pattern has no group {column.source}: write (?P<{column.source}>...)")
-    return Compiled(columns, pattern=pattern)
+    for source in sources:
+        if source not in known:
+            raise InvalidValue(f"the pattern has no group {source}: write (?P<{source}>...)")

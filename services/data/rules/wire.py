@@ -4,12 +4,23 @@ from collections.abc import Iterable
 from typing import Any
 
 from aimass.v1 import rules_pb2 as pb
-from services.data.reading.kinds import RULES, RuleColumn, RuleDefinition, name_of
+from services.data.reading.kinds import (
+    RULES,
+    InnerRule,
+    JsonRule,
+    RegexRule,
+    RuleColumn,
+    RuleDefinition,
+    SqlRule,
+    name_of,
+)
 from services.data.rules.domain import Refused, RuleView, Trial
 from services.data.structs import to_struct
 from services.data.wire import column_type_from_wire, column_type_to_wire, fields_of, plain, schema_to_wire
 from services.kit.errors import InvalidValue
 from services.kit.timestamps import to_wire
+
+_DEEPEST = 4  # rules inside each other
 
 
 def definition_of(definition: pb.RuleDefinition) -> RuleDefinition:
@@ -18,8 +29,25 @@ def definition_of(definition: pb.RuleDefinition) -> RuleDefinition:
     if kind is None:
         *others, last = RULES
         raise InvalidValue(f"the definition must be {', '.join(others)} or {last}")
-    said = getattr(definition, kind)
-    return RULES[kind](**plain(said) | {"columns": _columns(said.columns)})
+    return _rule_of(kind, getattr(definition, kind), 1)
+
+
+def _rule_of(kind: str, said: Any, level: int) -> RuleDefinition:
+    values = plain(said) | {"columns": _columns(said.columns)}
+    if "inner" in values:
+        values["inner"] = tuple(_inner_of(inner, level + 1) for inner in said.inner)
+    return RULES[kind](**values)
+
+
+def _inner_of(inner: pb.InnerRule, level: int) -> InnerRule:
+    kind = inner.WhichOneof("kind")
+    if kind is None:
+        raise InvalidValue("the inner rule must be json or regex")
+    if level > _DEEPEST:
+        raise InvalidValue(f"more than {_DEEPEST} rules are inside each other")
+    rule = _rule_of(kind, getattr(inner, kind), level)
+    assert isinstance(rule, JsonRule | RegexRule), "the contract has no others"
+    return InnerRule(getattr(inner, "from"), rule)
 
 
 def _columns(columns: Iterable[pb.RuleColumn]) -> tuple[RuleColumn, ...]:
@@ -33,11 +61,18 @@ def _columns(columns: Iterable[pb.RuleColumn]) -> tuple[RuleColumn, ...]:
 
 def definition_to_wire(definition: RuleDefinition) -> pb.RuleDefinition:
     """As it was said."""
+    made: Any = _said(definition)
+    return pb.RuleDefinition(**made)
+
+
+def _said(definition: RuleDefinition) -> dict[str, Any]:
+    """The kind of a rule with what it says."""
     kind = name_of(definition)
     said = fields_of(definition, pb.RuleDefinition.DESCRIPTOR.fields_by_name[kind].message_type)
     said["columns"] = [_column_to_wire(column) for column in definition.columns]
-    made: Any = {kind: said}
-    return pb.RuleDefinition(**made)
+    if not isinstance(definition, SqlRule):
+        said["inner"] = [pb.InnerRule(**{"from": one.source, **_said(one.rule)}) for one in definition.inner]
+    return {kind: said}
 
 
 def _column_to_wire(column: RuleColumn) -> pb.RuleColumn:
