@@ -115,6 +115,19 @@ async def test_a_refused_record_is_shown_as_it_was_read(rules: Any) -> None:
     }
 
 
+async def test_a_test_says_what_each_column_finds(rules: Any) -> None:
+    await rules.CreateRule(create("csv", "csv", CSV))
+    await rules.CreateRule(create("log", "log", LOG | {"regex": LOG["regex"] | {"pattern": r"(?P<status>.*)"}}))
+    trials = [await rules.TestRule(pb.TestRuleRequest(rule=name)) for name in ("csv", "log")]
+
+    # Of four lines of the file one has another number of fields, so that nothing is known of its columns.
+    assert [[(c.name, c.values, c.missing, c.misfits) for c in trial.columns] for trial in trials] == [
+        [("temp", 1, 1, 1), ("at", 2, 1, 0)],
+        [("status", 0, 0, 3)],
+    ]
+    assert trials[0].columns[1].coverage == 2 / 4
+
+
 async def test_a_test_tries_no_more_than_it_is_told(rules: Any) -> None:
     await rules.CreateRule(create("r", "db", SQL))
 

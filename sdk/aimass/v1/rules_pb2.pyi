@@ -517,6 +517,43 @@ class RefusedRecord(_message.Message):
 Global___RefusedRecord: _TypeAlias = RefusedRecord  # noqa: Y015
 
 @_typing.final
+class ColumnTrial(_message.Message):
+    """What a column found in the records of a sample that have the rule's form, whether the rule takes them or not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    MISFITS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    values: _builtins.int
+    """Records with a value that fits, and their share of the sample."""
+    coverage: _builtins.float
+    missing: _builtins.int
+    """Records without a value, and with one that does not fit."""
+    misfits: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        values: _builtins.int = ...,
+        coverage: _builtins.float = ...,
+        missing: _builtins.int = ...,
+        misfits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "coverage", b"coverage", "misfits", b"misfits", "missing", b"missing", "name", b"name", "values", b"values"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ColumnTrial: _TypeAlias = ColumnTrial  # noqa: Y015
+
+@_typing.final
 class TestRuleResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -526,6 +563,7 @@ class TestRuleResponse(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     SCHEMA_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     tried: _builtins.int
     accepted: _builtins.int
     coverage: _builtins.float
@@ -540,6 +578,10 @@ class TestRuleResponse(_message.Message):
 
     @_builtins.property
     def schema(self) -> _schema_pb2.TableSchema: ...
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___ColumnTrial]:
+        """In their order."""
+
     def __init__(
         self,
         *,
@@ -549,12 +591,15 @@ class TestRuleResponse(_message.Message):
         rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         refused: _abc.Iterable[Global___RefusedRecord] | None = ...,
         schema: _schema_pb2.TableSchema | None = ...,
+        columns: _abc.Iterable[Global___ColumnTrial] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
         "accepted",
         b"accepted",
+        "columns",
+        b"columns",
         "coverage",
         b"coverage",
         "refused",

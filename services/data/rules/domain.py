@@ -64,6 +64,16 @@ class Refused:
     reason: str
 
 
+@dataclass
+class ColumnTrial:
+    """What a column found in records of the rule's form: values that fit, none, values that do not."""
+
+    name: str
+    values: int = 0
+    missing: int = 0
+    misfits: int = 0
+
+
 @dataclass(frozen=True)
 class Trial:
     """What a version made of a sample."""
@@ -73,6 +83,7 @@ class Trial:
     rows: tuple[dict[str, object], ...]
     refused: tuple[Refused, ...]
     compiled: Compiled
+    columns: tuple[ColumnTrial, ...] = ()
 
     @property
     def coverage(self) -> float:

@@ -7,14 +7,12 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from services.data.reading.extractor import Refusal
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, Definition, Records, RuleDefinition, SqlRule, SqlSource
-from services.data.reading.samples import Tried
 from services.data.reading.select import compile_select
-from services.data.rules import domain
+from services.data.rules import domain, trying
 from services.data.rules.compiling import compile_rule
-from services.data.rules.domain import Draft, Refused, Rule, RuleVersion, RuleView, Trial
+from services.data.rules.domain import Draft, Rule, RuleVersion, RuleView, Trial
 from services.data.rules.store import RuleStore
 from services.data.sources.service import Sources
 from services.kit.auth import Scope
@@ -24,7 +22,6 @@ from services.kit.pages import Page
 from services.kit.resources import deleted, undeleted
 
 _RECORDS, _MOST = 1000, 10_000  # of a test
-_SHOWN = 20
 
 
 class Rules:
@@ -105,7 +102,7 @@ class Rules:
         domain.check_fit(view.version.definition, source.definition, source.source)
         compiled = view.version.compiled
         tried = await self._sources.tries(scope, source, compiled, records or _RECORDS)
-        return await asyncio.to_thread(_try, compiled, tried)
+        return await asyncio.to_thread(trying.tried, compiled, tried)
 
     async def activate(self, scope: Scope, name: str, version: int, etag: str) -> RuleView:
         """Makes a version the one that extractions use. Raises not_found, unknown_version, etag_mismatch."""
@@ -130,17 +127,3 @@ def _compiled(drafts: Sequence[Draft], source: Definition, place: Place) -> tupl
             raise Failure(failure.code, f"rules.{number}.definition: {failure.detail}", said) from None
         found.append(replace(draft, compiled=made))
     return tuple(found)
-
-
-def _try(compiled: Compiled, tries: Sequence[Tried]) -> Trial:
-    accepted, rows, refused = 0, list[dict[str, object]](), list[Refused]()
-    names = [column.name for column in compiled.columns]
-    for tried in tries:
-        row = Refusal(tried.reason) if tried.reason else tried.extractor.row(tried.record)
-        if not isinstance(row, Refusal):
-            accepted += 1
-            if len(rows) < _SHOWN:
-                rows.append(dict(zip(names, row, strict=True)))
-        elif len(refused) < _SHOWN:
-            refused.append(Refused(tried.shown(), row.reason))
-    return Trial(len(tries), accepted, tuple(rows), tuple(refused), compiled)

@@ -14,7 +14,7 @@ from services.data.reading.kinds import (
     SqlRule,
     name_of,
 )
-from services.data.rules.domain import Refused, RuleView, Trial
+from services.data.rules.domain import ColumnTrial, Refused, RuleView, Trial
 from services.data.structs import to_struct
 from services.data.wire import column_type_from_wire, column_type_to_wire, fields_of, plain, schema_to_wire
 from services.kit.errors import InvalidValue
@@ -110,9 +110,14 @@ def trial_to_wire(trial: Trial) -> pb.TestRuleResponse:
         rows=[to_struct(row) for row in trial.rows],
         refused=map(refused_to_wire, trial.refused),
         schema=schema_to_wire(trial.compiled.schema),
+        columns=[_column_trial_to_wire(column, trial.tried) for column in trial.columns],
     )
 
 
 def refused_to_wire(refused: Refused) -> pb.RefusedRecord:
     """A record that a rule refuses."""
     return pb.RefusedRecord(record=refused.record, reason=refused.reason)
+
+
+def _column_trial_to_wire(column: ColumnTrial, tried: int) -> pb.ColumnTrial:
+    return pb.ColumnTrial(**vars(column), coverage=column.values / tried if tried else 0.0)
