@@ -186,7 +186,8 @@ class Client(Services):
     ) -> Prediction:
         """Predicts for columns (`{"hour": [7, 9]}`) or rows (`[{"hour": 7}]`); None is a missing value.
 
-        A datetime is a number for a model, in seconds since 1970; one without a zone is of the local one.
+        A datetime is a number for a model, in seconds since 1970, and so is a text like `2026-03-01T12:00:00Z` for an
+        input of numbers; a datetime without a zone is of the local one, a text without one is refused.
 
         Without `version` the release chooses one. Outcomes are recorded by the answer's `request_id`. Raises Failure.
         """

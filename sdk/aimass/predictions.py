@@ -139,9 +139,17 @@ def _encode(inputs: Mapping[str, tuple[Mapping[str, Any], Any]]) -> tuple[bytes,
 
 def _seconds(values: Any) -> Any:
     """Times as numbers, which is how models take them: in seconds since 1970."""
-    if hasattr(values, "dtype"):
-        return values
-    return [value.timestamp() if isinstance(value, datetime) else value for value in values]
+    return values if hasattr(values, "dtype") else [_second(value) for value in values]
+
+
+def _second(value: Any) -> Any:
+    if isinstance(value, str) and "T" in value:
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            return value
+        return found.timestamp() if found.tzinfo else value
+    return value.timestamp() if isinstance(value, datetime) else value
 
 
 def _checked(name: str, datatype: str, values: Any) -> bytes:

@@ -49,11 +49,20 @@ def test_times_travel_as_seconds_since_1970(
         monkeypatch.setattr(predictions, "_numpy", lambda: None)
     door.say({"inputs": INPUTS})
     door.say({"model_name": "late", "outputs": [{"name": "p", "datatype": "FP32", "shape": [1, 1], "data": [0.5]}]})
-    client.predict("late", rows=[{"hour": datetime(1970, 1, 2, 0, 0, 0, 250_000, UTC)}, {"hour": 7}])
+    at = datetime(1970, 1, 2, 0, 0, 0, 250_000, UTC)
+    client.predict("late", rows=[{"hour": at}, {"hour": 7}, {"hour": at.isoformat()}])
 
     body = door.asked[1].body
-    sent = struct.unpack("<2d", body[-16:]) if numpy_there else tuple(orjson.loads(body)["inputs"][0]["data"])
-    assert sent == (86_400.25, 7.0)
+    sent = struct.unpack("<3d", body[-24:]) if numpy_there else tuple(orjson.loads(body)["inputs"][0]["data"])
+    assert sent == (86_400.25, 7.0, 86_400.25)
+
+
+@pytest.mark.parametrize("text", ["Tuesday", "2026-03-01T12:00:00", "T"])
+def test_a_text_that_is_no_moment_is_not_taken_for_one(door: Door, client: Client, text: str) -> None:
+    door.say({"inputs": INPUTS})
+
+    with pytest.raises(Failure, match="hour takes FP64"):
+        client.predict("late", rows=[{"hour": text}])
 
 
 def test_rows_may_lack_what_is_missing_and_a_version_may_be_named(door: Door, client: Client) -> None:
