@@ -30,6 +30,8 @@ KINDS = {
     "jsonl": {"files": {"pattern": "planes.jsonl", "format": "FILE_FORMAT_JSON_LINES"}},
     "log": {"files": {"pattern": "parcels.log", "format": "FILE_FORMAT_TEXT"}},
     "nul": {"files": {"pattern": "nul.log", "format": "FILE_FORMAT_TEXT"}},
+    "long": {"files": {"pattern": "long.log", "format": "FILE_FORMAT_TEXT"}},
+    "many": {"files": {"pattern": "many.log", "format": "FILE_FORMAT_TEXT"}},
     "noise": {"files": {"pattern": "noise.log", "format": "FILE_FORMAT_TEXT"}},
     "empty": {"files": {"pattern": "empty.log", "format": "FILE_FORMAT_TEXT"}},
 }
@@ -76,6 +78,8 @@ def write_all(home: Path) -> None:
     noise = [" ".join(f"{source.getrandbits(40):x}" + "\0" * (n % 2) for n in range(30)) for _ in range(300)]
     places.write(home, "noise.log", "".join(line + "\n" for line in [*noise, "(" * 5000, "a" * 9000]))
     places.write(home, "nul.log", "".join(f"door {n}{' ' if n % 10 else chr(0)}opened\n" for n in range(100)))
+    places.write(home, "long.log", "door 1 opened\n" * 40 + f"load 1.5 {'x' * 20_000}\n" * 3)
+    places.write(home, "many.log", "".join(f"door {n} opened\n" for n in range(4000)))
     places.write(home, "empty.log", "")
 
 
@@ -171,11 +175,29 @@ async def test_what_follows_no_rule_is_left_to_people(rules: Any) -> None:
     assert all(len(example) <= 8192 for example in found.examples)
 
 
-async def test_records_that_no_rule_takes_are_counted_one_by_one(rules: Any) -> None:
+async def test_lines_with_control_characters_have_rules_that_take_them(rules: Any) -> None:
     found = await discover(rules, "nul")
 
-    assert (found.proposals[0].records, found.unexplained) == (100, 10)
-    assert found.examples[0] == "door 0\0opened"
+    assert ([proposal.records for proposal in found.proposals], found.unexplained) == ([90, 10], 0)
+    second = found.proposals[1]
+    made = pb.CreateRuleRequest(rule="nul", source="nul", definition=second.definition)
+    assert "\\x00" in (await rules.CreateRule(made)).definition.regex.pattern
+    assert (await rules.TestRule(pb.TestRuleRequest(rule="nul"))).accepted == 10
+
+
+async def test_lines_that_are_too_long_to_be_tried_are_counted_one_by_one(rules: Any) -> None:
+    found = await discover(rules, "long")
+
+    assert ([proposal.records for proposal in found.proposals], found.unexplained) == ([40], 3)
+    assert found.examples[0].startswith("load 1.5 xxx")
+
+
+async def test_of_a_kind_with_very_many_lines_a_part_is_looked_at(rules: Any) -> None:
+    (found,) = (await discover(rules, "many")).proposals
+
+    assert (found.records, found.coverage, found.seen) == (4000, 1, 2000)
+    assert "4000 lines" in found.reason
+    assert "2000 of them" in found.reason
 
 
 async def test_rows_that_are_too_large_to_be_shown_are_not(rules: Any) -> None:

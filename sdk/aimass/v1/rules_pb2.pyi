@@ -661,6 +661,7 @@ class RuleProposal(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     COUNTER_EXAMPLES_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     """A name to create it by."""
     records: _builtins.int
@@ -671,6 +672,10 @@ class RuleProposal(_message.Message):
     precision_low: _builtins.float
     precision_high: _builtins.float
     reason: _builtins.str
+    seen: _builtins.int
+    """Records of these that were looked at. Of a kind of lines with very many, or with many values, this is a part, chosen by chance;
+    precision, rows and counter-examples are of it.
+    """
     @_builtins.property
     def definition(self) -> Global___RuleDefinition: ...
     @_builtins.property
@@ -694,6 +699,7 @@ class RuleProposal(_message.Message):
         rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         counter_examples: _abc.Iterable[Global___RefusedRecord] | None = ...,
         reason: _builtins.str = ...,
+        seen: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -718,6 +724,8 @@ class RuleProposal(_message.Message):
         b"rows",
         "rule",
         b"rule",
+        "seen",
+        b"seen",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
@@ -735,7 +743,9 @@ class DiscoverRulesResponse(_message.Message):
     sampled: _builtins.int
     """Records that were learnt from."""
     unexplained: _builtins.int
-    """Records that no proposal takes, and at most 20 of them."""
+    """Records that were looked at and that no proposal takes, and at most 20 of them. A kind of lines has none where no pattern can say
+    it, it is not among the 200 most frequent, or its lines have more than 16,384 characters.
+    """
     @_builtins.property
     def proposals(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleProposal]:
         """At most 200."""

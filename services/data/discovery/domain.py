@@ -13,11 +13,15 @@ _Z = 1.959964  # of a normal distribution: 95 % lie within so many deviations
 
 @dataclass(frozen=True)
 class Proposal:
-    """A rule that was found. `tested` records played no part in what it says of types; it is right for `right`."""
+    """A rule that was found for `records`, of which `seen` were looked at.
+
+    `tested` of these played no part in what it says of types; it is right for `right`.
+    """
 
     rule: str
     definition: RuleDefinition
     records: int
+    seen: int
     tested: int
     right: int
     rows: tuple[dict[str, object], ...]
@@ -62,6 +66,7 @@ def discovery_to_json(found: Discovery) -> dict[str, Any]:
             "rule": proposal.rule,
             "definition": to_json(proposal.definition),
             "records": proposal.records,
+            "seen": proposal.seen,
             "tested": proposal.tested,
             "right": proposal.right,
             "rows": proposal.rows,
@@ -81,6 +86,7 @@ def discovery_from_json(said: Mapping[str, Any]) -> Discovery:
             proposal["rule"],
             rule_from_json(proposal["definition"]),
             proposal["records"],
+            proposal["seen"],
             proposal["tested"],
             proposal["right"],
             tuple(proposal["rows"]),

@@ -37,8 +37,9 @@ def weighed(
     fields: Sequence[str],
     about: str,
     against: Sequence[Refused] = (),
+    of: int = 0,
 ) -> Proposal:
-    """A rule that `make` made of records, with its evidence."""
+    """A rule that `make` made of records, with its evidence; `of` is how many there are, if these are not all."""
     tried = make(records[::2])
     rest = records[1::2] if tried else ()
     rows, refused = list[dict[str, object]](), list(against)
@@ -53,9 +54,12 @@ def weighed(
             refused.append(Refused(lines.text_of(record, fields), row.reason))
         else:
             right += 1
-    reason = f"{len(records)} {about}; {len(names)} column{'s' * (len(names) != 1)}"
+    whole = max(of, len(records))
+    reason = f"{whole} {about}; {len(names)} column{'s' * (len(names) != 1)}"
+    reason += f"; {len(records)} of them, chosen by chance, were looked at" if whole > len(records) else ""
     reason += f"; of {len(rest)} that it was not made of, {right} fit" if rest else "; too few to try it on others"
-    return Proposal(rule, made.definition, len(records), len(rest), right, tuple(rows), tuple(refused[:_SHOWN]), reason)
+    evidence = tuple(rows), tuple(refused[:_SHOWN]), reason
+    return Proposal(rule, made.definition, whole, len(records), len(rest), right, *evidence)
 
 
 def left_over(made: Made | None, records: Sequence[Any]) -> list[Any]:

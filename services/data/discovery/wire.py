@@ -22,6 +22,7 @@ def _proposal_to_wire(proposal: Proposal, sampled: int) -> pb.RuleProposal:
         rule=proposal.rule,
         definition=definition_to_wire(proposal.definition),
         records=proposal.records,
+        seen=proposal.seen,
         coverage=proposal.records / sampled if sampled else 0.0,
         precision=proposal.precision,
         precision_low=low,

@@ -12,7 +12,7 @@ def found(proposals: int, record: str) -> Discovery:
     rule = RegexRule("x" * 4096, columns)
     rows: tuple[dict[str, object], ...] = ({"line": record}, {"short": "a"})
     refused = (Refused(record, "too long"),) * 3
-    one = Proposal("r", rule, 2, 1, 1, rows, refused, "a reason" * 50)
+    one = Proposal("r", rule, 2, 2, 1, 1, rows, refused, "a reason" * 50)
     return Discovery(2, (one,) * proposals, 0, (record,) * 20)
 
 
