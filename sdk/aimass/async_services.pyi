@@ -26,6 +26,7 @@ from aimass.v1 import (
     privacy_pb2,
     quotas_pb2,
     releases_pb2,
+    repairs_pb2,
     roles_pb2,
     rule_sets_pb2,
     rules_pb2,
@@ -1005,6 +1006,31 @@ class AsyncReleases:
         self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> AsyncIterator[releases_pb2.Release]: ...
 
+class AsyncRepairs:
+    """As Repairs, awaited."""
+
+    async def get_rule_health(self, *, rule: str, timeout: Seconds = ...) -> repairs_pb2.RuleHealth:
+        """Returns what is normal for the active version of a rule, and whether its source has drifted since."""
+
+    async def set_repair_policy(
+        self, *, rule: str, policy: str | int, timeout: Seconds = ...
+    ) -> repairs_pb2.RuleHealth:
+        """Says what is done when the source of a rule has drifted."""
+
+    async def repair_rule(
+        self, *, rule: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
+    ) -> AsyncOperationHandle[repairs_pb2.Repair]:
+        """Looks for a repair of the active version in the records that it refused last."""
+
+    async def list_repairs(
+        self, *, rule: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> repairs_pb2.ListRepairsResponse:
+        """Lists the repairs of a rule, newest first, a page at a time."""
+
+    def iterate_repairs(
+        self, *, rule: str, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[repairs_pb2.Repair]: ...
+
 class AsyncRoles:
     """As Roles, awaited."""
 
@@ -1465,6 +1491,7 @@ class AsyncServices:
     privacy_filters: AsyncPrivacyFilters
     quotas: AsyncQuotas
     releases: AsyncReleases
+    repairs: AsyncRepairs
     roles: AsyncRoles
     rule_sets: AsyncRuleSets
     rules: AsyncRules

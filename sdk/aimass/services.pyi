@@ -26,6 +26,7 @@ from aimass.v1 import (
     privacy_pb2,
     quotas_pb2,
     releases_pb2,
+    repairs_pb2,
     roles_pb2,
     rule_sets_pb2,
     rules_pb2,
@@ -1031,6 +1032,29 @@ class Releases:
         self, *, page_size: int | None = ..., timeout: Seconds = ...
     ) -> Iterator[releases_pb2.Release]: ...
 
+class Repairs:
+    """Notices that a rule refuses more than was normal, and repairs it from the records that it refuses. A repair is a new version of the rule with the same columns; older versions stay."""
+
+    def get_rule_health(self, *, rule: str, timeout: Seconds = ...) -> repairs_pb2.RuleHealth:
+        """Returns what is normal for the active version of a rule, and whether its source has drifted since."""
+
+    def set_repair_policy(self, *, rule: str, policy: str | int, timeout: Seconds = ...) -> repairs_pb2.RuleHealth:
+        """Says what is done when the source of a rule has drifted."""
+
+    def repair_rule(
+        self, *, rule: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
+    ) -> OperationHandle[repairs_pb2.Repair]:
+        """Looks for a repair of the active version in the records that it refused last. Ends with a Repair."""
+
+    def list_repairs(
+        self, *, rule: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> repairs_pb2.ListRepairsResponse:
+        """Lists the repairs of a rule, newest first, a page at a time."""
+
+    def iterate_repairs(
+        self, *, rule: str, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> Iterator[repairs_pb2.Repair]: ...
+
 class Roles:
     """A tenant's roles and their bindings to keys, users and groups. `viewer`, `operator`, `developer` and `admin` are built in. Changes apply at once on every gateway. forbidden: a role would give a permission that the caller lacks."""
 
@@ -1494,6 +1518,7 @@ class Services:
     privacy_filters: PrivacyFilters
     quotas: Quotas
     releases: Releases
+    repairs: Repairs
     roles: Roles
     rule_sets: RuleSets
     rules: Rules

@@ -13,7 +13,7 @@ from services.data.datasets.service import DataSets
 from services.data.datasets.store import Store as DataSetStore
 from services.data.datasets.store.catalogue import CatalogueStore
 from services.data.datasets.store.tags import TagStore
-from services.data.datasets.tables import open_tables
+from services.data.datasets.tables import Tables, open_tables
 from services.data.datasets.versions import Versions
 from services.data.discovery.service import Discoveries
 from services.data.expectations.api import ExpectationsApi
@@ -35,6 +35,10 @@ from services.data.pipelines.runner import PipelineRunner
 from services.data.pipelines.service import Pipelines
 from services.data.pipelines.store import Store as PipelineStore
 from services.data.reading.places import Places
+from services.data.repairs.api import RepairsApi
+from services.data.repairs.runner import RepairRunner
+from services.data.repairs.service import Repairs
+from services.data.repairs.store import RepairStore
 from services.data.rule_sets.api import RuleSetsApi
 from services.data.rule_sets.events import rule_set_changed
 from services.data.rule_sets.service import RuleSets
@@ -65,13 +69,10 @@ def build(config: Config, runtime: Runtime) -> App:
     database = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
     sources, uploads, secrets = _sources(config, runtime, database)
     tables = open_tables(runtime.storage, runtime.home / "tables")
-    data_set_store = DataSetStore(database)
-    data_sets = DataSets(data_set_store, tables, runtime.now, runtime.space)
-    catalogue = Catalogue(data_set_store, CatalogueStore(database), runtime.now)
+    data_sets, catalogue = _data_sets(runtime, database, tables)
     metering, limits = Metering(database), Limits(config.query_seconds, config.query_memory_mib)
-    free = asyncio.Semaphore(config.queries_at_once)
-    queries = Queries(data_sets, metering, limits, free)
-    comparisons = Comparisons(data_sets, metering, limits, free)
+    asking = (data_sets, metering, limits, asyncio.Semaphore(config.queries_at_once))
+    queries, comparisons = Queries(*asking), Comparisons(*asking)
     expectation_store = ExpectationStore(database)
     expectations = DataSetExpectations(expectation_store, data_sets, metering, limits, runtime.now)
     data_sets.inspector = Inspector(expectation_store, data_sets, limits, asyncio.Semaphore(config.queries_at_once))
@@ -86,14 +87,15 @@ def build(config: Config, runtime: Runtime) -> App:
     limits = Limits(config.extraction_seconds, config.extraction_memory_mib)
     extractor = ExtractionRunner(extraction_store, sources, data_sets, *around, limits, config.extractions_at_once)
     extractions = Extractions(extraction_store, rules, rule_sets, sources, data_sets, extractor, runtime.now)
+    limits = Limits(config.discovery_seconds, config.discovery_memory_mib)
+    repair_store = RepairStore(database, runtime.now)
+    repairs = Repairs(repair_store, rules, RepairRunner(repair_store, rules, extractions, data_sets, *around, limits))
+    extraction_store.on_success.append(repairs.extracted)
     pipeline_store = PipelineStore(database)
     limits = Limits(config.pipeline_seconds, config.pipeline_memory_mib)
     runner = PipelineRunner(pipeline_store, data_sets, *around, limits, config.pipelines_at_once)
     pipelines = Pipelines(pipeline_store, data_sets, runner, runtime.now)
-    limits = Limits(config.fitting_seconds, config.fitting_memory_mib)
-    feature_store = FeatureStore(database)
-    fitter = FittingRunner(feature_store, data_sets, runtime.blobs, *around, limits)
-    features = FeatureSets(feature_store, data_sets, runtime.blobs, fitter, runtime.now)
+    features, fitter = _features(config, runtime, database, data_sets, metering)
     kept = {"tables": data_sets.kept, "uploads": uploads.kept, "feature-sets": features.kept}
     storage = Storage(Publisher(database, schema.outbox), kept)
     resumes = [extractor.resume, runner.resume, fitter.resume]
@@ -103,6 +105,7 @@ def build(config: Config, runtime: Runtime) -> App:
             "aimass.v1.Sources": SourcesApi(sources, uploads),
             "aimass.v1.Rules": RulesApi(rules, discoveries),
             "aimass.v1.RuleSets": RuleSetsApi(rule_sets),
+            "aimass.v1.Repairs": RepairsApi(repairs),
             "aimass.v1.Extractions": ExtractionsApi(extractions),
             "aimass.v1.DataSets": DataSetsApi(data_sets, queries, versions, comparisons, catalogue),
             "aimass.v1.Expectations": ExpectationsApi(expectations),
@@ -116,10 +119,25 @@ def build(config: Config, runtime: Runtime) -> App:
             partial(every_hour, storage.measure, runtime.now),
             secrets.renew,
             *(partial(schema.tenure.watch, each) for each in resumes),
+            repairs.watch,
         ],
         close=[tables.close],
         forget=[dropping(database, schema.metadata)],
     )
+
+
+def _data_sets(runtime: Runtime, database: Database, tables: Tables) -> tuple[DataSets, Catalogue]:
+    store = DataSetStore(database)
+    data_sets = DataSets(store, tables, runtime.now, runtime.space)
+    return data_sets, Catalogue(store, CatalogueStore(database), runtime.now)
+
+
+def _features(
+    config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering
+) -> tuple[FeatureSets, FittingRunner]:
+    store, limits = FeatureStore(database), Limits(config.fitting_seconds, config.fitting_memory_mib)
+    runner = FittingRunner(store, data_sets, runtime.blobs, metering, runtime.now, runtime.spawn, limits)
+    return FeatureSets(store, data_sets, runtime.blobs, runner, runtime.now), runner
 
 
 def _sources(config: Config, runtime: Runtime, database: Database) -> tuple[Sources, SourceUploads, SourceSecrets]:

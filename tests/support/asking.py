@@ -53,6 +53,7 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     },
     "UpdateSource": lambda of: {"description": "mine", "update_mask": "description"},
     "PreviewSource": lambda of: {"source": of("source")},
+    "SetRepairPolicy": lambda of: {"policy": "REPAIR_POLICY_PROPOSE"},
     "DiscoverRules": lambda of: {"source": of("source")},
     "CreateRule": lambda of: {"rule": f"{of('rule')}-2", "source": of("source"), "definition": _DEFINITION},
     "CreateRuleVersion": lambda of: {"definition": _DEFINITION},

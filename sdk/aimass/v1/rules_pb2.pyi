@@ -145,6 +145,7 @@ class RegexRule(_message.Message):
     PATTERN_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     INNER_FIELD_NUMBER: _builtins.int
+    MORE_PATTERNS_FIELD_NUMBER: _builtins.int
     pattern: _builtins.str
     """An RE2 pattern with named groups."""
     @_builtins.property
@@ -153,16 +154,25 @@ class RegexRule(_message.Message):
     def inner(self) -> _containers.RepeatedCompositeFieldContainer[Global___InnerRule]:
         """Rules for texts in its groups, such as JSON at the end of a line."""
 
+    @_builtins.property
+    def more_patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns for lines that the first one does not match, tried in their order: other ways to write the same. Each has the groups of
+        the required columns; a column whose group is missing is NULL.
+        """
+
     def __init__(
         self,
         *,
         pattern: _builtins.str = ...,
         columns: _abc.Iterable[Global___RuleColumn] | None = ...,
         inner: _abc.Iterable[Global___InnerRule] | None = ...,
+        more_patterns: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "inner", b"inner", "pattern", b"pattern"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "columns", b"columns", "inner", b"inner", "more_patterns", b"more_patterns", "pattern", b"pattern"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,6 +22,7 @@ _LINKS = frozenset(
     ["a", "and", "as", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "was", "with"]
 )
 _LONGEST = 40  # characters of a name
+_TIMES = (ColumnType.TIMESTAMP, ColumnType.DATE)
 _QUANTITY = re.compile(r"([+-]?[0-9]+(?:\.[0-9]+)?)( ?[A-Za-z]{1,4}|%)\Z")
 
 
@@ -111,7 +112,7 @@ def _in_front(header: Header) -> list[_Piece]:
         if kind is Kind.SEPARATOR:
             pieces[-1:] = [r"\s*[-|]\s*"]
         elif kind is Kind.BRACKET:
-            pieces += [_Group(kind, r"[\[(<].*?[\])>]"), r":?\s+"]
+            pieces += [r"[\[(<]\s*", _Group(kind), r"\s*[\])>]:?\s+"]
         elif kind is Kind.COLUMN:
             pieces += [_Group(kind, r"\S+(?: \S+){0,2}?"), r"\s+"]
         else:
@@ -190,7 +191,8 @@ def _names(groups: Sequence[_Group], forms: Sequence[_Form]) -> list[str]:
     """Names by what stands in front, or by what the values look like; each is there once."""
     names: list[str] = []
     for group, form in zip(groups, forms, strict=True):
-        name = "_".join(_LETTERS.findall(group.hint)).lower()[:_LONGEST].strip("_")
+        hint = form.name if group.hint == Kind.BRACKET and form.type in _TIMES else group.hint
+        name = "_".join(_LETTERS.findall(hint)).lower()[:_LONGEST].strip("_")
         name = f"{name}_{form.name}" if name in _LINKS else name if _NAME.match(name) else form.name
         if unit := "".join(_LETTERS.findall(form.unit)).lower():
             name = f"{name}_{unit}"

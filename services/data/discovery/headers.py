@@ -114,6 +114,8 @@ def _leading(lines: Sequence[str]) -> tuple[Kind, ...]:
         spoken = spoken + 1 if _is_spoken([column[place] for column in columns if len(column) > place]) else 0
         if sure and spoken > (Kind.LEVEL not in kinds):
             break  # a message that all lines have; in front of the level a host may have such a name
+        if sum("=" in column[place] for column in columns if len(column) > place) >= most:
+            break  # keys with their values are what is said
         # What only some lines have at the place of a separator is a word of its own, like the mark of an alert.
         kinds.append(Kind.WORD if kind is Kind.SEPARATOR and count < len(lines) else kind)
         if kind is Kind.WORD and count >= most:

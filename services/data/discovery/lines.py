@@ -1,7 +1,7 @@
 """A rule for each kind of line of a text, the most frequent kind first."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from services.kit.errors import Failure
 MOST = 200  # rules
 _UNEXPLAINED = 20
 _COMPARED, _ROOM = 500, 2**18  # lines that every rule is tried on, and their characters
-_NAME = re.compile(r"[a-z0-9]+")
+_NAME, _NAMES = re.compile(r"[a-z0-9]+"), re.compile(r"[\w.-]+")
 
 
 class _Found(NamedTuple):
@@ -39,15 +39,19 @@ class _Found(NamedTuple):
     make: Make
 
 
-def of_lines(found: Sequence[str]) -> Discovery:
-    """The rules; lines of kinds beyond MOST, and of kinds that no pattern can say, are left unexplained."""
+def of_lines(found: Sequence[str], values: Collection[str] = ()) -> Discovery:
+    """The rules; lines of kinds beyond MOST, and of kinds that no pattern can say, are left unexplained.
+
+    Words that are among `values` are values wherever they stand.
+    """
     controls = Controls(found)
     learnt = controls.marked(found)
     header = headers.find(learnt)
     messages = [header.content(line) for line in learnt]
-    kinds = templates.learn(
-        [words_of(line if text is None else text) for line, text in zip(learnt, messages, strict=True)]
-    )[:MOST]
+    texts = [line if text is None else text for line, text in zip(learnt, messages, strict=True)]
+    if values:
+        texts = [_NAMES.sub(lambda word: "0" if word[0] in values else word[0], text) for text in texts]
+    kinds = templates.learn([words_of(text) for text in texts])[:MOST]
     fronts = [header if all(messages[line] is not None for line in kind.lines) else Header() for kind in kinds]
     made, names = list[_Found](), set[str]()
     for kind, front, tried in zip(kinds, fronts, chosen(kinds, fronts, learnt), strict=True):

@@ -90,6 +90,8 @@ class ExtractionStore:
         """`tell` makes the event of an end, `respond` what its operation ends with."""
         self._db, self._tell, self._respond = db, tell, respond
         self.recall = db.recall
+        # What goes with the end of a run that succeeded, in its transaction.
+        self.on_success: list[Callable[[Connection, Scope, Extraction], None]] = []
 
     async def begin(
         self, scope: Scope, rule: str, pin: Pin, once: Once | None, budget: CpuBudget = DEFAULT_BUDGET
@@ -219,6 +221,8 @@ class ExtractionStore:
     def _end(self, connection: Connection, scope: Scope, after: Extraction, failure: Failure | None) -> None:
         connection.execute(update(_extraction).where(_here(scope, after.extraction)).values(**_values(after)))
         schema.outbox.add(connection, [self._tell(scope, after)])
+        for follow in self.on_success if after.state is State.SUCCEEDED else ():
+            follow(connection, scope, after)
         done = self._respond(after) if after.state is State.SUCCEEDED else None
         cancelled = after.state is State.CANCELLED
         schema.operations.end(connection, scope, after.operation, done, failure, cancelled)

@@ -75,7 +75,8 @@ def of(compiled: Compiled, fields: Sequence[str], nulls: Iterable[str]) -> Extra
     """For records of files: lines, documents, or fields by this header, where the nulls mean a missing value."""
     if compiled.branches:
         branches = tuple(of(branch, fields, nulls) for branch in compiled.branches)
-        expressions = tuple(branch.pattern for branch in compiled.branches)
+        # One pattern each, or none can be chosen without trying.
+        expressions = tuple("" if branch.more_patterns else branch.pattern for branch in compiled.branches)
         choose = patterns.choice(expressions) if all(expressions) else None
         return Extractor((), lambda _: None, branches=branches, choose=choose)
     if compiled.inner:
@@ -109,9 +110,32 @@ def for_documents(compiled: Compiled) -> Extractor:
 
 
 def for_lines(compiled: Compiled) -> Extractor:
-    """For lines of text. An empty group is a missing value."""
-    pick = patterns.picker(compiled.pattern, [column.source for column in compiled.columns])
-    return Extractor(compiled.columns, pick, frozenset([""]))
+    """For lines of text. An empty group is a missing value, and so is one that a pattern has not."""
+    names = [column.source for column in compiled.columns]
+    first, *others = [_picker(pattern, names) for pattern in (compiled.pattern, *compiled.more_patterns)]
+    return Extractor(compiled.columns, _first_of((first, *others)) if others else first, frozenset([""]))
+
+
+def _picker(pattern: str, names: Sequence[str]) -> Pick:
+    known = patterns.groups(pattern)
+    there = [name for name in names if name in known]
+    pick: Pick = patterns.picker(pattern, there)
+    if len(there) == len(names):
+        return pick
+    places = [there.index(name) if name in known else None for name in names]
+
+    def spread(line: str) -> Sequence[Any] | None:
+        raw = pick(line)
+        return None if raw is None else [None if place is None else raw[place] for place in places]
+
+    return spread
+
+
+def _first_of(picks: Sequence[Pick]) -> Pick:
+    def pick(line: str) -> Sequence[Any] | None:
+        return next((raw for each in picks if (raw := each(line)) is not None), None)
+
+    return pick
 
 
 def chained(compiled: Compiled, plain: Callable[[Compiled], Extractor]) -> Extractor:

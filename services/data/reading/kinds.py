@@ -181,12 +181,13 @@ class JsonRule:
 
 @dataclass(frozen=True)
 class RegexRule:
-    """Named groups of a pattern that matches a whole line."""
+    """Named groups of a pattern that matches a whole line, or of the first of others that does."""
 
     needs: ClassVar[Records] = Records.LINES
     pattern: str
     columns: tuple[RuleColumn, ...]
     inner: tuple[InnerRule, ...] = ()
+    more_patterns: tuple[str, ...] = ()
 
 
 # Every kind of rule, by its name in the contract. How each is checked and brought into form says `rules.compiling`.
@@ -209,6 +210,7 @@ class Compiled:
     paths: tuple[tuple[str | int, ...], ...] = ()
     branches: "tuple[Compiled, ...]" = ()
     inner: "tuple[CompiledInner, ...]" = ()
+    more_patterns: tuple[str, ...] = ()
 
     @property
     def schema(self) -> tuple[Column, ...]:
@@ -254,6 +256,8 @@ def rule_from_json(stored: Mapping[str, Any]) -> RuleDefinition:
     inner = tuple(InnerRule(one["source"], _inner_from_json(one["rule"])) for one in stored.get("inner", ()))
     if inner:
         values["inner"] = inner
+    if "more_patterns" in values:
+        values["more_patterns"] = tuple(values["more_patterns"])
     return RULES[stored["kind"]](**values, columns=_columns(stored["columns"]))
 
 
@@ -276,8 +280,8 @@ def compiled_from_json(stored: Mapping[str, Any]) -> Compiled:
         CompiledInner(one["source"], tuple(one["path"]), compiled_from_json(one["compiled"]))
         for one in stored.get("inner", ())
     )
-    columns = _columns(stored["columns"])
-    return Compiled(columns, stored["statement"], stored["cursor"], stored["pattern"], paths, branches, inner)
+    columns, more = _columns(stored["columns"]), tuple(stored.get("more_patterns", ()))
+    return Compiled(columns, stored["statement"], stored["cursor"], stored["pattern"], paths, branches, inner, more)
 
 
 def _columns(stored: Any) -> tuple[RuleColumn, ...]:

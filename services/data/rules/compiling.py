@@ -1,6 +1,6 @@
 """Checks a rule against its source and brings it into the form that runs."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from services.data.reading import paths, select
 from services.data.reading.connector_sql import SqlConnector
@@ -13,6 +13,7 @@ from services.data.reading.kinds import (
     InnerRule,
     JsonRule,
     RegexRule,
+    RuleColumn,
     RuleDefinition,
     SqlRule,
     SqlSource,
@@ -47,9 +48,20 @@ def _compiled(rule: FileRule | JsonRule | RegexRule) -> Compiled:
             return Compiled(columns, inner=inner)
         case JsonRule():
             return Compiled(columns, paths=tuple(paths.parse(column.source) for column in rule.columns), inner=inner)
-        case RegexRule(pattern):
+        case RegexRule(pattern, more_patterns=more):
             _check_groups(pattern, [*(column.source for column in rule.columns), *(one.source for one in inner)])
-            return Compiled(columns, pattern=pattern, inner=inner)
+            for number, other in enumerate(more):
+                _check_required(rule.columns, inner, patterns.groups(other), f"more_patterns[{number}]")
+            return Compiled(columns, pattern=pattern, inner=inner, more_patterns=more)
+
+
+def _check_required(
+    columns: Sequence[RuleColumn], inner: Sequence[CompiledInner], known: Collection[str], pattern: str
+) -> None:
+    within = [one.source for one in inner if any(column.required for column in one.compiled.columns)]
+    for source in [*(column.source for column in columns if column.required), *within]:
+        if source not in known:
+            raise InvalidValue(f"{pattern} has no group {source}, which a required column needs")
 
 
 def _compiled_inner(inner: InnerRule, of_json: bool) -> CompiledInner:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
@@ -22,6 +23,13 @@ from services.kit.pages import Page
 from services.kit.resources import deleted, undeleted
 
 _RECORDS, _MOST = 1000, 10_000  # of a test
+
+
+class Repaired(NamedTuple):
+    """What a rule is to do, and what it comes to."""
+
+    definition: RuleDefinition
+    compiled: Compiled
 
 
 class Rules:
@@ -58,6 +66,27 @@ class Rules:
             return RuleView(after, RuleVersion(after.latest_version, definition, compiled, after.update_time))
 
         return await self._store.extend(scope, name, decide, once)
+
+    async def compiled_for(self, scope: Scope, name: str, definition: RuleDefinition) -> Compiled:
+        """What a definition comes to on the source of a rule. Raises not_found, and what is wrong with it."""
+        return await self._compile(scope, (await self._store.get(scope, name, 0)).rule.source, definition)
+
+    def repaired(
+        self, connection: Connection, scope: Scope, name: str, version: int, made: Repaired, activate: bool
+    ) -> RuleView:
+        """Adds a repair of a version in the caller's transaction, and activates it if that version still is active.
+
+        Raises not_found.
+        """
+
+        def decide(before: Rule) -> RuleView:
+            now = self._now()
+            after = domain.extended(before, now)
+            if activate and before.active_version == version:
+                after = replace(after, active_version=after.latest_version)
+            return RuleView(after, RuleVersion(after.latest_version, made.definition, made.compiled, now))
+
+        return self._store.add_version(connection, scope, name, decide)
 
     async def _compile(self, scope: Scope, source: str, definition: RuleDefinition) -> Compiled:
         found = await self._sources.get(scope, source)

@@ -138,12 +138,15 @@ class RuleStore:
     async def extend(self, scope: Scope, name: str, decide: Callable[[Rule], RuleView], once: Once | None) -> RuleView:
         """Adds the version that `decide` makes. Raises not_found."""
 
-        def work(connection: Connection) -> RuleView:
-            after = decide(_existing(connection, scope, name))
-            _save(connection, scope, after.rule)
-            return self._told(connection, scope, after.rule, after.version)
+        return await self._db.run(lambda connection: self.add_version(connection, scope, name, decide), once)
 
-        return await self._db.run(work, once)
+    def add_version(
+        self, connection: Connection, scope: Scope, name: str, decide: Callable[[Rule], RuleView]
+    ) -> RuleView:
+        """`extend` in the caller's transaction. Raises not_found."""
+        after = decide(_existing(connection, scope, name))
+        _save(connection, scope, after.rule)
+        return self._told(connection, scope, after.rule, after.version)
 
     async def change(self, scope: Scope, name: str, decide: Callable[[Rule], Rule], deleted: bool = False) -> RuleView:
         """Replaces a rule by what `decide` makes of it; with `deleted`, also a deleted one. Raises not_found."""

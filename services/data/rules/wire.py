@@ -36,6 +36,8 @@ def _rule_of(kind: str, said: Any, level: int) -> RuleDefinition:
     values = plain(said) | {"columns": _columns(said.columns)}
     if "inner" in values:
         values["inner"] = tuple(_inner_of(inner, level + 1) for inner in said.inner)
+    if "more_patterns" in values:
+        values["more_patterns"] = tuple(said.more_patterns)
     return RULES[kind](**values)
 
 

@@ -33,12 +33,13 @@ def test_a_source_survives_being_stored(source: Definition) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", [SqlRule("SELECT 1"), FileRule(COLUMNS), JsonRule(COLUMNS), RegexRule("(?P<b>.)", COLUMNS)]
+    "rule",
+    [SqlRule("SELECT 1"), FileRule(COLUMNS), JsonRule(COLUMNS), RegexRule("(?P<b>.)", COLUMNS, (), ("(?P<b>..)",))],
 )
 def test_a_rule_survives_being_stored(rule: RuleDefinition) -> None:
     assert kinds.rule_from_json(orjson.loads(orjson.dumps(kinds.to_json(rule)))) == rule
 
 
 def test_a_compiled_rule_survives_being_stored() -> None:
-    compiled = Compiled(COLUMNS, "SELECT 1", 1, "x", (("a", 0, "b"), ("c",)))
+    compiled = Compiled(COLUMNS, "SELECT 1", 1, "x", (("a", 0, "b"), ("c",)), more_patterns=("y",))
     assert kinds.compiled_from_json(orjson.loads(orjson.dumps(kinds.compiled_to_json(compiled)))) == compiled

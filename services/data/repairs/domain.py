@@ -1,0 +1,155 @@
+"""What it means that a rule does well, that its source has drifted, and that it is repaired. Pure."""
+
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from services.data.reading.kinds import RuleDefinition, rule_from_json
+
+LIMIT = math.log(10_000)  # of the evidence: by chance, one test of 10,000 reaches it
+_LEARNT = 200  # records before anything is tested
+_TIMES, _MORE, _MOST = 4.0, 0.05, 0.95  # what refusals are tested against: so many times as many, and so much more
+SURE, NEARLY = 0.6, 0.95  # of each required column, of the records that it was tried on: good enough to be activated
+
+
+class Policy(StrEnum):
+    """What is done when a source has drifted."""
+
+    PROPOSE = "propose"
+    ACTIVATE = "activate"
+    NONE = "none"
+
+
+class State(StrEnum):
+    """How far a repair is."""
+
+    RUNNING = "running"
+    PROPOSED = "proposed"
+    ACTIVATED = "activated"
+    NOT_FOUND = "not_found"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a version of a rule does in use; `version` 0: it was never used."""
+
+    rule: str
+    update_time: datetime
+    version: int = 0
+    records: int = 0
+    refused: int = 0
+    evidence: float = 0.0
+    policy: Policy = Policy.PROPOSE
+    extraction: str = ""  # the last that refused something
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the source is another one by now."""
+        return self.evidence >= LIMIT
+
+
+@dataclass(frozen=True)
+class Column:
+    """Where a column comes from by a repair, and how certain that is, from 0 to 1."""
+
+    column: str
+    source: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the records that a rule refuses give; no definition: nothing that has all required columns."""
+
+    definition: RuleDefinition | None
+    records: int
+    taken: int = 0
+    tested: int = 0
+    right: int = 0
+    columns: tuple[Column, ...] = ()
+    reason: str = ""
+
+    def is_sure(self, required: frozenset[str]) -> bool:
+        """Whether it may be activated without a person."""
+        sure = all(column.confidence >= SURE for column in self.columns if column.column in required)
+        return self.definition is not None and sure and self.tested > 0 and self.right >= NEARLY * self.tested
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A search for a repair, and what came of it."""
+
+    repair: str
+    rule: str
+    version: int
+    extraction: str
+    operation: str
+    create_time: datetime
+    state: State = State.RUNNING
+    repaired_version: int = 0
+    records: int = 0
+    taken: int = 0
+    tested: int = 0
+    right: int = 0
+    columns: tuple[Column, ...] = ()
+    reason: str = ""
+    end_time: datetime | None = None
+
+
+def seen(before: Health, version: int, records: int, refused: int, extraction: str, now: datetime) -> Health:
+    """The health after one more run.
+
+    A one-sided CUSUM of log-likelihood ratios (Page 1954): refusals at the rate of the runs before against a rate that
+    is several times as high. Runs that speak against a drift become part of what is normal.
+    """
+    if version != before.version:
+        before = Health(before.rule, now, version, policy=before.policy)
+    last = extraction if refused else before.extraction
+    after = replace(before, update_time=now, extraction=last)
+    if before.records < _LEARNT:
+        return replace(after, records=before.records + records, refused=before.refused + refused)
+    usual = (before.refused + 1) / (before.records + 2)
+    changed = min(max(_TIMES * usual, usual + _MORE), _MOST)
+    if changed <= usual:
+        return after  # it refuses nearly everything: nothing would be worse
+    taken = records - refused
+    ratio = refused * math.log(changed / usual) + taken * math.log((1 - changed) / (1 - usual))
+    evidence = max(0.0, before.evidence + ratio)
+    if evidence:
+        return replace(after, evidence=evidence)
+    return replace(after, evidence=0.0, records=before.records + records, refused=before.refused + refused)
+
+
+def ended(repair: Repair, found: Found, repaired: int, activated: bool, now: datetime) -> Repair:
+    """A repair with what was found."""
+    state = State.NOT_FOUND if not repaired else State.ACTIVATED if activated else State.PROPOSED
+    return replace(
+        repair,
+        state=state,
+        repaired_version=repaired,
+        records=found.records,
+        taken=found.taken,
+        tested=found.tested,
+        right=found.right,
+        columns=found.columns,
+        reason=found.reason,
+        end_time=now,
+    )
+
+
+def given_up(repair: Repair, reason: str, now: datetime) -> Repair:
+    """A repair that failed for a reason or, without one, was cancelled."""
+    state = State.FAILED if reason else State.CANCELLED
+    return replace(repair, state=state, reason=reason[:1000], end_time=now)
+
+
+def found_from_json(said: dict[str, Any]) -> Found:
+    """What the child says."""
+    columns = tuple(Column(**column) for column in said["columns"])
+    definition = rule_from_json(said["definition"]) if said["definition"] else None
+    numbers = {name: said[name] for name in ("records", "taken", "tested", "right", "reason")}
+    return Found(definition, columns=columns, **numbers)
