@@ -212,6 +212,13 @@ class AsyncDataSets:
     ) -> datasets_pb2.DataSet:
         """Changes what a data set is about, who owns it, and which changes of its columns it refuses."""
 
+    async def mask_columns(
+        self, *, data_set: str, etag: str, columns: Sequence[str] | None = ..., timeout: Seconds = ...
+    ) -> datasets_pb2.DataSet:
+        """Masks columns: who lacks the permission data_sets.unmask sees NULL for their values in rows, queries and
+        comparisons, no least, largest and mean value of them, no quarantined records of the data set, and can run no
+        pipeline on it and fit no feature set to them."""
+
     async def get_data_set_version(
         self,
         *,

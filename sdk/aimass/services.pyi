@@ -220,6 +220,14 @@ class DataSets:
     ) -> datasets_pb2.DataSet:
         """Changes what a data set is about, who owns it, and which changes of its columns it refuses."""
 
+    def mask_columns(
+        self, *, data_set: str, etag: str, columns: Sequence[str] | None = ..., timeout: Seconds = ...
+    ) -> datasets_pb2.DataSet:
+        """Masks columns: who lacks the permission data_sets.unmask sees NULL for their values in rows, queries and
+        comparisons, no least, largest and mean value of them, no quarantined records of the data set, and can run no
+        pipeline on it and fit no feature set to them. Columns that are not named are masked no longer. A column may
+        be masked before it is there; its case does not count."""
+
     def get_data_set_version(
         self,
         *,

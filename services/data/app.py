@@ -108,7 +108,7 @@ def build(config: Config, runtime: Runtime) -> App:
             "aimass.v1.Repairs": RepairsApi(repairs),
             "aimass.v1.Extractions": ExtractionsApi(extractions),
             "aimass.v1.DataSets": DataSetsApi(data_sets, queries, versions, comparisons, catalogue),
-            "aimass.v1.Expectations": ExpectationsApi(expectations),
+            "aimass.v1.Expectations": ExpectationsApi(expectations, data_sets),
             "aimass.v1.Pipelines": PipelinesApi(pipelines),
         },
         database=database,

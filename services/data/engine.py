@@ -14,7 +14,7 @@ from services.kit.errors import Code, Failure, InvalidValue
 
 
 class Engine:
-    """The tables of one query by name: `{uri, version}`, the number being Delta's."""
+    """The tables of one query by name: `{uri, version}`, the number being Delta's; `view`: what is seen of one."""
 
     def __init__(self, tables: Mapping[str, Json]) -> None:
         from deltalake import DeltaTable, QueryBuilder
@@ -23,7 +23,11 @@ class Engine:
         for setting in ("execution.target_partitions = 1", "sql_parser.enable_ident_normalization = false"):
             self._query.execute(f"SET datafusion.{setting}")
         for name, table in tables.items():
-            self._query.register(f'"{name}"', DeltaTable(table["uri"], version=table["version"]))
+            view = table.get("view")
+            under = f"__masked_{name}" if view else name
+            self._query.register(f'"{under}"', DeltaTable(table["uri"], version=table["version"]))
+            if view:
+                self._query.execute(f'CREATE VIEW "{name}" AS {view}')
 
     def run(self, sql: str) -> "Result":
         """Begins a query. Raises query_invalid; failed_precondition for a type that no column can have."""

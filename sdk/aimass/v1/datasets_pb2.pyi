@@ -90,6 +90,7 @@ class DataSet(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     REFUSED_CHANGES_FIELD_NUMBER: _builtins.int
+    MASKED_COLUMNS_FIELD_NUMBER: _builtins.int
     data_set: _builtins.str
     description: _builtins.str
     latest_version: _builtins.int
@@ -106,6 +107,10 @@ class DataSet(_message.Message):
     def refused_changes(self) -> _containers.RepeatedScalarFieldContainer[Global___SchemaChange.ValueType]:
         """New versions that change columns in such a way are refused: failed_precondition, with the change named."""
 
+    @_builtins.property
+    def masked_columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Columns whose values are NULL for who lacks the permission data_sets.unmask."""
+
     def __init__(
         self,
         *,
@@ -118,6 +123,7 @@ class DataSet(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         owner: _builtins.str = ...,
         refused_changes: _abc.Iterable[Global___SchemaChange.ValueType] | None = ...,
+        masked_columns: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
         "create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"
@@ -136,6 +142,8 @@ class DataSet(_message.Message):
         b"etag",
         "latest_version",
         b"latest_version",
+        "masked_columns",
+        b"masked_columns",
         "owner",
         b"owner",
         "refused_changes",
@@ -1429,3 +1437,26 @@ class ExportLineageResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportLineageResponse: _TypeAlias = ExportLineageResponse  # noqa: Y015
+
+@_typing.final
+class MaskColumnsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_SET_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    data_set: _builtins.str
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        data_set: _builtins.str = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "data_set", b"data_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MaskColumnsRequest: _TypeAlias = MaskColumnsRequest  # noqa: Y015

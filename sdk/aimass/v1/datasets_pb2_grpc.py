@@ -55,6 +55,11 @@ class DataSetsStub:
                 request_serializer=aimass_dot_v1_dot_datasets__pb2.UpdateDataSetRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_datasets__pb2.DataSet.FromString,
                 _registered_method=True)
+        self.MaskColumns = channel.unary_unary(
+                '/aimass.v1.DataSets/MaskColumns',
+                request_serializer=aimass_dot_v1_dot_datasets__pb2.MaskColumnsRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_datasets__pb2.DataSet.FromString,
+                _registered_method=True)
         self.GetDataSetVersion = channel.unary_unary(
                 '/aimass.v1.DataSets/GetDataSetVersion',
                 request_serializer=aimass_dot_v1_dot_datasets__pb2.GetDataSetVersionRequest.SerializeToString,
@@ -166,6 +171,15 @@ class DataSetsServicer:
 
     def UpdateDataSet(self, request, context):
         """Changes what a data set is about, who owns it, and which changes of its columns it refuses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MaskColumns(self, request, context):
+        """Masks columns: who lacks the permission data_sets.unmask sees NULL for their values in rows, queries and comparisons, no least,
+        largest and mean value of them, no quarantined records of the data set, and can run no pipeline on it and fit no feature set
+        to them. Columns that are not named are masked no longer. A column may be masked before it is there; its case does not count.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -308,6 +322,11 @@ def add_DataSetsServicer_to_server(servicer, server):
             'UpdateDataSet': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateDataSet,
                     request_deserializer=aimass_dot_v1_dot_datasets__pb2.UpdateDataSetRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_datasets__pb2.DataSet.SerializeToString,
+            ),
+            'MaskColumns': grpc.unary_unary_rpc_method_handler(
+                    servicer.MaskColumns,
+                    request_deserializer=aimass_dot_v1_dot_datasets__pb2.MaskColumnsRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_datasets__pb2.DataSet.SerializeToString,
             ),
             'GetDataSetVersion': grpc.unary_unary_rpc_method_handler(
@@ -499,6 +518,33 @@ class DataSets:
             target,
             '/aimass.v1.DataSets/UpdateDataSet',
             aimass_dot_v1_dot_datasets__pb2.UpdateDataSetRequest.SerializeToString,
+            aimass_dot_v1_dot_datasets__pb2.DataSet.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MaskColumns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.DataSets/MaskColumns',
+            aimass_dot_v1_dot_datasets__pb2.MaskColumnsRequest.SerializeToString,
             aimass_dot_v1_dot_datasets__pb2.DataSet.FromString,
             options,
             channel_credentials,

@@ -45,6 +45,11 @@ class DataSetsStub:
     """
     UpdateDataSet: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.UpdateDataSetRequest, _datasets_pb2.DataSet]
     """Changes what a data set is about, who owns it, and which changes of its columns it refuses."""
+    MaskColumns: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.MaskColumnsRequest, _datasets_pb2.DataSet]
+    """Masks columns: who lacks the permission data_sets.unmask sees NULL for their values in rows, queries and comparisons, no least,
+    largest and mean value of them, no quarantined records of the data set, and can run no pipeline on it and fit no feature set
+    to them. Columns that are not named are masked no longer. A column may be masked before it is there; its case does not count.
+    """
     GetDataSetVersion: _grpc.UnaryUnaryMultiCallable[
         _datasets_pb2.GetDataSetVersionRequest, _datasets_pb2.DataSetVersion
     ]
@@ -117,6 +122,11 @@ class DataSetsAsyncStub(DataSetsStub):
     """
     UpdateDataSet: _aio.UnaryUnaryMultiCallable[_datasets_pb2.UpdateDataSetRequest, _datasets_pb2.DataSet]  # type: ignore[assignment]
     """Changes what a data set is about, who owns it, and which changes of its columns it refuses."""
+    MaskColumns: _aio.UnaryUnaryMultiCallable[_datasets_pb2.MaskColumnsRequest, _datasets_pb2.DataSet]  # type: ignore[assignment]
+    """Masks columns: who lacks the permission data_sets.unmask sees NULL for their values in rows, queries and comparisons, no least,
+    largest and mean value of them, no quarantined records of the data set, and can run no pipeline on it and fit no feature set
+    to them. Columns that are not named are masked no longer. A column may be masked before it is there; its case does not count.
+    """
     GetDataSetVersion: _aio.UnaryUnaryMultiCallable[
         _datasets_pb2.GetDataSetVersionRequest, _datasets_pb2.DataSetVersion
     ]  # type: ignore[assignment]
@@ -204,6 +214,17 @@ class DataSetsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_datasets_pb2.DataSet, _abc.Awaitable[_datasets_pb2.DataSet]]:
         """Changes what a data set is about, who owns it, and which changes of its columns it refuses."""
+
+    @_abc_1.abstractmethod
+    def MaskColumns(
+        self,
+        request: _datasets_pb2.MaskColumnsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datasets_pb2.DataSet, _abc.Awaitable[_datasets_pb2.DataSet]]:
+        """Masks columns: who lacks the permission data_sets.unmask sees NULL for their values in rows, queries and comparisons, no least,
+        largest and mean value of them, no quarantined records of the data set, and can run no pipeline on it and fit no feature set
+        to them. Columns that are not named are masked no longer. A column may be masked before it is there; its case does not count.
+        """
 
     @_abc_1.abstractmethod
     def GetDataSetVersion(

@@ -6,6 +6,7 @@ from aimass.v1 import datasets_pb2 as pb
 from services.data.datasets.catalogue import Catalogue
 from services.data.datasets.comparing import Comparisons
 from services.data.datasets.domain import DataSetVersion
+from services.data.datasets.masking import NOTHING, masked, veiled
 from services.data.datasets.queries import Queries, Table
 from services.data.datasets.service import DataSets
 from services.data.datasets.versions import Versions
@@ -56,23 +57,30 @@ class DataSetsApi:
         values = changes_from_wire(request)
         return data_set_to_wire(await self._catalogue.update(call.scope, request.data_set, values, call.etag))
 
+    async def MaskColumns(self, request: pb.MaskColumnsRequest, call: Call) -> pb.DataSet:
+        columns = list(request.columns)
+        return data_set_to_wire(await self._catalogue.mask(call.scope, request.data_set, columns, call.etag))
+
     async def GetDataSetVersion(self, request: pb.GetDataSetVersionRequest, call: Call) -> pb.DataSetVersion:
         number = await self._data_sets.number(call.scope, request.data_set, which_from_wire(request))
-        return version_to_wire(await self._data_sets.version(call.scope, request.data_set, number))
+        found = await self._data_sets.version(call.scope, request.data_set, number)
+        return version_to_wire(veiled(found, await self._data_sets.hidden(call.principal, request.data_set)))
 
     async def ListDataSetVersions(
         self, request: pb.ListDataSetVersionsRequest, call: Call
     ) -> pb.ListDataSetVersionsResponse:
         found = await self._data_sets.versions(call.scope, request.data_set, request.page_size, request.page_token)
-        versions = [version_to_wire(version) for version in found.items]
+        hidden = await self._data_sets.hidden(call.principal, request.data_set)
+        versions = [version_to_wire(veiled(version, hidden)) for version in found.items]
         return pb.ListDataSetVersionsResponse(versions=versions, next_page_token=found.next_token)
 
     async def ReadRows(self, request: pb.ReadRowsRequest, call: Call) -> pb.ReadRowsResponse:
         columns, number = list(request.columns), request.version
         if not request.page_token:  # which keeps to the version of the first page
             number = await self._data_sets.number(call.scope, request.data_set, which_from_wire(request))
+        hidden = await self._data_sets.hidden(call.principal, request.data_set)
         found = await self._data_sets.rows(
-            call.scope, request.data_set, number, columns, request.page_size, request.page_token
+            call.scope, request.data_set, number, columns, request.page_size, request.page_token, hidden
         )
         answer = pb.ReadRowsResponse(next_page_token=found.next_token)
         await asyncio.to_thread(add_rows, found.items, answer)
@@ -82,14 +90,18 @@ class DataSetsApi:
         found = await self._data_sets.quarantine(
             call.scope, request.data_set, request.version, request.page_size, request.page_token
         )
-        rows = [pb.QuarantinedRow(**row) for row in found.items]
+        # A record is as it was read: nobody can say where in it the values of a column are.
+        hidden = {"record"} if await self._data_sets.hidden(call.principal, request.data_set) else NOTHING
+        rows = [pb.QuarantinedRow(**row) for row in masked(found.items, hidden)]
         return pb.ListQuarantineResponse(rows=rows, next_page_token=found.next_token)
 
     async def QueryDataSets(self, request: pb.QueryDataSetsRequest, call: Call) -> pb.QueryDataSetsResponse:
         tables = [Table(table.alias, table.data_set, which_from_wire(table)) for table in request.tables]
         budget, reservation = CpuBudget(call.principal.id, request.cpu_seconds), call.metadata.get("reservation", "")
+        names = {table.data_set for table in request.tables}
+        hidden = {name: await self._data_sets.hidden(call.principal, name) for name in names}
         found = await self._queries.ask(
-            call.scope, request.sql, tables, request.max_rows, call.remaining(), budget, reservation
+            call.scope, request.sql, tables, request.max_rows, call.remaining(), budget, reservation, hidden
         )
         answer = pb.QueryDataSetsResponse(schema=schema_to_wire(found.columns), truncated=found.truncated)
         await asyncio.to_thread(add_rows, found.rows, answer)
@@ -98,16 +110,21 @@ class DataSetsApi:
     async def DiffDataSet(self, request: pb.DiffDataSetRequest, call: Call) -> pb.DataSetDiff:
         budget, reservation = CpuBudget(call.principal.id, request.cpu_seconds), call.metadata.get("reservation", "")
         versions, page = (request.base_version, request.version), (request.page_size, request.page_token)
+        hidden, key = await self._data_sets.hidden(call.principal, request.data_set), list(request.key)
         found = await self._comparisons.diff(
-            call.scope, request.data_set, versions, list(request.key), page, call.remaining(), budget, reservation
+            call.scope, request.data_set, versions, key, page, call.remaining(), budget, reservation, hidden
         )
         return await asyncio.to_thread(diff_to_wire, found)
 
     async def RollBackDataSet(self, request: pb.RollBackDataSetRequest, call: Call) -> pb.DataSetVersion:
-        once = call.once(_first_to_wire)
-        return version_to_wire(
-            await self._versions.roll_back(call.scope, request.data_set, request.version, call.etag, once)
-        )
+        hidden = await self._data_sets.hidden(call.principal, request.data_set)
+
+        def answer(made: tuple[DataSetVersion, ...]) -> pb.DataSetVersion:
+            return version_to_wire(veiled(made[0], hidden))
+
+        once = call.once(answer)
+        made = await self._versions.roll_back(call.scope, request.data_set, request.version, call.etag, once)
+        return answer((made,))
 
     async def SetDataSetTag(self, request: pb.SetDataSetTagRequest, call: Call) -> pb.DataSetTag:
         return tag_to_wire(
@@ -143,8 +160,3 @@ class DataSetsApi:
 
     async def LocateDataSetVersion(self, request: pb.GetDataSetVersionRequest, call: Call) -> pb.DataSetLocation:
         return location_to_wire(await self._data_sets.locate(call.scope, request.data_set, request.version))
-
-
-def _first_to_wire(made: tuple[DataSetVersion, ...]) -> pb.DataSetVersion:
-    """The answer to a commit of one version."""
-    return version_to_wire(made[0])

@@ -1,7 +1,7 @@
 """The use cases of the catalogue: what data sets are about, who owns them, and how they are found."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +35,13 @@ class Catalogue:
 
         await self._store.get(scope, data_set)
         return await self._store.change(scope, data_set, change)
+
+    async def mask(self, scope: Scope, data_set: str, columns: Sequence[str], etag: str) -> DataSet:
+        """Masks these columns and no others. Raises not_found, etag_mismatch, invalid_value."""
+        for index, name in enumerate(columns):
+            if not name:
+                raise InvalidValue("a column has no name", [Violation(f"/columns/{index}", "must not be empty")])
+        return await self.update(scope, data_set, {"masked_columns": tuple(dict.fromkeys(columns))}, etag)
 
     async def search(self, scope: Scope, query: str, page_size: int, page_token: str) -> Page[DataSet]:
         """Those in which all words of a query are found, by name. Raises invalid_value."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.data.datasets.differences import Diff, Kind, RowDiff, columns_diff
 from services.data.datasets.domain import DataSetVersion
+from services.data.datasets.masking import NOTHING, Hidden
 from services.data.datasets.queries import table_requests
 from services.data.datasets.service import DataSets
 from services.data.metering.domain import DEFAULT_BUDGET, DEFAULT_QUERY_SECONDS, CpuBudget, unused
@@ -39,8 +40,11 @@ class Comparisons:
         seconds: float,
         budget: CpuBudget = DEFAULT_BUDGET,
         reservation: str = "",
+        hidden: Hidden = NOTHING,
     ) -> Diff:
-        """From the first of two versions to the second; 0 is the one before the second, and the newest.
+        """Hidden columns are NULL.
+
+        From the first of two versions to the second; 0 is the one before the second, and the newest.
 
         Raises not_found, unknown_version, invalid_value for a wrong key or page, failed_precondition for a key that is
         not unique or NULL, limit_exceeded.
@@ -61,7 +65,7 @@ class Comparisons:
             }
             request = {
                 "data_set": data_set,
-                "tables": table_requests(local),
+                "tables": table_requests(local, {data_set: hidden}),
                 "versions": {"before": base, "after": after.version.version},
                 "key": list(dict.fromkeys(key)),
                 "compared": columns,

@@ -87,6 +87,8 @@ class DataSet:
     owner: str = ""
     # What new versions must not do to its columns.
     refused_changes: tuple[SchemaChange, ...] = ()
+    # Columns whose values only callers see who may unmask them.
+    masked_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

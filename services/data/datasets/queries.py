@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.data.datasets.domain import NEWEST, Location, Which
+from services.data.datasets.masking import Hidden, view_of
 from services.data.datasets.places import Row
 from services.data.datasets.service import DataSets
 from services.data.metering.domain import DEFAULT_BUDGET, DEFAULT_QUERY_SECONDS, CpuBudget, unused
@@ -17,6 +18,7 @@ from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import InvalidValue, Violation
 
+_NOBODY: Mapping[str, Hidden] = {}
 _MOST_ROWS, _ROWS, _WORK = 1000, 100, "services.data.datasets.work"
 
 
@@ -56,8 +58,9 @@ class Queries:
         seconds: float,
         budget: CpuBudget = DEFAULT_BUDGET,
         reservation: str = "",
+        hidden: Mapping[str, Hidden] = _NOBODY,
     ) -> Answer:
-        """What it used is published under the reservation.
+        """What it used is published under the reservation; `hidden` are columns by data set that are NULL in it.
 
         Raises invalid_value, sql_not_allowed, query_invalid, not_found, unknown_version, limit_exceeded.
         """
@@ -81,12 +84,19 @@ class Queries:
                 name: await stack.enter_async_context(self._data_sets.local(scope, location))
                 for name, location in read.items()
             }
-            request = {"sql": checked.text, "tables": table_requests(local), "max_rows": most}
+            request = {"sql": checked.text, "tables": table_requests(local, hidden), "max_rows": most}
             found = await self._metering.run_once(scope, usage, reservation, _WORK, request, limits)
         columns = tuple(Column(name, ColumnType(kind)) for name, kind in found["columns"])
         return Answer(columns, tuple(found["rows"]), bool(found["truncated"]))
 
 
-def table_requests(local: Mapping[str, Location]) -> dict[str, Any]:
-    """Versions that are on this machine, as a child is told of them."""
-    return {name: {"uri": found.uri, "version": found.delta_version} for name, found in local.items()}
+def table_requests(local: Mapping[str, Location], hidden: Mapping[str, Hidden] = _NOBODY) -> dict[str, Any]:
+    """Versions that are on this machine, as a child is told of them; hidden columns by data set."""
+    return {
+        name: {
+            "uri": found.uri,
+            "version": found.delta_version,
+            "view": view_of(found.version.columns, hidden.get(found.version.data_set, ()), f"__masked_{name}"),
+        }
+        for name, found in local.items()
+    }

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 from sqlalchemy.engine import Connection
@@ -27,37 +26,26 @@ from services.data.datasets.domain import (
     extended,
     next_version,
 )
+from services.data.datasets.effects import Inspector, Refused, keeping, of_one, refusing
 from services.data.datasets.evolution import check_evolution
+from services.data.datasets.masking import NOTHING, Hidden, hidden_of, is_hidden, masked
 from services.data.datasets.places import Row
 from services.data.datasets.store import Added, AllEffects, Effects, Store
 from services.data.datasets.tables import RowRange, Tables
 from services.data.schema import Column, check_columns
 from services.kit import pages
-from services.kit.auth import Scope
+from services.kit.auth import Principal, Scope
 from services.kit.db import Once
-from services.kit.errors import Code, FailedPrecondition, Failure
+from services.kit.errors import Code, FailedPrecondition, Failure, Forbidden
 from services.kit.pages import Page
 from services.kit.resources import deleted, undeleted
 from services.kit.space import Space
 
 # Seconds before a commit is tried again that another instance overtook, or whose store was away.
 _PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+# Who has this permission sees the values of masked columns.
+UNMASK = "data_sets.unmask"
 _PASSING = (Code.CONFLICT, Code.UNAVAILABLE)
-
-
-class _Refused(Exception):
-    """What the effects of a commit refuse: trying again changes nothing."""
-
-    def __init__(self, failure: Failure) -> None:
-        self.failure = failure
-
-
-class Inspector(Protocol):
-    """Looks at new versions before they are committed."""
-
-    async def inspected(self, scope: Scope, new: NewVersion, now: datetime) -> NewVersion: ...
-
-    def keep(self, connection: Connection, scope: Scope, made: DataSetVersion, new: NewVersion) -> None: ...
 
 
 class DataSets:
@@ -100,7 +88,7 @@ class DataSets:
         Raises failed_precondition for a deleted data set and for appended columns that do not fit. Once begun it goes
         to its end, also when the caller is cancelled: half of it must not run beside the next one.
         """
-        return (await self.commit_all(scope, (new,), effects and _of_one(effects), once))[0]
+        return (await self.commit_all(scope, (new,), effects and of_one(effects), once))[0]
 
     async def commit_all(
         self,
@@ -116,7 +104,7 @@ class DataSets:
         """
         for new in news:
             check_columns(new.columns)
-        return await asyncio.shield(self._commit(scope, news, effects and _refusing(effects), once))
+        return await asyncio.shield(self._commit(scope, news, effects and refusing(effects), once))
 
     async def _commit(
         self, scope: Scope, news: Sequence[NewVersion], effects: AllEffects | None, once: Once | None
@@ -126,11 +114,11 @@ class DataSets:
                 await stack.enter_async_context(self._lock(scope, name))
             if self.inspector:
                 news = [await self.inspector.inspected(scope, new, self._now()) for new in news]
-                effects = _keeping(self.inspector, scope, news, effects)
+                effects = keeping(self.inspector, scope, news, effects)
             for pause in _PAUSES:
                 try:
                     return await self._attempt(scope, news, effects, once)
-                except _Refused as refused:
+                except Refused as refused:
                     raise refused.failure from None
                 except Failure as failure:
                     if failure.code not in _PASSING or pause == _PAUSES[-1]:
@@ -206,6 +194,18 @@ class DataSets:
         """A version with all that a new one needs of it, and its files. Raises not_found, unknown_version."""
         return await self._store.whole(scope, data_set, version)
 
+    async def hidden(self, principal: Principal, data_set: str) -> frozenset[str]:
+        """The columns whose values a caller must not see. Raises not_found."""
+        if principal.may(UNMASK, f"data-sets/{data_set}"):
+            return NOTHING
+        return hidden_of((await self._store.get(principal.scope, data_set)).masked_columns)
+
+    async def check_seen(self, principal: Principal, data_set: str, columns: Iterable[str] | None = None) -> None:
+        """Raises forbidden for who does not see all columns, or all of these; not_found."""
+        hidden = await self.hidden(principal, data_set)
+        if hidden and (columns is None or any(is_hidden(name, hidden) for name in columns)):
+            raise Forbidden(f"columns of {data_set} are masked: {UNMASK} is not permitted")
+
     async def has_run(self, scope: Scope, data_set: str, run: str) -> bool:
         """Whether a run has added its version."""
         return bool(await self._store.by_run(scope, data_set, run))
@@ -243,9 +243,18 @@ class DataSets:
         return await self._store.change(scope, data_set, lambda found: undeleted(found, self._now()))
 
     async def rows(
-        self, scope: Scope, data_set: str, version: int, columns: Sequence[str], page_size: int, page_token: str
+        self,
+        scope: Scope,
+        data_set: str,
+        version: int,
+        columns: Sequence[str],
+        page_size: int,
+        page_token: str,
+        hidden: Hidden = NOTHING,
     ) -> Page[Row]:
-        """Rows in stored order as JSON values. A token keeps to the version that its first page read.
+        """Rows in stored order as JSON values, NULL in hidden columns.
+
+        A token keeps to the version that its first page read.
 
         Raises not_found, unknown_version, invalid_value for a column that is not there.
         """
@@ -253,7 +262,7 @@ class DataSets:
         found, files = await self._store.located(scope, data_set, number)
         chosen = places.choose(found, columns)
         rows = await self._tables.read(scope, data_set, RowRange(files, chosen, start, size))
-        return places.page(rows, found.version, start, found.rows)
+        return places.page(masked(rows, hidden), found.version, start, found.rows)
 
     async def quarantine(self, scope: Scope, data_set: str, version: int, page_size: int, page_token: str) -> Page[Row]:
         """The quarantined rows of a version: record, reason, origin. Raises as `rows` does."""
@@ -261,27 +270,3 @@ class DataSets:
         found, files = await self._store.located(scope, data_set, number, quarantine=True)
         rows = await self._tables.read(scope, data_set, RowRange(files, QUARANTINE, start, size))
         return places.page(rows, found.version, start, sum(file.rows for file in files))
-
-
-def _of_one(effects: Effects) -> AllEffects:
-    return lambda connection, versions: effects(connection, versions[0])
-
-
-def _keeping(inspector: Inspector, scope: Scope, news: Sequence[NewVersion], effects: AllEffects | None) -> AllEffects:
-    def run(connection: Connection, versions: Sequence[DataSetVersion]) -> None:
-        for made, new in zip(versions, news, strict=True):
-            inspector.keep(connection, scope, made, new)
-        if effects:
-            effects(connection, versions)
-
-    return run
-
-
-def _refusing(effects: AllEffects) -> AllEffects:
-    def run(connection: Connection, versions: Sequence[DataSetVersion]) -> None:
-        try:
-            effects(connection, versions)
-        except Failure as failure:
-            raise _Refused(failure) from failure
-
-    return run

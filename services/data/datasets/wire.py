@@ -28,6 +28,7 @@ def data_set_to_wire(found: DataSet) -> pb.DataSet:
         update_time=to_wire(found.update_time),
         delete_time=to_wire(found.delete_time),
         owner=found.owner,
+        masked_columns=found.masked_columns,
         refused_changes=[pb.SchemaChange.Value(f"SCHEMA_CHANGE_{change.name}") for change in found.refused_changes],
     )
 

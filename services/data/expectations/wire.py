@@ -1,8 +1,10 @@
 """Expectations between the domain and the wire."""
 
+from dataclasses import replace
 from typing import Any
 
 from aimass.v1 import expectations_pb2 as pb
+from services.data.datasets.masking import NOTHING, Hidden, is_hidden
 from services.data.expectations.domain import Action, Check, Expectation, Expectations, Kind
 from services.kit.errors import InvalidValue, Violation
 from services.kit.timestamps import to_wire
@@ -37,27 +39,29 @@ def _value(enum: Any, member: Kind | Action) -> Any:
     return enum.Value(f"EXPECTATION_{type(member).__name__.upper()}_{member.name}")
 
 
-def expectation_to_wire(item: Expectation) -> pb.Expectation:
-    """One expectation."""
+def expectation_to_wire(item: Expectation, hidden: Hidden = NOTHING) -> pb.Expectation:
+    """One expectation; of hidden columns without bounds and values."""
+    if is_hidden(item.column, hidden):
+        item = replace(item, minimum="", maximum="", values=())
     said = {name: getattr(item, name) for name in ("column", "minimum", "maximum", "values", "fraction")}
     kind, action = _value(pb.ExpectationKind, item.kind), _value(pb.ExpectationAction, item.action)
     return pb.Expectation(kind=kind, action=action, **said)
 
 
-def expectations_to_wire(found: Expectations) -> pb.DataSetExpectations:
+def expectations_to_wire(found: Expectations, hidden: Hidden = NOTHING) -> pb.DataSetExpectations:
     """All of a data set; their etag is their generation."""
     return pb.DataSetExpectations(
         data_set=found.data_set,
-        expectations=map(expectation_to_wire, found.items),
+        expectations=[expectation_to_wire(item, hidden) for item in found.items],
         etag=str(found.generation),
         update_time=to_wire(found.update_time),
     )
 
 
-def check_to_wire(found: Check) -> pb.ExpectationCheck:
+def check_to_wire(found: Check, hidden: Hidden = NOTHING) -> pb.ExpectationCheck:
     """What came of them."""
     results = [
-        pb.ExpectationResult(expectation=expectation_to_wire(r.expectation), failed=r.failed, found=r.found)
+        pb.ExpectationResult(expectation=expectation_to_wire(r.expectation, hidden), failed=r.failed, found=r.found)
         for r in found.results
     ]
     action = _value(pb.ExpectationAction, found.action) if found.action else pb.EXPECTATION_ACTION_UNSPECIFIED

@@ -47,7 +47,7 @@ class FeatureSetsApi:
         train = range_from_wire(request.train) if request.HasField("train") else None
         budget = CpuBudget(call.principal.id, request.cpu_seconds)
         return await self._feature_sets.fit(
-            call.scope, request.feature_set, request.data_set_version, train, call.once(), budget
+            call.principal, request.feature_set, request.data_set_version, train, call.once(), budget
         )
 
     async def GetFeatureSetVersion(self, request: pb.GetFeatureSetVersionRequest, call: Call) -> pb.FeatureSetVersion:

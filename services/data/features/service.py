@@ -11,7 +11,7 @@ from services.data.features.domain import FeatureSet, FeatureSetVersion, Fit, Ro
 from services.data.features.runner import FittingRunner
 from services.data.features.store import Store
 from services.data.metering.domain import CpuBudget
-from services.kit.auth import Scope
+from services.kit.auth import Principal, Scope
 from services.kit.blobs import Blobs
 from services.kit.db import Once
 from services.kit.pages import Page
@@ -55,7 +55,7 @@ class FeatureSets:
 
     async def fit(
         self,
-        scope: Scope,
+        principal: Principal,
         name: str,
         version: int,
         train: RowRange | None,
@@ -64,10 +64,15 @@ class FeatureSets:
     ) -> Operation:
         """Begins a fitting on a version of its data set, the newest for 0; answers with the operation.
 
-        Raises not_found, unknown_version, and invalid_value, also when the steps do not fit the version's columns.
+        Raises not_found, unknown_version, invalid_value, also when the steps do not fit the version's columns, and
+        forbidden for masked columns that the caller does not see.
         """
         await self._store.recall(once)
+        scope = principal.scope
         found = await self._store.get(scope, name)
+        read = {found.label, found.key, *(column for step in found.steps for column in step.columns.values())}
+        read |= {train.column} if train else set()
+        await self._data_sets.check_seen(principal, found.data_set, read)
         location = await self._data_sets.locate(scope, found.data_set, version)
         columns = location.version.columns
         inputs = steps.inputs_of(found.steps, found.label, found.key, columns)

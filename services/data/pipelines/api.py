@@ -34,8 +34,8 @@ class PipelinesApi:
         return pb.ListPipelinesResponse(pipelines=pipelines, next_page_token=found.next_token)
 
     async def RunPipeline(self, request: pb.RunPipelineRequest, call: Call) -> operations_pb2.Operation:
-        budget = CpuBudget(call.principal.id, request.cpu_seconds)
-        return _operation(await self._pipelines.run(call.scope, request.pipeline, call.once(_operation), budget))
+        budget, once = CpuBudget(call.principal.id, request.cpu_seconds), call.once(_operation)
+        return _operation(await self._pipelines.run(call.principal, request.pipeline, once, budget))
 
     async def DeletePipeline(self, request: pb.DeletePipelineRequest, call: Call) -> pb.Pipeline:
         return pipeline_to_wire(await self._pipelines.delete(call.scope, request.pipeline, call.etag))

@@ -12,7 +12,7 @@ from services.data.pipelines.domain import RUNNING, Pipeline, Run, Step, check_s
 from services.data.pipelines.runner import PipelineRunner
 from services.data.pipelines.store import Store
 from services.data.sql import check_condition, check_query
-from services.kit.auth import Scope
+from services.kit.auth import Principal, Scope
 from services.kit.db import Once
 from services.kit.errors import Code, FailedPrecondition, Failure, Violation
 from services.kit.pages import Page
@@ -43,15 +43,19 @@ class Pipelines:
         """By name."""
         return await self._store.list(scope, page_size, page_token, show_deleted)
 
-    async def run(self, scope: Scope, name: str, once: Once | None, budget: CpuBudget) -> tuple[Run, Operation]:
+    async def run(self, principal: Principal, name: str, once: Once | None, budget: CpuBudget) -> tuple[Run, Operation]:
         """Keeps a run and begins it; returns it and its operation.
 
-        Raises not_found, in_progress, invalid_value, failed_precondition for an input without a version; storage_full.
+        Raises not_found, in_progress, invalid_value, failed_precondition for an input without a version, storage_full,
+        and forbidden for who does not see all columns of the inputs: what is made of them is not masked.
         """
         await self._store.recall(once)
         self._data_sets.check_space()
+        scope = principal.scope
         found = await self._store.get(scope, name)
         inputs = {data_set: await self._newest(scope, data_set) for data_set in external_inputs(found.steps)}
+        for data_set in inputs:
+            await self._data_sets.check_seen(principal, data_set)
         wanted = Run(uuid7(), name, "", RUNNING, found.steps, inputs, (), self._now())
         run, operation = await self._store.begin(scope, wanted, once, budget)
         self._runner.begin(scope, run)

@@ -17,6 +17,7 @@ data_set = scoped(
     Column("delete_time", UtcDateTime),
     Column("owner", String(200), nullable=False, server_default=""),
     Column("refused_changes", JSON, nullable=False, server_default="[]"),
+    Column("masked_columns", JSON, nullable=False, server_default="[]"),
     # What searches look into; NULL when something of it has changed since.
     Column("searched", Text),
 )

@@ -61,7 +61,8 @@ def data_set_of(row: Row[Any]) -> DataSet:
     """A row of `data_set`."""
     kept = row._asdict()
     values = {name: kept[name] for name in DataSet.__dataclass_fields__}
-    return DataSet(**values | {"refused_changes": tuple(map(SchemaChange, row.refused_changes))})
+    values["refused_changes"] = tuple(map(SchemaChange, row.refused_changes))
+    return DataSet(**values | {"masked_columns": tuple(row.masked_columns)})
 
 
 def versions_of(scope: Scope, name: str) -> ColumnElement[bool]:
