@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0014", "0013", None, None
+revision, down_revision, branch_labels, depends_on = "0015", "0014", None, None
 
 
 def upgrade() -> None:
