@@ -157,6 +157,16 @@ OTHERS: Mapping[Transform, Mapping[str, tuple[ColumnType, ...]]] = {
     Transform.GROUP: {"group": _CATEGORIES},
 }
 _NAMING = sorted({field for fields in OTHERS.values() for field in fields})
+# Fields that are for some transforms only, and are nothing where they are not said.
+_FOR: Mapping[str, tuple[Transform, ...]] = {
+    "aggregate": (Transform.GROUP,),
+    "cycle": (Transform.CYCLIC,),
+    "edges": (Transform.BIN_EDGES,),
+    "exponent": (Transform.POWER,),
+    "part": (Transform.DATE_PART, Transform.DATE_CYCLIC),
+    "shift": (Transform.LOG,),
+    **{field: tuple(kind for kind, fields in OTHERS.items() if field in fields) for field in _NAMING},
+}
 
 
 def check_steps(steps: Sequence[Step], label: str, key: str) -> None:
@@ -187,11 +197,6 @@ def _broken(step: Step, at: str) -> Iterator[Violation]:
         if not holds:
             broken.setdefault(field, rule)
     yield from (Violation(f"{at}/{field}", rule) for field, rule in broken.items())
-    for field in _NAMING:
-        if field in step.others and not getattr(step, field):
-            yield Violation(f"{at}/{field}", f"must name a column: {step.transform} needs it")
-        elif field not in step.others and getattr(step, field):
-            yield Violation(f"{at}/{field}", f"is not for {step.transform}")
 
 
 def _rules(step: Step) -> Iterator[tuple[str, bool, str]]:
@@ -207,6 +212,10 @@ def _rules(step: Step) -> Iterator[tuple[str, bool, str]]:
         ("bins", 2, MOST_BINS),
     ):
         yield field, least <= getattr(step, field) <= most, f"must lie between {least} and {most}"
+    for field, name in step.others.items():
+        yield field, bool(name), f"must name a column: {kind} needs it"
+    for field, transforms in _FOR.items():
+        yield field, kind in transforms or not getattr(step, field), f"is not for {kind}"
     yield "smoothing", 0 <= step.smoothing < math.inf, "must be finite and not negative"
     if kind is Transform.CYCLIC:
         yield "cycle", step.cycle >= 0, "must not be negative"
