@@ -75,10 +75,7 @@ def of(compiled: Compiled, fields: Sequence[str], nulls: Iterable[str]) -> Extra
     """For records of files: lines, documents, or fields by this header, where the nulls mean a missing value."""
     if compiled.branches:
         branches = tuple(of(branch, fields, nulls) for branch in compiled.branches)
-        # One pattern each, or none can be chosen without trying.
-        expressions = tuple("" if branch.more_patterns else branch.pattern for branch in compiled.branches)
-        choose = patterns.choice(expressions) if all(expressions) else None
-        return Extractor((), lambda _: None, branches=branches, choose=choose)
+        return Extractor((), lambda _: None, branches=branches, choose=_chosen(compiled.branches))
     if compiled.inner:
         return chained(compiled, lambda outer: of(outer, fields, nulls))
     if compiled.pattern:
@@ -86,6 +83,17 @@ def of(compiled: Compiled, fields: Sequence[str], nulls: Iterable[str]) -> Extra
     if compiled.paths:
         return for_documents(compiled)
     return for_fields(compiled, fields, frozenset(["", *nulls]))
+
+
+def _chosen(branches: Sequence[Compiled]) -> Callable[[str], Sequence[int]] | None:
+    """Says which branches a line can be for, if all of them have patterns."""
+    if not all(branch.pattern for branch in branches):
+        return None
+    pairs = [(n, each) for n, branch in enumerate(branches) for each in (branch.pattern, *branch.more_patterns)]
+    owners, choice = [n for n, _ in pairs], patterns.choice(tuple(each for _, each in pairs))
+    if len(owners) == len(branches):
+        return choice
+    return lambda line: list(dict.fromkeys(owners[place] for place in choice(line)))
 
 
 def for_fields(compiled: Compiled, fields: Sequence[str], nulls: frozenset[str] = frozenset()) -> Extractor:

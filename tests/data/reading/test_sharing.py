@@ -15,6 +15,7 @@ N = RuleColumn("n", "n", ColumnType.INT64, required=True)
 WORD = RuleColumn("word", "word", ColumnType.STRING)
 NUMBERED = Compiled((N, WORD), pattern=r"(?P<word>\w+) (?P<n>\S+)")
 TWO = Compiled((WORD,), pattern=r"(?P<word>\w+) .*")
+SEVERAL = Compiled((WORD,), pattern=r"(?P<word>d+)", more_patterns=(r"(?P<word>e) .*", r"\?", r"(?P<word>e).*"))
 ANY = Compiled((WORD,), pattern=r"(?P<word>\w*).*")
 
 
@@ -41,7 +42,9 @@ def rows_of(typed: Any) -> list[Any]:
 
 @pytest.mark.parametrize("every", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("order", [(NUMBERED, TWO), (TWO, NUMBERED), (NUMBERED, TWO, ANY), (ANY, NUMBERED)])
+@pytest.mark.parametrize(
+    "order", [(NUMBERED, TWO), (TWO, NUMBERED), (NUMBERED, TWO, ANY), (ANY, NUMBERED), (NUMBERED, SEVERAL, TWO)]
+)
 def test_batches_give_what_single_records_give(order: tuple[Compiled, ...], seed: int, every: bool) -> None:
     chance = random.Random(seed)
     ready = extractor.of(Compiled((), branches=order), (), ())
