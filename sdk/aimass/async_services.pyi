@@ -1297,6 +1297,7 @@ class AsyncSources:
         description: str | None = ...,
         sql: sources_pb2.SqlSource | Fields | None = ...,
         files: sources_pb2.FilesSource | Fields | None = ...,
+        pushed: sources_pb2.PushedSource | Fields | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
@@ -1326,6 +1327,7 @@ class AsyncSources:
         description: str | None = ...,
         sql: sources_pb2.SqlSource | Fields | None = ...,
         files: sources_pb2.FilesSource | Fields | None = ...,
+        pushed: sources_pb2.PushedSource | Fields | None = ...,
         update_mask: Sequence[str] | str | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
@@ -1343,10 +1345,16 @@ class AsyncSources:
         source: str | None = ...,
         sql: sources_pb2.SqlSource | Fields | None = ...,
         files: sources_pb2.FilesSource | Fields | None = ...,
+        pushed: sources_pb2.PushedSource | Fields | None = ...,
         records: int | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.PreviewSourceResponse:
         """Reads the first records of a source, and the schema that they suggest."""
+
+    async def push_records(
+        self, *, source: str, records: Sequence[Mapping[str, Any]], timeout: Seconds = ...
+    ) -> sources_pb2.PushRecordsResponse:
+        """Stores records of a source of kind pushed, all of them or none; they are on disk when this returns."""
 
     async def create_source_upload(self, *, idempotency_key: str = ..., timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Starts an upload."""

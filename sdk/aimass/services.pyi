@@ -1317,7 +1317,7 @@ class Runs:
         """Downloads a file of a run from `offset` on."""
 
 class Sources:
-    """Sources of raw data: SQL databases, files, and uploads."""
+    """Sources of raw data: SQL databases, files, uploads, and records that are pushed."""
 
     def create_source(
         self,
@@ -1326,6 +1326,7 @@ class Sources:
         description: str | None = ...,
         sql: sources_pb2.SqlSource | Fields | None = ...,
         files: sources_pb2.FilesSource | Fields | None = ...,
+        pushed: sources_pb2.PushedSource | Fields | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
@@ -1356,6 +1357,7 @@ class Sources:
         description: str | None = ...,
         sql: sources_pb2.SqlSource | Fields | None = ...,
         files: sources_pb2.FilesSource | Fields | None = ...,
+        pushed: sources_pb2.PushedSource | Fields | None = ...,
         update_mask: Sequence[str] | str | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
@@ -1373,11 +1375,20 @@ class Sources:
         source: str | None = ...,
         sql: sources_pb2.SqlSource | Fields | None = ...,
         files: sources_pb2.FilesSource | Fields | None = ...,
+        pushed: sources_pb2.PushedSource | Fields | None = ...,
         records: int | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.PreviewSourceResponse:
         """Reads the first records of a source, and the schema that they suggest. The source may be an existing one or
         only described in the request."""
+
+    def push_records(
+        self, *, source: str, records: Sequence[Mapping[str, Any]], timeout: Seconds = ...
+    ) -> sources_pb2.PushRecordsResponse:
+        """Stores records of a source of kind pushed, all of them or none; they are on disk when this returns. A
+        record whose id is there with the same content is not stored again. invalid_value: a record does not fit the
+        columns of the source, with the place. already_exists: its id is there with other content.
+        failed_precondition: the source is of another kind."""
 
     def create_source_upload(self, *, idempotency_key: str = ..., timeout: Seconds = ...) -> uploads_pb2.Upload:
         """Starts an upload. Its chunks are written at their offsets, then the whole is committed by its digest."""

@@ -1,7 +1,9 @@
 """How the data service is put together."""
 
 import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from services.data.config import Config
 from services.data.database import open_database, schema
@@ -49,25 +51,30 @@ from services.data.rules.service import Rules
 from services.data.rules.store import RuleStore
 from services.data.sources.api import SourcesApi
 from services.data.sources.events import source_changed
+from services.data.sources.pushes import Pushes
 from services.data.sources.secrets import SourceSecrets
 from services.data.sources.service import Sources
 from services.data.sources.store import SourceStore
+from services.data.sources.store.pushed import PushedStore
 from services.data.sources.uploads import SourceUploads
-from services.data.storage.service import Storage
+from services.data.storage.service import Kept, Storage
 from services.kit.app import App, Runtime
 from services.kit.db import Database
 from services.kit.egress import Egress
 from services.kit.forgetting import dropping
+from services.kit.leftovers import clear_for_ever
 from services.kit.outbox import Publisher
 from services.kit.process import Limits
 from services.kit.tasks import every_hour
 from services.kit.uploads import collect_for_ever
 
+Task = Callable[[], Coroutine[Any, Any, None]]
+
 
 def build(config: Config, runtime: Runtime) -> App:
     """Composes the slices; each takes the services of those before it."""
     database = open_database(config.database_url.get_secret_value(), runtime.home, runtime.credentials)
-    sources, uploads, secrets = _sources(config, runtime, database)
+    sources, uploads, handed_over, upkeep = _sources(config, runtime, database)
     tables = open_tables(runtime.storage, runtime.home / "tables")
     data_sets, catalogue = _data_sets(runtime, database, tables)
     metering, limits = Metering(database), Limits(config.query_seconds, config.query_memory_mib)
@@ -96,7 +103,7 @@ def build(config: Config, runtime: Runtime) -> App:
     runner = PipelineRunner(pipeline_store, data_sets, *around, limits, config.pipelines_at_once)
     pipelines = Pipelines(pipeline_store, data_sets, runner, runtime.now)
     features, fitter = _features(config, runtime, database, data_sets, metering)
-    kept = {"tables": data_sets.kept, "uploads": uploads.kept, "feature-sets": features.kept}
+    kept = {"tables": data_sets.kept, "feature-sets": features.kept, **handed_over}
     storage = Storage(Publisher(database, schema.outbox), kept)
     resumes = [extractor.resume, runner.resume, fitter.resume]
     return App(
@@ -117,7 +124,7 @@ def build(config: Config, runtime: Runtime) -> App:
         tasks=[
             partial(collect_for_ever, runtime.uploads),
             partial(every_hour, storage.measure, runtime.now),
-            secrets.renew,
+            *upkeep,
             *(partial(schema.tenure.watch, each) for each in resumes),
             repairs.watch,
         ],
@@ -140,12 +147,17 @@ def _features(
     return FeatureSets(store, data_sets, runtime.blobs, runner, runtime.now), runner
 
 
-def _sources(config: Config, runtime: Runtime, database: Database) -> tuple[Sources, SourceUploads, SourceSecrets]:
-    """The slice of sources."""
+def _sources(
+    config: Config, runtime: Runtime, database: Database
+) -> tuple[Sources, SourceUploads, Mapping[str, Kept], Sequence[Task]]:
+    """The slice of sources, what it stores, and what goes on for it beside requests."""
     store = SourceStore(database, source_changed)
     places = Places(config.file_roots, runtime.home, runtime.blobs, Egress(runtime.settings.egress_allow))
     uploads = SourceUploads(store, runtime.uploads, config.upload_mib * 2**20, runtime.now)
-    return Sources(store, places, runtime.vault, runtime.now), uploads, SourceSecrets(store, runtime.vault)
+    pushes = Pushes(store, PushedStore(database), runtime.home / "pushed", runtime.now)
+    sources = Sources(store, pushes, places, runtime.vault, runtime.now)
+    upkeep: list[Task] = [SourceSecrets(store, runtime.vault).renew, partial(clear_for_ever, runtime.home / "pushed")]
+    return sources, uploads, {"uploads": uploads.kept, "records": pushes.kept}, upkeep
 
 
 def _rules(

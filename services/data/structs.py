@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import Struct, Value
+
+from services.kit.errors import InvalidValue
 
 _EXACT = 2**53
 _WORDS = {math.inf: "Infinity", -math.inf: "-Infinity"}
@@ -18,6 +20,29 @@ def to_struct(record: Mapping[str, Any]) -> Struct:
     struct = Struct()
     struct.update(to_plain(record))
     return struct
+
+
+def from_struct(struct: Struct) -> dict[str, Any]:
+    """The record as values of JSON: a whole number that a double holds exactly is an integer."""
+    return {name: _of_value(value) for name, value in struct.fields.items()}
+
+
+def _of_value(value: Value) -> Any:
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return from_struct(value.struct_value)
+        case "list_value":
+            return [_of_value(one) for one in value.list_value.values]
+        case "number_value":
+            number = value.number_value
+            if not math.isfinite(number):
+                raise InvalidValue("a number of a record must be finite")
+            return int(number) if number.is_integer() and abs(number) <= _EXACT else number
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+    return None
 
 
 def to_plain(record: Mapping[str, Any]) -> dict[str, Any]:

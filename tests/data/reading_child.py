@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from services.data.extractions import work
 from services.data.reading.folders import Place
-from services.data.reading.kinds import Definition, RuleDefinition, SqlSource, compiled_to_json, to_json
+from services.data.reading.kinds import FilesSource, RuleDefinition, SqlSource, compiled_to_json, to_json
 from services.data.rules.compiling import compile_rule
 from services.kit.child import LENGTH, Child, Json
 
@@ -18,7 +18,7 @@ from services.kit.child import LENGTH, Child, Json
 class Reading:
     """A source with a rule, read again and again from where the last run ended."""
 
-    def __init__(self, root: Path, source: Definition, rule: RuleDefinition) -> None:
+    def __init__(self, root: Path, source: SqlSource | FilesSource, rule: RuleDefinition) -> None:
         self.root, self.source = root, source
         name = source.url.removeprefix("sqlite:///") if isinstance(source, SqlSource) else source.pattern
         self.place = Place(root, tuple(name.split("/")))

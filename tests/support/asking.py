@@ -52,6 +52,7 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
         "files": {"upload_digest": of("digest"), "format": "FILE_FORMAT_CSV"},
     },
     "UpdateSource": lambda of: {"description": "mine", "update_mask": "description"},
+    "PushRecords": lambda of: {"records": [{"id": "1"}]},
     "PreviewSource": lambda of: {"source": of("source")},
     "SetRepairPolicy": lambda of: {"policy": "REPAIR_POLICY_PROPOSE"},
     "DiscoverRules": lambda of: {"source": of("source")},

@@ -240,6 +240,34 @@ class FilesSource(_message.Message):
 Global___FilesSource: _TypeAlias = FilesSource  # noqa: Y015
 
 @_typing.final
+class PushedSource(_message.Message):
+    """Records that are handed over by PushRecords. They are kept as they are; JSON rules make rows of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_ID_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    record_id: _builtins.str
+    """The field with the id of a record: a string of at most 256 characters, or an integer."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_schema_pb2.Column]:
+        """Fields that are checked when records arrive; others are kept as they are."""
+
+    def __init__(
+        self,
+        *,
+        record_id: _builtins.str = ...,
+        columns: _abc.Iterable[_schema_pb2.Column] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "record_id", b"record_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushedSource: _TypeAlias = PushedSource  # noqa: Y015
+
+@_typing.final
 class Source(_message.Message):
     """Where raw data comes from."""
 
@@ -249,6 +277,7 @@ class Source(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SQL_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
+    PUSHED_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
@@ -260,6 +289,8 @@ class Source(_message.Message):
     def sql(self) -> Global___SqlSource: ...
     @_builtins.property
     def files(self) -> Global___FilesSource: ...
+    @_builtins.property
+    def pushed(self) -> Global___PushedSource: ...
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -273,6 +304,7 @@ class Source(_message.Message):
         description: _builtins.str = ...,
         sql: Global___SqlSource | None = ...,
         files: Global___FilesSource | None = ...,
+        pushed: Global___PushedSource | None = ...,
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
@@ -287,6 +319,8 @@ class Source(_message.Message):
         b"files",
         "kind",
         b"kind",
+        "pushed",
+        b"pushed",
         "sql",
         b"sql",
         "update_time",
@@ -306,6 +340,8 @@ class Source(_message.Message):
         b"files",
         "kind",
         b"kind",
+        "pushed",
+        b"pushed",
         "source",
         b"source",
         "sql",
@@ -314,7 +350,7 @@ class Source(_message.Message):
         b"update_time",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -328,12 +364,15 @@ class CreateSourceRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SQL_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
+    PUSHED_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     description: _builtins.str
     @_builtins.property
     def sql(self) -> Global___SqlSource: ...
     @_builtins.property
     def files(self) -> Global___FilesSource: ...
+    @_builtins.property
+    def pushed(self) -> Global___PushedSource: ...
     def __init__(
         self,
         *,
@@ -341,14 +380,28 @@ class CreateSourceRequest(_message.Message):
         description: _builtins.str = ...,
         sql: Global___SqlSource | None = ...,
         files: Global___FilesSource | None = ...,
+        pushed: Global___PushedSource | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "kind", b"kind", "sql", b"sql"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal[
+        "files", b"files", "kind", b"kind", "pushed", b"pushed", "sql", b"sql"
+    ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "description", b"description", "files", b"files", "kind", b"kind", "source", b"source", "sql", b"sql"
+        "description",
+        b"description",
+        "files",
+        b"files",
+        "kind",
+        b"kind",
+        "pushed",
+        b"pushed",
+        "source",
+        b"source",
+        "sql",
+        b"sql",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -432,6 +485,7 @@ class UpdateSourceRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SQL_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
+    PUSHED_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     description: _builtins.str
@@ -440,8 +494,10 @@ class UpdateSourceRequest(_message.Message):
     @_builtins.property
     def files(self) -> Global___FilesSource: ...
     @_builtins.property
+    def pushed(self) -> Global___PushedSource: ...
+    @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """description, sql, files."""
+        """description, sql, files, pushed."""
 
     def __init__(
         self,
@@ -450,10 +506,11 @@ class UpdateSourceRequest(_message.Message):
         description: _builtins.str = ...,
         sql: Global___SqlSource | None = ...,
         files: Global___FilesSource | None = ...,
+        pushed: Global___PushedSource | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "files", b"files", "kind", b"kind", "sql", b"sql", "update_mask", b"update_mask"
+        "files", b"files", "kind", b"kind", "pushed", b"pushed", "sql", b"sql", "update_mask", b"update_mask"
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
@@ -463,6 +520,8 @@ class UpdateSourceRequest(_message.Message):
         b"files",
         "kind",
         b"kind",
+        "pushed",
+        b"pushed",
         "source",
         b"source",
         "sql",
@@ -471,7 +530,7 @@ class UpdateSourceRequest(_message.Message):
         b"update_mask",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -516,12 +575,61 @@ class UndeleteSourceRequest(_message.Message):
 Global___UndeleteSourceRequest: _TypeAlias = UndeleteSourceRequest  # noqa: Y015
 
 @_typing.final
+class PushRecordsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """One to 1,000 JSON objects; each at most 1 MiB as JSON. Integers beyond 2^53 must be strings."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        records: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushRecordsRequest: _TypeAlias = PushRecordsRequest  # noqa: Y015
+
+@_typing.final
+class PushRecordsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORED_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    stored: _builtins.int
+    """Records that were stored now, and records that were there."""
+    repeated: _builtins.int
+    def __init__(
+        self,
+        *,
+        stored: _builtins.int = ...,
+        repeated: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["repeated", b"repeated", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushRecordsResponse: _TypeAlias = PushRecordsResponse  # noqa: Y015
+
+@_typing.final
 class PreviewSourceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SOURCE_FIELD_NUMBER: _builtins.int
     SQL_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
+    PUSHED_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """An existing source, or ..."""
@@ -531,21 +639,37 @@ class PreviewSourceRequest(_message.Message):
     def sql(self) -> Global___SqlSource: ...
     @_builtins.property
     def files(self) -> Global___FilesSource: ...
+    @_builtins.property
+    def pushed(self) -> Global___PushedSource: ...
     def __init__(
         self,
         *,
         source: _builtins.str = ...,
         sql: Global___SqlSource | None = ...,
         files: Global___FilesSource | None = ...,
+        pushed: Global___PushedSource | None = ...,
         records: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "kind", b"kind", "sql", b"sql"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal[
+        "files", b"files", "kind", b"kind", "pushed", b"pushed", "sql", b"sql"
+    ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "files", b"files", "kind", b"kind", "records", b"records", "source", b"source", "sql", b"sql"
+        "files",
+        b"files",
+        "kind",
+        b"kind",
+        "pushed",
+        b"pushed",
+        "records",
+        b"records",
+        "source",
+        b"source",
+        "sql",
+        b"sql",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

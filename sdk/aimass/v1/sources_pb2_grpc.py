@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class SourcesStub:
-    """Sources of raw data: SQL databases, files, and uploads.
+    """Sources of raw data: SQL databases, files, uploads, and records that are pushed.
     """
 
     def __init__(self, channel):
@@ -71,6 +71,11 @@ class SourcesStub:
                 request_serializer=aimass_dot_v1_dot_sources__pb2.PreviewSourceRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_sources__pb2.PreviewSourceResponse.FromString,
                 _registered_method=True)
+        self.PushRecords = channel.unary_unary(
+                '/aimass.v1.Sources/PushRecords',
+                request_serializer=aimass_dot_v1_dot_sources__pb2.PushRecordsRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_sources__pb2.PushRecordsResponse.FromString,
+                _registered_method=True)
         self.CreateSourceUpload = channel.unary_unary(
                 '/aimass.v1.Sources/CreateSourceUpload',
                 request_serializer=aimass_dot_v1_dot_uploads__pb2.CreateUploadRequest.SerializeToString,
@@ -94,7 +99,7 @@ class SourcesStub:
 
 
 class SourcesServicer:
-    """Sources of raw data: SQL databases, files, and uploads.
+    """Sources of raw data: SQL databases, files, uploads, and records that are pushed.
     """
 
     def CreateSource(self, request, context):
@@ -143,6 +148,16 @@ class SourcesServicer:
     def PreviewSource(self, request, context):
         """Reads the first records of a source, and the schema that they suggest. The source may be an existing one or only
         described in the request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PushRecords(self, request, context):
+        """Stores records of a source of kind pushed, all of them or none; they are on disk when this returns. A record whose id
+        is there with the same content is not stored again. invalid_value: a record does not fit the columns of the source,
+        with the place. already_exists: its id is there with other content. failed_precondition: the source is of another
+        kind.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,6 +229,11 @@ def add_SourcesServicer_to_server(servicer, server):
                     request_deserializer=aimass_dot_v1_dot_sources__pb2.PreviewSourceRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_sources__pb2.PreviewSourceResponse.SerializeToString,
             ),
+            'PushRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.PushRecords,
+                    request_deserializer=aimass_dot_v1_dot_sources__pb2.PushRecordsRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_sources__pb2.PushRecordsResponse.SerializeToString,
+            ),
             'CreateSourceUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateSourceUpload,
                     request_deserializer=aimass_dot_v1_dot_uploads__pb2.CreateUploadRequest.FromString,
@@ -243,7 +263,7 @@ def add_SourcesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Sources:
-    """Sources of raw data: SQL databases, files, and uploads.
+    """Sources of raw data: SQL databases, files, uploads, and records that are pushed.
     """
 
     @staticmethod
@@ -425,6 +445,33 @@ class Sources:
             '/aimass.v1.Sources/PreviewSource',
             aimass_dot_v1_dot_sources__pb2.PreviewSourceRequest.SerializeToString,
             aimass_dot_v1_dot_sources__pb2.PreviewSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PushRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Sources/PushRecords',
+            aimass_dot_v1_dot_sources__pb2.PushRecordsRequest.SerializeToString,
+            aimass_dot_v1_dot_sources__pb2.PushRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SourcesStub:
-    """Sources of raw data: SQL databases, files, and uploads."""
+    """Sources of raw data: SQL databases, files, uploads, and records that are pushed."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -51,6 +51,12 @@ class SourcesStub:
     """Reads the first records of a source, and the schema that they suggest. The source may be an existing one or only
     described in the request.
     """
+    PushRecords: _grpc.UnaryUnaryMultiCallable[_sources_pb2.PushRecordsRequest, _sources_pb2.PushRecordsResponse]
+    """Stores records of a source of kind pushed, all of them or none; they are on disk when this returns. A record whose id
+    is there with the same content is not stored again. invalid_value: a record does not fit the columns of the source,
+    with the place. already_exists: its id is there with other content. failed_precondition: the source is of another
+    kind.
+    """
     CreateSourceUpload: _grpc.UnaryUnaryMultiCallable[_uploads_pb2.CreateUploadRequest, _uploads_pb2.Upload]
     """Starts an upload. Its chunks are written at their offsets, then the whole is committed by its digest."""
     GetSourceUpload: _grpc.UnaryUnaryMultiCallable[_uploads_pb2.GetUploadRequest, _uploads_pb2.Upload]
@@ -62,7 +68,7 @@ class SourcesStub:
 
 @_typing.type_check_only
 class SourcesAsyncStub(SourcesStub):
-    """Sources of raw data: SQL databases, files, and uploads."""
+    """Sources of raw data: SQL databases, files, uploads, and records that are pushed."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSource: _aio.UnaryUnaryMultiCallable[_sources_pb2.CreateSourceRequest, _sources_pb2.Source]  # type: ignore[assignment]
@@ -83,6 +89,12 @@ class SourcesAsyncStub(SourcesStub):
     """Reads the first records of a source, and the schema that they suggest. The source may be an existing one or only
     described in the request.
     """
+    PushRecords: _aio.UnaryUnaryMultiCallable[_sources_pb2.PushRecordsRequest, _sources_pb2.PushRecordsResponse]  # type: ignore[assignment]
+    """Stores records of a source of kind pushed, all of them or none; they are on disk when this returns. A record whose id
+    is there with the same content is not stored again. invalid_value: a record does not fit the columns of the source,
+    with the place. already_exists: its id is there with other content. failed_precondition: the source is of another
+    kind.
+    """
     CreateSourceUpload: _aio.UnaryUnaryMultiCallable[_uploads_pb2.CreateUploadRequest, _uploads_pb2.Upload]  # type: ignore[assignment]
     """Starts an upload. Its chunks are written at their offsets, then the whole is committed by its digest."""
     GetSourceUpload: _aio.UnaryUnaryMultiCallable[_uploads_pb2.GetUploadRequest, _uploads_pb2.Upload]  # type: ignore[assignment]
@@ -93,7 +105,7 @@ class SourcesAsyncStub(SourcesStub):
     """Completes an upload. digest_mismatch: the bytes have another digest; they are deleted."""
 
 class SourcesServicer(metaclass=_abc_1.ABCMeta):
-    """Sources of raw data: SQL databases, files, and uploads."""
+    """Sources of raw data: SQL databases, files, uploads, and records that are pushed."""
 
     @_abc_1.abstractmethod
     def CreateSource(
@@ -153,6 +165,18 @@ class SourcesServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_sources_pb2.PreviewSourceResponse, _abc.Awaitable[_sources_pb2.PreviewSourceResponse]]:
         """Reads the first records of a source, and the schema that they suggest. The source may be an existing one or only
         described in the request.
+        """
+
+    @_abc_1.abstractmethod
+    def PushRecords(
+        self,
+        request: _sources_pb2.PushRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sources_pb2.PushRecordsResponse, _abc.Awaitable[_sources_pb2.PushRecordsResponse]]:
+        """Stores records of a source of kind pushed, all of them or none; they are on disk when this returns. A record whose id
+        is there with the same content is not stored again. invalid_value: a record does not fit the columns of the source,
+        with the place. already_exists: its id is there with other content. failed_precondition: the source is of another
+        kind.
         """
 
     @_abc_1.abstractmethod

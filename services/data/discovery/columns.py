@@ -47,7 +47,7 @@ def of_rows(source: SqlSource, table: Table, sample: Sample) -> Discovery:
     held = sorted(set(names).difference(binary), key=lambda name: (name != source.cursor, at[name]))
     places, left = _places((name, name) for name in held)
     places, long = _selectable(places, source)
-    statement = f"SELECT {', '.join(map(_item, places))} FROM {quoted(source.table)}"
+    statement = f"SELECT {', '.join(map(_item, places))} FROM {quoted(source.relation)}"
     fields = {place.source: place.name for place in places}
 
     def make(found: Sequence[Any]) -> Made | None:
@@ -63,7 +63,7 @@ def of_rows(source: SqlSource, table: Table, sample: Sample) -> Discovery:
 
 def _selectable(places: list[_Place], source: SqlSource) -> tuple[list[_Place], list[str]]:
     """As many columns as a statement has room for, and the others."""
-    ends = accumulate((len(_item(place)) + len(", ") for place in places), initial=len(quoted(source.table)))
+    ends = accumulate((len(_item(place)) + len(", ") for place in places), initial=len(quoted(source.relation)))
     count = sum(end <= _STATEMENT - len("SELECT  FROM ") for end in ends) - 1
     return places[:count], [place.source for place in places[count:]]
 

@@ -43,6 +43,6 @@ class Discoveries:
         usage = unused("", "discovery", budget, DEFAULT_SECONDS)
         definition = (await self._sources.get(scope, source)).definition
         limits = replace(self._limits, seconds=min(self._limits.seconds, max(seconds - 1, 1)))
-        async with self._free, self._sources.place(scope, definition, source) as place:
+        async with self._free, self._sources.place(scope, definition, source, most=records or _RECORDS) as place:
             request = {"source": to_json(definition), "place": place.to_json(), "records": records or _RECORDS}
             return discovery_from_json(await self._metering.run_once(scope, usage, reservation, _WORK, request, limits))

@@ -3,10 +3,11 @@
 from services.data.discovery import columns, lines
 from services.data.discovery.domain import discovery_to_json
 from services.data.discovery.evidence import fitting
+from services.data.reading.connector_postgres import PostgresConnector
 from services.data.reading.connector_sql import SqlConnector
 from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
-from services.data.reading.kinds import FilesSource, Records, SqlSource, source_from_json
+from services.data.reading.kinds import FilesSource, PushedSource, Records, SqlSource, source_from_json
 from services.kit.child import Child, Json
 
 
@@ -16,7 +17,10 @@ def main(request: Json, child: Child) -> Json:
     sample = connector(source).preview(place, int(request["records"]))
     match source:
         case SqlSource():
-            found = columns.of_rows(source, SqlConnector(source).look(place), sample)
+            reader = PostgresConnector(source) if source.remote else SqlConnector(source)
+            found = columns.of_rows(source, reader.look(place), sample)
+        case PushedSource():
+            found = columns.of_documents(sample)
         case FilesSource() if source.records is Records.LINES:
             found = lines.of_lines([record["line"] for record in sample.records])
         case FilesSource() if source.records is Records.DOCUMENTS:

@@ -104,10 +104,11 @@ class ExtractionRunner(LeasedWork[Extraction]):
         """The new versions as the child wrote them; that of the run's own data set comes last. Raises what the child
         raises."""
         await self._operations.progress(scope, extraction.operation, 0.0, "reading", f"opening {extraction.source}")
+        cursor = await self._store.cursor(scope, extraction.rule, place, extraction.rule_set)
         request = {
             "source": to_json(task.definition),
             "compiled": compiled_to_json(task.compiled),
-            "cursor": await self._store.cursor(scope, extraction.rule, place, extraction.rule_set),
+            "cursor": cursor,
             "seconds": self._limits.seconds,
             **set_run.request(extraction, task),
         }
@@ -116,7 +117,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
             text = f"{message['records']} records of {extraction.source} read"
             await self._operations.progress(scope, extraction.operation, message["fraction"], "reading", text)
 
-        async with self._sources.place(scope, task.definition, extraction.source) as where:
+        async with self._sources.place(scope, task.definition, extraction.source, cursor) as where:
             asked = {**request, "place": where.to_json()}
             result = await self._child(scope, extraction, set_run.data_sets(extraction, task), asked, progress)
         if task.members:

@@ -3,8 +3,9 @@
 from services.data.reading.connector import Connector
 from services.data.reading.connector_files import FilesConnector
 from services.data.reading.connector_postgres import PostgresConnector
+from services.data.reading.connector_pushed import PushedConnector
 from services.data.reading.connector_sql import SqlConnector
-from services.data.reading.kinds import Definition, FilesSource, SqlSource
+from services.data.reading.kinds import Definition, FilesSource, PushedSource, SqlSource
 
 
 def connector(definition: Definition) -> Connector:
@@ -12,5 +13,7 @@ def connector(definition: Definition) -> Connector:
     match definition:
         case SqlSource():
             return PostgresConnector(definition) if definition.remote else SqlConnector(definition)
+        case PushedSource():
+            return PushedConnector(definition)
         case FilesSource():
             return FilesConnector(definition)

@@ -8,7 +8,8 @@ from itertools import product
 
 import orjson
 
-from services.data.reading.kinds import Dialect, Encoding, FileFormat, FilesSource
+from services.data.reading.formats import Dialect, Encoding
+from services.data.reading.kinds import FileFormat, FilesSource
 from services.data.reading.values import guess
 from services.data.schema import ColumnType
 

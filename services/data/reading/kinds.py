@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from services.data.reading.formats import Compression, Dialect, Encoding
 from services.data.schema import Column, ColumnType
 
 
@@ -18,43 +19,12 @@ class FileFormat(StrEnum):
     PARQUET = "parquet"
 
 
-class Compression(StrEnum):
-    """How a file is compressed."""
-
-    DETECTED = ""  # by its first bytes
-    NONE = "none"
-    GZIP = "gzip"
-    ZSTD = "zstd"
-
-
-class Encoding(StrEnum):
-    """How the text of a file is encoded; each is a codec of Python's."""
-
-    DEFAULT = ""  # UTF-8
-    UTF_8 = "utf_8"
-    UTF_16 = "utf_16"
-    UTF_16_LE = "utf_16_le"
-    UTF_16_BE = "utf_16_be"
-    LATIN_1 = "latin_1"
-    WINDOWS_1252 = "windows_1252"
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How delimited text is written. `quote` and `escape`: one character, or none."""
-
-    delimiter: str = ","
-    quote: str = '"'
-    escape: str = ""
-    headless: bool = False
-
-
 class Records(StrEnum):
     """What the records of a source are; a rule is for one of these."""
 
     ROWS = "a sql source"
     FIELDS = "files of format csv or parquet"
-    DOCUMENTS = "files of format json_lines or json"
+    DOCUMENTS = "files of format json_lines or json, or records that are pushed"
     LINES = "files of format text"
 
 
@@ -78,6 +48,11 @@ class SqlSource:
     # As a caller says it; it is stored encrypted, beside the definition, which never has it.
     password: str = field(default="", repr=False, compare=False)
     lag_seconds: int = 0
+
+    @property
+    def relation(self) -> str:
+        """The table as a rule calls it: without the schema."""
+        return self.table.rpartition(".")[2] if self.remote else self.table
 
     @property
     def remote(self) -> bool:
@@ -129,9 +104,24 @@ class FilesSource:
         return cls(**{**values, **typed})
 
 
+@dataclass(frozen=True)
+class PushedSource:
+    """Records that are handed over. `record_id` is the field with the id, `columns` are checked when they arrive."""
+
+    records: ClassVar[Records] = Records.DOCUMENTS
+    record_id: str
+    columns: tuple[Column, ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "PushedSource":
+        """From plain values by the names of the fields, as they are stored and sent."""
+        columns = (Column(one["name"], ColumnType(one["type"]), one["nullable"]) for one in values["columns"])
+        return cls(values["record_id"], tuple(columns))
+
+
 # Every kind of source, by its name in the contract. How each is read says `connectors`.
-Definition = SqlSource | FilesSource
-SOURCES: Mapping[str, type[Definition]] = {"sql": SqlSource, "files": FilesSource}
+Definition = SqlSource | FilesSource | PushedSource
+SOURCES: Mapping[str, type[Definition]] = {"sql": SqlSource, "files": FilesSource, "pushed": PushedSource}
 
 
 @dataclass(frozen=True)

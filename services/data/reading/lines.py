@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 import orjson
 
 from services.data.reading import texts
-from services.data.reading.kinds import Dialect, Encoding, FileFormat, FilesSource
+from services.data.reading.formats import Dialect, Encoding
+from services.data.reading.kinds import FileFormat, FilesSource
 from services.kit.errors import FailedPrecondition
 
 LONGEST = 2**20  # bytes of a line

@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 from services.data.reading import folders, lines, unpacking
 from services.data.reading.folders import Parts, Place
-from services.data.reading.kinds import Compression, FileFormat, FilesSource
+from services.data.reading.formats import Compression
+from services.data.reading.kinds import FileFormat, FilesSource
 from services.data.reading.lines import Reader
 from services.data.reading.positions import HEAD, FileState, FoundFile, Start
 from services.data.reading.wholes import Documents, Rows

@@ -55,7 +55,7 @@ def _check(tree: Any, source: SqlSource, flavour: Flavour) -> None:
     tables = list(tree.find_all(exp.Table))
     if len(tables) != 1 or not isinstance(tables[0].this, exp.Identifier) or tables[0].args.get("db"):
         raise _refusal(f"the statement must read {source.table} and nothing else")
-    if tables[0].name.lower() != source.table.rpartition(".")[2].lower():
+    if tables[0].name.lower() != source.relation.lower():
         raise _refusal(f"the statement reads {tables[0].name}, which is not the source's table {source.table}")
     for count, node in enumerate(tree.walk()):
         if count > _NODES or node.depth > _DEPTH:

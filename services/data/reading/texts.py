@@ -2,7 +2,7 @@
 
 from typing import BinaryIO
 
-from services.data.reading.kinds import Encoding
+from services.data.reading.formats import Encoding
 
 _BOMS = {"utf_8": b"\xef\xbb\xbf", "utf_16_le": b"\xff\xfe", "utf_16_be": b"\xfe\xff"}
 _ENDS = {"utf_16_le": b"\n\0", "utf_16_be": b"\0\n"}

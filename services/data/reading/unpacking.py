@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from services.data.reading.kinds import Compression
+from services.data.reading.formats import Compression
 from services.kit.errors import Code, FailedPrecondition, Failure
 
 _PIECE = 256 * 1024  # bytes that are read, or unpacked, at once

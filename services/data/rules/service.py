@@ -96,7 +96,7 @@ class Rules:
             compiled = await asyncio.to_thread(compile_select, definition, where, table)
             await self._sources.prepare(scope, found, compiled)
             return compiled
-        async with self._sources.place(scope, where, source) as place:
+        async with self._sources.place(scope, where, source, most=1) as place:
             return await asyncio.to_thread(compile_rule, definition, where, place)
 
     async def get(self, scope: Scope, name: str, version: int) -> RuleView:
@@ -115,7 +115,7 @@ class Rules:
         where = (await self._sources.get(scope, source)).definition
         if where.records is Records.ROWS:
             raise InvalidValue("a rule set needs a source of files: a sql rule says itself which rows it reads")
-        async with self._sources.place(scope, where, source) as place:
+        async with self._sources.place(scope, where, source, most=1) as place:
             return await asyncio.to_thread(_compiled, drafts, where, place)
 
     async def list(self, scope: Scope, page_size: int, page_token: str, show_deleted: bool) -> Page[RuleView]:

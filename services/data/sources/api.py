@@ -7,7 +7,7 @@ from services.data.sources.domain import Change
 from services.data.sources.service import Sources
 from services.data.sources.uploads import SourceUploads
 from services.data.sources.wire import definition_of, files_to_wire, source_to_wire, upload_to_wire
-from services.data.structs import to_struct
+from services.data.structs import from_struct, to_struct
 from services.data.wire import schema_to_wire
 from services.kit.errors import InvalidValue
 from services.kit.rpc import Call
@@ -55,6 +55,11 @@ class SourcesApi:
         suggested = files_to_wire(sample.suggested) if sample.suggested else None
         schema = schema_to_wire(sample.columns)
         return pb.PreviewSourceResponse(records=records, schema=schema, parts=sample.parts, suggested=suggested)
+
+    async def PushRecords(self, request: pb.PushRecordsRequest, call: Call) -> pb.PushRecordsResponse:
+        records = [from_struct(record) for record in request.records]
+        stored, repeated = await self._sources.pushes.push(call.scope, request.source, records)
+        return pb.PushRecordsResponse(stored=stored, repeated=repeated)
 
     async def CreateSourceUpload(self, request: uploads_pb2.CreateUploadRequest, call: Call) -> uploads_pb2.Upload:
         return upload_to_wire(await self._uploads.create(call.scope, call.once(upload_to_wire)))

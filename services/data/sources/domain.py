@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from services.data.reading.kinds import Definition, FileFormat, FilesSource, SqlSource
+from services.data.reading.kinds import Definition, FileFormat, FilesSource, PushedSource, SqlSource
+from services.data.schema import check_columns
 from services.kit import resources
 from services.kit.errors import InvalidValue, NotFound, match_etag
 
@@ -51,6 +52,8 @@ def check(definition: Definition) -> None:
             raise InvalidValue(f"lag_seconds must be between 1 and {_LAG}")
         if definition.password and not definition.remote:
             raise InvalidValue("a SQLite file has no password")
+    if isinstance(definition, PushedSource):
+        check_columns(definition.columns)
     if not isinstance(definition, FilesSource):
         return
     if bool(definition.pattern) == bool(definition.upload_digest):

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -11,12 +11,21 @@ from sqlalchemy.engine import Connection
 
 from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
-from services.data.reading.kinds import Compiled, Definition, FilesSource, SqlSource, compiled_to_json, to_json
+from services.data.reading.kinds import (
+    Compiled,
+    Definition,
+    FilesSource,
+    PushedSource,
+    SqlSource,
+    compiled_to_json,
+    to_json,
+)
 from services.data.reading.places import Places
 from services.data.reading.samples import Sample, Tried
 from services.data.reading.sqlite import Table
 from services.data.sources import domain
 from services.data.sources.domain import Change, Source
+from services.data.sources.pushes import Pushes
 from services.data.sources.store import SourceStore
 from services.data.sources.work import sample_from_json, table_from_json, tried_from_json
 from services.kit import process
@@ -35,9 +44,12 @@ _WORK, _LIMITS = "services.data.sources.work", Limits(seconds=25.0, memory_mib=7
 class Sources:
     """The use cases."""
 
-    def __init__(self, store: SourceStore, places: Places, vault: Vault, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: SourceStore, pushes: Pushes, places: Places, vault: Vault, now: Callable[[], datetime]
+    ) -> None:
         """`vault` encrypts passwords."""
         self._store, self._places, self._vault, self._now = store, places, vault, now
+        self.pushes = pushes
 
     async def create(
         self, scope: Scope, name: str, description: str, definition: Definition, once: Once | None
@@ -56,7 +68,7 @@ class Sources:
     async def look(self, scope: Scope, definition: Definition, name: str = "") -> None:
         """Opens what is described. Raises invalid_value, egress_denied, unavailable, failed_precondition."""
         reader = connector(definition)
-        async with self.place(scope, definition, name) as place:
+        async with self.place(scope, definition, name, most=1) as place:
             if reader.apart:
                 await self._ask(definition, place, ask="look")
             else:
@@ -69,13 +81,25 @@ class Sources:
         return await process.run(_WORK, request, _LIMITS)
 
     @contextlib.asynccontextmanager
-    async def place(self, scope: Scope, definition: Definition, name: str = "") -> AsyncIterator[Place]:
+    async def place(
+        self,
+        scope: Scope,
+        definition: Definition,
+        name: str = "",
+        cursor: Mapping[str, Any] | None = None,
+        most: int = 0,
+    ) -> AsyncIterator[Place]:
         """Where a source lies while the context lasts, if its project may read it.
 
-        `name` is of the saved source that has the password, if it has the same URL. Raises invalid_value,
-        egress_denied, unavailable.
+        `name` is of the saved source that has the password, if it has the same URL, or the records that were pushed:
+        those behind the cursor, and no more than `most`. Raises invalid_value, egress_denied, unavailable.
         """
         domain.check(definition)
+        if isinstance(definition, PushedSource) and name:
+            after = int((cursor or {}).get("after", 0))
+            async with self.pushes.exported(scope, name, after, most) as path:
+                yield Place(path.parent, (path.name,))
+            return
         digest = definition.upload_digest if isinstance(definition, FilesSource) else ""
         if digest and not await self._store.has_digest(scope, digest):
             raise InvalidValue(f"no upload was committed as {digest}")
@@ -128,7 +152,7 @@ class Sources:
         if not 0 <= records <= _MOST:
             raise InvalidValue(f"records must be between 1 and {_MOST}")
         reader = connector(definition)
-        async with self.place(scope, definition, name) as place:
+        async with self.place(scope, definition, name, most=records or _RECORDS) as place:
             if reader.apart:
                 return sample_from_json(await self._ask(definition, place, ask="preview", records=records or _RECORDS))
             return await asyncio.to_thread(reader.preview, place, records or _RECORDS)
@@ -146,7 +170,7 @@ class Sources:
     async def tries(self, scope: Scope, source: Source, compiled: Compiled, records: int) -> Sequence[Tried]:
         """The first records with what extracts them. Raises invalid_value, egress_denied, limit_exceeded."""
         reader = connector(source.definition)
-        async with self.place(scope, source.definition, source.source) as place:
+        async with self.place(scope, source.definition, source.source, most=records) as place:
             if reader.apart:
                 asked = {"ask": "tries", "compiled": compiled_to_json(compiled), "records": records}
                 found = await self._ask(source.definition, place, **asked)

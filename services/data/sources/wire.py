@@ -1,12 +1,13 @@
 """Sources and uploads between the domain and the wire."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from aimass.v1 import sources_pb2 as pb
 from aimass.v1 import uploads_pb2
-from services.data.reading.kinds import SOURCES, Definition, FilesSource, name_of
+from services.data.reading.kinds import SOURCES, Definition, FilesSource, PushedSource, name_of
 from services.data.sources.domain import Source, Upload
-from services.data.wire import fields_of, plain
+from services.data.wire import column_type_from_wire, fields_of, plain, schema_to_wire
 from services.kit.errors import InvalidValue
 from services.kit.timestamps import to_wire
 
@@ -18,13 +19,20 @@ def definition_of(request: Described) -> Definition:
     kind = request.WhichOneof("kind")
     if kind is None:
         raise InvalidValue(f"{' or '.join(SOURCES)} must be set")
-    return SOURCES[kind].of(plain(getattr(request, kind)))
+    values = plain(getattr(request, kind))
+    if isinstance(columns := values.get("columns"), Sequence):
+        kinds = [column_type_from_wire(column.type) for column in columns]
+        pairs = zip(columns, kinds, strict=True)
+        values["columns"] = [{"name": one.name, "type": type_, "nullable": one.nullable} for one, type_ in pairs]
+    return SOURCES[kind].of(values)
 
 
 def source_to_wire(source: Source) -> pb.Source:
     """A source with its etag."""
     kind = name_of(source.definition)
     described: Any = {kind: fields_of(source.definition, pb.Source.DESCRIPTOR.fields_by_name[kind].message_type)}
+    if isinstance(source.definition, PushedSource):
+        described[kind]["columns"] = schema_to_wire(source.definition.columns).columns
     return pb.Source(
         source=source.source,
         description=source.description,

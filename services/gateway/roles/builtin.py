@@ -14,7 +14,9 @@ from services.kit import contract
 _OF_ADMINS = frozenset({"tenants", "api_keys", "roles", "bindings", "policies", "quotas", "privacy_filters"})
 _VERBS = {
     "viewer": frozenset({"get", "list", "read", "search"}),
-    "operator": frozenset({"infer", "record", "run", "cancel", "promote", "preview", "discover", "test", "activate"}),
+    "operator": frozenset(
+        {"infer", "push", "record", "run", "cancel", "promote", "preview", "discover", "test", "activate"}
+    ),
     "developer": frozenset({"create", "update", "delete", "upload", "fit", "submit"}),
 }
 # Predictions have no method of the contract on the outside.

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.data.reading.dialects import said, suggested
-from services.data.reading.kinds import Encoding, FileFormat, FilesSource
+from services.data.reading.formats import Encoding
+from services.data.reading.kinds import FileFormat, FilesSource
 from tests.data.packing import parquet
 
 CSV = FilesSource(FileFormat.CSV, "a")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.data.reading.kinds import Dialect, Encoding
+from services.data.reading.formats import Dialect, Encoding
 from services.data.reading.lines import CsvReader, TextReader
 
 # U+0A0A and U+0A41 have a byte 10 that ends no line.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.data.reading import unpacking
-from services.data.reading.kinds import Compression
+from services.data.reading.formats import Compression
 from services.data.reading.unpacking import compression, unpacked
 from services.kit.errors import Code, Failure
 from tests.data.packing import PACKERS, zstd

@@ -44,6 +44,7 @@ _upload = scoped(
     Index("upload_digest", "tenant", "project", "digest"),
 )
 _ONE, _NEW = one(_source, "source"), Claim(_source)
+_LOCKED = one(_source, "source").with_for_update()
 _DIGEST = one(_upload, "digest").limit(1)
 
 
@@ -53,7 +54,7 @@ class SourceStore:
     def __init__(self, db: Database, tell: Callable[[Scope, Source], Event]) -> None:
         """`tell` makes the event of a change."""
         self._db, self._tell = db, tell
-        self.recall = db.recall
+        self.recall, self.write = db.recall, db.write
         self.sizes = Sizes(db, _upload, _upload.c.upload, _upload.c.digest != "")
 
     async def create(self, scope: Scope, source: Source, once: Once | None) -> Source:
@@ -74,6 +75,11 @@ class SourceStore:
     def existing(self, connection: Connection, scope: Scope, name: str) -> Source:
         """The same in the caller's transaction."""
         return domain.existing(_load(connection, scope, name), name)
+
+    def locked(self, connection: Connection, scope: Scope, name: str) -> Source:
+        """A source that nobody else locks until the transaction ends. Raises not_found."""
+        row = connection.execute(_LOCKED, {**scope._asdict(), "source": name}).first()
+        return domain.existing(_read(row) if row else None, name)
 
     async def change(
         self, scope: Scope, name: str, decide: Callable[[Source], Source], deleted: bool = False
