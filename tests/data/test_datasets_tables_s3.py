@@ -137,7 +137,7 @@ async def test_what_is_expected_is_checked_before_anything_is_in_the_bucket(pair
     checks = await one.expectations.checks(SCOPE, "flights", 10, "")
 
     assert (made.rows_added, await one.numbers(2), one.seen(made)) == (1, [1, 2, 3], [1, 2, 3])
-    assert [(row["record"], row["reason"]) for row in put_aside.items] == [('{"n":2}', "n is unique")]
+    assert [(row["record"], row["reason"]) for row in put_aside.items] == [('{"n":2}', "expected: n is unique")]
     assert [check.version for check in checks.items] == [0, 2]
 
 

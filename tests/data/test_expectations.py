@@ -87,8 +87,8 @@ async def test_rows_that_break_an_expectation_are_put_aside(
     kept = [2, *kept] if expected.kind == UNIQUE else kept
     assert await ids(home) == kept == await _delta(home)
     assert (made.rows, made.quality.rows) == (len(kept), len(kept))
-    assert dict(made.quality.quarantined) == {"no number": 1, reason: 5 - len(kept)}
-    assert [row.reason for row in quarantined] == ["no number"] + [reason] * (5 - len(kept))
+    assert dict(made.quality.quarantined) == {"no number": 1, f"expected: {reason}": 5 - len(kept)}
+    assert [row.reason for row in quarantined] == ["no number"] + [f"expected: {reason}"] * (5 - len(kept))
     assert made.quality.columns[0].distinct == len(set(kept))
     (check, *_) = await checks(stub)
     assert (check.version, check.action, check.results[0].failed) == (3, ASIDE, 5 - len(kept))
@@ -105,7 +105,7 @@ async def test_a_value_that_an_old_row_has_is_not_unique(home: House, stub: Any)
     again = await add(home, "parcels", {"id": [1, 2], "office": ["A", "B"]}, append=False)
 
     assert (made.rows, made.rows_added, await ids(home)) == (3, 2, [1, 2])
-    assert dict(made.quality.quarantined) == {"id is unique": 1}
+    assert dict(made.quality.quarantined) == {"expected: id is unique": 1}
     assert (again.rows, dict(again.quality.quarantined)) == (2, {})
 
 
@@ -173,7 +173,7 @@ async def test_a_run_is_looked_at_once_also_after_a_crash(home: House, stub: Any
     made = await data_sets(home).commit(SCOPE, recovered)
     again = await data_sets(home).commit(SCOPE, recovered)
 
-    assert (made.rows_added, dict(made.quality.quarantined)) == (1, {"weight is never NULL": 1})
+    assert (made.rows_added, dict(made.quality.quarantined)) == (1, {"expected: weight is never NULL": 1})
     assert (again.version, await ids(home), await _delta(home)) == (2, [1, 2], [1, 2])
     assert [check.version for check in await checks(stub)] == [2]
 

@@ -119,6 +119,9 @@ class Extraction(_message.Message):
     records_read: _builtins.int
     rows_accepted: _builtins.int
     rows_quarantined: _builtins.int
+    """Records that the rule refused. Rows that the data set put aside because it expects others are in neither number, but in the
+    quality report of the version.
+    """
     data_set: _builtins.str
     data_set_version: _builtins.int
     """The version it wrote; 0 if nothing was new."""

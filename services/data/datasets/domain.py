@@ -13,6 +13,8 @@ from services.data.datasets.quality import ColumnQuality, merge
 from services.data.schema import Column, ColumnType
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, Violation, match_etag
 
+# How reasons begin of rows that fitted their rule, and not what the data set expects: their records are rows as JSON.
+EXPECTED = "expected: "
 _TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 # What every file of broken rows holds.
 QUARANTINE = tuple(Column(name, ColumnType.STRING, False) for name in ("record", "reason", "origin"))

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from services.data.arrow import arrow_schema, arrow_type, fit
 from services.data.datasets import parquet, statistics
-from services.data.datasets.domain import QUARANTINE
+from services.data.datasets.domain import EXPECTED, QUARANTINE
 from services.data.datasets.rows import to_rows
 from services.data.expectations import learning
 from services.data.expectations.domain import Action, Expectation, Kind, fits, said, value_of
@@ -138,7 +138,7 @@ class _Look:
         return written
 
     def _reason(self, masks: Sequence[Any], place: int) -> str:
-        return next(
+        return EXPECTED + next(
             said(item)
             for item, mask in zip(self.items, masks, strict=True)
             if item.action is Action.QUARANTINE and mask is not None and mask[place]

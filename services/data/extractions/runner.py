@@ -82,8 +82,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
             # The versions' own numbers: what the data sets expect may have put more rows aside.
             shares = set_run.shares(task, news, versions)
             rows = sum(result.rows for result in shares.results) if task.members else versions[-1].rows_added
-            aside = sum(sum(version.quality.quarantined.values()) for version in versions)
-            kept = replace(counts, rows=rows, quarantined=aside)
+            kept = replace(counts, rows=rows)
             after = domain.succeeded(extraction, kept, versions[-1].version, self._now(), shares)
             self._store.succeed(connection, scope, after, place, kept.cursor, _message(kept))
 

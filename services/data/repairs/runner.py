@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from services.data.database import schema
+from services.data.datasets.domain import EXPECTED
 from services.data.datasets.service import DataSets
 from services.data.extractions.service import Extractions
 from services.data.metering.service import Metering
@@ -103,7 +104,8 @@ class RepairRunner(LeasedWork[Repair]):
         records, size, token = list[str](), 0, ""
         while len(records) < _RECORDS and size < _BYTES:
             page = await self._data_sets.quarantine(scope, data_set, version, _PAGE, token)
-            records += [str(row["record"]) for row in page.items]
+            refused = [row for row in page.items if not str(row["reason"]).startswith(EXPECTED)]
+            records += [str(row["record"]) for row in refused]
             size = sum(map(len, records))
             token = page.next_token
             if not token:
