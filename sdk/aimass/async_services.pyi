@@ -1238,6 +1238,17 @@ class AsyncRules:
         """Proposes rules for the first records of a source, best first, each with its evidence; makes none of
         them."""
 
+    async def discover_joins(
+        self,
+        *,
+        sources: Sequence[str],
+        records: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> rules_pb2.DiscoverJoinsResponse:
+        """Finds the keys of sources, and which columns refer to which key, by values and names: best first, each with
+        its evidence and the SQL of the join."""
+
     async def activate_rule(
         self, *, rule: str, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.Rule:

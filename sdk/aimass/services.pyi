@@ -1266,6 +1266,17 @@ class Rules:
         """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them.
         Needs no settings for the kind of source: lines of text are grouped by what they have in common."""
 
+    def discover_joins(
+        self,
+        *,
+        sources: Sequence[str],
+        records: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> rules_pb2.DiscoverJoinsResponse:
+        """Finds the keys of sources, and which columns refer to which key, by values and names: best first, each with
+        its evidence and the SQL of the join. Sources of text have no columns: name the others."""
+
     def activate_rule(
         self, *, rule: str, version: int, etag: str | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.Rule:

@@ -59,6 +59,7 @@ CALLS: list[tuple[Any, str, Any, str]] = [
     (RulesStub, "CreateRule", rules_pb2.CreateRuleRequest(rule="r", source="a", definition=DEFINITION), "rules.create"),
     (RulesStub, "GetRule", rules_pb2.GetRuleRequest(rule="r"), "rules.get"),
     (RulesStub, "DiscoverRules", rules_pb2.DiscoverRulesRequest(source="a"), "rules.discover"),
+    (RulesStub, "DiscoverJoins", rules_pb2.DiscoverJoinsRequest(sources=["a"]), "rules.discover"),
     (RulesStub, "DeleteRule", rules_pb2.DeleteRuleRequest(rule="r"), "rules.delete"),
     (ExtractionsStub, "GetExtraction", extractions_pb2.GetExtractionRequest(extraction="e"), "extractions.get"),
     (ExtractionsStub, "RunExtraction", extractions_pb2.RunExtractionRequest(rule="r"), "extractions.run"),

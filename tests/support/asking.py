@@ -56,6 +56,7 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
     "PreviewSource": lambda of: {"source": of("source")},
     "SetRepairPolicy": lambda of: {"policy": "REPAIR_POLICY_PROPOSE"},
     "DiscoverRules": lambda of: {"source": of("source")},
+    "DiscoverJoins": lambda of: {"sources": [of("source")]},
     "CreateRule": lambda of: {"rule": f"{of('rule')}-2", "source": of("source"), "definition": _DEFINITION},
     "CreateRuleVersion": lambda of: {"definition": _DEFINITION},
     "ActivateRule": lambda of: {"version": 1},

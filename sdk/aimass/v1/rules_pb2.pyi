@@ -781,6 +781,196 @@ class DiscoverRulesResponse(_message.Message):
 Global___DiscoverRulesResponse: _TypeAlias = DiscoverRulesResponse  # noqa: Y015
 
 @_typing.final
+class DiscoverJoinsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    records: _builtins.int
+    """How many records of each to look at; 5,000 if unset, at most 20,000."""
+    cpu_seconds: _builtins.int
+    """Seconds of processors that it may use; 60 if unset."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 16; one alone may refer to itself."""
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        records: _builtins.int = ...,
+        cpu_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "cpu_seconds", b"cpu_seconds", "records", b"records", "sources", b"sources"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscoverJoinsRequest: _TypeAlias = DiscoverJoinsRequest  # noqa: Y015
+
+@_typing.final
+class FoundKey(_message.Message):
+    """A column whose values are all there and all different."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    column: _builtins.str
+    records: _builtins.int
+    """Records that were looked at."""
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        column: _builtins.str = ...,
+        records: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "column", b"column", "reason", b"reason", "records", b"records", "source", b"source"
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundKey: _TypeAlias = FoundKey  # noqa: Y015
+
+@_typing.final
+class JoinProposal(_message.Message):
+    """A column that seems to refer to a key, and what speaks for and against it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    KEY_SOURCE_FIELD_NUMBER: _builtins.int
+    KEY_COLUMN_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    PRECISION_LOW_FIELD_NUMBER: _builtins.int
+    PRECISION_HIGH_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    SQL_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    COUNTER_EXAMPLES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    column: _builtins.str
+    key_source: _builtins.str
+    key_column: _builtins.str
+    records: _builtins.int
+    """Records that were looked at, and the share of them whose value is one of the key's."""
+    coverage: _builtins.float
+    precision: _builtins.float
+    """Of the values that were not used to find it, the share that is among the key's; with a 95 % interval."""
+    precision_low: _builtins.float
+    precision_high: _builtins.float
+    score: _builtins.float
+    """What speaks for it, from 0 to 1: the order of the proposals."""
+    sql: _builtins.str
+    """A query over data sets with the names of the sources."""
+    reason: _builtins.str
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Values that are among the key's, and values that are not: at most 3, of at most 100 characters."""
+
+    @_builtins.property
+    def counter_examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        column: _builtins.str = ...,
+        key_source: _builtins.str = ...,
+        key_column: _builtins.str = ...,
+        records: _builtins.int = ...,
+        coverage: _builtins.float = ...,
+        precision: _builtins.float = ...,
+        precision_low: _builtins.float = ...,
+        precision_high: _builtins.float = ...,
+        score: _builtins.float = ...,
+        sql: _builtins.str = ...,
+        examples: _abc.Iterable[_builtins.str] | None = ...,
+        counter_examples: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "column",
+        b"column",
+        "counter_examples",
+        b"counter_examples",
+        "coverage",
+        b"coverage",
+        "examples",
+        b"examples",
+        "key_column",
+        b"key_column",
+        "key_source",
+        b"key_source",
+        "precision",
+        b"precision",
+        "precision_high",
+        b"precision_high",
+        "precision_low",
+        b"precision_low",
+        "reason",
+        b"reason",
+        "records",
+        b"records",
+        "score",
+        b"score",
+        "source",
+        b"source",
+        "sql",
+        b"sql",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinProposal: _TypeAlias = JoinProposal  # noqa: Y015
+
+@_typing.final
+class DiscoverJoinsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    JOINS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundKey]:
+        """At most 200; of each source the likelier first."""
+
+    @_builtins.property
+    def joins(self) -> _containers.RepeatedCompositeFieldContainer[Global___JoinProposal]:
+        """At most 100."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___FoundKey] | None = ...,
+        joins: _abc.Iterable[Global___JoinProposal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["joins", b"joins", "keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscoverJoinsResponse: _TypeAlias = DiscoverJoinsResponse  # noqa: Y015
+
+@_typing.final
 class ActivateRuleRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

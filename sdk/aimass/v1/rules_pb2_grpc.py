@@ -65,6 +65,11 @@ class RulesStub:
                 request_serializer=aimass_dot_v1_dot_rules__pb2.DiscoverRulesRequest.SerializeToString,
                 response_deserializer=aimass_dot_v1_dot_rules__pb2.DiscoverRulesResponse.FromString,
                 _registered_method=True)
+        self.DiscoverJoins = channel.unary_unary(
+                '/aimass.v1.Rules/DiscoverJoins',
+                request_serializer=aimass_dot_v1_dot_rules__pb2.DiscoverJoinsRequest.SerializeToString,
+                response_deserializer=aimass_dot_v1_dot_rules__pb2.DiscoverJoinsResponse.FromString,
+                _registered_method=True)
         self.ActivateRule = channel.unary_unary(
                 '/aimass.v1.Rules/ActivateRule',
                 request_serializer=aimass_dot_v1_dot_rules__pb2.ActivateRuleRequest.SerializeToString,
@@ -129,6 +134,14 @@ class RulesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DiscoverJoins(self, request, context):
+        """Finds the keys of sources, and which columns refer to which key, by values and names: best first, each with its evidence and the SQL
+        of the join. Sources of text have no columns: name the others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ActivateRule(self, request, context):
         """Activates a version: extractions use it from now on. failed_precondition: the rule belongs to a rule set, which is activated as one.
         """
@@ -182,6 +195,11 @@ def add_RulesServicer_to_server(servicer, server):
                     servicer.DiscoverRules,
                     request_deserializer=aimass_dot_v1_dot_rules__pb2.DiscoverRulesRequest.FromString,
                     response_serializer=aimass_dot_v1_dot_rules__pb2.DiscoverRulesResponse.SerializeToString,
+            ),
+            'DiscoverJoins': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscoverJoins,
+                    request_deserializer=aimass_dot_v1_dot_rules__pb2.DiscoverJoinsRequest.FromString,
+                    response_serializer=aimass_dot_v1_dot_rules__pb2.DiscoverJoinsResponse.SerializeToString,
             ),
             'ActivateRule': grpc.unary_unary_rpc_method_handler(
                     servicer.ActivateRule,
@@ -362,6 +380,33 @@ class Rules:
             '/aimass.v1.Rules/DiscoverRules',
             aimass_dot_v1_dot_rules__pb2.DiscoverRulesRequest.SerializeToString,
             aimass_dot_v1_dot_rules__pb2.DiscoverRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscoverJoins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aimass.v1.Rules/DiscoverJoins',
+            aimass_dot_v1_dot_rules__pb2.DiscoverJoinsRequest.SerializeToString,
+            aimass_dot_v1_dot_rules__pb2.DiscoverJoinsResponse.FromString,
             options,
             channel_credentials,
             insecure,

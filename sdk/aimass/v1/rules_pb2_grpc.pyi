@@ -46,6 +46,10 @@ class RulesStub:
     """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them. Needs no
     settings for the kind of source: lines of text are grouped by what they have in common.
     """
+    DiscoverJoins: _grpc.UnaryUnaryMultiCallable[_rules_pb2.DiscoverJoinsRequest, _rules_pb2.DiscoverJoinsResponse]
+    """Finds the keys of sources, and which columns refer to which key, by values and names: best first, each with its evidence and the SQL
+    of the join. Sources of text have no columns: name the others.
+    """
     ActivateRule: _grpc.UnaryUnaryMultiCallable[_rules_pb2.ActivateRuleRequest, _rules_pb2.Rule]
     """Activates a version: extractions use it from now on. failed_precondition: the rule belongs to a rule set, which is activated as one."""
     DeleteRule: _grpc.UnaryUnaryMultiCallable[_rules_pb2.DeleteRuleRequest, _rules_pb2.Rule]
@@ -71,6 +75,10 @@ class RulesAsyncStub(RulesStub):
     DiscoverRules: _aio.UnaryUnaryMultiCallable[_rules_pb2.DiscoverRulesRequest, _rules_pb2.DiscoverRulesResponse]  # type: ignore[assignment]
     """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them. Needs no
     settings for the kind of source: lines of text are grouped by what they have in common.
+    """
+    DiscoverJoins: _aio.UnaryUnaryMultiCallable[_rules_pb2.DiscoverJoinsRequest, _rules_pb2.DiscoverJoinsResponse]  # type: ignore[assignment]
+    """Finds the keys of sources, and which columns refer to which key, by values and names: best first, each with its evidence and the SQL
+    of the join. Sources of text have no columns: name the others.
     """
     ActivateRule: _aio.UnaryUnaryMultiCallable[_rules_pb2.ActivateRuleRequest, _rules_pb2.Rule]  # type: ignore[assignment]
     """Activates a version: extractions use it from now on. failed_precondition: the rule belongs to a rule set, which is activated as one."""
@@ -130,6 +138,16 @@ class RulesServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_rules_pb2.DiscoverRulesResponse, _abc.Awaitable[_rules_pb2.DiscoverRulesResponse]]:
         """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them. Needs no
         settings for the kind of source: lines of text are grouped by what they have in common.
+        """
+
+    @_abc_1.abstractmethod
+    def DiscoverJoins(
+        self,
+        request: _rules_pb2.DiscoverJoinsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rules_pb2.DiscoverJoinsResponse, _abc.Awaitable[_rules_pb2.DiscoverJoinsResponse]]:
+        """Finds the keys of sources, and which columns refer to which key, by values and names: best first, each with its evidence and the SQL
+        of the join. Sources of text have no columns: name the others.
         """
 
     @_abc_1.abstractmethod

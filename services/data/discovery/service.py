@@ -1,12 +1,15 @@
 """What one does to have rules found."""
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 from services.data.discovery.domain import Discovery, discovery_from_json
+from services.data.discovery.joins import Join, Key
 from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget, unused
 from services.data.metering.service import Metering
-from services.data.reading.kinds import to_json
+from services.data.reading.kinds import Definition, FilesSource, Records, to_json
 from services.data.sources.service import Sources
 from services.kit.auth import Scope
 from services.kit.errors import InvalidValue, Violation
@@ -14,7 +17,7 @@ from services.kit.process import Limits
 
 DEFAULT_SECONDS = 60  # of processors; the contract has the same number
 _RECORDS, _MOST = 5_000, 20_000
-_WORK = "services.data.discovery.work"
+_WORK, _JOINS = "services.data.discovery.work", "services.data.discovery.joins_work"
 
 
 class Discoveries:
@@ -37,12 +40,46 @@ class Discoveries:
 
         Raises not_found, invalid_value, egress_denied, limit_exceeded.
         """
-        if not 0 <= records <= _MOST:
-            rule = f"must be between 1 and {_MOST}"
-            raise InvalidValue(f"records {rule}", [Violation("/records", rule)])
+        _check(records)
         usage = unused("", "discovery", budget, DEFAULT_SECONDS)
         definition = (await self._sources.get(scope, source)).definition
         limits = replace(self._limits, seconds=min(self._limits.seconds, max(seconds - 1, 1)))
         async with self._free, self._sources.place(scope, definition, source, most=records or _RECORDS) as place:
             request = {"source": to_json(definition), "place": place.to_json(), "records": records or _RECORDS}
             return discovery_from_json(await self._metering.run_once(scope, usage, reservation, _WORK, request, limits))
+
+    async def joins(
+        self,
+        scope: Scope,
+        sources: Sequence[str],
+        records: int,
+        seconds: float,
+        budget: CpuBudget = DEFAULT_BUDGET,
+        reservation: str = "",
+    ) -> tuple[list[Key], list[Join]]:
+        """Keys of the first records of some sources, and what refers to them. Raises as `discover` does."""
+        _check(records)
+        usage = unused("", "discovery", budget, DEFAULT_SECONDS)
+        definitions = {name: (await self._sources.get(scope, name)).definition for name in dict.fromkeys(sources)}
+        if text := next((name for name, one in definitions.items() if _is_text(one)), None):
+            rule = f"{text} is text, which has no columns"
+            raise InvalidValue(rule, [Violation("/sources", rule)])
+        limits = replace(self._limits, seconds=min(self._limits.seconds, max(seconds - 1, 1)))
+        async with self._free, contextlib.AsyncExitStack() as stack:
+            said = {}
+            for name, definition in definitions.items():
+                place = await stack.enter_async_context(self._sources.place(scope, definition, name))
+                said[name] = {"source": to_json(definition), "place": place.to_json()}
+            request = {"sources": said, "records": records or _RECORDS}
+            found = await self._metering.run_once(scope, usage, reservation, _JOINS, request, limits)
+        return [Key(**key) for key in found["keys"]], [Join(**join) for join in found["joins"]]
+
+
+def _check(records: int) -> None:
+    if not 0 <= records <= _MOST:
+        rule = f"must be between 1 and {_MOST}"
+        raise InvalidValue(f"records {rule}", [Violation("/records", rule)])
+
+
+def _is_text(definition: Definition) -> bool:
+    return isinstance(definition, FilesSource) and definition.records is Records.LINES

@@ -1,7 +1,11 @@
 """Found rules on the wire."""
 
+from collections.abc import Iterable
+from dataclasses import asdict
+
 from aimass.v1 import rules_pb2 as pb
 from services.data.discovery.domain import Discovery, Proposal
+from services.data.discovery.joins import Join, Key
 from services.data.rules.wire import definition_to_wire, refused_to_wire
 from services.data.structs import to_struct
 
@@ -30,4 +34,29 @@ def _proposal_to_wire(proposal: Proposal, sampled: int) -> pb.RuleProposal:
         rows=[to_struct(row) for row in proposal.rows],
         counter_examples=map(refused_to_wire, proposal.counter_examples),
         reason=proposal.reason,
+    )
+
+
+def joins_to_wire(keys: Iterable[Key], joins: Iterable[Join]) -> pb.DiscoverJoinsResponse:
+    """Keys and what refers to them."""
+    return pb.DiscoverJoinsResponse(keys=[pb.FoundKey(**asdict(key)) for key in keys], joins=map(_join_to_wire, joins))
+
+
+def _join_to_wire(join: Join) -> pb.JoinProposal:
+    low, high = join.interval
+    return pb.JoinProposal(
+        source=join.source,
+        column=join.column,
+        key_source=join.key_source,
+        key_column=join.key_column,
+        records=join.records,
+        coverage=join.matched / join.records if join.records else 0.0,
+        precision=join.precision,
+        precision_low=low,
+        precision_high=high,
+        score=join.score,
+        sql=join.sql,
+        examples=join.examples,
+        counter_examples=join.counter_examples,
+        reason=join.reason,
     )

@@ -2,7 +2,7 @@
 
 from aimass.v1 import rules_pb2 as pb
 from services.data.discovery.service import Discoveries
-from services.data.discovery.wire import discovery_to_wire
+from services.data.discovery.wire import discovery_to_wire, joins_to_wire
 from services.data.metering.domain import CpuBudget
 from services.data.rules.service import Rules
 from services.data.rules.wire import definition_of, rule_to_wire, trial_to_wire
@@ -39,6 +39,12 @@ class RulesApi:
         sample = request.source, request.records
         found = await self._discoveries.discover(call.scope, *sample, call.remaining(), budget, reservation)
         return discovery_to_wire(found)
+
+    async def DiscoverJoins(self, request: pb.DiscoverJoinsRequest, call: Call) -> pb.DiscoverJoinsResponse:
+        budget, reservation = CpuBudget(call.principal.id, request.cpu_seconds), call.metadata.get("reservation", "")
+        sample = request.sources, request.records
+        found = await self._discoveries.joins(call.scope, *sample, call.remaining(), budget, reservation)
+        return joins_to_wire(*found)
 
     async def ActivateRule(self, request: pb.ActivateRuleRequest, call: Call) -> pb.Rule:
         etag = request.etag or call.etag
