@@ -15,6 +15,7 @@ from aimass.v1.sources_pb2_grpc import SourcesStub
 from services.kit.errors import Code
 from tests.data import places
 from tests.data.extracting import Tenant
+from tests.data.rule_sets import STRING, wanted
 from tests.support.house import House, house
 from tests.support.refused import refused
 
@@ -150,3 +151,19 @@ async def test_a_description_is_checked(tenant: Tenant) -> None:
     ):
         request = ParseDict({"source": "x", "pushed": pushed}, pb.CreateSourceRequest())
         assert (await refused(tenant.stub(SourcesStub).CreateSource(request))).code is Code.INVALID_VALUE
+
+
+async def test_pushed_records_have_rule_sets_and_rules_inside_rules(running: House) -> None:
+    tenant = Tenant(running)
+    inner = {"from": "$.note", "regex": {"pattern": r"(?P<by>\w+):.*", "columns": [{"name": "by", "type": STRING}]}}
+    noted = {"json": {"columns": [{"name": "order", "type": STRING}], "inner": [inner]}}
+    rest = {"json": {"columns": [{"name": "order", "type": STRING}]}}
+    await tenant.rule_set("shop", ORDERS, wanted("noted", noted), wanted("rest", rest))
+    await push(tenant, order("a", note="ada: late"), order("b", note="?"), source="shop")
+    run = await tenant.extract_set("shop")
+
+    assert [result.rows for result in run.results] == [1, 1]
+    assert await tenant.rows("noted") == [{"order": "a", "by": "ada"}]
+    assert await tenant.rows("rest") == [{"order": "b"}]
+    await push(tenant, order("c", note="bo: early"), source="shop")
+    assert [result.rows for result in (await tenant.extract_set("shop")).results] == [1, 0]

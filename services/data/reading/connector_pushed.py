@@ -30,7 +30,7 @@ class PushedConnector:
 
     def ready(self, compiled: Compiled, fields: Sequence[str]) -> Extractor:
         """What extracts documents."""
-        return extractor.for_documents(compiled)
+        return extractor.of(compiled, (), ())
 
     def below(self, allowed: Sequence[Path]) -> Place:
         """Nothing of the caller's: the service says where the file is."""
