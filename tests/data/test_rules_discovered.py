@@ -129,6 +129,12 @@ async def test_values_of_documents_have_columns_also_inside(rules: Any) -> None:
     assert "$.legs" in found.reason
 
 
+async def test_what_columns_are_about_is_said(rules: Any) -> None:
+    (found,) = (await discover(rules, "jsonl")).proposals
+
+    assert "; tailnum has another value in each record" in found.reason
+
+
 async def test_what_does_not_fit_is_shown(rules: Any) -> None:
     (found,) = (await discover(rules, "csv")).proposals
 

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from services.data.discovery.domain import Discovery
+from services.data.discovery import meanings
+from services.data.discovery.domain import Discovery, Proposal
 from services.data.discovery.evidence import Made, Make, left_over, weighed
 from services.data.discovery.names import unused
 from services.data.reading import extractor, lines, paths
@@ -154,6 +156,13 @@ def _one(name: str, make: Make, records: Sequence[Any], fields: Sequence[str], a
     rule = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")[:40] or "records"
     rule = rule if rule[0].isalpha() else f"r_{rule}"
     made = make(records) if records else None
-    found = (weighed(rule, made, make, records, fields, about),) if made else ()
+    found = (_told(weighed(rule, made, make, records, fields, about), made, records),) if made else ()
     left = left_over(made, records)
     return Discovery(len(records), found, len(left), tuple(lines.text_of(one, fields) for one in left[:_UNEXPLAINED]))
+
+
+def _told(proposal: Proposal, made: Made, records: Sequence[Any]) -> Proposal:
+    """With what its columns are about."""
+    rows = [row for record in records[: meanings.LOOKED_AT] if (row := made.ready.pick(record)) is not None]
+    said = meanings.said([column.name for column in made.definition.columns], rows)
+    return replace(proposal, reason=f"{proposal.reason}; {said}") if said else proposal
