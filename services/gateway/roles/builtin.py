@@ -1,7 +1,7 @@
 """The roles that every tenant has, out of the contract: which verbs of which resources each of them has.
 
-Each has the permissions of the one before. A verb that is not here belongs to `admin` only, and so do all permissions
-that manage access.
+Each has the permissions of the one before. A verb that is not here belongs to `admin` only, such as `unmask`, and so do
+all permissions that manage access.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _VERBS = {
     "operator": frozenset(
         {"infer", "push", "record", "run", "cancel", "promote", "preview", "discover", "test", "activate"}
     ),
-    "developer": frozenset({"create", "update", "delete", "upload", "fit", "submit"}),
+    "developer": frozenset({"create", "update", "delete", "upload", "fit", "submit", "tag", "restore"}),
 }
 # Predictions have no method of the contract on the outside.
 _MORE = ("models.infer",)
