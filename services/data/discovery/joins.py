@@ -20,7 +20,7 @@ MOST_KEYS, MOST_JOINS = 200, 100
 _LEAST = 3  # records of a source with a key
 _SURE = 0.6  # what speaks for a join, from 0 to 1
 _NAMED, _UNNAMED = 0.5, 0.9  # of the values of a column are among the key's, if its name says so, or not
-_FEW = 100  # values
+_FEW, _TRIED = 100, 1000  # values
 _SHOWN, _LONGEST = 3, 100  # values, and their characters
 _TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -82,9 +82,18 @@ class Column:
         self.tokens = _tokens(name)
 
     @cached_property
-    def mixed(self) -> list[str]:
-        """The values in an order of chance, the same each time."""
+    def _mixed(self) -> list[str]:
         return random.Random(0).sample(self.values, len(self.values))
+
+    @cached_property
+    def first(self) -> list[str]:
+        """Half of the values, chosen by chance, always the same: as many as it takes to find what they refer to."""
+        return self._mixed[::2][:_TRIED]
+
+    @cached_property
+    def rest(self) -> list[str]:
+        """The other half."""
+        return self._mixed[1::2]
 
     @property
     def density(self) -> float:
@@ -136,39 +145,39 @@ def _key(column: Column) -> Key:
 
 def joins(columns: Sequence[Column], whole: frozenset[str] = frozenset()) -> list[Join]:
     """What refers to which key, best first. `whole` are the sources whose records are all there."""
-    best, found = dict[tuple[str, str], float](), list[Join]()
+    best, found = dict[Column, float](), list[tuple[float, Column, Column]]()
     for (key, _), column in product(keys(columns), columns):
-        place = (column.source, column.name)
-        if not column.usable or place == (key.source, key.name):
-            continue
-        if (join := _join(column, key, whole)) and join.score >= _SURE:
-            found.append(join)
-            best[place] = max(best.get(place, 0.0), join.score)
-    found.sort(key=lambda join: (-join.score, -join.matched, join.source, join.column, join.key_source))
-    kept, pairs = list[Join](), set[frozenset[tuple[str, str]]]()
-    for join in found:
-        here, there = (join.source, join.column), (join.key_source, join.key_column)
-        if join.score > best[here] - 0.1 and frozenset([here, there]) not in pairs:
-            kept.append(join)
-            pairs.add(frozenset([here, there]))
-    return kept[:MOST_JOINS]
+        score = _score(column, key) if column.usable and column is not key else 0.0
+        if score >= _SURE:
+            found.append((score, column, key))
+            best[column] = max(best.get(column, 0.0), score)
+    found.sort(key=lambda one: (-one[0], one[1].source, one[1].name, one[2].source, one[2].name))
+    kept, pairs = list[Join](), set[frozenset[Column]]()
+    for score, column, key in found:
+        pair = frozenset([column, key])
+        if score > best[column] - 0.1 and pair not in pairs and len(kept) < MOST_JOINS:
+            kept.append(_join(column, key, score, whole))
+            pairs.add(pair)
+    return kept
 
 
-def _join(column: Column, key: Column, whole: frozenset[str]) -> Join | None:
-    name, (value, why) = _named(column, key), _by_values(column, key)
-    least = _NAMED if name else _UNNAMED
-    first = column.mixed[::2]
+def _score(column: Column, key: Column) -> float:
+    """What speaks for a reference, from 0 to 1; 0 where too few of the values are the key's."""
+    name, (value, _) = _named(column, key), _by_values(column, key)
+    likely, least = 1 - (1 - name) * (1 - value), _NAMED if name else _UNNAMED
     # The first few tell most columns apart: there may be many thousand pairs.
-    if 1 - (1 - name) * (1 - value) < _SURE or _share(first[:_FEW], key) < least - 0.2:
-        return None
-    share = _share(first, key)
-    if share < least:
-        return None
+    if likely < _SURE or _share(column.first[:_FEW], key) < least - 0.2:
+        return 0.0
+    share = _share(column.first, key)
+    return round(likely * share, 4) if share >= least else 0.0
+
+
+def _join(column: Column, key: Column, score: float, whole: frozenset[str]) -> Join:
+    why = _by_values(column, key)[1]
     matched = [one for one in column.values if one in key.distinct]
-    rest = column.mixed[1::2]
     missing = [one for one in column.distinct if one not in key.distinct]
     reason = f"{len(matched)} of {len(column.values)} values are among the {len(key.distinct)} of the key"
-    reason += "; the name says so" if name else ""
+    reason += "; the name says so" if _named(column, key) else ""
     reason += f"; {why}" if why else ""
     reason += "" if key.source in whole else f"; {key.source} has more records than were read, so there may be more"
     one, other = quoted(column.source), quoted(key.source)
@@ -182,9 +191,9 @@ def _join(column: Column, key: Column, whole: frozenset[str]) -> Join | None:
         key.name,
         column.records,
         len(matched),
-        len(rest),
-        sum(one in key.distinct for one in rest),
-        round(share * (1 - (1 - name) * (1 - value)), 4),
+        len(column.rest),
+        sum(one in key.distinct for one in column.rest),
+        score,
         sql,
         tuple(one[:_LONGEST] for one in list(dict.fromkeys(matched))[:_SHOWN]),
         tuple(one[:_LONGEST] for one in missing[:_SHOWN]),
