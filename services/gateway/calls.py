@@ -264,8 +264,8 @@ class Calls:
     async def _audit(self, method: Method, request: Message, caller: Caller, outcome: str) -> None:
         if method.policy.audit or outcome == Code.FORBIDDEN.text:
             resource = self._cleaner.text(caller.principal.scope.tenant, method.resource(request)[:300])
-            told = {"outcome": outcome, "address": caller.address}
-            await self._access.trail.add(caller.principal, caller.request_id, method.path[1:], resource, **told)
+            details = {"outcome": outcome, "address": caller.address}
+            await self._access.trail.add(caller.principal, caller.request_id, method.path[1:], resource, **details)
 
 
 def repeatable(method: Method, given: Mapping[str, str]) -> bool:

@@ -120,5 +120,5 @@ def enough(standing: Standing, costly: bool = False) -> None:
 def _spent(limit: Limit) -> str:
     if limit.name == "key":
         return "the key calls too often"
-    said = f"{limit.rate:.15g} {limit.counts} a second, and {limit.burst:.15g} at once"
-    return f"the limit {limit.name} is spent: it admits {said}"
+    admitted = f"{limit.rate:.15g} {limit.counts} a second, and {limit.burst:.15g} at once"
+    return f"the limit {limit.name} is spent: it admits {admitted}"

@@ -47,11 +47,11 @@ class SharedBuckets:
         self._gateways, self._counted = 1, -math.inf
         self.degraded, self._failures = False, 0
         # Whether the log says that it is degraded; since when the cache answers again, and the members at that time.
-        self._told = False
+        self._logged = False
         self._back: float | None = None
         self._there: dict[str, bytes] = {}
         self._news = asyncio.Event()
-        self._announced, self._said = -math.inf, 0
+        self._announced, self._announcements = -math.inf, 0
 
     def __len__(self) -> int:
         return len(self._shares)
@@ -219,8 +219,8 @@ class SharedBuckets:
         if not self.degraded and now - self._announced < EVERY:
             return
         try:
-            self._said += 1
-            await self._cache.announce(GROUP, self._name, b"%d" % self._said, LEASE)
+            self._announcements += 1
+            await self._cache.announce(GROUP, self._name, b"%d" % self._announcements, LEASE)
             members = await self._cache.members(GROUP)
         except Unavailable as failure:
             self._lost(str(failure))
@@ -232,8 +232,8 @@ class SharedBuckets:
         if count >= self._gateways or now - self._counted > LEASE:
             self._gateways, self._counted = max(1, count), now
         self.degraded, self._back = False, None
-        if self._told:
-            self._told = False
+        if self._logged:
+            self._logged = False
             _degraded.set(0)
             log.warning("limits are shared again by %d gateways", self._gateways)
 
@@ -252,8 +252,8 @@ class SharedBuckets:
 
     def _lost(self, reason: str) -> None:
         self.degraded, self._back = True, None
-        if not self._told:
-            self._told = True
+        if not self._logged:
+            self._logged = True
             _degraded.set(1)
             log.warning("limits are counted by this gateway alone, as one of %d: %s", self._gateways, reason)
 

@@ -68,7 +68,7 @@ class Receipt:
     async def headers(
         self, status: int, sent: Iterable[tuple[bytes, bytes]], content: bytes
     ) -> list[tuple[bytes, bytes]]:
-        """The headers of an answer beside `said`, by RFC 9421: a signature over it and its request."""
+        """The headers of an answer beside `sent`, by RFC 9421: a signature over it and its request."""
         fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in sent}
         made = self._made({"@status": str(status)}, fields, await signing.beside(signing.digest, content))
         return [(name.encode(), value.encode("latin-1")) for name, value in made.items()]

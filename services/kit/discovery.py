@@ -120,9 +120,9 @@ class Directory:
 
     async def start(self) -> None:
         """Starts the source; continues if that is unavailable."""
-        await self.source.start(self._told)
+        await self.source.start(self._update)
 
-    def _told(self, table: Table) -> None:
+    def _update(self, table: Table) -> None:
         if (fixed := _fixed(table)) == self._table:
             return
         self._table = fixed

@@ -14,7 +14,7 @@ _NONE: Mapping[str, Value] = MappingProxyType({})
 
 
 class Record(NamedTuple):
-    """One thing that happened: a log line, a span, an event, a prediction, a figure."""
+    """One thing that happened: a log line, a span, an event, a prediction, a metric."""
 
     record: str  # its id: the same each time it is delivered
     tenant: str

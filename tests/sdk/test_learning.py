@@ -36,7 +36,7 @@ def test_what_is_found_is_created_as_a_rule_set_in_one_call(door: Door) -> None:
         "rules": [{"rule": f"office-{rule}", "definition": DEFINITION} for rule in ("parcel", "courier")],
     }
     assert "office-parcel" in shown.stdout
-    assert "1 of 4 records are of no rule" in shown.stderr
+    assert "no rule takes 1 of 4 records" in shown.stderr
 
 
 def test_what_was_found_before_is_read_from_its_file_and_can_be_activated_at_once(door: Door) -> None:

@@ -12,7 +12,7 @@ from aimass.cli import calling, checks, output
 from aimass.cli.calling import Project
 from aimass.cli.checks import Finding, Grade
 from aimass.cli.output import Format, Output
-from aimass.cli.tables import CONSOLE, shown, spoken, table
+from aimass.cli.tables import CONSOLE, readable, shown, table
 from aimass.client import Client
 from aimass.door import Door, Grant, alone, find, kept, save
 from aimass.encoding import plain
@@ -129,11 +129,11 @@ def status(output_: Output = Format.TABLE, project: Project = "default") -> None
             "state": release["state"],
             "since": release.get("update_time", ""),
         }
-        for release in map(spoken, releases)
+        for release in map(readable, releases)
     ]
     table("releases", serving)
     columns = ("operation", "resource", "stage", "progress")
-    table("running operations", [{name: one[name] for name in columns} for one in map(spoken, running)])
+    table("running operations", [{name: one[name] for name in columns} for one in map(readable, running)])
 
 
 def doctor() -> None:

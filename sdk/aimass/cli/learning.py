@@ -19,12 +19,14 @@ _LONGEST = 63  # characters of a name
 
 
 def learn(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source, which is files or an upload.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The source: files, an upload, or records that are pushed.")
+    ],
     name: Annotated[str, typer.Option(help="The rule set to create; the source's name if unset.")] = "",
     found: Annotated[
         Path | None, typer.Option(help="What `aimass rules discover SOURCE -o json` found; found now if unset.")
     ] = None,
-    match: Annotated[str, typer.Option(help="Who gets a record that several rules take: first or all.")] = "first",
+    match: Annotated[str, typer.Option(help="Which rules get a record that several take: first or all.")] = "first",
     records: Annotated[int, typer.Option(help="How many records to learn from; 5,000 if unset.")] = 0,
     activate: Annotated[bool, typer.Option(help="Activate the rule set at once.")] = False,
     output_: Output = Format.TABLE,
@@ -35,35 +37,39 @@ def learn(
     The rules are called as the set, a dash, and what was found: office-parcel. Example: aimass learn office
     """
     with calling.client(project) as client:
-        said = _read(found) if found else client.rules.discover_rules(source=source, records=records)
-        if not said.proposals:
+        discovered = _read(found) if found else client.rules.discover_rules(source=source, records=records)
+        if not discovered.proposals:
             raise Failure("failed_precondition", f"no rules were found for {source}: write one, `aimass rules create`")
         name = name or source
-        names = _names(name, [proposal.rule for proposal in said.proposals])
-        rules = [{"rule": rule, "definition": one.definition} for rule, one in zip(names, said.proposals, strict=True)]
+        names = _names(name, [proposal.rule for proposal in discovered.proposals])
+        rules = [
+            {"rule": rule, "definition": one.definition} for rule, one in zip(names, discovered.proposals, strict=True)
+        ]
         made = client.rule_sets.create_rule_set(rule_set=name, source=source, match=match, rules=rules)
         if activate:
             made = client.rule_sets.activate_rule_set(rule_set=name, version=made.version)
     if output_ is Format.JSON:
         output.show(made, output_)
         return
-    table("rules", [_row(rule, one) for rule, one in zip(names, said.proposals, strict=True)])
-    if said.unexplained:
-        CONSOLE.print(f"[dim]{said.unexplained} of {said.sampled} records are of no rule[/]")
+    table("rules", [_row(rule, one) for rule, one in zip(names, discovered.proposals, strict=True)])
+    if discovered.unexplained:
+        CONSOLE.print(f"[dim]no rule takes {discovered.unexplained} of {discovered.sampled} records[/]")
     left = "" if activate else f"; try it: aimass rule-sets test {name}, activate it: aimass rule-sets activate {name}"
     CONSOLE.print(f"[dim]created the rule set {name}{left}[/]")
 
 
 def _read(found: Path) -> rules_pb2.DiscoverRulesResponse:
-    """What was found before. Raises Failure for a file that holds something else."""
+    """The answer of `discover_rules` in a file. Raises Failure for a file that holds something else."""
     try:
         return ParseDict(parse(f"@{found}", "--found"), rules_pb2.DiscoverRulesResponse())
     except ParseError as error:
-        raise Failure("invalid_value", f"--found: {found} is not what was found: {error}") from None
+        raise Failure(
+            "invalid_value", f"--found: {found} is not the output of `aimass rules discover`: {error}"
+        ) from None
 
 
 def _names(prefix: str, rules: Sequence[str]) -> list[str]:
-    """Names of rules below a set's, none of them twice."""
+    """Names of the rules: the prefix, a dash and what was found, none of them twice."""
     found: dict[str, None] = {}
     for rule in rules:
         name, number = f"{prefix}-{rule}"[:_LONGEST], 1

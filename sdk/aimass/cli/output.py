@@ -9,7 +9,7 @@ import orjson
 import typer
 from google.protobuf.message import Message
 
-from aimass.cli.tables import CONSOLE, pairs, shown, spoken, table
+from aimass.cli.tables import CONSOLE, pairs, readable, shown, table
 from aimass.encoding import plain
 from aimass.failures import Failure
 
@@ -69,7 +69,7 @@ def show(message: Message, form: Format) -> None:
     if form is Format.JSON:
         as_json(plain(message))
         return
-    document = spoken(message)
+    document = readable(message)
     lists = [field.name for field in message.DESCRIPTOR.fields if field.is_repeated and field.message_type]
     lists = [name for name in lists if isinstance(document[name], list)]
     rest = {name: value for name, value in document.items() if name not in lists}

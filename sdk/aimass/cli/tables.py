@@ -39,12 +39,12 @@ def _visible(text: str) -> str:
     return text.translate(_COMMANDS)
 
 
-def spoken(message: Message) -> dict[str, Any]:
+def readable(message: Message) -> dict[str, Any]:
     """A message as plain values for people: enums without prefix, times to the second, floats to six digits."""
-    return _spoken(plain(message), message.DESCRIPTOR)
+    return _readable(plain(message), message.DESCRIPTOR)
 
 
-def _spoken(document: Mapping[str, Any], of: Any) -> dict[str, Any]:
+def _readable(document: Mapping[str, Any], of: Any) -> dict[str, Any]:
     known = of.fields_by_name
     return {name: _value(value, known[name]) if name in known else value for name, value in document.items()}
 
@@ -63,7 +63,7 @@ def _value(value: Any, field: FieldDescriptor) -> Any:
     if kind and kind.full_name == "google.protobuf.Timestamp" and isinstance(value, str):
         return value if "." not in value else f"{value.partition('.')[0]}Z"
     apart = kind and kind.full_name.startswith("aimass.") and not kind.GetOptions().map_entry
-    return _spoken(value, kind) if kind and apart and isinstance(value, Mapping) else value
+    return _readable(value, kind) if kind and apart and isinstance(value, Mapping) else value
 
 
 def _whole(value: Any) -> Any:

@@ -93,10 +93,10 @@ class KeySet:
         self._due = self._ticks() + wait * random.uniform(0.8, 1.0)
 
     async def _fetch(self) -> dict[str, Any]:
-        said = strict.document(await self._get(self.url.rstrip("/") + _KNOWN))
-        if said.get("issuer") != self.url:
+        document = strict.document(await self._get(self.url.rstrip("/") + _KNOWN))
+        if document.get("issuer") != self.url:
             raise ValueError("its discovery document is that of another issuer")
-        if not isinstance(place := said.get("jwks_uri"), str):
+        if not isinstance(place := document.get("jwks_uri"), str):
             raise ValueError("its discovery document names no keys")
         return jwks.read(await self._get(place), self.algorithm)
 

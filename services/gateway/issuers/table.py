@@ -70,9 +70,9 @@ class IssuerTable:
         return self._table.look()
 
 
-def _wrong(said: _File) -> str:
+def _wrong(content: _File) -> str:
     seen = set[tuple[str, str]]()
-    for name, issuer in said.issuers.items():
+    for name, issuer in content.issuers.items():
         if issuer.tenant == "system":
             return f"issuers.{name}.tenant: system is the platform's own"
         if (issuer.url, issuer.audience) in seen:

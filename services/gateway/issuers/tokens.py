@@ -50,7 +50,7 @@ def read(token: str, issuers: Mapping[str, Issuer], keys: Callable[[str], Mappin
     except (jwt.PyJWTError, ValueError, TypeError):
         raise TokenRefused("its issuer has not signed it") from None
     ends = _times(parts.claims, issuer, now)
-    groups = _groups(_said(parts.claims, issuer.groups_claim))
+    groups = _groups(_claim(parts.claims, issuer.groups_claim))
     roles = tuple(dict.fromkeys(role for group in groups for role in issuer.groups.get(group, ())))
     bound = tuple(f"group:{name}:{group}" for group in groups if named(group))
     return Claims(f"user:{name}:{_subject(parts.claims)}", issuer.tenant, roles, ends, bound)
@@ -75,8 +75,8 @@ def _parts(token: str) -> _Parts:
 
 
 def _issuer(claims: Mapping[str, Any], issuers: Mapping[str, Issuer]) -> tuple[str, Issuer]:
-    said = claims.get("aud")
-    audiences = said if isinstance(said, list) else [said]
+    audience = claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
     found = [
         (name, issuer)
         for name, issuer in issuers.items()
@@ -125,7 +125,7 @@ def named(group: str) -> bool:
     return 0 < len(group) <= _NAME and group.isprintable()
 
 
-def _said(claims: Mapping[str, Any], path: str | tuple[str, ...]) -> Any:
+def _claim(claims: Mapping[str, Any], path: str | tuple[str, ...]) -> Any:
     """The value of a claim by its name or path; None where there is none."""
     found: Any = claims
     for name in (path,) if isinstance(path, str) else path:
@@ -133,8 +133,8 @@ def _said(claims: Mapping[str, Any], path: str | tuple[str, ...]) -> Any:
     return found
 
 
-def _groups(said: Any) -> list[str]:
+def _groups(value: Any) -> list[str]:
     """A list of names, or names with spaces between them, as in `scope`; each once."""
-    names = said.split() if isinstance(said, str) else said
+    names = value.split() if isinstance(value, str) else value
     found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     return list(dict.fromkeys(found))[:_MOST]

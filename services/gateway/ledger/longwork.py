@@ -65,19 +65,19 @@ class LongWork:
     async def _reserve(self, method: Method, request: Any, caller: Principal) -> Entry | None:
         """Raises invalid_value, invalid_name, quota_exceeded; unavailable when quotas cannot be asked."""
         fields.check(request)
-        says, scope = method.policy.reserves, caller.scope
-        most = Amounts(cpu_milliseconds=min(max(_seconds(says, request) * 1000, 0), _MOST))
-        model = request.spec.model if says.kind == TRAINING else ""
+        rule, scope = method.policy.reserves, caller.scope
+        most = Amounts(cpu_milliseconds=min(max(_seconds(rule, request) * 1000, 0), _MOST))
+        model = request.spec.model if rule.kind == TRAINING else ""
         name = uuid7()
         entry = Entry(
             name,
             scope.tenant,
             scope.project,
             caller.id,
-            says.kind,
+            rule.kind,
             model,
             reserved=most,
-            reference=name if says.answers else "",
+            reference=name if rule.answers else "",
             owner=self._instance,
         )
         try:
@@ -129,12 +129,12 @@ class LongWork:
             log.warning("a reservation is left as it is: %s", failure)
 
 
-def _seconds(says: options_pb2.Reserved, request: Any) -> int:
+def _seconds(rule: options_pb2.Reserved, request: Any) -> int:
     """The most seconds of processors that what a call starts may use."""
-    if says.cpu_seconds:
-        return int(getattr(request, says.cpu_seconds) or says.cpu_seconds_unset)
-    seconds = getattr(request.spec, says.seconds) or says.seconds_unset
-    return int(seconds * (getattr(request.spec, says.times) or says.times_unset) * says.processors)
+    if rule.cpu_seconds:
+        return int(getattr(request, rule.cpu_seconds) or rule.cpu_seconds_unset)
+    seconds = getattr(request.spec, rule.seconds) or rule.seconds_unset
+    return int(seconds * (getattr(request.spec, rule.times) or rule.times_unset) * rule.processors)
 
 
 def _reference(operation: Operation) -> str:

@@ -42,7 +42,7 @@ class TritonLoader:
         self._healing: dict[str, asyncio.Task[None]] = {}
         self._tried: dict[str, float] = {}
         self._news: list[TritonVersion] = []
-        self._told, self._wake = asyncio.Event(), asyncio.Event()
+        self._arrived, self._wake = asyncio.Event(), asyncio.Event()
         # Whether the server may have the back end for ONNX: seen when a version is pushed.
         self._onnx = True
 
@@ -67,8 +67,8 @@ class TritonLoader:
         return version
 
     async def changed(self) -> Sequence[TritonVersion]:
-        await self._told.wait()
-        self._told.clear()
+        await self._arrived.wait()
+        self._arrived.clear()
         news, self._news = self._news, []
         return news
 
@@ -174,7 +174,7 @@ class TritonLoader:
         if version.up != up:
             version.set(up)
             self._news.append(version)
-            self._told.set()
+            self._arrived.set()
 
     def _waiting(self) -> bool:
         now = time.monotonic()

@@ -155,11 +155,11 @@ class TritonVersion:
         left = deadline - time.monotonic()
         if left <= 0:
             raise DeadlineExceeded("the model took too long")
-        found = await self._told(left, self._server.infer(self.name, given, outputs, left))
+        found = await self._observed(left, self._server.infer(self.name, given, outputs, left))
         specs = {spec.name: spec for spec in self.signature.outputs}
         return [found[name]._replace(shape=shape_here(specs[name], found[name].shape)) for name in outputs]
 
-    async def _told(self, left: float, call: Coroutine[Any, Any, dict[str, Values]]) -> dict[str, Values]:
+    async def _observed(self, left: float, call: Coroutine[Any, Any, dict[str, Values]]) -> dict[str, Values]:
         """What a call gives; how it ended is told to the breaker."""
         ticket, outcome = self._breaker.begin(), Outcome.UNKNOWN
         try:

@@ -89,14 +89,14 @@ class Complaints:
     """Logs a warning, and then for a while only counts further ones."""
 
     def __init__(self) -> None:
-        self._said, self._more = float("-inf"), 0
+        self._logged, self._more = float("-inf"), 0
 
     def say(self, text: str) -> None:
-        if time.monotonic() - self._said < _QUIET:
+        if time.monotonic() - self._logged < _QUIET:
             self._more += 1
             return
         log.warning("kafka: %s%s", text[:300], f" ({self._more} more complaints)" if self._more else "")
-        self._said, self._more = time.monotonic(), 0
+        self._logged, self._more = time.monotonic(), 0
 
 
 class _Library(logging.Handler):

@@ -20,17 +20,17 @@ def job_changed(scope: Scope, job: Job, now: datetime) -> Event:
 
 def training_succeeded(scope: Scope, job: Job, package: Package, now: datetime) -> Event:
     """A job's files are a version of its model."""
-    says = package.signature
+    signature = package.signature
     message = pb.TrainingSucceeded(
         job=job_to_wire(job),
         generation=job.generation,
         manifest_digest=package.digest,
         artifacts=[RunArtifact(**vars(file)) for file in package.files],
         signature=Signature(
-            inputs=[TensorSpec(**spec) for spec in says["inputs"]],
-            outputs=[TensorSpec(**spec) for spec in says["outputs"]],
-            batch_invariant=says["batch_invariant"],
-            checked_on=says["checked_on"],
+            inputs=[TensorSpec(**spec) for spec in signature["inputs"]],
+            outputs=[TensorSpec(**spec) for spec in signature["outputs"]],
+            batch_invariant=signature["batch_invariant"],
+            checked_on=signature["checked_on"],
         ),
         metrics=dict(package.metrics),
         environment=dict(package.environment),
