@@ -124,7 +124,7 @@ async def called(directory: Directory, found: Collection[Speaker]) -> bool:
 
 async def test_only_what_listens_can_be_called() -> None:
     directory = Directory((), Listed())
-    directory._told({"gateway": [Instance("g", ""), Instance("h", "10.0.0.1:1")]})
+    directory._update({"gateway": [Instance("g", ""), Instance("h", "10.0.0.1:1")]})
 
     assert list(directory.instances("gateway")) == [Instance("h", "10.0.0.1:1")]
     assert directory.living("gateway") is None
@@ -134,11 +134,11 @@ async def test_only_what_listens_can_be_called() -> None:
 async def test_a_table_that_is_told_again_is_no_news() -> None:
     async with speakers(1) as [one]:
         directory = Directory((), Names("who=localhost:1", Zone()))
-        directory._told({"who": [one.instance]})
+        directory._update({"who": [one.instance]})
         pool = directory.pool("who")
         assert pool
         changed = pool._changed
-        directory._told({"who": [one.instance]})
+        directory._update({"who": [one.instance]})
 
         assert pool._changed is changed
         await directory.close()
