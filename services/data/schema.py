@@ -27,6 +27,11 @@ class Column:
     nullable: bool = True
 
 
+def quoted(name: str) -> str:
+    """A name as SQL has it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def check_columns(columns: Iterable[Column]) -> None:
     """Raises invalid_value when a name is empty, too long, used twice (case does not count), or reserved."""
     seen = set[str]()

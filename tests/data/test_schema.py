@@ -6,7 +6,7 @@ import pytest
 from aimass.v1 import schema_pb2 as pb
 from services.data import wire
 from services.data.arrow import arrow_schema, column_type, columns_of, fit
-from services.data.schema import Column, ColumnType, check_columns
+from services.data.schema import Column, ColumnType, check_columns, quoted
 from services.kit.errors import FailedPrecondition, InvalidValue
 
 ALL = tuple(Column(kind.value, kind, kind is ColumnType.BOOL) for kind in ColumnType)
@@ -28,6 +28,10 @@ def test_names_that_cannot_be_told_apart_are_refused(names: list[str], text: str
 
 def test_names_may_be_anything_else() -> None:
     check_columns(Column(name, ColumnType.STRING) for name in ("a", "_b", "c d", 'e"f', "ü", "select"))
+
+
+def test_names_are_quoted() -> None:
+    assert quoted('a"b') == '"a""b"'
 
 
 def test_columns_cross_the_wire_as_they_are() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from services.data.arrow import fit
 from services.data.datasets.rows import MOST_BYTES, size_of, to_rows
 from services.data.engine import Engine
-from services.data.schema import Column, ColumnType
+from services.data.schema import Column, ColumnType, quoted
 from services.kit.child import Child, Json
 from services.kit.errors import FailedPrecondition
 
@@ -27,7 +27,7 @@ def main(request: Json, child: Child) -> Json:
 
 
 def _check_key(engine: Engine, request: Json, side: str) -> None:
-    key = [_quoted(name) for name in request["key"]]
+    key = [quoted(name) for name in request["key"]]
     said = f"the key {', '.join(request['key'])} of {request['data_set']}@{request['versions'][side]}"
     nothing = " OR ".join(f"{name} IS NULL" for name in key)
     if _one(engine, f'SELECT count(*) AS n FROM "{side}" WHERE {nothing}')["n"]:
@@ -41,7 +41,7 @@ def _check_key(engine: Engine, request: Json, side: str) -> None:
 
 def _count(engine: Engine, request: Json) -> tuple[dict[str, int], dict[str, int]]:
     """How many rows were added, removed and changed; in how many of these each column differs."""
-    first, columns = _quoted(request["key"][0]), request["compared"]
+    first, columns = quoted(request["key"][0]), request["compared"]
     sums = {
         "added": f"before.{first} IS NULL",
         "removed": f"after.{first} IS NULL",
@@ -58,13 +58,13 @@ def _rows(engine: Engine, request: Json) -> list[Json]:
     first, compared = request["key"][0], request["compared"]
     columns = {side: [Column(name, ColumnType(kind)) for name, kind in request[side]] for side in _SIDES}
     chosen = [
-        f"{side}.{_quoted(column.name)} AS {side[0]}{index}"
+        f"{side}.{quoted(column.name)} AS {side[0]}{index}"
         for side in _SIDES
         for index, column in enumerate(columns[side])
     ]
     chosen += [f"{_in_both(request)} AND {_differ([name])} AS c{index}" for index, name in enumerate(compared)]
-    order = ", ".join(f"coalesce(before.{_quoted(k)}, after.{_quoted(k)})" for k in request["key"])
-    differs = f"before.{_quoted(first)} IS NULL OR after.{_quoted(first)} IS NULL OR {_differ(compared)}"
+    order = ", ".join(f"coalesce(before.{quoted(k)}, after.{quoted(k)})" for k in request["key"])
+    differs = f"before.{quoted(first)} IS NULL OR after.{quoted(first)} IS NULL OR {_differ(compared)}"
     sql = f"SELECT {', '.join(chosen)} FROM {_joined(request)} WHERE {differs} ORDER BY {order}"
     found, size = list[Json](), 0
     for batch in engine.run(f"{sql} LIMIT {int(request['count'])} OFFSET {int(request['start'])}").batches(1000):
@@ -100,18 +100,18 @@ def _side(batch: Any, side: str, columns: Sequence[Column]) -> Any:
 
 
 def _joined(request: Json) -> str:
-    on = " AND ".join(f"before.{_quoted(name)} = after.{_quoted(name)}" for name in request["key"])
+    on = " AND ".join(f"before.{quoted(name)} = after.{quoted(name)}" for name in request["key"])
     return f'"before" FULL OUTER JOIN "after" ON {on}'
 
 
 def _in_both(request: Json) -> str:
-    first = _quoted(request["key"][0])
+    first = quoted(request["key"][0])
     return f"(before.{first} IS NOT NULL AND after.{first} IS NOT NULL)"
 
 
 def _differ(columns: Sequence[str]) -> str:
     """True where one of these columns differs; two NULLs do not, nor do two NaNs."""
-    each = [f"(before.{_quoted(name)} IS DISTINCT FROM after.{_quoted(name)})" for name in columns]
+    each = [f"(before.{quoted(name)} IS DISTINCT FROM after.{quoted(name)})" for name in columns]
     return f"({' OR '.join(each)})" if each else "FALSE"
 
 
@@ -120,7 +120,3 @@ def _one(engine: Engine, sql: str) -> Json:
     (batch,) = engine.run(sql).batches()
     row: Json = batch.to_pylist()[0]
     return row
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from services.data.datasets.differences import Diff, Kind, RowDiff, columns_diff
@@ -12,7 +11,7 @@ from services.data.datasets.masking import NOTHING, Hidden
 from services.data.datasets.queries import table_requests
 from services.data.datasets.service import DataSets
 from services.data.metering.domain import DEFAULT_BUDGET, DEFAULT_QUERY_SECONDS, CpuBudget, unused
-from services.data.metering.service import Metering
+from services.data.metering.service import Metering, waited_for
 from services.data.schema import ColumnType
 from services.kit import pages, process
 from services.kit.auth import Scope
@@ -57,7 +56,7 @@ class Comparisons:
             raise Failure(Code.UNKNOWN_VERSION, f"{data_set} has no version before its first")
         before = await self._data_sets.locate(scope, data_set, base)
         columns = _compared(before.version, after.version, key)
-        limits = replace(self._limits, seconds=min(self._limits.seconds, max(seconds - 1, 1)))
+        limits = waited_for(self._limits, seconds)
         async with self._free, contextlib.AsyncExitStack() as stack:
             local = {
                 name: await stack.enter_async_context(self._data_sets.local(scope, location))

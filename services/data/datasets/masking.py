@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.data.datasets.domain import DataSetVersion
-from services.data.schema import Column
+from services.data.schema import Column, quoted
 
 NOTHING: frozenset[str] = frozenset()
 # Lower-case names of columns: a later version may spell one otherwise.
@@ -45,12 +45,8 @@ def view_of(columns: Iterable[Column], hidden: Hidden, table: str) -> str:
 
     Not a NULL as a literal: conditions on one become constants, which the scan of a Delta table takes for true.
     """
-    each = [(_quoted(column.name), is_hidden(column.name, hidden)) for column in columns]
+    each = [(quoted(column.name), is_hidden(column.name, hidden)) for column in columns]
     if not any(hide for _, hide in each):
         return ""
     chosen = ", ".join(f"NULLIF({name}, {name}) AS {name}" if hide else name for name, hide in each)
-    return f"SELECT {chosen} FROM {_quoted(table)}"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return f"SELECT {chosen} FROM {quoted(table)}"

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from services.data.datasets.domain import NEWEST, Location, Which
@@ -11,7 +11,7 @@ from services.data.datasets.masking import Hidden, view_of
 from services.data.datasets.places import Row
 from services.data.datasets.service import DataSets
 from services.data.metering.domain import DEFAULT_BUDGET, DEFAULT_QUERY_SECONDS, CpuBudget, unused
-from services.data.metering.service import Metering
+from services.data.metering.service import Metering, waited_for
 from services.data.schema import Column, ColumnType
 from services.data.sql import check_query
 from services.kit import process
@@ -78,7 +78,7 @@ class Queries:
             if name in checked.tables:
                 read[name] = location
         most = min(max_rows or _ROWS, _MOST_ROWS)
-        limits = replace(self._limits, seconds=min(self._limits.seconds, max(seconds - 1, 1)))
+        limits = waited_for(self._limits, seconds)
         async with self._free, contextlib.AsyncExitStack() as stack:
             local = {
                 name: await stack.enter_async_context(self._data_sets.local(scope, location))

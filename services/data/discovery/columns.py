@@ -22,8 +22,8 @@ from services.data.reading.kinds import (
     SqlSource,
 )
 from services.data.reading.samples import Sample, suggested
-from services.data.reading.sqlite import Table, quoted
-from services.data.schema import Column
+from services.data.reading.sqlite import Table
+from services.data.schema import Column, quoted
 
 _DEEPEST = 6  # levels of a document that become columns
 # What a rule may have, as the contract says: columns, characters of where one comes from, characters of a statement.

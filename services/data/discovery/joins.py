@@ -14,7 +14,7 @@ from math import log10
 from typing import Any
 
 from services.data.discovery.domain import wilson
-from services.data.reading.sqlite import quoted
+from services.data.schema import quoted
 
 MOST_KEYS, MOST_JOINS = 200, 100
 _LEAST = 3  # records of a source with a key

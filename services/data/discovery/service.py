@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 from services.data.discovery.domain import Discovery, discovery_from_json
 from services.data.discovery.joins import Join, Key
 from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget, unused
-from services.data.metering.service import Metering
+from services.data.metering.service import Metering, waited_for
 from services.data.reading.kinds import Definition, FilesSource, Records, to_json
 from services.data.sources.service import Sources
 from services.kit.auth import Scope
@@ -43,7 +42,7 @@ class Discoveries:
         _check(records)
         usage = unused("", "discovery", budget, DEFAULT_SECONDS)
         definition = (await self._sources.get(scope, source)).definition
-        limits = replace(self._limits, seconds=min(self._limits.seconds, max(seconds - 1, 1)))
+        limits = waited_for(self._limits, seconds)
         async with self._free, self._sources.place(scope, definition, source, most=records or _RECORDS) as place:
             request = {"source": to_json(definition), "place": place.to_json(), "records": records or _RECORDS}
             return discovery_from_json(await self._metering.run_once(scope, usage, reservation, _WORK, request, limits))
@@ -64,7 +63,7 @@ class Discoveries:
         if text := next((name for name, one in definitions.items() if _is_text(one)), None):
             rule = f"{text} is text, which has no columns"
             raise InvalidValue(rule, [Violation("/sources", rule)])
-        limits = replace(self._limits, seconds=min(self._limits.seconds, max(seconds - 1, 1)))
+        limits = waited_for(self._limits, seconds)
         async with self._free, contextlib.AsyncExitStack() as stack:
             said = {}
             for name, definition in definitions.items():

@@ -1,4 +1,4 @@
-"""What an expectation means: of which columns there can be which, and how one is said."""
+"""What an expectation means: which columns can have which, and how one is said. Pure."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,7 +56,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Expectations:
-    """All of a data set; generation 0 is one that never had any."""
+    """All of a data set; generation 0: it never had any."""
 
     data_set: str
     items: tuple[Expectation, ...] = ()
@@ -137,7 +137,7 @@ def check(items: Sequence[Expectation], columns: Sequence[Column] | None) -> Non
 
 def _wrong(item: Expectation, types: Mapping[str, ColumnType] | None) -> Iterable[tuple[str, str]]:
     if item.kind is Kind.ROW_COUNT:
-        yield from _wrong_bounds(item, _count)
+        yield from _wrong_bounds(item, _count, "must be a whole number, not negative")
         if item.column:
             yield "column", "must not be set: it is about all rows"
     elif not item.column:
@@ -161,19 +161,19 @@ def _wrong_column(item: Expectation, types: Mapping[str, ColumnType]) -> Iterabl
     elif not fits(item.kind, kind):
         yield "column", f"must hold {', '.join(_TYPES[item.kind])}"
     elif item.kind is Kind.RANGE:
-        yield from _wrong_bounds(item, lambda text: value_of(text, kind))
+        yield from _wrong_bounds(item, lambda text: value_of(text, kind), f"must be a value of {kind}")
     elif item.kind is Kind.VALUES:
         for number, text in enumerate(item.values):
             if _parsed(text, lambda text: value_of(text, kind)) is None:
                 yield f"values/{number}", f"must be a value of {kind}"
 
 
-def _wrong_bounds(item: Expectation, parse: Callable[[str], Any]) -> Iterable[tuple[str, str]]:
+def _wrong_bounds(item: Expectation, parse: Callable[[str], Any], rule: str) -> Iterable[tuple[str, str]]:
     bounds = {name: getattr(item, name) for name in ("minimum", "maximum")}
     parsed = {name: _parsed(text, parse) for name, text in bounds.items() if text}
     if not parsed:
         yield "minimum", "must be set, or maximum"
-    yield from ((name, "must be a value of the column's type") for name, value in parsed.items() if value is None)
+    yield from ((name, rule) for name, value in parsed.items() if value is None)
     if len(parsed) == 2 and None not in parsed.values() and parsed["minimum"] > parsed["maximum"]:
         yield "minimum", "must not be above maximum"
 

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from services.data.engine import Engine
-from services.data.schema import ColumnType
+from services.data.schema import ColumnType, quoted
 from services.kit.child import Json
 
 _FEW, _EACH = 20, 5  # values that make a set, and how often each must be there for it to be one
@@ -57,13 +57,13 @@ def _range(minimum: str, maximum: str, kind: ColumnType) -> dict[str, str]:
 
 
 def _distinct(engine: Engine, name: str) -> int:
-    (row,) = _answer(engine, f"SELECT count(DISTINCT {_quoted(name)}) AS n FROM t")
+    (row,) = _answer(engine, f"SELECT count(DISTINCT {quoted(name)}) AS n FROM t")
     return int(row["n"])
 
 
 def _values(engine: Engine, name: str) -> list[str]:
     """The values, if each is short and often enough there."""
-    column = _quoted(name)
+    column = quoted(name)
     rows = _answer(
         engine, f"SELECT {column} AS v, count(*) AS n FROM t WHERE {column} IS NOT NULL GROUP BY v ORDER BY v"
     )
@@ -73,7 +73,3 @@ def _values(engine: Engine, name: str) -> list[str]:
 
 def _answer(engine: Engine, sql: str) -> list[Any]:
     return [row for batch in engine.run(sql).batches() for row in batch.to_pylist()]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

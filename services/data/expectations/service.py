@@ -19,7 +19,7 @@ from services.data.expectations import domain
 from services.data.expectations.domain import Action, Check, Expectation, Expectations, Kind, Result, said
 from services.data.expectations.store import ExpectationStore, keep
 from services.data.metering.domain import DEFAULT_QUERY_SECONDS, CpuBudget, unused
-from services.data.metering.service import Metering
+from services.data.metering.service import Metering, waited_for
 from services.kit import process
 from services.kit.auth import Scope
 from services.kit.errors import Code, FailedPrecondition, Failure
@@ -79,7 +79,7 @@ class DataSetExpectations:
             if column.name in qualities
         ]
         learn = {"rows": found.rows, "rows_added": found.rows_added, "columns": columns}
-        limits = replace(self._limits, seconds=min(self._limits.seconds, max(seconds - 1, 1)))
+        limits = waited_for(self._limits, seconds)
         async with self._data_sets.local(scope, location) as local:
             request = {"learn": learn, "tables": table_requests({"t": local})}
             answer = await self._metering.run_once(scope, usage, reservation, _WORK, request, limits)

@@ -12,7 +12,7 @@ from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import EXPECTED, QUARANTINE
 from services.data.datasets.rows import to_rows
 from services.data.expectations import learning
-from services.data.expectations.domain import Action, Expectation, Kind, fits, said, value_of
+from services.data.expectations.domain import OF_TABLES, Action, Expectation, Kind, fits, said, value_of
 from services.data.schema import Column, ColumnType
 from services.kit.child import Child, Json
 from services.kit.disk import on_disk
@@ -49,9 +49,7 @@ class _Look:
         put_aside = np.logical_or.reduce([mask for mask in aside if mask is not None] or [np.zeros(rows, bool)])
         kept = rows - int(put_aside.sum())
         results = [
-            self._of_table(item, ~put_aside, kept)
-            if mask is None
-            else (int(mask.sum()), f"{int(mask.sum())} of {rows}")
+            self._of_table(item, ~put_aside, kept) if mask is None else _of_rows(mask)
             for item, mask in zip(self.items, masks, strict=True)
         ]
         blocked = any(failed and i.action is Action.BLOCK for i, (failed, _) in zip(self.items, results, strict=True))
@@ -65,7 +63,7 @@ class _Look:
         import numpy as np
         import pyarrow as pa
 
-        if item.kind in (Kind.ROW_COUNT, Kind.MISSING):
+        if item.kind in OF_TABLES:
             return None
         column = Column(item.column, self.types.get(item.column, ColumnType.STRING))
         chunks = [chunk for table in self._tables((column,)) for chunk in table.column(0).chunks]
@@ -146,6 +144,7 @@ class _Look:
 
 
 def _of_rows(mask: Any) -> tuple[int, str]:
+    """How many rows break an expectation, and that in words."""
     return int(mask.sum()), f"{int(mask.sum())} of {len(mask)}"
 
 

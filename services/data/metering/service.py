@@ -35,6 +35,11 @@ def ended(connection: Connection, scope: Scope, operation: str) -> None:
         schema.outbox.add(connection, [events.work_ended(scope, usage, schema.operations.now())])
 
 
+def waited_for(limits: Limits, seconds: float) -> Limits:
+    """The limits of a child whose answer a caller waits for: it ends a second before the caller does."""
+    return replace(limits, seconds=min(limits.seconds, max(seconds - 1, 1)))
+
+
 class Metering:
     """Runs children within their budget and keeps what they use."""
 

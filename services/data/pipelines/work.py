@@ -15,7 +15,7 @@ from services.data.datasets import parquet, statistics
 from services.data.datasets.domain import QUARANTINE
 from services.data.datasets.rows import to_rows
 from services.data.engine import Engine
-from services.data.schema import Column, ColumnType
+from services.data.schema import Column, ColumnType, quoted
 from services.kit.child import Child, Json
 from services.kit.errors import FailedPrecondition
 
@@ -65,7 +65,7 @@ def _sorted_out(request: Json, cursor: Column | None, conditions: list[str]) -> 
     sql = f'SELECT *, {reason} AS "{_REASON}" FROM ({request["sql"]}) AS "__result"'
     order = list(request["order"])
     if cursor:
-        name = '"' + cursor.name.replace('"', '""') + '"'
+        name = quoted(cursor.name)
         order = [name]
         if request["after"] is not None:
             # A row without a cursor must not be passed over in silence: it fails the step below.

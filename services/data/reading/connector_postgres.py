@@ -13,7 +13,8 @@ from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, SqlSource
 from services.data.reading.postgres_server import opened, server_of
 from services.data.reading.samples import Sample, Tried
-from services.data.reading.sqlite import Table, quoted
+from services.data.reading.sqlite import Table
+from services.data.schema import quoted
 from services.kit.errors import Code, FailedPrecondition, Failure
 
 _PAGE = 16_384  # records that are typed together

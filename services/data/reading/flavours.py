@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from services.data.reading import postgres, sqlite
 from services.data.reading.kinds import SqlSource
 from services.data.reading.sqlite import Table
-from services.data.schema import ColumnType
+from services.data.schema import ColumnType, quoted
 
 _PLAIN = """
     Select From Table TableAlias Identifier Column Alias Star Where Literal Null Boolean Paren Neg And Or Not EQ NEQ GT
@@ -59,7 +59,7 @@ class Flavour:
 
 def _sqlite(source: SqlSource, table: Table, items: str, own: str) -> str:
     condition = f"({own}) AND " if own else ""
-    return f"SELECT {items} FROM {sqlite.quoted(source.table)} WHERE {condition}{sqlite.paging(source)}"
+    return f"SELECT {items} FROM {quoted(source.table)} WHERE {condition}{sqlite.paging(source)}"
 
 
 def _postgres(source: SqlSource, table: Table, items: str, own: str) -> str:

@@ -1,7 +1,7 @@
 """Tables of PostgreSQL as sources: one connection to a checked address, read-only, each statement bounded in time.
 
-The server is not trusted: it may send more than it was asked for, nothing, or garbage. It runs in a child, whose memory
-is bounded; answers are read in pieces, and counted.
+The server is not trusted: it may send more than it was asked for, nothing, or garbage. So this runs in a child, whose
+memory is bounded; answers are read in pieces, and counted.
 """
 
 import json
@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.data.reading.kinds import SqlSource
-from services.data.reading.sqlite import quoted
-from services.data.schema import ColumnType
+from services.data.schema import ColumnType, quoted
 from services.kit.errors import FailedPrecondition, InvalidValue
 
 _PIECE = 1000  # rows that are read at once

@@ -10,8 +10,8 @@ from typing import Any
 from services.data.reading import flavours
 from services.data.reading.flavours import Flavour
 from services.data.reading.kinds import Compiled, RuleColumn, SqlRule, SqlSource
-from services.data.reading.sqlite import Table, quoted
-from services.data.schema import Column, ColumnType, check_columns
+from services.data.reading.sqlite import Table
+from services.data.schema import Column, ColumnType, check_columns, quoted
 from services.data.sql import parsing
 from services.kit.errors import Code, Failure, InvalidValue
 

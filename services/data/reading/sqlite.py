@@ -13,7 +13,7 @@ from urllib.parse import quote
 from services.data.reading import folders
 from services.data.reading.folders import Parts
 from services.data.reading.kinds import SqlSource
-from services.data.schema import ColumnType
+from services.data.schema import ColumnType, quoted
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue
 
 FUNCTIONS = frozenset(
@@ -148,11 +148,6 @@ def _affinity(declared: str) -> ColumnType | None:
         ("DEC", ColumnType.DOUBLE),
     )
     return next((column for hint, column in hints if hint in kind), ColumnType.STRING)
-
-
-def quoted(name: str) -> str:
-    """An identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def confine(connection: sqlite3.Connection, table: str) -> None:

@@ -163,10 +163,6 @@ def test_text_that_is_not_utf8_is_read_with_marks(path: Path) -> None:
     assert dict(zip(names, rows[-1], strict=True))["name"] == "\ufffdA"
 
 
-def test_names_are_quoted() -> None:
-    assert sqlite.quoted('a"b') == '"a""b"'
-
-
 @pytest.mark.parametrize(
     ("declared", "kind"),
     [
