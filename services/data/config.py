@@ -27,7 +27,8 @@ class Config(Settings):
     query_seconds: float = Field(30.0, gt=0)
     query_memory_mib: int = Field(2048, gt=0)
     queries_at_once: int = Field(2, ge=1)
-    # What finding rules for one source may take, and for how many sources it is done at once.
+    # Time and memory of one search for rules, for joins or for a repair, and how many searches for rules and joins run
+    # at once; of repairs, one does.
     discovery_seconds: float = Field(50.0, gt=0)
     discovery_memory_mib: int = Field(1024, gt=0)
     discoveries_at_once: int = Field(1, ge=1)

@@ -41,9 +41,9 @@ class Comparisons:
         reservation: str = "",
         hidden: Hidden = NOTHING,
     ) -> Diff:
-        """Hidden columns are NULL.
+        """What differs from the first of two versions to the second, where hidden columns are NULL.
 
-        From the first of two versions to the second; 0 is the one before the second, and the newest.
+        0 stands for the version before the second, and for the newest.
 
         Raises not_found, unknown_version, invalid_value for a wrong key or page, failed_precondition for a key that is
         not unique or NULL, limit_exceeded.

@@ -22,7 +22,10 @@ QUARANTINE = tuple(Column(name, ColumnType.STRING, False) for name in ("record",
 
 @dataclass(frozen=True)
 class LineageNode:
-    """A thing that was read or written: kind `source`, `rule`, `data_set` or `feature_set`; version 0 is none."""
+    """A thing that was read or written, of kind `source`, `rule`, `rule_set`, `data_set` or `feature_set`.
+
+    Version 0: it has none.
+    """
 
     kind: str
     name: str

@@ -1,4 +1,4 @@
-"""What discovery says: rules with the evidence for them. Pure."""
+"""What discovery proposes: rules with the evidence for and against them. Pure."""
 
 import math
 from collections.abc import Mapping

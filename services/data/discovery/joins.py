@@ -87,12 +87,12 @@ class Column:
 
     @cached_property
     def first(self) -> list[str]:
-        """Half of the values, chosen by chance, always the same: as many as it takes to find what they refer to."""
+        """Of half of the values, chosen by chance, at most 1,000, always the same: they find what it refers to."""
         return self._mixed[::2][:_TRIED]
 
     @cached_property
     def rest(self) -> list[str]:
-        """The other half."""
+        """The other half: it gives the precision."""
         return self._mixed[1::2]
 
     @property

@@ -1,4 +1,4 @@
-"""What one does to have rules found."""
+"""The use cases of discovery: rules for a source, and joins between sources."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ class Discoveries:
         budget: CpuBudget = DEFAULT_BUDGET,
         reservation: str = "",
     ) -> Discovery:
-        """Rules for the first records of a source. What it used is said by the reservation.
+        """Rules for the first records of a source. What it used is published under the reservation.
 
         Raises not_found, invalid_value, egress_denied, limit_exceeded.
         """
@@ -67,7 +67,9 @@ class Discoveries:
         async with self._free, contextlib.AsyncExitStack() as stack:
             said = {}
             for name, definition in definitions.items():
-                place = await stack.enter_async_context(self._sources.place(scope, definition, name))
+                place = await stack.enter_async_context(
+                    self._sources.place(scope, definition, name, most=records or _RECORDS)
+                )
                 said[name] = {"source": to_json(definition), "place": place.to_json()}
             request = {"sources": said, "records": records or _RECORDS}
             found = await self._metering.run_once(scope, usage, reservation, _JOINS, request, limits)

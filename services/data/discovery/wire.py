@@ -1,4 +1,4 @@
-"""Found rules on the wire."""
+"""What discovery proposes on the wire."""
 
 from collections.abc import Iterable
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""The child that looks at the rows of a new version, or of one that expectations are learned from."""
+"""The child that looks at the rows of a new version, or of one that expectations are learnt from."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

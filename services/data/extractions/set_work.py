@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from services.data.extractions.domain import REPORT
-from services.data.extractions.sinks import Aside, Table, Teller
+from services.data.extractions.sinks import Counting, Table
 from services.data.reading import lines
 from services.data.reading.connectors import connector
 from services.data.reading.extractor import Extractor
@@ -26,18 +26,17 @@ def extract(request: Json, child: Child) -> Json:
     return {**sink.close(request["report"]), **end._asdict()}
 
 
-class SetSink:
+class SetSink(Counting):
     """Takes records and gives them to the rules of a set."""
 
     def __init__(
         self, folders: Sequence[Path], compiled: Compiled, rules: Sequence[str], every: bool, child: Child
     ) -> None:
         """`folders`: one of each rule, and that of the set's own data set."""
+        super().__init__(folders[-1], child)
         self._tables = [Table(f, branch.schema) for f, branch in zip(folders, compiled.branches, strict=False)]
-        self._report, self._aside = Table(folders[-1], REPORT), Aside(folders[-1])
-        self._rules, self._every, self._teller = rules, every, Teller(child)
-        self._overlaps = Counter[tuple[int, int]]()
-        self._overlapping = self.records = 0
+        self._report, self._rules, self._every = Table(folders[-1], REPORT), rules, every
+        self._overlaps, self._overlapping = Counter[tuple[int, int]](), 0
 
     def take(self, ready: Extractor, records: Sequence[Any], origins: Sequence[str], fields: Sequence[str]) -> None:
         """Shares a batch of records, all of one part."""
@@ -50,16 +49,6 @@ class SetSink:
             self._aside.put(lines.text_of(records[place], fields), said, origins[place])
         self._overlaps.update(shares.overlaps)
         self._overlapping += shares.overlapping
-
-    def take_broken(self, broken: Sequence[tuple[int, str, str]], part: str) -> None:
-        """Keeps what is no record."""
-        self.records += len(broken)
-        for number, text, reason in broken:
-            self._aside.put(text, reason, f"{part}:{number}")
-
-    def tell(self, fraction: float) -> None:
-        """Says how far the work is, not too often."""
-        self._teller.tell(self.records, fraction)
 
     def close(self, report: Json) -> Json:
         """What was kept. `report` has the columns of the report that are the same in each row, and those by rule."""

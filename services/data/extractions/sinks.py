@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,21 @@ class Teller:
         if time.monotonic() - self._told > _TELL:
             self._told = time.monotonic()
             self._child.progress({"records": records, "fraction": min(max(fraction, 0.0), 1.0)})
+
+
+class Counting:
+    """A sink that counts records, puts broken ones aside, and says how far it is."""
+
+    def __init__(self, folder: Path, child: Child) -> None:
+        self._aside, self._teller = Aside(folder), Teller(child)
+        self.records = 0
+
+    def take_broken(self, broken: Sequence[tuple[int, str, str]], part: str) -> None:
+        """Keeps what is no record."""
+        self.records += len(broken)
+        for number, text, reason in broken:
+            self._aside.put(text, reason, f"{part}:{number}")
+
+    def tell(self, fraction: float) -> None:
+        """Says how far the work is, not too often."""
+        self._teller.tell(self.records, fraction)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from services.data.extractions import set_work
-from services.data.extractions.sinks import Aside, Table, Teller
+from services.data.extractions.sinks import Counting, Table
 from services.data.reading import lines, vectors
 from services.data.reading.connectors import connector
 from services.data.reading.extractor import Extractor
@@ -34,12 +34,12 @@ def _extract(request: Json, child: Child) -> Json:
     return {**sink.close(), **end._asdict()}
 
 
-class Sink:
+class Sink(Counting):
     """Takes records and keeps rows, broken records, statistics and counts."""
 
     def __init__(self, folder: Path, compiled: Compiled, child: Child) -> None:
-        self._table, self._aside, self._teller = Table(folder, compiled.schema), Aside(folder), Teller(child)
-        self.records = 0
+        super().__init__(folder, child)
+        self._table = Table(folder, compiled.schema)
 
     def take(self, ready: Extractor, records: Sequence[Any], origins: Sequence[str], fields: Sequence[str]) -> None:
         """Types a batch of records, all of one part."""
@@ -50,16 +50,6 @@ class Sink:
         self._table.take(typed)
         for index, reason in typed.refused:
             self._aside.put(lines.text_of(records[index], fields), reason, origins[index])
-
-    def take_broken(self, broken: Sequence[tuple[int, str, str]], part: str) -> None:
-        """Keeps what is no record."""
-        self.records += len(broken)
-        for number, text, reason in broken:
-            self._aside.put(text, reason, f"{part}:{number}")
-
-    def tell(self, fraction: float) -> None:
-        """Says how far the work is, not too often."""
-        self._teller.tell(self.records, fraction)
 
     def close(self) -> Json:
         """What was kept."""

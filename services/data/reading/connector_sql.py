@@ -1,4 +1,4 @@
-"""Tables of SQL databases, read by a unique increasing column."""
+"""Tables of SQLite files, read by a unique increasing column; and what PostgreSQL has in common with them."""
 
 import hashlib
 import math

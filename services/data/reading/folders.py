@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
 
 def roots(setting: str, home: Path, tenant: str) -> tuple[Path, ...]:
-    """The folders of a tenant, his own first: those of the setting, `{tenant}` filled in, or the import folder."""
+    """The folders of a tenant, its own first: those of the setting, `{tenant}` filled in, or the import folder."""
     if not _TENANT.match(tenant):
         raise InvalidValue("the tenant has no folder")
     folders = [part for part in setting.split(os.pathsep) if part] or [str(home / "import" / "{tenant}")]

@@ -39,7 +39,7 @@ _OF_FILES = {
 
 @dataclass(frozen=True)
 class SqlSource:
-    """A table of a SQL database, read by a unique increasing column."""
+    """A table of a SQL database, read by an increasing column."""
 
     records: ClassVar[Records] = Records.ROWS
     url: str
@@ -119,7 +119,7 @@ class PushedSource:
         return cls(values["record_id"], tuple(columns))
 
 
-# Every kind of source, by its name in the contract. How each is read says `connectors`.
+# Every kind of source, by its name in the contract. `connectors` says how each is read.
 Definition = SqlSource | FilesSource | PushedSource
 SOURCES: Mapping[str, type[Definition]] = {"sql": SqlSource, "files": FilesSource, "pushed": PushedSource}
 
@@ -153,7 +153,7 @@ class InnerRule:
 
 @dataclass(frozen=True)
 class FileRule:
-    """Columns of a delimited file."""
+    """Columns of delimited or Parquet files."""
 
     needs: ClassVar[Records] = Records.FIELDS
     columns: tuple[RuleColumn, ...]
@@ -171,7 +171,7 @@ class JsonRule:
 
 @dataclass(frozen=True)
 class RegexRule:
-    """Named groups of a pattern that matches a whole line, or of the first of others that does."""
+    """Named groups of the first pattern that matches a whole line: `pattern`, then `more_patterns` in their order."""
 
     needs: ClassVar[Records] = Records.LINES
     pattern: str
@@ -180,7 +180,7 @@ class RegexRule:
     more_patterns: tuple[str, ...] = ()
 
 
-# Every kind of rule, by its name in the contract. How each is checked and brought into form says `rules.compiling`.
+# Every kind of rule, by its name in the contract. `rules.compiling` checks each and brings it into the form that runs.
 RuleDefinition = SqlRule | FileRule | JsonRule | RegexRule
 RULES: Mapping[str, type[RuleDefinition]] = {"sql": SqlRule, "file": FileRule, "json": JsonRule, "regex": RegexRule}
 

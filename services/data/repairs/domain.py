@@ -1,4 +1,4 @@
-"""What it means that a rule does well, that its source has drifted, and that it is repaired. Pure."""
+"""What the health of a rule means, when its source has drifted, and what a repair is. Pure."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,9 +9,10 @@ from typing import Any
 from services.data.reading.kinds import RuleDefinition, rule_from_json
 
 LIMIT = math.log(10_000)  # of the evidence: by chance, one test of 10,000 reaches it
-_LEARNT = 200  # records before anything is tested
+_LEARNT = 200  # records that say what is normal; before, nothing is tested
 _TIMES, _MORE, _MOST = 4.0, 0.05, 0.95  # what refusals are tested against: so many times as many, and so much more
-SURE, NEARLY = 0.6, 0.95  # of each required column, of the records that it was tried on: good enough to be activated
+# What is good enough to be activated: the confidence of each required column, the share of records tried that fit.
+SURE, NEARLY = 0.6, 0.95
 
 
 class Policy(StrEnum):
@@ -48,7 +49,7 @@ class Health:
 
     @property
     def drifted(self) -> bool:
-        """Whether the source is another one by now."""
+        """Whether the source has drifted."""
         return self.evidence >= LIMIT
 
 

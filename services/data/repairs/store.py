@@ -93,11 +93,11 @@ class RepairStore:
         self.recall = db.recall
 
     async def health(self, scope: Scope, rule: str) -> Health:
-        """That of a rule; one that was never used has no version."""
+        """How a rule does in use; version 0 for one that was never used."""
         return await self._db.read(lambda connection: self._health(connection, scope, rule))
 
     async def set_policy(self, scope: Scope, rule: str, policy: Policy) -> Health:
-        """Keeps what is to be done."""
+        """Keeps what is done when the source drifts."""
 
         def work(connection: Connection) -> Health:
             before = self._health(connection, scope, rule)

@@ -7,7 +7,7 @@ from services.kit.timestamps import to_wire
 
 
 def health_to_wire(health: Health) -> pb.RuleHealth:
-    """How a version of a rule does."""
+    """How a version of a rule does in use."""
     return pb.RuleHealth(
         rule=health.rule,
         version=health.version,

@@ -26,7 +26,7 @@ _RECORDS, _MOST = 1000, 10_000  # of a test
 
 
 class Repaired(NamedTuple):
-    """What a rule is to do, and what it comes to."""
+    """The definition of a repaired version, and what it comes to."""
 
     definition: RuleDefinition
     compiled: Compiled
@@ -68,7 +68,7 @@ class Rules:
         return await self._store.extend(scope, name, decide, once)
 
     async def compiled_for(self, scope: Scope, name: str, definition: RuleDefinition) -> Compiled:
-        """What a definition comes to on the source of a rule. Raises not_found, and what is wrong with it."""
+        """What a definition comes to for the source of a rule. Raises not_found, and what is wrong with it."""
         return await self._compile(scope, (await self._store.get(scope, name, 0)).rule.source, definition)
 
     def repaired(
@@ -110,11 +110,13 @@ class Rules:
     async def compiled(self, scope: Scope, source: str, drafts: Sequence[Draft]) -> tuple[Draft, ...]:
         """Rules for a set, with what their definitions come to.
 
-        Raises not_found for the source; invalid_value for one that is no files, and what is wrong with a definition.
+        Raises not_found for the source; invalid_value for a SQL source; and what is wrong with a definition.
         """
         where = (await self._sources.get(scope, source)).definition
         if where.records is Records.ROWS:
-            raise InvalidValue("a rule set needs a source of files: a sql rule says itself which rows it reads")
+            raise InvalidValue(
+                "a rule set needs a source of files or pushed records: a sql rule says itself which rows it reads"
+            )
         async with self._sources.place(scope, where, source, most=1) as place:
             return await asyncio.to_thread(_compiled, drafts, where, place)
 
