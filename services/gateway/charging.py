@@ -49,7 +49,7 @@ class Charge:
 
     def _note(self, takings: Sequence[Taking], standing: Standing | None) -> None:
         if standing is not None and standing.admitted:
-            self._taken += self._limiter.receipt(takings)
+            self._taken += self._limiter.taken(takings)
 
     def _of_caller(self, cost: float) -> Taking:
         return Taking(self.principal.id, self._limit, cost)

@@ -129,7 +129,7 @@ class Limiter(Protocol):
     async def wait_all(self, takings: Sequence[Taking], costly: bool = False) -> Standing:
         """The same, and asks for tokens that other gateways may hold."""
 
-    def receipt(self, takings: Sequence[Taking]) -> Sequence[Taken]:
+    def taken(self, takings: Sequence[Taking]) -> Sequence[Taken]:
         """The takings that were just made, in a form that `give_back` takes."""
 
     def give_back(self, taken: Sequence[Taken]) -> None:
@@ -227,7 +227,7 @@ class Buckets:
             bucket.tokens -= cost
         return tightest([bucket.standing(True, cost) for bucket, cost in found])
 
-    def receipt(self, takings: Sequence[Taking]) -> Sequence[Taken]:
+    def taken(self, takings: Sequence[Taking]) -> Sequence[Taken]:
         """The takings with the state of their buckets now."""
         found = [(taking, self._buckets[taking.key]) for taking in takings]
         return [Taken(*taking, bucket.at, bucket.tokens - bucket.returned, bucket) for taking, bucket in found]

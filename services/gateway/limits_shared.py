@@ -108,7 +108,7 @@ class SharedBuckets:
         now = self._clock()
         return tightest([self._share(key, limit, now).standing(now, False, _SOONEST) for key, limit, _ in takings])
 
-    def receipt(self, takings: Sequence[Taking]) -> Sequence[Taken]:
+    def taken(self, takings: Sequence[Taking]) -> Sequence[Taken]:
         """A slice itself bounds what goes back into it."""
         return [Taken(*taking) for taking in takings]
 

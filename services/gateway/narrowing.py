@@ -30,7 +30,7 @@ def narrowed(principal: Principal, audience: str) -> Principal:
 def acting(principal: Principal, audience: str, method: Method, request: Message) -> Principal:
     """The principal of a call: with the permissions of `narrowed`, and the one for its object if the call needs it.
 
-    So a token stays small however many objects a caller has rights on.
+    So a token stays small however many objects a caller has permissions for.
     """
     found, permission = narrowed(principal, audience), method.policy.permission
     if found.may(permission):

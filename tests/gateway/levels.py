@@ -76,7 +76,7 @@ class Model:
         then = [Taking(name, LIMITS[name], min(cost, payable(LIMITS[name]))) for name, cost in costs.items()]
         first = [Taking(name, LIMITS[name], 1) for name in (f"key-{key}", "tenant")]
         if self._take(first, "first"):
-            self.going.append(Going(self.now, self.buckets.receipt(first), then, self._pay(first)))
+            self.going.append(Going(self.now, self.buckets.taken(first), then, self._pay(first)))
 
     def go_on(self, which: int) -> None:
         """One of the requests under way takes the rest, or gives all back."""

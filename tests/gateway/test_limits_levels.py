@@ -78,9 +78,9 @@ def test_what_is_given_back_is_there_again() -> None:
     buckets, limit = Buckets(lambda: clock[0]), Limit(1, 10)
     taking = [Taking("k", limit, 4)]
     buckets.take_all(taking)
-    receipt = buckets.receipt(taking)
+    taken = buckets.taken(taking)
     clock[0] = 1.0
-    buckets.give_back(receipt)
+    buckets.give_back(taken)
 
     assert buckets.take("k", limit, 0).remaining == 10
 
@@ -91,10 +91,10 @@ def test_a_full_bucket_that_others_drew_from_meanwhile_gets_no_more_than_it_woul
     buckets, limit = Buckets(lambda: clock[0]), Limit(1, 10)
     taking = [Taking("k", limit, 4)]
     buckets.take_all(taking)
-    receipt = buckets.receipt(taking)
+    taken = buckets.taken(taking)
     clock[0] = 1.0
     assert buckets.take("k", limit, 7).admitted
-    buckets.give_back(receipt)
+    buckets.give_back(taken)
 
     assert buckets.take("k", limit, 0).remaining == 3
 

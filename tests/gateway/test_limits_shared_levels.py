@@ -104,11 +104,11 @@ async def test_what_is_given_back_can_be_spent_again_and_no_more() -> None:
     left = {name: gateway._shares[name].left for name in ("key-2", "tenant", "model")}
     takings = shared.takings(2)
     assert gateway.take_all(takings)
-    gateway.give_back(gateway.receipt(takings))
+    gateway.give_back(gateway.taken(takings))
     assert {name: gateway._shares[name].left for name in left} == left
 
     for _ in range(50):
-        gateway.give_back(gateway.receipt(takings))
+        gateway.give_back(gateway.taken(takings))
     assert all(share.left <= share.most for share in gateway._shares.values())
 
 
@@ -128,7 +128,7 @@ async def test_requests_that_give_back_what_they_took_open_no_level() -> None:
         if going and rng.random() < 0.7:
             number, takings, lines = going.pop(rng.randrange(len(going)))
             if rng.random() < 0.5:
-                shared.gateways[number].give_back(shared.gateways[number].receipt(takings))
+                shared.gateways[number].give_back(shared.gateways[number].taken(takings))
                 for taking, line in zip(takings, lines, strict=True):
                     shared.accounts[taking.key].paid.remove(line)
 

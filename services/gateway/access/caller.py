@@ -1,7 +1,7 @@
 """The caller of a use case of the gateway: what its token does not carry.
 
-The token of a call has only the permissions that the called service needs. A use case that hands out rights needs all
-grants of its caller, and one that activates policies its address: inside the gateway they travel beside the call.
+The token of a call has only the permissions that the called service needs. A use case that hands out permissions needs
+all grants of its caller, and one that activates policies its address: inside the gateway they travel beside the call.
 """
 
 import contextlib

@@ -94,7 +94,7 @@ class Ledger:
         return self._noted(await self._store.change(self._tenant(caller, tenant), name, checked, events.quota_changed))
 
     async def usage(self, caller: Principal, asked: Question, everywhere: bool, size: int, token: str) -> Page[Sum]:
-        """Sums by key. Raises invalid_value, forbidden for projects that the caller has no right in."""
+        """Sums by key. Raises invalid_value, forbidden for projects that the caller has no permission in."""
         tenant = self._tenant(caller, asked.tenant)
         unknown = next((index for index, name in enumerate(asked.group_by) if name not in GROUPS), None)
         if unknown is not None:
