@@ -52,7 +52,7 @@ class Principal:
     def may(self, permission: str, thing: str = "") -> bool:
         """True if a pattern grants it; the empty permission is granted to everyone.
 
-        `thing` is the object that it is wanted for, as `models/late`; empty: the right on all is needed.
+        `thing` is the object that it is wanted for, as `models/late`; empty: permission on all is needed.
         """
         # Roles have dozens of permissions, each by its name: to look for the name is quick, to read patterns is not.
         return not permission or permission in self.permissions or self.by(permission, thing) is not None

@@ -152,6 +152,6 @@ def permit(method: Method, principal: Principal, request: Any) -> None:
     permission = method.policy.permission
     if principal.may(permission):
         return
-    # The object of the call is worked out only for the few callers with rights on some objects.
+    # The object of the call is worked out only for the few callers with permissions on some objects.
     if request is None or not principal.may(permission, method.thing(request)):
         raise Forbidden(f"{permission} is not permitted")
