@@ -344,7 +344,8 @@ class AsyncDataSets:
     async def get_lineage(
         self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...
     ) -> datasets_pb2.Lineage:
-        """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
+        """Returns what a version was made from and what was made from it: sources, rules, rule sets, versions,
+        feature sets."""
 
     async def export_lineage(
         self,
@@ -1230,13 +1231,12 @@ class AsyncRules:
         self, *, rule: str, version: int | None = ..., records: int | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.TestRuleResponse:
         """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the
-        coverage."""
+        coverage of the rule and of each of its columns."""
 
     async def discover_rules(
         self, *, source: str, records: int | None = ..., cpu_seconds: int | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.DiscoverRulesResponse:
-        """Proposes rules for the first records of a source, best first, each with its evidence; makes none of
-        them."""
+        """Proposes rules for the first records of a source, best first, each with its evidence; creates none."""
 
     async def discover_joins(
         self,

@@ -334,7 +334,7 @@ class DataSets:
     def set_data_set_tag(
         self, *, data_set: str, tag: str, version: int | None = ..., timeout: Seconds = ...
     ) -> datasets_pb2.DataSetTag:
-        """Names a version by a tag, or moves the tag to it. Moving one needs its etag, making one does not."""
+        """Names a version by a tag, or moves the tag to it. Moving one needs its etag, creating one does not."""
 
     def get_data_set_tag(self, *, data_set: str, tag: str, timeout: Seconds = ...) -> datasets_pb2.DataSetTag:
         """Returns a tag."""
@@ -353,7 +353,8 @@ class DataSets:
         """Deletes a tag; its version stays."""
 
     def get_lineage(self, *, data_set: str, version: int | None = ..., timeout: Seconds = ...) -> datasets_pb2.Lineage:
-        """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
+        """Returns what a version was made from and what was made from it: sources, rules, rule sets, versions,
+        feature sets."""
 
     def export_lineage(
         self,
@@ -1052,7 +1053,9 @@ class Repairs:
     def repair_rule(
         self, *, rule: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[repairs_pb2.Repair]:
-        """Looks for a repair of the active version in the records that it refused last. Ends with a Repair."""
+        """Looks for a repair of the active version in the records that it refused last. Ends with a Repair.
+        in_progress: another repair of the rule is running. failed_precondition: the rule has no active version, or
+        belongs to a rule set."""
 
     def list_repairs(
         self, *, rule: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
@@ -1258,13 +1261,13 @@ class Rules:
         self, *, rule: str, version: int | None = ..., records: int | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.TestRuleResponse:
         """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the
-        coverage."""
+        coverage of the rule and of each of its columns."""
 
     def discover_rules(
         self, *, source: str, records: int | None = ..., cpu_seconds: int | None = ..., timeout: Seconds = ...
     ) -> rules_pb2.DiscoverRulesResponse:
-        """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them.
-        Needs no settings for the kind of source: lines of text are grouped by what they have in common."""
+        """Proposes rules for the first records of a source, best first, each with its evidence; creates none. Needs
+        no settings for the kind of source: lines of text are grouped by what they have in common."""
 
     def discover_joins(
         self,

@@ -158,7 +158,9 @@ Global___DataSet: _TypeAlias = DataSet  # noqa: Y015
 
 @_typing.final
 class LineageNode(_message.Message):
-    """A source, rule, data set or feature set, in text: `source:flights-db`, `rule:flights_raw@1`, `data_set:flights@2`, `feature_set:late@1`."""
+    """A source, rule, rule set, data set or feature set, in text: `source:flights-db`, `rule:flights_raw@1`, `rule_set:office@1`,
+    `data_set:flights@2`, `feature_set:late@1`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -651,7 +653,7 @@ class QuarantinedRow(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     record: _builtins.str
-    """The record as it was read."""
+    """The record as it was read; a row that a pipeline or an expectation put aside, as JSON."""
     reason: _builtins.str
     """The check that it failed."""
     origin: _builtins.str

@@ -238,7 +238,7 @@ class DataSetsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetDataSetTag(self, request, context):
-        """Names a version by a tag, or moves the tag to it. Moving one needs its etag, making one does not.
+        """Names a version by a tag, or moves the tag to it. Moving one needs its etag, creating one does not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -266,7 +266,7 @@ class DataSetsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetLineage(self, request, context):
-        """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets.
+        """Returns what a version was made from and what was made from it: sources, rules, rule sets, versions, feature sets.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

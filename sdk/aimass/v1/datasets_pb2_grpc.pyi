@@ -78,7 +78,7 @@ class DataSetsStub:
     removed, no file is written. Needs the etag of the data set.
     """
     SetDataSetTag: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.SetDataSetTagRequest, _datasets_pb2.DataSetTag]
-    """Names a version by a tag, or moves the tag to it. Moving one needs its etag, making one does not."""
+    """Names a version by a tag, or moves the tag to it. Moving one needs its etag, creating one does not."""
     GetDataSetTag: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.GetDataSetTagRequest, _datasets_pb2.DataSetTag]
     """Returns a tag."""
     ListDataSetTags: _grpc.UnaryUnaryMultiCallable[
@@ -88,7 +88,7 @@ class DataSetsStub:
     DeleteDataSetTag: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDataSetTagRequest, _datasets_pb2.DataSetTag]
     """Deletes a tag; its version stays."""
     GetLineage: _grpc.UnaryUnaryMultiCallable[_datasets_pb2.GetLineageRequest, _datasets_pb2.Lineage]
-    """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
+    """Returns what a version was made from and what was made from it: sources, rules, rule sets, versions, feature sets."""
     ExportLineage: _grpc.UnaryUnaryMultiCallable[
         _datasets_pb2.ExportLineageRequest, _datasets_pb2.ExportLineageResponse
     ]
@@ -153,7 +153,7 @@ class DataSetsAsyncStub(DataSetsStub):
     removed, no file is written. Needs the etag of the data set.
     """
     SetDataSetTag: _aio.UnaryUnaryMultiCallable[_datasets_pb2.SetDataSetTagRequest, _datasets_pb2.DataSetTag]  # type: ignore[assignment]
-    """Names a version by a tag, or moves the tag to it. Moving one needs its etag, making one does not."""
+    """Names a version by a tag, or moves the tag to it. Moving one needs its etag, creating one does not."""
     GetDataSetTag: _aio.UnaryUnaryMultiCallable[_datasets_pb2.GetDataSetTagRequest, _datasets_pb2.DataSetTag]  # type: ignore[assignment]
     """Returns a tag."""
     ListDataSetTags: _aio.UnaryUnaryMultiCallable[
@@ -163,7 +163,7 @@ class DataSetsAsyncStub(DataSetsStub):
     DeleteDataSetTag: _aio.UnaryUnaryMultiCallable[_datasets_pb2.DeleteDataSetTagRequest, _datasets_pb2.DataSetTag]  # type: ignore[assignment]
     """Deletes a tag; its version stays."""
     GetLineage: _aio.UnaryUnaryMultiCallable[_datasets_pb2.GetLineageRequest, _datasets_pb2.Lineage]  # type: ignore[assignment]
-    """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
+    """Returns what a version was made from and what was made from it: sources, rules, rule sets, versions, feature sets."""
     ExportLineage: _aio.UnaryUnaryMultiCallable[_datasets_pb2.ExportLineageRequest, _datasets_pb2.ExportLineageResponse]  # type: ignore[assignment]
     """Returns the lineage of a version as run events of OpenLineage 2-0-2, one for each version of a data set or feature set that was
     made of something, a page at a time. The name space is aimass://<tenant>/<project>; the same version always has the same run.
@@ -295,7 +295,7 @@ class DataSetsServicer(metaclass=_abc_1.ABCMeta):
         request: _datasets_pb2.SetDataSetTagRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datasets_pb2.DataSetTag, _abc.Awaitable[_datasets_pb2.DataSetTag]]:
-        """Names a version by a tag, or moves the tag to it. Moving one needs its etag, making one does not."""
+        """Names a version by a tag, or moves the tag to it. Moving one needs its etag, creating one does not."""
 
     @_abc_1.abstractmethod
     def GetDataSetTag(
@@ -327,7 +327,7 @@ class DataSetsServicer(metaclass=_abc_1.ABCMeta):
         request: _datasets_pb2.GetLineageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datasets_pb2.Lineage, _abc.Awaitable[_datasets_pb2.Lineage]]:
-        """Returns what a version was made from and what was made from it: sources, rules, versions, feature sets."""
+        """Returns what a version was made from and what was made from it: sources, rules, rule sets, versions, feature sets."""
 
     @_abc_1.abstractmethod
     def ExportLineage(

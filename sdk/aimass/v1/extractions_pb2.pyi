@@ -118,11 +118,13 @@ class Extraction(_message.Message):
     state: Global___ExtractionState.ValueType
     records_read: _builtins.int
     rows_accepted: _builtins.int
+    """Of a rule set, the rows of all its rules."""
     rows_quarantined: _builtins.int
-    """Records that the rule refused. Rows that the data set put aside because it expects others are in neither number, but in the
-    quality report of the version.
+    """Records that the rule refused, or that no rule of the set took. Rows that the data set put aside because it expects
+    others are in neither number, but in the quality report of the version.
     """
     data_set: _builtins.str
+    """Of a rule set, that of its reports."""
     data_set_version: _builtins.int
     """The version it wrote; 0 if nothing was new."""
     error: _builtins.str

@@ -30,9 +30,11 @@ class _RepairPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RepairPo
     REPAIR_POLICY_PROPOSE: _RepairPolicy.ValueType  # 1
     """A repaired version is added; a person activates it. The default."""
     REPAIR_POLICY_ACTIVATE: _RepairPolicy.ValueType  # 2
-    """It is activated if every required column was found for certain and nearly all records that it was tried on fit."""
+    """It is also activated if every required column was found with a confidence of at least 0.6, at least 95 % of the records
+    that it was tried on fit, and the version that was repaired is still active.
+    """
     REPAIR_POLICY_NONE: _RepairPolicy.ValueType  # 3
-    """Nothing; RepairRule works."""
+    """Nothing; RepairRule still works."""
 
 class RepairPolicy(_RepairPolicy, metaclass=_RepairPolicyEnumTypeWrapper):
     """What is done when the source of a rule has drifted."""
@@ -41,9 +43,11 @@ REPAIR_POLICY_UNSPECIFIED: RepairPolicy.ValueType  # 0
 REPAIR_POLICY_PROPOSE: RepairPolicy.ValueType  # 1
 """A repaired version is added; a person activates it. The default."""
 REPAIR_POLICY_ACTIVATE: RepairPolicy.ValueType  # 2
-"""It is activated if every required column was found for certain and nearly all records that it was tried on fit."""
+"""It is also activated if every required column was found with a confidence of at least 0.6, at least 95 % of the records
+that it was tried on fit, and the version that was repaired is still active.
+"""
 REPAIR_POLICY_NONE: RepairPolicy.ValueType  # 3
-"""Nothing; RepairRule works."""
+"""Nothing; RepairRule still works."""
 Global___RepairPolicy: _TypeAlias = RepairPolicy  # noqa: Y015
 
 class _RepairState:
@@ -102,7 +106,7 @@ class RuleHealth(_message.Message):
     evidence: _builtins.float
     """Evidence that it refuses more since: the sum of log-likelihood ratios (a one-sided CUSUM), not below 0."""
     limit: _builtins.float
-    """The rule has drifted when the evidence reaches this. By chance, about one of 10,000 tests that begin reaches it."""
+    """The source has drifted when the evidence reaches this. By chance, about one of 10,000 tests that begin reaches it."""
     drifted: _builtins.bool
     policy: Global___RepairPolicy.ValueType
     @_builtins.property
@@ -208,7 +212,7 @@ class Repair(_message.Message):
     taken: _builtins.int
     """How many of them the repaired version takes."""
     tested: _builtins.int
-    """Records that it was not made of, and how many of them it takes."""
+    """What every other record says is tried on the rest: how many those are, and how many of them fit."""
     right: _builtins.int
     reason: _builtins.str
     operation: _builtins.str

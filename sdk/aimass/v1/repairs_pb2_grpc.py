@@ -79,7 +79,8 @@ class RepairsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RepairRule(self, request, context):
-        """Looks for a repair of the active version in the records that it refused last. Ends with a Repair.
+        """Looks for a repair of the active version in the records that it refused last. Ends with a Repair. in_progress: another
+        repair of the rule is running. failed_precondition: the rule has no active version, or belongs to a rule set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class RepairsStub:
     SetRepairPolicy: _grpc.UnaryUnaryMultiCallable[_repairs_pb2.SetRepairPolicyRequest, _repairs_pb2.RuleHealth]
     """Says what is done when the source of a rule has drifted."""
     RepairRule: _grpc.UnaryUnaryMultiCallable[_repairs_pb2.RepairRuleRequest, _operations_pb2.Operation]
-    """Looks for a repair of the active version in the records that it refused last. Ends with a Repair."""
+    """Looks for a repair of the active version in the records that it refused last. Ends with a Repair. in_progress: another
+    repair of the rule is running. failed_precondition: the rule has no active version, or belongs to a rule set.
+    """
     ListRepairs: _grpc.UnaryUnaryMultiCallable[_repairs_pb2.ListRepairsRequest, _repairs_pb2.ListRepairsResponse]
     """Lists the repairs of a rule, newest first, a page at a time."""
 
@@ -56,7 +58,9 @@ class RepairsAsyncStub(RepairsStub):
     SetRepairPolicy: _aio.UnaryUnaryMultiCallable[_repairs_pb2.SetRepairPolicyRequest, _repairs_pb2.RuleHealth]  # type: ignore[assignment]
     """Says what is done when the source of a rule has drifted."""
     RepairRule: _aio.UnaryUnaryMultiCallable[_repairs_pb2.RepairRuleRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Looks for a repair of the active version in the records that it refused last. Ends with a Repair."""
+    """Looks for a repair of the active version in the records that it refused last. Ends with a Repair. in_progress: another
+    repair of the rule is running. failed_precondition: the rule has no active version, or belongs to a rule set.
+    """
     ListRepairs: _aio.UnaryUnaryMultiCallable[_repairs_pb2.ListRepairsRequest, _repairs_pb2.ListRepairsResponse]  # type: ignore[assignment]
     """Lists the repairs of a rule, newest first, a page at a time."""
 
@@ -87,7 +91,9 @@ class RepairsServicer(metaclass=_abc_1.ABCMeta):
         request: _repairs_pb2.RepairRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Looks for a repair of the active version in the records that it refused last. Ends with a Repair."""
+        """Looks for a repair of the active version in the records that it refused last. Ends with a Repair. in_progress: another
+        repair of the rule is running. failed_precondition: the rule has no active version, or belongs to a rule set.
+        """
 
     @_abc_1.abstractmethod
     def ListRepairs(

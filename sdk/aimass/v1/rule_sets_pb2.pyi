@@ -209,7 +209,7 @@ class CreateRuleSetRequest(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     rule_set: _builtins.str
     source: _builtins.str
-    """The source that all its rules are for: files, not a table of a database."""
+    """The source that all its rules are for: files, an upload or pushed records, not a table of a database."""
     data_set: _builtins.str
     """The data set of its reports; it has the set's name if unset."""
     match: Global___RuleMatch.ValueType

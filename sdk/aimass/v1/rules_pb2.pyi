@@ -34,7 +34,7 @@ class RuleColumn(_message.Message):
     name: _builtins.str
     type: _schema_pb2.ColumnType.ValueType
     required: _builtins.bool
-    """A record without a value is refused."""
+    """If set, a record without a value is refused."""
     def __init__(
         self,
         *,
@@ -82,7 +82,7 @@ Global___SqlRule: _TypeAlias = SqlRule  # noqa: Y015
 
 @_typing.final
 class FileRule(_message.Message):
-    """Columns of a delimited file."""
+    """Columns of delimited or Parquet files."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -110,7 +110,7 @@ Global___FileRule: _TypeAlias = FileRule  # noqa: Y015
 
 @_typing.final
 class JsonRule(_message.Message):
-    """Values in JSON records, by path: $.a.b[0]."""
+    """Values in JSON records and pushed records, by path: $.a.b[0]."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -138,7 +138,7 @@ Global___JsonRule: _TypeAlias = JsonRule  # noqa: Y015
 
 @_typing.final
 class RegexRule(_message.Message):
-    """Named groups of an RE2 pattern, matched against the whole line."""
+    """Named groups of RE2 patterns, matched against the whole line."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -272,7 +272,7 @@ class Rule(_message.Message):
     rule: _builtins.str
     source: _builtins.str
     data_set: _builtins.str
-    """The data set it writes; it has the rule's name if unset."""
+    """The data set it writes."""
     version: _builtins.int
     latest_version: _builtins.int
     active_version: _builtins.int
@@ -637,7 +637,7 @@ class DiscoverRulesRequest(_message.Message):
     records: _builtins.int
     """How many records to learn from; 5,000 if unset, at most 20,000."""
     cpu_seconds: _builtins.int
-    """Seconds of processors that it may use; 60 if unset."""
+    """Processor time in seconds that it may use; 60 if unset. It is reserved from the caller's quotas."""
     def __init__(
         self,
         *,
@@ -675,7 +675,7 @@ class RuleProposal(_message.Message):
     rule: _builtins.str
     """A name to create it by."""
     records: _builtins.int
-    """Records of the sample that it is for, and their share of the sample."""
+    """Records of the sample that it is for; their share of the sample."""
     coverage: _builtins.float
     precision: _builtins.float
     """Of the records that were not used to say what its values look like, the share that it takes; with a 95 % interval."""
@@ -790,7 +790,7 @@ class DiscoverJoinsRequest(_message.Message):
     records: _builtins.int
     """How many records of each to look at; 5,000 if unset, at most 20,000."""
     cpu_seconds: _builtins.int
-    """Seconds of processors that it may use; 60 if unset."""
+    """Processor time in seconds that it may use; 60 if unset. It is reserved from the caller's quotas."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 16; one alone may refer to itself."""

@@ -120,14 +120,15 @@ class RulesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TestRule(self, request, context):
-        """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the coverage.
+        """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the coverage of the
+        rule and of each of its columns.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DiscoverRules(self, request, context):
-        """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them. Needs no
+        """Proposes rules for the first records of a source, best first, each with its evidence; creates none. Needs no
         settings for the kind of source: lines of text are grouped by what they have in common.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -41,9 +41,11 @@ class RulesStub:
     ListRules: _grpc.UnaryUnaryMultiCallable[_rules_pb2.ListRulesRequest, _rules_pb2.ListRulesResponse]
     """Lists rules by name, a page at a time."""
     TestRule: _grpc.UnaryUnaryMultiCallable[_rules_pb2.TestRuleRequest, _rules_pb2.TestRuleResponse]
-    """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the coverage."""
+    """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the coverage of the
+    rule and of each of its columns.
+    """
     DiscoverRules: _grpc.UnaryUnaryMultiCallable[_rules_pb2.DiscoverRulesRequest, _rules_pb2.DiscoverRulesResponse]
-    """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them. Needs no
+    """Proposes rules for the first records of a source, best first, each with its evidence; creates none. Needs no
     settings for the kind of source: lines of text are grouped by what they have in common.
     """
     DiscoverJoins: _grpc.UnaryUnaryMultiCallable[_rules_pb2.DiscoverJoinsRequest, _rules_pb2.DiscoverJoinsResponse]
@@ -71,9 +73,11 @@ class RulesAsyncStub(RulesStub):
     ListRules: _aio.UnaryUnaryMultiCallable[_rules_pb2.ListRulesRequest, _rules_pb2.ListRulesResponse]  # type: ignore[assignment]
     """Lists rules by name, a page at a time."""
     TestRule: _aio.UnaryUnaryMultiCallable[_rules_pb2.TestRuleRequest, _rules_pb2.TestRuleResponse]  # type: ignore[assignment]
-    """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the coverage."""
+    """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the coverage of the
+    rule and of each of its columns.
+    """
     DiscoverRules: _aio.UnaryUnaryMultiCallable[_rules_pb2.DiscoverRulesRequest, _rules_pb2.DiscoverRulesResponse]  # type: ignore[assignment]
-    """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them. Needs no
+    """Proposes rules for the first records of a source, best first, each with its evidence; creates none. Needs no
     settings for the kind of source: lines of text are grouped by what they have in common.
     """
     DiscoverJoins: _aio.UnaryUnaryMultiCallable[_rules_pb2.DiscoverJoinsRequest, _rules_pb2.DiscoverJoinsResponse]  # type: ignore[assignment]
@@ -128,7 +132,9 @@ class RulesServicer(metaclass=_abc_1.ABCMeta):
         request: _rules_pb2.TestRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rules_pb2.TestRuleResponse, _abc.Awaitable[_rules_pb2.TestRuleResponse]]:
-        """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the coverage."""
+        """Runs a version on a sample of its source and returns rows, refused records with the reasons, and the coverage of the
+        rule and of each of its columns.
+        """
 
     @_abc_1.abstractmethod
     def DiscoverRules(
@@ -136,7 +142,7 @@ class RulesServicer(metaclass=_abc_1.ABCMeta):
         request: _rules_pb2.DiscoverRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rules_pb2.DiscoverRulesResponse, _abc.Awaitable[_rules_pb2.DiscoverRulesResponse]]:
-        """Proposes rules for the first records of a source, best first, each with its evidence; makes none of them. Needs no
+        """Proposes rules for the first records of a source, best first, each with its evidence; creates none. Needs no
         settings for the kind of source: lines of text are grouped by what they have in common.
         """
 

@@ -123,7 +123,7 @@ class SqlSource(_message.Message):
     """The table to read; of PostgreSQL, schema.table for one of another schema than public."""
     cursor: _builtins.str
     """A unique, increasing column: an extraction reads the rows above the last value that it has read. In PostgreSQL it
-    need not be unique if the table has a primary key of one column: so a time of the last change can be read by.
+    need not be unique if the table has a primary key of one column, so it can be the time of the last change.
     """
     password: _builtins.str
     """The password of a PostgreSQL user. It is stored encrypted, for this URL only, and never returned."""
@@ -152,7 +152,7 @@ Global___SqlSource: _TypeAlias = SqlSource  # noqa: Y015
 
 @_typing.final
 class FilesSource(_message.Message):
-    """Files that grow by whole lines, or one uploaded file."""
+    """Files that a pattern names, which may grow, or one uploaded file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -241,7 +241,7 @@ Global___FilesSource: _TypeAlias = FilesSource  # noqa: Y015
 
 @_typing.final
 class PushedSource(_message.Message):
-    """Records that are handed over by PushRecords. They are kept as they are; JSON rules make rows of them."""
+    """Records that callers hand over with PushRecords. They are kept as they are; JSON rules make rows of them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -606,8 +606,9 @@ class PushRecordsResponse(_message.Message):
     STORED_FIELD_NUMBER: _builtins.int
     REPEATED_FIELD_NUMBER: _builtins.int
     stored: _builtins.int
-    """Records that were stored now, and records that were there."""
+    """Records that were stored now."""
     repeated: _builtins.int
+    """Records that were there already, with the same content."""
     def __init__(
         self,
         *,
@@ -691,7 +692,7 @@ class PreviewSourceResponse(_message.Message):
     def schema(self) -> _schema_pb2.TableSchema: ...
     @_builtins.property
     def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The files that match the pattern, at most 100, or the table."""
+        """The files that match the pattern, at most 100, or the table; none for pushed records."""
 
     @_builtins.property
     def suggested(self) -> Global___FilesSource:
