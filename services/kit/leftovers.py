@@ -1,4 +1,4 @@
-"""Files that killed processes have left in the scratch folder of a far store."""
+"""Files that killed processes have left in a scratch folder."""
 
 import asyncio
 import logging

@@ -28,8 +28,8 @@ from services.registry.releases.api import ReleasesApi
 from services.registry.releases.domain import Participants
 from services.registry.releases.handshake import Handshake
 from services.registry.releases.service import Releases
+from services.registry.releases.store import Messages
 from services.registry.releases.store import Store as ReleaseStore
-from services.registry.releases.store import Telling
 from services.registry.releases.wire import release_to_wire
 
 
@@ -39,9 +39,9 @@ def build(config: Config, runtime: Runtime) -> App:
     artifacts = Artifacts(ArtifactStore(db), runtime.blobs, runtime.uploads, now)
     limits = Limits(config.inspect_seconds, config.inspect_memory_mib)
     models = Models(ModelStore(db), artifacts, limits, config.model_mib * 2**20, now)
-    telling = Telling(lambda scope, release: events.changed(scope, release, now()), release_to_wire)
+    messages = Messages(lambda scope, release: events.changed(scope, release, now()), release_to_wire)
     patience = timedelta(seconds=config.change_seconds)
-    change = (ReleaseStore(db, telling), models, patience)
+    change = (ReleaseStore(db, messages), models, patience)
     releases, handshake = Releases(*change, now), Handshake(*change, *_participants(config, runtime), now)
     models_api, releases_api = ModelsApi(models), ReleasesApi(releases, handshake)
     # Not added: a service that is built again in one process has one such hook, not one per build.

@@ -13,7 +13,7 @@ from services.kit.errors import Code, Failure
 from services.registry.database import open_database, schema
 from services.registry.releases import domain, events
 from services.registry.releases.domain import Change, Participants, Release, Released
-from services.registry.releases.store import Store, Telling
+from services.registry.releases.store import Messages, Store
 from services.registry.releases.wire import release_to_wire
 
 SCOPE, NOON = Scope("acme"), datetime(2026, 1, 1, tzinfo=UTC)
@@ -29,7 +29,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     db = open_database("", tmp_path)
     await db.start()
     schema.operations.bind(db, lambda: NOON)
-    yield Store(db, Telling(lambda scope, release: events.changed(scope, release, NOON), release_to_wire))
+    yield Store(db, Messages(lambda scope, release: events.changed(scope, release, NOON), release_to_wire))
     db.close()
 
 

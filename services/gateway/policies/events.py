@@ -12,6 +12,6 @@ _SOURCE = "gateway"
 
 
 def changed(active: Active, now: datetime) -> Event:
-    """Another version counts from now on. Versions never change, so that its number says all of it."""
+    """Another version is active from now on. Versions never change, so that its number says all of it."""
     message = events.PoliciesChanged(policies=active_to_wire(active), generation=active.generation)
     return Event.of(message, Scope(active.tenant), "policies", "active", _SOURCE, now)

@@ -134,12 +134,12 @@ class Policies:
             self._look(new)
 
     async def load(self) -> None:
-        """Takes what counts from the database."""
+        """Takes the active versions from the database."""
         for active, rules in await self._store.counting():
             self._take(active, rules)
 
     def _take(self, active: Active, rules: Sequence[Rule]) -> None:
-        """Another version counts from now on; what was read before a change does not undo it."""
+        """Another version is active from now on; what was read before a change does not undo it."""
         known = self._active.get(active.tenant)
         if known and known.generation >= active.generation:
             return
@@ -175,7 +175,7 @@ class Policies:
         return await self._store.versions(caller.scope.tenant, page_size, page_token)
 
     async def active(self, caller: Principal) -> Active:
-        """Which version counts."""
+        """Which version is active."""
         return await self._store.active(caller.scope.tenant)
 
     async def test(self, caller: Principal, number: int, page_size: int, page_token: str) -> Trial:

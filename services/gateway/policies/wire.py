@@ -177,7 +177,7 @@ def change_to_wire(decision: Decision, rule: str) -> pb.DecisionChange:
 
 
 def version_to_wire(version: Version, active: int = 0) -> pb.PolicyVersion:
-    """A version as callers see it; `active` is the number of the one that counts."""
+    """A version as callers see it; `active` is the number of the active one."""
     return pb.PolicyVersion(
         version=version.version,
         description=version.description,
@@ -192,7 +192,7 @@ def version_to_wire(version: Version, active: int = 0) -> pb.PolicyVersion:
 
 
 def active_to_wire(active: Active) -> pb.ActivePolicies:
-    """Which version counts, as callers and listeners see it."""
+    """Which version is active, as callers and listeners see it."""
     return pb.ActivePolicies(
         version=active.version,
         principal=active.principal,

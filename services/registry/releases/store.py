@@ -41,7 +41,7 @@ _release = scoped(
 
 
 @dataclass(frozen=True)
-class Telling:
+class Messages:
     """How a release becomes an event and an operation's response."""
 
     event: Callable[[Scope, Release], Event]
@@ -51,8 +51,8 @@ class Telling:
 class Store:
     """Releases. One method, one transaction."""
 
-    def __init__(self, db: Database, telling: Telling) -> None:
-        self._db, self._telling = db, telling
+    def __init__(self, db: Database, messages: Messages) -> None:
+        self._db, self._messages = db, messages
         self.recall = db.recall
 
     async def get(self, scope: Scope, model: str) -> Release | None:
@@ -73,7 +73,7 @@ class Store:
             operation = schema.operations.create(connection, scope, method, f"models/{model}")
             after = decide(before, operation.operation)
             if after == before:
-                schema.operations.end(connection, scope, operation.operation, self._telling.response(after))
+                schema.operations.end(connection, scope, operation.operation, self._messages.response(after))
             else:
                 self._save(connection, scope, before, after)
             return operation
@@ -97,7 +97,7 @@ class Store:
             if before and after and after != before:
                 self._save(connection, scope, before, after)
                 if before.operation and not after.operation:
-                    response = self._telling.response(after)
+                    response = self._messages.response(after)
                     schema.operations.end(connection, scope, before.operation, response, failure, cancelled)
             return after
 
@@ -112,7 +112,7 @@ class Store:
         else:
             connection.execute(update(_release).where(_here(scope, after.model)).values(row))
         if before is None or before.generation != after.generation:
-            schema.outbox.add(connection, [self._telling.event(scope, after)])
+            schema.outbox.add(connection, [self._messages.event(scope, after)])
 
     async def page(self, scope: Scope, page_size: int, page_token: str) -> Page[Release]:
         """By model."""

@@ -1,1 +1,1 @@
-"""Policies in the gateway's database: versions and which of them counts, and a sample of decisions."""
+"""Policies in the gateway's database: versions and which of them is active, and a sample of decisions."""

@@ -100,7 +100,7 @@ class PolicyStore:
         return await listed(self._db, query, key, _as_version, page_size, page_token, newest_first=True)
 
     async def active(self, tenant: str) -> Active:
-        """Which version counts."""
+        """Which version is active."""
         return await self._db.read(lambda connection: _find_active(connection, tenant))
 
     async def tested(self, tenant: str, number: int, now: datetime) -> None:
@@ -109,7 +109,7 @@ class PolicyStore:
         await self._db.run(lambda connection: connection.execute(update(_version).where(here).values(test_time=now)))
 
     async def activate(self, wanted: Active, etag: str, tell: Tell) -> Active:
-        """Makes a version count; says nothing where it does already.
+        """Activates a version; publishes nothing where it is active already.
 
         Raises not_found, failed_precondition for one that was not tested, etag_mismatch.
         """
