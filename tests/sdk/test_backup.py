@@ -23,6 +23,8 @@ def home(tmp_path: Path) -> Path:
     (folder / "blobs/acme/sha256/ab/abcd").write_bytes(b"bytes" * 1000)
     (folder / "blobs/acme/scratch").mkdir()
     (folder / "blobs/acme/scratch/half").write_bytes(b"half")
+    (folder / "pushed/passing").mkdir(parents=True)
+    (folder / "pushed/passing/records").write_bytes(b"[1,{}]\n")
     (folder / "admin-key").write_text("aim_x\n")
     (folder / "admin-key").chmod(0o600)
     (folder / "doors.json").write_text("{}")

@@ -16,8 +16,8 @@ from pathlib import Path
 from aimass.failures import Failure
 
 _WAIT = 10.0  # seconds to wait for a writer's transaction
-# Recreated at start, or of one process only.
-_PASSING = ("doors.json", "logs-store/index", "trainer.id")
+# Recreated at start, of one process only, or copies of pushed records for a child.
+_PASSING = ("doors.json", "logs-store/index", "pushed", "trainer.id")
 _ASIDE = re.compile(r"logs-store/.*\.new\Z|keys/tenants/[^/]+/\.")
 _TAILS = (".lock", "-wal", "-shm", "-journal", ".sock", ".part", ".tmp")
 
