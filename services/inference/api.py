@@ -35,7 +35,7 @@ class EnginesApi:
 
     async def SnapshotEngines(self, request: pb.SnapshotEnginesRequest, call: Call) -> pb.SnapshotEnginesResponse:
         if call.scope.tenant != SYSTEM:
-            raise Forbidden("engines of all tenants are for the platform")
+            raise Forbidden("engines of all tenants are for services of the installation")
         engines = [
             pb.TenantEngine(tenant=scope.tenant, project=scope.project, engine=engine_to_wire(engine))
             for scope, engine in self._inference.all()

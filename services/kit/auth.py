@@ -28,7 +28,7 @@ _AGAIN = 3600.0  # seconds between two publications of a process's key
 _DEAD = 86_400.0  # seconds after which a key that was not published again is that of a process that was killed
 K = TypeVar("K")
 V = TypeVar("V")
-SYSTEM = "system"  # the tenant of the platform itself
+SYSTEM = "system"  # the tenant of the installation itself
 
 
 class Scope(NamedTuple):

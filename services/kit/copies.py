@@ -1,7 +1,7 @@
 """Copies of far files on this machine: verified, kept by digest below a bound, shared by its processes.
 
-Whoever holds files has them as hard links in a folder of his own, so dropping a copy takes nothing from him. What is
-on its way lies there too. What a killed process held is found by its lock and dropped when others need the space.
+A holder has files as hard links in a folder of its own, so dropping a copy takes nothing from it. What is on its way
+lies there too. What a killed process held is found by its lock and dropped when others need the space.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class Copies:
             await asyncio.shield(self._run(_drop, view, lock))
 
     async def forget(self, tenant: str) -> None:
-        """Drops what is kept of a tenant; whoever holds files of his has them until he is done."""
+        """Drops what is kept of a tenant; whoever holds its files has them until the end."""
         with on_disk():
             await self._run(self._prepare)
             await self._run(clear, self._kept / tenant)

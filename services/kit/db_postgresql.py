@@ -78,7 +78,7 @@ class Postgresql:
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
-        # Who waited for the lock has to see what the one before him has made.
+        # Who waited for the lock has to see what the one before has made.
         with self._connected(Isolation.READ_COMMITTED, tenancy.EVERYBODY) as connection, connection.begin():
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SET LOCAL lock_timeout = 0"))
@@ -103,7 +103,7 @@ class Postgresql:
         if state in _FAITHFUL:
             return random.uniform(0, min(0.002 * 2**tries, 0.05))
         if state == _TAKEN and transaction.isolation is Isolation.SERIALIZABLE:
-            # Somebody was quicker: run again, the transaction finds what he wrote. If it does not, it is a bug.
+            # Somebody was quicker: run again, the transaction finds what that wrote. If it does not, it is a bug.
             return 0.0 if tries < 3 else None
         # A connection that broke before the commit was sent has committed nothing. After that nobody knows, and only
         # an effect that finds its own mark may be tried again.

@@ -42,7 +42,7 @@ class Streamed:
 
 
 def denied(host: str) -> Failure:
-    """The failure for a caller; it does not say where a name leads, which would map the network for him."""
+    """The failure for a caller; it does not say where a name leads: that would map the network."""
     return Failure(Code.EGRESS_DENIED, f"{host} is not an address that may be reached")
 
 

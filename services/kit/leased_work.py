@@ -114,7 +114,7 @@ class LeasedWork(ABC, Generic[T]):
 
     async def _attempt(self, scope: Scope, work: T) -> None:
         kept = await self._operations.get(scope, work.operation)
-        # Who did it before may have ended it just before he gave it back.
+        # The process that did it before may have ended it just before it gave it back.
         if kept.HasField("end_time"):
             return
         if kept.cancel_requested:

@@ -47,7 +47,7 @@ class Leases:
         """Takes names that nobody has or whose time is over, and renews the owner's; returns those with their fences.
 
         Whoever had a name last may renew it late: its fence stays, because nobody else has had it since. `seize` takes
-        also what somebody has, who goes on until he hears of it or his lease would be over.
+        also what another process has, which goes on until it hears of it or its lease would be over.
         """
         table, now, mine = self.table, database_clock(connection), self.table.c.owner == owner
         until, wanted = now + timedelta(seconds=seconds), sorted(names)  # two that take several do so in one order
@@ -161,7 +161,7 @@ class Tenure:
             await asyncio.sleep(self._seconds / 4)
 
     async def watch(self, resume: Callable[[], Awaitable[None]]) -> None:
-        """Looks, for ever, for work that a process left behind, itself included. Who is alone resumes at his start."""
+        """Looks, for ever, for work that a process left behind, itself included. One alone resumes at its start."""
         while not self.alone:
             await asyncio.sleep(_LOOK)
             try:

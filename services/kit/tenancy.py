@@ -26,13 +26,13 @@ def is_name(text: str) -> bool:
 
 
 def current() -> str:
-    """The tenant that works, or EVERYBODY: the platform's own work."""
+    """The tenant that works, or EVERYBODY: the installation's own work."""
     return _current.get()
 
 
 @contextlib.contextmanager
 def of(tenant: str) -> Iterator[None]:
-    """Works for a tenant; the platform's own sees all."""
+    """Works for a tenant; the installation's own sees all."""
     before = _current.set(EVERYBODY if tenant == SYSTEM else tenant)
     try:
         yield

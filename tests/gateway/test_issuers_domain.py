@@ -159,7 +159,7 @@ def test_what_is_no_token_is_refused_and_nothing_else_happens(text: str) -> None
         (ENTRY.replace("RS256", "HS256"), "issuers.corp.algorithm"),
         (ENTRY.replace("RS256", "none"), "issuers.corp.algorithm"),
         (ENTRY.replace('"aimass"', '""'), "issuers.corp.audience"),
-        (ENTRY.replace("acme", "system"), "system is the platform's own"),
+        (ENTRY.replace("acme", "system"), "system is the installation's own"),
         (ENTRY + "leeway = 61", "issuers.corp.leeway"),
         (ENTRY + "longest = 1e9", "issuers.corp.longest"),
         (ENTRY + "leway = 1", "issuers.corp.leway"),

@@ -74,7 +74,7 @@ def _wrong(content: _File) -> str:
     seen = set[tuple[str, str]]()
     for name, issuer in content.issuers.items():
         if issuer.tenant == "system":
-            return f"issuers.{name}.tenant: system is the platform's own"
+            return f"issuers.{name}.tenant: system is the installation's own"
         if (issuer.url, issuer.audience) in seen:
             return f"issuers.{name}: another issuer has the same url and audience"
         seen.add((issuer.url, issuer.audience))

@@ -52,7 +52,7 @@ class ReleasesApi:
         self, request: pb.SnapshotReleasesRequest, call: Call
     ) -> AsyncIterator[pb.TenantRelease]:
         if call.scope.tenant != SYSTEM:
-            raise Forbidden("releases of all tenants are for the platform")
+            raise Forbidden("releases of all tenants are for services of the installation")
         async for scope, release in self._releases.all():
             yield pb.TenantRelease(tenant=scope.tenant, project=scope.project, release=release_to_wire(release))
 

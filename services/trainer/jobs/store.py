@@ -139,7 +139,7 @@ class Store:
         return await self._db.run(work)
 
     def _lose(self, connection: Connection, which: ColumnElement[bool], now: datetime) -> int:
-        # All tenants: the platform's own look at its queue.
+        # All tenants: the installation's own look at its queue.
         query = select(job).where((job.c.state == JobState.RUNNING) & which).with_for_update(skip_locked=True)
         rows = connection.execute(query).all()
         for row in rows:

@@ -1,4 +1,4 @@
-"""The RPCs of workers. A worker of the platform works for every tenant, any other one for its own."""
+"""The RPCs of workers. A worker of the installation works for every tenant, any other one for its own."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ class WorkersApi:
 
     async def LeaseJob(self, request: pb.LeaseJobRequest, call: Call) -> pb.LeaseJobResponse:
         if call.scope.tenant != SYSTEM:
-            raise Forbidden("jobs are for workers of the platform")
+            raise Forbidden("jobs are for workers of the installation")
         wait = min(request.wait.seconds + request.wait.nanos / 1e9, call.remaining() - 1.0)
         found = await self._queue.lease(request.worker, wait)
         return pb.LeaseJobResponse(lease=_lease_to_wire(*found) if found else None)

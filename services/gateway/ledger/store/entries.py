@@ -33,7 +33,7 @@ _LOOK = 10.0  # seconds between looks for entries whose holder has gone
 
 
 class Entries:
-    """The only SQL on the ledger's entries. They are of many tenants at once: the platform's own work."""
+    """The only SQL on the ledger's entries. They are of many tenants at once: the installation's own work."""
 
     def __init__(self, db: Database, tell: Tell, clock: Clock = database_clock) -> None:
         """`tell` makes the event of an entry that was settled."""
