@@ -470,8 +470,7 @@ class FeatureSets:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> features_pb2.FeatureSet:
-        """Creates a feature set, not fitted yet. invalid_value: a step is not valid for the columns of the data
-        set."""
+        """Creates a feature set, not fitted yet. invalid_value: a step makes no sense, whatever the columns hold."""
 
     def get_feature_set(self, *, feature_set: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
         """Returns a feature set."""
@@ -499,7 +498,8 @@ class FeatureSets:
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> OperationHandle[features_pb2.FeatureSetVersion]:
-        """Fits the steps on the training rows of a data set version. Ends with a FeatureSetVersion."""
+        """Fits the steps on the training rows of a data set version. Ends with a FeatureSetVersion. invalid_value: a
+        step does not fit the columns of the version. forbidden: a column is masked for the caller."""
 
     def get_feature_set_version(
         self, *, feature_set: str, version: int | None = ..., timeout: Seconds = ...
@@ -777,7 +777,8 @@ class Pipelines:
     def run_pipeline(
         self, *, pipeline: str, cpu_seconds: int | None = ..., idempotency_key: str = ..., timeout: Seconds = ...
     ) -> OperationHandle[pipelines_pb2.PipelineRun]:
-        """Runs the steps in order. Ends with a PipelineRun. failed_precondition: an input has no version yet."""
+        """Runs the steps in order. Ends with a PipelineRun. in_progress: another run of it is not over.
+        failed_precondition: an input has no version yet. forbidden: columns of an input are masked for the caller."""
 
     def delete_pipeline(self, *, pipeline: str, etag: str, timeout: Seconds = ...) -> pipelines_pb2.Pipeline:
         """Deletes a pipeline; the data sets that it wrote are kept. It can be undeleted."""

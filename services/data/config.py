@@ -23,7 +23,8 @@ class Config(Settings):
     extraction_seconds: float = Field(3600.0, gt=0)
     extraction_memory_mib: int = Field(2048, gt=0)
     extractions_at_once: int = Field(2, ge=1)
-    # Time and memory of one query, and how many run at once.
+    # Time and memory of one query, comparison, or look at rows for expectations; how many queries and comparisons run
+    # at once, and as many looks at new rows.
     query_seconds: float = Field(30.0, gt=0)
     query_memory_mib: int = Field(2048, gt=0)
     queries_at_once: int = Field(2, ge=1)

@@ -78,7 +78,7 @@ class FeatureSetsServicer:
     """
 
     def CreateFeatureSet(self, request, context):
-        """Creates a feature set, not fitted yet. invalid_value: a step is not valid for the columns of the data set.
+        """Creates a feature set, not fitted yet. invalid_value: a step makes no sense, whatever the columns hold.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,7 +99,8 @@ class FeatureSetsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FitFeatureSet(self, request, context):
-        """Fits the steps on the training rows of a data set version. Ends with a FeatureSetVersion.
+        """Fits the steps on the training rows of a data set version. Ends with a FeatureSetVersion. invalid_value: a step does not
+        fit the columns of the version. forbidden: a column is masked for the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

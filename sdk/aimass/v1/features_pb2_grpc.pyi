@@ -34,7 +34,7 @@ class FeatureSetsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FeatureSetsAsyncStub: ...
     CreateFeatureSet: _grpc.UnaryUnaryMultiCallable[_features_pb2.CreateFeatureSetRequest, _features_pb2.FeatureSet]
-    """Creates a feature set, not fitted yet. invalid_value: a step is not valid for the columns of the data set."""
+    """Creates a feature set, not fitted yet. invalid_value: a step makes no sense, whatever the columns hold."""
     GetFeatureSet: _grpc.UnaryUnaryMultiCallable[_features_pb2.GetFeatureSetRequest, _features_pb2.FeatureSet]
     """Returns a feature set."""
     ListFeatureSets: _grpc.UnaryUnaryMultiCallable[
@@ -42,7 +42,9 @@ class FeatureSetsStub:
     ]
     """Lists feature sets by name, a page at a time."""
     FitFeatureSet: _grpc.UnaryUnaryMultiCallable[_features_pb2.FitFeatureSetRequest, _operations_pb2.Operation]
-    """Fits the steps on the training rows of a data set version. Ends with a FeatureSetVersion."""
+    """Fits the steps on the training rows of a data set version. Ends with a FeatureSetVersion. invalid_value: a step does not
+    fit the columns of the version. forbidden: a column is masked for the caller.
+    """
     GetFeatureSetVersion: _grpc.UnaryUnaryMultiCallable[
         _features_pb2.GetFeatureSetVersionRequest, _features_pb2.FeatureSetVersion
     ]
@@ -58,7 +60,7 @@ class FeatureSetsAsyncStub(FeatureSetsStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateFeatureSet: _aio.UnaryUnaryMultiCallable[_features_pb2.CreateFeatureSetRequest, _features_pb2.FeatureSet]  # type: ignore[assignment]
-    """Creates a feature set, not fitted yet. invalid_value: a step is not valid for the columns of the data set."""
+    """Creates a feature set, not fitted yet. invalid_value: a step makes no sense, whatever the columns hold."""
     GetFeatureSet: _aio.UnaryUnaryMultiCallable[_features_pb2.GetFeatureSetRequest, _features_pb2.FeatureSet]  # type: ignore[assignment]
     """Returns a feature set."""
     ListFeatureSets: _aio.UnaryUnaryMultiCallable[
@@ -66,7 +68,9 @@ class FeatureSetsAsyncStub(FeatureSetsStub):
     ]  # type: ignore[assignment]
     """Lists feature sets by name, a page at a time."""
     FitFeatureSet: _aio.UnaryUnaryMultiCallable[_features_pb2.FitFeatureSetRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Fits the steps on the training rows of a data set version. Ends with a FeatureSetVersion."""
+    """Fits the steps on the training rows of a data set version. Ends with a FeatureSetVersion. invalid_value: a step does not
+    fit the columns of the version. forbidden: a column is masked for the caller.
+    """
     GetFeatureSetVersion: _aio.UnaryUnaryMultiCallable[
         _features_pb2.GetFeatureSetVersionRequest, _features_pb2.FeatureSetVersion
     ]  # type: ignore[assignment]
@@ -85,7 +89,7 @@ class FeatureSetsServicer(metaclass=_abc_1.ABCMeta):
         request: _features_pb2.CreateFeatureSetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_features_pb2.FeatureSet, _abc.Awaitable[_features_pb2.FeatureSet]]:
-        """Creates a feature set, not fitted yet. invalid_value: a step is not valid for the columns of the data set."""
+        """Creates a feature set, not fitted yet. invalid_value: a step makes no sense, whatever the columns hold."""
 
     @_abc_1.abstractmethod
     def GetFeatureSet(
@@ -109,7 +113,9 @@ class FeatureSetsServicer(metaclass=_abc_1.ABCMeta):
         request: _features_pb2.FitFeatureSetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Fits the steps on the training rows of a data set version. Ends with a FeatureSetVersion."""
+        """Fits the steps on the training rows of a data set version. Ends with a FeatureSetVersion. invalid_value: a step does not
+        fit the columns of the version. forbidden: a column is masked for the caller.
+        """
 
     @_abc_1.abstractmethod
     def GetFeatureSetVersion(

@@ -94,7 +94,8 @@ class PipelinesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RunPipeline(self, request, context):
-        """Runs the steps in order. Ends with a PipelineRun. failed_precondition: an input has no version yet.
+        """Runs the steps in order. Ends with a PipelineRun. in_progress: another run of it is not over. failed_precondition: an
+        input has no version yet. forbidden: columns of an input are masked for the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

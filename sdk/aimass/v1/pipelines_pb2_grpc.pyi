@@ -42,7 +42,9 @@ class PipelinesStub:
     ]
     """Lists pipelines by name, a page at a time."""
     RunPipeline: _grpc.UnaryUnaryMultiCallable[_pipelines_pb2.RunPipelineRequest, _operations_pb2.Operation]
-    """Runs the steps in order. Ends with a PipelineRun. failed_precondition: an input has no version yet."""
+    """Runs the steps in order. Ends with a PipelineRun. in_progress: another run of it is not over. failed_precondition: an
+    input has no version yet. forbidden: columns of an input are masked for the caller.
+    """
     DeletePipeline: _grpc.UnaryUnaryMultiCallable[_pipelines_pb2.DeletePipelineRequest, _pipelines_pb2.Pipeline]
     """Deletes a pipeline; the data sets that it wrote are kept. It can be undeleted."""
     UndeletePipeline: _grpc.UnaryUnaryMultiCallable[_pipelines_pb2.UndeletePipelineRequest, _pipelines_pb2.Pipeline]
@@ -62,7 +64,9 @@ class PipelinesAsyncStub(PipelinesStub):
     ]  # type: ignore[assignment]
     """Lists pipelines by name, a page at a time."""
     RunPipeline: _aio.UnaryUnaryMultiCallable[_pipelines_pb2.RunPipelineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Runs the steps in order. Ends with a PipelineRun. failed_precondition: an input has no version yet."""
+    """Runs the steps in order. Ends with a PipelineRun. in_progress: another run of it is not over. failed_precondition: an
+    input has no version yet. forbidden: columns of an input are masked for the caller.
+    """
     DeletePipeline: _aio.UnaryUnaryMultiCallable[_pipelines_pb2.DeletePipelineRequest, _pipelines_pb2.Pipeline]  # type: ignore[assignment]
     """Deletes a pipeline; the data sets that it wrote are kept. It can be undeleted."""
     UndeletePipeline: _aio.UnaryUnaryMultiCallable[_pipelines_pb2.UndeletePipelineRequest, _pipelines_pb2.Pipeline]  # type: ignore[assignment]
@@ -101,7 +105,9 @@ class PipelinesServicer(metaclass=_abc_1.ABCMeta):
         request: _pipelines_pb2.RunPipelineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Runs the steps in order. Ends with a PipelineRun. failed_precondition: an input has no version yet."""
+        """Runs the steps in order. Ends with a PipelineRun. in_progress: another run of it is not over. failed_precondition: an
+        input has no version yet. forbidden: columns of an input are masked for the caller.
+        """
 
     @_abc_1.abstractmethod
     def DeletePipeline(

@@ -28,7 +28,7 @@ from services.kit.rpc import Call
 
 
 class DataSetsApi:
-    """aimass.v1.DataSets"""
+    """aimass.v1.DataSets."""
 
     def __init__(
         self,

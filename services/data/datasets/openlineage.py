@@ -48,9 +48,7 @@ def event(
             "namespace": _namespace(scope),
             "name": job,
             "facets": {
-                "jobType": _facet(
-                    "2-0-3", "JobTypeJobFacet", processingType="BATCH", integration="AIMASS", jobType=kind
-                )
+                "jobType": _facet("2-0-3", "JobTypeJobFacet", **_TYPE, jobType=kind),
             },
         },
         "inputs": [_data_set(scope, parent, versions) for parent in parents if parent.kind in _FOLDERS],

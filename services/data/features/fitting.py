@@ -71,8 +71,7 @@ def fit(step: Step, values: Array, others: Mapping[str, Array] | None = None) ->
     """Fits a step on the values [rows] of its column: FP64 with NaN, or objects that are str.
 
     `others` are those of its other columns, by the fields that name them, and `label` and `fold` where the step needs
-    them. Raises failed_precondition when a column has
-    no value to fit on.
+    them. Raises failed_precondition when a column has no value to fit on.
     """
     columns = {"column": values, **(others or {})}
     takes = {field: _taken(step, field, name, columns[field]) for field, name in step.served.items()}

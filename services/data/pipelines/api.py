@@ -14,7 +14,7 @@ def _operation(begun: tuple[Run, operations_pb2.Operation]) -> operations_pb2.Op
 
 
 class PipelinesApi:
-    """aimass.v1.Pipelines"""
+    """aimass.v1.Pipelines."""
 
     def __init__(self, pipelines: Pipelines) -> None:
         self._pipelines = pipelines

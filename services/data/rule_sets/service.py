@@ -10,16 +10,13 @@ from services.data.reading.kinds import Compiled
 from services.data.rule_sets import domain, trying
 from services.data.rule_sets.domain import Match, Member, RuleSet, RuleSetVersion, RuleSetView, Trial
 from services.data.rule_sets.store import RuleSetStore
-from services.data.rules.domain import Draft, check_drafts, check_fit, check_there
+from services.data.rules.domain import Draft, check_drafts, check_fit, check_there, records_tried
 from services.data.rules.service import Rules
 from services.data.sources.service import Sources
 from services.kit.auth import Scope
 from services.kit.db import Once
-from services.kit.errors import InvalidValue
 from services.kit.pages import Page
 from services.kit.resources import deleted, undeleted
-
-_RECORDS, _MOST = 1000, 10_000  # of a test
 
 
 class RuleSets:
@@ -115,12 +112,11 @@ class RuleSets:
 
         Raises not_found, unknown_version, limit_exceeded, failed_precondition.
         """
-        if not 0 <= records <= _MOST:
-            raise InvalidValue(f"records must be between 1 and {_MOST}")
+        most = records_tried(records)
         view = await self._store.get(scope, name, version)
         compiled = await self._store.read(lambda connection: self._compiled(connection, scope, view.version))
         source = await self._sources.get(scope, view.rule_set.source)
-        tried = await self._sources.tries(scope, source, compiled, records or _RECORDS)
+        tried = await self._sources.tries(scope, source, compiled, most)
         return await asyncio.to_thread(trying.tried, view.version, tried)
 
     async def activate(self, scope: Scope, name: str, version: int, etag: str) -> RuleSetView:

@@ -8,6 +8,8 @@ from services.data.reading.kinds import Compiled, Definition, RuleDefinition, na
 from services.kit import resources
 from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue, NotFound, Violation, match_etag
 
+_TRIED, _MOST_TRIED = 1000, 10_000  # records of a test
+
 
 @dataclass(frozen=True)
 class RuleVersion:
@@ -89,6 +91,13 @@ class Trial:
     def coverage(self) -> float:
         """accepted / tried; 0 of nothing."""
         return self.accepted / self.tried if self.tried else 0.0
+
+
+def records_tried(asked: int) -> int:
+    """How many records a test of a rule or a rule set reads, where so many are asked for. Raises invalid_value."""
+    if not 0 <= asked <= _MOST_TRIED:
+        raise InvalidValue(f"records must be between 1 and {_MOST_TRIED}")
+    return asked or _TRIED
 
 
 def misfit(rule: RuleDefinition, source: Definition) -> str:

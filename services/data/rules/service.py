@@ -22,8 +22,6 @@ from services.kit.errors import Failure, InvalidValue, Violation
 from services.kit.pages import Page
 from services.kit.resources import deleted, undeleted
 
-_RECORDS, _MOST = 1000, 10_000  # of a test
-
 
 class Repaired(NamedTuple):
     """The definition of a repaired version, and what it comes to."""
@@ -126,13 +124,12 @@ class Rules:
 
     async def test(self, scope: Scope, name: str, version: int, records: int) -> Trial:
         """Tries a version on the first records of its source. Raises not_found, unknown_version, limit_exceeded."""
-        if not 0 <= records <= _MOST:
-            raise InvalidValue(f"records must be between 1 and {_MOST}")
+        most = domain.records_tried(records)
         view = await self._store.get(scope, name, version)
         source = await self._sources.get(scope, view.rule.source)
         domain.check_fit(view.version.definition, source.definition, source.source)
         compiled = view.version.compiled
-        tried = await self._sources.tries(scope, source, compiled, records or _RECORDS)
+        tried = await self._sources.tries(scope, source, compiled, most)
         return await asyncio.to_thread(trying.tried, compiled, tried)
 
     async def activate(self, scope: Scope, name: str, version: int, etag: str) -> RuleView:
