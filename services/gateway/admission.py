@@ -206,12 +206,12 @@ class Admission:
 def log_refused(failure: Failure, request: str) -> None:
     """Logs why a credential is refused: the caller is not told."""
     if isinstance(failure, Refused):
-        log.info("a signature is not taken: %s", failure.reason, extra={"request_id": request})
+        log.info("a signature is refused: %s", failure.reason, extra={"request_id": request})
     elif isinstance(failure, Elsewhere):
-        log.info("a key is not taken: %s", failure.reason, extra={"request_id": request})
+        log.info("a key is refused: %s", failure.reason, extra={"request_id": request})
     elif isinstance(failure, TokenRefused):
         refused.inc()
-        log.info("a token is not taken: %s", failure.reason, extra={"request_id": request})
+        log.info("a token is refused: %s", failure.reason, extra={"request_id": request})
 
 
 def _secret(authorization: str, basic: bool) -> str:

@@ -118,7 +118,7 @@ class FolderBlobs:
         return await self.run(self._piece, tenant, digest, begin, end)
 
     async def keep(self, tenant: str, file: Path, digest: str) -> None:
-        """Takes a file of this machine over, also over what is there, under a name that is believed."""
+        """Takes a file of this machine over, also over what is there, under a name that is not checked."""
         await self.run(self.take, tenant, file, digest, True)
 
     async def delete(self, tenant: str, digest: str) -> None:
@@ -172,7 +172,7 @@ class FolderBlobs:
         return self.take(tenant, file, digest_of(data))
 
     def take(self, tenant: str, file: Path, digest: str = "", over: bool = False) -> str:
-        """`adopt`, for code that is in a thread already; a digest that is given is believed."""
+        """`adopt`, for code that is in a thread already; a digest that is given is not checked."""
         sync(file)
         digest = digest or hash_of(file)
         place = self.path(tenant, digest)

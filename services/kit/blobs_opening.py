@@ -22,7 +22,7 @@ class Under(Blobs, Protocol):
     is_far: bool  # whether a reading is waited for, so that the next one is to be on its way
 
     async def keep(self, tenant: str, file: Path, digest: str) -> None:
-        """Takes a file of this machine over, also over what is there, under a name that is believed."""
+        """Takes a file of this machine over, also over what is there, under a name that is not checked."""
 
     async def head(self, tenant: str, digest: str, count: int) -> tuple[bytes, int]:
         """The first bytes, and how many there are."""

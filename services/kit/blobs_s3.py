@@ -54,7 +54,7 @@ class S3Blobs:
         await asyncio.to_thread(file.unlink)
 
     async def keep(self, tenant: str, file: Path, digest: str) -> None:
-        """Takes a file of this machine over, also over what is there, under a name that is believed."""
+        """Takes a file of this machine over, also over what is there, under a name that is not checked."""
         if await asyncio.to_thread(os.path.getsize, file) <= PIECE:
             await self._bucket.put(_name(tenant, digest), await asyncio.to_thread(file.read_bytes))
         else:

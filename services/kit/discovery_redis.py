@@ -70,7 +70,7 @@ class Leases:
         missed = {key: (instance, misses + 1) for key, (instance, misses) in self._seen.items() if misses < _GONE}
         for member, value in found.items():
             service, _, name = member.partition("/")
-            if (content := self._believed(member, value)) is None:
+            if (content := self._verified(member, value)) is None:
                 continue
             if content["leaving"]:
                 missed.pop((service, name), None)
@@ -82,7 +82,7 @@ class Leases:
             table.setdefault(service, []).append(instance)
         update(table)
 
-    def _believed(self, member: str, value: bytes) -> Any:
+    def _verified(self, member: str, value: bytes) -> Any:
         """The content of a lease; None if it is not signed by the process that it names."""
         try:
             content = orjson.loads(value)

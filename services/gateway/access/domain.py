@@ -107,7 +107,7 @@ class ApiKey:
         """It is neither revoked nor expired."""
         return self.revoke_time is None and (self.expire_time is None or now < self.expire_time)
 
-    def believed(self, address: str) -> bool:
+    def usable_from(self, address: str) -> bool:
         """Whether the key may be used from an address."""
         return not self.addresses or networks.inside(self.addresses, address)
 
@@ -205,7 +205,7 @@ def within_reach(maker: ApiKey, has: Sequence[Grant], key: ApiKey, grants: Seque
         raise Failure(Code.FORBIDDEN, "a key cannot be faster than the key that makes it")
     outside = networks.within(key.addresses or networks.ALL, maker.addresses) if maker.addresses else ""
     if outside:
-        raise Failure(Code.FORBIDDEN, f"the caller's key is not believed from {outside}")
+        raise Failure(Code.FORBIDDEN, f"the caller's key may not be used from {outside}")
     if maker.certificates and not 0 < len(key.certificates) == len(set(key.certificates) & set(maker.certificates)):
         raise Failure(Code.FORBIDDEN, "the caller's key is for its certificates, and so are those that it makes")
 

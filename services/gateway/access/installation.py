@@ -38,7 +38,7 @@ def pepper(folder: Path, new: bytes, needed: bool) -> bytes:
             raise ConfigError(f"{path} is damaged: it must have {_PEPPER} bytes")
         return found
     if needed:
-        raise ConfigError(f"{path} is gone, and without it no key can be believed: restore it from a backup")
+        raise ConfigError(f"{path} is gone, and without it no key can be verified: restore it from a backup")
     write_secret(path, new)
     return new
 

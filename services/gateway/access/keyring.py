@@ -225,7 +225,7 @@ class Keyring:
         return Guest(Scope(tenant, project), names[0], permissions, held, tuple(names[1:]), grants)
 
     def _here(self, key: ApiKey, origin: Origin) -> None:
-        if not key.believed(origin.address):
+        if not key.usable_from(origin.address):
             raise Elsewhere(f"{key.api_key} is not for {origin.address or 'an address that is not known'}")
         if key.certificates and not origin.proves(key.certificates, self._now()):
             raise Elsewhere(f"{key.api_key} needs one of its certificates")

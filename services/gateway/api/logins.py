@@ -31,6 +31,6 @@ class Logins:
             if one.login
         ]
         if not found:  # where nobody logs in, nothing is said to those without a key
-            raise Unauthenticated("nobody logs in here")
+            raise Unauthenticated("this gateway offers no login")
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
         return Response(200, orjson.dumps({"issuers": found}), headers)

@@ -108,7 +108,7 @@ class Bearers:
         return self._sets[name].keys
 
     def _arrange(self) -> None:
-        """The issuers are others from now on: what was believed is looked at again."""
+        """The issuers are others from now on: what was verified is checked again."""
         for name, issuer in self._table.issuers.items():
             known = self._sets.get(name)
             if known is None or not known.serves(issuer):

@@ -53,7 +53,7 @@ def check(wanted: PrivacyFilter) -> None:
             if not pattern.match(value):
                 raise invalid(f"/{field}/{index}", rule)
     if not (wanted.methods or wanted.models or wanted.streams):
-        raise invalid("/models", "must be said unless methods or streams are")
+        raise invalid("/models", "must be set unless methods or streams are")
     if not wanted.rules:
         raise invalid("/rules", "must not be empty")
     seen = set[str]()

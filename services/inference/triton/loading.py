@@ -141,7 +141,7 @@ class TritonLoader:
         try:
             await self._needs.say(self._wanted)
         except Unavailable as failure:  # what others then take away comes back when it is asked for
-            log.debug("what is needed cannot be told: %s", failure.detail)
+            log.debug("the versions that are needed cannot be announced: %s", failure.detail)
 
     async def _forget(self, names: Set[str]) -> None:
         """Unloads versions that no instance needs; what cannot be decided now is left to a later look."""
@@ -149,7 +149,7 @@ class TritonLoader:
         try:
             needed = await self._needs.of_others()
         except Failure as failure:
-            log.warning("nothing is taken from Triton: %s", failure)
+            log.warning("no version is unloaded from Triton: %s", failure)
             return
         for name in sorted(names):
             if name not in needed and name not in self._wanted and not await self._unloaded(name):
@@ -160,9 +160,9 @@ class TritonLoader:
         try:
             await self._server.unload(name)
         except (Failure, Gone) as failure:
-            log.warning("%s is not taken from Triton: %s", name, failure)
+            log.warning("%s cannot be unloaded from Triton: %s", name, failure)
             return False
-        log.info("%s is taken from Triton", name)
+        log.info("%s is unloaded from Triton", name)
         return True
 
     def _down(self) -> None:

@@ -31,7 +31,7 @@ class HttpTransport:
         if gzip:
             self._headers["content-encoding"] = "gzip"
         # The operator sets the address, not a tenant: it may be private, and without TLS.
-        self._egress = Egress(allow=urlsplit(url).hostname or "", trust=_believed(trust), most=2)
+        self._egress = Egress(allow=urlsplit(url).hostname or "", trust=_trusted(trust), most=2)
 
     async def send(self, body: bytes) -> int:
         if self._gzip:
@@ -59,7 +59,7 @@ def unwanted(body: bytes) -> int:
         return 0
 
 
-def _believed(trust: Path | None) -> ssl.SSLContext | None:
+def _trusted(trust: Path | None) -> ssl.SSLContext | None:
     try:
         return ssl.create_default_context(cafile=trust) if trust else None
     except (OSError, ssl.SSLError) as error:

@@ -42,7 +42,7 @@ key_table = scoped(
     Column("signs", Boolean),
     Column("public_key", LargeBinary),
     Column("signing_secret", LargeBinary),
-    # Where it is believed, and which models it is for.
+    # Where it may be used, and which models it is for.
     Column("addresses", JSON, nullable=False),
     Column("models", JSON, nullable=False),
     # The secret before this one, and until when it works.
