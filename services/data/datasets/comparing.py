@@ -113,5 +113,8 @@ def _compared(before: DataSetVersion, after: DataSetVersion, key: Sequence[str])
             text = f"{name[:60]} is not a column of one type in both versions of {after.data_set}"
             raise InvalidValue(text, [Violation(at, "must be a column of both versions, with the same type")])
         if known[name] is ColumnType.DOUBLE:
-            raise InvalidValue(f"the column {name} holds double", [Violation(at, "must not be a column of doubles")])
+            raise InvalidValue(
+                f"the column {name} holds double, which cannot be a key",
+                [Violation(at, "must not be a column of doubles")],
+            )
     return [column.name for column in both if column.name not in key]

@@ -36,7 +36,7 @@ def server_of(url: str) -> Server:
         parts = urlsplit(url)
         port = parts.port or 5432
     except ValueError:
-        raise InvalidValue("the URL is not one") from None
+        raise InvalidValue("the URL cannot be read: write postgresql://user@host:port/database") from None
     if parts.password is not None:
         raise InvalidValue("the URL must not hold a password: set the field password")
     asked = parse_qs(parts.query, keep_blank_values=True)

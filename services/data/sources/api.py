@@ -76,14 +76,14 @@ class SourcesApi:
 
 
 def _change(request: pb.UpdateSourceRequest) -> Change:
-    """What the mask names; without a mask, what is set."""
+    """What update_mask names; without one, what is set."""
     kind = request.WhichOneof("kind")
     given = [name for name in ("description" if request.description else None, kind) if name]
     paths = list(request.update_mask.paths) or given
     if unknown := [path for path in paths if path not in _FIELDS]:
-        raise InvalidValue(f"the mask names {unknown[0][:80]}; there are {', '.join(_FIELDS)}")
+        raise InvalidValue(f"update_mask names {unknown[0][:80]}; there are {', '.join(_FIELDS)}")
     places = {path for path in paths if path != "description"}
     if places - {kind}:
-        raise InvalidValue(f"the mask names {min(places - {kind})}, which is not set")
+        raise InvalidValue(f"update_mask names {min(places - {kind})}, which is not set")
     description = request.description if "description" in paths else None
     return Change(description, definition_of(request) if places else None)
