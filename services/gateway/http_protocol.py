@@ -218,7 +218,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._open:
             self._last = failure
         elif self._reading_head or not self.cycle.response_complete:
-            self._say(failure)
+            self._send_failure(failure)
         elif not self.transport.is_closing():
             self._end()  # the rest of a request that has its answer: another would be taken for that of the next
 
@@ -233,7 +233,7 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.disconnected, cycle.waiting_for_100_continue = True, False
             cycle.message_event.set()
 
-    def _say(self, failure: Failure) -> None:
+    def _send_failure(self, failure: Failure) -> None:
         request_id = uuid7()
         content = problem.dump(failure, "", request_id)
         lines = [
@@ -259,7 +259,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._open = [cycle for cycle in self._open if not cycle.response_complete]
         super().on_response_complete()
         if self._last and not self._open:
-            self._say(self._last)
+            self._send_failure(self._last)
 
     def leave(self, patience: float) -> None:
         """Closes the connection once its requests are answered.

@@ -159,17 +159,17 @@ def _begin(connection: Any) -> None:
     isolation, tenant = connection.info.pop(_BEGUN, (Isolation.SERIALIZABLE, tenancy.EVERYBODY))
     if isolation is not Isolation.AUTOCOMMIT:
         tenant = tenant.replace("'", "''")
-        _say(connection, f"BEGIN ISOLATION LEVEL {isolation.value}; SET LOCAL aimass.tenant = '{tenant}'")
+        _execute(connection, f"BEGIN ISOLATION LEVEL {isolation.value}; SET LOCAL aimass.tenant = '{tenant}'")
 
 
 def _commit(connection: Any) -> None:
     if connection.driver_connection.pgconn.transaction_status != TransactionStatus.IDLE:
-        _say(connection, "COMMIT")
+        _execute(connection, "COMMIT")
 
 
-def _say(connection: Any, words: str) -> None:
+def _execute(connection: Any, statement: str) -> None:
     """Raises what the driver would."""
-    result = connection.driver_connection.pgconn.exec_(words.encode())
+    result = connection.driver_connection.pgconn.exec_(statement.encode())
     if result.status != ExecStatus.COMMAND_OK:
         raise error_from_result(result)
 

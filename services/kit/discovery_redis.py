@@ -103,18 +103,18 @@ class Leases:
     async def announce(self, places: Mapping[str, str]) -> None:
         """Writes the leases, at once or, while the cache is unavailable or refuses for long, later."""
         self._places, until = dict(places), time.monotonic() + LEASE
-        written = await self._say(leaving=False)
+        written = await self._write_leases(leaving=False)
         while not written and self._cache.up and time.monotonic() < until:
             await asyncio.sleep(_AGAIN)
-            written = await self._say(leaving=False)
+            written = await self._write_leases(leaving=False)
         self._renewing = asyncio.create_task(keep_running(partial(self._renew, written)))
 
     async def _renew(self, written: bool) -> None:
         while True:
             await asyncio.sleep(_RENEW if written else _AGAIN)
-            written = await self._say(leaving=False)
+            written = await self._write_leases(leaving=False)
 
-    async def _say(self, leaving: bool) -> bool:
+    async def _write_leases(self, leaving: bool) -> bool:
         """Writes the leases; whether all succeeded."""
         for service, address in self._places.items():
             member = f"{service}/{self._identity.name}"
@@ -129,7 +129,7 @@ class Leases:
 
     async def withdraw(self) -> None:
         await cancel(self._renewing)
-        await self._say(leaving=True)
+        await self._write_leases(leaving=True)
         self._left, self._places = tuple(self._places), {}
 
     def living(self, service: str) -> frozenset[str]:

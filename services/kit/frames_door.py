@@ -105,15 +105,15 @@ class _Caller(Frames):
             log.exception("unhandled error in %s", self._guarded.method.path)
             body = detail_of(Internal("internal error")).SerializeToString()
         del self._calls[number]
-        self._say(number, kind, body)
+        self._write(number, kind, body)
 
-    def _say(self, number: int, kind: int, body: bytes = b"") -> None:
+    def _write(self, number: int, kind: int, body: bytes = b"") -> None:
         if not self.transport.is_closing():
             self.transport.write(REPLY.pack(REPLY.size - SIZE.size + len(body), number, kind) + body)
 
     def leave(self) -> None:
         """Asks for no more calls."""
-        self._say(0, LEAVES)
+        self._write(0, LEAVES)
 
     def end(self) -> None:
         """Cuts what is under way."""

@@ -67,9 +67,9 @@ class Outbox:
         rows = [_row(event) for event in events]
         if rows:
             connection.execute(self._add, rows if len(rows) > 1 else rows[0])
-            once_committed(self._tell)
+            once_committed(self._wake)
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
         if self._loop and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._news.set)
 

@@ -43,7 +43,7 @@ class Relay:
             try:
                 sent = await self.flush()
             except Failure as failure:
-                self._say(str(failure))
+                self._log_waiting(str(failure))
                 await asyncio.sleep(1)
                 continue
             except Exception:
@@ -51,13 +51,13 @@ class Relay:
                 log.exception("events wait")
                 await asyncio.sleep(1)
                 continue
-            self._say("")
+            self._log_waiting("")
             if not sent or not self._more:
                 idle = _SHARED if not self._tenure.alone and self._tenure.in_company else _ALONE
                 await _wait(news, idle)
                 await self._pace.wait()
 
-    def _say(self, waits: str) -> None:
+    def _log_waiting(self, waits: str) -> None:
         """Logs why events wait, or that they no longer do, when that has changed."""
         if waits != self._waits:
             self._waits = waits

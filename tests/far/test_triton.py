@@ -211,7 +211,7 @@ async def test_what_a_dead_instance_left_behind_goes(triton: Program, monkeypatc
         assert await names(triton) == {kept.name, left.name}
 
         later[0] = 20.0  # its lease is over; that of the living one is said again
-        await one._say()
+        await one._announce()
         await until(lambda: _only(triton, kept.name), 10)
 
 

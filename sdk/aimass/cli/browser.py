@@ -90,14 +90,14 @@ class _Answer(BaseHTTPRequestHandler):
                 raise Stray
             went = back.take(parse_qs(place.query, keep_blank_values=True))
         except Stray:
-            self._say(404, "Not found.")
+            self._respond(404, "Not found.")
             return
         try:
-            self._say(200 if went else 400, _DONE if went else _NOT)
+            self._respond(200 if went else 400, _DONE if went else _NOT)
         finally:
             back.answered()
 
-    def _say(self, status: int, text: str) -> None:
+    def _respond(self, status: int, text: str) -> None:
         self.send_response(status)
         for name, value in {
             "content-type": "text/plain; charset=utf-8",

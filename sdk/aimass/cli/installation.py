@@ -143,13 +143,13 @@ def doctor() -> None:
     """
     worst = Grade.GOOD
     for finding in checks.everything(os.environ):
-        _tell(finding)
+        _print(finding)
         worst = max(worst, finding.grade)
     if worst is Grade.BAD:
         raise typer.Exit(1)
 
 
-def _tell(finding: Finding) -> None:
+def _print(finding: Finding) -> None:
     CONSOLE.print(f"{_MARKS[finding.grade]} {shown(finding.what)}: {shown(finding.found)}")
     if finding.do:
         CONSOLE.print(f"   → {shown(finding.do)}")

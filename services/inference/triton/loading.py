@@ -51,7 +51,7 @@ class TritonLoader:
         async with self._lock(name):
             self._wanted.add(name)
             try:
-                await self._say()  # before it is looked for, so that no other instance unloads it now
+                await self._announce()  # before it is looked for, so that no other instance unloads it now
                 await self._place(version)
                 version.up = True
                 self._versions[name] = version
@@ -83,7 +83,7 @@ class TritonLoader:
         while True:
             self._wake.clear()
             if time.monotonic() - renewed > RENEW:
-                await self._say()
+                await self._announce()
                 renewed = time.monotonic()
             if not await self._alive():
                 self._down()
@@ -134,10 +134,10 @@ class TritonLoader:
             del self._versions[version.name]
             self._wanted.discard(version.name)
             self._tried.pop(version.name, None)
-            await self._say()
+            await self._announce()
             await self._forget({version.name})
 
-    async def _say(self) -> None:
+    async def _announce(self) -> None:
         try:
             await self._needs.say(self._wanted)
         except Unavailable as failure:  # what others then take away comes back when it is asked for

@@ -46,12 +46,12 @@ class Report:
             self._left -= 1
             if self._left:
                 return
-        self._tell(None)
+        self._finish(None)
 
     def failed(self, error: BaseException) -> None:
-        self._tell(error)
+        self._finish(error)
 
-    def _tell(self, error: BaseException | None) -> None:
+    def _finish(self, error: BaseException | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._end, error)
 

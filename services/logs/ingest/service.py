@@ -119,10 +119,10 @@ class Ingest:
         keys, lacking = await self._sealing.current(tenants)
         new, left = await self._in_thread(self._append, work, keys, lacking.keys())
         self._passing = min(self._passing, self._segments.written) if left else math.inf
-        self._tell(new)
+        self._notify(new)
         return Left(left, lacking[min(lacking)] if left else None)
 
-    def _tell(self, new: Sequence[tuple[Frame, list[Stored]]]) -> None:
+    def _notify(self, new: Sequence[tuple[Frame, list[Stored]]]) -> None:
         if not new:
             return
         for frame, stored in new:

@@ -106,7 +106,7 @@ class Models:
             model = domain.numbered(domain.found(there, name), self._now())
             return model, Version(name, model.latest_version, contents, self._now())
 
-        return await self._store.add_version(scope, name, decide, self._tell(scope), once)
+        return await self._store.add_version(scope, name, decide, self._events(scope), once)
 
     async def trained(self, scope: Scope, name: str, contents: Contents, once: Once | None) -> Version:
         """The version that a job made, once per job; makes the model if need be. Raises not_found without the files."""
@@ -118,7 +118,7 @@ class Models:
             model = domain.numbered(there or Model(name, "", self._now(), self._now(), generation=0), self._now())
             return model, Version(name, model.latest_version, contents, self._now())
 
-        return await self._store.add_version(scope, name, decide, self._tell(scope), once)
+        return await self._store.add_version(scope, name, decide, self._events(scope), once)
 
     async def version(self, scope: Scope, name: str, number: int) -> Version:
         """Raises not_found."""
@@ -156,7 +156,7 @@ class Models:
     async def follow(self, scope: Scope, name: str, serving: int, wanted: Collection[int]) -> None:
         """Moves the stages to where a release is, 0 for no version; a second time changes nothing."""
         project = partial(domain.project, serving=serving, wanted=wanted, now=self._now())
-        await self._store.change_versions(scope, name, lambda _, there: project(there), self._tell(scope))
+        await self._store.change_versions(scope, name, lambda _, there: project(there), self._events(scope))
 
     async def wanted(self) -> list[tuple[Scope, str]]:
         """Models of all tenants with a version that `want` keeps."""
@@ -168,7 +168,7 @@ class Models:
             version = next((v for v in versions if v.version == number), None)
             return [decide(version or domain.found_version(version, name, number))]
 
-        (changed,) = await self._store.change_versions(scope, name, each, self._tell(scope))
+        (changed,) = await self._store.change_versions(scope, name, each, self._events(scope))
         return changed
 
     async def _uploaded(self, scope: Scope, files: Sequence[File]) -> list[File]:
@@ -186,7 +186,7 @@ class Models:
             found.append(File(file.name, file.digest, size, domain.media_type(file.name)))
         return found
 
-    def _tell(self, scope: Scope) -> Callable[[Sequence[Version]], list[Event]]:
+    def _events(self, scope: Scope) -> Callable[[Sequence[Version]], list[Event]]:
         return lambda versions: events.changed(scope, versions, self._now())
 
 

@@ -91,14 +91,14 @@ class Intake:
             await self._hear(events)
         batches, poison = await asyncio.to_thread(decode, events)
         self._waiting, why = await self._ingest.append([*self._waiting, *batches])
-        self._say(str(why or ""))
+        self._log_waiting(str(why or ""))
         await dead_letter(self._bus, poison)
         done, still = settled([*self._open, *events], {batch.event for batch in self._waiting})
         if done and self._reader:
             await self._reader.commit(done)
         self._open = still
 
-    def _say(self, why: str) -> None:
+    def _log_waiting(self, why: str) -> None:
         """Logs why records wait for keys, or that they no longer do, when that has changed."""
         if why != self._why:
             self._why = why
