@@ -69,7 +69,7 @@ class PrivacyStore:
 
         def work(connection: Connection) -> PrivacyFilter:
             if connection.execute(_one(wanted.tenant, wanted.privacy_filter)).first():
-                raise AlreadyExists(f"there is a privacy filter {wanted.privacy_filter}, or there was one")
+                raise AlreadyExists(f"the privacy filter {wanted.privacy_filter} exists already, or is deleted")
             domain.room(_all(connection, wanted.tenant))
             connection.execute(insert(_filter).values(_row(wanted)))
             schema.outbox.add(connection, [event])

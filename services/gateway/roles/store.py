@@ -78,7 +78,7 @@ class RoleStore:
 
         def work(connection: Connection) -> Role:
             if connection.execute(_one(_role, role.tenant, role.role)).first():
-                raise AlreadyExists(f"there is a role {role.role}, or there was one")
+                raise AlreadyExists(f"the role {role.role} exists already, or is deleted")
             connection.execute(insert(_role).values(_role_row(role)))
             schema.outbox.add(connection, [event])
             return role
@@ -115,7 +115,7 @@ class RoleStore:
 
         def work(connection: Connection) -> Binding:
             if connection.execute(_one(_binding, binding.tenant, binding.binding)).first():
-                raise AlreadyExists(f"there is a binding {binding.binding}, or there was one")
+                raise AlreadyExists(f"the binding {binding.binding} exists already, or is deleted")
             _room(connection, binding)
             connection.execute(insert(_binding).values(_binding_row(binding)))
             schema.outbox.add(connection, [event])

@@ -128,7 +128,7 @@ class Store:
 
         def work(connection: Connection) -> Created:
             if not _NEW.first(connection, scope._asdict() | asdict(new) | {"secret": secret}):
-                raise AlreadyExists(f"there is a subscription {new.subscription}")
+                raise AlreadyExists(f"the subscription {new.subscription} exists already, or is deleted")
             return made
 
         self._watched.comes(scope, new.filter)

@@ -86,7 +86,7 @@ class AccessStore:
 
         def work(connection: Connection) -> Tenant:
             if not _NEW_TENANT.first(connection, rows.tenant_row(tenant)):
-                raise AlreadyExists(f"there is a tenant {tenant.tenant}, or there was one")
+                raise AlreadyExists(f"the tenant {tenant.tenant} exists already, or is deleted")
             schema.outbox.add(connection, [tell(tenant)])
             return tenant
 

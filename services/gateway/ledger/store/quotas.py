@@ -56,7 +56,7 @@ class Quotas:
 
         def work(connection: Connection) -> Standing:
             if connection.execute(select(quota).where(_at(quota, made.tenant, made.quota))).first():
-                raise AlreadyExists(f"there is a quota {made.quota}, or there was one")
+                raise AlreadyExists(f"the quota {made.quota} exists already, or is deleted")
             connection.execute(insert(quota).values(quota_row(made)))
             schema.outbox.add(connection, [event])
             return self._standing(connection, made)
