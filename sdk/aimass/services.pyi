@@ -1332,7 +1332,7 @@ class Runs:
         """Downloads a file of a run from `offset` on."""
 
 class Sources:
-    """Sources of raw data: SQL databases, files, uploads, and records that are pushed."""
+    """Sources of raw data: SQL databases, files, uploads, and pushed records."""
 
     def create_source(
         self,

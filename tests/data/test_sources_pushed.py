@@ -1,4 +1,4 @@
-"""Records that are pushed: checked, stored once by their id before they are acknowledged, and extracted."""
+"""Pushed records: checked, stored once by their id before they are acknowledged, and extracted."""
 
 import asyncio
 from collections.abc import AsyncIterator

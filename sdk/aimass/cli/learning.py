@@ -19,9 +19,7 @@ _LONGEST = 63  # characters of a name
 
 
 def learn(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="The source: files, an upload, or records that are pushed.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source: files, an upload, or pushed records.")],
     name: Annotated[str, typer.Option(help="The rule set to create; the source's name if unset.")] = "",
     found: Annotated[
         Path | None, typer.Option(help="What `aimass rules discover SOURCE -o json` found; found now if unset.")

@@ -1,4 +1,4 @@
-"""Records that were pushed: the service writes those behind the cursor into a file, for as long as they are read."""
+"""Pushed records: the service writes those behind the cursor into a file, for as long as they are read."""
 
 import os
 from collections.abc import Iterator, Sequence

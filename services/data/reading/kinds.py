@@ -24,7 +24,7 @@ class Records(StrEnum):
 
     ROWS = "a sql source"
     FIELDS = "files of format csv or parquet"
-    DOCUMENTS = "files of format json_lines or json, or records that are pushed"
+    DOCUMENTS = "files of format json_lines or json, or pushed records"
     LINES = "files of format text"
 
 

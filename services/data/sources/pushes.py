@@ -1,4 +1,4 @@
-"""The use cases of records that are pushed."""
+"""The use cases of pushed records."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ class Pushes:
         self._sources, self._store, self._folder, self._now = sources, store, folder, now
 
     async def push(self, scope: Scope, name: str, records: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-        """Stores records; how many are new, and how many were there.
+        """Stores records; returns how many are new, and how many were there.
 
         Raises not_found, failed_precondition, invalid_value, already_exists.
         """
@@ -37,7 +37,7 @@ class Pushes:
         def work(connection: Connection) -> tuple[int, int]:
             definition = self._sources.locked(connection, scope, name).definition
             if not isinstance(definition, PushedSource):
-                raise FailedPrecondition(f"the source {name} is not one that records are pushed to")
+                raise FailedPrecondition(f"the source {name} does not take pushed records: it is of another kind")
             found = pushing.checked(definition, records)
             stored = self._store.add(connection, scope, name, found, self._now())
             return stored, len(records) - stored

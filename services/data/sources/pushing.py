@@ -1,4 +1,4 @@
-"""What it means that a record fits its source. Pure."""
+"""What it means that a pushed record fits its source. Pure."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

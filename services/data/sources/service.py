@@ -91,7 +91,7 @@ class Sources:
     ) -> AsyncIterator[Place]:
         """Where a source lies while the context lasts, if its project may read it.
 
-        `name` is of the saved source that has the password, if it has the same URL, or the records that were pushed:
+        `name` is of the saved source that has the password, if it has the same URL, or the pushed records:
         those behind the cursor, and no more than `most`. Raises invalid_value, egress_denied, unavailable.
         """
         domain.check(definition)

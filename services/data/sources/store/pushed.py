@@ -1,4 +1,4 @@
-"""Where records are kept that were pushed."""
+"""Where pushed records are kept."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ _record = scoped(
 
 
 class PushedStore:
-    """The table of records."""
+    """The table of pushed records."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
