@@ -233,7 +233,7 @@ async def test_a_closed_tenant_is_refused_by_every_gateway(nodes: list[Node]) ->
     _, secret, _ = await nodes[0].access.create_key(ADMIN, KeyRequest("", tenant="acme", permissions=("*",)), None)
     await until(lambda: all(node.believes(secret) for node in nodes), 5)
 
-    await nodes[1].access.close_tenant(ADMIN, "acme", "*")
+    await nodes[1].access.delete_tenant(ADMIN, "acme", "*")
     await until(lambda: not any(node.believes(secret) for node in nodes), 2)
 
 
@@ -296,9 +296,9 @@ async def test_a_tenant_of_one_gateway_is_soon_known_to_all_by_looking_for_it_al
     for store in asked:
         store.everything = None  # type: ignore[method-assign,assignment]
     await nodes[0].access.create_tenant(ADMIN, "acme", "", None)
-    assert nodes[0].access.keyring.opened("acme")
+    assert nodes[0].access.keyring.has_tenant("acme")
 
-    await until(lambda: all(node.access.keyring.opened("acme") for node in nodes), 5)
+    await until(lambda: all(node.access.keyring.has_tenant("acme") for node in nodes), 5)
 
 
 async def test_a_tenant_made_by_a_clock_that_is_behind_is_known_as_well(nodes: list[Node]) -> None:
@@ -306,16 +306,16 @@ async def test_a_tenant_made_by_a_clock_that_is_behind_is_known_as_well(nodes: l
     old = Tenant("acme", "", _now() - timedelta(days=1))
     await nodes[0].access._store.create_tenant(old, lambda tenant: tenant_changed(tenant, _now()), None)
 
-    await until(lambda: all(node.access.keyring.opened("acme") for node in nodes), 5)
+    await until(lambda: all(node.access.keyring.has_tenant("acme") for node in nodes), 5)
 
 
 async def test_a_tenant_that_is_closed_by_one_gateway_is_soon_closed_for_all(nodes: list[Node]) -> None:
     await nodes[0].access.create_tenant(ADMIN, "acme", "", None)
-    await until(lambda: all(node.access.keyring.opened("acme") for node in nodes), 5)
-    await nodes[1].access.close_tenant(ADMIN, "acme", "*")
+    await until(lambda: all(node.access.keyring.has_tenant("acme") for node in nodes), 5)
+    await nodes[1].access.delete_tenant(ADMIN, "acme", "*")
 
     begun = time.perf_counter()
-    await until(lambda: not any(node.access.keyring.opened("acme") for node in nodes), 5)
+    await until(lambda: not any(node.access.keyring.has_tenant("acme") for node in nodes), 5)
     assert time.perf_counter() - begun <= 1.0
 
 
@@ -327,6 +327,6 @@ async def test_what_an_event_tells_is_read_only_where_it_is_not_known(nodes: lis
     await nodes[0].access.following.heard_of_key(key.api_key, 1)
 
     await nodes[1].access.following.heard_of_tenant("acme", 1)
-    assert nodes[1].access.keyring.opened("acme")
+    assert nodes[1].access.keyring.has_tenant("acme")
     await nodes[1].access.following.heard_of_key(key.api_key, 1)
     assert nodes[1].believes(secret)

@@ -63,10 +63,10 @@ class AccessApi:
         return pb.ListTenantsResponse(tenants=map(tenant_to_wire, page.items), next_page_token=page.next_token)
 
     async def DeleteTenant(self, request: pb.DeleteTenantRequest, call: Call) -> pb.Tenant:
-        return tenant_to_wire(await self._access.close_tenant(call.principal, request.tenant, call.etag))
+        return tenant_to_wire(await self._access.delete_tenant(call.principal, request.tenant, call.etag))
 
     async def UndeleteTenant(self, request: pb.UndeleteTenantRequest, call: Call) -> pb.Tenant:
-        return tenant_to_wire(await self._access.open_tenant(call.principal, request.tenant))
+        return tenant_to_wire(await self._access.undelete_tenant(call.principal, request.tenant))
 
     async def ShredTenant(self, request: pb.ShredTenantRequest, call: Call) -> pb.Tenant:
         return tenant_to_wire(await self._shredding.shred(call.principal, request.tenant, call.etag))

@@ -121,8 +121,8 @@ class Keyring:
         held = self._held.get(prefix)
         return held is not None and held.key.generation >= generation
 
-    def opened(self, tenant: str) -> bool:
-        """Whether there is such a tenant."""
+    def has_tenant(self, tenant: str) -> bool:
+        """Whether there is such a tenant that is not deleted."""
         return not self._tenants.get(tenant, _NO_TENANT).delete_time
 
     def has(self, prefix: str) -> bool:
@@ -166,8 +166,8 @@ class Keyring:
 
     def _works(self, key: ApiKey) -> bool:
         if key.expire_time is None and key.revoke_time is None:  # most have no end, and asking for the time costs
-            return self.opened(key.tenant)
-        return key.works(self._now()) and self.opened(key.tenant)
+            return self.has_tenant(key.tenant)
+        return key.works(self._now()) and self.has_tenant(key.tenant)
 
     def identify(self, secret: str, project: str, origin: Origin = _NOWHERE) -> tuple[ApiKey, Principal]:
         """The key of a secret. Raises unauthenticated, with one text and after the same work for every reason.

@@ -130,25 +130,25 @@ class AccessService:
         found = await self._store.tenants(str(last[0]) if last else "", size + 1)
         return pages.cut(found, size, lambda tenant: (tenant.tenant,))
 
-    async def close_tenant(self, caller: Principal, name: str, etag: str) -> Tenant:
+    async def delete_tenant(self, caller: Principal, name: str, etag: str) -> Tenant:
         """Its keys stop at once. Raises not_found, forbidden, etag_mismatch, failed_precondition."""
         self._see(caller, name)
         if not self.administers(caller):
-            raise Forbidden("tenants are closed by administrators of the installation")
+            raise Forbidden("tenants are deleted by administrators of the installation")
         if name in (DEFAULT, SYSTEM):
             raise FailedPrecondition(f"{name} is needed by the installation")
         now = self._now()
-        tenant = await self._store.close_tenant(name, etag, now, lambda t: events.tenant_changed(t, now))
+        tenant = await self._store.delete_tenant(name, etag, now, lambda t: events.tenant_changed(t, now))
         self.keyring.tenant(tenant)
         return tenant
 
-    async def open_tenant(self, caller: Principal, name: str) -> Tenant:
+    async def undelete_tenant(self, caller: Principal, name: str) -> Tenant:
         """Raises not_found, forbidden."""
         self._see(caller, name)
         if not self.administers(caller):
-            raise Forbidden("tenants are opened by administrators of the installation")
+            raise Forbidden("tenants are undeleted by administrators of the installation")
         now = self._now()
-        tenant = await self._store.open_tenant(name, lambda t: events.tenant_changed(t, now))
+        tenant = await self._store.undelete_tenant(name, lambda t: events.tenant_changed(t, now))
         self.keyring.tenant(tenant)
         return tenant
 

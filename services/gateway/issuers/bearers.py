@@ -60,8 +60,8 @@ class Bearers:
 
     def _speaker(self, known: _Known, project: str) -> Principal:
         ring, claims = self._keyring(), known.claims
-        if not ring.opened(claims.tenant):
-            raise TokenRefused("its tenant is closed")
+        if not ring.has_tenant(claims.tenant):
+            raise TokenRefused("its tenant is deleted")
         if known.settled != ring.settled or len(known.principals) >= _PROJECTS:
             known.principals.clear()
             known.settled = ring.settled

@@ -29,6 +29,7 @@ _IDLE = 5.0  # seconds without records after which a replaced index is noticed
 _TAIL = 100  # batches that a slow watcher may be behind
 _TRACE = 1000  # records of a trace, at most
 _BUCKETS = 10_000
+_STEP = "must be from 0 to 1,000,000,000"  # 0: the default
 
 
 class Search:
@@ -162,7 +163,7 @@ class Search:
         query = parse(text)
         _check(window)
         if step < 0 or step > 10**9:
-            raise InvalidValue("step_seconds is not a length of time", [Violation("/step_seconds", "must be positive")])
+            raise InvalidValue(f"step_seconds {_STEP}", [Violation("/step_seconds", _STEP)])
         if split and split not in SPLITS:
             known = ", ".join(SPLITS)
             raise InvalidValue(f"split_by must be one of {known}", [Violation("/split_by", f"must be one of {known}")])

@@ -107,7 +107,7 @@ class AccessStore:
         with tenancy.everybody():
             return await self._db.read(lambda c: [rows.as_tenant(row) for row in c.execute(query)])
 
-    async def close_tenant(self, name: str, etag: str, now: datetime, tell: Tell) -> Tenant:
+    async def delete_tenant(self, name: str, etag: str, now: datetime, tell: Tell) -> Tenant:
         """Raises not_found, etag_mismatch."""
 
         def work(connection: Connection) -> Tenant:
@@ -120,15 +120,15 @@ class AccessStore:
         with tenancy.everybody():
             return await self._db.run(work)
 
-    async def open_tenant(self, name: str, tell: Tell) -> Tenant:
-        """Opens a deleted one; one that is open stays as it is. Raises not_found, failed_precondition."""
+    async def undelete_tenant(self, name: str, tell: Tell) -> Tenant:
+        """Restores a deleted one; another stays as it is. Raises not_found, failed_precondition."""
 
         def work(connection: Connection) -> Tenant:
             found = rows.find_tenant(connection, name)
             if found is None:
                 raise NotFound(f"there is no tenant {name}")
             if found.shred_time:
-                raise FailedPrecondition(f"the keys of {name} are destroyed: it cannot be opened again")
+                raise FailedPrecondition(f"the keys of {name} are destroyed: it cannot be undeleted")
             return (
                 rows.change_tenant(connection, replace(found, delete_time=None), tell) if found.delete_time else found
             )
