@@ -16,7 +16,7 @@ from services.kit.errors import Code, FailedPrecondition, Failure, InvalidValue,
 # How reasons begin of rows that fitted their rule, and not what the data set expects: their records are rows as JSON.
 EXPECTED = "expected: "
 _TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
-# What every file of broken rows holds.
+# What every file of a quarantine holds.
 QUARANTINE = tuple(Column(name, ColumnType.STRING, False) for name in ("record", "reason", "origin"))
 
 

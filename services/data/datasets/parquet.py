@@ -73,7 +73,7 @@ class Writer:
 
 
 def quarantine_writer(folder: Path) -> Writer:
-    """For broken rows: columns record, reason and origin, all text. The underscore hides the files from Delta."""
+    """For a quarantine: columns record, reason and origin, all text. The underscore hides the files from Delta."""
     return Writer(folder, QUARANTINE, "_quarantine")
 
 

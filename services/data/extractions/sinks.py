@@ -1,4 +1,4 @@
-"""What the sinks of extractions have in common: tables of rows, broken records put aside, and words on progress."""
+"""What the sinks of extractions have in common: tables of rows, the quarantine, and words on progress."""
 
 import time
 from collections import Counter
@@ -14,7 +14,7 @@ from services.data.schema import Column
 from services.kit.child import Child, Json
 
 _TELL = 0.25  # seconds between two words on progress
-_TOGETHER = 1000  # broken records that are written together
+_TOGETHER = 1000  # quarantined records that are written together
 
 
 class Table:
@@ -49,7 +49,7 @@ class Table:
 
 
 class Aside:
-    """Keeps broken records as files of a quarantine, and counts them by reason."""
+    """The quarantine of a run: keeps records as files, and counts them by reason."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -96,7 +96,7 @@ class Teller:
 
 
 class Counting:
-    """A sink that counts records, puts broken ones aside, and says how far it is."""
+    """A sink that counts records, quarantines what is no record, and says how far it is."""
 
     def __init__(self, folder: Path, child: Child) -> None:
         self._aside, self._teller = Aside(folder), Teller(child)

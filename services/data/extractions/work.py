@@ -1,4 +1,4 @@
-"""The child of an extraction: reads what is new in a source, writes typed rows and broken records as Parquet files."""
+"""The child of an extraction: reads what is new in a source, writes rows and quarantined records as Parquet files."""
 
 import gc
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def _extract(request: Json, child: Child) -> Json:
 
 
 class Sink(Counting):
-    """Takes records and keeps rows, broken records, statistics and counts."""
+    """Takes records and keeps rows, quarantined records, statistics and counts."""
 
     def __init__(self, folder: Path, compiled: Compiled, child: Child) -> None:
         super().__init__(folder, child)

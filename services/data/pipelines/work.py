@@ -81,7 +81,7 @@ class _Output:
     folder: Path
     columns: tuple[Column, ...]
     cursor: Column | None
-    broken: int  # conditions before this index are about broken rows
+    broken: int  # conditions before this index quarantine their rows
     rows: int = 0
     last: Any = None
     counts: tuple[Counter[str], Counter[str]] = field(default_factory=lambda: (Counter(), Counter()))

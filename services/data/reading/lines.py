@@ -15,7 +15,7 @@ from services.kit.errors import FailedPrecondition
 
 LONGEST = 2**20  # bytes of a line
 _DEEPEST = 200  # levels of a JSON record
-_KEPT = 8192  # characters of a broken record that are kept
+_KEPT = 8192  # characters of a refused record that are kept
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Typing by whole columns: what `Extractor.row` does, for the records that are well behaved, at the speed of Arrow.
 
 A column is taken only when its values are written in the plainest way and all fit. Otherwise the batch is halved and
-halved again, so that a broken record costs the slow path for its neighbours only.
+halved again, so that a refused record costs the slow path for its neighbours only.
 """
 
 from collections.abc import Callable, Sequence

@@ -79,7 +79,7 @@ class Overlap:
 
 
 @dataclass
-class Share:
+class RuleTrial:
     """What a rule of a set made of a sample: what it would take alone, what it gets, what it refuses by its values."""
 
     member: Member
@@ -97,7 +97,7 @@ class Trial:
     tried: int
     accepted: int
     overlapping: int
-    shares: tuple[Share, ...]
+    rules: tuple[RuleTrial, ...]
     overlaps: tuple[Overlap, ...]
     refused: tuple[Refused, ...]
 

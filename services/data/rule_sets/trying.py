@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from services.data.reading.extractor import NO_MATCH, Refusal, Row
 from services.data.reading.samples import Tried
 from services.data.reading.sharing import NO_RULE, pairs
-from services.data.rule_sets.domain import SHOWN_EACH, Match, Overlap, RuleSetVersion, Share, Trial, ranked
+from services.data.rule_sets.domain import SHOWN_EACH, Match, Overlap, RuleSetVersion, RuleTrial, Trial, ranked
 from services.data.rules.domain import Refused
 
 _SHOWN, _EXAMPLES, _LONGEST = 20, 3, 1000
@@ -17,7 +17,7 @@ _SHOWN, _EXAMPLES, _LONGEST = 20, 3, 1000
 class _Counts:
     """What was found so far."""
 
-    shares: list[Share]
+    trials: list[RuleTrial]
     every: bool
     accepted: int = 0
     overlapping: int = 0
@@ -32,7 +32,7 @@ class _Counts:
 
 def tried(version: RuleSetVersion, sample: Sequence[Tried]) -> Trial:
     """The coverage of each rule, what overlaps, and what no rule takes."""
-    counts = _Counts([Share(member) for member in version.members], version.match is Match.ALL)
+    counts = _Counts([RuleTrial(member) for member in version.members], version.match is Match.ALL)
     for one in sample:
         if one.reason:
             counts.refuse(one.shown(), one.reason)
@@ -43,8 +43,8 @@ def tried(version: RuleSetVersion, sample: Sequence[Tried]) -> Trial:
         Overlap(names[pair[0]], names[pair[1]], records, tuple(counts.examples[pair]))
         for pair, records in ranked(counts.overlaps)
     )
-    shares, refused = tuple(counts.shares), tuple(counts.refused)
-    return Trial(len(sample), counts.accepted, counts.overlapping, shares, overlaps, refused)
+    trials, refused = tuple(counts.trials), tuple(counts.refused)
+    return Trial(len(sample), counts.accepted, counts.overlapping, trials, overlaps, refused)
 
 
 def _try(one: Tried, counts: _Counts) -> None:
@@ -55,16 +55,16 @@ def _try(one: Tried, counts: _Counts) -> None:
         if not isinstance(made, Refusal):
             rows[rule] = made
         elif made.reason != NO_MATCH:
-            reason = reason or f"{counts.shares[rule].member.rule}: {made.reason}"
-            _refused(counts.shares[rule], one, made.reason)
+            reason = reason or f"{counts.trials[rule].member.rule}: {made.reason}"
+            _refused(counts.trials[rule], one, made.reason)
     for place, (rule, row) in enumerate(rows.items()):
-        share = counts.shares[rule]
-        share.accepted += 1
+        trial = counts.trials[rule]
+        trial.accepted += 1
         if counts.every or not place:
-            share.taken += 1
-            if len(share.rows) < SHOWN_EACH:
+            trial.taken += 1
+            if len(trial.rows) < SHOWN_EACH:
                 names = [column.name for column in branches[rule].columns]
-                share.rows.append(dict(zip(names, row, strict=True)))
+                trial.rows.append(dict(zip(names, row, strict=True)))
     if not rows:
         counts.refuse(one.shown(), reason or NO_RULE)
         return
@@ -76,7 +76,7 @@ def _try(one: Tried, counts: _Counts) -> None:
             counts.examples[pair].append(one.shown()[:_LONGEST])
 
 
-def _refused(share: Share, one: Tried, reason: str) -> None:
-    share.refusals += 1
-    if len(share.refused) < SHOWN_EACH:
-        share.refused.append(Refused(one.shown(), reason))
+def _refused(trial: RuleTrial, one: Tried, reason: str) -> None:
+    trial.refusals += 1
+    if len(trial.refused) < SHOWN_EACH:
+        trial.refused.append(Refused(one.shown(), reason))

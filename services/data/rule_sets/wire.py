@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from aimass.v1 import rule_sets_pb2 as pb
 from aimass.v1 import rules_pb2
-from services.data.rule_sets.domain import SHOWN_EACH, Match, Overlap, RuleSetView, Share, Trial
+from services.data.rule_sets.domain import SHOWN_EACH, Match, Overlap, RuleSetView, RuleTrial, Trial
 from services.data.rules.domain import Draft, Refused
 from services.data.rules.wire import definition_of
 from services.data.structs import to_struct
@@ -66,25 +66,25 @@ def trial_to_wire(trial: Trial) -> pb.TestRuleSetResponse:
         tried=trial.tried,
         accepted=trial.accepted,
         coverage=trial.coverage,
-        rules=[_share_to_wire(share, trial.tried, _ROOM // len(trial.shares)) for share in trial.shares],
+        rules=[_rule_trial_to_wire(found, trial.tried, _ROOM // len(trial.rules)) for found in trial.rules],
         overlapping=trial.overlapping,
         overlaps=[overlap_to_wire(overlap) for overlap in trial.overlaps],
         refused=_refused_to_wire(trial.refused),
     )
 
 
-def _share_to_wire(share: Share, tried: int, room: int) -> pb.RuleTrial:
+def _rule_trial_to_wire(found: RuleTrial, tried: int, room: int) -> pb.RuleTrial:
     """With the rows and records that there is room for, in bytes, so that an answer is a message."""
-    rows, each = [to_struct(row) for row in share.rows], room // 2 // SHOWN_EACH
+    rows, each = [to_struct(row) for row in found.rows], room // 2 // SHOWN_EACH
     return pb.RuleTrial(
-        rule=share.member.rule,
-        version=share.member.version,
-        accepted=share.accepted,
-        taken=share.taken,
-        coverage=share.taken / tried if tried else 0.0,
+        rule=found.member.rule,
+        version=found.member.version,
+        accepted=found.accepted,
+        taken=found.taken,
+        coverage=found.taken / tried if tried else 0.0,
         rows=[row for row in rows if row.ByteSize() <= each],
-        refusals=share.refusals,
-        refused=_refused_to_wire(share.refused, each // 4),
+        refusals=found.refusals,
+        refused=_refused_to_wire(found.refused, each // 4),
     )
 
 
