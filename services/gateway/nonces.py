@@ -7,7 +7,7 @@ from collections.abc import Callable
 from services.kit.cache import Cache
 from services.kit.errors import Code, Failure, Unavailable
 
-WINDOW = 300.0  # seconds for which a signature is valid
+WINDOW = 300.0  # seconds for which a signature is valid, unless the caller gives another time
 SKEW = 5.0  # seconds by which clocks may differ
 _STEP = 1.0  # seconds: two clocks are never read at the same moment, so a smaller difference is no step of one of them
 

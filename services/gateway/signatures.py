@@ -17,7 +17,7 @@ from services.kit.cache import Cache
 from services.kit.errors import Code, Failure, Unauthenticated, Unavailable
 from services.kit.secrets import Vault
 
-WINDOW = 60.0  # seconds for which a signature is good
+WINDOW = 60.0  # seconds for which a signature of a request is valid
 FIELDS = ("signature-input", "signature")
 _NEEDED = frozenset(("@method", "@authority", "@path", "@query"))
 # Headers that change the meaning of a request have to be signed where they are present.

@@ -90,7 +90,7 @@ def settled(old: Rule | None, new: Rule, etag: str) -> Rule:
 
 
 def deleted(rule: Rule, etag: str, imposing: bool, now: datetime) -> Rule:
-    """The limit, away; `imposing` is the installation. Raises not_found, forbidden, etag_mismatch."""
+    """The limit, deleted; `imposing` is the installation. Raises not_found, forbidden, etag_mismatch."""
     live(rule)
     _may(rule, imposing)
     match_etag(etag, rule.generation, rule.limit)

@@ -87,7 +87,7 @@ def changed(found: PrivacyFilter, change: dict[str, Any], etag: str, now: dateti
 
 
 def deleted(found: PrivacyFilter, etag: str, now: datetime) -> PrivacyFilter:
-    """The filter, away. Raises not_found, etag_mismatch."""
+    """The filter, deleted. Raises not_found, etag_mismatch."""
     live(found)
     match_etag(etag, found.generation, found.privacy_filter)
     return resources.changed(found, now, delete_time=now)

@@ -196,14 +196,14 @@ def live(role: Role) -> None:
 
 
 def deleted(role: Role, etag: str, now: datetime) -> Role:
-    """The role, away. Raises not_found, etag_mismatch."""
+    """The role, deleted. Raises not_found, etag_mismatch."""
     live(role)
     match_etag(etag, role.generation, role.role)
     return resources.changed(role, now, delete_time=now)
 
 
 def unbound(binding: Binding, etag: str, now: datetime) -> Binding:
-    """The binding, away. Raises not_found, etag_mismatch."""
+    """The binding, deleted. Raises not_found, etag_mismatch."""
     if binding.delete_time:
         raise NotFound(f"there is no binding {binding.binding}")
     match_etag(etag, binding.generation, binding.binding)
@@ -211,7 +211,7 @@ def unbound(binding: Binding, etag: str, now: datetime) -> Binding:
 
 
 def bound_again(binding: Binding) -> Binding:
-    """The binding, there again; one that is there stays as it is."""
+    """The binding, undeleted; one that is not deleted stays as it is."""
     if binding.delete_time is None:
         return binding
     return replace(binding, delete_time=None, generation=binding.generation + 1)

@@ -256,7 +256,7 @@ def resized(quota: Quota, amount: int, etag: str, now: datetime) -> Quota:
 
 
 def deleted(quota: Quota, etag: str, now: datetime) -> Quota:
-    """The quota, away. Raises not_found, etag_mismatch."""
+    """The quota, deleted. Raises not_found, etag_mismatch."""
     return changed(_live(quota, etag), now, delete_time=now)
 
 
