@@ -97,8 +97,8 @@ async def test_a_field_comes_from_one_place(gateway: Gateway) -> None:
     query = await ask(gateway, "POST", "/v1/models?model=late", json={"model": "late"})
     repeated = await ask(gateway, "GET", "/v1/models?page_size=1&page_size=2")
 
-    assert twice.json()["violations"] == [{"pointer": "/model", "rule": "is said by the path"}]
-    assert query.json()["violations"] == [{"pointer": "/model", "rule": "belongs into the body"}]
+    assert twice.json()["violations"] == [{"pointer": "/model", "rule": "is set by the path"}]
+    assert query.json()["violations"] == [{"pointer": "/model", "rule": "belongs in the body"}]
     assert repeated.json()["violations"] == [{"pointer": "/page_size", "rule": "is there twice"}]
 
 

@@ -80,7 +80,8 @@ def _definition(client: Client, source: str) -> dict[str, Any]:
         return {"file": {"columns": columns}}
     if found.files.format == sources_pb2.FILE_FORMAT_JSON_LINES:
         return {"json": {"columns": columns}}
-    raise Failure("failed_precondition", f"{source} needs a rule: write one with `aimass rules create`")
+    advice = f"`aimass rules discover {source}` finds some, `aimass rules create` creates one"
+    raise Failure("failed_precondition", f"{source} needs a rule: {advice}")
 
 
 def _describe(version: datasets_pb2.DataSetVersion, form: Format) -> None:

@@ -158,9 +158,9 @@ async def _message(method: Method, request: Request, path: dict[str, str]) -> Me
     query = _query(request.query)
     for name in [*query, *fields]:
         if name in path:
-            decoder.wrong(f"/{name}", "is said by the path")
+            decoder.wrong(f"/{name}", "is set by the path")
     if method.body == "*" and query:
-        decoder.wrong(f"/{next(iter(query))[:100]}", "belongs into the body")
+        decoder.wrong(f"/{next(iter(query))[:100]}", "belongs in the body")
     elif method.body:
         query.pop(method.body, None)
     decoder.texts(message, {name: values for name, values in query.items() if name not in path})
