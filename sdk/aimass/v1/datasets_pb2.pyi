@@ -40,8 +40,8 @@ class _SchemaChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SchemaCh
     """A column that was never NULL may be in the new rows."""
 
 class SchemaChange(_SchemaChange, metaclass=_SchemaChangeEnumTypeWrapper):
-    """What a new version can do to the columns of a data set. What is refused by no data set is done, but for one thing: rows whose
-    columns have another type are never appended.
+    """What a new version can do to the columns of a data set. A change that the data set does not refuse is made, with one exception:
+    rows whose columns have another type are never appended.
     """
 
 SCHEMA_CHANGE_UNSPECIFIED: SchemaChange.ValueType  # 0

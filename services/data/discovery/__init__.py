@@ -1,1 +1,1 @@
-"""Rules that are found: from the records of a source alone, without labels and without settings for its kind."""
+"""Rules and joins that are found: from records alone, without labels and without settings for a kind of source."""
