@@ -201,7 +201,7 @@ async def test_lists_are_newest_first_by_model_and_paged(running: House, job: pb
             "must be a numeric column of flights; carrier is not",
         ),
         ({"evaluate": RowRange(column="month")}, Code.INVALID_VALUE, "no rows in common with train"),
-        ({"max_attempts": 99}, Code.INVALID_VALUE, "spec.max_attempts must lie between 1 and 10"),
+        ({"max_attempts": 99}, Code.INVALID_VALUE, "spec.max_attempts must be between 1 and 10"),
         ({"lightgbm": None}, Code.INVALID_VALUE, "must name an estimator"),
         ({"model": "No Name"}, Code.INVALID_NAME, "spec.model must be a name"),
     ],

@@ -109,7 +109,7 @@ class AccessService:
     async def create_tenant(self, caller: Principal, name: str, display_name: str, once: Once | None) -> Tenant:
         """Raises forbidden, already_exists."""
         if not self.administers(caller):
-            raise Forbidden("tenants are made by administrators of the installation")
+            raise Forbidden("tenants are created by administrators of the installation")
         now = self._now()
         made = Tenant(name, display_name, now)
         with self.following.making():

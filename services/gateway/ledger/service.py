@@ -121,7 +121,7 @@ class Ledger:
         """Raises forbidden, invalid_value."""
         await self._store.recall(once)
         if not self._administers(caller):
-            raise Forbidden("prices are made by administrators of the installation")
+            raise Forbidden("prices are created by administrators of the installation")
         now = self._now()
         made = PriceList(0, currency, valid_from or now, prices, now)
         check_prices(made, now)

@@ -63,9 +63,9 @@ def check(terms: Terms) -> None:
     if terms.level not in LEVELS:
         raise invalid("/level", "must be a level")
     if not (math.isfinite(terms.rate) and _SLOWEST <= terms.rate <= _MOST):
-        raise invalid("/rate", "must be from 0.001 to 1e12 a second")
+        raise invalid("/rate", "must be between 0.001 and 1e12 a second")
     if not (math.isfinite(terms.burst) and 1 <= terms.burst <= _MOST):
-        raise invalid("/burst", "must be from 1 to 1e12")
+        raise invalid("/burst", "must be between 1 and 1e12")
     pattern, rule = _OBJECT[terms.level]
     if terms.object and not pattern.match(terms.object):
         raise invalid("/object", rule)

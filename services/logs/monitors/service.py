@@ -45,7 +45,7 @@ class Monitors:
             if one.value not in (0.0, 1.0) or not math.isfinite(one.value):
                 raise _invalid(index, "value", "must be 0 or 1")
             if not 0 <= one.row < ROWS:
-                raise _invalid(index, "row", f"must be from 0 to {ROWS - 1}")
+                raise _invalid(index, "row", f"must be between 0 and {ROWS - 1}")
         return await self._store.record(scope, model, outcomes, self._now())
 
     async def quality(self, scope: Scope, model: str) -> list[Quality]:

@@ -29,7 +29,7 @@ _IDLE = 5.0  # seconds without records after which a replaced index is noticed
 _TAIL = 100  # batches that a slow watcher may be behind
 _TRACE = 1000  # records of a trace, at most
 _BUCKETS = 10_000
-_STEP = "must be from 0 to 1,000,000,000"  # 0: the default
+_STEP = "must be between 0 and 1,000,000,000"  # 0: the default
 
 
 class Search:

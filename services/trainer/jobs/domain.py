@@ -185,7 +185,7 @@ def _broken(spec: JobSpec) -> Iterator[Violation]:
         }
     for name, (value, low, high) in bounds.items():
         if not low <= value <= high:
-            yield Violation(f"/spec/{name}", f"must lie between {low:g} and {high:g}")
+            yield Violation(f"/spec/{name}", f"must be between {low:g} and {high:g}")
     for name in ("train", "evaluate"):
         rows: RowRange = getattr(spec, name)
         ends = (-math.inf if rows.start is None else rows.start, math.inf if rows.end is None else rows.end)

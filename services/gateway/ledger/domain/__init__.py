@@ -246,7 +246,7 @@ def check(quota: Quota) -> None:
 
 def _check_amount(amount: int) -> None:
     if not 0 <= amount <= MOST:
-        raise invalid("/amount", f"must lie between 0 and {MOST}")
+        raise invalid("/amount", f"must be between 0 and {MOST}")
 
 
 def resized(quota: Quota, amount: int, etag: str, now: datetime) -> Quota:
