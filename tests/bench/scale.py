@@ -102,24 +102,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("seconds", 5), ("rounds", 3), ("keys", 1000), ("models", 500), ("requests", 200_000)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    said = parser.parse_args()
+    arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
         house(Path(folder) / "few", "few keys and models") as few,
-        house(Path(folder) / "many", f"{said.keys} keys, {said.models} models") as many,
+        house(Path(folder) / "many", f"{arguments.keys} keys, {arguments.models} models") as many,
         bare(Path(folder)) as other,
     ):
-        fill(many, said.keys, said.models, lambda text: print(text, flush=True))
+        fill(many, arguments.keys, arguments.models, lambda text: print(text, flush=True))
         peers = (few, many, other)
-        peak = min(statistics.median(one.measure(CONNECTIONS, said.seconds)["rps"] for _ in range(3)) for one in peers)
+        peak = min(
+            statistics.median(one.measure(CONNECTIONS, arguments.seconds)["rps"] for _ in range(3)) for one in peers
+        )
         rate = LOAD * peak
-        found = latency(peers, rate, said.seconds, said.rounds)
+        found = latency(peers, rate, arguments.seconds, arguments.rounds)
         alone = found[other.name]
         print(f"at {rate:.0f} requests/s, {LOAD:.0%} of the least peak")
         for name, (half, most) in found.items():
             added = f", added {half - alone[0]:.2f} and {most - alone[1]:.2f} ms" if name != other.name else ""
             print(f"  {name:28} p50 {half:.2f} ms, p99 {most:.2f} ms{added}", flush=True)
-        size, slope, done = growth(many, said.requests, float(said.seconds))
+        size, slope, done = growth(many, arguments.requests, float(arguments.seconds))
         print(
             f"memory after {done} requests {size / 2**20:.0f} MiB, growing by {slope:.2f} bytes a request:"
             f" {slope * _MANY / 2**20:.0f} MiB in {_MANY:,}"

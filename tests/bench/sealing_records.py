@@ -46,11 +46,11 @@ def line(tenant: str) -> Record:
 
 def events(make: Callable[[str], Record], each: int, tenants: int, count: int) -> list[Event]:
     """Events of so many records of tenants in turn; with one record each, of one tenant each."""
-    told = []
+    batches = []
     for at in range(count):
         body = request(logs_with_tables([make(f"tenant-{(at + number) % tenants}") for number in range(each)]))
-        told.append(Event(TELEMETRY, "logs", body, {"ce_id": uuid7(), "ce_type": KIND}))
-    return told
+        batches.append(Event(TELEMETRY, "logs", body, {"ce_id": uuid7(), "ce_type": KIND}))
+    return batches
 
 
 SHAPES = {

@@ -57,8 +57,8 @@ def pairs(home: Path) -> dict[str, tuple[Attempt, Attempt]]:
     def signed(key: str, signature: bytes) -> Head:
         head = Head("GET", "models.example", "/v1/whoami", "", {})
         made = Signer(key, "none", lambda text: signature).headers(*head, b"")
-        said = {**made, "signature-input": made["signature-input"].replace(';alg="none"', "")}
-        return head._replace(headers=said)
+        headers = {**made, "signature-input": made["signature-input"].replace(';alg="none"', "")}
+        return head._replace(headers=headers)
 
     def right(key: str, flipped: int) -> Head:
         head = Head("GET", "models.example", "/v1/whoami", "", {})

@@ -221,17 +221,22 @@ def main() -> int:
     parser.add_argument("--writes", type=float, default=200)
     parser.add_argument("--predictions", type=float, default=500)
     parser.add_argument("--units", default="", help="service=count,...")
-    said = parser.parse_args()
-    scenario, times, seconds = SCENARIOS[said.scenario]
-    counts = {name: int(count) for name, _, count in (pair.partition("=") for pair in said.units.split(",") if pair)}
+    arguments = parser.parse_args()
+    scenario, times, seconds = SCENARIOS[arguments.scenario]
+    counts = {
+        name: int(count) for name, _, count in (pair.partition("=") for pair in arguments.units.split(",") if pair)
+    }
     reuse = {"AIMASS_GATEWAY_REUSE_PORT": "true"}
     with tempfile.TemporaryDirectory(prefix="aimass-chaos-") as folder:
         Path(folder).chmod(0o755)
         with fleet(Path(folder) / "home", NAMES, SETTINGS | reuse, synced=True, **counts) as there:
-            day = Day(there, said.writes, said.predictions, Path(folder))
+            day = Day(there, arguments.writes, arguments.predictions, Path(folder))
             day.prepare()
-            print(f"{said.scenario}: {said.writes:g} writes/s, {said.predictions:g} predictions/s", flush=True)
-            wrong = scenario(day, said.times or times, seconds if said.seconds is None else said.seconds)
+            print(
+                f"{arguments.scenario}: {arguments.writes:g} writes/s, {arguments.predictions:g} predictions/s",
+                flush=True,
+            )
+            wrong = scenario(day, arguments.times or times, seconds if arguments.seconds is None else arguments.seconds)
             if wrong:
                 complain(there)
     for sentence in wrong:

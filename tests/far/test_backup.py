@@ -72,8 +72,8 @@ def program(env: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
 
 def run(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     process = program(env, *arguments)
-    said, wrong = process.communicate(timeout=300)
-    return subprocess.CompletedProcess([], process.returncode, said, wrong)
+    output, wrong = process.communicate(timeout=300)
+    return subprocess.CompletedProcess([], process.returncode, output, wrong)
 
 
 def fill(story: Story, client: Client) -> None:

@@ -72,8 +72,8 @@ async def test_a3_a_forbidden_verb_on_what_is_ones_own_is_audited(gateway: Gatew
 
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     assert len(gateway.services["aimass.v1.Models"].seen) == before
-    (told,) = [one for one in await _audited(gateway) if one.principal == f"key:{key[4:12]}"]
-    assert (told.method, told.outcome, told.resource) == ("aimass.v1.Models/DeleteModel", "forbidden", "models/late")
+    (event,) = [one for one in await _audited(gateway) if one.principal == f"key:{key[4:12]}"]
+    assert (event.method, event.outcome, event.resource) == ("aimass.v1.Models/DeleteModel", "forbidden", "models/late")
 
 
 async def _audited(gateway: Gateway) -> list[Any]:

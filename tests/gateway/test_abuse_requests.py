@@ -162,11 +162,11 @@ async def test_a10_and_a11_a_document_that_cannot_be_meant_reaches_nobody(gatewa
 
 
 async def test_a15_a_deadline_that_passes_ends_the_work_and_leaves_a_keyed_retry_safe(gateway: Gateway) -> None:
-    said = {"x-request-timeout": "0.3", "x-request-id": "late-15", "idempotency-key": "fifteen"}
+    headers = {"x-request-timeout": "0.3", "x-request-id": "late-15", "idempotency-key": "fifteen"}
     async with gateway.client() as client:
-        answer = await client.post("/v1/models", json={"model": "patient"}, headers=said)
+        answer = await client.post("/v1/models", json={"model": "patient"}, headers=headers)
         await until(lambda: "late-15" in gateway.services[MODELS].given_up)
-        again = await client.post("/v1/models", json={"model": "patient"}, headers=said)
+        again = await client.post("/v1/models", json={"model": "patient"}, headers=headers)
 
     assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
     assert (again.status_code, again.json()["code"]) == (504, "deadline_exceeded")

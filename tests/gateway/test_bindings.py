@@ -109,8 +109,8 @@ async def test_what_is_refused_is_in_the_audit_trail_also_of_streams(gateway: Ga
     named = f"refused-{len(path)}"
 
     assert await status(gateway, key, path, x_request_id=named) == 403
-    told = (await heard(gateway, CallAudited, named))[0]
-    assert (told.outcome, told.principal) == ("forbidden", f"key:{key[4:12]}")
+    event = (await heard(gateway, CallAudited, named))[0]
+    assert (event.outcome, event.principal) == ("forbidden", f"key:{key[4:12]}")
 
 
 async def test_roles_and_bindings_that_change_are_told(gateway: Gateway) -> None:

@@ -131,9 +131,11 @@ class Door:
     async def who(self, authorization: str, certificate: Path | None = None, **headers: str) -> Any:
         async with self.client(authorization, certificate, **headers) as client:
             answer = await client.get("/v1/whoami")
-            said = answer.json()
+            document = answer.json()
             return (
-                said["principal"] if answer.status_code == 200 else (answer.status_code, said["code"], said["detail"])
+                document["principal"]
+                if answer.status_code == 200
+                else (answer.status_code, document["code"], document["detail"])
             )
 
     async def over_grpc(self, door: str, authorization: str, certificate: Path | None = None) -> str:
@@ -143,10 +145,10 @@ class Door:
             stub: Any = AccessStub(channel)
             metadata = (("authorization", authorization),)
             try:
-                said = await stub.WhoAmI(access_pb2.WhoAmIRequest(), timeout=5, metadata=metadata)
+                principal = await stub.WhoAmI(access_pb2.WhoAmIRequest(), timeout=5, metadata=metadata)
             except aio.AioRpcError as error:
                 return failure_of(error, "gateway").code.text
-            return str(said.principal)
+            return str(principal.principal)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -88,18 +88,18 @@ Believing = tuple[Gateway, Path]
 
 async def test_a_token_speaks_for_its_subject_with_the_roles_of_its_groups(believing: Believing, corp: Issuer) -> None:
     gateway, _ = believing
-    said = (await get(gateway, corp.token(groups=["readers", "unknown"]), **{"x-project": "lab"})).json()
+    document = (await get(gateway, corp.token(groups=["readers", "unknown"]), **{"x-project": "lab"})).json()
 
-    assert (said["principal"], said["tenant"], said["project"]) == ("user:corp:ann", "default", "lab")
-    assert "models.get" in said["permissions"]
-    assert "models.create" not in said["permissions"]
+    assert (document["principal"], document["tenant"], document["project"]) == ("user:corp:ann", "default", "lab")
+    assert "models.get" in document["permissions"]
+    assert "models.create" not in document["permissions"]
 
 
 async def test_over_grpc_a_token_speaks_for_its_subject(believing: Believing, curves: Issuer) -> None:
-    said = await over_grpc(believing[0], curves.token(sub="bob"))
+    principal = await over_grpc(believing[0], curves.token(sub="bob"))
 
-    assert (said.principal, said.tenant) == ("user:curves:bob", "default")
-    assert "models.create" in said.permissions
+    assert (principal.principal, principal.tenant) == ("user:curves:bob", "default")
+    assert "models.create" in principal.permissions
 
 
 async def test_the_client_takes_a_token_in_place_of_a_key(believing: Believing, corp: Issuer) -> None:
@@ -110,10 +110,10 @@ async def test_the_client_takes_a_token_in_place_of_a_key(believing: Believing, 
 
 async def test_the_audience_decides_on_the_tenant(believing: Believing, corp: Issuer) -> None:
     gateway, _ = believing
-    said = (await get(gateway, corp.token(aud="aimass-acme"))).json()
+    document = (await get(gateway, corp.token(aud="aimass-acme"))).json()
     both = await get(gateway, corp.token(aud=["aimass-acme", "aimass"]))
 
-    assert (said["tenant"], said["principal"]) == ("acme", "user:corp-acme:ann")
+    assert (document["tenant"], document["principal"]) == ("acme", "user:corp-acme:ann")
     assert both.status_code == 401
 
 

@@ -189,10 +189,10 @@ async def test_what_no_instance_has_loaded_is_answered_from_what_was_kept(
     table = next(work.__self__._traffic for work in lasting if "TrafficApi.follow" in repr(work))
     found, over, replace = asyncio.Event(), asyncio.Event(), table._replace
 
-    async def later(*said: Any) -> None:  # all that is said of it counts when the test is over
+    async def later(*arguments: Any) -> None:  # all that is said of it counts when the test is over
         found.set()
         await over.wait()
-        await replace(*said)
+        await replace(*arguments)
 
     monkeypatch.setattr(table, "_replace", later)
     try:

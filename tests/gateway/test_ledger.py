@@ -48,15 +48,21 @@ class Books:
         made = Quota(name, "acme", subject, meter, period, amount, self.now, self.now)
         await self.quotas.create(made, events.quota_changed(made, self.now), None)
 
-    async def reserve(self, requests: int, least: int = 1, seconds: float = 60, **said: str) -> Entry | Failure:
-        where = {"tenant": "acme", "project": "late", "principal": "key:abcd1234", "kind": SERVING, "model": "m"} | said
+    async def reserve(self, requests: int, least: int = 1, seconds: float = 60, **fields: str) -> Entry | Failure:
+        where = {
+            "tenant": "acme",
+            "project": "late",
+            "principal": "key:abcd1234",
+            "kind": SERVING,
+            "model": "m",
+        } | fields
         tenant, project, principal, kind, model = where.values()
         amounts = Amounts(requests, requests)
         entry = Entry(uuid7(), tenant, project, principal, kind, model, reserved=amounts, owner="g1")
         return (await self.entries.reserve([Claim(entry, Amounts(least, least), seconds)]))[0]
 
-    async def held(self, requests: int, least: int = 1, seconds: float = 60, **said: str) -> Entry:
-        found = await self.reserve(requests, least, seconds, **said)
+    async def held(self, requests: int, least: int = 1, seconds: float = 60, **fields: str) -> Entry:
+        found = await self.reserve(requests, least, seconds, **fields)
         assert isinstance(found, Entry), found
         return found
 
@@ -99,22 +105,22 @@ async def test_what_was_reserved_is_settled_with_what_was_used(books: Books) -> 
 async def test_a_line_is_settled_once_and_said_once(books: Books) -> None:
     await books.quota("all", "tenant", 100)
     entry = await books.held(10)
-    said = await books.told()
+    before = await books.told()
     first, again = await books.settle(entry, 4), await books.settle(entry, 9)
 
     assert (len(first), again) == (1, [])
     assert await books.standing("all") == (4, 0)
-    assert await books.told() == said + 1
+    assert await books.told() == before + 1
 
 
 async def test_what_was_not_used_is_given_back_without_a_word(books: Books) -> None:
     await books.quota("all", "tenant", 100)
     entry = await books.held(10)
-    said = await books.told()
+    before = await books.told()
 
     assert await books.settle(entry, 0) == []
     assert await books.standing("all") == (0, 0)
-    assert await books.told() == said
+    assert await books.told() == before
     assert await books.total() == Amounts()
 
 

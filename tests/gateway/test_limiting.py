@@ -159,9 +159,9 @@ async def test_each_model_has_a_bucket_that_all_keys_share(app: Serving, limit: 
     answer = await predict(app, keys[1])
 
     assert seen == [[200], [200, 429], [200, 200]]
-    told = answer.json()
-    assert (told["code"], told["error"]) == ("rate_limited", told["detail"])
-    assert told["detail"] == f"the limit model/{name} is spent: it admits 0.001 requests a second, and 2 at once"
+    document = answer.json()
+    assert (document["code"], document["error"]) == ("rate_limited", document["detail"])
+    assert document["detail"] == f"the limit model/{name} is spent: it admits 0.001 requests a second, and 2 at once"
     assert int(answer.headers["retry-after"]) > 900
     assert answer.headers["ratelimit-policy"] == f'"model/{name}";q=2;w=2000'
     assert answer.headers["ratelimit"].startswith(f'"model/{name}";r=0;t=')

@@ -61,9 +61,9 @@ async def test_a_load_below_the_limit_is_never_refused_and_hardly_ever_waits() -
     for gateway in shared.gateways:
         take = gateway.take
 
-        def watched(*said: object, take: object = take) -> object:
+        def watched(*arguments: object, take: object = take) -> object:
             nonlocal waited
-            standing = take(*said)  # type: ignore[operator]
+            standing = take(*arguments)  # type: ignore[operator]
             waited += standing is None
             return standing
 

@@ -81,11 +81,11 @@ async def logs_in(door: tuple[Gateway, Provider], folder: Path, stray: str = "-"
     )
     try:
         async with asyncio.timeout(30):
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
-    return process.returncode, " ".join(said.decode().split())
+    return process.returncode, " ".join(output.decode().split())
 
 
 def kept(folder: Path) -> Path:
@@ -95,15 +95,15 @@ def kept(folder: Path) -> Path:
 async def test_who_logs_in_has_a_token_that_is_his_alone(
     door: tuple[Gateway, Provider], provider: Provider, tmp_path: Path
 ) -> None:
-    code, said = await logs_in(door, tmp_path)
+    code, output = await logs_in(door, tmp_path)
 
-    assert code == 0, said
-    assert "user:corp:ann of tenant default" in said
-    assert "You are logged in." in said
+    assert code == 0, output
+    assert "user:corp:ann of tenant default" in output
+    assert "You are logged in." in output
     assert stat.S_IMODE(kept(tmp_path).stat().st_mode) == 0o600
     token = kept(tmp_path).read_text().split('key = "')[1].split('"')[0]
     assert token.count(".") == 2
-    assert token not in said
+    assert token not in output
     async with door[0].client(token) as client:
         assert (await client.get("/v1/whoami")).json()["principal"] == "user:corp:ann"
 
@@ -112,9 +112,9 @@ async def test_who_logs_in_has_a_token_that_is_his_alone(
 async def test_what_belongs_to_no_login_is_passed_over(
     door: tuple[Gateway, Provider], provider: Provider, tmp_path: Path, stray: str
 ) -> None:
-    code, said = await logs_in(door, tmp_path, f'"{stray}"')
+    code, output = await logs_in(door, tmp_path, f'"{stray}"')
 
-    assert code == 0, said
+    assert code == 0, output
     assert "theirs" not in provider.used
 
 
@@ -124,10 +124,10 @@ async def test_a_code_is_shown_once(door: tuple[Gateway, Provider], provider: Pr
         return fields
 
     provider.back = replayed
-    code, said = await logs_in(door, tmp_path)
+    code, output = await logs_in(door, tmp_path)
 
     assert code != 0
-    assert "answers with 400" in said
+    assert "answers with 400" in output
     assert not kept(tmp_path).exists()
 
 
@@ -185,7 +185,7 @@ def with_nonce(provider: Provider, token: str, changes: dict[str, Any]) -> str:
 async def test_what_is_no_token_is_not_kept(
     door: tuple[Gateway, Provider], provider: Provider, tmp_path: Path, given: dict[str, Any]
 ) -> None:
-    provider.given = lambda said: said | given
+    provider.given = lambda answer: answer | given
 
     assert (await logs_in(door, tmp_path))[0] != 0
     assert not kept(tmp_path).exists()
@@ -206,23 +206,23 @@ async def test_the_gateway_names_those_that_people_log_in_with_and_nothing_else(
     door: tuple[Gateway, Provider], provider: Provider, tmp_path: Path
 ) -> None:
     async with door[0].client("") as client:
-        said = (await client.get("/v1/login")).json()
+        document = (await client.get("/v1/login")).json()
         wrong = await client.post("/v1/login", json={})
         other = await client.get("/v1/login/other")
     code, unknown = await logs_in(door, tmp_path, issuer="silent")
 
     only = {"issuer": "corp", "url": provider.url, "client_id": CLIENT, "scopes": ["openid", "profile"]}
-    assert said == {"issuers": [only]}
+    assert document == {"issuers": [only]}
     assert (wrong.status_code, other.status_code) == (405, 401)
     assert code != 0
     assert "there is no issuer silent; there is corp" in unknown
 
 
 async def test_without_issuers_nobody_logs_in(gateway: Gateway, tmp_path: Path) -> None:
-    code, said = await logs_in((gateway, Provider()), tmp_path)
+    code, output = await logs_in((gateway, Provider()), tmp_path)
 
     assert code != 0
-    assert "there is no issuer corp" in said
+    assert "there is no issuer corp" in output
     async with gateway.client("") as client:
         assert (await client.get("/v1/login")).status_code == 401
 

@@ -107,12 +107,12 @@ async def command(*arguments: str) -> tuple[int | None, str]:
     )
     try:
         async with asyncio.timeout(60):
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return process.returncode, " ".join(said.decode().split())
+    return process.returncode, " ".join(output.decode().split())
 
 
 async def test_a_token_that_has_ended_is_renewed_and_nobody_is_asked(login: Login, corp: Renewing) -> None:
@@ -130,7 +130,7 @@ async def test_where_nothing_can_be_kept_a_process_goes_on_with_what_it_got(logi
     login()
     first, blocked = refresh(), Path(now().origin).with_suffix(".new")
     blocked.mkdir()  # as a full disk: nothing can be written aside
-    corp.given = lambda said: said | {"expires_in": 0.2}
+    corp.given = lambda answer: answer | {"expires_in": 0.2}
 
     with Client() as client:
 
@@ -179,11 +179,11 @@ async def test_a_token_is_renewed_before_it_ends(login: Login, corp: Renewing) -
 async def test_a_login_in_the_browser_is_one_that_is_renewed(
     door: tuple[Gateway, Renewing], corp: Renewing, tmp_path: Path
 ) -> None:
-    code, said = await logs_in(door, tmp_path)
-    assert code == 0, said
+    code, output = await logs_in(door, tmp_path)
+    assert code == 0, output
     first, grant = refresh(), now().grant
     assert grant
-    assert (grant.subject, grant.due > time.time(), first in said) == (ANN, True, False)
+    assert (grant.subject, grant.due > time.time(), first in output) == (ANN, True, False)
 
     save(replace(now(), key=corp.token(**ENDED)))
     corp.identity = {"nonce": grant.nonce}
@@ -196,9 +196,9 @@ async def test_a_login_in_the_browser_ends_the_one_before_it(
 ) -> None:
     login()
     first = refresh()
-    code, said = await logs_in(door, tmp_path)
+    code, output = await logs_in(door, tmp_path)
 
-    assert code == 0, said
+    assert code == 0, output
     assert (corp.withdrawn, refresh() in corp.families) == ([first], True)
     assert await called() == "user:corp:ann"
 
@@ -213,9 +213,9 @@ async def test_a_login_that_is_being_renewed_is_ended_by_what_its_process_gets(
     beginning = asyncio.ensure_future(logs_in(door, tmp_path))
     await asyncio.wait({beginning}, timeout=2)  # it has come to the one before it, and waits
     corp.answers.set()
-    code, said = await beginning
+    code, output = await beginning
 
-    assert (code, await asking) == (0, "user:corp:ann"), said
+    assert (code, await asking) == (0, "user:corp:ann"), output
     assert set(corp.families) == {refresh()}, "no other lives on"
 
 
@@ -223,9 +223,9 @@ async def test_a_login_that_does_not_begin_leaves_the_one_before_it(
     door: tuple[Gateway, Renewing], login: Login, corp: Renewing, tmp_path: Path
 ) -> None:
     login()
-    code, said = await logs_in(door, tmp_path, issuer="nobody")
+    code, output = await logs_in(door, tmp_path, issuer="nobody")
 
-    assert code != 0, said
+    assert code != 0, output
     assert (corp.withdrawn, await called()) == ([], "user:corp:ann")
 
 
@@ -239,11 +239,11 @@ async def test_a_key_that_is_kept_ends_the_login_before_it(
         corp.known = {"revocation_endpoint": "http://issuer.example/revoke"}
     wrong = await command("login", url, "--key", "aim_aaaaaaaa_" + "a" * 43)
     assert (wrong[0] != 0, refresh(), corp.withdrawn) == (True, first, [])
-    code, said = await command("login", url, "--key", door[0].admin)
+    code, output = await command("login", url, "--key", door[0].admin)
 
-    assert code == 0, said
+    assert code == 0, output
     assert (now().grant, corp.withdrawn) == (None, [first] if told else [])
-    assert ("did not revoke the earlier login" in said) is not told
+    assert ("did not revoke the earlier login" in output) is not told
 
 
 async def as_json() -> str:
@@ -296,7 +296,7 @@ async def test_a_stream_that_is_refused_is_opened_again(login: Login, corp: Rene
 
 async def test_a_client_goes_on_when_its_token_ends_again_and_again(login: Login, corp: Renewing) -> None:
     """The issuer does not say when that is."""
-    corp.given = lambda said: said | {"expires_in": "later"}
+    corp.given = lambda answer: answer | {"expires_in": "later"}
     auth = RenewingAuth(login())
     with httpx2.Client(base_url=now().url, auth=auth) as http:
         for turn in range(1, 4):
@@ -322,7 +322,7 @@ async def test_who_gives_no_other_refresh_token_means_the_same_one(login: Login,
 
 @pytest.mark.parametrize("life", ["soon", -1, float("nan"), True, [], {}, 1e300, None])
 async def test_a_life_that_nobody_can_read_is_left_to_the_gateway(login: Login, corp: Renewing, life: Any) -> None:
-    corp.given = lambda said: said | {"expires_in": life}
+    corp.given = lambda answer: answer | {"expires_in": life}
     login()
 
     assert await called() == "user:corp:ann"
@@ -338,8 +338,8 @@ async def test_a_login_that_was_withdrawn_says_how_to_begin_another(login: Login
     assert failure.code == "login_ended"
     assert f"run `aimass login {found.url} --issuer corp`" in failure.detail
     assert (refresh(), len(corp.shown)) == ("", 1)
-    code, said = await command("access", "who-am-i")
-    assert (code, "login_ended" in said, len(corp.shown)) == (4, True, 1)  # nobody asks the issuer again
+    code, output = await command("access", "who-am-i")
+    assert (code, "login_ended" in output, len(corp.shown)) == (4, True, 1)  # nobody asks the issuer again
     _, doctor = await command("doctor")
     assert "the login has ended" in doctor
 
@@ -374,7 +374,7 @@ OTHERS = [{"sub": "eve"}, {"iss": "https://other.example"}, {"aud": "other"}, {"
 async def test_an_answer_for_somebody_else_is_not_kept(login: Login, corp: Renewing, identity: dict[str, Any]) -> None:
     before = login()
     theirs = corp.token(**({"aud": CLIENT} | identity))
-    corp.given = lambda said: said | {"id_token": theirs}
+    corp.given = lambda answer: answer | {"id_token": theirs}
 
     failure = await refuses()
     assert failure.code == "unauthenticated"
@@ -387,7 +387,7 @@ async def test_an_answer_for_somebody_else_is_not_kept(login: Login, corp: Renew
 )
 async def test_what_is_no_token_is_not_kept(login: Login, corp: Renewing, given: dict[str, Any]) -> None:
     before = login()
-    corp.given = lambda said: said | given
+    corp.given = lambda answer: answer | given
 
     assert "returned no bearer token" in (await refuses()).detail
     assert now() == before
@@ -485,8 +485,8 @@ async def test_who_logs_out_is_logged_out_in_every_process(login: Login, corp: R
     found = login()
     first = refresh()
     with Client() as client:  # it has not called yet, and shows a token that has ended
-        code, said = await command("logout")
-        assert (code, said) == (0, f"logged out of {found.url}")
+        code, output = await command("logout")
+        assert (code, output) == (0, f"logged out of {found.url}")
         assert (corp.withdrawn, Path(found.origin).exists()) == ([first], False)
         with pytest.raises(Failure, match="login_ended"):
             await asyncio.to_thread(client.access.who_am_i)
@@ -506,11 +506,11 @@ async def test_a_logout_forgets_also_where_the_issuer_is_away_and_says_so(login:
     found = login()
     corp.close()
     try:
-        code, said = await command("logout")
+        code, output = await command("logout")
     finally:
         corp.open()
     assert code == 3
-    assert "logged out here; the issuer did not revoke the login" in said
+    assert "logged out here; the issuer did not revoke the login" in output
     assert not Path(found.origin).exists()
 
 
@@ -522,8 +522,8 @@ async def test_a_logout_where_there_is_nothing_to_tell(login: Login, corp: Renew
     assert log_out()[1] is None
     save(Door("https://far.example", "aim_key"))
     assert log_out()[1] is None
-    code, said = await command("logout")
-    assert (code, "nobody is logged in here" in said) == (4, True)
+    code, output = await command("logout")
+    assert (code, "nobody is logged in here" in output) == (4, True)
     assert corp.withdrawn == []
 
 

@@ -63,7 +63,7 @@ async def settled(app: Serving, key: str, requests: int, **also: str) -> dict[st
     return dict(await until(there, 20))
 
 
-async def by_grpc(app: Serving, key: str, rows: int, **said: str) -> Any:
+async def by_grpc(app: Serving, key: str, rows: int, **fields: str) -> Any:
     async with aio.insecure_channel(app.doors["grpc"]) as channel:
         reply = message("ModelInferResponse")
         stub: Any = channel.unary_unary(
@@ -72,7 +72,7 @@ async def by_grpc(app: Serving, key: str, rows: int, **said: str) -> Any:
         values = {"fp32_contents": [0.5] * 4 * rows}
         inputs = [{"name": "x", "datatype": "FP32", "shape": [rows, 4], "contents": values}]
         request = message("ModelInferRequest")(model_name="late", inputs=inputs)
-        named = [(name.replace("_", "-"), value) for name, value in said.items()]
+        named = [(name.replace("_", "-"), value) for name, value in fields.items()]
         return await stub(request, metadata=(("authorization", f"Bearer {key}"), *named))
 
 

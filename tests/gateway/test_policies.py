@@ -230,8 +230,8 @@ async def test_an_older_version_counts_again(gateway: Gateway) -> None:
     assert (back["version"], back["etag"], again) == (1, "3", back)
     assert [(one["version"], one["active"]) for one in shown] == [(2, False), (1, True)]
     assert (await ask(gateway, key, "POST", "/v1/models/late/versions/1:promote", {})).status_code == 202
-    told = (await heard(gateway, events.PoliciesChanged, key[4:12]))[0]
-    assert (told.policies.version, told.generation) == (first, 1)
+    event = (await heard(gateway, events.PoliciesChanged, key[4:12]))[0]
+    assert (event.policies.version, event.generation) == (first, 1)
 
 
 async def test_examples_must_come_out_as_they_say(gateway: Gateway) -> None:

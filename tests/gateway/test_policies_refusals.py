@@ -17,7 +17,7 @@ class Trail:
     def __init__(self) -> None:
         self.lines: list[tuple[Any, ...]] = []
 
-    async def add(self, *line: Any, **said: Any) -> None:
+    async def add(self, *line: Any, **fields: Any) -> None:
         self.lines.append(line)
 
 

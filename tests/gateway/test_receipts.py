@@ -183,9 +183,9 @@ async def test_the_openapi_document_has_a_receipt(app: Serving) -> None:
 
 @pytest.mark.parametrize(("digest", "code"), [(None, "invalid_value"), ("sha-256=:AAAA:", "digest_mismatch")])
 async def test_a_body_is_receipted_only_with_its_digest(app: Serving, digest: str | None, code: str) -> None:
-    said = {"x-receipt": "1", "content-type": "application/json"} | ({"content-digest": digest} if digest else {})
+    headers = {"x-receipt": "1", "content-type": "application/json"} | ({"content-digest": digest} if digest else {})
     async with app.client() as client:
-        answer = await client.post("/v1/models", content=json.dumps({"model": "undigested"}).encode(), headers=said)
+        answer = await client.post("/v1/models", content=json.dumps({"model": "undigested"}).encode(), headers=headers)
         made = await client.get("/v1/models/undigested")
 
     assert (answer.status_code, answer.json()["code"]) == (422, code)

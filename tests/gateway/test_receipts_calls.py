@@ -54,8 +54,8 @@ async def key(app: Serving, channel: aio.Channel) -> bytes:
     return bytes((await stub.GetReceiptKey(access_pb2.GetReceiptKeyRequest(), metadata=shown(app))).public_key)
 
 
-def shown(app: Serving, **said: str) -> tuple[tuple[str, str], ...]:
-    named = tuple((name.replace("_", "-"), value) for name, value in said.items())
+def shown(app: Serving, **fields: str) -> tuple[tuple[str, str], ...]:
+    named = tuple((name.replace("_", "-"), value) for name, value in fields.items())
     return (("authorization", f"Bearer {app.key}"), *named)
 
 

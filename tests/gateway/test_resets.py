@@ -121,6 +121,6 @@ async def test_who_calls_a_method_that_nobody_can_read_stops_nothing(gateway: Ga
     writer.close()
     async with aio.insecure_channel(gateway.doors["grpc"]) as channel:
         metadata = (("authorization", f"Bearer {gateway.admin}"),)
-        said = await AccessStub(channel).WhoAmI(access_pb2.WhoAmIRequest(), metadata=metadata, timeout=5)
+        principal = await AccessStub(channel).WhoAmI(access_pb2.WhoAmIRequest(), metadata=metadata, timeout=5)
 
-    assert said.tenant == "default"
+    assert principal.tenant == "default"

@@ -217,9 +217,9 @@ async def test_a_nonce_has_a_length(world: World, nonce: str) -> None:
     parameters = with_nonce.removeprefix("aimass=")
     text = base(("@method", "@authority", "@path", "@query"), parameters, head.value)
     signature = base64.b64encode(hmac.digest(f"aimsig_abcdefgh_{'s' * 43}".encode(), text, "sha256")).decode()
-    said = {"signature-input": with_nonce, "signature": f"aimass=:{signature}:"}
+    headers = {"signature-input": with_nonce, "signature": f"aimass=:{signature}:"}
 
-    assert await world.refused(head._replace(headers=said), b"") == "its nonce is too short, or too long"
+    assert await world.refused(head._replace(headers=headers), b"") == "its nonce is too short, or too long"
 
 
 async def test_a_signature_is_good_for_a_minute(world: World) -> None:

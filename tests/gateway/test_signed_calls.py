@@ -52,10 +52,10 @@ async def channel(gateway: Gateway) -> AsyncIterator[aio.Channel]:
 
 
 def captured(
-    signer: Signer, host: str, method: str = "CreateModel", content: bytes = MODEL.SerializeToString(), **said: str
+    signer: Signer, host: str, method: str = "CreateModel", content: bytes = MODEL.SerializeToString(), **fields: str
 ) -> list[tuple[str, str]]:
     """The metadata of a call as somebody wrote it down on its way."""
-    named = {name.replace("_", "-"): value for name, value in said.items()}
+    named = {name.replace("_", "-"): value for name, value in fields.items()}
     made = signer.headers("POST", host, f"/aimass.v1.Models/{method}", "", named, content)
     return [*named.items(), *made.items(), ("signed-authority", host)]
 

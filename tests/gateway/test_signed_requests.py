@@ -50,9 +50,11 @@ async def made(gateway: Gateway, policy: str = REQUIRED, **wanted: Any) -> dict[
 class Captured:
     """A request that was written down on its way, to be sent as often as one likes."""
 
-    def __init__(self, gateway: Gateway, secret: str, verb: str, path: str, content: bytes = b"", **said: str) -> None:
+    def __init__(
+        self, gateway: Gateway, secret: str, verb: str, path: str, content: bytes = b"", **fields: str
+    ) -> None:
         self.url, self.verb, self.path, self.content = gateway.doors["http"], verb, path, content
-        self.headers = {name.replace("_", "-"): value for name, value in said.items()}
+        self.headers = {name.replace("_", "-"): value for name, value in fields.items()}
         place, _, query = path.partition("?")
         authority = urlsplit(self.url).netloc
         made = Signer.of(secret).headers(verb, authority, place, query, self.headers, content)

@@ -220,7 +220,7 @@ async def test_what_a_project_keeps_is_charged_said_and_refused_at_the_doors(
         made = await ask(app, "/v1/quotas", quota="full", subject="project:default", **what)
         refused = [await ask(app, f"/v1/{where}") for where in ("artifacts/uploads", "uploads")]
         seen = await app.get("/v1/models")
-        said = [one for one in await running.heard(UsageSettled, charged[1]) if one.entry.kind == "storage"]
+        events = [one for one in await running.heard(UsageSettled, charged[1]) if one.entry.kind == "storage"]
 
     assert charged[0] == 3 * charged[1], "each hour once"
     assert charged[1] <= 2, "the test took less than an hour"
@@ -230,7 +230,7 @@ async def test_what_a_project_keeps_is_charged_said_and_refused_at_the_doors(
     assert refused[0].json()["code"] == "quota_exceeded"
     assert "quota full of project default: 0 of" in refused[0].json()["detail"]
     assert seen.status_code == 200
-    assert sum(one.entry.used.storage_mib_hours for one in said) == charged[0]
+    assert sum(one.entry.used.storage_mib_hours for one in events) == charged[0]
 
 
 def test_an_invoice_has_what_was_kept() -> None:

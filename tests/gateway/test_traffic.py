@@ -48,8 +48,8 @@ async def refusal(running: Peers, asked: Query, version: str = "") -> tuple[Code
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Peers]:
-    said = [release("late", 1, SERVING, 1, 1)]
-    async with peers(tmp_path, ("acme", "late", 1), releases=said, limits=Limits(calls=1)) as found:
+    releases = [release("late", 1, SERVING, 1, 1)]
+    async with peers(tmp_path, ("acme", "late", 1), releases=releases, limits=Limits(calls=1)) as found:
         await until(lambda: answering(found) == 1)
         yield found
 
@@ -280,8 +280,8 @@ async def test_a_call_ends_with_the_deadline_of_its_request(running: Peers) -> N
 
 
 async def test_more_than_may_wait_is_refused_at_once(tmp_path: Path) -> None:
-    said = [release("late", 1, SERVING, 1, 1)]
-    async with peers(tmp_path, ("acme", "late", 1), releases=said, limits=Limits(waiting=1, calls=1)) as running:
+    releases = [release("late", 1, SERVING, 1, 1)]
+    async with peers(tmp_path, ("acme", "late", 1), releases=releases, limits=Limits(waiting=1, calls=1)) as running:
         await until(lambda: answering(running) == 1)
         asked = await held(running, query(0, 1), query(1, 1))
 
@@ -291,8 +291,10 @@ async def test_more_than_may_wait_is_refused_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_call_holds_no_more_than_its_bounds(tmp_path: Path) -> None:
-    said = [release("late", 1, SERVING, 1, 1)]
-    async with peers(tmp_path, ("acme", "late", 1), releases=said, limits=Limits(rows=3, items=2, calls=1)) as running:
+    releases = [release("late", 1, SERVING, 1, 1)]
+    async with peers(
+        tmp_path, ("acme", "late", 1), releases=releases, limits=Limits(rows=3, items=2, calls=1)
+    ) as running:
         await until(lambda: answering(running) == 1)
         asked = await held(running, *(query(*range(2 * rows)) for rows in (1, 1, 1, 1, 4, 2)))
         running.inference.gate.set()
@@ -302,8 +304,8 @@ async def test_a_call_holds_no_more_than_its_bounds(tmp_path: Path) -> None:
 
 
 async def test_a_long_call_does_not_hold_back_the_next(tmp_path: Path) -> None:
-    said = [release("late", 1, SERVING, 1, 1)]
-    async with peers(tmp_path, ("acme", "late", 1), releases=said, limits=Limits(calls=2)) as running:
+    releases = [release("late", 1, SERVING, 1, 1)]
+    async with peers(tmp_path, ("acme", "late", 1), releases=releases, limits=Limits(calls=2)) as running:
         await until(lambda: answering(running) == 1)
         asked = await held(running, *(query(n, 1) for n in range(6)))
         assert running.inference.calls == [1, 5]

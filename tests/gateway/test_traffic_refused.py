@@ -11,8 +11,8 @@ from tests.support.house import until
 
 
 async def test_a_prediction_that_one_instance_refuses_is_asked_of_another(tmp_path: Path) -> None:
-    said = [release("late", 1, SERVING, 1, 1)]
-    async with scattered(tmp_path, ("acme", "late", 1), releases=said) as (running, [one, other]):
+    releases = [release("late", 1, SERVING, 1, 1)]
+    async with scattered(tmp_path, ("acme", "late", 1), releases=releases) as (running, [one, other]):
         await until(lambda: len(running.traffic.having(ACME, "late", 1)) == 2)
         one.away = True
         for _ in range(10):
@@ -22,8 +22,8 @@ async def test_a_prediction_that_one_instance_refuses_is_asked_of_another(tmp_pa
 
 
 async def test_a_prediction_that_every_instance_refuses_is_asked_of_each_once(tmp_path: Path) -> None:
-    said = [release("late", 1, SERVING, 1, 1)]
-    async with scattered(tmp_path, ("acme", "late", 1), releases=said) as (running, found):
+    releases = [release("late", 1, SERVING, 1, 1)]
+    async with scattered(tmp_path, ("acme", "late", 1), releases=releases) as (running, found):
         await until(lambda: len(running.traffic.having(ACME, "late", 1)) == 2)
         for one in found:
             one.away = True

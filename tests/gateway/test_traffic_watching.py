@@ -13,9 +13,9 @@ from tests.support.server import free_ports
 
 
 async def test_instances_are_watched_while_the_database_is_away(tmp_path: Path) -> None:
-    said, [port] = [release("late", 1, SERVING, 1, 1)], free_ports(1)
+    releases, [port] = [release("late", 1, SERVING, 1, 1)], free_ports(1)
     elsewhere = f"static:inference=127.0.0.1:{port}"
-    async with peers(tmp_path, ("acme", "late", 1), releases=said, AIMASS_DISCOVERY_URL=elsewhere) as running:
+    async with peers(tmp_path, ("acme", "late", 1), releases=releases, AIMASS_DISCOVERY_URL=elsewhere) as running:
         traffic = running.traffic
         await until(lambda: traffic.having(ACME, "late", 1))
         running.database.close()
@@ -30,8 +30,8 @@ async def test_instances_are_watched_while_the_database_is_away(tmp_path: Path) 
 
 
 async def test_an_instance_that_is_slow_to_say_what_it_has_is_missed(tmp_path: Path) -> None:
-    said = [release("late", 1, SERVING, 1, 1)]
-    async with scattered(tmp_path, ("acme", "late", 1), releases=said) as (running, [_, slow]):
+    releases = [release("late", 1, SERVING, 1, 1)]
+    async with scattered(tmp_path, ("acme", "late", 1), releases=releases) as (running, [_, slow]):
         await until(lambda: len(running.traffic.having(ACME, "late", 1)) == 2)
         slow.speaks.clear()
         assert not await running.api.take_snapshot()

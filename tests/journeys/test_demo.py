@@ -46,12 +46,12 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str,
     folder = tmp_path_factory.mktemp("demo")
     process = run(folder, "--quick", "--summary", str(folder / "summary.json"))
     try:
-        said, _ = process.communicate(timeout=200)
+        output, _ = process.communicate(timeout=200)
     except subprocess.TimeoutExpired:
         process.terminate()  # it ends its services itself
-        said, _ = process.communicate(timeout=30)
-    assert process.returncode == 0, said
-    return folder, said, json.loads((folder / "summary.json").read_text())
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    return folder, output, json.loads((folder / "summary.json").read_text())
 
 
 def test_the_story_ends_well(told: tuple[Path, str, dict[str, Any]]) -> None:
@@ -90,9 +90,9 @@ def test_stopping_it_leaves_nothing_behind(tmp_path: Path, sign: signal.Signals,
     while when not in (line := process.stdout.readline()):
         assert line, "the demo ended early"
     process.send_signal(sign)
-    said, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
 
-    assert process.returncode == 130, said
+    assert process.returncode == 130, output
     deadline = time.monotonic() + 5
     while of(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -107,7 +107,7 @@ def test_a_start_that_fails_says_why_and_ends_with_1(tmp_path: Path) -> None:
     (broken / "__main__.py").write_text("raise SystemExit('the disk is full')\n")
     # The demo starts `python -m services`: another one comes first here.
     process = run(tmp_path, "--quick", PYTHONSAFEPATH="1", PYTHONPATH=f"{tmp_path}:{ROOT}:{ROOT}/sdk")
-    said, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "the disk is full" in said
-    assert "the installation is kept in" in said
+    assert "the disk is full" in output
+    assert "the installation is kept in" in output

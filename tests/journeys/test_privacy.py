@@ -45,7 +45,7 @@ async def filtered(app: Serving) -> None:
 
 async def by_every_door(app: Serving) -> str:
     """Sends the canaries; returns all that was answered."""
-    said = []
+    answers = []
     made = {"model": "first", "description": f"of {CANARY}, {CARD}"}
     for path, content in (
         ("/v1/models", made),
@@ -58,21 +58,21 @@ async def by_every_door(app: Serving) -> str:
     ):
         named = {"x_request_id": CARD.replace(" ", "-"), "idempotency_key": f"{CANARY}{path}"}
         answer = await app.post(path, content, content_type="application/json", **named)
-        said += [answer.text, str(answer.headers)]
+        answers += [answer.text, str(answer.headers)]
     raw = len(CANARY).to_bytes(4, "little") + CANARY.encode()
     part = {"name": "s0", "datatype": "BYTES", "shape": [1, 1], "parameters": {"binary_data_size": len(raw)}}
     head = json.dumps({"inputs": [part]}).encode()
-    said.append(
+    answers.append(
         (await app.post("/v2/models/notes/infer", head + raw, inference_header_content_length=str(len(head)))).text
     )
     for path in (f"/v1/models/{CANARY}", f"/v1/nowhere/{CANARY}", f"/v1/models?page_token={CANARY}", f"/v2/{CANARY}"):
         answer = await app.get(path)
-        said += [answer.text, str(answer.headers)]
-    return "".join([*said, *await over_grpc(app)])
+        answers += [answer.text, str(answer.headers)]
+    return "".join([*answers, *await over_grpc(app)])
 
 
 async def over_grpc(app: Serving) -> list[str]:
-    said = []
+    answers = []
     metadata = (("authorization", f"Bearer {app.key}"), ("x-request-id", CARD.replace(" ", "-")))
     requests = [
         ModelsStub, models_pb2.CreateModelRequest(model="third", description=CANARY),
@@ -81,19 +81,19 @@ async def over_grpc(app: Serving) -> list[str]:
     async with grpc.aio.insecure_channel(app.doors["grpc"]) as channel:
         for stub, request in zip(requests[::2], requests[1::2], strict=True):
             try:
-                said.append(str(await stub(channel).CreateModel(request, metadata=metadata, timeout=10)))  # type: ignore[operator]
+                answers.append(str(await stub(channel).CreateModel(request, metadata=metadata, timeout=10)))  # type: ignore[operator]
             except grpc.RpcError as error:
-                said.append(str(error))
+                answers.append(str(error))
         contents = {"bytes_contents": [CANARY.encode()]}
         inputs = [{"name": "s0", "datatype": "BYTES", "shape": [1, 1], "contents": contents}]
         for name in ("notes", CANARY):
             infer: Any = channel.unary_unary(f"/{SERVICE}/ModelInfer")
             asked = message("ModelInferRequest")(model_name=name, inputs=inputs).SerializeToString()
             try:
-                said.append((await infer(asked, metadata=metadata, timeout=10)).decode(errors="replace"))
+                answers.append((await infer(asked, metadata=metadata, timeout=10)).decode(errors="replace"))
             except grpc.RpcError as error:
-                said.append(str(error))
-    return said
+                answers.append(str(error))
+    return answers
 
 
 async def having(home: Path, *wanted: str) -> list[str]:

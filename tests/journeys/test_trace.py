@@ -77,8 +77,8 @@ def spans(there: Collector, trace: str) -> dict[str, tuple[Any, str]]:
 
 async def test_a_trace_goes_through_gateway_services_events_and_engine(tmp_path: Path) -> None:
     async with collecting("grpc") as there:
-        said: Any = {"OTEL_EXPORTER_OTLP_ENDPOINT": there.url, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
-        with serving(tmp_path / "home", alone=["inference"], **said) as server:
+        settings: Any = {"OTEL_EXPORTER_OTLP_ENDPOINT": there.url, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+        with serving(tmp_path / "home", alone=["inference"], **settings) as server:
             await asyncio.to_thread(work, server)
             heard = await until(lambda: EVENT in (found := spans(there, ADDED)) and found)
             asked = await until(lambda: "aimass.v1.Engines/InferMany" in (found := spans(there, PREDICTED)) and found)

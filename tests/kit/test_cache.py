@@ -31,9 +31,11 @@ def name() -> str:
     return uuid7()
 
 
-def claim(number: int = 1, holder: str = "one", rate: float = 0.001, burst: float = 10.0, **said: float | str) -> Claim:
+def claim(
+    number: int = 1, holder: str = "one", rate: float = 0.001, burst: float = 10.0, **fields: float | str
+) -> Claim:
     known: dict[str, float | str] = {"want": 4.0, "least": 1.0}
-    return Claim(holder, number, rate, burst, **(known | said))  # type: ignore[arg-type]
+    return Claim(holder, number, rate, burst, **(known | fields))  # type: ignore[arg-type]
 
 
 async def test_a_value_is_there_until_its_time_is_over(cache: Cache, name: str) -> None:

@@ -129,15 +129,15 @@ async def test_nobody_else_changes_it(made: Made, scope: Scope) -> None:
 
 async def test_a_wish_to_cancel_is_told_to_who_works(made: Made) -> None:
     schema, _, name = made
-    told: list[tuple[Scope, str]] = []
+    calls: list[tuple[Scope, str]] = []
 
     async def hear(scope: Scope, operation: str) -> None:
-        told.append((scope, operation))
+        calls.append((scope, operation))
 
     schema.operations.on_cancel.append(hear)
     found = await schema.operations.cancel(SCOPE, name)
 
-    assert told == [(SCOPE, name)]
+    assert calls == [(SCOPE, name)]
     assert (found.cancel_requested, found.state) == (True, pb.OPERATION_STATE_PENDING)
 
 
@@ -244,10 +244,10 @@ async def test_pages_hold_every_operation_once(db: Database, schema: Schema) -> 
 
 async def test_a_wish_that_another_process_was_told_is_heard_by_the_one_that_works(made: Made) -> None:
     schema, db, name = made
-    told: list[str] = []
+    calls: list[str] = []
 
     async def hear(scope: Scope, operation: str) -> None:
-        told.append(operation)
+        calls.append(operation)
 
     if db.near:
         await schema.operations.listen(lambda: [name])  # nobody else can have been told: it ends at once
@@ -258,8 +258,8 @@ async def test_a_wish_that_another_process_was_told_is_heard_by_the_one_that_wor
     wish = update(schema.operations.table).values(cancel_requested=True)
     await db.run(lambda c: c.execute(wish) and None)
     async with asyncio.timeout(10):
-        while not told:
+        while not calls:
             await asyncio.sleep(0.02)
     listening.cancel()
 
-    assert set(told) == {name}
+    assert set(calls) == {name}

@@ -101,19 +101,19 @@ async def test_an_instance_that_comes_back_is_called_again(service: Service) -> 
 
 async def test_whether_an_instance_is_connected_is_seen_also_after_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "_FIRST", 0.01)
-    told = list[bool]()
+    calls = list[bool]()
 
     def news() -> None:
-        told.append(member.connected)
-        if len(told) == 1:
+        calls.append(member.connected)
+        if len(calls) == 1:
             raise KeyError("nobody has foreseen it")
 
     async with speakers(1) as [speaker]:
         member = Member(speaker.instance, plain(speaker.instance.address, "who"), Rules(), news)
         member.connect()
-        await until(lambda: told == [True])
+        await until(lambda: calls == [True])
         await speaker.stop()
-        await until(lambda: told == [True, False])
+        await until(lambda: calls == [True, False])
         await member.close()
 
 

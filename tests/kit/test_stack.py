@@ -46,9 +46,9 @@ def settings(home: Path, **other: str) -> dict[str, str]:
     }
 
 
-def archive(file: Path, stack: Stack, form: int | str = FORMAT, **said: object) -> Path:
+def archive(file: Path, stack: Stack, form: int | str = FORMAT, **fields: object) -> Path:
     with backup.new(file) as made:
-        made.seal({"format": form, "secrets": dict(stack.secrets), "databases": {}, **said})
+        made.seal({"format": form, "secrets": dict(stack.secrets), "databases": {}, **fields})
     return file
 
 
@@ -180,11 +180,11 @@ def test_the_command_says_what_is_wrong_and_leaves_no_file(tmp_path: Path, capsy
     assert command(["--restore", "/proc/self/mem"], settings(tmp_path)) == 1
     assert command(["--backup", str(file)], settings(tmp_path)) == 1
 
-    said = capsys.readouterr().err
-    assert "AIMASS_BLOBS_URL" in said
-    assert "there is no archive" in said
-    assert "/proc/self/mem: input/output error" in said
-    assert "kafka cannot be asked" in said
+    printed = capsys.readouterr().err
+    assert "AIMASS_BLOBS_URL" in printed
+    assert "there is no archive" in printed
+    assert "/proc/self/mem: input/output error" in printed
+    assert "kafka cannot be asked" in printed
     assert [path for path in tmp_path.iterdir() if "backup" in path.name or "aimass" in path.name] == []
 
 

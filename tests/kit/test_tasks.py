@@ -33,8 +33,8 @@ async def test_work_that_fails_is_restarted_and_the_log_says_why(caplog: pytest.
         await tasks.keep_running(work)
 
     assert work.begun == 4
-    said = [record for record in caplog.records if "is restarted" in record.message]
-    assert [pause_in(record) for record in said] == [0.001, 0.002, 0.004]
+    records = [record for record in caplog.records if "is restarted" in record.message]
+    assert [pause_in(record) for record in records] == [0.001, 0.002, 0.004]
     assert "nobody has foreseen it" in caplog.text
 
 
@@ -50,8 +50,8 @@ async def test_pauses_are_bounded(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     async with asyncio.timeout(10):
         await tasks.keep_running(Failing(5))
 
-    said = [pause_in(record) for record in caplog.records if "is restarted" in record.message]
-    assert said == [0.001, *[0.002] * 4]
+    pauses = [pause_in(record) for record in caplog.records if "is restarted" in record.message]
+    assert pauses == [0.001, *[0.002] * 4]
 
 
 async def test_work_that_is_cancelled_is_not_restarted() -> None:
@@ -119,8 +119,8 @@ async def test_what_a_process_keeps_running_is_restarted(tmp_path: Path, caplog:
         await work.done.wait()
     await runtime.stop_tasks()
 
-    (said,) = [record.message for record in caplog.records if "is restarted" in record.message]
-    assert ".looks failed" in said, "by the name of its function"
+    (message,) = [record.message for record in caplog.records if "is restarted" in record.message]
+    assert ".looks failed" in message, "by the name of its function"
 
 
 async def for_ever(lost: int = 0) -> None:

@@ -49,9 +49,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @asynccontextmanager
 async def telling(home: Path, url: str, protocol: str, **env: str) -> AsyncIterator[Telemetry]:
     """A process's telemetry that goes to a collector."""
-    said = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol, **env}
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol, **env}
     made = Telemetry("registry", home)
-    made.start(MemoryBus(), adapters.collector(said, made.process, "registry-1"))
+    made.start(MemoryBus(), adapters.collector(settings, made.process, "registry-1"))
     yield made
     await made.close()
 
@@ -75,13 +75,13 @@ async def test_logs_spans_and_figures_arrive(tmp_path: Path, protocol: str) -> N
 
 
 async def test_the_collector_gets_each_prediction_by_itself(tmp_path: Path, protocol: str) -> None:
-    told = [prediction(), prediction()]
+    predictions = [prediction(), prediction()]
     async with collecting(protocol) as there, telling(tmp_path, there.url, protocol) as made:
-        for one in told:
+        for one in predictions:
             made.record(one)
         await until(there.logs)
 
-    assert [values(one)["request_id"] for one in there.logs()] == [one.attributes["request_id"] for one in told]
+    assert [values(one)["request_id"] for one in there.logs()] == [one.attributes["request_id"] for one in predictions]
 
 
 async def test_the_collector_gets_what_the_log_centre_gets(tmp_path: Path, protocol: str) -> None:
@@ -93,8 +93,8 @@ async def test_the_collector_gets_what_the_log_centre_gets(tmp_path: Path, proto
 
 
 async def test_a_process_says_what_it_is(tmp_path: Path, protocol: str) -> None:
-    said = {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=pre%20production,service.name=x"}
-    async with collecting(protocol) as there, telling(tmp_path, there.url, protocol, **said) as made:
+    settings = {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=pre%20production,service.name=x"}
+    async with collecting(protocol) as there, telling(tmp_path, there.url, protocol, **settings) as made:
         tell(made, "hello")
         await until(there.logs)
 
@@ -106,8 +106,8 @@ async def test_a_process_says_what_it_is(tmp_path: Path, protocol: str) -> None:
 
 
 async def test_a_named_service_has_that_name_everywhere(tmp_path: Path, protocol: str) -> None:
-    said = {"OTEL_SERVICE_NAME": "models", "OTEL_RESOURCE_ATTRIBUTES": "service.name=x"}
-    async with collecting(protocol) as there, telling(tmp_path, there.url, protocol, **said) as made:
+    settings = {"OTEL_SERVICE_NAME": "models", "OTEL_RESOURCE_ATTRIBUTES": "service.name=x"}
+    async with collecting(protocol) as there, telling(tmp_path, there.url, protocol, **settings) as made:
         with telemetry.span("work"):
             pass
         await made.measure()
@@ -117,8 +117,8 @@ async def test_a_named_service_has_that_name_everywhere(tmp_path: Path, protocol
 
 
 async def test_headers_and_compression_are_as_the_operator_says(tmp_path: Path, protocol: str) -> None:
-    said = {"OTEL_EXPORTER_OTLP_HEADERS": "X-Key=a%3Db, x-team=one", "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}
-    async with collecting(protocol) as there, telling(tmp_path, there.url, protocol, **said) as made:
+    settings = {"OTEL_EXPORTER_OTLP_HEADERS": "X-Key=a%3Db, x-team=one", "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}
+    async with collecting(protocol) as there, telling(tmp_path, there.url, protocol, **settings) as made:
         tell(made, "hello" * 1000)
         await until(there.logs)
 
@@ -130,8 +130,8 @@ async def test_headers_and_compression_are_as_the_operator_says(tmp_path: Path, 
 async def test_each_signal_may_go_elsewhere_or_nowhere(tmp_path: Path, protocol: str) -> None:
     path = "/v1/logs" if protocol == "http/protobuf" else ""
     async with collecting(protocol) as there:
-        said = {"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": there.url + path}
-        async with telling(tmp_path, "", protocol, **said) as made:
+        settings = {"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": there.url + path}
+        async with telling(tmp_path, "", protocol, **settings) as made:
             with telemetry.span("work"):
                 pass
             tell(made, "hello")
@@ -256,9 +256,11 @@ async def test_a_collector_shows_a_certificate_of_whom_the_operator_believes(tmp
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     shown: Any = grpc.ssl_server_credentials([(issued.key, issued.cert)]) if protocol == "grpc" else context
-    said = {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "ca.pem")}
+    settings = {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "ca.pem")}
     async with collecting(protocol, credentials=shown) as there:
-        async with telling(tmp_path / "good", there.url.replace("127.0.0.1", "localhost"), protocol, **said) as made:
+        async with telling(
+            tmp_path / "good", there.url.replace("127.0.0.1", "localhost"), protocol, **settings
+        ) as made:
             tell(made, "hello")
             await until(there.logs)
         async with telling(tmp_path / "bad", there.url.replace("127.0.0.1", "localhost"), protocol) as made:

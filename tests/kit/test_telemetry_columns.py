@@ -13,25 +13,25 @@ from services.kit.timestamps import uuid7
 ACME = Scope("acme")
 
 
-def prediction(request_id: str = "", trace: str = "", **said: Any) -> Record:
+def prediction(request_id: str = "", trace: str = "", **fields: Any) -> Record:
     """One of a row, as the gateway tells it."""
     request_id = request_id or uuid7()
     own: dict[str, Any] = {"request_id": request_id, "principal": "key:k", "model": "late", "version": 3, "status": 200}
     own |= {"duration_ms": 1.5, "rows": 1, "scores": struct.pack("<d", 0.25)}
     return Record(
-        "prediction", "late", "", ACME, own | said, service="gateway", trace=trace or child("", request_id), time_ns=7
+        "prediction", "late", "", ACME, own | fields, service="gateway", trace=trace or child("", request_id), time_ns=7
     )
 
 
 def test_predictions_that_are_alike_are_a_table_and_come_out_as_they_were() -> None:
-    told = [prediction(rows=count, scores=bytes(8 * count), duration_ms=count / 3) for count in (1, 3, 2)]
-    (table,), rest = tables(told)
+    predictions = [prediction(rows=count, scores=bytes(8 * count), duration_ms=count / 3) for count in (1, 3, 2)]
+    (table,), rest = tables(predictions)
 
     assert rest == []
     assert table.shared == {"principal": "key:k", "model": "late", "version": 3, "status": 200}
     columns = unpacked(table.columns)
-    ids = [bytes.fromhex(one.attributes["request_id"].replace("-", "")) for one in told]
-    assert (columns.ids, columns.spans.hex()) == (b"".join(ids), "".join(one.trace[36:52] for one in told))
+    ids = [bytes.fromhex(one.attributes["request_id"].replace("-", "")) for one in predictions]
+    assert (columns.ids, columns.spans.hex()) == (b"".join(ids), "".join(one.trace[36:52] for one in predictions))
     assert [list(column) for column in columns[2:]] == [
         [7, 7, 7],
         [1 / 3, 1.0, 2 / 3],
@@ -41,8 +41,8 @@ def test_predictions_that_are_alike_are_a_table_and_come_out_as_they_were() -> N
 
 
 def test_what_is_of_another_version_caller_or_tenant_is_a_table_of_its_own() -> None:
-    told = [prediction(), prediction(version=4), prediction(principal="key:other"), prediction()]
-    made, rest = tables([*told, prediction(version=4)])
+    predictions = [prediction(), prediction(version=4), prediction(principal="key:other"), prediction()]
+    made, rest = tables([*predictions, prediction(version=4)])
 
     assert ([unpacked(one.columns).size for one in made], len(rest)) == ([2, 2], 1)
 

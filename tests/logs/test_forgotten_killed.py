@@ -15,7 +15,7 @@ async def test_wherever_forgetting_is_killed_others_lose_nothing_and_the_next_pr
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    said, wrong = await sweeping.communicate()
+    output, wrong = await sweeping.communicate()
 
     assert sweeping.returncode == 0, wrong.decode()[-3000:]
-    assert int(said) >= 50, "places: files of records, the index, the note"
+    assert int(output) >= 50, "places: files of records, the index, the note"

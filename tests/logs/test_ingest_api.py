@@ -190,13 +190,15 @@ def test_what_cannot_be_read_is_put_aside_with_its_reason(event: Event, reason: 
 
 
 def test_predictions_told_together_are_the_records_that_they_are_alone() -> None:
-    told = [prediction(rows=count, scores=bytes(8 * count), principal=who) for count in (1, 2) for who in "abaab"]
-    told += [Told("log", "x", "text", ACME), prediction("call-1"), prediction(duration_ms=float("nan"))]
-    bodies = request(logs_with_tables(told)), request(logs(told))
+    predictions = [
+        prediction(rows=count, scores=bytes(8 * count), principal=who) for count in (1, 2) for who in "abaab"
+    ]
+    predictions += [Told("log", "x", "text", ACME), prediction("call-1"), prediction(duration_ms=float("nan"))]
+    bodies = request(logs_with_tables(predictions)), request(logs(predictions))
     found, alone = (list(records_of(decode([telemetry(body, "Logs")])[0][0].records)) for body in bodies)
 
-    assert len(request(logs_with_tables(told))) < len(request(logs(told)))
-    assert len({one.record for one in found}) == len(told)
+    assert len(request(logs_with_tables(predictions))) < len(request(logs(predictions)))
+    assert len({one.record for one in found}) == len(predictions)
     assert sorted([one._replace(record="") for one in found], key=repr) == sorted(
         [one._replace(record="") for one in alone], key=repr
     )

@@ -20,9 +20,9 @@ def prediction(request_id: str, version: int, *scores: float, tenant: str = "acm
     return Record("prediction", "late", "", Scope(tenant), said | {"rows": len(scores), "scores": blob})
 
 
-def outcomes(*told: tuple[str, int, float], model: str = "late") -> pb.RecordOutcomesRequest:
+def outcomes(*arguments: tuple[str, int, float], model: str = "late") -> pb.RecordOutcomesRequest:
     return pb.RecordOutcomesRequest(
-        model=model, outcomes=[pb.Outcome(request_id=name, row=row, value=value) for name, row, value in told]
+        model=model, outcomes=[pb.Outcome(request_id=name, row=row, value=value) for name, row, value in arguments]
     )
 
 

@@ -63,8 +63,8 @@ async def test_a_prediction_that_is_read_again_counts_once(store: Store) -> None
 
 async def test_outcomes_meet_their_rows(store: Store) -> None:
     await keep(store, prediction("a", 1, 0.1, 0.2), prediction("b", 2, 0.3), prediction("a", 9, 0.9, model="early"))
-    told = [Outcome("a", 1, 1.0), Outcome("b", 0, 0.0), Outcome("a", 5, 1.0), Outcome("unknown", 0, 1.0)]
-    assert await store.record(ACME, "late", told, NOW) == (4, 0)
+    outcomes = [Outcome("a", 1, 1.0), Outcome("b", 0, 0.0), Outcome("a", 5, 1.0), Outcome("unknown", 0, 1.0)]
+    assert await store.record(ACME, "late", outcomes, NOW) == (4, 0)
 
     assert set(await store.pairs(ACME, "late", 100)) == {Pair(1, 0.2, 1.0), Pair(2, 0.3, 0.0)}
     assert await store.pairs(RIVAL, "late", 100) == []

@@ -38,8 +38,8 @@ async def keep(store: Store, *stored: Stored) -> None:
 
 async def pairs(store: Store, *numbers: int, scope: Scope = ACME, model: str = "late") -> list[tuple[int, float]]:
     """Versions and scores of the first rows of predictions of `table`, by score."""
-    told = [Outcome(request_id(number), 0, 1.0) for number in numbers]
-    await store.record(scope, model, told, NOW)
+    outcomes = [Outcome(request_id(number), 0, 1.0) for number in numbers]
+    await store.record(scope, model, outcomes, NOW)
     return sorted((pair.version, pair.score) for pair in await store.pairs(scope, model, 10_000))
 
 

@@ -27,8 +27,8 @@ async def told(
     wire.rules.add(detector="email", action=action)
     if gone:
         wire.delete_time.FromDatetime(now)
-    said = events.PrivacyFilterChanged(privacy_filter=wire, generation=generation)
-    await centre.runtime.bus.publish([Event.of(said, tenant, "privacy-filters", "mine", "gateway", now)])
+    changed = events.PrivacyFilterChanged(privacy_filter=wire, generation=generation)
+    await centre.runtime.bus.publish([Event.of(changed, tenant, "privacy-filters", "mine", "gateway", now)])
     await found(centre, f"kind:event AND attributes.generation:{generation}", tenant=tenant.tenant)
 
 

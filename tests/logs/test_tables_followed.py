@@ -18,9 +18,9 @@ from tests.support.house import House, until
 from tests.support.kept import frames
 
 
-def alike(count: int, **said: Any) -> list[Record]:
+def alike(count: int, **fields: Any) -> list[Record]:
     """Predictions of one moment, each a millisecond slower than the one before."""
-    return [prediction(duration_ms=float(number), **said) for number in range(count)]
+    return [prediction(duration_ms=float(number), **fields) for number in range(count)]
 
 
 async def predictions(centre: House) -> list[object]:
@@ -39,12 +39,12 @@ async def test_a_subscription_is_told_of_the_one_that_it_asks_for(centre: House,
             subscription="slow", filter="kind:prediction AND duration_ms:>8", webhook=hook, template=template
         )
     )
-    told = alike(10)
-    await tell(centre, *told)
+    records = alike(10)
+    await tell(centre, *records)
     await until(lambda: len(sink.arrivals) == 1)
 
     assert Table in {type(one) for one in await predictions(centre)}
-    assert sink.arrivals[0].body.decode() == told[9].attributes["request_id"]
+    assert sink.arrivals[0].body.decode() == records[9].attributes["request_id"]
 
 
 async def test_a_tail_hears_each_that_it_asked_for(centre: House) -> None:
@@ -61,9 +61,9 @@ async def test_a_tail_hears_each_that_it_asked_for(centre: House) -> None:
     wanted: set[str] = set()
     async with asyncio.timeout(30):
         while not listening.done():  # a tail hears what comes after it was opened
-            told = alike(10)
-            wanted |= {one.attributes["request_id"] for one in told[:3]}
-            await tell(centre, *told)
+            records = alike(10)
+            wanted |= {one.attributes["request_id"] for one in records[:3]}
+            await tell(centre, *records)
             await asyncio.wait([listening], timeout=0.3)
 
     await listening
@@ -72,22 +72,22 @@ async def test_a_tail_hears_each_that_it_asked_for(centre: House) -> None:
 
 
 async def test_the_trace_of_a_request_is_its_prediction(centre: House) -> None:
-    told = alike(10)
-    await tell(centre, *told)
-    request_id = told[4].attributes["request_id"]
+    records = alike(10)
+    await tell(centre, *records)
+    request_id = records[4].attributes["request_id"]
     (record,) = await found(centre, f"request_id:{request_id}")
     trace = await centre.stub(LogsStub, "logs").GetTrace(logs_pb2.GetTraceRequest(request_id=request_id))
 
-    assert (record.duration_ms, record.span_id) == (4.0, told[4].trace[36:52])
-    assert (trace.trace_id, [span.record for span in trace.spans]) == (told[4].trace[3:35], [record.record])
+    assert (record.duration_ms, record.span_id) == (4.0, records[4].trace[36:52])
+    assert (trace.trace_id, [span.record for span in trace.spans]) == (records[4].trace[3:35], [record.record])
 
 
 async def test_of_tenants_with_a_filter_each_is_clean_before_it_is_kept(centre: House) -> None:
     wire = privacy_pb2.PrivacyFilter(privacy_filter="mine", streams=["gateway/*"])
     wire.rules.add(detector="email", action=privacy_pb2.PRIVACY_ACTION_MASK)
-    said = events.PrivacyFilterChanged(privacy_filter=wire, generation=1)
+    changed = events.PrivacyFilterChanged(privacy_filter=wire, generation=1)
     now = centre.runtime.now()
-    await centre.runtime.bus.publish([Event.of(said, ACME, "privacy-filters", "mine", "gateway", now)])
+    await centre.runtime.bus.publish([Event.of(changed, ACME, "privacy-filters", "mine", "gateway", now)])
     await found(centre, "kind:event AND attributes.generation:1")
     told = alike(10, principal="eve@example.com")
     await tell(centre, *told)
@@ -99,9 +99,9 @@ async def test_of_tenants_with_a_filter_each_is_clean_before_it_is_kept(centre: 
 
 
 async def test_live_quality_knows_each(centre: House) -> None:
-    told, stub = alike(80), centre.stub(MonitorsStub, "logs")
-    await tell(centre, *told)
-    happened = [monitors_pb2.Outcome(request_id=one.attributes["request_id"], row=0, value=1.0) for one in told[::7]]
+    records, stub = alike(80), centre.stub(MonitorsStub, "logs")
+    await tell(centre, *records)
+    happened = [monitors_pb2.Outcome(request_id=one.attributes["request_id"], row=0, value=1.0) for one in records[::7]]
     await stub.RecordOutcomes(monitors_pb2.RecordOutcomesRequest(model="late", outcomes=happened))
     versions: list[monitors_pb2.VersionQuality] = []
 

@@ -422,8 +422,8 @@ async def test_every_generation_is_told_in_order(tmp_path: Path) -> None:
         acme = await with_versions(Tenant(running), 2)
         await acme.serve("late", 1)
         await acme.serve("late", 2)
-        told = await running.heard(ReleaseChanged, 4)
+        events = await running.heard(ReleaseChanged, 4)
 
-    assert [event.generation for event in told] == [1, 2, 3, 4]
-    assert [event.release.desired.version for event in told] == [1, 1, 2, 2]
-    assert [event.release.serving.version for event in told] == [0, 1, 1, 2]
+    assert [event.generation for event in events] == [1, 2, 3, 4]
+    assert [event.release.desired.version for event in events] == [1, 1, 2, 2]
+    assert [event.release.serving.version for event in events] == [0, 1, 1, 2]

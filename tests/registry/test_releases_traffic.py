@@ -79,14 +79,14 @@ async def test_who_did_not_see_the_last_change_changes_nothing(acme: Tenant) -> 
 
 async def test_a_promotion_keeps_the_rules_and_its_change_keeps_others_out(acme: Tenant) -> None:
     await serving(acme)
-    said = await share(acme, rule((3, 10.0)))
+    traffic = await share(acme, rule((3, 10.0)))
     operation = await acme.promote("late", 2)
 
     assert await code_of(share(acme, rule((3, 20.0)))) == "in_progress"
     await acme.switch("late")
     await acme.ended(operation)
     release = await acme.release("late")
-    assert (release.serving.version, release.traffic) == (2, said)
+    assert (release.serving.version, release.traffic) == (2, traffic)
 
 
 async def test_a_version_with_a_share_cannot_be_deleted_until_it_has_none(acme: Tenant) -> None:
@@ -175,21 +175,21 @@ async def test_who_may_not_promote_may_not_share(acme: Tenant) -> None:
 
 async def test_who_asks_for_all_releases_is_told_the_rules(registry: House, acme: Tenant) -> None:
     await serving(acme)
-    said = await share(acme, rule((2, 12.5), sticky=pb.STICKY_CALLER))
+    traffic = await share(acme, rule((2, 12.5), sticky=pb.STICKY_CALLER))
     stub = registry.stub(ReleasesStub, "registry", tenant="system")
 
     found = [
         one.release async for one in stub.SnapshotReleases(pb.SnapshotReleasesRequest()) if one.tenant == acme.name
     ]
-    assert [one.traffic for one in found] == [said]
+    assert [one.traffic for one in found] == [traffic]
 
 
 # The last one: a registry that is built anew in this process takes the place of the module's.
 async def test_a_change_is_said_in_the_event_of_the_release(tmp_path: Path) -> None:
     async with house(tmp_path, "registry") as running:
         acme = await serving(Tenant(running))
-        said = await share(acme, rule((2, 10.0)))
-        told = await running.heard(ReleaseChanged, 3)
+        traffic = await share(acme, rule((2, 10.0)))
+        events = await running.heard(ReleaseChanged, 3)
 
-    assert [event.generation for event in told] == [1, 2, 3]
-    assert told[2].release.traffic == said
+    assert [event.generation for event in events] == [1, 2, 3]
+    assert events[2].release.traffic == traffic

@@ -31,9 +31,9 @@ async def killed_at(home: Path, point: str) -> str:
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "sdk")])},
         stdout=subprocess.PIPE,
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode == -signal.SIGKILL
-    return said.decode().strip()
+    return output.decode().strip()
 
 
 async def stage(tenant: Tenant, version: int) -> int:

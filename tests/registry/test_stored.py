@@ -58,9 +58,9 @@ async def test_a_file_that_is_damaged_or_lost_keeps_none_of_the_others_from_bein
     cut_file.write_bytes(begun)
     monkeypatch.setattr(tasks, "_LOOK", 0.05)
     async with house(tmp_path, "registry", AIMASS_SECRETS_KEY=key) as running:
-        (told,) = await running.heard(ArtifactsStored)
+        (event,) = await running.heard(ArtifactsStored)
 
-    assert told.kept.bytes == 5000
+    assert event.kept.bytes == 5000
 
 
 async def test_artifacts_of_a_project_are_said_with_their_bytes(
@@ -71,7 +71,7 @@ async def test_artifacts_of_a_project_are_said_with_their_bytes(
             await upload(running, data)
     monkeypatch.setattr(tasks, "_LOOK", 0.05)
     async with house(tmp_path, "registry") as running:
-        (told,) = await running.heard(ArtifactsStored)
+        (event,) = await running.heard(ArtifactsStored)
 
-    assert (told.kept.what, told.kept.bytes) == ("artifacts", 6000)
-    assert told.generation * 3600 == told.kept.hour.seconds
+    assert (event.kept.what, event.kept.bytes) == ("artifacts", 6000)
+    assert event.generation * 3600 == event.kept.hour.seconds

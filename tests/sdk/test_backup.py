@@ -45,8 +45,8 @@ def rows(path: Path) -> int:
 
 
 def test_what_was_written_comes_back_and_what_is_passing_does_not(home: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    made = backup.write(home, tmp_path / "all.aimass", lambda now, whole: told.append((now, whole)))
+    calls: list[tuple[int, int]] = []
+    made = backup.write(home, tmp_path / "all.aimass", lambda now, whole: calls.append((now, whole)))
     back = backup.read(tmp_path / "all.aimass", tmp_path / "back")
 
     assert (back.files, back.digest) == (made.files, made.digest)
@@ -56,7 +56,7 @@ def test_what_was_written_comes_back_and_what_is_passing_does_not(home: Path, tm
     assert found == ["admin-key", "blobs/acme/sha256/ab/abcd", "bus.db", "data.db"]
     assert (tmp_path / "back/blobs/acme/sha256/ab/abcd").read_bytes() == b"bytes" * 1000
     assert rows(tmp_path / "back/data.db") == 1
-    assert told
+    assert calls
     for path in (tmp_path / "all.aimass", tmp_path / "back/admin-key"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 

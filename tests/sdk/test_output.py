@@ -46,12 +46,12 @@ def test_an_exit_code_says_what_kind_of_failure_it_was(failure: Failure, code: i
 
 def test_a_failure_says_what_where_and_what_may_help(capsys: pytest.CaptureFixture[str]) -> None:
     explain(Failure("etag_mismatch", "late changed", violations=[Violation("/a", "must be set")], request_id="r-1"))
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
 
-    assert "etag_mismatch: late changed" in said
-    assert "/a must be set" in said
-    assert "request r-1" in said
-    assert "it has changed since you read it" in said
+    assert "etag_mismatch: late changed" in printed
+    assert "/a must be set" in printed
+    assert "request r-1" in printed
+    assert "it has changed since you read it" in printed
 
 
 @given(st.text(max_size=20))
@@ -86,16 +86,16 @@ def test_there_is_more_and_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_nothing_is_said_to_be_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     show(models(), Format.TABLE)
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
 
-    assert (said.out, said.err.strip()) == ("", "no models")
+    assert (printed.out, printed.err.strip()) == ("", "no models")
 
 
 def test_one_thing_is_names_and_values_without_what_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
     show(models_pb2.Model(model="late", latest_version=3), Format.TABLE)
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
 
-    assert [line.split() for line in said.splitlines()] == [["model", "late"], ["latest_version", "3"]]
+    assert [line.split() for line in printed.splitlines()] == [["model", "late"], ["latest_version", "3"]]
 
 
 @pytest.mark.parametrize("value", ["[red]late[/]", "[/]", "[link=http://x]y[/link]", "a[1]"])
@@ -131,10 +131,10 @@ def test_a_stream_is_one_line_for_each_message(capsys: pytest.CaptureFixture[str
 
 def test_plain_values_are_json_that_ends_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     output.as_json({"a": [1]})
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
 
-    assert orjson.loads(said) == {"a": [1]}
-    assert said.endswith("}\n")
+    assert orjson.loads(printed) == {"a": [1]}
+    assert printed.endswith("}\n")
 
 
 def test_what_somebody_has_written_gives_the_terminal_no_orders(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,11 +143,11 @@ def test_what_somebody_has_written_gives_the_terminal_no_orders(capsys: pytest.C
     show(models_pb2.Model(model="late", description=orders), Format.TABLE)
     with tables.CONSOLE.capture() as seen:
         explain(Failure("invalid_value", orders, violations=[Violation(orders, orders)], request_id=orders))
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
 
-    assert not set(said + seen.get()) & (set(orders) - set("]0;title[2J1m"))
-    assert (said.count(r"\x1b]0;title\x07\x1b[2J\x9b1m\x0d\x7f"), seen.get().count(r"\x1b]0;title")) == (3, 4)
-    assert [line.split()[-1] for line in said.splitlines()[1:3]] == ["one", "two"]
+    assert not set(printed + seen.get()) & (set(orders) - set("]0;title[2J1m"))
+    assert (printed.count(r"\x1b]0;title\x07\x1b[2J\x9b1m\x0d\x7f"), seen.get().count(r"\x1b]0;title")) == (3, 4)
+    assert [line.split()[-1] for line in printed.splitlines()[1:3]] == ["one", "two"]
 
 
 def listed(**more: Any) -> quotas_pb2.ListQuotasResponse:
@@ -188,13 +188,13 @@ def test_what_has_no_room_on_a_screen_is_left_out_and_said(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     show(listed(), Format.TABLE)
-    said = capsys.readouterr()
-    heads = said.out.splitlines()[0].split()
+    printed = capsys.readouterr()
+    heads = printed.out.splitlines()[0].split()
 
     assert not set(left_out) & set(heads)
     assert {"quota", "subject", "amount"} <= set(heads)
-    assert "…" not in said.out
-    assert said.err.strip() == (f"no room for {', '.join(left_out)}: -o json has all" if left_out else "")
+    assert "…" not in printed.out
+    assert printed.err.strip() == (f"no room for {', '.join(left_out)}: -o json has all" if left_out else "")
 
 
 def test_a_line_for_another_program_is_not_cut(
@@ -215,9 +215,9 @@ def test_one_long_value_makes_the_lines_of_no_others_longer(
 ) -> None:
     monkeypatch.delenv("COLUMNS")
     table("things", [{"text": "x" * 5000, "next": "日本"}, {"text": "one", "next": "a"}])
-    said = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
 
-    assert said == [f"text{' ' * 58}next", f"{'x' * 5000}  日本", f"one{' ' * 59}a"]
+    assert printed == [f"text{' ' * 58}next", f"{'x' * 5000}  日本", f"one{' ' * 59}a"]
 
 
 def test_a_prediction_of_nothing_but_zeros_is_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,16 +244,16 @@ def test_a_search_can_be_read_on_a_narrow_screen(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     show(searched("SourceChanged", "RuleChanged", text=" of towns, as somebody wanted it who may"), Format.TABLE)
-    said = capsys.readouterr()
-    lines = said.out.splitlines()
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
 
     assert lines[0].split() == ["time", "name", "text"]
     assert all(len(line) <= 80 for line in lines)
-    assert "…" not in said.out
-    assert "2026-01-02T03:04:01Z" in said.out
+    assert "…" not in printed.out
+    assert "2026-01-02T03:04:01Z" in printed.out
     assert (
         "no room for record, span_id, trace_id, attributes, severity=INFO, kind=event, service=data, request_id:"
-        in said.err
+        in printed.err
     )
 
 
@@ -280,18 +280,18 @@ def test_what_has_a_list_beside_other_values_is_both(capsys: pytest.CaptureFixtu
     buckets = [logs_pb2.CountBucket(count=3, value="1"), logs_pb2.CountBucket(count=4, value="2")]
     show(logs_pb2.CountLogsResponse(total=7, buckets=buckets), Format.TABLE)
     show(models_pb2.ModelVersion(model="late", version=2), Format.TABLE)
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
 
     found = [["total", "7"], ["count", "value"], ["3", "1"], ["4", "2"], ["model", "late"], ["version", "2"]]
-    assert [line.split() for line in said.out.splitlines()] == found
-    assert said.err == "", "a thing without files is no empty list"
+    assert [line.split() for line in printed.out.splitlines()] == found
+    assert printed.err == "", "a thing without files is no empty list"
 
 
 def test_a_count_of_nothing_is_said_to_be_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     show(logs_pb2.CountLogsResponse(), Format.TABLE)
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
 
-    assert (said.out, said.err.strip()) == ("", "no buckets")
+    assert (printed.out, printed.err.strip()) == ("", "no buckets")
 
 
 def test_rows_are_read_in_the_order_of_their_columns_and_whole_numbers_as_such(

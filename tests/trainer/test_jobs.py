@@ -120,27 +120,27 @@ async def test_the_manifest_names_files_signature_and_origin(running: House, job
 
 
 async def test_the_success_is_told_once_with_everything_a_version_needs(running: House, job: pb.Job) -> None:
-    told = [event for event in await running.heard(TrainingSucceeded) if event.job.job == job.job]
+    events = [event for event in await running.heard(TrainingSucceeded) if event.job.job == job.job]
 
-    assert len(told) == 1
-    assert told[0].manifest_digest == job.manifest_digest
-    assert told[0].signature.batch_invariant
-    assert told[0].signature.checked_on.startswith("onnxruntime ")
-    assert told[0].environment["lightgbm"]
-    assert told[0].card.startswith("# late\n")
-    assert (told[0].feature_set, told[0].data_set) == ("late@1", "flights@1")
-    assert "evaluation.arrow" not in [file.name for file in told[0].artifacts]
+    assert len(events) == 1
+    assert events[0].manifest_digest == job.manifest_digest
+    assert events[0].signature.batch_invariant
+    assert events[0].signature.checked_on.startswith("onnxruntime ")
+    assert events[0].environment["lightgbm"]
+    assert events[0].card.startswith("# late\n")
+    assert (events[0].feature_set, events[0].data_set) == ("late@1", "flights@1")
+    assert "evaluation.arrow" not in [file.name for file in events[0].artifacts]
 
 
 async def test_every_change_of_state_is_told_in_order(running: House, job: pb.Job) -> None:
-    told = [event for event in await running.heard(JobChanged, 3) if event.job.job == job.job]
+    events = [event for event in await running.heard(JobChanged, 3) if event.job.job == job.job]
 
-    assert [event.job.state for event in told] == [
+    assert [event.job.state for event in events] == [
         pb.JOB_STATE_QUEUED,
         pb.JOB_STATE_RUNNING,
         pb.JOB_STATE_SUCCEEDED,
     ]
-    assert [event.generation for event in told] == [1, 2, 3]
+    assert [event.generation for event in events] == [1, 2, 3]
 
 
 async def test_the_same_seed_gives_the_same_file(running: House, job: pb.Job) -> None:

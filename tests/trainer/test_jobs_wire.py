@@ -80,8 +80,8 @@ def test_a_success_names_what_the_model_was_made_from() -> None:
     files = (File("model.onnx", "sha256:1", 3, "application/octet-stream"),)
     package = Package("sha256:2", files, signature, {"numpy": "2"}, {"auc": 0.7}, "# late")
     event = events.training_succeeded(Scope("acme"), JOB, package, NOW)
-    said = TrainingSucceeded.FromString(event.body)
+    message = TrainingSucceeded.FromString(event.body)
 
-    assert (said.feature_set, said.data_set, said.manifest_digest) == ("f@1", "flights@2", "sha256:2")
-    assert (said.signature.inputs[0].name, list(said.signature.inputs[0].shape)) == ("hour", [-1, 1])
-    assert (said.artifacts[0].digest, dict(said.metrics), said.card) == ("sha256:1", {"auc": 0.7}, "# late")
+    assert (message.feature_set, message.data_set, message.manifest_digest) == ("f@1", "flights@2", "sha256:2")
+    assert (message.signature.inputs[0].name, list(message.signature.inputs[0].shape)) == ("hour", [-1, 1])
+    assert (message.artifacts[0].digest, dict(message.metrics), message.card) == ("sha256:1", {"auc": 0.7}, "# late")

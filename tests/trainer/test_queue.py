@@ -175,8 +175,8 @@ async def test_a_completion_is_accepted_once(running: House) -> None:
     assert (job.state, job.manifest_digest, run.metrics["auc"]) == (pb.JOB_STATE_SUCCEEDED, digest, 0.7)
     assert [file.name for file in run.artifacts] == ["model.onnx", "card.md"]
     await asyncio.sleep(0.3)
-    told = await running.heard(TrainingSucceeded)
-    assert [event.job.job for event in told].count(found.job) == 1
+    events = await running.heard(TrainingSucceeded)
+    assert [event.job.job for event in events].count(found.job) == 1
 
 
 async def test_a_completion_without_its_files_is_refused(running: House) -> None:

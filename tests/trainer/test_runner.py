@@ -78,15 +78,15 @@ def chosen(name: str, image: str = "") -> Config:
 
 
 async def test_files_go_in_and_come_out_and_progress_is_told(running: Runner, ask: Any, tmp_path: Path) -> None:
-    told: list[Any] = []
+    messages: list[Any] = []
 
     async def tell(message: Any) -> None:
-        told.append(message)
+        messages.append(message)
 
     result = await running.run(ask("copy"), LIMITS, tell)
 
     assert result == {"files": {"copy.txt": "text/plain"}}
-    assert told == [{"read": "of graph\n" * 1000}]
+    assert messages == [{"read": "of graph\n" * 1000}]
     assert (tmp_path / "out/copy.txt").read_text() == "of a\n" * 1000 + "of b\n" * 1000
 
 

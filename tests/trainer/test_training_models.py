@@ -109,21 +109,21 @@ def test_the_model_takes_what_the_features_take_and_keeps_their_versions(trees: 
 
 
 def test_training_is_the_same_twice_and_tells_its_loss(trees: Any) -> None:
-    told: list[tuple[str, int, float]] = []
-    again = boosting.train(*data(), HOW, 1, 2, lambda *point: told.append(point))
+    points: list[tuple[str, int, float]] = []
+    again = boosting.train(*data(), HOW, 1, 2, lambda *point: points.append(point))
 
     assert again == trees
-    assert [step for _, step, _ in told] == list(range(1, 26))
-    assert told[-1][2] < told[0][2]
+    assert [step for _, step, _ in points] == list(range(1, 26))
+    assert points[-1][2] < points[0][2]
 
 
 def test_logistic_regression_finds_what_scikit_learn_finds() -> None:
     from sklearn.linear_model import LogisticRegression
 
     features, labels = data(gaps=False)
-    told: list[tuple[str, int, float]] = []
+    points: list[tuple[str, int, float]] = []
     weights, intercept = logistic.train(
-        features, labels, NAMES, domain.LogisticRegression(0.5, 200), lambda *point: told.append(point)
+        features, labels, NAMES, domain.LogisticRegression(0.5, 200), lambda *point: points.append(point)
     )
     mean, spread = features.mean(axis=0), np.where(features.std(axis=0) > 0, features.std(axis=0), 1)
     peer = LogisticRegression(C=0.5).fit((features - mean) / spread, labels)
@@ -131,7 +131,7 @@ def test_logistic_regression_finds_what_scikit_learn_finds() -> None:
     np.testing.assert_allclose(weights * spread, peer.coef_[0], atol=0.01)
     assert intercept + mean @ weights == pytest.approx(peer.intercept_[0], abs=0.01)
     assert weights[5] == 0  # a constant column
-    assert told[-1][2] <= told[0][2]
+    assert points[-1][2] <= points[0][2]
 
 
 def test_logistic_regression_names_a_feature_with_gaps() -> None:
