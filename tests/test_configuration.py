@@ -19,11 +19,11 @@ def test_the_page_is_fresh() -> None:
 
 
 def test_every_variable_is_on_the_page() -> None:
-    said = set(re.findall(r"`([A-Z0-9_]+)`", PAGE.read_text()))
+    documented = set(re.findall(r"`([A-Z0-9_]+)`", PAGE.read_text()))
     kinds: list[type[Settings]] = [Installation, OpenTelemetry, *map(of, SERVICES)]
     known = {variable for kind in kinds for variable in kind.variables()}
 
-    assert {variable for variable in known if not (variable.endswith("_FILE") and variable[:-5] in known)} <= said
+    assert {variable for variable in known if not (variable.endswith("_FILE") and variable[:-5] in known)} <= documented
 
 
 class Odd(Settings):

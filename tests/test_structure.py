@@ -223,11 +223,11 @@ def test_a_module_of_kit_is_one_noun() -> None:
 
 
 def test_the_map_of_the_house_has_every_module_of_kit() -> None:
-    said = (ROOT / "docs/architecture.md").read_text()
+    page = (ROOT / "docs/architecture.md").read_text()
     modules = {path.stem for path in (ROOT / "services/kit").glob("[a-z]*.py")}
     modules |= {path.parent.name for path in (ROOT / "services/kit").glob("*/__init__.py")}
 
-    assert not sorted(module for module in modules if f"`{module}`" not in said)
+    assert not sorted(module for module in modules if f"`{module}`" not in page)
 
 
 def test_each_decision_has_a_number_of_its_own() -> None:

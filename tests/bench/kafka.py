@@ -39,18 +39,18 @@ def change(number: int, topic: str) -> Event:
     name = f"m{number % 100}"
     release = Release(model=name, reason="the challenger is better by two points on last week's flights")
     message, scope = ReleaseChanged(release=release, generation=number), Scope("acme")
-    said = Event.of(message, scope, "releases", name, "registry", datetime.now(UTC))
-    return Event(topic, said.key, said.body, said.headers)
+    event = Event.of(message, scope, "releases", name, "registry", datetime.now(UTC))
+    return Event(topic, event.key, event.body, event.headers)
 
 
 def batch(number: int, topic: str) -> Event:
     """A thousand predictions, as a gateway tells them."""
-    told = [
+    records = [
         Record("prediction", "late", "", Scope("acme"), {"model": "late", "version": 3, "duration_ms": 0.5, "rows": 1})
         for _ in range(RECORDS)
     ]
     kind = "opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest"
-    return Event(topic, str(number), request(logs(told)), {"ce_id": uuid7(), "ce_type": kind, "tenant": "system"})
+    return Event(topic, str(number), request(logs(records)), {"ce_id": uuid7(), "ce_type": kind, "tenant": "system"})
 
 
 async def publish(bus: KafkaBus, events: list[Event], writers: int) -> float:
@@ -117,20 +117,20 @@ async def main(server: str, events: int, batches: int) -> None:
     bus = KafkaBus(f"kafka://{server}")
     for writers in (1, 4):
         topic = f"aimass.bench{RUN}{writers}.v1"
-        said = [change(number, topic) for number in range(events)]
-        await bus.publish(said[:1])
-        took = await publish(bus, said, writers)
+        made_events = [change(number, topic) for number in range(events)]
+        await bus.publish(made_events[:1])
+        took = await publish(bus, made_events, writers)
         print(f"{events / took:9.0f} events/s into Kafka, {writers} writer{'s' * (writers > 1)} of {BATCH}")
         took = await drain(bus, topic, events + 1)
         print(f"{events / took:9.0f} events/s out of it, committed by {BATCH}")
     synced, found = await store(bus, topic, "event", events)
     print(f"{events / synced:9.0f} events/s into synced segments, {events / found:.0f} to search")
     topic = f"aimass.telemetry.v1.bench{RUN}"
-    told = [batch(number, topic) for number in range(batches)]
-    size = sum(event.size for event in told) / len(told)
+    records = [batch(number, topic) for number in range(batches)]
+    size = sum(event.size for event in records) / len(records)
     began = time.perf_counter()
     for start in range(0, batches, 4):
-        await bus.publish(told[start : start + 4])
+        await bus.publish(records[start : start + 4])
     count = batches * RECORDS
     print(f"{count / (time.perf_counter() - began):9.0f} records/s into Kafka, {size / 1000:.0f} kB a thousand")
     synced, found = await store(bus, topic, "prediction", count)

@@ -90,8 +90,8 @@ def serving(other: Other, home: Path) -> Iterator[Peer]:
             raise Missing("it does not listen") from None
         yield peer
     except Missing as missing:
-        said = (home / f"{other.script}.log").read_text(errors="replace").strip()[-200:]
-        raise Missing(f"{missing}: {said}") from None
+        output = (home / f"{other.script}.log").read_text(errors="replace").strip()[-200:]
+        raise Missing(f"{missing}: {output}") from None
     finally:
         _end(process)
 

@@ -35,8 +35,8 @@ TOGETHER = 8  # events that are kept at once
 def prediction(tenant: str) -> Record:
     name = uuid7()
     own = {"request_id": name, "principal": "key:k", "model": "late", "version": 3, "status": 200, "duration_ms": 1.5}
-    said = own | {"rows": 1, "scores": struct.pack("<d", 0.25)}
-    return Record("prediction", "late", "", Scope(tenant), said, service="gateway", trace=child("", name))
+    attributes = own | {"rows": 1, "scores": struct.pack("<d", 0.25)}
+    return Record("prediction", "late", "", Scope(tenant), attributes, service="gateway", trace=child("", name))
 
 
 def line(tenant: str) -> Record:
@@ -62,17 +62,17 @@ SHAPES = {
 }
 
 
-async def once(home: Path, told: Sequence[Event], sealed: bool, search: bool) -> float:
+async def once(home: Path, given: Sequence[Event], sealed: bool, search: bool) -> float:
     """Seconds of a processor for all of them."""
     keys = TenantKeys(FolderKeys(home / "keys"), Vault(home)) if sealed else None
     ingest = Ingest(Segments(home / "records"), keys=keys)
     await ingest.open()
     index = Search(ingest, Index(home / "index")) if search else None
     following = asyncio.create_task(index.follow()) if index else None
-    await ingest.append(decode(told[-20:])[0])  # keys of all tenants are there, threads as well
+    await ingest.append(decode(given[-20:])[0])  # keys of all tenants are there, threads as well
     began = time.process_time()
-    for start in range(0, len(told) - 20, TOGETHER):
-        batches, _ = decode(told[start : min(start + TOGETHER, len(told) - 20)])
+    for start in range(0, len(given) - 20, TOGETHER):
+        batches, _ = decode(given[start : min(start + TOGETHER, len(given) - 20)])
         await ingest.append(batches)
     if index and following:
         while index._index._next != ingest.sequence:
@@ -93,11 +93,11 @@ async def main(rounds: int) -> None:
     for name, (make, each, tenants, count) in SHAPES.items():
         found: dict[tuple[bool, bool], list[float]] = {}
         for number in range(rounds):
-            told = events(make, each, tenants, count + 20)
+            given = events(make, each, tenants, count + 20)
             for sealed in (False, True) if number % 2 else (True, False):
                 for search in (False, True):
                     with tempfile.TemporaryDirectory(prefix="aimass-sealing-") as folder:
-                        spent = await once(Path(folder), told, sealed, search)
+                        spent = await once(Path(folder), given, sealed, search)
                     found.setdefault((sealed, search), []).append(spent / (each * count) * 1e6)
         kept, whole = ([min(found[sealed, search]) for sealed in (False, True)] for search in (False, True))
         figures = f"kept {kept[0]:6.1f} -> {kept[1]:6.1f}   all {whole[0]:6.1f} -> {whole[1]:6.1f}"

@@ -75,7 +75,7 @@ def test_servers_are_on_a_network_that_leads_nowhere() -> None:
 def test_services_begin_when_what_they_need_is_healthy_and_have_time_to_drain() -> None:
     for name in OURS:
         service = whole()[name]
-        needs = {needed: said["condition"] for needed, said in service["depends_on"].items()}
+        needs = {needed: condition["condition"] for needed, condition in service["depends_on"].items()}
         assert needs["init"] == "service_completed_successfully"
         assert {needs[server] for server in ("postgres", "redis", "kafka", "s3")} == {"service_healthy"}
         assert service["stop_grace_period"] == "40s"

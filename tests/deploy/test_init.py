@@ -130,10 +130,10 @@ def test_services_of_one_process_share_a_certificate_that_is_renewed_with_the_ot
     init.make(made, group=os.getgid(), groups=["bus,logs"])
     folder = made / "logs+bus/tls"
     first = certificate(folder / "cert.pem")
-    said = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     init.make(made, group=os.getgid(), renew=True)
 
-    assert said.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://aimass/logs", "spiffe://aimass/bus"]
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://aimass/logs", "spiffe://aimass/bus"]
     assert certificate(folder / "cert.pem").serial_number != first.serial_number
     assert Credentials(folder).names == {"logs", "bus"}
 

@@ -104,10 +104,10 @@ def _start(program: Program) -> bool:
 
 def _said(running: dict[str, list[Program]]) -> dict[str, str]:
     """Where they are, as `tests.support.servers.address` reads it."""
-    said = {_variable(name): " ".join(program.address for program in of) for name, of in running.items()}
+    variables = {_variable(name): " ".join(program.address for program in of) for name, of in running.items()}
     for of in running.values():
-        said |= {_variable(door): " ".join(program.doors[door] for program in of) for door in of[0].doors}
-    return said
+        variables |= {_variable(door): " ".join(program.doors[door] for program in of) for door in of[0].doors}
+    return variables
 
 
 if __name__ == "__main__":

@@ -33,11 +33,11 @@ class Report:
         """One trial; a failed one does not keep the others from happening."""
         began = time.monotonic()
         try:
-            said, verdict = work(), "held"
+            outcome, verdict = work(), "held"
         except (AssertionError, subprocess.SubprocessError, OSError) as error:
-            said, verdict = str(error).strip()[-1500:], "FAILED"
+            outcome, verdict = str(error).strip()[-1500:], "FAILED"
             self.failed += 1
-        print(f"{verdict:<6} {time.monotonic() - began:7.1f} s  {name}: {said}", flush=True)
+        print(f"{verdict:<6} {time.monotonic() - began:7.1f} s  {name}: {outcome}", flush=True)
 
 
 def story(stack: Stack, arguments: Sequence[str]) -> str:
@@ -67,10 +67,10 @@ def one_of_two(stack: Stack, service: str) -> str:
         victim = stack.containers(service)[0]
         subprocess.run(["docker", "kill", victim], capture_output=True, check=True, timeout=60)
         time.sleep(2 * _LINGER)
-    said = load.judged()
-    assert not load.failures, f"{said}: {load.failures[:3]}"
+    verdict = load.judged()
+    assert not load.failures, f"{verdict}: {load.failures[:3]}"
     stack.compose("up", "--detach", "--wait", "--scale", "gateway=2", "--scale", "inference=2")
-    return said
+    return verdict
 
 
 def scaled(stack: Stack) -> str:
@@ -102,11 +102,11 @@ def renewed(stack: Stack) -> str:
 def strange(stack: Stack) -> str:
     """Who has every password but no certificate, on the servers' network, is let in by none of them."""
     inside = ["--entrypoint", "python", "--volume", f"{ROOT / 'tests/far/stranger.py'}:/stranger.py:ro"]
-    said = stack.compose("run", "--rm", "-T", "--no-deps", *inside, "backup", "/stranger.py")
-    answers = dict(line.split(": ", 1) for line in said.splitlines())
-    assert answers.keys() == set(SERVERS), said
-    assert "in" not in answers.values(), said
-    assert "requires a valid client certificate" in answers["postgres"], said
+    done = stack.compose("run", "--rm", "-T", "--no-deps", *inside, "backup", "/stranger.py")
+    answers = dict(line.split(": ", 1) for line in done.splitlines())
+    assert answers.keys() == set(SERVERS), done
+    assert "in" not in answers.values(), done
+    assert "requires a valid client certificate" in answers["postgres"], done
     return "; ".join(f"{server}: {answer}" for server, answer in answers.items())
 
 
@@ -118,9 +118,9 @@ def rolled(stack: Stack, service: str) -> str:
             subprocess.run(["docker", "restart", "-t", "40", container], capture_output=True, check=True, timeout=90)
             stack.healthy(service)
         time.sleep(_LINGER)
-    said = load.judged()
-    assert not load.failures, f"{said}: {load.failures[:3]}"
-    return said
+    verdict = load.judged()
+    assert not load.failures, f"{verdict}: {load.failures[:3]}"
+    return verdict
 
 
 def emptied(stack: Stack) -> str:

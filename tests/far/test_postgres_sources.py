@@ -55,8 +55,8 @@ def source(url: str, cursor: str = "id", **more: Any) -> dict[str, Any]:
     """The description of a source, with the password apart."""
     user, _, rest = url.removeprefix("postgresql+psycopg://").partition("@")
     name, _, password = user.partition(":")
-    said = {"url": f"postgresql://{name}@{rest}", "table": "flights", "cursor": cursor, "password": password}
-    return {"sql": {**said, **more}}
+    sql = {"url": f"postgresql://{name}@{rest}", "table": "flights", "cursor": cursor, "password": password}
+    return {"sql": {**sql, **more}}
 
 
 @pytest.fixture

@@ -96,8 +96,8 @@ def _table(fired: Sequence[Fired]) -> Table:
         ends = ((getattr(one.samples[0], name), getattr(one.samples[-1], name)) for one in fired)
         table.add_row(name, *(f"{begin:.0f} to {end:.0f}" for begin, end in ends))
     table.add_row("growth of the last third, MiB", *(f"{one.growth:+.1f}" for one in fired))
-    said = ("\n".join(f"{what}: {many}" for what, many in sorted(one.said.items())) for one in fired)
-    table.add_row("answers", *said)
+    counts = ("\n".join(f"{what}: {many}" for what, many in sorted(one.said.items())) for one in fired)
+    table.add_row("answers", *counts)
     table.add_row("findings", *(f"{one.findings}" for one in fired))
     return table
 

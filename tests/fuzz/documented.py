@@ -91,12 +91,12 @@ class _Operations:
 
     def unlike(self, label: str, raw: Any, answer: wire.Answer) -> str:
         """How an answer differs from what the document says of its operation; empty if not."""
-        said = raw["responses"].get(str(answer.status)) or (
+        documented = raw["responses"].get(str(answer.status)) or (
             raw["responses"].get("default") if answer.status >= 400 else None
         )
-        if said is None:
+        if documented is None:
             return f"{label} has no answer {answer.status}: {answer.body[:200]!r}"
-        kinds = self._shown(said).get("content", {})
+        kinds = self._shown(documented).get("content", {})
         kind = answer.headers.get(b"content-type", b"").decode().partition(";")[0]
         if kind not in kinds and "*/*" not in kinds:
             return f"{label} answers {answer.status} with {kind}, not with {', '.join(kinds)}"

@@ -39,9 +39,9 @@ def literal(name: str, value: str) -> bytes:
 
 def call(stream: int, path: str, key: str, content: bytes = b"", **more: str) -> list[Frame]:
     """A whole call."""
-    said = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "localhost", "te": "trailers"}
-    said |= {"content-type": "application/grpc", "authorization": f"Bearer {key}"} | more
-    head = b"".join(literal(name, value) for name, value in said.items())
+    headers = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "localhost", "te": "trailers"}
+    headers |= {"content-type": "application/grpc", "authorization": f"Bearer {key}"} | more
+    head = b"".join(literal(name, value) for name, value in headers.items())
     return [
         Frame(_HEADERS, 4, stream, head),
         Frame(_DATA, 1, stream, b"\x00" + struct.pack(">I", len(content)) + content),

@@ -26,8 +26,8 @@ def _asked_for(sent: bytes, answer: wire.Answer) -> bool:
     """Whether the caller has brought it upon himself: by a time that nothing can keep, or by a signature so early that
     it may have been seen before the start (docs/guides/signatures.md)."""
     if answer.status == 504:
-        said = not answer.body or b'"deadline_exceeded"' in answer.body  # HEAD has none
-        return said and b"x-request-timeout" in sent.lower()
+        named = not answer.body or b'"deadline_exceeded"' in answer.body  # HEAD has none
+        return named and b"x-request-timeout" in sent.lower()
     if answer.status != 503:
         return False
     if b"HEAD " in sent and not answer.body:

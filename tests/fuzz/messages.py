@@ -107,10 +107,10 @@ class Messages:
             async def some() -> None:
                 for number in numbers:
                     call = self.make(number)
-                    said = await self._ask(channel, call)
-                    self.said[said.partition(":")[0]] += 1
-                    if said.startswith(_FAILED):
-                        self._wrong(number, f"{call.path} ended with {said}", call.content)
+                    status = await self._ask(channel, call)
+                    self.said[status.partition(":")[0]] += 1
+                    if status.startswith(_FAILED):
+                        self._wrong(number, f"{call.path} ended with {status}", call.content)
 
             await asyncio.gather(*(some() for _ in range(_AT_ONCE)))
 

@@ -57,8 +57,8 @@ class Shots:
         target = self._target
         if kind < 0.05:
             path, _, query = seed.target.decode().partition("?")
-            said = {name.decode().lower(): value.decode() for name, value in seed.headers}
-            made = target.signer.headers(seed.method.decode(), "localhost", path, query, said, seed.body)
+            headers = {name.decode().lower(): value.decode() for name, value in seed.headers}
+            made = target.signer.headers(seed.method.decode(), "localhost", path, query, headers, seed.body)
             pairs = tuple((name.encode(), value.encode()) for name, value in made.items())
             return pairs, made["signature"].encode()
         if kind < 0.3 and seed.target in _PAGES:

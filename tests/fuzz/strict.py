@@ -57,8 +57,8 @@ def _message(data: bytes, at: int) -> tuple[Message, int, bool] | None:
     if body is None:
         return None
     content, at = body
-    said = b",".join(value.lower() for name, value in headers if name == b"connection")
-    last = start[3] == b"0" or b"close" in [part.strip() for part in said.split(b",")]
+    options = b",".join(value.lower() for name, value in headers if name == b"connection")
+    last = start[3] == b"0" or b"close" in [part.strip() for part in options.split(b",")]
     return Message(start[1], start[2], headers, content), at, last
 
 

@@ -28,22 +28,22 @@ def ignore(number: int, what: str, data: bytes) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_few_shots_of_each_kind_find_nothing(aimed: Target, tmp_path: Path, kind: str) -> None:
-    kept, told = Kept(tmp_path, lambda: aimed.secrets), list[int]()
+    kept, counts = Kept(tmp_path, lambda: aimed.secrets), list[int]()
     campaign = Campaign(aimed, kept, 4)
-    fired = asyncio.run(campaign.run(kind, 0, 60, told.append))
+    fired = asyncio.run(campaign.run(kind, 0, 60, counts.append))
     campaign.end()
 
     assert [finding.what for finding in kept.found] == []
-    assert (fired.shots, told) == (60, [20, 40, 60])
+    assert (fired.shots, counts) == (60, [20, 40, 60])
     assert fired.said.total() >= 40
 
 
 def test_what_rises_is_fired_at_for_longer_before_it_is_a_finding(aimed: Target, tmp_path: Path) -> None:
-    kept, told = Kept(tmp_path, lambda: aimed.secrets), list[int]()
+    kept, counts = Kept(tmp_path, lambda: aimed.secrets), list[int]()
     campaign = Campaign(aimed, kept, 8, Bound(memory=-1e6))
-    fired = asyncio.run(campaign.run("frames", 0, 180, told.append))
+    fired = asyncio.run(campaign.run("frames", 0, 180, counts.append))
 
-    assert (fired.shots, told) == (270, [*range(20, 270, 20), 270])
+    assert (fired.shots, counts) == (270, [*range(20, 270, 20), 270])
     assert [finding.what.partition(" by ")[0] for finding in kept.found] == ["memory rises"]
 
 

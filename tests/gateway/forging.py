@@ -20,8 +20,8 @@ Sign = Callable[[bytes], bytes]
 
 
 def assembled(header: str, payload: str, sign: Sign) -> str:
-    said = f"{b64(header)}.{b64(payload)}"
-    return f"{said}.{b64(sign(said.encode()))}"
+    signed = f"{b64(header)}.{b64(payload)}"
+    return f"{signed}.{b64(sign(signed.encode()))}"
 
 
 def forged(issuer: Issuer) -> dict[str, str]:

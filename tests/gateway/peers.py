@@ -185,10 +185,10 @@ class Peers(House):
         self.database.close()
         await self.runtime.bus.close()
 
-    async def say_release(self, said: pb.Release, tenant: str = "acme") -> None:
+    async def say_release(self, release: pb.Release, tenant: str = "acme") -> None:
         """The registry changes a release."""
-        message = registry_events_pb2.ReleaseChanged(release=said, generation=said.generation)
-        await self.publish(message, "models", said.model, tenant)
+        message = registry_events_pb2.ReleaseChanged(release=release, generation=release.generation)
+        await self.publish(message, "models", release.model, tenant)
 
     async def say_engine(self, model: str, number: int, state: Any = READY, tenant: str = "acme") -> None:
         """The inference service loads or unloads a version."""
@@ -219,8 +219,8 @@ async def peers(
 ) -> AsyncIterator[Peers]:
     """A gateway's traffic with its peers; versions that are loaded, and acme's releases; settings as keywords."""
     runtime = Runtime(("gateway", "registry", "inference"), {"AIMASS_HOME": str(home)} | env)
-    told = [pb.TenantRelease(tenant="acme", project="default", release=one) for one in releases or ()]
-    registry, inference = Registry(told), Inference(set(loaded))
+    listed = [pb.TenantRelease(tenant="acme", project="default", release=one) for one in releases or ()]
+    registry, inference = Registry(listed), Inference(set(loaded))
     for name, service, servicer in (
         ("registry", "aimass.v1.Releases", registry),
         ("inference", "aimass.v1.Engines", inference),

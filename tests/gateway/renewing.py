@@ -58,8 +58,8 @@ class Renewing(Provider):
             return 200, {}
         if shown.get("grant_type") == "refresh_token":
             return self._renewed(shown)
-        status, said = self.exchange(shown)
-        return status, said | {"refresh_token": self._next(0), "expires_in": 600} if status == 200 else said
+        status, answer = self.exchange(shown)
+        return status, answer | {"refresh_token": self._next(0), "expires_in": 600} if status == 200 else answer
 
     def _renewed(self, shown: Fields) -> Answer:
         assert shown.keys() == {"grant_type", "refresh_token", "client_id"}
@@ -73,12 +73,12 @@ class Renewing(Provider):
             self.families = {one: family for one, family in self.families.items() if family != stolen}
         if token not in self.families:
             return 400, {"error": "invalid_grant"}
-        said = {"access_token": self.token(**self.access), "token_type": "Bearer", "expires_in": 600}
-        said["id_token"] = self.token(aud=CLIENT, **self.identity)
+        answer = {"access_token": self.token(**self.access), "token_type": "Bearer", "expires_in": 600}
+        answer["id_token"] = self.token(aud=CLIENT, **self.identity)
         if self.rotates:
             family = self.spent[token] = self.families.pop(token)
-            said["refresh_token"] = self._next(family)
-        return 200, self.given(said)
+            answer["refresh_token"] = self._next(family)
+        return 200, self.given(answer)
 
     def _next(self, family: int) -> str:
         token = secrets.token_urlsafe(16)

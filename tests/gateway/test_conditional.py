@@ -122,10 +122,10 @@ async def test_such_a_page_can_read_all_that_answers_say_to_their_callers(open_g
         ]
 
     assert [answer.status_code for answer in answers] == [200, 405, 401]
-    said = {name for answer in answers for name in answer.headers if not name.startswith("access-control-")}
-    assert {"signature", "signature-input", "content-digest", "allow", "www-authenticate"} <= said
+    names = {name for answer in answers for name in answer.headers if not name.startswith("access-control-")}
+    assert {"signature", "signature-input", "content-digest", "allow", "www-authenticate"} <= names
     shown = set(answers[0].headers["access-control-expose-headers"].split(", "))
-    assert said - shown <= {"cache-control", "content-type", "content-length"} | BROWSERS
+    assert names - shown <= {"cache-control", "content-type", "content-length"} | BROWSERS
 
 
 @pytest.mark.parametrize("headers", ["authorization\tx", "a b", "x" * 3000, "*"])

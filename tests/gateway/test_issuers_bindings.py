@@ -92,8 +92,8 @@ async def test_a_role_by_a_binding_is_added_to_those_of_groups_and_keeps_to_its_
     token = corp.token(sub="kim", groups=["readers"])
     path = "/v1/roles/viewer"
 
-    said = (await ask(door, token, "GET", "/v1/whoami", x_project="lab-one")).json()["permissions"]
-    assert {"models.get", "roles.get@roles/viewer"} <= set(said)
+    permissions = (await ask(door, token, "GET", "/v1/whoami", x_project="lab-one")).json()["permissions"]
+    assert {"models.get", "roles.get@roles/viewer"} <= set(permissions)
     assert [await may(door, token, path, x_project=project) for project in ("lab-one", "default")] == [200, 403]
     assert await may(door, token, "/v1/roles/admin", x_project="lab-one") == 403
 

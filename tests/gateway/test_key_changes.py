@@ -339,13 +339,13 @@ async def test_a_key_for_models_administers_nothing(gateway: Gateway) -> None:
 async def test_changes_and_rotations_are_told_and_no_secret_with_them(alone: Gateway) -> None:
     name = (await made(alone, addresses=["127.0.0.1"], models=["late"]))["api_key"]["api_key"]
     new = (await rotate(alone, name, old_expire_time=later(hours=1))).json()["secret"]
-    told: list[Any] = []
+    changed: list[Any] = []
     count = 0
-    while not told:
+    while not changed:
         count += 1
         said = await alone.house.heard(events.ApiKeyChanged, count)
-        told = [found for found in said if found.api_key.api_key == name and found.generation == 2]
+        changed = [found for found in said if found.api_key.api_key == name and found.generation == 2]
 
-    assert (list(told[0].api_key.addresses), list(told[0].api_key.models)) == (["127.0.0.1"], ["late"])
-    assert told[0].api_key.old_expire_time.seconds
-    assert new[13:] not in str(told)
+    assert (list(changed[0].api_key.addresses), list(changed[0].api_key.models)) == (["127.0.0.1"], ["late"])
+    assert changed[0].api_key.old_expire_time.seconds
+    assert new[13:] not in str(changed)

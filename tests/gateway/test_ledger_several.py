@@ -142,10 +142,10 @@ async def test_no_budget_of_any_level_is_overdrawn_and_the_sums_are_those_of_the
 
     lines = await fleet.told()
     (total,) = await fleet.report.sums(Question("acme"), (), 9)
-    said = Amounts(*(sum(getattr(one.used, meter) for one in lines) for meter in Amounts._fields))
+    charged = Amounts(*(sum(getattr(one.used, meter) for one in lines) for meter in Amounts._fields))
     assert fleet.over == []
     assert len({one.entry for one in lines}) == len(lines) == total.entries
-    assert total.used == said
+    assert total.used == charged
     assert fleet.refused["quota_exceeded"] > 0
     for quota, balance in await fleet.quotas.list("acme", "", 9, False):
         kept = [one for one in lines if quota.subject in ("tenant", f"project:{one.project}", one.principal)]
@@ -166,9 +166,9 @@ async def test_nobody_waits_for_what_another_needs_beside_him(fleet: Fleet, firs
     found = await asyncio.gather(*(spending.wait(*where, *need) for need in needs), return_exceptions=True)
     rounds.cancel()
     await asyncio.gather(rounds, return_exceptions=True)
-    said: dict[Need, Any] = dict(zip(needs, found, strict=True))
+    answers: dict[Need, Any] = dict(zip(needs, found, strict=True))
 
-    assert isinstance(said[room], Hold), said[room]
-    assert getattr(said[none], "code", None) is Code.QUOTA_EXCEEDED, said[none]
-    said[room].spend()
+    assert isinstance(answers[room], Hold), answers[room]
+    assert getattr(answers[none], "code", None) is Code.QUOTA_EXCEEDED, answers[none]
+    answers[room].spend()
     await spending.close()

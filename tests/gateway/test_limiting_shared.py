@@ -57,8 +57,8 @@ async def seen(nodes: list[Limiting], burst: float | None) -> float:
         found = [node.book.levels("acme") for node in nodes]
         if burst is None:
             return not any(found)
-        told = [levels.then(CALLER, "any", "fraud") for levels in found if levels]
-        return [one[0].limit.burst for one in told] == [burst] * len(nodes)
+        limits = [levels.then(CALLER, "any", "fraud") for levels in found if levels]
+        return [one[0].limit.burst for one in limits] == [burst] * len(nodes)
 
     await until(all_have, 5)
     return time.monotonic() - begun

@@ -159,8 +159,8 @@ async def test_a_gateway_says_when_it_is_alone_and_refuses_costly_work_when_its_
         assert "retry-after" in refused.headers
 
 
-async def _policy(client: httpx2.AsyncClient, said: str) -> bool:
-    return bool((await client.get("/v2/health/live")).headers["ratelimit-policy"] == said)
+async def _policy(client: httpx2.AsyncClient, policy: str) -> bool:
+    return bool((await client.get("/v2/health/live")).headers["ratelimit-policy"] == policy)
 
 
 async def test_attempts_without_a_key_are_few_while_gateways_are_alone(redis_server: Program, tmp_path: Path) -> None:

@@ -158,14 +158,14 @@ class LongWorkMachine(RuleBasedStateMachine):
     @invariant()
     def it_adds_up(self) -> None:
         """What ended is charged once, as the events say; above a budget is only what outlived its reservation."""
-        told, found = self.told(), self.lines()
-        used = sum(one.used.cpu_milliseconds for one in told)
+        events, found = self.told(), self.lines()
+        used = sum(one.used.cpu_milliseconds for one in events)
         assert used == (found[0].used.cpu_milliseconds if found else 0)
         assert used == sum(job.used for job in self.said)
         for quota, balance in self.run(self.quotas.list("acme", "", 9, False)):
             each = 1 if quota.meter is Meter.CPU else PRICE
             assert balance.reserved >= 0
-            assert balance.spent == sum(getattr(one.used, quota.meter.value) for one in told)
+            assert balance.spent == sum(getattr(one.used, quota.meter.value) for one in events)
             assert balance.spent + balance.reserved <= quota.amount + self.over * each
 
     def covered(self, job: Job) -> bool:

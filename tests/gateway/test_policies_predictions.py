@@ -65,10 +65,10 @@ async def codes(app: Serving, model: str = "late", rows: int = 1) -> list[str]:
     try:
         given: dict[str, Any] = {"inputs": [tensor("x", "FP32", rows, 4)], "raw_input_contents": [values.tobytes()]}
         await call(app, "ModelInfer", model_name=model, **given)
-        told = "ok"
+        code = "ok"
     except grpc.aio.AioRpcError as error:
-        told = failure_of(error, "gateway").code.text
-    return [str(rest.json().get("code", "ok")), told]
+        code = failure_of(error, "gateway").code.text
+    return [str(rest.json().get("code", "ok")), code]
 
 
 @pytest.mark.usefixtures("lifted")
@@ -177,9 +177,9 @@ async def test_the_rows_are_asked_for_each_request_with_a_known_head(app: Servin
 
 async def test_a_version_that_stands_in_is_asked_for_as_well(tmp_path: Path) -> None:
     """The one that was pinned is gone when it is called: what answers instead has labels of its own."""
-    said = release("late", 1, LOADING, 2, 1)
-    said.desired.labels["risk"] = "high"
-    async with peers(tmp_path, ("acme", "late", 1), releases=[said]) as running:
+    loading = release("late", 1, LOADING, 2, 1)
+    loading.desired.labels["risk"] = "high"
+    async with peers(tmp_path, ("acme", "late", 1), releases=[loading]) as running:
         await until(lambda: answering(running) == 1)
         running.inference.loaded = {("acme", "late", 2)}
         pinned = running.traffic.route(ACME, "late", "")

@@ -27,8 +27,8 @@ async def decided(gateway: Gateway, key: str, count: int, query: str = "") -> li
 
     async def there() -> bool:
         nonlocal found
-        said = (await ask(gateway, key, "GET", f"{DECISIONS}{query}")).json()["decisions"]
-        found = [one for one in said if one["request"]["permission"].split(".")[0] != "policies"]
+        decisions = (await ask(gateway, key, "GET", f"{DECISIONS}{query}")).json()["decisions"]
+        found = [one for one in decisions if one["request"]["permission"].split(".")[0] != "policies"]
         return len(found) >= count
 
     await until(there, 10)

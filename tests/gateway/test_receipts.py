@@ -55,10 +55,10 @@ async def test_every_answer_has_a_receipt_that_holds(kept: Kept, key: bytes) -> 
     for receipt, request, answer in kept:
         receipt.verify(key, request, answer)
 
-    said = [(receipt.status, receipt.values["@method;req"], receipt.values["@path;req"]) for receipt, _, _ in kept]
-    assert (200, "POST", "/v1/api-keys") in said
-    assert (200, "POST", "/v2/models/late/infer") in said
-    assert (404, "GET", "/v1/models/nobody") in said
+    answered = [(receipt.status, receipt.values["@method;req"], receipt.values["@path;req"]) for receipt, _, _ in kept]
+    assert (200, "POST", "/v1/api-keys") in answered
+    assert (200, "POST", "/v2/models/late/infer") in answered
+    assert (404, "GET", "/v1/models/nobody") in answered
 
 
 async def test_the_receipt_of_a_prediction_says_which_version_answered_which_request(kept: Kept) -> None:

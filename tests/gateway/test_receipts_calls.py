@@ -91,8 +91,8 @@ async def test_every_call_has_one_that_holds(kept: Kept, key: bytes) -> None:
     for receipt, request, answer in kept:
         receipt.verify(key, request, answer)
 
-    said = [(receipt.status, receipt.values["@path;req"]) for receipt, _, _ in kept]
-    assert said == [
+    answered = [(receipt.status, receipt.values["@path;req"]) for receipt, _, _ in kept]
+    assert answered == [
         (0, "/aimass.v1.Access/WhoAmI"),
         (0, "/aimass.v1.Access/CreateApiKey"),
         (0, f"/{SERVICE}/ModelInfer"),
@@ -156,8 +156,8 @@ async def test_a_stock_client_makes_one_out_of_metadata(app: Serving, key: bytes
     def calls() -> tuple[bytes, dict[str, str]]:
         with grpc.insecure_channel(target) as opened:
             plain: Any = opened.unary_unary("/aimass.v1.Models/CreateModel")
-            said = {**asking(content), "signed-authority": target}
-            answer, call = plain.with_call(content, metadata=[*shown(app), *said.items()])
+            metadata = {**asking(content), "signed-authority": target}
+            answer, call = plain.with_call(content, metadata=[*shown(app), *metadata.items()])
             return answer, dict(call.trailing_metadata())
 
     answer, trailers = await asyncio.to_thread(calls)
@@ -228,11 +228,11 @@ async def test_who_does_not_ask_gets_none_and_neither_do_strangers(app: Serving,
     plain: Any = channel.unary_unary("/aimass.v1.Access/WhoAmI")
     call = plain(b"", metadata=shown(app))
     await call
-    said = {name for name, _ in await call.trailing_metadata() or ()}
+    names = {name for name, _ in await call.trailing_metadata() or ()}
     with pytest.raises(aio.AioRpcError) as caught:
         await plain(b"", metadata=(*asking(b"").items(), ("signed-authority", app.doors["grpc"])))
 
-    assert not said & {"signature", "content-digest"}
+    assert not names & {"signature", "content-digest"}
     assert [name for name, _ in caught.value.trailing_metadata() or ()] == [TRAILER]
 
 

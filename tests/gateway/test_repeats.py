@@ -136,10 +136,10 @@ async def test_binary_values_are_read_and_written(app: Serving, full: Counter[st
 async def test_a_repeat_may_come_in_pieces(app: Serving, cuts: tuple[int, ...]) -> None:
     async with Caller(app, "", PATH, f"X-Of: {cuts}") as caller:
         whole = await caller.ask()
-        said = caller.head(len(BODY)) + BODY
-        ends = [0, *(len(said) - len(BODY) + cut for cut in cuts), len(said)]
+        request = caller.head(len(BODY)) + BODY
+        ends = [0, *(len(request) - len(BODY) + cut for cut in cuts), len(request)]
         for _ in range(2):
-            await caller.write(*(said[a:b] for a, b in pairwise(ends)))
+            await caller.write(*(request[a:b] for a, b in pairwise(ends)))
             assert alike(await caller.answer()) == alike(whole)
 
 
@@ -158,9 +158,9 @@ async def test_requests_behind_one_another_are_answered_in_their_order(app: Serv
     async with Caller(app, "", PATH, "X-Of: order") as caller:
         await caller.ask(bodies[0])
         for together in (6, 1, 2):
-            told = [caller.head(200) + body for body in bodies]
+            requests = [caller.head(200) + body for body in bodies]
             for at in range(0, 6, together):
-                caller.writer.write(b"".join(told[at : at + together]))
+                caller.writer.write(b"".join(requests[at : at + together]))
             found = [await caller.answer() for _ in bodies]
             assert [json.loads(body)["id"] for _, _, body in found] == [f"n{n}" for n in range(6)]
 
@@ -261,8 +261,8 @@ async def test_a_head_with_a_token_is_read_each_time(tmp_path: Path, full: Count
     issuer = Issuer()
     issuer.keys["one"] = rsa_key()
     file = write(tmp_path / "issuers.toml", issuer.entry())
-    told = {"AIMASS_GATEWAY_ISSUERS_FILE": str(file), "AIMASS_EGRESS_ALLOW": f"127.0.0.1:{issuer.port}"}
-    async with serving(tmp_path / "home", **told) as app:
+    settings = {"AIMASS_GATEWAY_ISSUERS_FILE": str(file), "AIMASS_EGRESS_ALLOW": f"127.0.0.1:{issuer.port}"}
+    async with serving(tmp_path / "home", **settings) as app:
         await app.serve("late", logistic(4, 1))
         async with Caller(app, issuer.token()) as caller:
             seen = [(await caller.ask())[0] for _ in range(3)]
@@ -487,8 +487,8 @@ async def test_a_signed_head_is_read_in_full_each_time_and_taken_once(app: Servi
     async with app.client() as admin:
         wanted = {"signing": {"policy": "SIGNATURE_POLICY_OPTIONAL"}}
         key = (await admin.post("/v1/api-keys", json=wanted)).json()
-    said = {"host": "localhost"}
-    made = Signer.of(key["signing_secret"]).headers("POST", "localhost", PATH, "", said, BODY)
+    headers = {"host": "localhost"}
+    made = Signer.of(key["signing_secret"]).headers("POST", "localhost", PATH, "", headers, BODY)
     async with Caller(app, key["secret"], PATH, *(f"{name}: {value}" for name, value in made.items())) as caller:
         assert [(await caller.ask())[0] for _ in range(3)] == [200, 409, 409]
 

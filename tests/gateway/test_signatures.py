@@ -98,8 +98,8 @@ def world(tmp_path: Path) -> World:
 
 def with_headers(head: Head, **changes: str | None) -> Head:
     """Headers changed on the way; None takes one away."""
-    said = {name.replace("_", "-"): value for name, value in changes.items()}
-    kept = {name: value for name, value in {**head.headers, **said}.items() if value is not None}
+    headers = {name.replace("_", "-"): value for name, value in changes.items()}
+    kept = {name: value for name, value in {**head.headers, **headers}.items() if value is not None}
     return head._replace(headers=kept)
 
 
@@ -153,15 +153,15 @@ async def test_a_digest_that_is_made_to_fit_is_not_the_one_that_was_signed(world
 async def test_what_changes_the_meaning_of_a_request_cannot_be_added_changed_or_taken_away(
     world: World, name: str
 ) -> None:
-    said = world.sign("acme", BODY, **{name: "one"})
+    head = world.sign("acme", BODY, **{name: "one"})
     plain = Head("POST", "models.example", "/v1/models", "", {})
     unsaid = plain._replace(headers=world.signers["acme"].headers(*plain, BODY))
 
-    assert await world.refused(with_headers(said, **{name: "two"})) == "no key of this id signed it"
+    assert await world.refused(with_headers(head, **{name: "two"})) == "no key of this id signed it"
     gone = f"it covers {name.replace('_', '-')}, which is not there"
-    assert await world.refused(with_headers(said, **{name: None})) == gone
+    assert await world.refused(with_headers(head, **{name: None})) == gone
     assert await world.refused(with_headers(unsaid, **{name: "one"})) == f"it does not cover {name.replace('_', '-')}"
-    assert await world.refused(said) is None
+    assert await world.refused(head) is None
 
 
 @pytest.mark.parametrize("part", ["@method", "@authority", "@path", "@query"])

@@ -64,10 +64,10 @@ async def test_one_record_is_told_of_each_answer(running: Peers) -> None:
     await ask(running, query(1, 2, 3, 4, name="r-9"))
 
     [record] = running.records
-    told = dict(record.attributes)
+    attributes = dict(record.attributes)
     assert (record.kind, record.name, record.scope, record.service) == ("prediction", "late", ACME, "gateway")
-    assert 0 < told.pop("duration_ms") < 5000
-    assert told == {
+    assert 0 < attributes.pop("duration_ms") < 5000
+    assert attributes == {
         "request_id": "r-9",
         "model": "late",
         "version": 1,
@@ -186,11 +186,11 @@ async def test_a_gateway_waits_for_its_first_snapshot(tmp_path: Path) -> None:
 
 
 async def test_after_a_restart_the_change_under_way_is_applied(tmp_path: Path) -> None:
-    said = release("late", 2, LOADING, 2, 1)
-    async with peers(tmp_path, ("acme", "late", 1), releases=[said]) as running:
+    loading = release("late", 2, LOADING, 2, 1)
+    async with peers(tmp_path, ("acme", "late", 1), releases=[loading]) as running:
         await until(lambda: answering(running) == 1)
 
-    async with peers(tmp_path, ("acme", "late", 1), ("acme", "late", 2), releases=[said]) as running:
+    async with peers(tmp_path, ("acme", "late", 1), ("acme", "late", 2), releases=[loading]) as running:
         await until(lambda: running.applied())
         assert await running.applied() == [("late", 2, 2)]
         assert answering(running) == 2

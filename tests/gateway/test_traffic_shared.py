@@ -40,8 +40,8 @@ async def share(app: Serving, *rules: dict[str, Any], version: int = 0, **fields
     """Says rules over REST; returns when the gateway goes by them, and a version, if one is named, is loaded."""
     async with app.client() as client:
         headers = {"if-match": (await client.get("/v1/models/late/traffic")).json()["etag"]}
-        said = await client.patch("/v1/models/late/traffic", json={"rules": rules, **fields}, headers=headers)
-        assert said.status_code == 200, said.text
+        answer = await client.patch("/v1/models/late/traffic", json={"rules": rules, **fields}, headers=headers)
+        assert answer.status_code == 200, answer.text
         generation = int((await client.get("/v1/models/late/release")).json()["generation"])
         await until(lambda: heard(app) >= generation)
 
@@ -216,9 +216,9 @@ async def test_ten_thousand_requests_are_shared_within_one_percent(running: Peer
 
 
 async def test_a_rule_for_few_requests_shares_those_as_exactly_as_one_for_all(running: Peers) -> None:
-    said = sharing(2, (2, 10.0), header="x-cohort")
-    said.traffic.rules.add(shares=[pb.TrafficShare(version=1, percent=100)])
-    await running.say_release(said)
+    shared = sharing(2, (2, 10.0), header="x-cohort")
+    shared.traffic.rules.add(shares=[pb.TrafficShare(version=1, percent=100)])
+    await running.say_release(shared)
     await running.say_engine("late", 2)
     few, all_others = {"x-cohort": "beta"}, dict[str, str]()
 
@@ -241,11 +241,11 @@ async def test_a_rule_that_comes_back_begins_anew_and_another_one_goes_on(runnin
     generation = itertools.count(2)
 
     async def say(*percents: float, desired: int = 1) -> None:
-        said = release("late", next(generation), SERVING, desired, desired)
-        said.shared.extend(known for known in [version(2)] if known)
+        serving = release("late", next(generation), SERVING, desired, desired)
+        serving.shared.extend(known for known in [version(2)] if known)
         for index, percent in enumerate(percents):
-            said.traffic.rules.add(shares=[pb.TrafficShare(version=2, percent=percent)], header=f"x-{index}")
-        await running.traffic.release_changed(ACME, release_from_wire(said), frozenset())
+            serving.traffic.rules.add(shares=[pb.TrafficShare(version=2, percent=percent)], header=f"x-{index}")
+        await running.traffic.release_changed(ACME, release_from_wire(serving), frozenset())
 
     def places(index: int) -> list[int]:
         headers = {f"x-{index}": ""}

@@ -23,26 +23,26 @@ def config(signature: Signature = SIGNATURE, serving: Serving | None = None, bac
 
 
 def test_settings_of_a_version_are_those_of_its_copies_and_batches() -> None:
-    told = config(serving=Serving(instances=3, max_batch_rows=50, batch_delay_us=700))
+    written = config(serving=Serving(instances=3, max_batch_rows=50, batch_delay_us=700))
 
-    assert told["instance_group"] == [{"kind": "KIND_CPU", "count": 3}]
-    assert told["max_batch_size"] == 50
-    assert told["dynamic_batching"] == {"max_queue_delay_microseconds": 700}
+    assert written["instance_group"] == [{"kind": "KIND_CPU", "count": 3}]
+    assert written["max_batch_size"] == 50
+    assert written["dynamic_batching"] == {"max_queue_delay_microseconds": 700}
 
 
 def test_without_settings_there_is_one_copy_and_nobody_waits() -> None:
-    told = config()
+    written = config()
 
-    assert told["instance_group"][0]["count"] == 1
-    assert told["max_batch_size"] > 0
-    assert told["dynamic_batching"] == {"max_queue_delay_microseconds": 0}
+    assert written["instance_group"][0]["count"] == 1
+    assert written["max_batch_size"] > 0
+    assert written["dynamic_batching"] == {"max_queue_delay_microseconds": 0}
 
 
 def test_rows_that_depend_on_each_other_are_never_put_together() -> None:
-    told = config(SIGNATURE._replace(batch_invariant=False))
+    written = config(SIGNATURE._replace(batch_invariant=False))
 
-    assert told["max_batch_size"] == 0
-    assert "dynamic_batching" not in told
+    assert written["max_batch_size"] == 0
+    assert "dynamic_batching" not in written
 
 
 def test_an_output_without_rows_keeps_requests_apart() -> None:
@@ -50,10 +50,10 @@ def test_an_output_without_rows_keeps_requests_apart() -> None:
 
 
 def test_tensors_are_named_as_triton_names_them() -> None:
-    told = config()
+    written = config()
 
-    assert told["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}]
-    assert told["output"] == [{"name": "y", "data_type": "TYPE_STRING", "dims": [1], "reshape": {"shape": []}}]
+    assert written["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}]
+    assert written["output"] == [{"name": "y", "data_type": "TYPE_STRING", "dims": [1], "reshape": {"shape": []}}]
 
 
 def test_another_graph_and_other_settings_are_another_version_there() -> None:
@@ -70,9 +70,9 @@ def test_another_graph_and_other_settings_are_another_version_there() -> None:
 
 
 def test_the_back_end_for_graphs_gets_one_thread() -> None:
-    told = config(backend=ONNX)["parameters"]
+    parameters = config(backend=ONNX)["parameters"]
 
-    assert told["intra_op_thread_count"] == {"string_value": "1"}
+    assert parameters["intra_op_thread_count"] == {"string_value": "1"}
 
 
 @pytest.mark.parametrize(

@@ -191,16 +191,16 @@ def test_no_audited_call_that_was_answered_is_missing_in_the_trail(crashing: Cra
     until(lambda: len(answered) >= 15)
     server.kill()
     asking.join()
-    said = list(answered)
+    promised = list(answered)
     crashing.crash()
 
     def trail() -> list[str]:
         query = "kind:event AND name:CallAudited AND request_id:audited-*"
         return [record.request_id for record in crashing.client.logs.search_logs(query=query, page_size=1000).records]
 
-    until(lambda: set(trail()) >= set(said))
+    until(lambda: set(trail()) >= set(promised))
     assert len(trail()) == len(set(trail()))
-    assert len(said) < 200, "it was killed among them"
+    assert len(promised) < 200, "it was killed among them"
 
 
 def ids(crashing: Crashing, query: str) -> list[str]:

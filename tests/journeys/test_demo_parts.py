@@ -70,10 +70,10 @@ def test_an_installation_that_never_started_can_be_stopped(tmp_path: Path) -> No
 
 
 def described(folder: Path, **more: object) -> Path:
-    said = {"url": "http://127.0.0.1:1", "grpc": "127.0.0.1:2", "ca": "", "folder": str(folder / "import/default")}
-    said |= {"key_file": str(folder / "key"), "seen_as": "/import/default", "callback": "host.docker.internal"}
+    place = {"url": "http://127.0.0.1:1", "grpc": "127.0.0.1:2", "ca": "", "folder": str(folder / "import/default")}
+    place |= {"key_file": str(folder / "key"), "seen_as": "/import/default", "callback": "host.docker.internal"}
     (folder / "key").write_text("aim_key\n")
-    (folder / "there.json").write_text(json.dumps(said | more))
+    (folder / "there.json").write_text(json.dumps(place | more))
     return folder / "there.json"
 
 

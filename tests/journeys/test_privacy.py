@@ -123,7 +123,7 @@ async def listened(app: Serving, query: str) -> list[logs_pb2.LogRecord]:
 async def test_canaries_in_requests_are_in_no_answer_and_in_no_store(app: Serving) -> None:
     home, disguises = app.house.runtime.home, (CANARY, CARD, NUMBER, CARD.replace(" ", "-"))
     await filtered(app)
-    said = await by_every_door(app)
+    answers = await by_every_door(app)
     stranger = await app.new_key("*", tenant="without-filter")
     seen = await app.post(
         "/v1/models", {"model": "open", "description": OPEN}, stranger, content_type="application/json"
@@ -132,8 +132,8 @@ async def test_canaries_in_requests_are_in_no_answer_and_in_no_store(app: Servin
     await listened(app, 'name:access AND attributes.path:"/v2/[email]"')
     await listened(app, "kind:event AND name:PrivacyFilterChanged")
 
-    assert "[email] pays by [card]" in said
-    assert [text for text in disguises if text in said] == []
+    assert "[email] pays by [card]" in answers
+    assert [text for text in disguises if text in answers] == []
     assert await having(home, *disguises) == []
     assert OPEN in seen.text
     assert any(name.startswith("registry.db") for name in await having(home, OPEN))  # who has no filter is found

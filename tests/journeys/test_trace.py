@@ -90,5 +90,5 @@ async def test_a_trace_goes_through_gateway_services_events_and_engine(tmp_path:
     event, _ = heard[EVENT]
     assert event.kind == CONSUMER
     assert asked["aimass.v1.Engines/InferMany"][1] != gateway
-    told = [record for record in there.logs() if record.trace_id.hex() == PREDICTED]
-    assert "prediction" in {values(record)["aimass.kind"] for record in told}
+    records = [record for record in there.logs() if record.trace_id.hex() == PREDICTED]
+    assert "prediction" in {values(record)["aimass.kind"] for record in records}

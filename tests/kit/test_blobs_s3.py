@@ -97,13 +97,13 @@ async def test_a_server_that_is_killed_while_it_takes_a_blob_has_all_of_it_or_no
         await asyncio.sleep(delay)
         server.kill()
         began = time.monotonic()
-        said = (await asyncio.gather(putting, return_exceptions=True))[0]
+        outcome = (await asyncio.gather(putting, return_exceptions=True))[0]
         assert time.monotonic() - began < 10
         server.start()
 
-        if isinstance(said, BaseException):
-            assert isinstance(said, Failure)
-            assert said.code is Code.UNAVAILABLE
+        if isinstance(outcome, BaseException):
+            assert isinstance(outcome, Failure)
+            assert outcome.code is Code.UNAVAILABLE
             assert not await blobs.exists("acme", digest_of(data)) or await blobs.get("acme", digest_of(data)) == data
             assert await blobs.adopt("acme", file) == digest_of(data)
         assert await blobs.get("acme", digest_of(data)) == data

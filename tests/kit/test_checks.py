@@ -108,10 +108,10 @@ async def test_where_fewer_pass_than_is_said_all_are_called(service: Service, pa
 
 async def test_checks_that_end_keep_nobody_out(service: Service) -> None:
     service.instances[0].well = False
-    said: list[CheckRules | None] = [FAST]
-    running = asyncio.ensure_future(Checks(service.pool, lambda: said[0]).run())
+    rules: list[CheckRules | None] = [FAST]
+    running = asyncio.ensure_future(Checks(service.pool, lambda: rules[0]).run())
     await until(lambda: service.pool.ill)
-    said[0] = None
+    rules[0] = None
 
     await until(lambda: not service.pool.ill)
     assert await service.called() == {"a", "b", "c"}

@@ -52,10 +52,10 @@ def test_an_unknown_variable_stops_the_start() -> None:
 def test_a_shell_that_has_the_clients_variables_may_start_services() -> None:
     page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     _, _, section = page.partition("## The client")
-    said = set(re.findall(r"`(AIMASS_\w+)`", section.partition("\n## ")[0]))
+    documented = set(re.findall(r"`(AIMASS_\w+)`", section.partition("\n## ")[0]))
 
-    assert {"AIMASS_URL", "AIMASS_KEY", "AIMASS_SIGNING"} <= said
-    load_all([], [], dict.fromkeys(said, "x"))
+    assert {"AIMASS_URL", "AIMASS_KEY", "AIMASS_SIGNING"} <= documented
+    load_all([], [], dict.fromkeys(documented, "x"))
 
 
 def test_settings_do_not_change() -> None:

@@ -73,12 +73,12 @@ def test_events_go_to_the_topic_of_their_service(message: object, topic: str) ->
 
 
 def test_comments_are_found_by_the_full_name_of_what_they_describe() -> None:
-    said = contract.comments()
+    comments = contract.comments()
 
-    assert said["aimass.v1.Models"]
-    assert "not_found" in said["aimass.v1.Sources.GetSource"]
-    assert "\n" not in "".join(said.values())
-    assert all(said[method.descriptor.full_name] for method in contract.all_methods().values() if method.public)
+    assert comments["aimass.v1.Models"]
+    assert "not_found" in comments["aimass.v1.Sources.GetSource"]
+    assert "\n" not in "".join(comments.values())
+    assert all(comments[method.descriptor.full_name] for method in contract.all_methods().values() if method.public)
 
 
 def test_the_services_of_the_contract_are_all_of_the_house() -> None:

@@ -220,8 +220,8 @@ async def test_what_is_no_frame_ends_the_connection(door: FramesDoor, broken: by
 
 async def test_nothing_is_begun_behind_what_ends_the_connection(door: FramesDoor, identity: Identity) -> None:
     shown = orjson.dumps(dict(as_key(identity, "echo.use")))
-    said = shown + StringValue(value="wait").SerializeToString()
-    used_twice = [struct.pack("<IIIH", 10 + len(said), number, 60_000, len(shown)) + said for number in (1, 1, 2)]
+    request = shown + StringValue(value="wait").SerializeToString()
+    used_twice = [struct.pack("<IIIH", 10 + len(request), number, 60_000, len(shown)) + request for number in (1, 1, 2)]
     begun: list[str] = []
 
     def begin(loop: asyncio.AbstractEventLoop, work: Any, **named: Any) -> "asyncio.Task[Any]":

@@ -123,13 +123,13 @@ def test_a_start_says_where_it_is_and_where_the_key_lies(tmp_path: Path) -> None
     command = [sys.executable, "-m", "services"]
     with subprocess.Popen(command, env=environment(tmp_path, **env), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        said = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(3)]
         process.terminate()
 
-    assert str(tmp_path / "admin-key") in said[0]
-    assert "open at http://127.0.0.1:" in said[1]
-    assert "ready" in said[2]
-    assert (tmp_path / "admin-key").read_text().strip() not in "".join(said)
+    assert str(tmp_path / "admin-key") in lines[0]
+    assert "open at http://127.0.0.1:" in lines[1]
+    assert "ready" in lines[2]
+    assert (tmp_path / "admin-key").read_text().strip() not in "".join(lines)
 
 
 async def test_a_process_that_stops_is_announced_no_more_before_its_doors_close(

@@ -72,13 +72,13 @@ def dumped(url: str) -> tuple[dict[str, Any], dict[str, bytes]]:
         for table, columns in tables.items():
             copy.dump(connection, table, columns, out := io.BytesIO())
             rows[table] = out.getvalue()
-        said = {"revision": copy.revision(connection), "tables": tables, "counters": copy.counters(connection)}
-        return said, rows
+        description = {"revision": copy.revision(connection), "tables": tables, "counters": copy.counters(connection)}
+        return description, rows
 
 
-def filled(url: str, folder: Path, said: dict[str, Any], rows: dict[str, bytes]) -> None:
+def filled(url: str, folder: Path, description: dict[str, Any], rows: dict[str, bytes]) -> None:
     with copy.session(url, "READ COMMITTED") as connection:
-        filling = copy.Filling(connection, folder, said)
+        filling = copy.Filling(connection, folder, description)
         filling.check()
         filling.fill(lambda table: [rows[table]], "sha256:archive")
         connection.commit()
@@ -87,12 +87,12 @@ def filled(url: str, folder: Path, said: dict[str, Any], rows: dict[str, bytes])
 async def test_every_row_comes_back_as_it_was(folder: Path) -> None:
     first, second = database(address("postgres")), database(address("postgres"))
     await written(first, folder)
-    said, rows = dumped(first)
-    filled(second, folder, said, rows)
+    description, rows = dumped(first)
+    filled(second, folder, description, rows)
 
     again, back = dumped(second)
     assert {**back, "lease": b""} == {**rows, "lease": b""}
-    assert again == said
+    assert again == description
 
 
 async def test_numbers_go_on_behind_those_that_were_given(folder: Path) -> None:
@@ -141,8 +141,8 @@ async def test_one_that_services_have_prepared_is_filled(folder: Path) -> None:
     first, second = database(address("postgres")), database(address("postgres"))
     await written(first, folder)
     (await started(second, folder)).close()
-    said, rows = dumped(first)
-    filled(second, folder, said, rows)
+    description, rows = dumped(first)
+    filled(second, folder, description, rows)
 
     assert dumped(second)[1]["outbox"] == rows["outbox"]
 
@@ -150,26 +150,26 @@ async def test_one_that_services_have_prepared_is_filled(folder: Path) -> None:
 async def test_an_older_archive_is_brought_up_and_a_newer_one_refused(folder: Path) -> None:
     first, second, third = (database(address("postgres")) for _ in range(3))
     await written(first, folder)
-    said, rows = dumped(first)
+    description, rows = dumped(first)
     (folder / "0002_more.py").write_text(
         'from alembic import op\nrevision, down_revision, branch_labels, depends_on = "0002", "0001", None, None\n'
         'def upgrade(): op.execute("CREATE TABLE more (tenant text)")\ndef downgrade(): op.drop_table("more")\n'
     )
-    filled(second, folder, said, rows)
+    filled(second, folder, description, rows)
 
     assert dumped(second)[0]["revision"] == "0002"
     with pytest.raises(Failure, match="needs a newer release"):
-        filled(third, folder, {**said, "revision": "0009"}, rows)
+        filled(third, folder, {**description, "revision": "0009"}, rows)
 
 
 async def test_a_load_that_fails_leaves_nothing(folder: Path) -> None:
     first, second = database(address("postgres")), database(address("postgres"))
     await written(first, folder)
-    said, rows = dumped(first)
+    description, rows = dumped(first)
     with pytest.raises(Failure, match="a database cannot be used"):
-        filled(second, folder, said, {**rows, "outbox": b"no number\n"})
+        filled(second, folder, description, {**rows, "outbox": b"no number\n"})
 
-    filled(second, folder, said, rows)
+    filled(second, folder, description, rows)
     with copy.session(second, "READ COMMITTED") as connection:
         assert copy.restored_from(connection) == "sha256:archive"
         copy.forget_restore(connection)

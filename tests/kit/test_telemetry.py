@@ -455,10 +455,10 @@ def test_what_is_written_as_bytes_is_what_the_protocol_reads(values: dict[str, o
 
     found = request.resource_logs[0].scope_logs[0].log_records[1]
     named = {"aimass.kind": "log", "aimass.name": "x", "aimass.tenant": "acme", "aimass.project": "default"}
-    said = [(pair.key, getattr(pair.value, pair.value.WhichOneof("value") or "")) for pair in found.attributes]
+    pairs = [(pair.key, getattr(pair.value, pair.value.WhichOneof("value") or "")) for pair in found.attributes]
     clean = {name: redact(value) if isinstance(value, str) else value for name, value in values.items()}
-    assert said == [*named.items(), ("service.name", "data"), *clean.items()]
-    assert [type(value) for _, value in said[5:]] == [type(value) for value in values.values()]
+    assert pairs == [*named.items(), ("service.name", "data"), *clean.items()]
+    assert [type(value) for _, value in pairs[5:]] == [type(value) for value in values.values()]
     assert (found.body.string_value, found.severity_text, found.severity_number) == (redact(text), "ERROR", 17)
     assert (found.time_unix_nano, found.trace_id.hex(), found.span_id.hex()) == (5, "a" * 32, "b" * 16)
 

@@ -175,10 +175,10 @@ async def test_a_batch_that_is_refused_is_counted_and_not_the_last(tmp_path: Pat
 
 
 async def test_parts_that_the_collector_did_not_want_are_counted(tmp_path: Path, protocol: str) -> None:
-    before, said = dropped(), ExportLogsServiceResponse()
-    said.partial_success.rejected_log_records = 3
+    before, response = dropped(), ExportLogsServiceResponse()
+    response.partial_success.rejected_log_records = 3
     async with collecting(protocol) as there, telling(tmp_path, there.url, protocol) as made:
-        there.reply = said.SerializeToString()
+        there.reply = response.SerializeToString()
         tell(made, "hello")
         await until(lambda: dropped() == before + 3)
 

@@ -28,10 +28,10 @@ def ended(name: str, kind: Kind, error: Exception | None = None) -> telemetry.Sp
 
 
 def test_a_call_of_a_service_has_the_names_of_rpc() -> None:
-    said = values(encoded(ended("aimass.v1.Models/Get", Kind.SERVER)))
+    attributes = values(encoded(ended("aimass.v1.Models/Get", Kind.SERVER)))
 
     assert (
-        said.items()
+        attributes.items()
         >= {
             "rpc.system": "grpc",
             "rpc.service": "aimass.v1.Models",
@@ -42,11 +42,11 @@ def test_a_call_of_a_service_has_the_names_of_rpc() -> None:
 
 
 def test_a_request_has_the_names_of_http_and_no_id_in_its_path() -> None:
-    said = values(encoded(ended("POST /v1/models/{model}:promote", Kind.SERVER)))
+    attributes = values(encoded(ended("POST /v1/models/{model}:promote", Kind.SERVER)))
 
-    assert said["http.request.method"] == "POST"
-    assert said["http.route"] == said["url.path"] == "/v1/models/{model}:promote"
-    assert said["http.response.status_code"] == 200
+    assert attributes["http.request.method"] == "POST"
+    assert attributes["http.route"] == attributes["url.path"] == "/v1/models/{model}:promote"
+    assert attributes["http.response.status_code"] == 200
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ def killed_after(folder: Path, tenants: int) -> None:
         [sys.executable, "-c", PROGRAM, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout
-    with process.stdout as said:
+    with process.stdout as output:
         for _ in range(tenants):
-            said.readline()
+            output.readline()
         process.send_signal(signal.SIGKILL)
     process.wait()
 

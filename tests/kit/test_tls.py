@@ -224,11 +224,11 @@ async def test_files_that_do_not_fit_each_other_change_nothing(
 
 async def test_a_change_of_the_files_is_told(tmp_path: Path, authority: Authority) -> None:
     own = Credentials(certify(tmp_path, authority, "data"))
-    told = asyncio.Event()
-    watching = asyncio.ensure_future(own.watch(told.set))
+    renewed = asyncio.Event()
+    watching = asyncio.ensure_future(own.watch(renewed.set))
     certify(tmp_path, authority, "data", "logs")
     async with asyncio.timeout(5):
-        await told.wait()
+        await renewed.wait()
     watching.cancel()
 
     assert own.names == {"data", "logs"}

@@ -229,10 +229,10 @@ async def test_what_a_killed_training_left_in_a_folder_of_its_own_is_collected(
 
 async def test_of_two_writers_at_one_offset_one_is_told_where_to_go_on(uploads: Uploads) -> None:
     upload = await begun(uploads, b"ab")
-    said = await asyncio.gather(
+    outcomes = await asyncio.gather(
         *(uploads.write("acme", upload, 2, bytes([n])) for n in range(8)), return_exceptions=True
     )
-    refused = [one for one in said if isinstance(one, Failure)]
+    refused = [one for one in outcomes if isinstance(one, Failure)]
 
     assert [(one.code, one.committed_size) for one in refused] == [(Code.WRONG_OFFSET, 3)] * 7
     assert (await uploads.status("acme", upload)).size == 3

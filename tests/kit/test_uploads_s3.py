@@ -118,10 +118,10 @@ async def test_a_server_that_dies_in_a_commit_leaves_an_upload_that_can_be_commi
         committing = asyncio.ensure_future(pair[0].uploads.commit("acme", upload, digest_of(data)))
         await asyncio.sleep(delay)
         server.kill()
-        said = (await asyncio.gather(committing, return_exceptions=True))[0]
+        outcome = (await asyncio.gather(committing, return_exceptions=True))[0]
         server.start()
 
-        assert not isinstance(said, Failure) or said.code is Code.UNAVAILABLE
+        assert not isinstance(outcome, Failure) or outcome.code is Code.UNAVAILABLE
         assert (await pair[1].uploads.commit("acme", upload, digest_of(data))).size == len(data)
         assert await pair[1].blobs.get("acme", digest_of(data)) == data
         await pair[1].blobs.delete("acme", digest_of(data))
@@ -159,8 +159,8 @@ async def test_processes_that_commit_the_same_upload_are_all_told_that_it_is_don
         upload = await begun(pair[0].uploads, *(bytes(1000) for _ in range(20)))
         first = asyncio.ensure_future(pair[0].uploads.commit("acme", upload, digest_of(bytes(20000))))
         await asyncio.sleep(seconds)
-        said = await asyncio.gather(first, pair[1].uploads.commit("acme", upload, digest_of(bytes(20000))))
-        assert [one.size for one in said] == [20000, 20000]
+        outcomes = await asyncio.gather(first, pair[1].uploads.commit("acme", upload, digest_of(bytes(20000))))
+        assert [one.size for one in outcomes] == [20000, 20000]
 
 
 async def test_a_committed_upload_leaves_its_note_and_its_bytes_and_nothing_else(

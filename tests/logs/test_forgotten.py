@@ -209,9 +209,9 @@ async def test_a_file_that_cannot_be_written_anew_keeps_nothing_else(tmp_path: P
 
 @pytest.mark.parametrize("tenants", [[], ["gone"], ["gone", "acme"], ["acme"]])
 def test_a_block_without_some_records_is_as_long_and_has_the_others(tenants: list[str]) -> None:
-    said = [(number, tenant) for number in range(9) for tenant in ("acme", "gone")]
-    records: list[Kept] = [record(number, tenant=tenant, text="x" * number) for number, tenant in said]
-    records += [table(5, 5 * number, tenant=tenant) for number, tenant in said]
+    order = [(number, tenant) for number in range(9) for tenant in ("acme", "gone")]
+    records: list[Kept] = [record(number, tenant=tenant, text="x" * number) for number, tenant in order]
+    records += [table(5, 5 * number, tenant=tenant) for number, tenant in order]
     block = pack(records)
     changed = without(tenants, block)
 
@@ -224,8 +224,8 @@ def test_a_block_without_some_records_is_as_long_and_has_the_others(tenants: lis
 def test_records_that_need_more_without_one_between_them_fit_all_the_same() -> None:
     """Each says what the one before says, too far away from the last but one for a window of 32 KiB."""
     words = [random.Random(seed).randbytes(many).hex() for seed, many in enumerate((8_000, 7_000, 7_000))]
-    said = [("acme", words[0]), ("acme", words[1]), ("gone", words[0]), ("acme", words[2]), ("acme", words[0])]
-    records = [record(number, tenant=tenant, text=text) for number, (tenant, text) in enumerate(said)]
+    order = [("acme", words[0]), ("acme", words[1]), ("gone", words[0]), ("acme", words[2]), ("acme", words[0])]
+    records = [record(number, tenant=tenant, text=text) for number, (tenant, text) in enumerate(order)]
     block = pack(records)
     changed = without(["gone"], block)
 

@@ -125,8 +125,8 @@ async def test_after_another_key_old_records_and_new_ones_are_found(tmp_path: Pa
         await rotated(centre, "acme")
         await tell(centre, line("sealed by the second"))
         await found(centre, "sealed", 2)
-    said = [frame for frame, records in await frames(tmp_path) if "sealed by the" in str(records)]
-    ours = [run.key for frame in said for run in runs(frame.block) if run.tenant == "acme"]
+    own = [frame for frame, records in await frames(tmp_path) if "sealed by the" in str(records)]
+    ours = [run.key for frame in own for run in runs(frame.block) if run.tenant == "acme"]
     shutil.rmtree(tmp_path / "logs-store" / "index")
 
     assert ours == [("acme", 1), ("acme", 2)]

@@ -15,9 +15,9 @@ from tests.support.house import House, until
 
 
 def prediction(request_id: str, version: int, *scores: float, tenant: str = "acme") -> Record:
-    said = {"request_id": request_id, "model": "late", "version": version, "status": "ok", "duration_ms": 0.4}
+    attributes = {"request_id": request_id, "model": "late", "version": version, "status": "ok", "duration_ms": 0.4}
     blob = struct.pack(f"<{len(scores)}d", *scores)
-    return Record("prediction", "late", "", Scope(tenant), said | {"rows": len(scores), "scores": blob})
+    return Record("prediction", "late", "", Scope(tenant), attributes | {"rows": len(scores), "scores": blob})
 
 
 def outcomes(*arguments: tuple[str, int, float], model: str = "late") -> pb.RecordOutcomesRequest:
@@ -97,10 +97,12 @@ async def test_many_outcomes_at_once_are_taken(centre: House) -> None:
     stub = centre.stub(MonitorsStub, "logs")
     await tell(centre, prediction("big", 1, *(row / 5000 for row in range(5000))))
     await measured(centre)
-    told = outcomes(*(("big", row, float(row % 2)) for row in range(5000)), *((f"r{n}", 0, 1.0) for n in range(1500)))
+    request = outcomes(
+        *(("big", row, float(row % 2)) for row in range(5000)), *((f"r{n}", 0, 1.0) for n in range(1500))
+    )
 
-    assert (await stub.RecordOutcomes(told)).recorded == 6500
-    assert (await stub.RecordOutcomes(told)).known == 6500
+    assert (await stub.RecordOutcomes(request)).recorded == 6500
+    assert (await stub.RecordOutcomes(request)).known == 6500
     (found,) = await quality(centre)
     assert (found.with_outcome, round(found.auc, 2)) == (5000, 0.5)
 

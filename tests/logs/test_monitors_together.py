@@ -88,9 +88,9 @@ async def test_tables_of_several_tenants_and_models_are_apart(store: Store) -> N
 
 async def test_ids_of_others_between_those_of_a_table_do_no_harm(store: Store) -> None:
     name = request_id(10)[:20] + "zzzz"
-    told = record(0, kind="prediction", model="late", version=1, request_id=name, scores=struct.pack("<d", 0.25))
-    await keep(store, Stored(0, told))
-    await keep(store, Stored(1, table(30)), Stored(31, told))
+    single = record(0, kind="prediction", model="late", version=1, request_id=name, scores=struct.pack("<d", 0.25))
+    await keep(store, Stored(0, single))
+    await keep(store, Stored(1, table(30)), Stored(31, single))
 
     assert await store.counts(ACME, "late") == {1: 1, 3: 30}
     await store.record(ACME, "late", [Outcome(name, 0, 1.0)], NOW)

@@ -386,14 +386,14 @@ async def test_promotions_and_rollbacks_by_four_callers_make_one_history(acme: T
                 await asyncio.sleep(0)
 
     async def gateway() -> None:
-        told = 0
+        generation = 0
         while not done.is_set():
             try:
                 release = await acme.release("late")
             except Failure:
                 release = pb.Release()
-            if release.operation and release.generation > told:
-                told = release.generation
+            if release.operation and release.generation > generation:
+                generation = release.generation
                 await acme.switch("late")
             await asyncio.sleep(0)
 

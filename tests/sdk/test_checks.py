@@ -126,10 +126,10 @@ def test_a_gateway_of_an_authority_that_is_not_known_is_told_from_one_that_is_aw
 def test_doctor_says_names_as_they_are(tmp_path: Path, env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "[bold]" / "[" / "x]"
     folder.mkdir(parents=True, mode=0o755)
-    told = CliRunner().invoke(build(), ["doctor"], env={**env, "AIMASS_HOME": str(folder), "AIMASS_URL": ""})
+    result = CliRunner().invoke(build(), ["doctor"], env={**env, "AIMASS_HOME": str(folder), "AIMASS_URL": ""})
 
-    assert told.exit_code == 1, told.exception
-    assert f"chmod 700 {folder}" in told.stderr.replace("\n", "")
+    assert result.exit_code == 1, result.exception
+    assert f"chmod 700 {folder}" in result.stderr.replace("\n", "")
 
 
 def test_doctor_exits_with_1_when_something_is_bad(tmp_path: Path, env: dict[str, str], free_port: int) -> None:

@@ -238,9 +238,9 @@ def test_status_is_that_of_the_project(door: Door, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_invoice_says_what_was_used_on_a_narrow_screen(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"entry.entry": "1", "entry.create_time": "2026-11-22T12:00:00Z", "entry.project": "default"}
-    said |= {"entry.kind": "storage", "entry.used.storage_mib_hours": "4"}
-    door.say({"records": [{"record": "1", "attributes": said}]}).say({})
+    attributes = {"entry.entry": "1", "entry.create_time": "2026-11-22T12:00:00Z", "entry.project": "default"}
+    attributes |= {"entry.kind": "storage", "entry.used.storage_mib_hours": "4"}
+    door.say({"records": [{"record": "1", "attributes": attributes}]}).say({})
     monkeypatch.setenv("COLUMNS", "80")
     shown = run(door, "invoice", "--month", "2026-11")
 

@@ -36,9 +36,9 @@ def file(tmp_path: Path, signer: Receipts) -> Path:
     for number in (1, 2):
         head = Head("POST", "models.example", "/v1/models", "", {"content-digest": digest(ASKED)})
         made = asyncio.run(_signed(signer, head, number))
-        said = {name.decode(): value.decode() for name, value in made}
-        parameters = said["signature-input"].removeprefix("receipt=")
-        values = {"@status": "200", "content-digest": said["content-digest"], "x-request-id": f"r-{number}"}
+        headers = {name.decode(): value.decode() for name, value in made}
+        parameters = headers["signature-input"].removeprefix("receipt=")
+        values = {"@status": "200", "content-digest": headers["content-digest"], "x-request-id": f"r-{number}"}
         values |= {
             "@method;req": "POST",
             "@authority;req": "models.example",
@@ -46,7 +46,7 @@ def file(tmp_path: Path, signer: Receipts) -> Path:
             "@query;req": "?",
         }
         values |= {"@query;req": "?", "content-digest;req": digest(ASKED)}
-        signature = said["signature"].removeprefix("receipt=:").removesuffix(":")
+        signature = headers["signature"].removeprefix("receipt=:").removesuffix(":")
         kept(path, [])(Receipt(values, parameters, signature), ASKED, ANSWERED)
     return path
 
@@ -137,8 +137,8 @@ def test_to_verify_adds_nothing_to_what_is_verified(file: Path, signer: Receipts
 
 
 def test_nothing_is_asked_whose_receipt_could_not_be_kept(tmp_path: Path, door: Door) -> None:
-    said = ["--receipts", str(tmp_path / "nowhere" / "kept"), "models", "create", "late"]
-    shown = CliRunner().invoke(build(), said, env={"AIMASS_URL": door.url, "AIMASS_KEY": "k"})
+    arguments = ["--receipts", str(tmp_path / "nowhere" / "kept"), "models", "create", "late"]
+    shown = CliRunner().invoke(build(), arguments, env={"AIMASS_URL": door.url, "AIMASS_KEY": "k"})
 
     assert getattr(shown.exception, "code", "") == "invalid_value"
     assert door.asked == []

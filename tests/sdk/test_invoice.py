@@ -5,9 +5,9 @@ from aimass.invoice import Item, rebuild
 
 def told(entry: str, time: str = "2026-11-22T12:00:00Z", model: str = "late", **used: str) -> dict[str, str]:
     """An event as the log centre has it: what is nothing is not there."""
-    said = {"project": "default", "principal": "key:abcd1234", "kind": "serving", "model": model}
-    said |= {"entry": entry, "create_time": time} | {f"used.{name}": amount for name, amount in used.items()}
-    return {f"entry.{name}": value for name, value in said.items()}
+    fields = {"project": "default", "principal": "key:abcd1234", "kind": "serving", "model": model}
+    fields |= {"entry": entry, "create_time": time} | {f"used.{name}": amount for name, amount in used.items()}
+    return {f"entry.{name}": value for name, value in fields.items()}
 
 
 def test_lines_of_one_caller_and_model_are_one_item() -> None:
@@ -30,10 +30,10 @@ def test_an_event_that_comes_twice_counts_once() -> None:
 
 
 def test_a_line_belongs_to_the_month_in_which_it_was_begun() -> None:
-    said = [told("1", "2026-10-31T23:59:59Z", rows="1"), told("2", "2026-11-01T00:00:00Z", rows="2")]
-    said.append(told("3", "2026-12-01T00:00:00Z", rows="4"))
+    events = [told("1", "2026-10-31T23:59:59Z", rows="1"), told("2", "2026-11-01T00:00:00Z", rows="2")]
+    events.append(told("3", "2026-12-01T00:00:00Z", rows="4"))
 
-    assert [item.rows for item in rebuild(said, "2026-11")] == [2]
+    assert [item.rows for item in rebuild(events, "2026-11")] == [2]
 
 
 def test_what_is_estimated_is_counted_apart() -> None:

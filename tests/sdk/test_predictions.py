@@ -107,7 +107,7 @@ def test_what_a_model_takes_is_asked_again_after_a_failure(door: Door, client: C
 def test_outcomes_are_told_in_portions(door: Door, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictions, "_PORTION", 2)
     door.say({"recorded": "2"}).say({"recorded": "0", "known": "1"})
-    told = client.record_outcomes("late", "r", [1, 0, 1])
+    answer = client.record_outcomes("late", "r", [1, 0, 1])
 
-    assert (told.recorded, told.known) == (2, 1)
+    assert (answer.recorded, answer.known) == (2, 1)
     assert door.asked[1].json["outcomes"] == [{"request_id": "r", "row": 2, "value": 1.0}]

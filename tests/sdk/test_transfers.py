@@ -25,16 +25,16 @@ def status(size: int) -> dict[str, str]:
 
 def test_a_file_goes_up_in_chunks_and_is_committed_by_its_digest(door: Door, client: Client, tmp_path: Path) -> None:
     door.say(status(0)).say(status(2)).say(status(3)).say({**status(3), "digest": ABC})
-    path, told = tmp_path / "a.csv", list[tuple[int, int]]()
+    path, progress = tmp_path / "a.csv", list[tuple[int, int]]()
     path.write_bytes(b"abc")
 
-    assert client.upload(path, progress=lambda now, whole: told.append((now, whole))).digest == ABC
+    assert client.upload(path, progress=lambda now, whole: progress.append((now, whole))).digest == ABC
     assert [(a.method, a.query.get("offset"), a.body) for a in door.asked[1:3]] == [
         ("PUT", ["0"], b"ab"),
         ("PUT", ["2"], b"c"),
     ]
     assert door.asked[3].json == {"digest": ABC, "upload": "u"} or door.asked[3].json == {"digest": ABC}
-    assert told == [(2, 3), (3, 3)]
+    assert progress == [(2, 3), (3, 3)]
 
 
 def test_a_chunk_whose_answer_was_lost_is_not_sent_again(door: Door, client: Client) -> None:

@@ -173,9 +173,9 @@ class Stack:
 def stack(folder: Path, **settings: str) -> Iterator[Stack]:
     """Containers that are there for a block; those of AIMASS_TEST_STACK stay as they are."""
     if note := os.environ.get("AIMASS_TEST_STACK"):
-        said = json.loads(note)
+        document = json.loads(note)
         folder.chmod(0o755)
-        yield Stack(Path(said["folder"]), settings, said["project"], said["ports"], folder).start()
+        yield Stack(Path(document["folder"]), settings, document["project"], document["ports"], folder).start()
         return
     made = Stack(folder, settings)
     try:

@@ -21,36 +21,36 @@ def arrays(pairs: list[tuple[bool, int]]) -> tuple[Array, Array]:
 @settings(max_examples=60, deadline=None)
 @given(PAIRS)
 def test_auc_and_loss_are_those_of_scikit_learn(pairs: list[tuple[bool, int]]) -> None:
-    labels, said = arrays(pairs)
+    labels, scores = arrays(pairs)
 
-    assert evaluation.auc(labels, said) == pytest.approx(peer.roc_auc_score(labels, said))
-    clipped = np.clip(said.astype(np.float64), 1e-7, 1 - 1e-7)
-    assert evaluation.log_loss(labels, said) == pytest.approx(peer.log_loss(labels, clipped))
+    assert evaluation.auc(labels, scores) == pytest.approx(peer.roc_auc_score(labels, scores))
+    clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+    assert evaluation.log_loss(labels, scores) == pytest.approx(peer.log_loss(labels, clipped))
 
 
 @settings(max_examples=60, deadline=None)
 @given(PAIRS)
 def test_the_curve_rises_from_corner_to_corner_with_the_same_area(pairs: list[tuple[bool, int]]) -> None:
-    labels, said = arrays(pairs)
-    points = evaluation.roc(labels, said)
+    labels, scores = arrays(pairs)
+    points = evaluation.roc(labels, scores)
     false = [point["false_positive_rate"] for point in points]
     true = [point["true_positive_rate"] for point in points]
 
     assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
     assert false == sorted(false)
     assert true == sorted(true)
-    assert np.trapezoid(true, false) == pytest.approx(evaluation.auc(labels, said))
+    assert np.trapezoid(true, false) == pytest.approx(evaluation.auc(labels, scores))
 
 
 def test_a_curve_of_many_rows_has_at_most_200_points() -> None:
     random = np.random.default_rng(1)
-    said = random.random(10_000).astype(np.float32)
-    labels = (random.random(10_000) < said).astype(float)
-    points = evaluation.roc(labels, said)
+    scores = random.random(10_000).astype(np.float32)
+    labels = (random.random(10_000) < scores).astype(float)
+    points = evaluation.roc(labels, scores)
 
     assert len(points) <= 200
     area = np.trapezoid([p["true_positive_rate"] for p in points], [p["false_positive_rate"] for p in points])
-    assert area == pytest.approx(evaluation.auc(labels, said), abs=0.001)
+    assert area == pytest.approx(evaluation.auc(labels, scores), abs=0.001)
 
 
 def test_what_is_said_and_what_came_meet_in_the_bins() -> None:
@@ -63,8 +63,8 @@ def test_what_is_said_and_what_came_meet_in_the_bins() -> None:
 
 
 def test_the_report_counts_right_and_wrong() -> None:
-    labels, said = np.array([0.0, 0, 1, 1, 1]), np.array([0.1, 0.9, 0.2, 0.6, 0.7], np.float32)
-    metrics, report = evaluation.evaluate(labels, said)
+    labels, scores = np.array([0.0, 0, 1, 1, 1]), np.array([0.1, 0.9, 0.2, 0.6, 0.7], np.float32)
+    metrics, report = evaluation.evaluate(labels, scores)
 
     assert report["confusion"] == {
         "true_negative": 1,

@@ -61,10 +61,10 @@ def test_the_operator_says_what_lightgbm_says_for_any_row(trees: Any) -> None:
     settings |= {"deterministic": True, "force_row_wise": True, "num_threads": 2, "verbosity": -1}
     booster = lightgbm.train(settings, lightgbm.Dataset(features, labels), 25)
     asked = np.concatenate([features, np.full((1, 6), np.nan, np.float32), np.zeros((1, 6), np.float32)])
-    said = Session(model.append_trees(graph(), boosting.operator(trees))).run(feeds(asked))
+    outputs = Session(model.append_trees(graph(), boosting.operator(trees))).run(feeds(asked))
 
-    assert said.shape == (4002, 1)
-    np.testing.assert_allclose(said[:, 0], booster.predict(asked), atol=1e-6)
+    assert outputs.shape == (4002, 1)
+    np.testing.assert_allclose(outputs[:, 0], booster.predict(asked), atol=1e-6)
 
 
 def test_rows_on_a_threshold_take_the_branch_that_training_took() -> None:
