@@ -161,7 +161,7 @@ def make(
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="where they lie")],
+    folder: Annotated[Path, typer.Argument(help="The folder of the secrets.")],
     renew: Annotated[bool, typer.Option(help="Renew all certificates, by the same authority.")] = False,
     group: Annotated[int | None, typer.Option(help="Number of the group that may read the files.")] = None,
     host: Annotated[list[str] | None, typer.Option(help="A name or address of the gateway for clients.")] = None,

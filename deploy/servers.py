@@ -76,12 +76,14 @@ def wrong(asking: Asking, server: str, expected: x509.Certificate, seconds: floa
 
 
 def main(
-    servers: Annotated[list[str], typer.Argument(help=", ".join(PORTS))],
+    servers: Annotated[list[str], typer.Argument(help=f"The servers: {', '.join(PORTS)}.")],
     seconds: Annotated[float, typer.Option(help="Seconds that the servers may take to reload.")] = 10.0,
     tls: Annotated[Path, typer.Option(help="Folder with ca.pem, cert.pem and key.pem of the client.")] = Path(
         "/run/aimass/tls"
     ),
-    certificates: Annotated[Path, typer.Option(help="<server>.pem, as it should be")] = Path("/run/certificates"),
+    certificates: Annotated[Path, typer.Option(help="Folder with the expected certificates, <server>.pem.")] = Path(
+        "/run/certificates"
+    ),
 ) -> None:
     """Print the certificate of each server. Exit code 1 if one presents another than it should."""
     asking, late = Asking(tls), False
