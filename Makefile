@@ -10,7 +10,7 @@ CONTAINERS = image up down certificates logs demo-compose test-compose
 $(CONTAINERS): export AIMASS_INIT_USER ?= $(shell id -u):$(shell id -g)
 $(CONTAINERS): export AIMASS_SECRETS_GID ?= $(shell if [ $$(id -u) = 0 ]; then echo 10001; else id -g; fi)
 
-.PHONY: help setup demo test test-far check proto docs bench fuzz image up down certificates logs demo-compose test-compose
+.PHONY: help setup demo test test-far check proto docs bench fuzz properties image up down certificates logs demo-compose test-compose
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-13s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ bench: setup ## Measures against other products
 
 fuzz: setup ## Sends a million damaged requests and a hundred thousand generated ones: no 5xx, no crash, no leak
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+properties: setup ## Runs the property tests with examples that no run had before
+	$(BIN)/python -m pytest -q -n logical --dist loadscope -m "hypothesis and not far" --hypothesis-profile=random
 
 image: ## Builds the image of the services, and Triton's
 	$(COMPOSE) build --quiet

@@ -11,8 +11,11 @@ from hypothesis import HealthCheck, settings
 
 from tests.support import servers
 
-# A busy machine makes nothing false: no test is asserted by time.
-settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine makes nothing false: no test is asserted by time. The same code gets the same examples, so that a run
+# says something of a change; make properties looks for others.
+_ALWAYS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("house", _ALWAYS, derandomize=True)
+settings.register_profile("random", _ALWAYS, derandomize=False, print_blob=True)
 settings.load_profile("house")
 
 LONG = ("far", "journeys", "fuzz", "trainer", "gateway", "data")  # folders of modules that take half a minute

@@ -77,9 +77,12 @@ def max_abs(step: Step, fitting: Fitting) -> _Scaled:
 
 def robust(step: Step, fitting: Fitting) -> _Scaled:
     """Median and interquartile range."""
+    found = _present(step, fitting)
     with np.errstate(over="ignore", invalid="ignore"):
-        low, middle, high = map(float, np.percentile(_present(step, fitting), (25, 50, 75)))
-    return _scale(step, middle, (high - low) or 1.0)
+        low, middle, high = map(float, np.percentile(found, (25, 50, 75)))
+    # The largest value may lie so many ranges away that FP32 does not hold it: such a range is rounding.
+    width = high - low if high - low > 10 * np.finfo(np.float64).eps * np.max(np.abs(found)) else 1.0
+    return _scale(step, middle, width)
 
 
 def decimal(step: Step, fitting: Fitting) -> _Scaled:
