@@ -111,6 +111,35 @@ def test_a_refusal_names_what_is_not_allowed(sql: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "condition",
+    ["s = NULL", "NULL <> s", "s < (NULL)", "s = CAST(NULL AS VARCHAR)", "s = upper(NULL)", "x = 1 + NULL",
+     "x >= -NULL", "s = 'a' || NULL", "s IN (NULL)", "s NOT IN ('q', NULL)", "NULL IN ('q')", "s BETWEEN NULL AND 'z'",
+     "s LIKE NULL", "NULL", "NOT NULL", "NULL OR s = 'a'", "(s = NULL) IS NULL", "s = coalesce(NULL, NULL)",
+     "s = TRY_CAST(NULL AS DATE)"],
+)  # fmt: skip
+def test_a_comparison_with_null_is_refused_with_what_to_write(condition: str) -> None:
+    for sql in (
+        f"SELECT id FROM t WHERE {condition} AND id = 1",
+        f"SELECT count(*) AS n FROM t GROUP BY id HAVING {condition}",
+        f"SELECT t.id FROM t JOIN t AS u ON {condition}",
+        f"SELECT sum(CASE WHEN id = 1 AND {condition} THEN 1 END) AS n FROM t",
+    ):
+        assert "NULL is never true: write IS NULL or IS NOT NULL" in refusal(sql)
+    with pytest.raises(Failure, match="write IS NULL"):
+        check_condition(f"id = 1 OR {condition}")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["s IS NULL", "s IS NOT NULL", "s IS NOT DISTINCT FROM NULL", "coalesce(s, NULL) = 'a'", "s = 'NULL'",
+     "CASE WHEN id = 1 THEN NULL ELSE s END = 'a'", "nullif(s, 'a') IS NULL"],
+)  # fmt: skip
+def test_null_may_stand_where_it_is_no_operand_of_a_comparison(condition: str) -> None:
+    check_condition(condition)
+    check_query(f"SELECT NULL AS nothing, id FROM t WHERE {condition}", {"t"})
+
+
+@pytest.mark.parametrize(
     ("sql", "over"),
     [
         (lambda n: f"SELECT {'(' * n}1{')' * n}", grammar.BRACKETS),
@@ -189,7 +218,7 @@ def test_a_condition_has_the_limits_of_a_query(text: str) -> None:
 
 WORDS = ["AND", "OR", "=", "<", "+", "||", "IS NOT DISTINCT FROM"]
 EXPRESSIONS = st.recursive(
-    st.sampled_from(["a", "1", "'x'", "NULL", "b", "2.5", "true"]),
+    st.sampled_from(["a", "1", "'x'", "coalesce(a, NULL)", "b", "2.5", "true"]),
     lambda inner: (
         st.builds("({} {} {})".format, inner, st.sampled_from(WORDS), inner)
         | inner.map("NOT ({})".format)

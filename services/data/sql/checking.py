@@ -9,7 +9,7 @@ from sqlglot import TokenType, exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
 
-from services.data.sql import LONGEST, grammar, parsing, refuse
+from services.data.sql import LONGEST, grammar, nulls, parsing, refuse
 
 _OPENING = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
 _CLOSING = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)
@@ -60,6 +60,8 @@ def check(tree: exp.Expression, kinds: Collection[type[exp.Expression]], dialect
         raise refuse(f"more than {grammar.JOINED} joins are not allowed")
     if counts.get(exp.Select, 0) > grammar.SELECTS:
         raise refuse(f"more than {grammar.SELECTS} SELECTs are not allowed")
+    if dialect == "datafusion":
+        nulls.check(tree)
 
 
 def _nodes(tree: exp.Expression) -> Iterator[tuple[exp.Expression, int]]:
