@@ -57,7 +57,7 @@ class Reader:
         self._lines = texts.Lines(file, encoding)
         self._complete = complete if callable(complete) else lambda: bool(complete)
         self.offset, self.number = max(offset, self._lines.begin), number
-        self._exhausted = False
+        self._exhausted, self._open = False, False
         self._lines.seek(self.offset)
 
     def read(self, records: int, size: int = 8 * LONGEST) -> Batch:
@@ -89,14 +89,19 @@ class Reader:
         batch.take(self.number, text)
 
     def _line(self) -> tuple[bytes, int]:
-        """A whole line, cut if it is too long, and how many bytes it has; no bytes at the end."""
+        """A whole line, cut if it is too long, and how many bytes it has; no bytes at the end, and none behind it.
+
+        What is added while the file is read is for the next reader: the beginning of its line was read already.
+        """
+        if self._exhausted:
+            return b"", 0
         raw = self._lines.readline(LONGEST)
         length, whole = len(raw), raw.endswith(self._lines.end)
         while not whole and (piece := self._lines.readline(LONGEST)):
             length += len(piece)
             whole = piece.endswith(self._lines.end)
         if not whole and not (length and self._complete()):
-            self._exhausted = True
+            self._exhausted, self._open = True, bool(length)
             return b"", 0
         return raw, length
 

@@ -45,6 +45,18 @@ def test_reading_goes_on_where_it_ended() -> None:
     assert (batch.records, batch.numbers) == (["two and more", "three"], [2, 3])
 
 
+@pytest.mark.parametrize(("kind", "data", "more"), [(TextReader, b"1\n2", b"3\n"), (JsonReader, b"{}\n{", b"}\n")])
+def test_a_line_that_is_completed_while_the_file_is_read_waits_whole(kind: Any, data: bytes, more: bytes) -> None:
+    file = io.BytesIO(data)
+    reader = kind(file)
+    offset = len(data) - 1
+    assert (reader.read(10).size, reader.offset) == (1, offset)
+    file.seek(0, 2)
+    file.write(more)
+    file.seek(len(data))
+    assert (reader.read(10).size, reader.offset) == (0, offset)
+
+
 def test_a_line_that_is_not_text_or_too_long_is_broken_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "LONGEST", 10)
     records, broken = everything(TextReader(io.BytesIO(b"ok\n\xff\n" + b"x" * 35 + b"\nok\n")))
