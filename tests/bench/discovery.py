@@ -5,6 +5,7 @@ what stands in front of them, which it would need a setting of each system to ta
 """
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -17,9 +18,11 @@ from rich.table import Table
 
 from services.data.discovery import headers, templates
 from services.data.discovery.words import words_of
+from services.data.reading import starts
 from tests.bench.held_out import HELD_OUT, SLOTS
 from tests.bench.others import SERVERS, Other, environment
 from tests.data.discovery import schemas
+from tests.data.discovery.planted import planted
 from tests.data.discovery.systems import Corpus, corpus, grouping_accuracy, template_accuracy
 from tests.support.servers import Missing
 
@@ -48,6 +51,18 @@ def drain(corpora: Sequence[Corpus]) -> list[tuple[list[Sequence[int]], float]]:
             groups[cluster].append(line)
         answers.append((list[Sequence[int]](groups.values()), seconds))
     return answers
+
+
+def _divided(corpora: Sequence[Corpus]) -> str:
+    """How many logs with planted traces and bodies are divided into the right records."""
+    right, single = 0, 0
+    for number, found in enumerate(corpora):
+        truth = planted(found.lines[:400], _SEED + number)
+        start = starts.suggested(truth.lines)
+        right += bool(start) and [n for n, line in enumerate(truth.lines) if re.match(start, line)] == truth.starts
+        single += not starts.suggested(found.lines)
+    said = f"records of several lines: {right} of {len(corpora)} logs divided without a fault"
+    return f"{said}, {single} of {len(corpora)} logs of single lines left as they are"
 
 
 def main(size: int) -> None:
@@ -79,6 +94,7 @@ def main(size: int) -> None:
     table.add_row("mean", "", "", *means[:2], "", *means[2:])
     table.add_row("worst", "", "", *worst[:2], "", *worst[2:])
     console.print(table)
+    console.print(_divided(corpora))
     for name, (precision, recall) in schemas.accuracy(range(_SEED, _SEED + 50)).items():
         console.print(f"{name} of 50 made-up databases: precision {precision:.3f}, recall {recall:.3f}")
 

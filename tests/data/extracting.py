@@ -89,7 +89,7 @@ class Tenant:
 
     async def quarantine(self, data_set: str, version: int) -> list[tuple[str, str, str]]:
         """What a version's run put aside: record, reason, origin."""
-        request = datasets_pb2.ListQuarantineRequest(data_set=data_set, version=version)
+        request = datasets_pb2.ListQuarantineRequest(data_set=data_set, version=version, page_size=1000)
         found = await self.stub(DataSetsStub).ListQuarantine(request)
         return [(row.record, row.reason, row.origin) for row in found.rows]
 

@@ -91,9 +91,20 @@ def test_a_deleted_source_is_not_found() -> None:
         FilesSource(FileFormat.CSV, "*.csv", "sha256:" + "0" * 64),
         FilesSource(FileFormat.CSV, "*.csv", delimiter='"'),
         FilesSource(FileFormat.CSV, "*.csv", delimiter="\n"),
+        FilesSource(FileFormat.CSV, "*.csv", record_start="x"),
+        FilesSource(FileFormat.TEXT, "*.log", record_lines=5),
+        FilesSource(FileFormat.TEXT, "*.log", record_start="x", record_lines=10_001),
+        FilesSource(FileFormat.TEXT, "*.log", record_start="x", record_bytes=-1),
+        FilesSource(FileFormat.TEXT, "*.log", record_start="x", record_wait_seconds=86_401),
     ],
 )
 def test_files_that_cannot_be_are_refused(files: FilesSource) -> None:
     with pytest.raises(Failure) as caught:
         sources.check(files)
     assert code_of(caught) is Code.INVALID_VALUE
+
+
+def test_a_start_of_records_is_a_pattern_of_re2() -> None:
+    with pytest.raises(Failure, match=r"^record_start: the pattern is not supported") as caught:
+        sources.check(FilesSource(FileFormat.TEXT, "*.log", record_start="(?=x)"))
+    assert code_of(caught) is Code.PATTERN_UNSUPPORTED

@@ -53,6 +53,7 @@ RUN = Extraction("e1", "r", 2, "s", "d", "data-1", NOW)
         FilesSource(FileFormat.CSV, "*.tsv", delimiter="\t"),
         FilesSource(FileFormat.JSON_LINES, "a.jsonl"),
         FilesSource(FileFormat.TEXT, upload_digest=DIGEST),
+        FilesSource(FileFormat.TEXT, "*", record_start="x", record_lines=5, record_bytes=9, record_wait_seconds=7),
     ],
 )
 def test_a_source_crosses_the_wire_as_it_was_described(definition: Definition) -> None:

@@ -4,6 +4,7 @@ isort:skip_file
 Extraction rules: how raw records become typed rows."""
 
 from aimass.v1 import schema_pb2 as _schema_pb2
+from aimass.v1 import sources_pb2 as _sources_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -750,6 +751,7 @@ class DiscoverRulesResponse(_message.Message):
     PROPOSALS_FIELD_NUMBER: _builtins.int
     UNEXPLAINED_FIELD_NUMBER: _builtins.int
     EXAMPLES_FIELD_NUMBER: _builtins.int
+    SUGGESTED_FIELD_NUMBER: _builtins.int
     sampled: _builtins.int
     """Records that were learnt from."""
     unexplained: _builtins.int
@@ -762,6 +764,12 @@ class DiscoverRulesResponse(_message.Message):
 
     @_builtins.property
     def examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def suggested(self) -> _sources_pb2.FilesSource:
+        """How the files of the source seem to be written, where that is not how they are described. The proposals are for the source as it is
+        described: change it first, and discover again.
+        """
+
     def __init__(
         self,
         *,
@@ -769,11 +777,21 @@ class DiscoverRulesResponse(_message.Message):
         proposals: _abc.Iterable[Global___RuleProposal] | None = ...,
         unexplained: _builtins.int = ...,
         examples: _abc.Iterable[_builtins.str] | None = ...,
+        suggested: _sources_pb2.FilesSource | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["suggested", b"suggested"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "examples", b"examples", "proposals", b"proposals", "sampled", b"sampled", "unexplained", b"unexplained"
+        "examples",
+        b"examples",
+        "proposals",
+        b"proposals",
+        "sampled",
+        b"sampled",
+        "suggested",
+        b"suggested",
+        "unexplained",
+        b"unexplained",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

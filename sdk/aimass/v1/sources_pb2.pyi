@@ -167,6 +167,10 @@ class FilesSource(_message.Message):
     UNQUOTED_FIELD_NUMBER: _builtins.int
     ESCAPE_FIELD_NUMBER: _builtins.int
     HEADLESS_FIELD_NUMBER: _builtins.int
+    RECORD_START_FIELD_NUMBER: _builtins.int
+    RECORD_LINES_FIELD_NUMBER: _builtins.int
+    RECORD_BYTES_FIELD_NUMBER: _builtins.int
+    RECORD_WAIT_SECONDS_FIELD_NUMBER: _builtins.int
     pattern: _builtins.str
     """A glob, relative to the tenant's import folder or absolute below an allowed folder. Links are not followed."""
     upload_digest: _builtins.str
@@ -189,6 +193,20 @@ class FilesSource(_message.Message):
     """
     headless: _builtins.bool
     """For CSV: the files have no header. The fields are then column_1, column_2, and so on."""
+    record_start: _builtins.str
+    """For text: an RE2 pattern. A line in which it matches at the beginning starts a record, and lines in which it does not belong to the
+    record before them, as those of a stack trace do: [0-9]{4}-, or \\S where lines that begin with white space go on. If unset,
+    each line is a record. The record is its lines with line feeds between them.
+    """
+    record_lines: _builtins.int
+    """With record_start: lines and bytes that a record may have; 1,000 if unset and at most 10,000, 1 MiB if unset and at most. The lines
+    of a larger one go to the quarantine.
+    """
+    record_bytes: _builtins.int
+    record_wait_seconds: _builtins.int
+    """With record_start: seconds, 60 if unset, at most 86,400. The last record of a file that may grow is read when nothing was written to
+    the file for so long, or when another file has taken its name.
+    """
     @_builtins.property
     def null_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """For CSV: strings that stand for a missing value. The empty string always does."""
@@ -207,6 +225,10 @@ class FilesSource(_message.Message):
         unquoted: _builtins.bool = ...,
         escape: _builtins.str = ...,
         headless: _builtins.bool = ...,
+        record_start: _builtins.str = ...,
+        record_lines: _builtins.int = ...,
+        record_bytes: _builtins.int = ...,
+        record_wait_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -229,6 +251,14 @@ class FilesSource(_message.Message):
         b"pattern",
         "quote",
         b"quote",
+        "record_bytes",
+        b"record_bytes",
+        "record_lines",
+        b"record_lines",
+        "record_start",
+        b"record_start",
+        "record_wait_seconds",
+        b"record_wait_seconds",
         "unquoted",
         b"unquoted",
         "upload_digest",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.data.reading.kinds import RuleDefinition, rule_from_json, to_json
+from services.data.reading.kinds import FilesSource, RuleDefinition, rule_from_json, source_from_json, to_json
 from services.data.rules.domain import Refused
 
 _Z = 1.959964  # of a normal distribution: 95 % lie within so many deviations
@@ -47,6 +47,8 @@ class Discovery:
     proposals: tuple[Proposal, ...]
     unexplained: int
     examples: tuple[str, ...]
+    # How files seem to be written, where they are described otherwise.
+    suggested: FilesSource | None = None
 
 
 def wilson(right: int, tested: int) -> tuple[float, float]:
@@ -75,7 +77,8 @@ def discovery_to_json(found: Discovery) -> dict[str, Any]:
         }
         for proposal in found.proposals
     ]
-    left = {"unexplained": found.unexplained, "examples": found.examples}
+    seems = to_json(found.suggested) if found.suggested else None
+    left = {"unexplained": found.unexplained, "examples": found.examples, "suggested": seems}
     return {"sampled": found.sampled, "proposals": proposals, **left}
 
 
@@ -95,4 +98,6 @@ def discovery_from_json(said: Mapping[str, Any]) -> Discovery:
         )
         for proposal in said["proposals"]
     )
-    return Discovery(said["sampled"], proposals, said["unexplained"], tuple(said["examples"]))
+    seems = source_from_json(said["suggested"]) if said["suggested"] else None
+    assert seems is None or isinstance(seems, FilesSource)
+    return Discovery(said["sampled"], proposals, said["unexplained"], tuple(said["examples"]), seems)

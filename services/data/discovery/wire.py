@@ -7,6 +7,7 @@ from aimass.v1 import rules_pb2 as pb
 from services.data.discovery.domain import Discovery, Proposal
 from services.data.discovery.joins import Join, Key
 from services.data.rules.wire import definition_to_wire, refused_to_wire
+from services.data.sources.wire import files_to_wire
 from services.data.structs import to_struct
 
 
@@ -17,6 +18,7 @@ def discovery_to_wire(found: Discovery) -> pb.DiscoverRulesResponse:
         proposals=[_proposal_to_wire(proposal, found.sampled) for proposal in found.proposals],
         unexplained=found.unexplained,
         examples=found.examples,
+        suggested=files_to_wire(found.suggested) if found.suggested else None,
     )
 
 

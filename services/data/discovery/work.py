@@ -1,6 +1,8 @@
 """The child that finds rules: reads the first records of a source and learns from them."""
 
-from services.data.discovery import columns, lines
+from dataclasses import replace
+
+from services.data.discovery import columns, records
 from services.data.discovery.domain import discovery_to_json
 from services.data.discovery.evidence import fitting
 from services.data.reading.connector_postgres import PostgresConnector
@@ -22,9 +24,9 @@ def main(request: Json, child: Child) -> Json:
         case PushedSource():
             found = columns.of_documents(sample)
         case FilesSource() if source.records is Records.LINES:
-            found = lines.of_lines([record["line"] for record in sample.records])
+            found = records.of_records([record["line"] for record in sample.records])
         case FilesSource() if source.records is Records.DOCUMENTS:
             found = columns.of_documents(sample)
         case FilesSource():
             found = columns.of_fields(source, sample)
-    return discovery_to_json(fitting(found))
+    return discovery_to_json(replace(fitting(found), suggested=sample.suggested))

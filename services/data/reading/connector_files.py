@@ -9,7 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from services.data.reading import dialects, extractor, folders, lines, opening, positions, samples
+from services.data.reading import dialects, extractor, folders, lines, multiline, opening, positions, samples
 from services.data.reading.connector import End, Sink
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Parts, Place
@@ -93,7 +93,8 @@ class FilesConnector:
     def _batches(self, place: Place) -> Iterator[tuple[Opened, lines.Batch]]:
         deadline, left = time.monotonic() + samples.SECONDS, _BYTES
         for part in _parts(place):
-            with opening.opened(self._source, place, part) as opened:
+            # A sample shows the last record, too, although it may go on.
+            with opening.opened(self._source, place, part, Start("/".join(part), ended=True)) as opened:
                 reader = opened.reader
                 begin = reader.offset
                 while (batch := reader.read(_STEP, lines.LONGEST)).size:
@@ -149,6 +150,9 @@ class FilesConnector:
                 sink.take(ready, batch.records, [f"{start.path}:{number}" for number in batch.numbers], fields)
                 sink.take_broken(batch.broken, start.path)
                 sink.tell(share(reader.offset - start.offset))
+            if opened.waiting:
+                waits = f"waits until nothing was written for {multiline.wait(self._source)} seconds"
+                notes.append(f"the last record of {start.path} {waits}")
             return opened.state()
         notes.append(f"{start.path} is not complete: it is read when it is")
         return replace(start.state, path=start.path) if start.state else None

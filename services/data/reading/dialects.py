@@ -1,6 +1,7 @@
 """How files seem to be written, by their first bytes: encoding, format, and the dialect of delimited text. Pure."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +9,7 @@ from itertools import product
 
 import orjson
 
+from services.data.reading import starts
 from services.data.reading.formats import Dialect, Encoding
 from services.data.reading.kinds import FileFormat, FilesSource
 from services.data.reading.values import guess
@@ -17,6 +19,7 @@ _DELIMITERS, _QUOTES, _ESCAPES = ",;\t|", "\"'", ("", "\\")
 _BOMS = {b"\xff\xfe": Encoding.UTF_16, b"\xfe\xff": Encoding.UTF_16}
 _RECORDS = 200  # that are looked at
 _AGREE = 0.9  # of the records of a delimited file have the same number of fields
+_ARRAY = re.compile(r"\s*\[\s*(?:\{|\]\s*\Z)")  # of objects; lines may begin with a time in brackets
 _SAME = {Encoding.DEFAULT: Encoding.UTF_8}
 
 
@@ -30,6 +33,9 @@ def suggested(source: FilesSource, begin: bytes) -> FilesSource | None:
     text = begin.decode(encoding.value, errors="ignore").removeprefix("\ufeff")
     lines = text.splitlines()
     lines = lines[:-1] if len(lines) > 1 and not text.endswith("\n") else lines
+    if source.format is FileFormat.TEXT and not source.record_start and (start := starts.suggested(lines)):
+        same = _SAME.get(source.encoding, source.encoding) is encoding
+        return replace(source, record_start=start, encoding=source.encoding if same else encoding)
     kind = _format(text, lines)
     if kind is FileFormat.JSON or (kind is FileFormat.JSON_LINES and encoding is Encoding.UTF_8):
         return _other(source, replace(_bare(source), format=kind))
@@ -39,7 +45,7 @@ def suggested(source: FilesSource, begin: bytes) -> FilesSource | None:
         return None  # lines with commas in them may well be meant as lines
     if kind is not FileFormat.CSV:
         # What has one column looks like text.
-        same = source.format is FileFormat.CSV and kind is FileFormat.TEXT
+        same = kind is FileFormat.TEXT and source.format in (FileFormat.CSV, FileFormat.TEXT)
         return _other(source, replace(source, encoding=encoding) if same else plain)
     best = _dialect(lines)
     quote = "" if best.quote == '"' else best.quote
@@ -104,8 +110,7 @@ def _format(text: str, lines: Sequence[str]) -> FileFormat:
     there = [line for line in lines if line.strip()][:_RECORDS]
     if there and all(_is_object(line) for line in there):
         return FileFormat.JSON_LINES
-    first = text.lstrip()[:1]
-    if first == "[" or (first == "{" and there and not there[0].strip().endswith("}")):
+    if _ARRAY.match(text) or (text.lstrip()[:1] == "{" and there and not there[0].strip().endswith("}")):
         return FileFormat.JSON
     counts = _fields(there, _dialect(there)) if len(there) > 1 else []
     most, times = Counter(counts).most_common(1)[0] if counts else (1, 0)

@@ -80,6 +80,10 @@ class FilesSource:
     unquoted: bool = False
     escape: str = ""
     headless: bool = False
+    record_start: str = ""
+    record_lines: int = 0
+    record_bytes: int = 0
+    record_wait_seconds: int = 0
 
     @property
     def records(self) -> Records:

@@ -3,14 +3,16 @@
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from services.data.reading import folders, lines, unpacking
+from services.data.reading import folders, lines, multiline, unpacking
 from services.data.reading.folders import Parts, Place
 from services.data.reading.formats import Compression
 from services.data.reading.kinds import FileFormat, FilesSource
 from services.data.reading.lines import Reader
+from services.data.reading.multiline import RecordReader, Settled
 from services.data.reading.positions import HEAD, FileState, FoundFile, Start
 from services.data.reading.wholes import Documents, Rows
 from services.kit.errors import Code, Failure
@@ -19,15 +21,25 @@ _BEGINNING = 64 * 1024  # bytes of a file that are looked at to see how it is wr
 
 
 def reader(
-    source: FilesSource, file: BinaryIO, start: Start | None = None, whole: Callable[[], bool] = lambda: False
+    source: FilesSource,
+    file: BinaryIO,
+    start: Start | None = None,
+    whole: Callable[[], bool] = lambda: False,
+    settled: Settled = lambda _: False,
 ) -> Reader | Rows | Documents:
-    """What reads the content of a file from a start on; `whole`: nothing will be added to it. Raises as `opened`."""
+    """What reads the content of a file from a start on. Raises as `opened`.
+
+    `whole`: nothing will be added to it; `settled`: hardly anything will.
+    """
     start = start or Start("")
     match source.format:
         case FileFormat.PARQUET:
             return Rows(file)
         case FileFormat.JSON:
             return Documents(file, start.number, start.state.digest if start.state else "")
+        case FileFormat.TEXT if source.record_start:
+            complete = whole if not source.upload_digest else lambda: True
+            return RecordReader(source, file, start.offset, start.number, complete, settled)
         case _:
             return lines.reader(source, file, start.offset, start.number, whole)
 
@@ -39,8 +51,20 @@ class Opened:
         self._source, self._raw, self._path = source, raw, path
         self._file, content = _content(source, raw, path)
         self._packed = content is not None
-        self.reader = reader(source, self._file, start, lambda: content is not None and content.whole)
+        self._ended = start.ended
+        whole = lambda: content is not None and content.whole  # noqa: E731
+        self.reader = reader(source, self._file, start, whole, self._settled)
         self.replaced = isinstance(self.reader, Documents) and self.reader.replaced
+
+    def _settled(self, open_: bool) -> bool:
+        if self._ended or self._packed or open_:
+            return self._ended
+        return time.time() - os.fstat(self._raw.fileno()).st_mtime >= multiline.wait(self._source)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a last record is there that may go on."""
+        return isinstance(self.reader, RecordReader) and self.reader.waiting
 
     def state(self) -> FileState | None:
         """How far it was read; None where nothing was there to read."""

@@ -55,6 +55,8 @@ class Start:
     number: int = 0
     replaced: bool = False
     state: FileState | None = field(default=None, compare=False)
+    # Another file has its name by now, and has begun: who wrote this one writes that one.
+    ended: bool = False
 
 
 def starts(found: Sequence[FoundFile], states: Iterable[FileState]) -> tuple[Start, ...]:
@@ -80,12 +82,15 @@ def starts(found: Sequence[FoundFile], states: Iterable[FileState]) -> tuple[Sta
     match(lambda file: free.get(file.path))
     match(lambda file: free.get(file.path.rpartition(".")[0]) if file.packed else None)
     match(lambda file: next((s for s in free.values() if s.head_size == HEAD and file.continues(s)), None))
-    return tuple(
-        Start(file.path, known[file.path].offset, known[file.path].number, state=known[file.path])
-        if file.path in known
-        else Start(file.path, replaced=file.path in names)
-        for file in found
-    )
+    begun = {file.path for file in found if file.size}
+
+    def start(file: FoundFile) -> Start:
+        if (state := known.get(file.path)) is None:
+            return Start(file.path, replaced=file.path in names)
+        ended = state.path != file.path and state.path in begun
+        return Start(file.path, state.offset, state.number, state=state, ended=ended)
+
+    return tuple(map(start, found))
 
 
 def remembered(read: Sequence[FileState], before: Iterable[FileState]) -> tuple[FileState, ...]:

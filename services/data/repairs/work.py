@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from services.data.discovery import columns, lines
+from services.data.discovery import columns
+from services.data.discovery import records as found_in
 from services.data.reading import extractor, paths
 from services.data.reading.extractor import Refusal
 from services.data.reading.kinds import Compiled, JsonRule, RegexRule, RuleDefinition, rule_from_json, to_json
@@ -65,7 +66,7 @@ def _of_lines(rule: RegexRule, known: Sequence[Known], records: Sequence[str]) -
     """The rule with another pattern for each kind of line that has all its required columns."""
     added, mapped = list[str](), dict[str, Column]()
     values = {value for one in known if one.column.type is ColumnType.STRING for value in one.values if _is_word(value)}
-    for proposal in lines.of_lines(records, values).proposals[:_KINDS]:
+    for proposal in found_in.of_records(records, values).proposals[:_KINDS]:
         made = proposal.definition
         room = len(rule.more_patterns) + len(added) < _PATTERNS
         if not isinstance(made, RegexRule) or proposal.records < _LEAST * len(records) or not room:

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from services.data.reading import multiline
 from services.data.reading.kinds import Definition, FileFormat, FilesSource, PushedSource, SqlSource
 from services.data.schema import check_columns
 from services.kit import resources
 from services.kit.errors import InvalidValue, NotFound, match_etag
 
-_LAG = 86_400  # seconds
+_LAG = _WAIT = 86_400  # seconds
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Change:
 
 
 def check(definition: Definition) -> None:
-    """Raises invalid_value for a description that no source can have."""
+    """Raises invalid_value, pattern_unsupported for a description that no source can have."""
     if isinstance(definition, SqlSource):
         if not 0 <= definition.lag_seconds <= _LAG:
             raise InvalidValue(f"lag_seconds must be between 1 and {_LAG}")
@@ -60,6 +61,7 @@ def check(definition: Definition) -> None:
         raise InvalidValue("files need a pattern or the digest of an upload, and not both")
     if definition.format is FileFormat.CSV:
         _check_dialect(definition)
+    _check_records(definition)
 
 
 def _check_dialect(files: FilesSource) -> None:
@@ -73,6 +75,24 @@ def _check_dialect(files: FilesSource) -> None:
     used = [mark for mark in marks.values() if mark]
     if len(set(used)) < len(used):
         raise InvalidValue("delimiter, quote and escape must be different characters")
+
+
+def _check_records(files: FilesSource) -> None:
+    said = {
+        "record_lines": (files.record_lines, multiline.LINES_MOST),
+        "record_bytes": (files.record_bytes, multiline.BYTES_MOST),
+        "record_wait_seconds": (files.record_wait_seconds, _WAIT),
+    }
+    for name, (value, most) in said.items():
+        if value and not files.record_start:
+            raise InvalidValue(f"{name} is for files with a record_start")
+        if not 0 <= value <= most:
+            raise InvalidValue(f"{name} must be between 1 and {most}")
+    if not files.record_start:
+        return
+    if files.format is not FileFormat.TEXT:
+        raise InvalidValue("record_start is for files of format text")
+    multiline.check_start(files.record_start)
 
 
 def existing(source: Source | None, name: str) -> Source:

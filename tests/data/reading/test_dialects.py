@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,16 @@ def test_files_that_are_described_as_csv(begin: bytes, other: dict[str, Any] | N
 def test_lines_with_commas_may_be_meant_as_lines() -> None:
     assert seems(TEXT, b"a,b\n1,2\n3,4\n") is None
     assert seems(TEXT, "one\ntwo\n".encode("utf-16")) == {"encoding": Encoding.UTF_16}
+    assert seems(TEXT, b"[2026-01-01 10:00] one\n[2026-01-01 10:01] two\n") is None
+
+
+def test_lines_that_go_on_are_records_of_several_lines() -> None:
+    pattern = r"(?:[\[(]|<[0-9]{1,3}>)?[0-9]{4}[-/.][0-9]{2}[-/.][0-9]{2}[T ,:]+[0-9]{2}:[0-9]{2}"
+    start = {"record_start": pattern}
+    log = "[2026-01-01 10:00] one\n\tat x\n[2026-01-01 10:01] two\n"
+    assert seems(TEXT, log.encode()) == start
+    assert seems(TEXT, log.encode("utf-16")) == {**start, "encoding": Encoding.UTF_16}
+    assert suggested(replace(TEXT, record_start=pattern), log.encode()) is None
 
 
 def test_marks_that_the_sample_does_not_use_are_left_as_they_are_said() -> None:

@@ -55,7 +55,7 @@ def test_a_file_that_begins_otherwise_or_is_shorter_was_replaced(data: bytes) ->
 def test_a_renamed_file_goes_on_under_its_new_name() -> None:
     before = Disk({"a": ("1", b"x\n")}).read()
     after = Disk({"a": ("2", b"new\n"), "a.1": ("1", b"x\ny\n")})
-    assert starts(after.found(), before) == (Start("a", replaced=True), Start("a.1", 2, 1))
+    assert starts(after.found(), before) == (Start("a", replaced=True), Start("a.1", 2, 1, ended=True))
 
 
 def test_a_chain_of_renamed_files_is_followed() -> None:
