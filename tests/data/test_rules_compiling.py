@@ -12,6 +12,7 @@ from services.data.reading.kinds import (
     FileFormat,
     FileRule,
     FilesSource,
+    InnerRule,
     JsonRule,
     RegexRule,
     RuleColumn,
@@ -152,7 +153,28 @@ def test_a_pattern_that_cannot_be_is_refused(root: Path, pattern: str, code: Cod
     assert says in failure.detail
 
 
-@pytest.mark.parametrize("path", ["$..n", "$.n[*]", "$[?(@.n)]", "$" + ".a" * 33])
+@pytest.mark.parametrize(
+    ("paths", "says"),
+    [
+        (["$.a[*].x", "$.id", "$.b[*].y"], "$.a[*].x and $.b[*].y are in two arrays of which none is in the other"),
+        (["$.a[*].b[*].x", "$.a[*].c[*].y"], "$.a[*].b[*].x and $.a[*].c[*].y are in two arrays"),
+    ],
+)
+def test_two_arrays_beside_each_other_are_two_rules(root: Path, paths: list[str], says: str) -> None:
+    columns = tuple(RuleColumn(f"n{number}", path, ColumnType.INT64) for number, path in enumerate(paths))
+    failure = refused(root, JsonRule(columns), JSON)
+    assert failure.code is Code.INVALID_VALUE
+    assert says in failure.detail
+    assert "make a rule for each" in failure.detail
+
+
+def test_a_rule_inside_a_rule_has_one_row(root: Path) -> None:
+    inner = InnerRule("$.text", JsonRule((RuleColumn("n", "$.a[*].n", ColumnType.INT64),)))
+    failure = refused(root, JsonRule((RuleColumn("id", "$.id", ColumnType.INT64),), (inner,)), JSON)
+    assert failure.detail == "the rule inside for $.text has a path with [*]: it can have one row only"
+
+
+@pytest.mark.parametrize("path", ["$..n", "$.*", "$[?(@.n)]", "$" + ".a" * 33])
 def test_a_path_that_searches_or_is_too_deep_is_refused(root: Path, path: str) -> None:
     rule = JsonRule((RuleColumn("n", path, ColumnType.INT64),))
     assert refused(root, rule, JSON).code is Code.INVALID_VALUE

@@ -111,12 +111,18 @@ Global___FileRule: _TypeAlias = FileRule  # noqa: Y015
 
 @_typing.final
 class JsonRule(_message.Message):
-    """Values in JSON records and pushed records, by path: $.a.b[0]."""
+    """Values in JSON records and pushed records, by path: $.a.b[0]. A path through an array, $.items[*].sku, gives a row for each of its
+    elements, with the values from around the array in each. Of two such paths, the array of one must be in that of the other. A record
+    of which a row does not fit is refused whole; so is one with more than 10,000 rows.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COLUMNS_FIELD_NUMBER: _builtins.int
     INNER_FIELD_NUMBER: _builtins.int
+    KEEP_EMPTY_FIELD_NUMBER: _builtins.int
+    keep_empty: _builtins.bool
+    """If set, a record whose array is missing, null or empty gives one row, without values of elements. Otherwise it gives none."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleColumn]: ...
     @_builtins.property
@@ -128,10 +134,13 @@ class JsonRule(_message.Message):
         *,
         columns: _abc.Iterable[Global___RuleColumn] | None = ...,
         inner: _abc.Iterable[Global___InnerRule] | None = ...,
+        keep_empty: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "inner", b"inner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "columns", b"columns", "inner", b"inner", "keep_empty", b"keep_empty"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -529,7 +538,9 @@ Global___RefusedRecord: _TypeAlias = RefusedRecord  # noqa: Y015
 
 @_typing.final
 class ColumnTrial(_message.Message):
-    """What a column found in the records of a sample that have the rule's form, whether the rule takes them or not."""
+    """What a column found in the records of a sample that have the rule's form, whether the rule takes them or not; in their rows, where the
+    rule takes arrays apart.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -45,13 +45,13 @@ def weighed(
     rows, refused = list[dict[str, object]](), list(against)
     names = [column.name for column in made.definition.columns]
     for record in records[:_SHOWN]:
-        if not isinstance(row := made.ready.row(record), Refusal):
-            rows.append(to_plain(dict(zip(names, row, strict=True))))
+        if not isinstance(found := made.ready.rows(record), Refusal):
+            rows += [to_plain(dict(zip(names, row, strict=True))) for row in found[: _SHOWN - len(rows)]]
     right = 0
     for record in rest:
-        row = tried.ready.row(record) if tried else Refusal("")
-        if isinstance(row, Refusal):
-            refused.append(Refused(lines.text_of(record, fields), row.reason))
+        found = tried.ready.rows(record) if tried else Refusal("")
+        if isinstance(found, Refusal):
+            refused.append(Refused(lines.text_of(record, fields), found.reason))
         else:
             right += 1
     whole = max(of, len(records))
@@ -64,7 +64,7 @@ def weighed(
 
 def left_over(made: Made | None, records: Sequence[Any]) -> list[Any]:
     """The records that a rule gives no row for; without a rule all."""
-    return [record for record in records if made is None or isinstance(made.ready.row(record), Refusal)]
+    return [record for record in records if made is None or isinstance(made.ready.rows(record), Refusal)]
 
 
 def fitting(found: Discovery) -> Discovery:

@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from services.data.reading import paths
+from services.data.reading import arrays, paths
+from services.data.reading.arrays import Unfit
 from services.data.reading.kinds import Compiled, CompiledInner, RuleColumn
 from services.data.reading.values import Misfit, Value, parse
 from services.data.schema import ColumnType
@@ -25,13 +26,6 @@ class Refusal:
     reason: str
 
 
-class Unfit(Exception):
-    """An inner rule does not take its text: `reason` says it as a refusal does."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-
 @dataclass(frozen=True)
 class Extractor:
     """What makes rows out of the records of one part of a source."""
@@ -44,15 +38,37 @@ class Extractor:
     # Of a rule set: those of its rules in their order, and which of them a record can be for; all of them if unset.
     branches: "tuple[Extractor, ...]" = ()
     choose: Callable[[Any], Sequence[int]] | None = None
+    # Of a rule that takes an array apart: the raw values of all rows of a record, each of which `pick` gives back.
+    spread: Callable[[Any], Sequence[Sequence[Any]]] | None = None
+
+    def rows(self, record: Any) -> Sequence[Row] | Refusal:
+        """All rows of one record: it is refused if one of them is."""
+        if self.spread is None:
+            row = self.row(record)
+            return row if isinstance(row, Refusal) else (row,)
+        try:
+            found = [self._typed(raw) for raw in self.spread(record)]
+        except Unfit as unfit:
+            return Refusal(unfit.reason)
+        refused = next((row for row in found if isinstance(row, Refusal)), None)
+        return refused or [row for row in found if not isinstance(row, Refusal)]
+
+    def raws(self, record: Any) -> Sequence[Sequence[Any]]:
+        """The raw values of all rows of one record, none where it does not match. Raises Unfit."""
+        if self.spread is not None:
+            return self.spread(record)
+        raw = self.pick(record)
+        return () if raw is None else (raw,)
 
     def row(self, record: Any) -> Row | Refusal:
-        """One record."""
+        """One record that is one row at most."""
         try:
             raw = self.pick(record)
         except Unfit as unfit:
             return Refusal(unfit.reason)
-        if raw is None:
-            return Refusal(NO_MATCH)
+        return Refusal(NO_MATCH) if raw is None else self._typed(raw)
+
+    def _typed(self, raw: Sequence[Any]) -> Row | Refusal:
         row: list[Value] = []
         for value, column in zip(raw, self.columns, strict=True):
             if self.missing(value, column):
@@ -114,7 +130,14 @@ def _chooser(chosen: Sequence[int | None]) -> Pick:
 
 def for_documents(compiled: Compiled) -> Extractor:
     """For parsed JSON values."""
+    if any(paths.EACH in path for path in compiled.paths):
+        spread = arrays.spreader(compiled.paths, compiled.keep_empty)
+        return Extractor(compiled.columns, _as_it_is, spread=spread)
     return Extractor(compiled.columns, lambda document: [paths.find(document, path) for path in compiled.paths])
+
+
+def _as_it_is(raw: Sequence[Any]) -> Sequence[Any]:
+    return raw
 
 
 def for_lines(compiled: Compiled) -> Extractor:
@@ -155,16 +178,19 @@ def chained(compiled: Compiled, plain: Callable[[Compiled], Extractor]) -> Extra
     outer = plain(replace(compiled, columns=columns, paths=steps, inner=()))
     inside = [_inside(inner) for inner in compiled.inner]
 
-    def pick(record: Any) -> Sequence[Any] | None:
-        raw = outer.pick(record)
-        if raw is None:
-            return None
+    def chain(raw: Sequence[Any]) -> Sequence[Any]:
         known = _known(outer, columns, raw)
         found = known[:own]
         for text, read in zip(known[own:], inside, strict=True):
             found += read(text)
         return found
 
+    def pick(record: Any) -> Sequence[Any] | None:
+        raw = outer.pick(record)
+        return None if raw is None else chain(raw)
+
+    if (spread := outer.spread) is not None:
+        return Extractor(compiled.columns, _as_it_is, spread=lambda record: [chain(raw) for raw in spread(record)])
     return Extractor(compiled.columns, pick)
 
 

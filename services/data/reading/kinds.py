@@ -166,11 +166,12 @@ class FileRule:
 
 @dataclass(frozen=True)
 class JsonRule:
-    """Values in JSON records, by path."""
+    """Values in JSON records, by path. `keep_empty`: an array that is empty or missing gives a row all the same."""
 
     needs: ClassVar[Records] = Records.DOCUMENTS
     columns: tuple[RuleColumn, ...]
     inner: tuple[InnerRule, ...] = ()
+    keep_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,7 @@ class Compiled:
     branches: "tuple[Compiled, ...]" = ()
     inner: "tuple[CompiledInner, ...]" = ()
     more_patterns: tuple[str, ...] = ()
+    keep_empty: bool = False
 
     @property
     def schema(self) -> tuple[Column, ...]:
@@ -275,7 +277,8 @@ def compiled_from_json(stored: Mapping[str, Any]) -> Compiled:
         for one in stored.get("inner", ())
     )
     columns, more = _columns(stored["columns"]), tuple(stored.get("more_patterns", ()))
-    return Compiled(columns, stored["statement"], stored["cursor"], stored["pattern"], paths, branches, inner, more)
+    said = columns, stored["statement"], stored["cursor"], stored["pattern"], paths, branches, inner, more
+    return Compiled(*said, stored.get("keep_empty", False))
 
 
 def _columns(stored: Any) -> tuple[RuleColumn, ...]:

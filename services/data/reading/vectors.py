@@ -5,17 +5,20 @@ halved again, so that a refused record costs the slow path for its neighbours on
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.data.arrow import arrow_type
-from services.data.reading.extractor import Extractor, Refusal, Unfit
+from services.data.reading.arrays import Unfit
+from services.data.reading.extractor import Extractor, Refusal
 from services.data.reading.kinds import RuleColumn
 from services.data.reading.values import EXACT
 from services.data.schema import ColumnType
 
 _SMALL = 64  # records; below this the slow path is as fast
 _PIECES = 8
+_TOGETHER = 32_768  # rows of records whose arrays are taken apart
+Spread = Callable[[Any], Sequence[Sequence[Any]]]
 
 
 @dataclass
@@ -35,6 +38,8 @@ def extract(extractor: Extractor, records: Sequence[Any], to: Typed | None = Non
     typed = to if to is not None else Typed()
     if not records:
         return typed
+    if extractor.spread is not None:
+        return _spread(extractor, extractor.spread, records, typed)
     try:
         if len(records) <= _SMALL:
             raise _Slow
@@ -47,6 +52,38 @@ def extract(extractor: Extractor, records: Sequence[Any], to: Typed | None = Non
         for begin in range(0, len(records), size):
             extract(extractor, records[begin : begin + size], typed, first + begin)
     return typed
+
+
+def _spread(extractor: Extractor, spread: Spread, records: Sequence[Any], typed: Typed) -> Typed:
+    """The rows of records whose arrays are taken apart, as many together as records are elsewhere."""
+    plain = replace(extractor, spread=None)
+    rows, owners = list[Sequence[Any]](), list[int]()
+    for place, record in enumerate(records):
+        try:
+            found = spread(record)
+        except Unfit as unfit:
+            typed.refused.append((place, unfit.reason))
+            continue
+        if len(rows) + len(found) > _TOGETHER:
+            _typed_whole(plain, rows, owners, typed)
+            rows, owners = [], []
+        rows += found
+        owners += [place] * len(found)
+    _typed_whole(plain, rows, owners, typed)
+    typed.refused.sort()
+    return typed
+
+
+def _typed_whole(extractor: Extractor, rows: Sequence[Any], owners: Sequence[int], typed: Typed) -> None:
+    """Rows of whole records: those of a record of which one is refused are not taken."""
+    made = extract(extractor, rows)
+    if made.refused:
+        reasons = dict[int, str]()
+        for row, reason in made.refused:
+            reasons.setdefault(owners[row], reason)
+        typed.refused += reasons.items()
+        made = extract(extractor, [row for row, owner in zip(rows, owners, strict=True) if owner not in reasons])
+    typed.pieces += made.pieces
 
 
 def _slow(extractor: Extractor, records: Sequence[Any], typed: Typed, first: int) -> None:

@@ -57,6 +57,8 @@ def _look(rule: RuleDefinition, known: Sequence[Known], records: Sequence[str]) 
     match rule:
         case RegexRule():
             return _of_lines(rule, known, records)
+        case JsonRule() if any("[*]" in column.source for column in rule.columns):
+            return _Look(reason="rules that take arrays apart cannot be repaired")
         case JsonRule():
             return _of_documents(rule, known, records)
     return _Look(reason="only rules of text and of JSON documents can be repaired")
@@ -96,7 +98,7 @@ def _of_documents(rule: JsonRule, known: Sequence[Known], records: Sequence[str]
     if not (matches := _all_required(known, fields)):
         return _Look(reason="the refused records have not all required columns")
     sources = {match.column.name: match.field.name for match in matches}
-    now = JsonRule(tuple(replace(one, source=sources.get(one.name, one.source)) for one in rule.columns))
+    now = replace(rule, columns=tuple(replace(one, source=sources.get(one.name, one.source)) for one in rule.columns))
     moved = [before.name for before, after in zip(rule.columns, now.columns, strict=True) if before != after]
     if not moved:
         return _Look(reason="all columns are where they were")

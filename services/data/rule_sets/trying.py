@@ -49,22 +49,22 @@ def tried(version: RuleSetVersion, sample: Sequence[Tried]) -> Trial:
 
 def _try(one: Tried, counts: _Counts) -> None:
     branches, choose = one.extractor.branches, one.extractor.choose
-    rows, reason = dict[int, Row](), ""
+    rows, reason = dict[int, Sequence[Row]](), ""
     for rule in choose(one.record) if choose else range(len(branches)):
-        made = branches[rule].row(one.record)
+        made = branches[rule].rows(one.record)
         if not isinstance(made, Refusal):
             rows[rule] = made
         elif made.reason != NO_MATCH:
             reason = reason or f"{counts.trials[rule].member.rule}: {made.reason}"
             _refused(counts.trials[rule], one, made.reason)
-    for place, (rule, row) in enumerate(rows.items()):
+    for place, (rule, made) in enumerate(rows.items()):
         trial = counts.trials[rule]
         trial.accepted += 1
         if counts.every or not place:
             trial.taken += 1
-            if len(trial.rows) < SHOWN_EACH:
-                names = [column.name for column in branches[rule].columns]
-                trial.rows.append(dict(zip(names, row, strict=True)))
+            names = [column.name for column in branches[rule].columns]
+            room = SHOWN_EACH - len(trial.rows)
+            trial.rows += [dict(zip(names, row, strict=True)) for row in made[:room]]
     if not rows:
         counts.refuse(one.shown(), reason or NO_RULE)
         return

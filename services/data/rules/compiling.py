@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from services.data.reading import paths, select
+from services.data.reading import arrays, paths, select
 from services.data.reading.connector_sql import SqlConnector
 from services.data.reading.folders import Place
 from services.data.reading.kinds import (
@@ -47,7 +47,10 @@ def _compiled(rule: FileRule | JsonRule | RegexRule) -> Compiled:
         case FileRule():
             return Compiled(columns, inner=inner)
         case JsonRule():
-            return Compiled(columns, paths=tuple(paths.parse(column.source) for column in rule.columns), inner=inner)
+            steps = tuple(paths.parse(column.source) for column in rule.columns)
+            sources = [*(column.source for column in rule.columns), *(one.source for one in inner)]
+            arrays.check(sources, [*steps, *(one.path for one in inner)])
+            return Compiled(columns, paths=steps, inner=inner, keep_empty=rule.keep_empty)
         case RegexRule(pattern, more_patterns=more):
             _check_groups(pattern, [*(column.source for column in rule.columns), *(one.source for one in inner)])
             for number, other in enumerate(more):
@@ -66,7 +69,10 @@ def _check_required(
 
 def _compiled_inner(inner: InnerRule, of_json: bool) -> CompiledInner:
     path = paths.parse(inner.source) if of_json else ()
-    return CompiledInner(inner.source, path, _compiled(inner.rule))
+    compiled = _compiled(inner.rule)
+    if any(paths.EACH in step for step in (*compiled.paths, *(one.path for one in compiled.inner))):
+        raise InvalidValue(f"the rule inside for {inner.source} has a path with [*]: it can have one row only")
+    return CompiledInner(inner.source, path, compiled)
 
 
 def _compile_sql(rule: SqlRule, source: SqlSource, place: Place) -> Compiled:

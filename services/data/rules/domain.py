@@ -86,6 +86,8 @@ class Trial:
     refused: tuple[Refused, ...]
     compiled: Compiled
     columns: tuple[ColumnTrial, ...] = ()
+    # Rows that these are about: one of each record, unless the rule takes arrays apart.
+    looked: int = 0
 
     @property
     def coverage(self) -> float:

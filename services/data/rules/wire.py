@@ -112,7 +112,7 @@ def trial_to_wire(trial: Trial) -> pb.TestRuleResponse:
         rows=[to_struct(row) for row in trial.rows],
         refused=map(refused_to_wire, trial.refused),
         schema=schema_to_wire(trial.compiled.schema),
-        columns=[_column_trial_to_wire(column, trial.tried) for column in trial.columns],
+        columns=[_column_trial_to_wire(column, trial.looked) for column in trial.columns],
     )
 
 
@@ -121,5 +121,5 @@ def refused_to_wire(refused: Refused) -> pb.RefusedRecord:
     return pb.RefusedRecord(record=refused.record, reason=refused.reason)
 
 
-def _column_trial_to_wire(column: ColumnTrial, tried: int) -> pb.ColumnTrial:
-    return pb.ColumnTrial(**vars(column), coverage=column.values / tried if tried else 0.0)
+def _column_trial_to_wire(column: ColumnTrial, looked: int) -> pb.ColumnTrial:
+    return pb.ColumnTrial(**vars(column), coverage=column.values / looked if looked else 0.0)
