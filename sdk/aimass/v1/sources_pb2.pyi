@@ -171,8 +171,14 @@ class FilesSource(_message.Message):
     RECORD_LINES_FIELD_NUMBER: _builtins.int
     RECORD_BYTES_FIELD_NUMBER: _builtins.int
     RECORD_WAIT_SECONDS_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    ACCESS_KEY_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
     pattern: _builtins.str
-    """A glob, relative to the tenant's import folder or absolute below an allowed folder. Links are not followed."""
+    """A glob, relative to the tenant's import folder or absolute below an allowed folder; links are not followed. Or one
+    over the objects of a bucket of S3: s3://bucket/weather/*.csv.
+    """
     upload_digest: _builtins.str
     """The digest of a committed upload, instead of a pattern."""
     format: Global___FileFormat.ValueType
@@ -207,6 +213,18 @@ class FilesSource(_message.Message):
     """With record_start: seconds, 60 if unset, at most 86,400. The last record of a file that may grow is read when nothing was written to
     the file for so long, or when another file has taken its name.
     """
+    endpoint: _builtins.str
+    """For s3: https://host:port of the server; Amazon's in the region if unset. A server on the open internet is reached by
+    TLS only; one that the operator allows (AIMASS_EGRESS_ALLOW) also by http.
+    """
+    region: _builtins.str
+    """For s3: the region that requests are signed for, us-east-1 if unset."""
+    access_key: _builtins.str
+    """For s3: the id of an access key. If unset, requests are not signed: for buckets that everybody may read."""
+    secret: _builtins.str
+    """For s3: the secret of the access key. It is stored encrypted, for this server and access key only, and never
+    returned.
+    """
     @_builtins.property
     def null_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """For CSV: strings that stand for a missing value. The empty string always does."""
@@ -229,16 +247,24 @@ class FilesSource(_message.Message):
         record_lines: _builtins.int = ...,
         record_bytes: _builtins.int = ...,
         record_wait_seconds: _builtins.int = ...,
+        endpoint: _builtins.str = ...,
+        region: _builtins.str = ...,
+        access_key: _builtins.str = ...,
+        secret: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "access_key",
+        b"access_key",
         "compression",
         b"compression",
         "delimiter",
         b"delimiter",
         "encoding",
         b"encoding",
+        "endpoint",
+        b"endpoint",
         "escape",
         b"escape",
         "format",
@@ -259,6 +285,10 @@ class FilesSource(_message.Message):
         b"record_start",
         "record_wait_seconds",
         b"record_wait_seconds",
+        "region",
+        b"region",
+        "secret",
+        b"secret",
         "unquoted",
         b"unquoted",
         "upload_digest",

@@ -114,6 +114,7 @@ class ExtractionRunner(LeasedWork[Extraction]):
 
         async def progress(message: dict[str, Any]) -> None:
             text = f"{message['records']} records of {extraction.source} read"
+            text += f"; waiting: {message['waits']}" if "waits" in message else ""
             await self._operations.progress(scope, extraction.operation, message["fraction"], "reading", text)
 
         async with self._sources.place(scope, task.definition, extraction.source, cursor) as where:

@@ -86,13 +86,18 @@ class Teller:
     """Says how far an extraction is, not too often."""
 
     def __init__(self, child: Child) -> None:
-        self._child, self._told = child, time.monotonic()
+        self._child, self._told, self._fraction = child, time.monotonic(), 0.0
 
     def tell(self, records: int, fraction: float) -> None:
         """How many records were read, and how much of the work is done, from 0 to 1."""
         if time.monotonic() - self._told > _TELL:
             self._told = time.monotonic()
-            self._child.progress({"records": records, "fraction": min(max(fraction, 0.0), 1.0)})
+            self._fraction = min(max(fraction, 0.0), 1.0)
+            self._child.progress({"records": records, "fraction": self._fraction})
+
+    def wait(self, records: int, reason: str) -> None:
+        """That the source is away, each time."""
+        self._child.progress({"records": records, "fraction": self._fraction, "waits": reason})
 
 
 class Counting:
@@ -111,3 +116,7 @@ class Counting:
     def tell(self, fraction: float) -> None:
         """Says how far the work is, not too often."""
         self._teller.tell(self.records, fraction)
+
+    def wait(self, reason: str) -> None:
+        """Says that the source is away."""
+        self._teller.wait(self.records, reason)

@@ -22,6 +22,9 @@ class Sink(Protocol):
     def tell(self, fraction: float) -> None:
         """How much of the work is done, from 0 to 1."""
 
+    def wait(self, reason: str) -> None:
+        """The source is away, and the work waits for it."""
+
 
 class End(NamedTuple):
     """Where the next extraction begins, as JSON, and what people should know."""

@@ -1,5 +1,7 @@
-"""Files that grow by whole lines, files that are read as a whole, or one upload."""
+"""Files that grow by whole lines, files that are read as a whole, objects of a bucket, or one upload."""
 
+import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -9,12 +11,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from services.data.reading import dialects, extractor, folders, lines, multiline, opening, positions, samples
+from services.data.reading import dialects, extractor, files_s3, folders, lines, multiline, opening, positions, samples
+from services.data.reading.buckets import bucket_of
 from services.data.reading.connector import End, Sink
 from services.data.reading.extractor import Extractor
+from services.data.reading.files import Files, LocalFiles
 from services.data.reading.folders import Parts, Place
 from services.data.reading.kinds import Compiled, FileFormat, FilesSource, Records
 from services.data.reading.opening import Opened
+from services.data.reading.patience import Patience
 from services.data.reading.positions import FileState, Start
 from services.data.reading.samples import Sample, Tried, suggested
 from services.data.reading.wholes import Unfinished
@@ -29,30 +34,50 @@ _STEP = 100  # records between two looks at the clock
 class FilesConnector:
     """Files; the cursor says how far each was read, and how it is known again."""
 
-    identity = "files"  # which are known one by one
-
     def __init__(self, source: FilesSource) -> None:
         self._source = source
 
+    @property
+    def identity(self) -> str:
+        """Files are known one by one, those of a server in their bucket."""
+        if not self._source.remote:
+            return "files"
+        bucket = bucket_of(self._source)
+        return f"sha256:{hashlib.sha256(f'{bucket.origin}/{bucket.name}'.encode()).hexdigest()}"
+
     def below(self, allowed: Sequence[Path]) -> Place:
         """What the pattern names."""
+        if self._source.remote:
+            return files_s3.place_of(self._source)
         found = folders.place(allowed, self._source.pattern)
         folders.check_pattern(found.steps)
         return found
 
     def look(self, place: Place) -> None:
-        """Finds a file."""
-        _parts(place)
+        """Finds a file, and on a server also reads of it."""
+        with self._files(place) as files:
+            parts = _parts(place, files)
+            if self._source.remote:
+                opening.beginning(files, parts[0])
+
+    def _files(self, place: Place, patience: Patience | None = None) -> contextlib.AbstractContextManager[Files]:
+        """Where they are; `patience` is for a server that is away."""
+        if self._source.remote:
+            return files_s3.S3Files(self._source, place, patience or Patience())
+        return contextlib.nullcontext(LocalFiles(place))
 
     @property
     def reaches(self) -> tuple[str, int] | None:
-        """No server."""
-        return None
+        """The server of a bucket."""
+        if not self._source.remote:
+            return None
+        bucket = bucket_of(self._source)
+        return bucket.host, bucket.port
 
     @property
     def apart(self) -> bool:
-        """Parquet is parsed by a library that is trusted with a child's memory only."""
-        return self._source.format is FileFormat.PARQUET
+        """Servers, and the library that parses Parquet, are trusted with a child's memory only."""
+        return self._source.remote or self._source.format is FileFormat.PARQUET
 
     def ready(self, compiled: Compiled, fields: Sequence[str]) -> Extractor:
         """What extracts records with these fields."""
@@ -60,13 +85,14 @@ class FilesConnector:
 
     def preview(self, place: Place, records: int) -> Sample:
         """The first records, with types that their values suggest, and how the files seem to be written."""
-        parts = _parts(place)
-        seems = dialects.suggested(self._source, opening.beginning(place, parts[0]))
-        try:
-            found = [record for record, _ in zip(self._named(place), range(records), strict=False)]
-        except Failure as failure:
-            hint = f"; the file looks like {dialects.said(seems)}" if seems else ""
-            raise Failure(failure.code, f"{failure.detail}{hint}", failure.violations) from None
+        with self._files(place) as files:
+            parts = _parts(place, files)
+            seems = dialects.suggested(self._source, opening.beginning(files, parts[0]))
+            try:
+                found = [record for record, _ in zip(self._named(files, parts), range(records), strict=False)]
+            except Failure as failure:
+                hint = f"; the file looks like {dialects.said(seems)}" if seems else ""
+                raise Failure(failure.code, f"{failure.detail}{hint}", failure.violations) from None
         missing = {"", *self._source.null_values} if self._source.records is Records.FIELDS else set()
         given = dict[str, list[Any]]()
         for record in found:
@@ -79,8 +105,8 @@ class FilesConnector:
         )
         return Sample(tuple(found), columns, tuple("/".join(part) for part in parts[:_PARTS]), seems)
 
-    def _named(self, place: Place) -> Iterator[dict[str, Any]]:
-        for opened, batch in self._batches(place):
+    def _named(self, files: Files, parts: Sequence[Parts]) -> Iterator[dict[str, Any]]:
+        for opened, batch in self._batches(files, parts):
             for record in batch.records:
                 match self._source.records:
                     case Records.FIELDS:
@@ -90,11 +116,11 @@ class FilesConnector:
                     case _:
                         yield record
 
-    def _batches(self, place: Place) -> Iterator[tuple[Opened, lines.Batch]]:
+    def _batches(self, files: Files, parts: Sequence[Parts]) -> Iterator[tuple[Opened, lines.Batch]]:
         deadline, left = time.monotonic() + samples.SECONDS, _BYTES
-        for part in _parts(place):
+        for part in parts:
             # A sample shows the last record, too, although it may go on.
-            with opening.opened(self._source, place, part, Start("/".join(part), ended=True)) as opened:
+            with opening.opened(self._source, files, part, Start("/".join(part), ended=True)) as opened:
                 reader = opened.reader
                 begin = reader.offset
                 while (batch := reader.read(_STEP, lines.LONGEST)).size:
@@ -107,33 +133,36 @@ class FilesConnector:
 
     def tries(self, place: Place, compiled: Compiled, records: int) -> Iterator[Tried]:
         """The first records, and what is no record; a few more than are asked for may come."""
-        for opened, batch in self._batches(place):
-            ready = self.ready(compiled, opened.reader.fields)
-            for _, text, reason in batch.broken:
-                yield Tried(None, ready, (), text, reason)
-            for record in batch.records:
-                yield Tried(record, ready, opened.reader.fields)
+        with self._files(place) as files:
+            for opened, batch in self._batches(files, _parts(place, files)):
+                ready = self.ready(compiled, opened.reader.fields)
+                for _, text, reason in batch.broken:
+                    yield Tried(None, ready, (), text, reason)
+                for record in batch.records:
+                    yield Tried(record, ready, opened.reader.fields)
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """What has been added to the files, and files that are new."""
-        before = [FileState(**state) for state in cursor.get("files", [])]
-        found = [opening.find(self._source, place, part) for part in folders.matches(place.root, place.steps)]
-        todo = positions.starts(found, before)
-        sizes = [max(file.size - start.offset, 0) for file, start in zip(found, todo, strict=True)]
-        states, notes, total = [], list[str](), sum(sizes)
-        for file, start, done in zip(found, todo, accumulate(sizes, initial=0), strict=False):
-            # A Parquet file that is known again was read to its end.
-            if start.state and (self.apart or file.same(start.state)):
-                states.append(replace(start.state, path=file.path, inode=file.inode, stamp=file.stamp))
-                continue
-            state = self._read_file(place, compiled, start, sink, partial(_share, done, total), notes)
-            states += [state] if state else []
+        with self._files(place, Patience(seconds, sink.wait)) as files:
+            before = [FileState(**state) for state in cursor.get("files", [])]
+            known = {state.path: state for state in before}
+            found = [opening.find(self._source, files, part, known) for part in files.parts()]
+            todo = positions.starts(found, before)
+            sizes = [max(file.size - start.offset, 0) for file, start in zip(found, todo, strict=True)]
+            states, notes, total = [], list[str](), sum(sizes)
+            for file, start, done in zip(found, todo, accumulate(sizes, initial=0), strict=False):
+                # A Parquet file that is known again was read to its end.
+                if start.state and (self._source.format is FileFormat.PARQUET or file.same(start.state)):
+                    states.append(replace(start.state, path=file.path, inode=file.inode, stamp=file.stamp))
+                    continue
+                state = self._read_file(files, compiled, start, sink, partial(_share, done, total), notes)
+                states += [state] if state else []
         kept = [asdict(state) for state in positions.remembered(states, before)]
         return End({"files": kept}, notes)
 
     def _read_file(
         self,
-        place: Place,
+        files: Files,
         compiled: Compiled,
         start: Start,
         sink: Sink,
@@ -141,7 +170,7 @@ class FilesConnector:
         notes: list[str],
     ) -> FileState | None:
         part = tuple(start.path.split("/"))
-        with suppress(Unfinished), opening.opened(self._source, place, part, start) as opened:
+        with suppress(Unfinished), opening.opened(self._source, files, part, start) as opened:
             reader = opened.reader
             if start.replaced or opened.replaced:
                 notes.append(f"{start.path} is another file than before and was read from its start")
@@ -158,8 +187,8 @@ class FilesConnector:
         return replace(start.state, path=start.path) if start.state else None
 
 
-def _parts(place: Place) -> list[Parts]:
-    parts = folders.matches(place.root, place.steps)
+def _parts(place: Place, files: Files) -> Sequence[Parts]:
+    parts = files.parts()
     if not parts:
         raise InvalidValue(f"{'/'.join(place.steps)} matches no file")
     return parts

@@ -11,14 +11,14 @@ from services.data.reading.connector_sql import declared, sql_identity
 from services.data.reading.extractor import Extractor
 from services.data.reading.folders import Place
 from services.data.reading.kinds import Compiled, SqlSource
+from services.data.reading.patience import Patience
 from services.data.reading.postgres_server import opened, server_of
 from services.data.reading.samples import Sample, Tried
 from services.data.reading.sqlite import Table
 from services.data.schema import quoted
-from services.kit.errors import Code, FailedPrecondition, Failure
+from services.kit.errors import FailedPrecondition, Failure
 
 _PAGE = 16_384  # records that are typed together
-_PATIENCE = 300.0  # seconds that a run waits for a server that is away
 _WRITERS = 30.0  # seconds that a run waits for transactions that write to the table
 
 
@@ -87,19 +87,15 @@ class PostgresConnector:
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """The rows above the cursor that are there when it begins; a server that is away is waited for."""
         reading = _Reading(self._source, place, compiled, cursor, sink, time.monotonic() + seconds)
-        wait, notes = 0.5, list[str]()
-        away: float | None = None
+        patience, notes = Patience(seconds, sink.wait), list[str]()
         while not reading.done:
             before = reading.after
             try:
                 notes = reading.go_on()
             except Failure as failure:
-                now = time.monotonic()
-                away = now if away is None or reading.after != before else away
-                if failure.code is not Code.UNAVAILABLE or now - away > min(_PATIENCE, seconds / 2):
-                    raise
-                time.sleep(wait)
-                wait = min(wait * 2, 10.0)
+                if reading.after != before:
+                    patience.got_on()
+                patience.bear(failure)
         return End({"after": list(reading.after) if reading.after else None}, notes)
 
 

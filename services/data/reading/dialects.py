@@ -66,7 +66,8 @@ def said(source: FilesSource) -> str:
 
 
 def _bare(source: FilesSource) -> FilesSource:
-    return FilesSource(source.format, source.pattern, source.upload_digest, null_values=source.null_values)
+    plain = FilesSource(source.format, source.pattern, source.upload_digest, null_values=source.null_values)
+    return replace(plain, endpoint=source.endpoint, region=source.region, access_key=source.access_key)
 
 
 def _other(source: FilesSource, seems: FilesSource) -> FilesSource | None:

@@ -84,6 +84,16 @@ class FilesSource:
     record_lines: int = 0
     record_bytes: int = 0
     record_wait_seconds: int = 0
+    # Of a bucket. The secret is as a caller says it; it is stored encrypted, beside the definition.
+    endpoint: str = ""
+    region: str = ""
+    access_key: str = ""
+    secret: str = field(default="", repr=False, compare=False)
+
+    @property
+    def remote(self) -> bool:
+        """Whether they are on a server."""
+        return self.pattern.startswith("s3://")
 
     @property
     def records(self) -> Records:
@@ -234,7 +244,7 @@ def name_of(value: Definition | RuleDefinition) -> str:
 def to_json(value: Definition | RuleDefinition) -> dict[str, Any]:
     """A definition for a database or a child process."""
     suffix = "_source" if isinstance(value, Definition) else ""
-    said = {name: one for name, one in asdict(value).items() if name != "password"}
+    said = {name: one for name, one in asdict(value).items() if name not in ("password", "secret")}
     if isinstance(value, FileRule | JsonRule | RegexRule):
         said["inner"] = [{"source": one.source, "rule": to_json(one.rule)} for one in value.inner]
     return {"kind": f"{name_of(value)}{suffix}", **said}

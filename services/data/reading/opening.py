@@ -2,13 +2,12 @@
 
 import contextlib
 import hashlib
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
-from services.data.reading import folders, lines, multiline, unpacking
-from services.data.reading.folders import Parts, Place
+from services.data.reading import lines, multiline, unpacking
+from services.data.reading.files import Files, Raw
+from services.data.reading.folders import Parts
 from services.data.reading.formats import Compression
 from services.data.reading.kinds import FileFormat, FilesSource
 from services.data.reading.lines import Reader
@@ -47,19 +46,19 @@ def reader(
 class Opened:
     """One file with what reads it from a start on."""
 
-    def __init__(self, source: FilesSource, raw: BinaryIO, path: str, start: Start) -> None:
+    def __init__(self, source: FilesSource, raw: Raw, path: str, start: Start) -> None:
         self._source, self._raw, self._path = source, raw, path
-        self._file, content = _content(source, raw, path)
+        self._file, content = _content(source, raw.file, path)
         self._packed = content is not None
         self._ended = start.ended
-        whole = lambda: content is not None and content.whole  # noqa: E731
+        whole = lambda: content.whole if content else raw.complete  # noqa: E731
         self.reader = reader(source, self._file, start, whole, self._settled)
         self.replaced = isinstance(self.reader, Documents) and self.reader.replaced
 
     def _settled(self, open_: bool) -> bool:
         if self._ended or self._packed or open_:
             return self._ended
-        return time.time() - os.fstat(self._raw.fileno()).st_mtime >= multiline.wait(self._source)
+        return self._raw.idle() >= multiline.wait(self._source)
 
     @property
     def waiting(self) -> bool:
@@ -68,22 +67,22 @@ class Opened:
 
     def state(self) -> FileState | None:
         """How far it was read; None where nothing was there to read."""
-        reader = self.reader
+        reader, raw = self.reader, self._raw
         if not reader.offset:
             return None
-        stamp = _stamp(self._raw) if self._packed or not isinstance(reader, Reader) else ""
+        stamp = raw.stamp if self._packed or raw.complete or not isinstance(reader, Reader) else ""
         size, digest = min(reader.offset, HEAD), ""
         if not isinstance(reader, Reader):
             size, digest = HEAD if isinstance(reader, Rows) else 0, reader.digest
         head = _head(self._source, self._file, size)
-        return FileState(self._path, _inode(self._raw), reader.offset, reader.number, head, size, stamp, digest)
+        return FileState(self._path, raw.inode, reader.offset, reader.number, head, size, stamp, digest)
 
 
 @contextlib.contextmanager
-def opened(source: FilesSource, place: Place, part: Parts, start: Start | None = None) -> Iterator[Opened]:
+def opened(source: FilesSource, files: Files, part: Parts, start: Start | None = None) -> Iterator[Opened]:
     """A file of a source. Raises invalid_value; failed_precondition, with its name, for what it cannot be."""
     path = "/".join(part)
-    with _raw(place, part) as raw:
+    with files.open(part) as raw:
         try:
             yield Opened(source, raw, path, start or Start(path))
         except Failure as failure:
@@ -92,30 +91,28 @@ def opened(source: FilesSource, place: Place, part: Parts, start: Start | None =
             raise
 
 
-def find(source: FilesSource, place: Place, part: Parts) -> FoundFile:
-    """A file as it lies there."""
+def find(source: FilesSource, files: Files, part: Parts, before: Mapping[str, FileState]) -> FoundFile:
+    """A file as it lies there. One that is as it was `before`, by its path, is not read for that."""
     path = "/".join(part)
 
     def head(size: int) -> str:
-        with _raw(place, part) as raw:
-            return _head(source, _content(source, raw, path)[0], size)
+        with files.open(part) as raw:
+            return _head(source, _content(source, raw.file, path)[0], size)
 
-    with _raw(place, part) as raw:
-        packed = _compression(source, raw) is not Compression.NONE
-        return FoundFile(path, _inode(raw), os.fstat(raw.fileno()).st_size, head, _stamp(raw), packed)
+    with files.open(part) as raw:
+        known = before.get(path)
+        asked = bool(before) and not (known and raw.complete and known.stamp == raw.stamp)
+        packed = asked and _compression(source, raw.file) is not Compression.NONE
+        return FoundFile(path, raw.inode, raw.size, head, raw.stamp, packed)
 
 
-def beginning(place: Place, part: Parts) -> bytes:
+def beginning(files: Files, part: Parts) -> bytes:
     """The first bytes of the content of a file, also of a damaged one."""
-    with _raw(place, part) as raw:
-        kind = unpacking.compression(raw, Compression.DETECTED)
+    with files.open(part) as raw:
+        kind = unpacking.compression(raw.file, Compression.DETECTED)
         with contextlib.suppress(Failure):
-            return unpacking.unpacked(raw, kind, "/".join(part))[0].read(_BEGINNING)
+            return unpacking.unpacked(raw.file, kind, "/".join(part))[0].read(_BEGINNING)
     return b""
-
-
-def _raw(place: Place, part: Parts) -> BinaryIO:
-    return os.fdopen(folders.open_file(place.root, part), "rb")
 
 
 def _compression(source: FilesSource, raw: BinaryIO) -> Compression:
@@ -126,16 +123,6 @@ def _compression(source: FilesSource, raw: BinaryIO) -> Compression:
 
 def _content(source: FilesSource, raw: BinaryIO, path: str) -> tuple[BinaryIO, unpacking.Content | None]:
     return unpacking.unpacked(raw, _compression(source, raw), path)
-
-
-def _inode(raw: BinaryIO) -> str:
-    status = os.fstat(raw.fileno())
-    return f"{status.st_dev}:{status.st_ino}"
-
-
-def _stamp(raw: BinaryIO) -> str:
-    status = os.fstat(raw.fileno())
-    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 def _head(source: FilesSource, file: BinaryIO, size: int) -> str:

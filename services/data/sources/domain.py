@@ -57,11 +57,20 @@ def check(definition: Definition) -> None:
         check_columns(definition.columns)
     if not isinstance(definition, FilesSource):
         return
+    _check_bucket(definition)
     if bool(definition.pattern) == bool(definition.upload_digest):
         raise InvalidValue("files need a pattern or the digest of an upload, and not both")
     if definition.format is FileFormat.CSV:
         _check_dialect(definition)
     _check_records(definition)
+
+
+def _check_bucket(files: FilesSource) -> None:
+    said = [name for name in ("endpoint", "region", "access_key", "secret") if getattr(files, name)]
+    if said and not files.remote:
+        raise InvalidValue(f"{said[0]} is for the objects of a bucket: s3://bucket/pattern")
+    if files.secret and not files.access_key:
+        raise InvalidValue("the secret needs the access_key that it belongs to")
 
 
 def _check_dialect(files: FilesSource) -> None:
@@ -112,10 +121,33 @@ def changed(source: Source, change: Change, etag: str, now: datetime) -> Source:
 
 
 def server_of(definition: Definition) -> str:
-    """What a password belongs to: the URL as it is written. Who names another one says the password again."""
-    return definition.url if isinstance(definition, SqlSource) else ""
+    """What a password or a secret belongs to, as it is written. Who names another one says the password again."""
+    match definition:
+        case SqlSource():
+            return definition.url
+        case FilesSource() if definition.remote:
+            return f"s3 {definition.endpoint} {definition.region} {definition.access_key}"
+        case _:
+            return ""
 
 
-def without_password(definition: Definition) -> Definition:
+def secret_of(definition: Definition) -> str:
+    """The password or the secret, as a caller has just said it; empty without one."""
+    match definition:
+        case SqlSource():
+            return definition.password
+        case FilesSource():
+            return definition.secret
+        case _:
+            return ""
+
+
+def without_secret(definition: Definition) -> Definition:
     """The definition as it is stored and shown."""
-    return replace(definition, password="") if isinstance(definition, SqlSource) else definition
+    match definition:
+        case SqlSource():
+            return replace(definition, password="")
+        case FilesSource():
+            return replace(definition, secret="")
+        case _:
+            return definition

@@ -16,7 +16,6 @@ from services.data.reading.kinds import (
     Definition,
     FilesSource,
     PushedSource,
-    SqlSource,
     compiled_to_json,
     to_json,
 )
@@ -58,11 +57,11 @@ class Sources:
         await self._store.recall(once)
         await self.look(scope, definition)
         now, sealed = self._now(), self._seal(scope, name, definition)
-        made = Source(name, description, domain.without_password(definition), now, now, sealed=sealed)
+        made = Source(name, description, domain.without_secret(definition), now, now, sealed=sealed)
         return await self._store.create(scope, made, once)
 
     def _seal(self, scope: Scope, name: str, definition: Definition) -> bytes:
-        password = definition.password if isinstance(definition, SqlSource) else ""
+        password = domain.secret_of(definition)
         return self._vault.seal(password.encode(), context_of(scope, name, definition)) if password else b""
 
     async def look(self, scope: Scope, definition: Definition, name: str = "") -> None:
@@ -108,8 +107,8 @@ class Sources:
 
     async def _secret(self, scope: Scope, definition: Definition, name: str) -> str:
         """The password of a server: as it was just said, or as it is stored for this URL. Empty without one."""
-        if isinstance(definition, SqlSource) and definition.password:
-            return definition.password
+        if said := domain.secret_of(definition):
+            return said
         sealed = (await self._store.get(scope, name)).sealed if name else b""
         try:
             return self._vault.open(sealed, context_of(scope, name, definition)).decode() if sealed else ""
@@ -136,7 +135,7 @@ class Sources:
             same = domain.server_of(definition) == domain.server_of(before.definition)
             await self.look(scope, definition, name if same else "")
             sealed = self._seal(scope, name, definition)
-            change = replace(change, definition=domain.without_password(definition), sealed=sealed)
+            change = replace(change, definition=domain.without_secret(definition), sealed=sealed)
         return await self._store.change(scope, name, lambda found: domain.changed(found, change, etag, self._now()))
 
     async def delete(self, scope: Scope, name: str, etag: str) -> Source:

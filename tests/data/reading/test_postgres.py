@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.data.reading import connector_postgres, postgres
+from services.data.reading import patience, postgres
 from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
 from services.data.reading.kinds import RuleColumn, SqlRule, SqlSource, to_json
@@ -184,8 +184,18 @@ def test_a_server_that_is_none_is_said_to_be_away_and_is_told_nothing(
     assert "secret-word" not in caught.value.detail
 
 
+class Waiting:
+    """A sink of which nothing else is asked."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def wait(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+
 def test_a_run_waits_for_a_server_that_is_away_and_says_so_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector_postgres, "_PATIENCE", 1.2)
+    monkeypatch.setattr(patience, "MOST", 1.2)
     asked = list[float]()
 
     def resets(connection: socket.socket) -> None:
@@ -193,11 +203,12 @@ def test_a_run_waits_for_a_server_that_is_away_and_says_so_at_last(monkeypatch: 
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     rule = SqlRule("SELECT id FROM orders", (RuleColumn("id", "id", ColumnType.INT64),))
-    made = compile_select(rule, SOURCE, TABLE)
+    made, waiting = compile_select(rule, SOURCE, TABLE), Waiting()
     with server(resets) as source, pytest.raises(Failure) as caught:
-        connector(source).read(HERE, made, {}, None, 60.0)  # type: ignore[arg-type]
+        connector(source).read(HERE, made, {}, waiting, 60.0)  # type: ignore[arg-type]
     assert caught.value.code is Code.UNAVAILABLE
     assert len(asked) >= 3
+    assert waiting.reasons[0] == "localhost cannot be reached, or has ended the connection"
 
 
 def test_the_open_internet_is_reached_with_a_checked_certificate_only() -> None:

@@ -1,0 +1,33 @@
+"""How long a run waits for a source that is away."""
+
+import time
+from collections.abc import Callable
+
+from services.kit.errors import Code, Failure
+
+MOST = 300.0  # seconds without getting on
+_AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
+
+
+class Patience:
+    """Waits between attempts, longer each time; whoever gets on has all of it again."""
+
+    def __init__(self, seconds: float = 0.0, tell: Callable[[str], None] = lambda _: None) -> None:
+        """`seconds`: of the run; half of them, five minutes at most, may go by without getting on. `tell`: why."""
+        self._most, self._tell = min(MOST, seconds / 2), tell
+        self._away: float | None = None
+        self._wait = 0.5
+
+    def got_on(self) -> None:
+        """The source has answered."""
+        self._away, self._wait = None, 0.5
+
+    def bear(self, failure: Failure) -> None:
+        """Waits for what may pass. Raises what does not, or has lasted too long."""
+        now = time.monotonic()
+        self._away = now if self._away is None else self._away
+        if failure.code not in _AWAY or now - self._away >= self._most:
+            raise failure
+        self._tell(failure.detail)
+        time.sleep(self._wait)
+        self._wait = min(self._wait * 2, 10.0)
