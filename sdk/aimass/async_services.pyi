@@ -14,6 +14,7 @@ from aimass.v1 import (
     engines_pb2,
     expectations_pb2,
     extractions_pb2,
+    feature_views_pb2,
     features_pb2,
     jobs_pb2,
     limits_pb2,
@@ -497,6 +498,86 @@ class AsyncFeatureSets:
 
     async def undelete_feature_set(self, *, feature_set: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
         """Restores a deleted feature set."""
+
+class AsyncFeatureViews:
+    """As FeatureViews, awaited."""
+
+    async def create_feature_view(
+        self,
+        *,
+        feature_view: str,
+        definition: feature_views_pb2.FeatureViewDefinition | Fields,
+        description: str | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> feature_views_pb2.FeatureView:
+        """Creates a feature view with version 1."""
+
+    async def create_feature_view_version(
+        self,
+        *,
+        feature_view: str,
+        definition: feature_views_pb2.FeatureViewDefinition | Fields,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> feature_views_pb2.FeatureViewVersion:
+        """Adds the next version of a feature view."""
+
+    async def get_feature_view(self, *, feature_view: str, timeout: Seconds = ...) -> feature_views_pb2.FeatureView:
+        """Returns a feature view."""
+
+    async def list_feature_views(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: Seconds = ...,
+    ) -> feature_views_pb2.ListFeatureViewsResponse:
+        """Lists feature views by name, a page at a time."""
+
+    def iterate_feature_views(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[feature_views_pb2.FeatureView]: ...
+    async def get_feature_view_version(
+        self, *, feature_view: str, version: int | None = ..., timeout: Seconds = ...
+    ) -> feature_views_pb2.FeatureViewVersion:
+        """Returns a version of a feature view with its freshness and lag; the version that is read for version 0."""
+
+    async def materialise_feature_view(
+        self,
+        *,
+        feature_view: str,
+        version: int | None = ...,
+        data_set_version: int | None = ...,
+        since: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        until: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncOperationHandle[feature_views_pb2.Materialisation]:
+        """Writes the newest row of each entity to where ReadFeatures reads."""
+
+    async def read_features(
+        self,
+        *,
+        feature_view: str,
+        keys: Sequence[feature_views_pb2.FeatureKey | Fields],
+        version: int | None = ...,
+        features: Sequence[str] | None = ...,
+        timeout: Seconds = ...,
+    ) -> feature_views_pb2.ReadFeaturesResponse:
+        """Reads the newest features of entities by their keys."""
+
+    async def delete_feature_view(
+        self, *, feature_view: str, etag: str, timeout: Seconds = ...
+    ) -> feature_views_pb2.FeatureView:
+        """Deletes a feature view; what was materialised is kept until it is undeleted."""
+
+    async def undelete_feature_view(
+        self, *, feature_view: str, timeout: Seconds = ...
+    ) -> feature_views_pb2.FeatureView:
+        """Restores a deleted feature view."""
 
 class AsyncJobs:
     """As Jobs, awaited."""
@@ -1505,6 +1586,7 @@ class AsyncServices:
     expectations: AsyncExpectations
     extractions: AsyncExtractions
     feature_sets: AsyncFeatureSets
+    feature_views: AsyncFeatureViews
     jobs: AsyncJobs
     limits: AsyncLimits
     logs: AsyncLogs

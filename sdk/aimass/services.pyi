@@ -14,6 +14,7 @@ from aimass.v1 import (
     engines_pb2,
     expectations_pb2,
     extractions_pb2,
+    feature_views_pb2,
     features_pb2,
     jobs_pb2,
     limits_pb2,
@@ -511,6 +512,89 @@ class FeatureSets:
 
     def undelete_feature_set(self, *, feature_set: str, timeout: Seconds = ...) -> features_pb2.FeatureSet:
         """Restores a deleted feature set."""
+
+class FeatureViews:
+    """The feature store: columns of a data set as features of entities, with the time at which each was known."""
+
+    def create_feature_view(
+        self,
+        *,
+        feature_view: str,
+        definition: feature_views_pb2.FeatureViewDefinition | Fields,
+        description: str | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> feature_views_pb2.FeatureView:
+        """Creates a feature view with version 1. failed_precondition: its data set has no version yet. invalid_value:
+        a column is not there, or cannot be what it is named for."""
+
+    def create_feature_view_version(
+        self,
+        *,
+        feature_view: str,
+        definition: feature_views_pb2.FeatureViewDefinition | Fields,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> feature_views_pb2.FeatureViewVersion:
+        """Adds the next version of a feature view. It is read once it has been materialised."""
+
+    def get_feature_view(self, *, feature_view: str, timeout: Seconds = ...) -> feature_views_pb2.FeatureView:
+        """Returns a feature view."""
+
+    def list_feature_views(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: Seconds = ...,
+    ) -> feature_views_pb2.ListFeatureViewsResponse:
+        """Lists feature views by name, a page at a time."""
+
+    def iterate_feature_views(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
+    ) -> Iterator[feature_views_pb2.FeatureView]: ...
+    def get_feature_view_version(
+        self, *, feature_view: str, version: int | None = ..., timeout: Seconds = ...
+    ) -> feature_views_pb2.FeatureViewVersion:
+        """Returns a version of a feature view with its freshness and lag; the version that is read for version 0."""
+
+    def materialise_feature_view(
+        self,
+        *,
+        feature_view: str,
+        version: int | None = ...,
+        data_set_version: int | None = ...,
+        since: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        until: datetime | timestamp_pb2.Timestamp | str | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> OperationHandle[feature_views_pb2.Materialisation]:
+        """Writes the newest row of each entity to where ReadFeatures reads. Ends with a Materialisation. Only rows
+        that are newer than what is there replace it, so it can be repeated, and a range can be filled in later.
+        forbidden: a column is masked for the caller. failed_precondition: a column of the view is gone or has another
+        type."""
+
+    def read_features(
+        self,
+        *,
+        feature_view: str,
+        keys: Sequence[feature_views_pb2.FeatureKey | Fields],
+        version: int | None = ...,
+        features: Sequence[str] | None = ...,
+        timeout: Seconds = ...,
+    ) -> feature_views_pb2.ReadFeaturesResponse:
+        """Reads the newest features of entities by their keys. failed_precondition: the view was never materialised.
+        forbidden: a feature is masked for the caller. limit_exceeded: the answer would be larger than 3 MiB."""
+
+    def delete_feature_view(
+        self, *, feature_view: str, etag: str, timeout: Seconds = ...
+    ) -> feature_views_pb2.FeatureView:
+        """Deletes a feature view; what was materialised is kept until it is undeleted. It can be undeleted."""
+
+    def undelete_feature_view(self, *, feature_view: str, timeout: Seconds = ...) -> feature_views_pb2.FeatureView:
+        """Restores a deleted feature view."""
 
 class Jobs:
     """Training jobs: queued, leased by a worker, run."""
@@ -1540,6 +1624,7 @@ class Services:
     expectations: Expectations
     extractions: Extractions
     feature_sets: FeatureSets
+    feature_views: FeatureViews
     jobs: Jobs
     limits: Limits
     logs: Logs

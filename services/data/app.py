@@ -1,9 +1,10 @@
 """How the data service is put together."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.data.config import Config
 from services.data.database import open_database, schema
@@ -27,6 +28,13 @@ from services.data.extractions.runner import ExtractionRunner
 from services.data.extractions.service import Extractions
 from services.data.extractions.store import ExtractionStore
 from services.data.extractions.wire import extraction_to_wire
+from services.data.feature_views.api import FeatureViewsApi
+from services.data.feature_views.covering import Covers
+from services.data.feature_views.reading import Reading
+from services.data.feature_views.runner import Materialiser
+from services.data.feature_views.service import FeatureViews
+from services.data.feature_views.store import Store as ViewStore
+from services.data.feature_views.store.rows import RowStore
 from services.data.features.api import FeatureSetsApi
 from services.data.features.runner import FittingRunner
 from services.data.features.service import FeatureSets
@@ -61,7 +69,8 @@ from services.data.storage.service import Kept, Storage
 from services.kit.app import App, Runtime
 from services.kit.db import Database
 from services.kit.egress import Egress
-from services.kit.forgetting import dropping
+from services.kit.forgetting import Forget, dropping
+from services.kit.leased_work import Spawn
 from services.kit.leftovers import clear_for_ever
 from services.kit.outbox import Publisher
 from services.kit.process import Limits
@@ -80,32 +89,30 @@ def build(config: Config, runtime: Runtime) -> App:
     metering, limits = Metering(database), Limits(config.query_seconds, config.query_memory_mib)
     asking = (data_sets, metering, limits, asyncio.Semaphore(config.queries_at_once))
     queries, comparisons = Queries(*asking), Comparisons(*asking)
-    expectation_store = ExpectationStore(database)
-    expectations = DataSetExpectations(expectation_store, data_sets, metering, limits, runtime.now)
-    data_sets.inspector = Inspector(expectation_store, data_sets, limits, asyncio.Semaphore(config.queries_at_once))
+    expectations = _expectations(config, runtime, database, data_sets, metering)
     versions = Versions(TagStore(database), data_sets, runtime.now)
     extraction_store = ExtractionStore(database, extraction_ended, extraction_to_wire)
     rules, rule_sets = _rules(database, sources, extraction_store, runtime)
-    limits = Limits(config.discovery_seconds, config.discovery_memory_mib)
-    discoveries = Discoveries(sources, metering, limits, config.discoveries_at_once)
+    discovering = Limits(config.discovery_seconds, config.discovery_memory_mib)
+    discoveries = Discoveries(sources, metering, discovering, config.discoveries_at_once)
     schema.operations.on_end = ended
     # What everything needs that goes on beside requests.
     around = (metering, runtime.now, runtime.spawn)
     limits = Limits(config.extraction_seconds, config.extraction_memory_mib)
     extractor = ExtractionRunner(extraction_store, sources, data_sets, *around, limits, config.extractions_at_once)
     extractions = Extractions(extraction_store, rules, rule_sets, sources, data_sets, extractor, runtime.now)
-    limits = Limits(config.discovery_seconds, config.discovery_memory_mib)
-    repair_store = RepairStore(database, runtime.now)
-    repairs = Repairs(repair_store, rules, RepairRunner(repair_store, rules, extractions, data_sets, *around, limits))
+    store = RepairStore(database, runtime.now)
+    repairs = Repairs(store, rules, RepairRunner(store, rules, extractions, data_sets, *around, discovering))
     extraction_store.on_success.append(repairs.extracted)
     pipeline_store = PipelineStore(database)
     limits = Limits(config.pipeline_seconds, config.pipeline_memory_mib)
     runner = PipelineRunner(pipeline_store, data_sets, *around, limits, config.pipelines_at_once)
     pipelines = Pipelines(pipeline_store, data_sets, runner, runtime.now)
     features, fitter = _features(config, runtime, database, data_sets, metering)
-    kept = {"tables": data_sets.kept, "feature-sets": features.kept, **handed_over}
+    views = _feature_views(config, runtime, database, data_sets, around)
+    kept = {"tables": data_sets.kept, "feature-sets": features.kept, **views.kept, **handed_over}
     storage = Storage(Publisher(database, schema.outbox), kept)
-    resumes = [extractor.resume, runner.resume, fitter.resume]
+    resumes = [extractor.resume, runner.resume, fitter.resume, *views.start]
     return App(
         rpc={
             "aimass.v1.FeatureSets": FeatureSetsApi(features),
@@ -117,6 +124,7 @@ def build(config: Config, runtime: Runtime) -> App:
             "aimass.v1.DataSets": DataSetsApi(data_sets, queries, versions, comparisons, catalogue),
             "aimass.v1.Expectations": ExpectationsApi(expectations, data_sets),
             "aimass.v1.Pipelines": PipelinesApi(pipelines),
+            **views.rpc,
         },
         database=database,
         schema=schema,
@@ -128,8 +136,8 @@ def build(config: Config, runtime: Runtime) -> App:
             *(partial(schema.tenure.watch, each) for each in resumes),
             repairs.watch,
         ],
-        close=[tables.close],
-        forget=[dropping(database, schema.metadata)],
+        close=[tables.close, *views.close],
+        forget=[dropping(database, schema.metadata), *views.forget],
     )
 
 
@@ -139,12 +147,48 @@ def _data_sets(runtime: Runtime, database: Database, tables: Tables) -> tuple[Da
     return data_sets, Catalogue(store, CatalogueStore(database), runtime.now)
 
 
+def _expectations(
+    config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering
+) -> DataSetExpectations:
+    store, limits = ExpectationStore(database), Limits(config.query_seconds, config.query_memory_mib)
+    data_sets.inspector = Inspector(store, data_sets, limits, asyncio.Semaphore(config.queries_at_once))
+    return DataSetExpectations(store, data_sets, metering, limits, runtime.now)
+
+
 def _features(
     config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering
 ) -> tuple[FeatureSets, FittingRunner]:
     store, limits = FeatureStore(database), Limits(config.fitting_seconds, config.fitting_memory_mib)
     runner = FittingRunner(store, data_sets, runtime.blobs, metering, runtime.now, runtime.spawn, limits)
     return FeatureSets(store, data_sets, runtime.blobs, runner, runtime.now), runner
+
+
+class _Views(NamedTuple):
+    """What the slice of feature views adds to the service."""
+
+    rpc: Mapping[str, Any]
+    kept: Mapping[str, Kept]
+    start: Sequence[Callable[[], Awaitable[None]]]
+    close: Sequence[Callable[[], Awaitable[None]]]
+    forget: Sequence[Forget]
+
+
+def _feature_views(
+    config: Config,
+    runtime: Runtime,
+    database: Database,
+    data_sets: DataSets,
+    around: tuple[Metering, Callable[[], datetime], Spawn],
+) -> _Views:
+    store, rows, covers = ViewStore(database), RowStore(database), Covers(runtime.storage.keys)
+    limits = Limits(config.materialisation_seconds, config.materialisation_memory_mib)
+    runner = Materialiser(database, store, rows, data_sets, covers, runtime.blobs, around, limits)
+    views = FeatureViews(store, rows, data_sets, runner, runtime.now)
+    reading = Reading(store, rows, data_sets, covers, runtime.now)
+    api = FeatureViewsApi(views, reading, runtime.now)
+    return _Views(
+        {"aimass.v1.FeatureViews": api}, {"feature-views": views.kept}, [runner.resume], [rows.close], [covers.forget]
+    )
 
 
 def _sources(

@@ -29,8 +29,9 @@ OWN = {
     "GetPolicies", "ListPolicyVersions", "ListDecisions", "ExplainDecision",
     "ListQuotas", "ListUsage", "ListPriceLists",
     "ListSources", "ListRules", "ListRuleSets", "ListExtractions", "ListDataSets", "ListPrivacyFilters",
-    "ListFeatureSets", "ListPipelines", "ListJobs", "ListRuns", "ListModels", "ListReleases", "ListEngines",
-    "ListOperations", "ListSubscriptions", "SearchLogs", "CountLogs", "TailLogs", "PreviewSubscription", "GetQuality",
+    "ListFeatureSets", "ListFeatureViews", "ListPipelines", "ListJobs", "ListRuns", "ListModels", "ListReleases",
+    "ListEngines", "ListOperations", "ListSubscriptions", "SearchLogs", "CountLogs", "TailLogs", "PreviewSubscription",
+    "GetQuality",
     "SearchCatalogue",
 }  # fmt: skip
 # What makes a thing of the stranger's own, whatever others have by that name.

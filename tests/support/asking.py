@@ -15,7 +15,7 @@ from services.gateway.api.routes import parameters
 from services.kit import contract
 from services.kit.contract import Method
 from services.kit.status import failure_of
-from tests.support.estate import MARK, Estate, spec
+from tests.support.estate import MARK, Estate, spec, view_of
 
 PUBLIC = {path: method for path, method in contract.all_methods().items() if method.public}
 _FILES = [{"name": "model.onnx"}]
@@ -84,6 +84,9 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
         "key": "id",
         "steps": [_STEP],
     },
+    "CreateFeatureView": lambda of: {"feature_view": of("feature_view"), "definition": view_of(of("data_set"))},
+    "CreateFeatureViewVersion": lambda of: {"definition": view_of(of("data_set"))},
+    "ReadFeatures": lambda of: {"keys": [{"values": [1]}]},
     "CreatePipeline": lambda of: {
         "pipeline": of("pipeline"),
         "steps": [{"data_set": f"{MARK}-2", "sql": f"SELECT * FROM {of('data_set')}", "inputs": [of("data_set")]}],

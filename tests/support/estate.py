@@ -17,6 +17,7 @@ _COLUMNS = [
     {"name": "month", "type": INT},
     {"name": "hour", "type": DOUBLE},
     {"name": "late", "type": INT},
+    {"name": "day", "type": "COLUMN_TYPE_DATE"},
 ]
 _PIPELINE = [{"data_set": f"{MARK}-derived", "sql": f"SELECT * FROM {MARK}", "inputs": [MARK]}]
 
@@ -66,9 +67,9 @@ def _rights(client: Client, ids: dict[str, Any]) -> None:
 
 
 def _tables(client: Client, ids: dict[str, Any]) -> None:
-    rows = [f"{n},{n % 12 + 1},{5 + n % 18},{int(n % 18 + n % 7 > 14)}" for n in range(1, 481)]
-    upload = client.upload("\n".join(["id,month,hour,late", *rows, ""]).encode())
-    kinds = ("source", "rule", "rule_set", "data_set", "feature_set", "pipeline", "model")
+    rows = [f"{n},{n % 12 + 1},{5 + n % 18},{int(n % 18 + n % 7 > 14)},2013-01-02" for n in range(1, 481)]
+    upload = client.upload("\n".join(["id,month,hour,late,day", *rows, ""]).encode())
+    kinds = ("source", "rule", "rule_set", "data_set", "feature_set", "feature_view", "pipeline", "model")
     ids |= dict.fromkeys(kinds, MARK) | {"Sources.upload": upload.upload, "Sources.digest": upload.digest}
     client.sources.create_source(
         source=MARK, files={"upload_digest": upload.digest, "format": "FILE_FORMAT_CSV"}, description=MARK
@@ -85,6 +86,8 @@ def _tables(client: Client, ids: dict[str, Any]) -> None:
     client.data_sets.set_data_set_tag(data_set=MARK, tag=MARK)
     ids["tag"] = MARK
     client.pipelines.create_pipeline(pipeline=MARK, steps=_PIPELINE)
+    client.feature_views.create_feature_view(feature_view=MARK, description=MARK, definition=view_of(MARK))
+    client.feature_views.materialise_feature_view(feature_view=MARK).result(timeout=60)
 
 
 def _training(client: Client, ids: dict[str, Any]) -> None:
@@ -96,6 +99,11 @@ def _training(client: Client, ids: dict[str, Any]) -> None:
     run = client.runs.get_run(run=job.run)
     ids |= {"job": job.job, "run": job.run, "artifact": run.artifacts[0].name, "metric": "train_log_loss"}
     ids |= {"digest": next(found.digest for found in run.artifacts if found.name == "model.onnx")}
+
+
+def view_of(data_set: str) -> dict[str, Any]:
+    """A feature view of the data set."""
+    return {"data_set": data_set, "keys": ["id"], "event_time": "day", "features": ["hour"]}
 
 
 def spec() -> dict[str, Any]:

@@ -15,7 +15,10 @@ _OF_ADMINS = frozenset({"tenants", "api_keys", "roles", "bindings", "policies", 
 _VERBS = {
     "viewer": frozenset({"get", "list", "read", "search"}),
     "operator": frozenset(
-        {"infer", "push", "record", "run", "cancel", "promote", "preview", "discover", "test", "activate"}
+        {
+            *("infer", "push", "record", "run", "cancel", "promote", "preview", "discover", "test", "activate"),
+            "materialise",
+        }
     ),
     "developer": frozenset({"create", "update", "delete", "upload", "fit", "submit", "tag", "restore"}),
 }

@@ -1,0 +1,107 @@
+"""Materialises feature views: a child reads rows and writes pages, each of which is stored in one transaction.
+
+How far a run is stands in the transaction of its rows. Killed at any point it goes on behind them, and a page that is
+stored twice changes nothing.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy.engine import Connection
+
+from services.data.database import schema
+from services.data.datasets.service import DataSets
+from services.data.feature_views.covering import Cover, Covers, Place
+from services.data.feature_views.domain import Entry, Progress, Run
+from services.data.feature_views.store import Store
+from services.data.feature_views.store.rows import RowStore
+from services.data.feature_views.wire import materialisation_to_wire
+from services.data.feature_views.work import read_page
+from services.data.metering.service import Metering
+from services.kit.auth import Scope
+from services.kit.blobs import Blobs
+from services.kit.db import Database
+from services.kit.errors import Failure
+from services.kit.leased_work import LeasedWork, Spawn
+from services.kit.process import Limits
+from services.kit.timestamps import uuid7
+
+_RUN, _WORK = TypeAdapter(Run), "services.data.feature_views.work"
+
+
+class Materialiser(LeasedWork[Run]):
+    """Runs one at a time: a run keeps the database busy."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        rows: RowStore,
+        data_sets: DataSets,
+        covers: Covers,
+        blobs: Blobs,
+        around: tuple[Metering, Callable[[], datetime], Spawn],
+        limits: Limits,
+    ) -> None:
+        """`blobs` give the folder for pages on their way."""
+        self._metering, self._now, spawn = around
+        super().__init__(schema, spawn, at_once=1)
+        self._db, self._store, self._rows, self._data_sets = database, store, rows, data_sets
+        self._covers, self._blobs, self._limits = covers, blobs, limits
+
+    async def _unfinished(self) -> Sequence[tuple[Scope, Run]]:
+        return await self._store.unfinished()
+
+    async def _give_up(self, scope: Scope, work: Run, failure: Failure | None) -> None:
+        await self._store.give_up(scope, work, failure)
+
+    async def _do(self, scope: Scope, work: Run) -> None:
+        cover = await self._covers.of(Place(scope, work.feature_view, work.version))
+        found = await self._data_sets.locate(scope, work.data_set, work.data_set_version)
+        folder = self._blobs.scratch(scope.tenant) / uuid7()
+        folder.mkdir()
+        progress = await self._store.progress(scope, work.operation)
+
+        async def take(message: Mapping[str, Any]) -> None:
+            nonlocal progress
+            progress = progress.plus(message["counts"], message["position"], message["newest"])
+            path = folder / message["page"]
+            entries = await asyncio.to_thread(_entries, path, work, cover)
+            await self._keep(scope, work, entries, progress)
+            path.unlink()
+            share = progress.position / max(1, found.version.rows)
+            await self._operations.progress(scope, work.operation, share, "materialising", f"{progress.rows} rows")
+
+        try:
+            async with self._data_sets.local(scope, found) as location:
+                request = {
+                    **_RUN.dump_python(work, mode="json"),
+                    "files": [(str(Path(location.uri) / file.path), file.rows) for file in location.files],
+                    "after": max(progress.position, work.skip),
+                    "folder": str(folder),
+                }
+                await self._metering.run(scope, work.operation, _WORK, request, self._limits, take)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        await self._store.finish(scope, work, self._now(), materialisation_to_wire)
+
+    async def _keep(self, scope: Scope, work: Run, entries: Sequence[Entry], progress: Progress) -> None:
+        def keep(connection: Connection) -> None:
+            self._rows.put(connection, scope, work.feature_view, work.version, entries)
+            self._store.advance(connection, scope, work.operation, progress)
+
+        await self._db.run(keep)
+
+
+def _entries(path: Path, work: Run, cover: Cover) -> list[Entry]:
+    """The rows of a page as they are stored."""
+    found = []
+    for name, time, position, value in read_page(path):
+        key = cover.hash(name)
+        found.append(Entry(key, time, work.data_set_version, position, cover.sealed(key, time, value)))
+    return found

@@ -1,0 +1,35 @@
+"""kill -9 at chosen points of a materialisation: after a restart it goes on, and reads tell no difference."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aimass.v1 import feature_views_pb2 as pb
+from tests.data.killed_views import POINTS, ROWS, SENSORS
+from tests.data.test_pipelines_crash import finished
+from tests.data.views import values
+from tests.support.house import house
+
+
+def kill(home: Path, point: str) -> None:
+    command = [sys.executable, "-m", "tests.data.killed_views", str(home), point]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(command, cwd=root, env=env, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_materialisation_goes_on_where_it_was_killed(home: Path, point: str) -> None:
+    kill(home, point)
+    async with house(home, "data") as running:
+        operation, done = await finished(running), pb.Materialisation()
+        assert operation.response.Unpack(done), operation.error
+        assert (done.rows, done.future_rows, done.rows_out_of_range, done.rows_without_key) == (ROWS, 0, 0, 0)
+        newest = {number % SENSORS: float(number) for number in range(ROWS)}
+        found = await values(running, *(f"s{sensor}" for sensor in range(100)))
+        assert found == [[newest[sensor], "on"] for sensor in range(100)]
