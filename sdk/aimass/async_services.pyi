@@ -1390,6 +1390,7 @@ class AsyncSources:
         sql: sources_pb2.SqlSource | Fields | None = ...,
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
+        kafka: sources_pb2.KafkaSource | Fields | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
@@ -1420,6 +1421,7 @@ class AsyncSources:
         sql: sources_pb2.SqlSource | Fields | None = ...,
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
+        kafka: sources_pb2.KafkaSource | Fields | None = ...,
         update_mask: Sequence[str] | str | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
@@ -1438,6 +1440,7 @@ class AsyncSources:
         sql: sources_pb2.SqlSource | Fields | None = ...,
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
+        kafka: sources_pb2.KafkaSource | Fields | None = ...,
         records: int | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.PreviewSourceResponse:

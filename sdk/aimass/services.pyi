@@ -1416,7 +1416,7 @@ class Runs:
         """Downloads a file of a run from `offset` on."""
 
 class Sources:
-    """Sources of raw data: SQL databases, files, uploads, and pushed records."""
+    """Sources of raw data: SQL databases, files, uploads, topics of Kafka, and pushed records."""
 
     def create_source(
         self,
@@ -1426,6 +1426,7 @@ class Sources:
         sql: sources_pb2.SqlSource | Fields | None = ...,
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
+        kafka: sources_pb2.KafkaSource | Fields | None = ...,
         idempotency_key: str = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
@@ -1457,6 +1458,7 @@ class Sources:
         sql: sources_pb2.SqlSource | Fields | None = ...,
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
+        kafka: sources_pb2.KafkaSource | Fields | None = ...,
         update_mask: Sequence[str] | str | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.Source:
@@ -1475,6 +1477,7 @@ class Sources:
         sql: sources_pb2.SqlSource | Fields | None = ...,
         files: sources_pb2.FilesSource | Fields | None = ...,
         pushed: sources_pb2.PushedSource | Fields | None = ...,
+        kafka: sources_pb2.KafkaSource | Fields | None = ...,
         records: int | None = ...,
         timeout: Seconds = ...,
     ) -> sources_pb2.PreviewSourceResponse:

@@ -54,6 +54,7 @@ class Egress:
     ) -> None:
         """`allow`: host or host:port, comma-separated, that may be reached although not public, by http as well."""
         self._allow = {entry.strip().lower() for entry in allow.split(",") if entry.strip()}
+        self.allowed = allow  # what a child makes its own of
         self._resolve, self._trust, self._most = resolve or _system, trust, most
         self.connections = 0  # opened so far
 

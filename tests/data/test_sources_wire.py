@@ -27,6 +27,7 @@ from services.data.reading.kinds import (
     SqlRule,
     SqlSource,
 )
+from services.data.reading.topics import KafkaSource, LostRecords, TopicFormat
 from services.data.rules import wire as rules
 from services.data.rules.domain import Refused, Rule, RuleVersion, RuleView, Trial
 from services.data.rules.events import rule_changed
@@ -54,12 +55,15 @@ RUN = Extraction("e1", "r", 2, "s", "d", "data-1", NOW)
         FilesSource(FileFormat.JSON_LINES, "a.jsonl"),
         FilesSource(FileFormat.TEXT, upload_digest=DIGEST),
         FilesSource(FileFormat.TEXT, "*", record_start="x", record_lines=5, record_bytes=9, record_wait_seconds=7),
+        KafkaSource(("a:1",), "t", TopicFormat.BYTES, lost_records=LostRecords.SKIP),
     ],
 )
 def test_a_source_crosses_the_wire_as_it_was_described(definition: Definition) -> None:
     message = sources.source_to_wire(Source("s", "words", definition, NOW, LATER, generation=3))
     described = pb.CreateSourceRequest(
-        sql=message.sql if message.HasField("sql") else None, files=message.files if message.HasField("files") else None
+        sql=message.sql if message.HasField("sql") else None,
+        files=message.files if message.HasField("files") else None,
+        kafka=message.kafka if message.HasField("kafka") else None,
     )
 
     assert sources.definition_of(described) == definition

@@ -102,6 +102,80 @@ FILE_ENCODING_LATIN_1: FileEncoding.ValueType  # 5
 FILE_ENCODING_WINDOWS_1252: FileEncoding.ValueType  # 6
 Global___FileEncoding: _TypeAlias = FileEncoding  # noqa: Y015
 
+class _TopicFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TopicFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TopicFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOPIC_FORMAT_UNSPECIFIED: _TopicFormat.ValueType  # 0
+    TOPIC_FORMAT_JSON: _TopicFormat.ValueType  # 1
+    """Each value is one JSON document."""
+    TOPIC_FORMAT_TEXT: _TopicFormat.ValueType  # 2
+    """Text in UTF-8."""
+    TOPIC_FORMAT_BYTES: _TopicFormat.ValueType  # 3
+    """Anything; shown and extracted as hex digits."""
+
+class TopicFormat(_TopicFormat, metaclass=_TopicFormatEnumTypeWrapper):
+    """How the values of a topic's records are written."""
+
+TOPIC_FORMAT_UNSPECIFIED: TopicFormat.ValueType  # 0
+TOPIC_FORMAT_JSON: TopicFormat.ValueType  # 1
+"""Each value is one JSON document."""
+TOPIC_FORMAT_TEXT: TopicFormat.ValueType  # 2
+"""Text in UTF-8."""
+TOPIC_FORMAT_BYTES: TopicFormat.ValueType  # 3
+"""Anything; shown and extracted as hex digits."""
+Global___TopicFormat: _TypeAlias = TopicFormat  # noqa: Y015
+
+class _SaslMechanism:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SaslMechanismEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SaslMechanism.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SASL_MECHANISM_UNSPECIFIED: _SaslMechanism.ValueType  # 0
+    """SCRAM-SHA-512."""
+    SASL_MECHANISM_SCRAM_SHA_512: _SaslMechanism.ValueType  # 1
+    SASL_MECHANISM_SCRAM_SHA_256: _SaslMechanism.ValueType  # 2
+    SASL_MECHANISM_PLAIN: _SaslMechanism.ValueType  # 3
+    """The password is sent as it is; with TLS only."""
+
+class SaslMechanism(_SaslMechanism, metaclass=_SaslMechanismEnumTypeWrapper):
+    """How a user name and a password are proved to a broker."""
+
+SASL_MECHANISM_UNSPECIFIED: SaslMechanism.ValueType  # 0
+"""SCRAM-SHA-512."""
+SASL_MECHANISM_SCRAM_SHA_512: SaslMechanism.ValueType  # 1
+SASL_MECHANISM_SCRAM_SHA_256: SaslMechanism.ValueType  # 2
+SASL_MECHANISM_PLAIN: SaslMechanism.ValueType  # 3
+"""The password is sent as it is; with TLS only."""
+Global___SaslMechanism: _TypeAlias = SaslMechanism  # noqa: Y015
+
+class _LostRecords:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LostRecordsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LostRecords.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOST_RECORDS_UNSPECIFIED: _LostRecords.ValueType  # 0
+    """As LOST_RECORDS_FAIL."""
+    LOST_RECORDS_FAIL: _LostRecords.ValueType  # 1
+    """It fails, and says which records are lost. No cursor moves."""
+    LOST_RECORDS_SKIP: _LostRecords.ValueType  # 2
+    """It goes on with the oldest record that is there, and says how many are lost."""
+
+class LostRecords(_LostRecords, metaclass=_LostRecordsEnumTypeWrapper):
+    """What a run does when a topic no longer has records that were not read yet."""
+
+LOST_RECORDS_UNSPECIFIED: LostRecords.ValueType  # 0
+"""As LOST_RECORDS_FAIL."""
+LOST_RECORDS_FAIL: LostRecords.ValueType  # 1
+"""It fails, and says which records are lost. No cursor moves."""
+LOST_RECORDS_SKIP: LostRecords.ValueType  # 2
+"""It goes on with the oldest record that is there, and says how many are lost."""
+Global___LostRecords: _TypeAlias = LostRecords  # noqa: Y015
+
 @_typing.final
 class SqlSource(_message.Message):
     """A SQL database, read only."""
@@ -328,6 +402,93 @@ class PushedSource(_message.Message):
 Global___PushedSource: _TypeAlias = PushedSource  # noqa: Y015
 
 @_typing.final
+class KafkaSource(_message.Message):
+    """A topic of Kafka, read without a consumer group. A record is an object with the fields value, key, headers, partition,
+    offset and timestamp, so JSON rules make rows of it; for values that are text they have a regex rule inside.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOTSTRAP_SERVERS_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    VALUE_FORMAT_FIELD_NUMBER: _builtins.int
+    TLS_FIELD_NUMBER: _builtins.int
+    CA_CERTIFICATES_FIELD_NUMBER: _builtins.int
+    CLIENT_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    CLIENT_KEY_FIELD_NUMBER: _builtins.int
+    SASL_USERNAME_FIELD_NUMBER: _builtins.int
+    SASL_PASSWORD_FIELD_NUMBER: _builtins.int
+    SASL_MECHANISM_FIELD_NUMBER: _builtins.int
+    LOST_RECORDS_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    value_format: Global___TopicFormat.ValueType
+    tls: _builtins.bool
+    """Connects by TLS and checks the certificates and names of the brokers. Required for brokers on the open internet."""
+    ca_certificates: _builtins.str
+    """PEM of the certificates that the brokers' are checked against, if not those of the system."""
+    client_certificate: _builtins.str
+    """PEM of the certificate by which the brokers know this client, with those between it and the root."""
+    client_key: _builtins.str
+    """PEM of its private key, without a password. It is stored encrypted, for these brokers only, and never returned."""
+    sasl_username: _builtins.str
+    """A user name for SASL, instead of a certificate."""
+    sasl_password: _builtins.str
+    """Its password. It is stored encrypted, for these brokers and this user only, and never returned."""
+    sasl_mechanism: Global___SaslMechanism.ValueType
+    lost_records: Global___LostRecords.ValueType
+    @_builtins.property
+    def bootstrap_servers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """host:port of one to ten brokers. They say where the others are; each is reached only if the rules for addresses of
+        others allow it.
+        """
+
+    def __init__(
+        self,
+        *,
+        bootstrap_servers: _abc.Iterable[_builtins.str] | None = ...,
+        topic: _builtins.str = ...,
+        value_format: Global___TopicFormat.ValueType = ...,
+        tls: _builtins.bool = ...,
+        ca_certificates: _builtins.str = ...,
+        client_certificate: _builtins.str = ...,
+        client_key: _builtins.str = ...,
+        sasl_username: _builtins.str = ...,
+        sasl_password: _builtins.str = ...,
+        sasl_mechanism: Global___SaslMechanism.ValueType = ...,
+        lost_records: Global___LostRecords.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "bootstrap_servers",
+        b"bootstrap_servers",
+        "ca_certificates",
+        b"ca_certificates",
+        "client_certificate",
+        b"client_certificate",
+        "client_key",
+        b"client_key",
+        "lost_records",
+        b"lost_records",
+        "sasl_mechanism",
+        b"sasl_mechanism",
+        "sasl_password",
+        b"sasl_password",
+        "sasl_username",
+        b"sasl_username",
+        "tls",
+        b"tls",
+        "topic",
+        b"topic",
+        "value_format",
+        b"value_format",
+    ]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KafkaSource: _TypeAlias = KafkaSource  # noqa: Y015
+
+@_typing.final
 class Source(_message.Message):
     """Where raw data comes from."""
 
@@ -338,6 +499,7 @@ class Source(_message.Message):
     SQL_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     PUSHED_FIELD_NUMBER: _builtins.int
+    KAFKA_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
@@ -352,6 +514,8 @@ class Source(_message.Message):
     @_builtins.property
     def pushed(self) -> Global___PushedSource: ...
     @_builtins.property
+    def kafka(self) -> Global___KafkaSource: ...
+    @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp: ...
@@ -365,6 +529,7 @@ class Source(_message.Message):
         sql: Global___SqlSource | None = ...,
         files: Global___FilesSource | None = ...,
         pushed: Global___PushedSource | None = ...,
+        kafka: Global___KafkaSource | None = ...,
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
@@ -377,6 +542,8 @@ class Source(_message.Message):
         b"delete_time",
         "files",
         b"files",
+        "kafka",
+        b"kafka",
         "kind",
         b"kind",
         "pushed",
@@ -398,6 +565,8 @@ class Source(_message.Message):
         b"etag",
         "files",
         b"files",
+        "kafka",
+        b"kafka",
         "kind",
         b"kind",
         "pushed",
@@ -410,7 +579,7 @@ class Source(_message.Message):
         b"update_time",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed", "kafka"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -425,6 +594,7 @@ class CreateSourceRequest(_message.Message):
     SQL_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     PUSHED_FIELD_NUMBER: _builtins.int
+    KAFKA_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     description: _builtins.str
     @_builtins.property
@@ -433,6 +603,8 @@ class CreateSourceRequest(_message.Message):
     def files(self) -> Global___FilesSource: ...
     @_builtins.property
     def pushed(self) -> Global___PushedSource: ...
+    @_builtins.property
+    def kafka(self) -> Global___KafkaSource: ...
     def __init__(
         self,
         *,
@@ -441,9 +613,10 @@ class CreateSourceRequest(_message.Message):
         sql: Global___SqlSource | None = ...,
         files: Global___FilesSource | None = ...,
         pushed: Global___PushedSource | None = ...,
+        kafka: Global___KafkaSource | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "files", b"files", "kind", b"kind", "pushed", b"pushed", "sql", b"sql"
+        "files", b"files", "kafka", b"kafka", "kind", b"kind", "pushed", b"pushed", "sql", b"sql"
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
@@ -451,6 +624,8 @@ class CreateSourceRequest(_message.Message):
         b"description",
         "files",
         b"files",
+        "kafka",
+        b"kafka",
         "kind",
         b"kind",
         "pushed",
@@ -461,7 +636,7 @@ class CreateSourceRequest(_message.Message):
         b"sql",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed", "kafka"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -546,6 +721,7 @@ class UpdateSourceRequest(_message.Message):
     SQL_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     PUSHED_FIELD_NUMBER: _builtins.int
+    KAFKA_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     description: _builtins.str
@@ -556,8 +732,10 @@ class UpdateSourceRequest(_message.Message):
     @_builtins.property
     def pushed(self) -> Global___PushedSource: ...
     @_builtins.property
+    def kafka(self) -> Global___KafkaSource: ...
+    @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """description, sql, files, pushed."""
+        """description, sql, files, pushed, kafka."""
 
     def __init__(
         self,
@@ -567,10 +745,22 @@ class UpdateSourceRequest(_message.Message):
         sql: Global___SqlSource | None = ...,
         files: Global___FilesSource | None = ...,
         pushed: Global___PushedSource | None = ...,
+        kafka: Global___KafkaSource | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "files", b"files", "kind", b"kind", "pushed", b"pushed", "sql", b"sql", "update_mask", b"update_mask"
+        "files",
+        b"files",
+        "kafka",
+        b"kafka",
+        "kind",
+        b"kind",
+        "pushed",
+        b"pushed",
+        "sql",
+        b"sql",
+        "update_mask",
+        b"update_mask",
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
@@ -578,6 +768,8 @@ class UpdateSourceRequest(_message.Message):
         b"description",
         "files",
         b"files",
+        "kafka",
+        b"kafka",
         "kind",
         b"kind",
         "pushed",
@@ -590,7 +782,7 @@ class UpdateSourceRequest(_message.Message):
         b"update_mask",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed", "kafka"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -691,6 +883,7 @@ class PreviewSourceRequest(_message.Message):
     SQL_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     PUSHED_FIELD_NUMBER: _builtins.int
+    KAFKA_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """An existing source, or ..."""
@@ -702,6 +895,8 @@ class PreviewSourceRequest(_message.Message):
     def files(self) -> Global___FilesSource: ...
     @_builtins.property
     def pushed(self) -> Global___PushedSource: ...
+    @_builtins.property
+    def kafka(self) -> Global___KafkaSource: ...
     def __init__(
         self,
         *,
@@ -709,15 +904,18 @@ class PreviewSourceRequest(_message.Message):
         sql: Global___SqlSource | None = ...,
         files: Global___FilesSource | None = ...,
         pushed: Global___PushedSource | None = ...,
+        kafka: Global___KafkaSource | None = ...,
         records: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "files", b"files", "kind", b"kind", "pushed", b"pushed", "sql", b"sql"
+        "files", b"files", "kafka", b"kafka", "kind", b"kind", "pushed", b"pushed", "sql", b"sql"
     ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
         "files",
         b"files",
+        "kafka",
+        b"kafka",
         "kind",
         b"kind",
         "pushed",
@@ -730,7 +928,7 @@ class PreviewSourceRequest(_message.Message):
         b"sql",
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sql", "files", "pushed", "kafka"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -752,7 +950,7 @@ class PreviewSourceResponse(_message.Message):
     def schema(self) -> _schema_pb2.TableSchema: ...
     @_builtins.property
     def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The files that match the pattern, at most 100, or the table; none for pushed records."""
+        """The files that match the pattern or the partitions of the topic, at most 100, or the table; none for pushed records."""
 
     @_builtins.property
     def suggested(self) -> Global___FilesSource:

@@ -8,7 +8,8 @@ from services.data.discovery.domain import Discovery, discovery_from_json
 from services.data.discovery.joins import Join, Key
 from services.data.metering.domain import DEFAULT_BUDGET, CpuBudget, unused
 from services.data.metering.service import Metering, waited_for
-from services.data.reading.kinds import Definition, FilesSource, Records, to_json
+from services.data.reading.formats import Records
+from services.data.reading.kinds import Definition, FilesSource, to_json
 from services.data.sources.service import Sources
 from services.kit.auth import Scope
 from services.kit.errors import InvalidValue, Violation

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
-from services.data.discovery import columns, records
+from services.data.discovery import columns, records, topics
 from services.data.discovery.domain import discovery_to_json
 from services.data.discovery.evidence import fitting
 from services.data.reading.connector_postgres import PostgresConnector
 from services.data.reading.connector_sql import SqlConnector
 from services.data.reading.connectors import connector
 from services.data.reading.folders import Place
-from services.data.reading.kinds import FilesSource, PushedSource, Records, SqlSource, source_from_json
+from services.data.reading.formats import Records
+from services.data.reading.kinds import FilesSource, PushedSource, SqlSource, source_from_json
+from services.data.reading.topics import KafkaSource
 from services.kit.child import Child, Json
 
 
@@ -23,6 +25,8 @@ def main(request: Json, child: Child) -> Json:
             found = columns.of_rows(source, reader.look(place), sample)
         case PushedSource():
             found = columns.of_documents(sample)
+        case KafkaSource():
+            found = topics.of_records(source, sample)
         case FilesSource() if source.records is Records.LINES:
             found = records.of_records([record["line"] for record in sample.records])
         case FilesSource() if source.records is Records.DOCUMENTS:

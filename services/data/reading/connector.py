@@ -41,8 +41,8 @@ class Connector(Protocol):
         """What a cursor belongs to: a source that becomes another is read from its start."""
 
     @property
-    def reaches(self) -> tuple[str, int] | None:
-        """Host and port of the server that it is read from; None for what lies on this machine."""
+    def reaches(self) -> Sequence[tuple[str, int]]:
+        """Host and port of the servers that it may be read from; none for what lies on this machine."""
 
     @property
     def apart(self) -> bool:

@@ -17,7 +17,8 @@ from services.data.reading.connector import End, Sink
 from services.data.reading.extractor import Extractor
 from services.data.reading.files import Files, LocalFiles
 from services.data.reading.folders import Parts, Place
-from services.data.reading.kinds import Compiled, FileFormat, FilesSource, Records
+from services.data.reading.formats import Records
+from services.data.reading.kinds import Compiled, FileFormat, FilesSource
 from services.data.reading.opening import Opened
 from services.data.reading.patience import Patience
 from services.data.reading.positions import FileState, Start
@@ -67,12 +68,12 @@ class FilesConnector:
         return contextlib.nullcontext(LocalFiles(place))
 
     @property
-    def reaches(self) -> tuple[str, int] | None:
+    def reaches(self) -> Sequence[tuple[str, int]]:
         """The server of a bucket."""
         if not self._source.remote:
-            return None
+            return ()
         bucket = bucket_of(self._source)
-        return bucket.host, bucket.port
+        return ((bucket.host, bucket.port),)
 
     @property
     def apart(self) -> bool:

@@ -36,10 +36,10 @@ class PostgresConnector:
         return sql_identity(self._source)
 
     @property
-    def reaches(self) -> tuple[str, int] | None:
+    def reaches(self) -> Sequence[tuple[str, int]]:
         """The server."""
         server = server_of(self._source.url)
-        return server.host, server.port
+        return ((server.host, server.port),)
 
     def ready(self, compiled: Compiled, fields: Sequence[str]) -> Extractor:
         """What extracts rows with these columns."""

@@ -23,7 +23,7 @@ class PushedConnector:
 
     identity = "pushed"
     apart = False
-    reaches: tuple[str, int] | None = None
+    reaches: Sequence[tuple[str, int]] = ()
 
     def __init__(self, source: PushedSource) -> None:
         self._source = source

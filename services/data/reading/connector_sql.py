@@ -32,9 +32,9 @@ class SqlConnector:
         return sql_identity(self._source)
 
     @property
-    def reaches(self) -> tuple[str, int] | None:
+    def reaches(self) -> Sequence[tuple[str, int]]:
         """No server."""
-        return None
+        return ()
 
     @property
     def apart(self) -> bool:

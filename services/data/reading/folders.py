@@ -28,6 +28,8 @@ class Place(NamedTuple):
     address: str = ""
     trusted: bool = False
     secret: str = ""
+    # For servers that name others: what the operator allows, by which the child checks those.
+    allow: str = ""
 
     def __repr__(self) -> str:
         return f"Place({self.root}, {self.steps}, {self.address})"

@@ -1,7 +1,16 @@
-"""How files are written: compression, encoding, and the dialect of delimited text. Pure."""
+"""How raw data is written: its records, compression, encoding, and the dialect of delimited text. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+
+class Records(StrEnum):
+    """What the records of a source are; a rule is for one of these."""
+
+    ROWS = "a sql source"
+    FIELDS = "files of format csv or parquet"
+    DOCUMENTS = "files of format json_lines or json, pushed records, or topics of kafka"
+    LINES = "files of format text"
 
 
 class Compression(StrEnum):

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from services.data.reading.formats import Compression, Dialect, Encoding
+from services.data.reading.formats import Compression, Dialect, Encoding, Records
+from services.data.reading.topics import KafkaSource
 from services.data.schema import Column, ColumnType
 
 
@@ -17,15 +18,6 @@ class FileFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
     PARQUET = "parquet"
-
-
-class Records(StrEnum):
-    """What the records of a source are; a rule is for one of these."""
-
-    ROWS = "a sql source"
-    FIELDS = "files of format csv or parquet"
-    DOCUMENTS = "files of format json_lines or json, or pushed records"
-    LINES = "files of format text"
 
 
 _OF_FILES = {
@@ -45,7 +37,7 @@ class SqlSource:
     url: str
     table: str
     cursor: str
-    # As a caller says it; it is stored encrypted, beside the definition, which never has it.
+    # As a caller says it.
     password: str = field(default="", repr=False, compare=False)
     lag_seconds: int = 0
 
@@ -134,8 +126,15 @@ class PushedSource:
 
 
 # Every kind of source, by its name in the contract. `connectors` says how each is read.
-Definition = SqlSource | FilesSource | PushedSource
-SOURCES: Mapping[str, type[Definition]] = {"sql": SqlSource, "files": FilesSource, "pushed": PushedSource}
+Definition = SqlSource | FilesSource | PushedSource | KafkaSource
+SOURCES: Mapping[str, type[Definition]] = {
+    "sql": SqlSource,
+    "files": FilesSource,
+    "pushed": PushedSource,
+    "kafka": KafkaSource,
+}
+# Fields that are stored encrypted, beside the definition, which never has them.
+SECRETS = ("password", "secret", "sasl_password", "client_key")
 
 
 @dataclass(frozen=True)
@@ -244,7 +243,7 @@ def name_of(value: Definition | RuleDefinition) -> str:
 def to_json(value: Definition | RuleDefinition) -> dict[str, Any]:
     """A definition for a database or a child process."""
     suffix = "_source" if isinstance(value, Definition) else ""
-    said = {name: one for name, one in asdict(value).items() if name not in ("password", "secret")}
+    said = {name: one for name, one in asdict(value).items() if name not in SECRETS}
     if isinstance(value, FileRule | JsonRule | RegexRule):
         said["inner"] = [{"source": one.source, "rule": to_json(one.rule)} for one in value.inner]
     return {"kind": f"{name_of(value)}{suffix}", **said}

@@ -1,7 +1,7 @@
 """Where the bytes of a source are, once it is clear that its tenant may read them."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from services.data.reading import folders
@@ -10,6 +10,7 @@ from services.data.reading.folders import Place
 from services.data.reading.kinds import Definition, FilesSource
 from services.kit.blobs import Blobs
 from services.kit.egress import Egress
+from services.kit.errors import Unavailable
 
 
 class Places:
@@ -31,6 +32,20 @@ class Places:
             return
         reader = connector(definition)
         place = reader.below(folders.roots(self._setting, self._home, tenant))
-        if server := reader.reaches:
-            place = place._replace(address=await self._egress.address(*server), trusted=self._egress.allows(*server))
+        if servers := reader.reaches:
+            trusted = all(self._egress.allows(*server) for server in servers)
+            address = await self._address(servers)
+            place = place._replace(address=address, trusted=trusted, allow=self._egress.allowed)
         yield place
+
+    async def _address(self, servers: Sequence[tuple[str, int]]) -> str:
+        """Of the first that has one; each must be one that may be reached."""
+        found, away = list[str](), list[Unavailable]()
+        for server in servers:
+            try:
+                found.append(await self._egress.address(*server))
+            except Unavailable as failure:
+                away.append(failure)
+        if not found:
+            raise away[0]
+        return found[0]

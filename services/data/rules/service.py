@@ -9,7 +9,8 @@ from typing import NamedTuple
 from sqlalchemy.engine import Connection
 
 from services.data.reading.folders import Place
-from services.data.reading.kinds import Compiled, Definition, Records, RuleDefinition, SqlRule, SqlSource
+from services.data.reading.formats import Records
+from services.data.reading.kinds import Compiled, Definition, RuleDefinition, SqlRule, SqlSource
 from services.data.reading.select import compile_select
 from services.data.rules import domain, trying
 from services.data.rules.compiling import compile_rule

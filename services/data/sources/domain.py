@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from services.data.reading import multiline
+from services.data.reading import multiline, topics
 from services.data.reading.kinds import Definition, FileFormat, FilesSource, PushedSource, SqlSource
+from services.data.reading.topics import KafkaSource
 from services.data.schema import check_columns
 from services.kit import resources
 from services.kit.errors import InvalidValue, NotFound, match_etag
@@ -55,6 +56,8 @@ def check(definition: Definition) -> None:
             raise InvalidValue("a SQLite file has no password")
     if isinstance(definition, PushedSource):
         check_columns(definition.columns)
+    if isinstance(definition, KafkaSource):
+        topics.check(definition)
     if not isinstance(definition, FilesSource):
         return
     _check_bucket(definition)
@@ -127,6 +130,8 @@ def server_of(definition: Definition) -> str:
             return definition.url
         case FilesSource() if definition.remote:
             return f"s3 {definition.endpoint} {definition.region} {definition.access_key}"
+        case KafkaSource():
+            return definition.brokers
         case _:
             return ""
 
@@ -138,6 +143,8 @@ def secret_of(definition: Definition) -> str:
             return definition.password
         case FilesSource():
             return definition.secret
+        case KafkaSource():
+            return definition.sasl_password or definition.client_key
         case _:
             return ""
 
@@ -149,5 +156,7 @@ def without_secret(definition: Definition) -> Definition:
             return replace(definition, password="")
         case FilesSource():
             return replace(definition, secret="")
+        case KafkaSource():
+            return replace(definition, sasl_password="", client_key="")
         case _:
             return definition

@@ -46,7 +46,7 @@ class Sources:
     def __init__(
         self, store: SourceStore, pushes: Pushes, places: Places, vault: Vault, now: Callable[[], datetime]
     ) -> None:
-        """`vault` encrypts passwords."""
+        """`vault` encrypts secrets."""
         self._store, self._places, self._vault, self._now = store, places, vault, now
         self.pushes = pushes
 
@@ -90,7 +90,7 @@ class Sources:
     ) -> AsyncIterator[Place]:
         """Where a source lies while the context lasts, if its project may read it.
 
-        `name` is of the saved source that has the password, if it has the same URL, or the pushed records:
+        `name` is of the saved source that has the secret, if it has the same server, or the pushed records:
         those behind the cursor, and no more than `most`. Raises invalid_value, egress_denied, unavailable.
         """
         domain.check(definition)
@@ -106,14 +106,14 @@ class Sources:
             yield place._replace(secret=await self._secret(scope, definition, name)) if place.address else place
 
     async def _secret(self, scope: Scope, definition: Definition, name: str) -> str:
-        """The password of a server: as it was just said, or as it is stored for this URL. Empty without one."""
+        """The secret of a server: as it was just said, or as it is stored for this server. Empty without one."""
         if said := domain.secret_of(definition):
             return said
         sealed = (await self._store.get(scope, name)).sealed if name else b""
         try:
             return self._vault.open(sealed, context_of(scope, name, definition)).decode() if sealed else ""
         except ValueError:
-            raise FailedPrecondition(f"the password of the source {name} is of another URL: set it again") from None
+            raise FailedPrecondition(f"the secret of the source {name} is of another server: set it again") from None
 
     async def get(self, scope: Scope, name: str) -> Source:
         """Raises not_found, also for a deleted one."""
@@ -182,5 +182,5 @@ class Sources:
 
 
 def context_of(scope: Scope, name: str, definition: Definition) -> str:
-    """What a password is sealed with: it opens for this source and this URL only."""
+    """What a secret is sealed with: it opens for this source and this server only."""
     return f"source/{scope.tenant}/{scope.project}/{name}/{domain.server_of(definition)}"

@@ -7,8 +7,10 @@ refused connection; while a cluster is away there are thousands of them.
 import contextlib
 import itertools
 import logging
+import socket
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from kafka.net.compat import KafkaNetClient
@@ -18,17 +20,35 @@ log = logging.getLogger("services.kit.bus_kafka")
 _QUIET = 30.0  # seconds between two warnings
 
 
+# Where to connect to for a host and a port: an address, or None for nowhere.
+Lookup = Callable[[str, int], str | None]
+
+
+class _Opened(NamedTuple):
+    """What belongs to a client: its sockets, and what says where they may lead."""
+
+    sockets: WeakSet[Any]
+    lookup: Lookup | None
+
+
 class _Socket(KafkaNetSocket):  # type: ignore[misc]
     """A direct connection, through the library's hook for proxies: the URL names the client that it belongs to."""
 
     SCHEMES = ("direct",)
 
     def __init__(self, proxy_url: str) -> None:
-        self._opened = _sockets[proxy_url]
+        self._opened = _clients[proxy_url]
+
+    def dns_lookup(self, host: str, port: int, raise_error: bool = False) -> Any:
+        if self._opened.lookup is None:
+            return super().dns_lookup(host, port, raise_error)
+        address = self._opened.lookup(host, port)
+        flags = socket.AI_NUMERICHOST
+        return socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=flags) if address else []
 
     def socket(self, *arguments: Any, **options: Any) -> Any:
         made = super().socket(*arguments, **options)
-        self._opened.add(made)
+        self._opened.sockets.add(made)
         return made
 
     async def sock_connect(self, net: Any, sock: Any, sockaddr: Any, timeout_at: Any = None) -> Any:
@@ -51,19 +71,23 @@ class _Network(KafkaNetClient):  # type: ignore[misc]
             super().close(node_id)
         finally:
             if node_id is None:
-                for socket in list(_sockets.pop(self._url, ())):
-                    socket.close()
+                opened = _clients.pop(self._url, None)
+                for one in list(opened.sockets) if opened else ():
+                    one.close()
 
 
-_sockets: dict[str, WeakSet[Any]] = {}
+_clients: dict[str, _Opened] = {}
 _numbers = itertools.count()
 
 
-def make_client(kind: Any, **settings: Any) -> Any:
-    """A client of one of the library's classes. Blocks; raises KafkaError when no broker answers."""
+def make_client(kind: Any, lookup: Lookup | None = None, **settings: Any) -> Any:
+    """A client of one of the library's classes. Blocks; raises KafkaError when no broker answers.
+
+    `lookup` says where each connection goes, also those to brokers that a broker names; without it names are resolved.
+    """
     made: list[_Network] = []
     url = f"direct://{next(_numbers)}"
-    _sockets[url] = WeakSet()
+    _clients[url] = _Opened(WeakSet(), lookup)
 
     def network(*arguments: Any, **options: Any) -> _Network:
         made.append(_Network(*arguments, **options))

@@ -102,7 +102,7 @@ class Cluster:
 
         listen_to_library()
         self.renew()
-        servers = {"bootstrap_servers": list(self.place.servers), "bootstrap_timeout_ms": _BOOTSTRAP}
+        servers: dict[str, Any] = {"bootstrap_servers": list(self.place.servers), "bootstrap_timeout_ms": _BOOTSTRAP}
         options = servers | {"reconnect_backoff_max_ms": 1000, "metadata_max_age_ms": _AGE}
         if self._context:
             options |= {"security_protocol": "SSL", "ssl_context": self._context.context}

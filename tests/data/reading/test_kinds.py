@@ -15,6 +15,7 @@ from services.data.reading.kinds import (
     SqlRule,
     SqlSource,
 )
+from services.data.reading.topics import KafkaSource, Mechanism, TopicFormat
 from services.data.schema import ColumnType
 
 COLUMNS = (RuleColumn("a", "$.a", ColumnType.INT64, True), RuleColumn("b", "b", ColumnType.DATE))
@@ -26,6 +27,7 @@ COLUMNS = (RuleColumn("a", "$.a", ColumnType.INT64, True), RuleColumn("b", "b", 
         SqlSource("sqlite:///a.db", "t", "id"),
         FilesSource(FileFormat.CSV, "*.csv", delimiter=";", null_values=("NA", "-")),
         FilesSource(FileFormat.TEXT, upload_digest="sha256:" + "0" * 64),
+        KafkaSource(("a:1", "b:2"), "t", TopicFormat.TEXT, True, sasl_username="u", sasl_mechanism=Mechanism.PLAIN),
     ],
 )
 def test_a_source_survives_being_stored(source: Definition) -> None:
