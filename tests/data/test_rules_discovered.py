@@ -121,16 +121,20 @@ async def test_each_message_of_a_log_gets_a_rule_with_evidence(rules: Any) -> No
 
 
 async def test_values_of_documents_have_columns_also_inside(rules: Any) -> None:
-    (found,) = (await discover(rules, "jsonl")).proposals
+    found, legs = (await discover(rules, "jsonl")).proposals
     columns = {column.name: column for column in found.definition.json.columns}
 
     assert getattr(columns["engine_fuel type"], "from") == "$.engine['fuel type']"
     assert (columns["tailnum"].required, columns["age"].required) == (True, False)
-    assert "$.legs" in found.reason
+    assert "rules of their own for $.legs" in found.reason
+    assert [(column.name, getattr(column, "from")) for column in legs.definition.json.columns] == [
+        ("tailnum", "$.tailnum"),
+        ("legs", "$.legs[*]"),
+    ]
 
 
 async def test_what_columns_are_about_is_said(rules: Any) -> None:
-    (found,) = (await discover(rules, "jsonl")).proposals
+    found, _ = (await discover(rules, "jsonl")).proposals
 
     assert "; tailnum has another value in each record" in found.reason
 

@@ -115,7 +115,7 @@ def test_the_event_of_a_source_has_its_full_state_and_its_time() -> None:
         SqlRule("SELECT id FROM t", COLUMNS),
         FileRule((*COLUMNS, RuleColumn("other", "a name", ColumnType.STRING))),
         JsonRule((RuleColumn("n", "$.a[0]['b c']", ColumnType.INT64, True),)),
-        JsonRule((RuleColumn("n", "$.a[*].b", ColumnType.INT64),), keep_empty=True),
+        JsonRule((RuleColumn("n", "$.a[*].b", ColumnType.INT64, variant=True),), keep_empty=True),
         RegexRule("(?P<n>.)", (RuleColumn("m", "n", ColumnType.BOOL),)),
     ],
 )

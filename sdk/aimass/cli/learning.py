@@ -24,7 +24,13 @@ def learn(
     found: Annotated[
         Path | None, typer.Option(help="What `aimass rules discover SOURCE -o json` found; found now if unset.")
     ] = None,
-    match: Annotated[str, typer.Option(help="Which rules get a record that several take: first or all.")] = "first",
+    match: Annotated[
+        str,
+        typer.Option(
+            help="Which rules get a record that several take: first or all. First if unset, but all where a rule is for"
+            " an array of JSON."
+        ),
+    ] = "",
     records: Annotated[int, typer.Option(help="How many records to learn from; 5,000 if unset.")] = 0,
     activate: Annotated[bool, typer.Option(help="Activate the rule set at once.")] = False,
     output_: Output = Format.TABLE,
@@ -43,6 +49,8 @@ def learn(
         rules = [
             {"rule": rule, "definition": one.definition} for rule, one in zip(names, discovered.proposals, strict=True)
         ]
+        columns = [column for one in discovered.proposals for column in one.definition.json.columns]
+        match = match or ("all" if any("[*]" in getattr(column, "from") for column in columns) else "first")
         made = client.rule_sets.create_rule_set(rule_set=name, source=source, match=match, rules=rules)
         if activate:
             made = client.rule_sets.activate_rule_set(rule_set=name, version=made.version)

@@ -32,21 +32,27 @@ class RuleColumn(_message.Message):
     FROM_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     REQUIRED_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     type: _schema_pb2.ColumnType.ValueType
     required: _builtins.bool
     """If set, a record without a value is refused."""
+    variant: _builtins.bool
+    """For JSON: an object or an array is no value, where documents have one of these in some and a value in others. Otherwise such a
+    record is refused.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         type: _schema_pb2.ColumnType.ValueType = ...,
         required: _builtins.bool = ...,
+        variant: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "from", b"from", "name", b"name", "required", b"required", "type", b"type"
+        "from", b"from", "name", b"name", "required", b"required", "type", b"type", "variant", b"variant"
     ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

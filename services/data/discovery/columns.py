@@ -1,7 +1,7 @@
 """One rule for all records of a source whose records have fields: their columns, with types that the values have."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -10,13 +10,13 @@ from services.data.discovery import meanings
 from services.data.discovery.domain import Discovery, Proposal
 from services.data.discovery.evidence import Made, Make, left_over, weighed
 from services.data.discovery.names import unused
-from services.data.reading import extractor, lines, paths
+from services.data.reading import extractor, lines
+from services.data.reading.arrays import Unfit
 from services.data.reading.connector_sql import declared
 from services.data.reading.kinds import (
     Compiled,
     FileRule,
     FilesSource,
-    JsonRule,
     RuleColumn,
     SqlRule,
     SqlSource,
@@ -25,15 +25,12 @@ from services.data.reading.samples import Sample, suggested
 from services.data.reading.sqlite import Table
 from services.data.schema import Column, quoted
 
-_DEEPEST = 6  # levels of a document that become columns
 # What a rule may have, as the contract says: columns, characters of where one comes from, characters of a statement.
 _MOST, _LONGEST, _STATEMENT = 500, 256, 20_000
 _UNEXPLAINED = 20
-_STEP = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
-_QUOTABLE = re.compile(r"[^'\\]*\Z")
 
 
-class _Place(NamedTuple):
+class Spot(NamedTuple):
     """A column that a rule can have: its name, and where its values come from."""
 
     name: str
@@ -47,7 +44,7 @@ def of_rows(source: SqlSource, table: Table, sample: Sample) -> Discovery:
     records = [tuple(record[name] for name in names) for record in sample.records]
     binary = [name for name in names if any(isinstance(record[at[name]], bytes) for record in records)]
     held = sorted(set(names).difference(binary), key=lambda name: (name != source.cursor, at[name]))
-    places, left = _places((name, name) for name in held)
+    places, left = spots((name, name) for name in held)
     places, long = _selectable(places, source)
     statement = f"SELECT {', '.join(map(_item, places))} FROM {quoted(source.relation)}"
     fields = {place.source: place.name for place in places}
@@ -60,24 +57,24 @@ def of_rows(source: SqlSource, table: Table, sample: Sample) -> Discovery:
         ready = extractor.for_fields(Compiled(columns), [fields.get(name, "") for name in names])
         return Made(SqlRule(statement, columns), ready) if columns else None
 
-    return _one(source.table, make, records, names, "rows of the table" + _without([*binary, *left, *long]))
+    return _one(source.table, make, records, names, "rows of the table" + without([*binary, *left, *long]))
 
 
-def _selectable(places: list[_Place], source: SqlSource) -> tuple[list[_Place], list[str]]:
+def _selectable(places: list[Spot], source: SqlSource) -> tuple[list[Spot], list[str]]:
     """As many columns as a statement has room for, and the others."""
     ends = accumulate((len(_item(place)) + len(", ") for place in places), initial=len(quoted(source.relation)))
     count = sum(end <= _STATEMENT - len("SELECT  FROM ") for end in ends) - 1
     return places[:count], [place.source for place in places[count:]]
 
 
-def _item(place: _Place) -> str:
+def _item(place: Spot) -> str:
     return quoted(place.source) + ("" if place.name == place.source else f" AS {quoted(place.name)}")
 
 
 def of_fields(source: FilesSource, sample: Sample) -> Discovery:
     """The columns of delimited files."""
     names, nulls = [column.name for column in sample.columns], frozenset(["", *source.null_values])
-    places, left = _places((name, name) for name in names)
+    places, left = spots((name, name) for name in names)
 
     def make(records: Sequence[Any]) -> Made | None:
         at = {name: place for place, name in enumerate(names)}
@@ -85,64 +82,33 @@ def of_fields(source: FilesSource, sample: Sample) -> Discovery:
         return Made(FileRule(columns), extractor.for_fields(Compiled(columns), names, nulls)) if columns else None
 
     records = [tuple(record.get(name) for name in names) for record in sample.records]
-    return _one("records", make, records, names, "records of the files" + _without(left))
+    return _one("records", make, records, names, "records of the files" + without(left))
 
 
-def of_documents(sample: Sample) -> Discovery:
-    """The values of JSON documents, also inside other objects; what is a list has no column."""
-    said, lists = dict[str, str](), dict[str, None]()
-    for document in sample.records:
-        _walk(document, (), said, lists)
-    places, left = _places((name, path) for path, name in said.items())
-    parsed = {place.source: paths.parse(place.source) for place in places}
-
-    def make(records: Sequence[Any]) -> Made | None:
-        columns = _typed(places, lambda path: [paths.find(record, parsed[path]) for record in records])
-        compiled = Compiled(columns, paths=tuple(parsed[column.source] for column in columns))
-        return Made(JsonRule(columns), extractor.for_documents(compiled)) if columns else None
-
-    return _one("documents", make, sample.records, (), "documents" + _without([*lists, *left]))
-
-
-def _walk(value: Mapping[str, Any], steps: tuple[str, ...], said: dict[str, str], lists: dict[str, None]) -> None:
-    for step, inner in value.items():
-        if not step or not _QUOTABLE.match(step):
-            lists[step] = None
-            continue
-        here = (*steps, step)
-        path = "$" + "".join(f".{one}" if _STEP.match(one) else f"['{one}']" for one in here)
-        if isinstance(inner, dict) and len(here) < _DEEPEST:
-            _walk(inner, here, said, lists)
-        elif isinstance(inner, list | dict):
-            lists[path] = None
-        else:
-            said.setdefault(path, "_".join(here))
-
-
-def _places(said: Iterable[tuple[str, str]]) -> tuple[list[_Place], list[str]]:
+def spots(said: Iterable[tuple[str, str]]) -> tuple[list[Spot], list[str]]:
     """Columns by the names they have and where they come from, and those that no rule can have.
 
     A name that cannot stay as it is gets another one.
     """
-    places, names, left = list[_Place](), set[str](), list[str]()
+    places, names, left = list[Spot](), set[str](), list[str]()
     for name, source in said:
         if not 0 < len(source) <= _LONGEST or "\0" in source or len(places) == _MOST:
             left.append(source)
             continue
         name = unused(name.lstrip("_")[:100] or "column", names)
         names.add(name.lower())
-        places.append(_Place(name, source))
+        places.append(Spot(name, source))
     return places, left
 
 
-def _without(left: Iterable[str]) -> str:
+def without(left: Iterable[str]) -> str:
     """What a reason says of columns that are left out."""
     said = ", ".join(name[:60] or "the one without a name" for name in left)[:200].replace("\0", "\ufffd")
     return f" (no column for {said})" if said else ""
 
 
 def _typed(
-    places: Sequence[_Place], values: Callable[[str], Sequence[Any]], nulls: frozenset[str] = frozenset()
+    places: Sequence[Spot], values: Callable[[str], Sequence[Any]], nulls: frozenset[str] = frozenset()
 ) -> tuple[RuleColumn, ...]:
     """Columns with the types that the values of their places suggest."""
     return tuple(_column(*place, suggested(place.name, values(place.source), set(nulls))) for place in places)
@@ -153,16 +119,27 @@ def _column(name: str, source: str, found: Column) -> RuleColumn:
 
 
 def _one(name: str, make: Make, records: Sequence[Any], fields: Sequence[str], about: str) -> Discovery:
-    rule = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")[:40] or "records"
-    rule = rule if rule[0].isalpha() else f"r_{rule}"
     made = make(records) if records else None
-    found = (_told(weighed(rule, made, make, records, fields, about), made, records),) if made else ()
+    found = (told(weighed(rule_name(name), made, make, records, fields, about), made, records),) if made else ()
     left = left_over(made, records)
     return Discovery(len(records), found, len(left), tuple(lines.text_of(one, fields) for one in left[:_UNEXPLAINED]))
 
 
-def _told(proposal: Proposal, made: Made, records: Sequence[Any]) -> Proposal:
+def rule_name(name: str) -> str:
+    """A name for a rule that says the same."""
+    rule = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")[:40] or "records"
+    return rule if rule[0].isalpha() else f"r_{rule}"
+
+
+def told(proposal: Proposal, made: Made, records: Sequence[Any]) -> Proposal:
     """With what its columns are about."""
-    rows = [row for record in records[: meanings.LOOKED_AT] if (row := made.ready.pick(record)) is not None]
+    rows = [row for record in records[: meanings.LOOKED_AT] for row in _raws(made, record)][: meanings.LOOKED_AT]
     said = meanings.said([column.name for column in made.definition.columns], rows)
     return replace(proposal, reason=f"{proposal.reason}; {said}") if said else proposal
+
+
+def _raws(made: Made, record: Any) -> Sequence[Sequence[Any]]:
+    try:
+        return made.ready.raws(record)
+    except Unfit:
+        return ()

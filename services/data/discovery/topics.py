@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from services.data.discovery import columns, records
+from services.data.discovery import documents, records
 from services.data.discovery.domain import Discovery, Proposal
 from services.data.discovery.names import unused
 from services.data.reading import extractor
@@ -26,13 +26,13 @@ _SHOWN = 3  # rows of a rule
 def of_records(source: KafkaSource, sample: Sample) -> Discovery:
     """The rules. Of text those for its lines, each inside a rule that says which record it was."""
     if source.value_format is not TopicFormat.TEXT:
-        return columns.of_documents(sample)
+        return documents.of_documents(sample)
     texts = [record["value"] for record in sample.records if record["value"] is not None]
     found = records.of_records(texts)
     return replace(found, proposals=tuple(_inside(one, source, sample.records) for one in found.proposals))
 
 
-def _inside(proposal: Proposal, source: KafkaSource, documents: Sequence[dict[str, Any]]) -> Proposal:
+def _inside(proposal: Proposal, source: KafkaSource, found: Sequence[dict[str, Any]]) -> Proposal:
     inner = proposal.definition
     assert isinstance(inner, RegexRule), "rules of lines are patterns"
     taken = {column.name.lower() for column in inner.columns}
@@ -44,6 +44,6 @@ def _inside(proposal: Proposal, source: KafkaSource, documents: Sequence[dict[st
     rule = JsonRule(tuple(outer), (InnerRule("$.value", inner),))
     ready = extractor.of(compile_rule(rule, source, Place(Path("/"), ())), (), ())
     names = [column.name for column in ready.columns]
-    made = (row for record in documents if not isinstance(row := ready.row(record), Refusal))
+    made = (row for record in found if not isinstance(row := ready.row(record), Refusal))
     rows = tuple(to_plain(dict(zip(names, row, strict=True))) for row in islice(made, _SHOWN))
     return replace(proposal, definition=rule, rows=rows)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from services.data.discovery import columns, records, topics
+from services.data.discovery import columns, documents, records, topics
 from services.data.discovery.domain import discovery_to_json
 from services.data.discovery.evidence import fitting
 from services.data.reading.connector_postgres import PostgresConnector
@@ -24,13 +24,13 @@ def main(request: Json, child: Child) -> Json:
             reader = PostgresConnector(source) if source.remote else SqlConnector(source)
             found = columns.of_rows(source, reader.look(place), sample)
         case PushedSource():
-            found = columns.of_documents(sample)
+            found = documents.of_documents(sample)
         case KafkaSource():
             found = topics.of_records(source, sample)
         case FilesSource() if source.records is Records.LINES:
             found = records.of_records([record["line"] for record in sample.records])
         case FilesSource() if source.records is Records.DOCUMENTS:
-            found = columns.of_documents(sample)
+            found = documents.of_documents(sample)
         case FilesSource():
             found = columns.of_fields(source, sample)
     return discovery_to_json(replace(fitting(found), suggested=sample.suggested))

@@ -83,8 +83,10 @@ class Extractor:
         return tuple(row)
 
     def missing(self, value: Any, column: RuleColumn) -> bool:
-        """A value that is not there, or a text that says so."""
-        return value is None or (isinstance(value, str) and value in self.nulls)
+        """A value that is not there, or a text that says so; of a variant column also what is not its own."""
+        if isinstance(value, str):
+            return value in self.nulls
+        return value is None or (column.variant and isinstance(value, dict | list))
 
 
 def of(compiled: Compiled, fields: Sequence[str], nulls: Iterable[str]) -> Extractor:

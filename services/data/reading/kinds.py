@@ -139,12 +139,16 @@ SECRETS = ("password", "secret", "sasl_password", "client_key")
 
 @dataclass(frozen=True)
 class RuleColumn:
-    """A column that a rule fills. `source`: the column, path or group that it comes from."""
+    """A column that a rule fills. `source`: the column, path or group that it comes from.
+
+    `variant`: an object or an array in the place of its value is no value: other columns have what is in it.
+    """
 
     name: str
     source: str
     type: ColumnType
     required: bool = False
+    variant: bool = False
 
 
 @dataclass(frozen=True)
@@ -291,7 +295,4 @@ def compiled_from_json(stored: Mapping[str, Any]) -> Compiled:
 
 
 def _columns(stored: Any) -> tuple[RuleColumn, ...]:
-    return tuple(
-        RuleColumn(column["name"], column["source"], ColumnType(column["type"]), column["required"])
-        for column in stored
-    )
+    return tuple(RuleColumn(**{**column, "type": ColumnType(column["type"])}) for column in stored)

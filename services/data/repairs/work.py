@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from services.data.discovery import columns
+from services.data.discovery import documents as found_of
 from services.data.discovery import records as found_in
 from services.data.reading import extractor, paths
 from services.data.reading.extractor import Refusal
@@ -90,7 +90,7 @@ def _of_lines(rule: RegexRule, known: Sequence[Known], records: Sequence[str]) -
 def _of_documents(rule: JsonRule, known: Sequence[Known], records: Sequence[str]) -> _Look:
     """The rule with other paths for the columns that are not where they were."""
     documents = [document for record in records if isinstance(document := _parsed(record), dict)]
-    made = [proposal.definition for proposal in columns.of_documents(Sample(tuple(documents), (), ())).proposals]
+    made = [one.definition for one in found_of.of_documents(Sample(tuple(documents), (), ())).proposals]
     if not made or not isinstance(made[0], JsonRule):
         return _Look(reason="the refused records are no JSON objects")
     places = [(column.source, paths.parse(column.source)) for column in made[0].columns]

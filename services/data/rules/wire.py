@@ -55,7 +55,11 @@ def _inner_of(inner: pb.InnerRule, level: int) -> InnerRule:
 def _columns(columns: Iterable[pb.RuleColumn]) -> tuple[RuleColumn, ...]:
     return tuple(
         RuleColumn(
-            column.name, getattr(column, "from") or column.name, column_type_from_wire(column.type), column.required
+            column.name,
+            getattr(column, "from") or column.name,
+            column_type_from_wire(column.type),
+            column.required,
+            column.variant,
         )
         for column in columns
     )
@@ -78,7 +82,8 @@ def _said(definition: RuleDefinition) -> dict[str, Any]:
 
 
 def _column_to_wire(column: RuleColumn) -> pb.RuleColumn:
-    message = pb.RuleColumn(name=column.name, type=column_type_to_wire(column.type), required=column.required)
+    kind = column_type_to_wire(column.type)
+    message = pb.RuleColumn(name=column.name, type=kind, required=column.required, variant=column.variant)
     if column.source != column.name:
         setattr(message, "from", column.source)
     return message

@@ -100,6 +100,20 @@ def test_rules_inside_read_texts_of_elements() -> None:
     assert vectors.extract(made, [record] * 40).pieces[0][1].to_pylist() == [5, None, 7] * 40
 
 
+@pytest.mark.parametrize(("value", "row"), [({"n": 1}, (None,)), ([1], (None,)), (None, (None,)), (2, (2,))])
+def test_an_object_is_no_value_of_a_variant_column(value: Any, row: tuple[Any]) -> None:
+    made = [
+        extractor.for_documents(Compiled((RuleColumn("a", "a", ColumnType.INT64, variant=variant),), paths=(("a",),)))
+        for variant in (True, False)
+    ]
+    alone = [one.row({"a": value}) for one in made]
+    together = [vectors.extract(one, [{"a": value}] * 100) for one in made]
+    refused = isinstance(value, dict | list)
+
+    assert alone == [row, Refusal("a does not fit int64") if refused else row]
+    assert [len(one.refused) for one in together] == [0, 100 * refused]
+
+
 VALUES: st.SearchStrategy[Any] = st.sampled_from([1, 2, "3", "x", None, {}, [], 2.5])
 ELEMENTS = st.fixed_dictionaries({}, optional={"n": VALUES, "in": st.lists(VALUES, max_size=3) | VALUES}) | VALUES
 
