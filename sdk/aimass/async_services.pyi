@@ -26,6 +26,7 @@ from aimass.v1 import (
     policies_pb2,
     privacy_pb2,
     quotas_pb2,
+    recipes_pb2,
     releases_pb2,
     repairs_pb2,
     roles_pb2,
@@ -1044,6 +1045,89 @@ class AsyncQuotas:
     async def undelete_quota(self, *, quota: str, tenant: str | None = ..., timeout: Seconds = ...) -> quotas_pb2.Quota:
         """Restores a deleted quota."""
 
+class AsyncRecipes:
+    """As Recipes, awaited."""
+
+    async def create_recipe(
+        self,
+        *,
+        recipe: str,
+        data_set: str,
+        output: str,
+        steps: Sequence[recipes_pb2.CleaningStep | Fields],
+        description: str | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> recipes_pb2.Recipe:
+        """Creates a recipe with its version 1."""
+
+    async def create_recipe_version(
+        self,
+        *,
+        recipe: str,
+        steps: Sequence[recipes_pb2.CleaningStep | Fields],
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> recipes_pb2.Recipe:
+        """Adds the next version to a recipe."""
+
+    async def get_recipe(self, *, recipe: str, version: int | None = ..., timeout: Seconds = ...) -> recipes_pb2.Recipe:
+        """Returns a recipe with one version; the newest if unset."""
+
+    async def list_recipes(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: Seconds = ...,
+    ) -> recipes_pb2.ListRecipesResponse:
+        """Lists recipes by name, each with its newest version, a page at a time."""
+
+    def iterate_recipes(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[recipes_pb2.Recipe]: ...
+    async def run_recipe(
+        self,
+        *,
+        recipe: str,
+        version: int | None = ...,
+        data_set_version: int | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> AsyncOperationHandle[recipes_pb2.RecipeRun]:
+        """Runs a version of a recipe on a version of its data set."""
+
+    async def get_recipe_run(self, *, recipe: str, run: str, timeout: Seconds = ...) -> recipes_pb2.RecipeRun:
+        """Returns a run with its report; without what was found in columns that are masked for the caller."""
+
+    async def list_recipe_runs(
+        self, *, recipe: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> recipes_pb2.ListRecipeRunsResponse:
+        """Lists the runs of a recipe without their reports, newest first, a page at a time."""
+
+    def iterate_recipe_runs(
+        self, *, recipe: str, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> AsyncIterator[recipes_pb2.RecipeRun]: ...
+    async def preview_recipe(
+        self,
+        *,
+        data_set: str,
+        steps: Sequence[recipes_pb2.CleaningStep | Fields],
+        version: int | None = ...,
+        rows: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> recipes_pb2.PreviewRecipeResponse:
+        """Runs steps on the first rows of a version and shows what they do."""
+
+    async def delete_recipe(self, *, recipe: str, etag: str, timeout: Seconds = ...) -> recipes_pb2.Recipe:
+        """Deletes a recipe; the data set that it wrote is kept."""
+
+    async def undelete_recipe(self, *, recipe: str, timeout: Seconds = ...) -> recipes_pb2.Recipe:
+        """Restores a deleted recipe."""
+
 class AsyncReleases:
     """As Releases, awaited."""
 
@@ -1601,6 +1685,7 @@ class AsyncServices:
     prices: AsyncPrices
     privacy_filters: AsyncPrivacyFilters
     quotas: AsyncQuotas
+    recipes: AsyncRecipes
     releases: AsyncReleases
     repairs: AsyncRepairs
     roles: AsyncRoles

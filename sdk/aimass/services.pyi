@@ -26,6 +26,7 @@ from aimass.v1 import (
     policies_pb2,
     privacy_pb2,
     quotas_pb2,
+    recipes_pb2,
     releases_pb2,
     repairs_pb2,
     roles_pb2,
@@ -1070,6 +1071,91 @@ class Quotas:
     def undelete_quota(self, *, quota: str, tenant: str | None = ..., timeout: Seconds = ...) -> quotas_pb2.Quota:
         """Restores a deleted quota. What was used meanwhile counts."""
 
+class Recipes:
+    """Ordered steps that make a clean version of a data set. Versions are immutable; what a version learns from rows (means, bounds) it learns once, in its first run, so that later runs do the same to new rows. No row is lost: each is in the new version, in its quarantine, or counted as a duplicate."""
+
+    def create_recipe(
+        self,
+        *,
+        recipe: str,
+        data_set: str,
+        output: str,
+        steps: Sequence[recipes_pb2.CleaningStep | Fields],
+        description: str | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> recipes_pb2.Recipe:
+        """Creates a recipe with its version 1."""
+
+    def create_recipe_version(
+        self,
+        *,
+        recipe: str,
+        steps: Sequence[recipes_pb2.CleaningStep | Fields],
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> recipes_pb2.Recipe:
+        """Adds the next version to a recipe."""
+
+    def get_recipe(self, *, recipe: str, version: int | None = ..., timeout: Seconds = ...) -> recipes_pb2.Recipe:
+        """Returns a recipe with one version; the newest if unset."""
+
+    def list_recipes(
+        self,
+        *,
+        page_size: int | None = ...,
+        page_token: str | None = ...,
+        show_deleted: bool | None = ...,
+        timeout: Seconds = ...,
+    ) -> recipes_pb2.ListRecipesResponse:
+        """Lists recipes by name, each with its newest version, a page at a time."""
+
+    def iterate_recipes(
+        self, *, page_size: int | None = ..., show_deleted: bool | None = ..., timeout: Seconds = ...
+    ) -> Iterator[recipes_pb2.Recipe]: ...
+    def run_recipe(
+        self,
+        *,
+        recipe: str,
+        version: int | None = ...,
+        data_set_version: int | None = ...,
+        cpu_seconds: int | None = ...,
+        idempotency_key: str = ...,
+        timeout: Seconds = ...,
+    ) -> OperationHandle[recipes_pb2.RecipeRun]:
+        """Runs a version of a recipe on a version of its data set. Ends with a RecipeRun. in_progress: another run of
+        it is not over. forbidden: columns of the data set are masked for the caller."""
+
+    def get_recipe_run(self, *, recipe: str, run: str, timeout: Seconds = ...) -> recipes_pb2.RecipeRun:
+        """Returns a run with its report; without what was found in columns that are masked for the caller."""
+
+    def list_recipe_runs(
+        self, *, recipe: str, page_size: int | None = ..., page_token: str | None = ..., timeout: Seconds = ...
+    ) -> recipes_pb2.ListRecipeRunsResponse:
+        """Lists the runs of a recipe without their reports, newest first, a page at a time."""
+
+    def iterate_recipe_runs(
+        self, *, recipe: str, page_size: int | None = ..., timeout: Seconds = ...
+    ) -> Iterator[recipes_pb2.RecipeRun]: ...
+    def preview_recipe(
+        self,
+        *,
+        data_set: str,
+        steps: Sequence[recipes_pb2.CleaningStep | Fields],
+        version: int | None = ...,
+        rows: int | None = ...,
+        cpu_seconds: int | None = ...,
+        timeout: Seconds = ...,
+    ) -> recipes_pb2.PreviewRecipeResponse:
+        """Runs steps on the first rows of a version and shows what they do. Nothing is stored. forbidden: columns of
+        the data set are masked for the caller."""
+
+    def delete_recipe(self, *, recipe: str, etag: str, timeout: Seconds = ...) -> recipes_pb2.Recipe:
+        """Deletes a recipe; the data set that it wrote is kept. It can be undeleted."""
+
+    def undelete_recipe(self, *, recipe: str, timeout: Seconds = ...) -> recipes_pb2.Recipe:
+        """Restores a deleted recipe."""
+
 class Releases:
     """Which version of a model serves. A new version is loaded and warmed before gateways switch to it."""
 
@@ -1639,6 +1725,7 @@ class Services:
     prices: Prices
     privacy_filters: PrivacyFilters
     quotas: Quotas
+    recipes: Recipes
     releases: Releases
     repairs: Repairs
     roles: Roles

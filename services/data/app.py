@@ -6,6 +6,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+from services.data.cleaning.api import RecipesApi
+from services.data.cleaning.runner import CleaningRunner
+from services.data.cleaning.service import Previews, Recipes
+from services.data.cleaning.store import RecipeStore
 from services.data.config import Config
 from services.data.database import open_database, schema
 from services.data.datasets.api import DataSetsApi
@@ -104,15 +108,13 @@ def build(config: Config, runtime: Runtime) -> App:
     store = RepairStore(database, runtime.now)
     repairs = Repairs(store, rules, RepairRunner(store, rules, extractions, data_sets, *around, discovering))
     extraction_store.on_success.append(repairs.extracted)
-    pipeline_store = PipelineStore(database)
-    limits = Limits(config.pipeline_seconds, config.pipeline_memory_mib)
-    runner = PipelineRunner(pipeline_store, data_sets, *around, limits, config.pipelines_at_once)
-    pipelines = Pipelines(pipeline_store, data_sets, runner, runtime.now)
+    runner, pipelines = _pipelines(config, runtime, database, data_sets, metering)
+    cleaner, recipes = _cleaning(config, runtime, database, asking)
     features, fitter = _features(config, runtime, database, data_sets, metering)
     views = _feature_views(config, runtime, database, data_sets, around)
     kept = {"tables": data_sets.kept, "feature-sets": features.kept, **views.kept, **handed_over}
     storage = Storage(Publisher(database, schema.outbox), kept)
-    resumes = [extractor.resume, runner.resume, fitter.resume, *views.start]
+    resumes = [extractor.resume, runner.resume, fitter.resume, cleaner.resume, *views.start]
     return App(
         rpc={
             "aimass.v1.FeatureSets": FeatureSetsApi(features),
@@ -124,6 +126,7 @@ def build(config: Config, runtime: Runtime) -> App:
             "aimass.v1.DataSets": DataSetsApi(data_sets, queries, versions, comparisons, catalogue),
             "aimass.v1.Expectations": ExpectationsApi(expectations, data_sets),
             "aimass.v1.Pipelines": PipelinesApi(pipelines),
+            "aimass.v1.Recipes": recipes,
             **views.rpc,
         },
         database=database,
@@ -189,6 +192,29 @@ def _feature_views(
     return _Views(
         {"aimass.v1.FeatureViews": api}, {"feature-views": views.kept}, [runner.resume], [rows.close], [covers.forget]
     )
+
+
+def _pipelines(
+    config: Config, runtime: Runtime, database: Database, data_sets: DataSets, metering: Metering
+) -> tuple[PipelineRunner, Pipelines]:
+    store, limits = PipelineStore(database), Limits(config.pipeline_seconds, config.pipeline_memory_mib)
+    around = (metering, runtime.now, runtime.spawn, limits, config.pipelines_at_once)
+    runner = PipelineRunner(store, data_sets, *around)
+    return runner, Pipelines(store, data_sets, runner, runtime.now)
+
+
+def _cleaning(
+    config: Config,
+    runtime: Runtime,
+    database: Database,
+    asking: tuple[DataSets, Metering, Limits, asyncio.Semaphore],
+) -> tuple[CleaningRunner, RecipesApi]:
+    """The slice of recipes; previews take turns with queries."""
+    store, (data_sets, metering, *_) = RecipeStore(database), asking
+    limits = Limits(config.cleaning_seconds, config.cleaning_memory_mib)
+    around = (metering, runtime.now, runtime.spawn)
+    runner = CleaningRunner(store, data_sets, *around, limits, config.cleanings_at_once)
+    return runner, RecipesApi(Recipes(store, data_sets, runner, runtime.now), Previews(*asking))
 
 
 def _sources(

@@ -23,8 +23,8 @@ class Config(Settings):
     extraction_seconds: float = Field(3600.0, gt=0)
     extraction_memory_mib: int = Field(2048, gt=0)
     extractions_at_once: int = Field(2, ge=1)
-    # Time and memory of one query, comparison, or look at rows for expectations; how many queries and comparisons run
-    # at once, and as many looks at new rows.
+    # Time and memory of one query, comparison, preview of a recipe, or look at rows for expectations; how many queries,
+    # comparisons and previews run at once, and as many looks at new rows.
     query_seconds: float = Field(30.0, gt=0)
     query_memory_mib: int = Field(2048, gt=0)
     queries_at_once: int = Field(2, ge=1)
@@ -37,6 +37,10 @@ class Config(Settings):
     pipeline_seconds: float = Field(3600.0, gt=0)
     pipeline_memory_mib: int = Field(4096, gt=0)
     pipelines_at_once: int = Field(2, ge=1)
+    # Time and memory of one run of a recipe, and how many run at once.
+    cleaning_seconds: float = Field(3600.0, gt=0)
+    cleaning_memory_mib: int = Field(4096, gt=0)
+    cleanings_at_once: int = Field(2, ge=1)
     # Time and memory of one fitting of a feature set; one runs at a time.
     fitting_seconds: float = Field(3600.0, gt=0)
     fitting_memory_mib: int = Field(4096, gt=0)

@@ -32,11 +32,11 @@ OWN = {
     "ListFeatureSets", "ListFeatureViews", "ListPipelines", "ListJobs", "ListRuns", "ListModels", "ListReleases",
     "ListEngines", "ListOperations", "ListSubscriptions", "SearchLogs", "CountLogs", "TailLogs", "PreviewSubscription",
     "GetQuality",
-    "SearchCatalogue",
+    "SearchCatalogue", "ListRecipes",
 }  # fmt: skip
 # What makes a thing of the stranger's own, whatever others have by that name.
 MAKES = {
-    "CreateModel", "CreatePipeline", "CreateFeatureSet", "CreateSubscription", "CreateSourceUpload",
+    "CreateModel", "CreatePipeline", "CreateRecipe", "CreateFeatureSet", "CreateSubscription", "CreateSourceUpload",
     "CreateArtifactUpload", "RecordOutcomes", "CreateRole", "SetLimit", "CreatePolicyVersion",
     "CreateQuota", "CreatePrivacyFilter",
 }  # fmt: skip

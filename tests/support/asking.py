@@ -21,6 +21,7 @@ PUBLIC = {path: method for path, method in contract.all_methods().items() if met
 _FILES = [{"name": "model.onnx"}]
 _DEFINITION = {"file": {"columns": [{"name": "id", "type": "COLUMN_TYPE_INT64"}]}}
 _STEP = {"column": "hour", "transform": "TRANSFORM_IDENTITY"}
+_CLEANING = {"step": "once", "duplicates": {}}
 _HOOK = {"url": f"http://127.0.0.1:9/{MARK}"}
 _MASKED = {"detector": "email", "action": "PRIVACY_ACTION_MASK"}
 Fields = dict[str, Any]
@@ -91,6 +92,14 @@ MORE: dict[str, Callable[[Callable[[str], Any]], Fields]] = {
         "pipeline": of("pipeline"),
         "steps": [{"data_set": f"{MARK}-2", "sql": f"SELECT * FROM {of('data_set')}", "inputs": [of("data_set")]}],
     },
+    "CreateRecipe": lambda of: {
+        "recipe": of("recipe"),
+        "data_set": of("data_set"),
+        "output": f"{MARK}-2",
+        "steps": [_CLEANING],
+    },
+    "CreateRecipeVersion": lambda of: {"steps": [_CLEANING]},
+    "PreviewRecipe": lambda of: {"steps": [_CLEANING]},
     "SubmitJob": lambda of: {"spec": spec() | {"feature_set": of("feature_set"), "model": of("model")}},
     "CreateModel": lambda of: {"model": of("model")},
     "CreateModelVersion": lambda of: {"files": [_FILES[0] | {"digest": of("digest")}]},

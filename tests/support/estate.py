@@ -69,7 +69,7 @@ def _rights(client: Client, ids: dict[str, Any]) -> None:
 def _tables(client: Client, ids: dict[str, Any]) -> None:
     rows = [f"{n},{n % 12 + 1},{5 + n % 18},{int(n % 18 + n % 7 > 14)},2013-01-02" for n in range(1, 481)]
     upload = client.upload("\n".join(["id,month,hour,late,day", *rows, ""]).encode())
-    kinds = ("source", "rule", "rule_set", "data_set", "feature_set", "feature_view", "pipeline", "model")
+    kinds = ("source", "rule", "rule_set", "data_set", "feature_set", "feature_view", "pipeline", "recipe", "model")
     ids |= dict.fromkeys(kinds, MARK) | {"Sources.upload": upload.upload, "Sources.digest": upload.digest}
     client.sources.create_source(
         source=MARK, files={"upload_digest": upload.digest, "format": "FILE_FORMAT_CSV"}, description=MARK
@@ -88,6 +88,9 @@ def _tables(client: Client, ids: dict[str, Any]) -> None:
     client.pipelines.create_pipeline(pipeline=MARK, steps=_PIPELINE)
     client.feature_views.create_feature_view(feature_view=MARK, description=MARK, definition=view_of(MARK))
     client.feature_views.materialise_feature_view(feature_view=MARK).result(timeout=60)
+    once = {"step": "once", "duplicates": {}}
+    client.recipes.create_recipe(recipe=MARK, data_set=MARK, output=f"{MARK}-clean", steps=[once])
+    ids["Recipes.run"] = client.recipes.run_recipe(recipe=MARK).result(timeout=60).run
 
 
 def _training(client: Client, ids: dict[str, Any]) -> None:

@@ -164,7 +164,7 @@ class Work(_message.Message):
     operation: _builtins.str
     """Empty for a query and a discovery."""
     kind: _builtins.str
-    """extraction, pipeline, fitting, query, discovery."""
+    """extraction, pipeline, cleaning, fitting, query, discovery."""
     principal: _builtins.str
     """Who started it: `key:<prefix>`, `user:<name>`."""
     cpu_milliseconds: _builtins.int

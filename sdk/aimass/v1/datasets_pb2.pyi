@@ -158,8 +158,8 @@ Global___DataSet: _TypeAlias = DataSet  # noqa: Y015
 
 @_typing.final
 class LineageNode(_message.Message):
-    """A source, rule, rule set, data set or feature set, in text: `source:flights-db`, `rule:flights_raw@1`, `rule_set:office@1`,
-    `data_set:flights@2`, `feature_set:late@1`.
+    """A source, rule, rule set, recipe, data set or feature set, in text: `source:flights-db`, `rule:flights_raw@1`, `rule_set:office@1`,
+    `recipe:clean-parcels@1`, `data_set:flights@2`, `feature_set:late@1`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

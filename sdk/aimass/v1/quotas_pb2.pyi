@@ -268,7 +268,7 @@ class LedgerEntry(_message.Message):
     principal: _builtins.str
     """`key:<prefix>`, `user:<name>`; empty for storage."""
     kind: _builtins.str
-    """serving, training, extraction, fitting, pipeline, query, discovery, storage."""
+    """serving, training, extraction, fitting, pipeline, cleaning, query, discovery, storage."""
     model: _builtins.str
     """Empty if the work was for no model."""
     reference: _builtins.str
@@ -420,7 +420,7 @@ class Price(_message.Message):
     per: _builtins.int
     """1 if unset."""
     kind: _builtins.str
-    """The kind of usage: serving, training, extraction, fitting, pipeline, query, discovery, storage; empty: all."""
+    """The kind of usage: serving, training, extraction, fitting, pipeline, cleaning, query, discovery, storage; empty: all."""
     def __init__(
         self,
         *,

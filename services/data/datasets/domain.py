@@ -22,7 +22,7 @@ QUARANTINE = tuple(Column(name, ColumnType.STRING, False) for name in ("record",
 
 @dataclass(frozen=True)
 class LineageNode:
-    """A thing that was read or written, of kind `source`, `rule`, `rule_set`, `data_set` or `feature_set`.
+    """A thing that was read or written, of kind `source`, `rule`, `rule_set`, `recipe`, `data_set` or `feature_set`.
 
     Version 0: it has none.
     """

@@ -61,6 +61,8 @@ def _job(node: LineageNode, parents: Sequence[LineageNode]) -> tuple[str, str]:
     rule = next((parent.name for parent in parents if parent.kind == "rule"), "")
     if rule:
         return "EXTRACTION", f"rules/{rule}"
+    if recipe := next((parent.name for parent in parents if parent.kind == "recipe"), ""):
+        return "CLEANING", f"recipes/{recipe}"
     if node.kind == "feature_set":
         return "FITTING", f"feature-sets/{node.name}"
     if all(parent.kind == "data_set" and parent.name == node.name for parent in parents):

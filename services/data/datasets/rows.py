@@ -68,13 +68,14 @@ def _pieces(path: str, columns: tuple[Column, ...], start: int, count: int) -> I
 def to_rows(table: Any, columns: Sequence[Column]) -> list[dict[str, Any]]:
     """The rows of an Arrow table with these columns as JSON values."""
     names = [column.name for column in columns]
-    values = [_values(table.column(column.name), column.type) for column in columns]
+    values = [to_values(table.column(column.name), column.type) for column in columns]
     if not names:
         return [{} for _ in range(table.num_rows)]
     return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
-def _values(column: Any, kind: ColumnType) -> list[Any]:
+def to_values(column: Any, kind: ColumnType) -> list[Any]:
+    """An Arrow column as JSON values."""
     import pyarrow as pa
 
     match kind:

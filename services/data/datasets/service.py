@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -199,6 +199,20 @@ class DataSets:
         if principal.may(UNMASK, f"data-sets/{data_set}"):
             return NOTHING
         return hidden_of((await self._store.get(principal.scope, data_set)).masked_columns)
+
+    async def hidden_in(self, principal: Principal, data_sets: Iterable[str]) -> frozenset[str]:
+        """The same of several data sets at once, deleted ones among them; of one that is not there, none."""
+        names = [name for name in data_sets if not principal.may(UNMASK, f"data-sets/{name}")]
+        return hidden_of(await self._store.masked(principal.scope, names)) if names else NOTHING
+
+    def mask_as(
+        self, connection: Connection, scope: Scope, source: str, made: DataSetVersion, origins: Mapping[str, str]
+    ) -> None:
+        """Masks the columns of a version that are copies of masked ones, in the transaction of its commit.
+
+        `origins` are columns of the source by the columns made of them.
+        """
+        self._store.mask_as(connection, scope, source, made.data_set, origins)
 
     async def check_seen(self, principal: Principal, data_set: str, columns: Iterable[str] | None = None) -> None:
         """Raises forbidden for who does not see all columns, or all of these; not_found."""

@@ -1,6 +1,6 @@
 """Where data sets, their versions, files and lineage are kept."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -77,6 +77,24 @@ class Store:
             return after
 
         return await self._db.run(work)
+
+    async def masked(self, scope: Scope, names: Iterable[str]) -> set[str]:
+        """The masked columns of some data sets, deleted ones among them."""
+
+        def work(connection: Connection) -> set[str]:
+            found = (stored.find(connection, scope, name) for name in names)
+            return {column for one in found if one for column in one.masked_columns}
+
+        return await self._db.read(work)
+
+    def mask_as(self, connection: Connection, scope: Scope, source: str, name: str, origins: Mapping[str, str]) -> None:
+        """Masks columns that are made of masked ones of another data set; other masks stay."""
+        masks = {column.lower() for column in stored.get(connection, scope, source, deleted=True).masked_columns}
+        after = stored.get(connection, scope, name)
+        known = {column.lower() for column in after.masked_columns}
+        new = [made for made, of in origins.items() if of.lower() in masks and made.lower() not in known]
+        if new:
+            stored.save(connection, scope, replace(after, masked_columns=(*after.masked_columns, *new)))
 
     async def version(self, scope: Scope, name: str, number: int) -> DataSetVersion:
         """The newest for 0. Raises not_found, unknown_version."""

@@ -1,0 +1,1 @@
+"""Recipes: ordered steps that make a clean version of a data set, and what each of them did."""

@@ -1,0 +1,96 @@
+"""What a step changed: counts for each column, and a few values before and after. For children."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.data.cleaning.operators import ROW, Json, missing
+from services.data.cleaning.steps import Columns
+from services.data.datasets.rows import to_values
+
+_EXAMPLES = 5  # of a column
+_LOOKED_AT = 200  # changed values of a batch, for different ones among them
+_TEXT = 200  # characters of a value that is shown
+_NOTES = 20
+
+
+@dataclass
+class _Changed:
+    changed: int = 0
+    examples: list[Json] = field(default_factory=list)
+
+
+class Report:
+    """Of one step, over all batches."""
+
+    def __init__(self, step: str, before: Columns, after: Columns) -> None:
+        self._step, self._before, self._after = step, before, after
+        self._counts = {"rows_in": 0, "quarantined": 0, "duplicates": 0}
+        self._columns: dict[str, _Changed] = {}
+
+    def count(self, rows: int, quarantined: int, duplicates: int) -> None:
+        """Adds the rows of a batch."""
+        for name, value in zip(self._counts, (rows, quarantined, duplicates), strict=True):
+            self._counts[name] += value
+
+    def compare(self, before: Any, after: Any) -> None:
+        """Adds the rows of a batch that the step did not take out, before and after it."""
+        for name in after.column_names:
+            old = before.column(name) if name in before.column_names else None
+            if name == ROW or old is after.column(name):
+                continue
+            changed = differs(old, after.column(name))
+            if found := int(changed.sum()):
+                self._add(name, found, (before, after), changed)
+
+    def _add(self, name: str, count: int, tables: tuple[Any, Any], changed: Any) -> None:
+        import numpy as np
+
+        kept = self._columns.setdefault(name, _Changed())
+        kept.changed += count
+        if len(kept.examples) >= _EXAMPLES:
+            return
+        places = np.flatnonzero(changed)[:_LOOKED_AT]
+        rows = tables[1].column(ROW).take(places).to_pylist()
+        olds = self._values(self._before, tables[0], name, places)
+        news = self._values(self._after, tables[1], name, places)
+        for row, old, new in zip(rows, olds, news, strict=True):
+            if len(kept.examples) < _EXAMPLES and (old is None or all(one["before"] != old for one in kept.examples)):
+                kept.examples.append({"row": row + 1, "before": old, "after": new})
+
+    @staticmethod
+    def _values(columns: Columns, table: Any, name: str, places: Any) -> list[Any]:
+        if name not in table.column_names:
+            return [None] * len(places)
+        return [_short(value) for value in to_values(table.column(name).take(places), columns[name].type)]
+
+    def to_json(self, notes: Iterable[str]) -> Json:
+        """As it is kept."""
+        rows, quarantined, duplicates = self._counts.values()
+        names = [name for name in self._after if name in self._columns]
+        return {
+            "step": self._step,
+            **self._counts,
+            "rows_out": rows - quarantined - duplicates,
+            "columns": [{"column": name, **vars(self._columns[name])} for name in names],
+            "notes": list(notes)[:_NOTES],
+        }
+
+
+def _short(value: Any) -> Any:
+    return value if not isinstance(value, str) or len(value) <= _TEXT else value[:_TEXT] + "..."
+
+
+def differs(old: Any, new: Any) -> Any:
+    """Which values are others, as numpy has it; of a new column those that are true."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    if old is None:
+        found = pc.fill_null(new, False)
+    elif old.type != new.type:
+        found = pc.is_valid(old)
+    else:
+        both = pc.and_(missing(old), missing(new))
+        found = pc.invert(pc.or_(both, pc.fill_null(pc.equal(old, new), False)))
+    return np.asarray(found.to_numpy(zero_copy_only=False), bool)

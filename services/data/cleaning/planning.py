@@ -1,0 +1,80 @@
+"""Whether steps make sense, by themselves and for the columns of a table. Pure."""
+
+from collections.abc import Callable, Iterator, Sequence
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from services.data.cleaning.steps import Columns, Kind, Outliers, Step, mark_of
+from services.data.schema import Column
+from services.kit.errors import InvalidValue, Violation
+
+MOST_COLUMNS = 2000
+
+
+def check_steps(steps: Sequence[Step], known_zone: Callable[[str], bool]) -> None:
+    """Raises invalid_value with every rule that the steps break by themselves."""
+    found = list[Violation]()
+    for index, step in enumerate(steps):
+        at = f"/steps/{index}"
+        if step.step in (other.step for other in steps[:index]):
+            found.append(Violation(f"{at}/step", "is there twice"))
+        wrong = [*step.kind.wrong(), *_zones(step.kind, known_zone)]
+        found += [Violation(f"{at}/{step.word}/{one.pointer}", one.rule) for one in wrong]
+    _refuse(found)
+
+
+def _zones(kind: Kind, known_zone: Callable[[str], bool]) -> Iterator[Violation]:
+    zone = getattr(kind, "zone", "")
+    if zone and not known_zone(zone):
+        yield Violation("zone", "must be a time zone such as Europe/Berlin")
+
+
+def known_zone(name: str) -> bool:
+    """Whether a time zone is in the database of this machine."""
+    try:
+        return bool(ZoneInfo(name))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+
+
+def planned(steps: Sequence[Step], columns: Sequence[Column], at: str = "/steps") -> tuple[Column, ...]:
+    """The columns of what the steps make of a table. Raises invalid_value for the first that does not fit it."""
+    known: Columns = {column.name: column for column in columns}
+    for index, step in enumerate(steps):
+        found = [Violation(f"{at}/{index}/{step.word}/{one.pointer}", one.rule) for one in _unfit(step.kind, known)]
+        _refuse(found)
+        known = step.kind.after(known)
+    if len(known) > MOST_COLUMNS > len(columns):
+        _refuse([Violation(at, f"make more than {MOST_COLUMNS} columns")])
+    return tuple(known.values())
+
+
+def origins(steps: Sequence[Step], columns: Sequence[Column]) -> dict[str, str]:
+    """The column that each column of the result is made of, which has the same name, or is marked by it."""
+    found, known = dict[str, str](), planned(steps, columns)
+    marks = {mark_of(name): name for step in steps if isinstance(step.kind, Outliers) for name in step.kind.columns}
+    for column in known:
+        name = column.name
+        while name not in {one.name for one in columns} and name in marks:
+            name = marks[name]
+        found[column.name] = name
+    return found
+
+
+def _unfit(kind: Kind, columns: Columns) -> Iterator[Violation]:
+    missing = False
+    for place, name, types in kind.named():
+        if name not in columns:
+            missing = True
+            yield Violation(place, f"must be a column that is there: {name[:60]} is not")
+        elif columns[name].type not in types:
+            missing = True
+            holds = columns[name].type
+            yield Violation(place, f"must hold {', '.join(types)}: {name[:60]} holds {holds}")
+    if not missing:
+        yield from kind.unfit(columns)
+
+
+def _refuse(found: Sequence[Violation]) -> None:
+    if found:
+        first = found[0]
+        raise InvalidValue(f"{first.pointer[1:].replace('/', '.')} {first.rule}", found)

@@ -1,0 +1,132 @@
+"""Recipes between the domain and the wire."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aimass.v1 import recipes_pb2 as pb
+from services.data.cleaning.domain import RecipeView, Run
+from services.data.cleaning.steps import KINDS, Step
+from services.data.datasets.masking import NOTHING, Hidden, is_hidden
+from services.data.schema import Column, ColumnType
+from services.data.wire import fields_of, plain, schema_to_wire
+from services.kit.errors import Failure, invalid
+from services.kit.timestamps import to_wire
+
+_STEP = pb.CleaningStep.DESCRIPTOR
+
+
+def steps_from_wire(steps: Iterable[pb.CleaningStep]) -> tuple[Step, ...]:
+    """Steps, not checked yet. Raises invalid_value for one that says no kind, and for values that are not known."""
+    return tuple(_step_of(step, f"/steps/{index}") for index, step in enumerate(steps))
+
+
+def _step_of(step: pb.CleaningStep, at: str) -> Step:
+    word = step.WhichOneof("kind")
+    if word is None:
+        raise invalid(at, f"must be one of {', '.join(KINDS)}")
+    try:
+        found = plain(getattr(step, word))
+    except Failure as failure:
+        raise invalid(f"{at}/{word}", f"is wrong: {failure.detail}") from None
+    what = {name: value if _single(value) else tuple(value) for name, value in found.items()}
+    if "type" in what:
+        what["type"] = ColumnType(str(what["type"]))
+    return Step(step.step, KINDS[word](**what))
+
+
+def _single(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def step_to_wire(step: Step) -> pb.CleaningStep:
+    """As it was said."""
+    message = _STEP.fields_by_name[step.word].message_type
+    made: Any = {"step": step.step, step.word: fields_of(step.kind, message)}
+    return pb.CleaningStep(**made)
+
+
+def recipe_to_wire(view: RecipeView, hidden: Hidden = NOTHING) -> pb.Recipe:
+    """A recipe with one of its versions; without what was learned of hidden columns."""
+    recipe, version = view.recipe, view.version
+    return pb.Recipe(
+        recipe=recipe.recipe,
+        description=recipe.description,
+        data_set=recipe.data_set,
+        output=recipe.output,
+        version=version.version,
+        steps=map(step_to_wire, version.steps),
+        learned=[_learned_to_wire(one, hidden) for one in version.learned],
+        learned_from=version.learned_from,
+        latest_version=recipe.latest_version,
+        etag=str(recipe.generation),
+        create_time=to_wire(recipe.create_time),
+        update_time=to_wire(recipe.update_time),
+        delete_time=to_wire(recipe.delete_time),
+    )
+
+
+def _learned_to_wire(learned: Mapping[str, Any], hidden: Hidden) -> pb.LearnedStep:
+    values = [pb.LearnedValue(**one) for one in learned["shown"] if not is_hidden(one["column"], hidden)]
+    return pb.LearnedStep(step=learned["step"], values=values)
+
+
+def run_to_wire(run: Run, hidden: Hidden = NOTHING) -> pb.RecipeRun:
+    """A run with its report; of hidden columns without examples."""
+    return pb.RecipeRun(
+        run=run.run,
+        recipe=run.recipe,
+        version=run.version,
+        data_set=run.data_set,
+        data_set_version=run.data_set_version,
+        output=run.output,
+        output_version=run.output_version,
+        state=pb.RecipeRunState.Value(f"RECIPE_RUN_STATE_{run.state.upper()}"),
+        operation=run.operation,
+        steps=[_report_to_wire(one, hidden) for one in run.report],
+        create_time=to_wire(run.create_time),
+        end_time=to_wire(run.end_time),
+        **vars(run.counts),
+    )
+
+
+def _report_to_wire(told: Mapping[str, Any], hidden: Hidden) -> pb.StepReport:
+    columns = [_change_to_wire(one, is_hidden(one["column"], hidden)) for one in told["columns"]]
+    return pb.StepReport(**{**told, "columns": columns})
+
+
+def _change_to_wire(told: Mapping[str, Any], hide: bool) -> pb.ColumnChange:
+    change = pb.ColumnChange(column=told["column"], changed=told["changed"])
+    for example in () if hide else told["examples"]:
+        made = change.examples.add(row=example["row"])
+        for part in ("before", "after"):
+            _set(getattr(made, part), example[part])
+    return change
+
+
+def _set(value: Any, told: Any) -> None:
+    """A value of JSON, whatever it is."""
+    if told is None:
+        value.null_value = 0
+    elif isinstance(told, bool):
+        value.bool_value = told
+    elif isinstance(told, str):
+        value.string_value = told
+    else:
+        value.number_value = told
+
+
+def preview_to_wire(told: Mapping[str, Any]) -> pb.PreviewRecipeResponse:
+    """What a child told of a preview."""
+    columns = tuple(Column(name, ColumnType(kind), bool(null)) for name, kind, null in told["columns"])
+    answer = pb.PreviewRecipeResponse(
+        steps=[_report_to_wire(one, NOTHING) for one in told["report"]],
+        learned=[_learned_to_wire(one, NOTHING) for one in told["learned"]],
+        schema=schema_to_wire(columns),
+        **told["counts"],
+    )
+    for row in told["rows"]:
+        made = answer.rows.add(row=row["row"], reason=row["reason"])
+        for part in ("before", "after"):
+            for name, value in (row[part] or {}).items():
+                _set(getattr(made, part).fields[name], value)
+    return answer
