@@ -18,18 +18,28 @@ from services.data.reading.kinds import SOURCES
 from tests.data import places
 from tests.data.extracting import Tenant
 from tests.support.buckets import Bucket
+from tests.support.endpoints import Endpoints
 from tests.support.house import house
 
 CSV = "carrier,delay\n" + "".join(f"{'UA' if n % 2 else 'DL'},{n}\n" for n in range(1, 31))
 TABLE = {"url": "sqlite:///flights.db", "table": "flights", "cursor": "id"}
 # Of each kind one that needs no more than a name, and those that are read by a connector of their own.
-KINDS = ["sql", "files", "pushed", "files of a bucket"]
+KINDS = ["sql", "files", "pushed", "files of a bucket", "files of an endpoint"]
+# Kinds that need a server of others: the module of the far tests that does the same with them.
+FAR = {"kafka": "test_kafka_sources.py"}
 
 
 @pytest.fixture
 def bucket() -> Iterator[Bucket]:
     with Bucket() as made:
         made.objects["a.csv"] = CSV.encode()
+        yield made
+
+
+@pytest.fixture
+def web() -> Iterator[Endpoints]:
+    with Endpoints() as made:
+        made.answers["/a.csv"] = CSV.encode()
         yield made
 
 
@@ -41,24 +51,28 @@ async def tenant(home: Path) -> AsyncIterator[Tenant]:
         yield Tenant(running)
 
 
-def described(kind: str, bucket: Bucket) -> dict[str, Any]:
+def described(kind: str, bucket: Bucket, web: Endpoints) -> dict[str, Any]:
     return {
         "sql": {"sql": TABLE},
         "files": {"files": {"pattern": "*.csv", "format": "FILE_FORMAT_CSV"}},
         "pushed": {"pushed": {"record_id": "delay"}},
         "files of a bucket": bucket.files("*.csv"),
+        "files of an endpoint": web.files("/a.csv", "CSV"),
     }[kind]
 
 
 def test_every_kind_of_source_has_a_case() -> None:
-    assert {kind.partition(" ")[0] for kind in KINDS} == set(SOURCES)
+    assert {kind.partition(" ")[0] for kind in KINDS} | set(FAR) == set(SOURCES)
+    for module in FAR.values():
+        text = (Path(__file__).parents[1] / "far" / module).read_text()
+        assert [call for call in ("PreviewSource", "DiscoverRules", "TestRule") if f".{call}(" not in text] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_source_of_every_kind_is_previewed_discovered_tried_and_extracted(
-    tenant: Tenant, bucket: Bucket, kind: str
+    tenant: Tenant, bucket: Bucket, web: Endpoints, kind: str
 ) -> None:
-    sources, rules, source = tenant.stub(SourcesStub), tenant.stub(RulesStub), described(kind, bucket)
+    sources, rules, source = tenant.stub(SourcesStub), tenant.stub(RulesStub), described(kind, bucket, web)
     await sources.PreviewSource(ParseDict(source, pb.PreviewSourceRequest()))
     await sources.CreateSource(ParseDict({"source": "a", **source}, pb.CreateSourceRequest()))
     if kind == "pushed":

@@ -231,7 +231,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"pattern": "s3://shop/**/a"}, "the pattern must not contain **"),
     ({"pattern": "s3://shop/../a"}, "the path must not contain empty steps"),
     ({"pattern": "s3://shop/none*"}, "none* matches no file"),
-    ({"pattern": "*.csv"}, "endpoint is for the objects of a bucket"),
+    ({"pattern": "*.csv"}, "endpoint is for patterns that begin with s3://"),
     ({"endpoint": "ftp://127.0.0.1"}, "the endpoint must be https://host:port"),
     ({"endpoint": "http://u:p@127.0.0.1"}, "the endpoint must be https://host:port"),
     ({"endpoint": "http://127.0.0.1:99999"}, "the endpoint must be https://host:port"),

@@ -249,9 +249,16 @@ class FilesSource(_message.Message):
     REGION_FIELD_NUMBER: _builtins.int
     ACCESS_KEY_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
+    HEADER_NAME_FIELD_NUMBER: _builtins.int
+    RECORDS_PATH_FIELD_NUMBER: _builtins.int
+    NEXT_PATH_FIELD_NUMBER: _builtins.int
+    NEXT_PARAMETER_FIELD_NUMBER: _builtins.int
+    SINCE_PATH_FIELD_NUMBER: _builtins.int
+    SINCE_PARAMETER_FIELD_NUMBER: _builtins.int
     pattern: _builtins.str
     """A glob, relative to the tenant's import folder or absolute below an allowed folder; links are not followed. Or one
-    over the objects of a bucket of S3: s3://bucket/weather/*.csv.
+    over the objects of a bucket of S3: s3://bucket/weather/*.csv. Or an endpoint that each extraction asks with a GET:
+    https://host/path?query; what it answers, 64 MiB at most, is read as a file is.
     """
     upload_digest: _builtins.str
     """The digest of a committed upload, instead of a pattern."""
@@ -296,9 +303,28 @@ class FilesSource(_message.Message):
     access_key: _builtins.str
     """For s3: the id of an access key. If unset, requests are not signed: for buckets that everybody may read."""
     secret: _builtins.str
-    """For s3: the secret of the access key. It is stored encrypted, for this server and access key only, and never
-    returned.
+    """For s3: the secret of the access key; for https: the value of the header. It is stored encrypted, for this server and
+    access key or header only, and never returned.
     """
+    header_name: _builtins.str
+    """For https: the header that the secret is sent in, Authorization if unset."""
+    records_path: _builtins.str
+    """For https and JSON: the path to the array of records in an answer, such as $.items. If unset, the answer is the array,
+    or one record.
+    """
+    next_path: _builtins.str
+    """For https and JSON: the path to what names the next page, such as $.next: its address, on the same server, or with
+    next_parameter a word. An answer without one is the last page. A Link header with rel=next is followed in any case.
+    """
+    next_parameter: _builtins.str
+    """For https: the parameter of the query that the word of next_path is sent in."""
+    since_path: _builtins.str
+    """For https and JSON: the path in a record to a value that grows, such as $.id or $.created: a number, or a text that
+    sorts as it grows. An extraction takes the records above the largest value that was read. If unset, an array is read
+    on behind the records that were read, if they are as they were, else from its start.
+    """
+    since_parameter: _builtins.str
+    """For https: the parameter of the query that the largest value is sent in, so that the server leaves out what was read."""
     @_builtins.property
     def null_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """For CSV: strings that stand for a missing value. The empty string always does."""
@@ -325,6 +351,12 @@ class FilesSource(_message.Message):
         region: _builtins.str = ...,
         access_key: _builtins.str = ...,
         secret: _builtins.str = ...,
+        header_name: _builtins.str = ...,
+        records_path: _builtins.str = ...,
+        next_path: _builtins.str = ...,
+        next_parameter: _builtins.str = ...,
+        since_path: _builtins.str = ...,
+        since_parameter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -343,8 +375,14 @@ class FilesSource(_message.Message):
         b"escape",
         "format",
         b"format",
+        "header_name",
+        b"header_name",
         "headless",
         b"headless",
+        "next_parameter",
+        b"next_parameter",
+        "next_path",
+        b"next_path",
         "null_values",
         b"null_values",
         "pattern",
@@ -359,10 +397,16 @@ class FilesSource(_message.Message):
         b"record_start",
         "record_wait_seconds",
         b"record_wait_seconds",
+        "records_path",
+        b"records_path",
         "region",
         b"region",
         "secret",
         b"secret",
+        "since_parameter",
+        b"since_parameter",
+        "since_path",
+        b"since_path",
         "unquoted",
         b"unquoted",
         "upload_digest",

@@ -23,6 +23,11 @@ class Bucket:
     name: str
     pattern: str
 
+    @property
+    def identity(self) -> str:
+        """What a cursor belongs to."""
+        return f"{self.origin}/{self.name}"
+
 
 def bucket_of(source: FilesSource) -> Bucket:
     """What `s3://bucket/pattern` and the fields beside it name. Raises invalid_value."""

@@ -1,7 +1,6 @@
-"""Files that grow by whole lines, files that are read as a whole, objects of a bucket, or one upload."""
+"""Files that grow by whole lines, files that are read as a whole, those of a server, or one upload."""
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -11,8 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from services.data.reading import dialects, extractor, files_s3, folders, lines, multiline, opening, positions, samples
-from services.data.reading.buckets import bucket_of
+from services.data.reading import dialects, extractor, folders, lines, multiline, opening, positions, samples, servers
 from services.data.reading.connector import End, Sink
 from services.data.reading.extractor import Extractor
 from services.data.reading.files import Files, LocalFiles
@@ -40,16 +38,13 @@ class FilesConnector:
 
     @property
     def identity(self) -> str:
-        """Files are known one by one, those of a server in their bucket."""
-        if not self._source.remote:
-            return "files"
-        bucket = bucket_of(self._source)
-        return f"sha256:{hashlib.sha256(f'{bucket.origin}/{bucket.name}'.encode()).hexdigest()}"
+        """Files are known one by one, also on a server."""
+        return servers.identity(self._source) if self._source.remote else "files"
 
     def below(self, allowed: Sequence[Path]) -> Place:
         """What the pattern names."""
         if self._source.remote:
-            return files_s3.place_of(self._source)
+            return servers.place_of(self._source)
         found = folders.place(allowed, self._source.pattern)
         folders.check_pattern(found.steps)
         return found
@@ -61,19 +56,21 @@ class FilesConnector:
             if self._source.remote:
                 opening.beginning(files, parts[0])
 
-    def _files(self, place: Place, patience: Patience | None = None) -> contextlib.AbstractContextManager[Files]:
+    def _files(
+        self, place: Place, patience: Patience | None = None, cursor: dict[str, Any] | None = None
+    ) -> contextlib.AbstractContextManager[Files]:
         """Where they are; `patience` is for a server that is away."""
         if self._source.remote:
-            return files_s3.S3Files(self._source, place, patience or Patience())
+            return servers.files(self._source, place, patience or Patience(), cursor or {})
         return contextlib.nullcontext(LocalFiles(place))
 
     @property
     def reaches(self) -> Sequence[tuple[str, int]]:
-        """The server of a bucket."""
+        """The server that they are on."""
         if not self._source.remote:
             return ()
-        bucket = bucket_of(self._source)
-        return ((bucket.host, bucket.port),)
+        server = servers.server_of(self._source)
+        return ((server.host, server.port),)
 
     @property
     def apart(self) -> bool:
@@ -144,7 +141,7 @@ class FilesConnector:
 
     def read(self, place: Place, compiled: Compiled, cursor: dict[str, Any], sink: Sink, seconds: float) -> End:
         """What has been added to the files, and files that are new."""
-        with self._files(place, Patience(seconds, sink.wait)) as files:
+        with self._files(place, Patience(seconds, sink.wait), cursor) as files:
             before = [FileState(**state) for state in cursor.get("files", [])]
             known = {state.path: state for state in before}
             found = [opening.find(self._source, files, part, known) for part in files.parts()]
@@ -158,8 +155,8 @@ class FilesConnector:
                     continue
                 state = self._read_file(files, compiled, start, sink, partial(_share, done, total), notes)
                 states += [state] if state else []
-        kept = [asdict(state) for state in positions.remembered(states, before)]
-        return End({"files": kept}, notes)
+            kept = [asdict(state) for state in positions.remembered(states, before)]
+            return End(files.cursor(kept), notes)
 
     def _read_file(
         self,

@@ -12,6 +12,7 @@ import orjson
 from services.data.reading import starts
 from services.data.reading.formats import Dialect, Encoding
 from services.data.reading.kinds import FileFormat, FilesSource
+from services.data.reading.kinds_files import SERVER_FIELDS
 from services.data.reading.values import guess
 from services.data.schema import ColumnType
 
@@ -67,7 +68,7 @@ def said(source: FilesSource) -> str:
 
 def _bare(source: FilesSource) -> FilesSource:
     plain = FilesSource(source.format, source.pattern, source.upload_digest, null_values=source.null_values)
-    return replace(plain, endpoint=source.endpoint, region=source.region, access_key=source.access_key)
+    return replace(plain, **{name: getattr(source, name) for name in SERVER_FIELDS})
 
 
 def _other(source: FilesSource, seems: FilesSource) -> FilesSource | None:

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from services.data.reading import folders
 from services.data.reading.folders import Parts, Place
@@ -34,6 +34,9 @@ class Files(Protocol):
     def open(self, part: Parts) -> contextlib.AbstractContextManager[Raw]:
         """One of them, read from its start."""
 
+    def cursor(self, states: list[dict[str, Any]]) -> dict[str, Any]:
+        """Where the next run begins, by how far each of them was read."""
+
 
 class LocalFiles:
     """Files below a folder, which may grow."""
@@ -48,6 +51,9 @@ class LocalFiles:
     def open(self, part: Parts) -> Iterator[Raw]:
         with os.fdopen(folders.open_file(self._place.root, part), "rb") as file:
             yield _raw(file)
+
+    def cursor(self, states: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"files": states}
 
 
 def _raw(file: BinaryIO) -> Raw:

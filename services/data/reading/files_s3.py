@@ -99,6 +99,9 @@ class S3Files:
         file = io.BufferedReader(Ranged(fetch, one.size), _BUFFER)
         yield Raw(cast(BinaryIO, file), one.name, one.size, f"{one.size}:{one.mark}", complete=True)
 
+    def cursor(self, states: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"files": states}
+
     def _range(self, one: Object, begin: int, end: int) -> bytes:
         headers = {"range": f"bytes={begin}-{end - 1}"}
         if one.mark.startswith('"'):

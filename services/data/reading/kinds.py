@@ -2,31 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from typing import Any, ClassVar
 
-from services.data.reading.formats import Compression, Dialect, Encoding, Records
+from services.data.reading.formats import Records as Records
+from services.data.reading.kinds_files import FileFormat as FileFormat
+from services.data.reading.kinds_files import FilesSource as FilesSource
 from services.data.reading.topics import KafkaSource
 from services.data.schema import Column, ColumnType
-
-
-class FileFormat(StrEnum):
-    """How a file divides into records."""
-
-    CSV = "csv"
-    JSON_LINES = "json_lines"
-    TEXT = "text"
-    JSON = "json"
-    PARQUET = "parquet"
-
-
-_OF_FILES = {
-    FileFormat.CSV: Records.FIELDS,
-    FileFormat.PARQUET: Records.FIELDS,
-    FileFormat.JSON_LINES: Records.DOCUMENTS,
-    FileFormat.JSON: Records.DOCUMENTS,
-    FileFormat.TEXT: Records.LINES,
-}
 
 
 @dataclass(frozen=True)
@@ -55,59 +37,6 @@ class SqlSource:
     def of(cls, values: Mapping[str, Any]) -> "SqlSource":
         """From plain values by the names of the fields, as they are stored and sent."""
         return cls(**values)
-
-
-@dataclass(frozen=True)
-class FilesSource:
-    """Files that a pattern names, or one upload."""
-
-    format: FileFormat
-    pattern: str = ""
-    upload_digest: str = ""
-    delimiter: str = ","
-    null_values: tuple[str, ...] = ()
-    compression: Compression = Compression.DETECTED
-    encoding: Encoding = Encoding.DEFAULT
-    quote: str = ""
-    unquoted: bool = False
-    escape: str = ""
-    headless: bool = False
-    record_start: str = ""
-    record_lines: int = 0
-    record_bytes: int = 0
-    record_wait_seconds: int = 0
-    # Of a bucket. The secret is as a caller says it; it is stored encrypted, beside the definition.
-    endpoint: str = ""
-    region: str = ""
-    access_key: str = ""
-    secret: str = field(default="", repr=False, compare=False)
-
-    @property
-    def remote(self) -> bool:
-        """Whether they are on a server."""
-        return self.pattern.startswith("s3://")
-
-    @property
-    def records(self) -> Records:
-        """What the format divides them into."""
-        return _OF_FILES[self.format]
-
-    @property
-    def dialect(self) -> Dialect:
-        """How its delimited text is written."""
-        return Dialect(self.delimiter, "" if self.unquoted else self.quote or '"', self.escape, self.headless)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "FilesSource":
-        """From plain values by the names of the fields, as they are stored and sent."""
-        typed = {
-            "format": FileFormat(values["format"]),
-            "delimiter": values["delimiter"] or ",",
-            "null_values": tuple(values["null_values"]),
-            "compression": Compression(values.get("compression", "")),
-            "encoding": Encoding(values.get("encoding", "")),
-        }
-        return cls(**{**values, **typed})
 
 
 @dataclass(frozen=True)

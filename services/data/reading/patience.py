@@ -6,6 +6,7 @@ from collections.abc import Callable
 from services.kit.errors import Code, Failure
 
 MOST = 300.0  # seconds without getting on
+_ANSWER, _QUICK = 60.0, 15.0  # seconds
 _AWAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 
 
@@ -17,6 +18,11 @@ class Patience:
         self._most, self._tell = min(MOST, seconds / 2), tell
         self._away: float | None = None
         self._wait = 0.5
+
+    @property
+    def answer_seconds(self) -> float:
+        """What one answer may take: whoever does not wait has somebody who waits for it."""
+        return _ANSWER if self._most else _QUICK
 
     def got_on(self) -> None:
         """The source has answered."""

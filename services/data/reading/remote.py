@@ -9,7 +9,6 @@ from services.data.reading.patience import Patience
 from services.kit.egress import Egress, Response
 from services.kit.errors import Failure, Unavailable
 
-SECONDS = 60.0  # that one answer may take
 _BUSY = (429, 500, 502, 503, 504)
 
 
@@ -33,17 +32,16 @@ class Remote:
         self._runner.run(self._egress.close())
         self._runner.close()
 
-    def get(
-        self, target: str, headers: Callable[[], Mapping[str, str]], most: int, seconds: float = SECONDS
-    ) -> Response:
+    def get(self, target: str, headers: Callable[[], Mapping[str, str]], most: int) -> Response:
         """The answer to a GET of a path with its query; `headers` are made for each attempt.
 
         A server that is away, busy or slow is waited for. Raises unavailable, deadline_exceeded when it is so for too
         long; limit_exceeded for more than `most` bytes, which nobody waits for.
         """
+        url, seconds = f"{self._origin}{target}", self._patience.answer_seconds
         while True:
             try:
-                asked = self._egress.request("GET", f"{self._origin}{target}", headers(), b"", seconds, most)
+                asked = self._egress.request("GET", url, headers(), b"", seconds, most)
                 answer = self._runner.run(asked)
                 if answer.status in _BUSY:
                     raise Unavailable(f"{self.host} answers {answer.status}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from services.data.reading import multiline, topics
+from services.data.reading import endpoints, multiline, topics
 from services.data.reading.kinds import Definition, FileFormat, FilesSource, PushedSource, SqlSource
 from services.data.reading.topics import KafkaSource
 from services.data.schema import check_columns
@@ -60,7 +60,7 @@ def check(definition: Definition) -> None:
         topics.check(definition)
     if not isinstance(definition, FilesSource):
         return
-    _check_bucket(definition)
+    _check_server(definition)
     if bool(definition.pattern) == bool(definition.upload_digest):
         raise InvalidValue("files need a pattern or the digest of an upload, and not both")
     if definition.format is FileFormat.CSV:
@@ -68,12 +68,16 @@ def check(definition: Definition) -> None:
     _check_records(definition)
 
 
-def _check_bucket(files: FilesSource) -> None:
-    said = [name for name in ("endpoint", "region", "access_key", "secret") if getattr(files, name)]
-    if said and not files.remote:
-        raise InvalidValue(f"{said[0]} is for the objects of a bucket: s3://bucket/pattern")
-    if files.secret and not files.access_key:
+def _check_server(files: FilesSource) -> None:
+    kinds = {"s3": ("endpoint", "region", "access_key"), "https": endpoints.FIELDS}
+    here = "s3" if files.bucket else "https" if files.polled else ""
+    for kind, names in kinds.items():
+        if kind != here and (said := [name for name in names if getattr(files, name)]):
+            raise InvalidValue(f"{said[0]} is for patterns that begin with {kind}://")
+    if files.secret and not files.access_key and not files.polled:
         raise InvalidValue("the secret needs the access_key that it belongs to")
+    if files.polled:
+        endpoints.check(files)
 
 
 def _check_dialect(files: FilesSource) -> None:
@@ -128,10 +132,12 @@ def server_of(definition: Definition) -> str:
     match definition:
         case SqlSource():
             return definition.url
-        case FilesSource() if definition.remote:
+        case FilesSource() if definition.bucket:
             return f"s3 {definition.endpoint} {definition.region} {definition.access_key}"
         case KafkaSource():
             return definition.brokers
+        case FilesSource() if definition.polled:
+            return f"http {'/'.join(definition.pattern.split('/')[:3])} {definition.header_name}"
         case _:
             return ""
 
